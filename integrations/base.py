@@ -1,0 +1,345 @@
+"""What a provider's author reads: the two interfaces, their dataclasses and their errors. No table, no vendor, no GraphQL."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
+class IntegrationError(Exception):
+    """A provider failed. `reason` is a stable machine word, `message` is for operators, never for a contact.
+
+    `retryable`: the same call may be repeated safely with the same key.
+    `ambiguous`: the request left us and its outcome is unknown (time-out, dropped connection, 5xx): read, never repeat blindly.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        reason: str,
+        message: str = "",
+        *,
+        retryable: bool = False,
+        ambiguous: bool = False,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(f"{provider}: {reason}" + (f": {message}" if message else ""))
+        self.provider = provider
+        self.reason = reason
+        self.message = message
+        self.retryable = retryable
+        self.ambiguous = ambiguous
+        self.code = code
+
+
+class SignatureInvalid(IntegrationError):
+    """A webhook's signature is missing, malformed, stale or wrong. The door answers 400 and stores nothing."""
+
+    def __init__(self, provider: str, reason: str = "signature_invalid") -> None:
+        super().__init__(provider, reason)
+
+
+class PayloadInvalid(IntegrationError):
+    """A correctly signed webhook whose body is not what the vendor's contract says."""
+
+
+# -------------------------------------------------------------------------------------------------------- processors
+class MoneyKind(StrEnum):
+    """What moved. Same words as the ledger's."""
+
+    CHARGE = "CHARGE"
+    REFUND = "REFUND"
+    DISPUTE = "DISPUTE"
+
+
+class MoneyOutcome(StrEnum):
+    """How it stands at the processor now."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+
+class CheckoutStatus(StrEnum):
+    """State of one checkout session at its processor."""
+
+    OPEN = "OPEN"  # can still be paid
+    PROCESSING = "PROCESSING"  # submitted, money under way (bank debit)
+    COMPLETED = "COMPLETED"  # paid
+    FAILED = "FAILED"  # submitted, the money did not arrive; cannot be paid any more
+    EXPIRED = "EXPIRED"  # cannot be paid any more, nothing was submitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneyStatement:
+    """What a processor says about one movement of money: the recorder's only input.
+
+    `external_id` is the money's own id (payment intent, capture, refund, dispute), never the event's.
+    Amounts are positive integers in the currency's ISO 4217 minor unit.
+    """
+
+    kind: MoneyKind
+    external_id: str
+    outcome: MoneyOutcome
+    amount_minor: int
+    currency: str
+    checkout_external_id: str | None = None
+    request_reference: str | None = None  # the reference that we put on the vendor's object
+    charge_external_id: str | None = None  # of a refund or dispute: the charge that it concerns
+    fee_minor: int | None = None
+    method_summary: str | None = None  # "Visa •••• 4242"; never more of the card
+    failure_code: str | None = None
+    failure_message: str | None = None  # the vendor's words, shown to the team only
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckoutOrder:
+    """Everything a processor needs to open one checkout session."""
+
+    idempotency_key: str
+    request_reference: str  # put on the vendor's object (and on its payment), comes back in statements
+    number: str
+    product_name: str
+    description: str | None
+    amount_minor: int
+    currency: str
+    success_url: str
+    cancel_url: str
+    customer_email: str | None = None
+    locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """One checkout session as its processor reports it, with the money seen on it."""
+
+    external_id: str
+    status: CheckoutStatus
+    url: str | None = None  # where the contact pays; only while OPEN
+    expires_at: datetime | None = None
+    request_reference: str | None = None
+    money: Sequence[MoneyStatement] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessorWebhook:
+    """A verified webhook. `decides` says that `money` may be recorded as it stands; otherwise read the checkout first."""
+
+    external_id: str  # the event's id: unique per connection
+    type: str
+    created_at: datetime
+    decides: bool = False
+    money: Sequence[MoneyStatement] = ()
+    checkout_external_id: str | None = None
+    checkout_status: CheckoutStatus | None = None
+    request_reference: str | None = None
+    vendor_account: str | None = None  # Stripe Connect: must equal the connection's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmountLimits:
+    """Inclusive bounds in minor units; None = none known. `step` 10 for Stripe's three-decimal currencies."""
+
+    minimum_minor: int = 1
+    maximum_minor: int | None = None
+    step_minor: int = 1
+
+
+class Processor(ABC):
+    """One connected payment processor. One instance per connection; safe to share between tasks.
+
+    Every vendor exception is wrapped into IntegrationError at the edge. No method touches the database.
+    """
+
+    name: ClassVar[str]  # file name and URL part
+    display_name: ClassVar[str]
+    credentials: ClassVar[type[Any]]  # a frozen dataclass of strings
+    checkout_origins: ClassVar[tuple[str, ...]] = ()  # for the pay page's CSP form-action
+    session_life_s: ClassVar[int] = 23 * 3600
+
+    @abstractmethod
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """Bounds for a charge in this currency, or None: the processor does not take it."""
+
+    @abstractmethod
+    async def check(self) -> str | None:
+        """Call the vendor with the credentials; return the vendor's account id. Raises IntegrationError."""
+
+    @abstractmethod
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        """Open a session. The same key gives the same session. Raises IntegrationError."""
+
+    @abstractmethod
+    async def read_checkout(self, external_id: str) -> Checkout:
+        """The session as it stands, with its money. Raises IntegrationError."""
+
+    @abstractmethod
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING)."""
+
+    @abstractmethod
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Verify the signature over the raw body, then parse. `headers` has lower-case names.
+
+        Refuses what is over 300 s old or ahead. Raises SignatureInvalid, PayloadInvalid.
+        """
+
+    async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
+        """Events that the vendor could not deliver since then, oldest first; empty where the vendor keeps no list."""
+        return ()
+
+    async def aclose(self) -> None:  # noqa: B027 (optional to override)
+        """Release HTTP clients."""
+
+
+# ---------------------------------------------------------------------------------------------------------- channels
+class ChannelKind(StrEnum):
+    """The six kinds of channel (CUSTOM: a plug-in with declared limits)."""
+
+    SMS = "SMS"
+    EMAIL = "EMAIL"
+    WHATSAPP = "WHATSAPP"
+    INSTAGRAM_DM = "INSTAGRAM_DM"
+    MESSENGER = "MESSENGER"
+    WEB_CHAT = "WEB_CHAT"
+    CUSTOM = "CUSTOM"
+
+
+class DeliveryStatus(StrEnum):
+    """QUEUED < SENDING < SENT < DELIVERED < READ; FAILED final; UNKNOWN yields to any."""
+
+    QUEUED = "QUEUED"
+    SENDING = "SENDING"
+    SENT = "SENT"
+    DELIVERED = "DELIVERED"
+    READ = "READ"
+    FAILED = "FAILED"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelLimits:
+    """What a provider can carry, as data."""
+
+    max_length: int | None = None  # characters (or bytes if length_in_bytes) of one message's text
+    length_in_bytes: bool = False
+    window_hours: int | None = None  # free text only within so many hours of the contact's last inbound message
+    needs_subject: bool = False
+    link_preview: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundMessage:
+    """One message to hand to a provider."""
+
+    message_id: str  # our public id
+    attempt_id: str  # unique per call
+    to: str  # E.164, e-mail address, page-scoped id, visitor id
+    body: str
+    subject: str | None = None
+    status_url: str | None = None  # absolute public URL for delivery callbacks
+    sender_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendResult:
+    """The provider accepted the message."""
+
+    external_id: str
+    status: DeliveryStatus = DeliveryStatus.SENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusUpdate:
+    """A delivery callback."""
+
+    external_id: str
+    status: DeliveryStatus
+    error_code: str | None = None
+    error_message: str | None = None
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundMessage:
+    """What a contact wrote."""
+
+    external_id: str
+    sender: str
+    body: str
+    recipient: str | None = None
+    sender_name: str | None = None
+    opt_out: bool | None = None  # True: STOP, False: START, None: neither
+    occurred_at: datetime | None = None
+    attachments: Sequence[Mapping[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelWebhook:
+    """A verified callback: any mix of statuses and messages, and what to answer."""
+
+    statuses: Sequence[StatusUpdate] = ()
+    messages: Sequence[InboundMessage] = ()
+    answer_body: str = ""
+    answer_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRequest:
+    """An inbound HTTP request as a provider needs it for verification."""
+
+    method: str
+    public_url: str  # scheme and host from PUBLIC_URL, path and query as received
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes
+    now: datetime
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class Channel(ABC):
+    """One connected way to send. One instance per connection; safe to share between tasks."""
+
+    name: ClassVar[str]  # file name
+    display_name: ClassVar[str]
+    kinds: ClassVar[tuple[ChannelKind, ...]]
+    credentials: ClassVar[type[Any]]
+
+    @abstractmethod
+    def limits(self, kind: ChannelKind) -> ChannelLimits:
+        """What this provider can carry on this kind of channel."""
+
+    @abstractmethod
+    async def send(self, message: OutboundMessage) -> SendResult:
+        """One call to the vendor, at most once. Raises IntegrationError (`ambiguous` when the outcome is unknown)."""
+
+    @abstractmethod
+    def receive(self, request: WebhookRequest) -> ChannelWebhook:
+        """Verify, then parse. Raises SignatureInvalid, PayloadInvalid."""
+
+    async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
+        """Resolve an ambiguous send by asking the vendor; None when it has no answer (exactly one match counts)."""
+        return None
+
+    async def check(self) -> str | None:
+        """Call the vendor with the credentials; return its account id. Raises IntegrationError."""
+        return None
+
+    async def aclose(self) -> None:  # noqa: B027 (optional to override)
+        """Release HTTP clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What a provider may know of where it runs."""
+
+    public_url: str  # absolute, no trailing slash
+    sandbox_url: str  # where the sandbox processor's own server answers (this process, by default)
+    base_addresses: Mapping[str, str] = field(default_factory=dict)  # vendor name -> address instead of the real one (tests)
+    timeout_s: float = 15.0
