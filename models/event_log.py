@@ -1,0 +1,166 @@
+"""The account's event log as raw rows: append with gapless numbers, read after a position. Who is told of it is not decided here.
+
+`seq` comes from the account's counter, raised as the last statement before the inserts and the commit: the row lock makes the order
+of numbers the order of commits, without holes. A sequence would let a reader pass numbers that commit later.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from models import database
+
+RETENTION = timedelta(days=30)
+
+_COLUMNS = (
+    "account_id, seq, kind, conversation_id, contact_id, payment_request_id, message_id, card_id, payment_id,"
+    " notification_id, user_id, data, at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One event of the log. `kind` is a name of domain.md section 8; `data` holds what the ids don't (previous status)."""
+
+    account_id: UUID
+    seq: int
+    kind: str
+    at: datetime
+    conversation_id: UUID | None = None
+    contact_id: UUID | None = None
+    payment_request_id: UUID | None = None
+    message_id: UUID | None = None
+    card_id: UUID | None = None
+    payment_id: UUID | None = None
+    notification_id: UUID | None = None
+    user_id: UUID | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+async def reserve(account_id: UUID, count: int) -> int:
+    """Raise the account's counter by `count` and return the first of the new numbers. Call last in the transaction."""
+    found = await database.rows(
+        "UPDATE account SET event_seq = event_seq + ? WHERE id = ? RETURNING event_seq", count, account_id
+    )
+    return int(found[0]["event_seq"]) - count + 1
+
+
+async def append(entries: Sequence[LogEntry]) -> None:
+    """Insert numbered entries, in one statement. Directly after `reserve`, in the same transaction."""
+    if not entries:
+        return
+    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(entries))
+    values: list[object] = []
+    for e in entries:
+        values += [
+            e.account_id,
+            e.seq,
+            e.kind,
+            e.conversation_id,
+            e.contact_id,
+            e.payment_request_id,
+            e.message_id,
+            e.card_id,
+            e.payment_id,
+            e.notification_id,
+            e.user_id,
+            orjson.dumps(e.data).decode(),
+            e.at,
+        ]
+    await database.execute(f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", *values)  # noqa: S608 (constant columns)
+
+
+async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:
+    """At most `limit` entries with a number above `after`, in order."""
+    found = await database.rows(
+        f"SELECT {_COLUMNS} FROM event WHERE account_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+        account_id,
+        after,
+        limit,
+    )
+    return [_entry(row) for row in found]
+
+
+async def heads(account_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The newest number of each account, in one query; an unknown account is left out."""
+    if not account_ids:
+        return {}
+    marks = ", ".join("?" * len(account_ids))
+    found = await database.rows(f"SELECT id, event_seq FROM account WHERE id IN ({marks})", *account_ids)  # noqa: S608
+    return {database.to_uuid(row["id"]): int(row["event_seq"]) for row in found}
+
+
+async def oldest(account_id: UUID) -> int:
+    """The smallest number still in the log; head + 1 when it is empty."""
+    found = await database.rows(
+        "SELECT coalesce((SELECT min(seq) FROM event WHERE account_id = ?),"
+        " (SELECT event_seq + 1 FROM account WHERE id = ?)) AS seq",
+        account_id,
+        account_id,
+    )
+    return int(found[0]["seq"] or 0)
+
+
+async def prune(now: datetime) -> int:
+    """Delete what is older than the retention. Only the retention job calls it."""
+    return await database.execute("DELETE FROM event WHERE at < ?", now - RETENTION)
+
+
+def _entry(row: dict[str, Any]) -> LogEntry:
+    ids = {
+        name: database.to_uuid(row[name]) if row[name] is not None else None
+        for name in (
+            "conversation_id",
+            "contact_id",
+            "payment_request_id",
+            "message_id",
+            "card_id",
+            "payment_id",
+            "notification_id",
+            "user_id",
+        )
+    }
+    return LogEntry(
+        account_id=database.to_uuid(row["account_id"]),
+        seq=int(row["seq"]),
+        kind=row["kind"],
+        at=database.to_time(row["at"]),
+        data=database.to_json(row["data"]) or {},
+        **ids,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ cursors
+class CursorInvalid(ValueError):
+    """Not a cursor of ours, or another account's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A position in an account's log. The epoch changes when a backup is restored."""
+
+    epoch: str
+    account_id: UUID
+    seq: int
+
+    def encode(self) -> str:
+        raw = b"1" + self.account_id.bytes + self.seq.to_bytes(8, "big") + self.epoch.encode()
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    @staticmethod
+    def decode(text: str, account_id: UUID) -> Cursor:
+        """Raises CursorInvalid for anything that is not this account's cursor; the answer tells no more."""
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            if len(raw) < 26 or raw[:1] != b"1" or raw[1:17] != account_id.bytes:
+                raise CursorInvalid(text)
+            return Cursor(raw[25:].decode("ascii"), account_id, int.from_bytes(raw[17:25], "big"))
+        except (ValueError, UnicodeDecodeError) as error:
+            raise CursorInvalid(text) from error
