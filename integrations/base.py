@@ -341,5 +341,7 @@ class Environment:
 
     public_url: str  # absolute, no trailing slash
     sandbox_url: str  # where the sandbox processor's own server answers (this process, by default)
-    base_addresses: Mapping[str, str] = field(default_factory=dict)  # vendor name -> address instead of the real one (tests)
+    base_addresses: Mapping[str, str] = field(
+        default_factory=dict
+    )  # vendor name -> address instead of the real one (tests)
     timeout_s: float = 15.0

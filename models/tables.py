@@ -6,10 +6,6 @@ What Tortoise can't say (partial uniques, checks, triggers) is named in CONSTRAI
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-from uuid import UUID
-
 from tortoise import fields
 from tortoise.models import Model
 
@@ -45,7 +41,7 @@ FOREIGN_KEYS = {
 class Row(Model):
     """What every table has: a UUIDv7, so that ids are in order of creation."""
 
-    id: UUID = fields.UUIDField(primary_key=True, default=uuid7)
+    id = fields.UUIDField(primary_key=True, default=uuid7)
 
     class Meta:
         abstract = True
@@ -54,7 +50,7 @@ class Row(Model):
 class TenantRow(Row):
     """A row that belongs to one account."""
 
-    account_id: UUID = fields.UUIDField()
+    account_id = fields.UUIDField()
 
     class Meta:
         abstract = True
@@ -63,19 +59,19 @@ class TenantRow(Row):
 class Account(Row):
     """The tenant."""
 
-    name: str = fields.CharField(max_length=120)
-    default_currency: str = fields.CharField(max_length=3)
-    locale: str = fields.CharField(max_length=20, default="en-US")
-    time_zone: str = fields.CharField(max_length=64, default="UTC")
-    contact_email: str | None = fields.CharField(max_length=254, null=True)  # shown on pay pages
-    contact_phone: str | None = fields.CharField(max_length=20, null=True)
-    brand_color: str | None = fields.CharField(max_length=7, null=True)
-    link_message_template: str = fields.TextField()
-    number_prefix: str = fields.CharField(max_length=10, default="PR-")
-    request_count: int = fields.IntField(default=0)  # the last number given out
+    name = fields.CharField(max_length=120)
+    default_currency = fields.CharField(max_length=3)
+    locale = fields.CharField(max_length=20, default="en-US")
+    time_zone = fields.CharField(max_length=64, default="UTC")
+    contact_email = fields.CharField(max_length=254, null=True)  # shown on pay pages
+    contact_phone = fields.CharField(max_length=20, null=True)
+    brand_color = fields.CharField(max_length=7, null=True)
+    link_message_template = fields.TextField()
+    number_prefix = fields.CharField(max_length=10, default="PR-")
+    request_count = fields.IntField(default=0)  # the last number given out
     event_seq: fields.Field[int] = fields.BigIntField(default=0)
-    event_epoch: str = fields.CharField(max_length=12)  # new after a restored backup
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    event_epoch = fields.CharField(max_length=12)  # new after a restored backup
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "account"
@@ -84,13 +80,13 @@ class Account(Row):
 class User(TenantRow):
     """A person who signs in."""
 
-    email: str = fields.CharField(max_length=254, unique=True)  # lower case
-    name: str = fields.CharField(max_length=120)
-    role: str = fields.CharField(max_length=10)
-    password_hash: str = fields.CharField(max_length=200)
-    token_version: int = fields.IntField(default=0)  # raised to revoke every access token
-    disabled_at: datetime | None = fields.DatetimeField(null=True)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    email = fields.CharField(max_length=254, unique=True)  # lower case
+    name = fields.CharField(max_length=120)
+    role = fields.CharField(max_length=10)
+    password_hash = fields.CharField(max_length=200)
+    token_version = fields.IntField(default=0)  # raised to revoke every access token
+    disabled_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "user_account"
@@ -100,13 +96,13 @@ class User(TenantRow):
 class RefreshToken(TenantRow):
     """One use each; a second use revokes the family."""
 
-    user_id: UUID = fields.UUIDField()
-    family_id: UUID = fields.UUIDField()
-    token_hash: str = fields.CharField(max_length=64, unique=True)
-    expires_at: datetime = fields.DatetimeField()
-    used_at: datetime | None = fields.DatetimeField(null=True)
-    revoked_at: datetime | None = fields.DatetimeField(null=True)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    user_id = fields.UUIDField()
+    family_id = fields.UUIDField()
+    token_hash = fields.CharField(max_length=64, unique=True)
+    expires_at = fields.DatetimeField()
+    used_at = fields.DatetimeField(null=True)
+    revoked_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "refresh_token"
@@ -116,13 +112,13 @@ class RefreshToken(TenantRow):
 class ApiKey(TenantRow):
     """For programs; only the SHA-256 is kept."""
 
-    name: str = fields.CharField(max_length=120)
-    role: str = fields.CharField(max_length=10)
-    token_hash: str = fields.CharField(max_length=64, unique=True)
-    hint: str = fields.CharField(max_length=12)  # last four characters
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
-    last_used_at: datetime | None = fields.DatetimeField(null=True)
-    revoked_at: datetime | None = fields.DatetimeField(null=True)
+    name = fields.CharField(max_length=120)
+    role = fields.CharField(max_length=10)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    hint = fields.CharField(max_length=12)  # last four characters
+    created_at = fields.DatetimeField(auto_now_add=True)
+    last_used_at = fields.DatetimeField(null=True)
+    revoked_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "api_key"
@@ -132,13 +128,13 @@ class ApiKey(TenantRow):
 class Contact(TenantRow):
     """The person who is asked to pay."""
 
-    name: str = fields.CharField(max_length=120)
-    email: str | None = fields.CharField(max_length=254, null=True)
-    phone: str | None = fields.CharField(max_length=20, null=True)  # E.164
-    tags: Any = fields.JSONField(default=list)
-    version: int = fields.IntField(default=1)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
-    updated_at: datetime = fields.DatetimeField(auto_now=True)
+    name = fields.CharField(max_length=120)
+    email = fields.CharField(max_length=254, null=True)
+    phone = fields.CharField(max_length=20, null=True)  # E.164
+    tags: fields.Field[Any] = fields.JSONField(default=list)
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
         table = "contact"
@@ -148,12 +144,12 @@ class Contact(TenantRow):
 class ContactAddress(TenantRow):
     """The contact's identity on one kind of channel."""
 
-    contact_id: UUID = fields.UUIDField()
-    kind: str = fields.CharField(max_length=12)
-    address: str = fields.CharField(max_length=254)
-    opted_out_at: datetime | None = fields.DatetimeField(null=True)
-    last_inbound_at: datetime | None = fields.DatetimeField(null=True)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    contact_id = fields.UUIDField()
+    kind = fields.CharField(max_length=12)
+    address = fields.CharField(max_length=254)
+    opted_out_at = fields.DatetimeField(null=True)
+    last_inbound_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "contact_address"
@@ -163,18 +159,18 @@ class ContactAddress(TenantRow):
 class ContactSummary(TenantRow):
     """Stored totals of a contact, one row per currency and mode; always equal to what the ledger recomputes."""
 
-    contact_id: UUID = fields.UUIDField()
-    currency: str = fields.CharField(max_length=3)
-    test_mode: bool = fields.BooleanField()
+    contact_id = fields.UUIDField()
+    currency = fields.CharField(max_length=3)
+    test_mode = fields.BooleanField()
     requested_minor: fields.Field[int] = fields.BigIntField(default=0)
     outstanding_minor: fields.Field[int] = fields.BigIntField(default=0)
     paid_minor: fields.Field[int] = fields.BigIntField(default=0)
     refunded_minor: fields.Field[int] = fields.BigIntField(default=0)
     net_minor: fields.Field[int] = fields.BigIntField(default=0)
-    open_count: int = fields.IntField(default=0)
-    paid_count: int = fields.IntField(default=0)
-    first_paid_at: datetime | None = fields.DatetimeField(null=True)
-    last_paid_at: datetime | None = fields.DatetimeField(null=True)
+    open_count = fields.IntField(default=0)
+    paid_count = fields.IntField(default=0)
+    first_paid_at = fields.DatetimeField(null=True)
+    last_paid_at = fields.DatetimeField(null=True)
 
     class Meta:
         table = "contact_summary"
@@ -184,14 +180,14 @@ class ContactSummary(TenantRow):
 class Conversation(TenantRow):
     """One per contact; spans all channels."""
 
-    contact_id: UUID = fields.UUIDField(unique=True)
-    assignee_id: UUID | None = fields.UUIDField(null=True)
-    last_activity_at: datetime = fields.DatetimeField()
+    contact_id = fields.UUIDField(unique=True)
+    assignee_id = fields.UUIDField(null=True)
+    last_activity_at = fields.DatetimeField()
     last_seq: fields.Field[int] = fields.BigIntField(default=0)  # the log's number of the last thread item
-    preview: str = fields.CharField(max_length=160, default="")  # of the last thread item
-    unread_count: int = fields.IntField(default=0)
-    draft: str | None = fields.TextField(null=True)  # the team's unsent composer text
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    preview = fields.CharField(max_length=160, default="")  # of the last thread item
+    unread_count = fields.IntField(default=0)
+    draft = fields.TextField(null=True)  # the team's unsent composer text
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "conversation"
@@ -201,8 +197,8 @@ class Conversation(TenantRow):
 class ConversationFollower(TenantRow):
     """Users who want the notifications of a conversation beside its assignee and the request's creator."""
 
-    conversation_id: UUID = fields.UUIDField()
-    user_id: UUID = fields.UUIDField()
+    conversation_id = fields.UUIDField()
+    user_id = fields.UUIDField()
 
     class Meta:
         table = "conversation_follower"
@@ -212,16 +208,16 @@ class ConversationFollower(TenantRow):
 class ChannelConnection(TenantRow):
     """One connected way to send."""
 
-    kind: str = fields.CharField(max_length=12)
-    provider: str = fields.CharField(max_length=40)  # file name in integrations/channels
-    display_name: str = fields.CharField(max_length=120)
-    sender: str = fields.CharField(max_length=254, default="")  # our own address on it, shown to the team
-    credentials: str = fields.TextField()  # encrypted JSON
-    connected: bool = fields.BooleanField(default=True)
-    last_webhook_at: datetime | None = fields.DatetimeField(null=True)
-    last_error: str | None = fields.CharField(max_length=300, null=True)
-    version: int = fields.IntField(default=1)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    kind = fields.CharField(max_length=12)
+    provider = fields.CharField(max_length=40)  # file name in integrations/channels
+    display_name = fields.CharField(max_length=120)
+    sender = fields.CharField(max_length=254, default="")  # our own address on it, shown to the team
+    credentials = fields.TextField()  # encrypted JSON
+    connected = fields.BooleanField(default=True)
+    last_webhook_at = fields.DatetimeField(null=True)
+    last_error = fields.CharField(max_length=300, null=True)
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "channel_connection"
@@ -231,19 +227,19 @@ class ChannelConnection(TenantRow):
 class ProcessorConnection(TenantRow):
     """One connected payment processor, live or test."""
 
-    processor: str = fields.CharField(max_length=40)  # file name in integrations/processors
-    display_name: str = fields.CharField(max_length=120)
-    test_mode: bool = fields.BooleanField()
-    credentials: str = fields.TextField()  # encrypted JSON
-    key_hint: str | None = fields.CharField(max_length=24, null=True)  # masked
-    vendor_account: str | None = fields.CharField(max_length=120, null=True)
-    connected: bool = fields.BooleanField(default=True)
-    is_default: bool = fields.BooleanField(default=False)
-    last_webhook_at: datetime | None = fields.DatetimeField(null=True)
-    last_error: str | None = fields.CharField(max_length=300, null=True)
-    events_read_until: datetime | None = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
-    version: int = fields.IntField(default=1)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    processor = fields.CharField(max_length=40)  # file name in integrations/processors
+    display_name = fields.CharField(max_length=120)
+    test_mode = fields.BooleanField()
+    credentials = fields.TextField()  # encrypted JSON
+    key_hint = fields.CharField(max_length=24, null=True)  # masked
+    vendor_account = fields.CharField(max_length=120, null=True)
+    connected = fields.BooleanField(default=True)
+    is_default = fields.BooleanField(default=False)
+    last_webhook_at = fields.DatetimeField(null=True)
+    last_error = fields.CharField(max_length=300, null=True)
+    events_read_until = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
+    version = fields.IntField(default=1)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "processor_connection"
@@ -253,48 +249,48 @@ class ProcessorConnection(TenantRow):
 class PaymentRequest(TenantRow):
     """What is asked, its link and status. Status and totals are recomputed from facts by ledger.py; nothing else writes them."""
 
-    conversation_id: UUID = fields.UUIDField()
-    contact_id: UUID = fields.UUIDField()
-    number: str = fields.CharField(max_length=20)
-    token_hash: str = fields.CharField(max_length=64, unique=True)
-    token: str = fields.CharField(max_length=300)  # encrypted
-    product_name: str = fields.CharField(max_length=255)
-    description: str | None = fields.TextField(null=True)
+    conversation_id = fields.UUIDField()
+    contact_id = fields.UUIDField()
+    number = fields.CharField(max_length=20)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    token = fields.CharField(max_length=300)  # encrypted
+    product_name = fields.CharField(max_length=255)
+    description = fields.TextField(null=True)
     amount_minor: fields.Field[int] = fields.BigIntField()
-    currency: str = fields.CharField(max_length=3)
-    test_mode: bool = fields.BooleanField()
-    processor_connection_id: UUID = fields.UUIDField()
-    channel_connection_id: UUID | None = fields.UUIDField(null=True)  # chosen in the dialog
-    created_by_id: UUID | None = fields.UUIDField(null=True)  # null: by an API key
-    status: str = fields.CharField(max_length=16, default="DRAFT")
-    version: int = fields.IntField(default=1)
+    currency = fields.CharField(max_length=3)
+    test_mode = fields.BooleanField()
+    processor_connection_id = fields.UUIDField()
+    channel_connection_id = fields.UUIDField(null=True)  # chosen in the dialog
+    created_by_id = fields.UUIDField(null=True)  # null: by an API key
+    status = fields.CharField(max_length=16, default="DRAFT")
+    version = fields.IntField(default=1)
     amount_paid_minor: fields.Field[int] = fields.BigIntField(default=0)
     refunded_minor: fields.Field[int] = fields.BigIntField(default=0)
     excess_minor: fields.Field[int] = fields.BigIntField(default=0)
     late_minor: fields.Field[int] = fields.BigIntField(default=0)
-    refund_state: str = fields.CharField(max_length=8, default="NONE")
-    dispute_state: str = fields.CharField(max_length=16, default="NONE")
-    sent_at: datetime | None = fields.DatetimeField(null=True)
-    sent_via: str | None = fields.CharField(max_length=12, null=True)
-    link_copied_at: datetime | None = fields.DatetimeField(null=True)
-    due_at: datetime | None = fields.DatetimeField(null=True)
-    paid_at: datetime | None = fields.DatetimeField(null=True)
-    void_requested_at: datetime | None = fields.DatetimeField(null=True)
-    void_requested_by_id: UUID | None = fields.UUIDField(null=True)
-    void_reason: str | None = fields.CharField(max_length=500, null=True)
-    voided_at: datetime | None = fields.DatetimeField(null=True)
-    discarded_at: datetime | None = fields.DatetimeField(null=True)
-    first_viewed_at: datetime | None = fields.DatetimeField(null=True)
-    last_viewed_at: datetime | None = fields.DatetimeField(null=True)
-    human_views: int = fields.IntField(default=0)
-    last_message_id: UUID | None = fields.UUIDField(null=True)  # the newest message that carries the link
-    delivery_state: str = fields.CharField(max_length=12, default="NOT_SENT")
-    last_attempt_status: str | None = fields.CharField(max_length=12, null=True)
-    last_attempt_code: str | None = fields.CharField(max_length=80, null=True)
-    last_attempt_message: str | None = fields.CharField(max_length=300, null=True)
-    last_attempt_at: datetime | None = fields.DatetimeField(null=True)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
-    updated_at: datetime = fields.DatetimeField(auto_now=True)
+    refund_state = fields.CharField(max_length=8, default="NONE")
+    dispute_state = fields.CharField(max_length=16, default="NONE")
+    sent_at = fields.DatetimeField(null=True)
+    sent_via = fields.CharField(max_length=12, null=True)
+    link_copied_at = fields.DatetimeField(null=True)
+    due_at = fields.DatetimeField(null=True)
+    paid_at = fields.DatetimeField(null=True)
+    void_requested_at = fields.DatetimeField(null=True)
+    void_requested_by_id = fields.UUIDField(null=True)
+    void_reason = fields.CharField(max_length=500, null=True)
+    voided_at = fields.DatetimeField(null=True)
+    discarded_at = fields.DatetimeField(null=True)
+    first_viewed_at = fields.DatetimeField(null=True)
+    last_viewed_at = fields.DatetimeField(null=True)
+    human_views = fields.IntField(default=0)
+    last_message_id = fields.UUIDField(null=True)  # the newest message that carries the link
+    delivery_state = fields.CharField(max_length=12, default="NOT_SENT")
+    last_attempt_status = fields.CharField(max_length=12, null=True)
+    last_attempt_code = fields.CharField(max_length=80, null=True)
+    last_attempt_message = fields.CharField(max_length=300, null=True)
+    last_attempt_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
         table = "payment_request"
@@ -305,26 +301,26 @@ class PaymentRequest(TenantRow):
 class Message(TenantRow):
     """One message in the thread, in or out."""
 
-    conversation_id: UUID = fields.UUIDField()
-    contact_id: UUID = fields.UUIDField()
+    conversation_id = fields.UUIDField()
+    contact_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()  # its place in the account's log, and so in the thread
-    direction: str = fields.CharField(max_length=8)
-    kind: str = fields.CharField(max_length=12)  # channel kind
-    channel_connection_id: UUID = fields.UUIDField()
-    address: str = fields.CharField(max_length=254)  # the contact's
-    subject: str | None = fields.CharField(max_length=255, null=True)
-    body: str = fields.TextField()
-    delivery_status: str = fields.CharField(max_length=12)
-    error_code: str | None = fields.CharField(max_length=40, null=True)
-    error_message: str | None = fields.CharField(max_length=300, null=True)
-    attempt_id: str | None = fields.CharField(max_length=40, null=True)  # committed before the vendor is called
-    external_id: str | None = fields.CharField(max_length=120, null=True)
-    retry_of_id: UUID | None = fields.UUIDField(null=True)
-    author_id: UUID | None = fields.UUIDField(null=True)  # user
-    author_name: str | None = fields.CharField(max_length=120, null=True)
-    occurred_at: datetime = fields.DatetimeField()
-    sending_at: datetime | None = fields.DatetimeField(null=True)
-    updated_at: datetime = fields.DatetimeField(auto_now=True)
+    direction = fields.CharField(max_length=8)
+    kind = fields.CharField(max_length=12)  # channel kind
+    channel_connection_id = fields.UUIDField()
+    address = fields.CharField(max_length=254)  # the contact's
+    subject = fields.CharField(max_length=255, null=True)
+    body = fields.TextField()
+    delivery_status = fields.CharField(max_length=12)
+    error_code = fields.CharField(max_length=40, null=True)
+    error_message = fields.CharField(max_length=300, null=True)
+    attempt_id = fields.CharField(max_length=40, null=True)  # committed before the vendor is called
+    external_id = fields.CharField(max_length=120, null=True)
+    retry_of_id = fields.UUIDField(null=True)
+    author_id = fields.UUIDField(null=True)  # user
+    author_name = fields.CharField(max_length=120, null=True)
+    occurred_at = fields.DatetimeField()
+    sending_at = fields.DatetimeField(null=True)
+    updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
         table = "message"
@@ -334,8 +330,8 @@ class Message(TenantRow):
 class MessagePaymentRequest(TenantRow):
     """Which requests' links a message carries."""
 
-    message_id: UUID = fields.UUIDField()
-    payment_request_id: UUID = fields.UUIDField()
+    message_id = fields.UUIDField()
+    payment_request_id = fields.UUIDField()
 
     class Meta:
         table = "message_payment_request"
@@ -346,18 +342,18 @@ class MessagePaymentRequest(TenantRow):
 class ActivityCard(TenantRow):
     """An entry of the thread that the system logs. Append-only."""
 
-    conversation_id: UUID = fields.UUIDField()
-    contact_id: UUID = fields.UUIDField()
+    conversation_id = fields.UUIDField()
+    contact_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()
-    kind: str = fields.CharField(max_length=24)
-    status: str = fields.CharField(max_length=16)  # of the request when logged
-    payment_request_id: UUID = fields.UUIDField()
-    money_fact_id: UUID | None = fields.UUIDField(null=True)
-    message_id: UUID | None = fields.UUIDField(null=True)
-    text: str = fields.CharField(max_length=500)
-    actor_id: UUID | None = fields.UUIDField(null=True)  # user; null: the system or the contact
-    key: str = fields.CharField(max_length=160)  # what it says, once
-    occurred_at: datetime = fields.DatetimeField()
+    kind = fields.CharField(max_length=24)
+    status = fields.CharField(max_length=16)  # of the request when logged
+    payment_request_id = fields.UUIDField()
+    money_fact_id = fields.UUIDField(null=True)
+    message_id = fields.UUIDField(null=True)
+    text = fields.CharField(max_length=500)
+    actor_id = fields.UUIDField(null=True)  # user; null: the system or the contact
+    key = fields.CharField(max_length=160)  # what it says, once
+    occurred_at = fields.DatetimeField()
 
     class Meta:
         table = "activity_card"
@@ -368,21 +364,21 @@ class ActivityCard(TenantRow):
 class CheckoutSession(TenantRow):
     """One attempt to pay, opened at a processor."""
 
-    payment_request_id: UUID = fields.UUIDField()
-    processor_connection_id: UUID = fields.UUIDField()
-    n: int = fields.IntField()
-    idempotency_key: str = fields.CharField(max_length=80, unique=True)
+    payment_request_id = fields.UUIDField()
+    processor_connection_id = fields.UUIDField()
+    n = fields.IntField()
+    idempotency_key = fields.CharField(max_length=80, unique=True)
     amount_minor: fields.Field[int] = fields.BigIntField()
-    currency: str = fields.CharField(max_length=3)
-    status: str = fields.CharField(max_length=12, default="OPENING")  # OPENING, then CheckoutStatus; ABANDONED: never made
-    external_id: str | None = fields.CharField(max_length=200, null=True)
-    url: str | None = fields.TextField(null=True)
-    expires_at: datetime | None = fields.DatetimeField(null=True)
-    returned_at: datetime | None = fields.DatetimeField(null=True)  # the contact came back from the processor
-    next_check_at: datetime | None = fields.DatetimeField(null=True)
-    checks: int = fields.IntField(default=0)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
-    updated_at: datetime = fields.DatetimeField(auto_now=True)
+    currency = fields.CharField(max_length=3)
+    status = fields.CharField(max_length=12, default="OPENING")  # OPENING, then CheckoutStatus; ABANDONED: never made
+    external_id = fields.CharField(max_length=200, null=True)
+    url = fields.TextField(null=True)
+    expires_at = fields.DatetimeField(null=True)
+    returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
+    next_check_at = fields.DatetimeField(null=True)
+    checks = fields.IntField(default=0)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
         table = "checkout_session"
@@ -392,27 +388,27 @@ class CheckoutSession(TenantRow):
 class MoneyFact(TenantRow):
     """What a processor said happened to money, once per outcome. Append-only: the ledger."""
 
-    payment_request_id: UUID = fields.UUIDField()
-    contact_id: UUID = fields.UUIDField()
-    checkout_session_id: UUID | None = fields.UUIDField(null=True)
-    processor_connection_id: UUID | None = fields.UUIDField(null=True)
-    processor: str | None = fields.CharField(max_length=40, null=True)  # null: recorded by hand
-    kind: str = fields.CharField(max_length=16)
-    external_id: str = fields.CharField(max_length=200)  # the money's
-    outcome: str = fields.CharField(max_length=12)
+    payment_request_id = fields.UUIDField()
+    contact_id = fields.UUIDField()
+    checkout_session_id = fields.UUIDField(null=True)
+    processor_connection_id = fields.UUIDField(null=True)
+    processor = fields.CharField(max_length=40, null=True)  # null: recorded by hand
+    kind = fields.CharField(max_length=16)
+    external_id = fields.CharField(max_length=200)  # the money's
+    outcome = fields.CharField(max_length=12)
     amount_minor: fields.Field[int] = fields.BigIntField()
-    currency: str = fields.CharField(max_length=3)
-    counted: bool = fields.BooleanField()  # amount and currency equal its checkout's
-    after_void: bool = fields.BooleanField(default=False)
-    charge_external_id: str | None = fields.CharField(max_length=200, null=True)
+    currency = fields.CharField(max_length=3)
+    counted = fields.BooleanField()  # amount and currency equal its checkout's
+    after_void = fields.BooleanField(default=False)
+    charge_external_id = fields.CharField(max_length=200, null=True)
     fee_minor: fields.Field[int] | None = fields.BigIntField(null=True)
-    method_summary: str | None = fields.CharField(max_length=80, null=True)
-    failure_code: str | None = fields.CharField(max_length=80, null=True)
-    failure_message: str | None = fields.CharField(max_length=300, null=True)
-    test_mode: bool = fields.BooleanField()
-    source: str = fields.CharField(max_length=12)  # webhook, return, sweeper, void, manual
-    occurred_at: datetime = fields.DatetimeField()
-    recorded_at: datetime = fields.DatetimeField(auto_now_add=True)
+    method_summary = fields.CharField(max_length=80, null=True)
+    failure_code = fields.CharField(max_length=80, null=True)
+    failure_message = fields.CharField(max_length=300, null=True)
+    test_mode = fields.BooleanField()
+    source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, manual
+    occurred_at = fields.DatetimeField()
+    recorded_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "money_fact"
@@ -423,15 +419,15 @@ class MoneyFact(TenantRow):
 class ProcessorEvent(TenantRow):
     """The webhook inbox: kept before it is understood."""
 
-    processor_connection_id: UUID = fields.UUIDField()
-    external_id: str = fields.CharField(max_length=200)
-    type: str = fields.CharField(max_length=120)
-    body: str = fields.TextField()
-    received_at: datetime = fields.DatetimeField()
-    handled_at: datetime | None = fields.DatetimeField(null=True)
-    result: str | None = fields.CharField(max_length=20, null=True)  # recorded, repeated, foreign, ignored
-    attempts: int = fields.IntField(default=0)
-    error: str | None = fields.CharField(max_length=300, null=True)
+    processor_connection_id = fields.UUIDField()
+    external_id = fields.CharField(max_length=200)
+    type = fields.CharField(max_length=120)
+    body = fields.TextField()
+    received_at = fields.DatetimeField()
+    handled_at = fields.DatetimeField(null=True)
+    result = fields.CharField(max_length=20, null=True)  # recorded, repeated, foreign, ignored
+    attempts = fields.IntField(default=0)
+    error = fields.CharField(max_length=300, null=True)
 
     class Meta:
         table = "processor_event"
@@ -441,16 +437,16 @@ class ProcessorEvent(TenantRow):
 class Notification(TenantRow):
     """One user is told one thing once."""
 
-    user_id: UUID = fields.UUIDField()
+    user_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()
-    kind: str = fields.CharField(max_length=24)
-    title: str = fields.CharField(max_length=200)
-    body: str = fields.CharField(max_length=500)
-    payment_request_id: UUID | None = fields.UUIDField(null=True)
-    conversation_id: UUID | None = fields.UUIDField(null=True)
-    key: str = fields.CharField(max_length=160)  # user and cause
-    read_at: datetime | None = fields.DatetimeField(null=True)
-    created_at: datetime = fields.DatetimeField()
+    kind = fields.CharField(max_length=24)
+    title = fields.CharField(max_length=200)
+    body = fields.CharField(max_length=500)
+    payment_request_id = fields.UUIDField(null=True)
+    conversation_id = fields.UUIDField(null=True)
+    key = fields.CharField(max_length=160)  # user and cause
+    read_at = fields.DatetimeField(null=True)
+    created_at = fields.DatetimeField()
 
     class Meta:
         table = "notification"
@@ -461,13 +457,13 @@ class Notification(TenantRow):
 class IdempotencyKey(TenantRow):
     """A mutation's promise to run once."""
 
-    mutation: str = fields.CharField(max_length=60)
-    key: str = fields.CharField(max_length=80)
-    input_hash: str = fields.CharField(max_length=64)
-    state: str = fields.CharField(max_length=8)  # running, done
-    result: Any = fields.JSONField(null=True)  # ids, from which the answer is rebuilt
-    locked_until: datetime = fields.DatetimeField()  # a running one that is older belongs to a process that died
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    mutation = fields.CharField(max_length=60)
+    key = fields.CharField(max_length=80)
+    input_hash = fields.CharField(max_length=64)
+    state = fields.CharField(max_length=8)  # running, done
+    result: fields.Field[Any] = fields.JSONField(null=True)  # ids, from which the answer is rebuilt
+    locked_until = fields.DatetimeField()  # a running one that is older belongs to a process that died
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "idempotency_key"
@@ -478,17 +474,17 @@ class IdempotencyKey(TenantRow):
 class Job(Row):
     """Work to do after the commit; the row is the truth."""
 
-    account_id: UUID | None = fields.UUIDField(null=True)
-    kind: str = fields.CharField(max_length=60)
-    payload: Any = fields.JSONField(default=dict)
-    key: str | None = fields.CharField(max_length=200, null=True, unique=True)
-    status: str = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
-    attempts: int = fields.IntField(default=0)
-    max_attempts: int = fields.IntField(default=8)
-    due_at: datetime = fields.DatetimeField()
-    lease: str | None = fields.CharField(max_length=40, null=True)
-    last_error: str | None = fields.CharField(max_length=300, null=True)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
+    account_id = fields.UUIDField(null=True)
+    kind = fields.CharField(max_length=60)
+    payload: fields.Field[Any] = fields.JSONField(default=dict)
+    key = fields.CharField(max_length=200, null=True, unique=True)
+    status = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
+    attempts = fields.IntField(default=0)
+    max_attempts = fields.IntField(default=8)
+    due_at = fields.DatetimeField()
+    lease = fields.CharField(max_length=40, null=True)
+    last_error = fields.CharField(max_length=300, null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "job"
@@ -497,9 +493,9 @@ class Job(Row):
 class Tick(Model):
     """A periodic task's next slot."""
 
-    name: str = fields.CharField(max_length=60, primary_key=True)
-    every_ms: int = fields.IntField()
-    next_at: datetime = fields.DatetimeField()
+    name = fields.CharField(max_length=60, primary_key=True)
+    every_ms = fields.IntField()
+    next_at = fields.DatetimeField()
 
     class Meta:
         table = "tick"
@@ -508,12 +504,12 @@ class Tick(Model):
 class AuditEntry(TenantRow):
     """Who changed what in the settings and on a contact's record. Append-only."""
 
-    actor_id: UUID | None = fields.UUIDField(null=True)
-    actor_kind: str = fields.CharField(max_length=8)  # user, api_key, system
-    action: str = fields.CharField(max_length=60)
-    subject: str = fields.CharField(max_length=60)
-    detail: Any = fields.JSONField(default=dict)  # never a secret
-    occurred_at: datetime = fields.DatetimeField()
+    actor_id = fields.UUIDField(null=True)
+    actor_kind = fields.CharField(max_length=8)  # user, api_key, system
+    action = fields.CharField(max_length=60)
+    subject = fields.CharField(max_length=60)
+    detail: fields.Field[Any] = fields.JSONField(default=dict)  # never a secret
+    occurred_at = fields.DatetimeField()
 
     class Meta:
         table = "audit_entry"
@@ -523,24 +519,24 @@ class AuditEntry(TenantRow):
 class SandboxCheckout(Row):
     """The sandbox processor's own book. A stand-in for a vendor's database: no tenant's code reads it."""
 
-    external_id: str = fields.CharField(max_length=60, unique=True)
-    connection_id: UUID = fields.UUIDField()
-    idempotency_key: str = fields.CharField(max_length=80)
-    status: str = fields.CharField(max_length=12)
+    external_id = fields.CharField(max_length=60, unique=True)
+    connection_id = fields.UUIDField()
+    idempotency_key = fields.CharField(max_length=80)
+    status = fields.CharField(max_length=12)
     amount_minor: fields.Field[int] = fields.BigIntField()
-    currency: str = fields.CharField(max_length=3)
-    request_reference: str = fields.CharField(max_length=60)
-    number: str = fields.CharField(max_length=20)
-    product_name: str = fields.CharField(max_length=255)
-    description: str | None = fields.TextField(null=True)
-    business_name: str = fields.CharField(max_length=120, default="")
-    success_url: str = fields.TextField()
-    cancel_url: str = fields.TextField()
-    webhook_url: str = fields.TextField()
-    expires_at: datetime = fields.DatetimeField()
-    payments: Any = fields.JSONField(default=list)
-    created_at: datetime = fields.DatetimeField(auto_now_add=True)
-    updated_at: datetime = fields.DatetimeField(auto_now=True)
+    currency = fields.CharField(max_length=3)
+    request_reference = fields.CharField(max_length=60)
+    number = fields.CharField(max_length=20)
+    product_name = fields.CharField(max_length=255)
+    description = fields.TextField(null=True)
+    business_name = fields.CharField(max_length=120, default="")
+    success_url = fields.TextField()
+    cancel_url = fields.TextField()
+    webhook_url = fields.TextField()
+    expires_at = fields.DatetimeField()
+    payments: fields.Field[Any] = fields.JSONField(default=list)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
 
     class Meta:
         table = "sandbox_checkout"

@@ -17,7 +17,7 @@ class VaultError(Exception):
 
 def open_vault(secret_keys: list[str]) -> None:
     """Set the keys: the first encrypts, all decrypt. A key is any text of at least 16 characters."""
-    global _fernet  # noqa: PLW0603 (one vault per process, opened at start)
+    global _fernet
     _fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest())) for k in secret_keys])
 
 

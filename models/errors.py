@@ -1,0 +1,178 @@
+"""Refusals: one class per rule that can say no. The docstring is the message, `code` is the API's UserErrorCode."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Refusal(Exception):
+    """A rule said no."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str | None = None, *, field: str | tuple[str, ...] | None = None) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        self.field: tuple[str, ...] | None = (field,) if isinstance(field, str) else field
+        super().__init__(self.message)
+
+
+class Blank(Refusal):
+    """This field can't be blank."""
+
+    code = "BLANK"
+
+
+class TooLong(Refusal):
+    """This text is too long."""
+
+    code = "TOO_LONG"
+
+
+class Invalid(Refusal):
+    """This value is not valid."""
+
+    code = "INVALID"
+
+
+class NotFound(Refusal):
+    """There is nothing with this id."""
+
+    code = "NOT_FOUND"
+
+
+class Forbidden(Refusal):
+    """Your role does not allow this."""
+
+    code = "FORBIDDEN"
+
+
+class AmountTooSmall(Refusal):
+    """The amount is below the smallest one that can be paid."""
+
+    code = "AMOUNT_TOO_SMALL"
+
+
+class AmountTooLarge(Refusal):
+    """The amount is above the largest one that can be paid."""
+
+    code = "AMOUNT_TOO_LARGE"
+
+
+class CurrencyNotSupported(Refusal):
+    """The processor does not take this currency."""
+
+    code = "CURRENCY_NOT_SUPPORTED"
+
+
+class ChannelNotSupported(Refusal):
+    """This channel can't carry a payment request."""
+
+    code = "CHANNEL_NOT_SUPPORTED"
+
+
+class ChannelNotConnected(Refusal):
+    """This channel is not connected: connect it in Settings → Channels."""
+
+    code = "CHANNEL_NOT_CONNECTED"
+
+
+class NoProcessorConfigured(Refusal):
+    """No payment processor is connected: connect one in Settings → Payments."""
+
+    code = "NO_PROCESSOR_CONFIGURED"
+
+
+class ProcessorRejected(Refusal):
+    """The payment processor refused."""
+
+    code = "PROCESSOR_REJECTED"
+
+
+class ProcessorUnavailable(Refusal):
+    """The payment processor does not answer at the moment; try again."""
+
+    code = "PROCESSOR_UNAVAILABLE"
+
+
+class MessagingWindowClosed(Refusal):
+    """The contact has not written on this channel recently enough; use another channel or copy the link."""
+
+    code = "MESSAGING_WINDOW_CLOSED"
+
+
+class ContactOptedOut(Refusal):
+    """The contact has opted out of messages on this channel."""
+
+    code = "CONTACT_OPTED_OUT"
+
+
+class ContactHasNoAddress(Refusal):
+    """The contact has no address on this channel."""
+
+    code = "CONTACT_HAS_NO_ADDRESS"
+
+
+class AlreadyPaid(Refusal):
+    """This payment request is already paid."""
+
+    code = "ALREADY_PAID"
+
+
+class AlreadyVoid(Refusal):
+    """This payment request has been voided."""
+
+    code = "ALREADY_VOID"
+
+
+class PaymentInProgress(Refusal):
+    """A payment of this request is under way."""
+
+    code = "PAYMENT_IN_PROGRESS"
+
+
+class ConfirmationRequired(Refusal):
+    """Part of this request has been paid: confirm that it shall be voided."""
+
+    code = "CONFIRMATION_REQUIRED"
+
+
+class VersionConflict(Refusal):
+    """The object has changed since you read it."""
+
+    code = "VERSION_CONFLICT"
+
+
+class IdempotencyConcurrentRequest(Refusal):
+    """The same request is still running; ask again in a moment."""
+
+    code = "IDEMPOTENCY_CONCURRENT_REQUEST"
+
+
+class IdempotencyKeyParameterMismatch(Refusal):
+    """This idempotency key was used with other arguments."""
+
+    code = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
+
+
+class AlreadyUsed(Refusal):
+    """This address belongs to another contact."""
+
+    code = "ALREADY_USED"
+
+
+class AlreadySent(Refusal):
+    """This payment request has already been sent, copied or opened and can't be discarded; void it instead."""
+
+    code = "ALREADY_SENT"
+
+
+class SignInFailed(Refusal):
+    """E-mail address or password is wrong."""
+
+    code = "SIGN_IN_FAILED"
+
+
+class RateLimited(Refusal):
+    """Too many attempts; wait a minute."""
+
+    code = "RATE_LIMITED"

@@ -1,0 +1,139 @@
+"""The status as a function of the set of facts: pure, no table, no clock. What is not in this file is illegal (domain.md, section 3).
+
+Arrival order and repetition of facts cannot matter: a later outcome of the same money outranks an earlier one by rank, not by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """The stored status of a payment request."""
+
+    DRAFT = "DRAFT"
+    SENT = "SENT"
+    PROCESSING = "PROCESSING"
+    PARTIALLY_PAID = "PARTIALLY_PAID"
+    PAID = "PAID"
+    VOID = "VOID"
+
+
+class CardKind(StrEnum):
+    """Why an activity card was logged."""
+
+    PAYMENT_REQUEST = "PAYMENT_REQUEST"
+    PAYMENT_RECEIVED = "PAYMENT_RECEIVED"
+    PARTIAL_PAYMENT = "PARTIAL_PAYMENT"
+    PAYMENT_PROCESSING = "PAYMENT_PROCESSING"
+    PAYMENT_FAILED = "PAYMENT_FAILED"
+    PAYMENT_MISMATCH = "PAYMENT_MISMATCH"
+    REQUEST_VOIDED = "REQUEST_VOIDED"
+    REFUND_ISSUED = "REFUND_ISSUED"
+    REFUND_FAILED = "REFUND_FAILED"
+    DISPUTE_OPENED = "DISPUTE_OPENED"
+    DISPUTE_CLOSED = "DISPUTE_CLOSED"
+    REMINDER_SENT = "REMINDER_SENT"
+    LATE_PAYMENT = "LATE_PAYMENT"
+    EXCESS_PAYMENT = "EXCESS_PAYMENT"
+    DELIVERY_FAILED = "DELIVERY_FAILED"
+    RECORDED_OUTSIDE = "RECORDED_OUTSIDE"
+    CARD_SAVED = "CARD_SAVED"
+
+
+OPEN = frozenset({Status.DRAFT, Status.SENT, Status.PARTIALLY_PAID})  # the pay page offers to pay
+UNPAID = OPEN | {Status.PROCESSING}
+
+CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 1, "SUCCEEDED": 2}
+REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 2}  # a succeeded refund can still fail
+DISPUTE_RANK = {"PENDING": 0, "SUCCEEDED": 1, "FAILED": 1, "CANCELED": 1}  # SUCCEEDED: lost (money gone); others: won
+RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A fact as the rules need it."""
+
+    connection: object  # whose id this is: equal ids of two connections are two moneys
+    kind: str
+    external_id: str
+    outcome: str
+    amount_minor: int
+    counted: bool
+    after_void: bool
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """What the facts of a request add up to. Amounts are minor units of the request's currency."""
+
+    status: Status
+    settled_minor: int  # counted charges that succeeded before VOID
+    refunded_minor: int
+    excess_minor: int  # settled above the amount, less refunds
+    late_minor: int  # succeeded after VOID, less nothing (refunds of late money are counted in refunded)
+    refund_state: str  # NONE, PARTIAL, FULL
+    dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
+    first_settled_at: datetime | None
+
+
+def final(facts: Iterable[Fact]) -> list[Fact]:
+    """One fact per money: the one whose outcome ranks highest."""
+    best: dict[tuple[object, str, str], Fact] = {}
+    for fact in facts:
+        key = (fact.connection, fact.kind, fact.external_id)
+        rank = RANKS[fact.kind]
+        if key not in best or rank[fact.outcome] > rank[best[key].outcome]:
+            best[key] = fact
+    return list(best.values())
+
+
+def position(
+    facts: Iterable[Fact], *, amount_minor: int, sent: bool, voided: bool, checkout_processing: bool
+) -> Position:
+    """Derive status and totals from the whole set of facts. `checkout_processing`: a submitted checkout whose money is under way."""
+    moneys = final(facts)
+    charges = [m for m in moneys if m.kind == "CHARGE" and m.counted]
+    succeeded = [m for m in charges if m.outcome == "SUCCEEDED"]
+    settled = sum(m.amount_minor for m in succeeded if not m.after_void)
+    late = sum(m.amount_minor for m in succeeded if m.after_void)
+    # A refund belongs to counted money only if its charge does; the recorder marks it so.
+    refunded = sum(m.amount_minor for m in moneys if m.kind == "REFUND" and m.outcome == "SUCCEEDED" and m.counted)
+    received = settled + late
+    pending = checkout_processing or any(m.outcome == "PENDING" for m in charges)
+    status = _status(settled, amount_minor, sent=sent, voided=voided, pending=pending)
+    over = max(0, settled - amount_minor)
+    return Position(
+        status=status,
+        settled_minor=settled,
+        refunded_minor=refunded,
+        excess_minor=max(0, over - refunded) if over else 0,
+        late_minor=max(0, late - refunded) if late else 0,
+        refund_state="NONE" if not refunded else "FULL" if refunded >= received else "PARTIAL",
+        dispute_state=_dispute(moneys),
+        first_settled_at=min((m.occurred_at for m in succeeded if not m.after_void), default=None),
+    )
+
+
+def _status(settled: int, amount: int, *, sent: bool, voided: bool, pending: bool) -> Status:
+    if settled >= amount:
+        return Status.PAID  # a payment that was accepted before the void wins
+    if voided:
+        return Status.VOID
+    if pending:
+        return Status.PROCESSING
+    if settled:
+        return Status.PARTIALLY_PAID
+    return Status.SENT if sent else Status.DRAFT
+
+
+def _dispute(moneys: list[Fact]) -> str:
+    disputes = [m for m in moneys if m.kind == "DISPUTE"]
+    if not disputes:
+        return "NONE"
+    newest = max(disputes, key=lambda m: (m.occurred_at, m.external_id))
+    return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(newest.outcome, "WON")

@@ -1,0 +1,130 @@
+"""Every environment variable, typed, with default and unit. Unsafe combinations refuse to start and say what to change."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEMO_KEY = "demo-key-not-for-production"
+
+
+class Settings(BaseSettings):
+    """Read from the environment; in development from `.env`, too."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
+
+    environment: Literal["development", "test", "production"] = Field(
+        "development",
+        description="`production` closes GraphiQL, introspection, demo pages and the sandbox unless each is named.",
+    )
+    database_url: str = Field(
+        "sqlite:///var/paythread.db",
+        description="`sqlite:///path` (embedded) or `postgres://user:password@host:port/name`.",
+    )
+    events_url: str = Field(
+        "memory://", description="`memory://` (one process), `redis://host:port/0`, or `postgres://…` (LISTEN/NOTIFY)."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    public_url: str = Field(
+        "", description="Absolute base of links and webhook addresses. Default: http://localhost:PORT."
+    )
+    sandbox_url: str = Field(
+        "", description="Where the sandbox's own server is reached from this process. Default: http://127.0.0.1:PORT."
+    )
+    secret_keys: str = Field(
+        DEMO_KEY,
+        description="Comma-separated keys for secrets at rest and tokens; the first encrypts and signs, all decrypt.",
+    )
+    allowed_origins: str = Field(
+        "", description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own."
+    )
+    run_jobs: bool = Field(True, description="Run the job runner inside the server process.")
+    graphiql: bool | None = Field(None, description="Serve /graphiql and introspection. Default: not in production.")
+    demo: bool | None = Field(None, description="Serve /demo pages. Default: not in production.")
+    sandbox: bool | None = Field(None, description="Allow the sandbox processor. Default: not in production.")
+    trust_proxy: bool = Field(
+        False, description="Take the client address from X-Forwarded-For (only behind a proxy of yours)."
+    )
+    access_token_minutes: int = Field(15, ge=1, le=15, description="Life of an access token, minutes.")
+    refresh_token_days: int = Field(30, ge=1, le=90, description="Life of a refresh token, days.")
+    sweeper_first_check_s: float = Field(
+        60, gt=0, description="Seconds after opening or return until a checkout is read."
+    )
+    sweeper_every_s: float = Field(
+        300, gt=0, description="Seconds between later reads of a checkout that is not final."
+    )
+    login_limit: str = Field("5/minute", description="Sign-in attempts per e-mail address.")
+    login_address_limit: str = Field("20/minute", description="Sign-in attempts per client address.")
+    graphql_limit: int = Field(50, ge=1, description="GraphQL operations per second and credential (burst twice that).")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Smallest level that is logged."
+    )
+    stripe_api_base: str = Field("", description="Address instead of Stripe's own (contract server in tests).")
+    twilio_api_base: str = Field("", description="Address instead of Twilio's own (contract server in tests).")
+
+    @cached_property
+    def base_url(self) -> str:
+        """Absolute base of links, no trailing slash."""
+        return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
+
+    @cached_property
+    def sandbox_base_url(self) -> str:
+        """Where this process reaches its own server."""
+        return (self.sandbox_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """SECRET_KEYS, split."""
+        return [key.strip() for key in self.secret_keys.split(",") if key.strip()]
+
+    @cached_property
+    def origins(self) -> list[str]:
+        """Origins that may use /graphql."""
+        own = urlsplit(self.base_url)
+        listed = [origin.strip().rstrip("/") for origin in self.allowed_origins.split(",") if origin.strip()]
+        return [f"{own.scheme}://{own.netloc}", *listed]
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def graphiql_open(self) -> bool:
+        return self.graphiql if self.graphiql is not None else not self.production
+
+    @property
+    def demo_open(self) -> bool:
+        return self.demo if self.demo is not None else not self.production
+
+    @property
+    def sandbox_open(self) -> bool:
+        return self.sandbox if self.sandbox is not None else not self.production
+
+    @property
+    def base_addresses(self) -> dict[str, str]:
+        """Vendor name to address instead of the real one."""
+        return {name: url for name, url in (("stripe", self.stripe_api_base), ("twilio", self.twilio_api_base)) if url}
+
+    @model_validator(mode="after")
+    def refuse_unsafe(self) -> Settings:
+        if not self.keys or any(len(key) < 16 for key in self.keys):
+            raise ValueError(
+                "SECRET_KEYS: one key or more, each of 16 characters or more (try: openssl rand -base64 32)."
+            )
+        if not self.database_url.startswith(("sqlite:///", "postgres://", "postgresql://")):
+            raise ValueError("DATABASE_URL: use sqlite:///path or postgres://user:password@host:port/name.")
+        if not self.events_url.startswith(("memory://", "redis://", "rediss://", "postgres://", "postgresql://")):
+            raise ValueError("EVENTS_URL: use memory://, redis://host:port/0 or postgres://….")
+        if self.production:
+            if DEMO_KEY in self.keys:
+                raise ValueError("SECRET_KEYS: the demo key is public; set your own before ENVIRONMENT=production.")
+            if not self.public_url.startswith("https://"):
+                raise ValueError("PUBLIC_URL: production needs an https:// address; contacts pay on it.")
+            if self.stripe_api_base or self.twilio_api_base:
+                raise ValueError("STRIPE_API_BASE and TWILIO_API_BASE are for tests; unset them in production.")
+        return self
