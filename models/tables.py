@@ -183,7 +183,6 @@ class Conversation(TenantRow):
     contact_id = fields.UUIDField(unique=True)
     assignee_id = fields.UUIDField(null=True)
     last_activity_at = fields.DatetimeField()
-    last_seq: fields.Field[int] = fields.BigIntField(default=0)  # the log's number of the last thread item
     preview = fields.CharField(max_length=160, default="")  # of the last thread item
     unread_count = fields.IntField(default=0)
     draft = fields.TextField(null=True)  # the team's unsent composer text
