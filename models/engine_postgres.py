@@ -1,0 +1,118 @@
+"""Tortoise's asyncpg engine without its traps: a cancelled task gives its pooled connection back, and forgets it first.
+
+Named by `engine` in Tortoise's configuration (database.py). Each trap has its test in tests/models/test_engines.py, to be
+repeated on every Tortoise upgrade. What a transaction means to services stands in database.py, not here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
+from tortoise.backends.base.client import (
+    NestedTransactionContext,
+    TransactionalDBClient,
+    TransactionContext,
+    TransactionContextPooled,
+)
+from tortoise.backends.base_postgres.client import translate_exceptions
+from tortoise.connection import get_connections
+
+log = logging.getLogger(__name__)
+
+# asyncio keeps only weak references to tasks: a release that is collected would lose its connection to the pool.
+_cleanups: set[asyncio.Task[None]] = set()
+
+
+class PlainConnection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that is not reset on each release: that round trip costs as much as a small query.
+
+    An open transaction is still rolled back (asyncpg does that apart). In return nothing of ours may leave session state
+    on a pooled connection: no SET, LISTEN or advisory lock outside a transaction. Migrations connect by themselves.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+async def _release(pool: Any, connection: Any) -> None:
+    try:
+        await pool.release(connection)
+    except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):  # lost, or the pool was closed meanwhile
+        log.exception("a PostgreSQL connection could not be given back")
+
+
+class SafeTransactionContext(TransactionContextPooled):
+    """The outermost transaction: one connection of the pool from BEGIN to the end of COMMIT."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> TransactionalDBClient:
+        await self.ensure_connection()
+        pool = self.client._parent._pool
+        connection = await pool.acquire()
+        self.client._connection = connection
+        self.token = get_connections().set(self.connection_name, self.client)
+        try:
+            await self.client.begin()
+        except BaseException:
+            get_connections().reset(self.token)
+            task = asyncio.get_running_loop().create_task(_release(pool, connection))
+            _cleanups.add(task)
+            task.add_done_callback(_cleanups.discard)
+            raise
+        return self.client
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        client = self.client
+        connection = client._connection
+        try:
+            if not client._finalized:
+                if exc_type is None:
+                    await client.commit()
+                elif not connection.is_closed():  # lost: there is nothing to roll back, and the first error tells more
+                    await client.rollback()
+        finally:
+            # The token first: a time-out may fire during the release, and the task goes on.
+            get_connections().reset(self.token)
+            pool = client._parent._pool
+            if pool is not None:
+                await pool.release(connection)
+
+
+class SafeTransaction(TransactionWrapper):
+    """The client that queries use inside a transaction."""
+
+    def _in_transaction(self) -> TransactionContext:
+        return NestedTransactionContext(SafeTransaction(self))
+
+    @translate_exceptions
+    async def execute_affected(self, query: str, values: Sequence[object]) -> int:
+        """Run one statement; the number of rows that it changed."""
+        return await _affected(self, query, values)
+
+
+class SafePostgresClient(AsyncpgDBClient):
+    """The client of the process's pool."""
+
+    connection_class = PlainConnection
+
+    def _in_transaction(self) -> TransactionContext:
+        return SafeTransactionContext(SafeTransaction(self), self._pool_init_lock)
+
+    @translate_exceptions
+    async def execute_affected(self, query: str, values: Sequence[object]) -> int:
+        """Run one statement; the number of rows that it changed."""
+        return await _affected(self, query, values)
+
+
+async def _affected(client: AsyncpgDBClient, query: str, values: Sequence[object]) -> int:
+    async with client.acquire_connection() as connection:
+        tag: str = await connection.execute(query, *values)
+    count = tag.rpartition(" ")[2]  # "UPDATE 3", "INSERT 0 3"; "CREATE TABLE" has none
+    return int(count) if count.isdigit() else 0
+
+
+client_class = SafePostgresClient

@@ -1,0 +1,191 @@
+"""Tortoise's SQLite engine without its traps: BEGIN IMMEDIATE, and no lock or open transaction left by a cancelled task.
+
+Named by `engine` in Tortoise's configuration (database.py). Each trap has its test in tests/models/test_engines.py, to be
+repeated on every Tortoise upgrade. What a transaction means to services stands in database.py, not here.
+"""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiosqlite
+from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionContext
+from tortoise.backends.sqlite.client import (
+    SqliteClient,
+    SqliteTransactionContext,
+    SqliteTransactionWrapper,
+    translate_exceptions,
+)
+from tortoise.connection import ConnectionToken, get_connections
+from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
+
+log = logging.getLogger(__name__)
+
+# asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
+_cleanups: set[asyncio.Task[None]] = set()
+
+
+def utc_text(value: datetime) -> str:
+    """Aware times are stored in UTC, so that the order of the texts is the order of the times."""
+    return (value.astimezone(UTC) if value.tzinfo is not None else value).isoformat(" ")
+
+
+# Takes the place of Tortoise's own adapter, which keeps the offset that the value came with.
+sqlite3.register_adapter(datetime, utc_text)
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    try:
+        await connection.rollback()
+    except (sqlite3.Error, ValueError):  # ValueError: closed meanwhile, nothing is open any more
+        log.exception("a cancelled SQLite transaction could not be rolled back")
+
+
+def _undo(connection: aiosqlite.Connection | None, lock: asyncio.Lock) -> None:
+    """End whatever transaction is open or about to open, then release the lock; returns at once.
+
+    The worker thread may still be running the statement whose waiter was cancelled. It works in order: a rollback
+    queued now runs after it.
+    """
+    if connection is None:
+        lock.release()
+        return
+
+    def done(task: asyncio.Task[None]) -> None:
+        _cleanups.discard(task)
+        lock.release()
+
+    task = asyncio.get_running_loop().create_task(_roll_back(connection))
+    _cleanups.add(task)
+    task.add_done_callback(done)
+
+
+class SafeConnectionWrapper(ConnectionWrapper[aiosqlite.Connection]):
+    """Releases its lock when the connection cannot be opened; the stock one keeps it, and the next query hangs."""
+
+    async def __aenter__(self) -> aiosqlite.Connection:
+        await self._lock.acquire()
+        try:
+            self.connection = self.client._connection
+            await self.ensure_connection()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self.connection
+
+
+class ImmediateTransactionContext(SqliteTransactionContext):
+    """The outermost transaction: holds the one connection's lock from BEGIN IMMEDIATE to the end of COMMIT."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> "SafeTransaction":
+        await self._trxlock.acquire()
+        token: ConnectionToken | None = None
+        try:
+            self.connection._connection = self.connection._parent._connection
+            await self.ensure_connection()
+            token = self.token = get_connections().set(self.connection_name, self.connection)
+            await self.connection.begin()
+        except BaseException:
+            get_connections().reset(token)  # reset(None) does nothing
+            _undo(self.connection._connection, self._trxlock)
+            raise
+        client: SafeTransaction = self.connection
+        return client
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        # The token goes first: whatever this task does next must not find a transaction that is over.
+        get_connections().reset(self.token)
+        try:
+            if not self.connection._finalized:
+                if exc_type:
+                    await self.connection.rollback()
+                else:
+                    await self.connection.commit()
+        except BaseException:
+            _undo(self.connection._connection, self._trxlock)
+            raise
+        self._trxlock.release()
+
+
+class SafeTransaction(SqliteTransactionWrapper):
+    """The client that queries use inside a transaction."""
+
+    def _in_transaction(self) -> TransactionContext:
+        return NestedTransactionContext(SafeTransaction(self))
+
+    async def begin(self) -> None:
+        # Deferred, a transaction that reads and then writes fails at once with "database is locked" when another
+        # process wrote in between, whatever the busy timeout.
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise TransactionManagementError(error) from error
+
+    async def commit(self) -> None:
+        try:
+            await super().commit()
+        except sqlite3.Error as error:
+            # A failed COMMIT (deferred foreign key, full disk) leaves the transaction open on the shared connection.
+            await self.rollback()
+            if isinstance(error, sqlite3.IntegrityError):
+                raise IntegrityError(error) from error
+            raise OperationalError(error) from error
+
+    @translate_exceptions
+    async def execute_affected(self, query: str, values: Sequence[object]) -> int:
+        """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
+        return await _affected(self, query, values)
+
+
+class SafeSqliteClient(SqliteClient):
+    """The client of the process's one connection."""
+
+    def acquire_connection(self) -> SafeConnectionWrapper:
+        return SafeConnectionWrapper(self._lock, self)
+
+    def _in_transaction(self) -> TransactionContext:
+        return ImmediateTransactionContext(SafeTransaction(self), self._lock)
+
+    async def create_connection(self, with_db: bool) -> None:
+        try:
+            await super().create_connection(with_db)
+        except BaseException:
+            # Half opened it lacks pragmas, foreign_keys among them: better none.
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.stop()
+                connection._connection = None
+            raise
+
+    @translate_exceptions
+    async def execute_many(self, query: str, values: list[list[Any]]) -> None:
+        # The stock one rolls back on Exception only: cancelled, it leaves a transaction open that later writes fall into.
+        async with self._in_transaction() as transaction:
+            await transaction.execute_many(query, values)
+
+    @translate_exceptions
+    async def execute_affected(self, query: str, values: Sequence[object]) -> int:
+        """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
+        return await _affected(self, query, values)
+
+
+async def _affected(client: SqliteClient, query: str, values: Sequence[object]) -> int:
+    async with client.acquire_connection() as connection:
+        raw: sqlite3.Connection = connection._conn
+
+        def run() -> int:
+            cursor = raw.execute(query, values)
+            count = cursor.rowcount
+            cursor.close()
+            return max(count, 0)
+
+        # One visit to the worker thread; execute, rowcount and close by aiosqlite's own means are two.
+        return int(await connection._execute(run))
+
+
+client_class = SafeSqliteClient
