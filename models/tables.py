@@ -6,6 +6,8 @@ What Tortoise can't say (partial uniques, checks, triggers) is named in CONSTRAI
 
 from __future__ import annotations
 
+from typing import Any
+
 from tortoise import fields
 from tortoise.models import Model
 
