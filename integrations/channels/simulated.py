@@ -1,0 +1,287 @@
+"""A channel of every kind without a vendor: accepts messages, and verifies the signed callbacks of its own network.
+
+Its "network" is `call_back` below: it posts to the same address, and is verified as strictly, as a vendor's callback.
+What the contact would have received is read from the messages table (`/demo/phone`), not from here.
+
+Magic recipients, recognised by the end of the address (of an e-mail address: by the end of what stands before the @):
+
+    …9901   accepted, then reported undelivered
+    …9902   refused: the recipient has opted out
+    …9903   accepted, never reported
+    …9904   accepted, but the answer is lost (ambiguous); `look_up` finds the message
+
+Source: limits of domain.md, 5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import httpx2
+
+from integrations.base import (
+    Channel,
+    ChannelKind,
+    ChannelLimits,
+    ChannelWebhook,
+    DeliveryStatus,
+    Environment,
+    InboundMessage,
+    IntegrationError,
+    OutboundMessage,
+    PayloadInvalid,
+    SendResult,
+    SignatureInvalid,
+    StatusUpdate,
+    WebhookRequest,
+)
+from integrations.sms import opt_out_word
+
+NAME = "simulated"
+SIGNATURE_HEADER = "Paythread-Simulator-Signature"
+TOLERANCE_S = 300
+
+STATES: Mapping[str, DeliveryStatus] = {
+    "accepted": DeliveryStatus.SENT,
+    "sent": DeliveryStatus.SENT,
+    "delivered": DeliveryStatus.DELIVERED,
+    "read": DeliveryStatus.READ,
+    "undelivered": DeliveryStatus.FAILED,
+}
+_WORDS: Mapping[DeliveryStatus, str] = {
+    DeliveryStatus.SENT: "sent",
+    DeliveryStatus.DELIVERED: "delivered",
+    DeliveryStatus.READ: "read",
+    DeliveryStatus.FAILED: "undelivered",
+}
+
+UNDELIVERABLE = "9901"
+OPTED_OUT = "9902"
+SILENT = "9903"
+ANSWER_LOST = "9904"
+
+LIMITS: Mapping[ChannelKind, ChannelLimits] = {
+    ChannelKind.SMS: ChannelLimits(max_length=1600),
+    ChannelKind.EMAIL: ChannelLimits(needs_subject=True),
+    ChannelKind.WHATSAPP: ChannelLimits(max_length=1600, window_hours=24, link_preview=True),
+    ChannelKind.INSTAGRAM_DM: ChannelLimits(max_length=1000, length_in_bytes=True, window_hours=24, link_preview=True),
+    ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True),
+    ChannelKind.WEB_CHAT: ChannelLimits(max_length=4000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The secret that signs callbacks of this connection."""
+
+    secret: str = field(repr=False)
+
+
+class Simulated(Channel):
+    """One simulated connection of one kind."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "Simulator"
+    kinds: ClassVar[tuple[ChannelKind, ...]] = tuple(LIMITS)
+    credentials: ClassVar[type[Any]] = Credentials
+
+    def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
+        if kind not in self.kinds:
+            raise ValueError(f"{NAME} does not serve {kind}")
+        self._credentials = credentials
+        self._kind = kind
+
+    def limits(self, kind: ChannelKind) -> ChannelLimits:
+        """The vendors' limits of each kind: a message that the simulator takes fits the real channel, too."""
+        return LIMITS[kind]
+
+    async def send(self, message: OutboundMessage) -> SendResult:
+        """Accept the message; its id follows from `attempt_id`, so that one attempt is one message.
+
+        Raises: IntegrationError as a vendor would: too_long, empty_message, subject_required, opted_out, or ambiguous.
+        """
+        limits = self.limits(self._kind)
+        length = len(message.body.encode()) if limits.length_in_bytes else len(message.body)
+        if not message.body.strip():
+            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+        if limits.max_length is not None and length > limits.max_length:
+            raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
+        if limits.needs_subject and not message.subject:
+            raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
+        ending = _ending(message.to)
+        if ending == OPTED_OUT:
+            raise IntegrationError(NAME, "opted_out", "The recipient has opted out.", code="opted_out")
+        if ending == ANSWER_LOST:
+            raise IntegrationError(NAME, "timeout", "The simulated answer was lost.", ambiguous=True)
+        return SendResult(external_id=external_id_of(message.attempt_id), status=STATES["accepted"])
+
+    async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
+        """Every attempt that was not refused is known."""
+        if _ending(message.to) == OPTED_OUT:
+            return None
+        return StatusUpdate(external_id=external_id_of(message.attempt_id), status=STATES["accepted"])
+
+    async def check(self) -> str | None:
+        """There is no vendor account."""
+        return None
+
+    def receive(self, request: WebhookRequest) -> ChannelWebhook:
+        """Verify the signature over the raw body, then parse one callback. Raises: SignatureInvalid, PayloadInvalid.
+
+        Status: `{"type": "message.status", "message_id", "to", "status", "error_code", "occurred_at"}`.
+        Inbound: `{"type": "message.received", "message_id", "from", "text", "occurred_at"}`.
+        """
+        self._verify(request)
+        try:
+            payload = json.loads(request.body)
+            kind = payload["type"]
+            if kind == "message.status":
+                return ChannelWebhook(statuses=(_status(payload),))
+            if kind == "message.received":
+                return ChannelWebhook(messages=(_inbound(payload),))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
+        raise PayloadInvalid(NAME, "unknown_type", "The callback's type is not known.")
+
+    def _verify(self, request: WebhookRequest) -> None:
+        header = request.headers.get(SIGNATURE_HEADER.lower(), "")
+        if not header:
+            raise SignatureInvalid(NAME, "signature_missing")
+        if not self._credentials.secret:  # anybody can sign with an empty secret
+            raise SignatureInvalid(NAME, "no_secret")
+        parts = [part.strip().partition("=") for part in header.split(",")]
+        times = [value for key, _, value in parts if key == "t"]
+        given = [value for key, _, value in parts if key == "v1"]
+        if len(times) != 1 or not times[0].isascii() or not times[0].isdecimal() or len(times[0]) > 12:
+            raise SignatureInvalid(NAME)
+        expected = _digest(self._credentials.secret, times[0], request.body).encode()
+        if not any(hmac.compare_digest(expected, value.encode()) for value in given):
+            raise SignatureInvalid(NAME)
+        if abs(request.now.timestamp() - int(times[0])) > TOLERANCE_S:
+            raise SignatureInvalid(NAME, "signature_stale")
+
+
+def external_id_of(attempt_id: str) -> str:
+    """The simulator's message id of an attempt: `sim_` and 32 hexadecimal digits."""
+    return "sim_" + hashlib.sha256(attempt_id.encode()).hexdigest()[:32]
+
+
+def outcome_of(address: str) -> DeliveryStatus | None:
+    """What the network will report about a message to this address; None: nothing, ever."""
+    return {
+        UNDELIVERABLE: DeliveryStatus.FAILED,
+        OPTED_OUT: DeliveryStatus.FAILED,
+        SILENT: None,
+    }.get(_ending(address), DeliveryStatus.DELIVERED)
+
+
+def sign(secret: str, body: bytes, *, at: datetime) -> str:
+    """The signature header's value: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `{t}.{raw body}`."""
+    time = str(int(at.timestamp()))
+    return f"t={time},v1={_digest(secret, time, body)}"
+
+
+def status_body(external_id: str, to: str, status: DeliveryStatus, *, at: datetime) -> bytes:
+    """The raw body of a status callback."""
+    return _json(
+        {
+            "type": "message.status",
+            "message_id": external_id,
+            "to": to,
+            "status": _WORDS[status],
+            "error_code": UNDELIVERABLE if status is DeliveryStatus.FAILED else None,
+            "occurred_at": at.astimezone(UTC).isoformat(),
+        }
+    )
+
+
+def inbound_body(sender: str, text: str, *, at: datetime, external_id: str | None = None) -> bytes:
+    """The raw body of an inbound message; a new id unless one is given."""
+    return _json(
+        {
+            "type": "message.received",
+            "message_id": external_id or f"sim_in_{uuid4().hex}",
+            "from": sender,
+            "text": text,
+            "occurred_at": at.astimezone(UTC).isoformat(),
+        }
+    )
+
+
+async def call_back(*, environment: Environment, connection: str, secret: str, body: bytes, at: datetime) -> None:
+    """Post a signed callback to `{sandbox_url}/inbound/simulated/{connection}` as a vendor's network would.
+
+    Safe to repeat: statuses only move forward, and an inbound message is stored once per id.
+    Raises: IntegrationError, retryable unless the door refused it (4xx).
+    """
+    url = f"{environment.sandbox_url}/inbound/{NAME}/{connection}"
+    headers = {"Content-Type": "application/json", SIGNATURE_HEADER: sign(secret, body, at=at)}
+    try:
+        async with httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False) as client:
+            answer = await client.post(url, content=body, headers=headers)
+    except httpx2.HTTPError as error:
+        raise IntegrationError(NAME, "callback_lost", type(error).__name__, retryable=True) from error
+    if not answer.is_success:
+        retryable = answer.status_code >= 500 or answer.status_code == 429
+        raise IntegrationError(NAME, "callback_refused", f"HTTP {answer.status_code}", retryable=retryable)
+
+
+def _ending(address: str) -> str:
+    return address.partition("@")[0][-4:]
+
+
+def _digest(secret: str, time: str, body: bytes) -> str:
+    return hmac.new(secret.encode(), time.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def _json(payload: Mapping[str, object]) -> bytes:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value = payload[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(name)
+    return value
+
+
+def _moment(payload: Mapping[str, Any]) -> datetime:
+    moment = datetime.fromisoformat(_text(payload, "occurred_at"))
+    if moment.tzinfo is None:
+        raise ValueError("occurred_at")
+    return moment
+
+
+def _status(payload: Mapping[str, Any]) -> StatusUpdate:
+    status = STATES[_text(payload, "status")]
+    failed = status is DeliveryStatus.FAILED
+    return StatusUpdate(
+        external_id=_text(payload, "message_id"),
+        status=status,
+        error_code=_text(payload, "error_code") if failed else None,
+        error_message="The simulated handset could not be reached." if failed else None,
+        occurred_at=_moment(payload),
+    )
+
+
+def _inbound(payload: Mapping[str, Any]) -> InboundMessage:
+    text = payload["text"]
+    if not isinstance(text, str):
+        raise TypeError("text")
+    return InboundMessage(
+        external_id=_text(payload, "message_id"),
+        sender=_text(payload, "from"),
+        body=text,
+        opt_out=opt_out_word(text),
+        occurred_at=_moment(payload),
+    )
+
+
+provider = Simulated

@@ -1,0 +1,68 @@
+"""Pure facts about text messages: how many segments a text costs, which replies are opt-out words. Sends nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SmsEncoding = Literal["GSM-7", "UCS-2"]
+
+# 3GPP TS 23.038, 6.2.1: the default alphabet, and its extension table, whose characters are sent as two septets.
+_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_EXTENSION = frozenset("\f^{}\\[~]|€")
+
+_LIMITS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70, 67)}  # alone, per part when split
+
+_STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL"})
+_START_WORDS = frozenset({"START", "YES"})
+
+
+@dataclass(frozen=True, slots=True)
+class SmsSegments:
+    """What a text costs. `characters` counts what fills a segment: septets (GSM-7) or UTF-16 units (UCS-2)."""
+
+    encoding: SmsEncoding
+    characters: int
+    count: int
+
+
+def is_gsm7(text: str) -> bool:
+    """Whether every character is in the GSM-7 alphabet or its extension."""
+    return all(character in _BASIC or character in _EXTENSION for character in text)
+
+
+def segments(text: str) -> SmsSegments:
+    """Segments of one SMS with this text; an empty text has none.
+
+    160 septets or 70 UTF-16 units alone; 153 or 67 each when split, and a two-unit character is never cut in half.
+    Source: www.twilio.com/docs/glossary/what-sms-character-limit; 3GPP TS 23.038 and 23.040.
+    """
+    encoding: SmsEncoding = "GSM-7" if is_gsm7(text) else "UCS-2"
+    if encoding == "GSM-7":
+        widths = [2 if character in _EXTENSION else 1 for character in text]
+    else:
+        widths = [2 if ord(character) > 0xFFFF else 1 for character in text]
+    alone, part = _LIMITS[encoding]
+    characters = sum(widths)
+    if characters <= alone:
+        return SmsSegments(encoding, characters, 1 if text else 0)
+    count, used = 1, 0
+    for width in widths:
+        if used + width > part:
+            count, used = count + 1, 0
+        used += width
+    return SmsSegments(encoding, characters, count)
+
+
+def opt_out_word(text: str) -> bool | None:
+    """True: the reply withdraws consent (STOP and its kin), False: it gives it again (START, YES), None: neither.
+
+    Only a reply that is nothing but the word counts. Source: promises.md, 3.
+    """
+    word = text.strip().upper()
+    if word in _STOP_WORDS:
+        return True
+    return False if word in _START_WORDS else None
