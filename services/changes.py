@@ -1,0 +1,203 @@
+"""One use-case = one transaction: what it adds to the thread, to notifications and to the account's log is written at its end.
+
+`change()` opens the transaction, collects, then takes the log's numbers as its last statement before the inserts and the commit, so
+that the order of numbers is the order of commits. After the commit the hub is told. It decides nothing about what is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from models import database, event_log
+from models.event_log import LogEntry
+from models.ids import uuid7
+from models.ledger import CardKind
+from models.tables import ActivityCard, Conversation, Message, Notification, PaymentRequest
+
+_current: ContextVar[Change | None] = ContextVar("change", default=None)
+_announce: Callable[[UUID, int], None] | None = None
+
+
+def on_change(callback: Callable[[UUID, int], None] | None) -> None:
+    """Set who is told (account, newest number) after each commit: the hub. None: nobody."""
+    global _announce
+    _announce = callback
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One log entry to be; `row` is inserted under its number."""
+
+    fields: dict[str, Any]
+    row: Message | ActivityCard | Notification | None = None
+
+
+class Change:
+    """What one transaction adds. Made by `change()` only."""
+
+    def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
+        self.account_id = account_id
+        self.actor_id = actor_id
+        self.now = datetime.now(UTC)
+        self._pending: list[_Pending] = []
+        self._keys: set[str] = set()
+        self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
+
+    def event(
+        self,
+        kind: str,
+        *,
+        conversation_id: UUID | None = None,
+        contact_id: UUID | None = None,
+        payment_request_id: UUID | None = None,
+        message_id: UUID | None = None,
+        card_id: UUID | None = None,
+        payment_id: UUID | None = None,
+        notification_id: UUID | None = None,
+        user_id: UUID | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Add an entry to the log (kinds: domain.md, section 8)."""
+        self._pending.append(
+            _Pending(
+                {
+                    "kind": kind,
+                    "conversation_id": conversation_id,
+                    "contact_id": contact_id,
+                    "payment_request_id": payment_request_id,
+                    "message_id": message_id,
+                    "card_id": card_id,
+                    "payment_id": payment_id,
+                    "notification_id": notification_id,
+                    "user_id": user_id,
+                    "data": data or {},
+                }
+            )
+        )
+
+    def request_event(
+        self,
+        name: str,
+        request: PaymentRequest,
+        *,
+        previous_status: str | None,
+        card_id: UUID | None = None,
+        payment_id: UUID | None = None,
+    ) -> None:
+        """Add `payment_request.{name}` with the ids that every such event carries."""
+        self.event(
+            f"payment_request.{name}",
+            conversation_id=request.conversation_id,
+            contact_id=request.contact_id,
+            payment_request_id=request.id,
+            card_id=card_id,
+            payment_id=payment_id,
+            data={"previous_status": previous_status},
+        )
+
+    def message(self, row: Message) -> None:
+        """Insert a message at the end, under its number; logs message.created."""
+        self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
+        self._pending[-1].row = row
+        self._activity[row.conversation_id] = row.body[:160]
+
+    async def card(self, row: ActivityCard) -> bool:
+        """Insert an activity card at the end, under its number; logs activity.created. False: its key exists, nothing is added."""
+        if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
+            return False
+        self._keys.add(row.key)
+        self.event(
+            "activity.created",
+            conversation_id=row.conversation_id,
+            contact_id=row.contact_id,
+            payment_request_id=row.payment_request_id,
+            card_id=row.id,
+            payment_id=row.money_fact_id,
+        )
+        self._pending[-1].row = row
+        self._activity[row.conversation_id] = row.text[:160]
+        return True
+
+    async def log_card(
+        self,
+        request: PaymentRequest,
+        kind: CardKind,
+        *,
+        text: str,
+        key: str,
+        money_fact_id: UUID | None = None,
+        message_id: UUID | None = None,
+        actor_id: UUID | None = None,
+    ) -> ActivityCard | None:
+        """Add a card to the request's thread, with the status that the row has now. None: already said under this key."""
+        row = ActivityCard(
+            id=uuid7(),
+            account_id=self.account_id,
+            conversation_id=request.conversation_id,
+            contact_id=request.contact_id,
+            kind=kind.value,
+            status=request.status,
+            payment_request_id=request.id,
+            money_fact_id=money_fact_id,
+            message_id=message_id,
+            text=text[:500],
+            actor_id=actor_id,
+            key=f"{kind}:{key}",
+            occurred_at=self.now,
+        )
+        return row if await self.card(row) else None
+
+    def notification(self, row: Notification) -> None:
+        """Insert a notification at the end, under its number; logs notification.created. The caller has checked its key."""
+        self.event(
+            "notification.created",
+            conversation_id=row.conversation_id,
+            payment_request_id=row.payment_request_id,
+            notification_id=row.id,
+            user_id=row.user_id,
+        )
+        self._pending[-1].row = row
+
+    async def _flush(self) -> int:
+        """Write everything; return the newest number, 0 if nothing was added."""
+        if not self._pending:
+            return 0
+        for conversation_id, preview in sorted(self._activity.items()):
+            await Conversation.filter(id=conversation_id).update(last_activity_at=self.now, preview=preview)
+        first = await event_log.reserve(self.account_id, len(self._pending))
+        entries = []
+        for seq, pending in enumerate(self._pending, first):
+            if pending.row is not None:
+                pending.row.seq = seq
+                await pending.row.save(force_create=True)
+            entries.append(LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields))
+        await event_log.append(entries)
+        return entries[-1].seq
+
+
+@asynccontextmanager
+async def change(account_id: UUID, *, actor_id: UUID | None = None) -> AsyncIterator[Change]:
+    """One transaction on one account. A nested one of the same account joins it. Never call a vendor inside."""
+    outer = _current.get()
+    if outer is not None and database.in_transaction():
+        if outer.account_id != account_id:
+            raise RuntimeError("a change belongs to one account")
+        yield outer
+        return
+    async with database.transaction():
+        made = Change(account_id, actor_id)
+        token = _current.set(made)
+        try:
+            yield made
+            newest = await made._flush()
+        finally:
+            _current.reset(token)
+        if newest and _announce is not None:
+            announce = _announce
+            database.after_commit(lambda: announce(account_id, newest))
