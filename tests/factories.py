@@ -1,0 +1,296 @@
+"""Rows for tests, with keyword overrides. Rows only: what follows from a change (cards, events, totals) is the services' business.
+
+Parents that are not given are found or made: `await payment_request(contact)` brings its conversation and its processor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+from argon2 import PasswordHasher
+
+from models import event_log, tables, vault
+from models.ids import uuid7
+from settings import DEMO_KEY
+
+PASSWORD = "correct-horse-battery"
+
+_numbers = itertools.count(1)
+# As cheap as argon2 goes; sign-in reads the parameters from the hash.
+_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+
+TEMPLATE = "{business}: {amount} for {product}. Pay here: {link}"
+
+
+def now() -> datetime:
+    """The present, aware."""
+    return datetime.now(UTC)
+
+
+def seal(account_id: UUID, secret: str) -> str:
+    """`vault.seal`, with the default key if no test has opened the vault."""
+    if vault._fernet is None:
+        vault.open_vault([DEMO_KEY])
+    return vault.seal(account_id, secret)
+
+
+async def account(**overrides: Any) -> tables.Account:
+    """A tenant with US dollars."""
+    values: dict[str, Any] = {
+        "name": f"Account {next(_numbers)}",
+        "default_currency": "USD",
+        "link_message_template": TEMPLATE,
+        "event_epoch": secrets.token_hex(6),
+    }
+    return await tables.Account.create(**values | overrides)
+
+
+async def user(of: tables.Account, **overrides: Any) -> tables.User:
+    """An agent whose password is PASSWORD."""
+    n = next(_numbers)
+    values: dict[str, Any] = {
+        "account_id": of.id,
+        "email": f"agent{n}@example.test",
+        "name": f"Agent {n}",
+        "role": "AGENT",
+        "password_hash": _HASH,
+    }
+    return await tables.User.create(**values | overrides)
+
+
+async def api_key(of: tables.Account, token: str, **overrides: Any) -> tables.ApiKey:
+    """The row of the API key whose clear text is `token`."""
+    values: dict[str, Any] = {
+        "account_id": of.id,
+        "name": "Test key",
+        "role": "ADMIN",
+        "token_hash": vault.digest(token),
+        "hint": token[-4:],
+    }
+    return await tables.ApiKey.create(**values | overrides)
+
+
+async def contact(of: tables.Account, **overrides: Any) -> tables.Contact:
+    """A contact without addresses and without a conversation."""
+    n = next(_numbers)
+    values: dict[str, Any] = {"account_id": of.id, "name": f"Contact {n}"}
+    return await tables.Contact.create(**values | overrides)
+
+
+async def contact_address(of: tables.Contact, kind: str = "SMS", **overrides: Any) -> tables.ContactAddress:
+    """The contact's identity on one kind of channel."""
+    n = next(_numbers)
+    address = {"EMAIL": f"contact{n}@example.test", "SMS": f"+1415555{n:04d}", "WHATSAPP": f"+1415556{n:04d}"}
+    values: dict[str, Any] = {
+        "account_id": of.account_id,
+        "contact_id": of.id,
+        "kind": kind,
+        "address": address.get(kind, f"{kind.lower()}-{n}"),
+    }
+    return await tables.ContactAddress.create(**values | overrides)
+
+
+async def conversation(of: tables.Contact, **overrides: Any) -> tables.Conversation:
+    """The contact's one conversation; found if it has one and nothing is overridden."""
+    if not overrides and (found := await tables.Conversation.get_or_none(contact_id=of.id)):
+        return found
+    values: dict[str, Any] = {"account_id": of.account_id, "contact_id": of.id, "last_activity_at": now()}
+    return await tables.Conversation.create(**values | overrides)
+
+
+async def channel_connection(
+    of: tables.Account, kind: str = "SMS", *, credentials: Mapping[str, str] | None = None, **overrides: Any
+) -> tables.ChannelConnection:
+    """A connected simulated channel."""
+    values: dict[str, Any] = {
+        "account_id": of.id,
+        "kind": kind,
+        "provider": "simulated",
+        "display_name": f"{kind} (simulated)",
+        "sender": f"sender-{kind.lower()}",
+        "credentials": seal(of.id, orjson.dumps(dict(credentials or {"secret": "simulated-secret"})).decode()),
+    }
+    return await tables.ChannelConnection.create(**values | overrides)
+
+
+async def processor_connection(
+    of: tables.Account, *, credentials: Mapping[str, str] | None = None, **overrides: Any
+) -> tables.ProcessorConnection:
+    """A connected sandbox processor, the account's default unless it has one."""
+    row_id = overrides.pop("id", None) or uuid7()
+    given = {"api_key": "sk_sandbox_test_key_0001", "webhook_secret": "whsec_sandbox_test_0001"}
+    values: dict[str, Any] = {
+        "id": row_id,
+        "account_id": of.id,
+        "processor": "sandbox",
+        "display_name": "Sandbox",
+        "test_mode": True,
+        "credentials": seal(of.id, orjson.dumps(dict(credentials or given)).decode()),
+        "is_default": not await tables.ProcessorConnection.exists(account_id=of.id, is_default=True, connected=True),
+    }
+    return await tables.ProcessorConnection.create(**values | overrides)
+
+
+async def _processor_of(account_id: UUID) -> tables.ProcessorConnection:
+    found = await tables.ProcessorConnection.filter(account_id=account_id).order_by("-is_default", "id").first()
+    return found or await processor_connection(await tables.Account.get(id=account_id))
+
+
+async def _channel_of(account_id: UUID, kind: str) -> tables.ChannelConnection:
+    found = await tables.ChannelConnection.filter(account_id=account_id, kind=kind).order_by("id").first()
+    return found or await channel_connection(await tables.Account.get(id=account_id), kind)
+
+
+def token() -> str:
+    """A link's token: 22 characters from 16 random bytes."""
+    return secrets.token_urlsafe(16)
+
+
+async def payment_request(
+    of: tables.Contact, *, clear_token: str | None = None, **overrides: Any
+) -> tables.PaymentRequest:
+    """A DRAFT of 125 dollars. `clear_token` is the link's token (kept as hash and sealed)."""
+    n = next(_numbers)
+    clear = clear_token or token()
+    values: dict[str, Any] = {
+        "account_id": of.account_id,
+        "contact_id": of.id,
+        "number": f"PR-{n:07d}",
+        "token_hash": vault.digest(clear),
+        "token": seal(of.account_id, clear),
+        "product_name": "Deep clean",
+        "amount_minor": 12500,
+        "currency": "USD",
+        "test_mode": True,
+    }
+    if "conversation_id" not in overrides:
+        values["conversation_id"] = (await conversation(of)).id
+    if "processor_connection_id" not in overrides:
+        values["processor_connection_id"] = (await _processor_of(of.account_id)).id
+    return await tables.PaymentRequest.create(**values | overrides)
+
+
+async def _logged(account_id: UUID, kind: str, **ids: Any) -> int:
+    """The next number of the account's log, with its event: the log keeps no holes."""
+    seq = await event_log.reserve(account_id, 1)
+    await event_log.append([event_log.LogEntry(account_id=account_id, seq=seq, kind=kind, at=now(), **ids)])
+    return seq
+
+
+async def message(of: tables.Conversation, **overrides: Any) -> tables.Message:
+    """An inbound SMS at the thread's end, with its event."""
+    row_id = overrides.pop("id", None) or uuid7()
+    kind = overrides.get("kind", "SMS")
+    values: dict[str, Any] = {
+        "id": row_id,
+        "account_id": of.account_id,
+        "conversation_id": of.id,
+        "contact_id": of.contact_id,
+        "direction": "INBOUND",
+        "kind": kind,
+        "address": "+14155550101",
+        "body": "Hello",
+        "delivery_status": "DELIVERED",
+        "occurred_at": now(),
+    }
+    if "channel_connection_id" not in overrides:
+        values["channel_connection_id"] = (await _channel_of(of.account_id, kind)).id
+    if "seq" not in overrides:
+        values["seq"] = await _logged(
+            of.account_id, "message.created", conversation_id=of.id, contact_id=of.contact_id, message_id=row_id
+        )
+    return await tables.Message.create(**values | overrides)
+
+
+async def activity_card(
+    of: tables.PaymentRequest, kind: str = "PAYMENT_REQUEST", **overrides: Any
+) -> tables.ActivityCard:
+    """A card at the thread's end, with its event."""
+    row_id = overrides.pop("id", None) or uuid7()
+    values: dict[str, Any] = {
+        "id": row_id,
+        "account_id": of.account_id,
+        "conversation_id": of.conversation_id,
+        "contact_id": of.contact_id,
+        "kind": kind,
+        "status": of.status,
+        "payment_request_id": of.id,
+        "text": f"{kind} of {of.number}",
+        "key": f"{kind}:{of.id}:{next(_numbers)}",
+        "occurred_at": now(),
+    }
+    if "seq" not in overrides:
+        values["seq"] = await _logged(
+            of.account_id,
+            "activity.created",
+            conversation_id=of.conversation_id,
+            contact_id=of.contact_id,
+            payment_request_id=of.id,
+            card_id=row_id,
+        )
+    return await tables.ActivityCard.create(**values | overrides)
+
+
+async def checkout_session(of: tables.PaymentRequest, **overrides: Any) -> tables.CheckoutSession:
+    """An open checkout over the request's whole amount."""
+    n = overrides.pop("n", None) or await tables.CheckoutSession.filter(payment_request_id=of.id).count() + 1
+    external_id = f"sbx_cs_{next(_numbers)}_{secrets.token_hex(4)}"
+    values: dict[str, Any] = {
+        "account_id": of.account_id,
+        "payment_request_id": of.id,
+        "processor_connection_id": of.processor_connection_id,
+        "n": n,
+        "idempotency_key": f"{of.id}:{n}",
+        "amount_minor": of.amount_minor,
+        "currency": of.currency,
+        "status": "OPEN",
+        "external_id": external_id,
+        "url": f"http://localhost/sandbox/{external_id}",
+        "expires_at": now() + timedelta(hours=23),
+    }
+    return await tables.CheckoutSession.create(**values | overrides)
+
+
+async def money_fact(of: tables.PaymentRequest, **overrides: Any) -> tables.MoneyFact:
+    """A succeeded charge over the request's whole amount; status and totals of the request stay as they are."""
+    values: dict[str, Any] = {
+        "account_id": of.account_id,
+        "payment_request_id": of.id,
+        "contact_id": of.contact_id,
+        "processor_connection_id": of.processor_connection_id,
+        "processor": "sandbox",
+        "kind": "CHARGE",
+        "external_id": f"sbx_pay_{next(_numbers)}_{secrets.token_hex(4)}",
+        "outcome": "SUCCEEDED",
+        "amount_minor": of.amount_minor,
+        "currency": of.currency,
+        "counted": True,
+        "test_mode": of.test_mode,
+        "source": "webhook",
+        "occurred_at": now(),
+    }
+    return await tables.MoneyFact.create(**values | overrides)
+
+
+async def notification(of: tables.User, **overrides: Any) -> tables.Notification:
+    """An unread notification, with its event."""
+    row_id = overrides.pop("id", None) or uuid7()
+    values: dict[str, Any] = {
+        "id": row_id,
+        "account_id": of.account_id,
+        "user_id": of.id,
+        "kind": "PAYMENT_RECEIVED",
+        "title": "Paid",
+        "body": "A payment arrived",
+        "key": f"{of.id}:{next(_numbers)}",
+        "created_at": now(),
+    }
+    if "seq" not in overrides:
+        values["seq"] = await _logged(of.account_id, "notification.created", notification_id=row_id, user_id=of.id)
+    return await tables.Notification.create(**values | overrides)
