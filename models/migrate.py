@@ -1,0 +1,305 @@
+"""Migrations: the plain SQL files of `migrations/`, applied in order, once, under a lock. Knows no table but its own record.
+
+A migration is two files, `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql`. A line `-- down` divides what makes from
+what takes back. On PostgreSQL a file with a line `-- no-transaction` (CREATE INDEX CONCURRENTLY) runs statement by
+statement, each ended by ";" at the end of a line, and must be safe to repeat.
+
+SQLite: never rebuild a table to widen a VARCHAR (its length is not enforced); a rebuild must make the table's indexes and
+triggers again. Foreign keys are off while migrating, and checked before the commit.
+"""
+
+import asyncio
+import hashlib
+import re
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+
+from models.database import Dialect, dialect_of, postgres_arguments, sqlite_path
+
+FOLDER = Path(__file__).parent / "migrations"
+
+LOCK_WAIT_S = 60.0
+_LOCK_KEY = 0x70617974_68726561  # "paythrea": any constant that no one else takes in this database
+
+_FILE = re.compile(r"(?P<name>(?P<number>\d{4})_[a-z0-9_]+)\.(?P<dialect>sqlite|postgres)\.sql")
+_RECORD = (
+    "CREATE TABLE IF NOT EXISTS schema_migration"
+    " (name VARCHAR(200) NOT NULL PRIMARY KEY, checksum VARCHAR(64) NOT NULL, applied_at {type} NOT NULL)"
+)
+
+
+class MigrationError(RuntimeError):
+    """The database and the migration files do not fit; nothing was changed."""
+
+
+class BadFiles(MigrationError):
+    """The folder is wrong: a missing half, a doubled or skipped number, a file without `-- down`."""
+
+
+class EditedMigration(MigrationError):
+    """A file was changed after it was applied: write a new migration instead."""
+
+
+class NewerDatabase(MigrationError):
+    """The database was migrated by a newer version of the code: run that version, or roll back with it first."""
+
+
+class LockTimeout(MigrationError):
+    """Another process kept the migration lock for too long."""
+
+
+class BrokenReferences(MigrationError):
+    """The migration would leave rows whose foreign key points to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step for one engine."""
+
+    name: str
+    up: str
+    down: str
+    checksum: str
+    in_transaction: bool
+
+
+async def migrate(database_url: str, *, folder: Path = FOLDER) -> list[str]:
+    """Apply what is pending and return its names; a SQLite file and its folder are made if missing.
+
+    Safe to call from many processes at once: one applies, the others find nothing to do.
+    Raises: MigrationError; the engine's own error when a step fails, which then leaves nothing behind.
+    """
+    return await _run(database_url, folder, _up)
+
+
+async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) -> list[str]:
+    """Take back, newest first, every migration after `to` (None: all) and return their names.
+
+    Raises: ValueError when `to` was never applied; otherwise as `migrate`.
+    """
+
+    def plan(migrations: list[Migration], applied: list[str]) -> list[Migration]:
+        if to is not None and to not in applied:
+            raise ValueError(f"{to!r} is not applied")
+        keep = 0 if to is None else applied.index(to) + 1
+        return list(reversed(migrations[keep : len(applied)]))
+
+    return await _run(database_url, folder, plan, up=False)
+
+
+async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
+    """The names of the migrations that `migrate` would apply; changes nothing, makes no file. Raises: MigrationError."""
+    dialect = dialect_of(database_url)
+    migrations = read(folder, dialect)
+    if dialect == "sqlite":
+        recorded = await asyncio.to_thread(_sqlite_record, sqlite_path(database_url))
+    else:
+        async with _connected(database_url) as connection:
+            recorded = await _postgres_record(connection)
+    return [migration.name for migration in _up(migrations, _verify(migrations, recorded))]
+
+
+def read(folder: Path, dialect: Dialect) -> list[Migration]:
+    """The migrations of one engine, in order. Raises: BadFiles."""
+    halves: dict[str, set[str]] = {}
+    found: list[Migration] = []
+    for path in sorted(folder.glob("*.sql")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise BadFiles(f"{path.name} is not named NNNN_name.sqlite.sql or NNNN_name.postgres.sql")
+        halves.setdefault(match["name"], set()).add(match["dialect"])
+        if match["dialect"] == dialect:
+            found.append(_parse(match["name"], path.read_text(encoding="utf-8")))
+    for name, dialects in halves.items():
+        if len(dialects) != 2:
+            raise BadFiles(f"{name} exists for {dialects.pop()} only")
+    for place, migration in enumerate(found, start=1):
+        if int(migration.name[:4]) != place:
+            raise BadFiles(f"{migration.name} should have the number {place:04}")
+    return found
+
+
+def _parse(name: str, text: str) -> Migration:
+    lines = text.splitlines()
+    if lines.count("-- down") != 1:
+        raise BadFiles(f"{name} needs exactly one line `-- down`")
+    middle = lines.index("-- down")
+    return Migration(
+        name=name,
+        up="\n".join(lines[:middle]),
+        down="\n".join(lines[middle + 1 :]),
+        # Over the lines, so that another line ending in a checkout is no edit.
+        checksum=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        in_transaction="-- no-transaction" not in lines,
+    )
+
+
+def _verify(migrations: list[Migration], recorded: dict[str, str]) -> list[str]:
+    """The applied names in order, once they are known to be the first of our files, unchanged."""
+    known = {migration.name: migration for migration in migrations}
+    for name, checksum in recorded.items():
+        if name not in known:
+            raise NewerDatabase(f"the database has {name}, which this version of the code does not know")
+        if known[name].checksum != checksum:
+            raise EditedMigration(f"{name} was edited after it was applied; write a new migration instead")
+    applied = sorted(recorded)
+    if applied != [migration.name for migration in migrations[: len(applied)]]:
+        raise MigrationError("the database has a later migration without an earlier one")
+    return applied
+
+
+_Plan = Callable[[list[Migration], list[str]], list[Migration]]
+
+
+def _up(migrations: list[Migration], applied: list[str]) -> list[Migration]:
+    return migrations[len(applied) :]
+
+
+async def _run(database_url: str, folder: Path, plan: _Plan, *, up: bool = True) -> list[str]:
+    dialect = dialect_of(database_url)
+    migrations = read(folder, dialect)
+    if dialect == "sqlite":
+        return await asyncio.to_thread(_run_sqlite, sqlite_path(database_url), migrations, plan, up)
+    return await _run_postgres(database_url, migrations, plan, up)
+
+
+# --- SQLite ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sqlite(path: str) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=LOCK_WAIT_S)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _sqlite_record(path: str) -> dict[str, str]:
+    if not Path(path).exists():
+        return {}
+    with _sqlite(path) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migration'").fetchall():
+            return {}
+        return dict(connection.execute("SELECT name, checksum FROM schema_migration").fetchall())
+
+
+def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -> list[str]:
+    Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+    with _sqlite(path) as connection:
+        # Before BEGIN: inside a transaction the pragma does nothing, and dropping a table would then cascade.
+        connection.execute("PRAGMA foreign_keys = OFF")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise LockTimeout(f"another process wrote to the database for {LOCK_WAIT_S:.0f} s") from error
+            raise
+        try:
+            connection.execute(_RECORD.format(type="TIMESTAMP"))
+            recorded = dict(connection.execute("SELECT name, checksum FROM schema_migration").fetchall())
+            steps = plan(migrations, _verify(migrations, recorded))
+            for step in steps:
+                for statement in _sqlite_statements(step.up if up else step.down):
+                    connection.execute(statement)
+                if up:
+                    now = datetime.now(UTC).isoformat(" ")
+                    connection.execute("INSERT INTO schema_migration VALUES (?, ?, ?)", (step.name, step.checksum, now))
+                else:
+                    connection.execute("DELETE FROM schema_migration WHERE name = ?", (step.name,))
+            if steps:
+                broken = connection.execute("PRAGMA foreign_key_check").fetchall()
+                if broken:
+                    raise BrokenReferences(f"{len(broken)} rows, the first in table {broken[0][0]}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        _use_wal(connection)
+    return [step.name for step in steps]
+
+
+def _sqlite_statements(script: str) -> Iterator[str]:
+    """Split at the ";" that end a statement: `complete_statement` knows triggers, literals and comments."""
+    statement = ""
+    for piece in re.split(r"(?<=;)", script):
+        statement += piece
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if re.sub(r"--[^\n]*", "", statement).strip():
+        raise BadFiles(f"a statement does not end: {statement.strip()[:80]!r}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write-ahead logging is a property of the file. The switch does not wait for others by itself."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+# --- PostgreSQL ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _connected(database_url: str) -> AsyncIterator[Any]:
+    # A connection of its own: the lock belongs to a session, which a transaction pooler would hand to somebody else.
+    connection = await asyncpg.connect(**postgres_arguments(database_url), timeout=30)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _postgres_record(connection: Any) -> dict[str, str]:
+    if await connection.fetchval("SELECT to_regclass('schema_migration')") is None:
+        return {}
+    return dict(await connection.fetch("SELECT name, checksum FROM schema_migration"))
+
+
+async def _run_postgres(database_url: str, migrations: list[Migration], plan: _Plan, up: bool) -> list[str]:
+    async with _connected(database_url) as connection:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+            if time.monotonic() > deadline:
+                raise LockTimeout(f"another process kept the migration lock for {LOCK_WAIT_S:.0f} s")
+            await asyncio.sleep(0.05)
+        # A step that waits for a busy table would hold up every query behind it.
+        await connection.execute("SET lock_timeout = '10s'")
+        steps = plan(migrations, _verify(migrations, await _postgres_record(connection)))
+        if steps:
+            await connection.execute(_RECORD.format(type="TIMESTAMPTZ"))
+        for step in steps:
+            script = step.up if up else step.down
+            if step.in_transaction:
+                async with connection.transaction():
+                    await connection.execute(script)
+                    await _record(connection, step, up)
+            else:
+                for statement in re.split(r"(?<=;)[ \t]*(?:\n|$)", script):
+                    if re.sub(r"--[^\n]*", "", statement).strip():
+                        await connection.execute(statement)
+                await _record(connection, step, up)
+        return [step.name for step in steps]  # closing the connection releases the lock
+
+
+async def _record(connection: Any, step: Migration, up: bool) -> None:
+    if up:
+        now = datetime.now(UTC)
+        await connection.execute("INSERT INTO schema_migration VALUES ($1, $2, $3)", step.name, step.checksum, now)
+    else:
+        await connection.execute("DELETE FROM schema_migration WHERE name = $1", step.name)

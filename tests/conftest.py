@@ -1,0 +1,135 @@
+"""Fixtures that every room's tests share: the servers, and a migrated, empty database on each engine."""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import pytest
+
+from models import migrate
+from models.database import open_database, postgres_arguments
+from tests import servers
+
+
+def _server(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(start())
+        except servers.ServerUnavailable as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"no {name}: {error}")
+            pytest.skip(f"no {name}: {error}")
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server of this session (or TEST_POSTGRES_URL); its user may create databases."""
+    yield from _server("PostgreSQL", servers.postgres)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis server of this session (or TEST_REDIS_URL)."""
+    yield from _server("Redis", servers.redis)
+
+
+@pytest.fixture(scope="session")
+def own_loop() -> Iterator[asyncio.Runner]:
+    """An event loop beside the tests' own, for session fixtures that have to await something."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, own_loop: asyncio.Runner) -> Path:
+    """A migrated SQLite file to copy; never open it."""
+    path = tmp_path_factory.mktemp("template") / "paythread.db"
+    own_loop.run(migrate.migrate(f"sqlite:///{path}"))
+    return path
+
+
+def database_beside(server_url: str, name: str) -> str:
+    """The URL of another database of the same PostgreSQL server."""
+    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+
+
+async def run_on(url: str, sql: str) -> None:
+    """Run a script on a PostgreSQL database, on a connection of its own."""
+    connection = await asyncpg.connect(**postgres_arguments(url), timeout=30)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def new_postgres_database(postgres_url: str, own_loop: asyncio.Runner) -> Iterator[Callable[[], str]]:
+    """Makes empty PostgreSQL databases of this session (of this worker under xdist) and drops them at its end."""
+    names: list[str] = []
+
+    def make() -> str:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        name = f"paythread_test_{worker}_{secrets.token_hex(4)}"
+        own_loop.run(run_on(postgres_url, f"CREATE DATABASE {name}"))
+        names.append(name)
+        return database_beside(postgres_url, name)
+
+    yield make
+    for name in names:
+        own_loop.run(run_on(postgres_url, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def postgres_database(new_postgres_database: Callable[[], str], own_loop: asyncio.Runner) -> str:
+    """A migrated PostgreSQL database of this session; tests take it through `database_url`, which empties it."""
+    url = new_postgres_database()
+    own_loop.run(migrate.migrate(url))
+    return url
+
+
+# The replica role skips triggers and foreign keys: append-only tables can be emptied, in any order. Looking first is
+# cheaper than deleting from thirty empty tables.
+EMPTY_ALL = """
+SET lock_timeout = '10s';
+SET session_replication_role = replica;
+DO $$
+DECLARE name text; filled boolean;
+BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migration' LOOP
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', name) INTO filled;
+        IF filled THEN
+            EXECUTE format('DELETE FROM %I', name);
+        END IF;
+    END LOOP;
+END
+$$;
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a migrated, empty database; the test runs once on each engine."""
+    if request.param == "sqlite":
+        template: Path = request.getfixturevalue("sqlite_template")
+        path = tmp_path / "paythread.db"
+        shutil.copyfile(template, path)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgres_database")
+    loop: asyncio.Runner = request.getfixturevalue("own_loop")
+    loop.run(run_on(url, EMPTY_ALL))
+    return url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[str]:
+    """The database of `database_url`, opened in this process; gives the URL."""
+    options = {"synchronous": "OFF"} if database_url.startswith("sqlite") else {"pool_max": 5}
+    async with open_database(database_url, **options):
+        yield database_url
