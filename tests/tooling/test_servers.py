@@ -25,6 +25,9 @@ def test_a_killed_redis_comes_back_on_its_port() -> None:
     with servers.RedisServer() as redis:
         address = ("127.0.0.1", redis.port)
         with socket.create_connection(address, timeout=5) as client:
+            # Answered means accepted: a connection that still waits in the queue would be reset, not closed.
+            client.sendall(b"PING\r\n")
+            assert client.recv(7) == b"+PONG\r\n"
             redis.kill()
             assert client.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
