@@ -1,0 +1,607 @@
+"""Stripe by Checkout Sessions: opens, reads and expires them, and reads Stripe's webhooks. Takes no card, stores nothing.
+
+Sources: docs.stripe.com/api/checkout/sessions, /checkout/fulfillment, /webhooks, /currencies, /api/idempotent_requests;
+API version 2026-10-28.endive (pinned by stripe 16.1.0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import orjson
+import stripe
+import structlog
+
+from integrations.base import (
+    AmountLimits,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    MoneyStatement,
+    PayloadInvalid,
+    Processor,
+    ProcessorWebhook,
+    SignatureInvalid,
+)
+
+if TYPE_CHECKING:
+    from stripe.params._event_list_params import EventListParams
+    from stripe.params.checkout._session_create_params import SessionCreateParams
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "stripe"
+API_VERSION: Final = "2026-10-28.endive"
+TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
+REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
+EVENT_PAGES: Final = 50  # of 100 events each: what one look at the list may read
+
+# ------------------------------------------------------------------------------------------------------------- money
+_SUPPORTED = (
+    "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY "
+    "COP CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR "
+    "ISK JMD JOD JPY KES KGS KHR KMF KRW KWD KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MUR MVR MWK "
+    "MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD "
+    "SHP SLE SOS SRD SVC SZL THB TJS TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VND VUV WST XAF XCD XCG XOF XPF "
+    "YER ZAR ZMW"
+)
+SUPPORTED: Final = frozenset(_SUPPORTED.split())
+# Where Stripe's unit is not the ISO 4217 minor unit: (our units, Stripe's units) of the same amount. Stripe takes two
+# decimals for the Icelandic krona and the Ugandan shilling, which have none, and none for the ariary, which has two.
+UNITS: Final[Mapping[str, tuple[int, int]]] = {"ISK": (1, 100), "UGX": (1, 100), "MGA": (100, 1)}
+# The last of three decimals must be 0 (5.124 KWD is charged as 5120 or 5130).
+THREE_DECIMALS: Final = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
+MAXIMUM: Final = 99_999_999  # eight digits, in Stripe's units
+# A hint, in Stripe's units: the truth is the API's `amount_too_small`, which depends on the settlement currency.
+MINIMUMS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("USD", "EUR", "CAD", "AUD", "NZD", "CHF", "SGD", "JPY"), 50),
+    "GBP": 30,
+    "HKD": 400,
+    "MXN": 1000,
+    "SEK": 300,
+    "NOK": 300,
+    "DKK": 250,
+    "PLN": 200,
+    "CZK": 1500,
+}
+
+
+def to_vendor(amount_minor: int, currency: str) -> int:
+    """Our minor units as Stripe's integer. Raises IntegrationError where Stripe cannot express the amount."""
+    ours, theirs = UNITS.get(currency, (1, 1))
+    if amount_minor % ours:
+        raise IntegrationError(NAME, "amount_not_representable", f"{currency} takes no decimals at Stripe")
+    return amount_minor // ours * theirs
+
+
+def from_vendor(amount: int, currency: str) -> int:
+    """Stripe's integer as our minor units (`currency` upper case). Raises PayloadInvalid for a fraction of a unit."""
+    ours, theirs = UNITS.get(currency, (1, 1))
+    if amount % theirs:
+        raise PayloadInvalid(NAME, "amount_not_whole", f"a fraction of the minor unit of {currency}")
+    return amount // theirs * ours
+
+
+# ------------------------------------------------------------------------------------------------------------ states
+PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentIntent.status
+    "succeeded": MoneyOutcome.SUCCEEDED,
+    "processing": MoneyOutcome.PENDING,
+    "canceled": MoneyOutcome.CANCELED,
+    "requires_payment_method": MoneyOutcome.FAILED,
+}
+REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
+    "pending": MoneyOutcome.PENDING,
+    "requires_action": MoneyOutcome.PENDING,
+    "succeeded": MoneyOutcome.SUCCEEDED,
+    "failed": MoneyOutcome.FAILED,
+    "canceled": MoneyOutcome.CANCELED,
+}
+DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Dispute.status; SUCCEEDED = the money is gone for good
+    "lost": MoneyOutcome.SUCCEEDED,
+    "won": MoneyOutcome.FAILED,
+    "warning_closed": MoneyOutcome.CANCELED,
+    "prevented": MoneyOutcome.CANCELED,
+}
+SESSION_EVENTS: Final = frozenset(
+    {
+        "checkout.session.completed",
+        "checkout.session.async_payment_succeeded",
+        "checkout.session.async_payment_failed",
+        "checkout.session.expired",
+    }
+)
+PAYMENT_EVENTS: Final = frozenset({"payment_intent.succeeded", "payment_intent.payment_failed"})
+REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.failed"})
+DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"})
+EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
+_LOCALES = (
+    "bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru "
+    "sk sl sv th tr vi zh zh-HK zh-TW"
+)
+LOCALES: Final = frozenset(_LOCALES.split())
+# With the fee, then without: a restricted key may lack the right to read balance transactions.
+EXPANSIONS: Final = ("payment_intent.latest_charge.balance_transaction", "payment_intent.latest_charge")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`webhook_secret` may hold several, comma-separated, all live at once while one is rolled."""
+
+    secret_key: str = field(repr=False)
+    webhook_secret: str = field(repr=False, default="")
+    stripe_account: str = ""  # Connect: the account on whose behalf the platform's key acts
+
+
+class Stripe(Processor):
+    """One Stripe account. Its sessions live 24 hours, Stripe's default.
+
+    No `expires_at` is sent: it would have to be computed from the clock, and a repeat after a crash with the same key
+    and another time is refused by Stripe instead of giving the same session.
+    """
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "Stripe"
+    credentials: ClassVar[type[Any]] = Credentials
+    checkout_origins: ClassVar[tuple[str, ...]] = ("https://checkout.stripe.com",)
+    session_life_s: ClassVar[int] = 24 * 3600
+
+    def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
+        self._account = credentials.stripe_account or None
+        self._secrets = [part for part in (s.strip() for s in credentials.webhook_secret.split(",")) if part]
+        self._timeout_s = environment.timeout_s
+        self._http = stripe.HTTPXClient(timeout=environment.timeout_s)
+        address = environment.base_addresses.get(NAME)
+        self._client = stripe.StripeClient(
+            credentials.secret_key,
+            stripe_account=self._account,
+            stripe_version=API_VERSION,
+            base_addresses={"api": address} if address else None,
+            http_client=self._http,
+            # A repeat is the caller's decision: it knows the stored key and may have to read first.
+            max_network_retries=0,
+        )
+
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """Bounds in ISO minor units; the minimum is a hint. Source: docs.stripe.com/currencies."""
+        if currency not in SUPPORTED:
+            return None
+        ours, theirs = UNITS.get(currency, (1, 1))
+        step = 10 if currency in THREE_DECIMALS else ours
+        # Round the minimum up and the maximum down to what can be charged.
+        smallest = -(-MINIMUMS.get(currency, 1) * ours // theirs)
+        largest = MAXIMUM * ours // theirs
+        return AmountLimits(
+            minimum_minor=-(-smallest // step) * step, maximum_minor=largest // step * step, step_minor=step
+        )
+
+    # ------------------------------------------------------------------------------------------------------- calls
+    async def check(self) -> str | None:
+        """The id of the account that the key (or `stripe_account`) speaks for. Source: docs.stripe.com/api/accounts."""
+        async with self._edge(reading=True):
+            account = await self._client.v1.accounts.retrieve_current_async()
+        return str(account.id)
+
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        """Open a session. Source: docs.stripe.com/api/checkout/sessions/create.
+
+        The same key within 24 h gives the same session, provided that every field of `order` is the same.
+        A 500 is replayed for that key too: look for the session, then use another key.
+        """
+        metadata = {REFERENCE_KEY: order.request_reference, "payment_request_number": order.number}
+        product: dict[str, str] = {"name": order.product_name}
+        if order.description:
+            product["description"] = order.description
+        params: dict[str, Any] = {
+            "mode": "payment",
+            "line_items": [
+                {
+                    "quantity": 1,
+                    "price_data": {
+                        "currency": order.currency.lower(),
+                        "unit_amount": to_vendor(order.amount_minor, order.currency),
+                        "product_data": product,
+                    },
+                }
+            ],
+            "client_reference_id": order.request_reference,
+            "metadata": metadata,
+            # Session metadata is not copied to the payment intent, whose own events must lead back to the request.
+            "payment_intent_data": {"metadata": metadata, "description": f"{order.number} {order.product_name}"},
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+        }
+        if order.customer_email:
+            params["customer_email"] = order.customer_email
+        if locale := _locale(order.locale):
+            params["locale"] = locale
+        async with self._edge():
+            session = await self._client.v1.checkout.sessions.create_async(
+                cast("SessionCreateParams", params), {"idempotency_key": order.idempotency_key}
+            )
+        return _checkout(session.to_dict())
+
+    async def read_checkout(self, external_id: str) -> Checkout:
+        """The session with its payment, the charge's method and fee. Source: docs.stripe.com/api/checkout/sessions."""
+        for expansion in EXPANSIONS:
+            try:
+                async with self._edge(reading=True):
+                    session = await self._client.v1.checkout.sessions.retrieve_async(
+                        external_id, {"expand": [expansion]}
+                    )
+            except IntegrationError as error:
+                if error.reason == "permission_denied" and expansion != EXPANSIONS[-1]:
+                    continue
+                raise
+            return _checkout(session.to_dict())
+        raise AssertionError("the last expansion returns or raises")
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """Close an open session; one that is not open any more is read. Source: .../api/checkout/sessions/expire."""
+        try:
+            async with self._edge():
+                session = await self._client.v1.checkout.sessions.expire_async(external_id)
+        except IntegrationError as error:
+            if error.reason == "invalid_request":
+                # Only an open session can be expired: whatever else it is, the answer is in the session.
+                return await self.read_checkout(external_id)
+            raise
+        return _checkout(session.to_dict())
+
+    async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
+        """Undelivered events since then, oldest first; Stripe keeps 30 days.
+
+        Source: docs.stripe.com/webhooks/process-undelivered-events.
+        """
+        params: dict[str, Any] = {
+            "delivery_success": False,
+            "created": {"gte": int(since.timestamp())},
+            "types": sorted(EVENTS),
+            "limit": 100,
+        }
+        found: list[ProcessorWebhook] = []
+        for _ in range(EVENT_PAGES):
+            async with self._edge(reading=True):
+                page = await self._client.v1.events.list_async(cast("EventListParams", params))
+            events = [event.to_dict() for event in page.data]
+            for event in events:
+                try:
+                    found.append(self._parse(event))
+                except PayloadInvalid as error:
+                    # One event of an odd shape must not hide the others; its checkout is still read by the sweeper.
+                    log.warning("stripe_event_unreadable", event_id=event.get("id"), reason=error.reason)
+            if not page.has_more or not events:
+                break
+            params["starting_after"] = events[-1]["id"]
+        return found[::-1]
+
+    async def aclose(self) -> None:
+        """Close the connections to Stripe."""
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    # ---------------------------------------------------------------------------------------------------- webhooks
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Verify `Stripe-Signature` over the raw body, then parse. Source: docs.stripe.com/webhooks.
+
+        An event of another Connect account comes back with its `vendor_account` and nothing to act on.
+        Raises SignatureInvalid, PayloadInvalid.
+        """
+        self._verify(body, headers.get("stripe-signature", ""), now)
+        try:
+            event = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise PayloadInvalid(NAME, "not_json") from error
+        return self._parse(event)
+
+    def _verify(self, body: bytes, header: str, now: datetime) -> None:
+        # The SDK compares as text: a header that is not ASCII would be a TypeError there.
+        sent = re.search(r"(?:^|,)t=(\d{1,12})(?:,|$)", header, re.ASCII) if header.isascii() else None
+        if sent is None or len(header) > 4096 or header.count("t=") != 1:
+            raise SignatureInvalid(NAME, "signature_missing" if not header else "signature_malformed")
+        if not self._secrets:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
+        for secret in self._secrets:
+            try:
+                stripe.WebhookSignature.verify_header(body, header, secret, None)
+                break
+            except (stripe.SignatureVerificationError, UnicodeDecodeError):
+                continue
+        else:
+            raise SignatureInvalid(NAME)
+        # The SDK refuses only what is old; a signature from the future would be good until then.
+        if abs(now.timestamp() - int(sent.group(1))) > TOLERANCE_S:
+            raise SignatureInvalid(NAME, "signature_stale")
+
+    def _parse(self, event: Any) -> ProcessorWebhook:
+        try:
+            return self._parse_event(event)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
+
+    def _parse_event(self, event: dict[str, Any]) -> ProcessorWebhook:
+        if event["object"] != "event":
+            raise PayloadInvalid(NAME, "not_a_snapshot_event", str(event["object"])[:40])
+        kind, thing = str(event["type"]), event["data"]["object"]
+        created = _time(event["created"])
+        account = event.get("account")
+        empty = ProcessorWebhook(external_id=str(event["id"]), type=kind, created_at=created, vendor_account=account)
+        # Only deliveries of a Connect endpoint carry the account; the event list and an account's own endpoint do not.
+        if account is not None and account != self._account:
+            return empty
+        if kind in SESSION_EVENTS:
+            return _session_event(empty, thing)
+        if kind in PAYMENT_EVENTS:
+            money = _charge_of(thing, occurred_at=created)
+            return _with_money(empty, money, reference=_reference(thing))
+        if kind in REFUND_EVENTS:
+            return _with_money(empty, _refund(thing, created), reference=_reference(thing))
+        if kind in DISPUTE_EVENTS:
+            return _with_money(empty, _dispute(thing, created), reference=_reference(thing))
+        return empty
+
+    # ------------------------------------------------------------------------------------------------------ errors
+    @contextlib.asynccontextmanager
+    async def _edge(self, *, reading: bool = False) -> AsyncIterator[None]:
+        """Time-out and translation of every error of the SDK. A failed read is never ambiguous."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except TimeoutError as error:
+            raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
+        except stripe.StripeError as error:
+            raise _wrapped(error, reading=reading) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # The SDK builds its objects from the answer: a proxy's page or a changed type surfaces here.
+            raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=not reading) from error
+
+
+def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
+    """One vendor error in our words. Source: docs.stripe.com/api/errors."""
+    code = error.code or (error.error.code if error.error is not None else None)
+    status = error.http_status
+    # InvalidRequestError's message tells of parameters, never of card or key; str(error) would add the request id.
+    message = (error.user_message or "")[:300]
+
+    def make(reason: str, *, retryable: bool = False, ambiguous: bool = False) -> IntegrationError:
+        return IntegrationError(
+            NAME, reason, message, retryable=retryable, ambiguous=ambiguous and not reading, code=code
+        )
+
+    if isinstance(error, stripe.APIConnectionError):
+        return make("connection", retryable=True, ambiguous=True)
+    if isinstance(error, stripe.RateLimitError):
+        return make("rate_limited", retryable=True)
+    if status == 409 or code == "idempotency_key_in_use":
+        return make("in_progress", retryable=True, ambiguous=True)
+    if isinstance(error, stripe.IdempotencyError):
+        return make("idempotency_conflict")
+    if isinstance(error, stripe.AuthenticationError):
+        return make("authentication_failed")
+    if isinstance(error, stripe.PermissionError):
+        return make("permission_denied")
+    if isinstance(error, stripe.InvalidRequestError):
+        if code in ("amount_too_small", "amount_too_large"):
+            return make(code)
+        return make("not_found" if code == "resource_missing" else "invalid_request")
+    if status is not None and status < 500 and status >= 400:
+        return make("refused")
+    # A 500 is replayed for its key: repeating the call tells nothing, reading does. A read may simply be repeated.
+    return make("server_error", retryable=reading, ambiguous=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- parsing
+def _time(value: Any) -> datetime:
+    return datetime.fromtimestamp(int(value), UTC)
+
+
+def _reference(thing: Mapping[str, Any]) -> str | None:
+    return thing.get("client_reference_id") or (thing.get("metadata") or {}).get(REFERENCE_KEY)
+
+
+def _id(value: Any) -> str | None:
+    """The id of an expandable field, expanded or not."""
+    found = value.get("id") if isinstance(value, Mapping) else value
+    return str(found) if found else None
+
+
+def _locale(wanted: str | None) -> str | None:
+    """The nearest language of the hosted page; None leaves the choice to the contact's browser."""
+    if not wanted:
+        return None
+    tag = wanted.replace("_", "-")
+    by_folded = {known.lower(): known for known in LOCALES}
+    return by_folded.get(tag.lower()) or by_folded.get(tag.partition("-")[0].lower())
+
+
+def _checkout(session: dict[str, Any]) -> Checkout:
+    """An answer of the API as our dataclass. Raises IntegrationError where a field that we need is missing."""
+    try:
+        status, money = _session_state(session)
+        return Checkout(
+            external_id=str(session["id"]),
+            status=status,
+            url=session.get("url") if status is CheckoutStatus.OPEN else None,
+            expires_at=_time(session["expires_at"]),
+            request_reference=_reference(session),
+            money=money,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=True) from error
+
+
+def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[MoneyStatement, ...]]:
+    """What a session says, with its payment intent expanded as far as the answer had it."""
+    intent = session.get("payment_intent")
+    money: tuple[MoneyStatement, ...] = ()
+    if isinstance(intent, Mapping):
+        statement = _charge_of(intent, session=session)
+        money = (statement,) if statement else ()
+    state = session["status"]
+    if state == "open":
+        return CheckoutStatus.OPEN, money
+    if state == "expired":
+        return CheckoutStatus.EXPIRED, money
+    if state != "complete":
+        raise ValueError("unknown session status")
+    if session["payment_status"] != "unpaid":
+        if not money and session["payment_status"] == "paid":
+            money = (_charge_by_session(session, MoneyOutcome.SUCCEEDED),)
+        return CheckoutStatus.COMPLETED, money
+    if isinstance(intent, Mapping) and intent["status"] in ("canceled", "requires_payment_method"):
+        return CheckoutStatus.FAILED, money
+    return CheckoutStatus.PROCESSING, money or (_charge_by_session(session, MoneyOutcome.PENDING),)
+
+
+def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> ProcessorWebhook:
+    """The four events of a session; the type decides what `unpaid` means. Source: docs.stripe.com/checkout/fulfillment."""
+    if empty.type == "checkout.session.expired":
+        status, outcome = CheckoutStatus.EXPIRED, None
+    elif empty.type == "checkout.session.async_payment_failed":
+        status, outcome = CheckoutStatus.FAILED, MoneyOutcome.FAILED
+    elif session["payment_status"] == "paid":
+        status, outcome = CheckoutStatus.COMPLETED, MoneyOutcome.SUCCEEDED
+    elif session["payment_status"] == "unpaid":
+        status, outcome = CheckoutStatus.PROCESSING, MoneyOutcome.PENDING
+    else:
+        status, outcome = CheckoutStatus.COMPLETED, None  # nothing was due
+    money = (_charge_by_session(session, outcome, occurred_at=empty.created_at),) if outcome else ()
+    return ProcessorWebhook(
+        external_id=empty.external_id,
+        type=empty.type,
+        created_at=empty.created_at,
+        decides=True,
+        money=money,
+        checkout_external_id=str(session["id"]),
+        checkout_status=status,
+        request_reference=_reference(session),
+        vendor_account=empty.vendor_account,
+    )
+
+
+def _with_money(empty: ProcessorWebhook, money: MoneyStatement | None, *, reference: str | None) -> ProcessorWebhook:
+    return ProcessorWebhook(
+        external_id=empty.external_id,
+        type=empty.type,
+        created_at=empty.created_at,
+        decides=money is not None,
+        money=(money,) if money else (),
+        request_reference=reference,
+        vendor_account=empty.vendor_account,
+    )
+
+
+def _charge_by_session(
+    session: Mapping[str, Any], outcome: MoneyOutcome, *, occurred_at: datetime | None = None
+) -> MoneyStatement:
+    """The payment of a session whose payment intent is only an id."""
+    currency = str(session["currency"]).upper()
+    intent = _id(session["payment_intent"])
+    if not intent:
+        raise ValueError("a payment without a payment intent")
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=intent,
+        outcome=outcome,
+        amount_minor=from_vendor(int(session["amount_total"]), currency),
+        currency=currency,
+        checkout_external_id=str(session["id"]),
+        request_reference=_reference(session),
+        failure_code="async_payment_failed" if outcome is MoneyOutcome.FAILED else None,
+        occurred_at=occurred_at,
+    )
+
+
+def _charge_of(
+    intent: Mapping[str, Any], *, session: Mapping[str, Any] | None = None, occurred_at: datetime | None = None
+) -> MoneyStatement | None:
+    """What a payment intent says about its money; None while nobody tried to pay."""
+    error = intent.get("last_payment_error")
+    charge = intent.get("latest_charge")
+    outcome = PAYMENT_OUTCOME.get(intent["status"])
+    if outcome is None or (outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and not error and not charge):
+        return None  # nothing was tried: Stripe cancels the untouched intent of an expired session
+    details: Mapping[str, Any] = charge if isinstance(charge, Mapping) else {}
+    currency = str(intent["currency"]).upper()
+    amount = intent.get("amount_received") if outcome is MoneyOutcome.SUCCEEDED else None
+    failed = outcome is MoneyOutcome.FAILED
+    failure: Mapping[str, Any] = error if failed and error else {}
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=str(intent["id"]),
+        outcome=outcome,
+        amount_minor=from_vendor(int(amount or intent["amount"]), currency),
+        currency=currency,
+        checkout_external_id=str(session["id"]) if session else None,
+        request_reference=_reference(intent) or (_reference(session) if session else None),
+        fee_minor=_fee(details.get("balance_transaction"), currency),
+        method_summary=_method(details.get("payment_method_details")),
+        failure_code=(failure.get("decline_code") or failure.get("code") or details.get("failure_code"))
+        if failed
+        else None,
+        failure_message=(failure.get("message") or details.get("failure_message")) if failed else None,
+        occurred_at=_time(details["created"]) if details.get("created") else occurred_at,
+    )
+
+
+def _fee(balance: Any, currency: str) -> int | None:
+    """Stripe's fee, known only where the charge settles in its own currency."""
+    if not isinstance(balance, Mapping) or str(balance.get("currency", "")).upper() != currency:
+        return None
+    return from_vendor(int(balance["fee"]), currency)
+
+
+def _method(details: Any) -> str | None:
+    """ "Visa •••• 4242", "Sepa Debit •••• 3000", "Link"; never more than the last four digits."""
+    if not isinstance(details, Mapping) or not details.get("type"):
+        return None
+    kind = str(details["type"])
+    parts = details.get(kind)
+    parts = parts if isinstance(parts, Mapping) else {}
+    label = str(parts.get("brand") or kind).replace("_", " ").title()
+    last4 = str(parts.get("last4") or "")
+    return f"{label} •••• {last4}" if re.fullmatch(r"[0-9A-Za-z]{4}", last4) else label
+
+
+def _refund(refund: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
+    """Source: docs.stripe.com/api/refunds. `charge.refunded` only carries a running total, so it is not used."""
+    currency = str(refund["currency"]).upper()
+    outcome = REFUND_OUTCOME.get(str(refund.get("status")), MoneyOutcome.PENDING)
+    return MoneyStatement(
+        kind=MoneyKind.REFUND,
+        external_id=str(refund["id"]),
+        outcome=outcome,
+        amount_minor=from_vendor(int(refund["amount"]), currency),
+        currency=currency,
+        request_reference=_reference(refund),
+        charge_external_id=_id(refund.get("payment_intent")),
+        failure_code=refund.get("failure_reason") if outcome is MoneyOutcome.FAILED else None,
+        occurred_at=occurred_at,
+    )
+
+
+def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
+    """Source: docs.stripe.com/api/disputes. Every state that is not final is PENDING."""
+    currency = str(dispute["currency"]).upper()
+    return MoneyStatement(
+        kind=MoneyKind.DISPUTE,
+        external_id=str(dispute["id"]),
+        outcome=DISPUTE_OUTCOME.get(str(dispute["status"]), MoneyOutcome.PENDING),
+        amount_minor=from_vendor(int(dispute["amount"]), currency),
+        currency=currency,
+        request_reference=_reference(dispute),
+        charge_external_id=_id(dispute.get("payment_intent")),
+        failure_code=dispute.get("reason"),
+        occurred_at=occurred_at,
+    )
+
+
+provider = Stripe
