@@ -109,8 +109,16 @@ async def oldest(account_id: UUID) -> int:
 
 
 async def prune(now: datetime) -> int:
-    """Delete what is older than the retention. Only the retention job calls it."""
-    return await database.execute("DELETE FROM event WHERE at < ?", now - RETENTION)
+    """Delete what is older than the retention and return how many went. Only the retention job calls it.
+
+    A trigger refuses every other DELETE: a row of event_pruning, seen by this transaction alone, lets these pass.
+    """
+    before = now - RETENTION
+    async with database.transaction():
+        await database.execute("INSERT INTO event_pruning (before) VALUES (?)", before)
+        count = await database.execute("DELETE FROM event WHERE at < ?", before)
+        await database.execute("DELETE FROM event_pruning")
+    return count
 
 
 def _entry(row: dict[str, Any]) -> LogEntry:
