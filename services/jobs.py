@@ -6,8 +6,10 @@ Each handler names the key that makes a second run harmless. It ends at running 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -170,10 +172,13 @@ class Runner:
         return ran
 
     async def _claim_forever(self) -> None:
+        ticks_at = 0.0
         while not self._stopping:
             claimed = 0
             try:
-                await _fire_ticks()
+                if (now := time.monotonic()) >= ticks_at:
+                    ticks_at = now + self._poll_s
+                    await _fire_ticks()
                 free = self._places - len(self._running)
                 if free:
                     jobs = await self._claim(free)
@@ -185,10 +190,8 @@ class Runner:
             except Exception as error:  # noqa: BLE001 (the loop's top: whatever fails, go on)
                 log.error("job_runner_failed", error=type(error).__name__)
             if not claimed and not self._stopping:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._poll_s * random.uniform(0.8, 1.2))  # noqa: S311
-                except TimeoutError:
-                    pass
                 self._wake.clear()
 
     def _done(self, task: asyncio.Task[None]) -> None:
@@ -201,7 +204,7 @@ class Runner:
         kinds = sorted(_handlers)
         marks = ", ".join("?" * len(kinds))
         skip = "FOR UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
-        found = await database.rows(
+        return await database.rows(
             "UPDATE job SET status = 'running', lease = ?, due_at = ?, attempts = attempts + 1 WHERE id IN"  # noqa: S608
             f" (SELECT id FROM job WHERE status IN ('queued', 'running') AND due_at <= ? AND kind IN ({marks})"
             f" ORDER BY due_at LIMIT {count:d} {skip}) RETURNING id, account_id, kind, payload, attempts, max_attempts, lease",
@@ -210,7 +213,6 @@ class Runner:
             now,
             *kinds,
         )
-        return found
 
     async def _run(self, job: dict[str, Any]) -> None:
         context = JobContext(

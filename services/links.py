@@ -1,0 +1,118 @@
+"""Our own stable link to the checkout page: its address, the tokens in a text, and what it means that a message carries one."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+from models import vault
+from models.ids import public_id
+from models.ledger import CardKind, Status
+from models.money import Money
+from models.tables import ActivityCard, Message, PaymentRequest
+from services import summaries
+from services.changes import Change
+
+# Any host: the public address may have changed since the link was made; the token alone says whose it is.
+_LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
+_base_url = ""
+
+
+def configure(base_url: str) -> None:
+    """Set the absolute base of links (no trailing slash). Called at start."""
+    global _base_url
+    _base_url = base_url
+
+
+def url_of(token: str) -> str:
+    """The absolute address of the checkout page."""
+    return f"{_base_url}/p/{token}"
+
+
+def checkout_url(request: PaymentRequest) -> str:
+    """The request's link. Raises: VaultError."""
+    return url_of(vault.unseal(request.account_id, request.token))
+
+
+def reference(request: PaymentRequest) -> str:
+    """What we put on the vendor's objects."""
+    return public_id("pr", request.id)
+
+
+def token_hashes(text: str) -> list[str]:
+    """Hashes of the tokens of all links in a text, in order, each once."""
+    return list(dict.fromkeys(vault.digest(token) for token in _LINK.findall(text)))
+
+
+async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
+    """The account's requests whose links stand in the text; read, not locked."""
+    hashes = token_hashes(text)
+    if not hashes:
+        return []
+    return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
+
+
+def amount_text(request: PaymentRequest) -> str:
+    """The asked amount for the team's eyes."""
+    return Money(request.amount_minor, request.currency).formatted("en-US")
+
+
+def asked_text(request: PaymentRequest) -> str:
+    """The text of the PAYMENT_REQUEST card."""
+    return f"Payment request {request.number}: {amount_text(request)} for {request.product_name}."
+
+
+async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
+    """An outgoing message carries the link of this locked request: SENT, with its card the first time. Key: one card per request."""
+    if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is not None:
+        return None
+    before = request.status
+    first = request.sent_at is None
+    if first:
+        request.sent_at, request.sent_via = changed.now, "MESSAGE"
+        if request.status == Status.DRAFT:
+            request.status = Status.SENT.value
+    request.last_message_id = message.id
+    request.delivery_state = "QUEUED"
+    request.version += 1
+    await request.save()
+    card = None
+    if first:
+        await summaries.lock_contact(request.account_id, request.contact_id)
+        card = await changed.log_card(
+            request,
+            CardKind.PAYMENT_REQUEST,
+            text=asked_text(request),
+            key=str(request.id),
+            message_id=message.id,
+            actor_id=changed.actor_id,
+        )
+        await summaries.update(request.account_id, request.contact_id)
+        changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+    changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
+    return card
+
+
+async def delivery_changed(changed: Change, request: PaymentRequest, message: Message) -> None:
+    """The newest message that carries the link has a new delivery status. The caller holds the request's lock."""
+    if request.last_message_id != message.id:
+        return
+    state = "QUEUED" if message.delivery_status == "SENDING" else message.delivery_status
+    if request.delivery_state == state:
+        return
+    request.delivery_state = state
+    request.version += 1
+    await request.save()
+    card = None
+    if state == "FAILED":
+        card = await changed.log_card(
+            request,
+            CardKind.DELIVERY_FAILED,
+            text=f"The message with the link of {request.number} could not be delivered. The link still works.",
+            key=str(message.id),
+            message_id=message.id,
+        )
+    names = {"DELIVERED": "delivered", "READ": "delivered", "FAILED": "delivery_failed"}
+    changed.request_event(
+        names.get(state, "updated"), request, previous_status=request.status, card_id=card.id if card else None
+    )

@@ -1,0 +1,372 @@
+"""The payment request as a use-case: defaults, create, compose, send, copy, discard. Voiding: voids.py; money: recorder.py."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from integrations import sms
+from models import database, errors, ledger, vault
+from models.ids import uuid7
+from models.ledger import Status
+from models.money import CURRENCIES, InvalidAmount, Money, UnknownCurrency
+from models.tables import (
+    Account,
+    ActivityCard,
+    ChannelConnection,
+    CheckoutSession,
+    Conversation,
+    Message,
+    PaymentRequest,
+    ProcessorConnection,
+)
+from services import capability, connections, idempotency, links, messages, summaries
+from services.actors import Actor
+from services.changes import change
+
+NAME_LIMIT = 255  # characters
+DESCRIPTION_LIMIT = 2000
+TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What the dialog shows before anything is typed."""
+
+    currency: str
+    currencies: list[str]
+    processor: ProcessorConnection | None
+    test_mode: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposerInsert:
+    """What the dialog's Send puts into the message box. `length` in the unit of the channel's limit."""
+
+    text: str
+    checkout_url: str
+    length: int
+    max_length: int | None
+    sms_segments: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A request, the message that carries its link, and the card, if this was the first sending."""
+
+    request: PaymentRequest
+    message: Message
+    card: ActivityCard | None
+
+
+# ------------------------------------------------------------------------------------------------------------ create
+async def defaults(actor: Actor) -> Defaults:
+    """Currency, allowed currencies and processor of a new request."""
+    account = await Account.get(id=actor.account_id)
+    connection = await connections.default_processor(actor.account_id)
+    taken = []
+    if connection is not None:
+        processor = connections.processor(connection)
+        taken = [code for code in sorted(CURRENCIES) if processor.amount_limits(code) is not None]
+    return Defaults(
+        currency=account.default_currency,
+        currencies=taken or [account.default_currency],
+        processor=connection,
+        test_mode=connection.test_mode if connection is not None else False,
+    )
+
+
+async def create(
+    actor: Actor,
+    *,
+    contact_id: UUID,
+    product_name: str,
+    amount: str,
+    idempotency_key: str,
+    conversation_id: UUID | None = None,
+    channel_id: UUID | None = None,
+    currency: str | None = None,
+    description: str | None = None,
+    due_at: datetime | None = None,
+    processor: str | None = None,
+) -> PaymentRequest:
+    """Make a DRAFT with a live link; nothing is sent, no card. `amount` is a decimal text; `processor` a kind (STRIPE …).
+
+    Safe to repeat with the same idempotency key. Raises: the refusals of each field.
+    """
+    actor.require("request_payment")
+    given = {
+        "contact": contact_id,
+        "conversation": conversation_id,
+        "channel": channel_id,
+        "product": product_name,
+        "amount": amount,
+        "currency": currency,
+        "description": description,
+        "due": due_at,
+        "processor": processor,
+    }
+
+    async def run(save: idempotency.Save) -> PaymentRequest:
+        conversation = await Conversation.get_or_none(contact_id=contact_id, account_id=actor.account_id)
+        if conversation is None:
+            raise errors.NotFound(field="contactId")
+        if conversation_id is not None and conversation.id != conversation_id:
+            raise errors.NotFound(field="conversationId")
+        if channel_id is not None and not await ChannelConnection.exists(id=channel_id, account_id=actor.account_id):
+            raise errors.NotFound(field="channelId")
+        name = _text(product_name, NAME_LIMIT, "productName")
+        if not name:
+            raise errors.Blank(field="productName")
+        words = _text(description, DESCRIPTION_LIMIT, "description") or None
+        if due_at is not None and due_at < datetime.now(UTC):
+            raise errors.Invalid("The due date is in the past.", field="dueAt")
+        account = await Account.get(id=actor.account_id)
+        connection = await _connection(actor.account_id, processor)
+        money = _price(amount, (currency or account.default_currency).upper(), connection)
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            await summaries.lock_contact(actor.account_id, contact_id)
+            counted = await database.rows(
+                "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
+                actor.account_id,
+            )
+            request = await PaymentRequest.create(
+                id=uuid7(),
+                account_id=actor.account_id,
+                conversation_id=conversation.id,
+                contact_id=contact_id,
+                number=f"{counted[0]['number_prefix']}{int(counted[0]['request_count']):07d}",
+                token_hash=vault.digest(token),
+                token=vault.seal(actor.account_id, token),
+                product_name=name,
+                description=words,
+                amount_minor=money.amount_minor,
+                currency=money.currency,
+                test_mode=connection.test_mode,
+                processor_connection_id=connection.id,
+                channel_connection_id=channel_id,
+                created_by_id=actor.user_id,
+                due_at=due_at,
+                status=Status.DRAFT.value,
+                created_at=changed.now,
+                updated_at=changed.now,
+            )
+            await summaries.update(actor.account_id, contact_id)
+            changed.request_event("created", request, previous_status=None)
+            await save({"payment_request": str(request.id)})
+        return request
+
+    async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
+        return await _get(actor, UUID(ids["payment_request"]))
+
+    return await idempotency.once(actor, "createPaymentRequest", idempotency_key, given, run, rebuild)
+
+
+def _text(value: str | None, limit: int, name: str) -> str:
+    text = (value or "").strip()
+    if "\x00" in text:
+        raise errors.Invalid("This text holds a character that can't be stored.", field=name)
+    if len(text) > limit:
+        raise errors.TooLong(f"At most {limit} characters.", field=name)
+    return text
+
+
+async def _connection(account_id: UUID, kind: str | None) -> ProcessorConnection:
+    """The processor of a new request: the named kind, else the default."""
+    if kind is None:
+        connection = await connections.default_processor(account_id)
+        if connection is None:
+            raise errors.NoProcessorConfigured
+        return connection
+    found = await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("-is_default", "id")
+    for row in found:
+        if connections.processor_kind(row) == kind:
+            return row
+    raise errors.NoProcessorConfigured(field="processor")
+
+
+def _price(amount: str, currency: str, connection: ProcessorConnection) -> Money:
+    """The amount as money that this processor takes. Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge."""
+    try:
+        money = Money.from_decimal(amount, currency)
+    except UnknownCurrency as error:
+        raise errors.CurrencyNotSupported("This is not an ISO 4217 currency.", field=("amount", "currency")) from error
+    except InvalidAmount as error:
+        if amount.strip().startswith("-"):
+            raise errors.AmountTooSmall(field=("amount", "amount")) from error
+        raise errors.Invalid(
+            "Give the amount as a decimal number with the currency's number of decimals.", field=("amount", "amount")
+        ) from error
+    limits = connections.processor(connection).amount_limits(currency)
+    if limits is None:
+        raise errors.CurrencyNotSupported(field=("amount", "currency"))
+    if money.amount_minor < max(1, limits.minimum_minor):
+        smallest = Money(max(1, limits.minimum_minor), currency).formatted("en-US")
+        raise errors.AmountTooSmall(f"The smallest amount is {smallest}.", field=("amount", "amount"))
+    if limits.maximum_minor is not None and money.amount_minor > limits.maximum_minor:
+        largest = Money(limits.maximum_minor, currency).formatted("en-US")
+        raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
+    if money.amount_minor % limits.step_minor:
+        raise errors.Invalid("The processor does not take this many decimals.", field=("amount", "amount"))
+    return money
+
+
+# -------------------------------------------------------------------------------------------------------------- link
+async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> ComposerInsert | None:
+    """The text for this channel with the link in it; stores and sends nothing. None once PAID or VOID. Raises: NotFound."""
+    if request.status in (Status.PAID, Status.VOID) or request.discarded_at is not None:
+        return None
+    connection = await connections.channel_connection(channel_id, actor.account_id)
+    account = await Account.get(id=actor.account_id)
+    return _compose(account, request, connection, None)
+
+
+def _compose(
+    account: Account, request: PaymentRequest, connection: ChannelConnection, body: str | None
+) -> ComposerInsert:
+    link = links.checkout_url(request)
+    money = Money(request.amount_minor, request.currency)
+    amount = money.sms_text(account.locale) if connection.kind == "SMS" else money.formatted(account.locale)
+    if body is None:
+        text = account.link_message_template
+    elif "{link}" in body or link in body:
+        text = body
+    else:
+        text = f"{body.rstrip()}\n{{link}}" if body.strip() else "{link}"
+    for mark, value in (
+        ("{business}", account.name),
+        ("{amount}", amount),
+        ("{product}", request.product_name),
+        ("{number}", request.number),
+        ("{link}", link),
+    ):
+        text = text.replace(mark, value)
+    limits = capability.limits_of(connection)
+    return ComposerInsert(
+        text=text,
+        checkout_url=link,
+        length=len(text.encode()) if limits.length_in_bytes else len(text),
+        max_length=limits.max_length,
+        sms_segments=sms.segments(text).count if connection.kind == "SMS" else None,
+    )
+
+
+async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """Remember that the link was copied; nothing is sent, the status stays. Safe to repeat."""
+    actor.require("request_payment")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        request = await _lock(actor, payment_request_id)
+        if request.link_copied_at is None:
+            request.link_copied_at = changed.now
+            request.version += 1
+            await request.save()
+            changed.request_event("link_copied", request, previous_status=request.status)
+        return request
+
+
+async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """Hide a draft that nobody has seen: never copied, bound or opened. Its number stays, its link answers 404."""
+    actor.require("request_payment")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        request = await _lock(actor, payment_request_id)
+        opened = await CheckoutSession.exists(payment_request_id=request.id)
+        if (
+            request.status != Status.DRAFT
+            or request.link_copied_at is not None
+            or request.first_viewed_at is not None
+            or opened
+        ):
+            raise errors.AlreadySent(field="paymentRequestId")
+        request.discarded_at = changed.now
+        request.version += 1
+        await request.save()
+        await summaries.lock_contact(actor.account_id, request.contact_id)
+        await summaries.update(actor.account_id, request.contact_id)
+        changed.request_event("discarded", request, previous_status=request.status)
+        return request
+
+
+# -------------------------------------------------------------------------------------------------------------- send
+async def send(
+    actor: Actor,
+    *,
+    payment_request_id: UUID,
+    channel_id: UUID,
+    idempotency_key: str,
+    body: str | None = None,
+) -> Sent:
+    """Compose and send in one step; may repeat a SENT one (new message, no new card). Refuses PAID and VOID."""
+    actor.require("request_payment")
+    given = {"request": payment_request_id, "channel": channel_id, "body": body}
+
+    async def run(save: idempotency.Save) -> Sent:
+        request = await _get(actor, payment_request_id)
+        _refuse_closed(request)
+        connection = await connections.channel_connection(channel_id, actor.account_id)
+        account = await Account.get(id=actor.account_id)
+        text = _compose(account, request, connection, body).text
+        sent = await messages.send_message(
+            actor,
+            conversation_id=request.conversation_id,
+            channel_id=channel_id,
+            body=text,
+            subject=f"{account.name}: {request.product_name}" if connection.kind == "EMAIL" else None,
+            must_bind=request.id,
+            save=save,
+        )
+        card = next((c for c in sent.cards if c.payment_request_id == request.id), None)
+        return Sent(request=await _get(actor, payment_request_id), message=sent.message, card=card)
+
+    async def rebuild(ids: dict[str, Any]) -> Sent:
+        message = await Message.get(id=UUID(ids["message"]), account_id=actor.account_id)
+        card = await ActivityCard.get_or_none(
+            account_id=actor.account_id, message_id=message.id, payment_request_id=payment_request_id
+        )
+        return Sent(request=await _get(actor, payment_request_id), message=message, card=card)
+
+    return await idempotency.once(actor, "sendPaymentRequest", idempotency_key, given, run, rebuild)
+
+
+def _refuse_closed(request: PaymentRequest) -> None:
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID or request.void_requested_at is not None:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+
+
+# ------------------------------------------------------------------------------------------------------------- shared
+def available_actions(request: PaymentRequest, role: str) -> list[tuple[str, str | None]]:
+    """What a viewer of this role may do now, with the status that follows (None: it stays)."""
+    if role == "VIEWER" or request.discarded_at is not None:
+        return []
+    actions: list[tuple[str, str | None]] = []
+    closed = request.status in (Status.PAID, Status.VOID) or request.void_requested_at is not None
+    if not closed:
+        actions.append(("SEND", Status.SENT.value if request.status == Status.DRAFT else None))
+        actions.append(("COPY_LINK", None))
+        if request.status in ledger.OPEN:
+            actions.append(("VOID", Status.VOID.value))
+    return actions
+
+
+async def _get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    return request
+
+
+async def _lock(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """Lock and read again. Raises: NotFound."""
+    request = (
+        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+        .select_for_update()
+        .get_or_none()
+    )
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    return request

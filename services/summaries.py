@@ -1,0 +1,98 @@
+"""A contact's stored payment totals: recomputed from the requests and the ledger inside the transaction that changed them.
+
+`overdueCount` depends on the clock and is counted when read. Totals are per currency and mode, never summed across.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from models import database
+from models.ids import uuid7
+from models.tables import Contact, ContactSummary
+
+_OPEN = "('SENT', 'PROCESSING', 'PARTIALLY_PAID')"
+
+# requested: sent and not void; outstanding: what is still due of the open ones; paid, refunded, net: money that moved.
+_REQUESTS = f"""
+SELECT currency, test_mode,
+  coalesce(sum(CASE WHEN status NOT IN ('DRAFT', 'VOID') THEN amount_minor ELSE 0 END), 0) AS requested_minor,
+  coalesce(sum(CASE WHEN status IN {_OPEN} AND amount_minor > amount_paid_minor
+    THEN amount_minor - amount_paid_minor ELSE 0 END), 0) AS outstanding_minor,
+  coalesce(sum(CASE WHEN status IN {_OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
+  coalesce(sum(CASE WHEN status = 'PAID' THEN 1 ELSE 0 END), 0) AS paid_count
+FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
+"""  # noqa: S608 (constant)
+
+# One row per money: the outcome of highest rank decides. A succeeded charge is never taken back; a succeeded refund can still fail.
+_MONEY = """
+SELECT currency, test_mode,
+  coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS paid_minor,
+  coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN coalesce(fee_minor, 0) ELSE 0 END), 0) AS fee_minor,
+  coalesce(sum(CASE WHEN kind = 'REFUND' AND outcome = 'SUCCEEDED' AND NOT EXISTS (
+      SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND later.kind = 'REFUND'
+      AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
+    THEN amount_minor ELSE 0 END), 0) AS refunded_minor,
+  coalesce(sum(CASE WHEN kind = 'DISPUTE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS lost_minor,
+  min(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS first_paid_at,
+  max(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS last_paid_at
+FROM money_fact f WHERE contact_id = ? AND account_id = ? GROUP BY currency, test_mode
+"""
+
+_ZERO: dict[str, Any] = {
+    "requested_minor": 0,
+    "outstanding_minor": 0,
+    "paid_minor": 0,
+    "refunded_minor": 0,
+    "net_minor": 0,
+    "open_count": 0,
+    "paid_count": 0,
+    "first_paid_at": None,
+    "last_paid_at": None,
+}
+
+
+async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
+    """What the requests and the ledger add up to now, by (currency, test mode). Reads only."""
+    totals: dict[tuple[str, bool], dict[str, Any]] = {}
+    for row in await database.rows(_REQUESTS, contact_id, account_id):
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(_ZERO))
+        for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
+            entry[name] = int(row[name])
+    for row in await database.rows(_MONEY, contact_id, account_id):
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(_ZERO))
+        paid, refunded = int(row["paid_minor"]), int(row["refunded_minor"])
+        entry["paid_minor"] = paid
+        entry["refunded_minor"] = refunded
+        entry["net_minor"] = paid - refunded - int(row["fee_minor"]) - int(row["lost_minor"])
+        for name in ("first_paid_at", "last_paid_at"):
+            entry[name] = database.to_time(row[name]) if row[name] is not None else None
+    return totals
+
+
+async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
+    """Lock the contact's row: its totals and record are changed under this lock only (after requests, before conversation)."""
+    return await Contact.filter(id=contact_id, account_id=account_id).select_for_update().get()
+
+
+async def update(account_id: UUID, contact_id: UUID) -> None:
+    """Store the recomputed totals. The contact's row is locked by the caller."""
+    totals = await recompute(account_id, contact_id)
+    stored = {
+        (row.currency, row.test_mode): row
+        for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)
+    }
+    for (currency, test_mode), entry in totals.items():
+        row = stored.get((currency, test_mode))
+        if row is None:
+            await ContactSummary.create(
+                id=uuid7(),
+                account_id=account_id,
+                contact_id=contact_id,
+                currency=currency,
+                test_mode=test_mode,
+                **entry,
+            )
+        elif any(getattr(row, name) != value for name, value in entry.items()):
+            await ContactSummary.filter(id=row.id).update(**entry)

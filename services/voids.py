@@ -1,0 +1,162 @@
+"""Voiding in two phases: forbid new checkouts, close the open ones at their processor, then VOID. A payment that was first wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from integrations.base import CheckoutStatus, IntegrationError
+from models import errors
+from models.ledger import CardKind, Status
+from models.tables import ActivityCard, CheckoutSession, PaymentRequest
+from services import connections, jobs, recorder, summaries
+from services.actors import Actor
+from services.changes import change
+
+log = structlog.get_logger(__name__)
+
+REASON_LIMIT = 500  # characters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voided:
+    """The request after the void, and its card; none while a payment in flight keeps the void pending."""
+
+    request: PaymentRequest
+    card: ActivityCard | None
+
+
+async def void(
+    actor: Actor,
+    *,
+    payment_request_id: UUID,
+    reason: str | None = None,
+    expected_version: int | None = None,
+    confirm_partially_paid: bool = False,
+) -> Voided:
+    """Two phases: forbid new checkouts, close the open ones at their processor, then VOID; a payment that was first wins.
+
+    Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
+    """
+    actor.require("request_payment")
+    words = (reason or "").strip() or None
+    if words is not None and len(words) > REASON_LIMIT:
+        raise errors.TooLong(f"At most {REASON_LIMIT} characters.", field="reason")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        request = (
+            await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+            .select_for_update()
+            .get_or_none()
+        )
+        if request is None:
+            raise errors.NotFound(field="paymentRequestId")
+        if expected_version is not None and request.version != expected_version:
+            raise errors.VersionConflict(field="expectedVersion")
+        if request.status == Status.PAID:
+            raise errors.AlreadyPaid(field="paymentRequestId")
+        if request.status == Status.VOID:
+            raise errors.AlreadyVoid(field="paymentRequestId")
+        if request.status == Status.PROCESSING:
+            raise errors.PaymentInProgress(field="paymentRequestId")
+        if request.status == Status.PARTIALLY_PAID and not confirm_partially_paid:
+            raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
+        if request.void_requested_at is None:
+            request.void_requested_at = changed.now
+            request.void_requested_by_id = actor.user_id
+            request.void_reason = words
+            request.version += 1
+            await request.save()
+            await jobs.enqueue(
+                "payment_request.finish_void",
+                {"payment_request_id": str(request.id)},
+                account_id=request.account_id,
+                key=f"finish_void:{request.id}:{request.version}",
+                due_at=changed.now + timedelta(seconds=20),  # for a process that dies in between
+            )
+            changed.request_event("updated", request, previous_status=request.status)
+    done = await finish_void(actor.account_id, payment_request_id)
+    if done.request.status == Status.PAID:
+        raise errors.AlreadyPaid("The payment arrived first; the request is paid.", field="paymentRequestId")
+    return done
+
+
+async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
+    """The second phase; the sweeper calls it again until it is decided. Safe to repeat."""
+    sure = True
+    for session in await CheckoutSession.filter(
+        payment_request_id=payment_request_id, account_id=account_id, status__in=["OPENING", "OPEN"]
+    ).order_by("n"):
+        sure = await close_session(session, source="void") and sure
+    async with change(account_id) as changed:
+        request = await PaymentRequest.filter(id=payment_request_id, account_id=account_id).select_for_update().get()
+        if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
+            return Voided(request=request, card=None)
+        flying = await CheckoutSession.exists(
+            payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"]
+        )
+        if flying or not sure or request.status == Status.PROCESSING:
+            return Voided(request=request, card=None)  # voidPending until it is decided
+        before = request.status
+        await summaries.lock_contact(account_id, request.contact_id)
+        request.status = Status.VOID.value
+        request.voided_at = changed.now
+        request.version += 1
+        await request.save()
+        why = f" Reason: {request.void_reason}" if request.void_reason else ""
+        card = await changed.log_card(
+            request,
+            CardKind.REQUEST_VOIDED,
+            text=f"Payment request {request.number} was voided.{why}",
+            key=str(request.id),
+            actor_id=request.void_requested_by_id,
+        )
+        await summaries.update(account_id, request.contact_id)
+        changed.request_event("voided", request, previous_status=before, card_id=card.id if card else None)
+        changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+        return Voided(request=request, card=card)
+
+
+async def close_session(session: CheckoutSession, *, source: str) -> bool:
+    """Close one open checkout at its processor and record what it is afterwards. False: the processor did not answer."""
+    connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
+    if session.external_id is None:
+        # Its creation has not been answered. Nobody has its address; the opener re-reads after the answer and closes it.
+        old = session.created_at < datetime.now(UTC) - timedelta(minutes=2)
+        if old:
+            await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
+                status="ABANDONED", next_check_at=None
+            )
+        return old
+    try:
+        state = await connections.processor(connection).expire_checkout(session.external_id)
+    except IntegrationError as error:
+        log.warning("checkout_expire_failed", provider=error.provider, reason=error.reason)
+        return False
+    await recorder.record(
+        connection,
+        state.money,
+        source=source,
+        checkout=recorder.CheckoutReport(external_id=state.external_id, status=state.status),
+        request_reference=state.request_reference,
+    )
+    return state.status != CheckoutStatus.OPEN
+
+
+@jobs.handler("payment_request.finish_void")
+async def _finish_void_job(job: jobs.JobContext) -> None:
+    """Key: the request; finished ones are left alone."""
+    assert job.account_id is not None  # noqa: S101 (enqueued with it)
+    done = await finish_void(job.account_id, UUID(job.payload["payment_request_id"]))
+    if done.request.void_requested_at is not None and done.request.status not in (Status.PAID, Status.VOID):
+        raise jobs.Later(60)
+
+
+@jobs.handler("checkout.expire")
+async def _expire_job(job: jobs.JobContext) -> None:
+    """Close a checkout that is of no use any more. Key: the session."""
+    session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
+    if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
+        raise jobs.Later(30)
