@@ -1,0 +1,524 @@
+"""Stripe's fake for tests: sessions, payments, events and idempotency over real HTTP, judged by Stripe's own contract."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from tests.contracts.openapi import Answer, Call, Contract, ContractServer
+
+API_VERSION = "2026-10-28.endive"
+SECRET_KEY = "sk_test_contract_server"
+RESTRICTED_KEY = "rk_test_no_balance"  # may not read balance transactions
+ACCOUNT_ID = "acct_1ContractServer"
+CONNECTED_ID = "acct_1Connected"
+WEBHOOK_SECRET = "whsec_contract_server"
+THREE_DECIMALS = {"bhd", "jod", "kwd", "omr", "tnd"}
+MINIMUMS = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50}
+_EXPANDABLE = {
+    "payment_intent": "payment_intent",
+    "latest_charge": "charge",
+    "balance_transaction": "balance_transaction",
+}
+
+
+class NotPayable(Exception):
+    """A test asked for a payment that Stripe would not take: the session is complete or expired."""
+
+
+class StripeError(Exception):
+    """A refusal in Stripe's shape."""
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.answer = _error(status, kind, message, code=code, param=param)
+
+
+def _error(status: int, kind: str, message: str, *, code: str | None = None, param: str | None = None) -> Answer:
+    body = {"type": kind, "message": message, "code": code, "param": param}
+    return Answer(status, {"error": {k: v for k, v in body.items() if v is not None}}, {"Request-Id": "req_contract"})
+
+
+def sign(body: bytes, secret: str, timestamp: int) -> str:
+    """The `Stripe-Signature` header as Stripe makes it."""
+    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+def skeleton(contract: Contract, schema: Mapping[str, Any]) -> Any:
+    """The smallest value that a schema allows: every required field, null for every other that may be null."""
+    if "$ref" in schema:
+        return skeleton(contract, contract.spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    if schema.get("nullable"):
+        return None
+    if schema.get("enum"):
+        return schema["enum"][0]
+    for word in ("anyOf", "oneOf", "allOf"):
+        if schema.get(word):
+            return skeleton(contract, schema[word][0])
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        required = schema.get("required", [])
+        return {
+            name: skeleton(contract, sub)
+            for name, sub in schema.get("properties", {}).items()
+            if name in required or sub.get("nullable")
+        }
+    simple: dict[Any, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": []}
+    return copy.copy(simple.get(kind, {}))
+
+
+class StripeServer(ContractServer):
+    """One Stripe account in test mode, with one connected account. The clock may be replaced: `server.now`."""
+
+    def __init__(self, contract: Contract, *, now: Callable[[], datetime] | None = None) -> None:
+        super().__init__(contract)
+        self.now = now or (lambda: datetime.now(UTC))
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.intents: dict[str, dict[str, Any]] = {}
+        self.charges: dict[str, dict[str, Any]] = {}
+        self.balances: dict[str, dict[str, Any]] = {}
+        self.events: list[dict[str, Any]] = []
+        self.delivered: set[str] = set()
+        self._keys: dict[tuple[str, str], tuple[str, Answer]] = {}
+        self._numbers = itertools.count(1)
+
+    # -------------------------------------------------------------------------------------------------- shape of it
+    def _new(self, schema: str, **fields: Any) -> dict[str, Any]:
+        out: dict[str, Any] = skeleton(self.contract, {"$ref": f"#/components/schemas/{schema}"})
+        return out | {"object": schema, "livemode": False} | fields
+
+    def _id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self._numbers):06d}"
+
+    def _unix(self) -> int:
+        return int(self.now().timestamp())
+
+    def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
+        """Stripe's error body."""
+        if reason == "rate_limit":
+            return _error(429, "invalid_request_error", "Too many requests", code="rate_limit")
+        if reason == "server_error":
+            return _error(500, "api_error", "An unknown error occurred")
+        if reason == "not_found":
+            return _error(404, "invalid_request_error", f"Unrecognized request URL ({call.method}: {call.path}).")
+        return _error(400, "invalid_request_error", "; ".join(sentences), code="parameter_unknown")
+
+    # ------------------------------------------------------------------------------------------------------- calls
+    async def handle(self, call: Call) -> Answer:
+        """Authenticate, replay a known key, then do it."""
+        try:
+            self._authenticate(call)
+            replay = self._replay(call)
+            if replay is not None:
+                return replay
+            assert call.operation is not None
+            return self._dispatch(call)
+        except StripeError as refused:
+            return refused.answer
+
+    def _authenticate(self, call: Call) -> None:
+        key = call.headers.get("authorization", "").removeprefix("Bearer ")
+        if key not in (SECRET_KEY, RESTRICTED_KEY):
+            raise StripeError(401, "invalid_request_error", "Invalid API Key provided: sk_test_****")
+        if call.headers.get("stripe-version") != API_VERSION:
+            raise StripeError(400, "invalid_request_error", "Invalid Stripe API version")
+        account = call.headers.get("stripe-account")
+        if account not in (None, ACCOUNT_ID, CONNECTED_ID):
+            raise StripeError(403, "invalid_request_error", "The provided key does not have access to this account.")
+
+    def _scope(self, call: Call) -> str:
+        return call.headers.get("stripe-account") or ACCOUNT_ID
+
+    def _replay(self, call: Call) -> Answer | None:
+        key = call.headers.get("idempotency-key")
+        if key is None or call.method != "POST":
+            return None
+        if len(key) > 255:
+            raise StripeError(400, "idempotency_error", "Idempotency keys have at most 255 characters")
+        if (known := self._keys.get((self._scope(call), key))) is None:
+            return None
+        if known[0] != self._fingerprint(call):
+            raise StripeError(
+                400, "idempotency_error", "Keys for idempotent requests can only be used with the same parameters."
+            )
+        return Answer(known[1].status, copy.deepcopy(known[1].payload), {"Idempotent-Replayed": "true"})
+
+    def _fingerprint(self, call: Call) -> str:
+        return hashlib.sha256(call.path.encode() + b"\n" + call.raw_body).hexdigest()
+
+    def finish(self, call: Call, answer: Answer) -> Answer:
+        """Keep the answer for its key, a 500 too; refusals of the parameters are not kept."""
+        key = call.headers.get("idempotency-key")
+        if call.method == "POST" and key is not None and (answer.status < 400 or answer.status >= 500):
+            kept = (self._fingerprint(call), Answer(answer.status, copy.deepcopy(answer.payload)))
+            self._keys.setdefault((self._scope(call), key), kept)
+        return answer
+
+    def _dispatch(self, call: Call) -> Answer:
+        assert call.operation is not None
+        method, path = call.operation.method, call.operation.path
+        body = call.operation.body or {}
+        query = call.operation.query
+        session = call.operation.path_params.get("session", "")
+        if (method, path) == ("POST", "/v1/checkout/sessions"):
+            return self._create(call, body)
+        if (method, path) == ("GET", "/v1/checkout/sessions/{session}"):
+            found = self._find(call, session)
+            return Answer(200, self._expanded(found, query.get("expand", []), restricted=_restricted(call)))
+        if (method, path) == ("POST", "/v1/checkout/sessions/{session}/expire"):
+            found = self._find(call, session)
+            if found["status"] != "open":
+                raise StripeError(
+                    400,
+                    "invalid_request_error",
+                    f'Only Checkout Sessions with a status in ["open"] can be expired. This Checkout Session has a '
+                    f"status of `{found['status']}`.",
+                )
+            self._expire(found)
+            return Answer(200, copy.deepcopy(found))
+        if (method, path) == ("GET", "/v1/events"):
+            return self._list_events(query)
+        if (method, path) == ("GET", "/v1/account"):
+            return Answer(200, self._new("account", id=self._scope(call)))
+        raise StripeError(404, "invalid_request_error", "This fake does not serve this call")
+
+    def _find(self, call: Call, session_id: str) -> dict[str, Any]:
+        found = self.sessions.get(session_id)
+        if found is None or found["_account"] != self._scope(call):
+            raise StripeError(
+                404,
+                "invalid_request_error",
+                f"No such checkout.session: {session_id}",
+                code="resource_missing",
+                param="session",
+            )
+        if found["status"] == "open" and self._unix() >= found["expires_at"]:
+            self._expire(found)
+        return found
+
+    def _create(self, call: Call, body: dict[str, Any]) -> Answer:
+        """The rules that no contract states. Source: docs.stripe.com/api/checkout/sessions/create, /currencies."""
+        if body.get("mode") != "payment":
+            raise StripeError(400, "invalid_request_error", "You must provide mode=payment", param="mode")
+        if not body.get("line_items"):
+            raise StripeError(
+                400, "invalid_request_error", "`line_items` is required in payment mode.", param="line_items"
+            )
+        if not body.get("success_url"):
+            raise StripeError(400, "invalid_request_error", "Missing required param: success_url.", param="success_url")
+        total, currency = 0, ""
+        for item in body["line_items"]:
+            price = item.get("price_data") or {}
+            currency, amount = price.get("currency", ""), price.get("unit_amount", 0) * item.get("quantity", 1)
+            if not currency.islower() or len(currency) != 3:
+                raise StripeError(400, "invalid_request_error", f"Invalid currency: {currency}", param="currency")
+            if not (price.get("product_data") or {}).get("name"):
+                raise StripeError(400, "invalid_request_error", "Missing required param: product_data[name].")
+            if currency in THREE_DECIMALS and amount % 10:
+                raise StripeError(400, "invalid_request_error", "Invalid amount: the last digit must be 0")
+            total += amount
+        if total > 99_999_999:
+            raise StripeError(
+                400, "invalid_request_error", "The total must be at most 8 digits", code="amount_too_large"
+            )
+        if total < MINIMUMS.get(currency, 1):
+            raise StripeError(
+                400, "invalid_request_error", "The total is below the minimum charge amount", code="amount_too_small"
+            )
+        expires = body.get("expires_at", self._unix() + 24 * 3600)
+        if not self._unix() + 30 * 60 - 5 <= expires <= self._unix() + 24 * 3600:
+            raise StripeError(
+                400, "invalid_request_error", "`expires_at` must be 30 minutes to 24 hours ahead", param="expires_at"
+            )
+        external_id = self._id("cs_test")
+        session = self._new(
+            "checkout.session",
+            id=external_id,
+            mode="payment",
+            status="open",
+            payment_status="unpaid",
+            amount_subtotal=total,
+            amount_total=total,
+            currency=currency,
+            client_reference_id=body.get("client_reference_id"),
+            metadata=body.get("metadata", {}),
+            customer_email=body.get("customer_email"),
+            success_url=body["success_url"],
+            cancel_url=body.get("cancel_url"),
+            created=self._unix(),
+            expires_at=expires,
+            url=f"https://checkout.stripe.com/c/pay/{external_id}",
+        )
+        session["_intent"] = body.get("payment_intent_data") or {}
+        session["_account"] = self._scope(call)
+        self.sessions[external_id] = session
+        return Answer(200, copy.deepcopy(session))
+
+    def _expire(self, session: dict[str, Any]) -> None:
+        session["status"], session["url"] = "expired", None
+        self._event("checkout.session.expired", session)
+
+    def _expanded(self, thing: Mapping[str, Any], expand: Sequence[str], *, restricted: bool) -> dict[str, Any]:
+        out = copy.deepcopy(dict(thing))
+        books = {"payment_intent": self.intents, "charge": self.charges, "balance_transaction": self.balances}
+        for path in expand:
+            node: Any = out
+            for step in path.split("."):
+                if step not in _EXPANDABLE:
+                    raise StripeError(400, "invalid_request_error", f"This property cannot be expanded ({path}).")
+                if step == "balance_transaction" and restricted:
+                    raise StripeError(403, "invalid_request_error", "The provided key lacks rak_balance_read.")
+                schema = _EXPANDABLE[step]
+                if node is None or schema not in self.contract.spec["components"]["schemas"]:
+                    break
+                if isinstance(node.get(step), str):
+                    node[step] = copy.deepcopy(books[schema][node[step]])
+                node = node.get(step)
+        return out
+
+    def _list_events(self, query: Mapping[str, Any]) -> Answer:
+        created = query.get("created", {})
+        since = created.get("gte", 0) if isinstance(created, Mapping) else created
+        found = [
+            event
+            for event in reversed(self.events)
+            if event["created"] >= since
+            and (not query.get("types") or event["type"] in query["types"])
+            and query.get("delivery_success") in (None, event["id"] in self.delivered)
+        ]
+        ids = [event["id"] for event in found]
+        start = ids.index(query["starting_after"]) + 1 if "starting_after" in query else 0
+        limit = query.get("limit", 10)
+        page = found[start : start + limit]
+        return Answer(
+            200,
+            {
+                "object": "list",
+                "url": "/v1/events",
+                "has_more": start + limit < len(found),
+                "data": copy.deepcopy(page),
+            },
+        )
+
+    def _encode(self, answer: Answer) -> Any:
+        """Our own notes on an object (names with an underscore) never leave."""
+        return super()._encode(Answer(answer.status, _public(answer.payload), answer.headers))
+
+    # ------------------------------------------------------------------------------------------- actions of a payer
+    def pay(self, session_id: str, *, amount: int | None = None, currency: str | None = None) -> dict[str, Any]:
+        """Pay by card; returns the `checkout.session.completed` event. `amount` and `currency` forge what arrived."""
+        session = self._payable(session_id)
+        if amount is not None:
+            session["amount_total"] = amount
+        if currency is not None:
+            session["currency"] = currency
+        intent = self._attempt(session, "succeeded")
+        self._event("payment_intent.succeeded", intent)
+        return self._complete(session, "paid")
+
+    def pay_async(self, session_id: str) -> dict[str, Any]:
+        """Submit a bank debit; returns `checkout.session.completed` with `payment_status=unpaid`."""
+        session = self._payable(session_id)
+        self._attempt(session, "processing", method="sepa_debit")
+        return self._complete(session, "unpaid")
+
+    def async_succeed(self, session_id: str) -> dict[str, Any]:
+        """The bank debit arrived; returns `checkout.session.async_payment_succeeded`."""
+        session = self.sessions[session_id]
+        intent = self.intents[session["payment_intent"]]
+        intent |= {"status": "succeeded", "amount_received": intent["amount"]}
+        self.charges[intent["latest_charge"]] |= {"status": "succeeded", "paid": True}
+        session["payment_status"] = "paid"
+        self._event("payment_intent.succeeded", intent)
+        return self._event("checkout.session.async_payment_succeeded", session)
+
+    def async_fail(self, session_id: str) -> dict[str, Any]:
+        """The bank debit failed; returns `checkout.session.async_payment_failed`."""
+        session = self.sessions[session_id]
+        intent = self.intents[session["payment_intent"]]
+        failure = {"code": "payment_method_provider_decline", "message": "The bank refused the debit."}
+        intent |= {"status": "requires_payment_method", "last_payment_error": {"type": "card_error", **failure}}
+        self.charges[intent["latest_charge"]] |= {
+            "status": "failed",
+            "failure_code": failure["code"],
+            "failure_message": failure["message"],
+        }
+        self._event("payment_intent.payment_failed", intent)
+        return self._event("checkout.session.async_payment_failed", session)
+
+    def decline(self, session_id: str, *, decline_code: str = "insufficient_funds") -> dict[str, Any]:
+        """Try a card that is declined; the session stays open. Returns `payment_intent.payment_failed`."""
+        session = self._payable(session_id)
+        intent = self._attempt(session, "requires_payment_method")
+        intent["last_payment_error"] = {
+            "type": "card_error",
+            "code": "card_declined",
+            "decline_code": decline_code,
+            "message": "Your card has insufficient funds.",
+        }
+        return self._event("payment_intent.payment_failed", intent)
+
+    def expire(self, session_id: str) -> dict[str, Any]:
+        """Let the session's time run out; returns `checkout.session.expired`."""
+        self._expire(self._payable(session_id))
+        return self.events[-1]
+
+    def refund(
+        self,
+        session_id: str,
+        *,
+        amount: int | None = None,
+        status: Literal["pending", "succeeded", "failed", "canceled"] = "succeeded",
+    ) -> dict[str, Any]:
+        """Refund at Stripe's dashboard; returns `refund.created`."""
+        intent = self.intents[self.sessions[session_id]["payment_intent"]]
+        refund = self._new(
+            "refund",
+            id=self._id("re"),
+            amount=amount or intent["amount"],
+            currency=intent["currency"],
+            payment_intent=intent["id"],
+            charge=intent["latest_charge"],
+            created=self._unix(),
+            status=status,
+            metadata={},
+        )
+        del refund["livemode"]  # a refund has none
+        return self._event("refund.created", refund)
+
+    def dispute(self, session_id: str, *, status: str = "needs_response") -> dict[str, Any]:
+        """The contact's bank disputes the charge; returns `charge.dispute.created`, or `.closed` for a final status."""
+        intent = self.intents[self.sessions[session_id]["payment_intent"]]
+        dispute = self._new(
+            "dispute",
+            id=f"dp_{intent['id']}",
+            amount=intent["amount"],
+            currency=intent["currency"],
+            payment_intent=intent["id"],
+            charge=intent["latest_charge"],
+            created=self._unix(),
+            status=status,
+            reason="fraudulent",
+        )
+        final = status in ("won", "lost", "warning_closed", "prevented")
+        return self._event("charge.dispute.closed" if final else "charge.dispute.created", dispute)
+
+    def webhook(
+        self, event: Mapping[str, Any], secret: str = WEBHOOK_SECRET, *, timestamp: int | None = None
+    ) -> tuple[bytes, dict[str, str]]:
+        """The delivery of an event as Stripe posts it: raw body and headers with lower-case names."""
+        body = json.dumps(_public(event), indent=2).encode()  # Stripe sends it indented: the raw bytes count
+        at = self._unix() if timestamp is None else timestamp
+        return body, {"content-type": "application/json; charset=utf-8", "stripe-signature": sign(body, secret, at)}
+
+    def mark_delivered(self, event_id: str) -> None:
+        """Every endpoint answered 2xx: the event leaves the list of undelivered ones."""
+        self.delivered.add(event_id)
+
+    # --------------------------------------------------------------------------------------------------- machinery
+    def _payable(self, session_id: str) -> dict[str, Any]:
+        session = self.sessions[session_id]
+        if session["status"] == "open" and self._unix() >= session["expires_at"]:
+            self._expire(session)
+        if session["status"] != "open":
+            raise NotPayable(session["status"])
+        return session
+
+    def _attempt(self, session: dict[str, Any], status: str, *, method: str = "card") -> dict[str, Any]:
+        amount, currency = session["amount_total"], session["currency"]
+        if session["payment_intent"] is None:
+            intent = self._new("payment_intent", id=self._id("pi"), created=self._unix())
+            self.intents[intent["id"]] = intent
+            session["payment_intent"] = intent["id"]
+        intent = self.intents[session["payment_intent"]]
+        charge_id = self._id("ch")
+        succeeded = status == "succeeded"
+        intent |= {
+            "amount": amount,
+            "amount_received": amount if succeeded else 0,
+            "currency": currency,
+            "status": status,
+            "latest_charge": charge_id,
+            "last_payment_error": None,
+            "metadata": session["_intent"].get("metadata", {}),
+        }
+        details = {"card": {"brand": "visa", "last4": "4242"}, "sepa_debit": {"last4": "3000"}}[method]
+        charge = self._new("charge", id=charge_id, created=self._unix())
+        method_schema = self.contract.spec["components"]["schemas"]["charge"]["properties"]["payment_method_details"]
+        full = skeleton(self.contract, {**method_schema, "nullable": False}) or {}
+        sub = (self._details_schema(method_schema).get("properties") or {}).get(method, {"type": "object"})
+        full |= {"type": method, method: skeleton(self.contract, {**sub, "nullable": False}) | details}
+        charge |= {
+            "amount": amount,
+            "amount_captured": amount if succeeded else 0,
+            "currency": currency,
+            "status": {"succeeded": "succeeded", "processing": "pending"}.get(status, "failed"),
+            "paid": succeeded,
+            "captured": True,
+            "payment_intent": intent["id"],
+            "payment_method_details": full,
+            "metadata": intent["metadata"],
+        }
+        if succeeded:
+            balance = {"amount": amount, "fee": round(amount * 0.029) + 30, "currency": currency, "type": "charge"}
+            balance_id = self._id("txn")
+            self.balances[balance_id] = {"id": balance_id, **balance}
+            if "balance_transaction" in self.contract.spec["components"]["schemas"]:
+                self.balances[balance_id] = self._new("balance_transaction", **self.balances[balance_id])
+            charge["balance_transaction"] = balance_id
+        self.charges[charge_id] = charge
+        return intent
+
+    def _details_schema(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        while "properties" not in schema:
+            ref = schema.get("$ref") or schema["anyOf"][0].get("$ref")
+            if ref is None:
+                return schema["anyOf"][0] if "anyOf" in schema else schema
+            schema = self.contract.spec["components"]["schemas"][ref.rpartition("/")[2]]
+        return schema
+
+    def _complete(self, session: dict[str, Any], payment_status: str) -> dict[str, Any]:
+        session |= {"status": "complete", "payment_status": payment_status, "url": None}
+        return self._event("checkout.session.completed", session)
+
+    def _event(self, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
+        account = thing.get("_account")
+        event = self._new(
+            "event",
+            id=self._id("evt"),
+            api_version=API_VERSION,
+            created=self._unix(),
+            type=kind,
+            data={"object": copy.deepcopy(_public(thing))},
+            pending_webhooks=1,
+        )
+        if account not in (None, ACCOUNT_ID):
+            event["account"] = account
+        elif "account" in event:
+            del event["account"]
+        self.contract.check_value(self.contract.schema("event"), event, subject=kind)
+        name = str(thing["object"])
+        self.contract.check_value(self.contract.schema(name), event["data"]["object"], subject=f"{kind}: {name}")
+        self.events.append(event)
+        return event
+
+
+def _restricted(call: Call) -> bool:
+    return RESTRICTED_KEY in call.headers.get("authorization", "")
+
+
+def _public(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _public(v) for k, v in value.items() if not str(k).startswith("_")}
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    return value
