@@ -191,6 +191,10 @@ class Processor(ABC):
         Refuses what is over 300 s old or ahead. Raises SignatureInvalid, PayloadInvalid.
         """
 
+    @abstractmethod
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Parse a stored body whose signature was verified when it came in. Raises PayloadInvalid."""
+
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
         """Events that the vendor could not deliver since then, oldest first; empty where the vendor keeps no list."""
         return ()

@@ -134,12 +134,7 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
             if session.url and session.expires_at is not None and session.expires_at > now + REUSE_MARGIN:
                 return Opened(url=session.url, state="open")
             # Too short to pay on: close it, and make the next one.
-            await jobs.enqueue(
-                "checkout.expire",
-                {"session_id": str(session.id)},
-                account_id=request.account_id,
-                key=f"checkout.expire:{session.id}",
-            )
+            await voids.expire_later(session)
             session = None
         if session is None:
             session = await _insert(request, session_id, now)

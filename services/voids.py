@@ -145,6 +145,16 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
     return state.status != CheckoutStatus.OPEN
 
 
+async def expire_later(session: CheckoutSession) -> None:
+    """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
+    await jobs.enqueue(
+        "checkout.expire",
+        {"session_id": str(session.id)},
+        account_id=session.account_id,
+        key=f"checkout.expire:{session.id}",
+    )
+
+
 @jobs.handler("payment_request.finish_void")
 async def _finish_void_job(job: jobs.JobContext) -> None:
     """Key: the request; finished ones are left alone."""
