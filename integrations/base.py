@@ -141,6 +141,7 @@ class ProcessorWebhook:
     checkout_status: CheckoutStatus | None = None
     request_reference: str | None = None
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
+    raw: bytes = b""  # the event as JSON; only set by list_events, where no body came in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

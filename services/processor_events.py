@@ -46,6 +46,11 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
     await _store_and_record(connection, event, body.decode(), now)
 
 
+async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, now: datetime) -> None:
+    """Take an event from the vendor's own list of undelivered ones, as if it had arrived."""
+    await _store_and_record(connection, event, event.raw.decode(), now)
+
+
 async def _store_and_record(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> None:
     async with change(connection.account_id):
         row = ProcessorEvent(
