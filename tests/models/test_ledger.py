@@ -1,0 +1,142 @@
+"""The ledger's rules: the status is a function of the set of facts, whatever their order and however often they are told."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.ledger import CHARGE_RANK, Fact, Position, Status, final, position
+
+T0 = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def fact(
+    external_id: str = "pi_1",
+    outcome: str = "SUCCEEDED",
+    *,
+    kind: str = "CHARGE",
+    amount_minor: int = 1000,
+    counted: bool = True,
+    after_void: bool = False,
+    minutes: int = 0,
+    connection: str = "stripe",
+) -> Fact:
+    return Fact(
+        connection=connection,
+        kind=kind,
+        external_id=external_id,
+        outcome=outcome,
+        amount_minor=amount_minor,
+        counted=counted,
+        after_void=after_void,
+        occurred_at=T0 + timedelta(minutes=minutes),
+    )
+
+
+def at(*facts: Fact, sent: bool = True, voided: bool = False, processing: bool = False) -> Position:
+    return position(facts, amount_minor=1000, sent=sent, voided=voided, checkout_processing=processing)
+
+
+@pytest.mark.parametrize(
+    ("facts", "sent", "voided", "processing", "status"),
+    [
+        ([], False, False, False, Status.DRAFT),
+        ([], True, False, False, Status.SENT),
+        ([], True, True, False, Status.VOID),
+        ([], False, True, False, Status.VOID),
+        ([], True, False, True, Status.PROCESSING),
+        ([fact(outcome="PENDING")], True, False, False, Status.PROCESSING),
+        ([fact(outcome="FAILED")], True, False, False, Status.SENT),
+        ([fact(outcome="FAILED")], False, False, False, Status.DRAFT),
+        ([fact(outcome="CANCELED")], True, False, False, Status.SENT),
+        ([fact()], True, False, False, Status.PAID),
+        ([fact()], False, False, False, Status.PAID),
+        ([fact(amount_minor=400)], True, False, False, Status.PARTIALLY_PAID),
+        ([fact(amount_minor=400)], True, True, False, Status.VOID),
+        ([fact(amount_minor=400), fact("pi_2", "PENDING")], True, False, False, Status.PROCESSING),
+        ([fact("a", amount_minor=400), fact("b", amount_minor=600)], True, False, False, Status.PAID),
+        ([fact(counted=False)], True, False, False, Status.SENT),
+        ([fact(after_void=True)], True, True, False, Status.VOID),
+        ([fact()], True, True, False, Status.PAID),
+        ([fact(), fact("re_1", kind="REFUND")], True, False, False, Status.PAID),
+        ([fact(), fact("dp_1", kind="DISPUTE")], True, False, False, Status.PAID),
+    ],
+)
+def test_the_status_follows_from_the_facts(
+    facts: list[Fact], sent: bool, voided: bool, processing: bool, status: Status
+) -> None:
+    assert at(*facts, sent=sent, voided=voided, processing=processing).status == status
+
+
+def test_a_second_payment_is_excess_and_changes_no_status() -> None:
+    got = at(fact("a"), fact("b"))
+    assert (got.status, got.settled_minor, got.excess_minor, got.late_minor) == (Status.PAID, 2000, 1000, 0)
+
+
+def test_money_after_void_is_late_and_the_request_stays_void() -> None:
+    got = at(fact(after_void=True), voided=True)
+    assert (got.status, got.settled_minor, got.late_minor, got.excess_minor) == (Status.VOID, 0, 1000, 0)
+
+
+def test_equal_ids_of_two_connections_are_two_moneys() -> None:
+    assert at(fact(connection="stripe"), fact(connection="other")).settled_minor == 2000
+
+
+def test_a_refund_changes_the_facet_and_never_the_status() -> None:
+    part = at(fact(), fact("re_1", kind="REFUND", amount_minor=300))
+    full = at(fact(), fact("re_1", kind="REFUND", amount_minor=300), fact("re_2", kind="REFUND", amount_minor=700))
+    assert (part.status, part.refund_state, part.refunded_minor) == (Status.PAID, "PARTIAL", 300)
+    assert (full.status, full.refund_state, full.refunded_minor) == (Status.PAID, "FULL", 1000)
+
+
+def test_a_refund_that_succeeded_can_still_fail() -> None:
+    got = at(fact(), fact("re_1", kind="REFUND"), fact("re_1", "FAILED", kind="REFUND"))
+    assert (got.refund_state, got.refunded_minor) == ("NONE", 0)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "state"),
+    [([], "NONE"), (["PENDING"], "NEEDS_RESPONSE"), (["PENDING", "SUCCEEDED"], "LOST"), (["PENDING", "FAILED"], "WON")],
+)
+def test_the_dispute_facet(outcomes: list[str], state: str) -> None:
+    facts = [fact(), *(fact("dp_1", outcome, kind="DISPUTE") for outcome in outcomes)]
+    got = at(*facts)
+    assert (got.status, got.dispute_state) == (Status.PAID, state)
+
+
+def test_a_later_outcome_wins_by_rank_in_every_order() -> None:
+    facts = [fact(outcome=outcome) for outcome in CHARGE_RANK]
+    for order in itertools.permutations(facts):
+        assert [money.outcome for money in final(order)] == ["SUCCEEDED"]
+
+
+FACTS = st.builds(
+    fact,
+    external_id=st.sampled_from(["a", "b", "c"]),
+    outcome=st.sampled_from(["PENDING", "FAILED", "SUCCEEDED"]),
+    kind=st.sampled_from(["CHARGE", "REFUND"]),
+    amount_minor=st.sampled_from([400, 1000]),
+    counted=st.booleans(),
+)
+
+
+@given(st.lists(FACTS, max_size=8), st.randoms(use_true_random=False), st.booleans())
+def test_order_and_repetition_cannot_matter(facts: list[Fact], random, sent: bool) -> None:  # type: ignore[no-untyped-def]
+    # One money has one amount: the same id with another amount is not a repetition.
+    seen: dict[tuple[str, str], Fact] = {}
+    facts = [f for f in facts if seen.setdefault((f.kind, f.external_id), f).amount_minor == f.amount_minor]
+    facts = [f for f in facts if seen[(f.kind, f.external_id)].counted == f.counted]
+    shuffled = [*facts, *facts]
+    random.shuffle(shuffled)
+    assert at(*facts, sent=sent) == at(*shuffled, sent=sent)
+
+
+@given(st.lists(FACTS, max_size=6), FACTS)
+def test_one_more_fact_never_takes_paid_back(facts: list[Fact], more: Fact) -> None:
+    before, after = at(*facts), at(*facts, more)
+    if before.status == Status.PAID and (more.kind, more.external_id) not in {(f.kind, f.external_id) for f in facts}:
+        assert after.status == Status.PAID
