@@ -7,6 +7,7 @@ Source: www.twilio.com/docs/messaging/api/message-resource (API 2010-04-01), /do
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -118,6 +119,19 @@ class Credentials:
     shared_key: str = field(default="", repr=False)  # signs webhooks that say algorithm=HMAC_SHA256
 
 
+class _BasicAuth:
+    """The SDK's credential provider and strategy in one. Its own way uses aiohttp's BasicAuth, which is deprecated."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    def to_auth_strategy(self) -> _BasicAuth:
+        return self
+
+    def get_auth_string(self) -> str:
+        return self._header
+
+
 class _Form(dict[str, list[str]]):
     """Form parameters with repeated names, in the shape that RequestValidator reads."""
 
@@ -227,9 +241,11 @@ class TwilioSms(Channel):
         if self._client is None:  # no await in here: two tasks cannot both open one
             credentials = self._credentials
             self._client = Client(
-                credentials.api_key_sid or credentials.account_sid,
-                credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
-                credentials.account_sid,
+                account_sid=credentials.account_sid,
+                credential_provider=_BasicAuth(
+                    credentials.api_key_sid or credentials.account_sid,
+                    credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
+                ),
                 http_client=AsyncTwilioHttpClient(logger=_SILENT),  # never max_retries: it sends a message again
                 # Not the process's: TWILIO_EDGE and TWILIO_REGION would change the host behind our back.
                 environment={"TWILIO_EDGE": "", "TWILIO_REGION": ""},

@@ -1,0 +1,55 @@
+"""Phone numbers as typed become E.164 or nothing."""
+
+import pytest
+
+from integrations.phones import normalise_phone
+
+
+@pytest.mark.parametrize(
+    ("text", "region", "expected"),
+    [
+        ("+14155550101", None, "+14155550101"),
+        ("(415) 555-0101", "US", "+14155550101"),
+        ("1 415 555 0101", "US", "+14155550101"),
+        ("415.555.0101", "US", "+14155550101"),
+        (" +44 20 7946 0958 ", "US", "+442079460958"),
+        ("020 7946 0958", "GB", "+442079460958"),
+        ("011 44 20 7946 0958", "US", "+442079460958"),
+        ("+49 (0) 30 901820", "DE", "+4930901820"),
+        ("＋1 415‐555‐0101", "US", "+14155550101"),
+        ("٠٢٠ ٧٩٤٦ ٠٩٥٨", "GB", "+442079460958"),
+        ("+39 06 698 1234", None, "+39066981234"),  # Italy keeps its zero
+    ],
+)
+def test_a_number_becomes_e164(text: str, region: str | None, expected: str) -> None:
+    assert normalise_phone(text, region) == expected
+
+
+def test_normalising_twice_changes_nothing() -> None:
+    once = normalise_phone("(415) 555-0101", "US")
+    assert once is not None
+    assert normalise_phone(once, "GB") == once
+
+
+@pytest.mark.parametrize(
+    ("text", "region"),
+    [
+        ("", "US"),
+        ("+", "US"),
+        ("911", "US"),
+        ("555-0101", "US"),  # no area code
+        ("4155550101", None),  # no plus, no region
+        ("4155550101", "ZZ"),
+        ("1-800-FLOWERS", "US"),
+        ("+1 415 555 0101 ext. 5", "US"),
+        ("call 415 555 0101", "US"),
+        ("415 555 0101; 415 555 0102", "US"),
+        ("++14155550101", None),
+        ("+999 123 456 789", None),
+        ("+1" + "5" * 30, None),
+        ("dana@example.test", "US"),
+        ("4155550101\x00", "US"),
+    ],
+)
+def test_what_cannot_be_a_number_is_refused(text: str, region: str | None) -> None:
+    assert normalise_phone(text, region) is None

@@ -1,0 +1,66 @@
+"""Segments of text messages and opt-out words."""
+
+import pytest
+
+from integrations.sms import SmsSegments, is_gsm7, opt_out_word, segments
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", SmsSegments("GSM-7", 0, 0)),
+        ("a", SmsSegments("GSM-7", 1, 1)),
+        ("a" * 160, SmsSegments("GSM-7", 160, 1)),
+        ("a" * 161, SmsSegments("GSM-7", 161, 2)),
+        ("a" * 306, SmsSegments("GSM-7", 306, 2)),
+        ("a" * 307, SmsSegments("GSM-7", 307, 3)),
+        ("€" * 80, SmsSegments("GSM-7", 160, 1)),
+        ("€" * 81, SmsSegments("GSM-7", 162, 2)),
+        ("ж" * 70, SmsSegments("UCS-2", 70, 1)),
+        ("ж" * 71, SmsSegments("UCS-2", 71, 2)),
+        ("ж" * 134, SmsSegments("UCS-2", 134, 2)),
+        ("ж" * 135, SmsSegments("UCS-2", 135, 3)),
+        ("👍" * 35, SmsSegments("UCS-2", 70, 1)),
+        ("👍" * 36, SmsSegments("UCS-2", 72, 2)),
+        ("a" * 69 + "’", SmsSegments("UCS-2", 70, 1)),
+        ("a" * 1600, SmsSegments("GSM-7", 1600, 11)),
+    ],
+)
+def test_a_text_costs_the_documented_segments(text: str, expected: SmsSegments) -> None:
+    assert segments(text) == expected
+
+
+def test_an_escaped_character_is_never_cut_in_half() -> None:
+    # 152 + the two septets of € do not fit into 153: the second part begins with €, and 306 septets need a third.
+    assert segments("a" * 152 + "€" + "a" * 152) == SmsSegments("GSM-7", 306, 3)
+
+
+def test_a_surrogate_pair_is_never_cut_in_half() -> None:
+    # 33 thumbs fill 66 of 67 units; the 34th begins the next part.
+    assert segments("👍" * 67) == SmsSegments("UCS-2", 134, 3)
+
+
+@pytest.mark.parametrize(
+    ("price", "count"), [("$", 1), ("£", 1), ("€", 1), ("R$", 1), ("₹", 2), ("₦", 2), ("₱", 2), ("INR ", 1)]
+)
+def test_the_currency_sign_decides_what_a_payment_text_costs(price: str, count: int) -> None:
+    text = f"Acme Cleaning: {price}120.00 for Deep clean. Pay here: https://pay.acme-cleaning.example/p/{'x' * 22}"
+    assert segments(text).count == count
+
+
+def test_gsm7_holds_its_extension_and_not_the_typographic_quote() -> None:
+    assert is_gsm7("Ünïcødé"[0] + "[~]€\n")
+    assert not is_gsm7("’")
+    assert not is_gsm7("ç")  # the alphabet has only the capital one
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *((word, True) for word in ("STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL", " stop\n", "Quit")),
+        *((word, False) for word in ("START", "YES", " yes ")),
+        *((text, None) for text in ("", "HELP", "stop it please", "please stop", "yes please", "ok")),
+    ],
+)
+def test_only_a_bare_word_opts_out_or_in(text: str, expected: bool | None) -> None:
+    assert opt_out_word(text) is expected
