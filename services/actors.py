@@ -1,0 +1,48 @@
+"""Who acts, in which account and role, and what that role may do. Who somebody is, is found out in sign_in.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from models.errors import Forbidden
+
+_AGENT = frozenset({"read", "message", "request_payment"})
+_ADMIN = _AGENT | {"settings"}
+_PERMISSIONS: dict[str, frozenset[str]] = {
+    "OWNER": _ADMIN | {"keys"},
+    "ADMIN": _ADMIN,
+    "AGENT": _AGENT,
+    "VIEWER": frozenset({"read"}),
+}
+ROLES = tuple(_PERMISSIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """One authenticated caller. `credential` names what was shown (id of the API key or of the token family), never its secret."""
+
+    account_id: UUID
+    role: str
+    user_id: UUID | None
+    name: str
+    kind: Literal["user", "api_key", "system"]
+    credential: str
+    expires_at: datetime | None = None
+    token_version: int = 0
+
+    def may(self, permission: str) -> bool:
+        """Whether the role allows it: read, message, request_payment, settings, keys."""
+        return permission in _PERMISSIONS.get(self.role, frozenset())
+
+    def require(self, permission: str) -> None:
+        """Raises: Forbidden."""
+        if not self.may(permission):
+            raise Forbidden
+
+
+def system_actor(account_id: UUID) -> Actor:
+    """The program itself: jobs, webhooks, the command line."""
+    return Actor(account_id=account_id, role="OWNER", user_id=None, name="System", kind="system", credential="system")

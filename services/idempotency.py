@@ -1,0 +1,117 @@
+"""Runs a mutation once per key: the promise is committed before the work, and kept in the work's own transaction.
+
+It knows nothing of what runs; the answer of a repeat is rebuilt from ids. Source: shopify.dev/docs/api/usage/implementing-idempotency.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from models import database
+from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid
+from models.ids import uuid7
+from models.tables import IdempotencyKey
+from services import jobs
+from services.actors import Actor
+
+T = TypeVar("T")
+Save = Callable[[dict[str, Any]], Awaitable[None]]
+
+KEY_LENGTHS: Final = (8, 64)
+LOCK: Final = timedelta(seconds=60)  # longer than any mutation may take; then its process is taken for dead
+KEPT: Final = timedelta(hours=48)
+
+
+async def once(
+    actor: Actor,
+    mutation: str,
+    key: str,
+    input: Mapping[str, object],
+    run: Callable[[Save], Awaitable[T]],
+    rebuild: Callable[[dict[str, Any]], Awaitable[T]],
+) -> T:
+    """Run it, or rebuild the answer of the run that was done under this key in this account.
+
+    `run` calls `save(ids)` inside its transaction, which marks the key done with the ids that `rebuild` gets on a repeat. A run that
+    raises gives the key back. Never call inside a transaction: the promise must be visible to others before the work.
+    Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
+    """
+    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or "\x00" in key:
+        raise Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
+    if database.in_transaction():
+        raise RuntimeError("idempotency.once inside a transaction")
+    wanted = hashlib.sha256(orjson.dumps(dict(input), option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+    claim = await _claim(actor, mutation, key, wanted)
+    if isinstance(claim, dict):
+        return await rebuild(claim)
+    row_id, fence = claim
+
+    async def save(ids: dict[str, Any]) -> None:
+        if not database.in_transaction():
+            raise RuntimeError("save outside of the transaction of the change")
+        kept = await database.execute(
+            "UPDATE idempotency_key SET state = 'done', result = ? WHERE id = ? AND state = 'running' AND locked_until = ?",
+            orjson.dumps(ids).decode(),
+            row_id,
+            fence,
+        )
+        if not kept:  # we were too slow and somebody took the key over: their change stands, ours is rolled back
+            raise IdempotencyConcurrentRequest(field="idempotencyKey")
+
+    try:
+        return await run(save)
+    finally:
+        # Nothing to give back after a commit: it made the key done. After a refusal or a fault nothing was changed.
+        await database.execute(
+            "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?", row_id, fence
+        )
+
+
+async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> tuple[object, datetime] | dict[str, Any]:
+    """(row, fence) if the key is ours to run now, else the ids of the run that is done."""
+    while True:
+        now = datetime.now(UTC)
+        row_id, fence = uuid7(), now + LOCK
+        made = await database.execute(
+            "INSERT INTO idempotency_key (id, account_id, mutation, key, input_hash, state, locked_until, created_at)"
+            " VALUES (?, ?, ?, ?, ?, 'running', ?, ?) ON CONFLICT (account_id, mutation, key) DO NOTHING",
+            row_id,
+            actor.account_id,
+            mutation,
+            key,
+            wanted,
+            fence,
+            now,
+        )
+        if made:
+            return row_id, fence
+        row = await IdempotencyKey.get_or_none(account_id=actor.account_id, mutation=mutation, key=key)
+        if row is None:
+            continue  # given back between the two statements
+        if row.state == "done":
+            if row.input_hash != wanted:
+                raise IdempotencyKeyParameterMismatch(field="idempotencyKey")
+            result: dict[str, Any] = row.result
+            return result
+        if row.locked_until > now:
+            raise IdempotencyConcurrentRequest(field="idempotencyKey")
+        taken = await database.execute(
+            "UPDATE idempotency_key SET locked_until = ?, input_hash = ? WHERE id = ? AND state = 'running' AND locked_until = ?",
+            fence,
+            wanted,
+            row.id,
+            row.locked_until,
+        )
+        if taken:
+            return row.id, fence
+
+
+@jobs.periodic("idempotency.prune", 3600)
+async def _prune(job: jobs.JobContext) -> None:
+    """Forget keys after KEPT. Safe to repeat."""
+    await database.execute("DELETE FROM idempotency_key WHERE created_at < ?", datetime.now(UTC) - KEPT)

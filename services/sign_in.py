@@ -1,0 +1,394 @@
+"""Signing in, staying signed in, signing out, API keys: who a credential speaks for. What they may do stands in actors.py.
+
+Access tokens are short JWTs; what they say about role and validity is looked up (cached at most CACHE_S), so that a revocation
+works within seconds. Limits of attempts are counted per process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import jwt
+import limits
+import structlog
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+from models import database
+from models.errors import Invalid, NotFound, RateLimited, SignInFailed
+from models.ids import public_id, uuid7
+from models.tables import ApiKey, RefreshToken, User
+from models.vault import digest
+from services import audit, text
+from services.actors import ROLES, Actor
+from settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ALGORITHM: Final = "HS256"
+AUDIENCE: Final = "paythread-api"
+ISSUER: Final = "paythread"
+CACHE_S: Final = 3.0
+CACHE_SIZE: Final = 10_000
+KEY_PREFIX: Final = "ptk_"
+TOKEN_LIMIT: Final = 2048  # characters of a bearer that is looked at
+PASSWORD_LIMIT: Final = 256
+USED_EVERY: Final = timedelta(minutes=1)
+
+# What an unknown name is checked against, so that it costs the same hash. It fits no password.
+_NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$bm9ib2R5LW5vYm9keS0wMQ$bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm8"
+_hasher = PasswordHasher()
+# At most two hashes at once: each takes 64 MiB and a core for 150 ms.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What a client keeps. The refresh token works once."""
+
+    access_token: str
+    access_expires_at: datetime
+    refresh_token: str
+    refresh_expires_at: datetime
+    user_id: UUID
+
+
+class _Config:
+    """What `configure` sets."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.keys = [hashlib.sha256(b"paythread access token\x00" + key.encode()).digest() for key in settings.keys]
+        self.access_life = timedelta(minutes=settings.access_token_minutes)
+        self.refresh_life = timedelta(days=settings.refresh_token_days)
+        self.per_name = limits.parse(settings.login_limit)
+        self.per_address = limits.parse(settings.login_address_limit)
+        self.limiter = MovingWindowRateLimiter(MemoryStorage())
+
+
+_config: _Config | None = None
+_cache: dict[tuple[str, ...], tuple[float, Any]] = {}
+
+
+def configure(settings: Settings) -> None:
+    """Set keys, lives and limits. Call at start; counts and caches begin anew."""
+    global _config
+    _config = _Config(settings)
+    _cache.clear()
+
+
+def _configured() -> _Config:
+    if _config is None:
+        raise RuntimeError("call sign_in.configure first")
+    return _config
+
+
+# ---------------------------------------------------------------------------------------------------------- passwords
+async def hash_password(password: str) -> str:
+    """Argon2id with the library's parameters, in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
+
+
+def _fits(hashed: str, password: str) -> bool:
+    try:
+        return _hasher.verify(hashed, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------------ sign in
+async def sign_in(email: str, password: str, *, client_address: str | None) -> Tokens:
+    """Tokens of a new family. Raises: SignInFailed (the same for an unknown name), RateLimited."""
+    config = _configured()
+    name = email.strip().lower()
+    allowed = config.limiter.hit(config.per_name, "name", digest(name))
+    if client_address:
+        allowed = config.limiter.hit(config.per_address, "address", client_address) and allowed
+    if not allowed:
+        raise RateLimited
+    user = await User.get_or_none(email=name) if "\x00" not in name and len(name) <= text.EMAIL_LIMIT else None
+    hashed = user.password_hash if user is not None and user.disabled_at is None else _NOBODY
+    fits = await asyncio.get_running_loop().run_in_executor(_threads, _fits, hashed, password[:PASSWORD_LIMIT])
+    if user is None or user.disabled_at is not None or not fits:
+        raise SignInFailed
+    return await _issue(user, uuid4())
+
+
+async def refresh(refresh_token: str) -> Tokens:
+    """New tokens for a refresh token, which is used up. A second use revokes its whole family. Raises: SignInFailed."""
+    now = datetime.now(UTC)
+    if len(refresh_token) > TOKEN_LIMIT:
+        raise SignInFailed
+    row = await RefreshToken.get_or_none(token_hash=digest(refresh_token))
+    if row is None or row.expires_at <= now:
+        raise SignInFailed
+    async with database.transaction():
+        # Compare and set: of two at once only one is the first.
+        first = await RefreshToken.filter(id=row.id, used_at=None, revoked_at=None).update(used_at=now)
+        user = await User.get_or_none(id=row.user_id, account_id=row.account_id, disabled_at=None)
+        if first and user is not None:
+            return await _issue(user, row.family_id)
+        await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)
+    _cache.clear()
+    log.warning("refresh_token_reused", family=str(row.family_id))
+    raise SignInFailed
+
+
+async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) -> None:
+    """Revoke the family of this sign-in (and of the given refresh token), or every token of the user. Safe to repeat."""
+    if actor.user_id is None:
+        return
+    now = datetime.now(UTC)
+    async with database.transaction():
+        if everywhere:
+            await database.execute(
+                "UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", actor.user_id
+            )
+            await RefreshToken.filter(user_id=actor.user_id, revoked_at=None).update(revoked_at=now)
+        else:
+            families = {UUID(actor.credential)}
+            if refresh_token is not None:
+                row = await RefreshToken.get_or_none(token_hash=digest(refresh_token), user_id=actor.user_id)
+                families |= {row.family_id} if row is not None else set()
+            await RefreshToken.filter(family_id__in=list(families), user_id=actor.user_id, revoked_at=None).update(
+                revoked_at=now
+            )
+    _cache.clear()
+
+
+async def _issue(user: User, family_id: UUID) -> Tokens:
+    config = _configured()
+    now = datetime.now(UTC)
+    access_expires_at = (now + config.access_life).replace(microsecond=0)
+    refresh_token = secrets.token_urlsafe(32)
+    row = await RefreshToken.create(
+        account_id=user.account_id,
+        user_id=user.id,
+        family_id=family_id,
+        token_hash=digest(refresh_token),
+        expires_at=now + config.refresh_life,
+    )
+    claims = {
+        "sub": str(user.id),
+        "acc": str(user.account_id),
+        "fam": str(family_id),
+        "ver": user.token_version,
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": now,
+        "exp": access_expires_at,
+    }
+    return Tokens(
+        access_token=jwt.encode(claims, config.keys[0], algorithm=ALGORITHM),
+        access_expires_at=access_expires_at,
+        refresh_token=refresh_token,
+        refresh_expires_at=row.expires_at,
+        user_id=user.id,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- authenticate
+@dataclass(frozen=True, slots=True)
+class _UserState:
+    account_id: UUID
+    name: str
+    role: str
+    token_version: int
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyState:
+    id: UUID
+    account_id: UUID
+    name: str
+    role: str
+    valid: bool
+
+
+async def authenticate(bearer: str) -> Actor | None:
+    """Who this access token or API key speaks for; None for anything that is not valid now."""
+    if len(bearer) > TOKEN_LIMIT or not bearer.isascii():
+        return None
+    if bearer.startswith(KEY_PREFIX):
+        return await _key_actor(bearer)
+    claims = _claims(bearer)
+    if claims is None:
+        return None
+    try:
+        user_id, account_id, family_id = UUID(claims["sub"]), UUID(claims["acc"]), UUID(claims["fam"])
+    except (ValueError, TypeError, AttributeError):
+        return None
+    state = await _user_state(user_id, str(family_id))
+    if state is None or not state.valid or state.account_id != account_id or state.token_version != claims["ver"]:
+        return None
+    return Actor(
+        account_id=account_id,
+        role=state.role,
+        user_id=user_id,
+        name=state.name,
+        kind="user",
+        credential=str(family_id),
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        token_version=state.token_version,
+    )
+
+
+async def still_valid(actor: Actor) -> bool:
+    """Whether an earlier `authenticate` would give the same actor now; at most CACHE_S late. For open sockets."""
+    if actor.kind == "system":
+        return True
+    if actor.expires_at is not None and actor.expires_at <= datetime.now(UTC):
+        return False
+    if actor.kind == "api_key":
+        key = await _key_state_by_id(UUID(actor.credential))
+        return key is not None and key.valid and key.role == actor.role
+    if actor.user_id is None:
+        return False
+    state = await _user_state(actor.user_id, actor.credential)
+    return (
+        state is not None
+        and state.valid
+        and state.role == actor.role
+        and state.token_version == actor.token_version
+        and state.account_id == actor.account_id
+    )
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    for key in _configured().keys:
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": ["sub", "acc", "fam", "ver", "iat", "exp"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue  # perhaps signed with an older key
+        except jwt.InvalidTokenError:
+            return None
+        return claims
+    return None
+
+
+def _cached(key: tuple[str, ...]) -> Any:
+    found = _cache.get(key)
+    return found[1] if found is not None and found[0] > time.monotonic() else None
+
+
+def _remember(key: tuple[str, ...], value: Any) -> None:
+    if len(_cache) >= CACHE_SIZE:
+        _cache.clear()
+    _cache[key] = (time.monotonic() + CACHE_S, value)
+
+
+async def _user_state(user_id: UUID, family_id: str) -> _UserState | None:
+    known: _UserState | None = _cached(("user", str(user_id), family_id))
+    if known is not None:
+        return known
+    found = await database.rows(
+        "SELECT account_id, name, role, token_version, disabled_at, EXISTS (SELECT 1 FROM refresh_token t"
+        " WHERE t.family_id = ? AND t.revoked_at IS NOT NULL) AS revoked FROM user_account WHERE id = ?",
+        UUID(family_id),
+        user_id,
+    )
+    if not found:
+        return None
+    row = found[0]
+    state = _UserState(
+        account_id=database.to_uuid(row["account_id"]),
+        name=row["name"],
+        role=row["role"],
+        token_version=int(row["token_version"]),
+        valid=row["disabled_at"] is None and not row["revoked"],
+    )
+    _remember(("user", str(user_id), family_id), state)
+    return state
+
+
+async def _key_actor(token: str) -> Actor | None:
+    hashed = digest(token)
+    state: _KeyState | None = _cached(("key", hashed))
+    if state is None:
+        row = await ApiKey.get_or_none(token_hash=hashed)
+        if row is None:
+            return None
+        state = _state_of(row)
+        _remember(("key", hashed), state)
+        now = datetime.now(UTC)
+        if state.valid and (row.last_used_at is None or now - row.last_used_at > USED_EVERY):
+            await ApiKey.filter(id=row.id).update(last_used_at=now)
+    if not state.valid:
+        return None
+    return Actor(
+        account_id=state.account_id,
+        role=state.role,
+        user_id=None,
+        name=state.name,
+        kind="api_key",
+        credential=str(state.id),
+    )
+
+
+async def _key_state_by_id(key_id: UUID) -> _KeyState | None:
+    known: _KeyState | None = _cached(("key id", str(key_id)))
+    if known is not None:
+        return known
+    row = await ApiKey.get_or_none(id=key_id)
+    if row is None:
+        return None
+    state = _state_of(row)
+    _remember(("key id", str(key_id)), state)
+    return state
+
+
+def _state_of(row: ApiKey) -> _KeyState:
+    return _KeyState(row.id, row.account_id, row.name, row.role, row.revoked_at is None)
+
+
+# ----------------------------------------------------------------------------------------------------------- API keys
+async def create_api_key(actor: Actor, *, name: str, role: str) -> tuple[ApiKey, str]:
+    """A new key and its clear text, which is shown once and never stored. Raises: Forbidden, Blank, TooLong, Invalid."""
+    actor.require("keys")
+    title = text.required(name, limit=120, field="name")
+    if role not in ROLES:
+        raise Invalid("This is not a role.", field="role")
+    token = KEY_PREFIX + secrets.token_urlsafe(32)
+    async with database.transaction():
+        row = await ApiKey.create(
+            id=uuid7(),
+            account_id=actor.account_id,
+            name=title,
+            role=role,
+            token_hash=digest(token),
+            hint=token[-4:],
+        )
+        await audit.record(actor, "api_key.created", public_id("key", row.id), {"role": role, "name": title})
+    return row, token
+
+
+async def revoke_api_key(actor: Actor, key_id: UUID) -> ApiKey:
+    """The key stops working, here at once and elsewhere within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("keys")
+    async with database.transaction():
+        row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)
+        if row is None:
+            raise NotFound(field="apiKeyId")
+        if row.revoked_at is None:
+            row.revoked_at = datetime.now(UTC)
+            await ApiKey.filter(id=row.id).update(revoked_at=row.revoked_at)
+            await audit.record(actor, "api_key.revoked", public_id("key", row.id))
+    _cache.clear()
+    return row

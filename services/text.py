@@ -1,0 +1,41 @@
+"""What a person typed, as it may be stored: trimmed, bounded, without characters that no database takes."""
+
+from __future__ import annotations
+
+import re
+
+from models.errors import Blank, Invalid, TooLong
+
+# One @, no space, a dot in the domain: whether a mailbox exists, only a message can tell.
+_EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]{1,64}@[^@\s<>()\[\],;:\\\"]+\.[^@\s.<>()\[\],;:\\\"]{2,}")
+EMAIL_LIMIT = 254
+
+Field = str | tuple[str, ...]
+
+
+def optional(value: str | None, *, limit: int, field: Field) -> str | None:
+    """The trimmed text, or None if nothing is left. Raises: TooLong, Invalid."""
+    text = (value or "").strip()
+    if "\x00" in text:
+        raise Invalid("This text holds a character that can't be stored.", field=field)
+    if len(text) > limit:
+        raise TooLong(f"At most {limit} characters.", field=field)
+    return text or None
+
+
+def required(value: str | None, *, limit: int, field: Field) -> str:
+    """The trimmed text. Raises: Blank, TooLong, Invalid."""
+    text = optional(value, limit=limit, field=field)
+    if text is None:
+        raise Blank(field=field)
+    return text
+
+
+def email(value: str | None, *, field: Field) -> str | None:
+    """An e-mail address in lower case, or None for nothing. Raises: Invalid, TooLong."""
+    text = optional(value, limit=EMAIL_LIMIT, field=field)
+    if text is None:
+        return None
+    if not _EMAIL.fullmatch(text):
+        raise Invalid("This is not an e-mail address.", field=field)
+    return text.lower()
