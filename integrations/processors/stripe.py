@@ -296,6 +296,10 @@ class Stripe(Processor):
         Raises SignatureInvalid, PayloadInvalid.
         """
         self._verify(body, headers.get("stripe-signature", ""), now)
+        return self.parse(body)
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Read a body that `receive` has verified before. Raises PayloadInvalid."""
         try:
             event = orjson.loads(body)
         except orjson.JSONDecodeError as error:

@@ -1,0 +1,291 @@
+"""The sandbox: a processor of our own for trying and testing, reached by HTTP like any other. No money ever moves.
+
+Its vendor side (hosted page, webhooks) is services/sandbox.py and web/sandbox.py; nothing of that is imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+import httpx2
+import orjson
+
+from integrations.base import (
+    AmountLimits,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    MoneyStatement,
+    PayloadInvalid,
+    Processor,
+    ProcessorWebhook,
+    SignatureInvalid,
+)
+
+NAME: Final = "sandbox"
+TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
+SIGNATURE_HEADER: Final = "paythread-sandbox-signature"
+CHECKOUTS: Final = "/sandbox/v1/checkouts"
+MAXIMUM_MINOR: Final = 99_999_999_999
+
+CHECKOUT_STATUS: Final[Mapping[str, CheckoutStatus]] = {
+    "open": CheckoutStatus.OPEN,
+    "processing": CheckoutStatus.PROCESSING,
+    "completed": CheckoutStatus.COMPLETED,
+    "failed": CheckoutStatus.FAILED,
+    "expired": CheckoutStatus.EXPIRED,
+}
+PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {
+    "pending": MoneyOutcome.PENDING,
+    "succeeded": MoneyOutcome.SUCCEEDED,
+    "failed": MoneyOutcome.FAILED,
+}
+# HTTP status -> reason, retryable
+REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {
+    400: ("invalid_request", False),
+    401: ("authentication_failed", False),
+    404: ("not_found", False),
+    409: ("conflict", False),
+    429: ("rate_limited", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Both are made by us when the sandbox is connected. `webhook_secret` may hold several, comma-separated."""
+
+    secret_key: str = field(repr=False)
+    webhook_secret: str = field(repr=False, default="")
+
+
+class Sandbox(Processor):
+    """One sandbox account."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "Sandbox"
+    credentials: ClassVar[type[Any]] = Credentials
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        environment: Environment,
+        webhook_url: str | None = None,
+        client: httpx2.AsyncClient | None = None,
+    ) -> None:
+        self._secrets = [part for part in (s.strip() for s in credentials.webhook_secret.split(",")) if part]
+        self._webhook_url = webhook_url
+        self._timeout_s = environment.timeout_s
+        self._base = environment.base_addresses.get(NAME, environment.sandbox_url).rstrip("/")
+        # The webhook's address ends with the connection's public id: the sandbox knows the account by it.
+        account = (webhook_url or "").rpartition("/")[2]
+        self._headers = {"authorization": f"Bearer {credentials.secret_key}", "paythread-sandbox-account": account}
+        self._client = client or httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
+        self._owned = client is None
+
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """Every currency, in ISO minor units."""
+        if not re.fullmatch(r"[A-Z]{3}", currency):
+            return None
+        return AmountLimits(maximum_minor=MAXIMUM_MINOR)
+
+    async def check(self) -> str | None:
+        """Nothing to ask: both keys are made by us, when the connection is made and before the sandbox can know them."""
+        return None
+
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        """Open a checkout. The same key gives the same checkout for ever; with another order it is a conflict."""
+        body = {
+            "amount_minor": order.amount_minor,
+            "currency": order.currency,
+            "request_reference": order.request_reference,
+            "number": order.number,
+            "product_name": order.product_name,
+            "description": order.description,
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+            "webhook_url": self._webhook_url,
+        }
+        return _checkout(await self._call("POST", CHECKOUTS, body=body, key=order.idempotency_key))
+
+    async def read_checkout(self, external_id: str) -> Checkout:
+        """The checkout with its payments."""
+        return _checkout(await self._call("GET", f"{CHECKOUTS}/{_path_part(external_id)}", reading=True))
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """Close an open checkout; one that is not open any more is read."""
+        try:
+            return _checkout(await self._call("POST", f"{CHECKOUTS}/{_path_part(external_id)}/expire"))
+        except IntegrationError as error:
+            if error.code == "not_open":
+                return await self.read_checkout(external_id)
+            raise
+
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Verify `t=…,v1=…` (HMAC-SHA256 over "{t}.{raw body}"), then parse. Raises SignatureInvalid, PayloadInvalid."""
+        header = headers.get(SIGNATURE_HEADER, "")
+        match = re.fullmatch(r"t=(\d{1,12}),v1=([0-9a-f]{64})", header, re.ASCII)
+        if match is None:
+            raise SignatureInvalid(NAME, "signature_malformed" if header else "signature_missing")
+        if not self._secrets:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
+        expected = [sign(secret, match.group(1), body) for secret in self._secrets]
+        if not any(hmac.compare_digest(one, match.group(2)) for one in expected):
+            raise SignatureInvalid(NAME)
+        if abs(now.timestamp() - int(match.group(1))) > TOLERANCE_S:
+            raise SignatureInvalid(NAME, "signature_stale")
+        return self.parse(body)
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Read a body that `receive` has verified before. Raises PayloadInvalid."""
+        try:
+            event = orjson.loads(body)
+            checkout, payment = event["data"]["checkout"], event["data"]["payment"]
+            return ProcessorWebhook(
+                external_id=_text(event, "id"),
+                type=_text(event, "type"),
+                created_at=_time(event["created_at"]),
+                decides=True,
+                money=(_statement(checkout, payment),) if payment is not None else (),
+                checkout_external_id=_text(checkout, "id"),
+                checkout_status=CHECKOUT_STATUS[checkout["status"]],
+                request_reference=_text(checkout, "request_reference"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
+
+    async def aclose(self) -> None:
+        """Close the connections, unless the client came from outside."""
+        if self._owned:
+            await self._client.aclose()
+
+    # -------------------------------------------------------------------------------------------------------- HTTP
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        reading: bool = False,
+    ) -> dict[str, Any]:
+        headers = dict(self._headers)
+        if key is not None:
+            headers["idempotency-key"] = key
+        if body is not None:
+            headers["content-type"] = "application/json"
+        async with self._edge(reading=reading):
+            answer = await self._client.request(
+                method, self._base + path, headers=headers, content=orjson.dumps(body) if body is not None else None
+            )
+        if answer.status_code >= 500:
+            raise IntegrationError(
+                NAME,
+                "server_error",
+                f"HTTP {answer.status_code}",
+                retryable=True,
+                ambiguous=not reading,
+                code=str(answer.status_code),
+            )
+        try:
+            payload = orjson.loads(answer.content)
+            if answer.status_code < 400 and isinstance(payload, dict):
+                return payload
+            error = payload["error"]
+            code, message = str(error["code"]), str(error["message"])[:300]
+        except (KeyError, TypeError, ValueError) as broken:
+            raise IntegrationError(
+                NAME, "unexpected_answer", f"HTTP {answer.status_code}", ambiguous=not reading
+            ) from broken
+        reason, retryable = REFUSALS.get(answer.status_code, ("refused", False))
+        raise IntegrationError(NAME, reason, message, retryable=retryable, code=code)
+
+    @contextlib.asynccontextmanager
+    async def _edge(self, *, reading: bool) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            # Nothing left us: the same call may simply be made again.
+            raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise IntegrationError(
+                NAME, "connection", type(error).__name__, retryable=True, ambiguous=not reading
+            ) from error
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """The hex digest of a webhook's signature."""
+    return hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+
+
+def _path_part(external_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", external_id):
+        raise IntegrationError(NAME, "not_found", "not an id of the sandbox")
+    return external_id
+
+
+def _text(thing: Any, name: str) -> str:
+    value = thing[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
+
+
+def _statement(checkout: Mapping[str, Any], payment: Mapping[str, Any]) -> MoneyStatement:
+    amount = payment["amount_minor"]
+    if type(amount) is not int or amount <= 0:
+        raise ValueError("the amount is not a positive integer")
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=_text(payment, "id"),
+        outcome=PAYMENT_OUTCOME[payment["status"]],
+        amount_minor=amount,
+        currency=_text(payment, "currency"),
+        checkout_external_id=_text(checkout, "id"),
+        request_reference=_text(checkout, "request_reference"),
+        fee_minor=payment.get("fee_minor"),
+        method_summary=payment.get("method"),
+        failure_code=payment.get("failure_code"),
+        failure_message=payment.get("failure_message"),
+        occurred_at=_time(payment["created_at"]),
+    )
+
+
+def _checkout(answer: dict[str, Any]) -> Checkout:
+    try:
+        status = CHECKOUT_STATUS[answer["status"]]
+        return Checkout(
+            external_id=_text(answer, "id"),
+            status=status,
+            url=_text(answer, "url") if status is CheckoutStatus.OPEN else None,
+            expires_at=_time(answer["expires_at"]),
+            request_reference=_text(answer, "request_reference"),
+            money=tuple(_statement(answer, payment) for payment in answer["payments"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=True) from error
+
+
+provider = Sandbox

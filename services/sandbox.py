@@ -1,0 +1,374 @@
+"""The sandbox's vendor side: checkouts, what a visitor does on the hosted page, and signed webhooks. No real money, no ledger.
+
+It plays another company: it knows a connection only by the secret key that it gave out, and tells our side nothing but by HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx2
+import orjson
+
+from models import database, errors
+from models.ids import parse_public_id
+from models.money import CURRENCIES
+from models.tables import Account, ProcessorConnection, SandboxCheckout
+from services import connections, jobs
+
+LIFE: Final = timedelta(hours=23)
+DELIVERY_TIMEOUT_S: Final = 10.0
+_settle_after = timedelta(seconds=5)
+_client: httpx2.AsyncClient | None = None
+
+# What a visitor may press on the hosted page.
+ACTIONS: Final = frozenset(
+    {"pay", "pay_twice", "decline", "approve", "reject", "pay_later", "pay_later_fail", "cancel"}
+)
+_FAILURES: Final = {
+    "card_declined": "The test card was declined.",
+    "authentication_failed": "The bank's check was not passed.",
+    "debit_refused": "The bank refused the test debit.",
+}
+
+
+class SandboxRefusal(Exception):
+    """The sandbox says no: an HTTP status, a code for programs and a sentence."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Performed:
+    """Where the visitor goes next: to an absolute address, or back to the hosted page (None)."""
+
+    location: str | None
+
+
+def configure(*, settle_after_s: float) -> None:
+    """Set how long a delayed payment stays pending, seconds."""
+    global _settle_after
+    _settle_after = timedelta(seconds=settle_after_s)
+
+
+async def aclose() -> None:
+    """Close the connections to our own server. Call at stop, after the last job."""
+    global _client
+    if _client is not None:
+        client, _client = _client, None
+        await client.aclose()
+
+
+# --------------------------------------------------------------------------------------------------------------- API
+async def authenticate(account: str, secret_key: str) -> ProcessorConnection:
+    """The connection that `account` (its public id) names, if this is its key. Raises: SandboxRefusal (401)."""
+    refusal = SandboxRefusal(401, "authentication_failed", "The account or its secret key is not known.")
+    connection_id = parse_public_id(account, "prc")
+    if connection_id is None or not secret_key:
+        raise refusal
+    try:
+        connection = await connections.processor_connection(connection_id)
+    except errors.NotFound:
+        raise refusal from None
+    if connection.processor != "sandbox":
+        raise refusal
+    stored = connections.credentials_of(connection).get("secret_key", "")
+    if not hmac.compare_digest(stored.encode(), secret_key.encode()):
+        raise refusal
+    return connection
+
+
+async def create(connection: ProcessorConnection, key: str | None, order: Any) -> dict[str, Any]:
+    """Open a checkout, or give back the one that this key made before. Raises: SandboxRefusal (400, 409)."""
+    fields = _validated(connection, order)
+    if not key or len(key) > 80:
+        raise SandboxRefusal(400, "idempotency_key_missing", "Send an Idempotency-Key of 1 to 80 characters.")
+    known = await SandboxCheckout.get_or_none(connection_id=connection.id, idempotency_key=key)
+    if known is None:
+        account = await Account.get(id=connection.account_id)
+        row = SandboxCheckout(
+            external_id=f"sbx_co_{secrets.token_hex(16)}",  # also the only key to the hosted page
+            connection_id=connection.id,
+            idempotency_key=key,
+            status="OPEN",
+            business_name=account.name,
+            expires_at=datetime.now(UTC) + LIFE,
+            payments=[],
+            created_at=datetime.now(UTC),
+            updated_at=datetime.now(UTC),
+            **fields,
+        )
+        # Two calls with one key at once: the first insert wins, both get its checkout.
+        await SandboxCheckout.bulk_create([row], ignore_conflicts=True)
+        known = await SandboxCheckout.get(connection_id=connection.id, idempotency_key=key)
+    if any(getattr(known, name) != value for name, value in fields.items()):
+        raise SandboxRefusal(409, "idempotency_conflict", "This key was used with another order.")
+    return as_json(known)
+
+
+async def read(connection: ProcessorConnection, external_id: str) -> dict[str, Any]:
+    """One checkout. Raises: SandboxRefusal (404)."""
+    async with database.transaction():
+        return as_json(await _locked(external_id, connection.id))
+
+
+async def expire(connection: ProcessorConnection, external_id: str) -> dict[str, Any]:
+    """Close an open checkout. Raises: SandboxRefusal (404; 409 `not_open`)."""
+    async with database.transaction():
+        row = await _locked(external_id, connection.id)
+        if row.status == "OPEN":
+            await _close(row)
+            return as_json(row)
+        status = row.status
+    raise SandboxRefusal(409, "not_open", f"The checkout is {status.lower()}.")
+
+
+def as_json(row: SandboxCheckout) -> dict[str, Any]:
+    """A checkout as the API answers it."""
+    return {
+        "id": row.external_id,
+        "object": "checkout",
+        "status": row.status.lower(),
+        "url": page_url(row.external_id) if row.status == "OPEN" else None,
+        "amount_minor": row.amount_minor,
+        "currency": row.currency,
+        "request_reference": row.request_reference,
+        "number": row.number,
+        "expires_at": row.expires_at.isoformat(),
+        "payments": row.payments,
+    }
+
+
+def page_url(external_id: str) -> str:
+    """The absolute address of the hosted page."""
+    return f"{connections.environment().public_url}/sandbox/pay/{external_id}"
+
+
+def _validated(connection: ProcessorConnection, order: Any) -> dict[str, Any]:
+    def invalid(name: str) -> SandboxRefusal:
+        return SandboxRefusal(400, "invalid_request", f"{name} is missing or not valid.")
+
+    if not isinstance(order, dict):
+        raise invalid("body")
+    amount = order.get("amount_minor")
+    if type(amount) is not int or not 0 < amount <= 99_999_999_999:
+        raise invalid("amount_minor")
+    if order.get("currency") not in CURRENCIES:
+        raise invalid("currency")
+    fields: dict[str, Any] = {"amount_minor": amount, "currency": order["currency"]}
+    for name, longest in (("request_reference", 60), ("number", 20), ("product_name", 255)):
+        value = order.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= longest:
+            raise invalid(name)
+        fields[name] = value
+    description = order.get("description")
+    if description is not None and (not isinstance(description, str) or len(description) > 5000):
+        raise invalid("description")
+    fields["description"] = description
+    for name in ("success_url", "cancel_url"):
+        value = order.get(name)
+        if not isinstance(value, str) or len(value) > 2000 or urlsplit(value).scheme not in ("http", "https"):
+            raise invalid(name)
+        fields[name] = value
+    # Only our own door for this very connection: whoever holds a key must not make this server call other addresses.
+    if order.get("webhook_url") != connections.webhook_url(connection):
+        raise invalid("webhook_url")
+    fields["webhook_url"] = order["webhook_url"]
+    return fields
+
+
+# ------------------------------------------------------------------------------------------------------- hosted page
+async def find(external_id: str) -> SandboxCheckout | None:
+    """The checkout of a hosted page as it stands; changes nothing. One whose time is over reads as EXPIRED."""
+    row = await SandboxCheckout.get_or_none(external_id=external_id) if len(external_id) <= 60 else None
+    if row is not None and row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
+        row.status = "EXPIRED"  # in this copy only: reading changes nothing
+    return row
+
+
+def declined(row: SandboxCheckout) -> bool:
+    """Whether the newest attempt to pay failed."""
+    return bool(row.payments) and row.payments[-1]["status"] == "failed"
+
+
+async def perform(external_id: str, action: str) -> Performed:
+    """Do what a visitor pressed. Raises: SandboxRefusal (400 unknown action, 404, 409 not payable).
+
+    A button that is pressed twice finds the checkout no longer open.
+    """
+    if action not in ACTIONS:
+        raise SandboxRefusal(400, "unknown_action", "There is no such button.")
+    async with database.transaction():
+        row = await _locked(external_id)
+        status, success, cancel = row.status, row.success_url, row.cancel_url
+        if status == "OPEN" and action != "cancel":
+            await _act(row, action)
+    # Outside the transaction: a checkout that this visit found over has been closed in it, and stays so.
+    if action == "cancel":
+        return Performed(cancel)
+    if status != "OPEN":
+        raise SandboxRefusal(409, "not_open", "This checkout cannot be paid any more.")
+    return Performed(None if action in ("decline", "reject") else success)
+
+
+async def _act(row: SandboxCheckout, action: str) -> None:
+    if action in ("pay", "approve", "pay_twice"):
+        first = _payment(row, "succeeded", method="Test card •••• 4242")
+        second = _payment(row, "succeeded", method="Test card •••• 4242") if action == "pay_twice" else None
+        row.status = "COMPLETED"
+        await _save(row)
+        for payment in (first, second):
+            if payment is not None:
+                await _tell(row, "checkout.completed", payment)
+    elif action in ("pay_later", "pay_later_fail"):
+        payment = _payment(row, "pending", method="Test bank debit •••• 3000")
+        row.status = "PROCESSING"
+        await _save(row)
+        await _tell(row, "checkout.processing", payment)
+        await jobs.enqueue(
+            "sandbox.settle",
+            {"checkout": row.external_id, "payment": payment["id"], "succeeds": action == "pay_later"},
+            account_id=None,
+            key=f"sandbox.settle:{payment['id']}",
+            due_at=datetime.now(UTC) + _settle_after,
+        )
+    else:
+        code = "card_declined" if action == "decline" else "authentication_failed"
+        payment = _payment(row, "failed", method="Test card •••• 0002", failure=code)
+        await _save(row)
+        await _tell(row, "checkout.payment_failed", payment)
+
+
+# --------------------------------------------------------------------------------------------------------- machinery
+async def _locked(external_id: str, connection_id: UUID | None = None) -> SandboxCheckout:
+    """The row under lock; one whose time is over is closed first. Raises: SandboxRefusal (404)."""
+    found = SandboxCheckout.filter(external_id=external_id)
+    if connection_id is not None:
+        found = found.filter(connection_id=connection_id)
+    row = await found.select_for_update().get_or_none()
+    if row is None:
+        raise SandboxRefusal(404, "not_found", "There is no such checkout.")
+    if row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
+        await _close(row)
+    return row
+
+
+async def _close(row: SandboxCheckout) -> None:
+    row.status = "EXPIRED"
+    await _save(row)
+    await _tell(row, "checkout.expired", None)
+
+
+async def _save(row: SandboxCheckout) -> None:
+    await row.save(update_fields=["status", "payments", "updated_at"])
+
+
+def _payment(row: SandboxCheckout, status: str, *, method: str, failure: str | None = None) -> dict[str, Any]:
+    """Add an attempt to pay to the checkout. Not saved here."""
+    payment = {
+        "id": f"sbx_pay_{secrets.token_hex(10)}",
+        "status": status,
+        "amount_minor": row.amount_minor,
+        "currency": row.currency,
+        "method": method,
+        "failure_code": failure,
+        "failure_message": _FAILURES.get(failure or ""),
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+    row.payments = [*row.payments, payment]
+    return payment
+
+
+async def _tell(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None) -> None:
+    """Send a webhook after the commit. The event is fixed now: a later attempt sends the same."""
+    connection = await connections.processor_connection(row.connection_id)
+    event_id = f"sbx_evt_{secrets.token_hex(12)}"
+    event = {
+        "id": event_id,
+        "type": kind,
+        "created_at": datetime.now(UTC).isoformat(),
+        "data": {
+            "checkout": {
+                "id": row.external_id,
+                "status": row.status.lower(),
+                "request_reference": row.request_reference,
+            },
+            "payment": payment,
+        },
+    }
+    await jobs.enqueue(
+        "sandbox.webhook",
+        {"connection_id": str(row.connection_id), "url": row.webhook_url, "event": event},
+        account_id=connection.account_id,
+        key=f"sandbox.webhook:{event_id}",
+    )
+
+
+def signed(webhook_secret: str, body: bytes, *, at: datetime) -> str:
+    """The value of `Paythread-Sandbox-Signature` for a raw body sent at this time."""
+    timestamp = int(at.timestamp())
+    digest = hmac.new(webhook_secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={timestamp},v1={digest}"
+
+
+@jobs.handler("sandbox.webhook")
+async def deliver(job: jobs.JobContext) -> None:
+    """POST one event to our own webhook door, really signed. Key: the event's id, which the receiver keeps once.
+
+    It goes to where this server is reached from inside (SANDBOX_URL): the public address may not be reachable from here.
+    """
+    connection = await connections.processor_connection(UUID(job.payload["connection_id"]))
+    stored = connections.credentials_of(connection).get("webhook_secret", "")
+    secret = stored.partition(",")[0].strip()
+    if not secret:
+        raise jobs.Permanent("the connection has no webhook secret")
+    body = orjson.dumps(job.payload["event"])
+    parts = urlsplit(job.payload["url"])
+    headers = {
+        "content-type": "application/json",
+        "paythread-sandbox-signature": signed(secret, body, at=datetime.now(UTC)),
+    }
+    address = connections.environment().sandbox_url + parts.path
+    answer = await _http().post(address, content=body, headers=headers)
+    if not answer.is_success:
+        raise RuntimeError(f"the webhook door answered {answer.status_code}")
+
+
+def _http() -> httpx2.AsyncClient:
+    global _client
+    if _client is None:
+        _client = httpx2.AsyncClient(timeout=DELIVERY_TIMEOUT_S, trust_env=False)
+    return _client
+
+
+@jobs.handler("sandbox.settle")
+async def settle(job: jobs.JobContext) -> None:
+    """Let a pending payment succeed or fail. Key: the payment, which is settled once."""
+    async with database.transaction():
+        row = await _locked(job.payload["checkout"])
+        payment = next(p for p in row.payments if p["id"] == job.payload["payment"])
+        if payment["status"] != "pending":
+            return
+        if job.payload["succeeds"]:
+            payment |= {"status": "succeeded"}
+            row.status = "COMPLETED"
+        else:
+            payment |= {
+                "status": "failed",
+                "failure_code": "debit_refused",
+                "failure_message": _FAILURES["debit_refused"],
+            }
+            row.status = "FAILED"
+        await _save(row)
+        await _tell(row, "checkout.completed" if job.payload["succeeds"] else "checkout.payment_failed", payment)

@@ -1,0 +1,144 @@
+"""The sandbox's addresses: its API under /sandbox/v1 and its hosted test page under /sandbox/pay. What they do is services/sandbox.py."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from models.money import Money
+from models.tables import ProcessorConnection, SandboxCheckout
+from services import sandbox
+from services.sandbox import SandboxRefusal
+from web import pages
+
+API_BODY_LIMIT: Final = 64 * 1024
+FORM_LIMIT: Final = 4 * 1024
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    parts = bytearray()
+    async for part in request.stream():
+        parts += part
+        if len(parts) > limit:
+            raise SandboxRefusal(413, "too_large", "The body is too large.")
+    return bytes(parts)
+
+
+# --------------------------------------------------------------------------------------------------------------- API
+_Call = Callable[[Request, ProcessorConnection], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+def _api(call: _Call) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            scheme, _, key = request.headers.get("authorization", "").partition(" ")
+            account = request.headers.get("paythread-sandbox-account", "")
+            connection = await sandbox.authenticate(account, key if scheme.lower() == "bearer" else "")
+            status, payload = await call(request, connection)
+        except SandboxRefusal as refusal:
+            status, payload = refusal.status, {"error": {"code": refusal.code, "message": refusal.message}}
+        return Response(orjson.dumps(payload), status, media_type="application/json")
+
+    return endpoint
+
+
+async def _create(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    try:
+        order = orjson.loads(await _body(request, API_BODY_LIMIT))
+    except orjson.JSONDecodeError:
+        raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
+    return 200, await sandbox.create(connection, request.headers.get("idempotency-key"), order)
+
+
+async def _read(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    return 200, await sandbox.read(connection, request.path_params["external_id"])
+
+
+async def _expire(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    return 200, await sandbox.expire(connection, request.path_params["external_id"])
+
+
+# -------------------------------------------------------------------------------------------------------------- page
+async def _found(request: Request) -> SandboxCheckout:
+    row = await sandbox.find(request.path_params["external_id"])
+    if row is None:
+        raise HTTPException(404)
+    return row
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _render(row: SandboxCheckout, template: str, status: int) -> Response:
+    # A button's answer leads on to the merchant's own addresses: Chromium checks form-action on that redirect, too.
+    return pages.render(
+        template,
+        status,
+        form_actions=[_origin(row.success_url), _origin(row.cancel_url)],
+        state=row.status.lower(),
+        business=row.business_name,
+        product=row.product_name,
+        description=row.description,
+        number=row.number,
+        amount=Money(row.amount_minor, row.currency).formatted("en_US"),
+        currency=row.currency,
+        declined=row.status == "OPEN" and sandbox.declined(row),
+        path=f"/sandbox/pay/{row.external_id}",
+        cancel_url=row.cancel_url,
+        refused=status == 409,
+    )
+
+
+async def show(request: Request) -> Response:
+    """The hosted page in its present state. Changes nothing."""
+    row = await _found(request)
+    return _render(row, "sandbox/pay.html", 410 if row.status in ("EXPIRED", "FAILED") else 200)
+
+
+async def challenge(request: Request) -> Response:
+    """The page that plays the bank's check. Changes nothing."""
+    row = await _found(request)
+    if row.status != "OPEN":
+        return _render(row, "sandbox/pay.html", 409)
+    return _render(row, "sandbox/challenge.html", 200)
+
+
+async def press(request: Request) -> Response:
+    """A button of the hosted page: do it, then lead on (303)."""
+    external_id = request.path_params["external_id"]
+    try:
+        form = dict(parse_qsl((await _body(request, FORM_LIMIT)).decode("ascii", "replace")))
+        if form.get("action") == "challenge":
+            row = await _found(request)
+            if row.status != "OPEN":
+                return _render(row, "sandbox/pay.html", 409)
+            return RedirectResponse(f"/sandbox/pay/{external_id}/challenge", 303, _headers())
+        performed = await sandbox.perform(external_id, form.get("action", ""))
+    except SandboxRefusal as refusal:
+        if refusal.status != 409:
+            raise HTTPException(refusal.status) from refusal
+        return _render(await _found(request), "sandbox/pay.html", 409)
+    return RedirectResponse(performed.location or f"/sandbox/pay/{external_id}", 303, _headers())
+
+
+def _headers() -> dict[str, str]:
+    return {**pages.PAGE_HEADERS, "content-security-policy": pages.content_security_policy()}
+
+
+routes: Final = [
+    Route("/sandbox/v1/checkouts", _api(_create), methods=["POST"]),
+    Route("/sandbox/v1/checkouts/{external_id}", _api(_read), methods=["GET"]),
+    Route("/sandbox/v1/checkouts/{external_id}/expire", _api(_expire), methods=["POST"]),
+    Route("/sandbox/pay/{external_id}", show, methods=["GET"]),
+    Route("/sandbox/pay/{external_id}", press, methods=["POST"]),
+    Route("/sandbox/pay/{external_id}/challenge", challenge, methods=["GET"]),
+]
