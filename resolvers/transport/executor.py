@@ -1,0 +1,189 @@
+"""How one operation is executed: fresh loaders for every pushed event, and a short way for plain leaf fields.
+
+Both give the same answer as the stock executor; what an operation may cost is decided in `limits`, not here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from types import CoroutineType
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+from graphql import (
+    GraphQLBoolean,
+    GraphQLError,
+    GraphQLID,
+    GraphQLInt,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLString,
+    Undefined,
+    is_leaf_type,
+)
+from graphql.execution import Executor
+from graphql.execution.collect_fields import GroupedFieldSet
+from graphql.pyutils import AwaitableOrValue, Path
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.field import StrawberryField
+
+
+class Viewer(Protocol):
+    """Who is asking, as far as the transport cares. `expires_at` (aware UTC): when the credential ends; None: never."""
+
+    @property
+    def expires_at(self) -> datetime | None: ...
+
+
+class Context(Protocol):
+    """What the transport needs from the context of one request or of one socket's connection."""
+
+    connection_params: dict[str, Any] | None
+    viewer: Any
+    request_id: str
+
+    def for_event(self) -> Self:
+        """A copy with the same viewer and new data loaders."""
+
+
+# Values that graphql-core would pass on unchanged, by the type of the field. bool is not int here, as in the stock way.
+_AS_IT_IS: Final[dict[Any, type]] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
+_INT_MAX: Final = 2**31 - 1
+_INT_MIN: Final = -(2**31)
+
+
+class _Leaf(NamedTuple):
+    """How to take one plain leaf field from its parent object without the stock machinery."""
+
+    attribute: str
+    nullable: bool
+    exact: type | None
+    is_int: bool
+    coerce: Callable[[Any], Any]
+
+
+class PerEventContext(StrawberryGraphQLCoreExecutionContext):
+    """The executor of our schema: `Schema(execution_context_class=PerEventContext)`."""
+
+    fast_leaves = True
+    operation_s: float | None = None
+
+    def execute_operation(self, *args: Any, **kwargs: Any) -> Any:
+        """Execute, for at most `operation_s` seconds (None: without a limit); a subscription has them for each event."""
+        result = super().execute_operation(*args, **kwargs)
+        if self.operation_s is not None and self.is_awaitable(result):
+            return _within(result, self.operation_s)
+        return result
+
+    def build_per_event_executor(self, payload: Any) -> Executor[Any]:
+        """A push sees the data as they are now: loaders that live as long as the socket would answer from their cache."""
+        executor = super().build_per_event_executor(payload)
+        if self.context_value is not None:
+            executor.context_value = self.context_value.for_event()
+        return executor
+
+    def execute_fields(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: GroupedFieldSet,
+        position_context: Any,
+    ) -> AwaitableOrValue[dict[str, Any]]:
+        """Take what is a plain attribute directly; leave every other field to the stock executor, in the same order."""
+        middleware = self.middleware_manager
+        if not self.fast_leaves or source_value is None or (middleware is not None and middleware.middlewares):
+            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        taken: dict[str, Any] = {}
+        left: GroupedFieldSet = {}
+        for response_name, details in grouped_field_set.items():
+            leaf = _leaf(self.schema, parent_type, details[0].node.name.value)
+            value = Undefined if leaf is None else _take(leaf, source_value)
+            if value is Undefined:
+                left[response_name] = details
+            else:
+                taken[response_name] = value
+        if not left:
+            return taken
+        if not taken:
+            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        rest = super().execute_fields(parent_type, source_value, path, left, position_context)
+        order = tuple(grouped_field_set)
+        if self.is_awaitable(rest):
+            return _merge_later(order, taken, rest)
+        return _merge(order, taken, rest)
+
+
+async def _within(result: Awaitable[Any], seconds: float) -> Any:
+    try:
+        async with asyncio.timeout(seconds):
+            return await result
+    except TimeoutError as error:
+        message = f"This operation took longer than {seconds:g} seconds."
+        raise GraphQLError(message, extensions={"code": "TIMEOUT"}) from error
+
+
+def _merge(order: tuple[str, ...], taken: dict[str, Any], rest: Any) -> dict[str, Any]:
+    # A field that the stock executor does not know is missing from both.
+    return {name: taken[name] if name in taken else rest[name] for name in order if name in taken or name in rest}
+
+
+async def _merge_later(order: tuple[str, ...], taken: dict[str, Any], rest: Any) -> dict[str, Any]:
+    return _merge(order, taken, await rest)
+
+
+def _take(leaf: _Leaf, source: Any) -> Any:
+    """The field's answer, or Undefined when the stock executor must produce it (errors, awaitables, odd types)."""
+    try:
+        value = getattr(source, leaf.attribute)
+        kind = type(value)
+        if kind is leaf.exact:
+            return value
+        if value is None:
+            return None if leaf.nullable else Undefined
+        if leaf.is_int:
+            return value if kind is int and _INT_MIN <= value <= _INT_MAX else Undefined
+        if kind is CoroutineType:
+            # The stock executor makes its own; one that nobody awaits would be reported as a bug.
+            value.close()
+            return Undefined
+        if leaf.exact is not None or hasattr(kind, "__await__") or isinstance(value, Exception):
+            return Undefined
+        coerced = leaf.coerce(value)
+    except Exception:  # noqa: BLE001 whatever it is, the stock executor meets it again and reports it as it always does
+        return Undefined
+    return Undefined if coerced is None else coerced
+
+
+_LEAVES: Final = "paythread-leaves"
+
+
+def _leaf(schema: Any, parent_type: GraphQLObjectType, field_name: str) -> _Leaf | None:
+    plans = parent_type.extensions.get(_LEAVES)
+    if plans is None:
+        plans = parent_type.extensions[_LEAVES] = {}
+    try:
+        return plans[field_name]  # type: ignore[no-any-return]
+    except KeyError:
+        plans[field_name] = plan = _plan(schema, parent_type, field_name)
+        return plan
+
+
+def _plan(schema: Any, parent_type: GraphQLObjectType, field_name: str) -> _Leaf | None:
+    field = schema.get_field(parent_type, field_name)
+    if field is None or field.args:
+        return None
+    definition = field.extensions.get("strawberry-definition") if field.extensions else None
+    plain = getattr(field.resolve, "_is_default", False)
+    if not plain or not isinstance(definition, StrawberryField) or definition.default_resolver is not getattr:
+        return None
+    nullable = not isinstance(field.type, GraphQLNonNull)
+    named = field.type if nullable else field.type.of_type
+    if not is_leaf_type(named):
+        return None
+    return _Leaf(
+        attribute=definition.python_name,
+        nullable=nullable,
+        exact=_AS_IT_IS.get(named),
+        is_int=named is GraphQLInt,
+        coerce=named.coerce_output_value,
+    )

@@ -1,0 +1,443 @@
+"""What a client may ask of us and what it learns when something breaks: limits, error codes, masking, the error log.
+
+Everything here is about any GraphQL API; who may see which row is decided in `resolvers.access`.
+"""
+
+import logging
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, cast
+
+import strawberry
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLList,
+    GraphQLNamedType,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    InlineFragmentNode,
+    IntValueNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    get_named_type,
+    get_nullable_type,
+    parse,
+)
+from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
+from strawberry.exceptions import MissingQueryError
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.schema.schema import validate_document
+from strawberry.types import ExecutionContext, ExecutionResult
+
+from resolvers.transport.executor import PerEventContext
+from services.events import SlowConsumer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may cost; times in seconds, sizes in bytes."""
+
+    tokens: int = 1_000
+    depth: int = 10
+    aliases: int = 15
+    directives: int = 50
+    directives_on_one_field: int = 5
+    cost: int = 10_000
+    body_bytes: int = 131_072
+    body_s: float = 10.0
+    operation_s: float = 10.0
+    init_s: float = 15.0
+    operations_per_socket: int = 100
+    sockets: int = 5_000
+    sockets_per_token: int = 20
+    messages_per_s: float = 20.0
+    messages_burst: int = 100
+    requests_per_s: float = 50.0
+    requests_burst: int = 100
+    # A client that takes nothing for this long, with its buffer full, is cut off.
+    stalled_s: float = 10.0
+
+
+# ----------------------------------------------------------------------------------------------------------- how often
+class TokenBucket:
+    """`rate` a second on average, `burst` at once."""
+
+    __slots__ = ("_at", "_burst", "_left", "_rate")
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._left = float(burst)
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Whether one more is within the limit at this time (seconds of a clock that only goes forward)."""
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+class RateLimiter:
+    """One `TokenBucket` for each key, at most `keys` of them: the longest unused are forgotten."""
+
+    def __init__(
+        self, rate: float, burst: int, *, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._keys = keys
+        self._clock = clock
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def take(self, key: str) -> bool:
+        """Whether one more of this key is within the limit now."""
+        now = self._clock()
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
+            if len(self._buckets) > self._keys:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket.take(now)
+
+
+# ---------------------------------------------------------------------------------------------- how large a document
+class Size(NamedTuple):
+    """What a document asks for, fragments expanded."""
+
+    depth: int
+    aliases: int
+    directives: int
+    directives_on_one_field: int
+    cost: int
+
+
+_NOTHING: Final = Size(0, 0, 0, 0, 0)
+DEFAULT_PAGE: Final = 50
+LARGEST_PAGE: Final = 100
+PLAIN_LIST: Final = 5
+SCALAR_COST: Final = 1
+OBJECT_COST: Final = 2
+
+
+def measure(schema: GraphQLSchema, document: DocumentNode) -> Size:
+    """The size of a document: depth of the deepest field (root fields: 0), aliases, directives, cost.
+
+    Cost: a leaf 1, an object 2; below a field with `first` or `last` times that number (a variable: 100, left out: 50),
+    below any other list times 5. There is no factor for depth: depth has its own limit, and with one an honest page of
+    100 thread items would cost more than a hostile tree. Fragments are measured once each, so this is linear.
+    """
+    return _Measure(schema, document).run()
+
+
+class _Measure:
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
+        self._schema = schema
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        # None while a fragment is being measured: a spread of itself counts nothing, validation refuses it later.
+        self._known: dict[str, Size | None] = {}
+
+    def run(self) -> Size:
+        total = _NOTHING
+        for operation in self._operations:
+            root = self._schema.get_root_type(OperationType(operation.operation))
+            size = self._selection(operation.selection_set, root, inside_page=False)
+            total = _add(total, size._replace(directives=size.directives + len(operation.directives or ())))
+        return total
+
+    def _selection(self, selection_set: SelectionSetNode, parent: GraphQLNamedType | None, inside_page: bool) -> Size:
+        total = _NOTHING
+        for node in selection_set.selections:
+            if isinstance(node, FieldNode):
+                size = self._field(node, parent, inside_page)
+            elif isinstance(node, InlineFragmentNode):
+                named = self._type(node.type_condition.name.value) if node.type_condition else parent
+                size = self._selection(node.selection_set, named, inside_page)
+            else:
+                size = self._spread(cast(FragmentSpreadNode, node), inside_page)
+            here = len(node.directives or ())
+            size = size._replace(
+                directives=size.directives + here,
+                directives_on_one_field=max(size.directives_on_one_field, here),
+            )
+            total = _add(total, size)
+        return total
+
+    def _field(self, node: FieldNode, parent: GraphQLNamedType | None, inside_page: bool) -> Size:
+        alias = 1 if node.alias else 0
+        if node.name.value.startswith("__"):
+            # Introspection has no costly resolvers; the limit of tokens bounds it.
+            return _NOTHING._replace(aliases=alias)
+        if node.selection_set is None:
+            return _NOTHING._replace(aliases=alias, cost=SCALAR_COST)
+        definition = getattr(parent, "fields", {}).get(node.name.value)
+        child = get_named_type(definition.type) if definition else None
+        page = _page(node, definition)
+        # `nodes` and `edges` of a page are the page: they are multiplied once, by its `first`.
+        is_list = definition is not None and isinstance(get_nullable_type(definition.type), GraphQLList)
+        times = page or (PLAIN_LIST if is_list and not inside_page else 1)
+        below = self._selection(node.selection_set, child, inside_page=page is not None)
+        return below._replace(
+            depth=below.depth + 1, aliases=below.aliases + alias, cost=OBJECT_COST + times * below.cost
+        )
+
+    def _spread(self, node: FragmentSpreadNode, inside_page: bool) -> Size:
+        name = node.name.value
+        if name not in self._known:
+            fragment = self._fragments.get(name)
+            self._known[name] = None
+            if fragment is not None:
+                on = self._type(fragment.type_condition.name.value)
+                self._known[name] = self._selection(fragment.selection_set, on, inside_page)
+        return self._known[name] or _NOTHING
+
+    def _type(self, name: str) -> GraphQLNamedType | None:
+        return self._schema.type_map.get(name)
+
+
+def _add(one: Size, other: Size) -> Size:
+    return Size(
+        max(one.depth, other.depth),
+        one.aliases + other.aliases,
+        one.directives + other.directives,
+        max(one.directives_on_one_field, other.directives_on_one_field),
+        one.cost + other.cost,
+    )
+
+
+def _page(node: FieldNode, definition: Any) -> int | None:
+    if definition is None or not ({"first", "last"} & definition.args.keys()):
+        return None
+    largest = 0
+    for argument in node.arguments or ():
+        if argument.name.value in ("first", "last"):
+            literal = argument.value
+            largest = max(largest, int(literal.value) if isinstance(literal, IntValueNode) else LARGEST_PAGE)
+    return min(largest, LARGEST_PAGE) or DEFAULT_PAGE
+
+
+def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
+    """The one error of a document that is over a limit, or None."""
+    for what, asked, allowed in (
+        ("directives on one field", size.directives_on_one_field, limits.directives_on_one_field),
+        ("directives", size.directives, limits.directives),
+        ("aliases", size.aliases, limits.aliases),
+        ("levels of fields", size.depth, limits.depth),
+        ("points of cost", size.cost, limits.cost),
+    ):
+        if asked > allowed:
+            return too_complex(f"This document is too complex: {asked} {what}, allowed are {allowed}.")
+    return None
+
+
+def too_complex(message: str) -> GraphQLError:
+    """A refusal with code QUERY_TOO_COMPLEX."""
+    return GraphQLError(message, extensions={"code": "QUERY_TOO_COMPLEX"})
+
+
+# ------------------------------------------------------------------------------------ parse, limit and validate once
+CACHED_DOCUMENTS: Final = 256
+LONGEST_CACHED: Final = 16_384
+
+
+class _Documents:
+    """Parses, measures and validates each distinct text once; the cache of rules works because they are shared."""
+
+    def __init__(self, limits: Limits, rules: tuple[type[ASTValidationRule], ...]) -> None:
+        self.limits = limits
+        self.rules = rules
+        self._cached_parse = lru_cache(CACHED_DOCUMENTS)(self._parse)
+        self._cached_check = lru_cache(CACHED_DOCUMENTS)(self._check)
+
+    def parse(self, query: str) -> DocumentNode | None:
+        """The document, or None for a syntax error: strawberry parses it again and reports it in its own way."""
+        return self._parse(query) if len(query) > LONGEST_CACHED else self._cached_parse(query)
+
+    def check(
+        self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
+    ) -> list[GraphQLError]:
+        """One error over a limit, else what validation finds."""
+        source = document.loc.source.body if document.loc else ""
+        check = self._check if len(source) > LONGEST_CACHED else self._cached_check
+        return check(schema, document, rules + self.rules)
+
+    def _parse(self, query: str) -> DocumentNode | None:
+        try:
+            return parse(query, max_tokens=self.limits.tokens)
+        except (GraphQLSyntaxError, RecursionError):
+            return None
+
+    def _check(
+        self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
+    ) -> list[GraphQLError]:
+        # Before the standard rules: some of them take seconds on a document made for it, and report what they find.
+        refusal = refuse_too_complex(measure(schema, document), self.limits)
+        return [refusal] if refusal else validate_document(schema, document, rules)
+
+
+class CheckDocument(SchemaExtension):
+    """Parsing and validation through the shared cache, limits first."""
+
+    def __init__(self, documents: _Documents) -> None:
+        self._documents = documents
+
+    def on_operation(self) -> Iterator[None]:
+        self.execution_context.parse_options["max_tokens"] = self._documents.limits.tokens
+        yield
+
+    def on_parse(self) -> Iterator[None]:
+        query = self.execution_context.query
+        if query and self.execution_context.graphql_document is None:
+            self.execution_context.graphql_document = self._documents.parse(query)
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        assert context.graphql_document is not None  # noqa: S101 strawberry validates only what it has parsed
+        schema: GraphQLSchema = context.schema._schema
+        context.pre_execution_errors = self._documents.check(schema, context.graphql_document, context.validation_rules)
+        yield
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+MASKED: Final = "Something went wrong on our side. Quote the request id when you report it."
+SLOW_CONSUMER: Final = "SLOW_CONSUMER"
+_ABOUT_THE_REQUEST: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
+
+
+def is_bug(error: GraphQLError) -> bool:
+    """Whether the error tells of our fault: its text is for the log, never for the client."""
+    cause = error.original_error
+    if cause is None or isinstance(cause, (GraphQLError, SlowConsumer, RecursionError, *_ABOUT_THE_REQUEST)):
+        return False
+    # With a place in the document but no path, a scalar has refused a literal or a variable: nothing has run yet.
+    return not (isinstance(cause, ValueError) and error.nodes and error.path is None)
+
+
+def present(error: GraphQLError, request_id: str) -> GraphQLError:
+    """The error as a client may see it, always with `extensions.code`. Presenting twice changes nothing."""
+    if error.extensions and "code" in error.extensions:
+        return error
+    if isinstance(error.original_error, SlowConsumer):
+        return _coded(error, str(error.original_error), {"code": SLOW_CONSUMER})
+    if is_bug(error):
+        return _coded(error, MASKED, {"code": "INTERNAL", "requestId": request_id})
+    if isinstance(error.original_error, RecursionError) or (
+        isinstance(error, GraphQLSyntaxError) and "Parsing aborted" in error.message
+    ):
+        return _coded(error, error.message, {"code": "QUERY_TOO_COMPLEX"})
+    return _coded(error, error.message, {**(error.extensions or {}), "code": "BAD_REQUEST"})
+
+
+def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions=extensions,
+    )
+
+
+def request_id_of(context: Any) -> str:
+    """The id that ties an answer to its log lines; empty without a context."""
+    return str(getattr(context, "request_id", "") or "")
+
+
+class PresentErrors(SchemaExtension):
+    """Replaces what must not leave the process, in answers and in each pushed result."""
+
+    def on_operation(self) -> Iterator[None]:
+        yield
+        self._present(self.execution_context.result)
+
+    def on_stream_result(self, result: Any) -> Iterator[None]:
+        self._present(result)
+        yield
+
+    def _present(self, result: Any) -> None:
+        errors = getattr(result, "errors", None)
+        if errors:
+            request_id = request_id_of(self.execution_context.context)
+            result.errors = [present(error, request_id) for error in errors]
+
+
+def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext | None) -> None:
+    """Log bugs, without the document and without the exception's text: both may hold what a person typed."""
+    for error in errors:
+        cause = error.original_error
+        if not is_bug(error) or cause is None:
+            continue
+        log.error(
+            "resolver failed",
+            extra={
+                "error": type(cause).__name__,
+                "path": ".".join(str(part) for part in error.path or ()),
+                "request_id": request_id_of(execution_context.context if execution_context else None),
+                "stack": "".join(traceback.format_tb(cause.__traceback__)),
+            },
+        )
+
+
+class Schema(strawberry.Schema):
+    """strawberry's Schema with our error log: the stock one prints the document, literals included."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        """Log bugs only."""
+        log_errors(errors, execution_context)
+
+
+def schema_options(
+    *,
+    production: bool,
+    introspection: bool | None = None,
+    limits: Limits | None = None,
+    scalar_map: Mapping[object, Any] | None = None,
+) -> dict[str, Any]:
+    """Keyword arguments for `Schema(query=..., **schema_options(production=...))`.
+
+    In production introspection (unless asked for) and the suggestions in error messages are off.
+    """
+    allow_introspection = not production if introspection is None else introspection
+    rules: tuple[type[ASTValidationRule], ...] = () if allow_introspection else (NoSchemaIntrospectionCustomRule,)
+    limits = limits or Limits()
+    documents = _Documents(limits, rules)
+    executor = type("LimitedContext", (PerEventContext,), {"operation_s": limits.operation_s})
+    return {
+        "extensions": [PresentErrors, lambda: CheckDocument(documents)],
+        "execution_context_class": executor,
+        "config": StrawberryConfig(
+            sort_schema=True, disable_field_suggestions=production, scalar_map=dict(scalar_map or {})
+        ),
+    }
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether nothing was executed: the answer then has no `data` and is 400 for clients of the new media type."""
+    errors = result.errors or []
+    return (
+        result.data is None
+        and bool(errors)
+        and all(error.path is None and (error.extensions or {}).get("code") != "TIMEOUT" for error in errors)
+    )

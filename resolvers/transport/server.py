@@ -1,0 +1,148 @@
+"""The uvicorn server as we run it: slow heads cut off, dead sockets aborted, streams ended before the shutdown waits.
+
+It serves any ASGI application; which one, and when it starts, is decided by `cli`.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+log = logging.getLogger(__name__)
+
+HEAD_S: Final = 10.0
+HEAD_BYTES: Final = 65_536
+SOCKET_MESSAGE_BYTES: Final = 131_072
+PING_S: Final = 20.0
+GRACE_S: Final = 15
+# Linux: give up a connection whose peer has acknowledged nothing for so long, even when we have nothing left to say.
+TCP_USER_TIMEOUT_MS: Final = 30_000
+
+PROTOCOL_EXTENSION: Final = "paythread.protocol"
+
+
+class SocketProtocol(Protocol):
+    """What `socket` uses of the server's side of one WebSocket, found in the scope's extensions."""
+
+    transport: asyncio.Transport
+    writable: asyncio.Event
+
+
+class HeadTimeout(HttpToolsProtocol):
+    """An HTTP connection that must send a whole head within 10 s and 64 KiB; middleware never sees a half one."""
+
+    head_s = HEAD_S
+    head_bytes = HEAD_BYTES
+    _timer: asyncio.TimerHandle | None = None
+    _head_left = HEAD_BYTES
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_left -= len(data)
+        super().data_received(data)
+        # Counted before, judged after: a small head may come in one piece with a large body.
+        if self._in_head and self._head_left < 0 and not self.transport.is_closing():
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._arm()
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._in_head = True
+        self._head_left = self.head_bytes
+        self._timer = self.loop.call_later(self.head_s, self.transport.abort)
+
+    def _disarm(self) -> None:
+        self._in_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class SocketServer(WebSocketsSansIOProtocol):
+    """A WebSocket that aborts when its client stops answering, and lets the application reach its transport."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        scope: Any = getattr(self, "scope", None)
+        if scope is not None:
+            # The application's task starts in the next turn of the loop, so it sees this.
+            scope["extensions"][PROTOCOL_EXTENSION] = self
+
+    def keepalive_timeout(self) -> None:
+        # Stock closes with 1011, which the npm client never retries, and waits for a buffer that nobody reads.
+        self.transport.abort()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that first calls `before_shutdown`, so that open event streams do not hold it."""
+
+    def __init__(self, config: uvicorn.Config, *, before_shutdown: Iterable[Callable[[], None]] = ()) -> None:
+        super().__init__(config)
+        self._before_shutdown = tuple(before_shutdown)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for callback in self._before_shutdown:
+            callback()
+        await super().shutdown(sockets)
+
+
+def server_config(app: Any, **options: Any) -> uvicorn.Config:
+    """uvicorn's settings for us; `options` (host, port, log_config, lifespan …) are uvicorn's own and win."""
+    settings: dict[str, Any] = {
+        "http": HeadTimeout,
+        "ws": SocketServer,
+        "loop": "uvloop" if os.name == "posix" else "asyncio",
+        "ws_max_size": SOCKET_MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
+        "ws_ping_interval": PING_S,
+        "ws_ping_timeout": PING_S,
+        # Without it one open event stream holds SIGTERM for ever.
+        "timeout_graceful_shutdown": GRACE_S,
+        "server_header": False,
+        "access_log": False,
+    }
+    return uvicorn.Config(app, **{**settings, **options})
+
+
+def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:
+    """A listening socket whose connections give up dead peers; pass it to `Server.serve(sockets=[…])`. Port 0: any.
+
+    Raises: OSError when the address is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Accepted connections inherit it.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        listener.bind((host, port))
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
