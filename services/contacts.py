@@ -1,0 +1,220 @@
+"""Contacts and their addresses, one per kind of channel. Payment totals are summaries.py's, threads are conversations.py's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+
+from integrations.base import ChannelKind
+from integrations.phones import normalise_phone
+from models import database
+from models.errors import AlreadyUsed, Invalid, NotFound
+from models.ids import public_id, uuid7
+from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
+from services import audit, text
+from services.accounts import region_of
+from services.actors import Actor
+from services.changes import Change, change
+
+NAME_LIMIT: Final = 120
+ADDRESS_LIMIT: Final = 254
+PHONE_KINDS: Final = ("SMS", "WHATSAPP")
+CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
+
+
+async def create_contact(
+    actor: Actor,
+    *,
+    name: str,
+    email: str | None = None,
+    phone: str | None = None,
+    addresses: Sequence[tuple[str, str]] = (),
+) -> Contact:
+    """A contact, its conversation and its addresses: those of `addresses` (kind, address), else from phone and e-mail.
+
+    A phone number without country is read in the account's. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    actor.require("message")
+    title = text.required(name, limit=NAME_LIMIT, field="name")
+    region = await _region(actor.account_id)
+    mail = text.email(email, field="email")
+    number = _phone(phone, region, "phone")
+    wanted = _derived(mail, number) | _addresses(addresses, region)
+    try:
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            await _refuse_taken(actor.account_id, wanted, contact_id=None)
+            contact, _ = await _make(changed, title, mail, number, wanted)
+            await audit.record(actor, "contact.created", public_id("cnt", contact.id))
+    except IntegrityError as error:
+        raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
+    return contact
+
+
+async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
+    """Change name, email, phone or addresses (a list of (kind, address); others stay). Addresses follow phone and e-mail.
+
+    An address that changes starts without window and without opt-out.
+    Raises: Forbidden, NotFound, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    actor.require("message")
+    if unknown := set(changes) - CHANGEABLE:
+        raise ValueError(f"not fields of a contact: {sorted(unknown)}")
+    region = await _region(actor.account_id)
+    values: dict[str, Any] = {}
+    if "name" in changes:
+        values["name"] = text.required(changes["name"], limit=NAME_LIMIT, field="name")
+    if "email" in changes:
+        values["email"] = text.email(changes["email"], field="email")
+    if "phone" in changes:
+        values["phone"] = _phone(changes["phone"], region, "phone")
+    wanted = _derived(values.get("email"), values.get("phone")) | _addresses(changes.get("addresses") or (), region)
+    try:
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            contact = await Contact.filter(id=contact_id, account_id=actor.account_id).select_for_update().get_or_none()
+            if contact is None:
+                raise NotFound(field="contactId")
+            values = {name: value for name, value in values.items() if getattr(contact, name) != value}
+            await _refuse_taken(actor.account_id, wanted, contact_id=contact.id)
+            moved = await _set_addresses(contact, wanted)
+            if not values and not moved:
+                return contact
+            contact.update_from_dict(values)
+            contact.version += 1
+            await contact.save(update_fields=[*values, "version", "updated_at"])
+            conversation = await Conversation.get(contact_id=contact.id)
+            changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+            await audit.record(
+                actor, "contact.updated", public_id("cnt", contact.id), {"fields": sorted([*values, *moved])}
+            )
+    except IntegrityError as error:
+        raise AlreadyUsed(field="addresses") from error
+    return contact
+
+
+async def find_or_create_by_address(
+    changed: Change, connection: ChannelConnection, kind: str, address: str, name: str | None
+) -> tuple[Contact, Conversation]:
+    """Who writes from this address; a new contact if nobody is known. Both rows are locked, contact first.
+
+    A contact whose phone or e-mail it is gets the address, if it has none on this kind. Key: (account, kind, address).
+    """
+    account_id = connection.account_id
+    known = await ContactAddress.get_or_none(account_id=account_id, kind=kind, address=address)
+    contact_id = known.contact_id if known is not None else await _match(account_id, kind, address)
+    if contact_id is None:
+        try:
+            async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment
+                phone = address if kind in PHONE_KINDS and address.startswith("+") else None
+                email = address if kind == "EMAIL" else None
+                title = (name or "").replace("\x00", "").strip()[:NAME_LIMIT] or address[:NAME_LIMIT]
+                return await _make(changed, title, email, phone, {kind: address})
+        except IntegrityError:
+            contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
+    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update().get()
+    return contact, await Conversation.filter(contact_id=contact.id).select_for_update().get()
+
+
+async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
+    """The one contact whose record has this phone or e-mail and no other address on this kind; it gets the address."""
+    if kind in PHONE_KINDS:
+        found = await Contact.filter(account_id=account_id, phone=address).limit(2)
+    elif kind == "EMAIL":
+        found = await Contact.filter(account_id=account_id, email=address).limit(2)
+    else:
+        return None
+    if len(found) != 1 or await ContactAddress.exists(contact_id=found[0].id, kind=kind):
+        return None
+    try:
+        async with database.transaction():
+            await ContactAddress.create(account_id=account_id, contact_id=found[0].id, kind=kind, address=address)
+    except IntegrityError:
+        return (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
+    return found[0].id
+
+
+async def _make(
+    changed: Change, name: str, email: str | None, phone: str | None, addresses: Mapping[str, str]
+) -> tuple[Contact, Conversation]:
+    account_id = changed.account_id
+    contact = await Contact.create(id=uuid7(), account_id=account_id, name=name, email=email, phone=phone, tags=[])
+    conversation = await Conversation.create(
+        id=uuid7(), account_id=account_id, contact_id=contact.id, last_activity_at=changed.now
+    )
+    for kind, address in addresses.items():
+        await ContactAddress.create(account_id=account_id, contact_id=contact.id, kind=kind, address=address)
+    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    return contact, conversation
+
+
+async def _refuse_taken(account_id: UUID, wanted: Mapping[str, str], *, contact_id: UUID | None) -> None:
+    for kind, address in wanted.items():
+        taken = await ContactAddress.get_or_none(account_id=account_id, kind=kind, address=address)
+        if taken is not None and taken.contact_id != contact_id:
+            field = {"SMS": "phone", "EMAIL": "email"}.get(kind, "addresses")
+            raise AlreadyUsed(field=field)
+
+
+async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:
+    """Give the contact these addresses; the kinds that changed."""
+    held = {row.kind: row for row in await ContactAddress.filter(contact_id=contact.id)}
+    moved = []
+    for kind, address in wanted.items():
+        row = held.get(kind)
+        if row is None:
+            await ContactAddress.create(
+                account_id=contact.account_id, contact_id=contact.id, kind=kind, address=address
+            )
+        elif row.address != address:
+            await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=None, last_inbound_at=None)
+        else:
+            continue
+        moved.append(kind)
+    return moved
+
+
+async def _region(account_id: UUID) -> str | None:
+    return region_of((await Account.get(id=account_id)).locale)
+
+
+def _derived(email: str | None, phone: str | None) -> dict[str, str]:
+    found = dict.fromkeys(PHONE_KINDS, phone) if phone else {}
+    return {kind: value for kind, value in (found | ({"EMAIL": email} if email else {})).items() if value}
+
+
+def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
+    """Kind to normalised address. Raises: Invalid, Blank, TooLong."""
+    found: dict[str, str] = {}
+    kinds = {kind.value for kind in ChannelKind}
+    for kind, typed in given:
+        if kind not in kinds:
+            raise Invalid("This is not a kind of channel.", field="addresses")
+        if kind in found:
+            raise Invalid("One address per kind of channel.", field="addresses")
+        found[kind] = normalise(kind, typed, region)
+    return found
+
+
+def normalise(kind: str, typed: str, region: str | None) -> str:
+    """An address as it is stored and compared: E.164, lower-case e-mail, or as given. Raises: Blank, TooLong, Invalid."""
+    address = text.required(typed, limit=ADDRESS_LIMIT, field="addresses")
+    if kind in PHONE_KINDS:
+        number = normalise_phone(address, region)
+        if number is None:
+            raise Invalid("This is not a phone number.", field="addresses")
+        return number
+    if kind == "EMAIL":
+        return text.email(address, field="addresses") or address
+    return address
+
+
+def _phone(value: str | None, region: str | None, field: str) -> str | None:
+    typed = text.optional(value, limit=40, field=field)
+    if typed is None:
+        return None
+    number = normalise_phone(typed, region)
+    if number is None:
+        raise Invalid("This is not a phone number.", field=field)
+    return number

@@ -1,0 +1,79 @@
+"""What the team does with a conversation beside writing: read, assign, follow, keep a draft. The thread itself is messages.py's."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from models.errors import Forbidden, NotFound
+from models.ids import public_id, uuid7
+from models.tables import Conversation, ConversationFollower, User
+from services import audit, text
+from services.actors import Actor
+from services.changes import Change, change
+
+DRAFT_LIMIT: Final = 10_000  # characters
+
+
+async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
+    """The team has seen it: no unread messages. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.unread_count:
+            await _store(changed, conversation, "unread_count", 0)
+        return conversation
+
+
+async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
+    """Give it to a user of the account, or to nobody. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
+            raise NotFound(field="userId")
+        if conversation.assignee_id != user_id:
+            await _store(changed, conversation, "assignee_id", user_id)
+            await audit.record(actor, "conversation.assigned", public_id("cnv", conversation.id))
+        return conversation
+
+
+async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conversation:
+    """Whether the actor gets this conversation's notifications. Safe to repeat. Raises: Forbidden (no user), NotFound."""
+    actor.require("read")
+    if actor.user_id is None:
+        raise Forbidden("Only a person can follow a conversation.")
+    async with change(actor.account_id, actor_id=actor.user_id):
+        conversation = await _locked(actor, conversation_id)
+        held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
+        if not following:
+            await held.delete()
+        elif not await held.exists():
+            await ConversationFollower.create(
+                id=uuid7(), account_id=actor.account_id, conversation_id=conversation.id, user_id=actor.user_id
+            )
+        return conversation
+
+
+async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
+    """Keep the team's unsent text, spaces included; nothing is sent. Raises: Forbidden, NotFound, TooLong, Invalid."""
+    actor.require("message")
+    kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text") is not None else None
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.draft != kept:
+            await _store(changed, conversation, "draft", kept)
+        return conversation
+
+
+async def _locked(actor: Actor, conversation_id: UUID) -> Conversation:
+    row = await Conversation.filter(id=conversation_id, account_id=actor.account_id).select_for_update().get_or_none()
+    if row is None:
+        raise NotFound(field="conversationId")
+    return row
+
+
+async def _store(changed: Change, conversation: Conversation, field: str, value: object) -> None:
+    setattr(conversation, field, value)
+    await conversation.save(update_fields=[field])
+    changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)

@@ -1,0 +1,78 @@
+"""Tells users of the team what happened to money, each one once. Which things are worth telling, the recorder decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from models import database
+from models.errors import Forbidden
+from models.ids import uuid7
+from models.ledger import CardKind
+from models.tables import Conversation, ConversationFollower, Notification, PaymentRequest, User
+from services.actors import Actor
+from services.changes import Change, change
+
+
+def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> set[UUID]:
+    """Who is told of a request: its creator, the conversation's assignee and followers."""
+    people = {request.created_by_id, conversation.assignee_id, *followers}
+    return {person for person in people if person is not None}
+
+
+async def notify(
+    changed: Change, request: PaymentRequest, kind: CardKind, *, title: str, body: str, cause_key: str
+) -> None:
+    """Add a notification for everybody of the audience, once per user and cause, in the caller's transaction.
+
+    If the audience is empty (made by an API key, assigned to nobody), the account's owners and admins are told: money never
+    arrives unseen.
+    """
+    conversation = await Conversation.get(id=request.conversation_id, account_id=request.account_id)
+    followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
+    wanted = audience(request, conversation, [UUID(str(follower)) for follower in followers])
+    active = User.filter(account_id=request.account_id, disabled_at=None)
+    users = await active.filter(id__in=list(wanted)).order_by("id") if wanted else []
+    if not users:
+        users = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
+    keys = {user.id: f"{user.id}:{cause_key}" for user in users}
+    repeated = Notification.filter(account_id=request.account_id, key__in=list(keys.values()))
+    told = {row.key for row in await repeated.only("id", "key")}
+    for user in users:
+        if keys[user.id] in told:
+            continue
+        changed.notification(
+            Notification(
+                id=uuid7(),
+                account_id=request.account_id,
+                user_id=user.id,
+                kind=kind.value,
+                title=title[:200],
+                body=body[:500],
+                payment_request_id=request.id,
+                conversation_id=request.conversation_id,
+                key=keys[user.id],
+                created_at=changed.now,
+            )
+        )
+
+
+async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
+    """Mark the actor's notifications up to this log number (None: all) as read; how many are left. Raises: Forbidden (no user)."""
+    if actor.user_id is None:
+        raise Forbidden("Only a person has notifications.")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        unread = Notification.filter(account_id=actor.account_id, user_id=actor.user_id, read_at=None)
+        if up_to_seq is not None:
+            unread = unread.filter(seq__lte=up_to_seq)
+        marked = await unread.update(read_at=changed.now)
+        left = await unread_count(actor.user_id)
+        if marked:
+            changed.event("notification.read", user_id=actor.user_id, data={"unread_count": left})
+        return left
+
+
+async def unread_count(user_id: UUID) -> int:
+    """How many notifications this user has not read."""
+    found = await database.rows("SELECT count(*) AS n FROM notification WHERE user_id = ? AND read_at IS NULL", user_id)
+    return int(found[0]["n"])
