@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
-from uuid import uuid4
 
 import httpx2
 
@@ -202,12 +201,12 @@ def status_body(external_id: str, to: str, status: DeliveryStatus, *, at: dateti
     )
 
 
-def inbound_body(sender: str, text: str, *, at: datetime, external_id: str | None = None) -> bytes:
-    """The raw body of an inbound message; a new id unless one is given."""
+def inbound_body(sender: str, text: str, *, at: datetime, external_id: str) -> bytes:
+    """The raw body of an inbound message."""
     return _json(
         {
             "type": "message.received",
-            "message_id": external_id or f"sim_in_{uuid4().hex}",
+            "message_id": external_id,
             "from": sender,
             "text": text,
             "occurred_at": at.astimezone(UTC).isoformat(),

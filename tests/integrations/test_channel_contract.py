@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -115,7 +116,9 @@ class SimulatedVendor(Vendor):
         return self._signed(body)
 
     def inbound(self, sender: str, text: str) -> tuple[str, bytes, dict[str, str]]:
-        return self._signed(simulated.inbound_body(sender, text, at=datetime.now(UTC)))
+        return self._signed(
+            simulated.inbound_body(sender, text, at=datetime.now(UTC), external_id=f"sim_in_{uuid4().hex}")
+        )
 
     def garbage(self) -> tuple[str, bytes, dict[str, str]]:
         return self._signed(b'{"type": "hello"}')
