@@ -1,0 +1,133 @@
+"""The ASGI application: schema assembled, routes, what opens at start and closes at stop. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
+
+from integrations.base import Environment
+from integrations.broadcast import open_bus
+from models import database, event_log, vault
+from resolvers.assemble import build_schema, new_context
+from resolvers.transport.http import get_view
+from resolvers.transport.limits import Limits
+from services import changes, checkout, connections, jobs, links, sandbox, sign_in, simulator, sweeper
+from services.events import Hub
+from settings import Settings
+from web import checkout as checkout_pages
+from web import graphiql, health, index, limits, logging, phone, webhooks
+from web import sandbox as sandbox_pages
+
+
+def create_app(settings: Settings | None = None) -> Starlette:
+    """The application for these settings (default: the environment's)."""
+    settings = settings or Settings()
+    logging.configure(settings.log_level)
+    configure(settings)
+    schema = build_schema(production=settings.production, introspection=settings.graphiql_open)
+
+    def get_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
+        state = request.scope.get("state", {})
+        return new_context(
+            hub=app.state.hub,
+            client_address=state.get("client_address", ""),
+            request_id=state.get("request_id", ""),
+        )
+
+    graphql = get_view(
+        schema,
+        get_context=get_context,
+        authenticate=sign_in.authenticate,
+        still_valid=sign_in.still_valid,
+        allowed_origins=settings.origins,
+        queries_by_get=not settings.production,
+        limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with running(settings) as hub:
+            app.state.hub = hub
+            yield
+
+    app = Starlette(
+        routes=_routes(settings, graphql),
+        middleware=limits.middleware(settings),
+        exception_handlers=limits.exception_handlers,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.before_shutdown = (graphql.end_streams,)
+    return app
+
+
+def configure(settings: Settings) -> None:
+    """Hand the settings to the rooms that need them. Called by every program: server, worker, CLI."""
+    vault.open_vault(settings.keys)
+    links.configure(settings.base_url)
+    sign_in.configure(settings)
+    connections.configure(
+        Environment(
+            public_url=settings.base_url,
+            sandbox_url=settings.sandbox_base_url,
+            base_addresses=settings.base_addresses,
+        ),
+        sandbox_open=settings.sandbox_open,
+    )
+    checkout.configure(first_check_s=settings.sweeper_first_check_s)
+    sweeper.configure(every_s=settings.sweeper_every_s)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncIterator[Hub]:
+    """Everything that lives as long as the process, closed in the order that loses nothing: jobs, feeds, bus, clients, database last."""
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(database.open_database(settings.database_url))
+        stack.push_async_callback(connections.aclose)
+        stack.push_async_callback(sandbox.aclose)
+        stack.push_async_callback(simulator.aclose)
+        bus = await open_bus(settings.events_url)
+        stack.push_async_callback(bus.aclose)
+        hub = Hub(bus, event_log.read, event_log.heads)
+        await hub.start()
+        stack.push_async_callback(hub.stop)
+        changes.on_change(hub.announce)
+        stack.callback(changes.on_change, None)
+        if settings.run_jobs if jobs_too is None else jobs_too:
+            runner = jobs.Runner()
+            await runner.start()
+            stack.push_async_callback(runner.stop)
+        yield hub
+
+
+def _routes(settings: Settings, graphql: Any) -> list[BaseRoute]:
+    routes: list[BaseRoute] = [
+        Route("/graphql", graphql, methods=None),
+        WebSocketRoute("/graphql", graphql),
+        *index.routes,
+        *checkout_pages.routes,
+        *webhooks.routes,
+        *health.routes,
+    ]
+    if settings.graphiql_open:
+        routes += graphiql.routes
+    if settings.sandbox_open:
+        routes += sandbox_pages.routes
+    if settings.demo_open:
+        routes += phone.routes
+    routes.append(Mount("/static", StaticFiles(directory="web/static")))
+    return routes
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """`uvicorn app:app` finds the application of the environment's settings; importing this module opens nothing."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)
