@@ -1,0 +1,171 @@
+"""The page behind a payment link: shows the request, leads on to the processor, takes the contact back. Decides nothing about money.
+
+GET and HEAD change nothing: preview robots and mail scanners open links. "Viewed" is a POST of the page's script.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from models.errors import ProcessorRejected, ProcessorUnavailable
+from models.ledger import Status
+from models.money import Money
+from models.tables import PaymentRequest
+from services import checkout
+from settings import Settings
+from web.pages import PAGE_HEADERS, error_page, render
+from web.texts import Words
+
+# What a token can look like; anything else is unknown without asking the database.
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+
+# Programs that run scripts and still aren't the contact: link previews, mail scanners, search engines, monitors.
+_ROBOT: Final = re.compile(
+    r"bot\b|bot/|crawl|spider|preview|scan|monitor|facebookexternalhit|whatsapp|telegram|slack|discord|skypeuri|embedly"
+    r"|lighthouse|pingdom|headlesschrome/.*(?:google|bing)|curl/|wget/|python|go-http|okhttp|java/",
+    re.IGNORECASE,
+)
+
+_HTTP: Final = {"open": 200, "processing": 200, "paid": 200, "void": 410}
+
+
+def is_robot(user_agent: str) -> bool:
+    """Whether this client is no person, as far as it says so itself."""
+    return not user_agent or _ROBOT.search(user_agent) is not None
+
+
+def same_origin(request: Request) -> bool:
+    """Whether a POST comes from a page of ours. Clients that send no Origin (no browsers) are let through.
+
+    The Host is accepted beside PUBLIC_URL: a page opened as 127.0.0.1 instead of localhost has to work, too.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    settings: Settings = request.app.state.settings
+    return origin in settings.origins or urlsplit(origin).netloc == request.headers.get("host")
+
+
+async def _find(request: Request) -> PaymentRequest | None:
+    token = request.path_params["token"]
+    return await checkout.find(token) if _TOKEN.fullmatch(token) else None
+
+
+async def show(request: Request) -> Response:
+    """The page in the state that the request has now."""
+    found = await _find(request)
+    if found is None:
+        return error_page(404)
+    return await _page(request, found)
+
+
+async def pay(request: Request) -> Response:
+    """Lead on to the processor's page, or show why there is nothing to pay any more."""
+    if not same_origin(request):
+        return error_page(403)
+    found = await _find(request)
+    if found is None:
+        return error_page(404)
+    try:
+        opened = await checkout.open_checkout(request.path_params["token"])
+    except ProcessorUnavailable:
+        return await _page(request, found, unavailable=503)
+    except ProcessorRejected:
+        return await _page(request, found, unavailable=502)
+    if opened.url is None:
+        # Paid, voided or changed in another tab meanwhile: answer with what it is now.
+        fresh = await _find(request)
+        return error_page(404) if fresh is None else await _page(request, fresh)
+    return RedirectResponse(opened.url, 303, {**PAGE_HEADERS})
+
+
+async def returned(request: Request) -> Response:
+    """Where the processor sends the contact afterwards: have the checkout read, then show the page. Never marks paid."""
+    token = request.path_params["token"]
+    if await _find(request) is None:
+        return error_page(404)
+    if request.method == "GET":
+        await checkout.returned(token)
+    return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
+
+
+async def view(request: Request) -> Response:
+    """The page's script says that somebody looks at it."""
+    if not same_origin(request):
+        return error_page(403)
+    if await _find(request) is None:
+        return error_page(404)
+    human = not is_robot(request.headers.get("user-agent", ""))
+    await checkout.record_view(request.path_params["token"], human=human)
+    return Response(status_code=204, headers={**PAGE_HEADERS})
+
+
+async def _page(request: Request, found: PaymentRequest, *, unavailable: int | None = None) -> Response:
+    """The page. `unavailable`: the processor did not open a checkout; the page says so with this status."""
+    settings: Settings = request.app.state.settings
+    page = await checkout.page(found)
+    account = page.account
+    words = Words.of(account.locale, account.time_zone)
+    status = unavailable if unavailable and page.state == "open" else _HTTP[page.state]
+    path = f"/p/{request.path_params['token']}"
+    values: dict[str, Any] = {
+        "words": words,
+        "state": page.state,
+        "tag": _tag(found, page.state),
+        "closing": found.void_requested_at is not None and found.status != Status.PROCESSING,
+        "unavailable": unavailable is not None,
+        "declined": page.state == "open" and page.last_attempt_failed,
+        "business": account.name,
+        "product": found.product_name,
+        "description": found.description,
+        "number": found.number,
+        "asked": page.asked,
+        "due": page.due,
+        "paid": page.paid,
+        "partly_paid": 0 < page.paid.amount_minor < page.asked.amount_minor,
+        "refunded": Money(found.refunded_minor, found.currency),
+        "paid_at": found.paid_at,
+        "method": page.receipt.method_summary if page.receipt else None,
+        "due_at": found.due_at,
+        "test_mode": found.test_mode,
+        "processor": page.processor_name,
+        "email": account.contact_email,
+        "phone": account.contact_phone,
+        "url": f"{settings.base_url}{path}",
+        "path": path,
+    }
+    # The public origin is named for those who opened the page under another name of ours (127.0.0.1).
+    return render("checkout.html", status, form_actions=(settings.origins[0], *page.origins), **values)
+
+
+async def live(request: Request) -> Response:
+    """What the open page's script asks every few seconds: whether it still shows what is."""
+    found = await _find(request)
+    if found is None:
+        return error_page(404)
+    page = await checkout.page(found)
+    return JSONResponse({"state": page.state, "tag": _tag(found, page.state)}, headers={**PAGE_HEADERS})
+
+
+def _tag(found: PaymentRequest, state: str) -> str:
+    """Changes whenever the page would show something else."""
+    # Not the version: it grows with every look at the page, too.
+    money = f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor}"
+    shown = f"{found.id} {state} {found.status} {money} {found.last_attempt_at} {found.void_requested_at}"
+    return hashlib.sha256(shown.encode()).hexdigest()[:24]
+
+
+routes: Final = [
+    Route("/p/{token}", show, methods=["GET"]),
+    Route("/p/{token}/pay", pay, methods=["POST"]),
+    Route("/p/{token}/return", returned, methods=["GET"]),
+    Route("/p/{token}/live", live, methods=["GET"]),
+    Route("/p/{token}/view", view, methods=["POST"]),
+]

@@ -1,0 +1,117 @@
+"""What watches the process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus). Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from models import database, migrate
+from settings import Settings
+from web import metrics
+
+log = logging.getLogger(__name__)
+
+NO_STORE: Final = {"cache-control": "no-store"}
+UNHANDLED_AFTER: Final = timedelta(minutes=5)
+UNHANDLED_MANY: Final = 10
+JOB_STATUSES: Final = ("queued", "running", "dead")
+
+
+async def healthz(request: Request) -> Response:
+    """The process answers. Asks nothing: a database that is away is no reason to restart us."""
+    return PlainTextResponse("ok\n", headers=NO_STORE)
+
+
+async def readyz(request: Request) -> Response:
+    """200 when database, live events and migrations are in order, else 503; says which is not, never why in detail."""
+    settings: Settings = request.app.state.settings
+    checks = {"database": await _database(), "events": _events(request)}
+    checks["migrations"] = await _migrations(request, settings) if checks["database"] == "ok" else "unknown"
+    warnings = []
+    if checks["database"] == checks["migrations"] == "ok" and await unhandled(UNHANDLED_MANY + 1) > UNHANDLED_MANY:
+        warnings.append("more than 10 webhooks have waited for over 5 minutes")
+    ready = all(check == "ok" for check in checks.values())
+    body = {"status": "ready" if ready else "not ready", "checks": checks, "warnings": warnings}
+    return JSONResponse(body, 200 if ready else 503, NO_STORE)
+
+
+async def _database() -> str:
+    try:
+        async with asyncio.timeout(5):
+            await database.rows("SELECT 1 AS one")
+    except Exception as error:  # noqa: BLE001 whatever it is, the answer is the same: not ready
+        log.warning("readyz: the database does not answer", extra={"error": type(error).__name__})
+        return "unavailable"
+    return "ok"
+
+
+def _events(request: Request) -> str:
+    return "ok" if request.app.state.hub.healthy else "unavailable"
+
+
+async def _migrations(request: Request, settings: Settings) -> str:
+    # Applied migrations stay applied while this code runs: ask until there is nothing pending, then never again.
+    if getattr(request.app.state, "migrated", False):
+        return "ok"
+    try:
+        async with asyncio.timeout(5):
+            pending = await migrate.pending(settings.database_url)
+    except (migrate.MigrationError, OSError, TimeoutError) as error:
+        log.warning("readyz: the migrations can't be compared", extra={"error": type(error).__name__})
+        return "unknown"
+    if pending:
+        return "pending"
+    request.app.state.migrated = True
+    return "ok"
+
+
+async def unhandled(limit: int) -> int:
+    """Stored webhooks that have waited for more than five minutes; counted up to `limit`."""
+    found = await database.rows(
+        "SELECT id FROM processor_event WHERE handled_at IS NULL AND received_at < ? LIMIT ?",
+        datetime.now(UTC) - UNHANDLED_AFTER,
+        limit,
+    )
+    return len(found)
+
+
+async def metrics_page(request: Request) -> Response:
+    """Prometheus text. Numbers of the database are of this moment; without it only the process's own are told."""
+    metrics.live.set(1 if request.app.state.hub.healthy else 0)
+    try:
+        async with asyncio.timeout(5):
+            await _ask_database()
+    except Exception as error:  # noqa: BLE001 the process's own numbers are wanted most when the database is away
+        log.warning("metrics: the database does not answer", extra={"error": type(error).__name__})
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
+
+
+async def _ask_database() -> None:
+    counts = {
+        row["status"]: row["count"]
+        for row in await database.rows(
+            f"SELECT status, COUNT(*) AS count FROM job WHERE status IN ({database.placeholders(3)}) GROUP BY status",  # noqa: S608
+            *JOB_STATUSES,
+        )
+    }
+    for status in JOB_STATUSES:
+        metrics.jobs.labels(status).set(counts.get(status, 0))
+    oldest = await database.rows("SELECT MIN(due_at) AS due_at FROM job WHERE status = ?", "queued")
+    due_at = database.to_time(oldest[0]["due_at"]) if oldest else None
+    waited = (datetime.now(UTC) - due_at).total_seconds() if due_at else 0.0
+    metrics.oldest_job_seconds.set(max(0.0, waited))
+    metrics.unhandled_events.set(await unhandled(10_000))
+
+
+routes: Final = [
+    Route("/healthz", healthz, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+    Route("/metrics", metrics_page, methods=["GET"]),
+]

@@ -1,0 +1,95 @@
+"""What is written to the log and how: one JSON object a line, only fields named here. Callers use the standard `logging`.
+
+A field that is not listed is left out, so that a body, a token or an address that somebody passes along stays unwritten.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, TextIO
+
+import structlog
+from structlog.stdlib import ProcessorFormatter
+
+FIELDS: Final = frozenset(
+    {
+        *("event", "level", "logger", "timestamp"),
+        *("request_id", "method", "route", "status", "duration_ms", "name", "version", "host", "port", "pid", "signal"),
+        *("error", "where", "code", "reason", "result", "kind", "provider", "processor", "channel", "connection"),
+        *("attempt", "attempts", "ambiguous", "delay_s", "retry_in_s", "job", "count", "n", "seq"),
+        *("account_id", "connection_id", "payment_request_id", "message_id", "checkout_session_id", "job_id"),
+    }
+)
+
+FRAMES: Final = 12
+LONGEST: Final = 500
+
+
+def configure(level: str, stream: TextIO | None = None) -> None:
+    """Send everything that this process logs from `level` up, our own and the libraries', to `stream` (default: stderr)."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[_where, _allowed, structlog.processors.JSONRenderer()],
+        )
+    )
+    structlog.configure(
+        processors=[*shared, ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # limits.py writes our own line for each request, without the query string and without the token of a link.
+    logging.getLogger("uvicorn.access").disabled = True
+    # Vendors' libraries log addresses and bodies below this level.
+    for name in ("stripe", "twilio", "twilio.http_client", "httpx", "httpx2", "httpcore", "asyncio", "tortoise"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """An exception as its class and the places that it came through. Its message may hold what must not be logged."""
+    info = fields.pop("exc_info", None)
+    record = fields.get("_record")
+    if info is None and record is not None:
+        info = record.exc_info
+    if isinstance(info, tuple) and info[1] is not None:
+        fields["error"] = type(info[1]).__name__
+        fields["where"] = places(info[1])
+    return fields
+
+
+def places(error: BaseException) -> list[str]:
+    """`file:line function` of the innermost frames of an exception, innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
+    return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _allowed(_: Any, __: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {name: _short(value) for name, value in fields.items() if name in FIELDS}
+
+
+def _short(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list):
+        return [_short(item) for item in value]
+    return str(value)[:LONGEST]

@@ -1,0 +1,39 @@
+"""The process's own Prometheus registry and the numbers that the HTTP door keeps. What the database knows is asked in health.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+# Not the library's global one: what another library registers there would appear under our name.
+registry: Final = CollectorRegistry()
+ProcessCollector(registry=registry)
+PlatformCollector(registry=registry)
+GCCollector(registry=registry)
+
+requests_total: Final = Counter(
+    "paythread_http_requests_total", "HTTP requests answered.", ("method", "route", "status"), registry=registry
+)
+request_seconds: Final = Histogram(
+    "paythread_http_request_duration_seconds", "Time until the whole answer was sent.", ("route",), registry=registry
+)
+webhooks_total: Final = Counter(
+    "paythread_webhooks_total",
+    "Webhooks received, by provider and what became of them.",
+    ("provider", "result"),
+    registry=registry,
+)
+jobs: Final = Gauge("paythread_jobs", "Background jobs by status.", ("status",), registry=registry)
+oldest_job_seconds: Final = Gauge(
+    "paythread_oldest_due_job_seconds", "How long the oldest job that is due has been waiting.", registry=registry
+)
+unhandled_events: Final = Gauge(
+    "paythread_unhandled_processor_events",
+    "Stored webhooks, older than five minutes, that could not be handled yet.",
+    registry=registry,
+)
+live: Final = Gauge("paythread_live_events_healthy", "1 while the event log is being read, else 0.", registry=registry)

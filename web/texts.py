@@ -1,0 +1,140 @@
+"""Every text of the pages by language, and how amounts and times look. A new language is one more entry of TEXTS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_time, get_timezone_name
+
+from models.money import Money
+
+DEFAULT: Final = "en"
+
+TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "en": {
+        "amount": "Amount",
+        "amount_due": "Amount due",
+        "amount_paid": "Amount paid",
+        "already_paid": "{paid} of {amount} is already paid.",
+        "number": "Number",
+        "due": "Due",
+        "overdue": "This payment was due on {date}.",
+        "pay": "Pay {amount}",
+        "secured_by": "You pay on the page of {processor}. {business} never sees your card.",
+        "test_mode": "Test mode: no real money moves.",
+        "declined_title": "Your payment did not go through",
+        "declined": "Nothing was charged. You can try again, or use another way to pay.",
+        "unavailable_title": "The payment page can't be opened at the moment",
+        "unavailable": "Nothing was charged. Please try again in a minute.",
+        "processing_title": "Your payment is being processed",
+        "processing": "This can take a little while. This page shows the result as soon as it is known; you don't need to pay again.",
+        "closing_title": "This request is being checked",
+        "closing": "It can't be paid at the moment. This page shows the result as soon as it is known.",
+        "paid_title": "Paid",
+        "paid": "Thank you. {business} has received your payment.",
+        "receipt": "Receipt",
+        "paid_at": "Paid on",
+        "method": "Paid with",
+        "reference": "Reference",
+        "refunded": "Refunded",
+        "print": "Print this page to keep your receipt.",
+        "void_title": "This payment request was cancelled",
+        "void": "There is nothing to pay. If you have a question, ask {business}.",
+        "questions": "Questions? Contact {business}",
+        "reload": "Show the result",
+        "og_open": "Payment request {number} from {business}",
+        "og_paid": "Paid: payment request {number} from {business}",
+        "og_void": "Cancelled: payment request {number} from {business}",
+        "og_paid_title": "{product}: paid",
+        "og_void_title": "{product}: cancelled",
+        "powered": "Payment page by Paythread",
+        "error_400": "That request was not understood",
+        "error_400_text": "Go back and try again.",
+        "error_403": "That is not allowed here",
+        "error_403_text": "Open the page again from its own link.",
+        "error_404": "There is nothing here",
+        "error_404_text": "The link may be incomplete or no longer valid. Copy all of it, or ask the person who sent it.",
+        "error_405": "That does not work here",
+        "error_405_text": "Open the page again from its own link.",
+        "error_408": "That took too long",
+        "error_408_text": "Check your connection and try again.",
+        "error_413": "That is too large",
+        "error_413_text": "Send less at once.",
+        "error_429": "Too many tries",
+        "error_429_text": "Wait a minute, then open the link again.",
+        "error_500": "Something went wrong on our side",
+        "error_500_text": "Try again in a minute. Nothing was charged by this page.",
+        "error_503": "Not available at the moment",
+        "error_503_text": "Try again in a minute. Nothing was charged by this page.",
+    },
+}
+
+
+def error_texts(status: int) -> tuple[str, str]:
+    """Title and advice of an HTTP status."""
+    texts = TEXTS[DEFAULT]
+    key = f"error_{status}"
+    if key not in texts:
+        key = "error_400" if status < 500 else "error_500"
+    return texts[key], texts[f"{key}_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The texts of one page: its language, and the account's ways to write amounts and times."""
+
+    language: str  # what `lang` says: the language that the texts are really in
+    locale: str  # for amounts and times
+    time_zone: str
+
+    @classmethod
+    def of(cls, locale: str, time_zone: str) -> Words:
+        """For an account's locale, such as "de-AT". Texts fall back to English, amounts and times don't."""
+        try:
+            parsed = Locale.parse(locale.replace("-", "_"))
+        except (ValueError, UnknownLocaleError):
+            parsed, locale = Locale.parse("en_US"), "en-US"
+        language = locale.replace("_", "-") if parsed.language in TEXTS else DEFAULT
+        return cls(language, str(parsed), time_zone)
+
+    def __call__(self, key: str, **values: str) -> str:
+        """The text of a key, its places filled. Raises: KeyError for a text that no language has."""
+        texts = TEXTS.get(self.language.partition("-")[0], TEXTS[DEFAULT])
+        text = texts.get(key) or TEXTS[DEFAULT][key]
+        # Values are inserted as they are: the template escapes the whole.
+        return text.format_map(values) if values else text
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`."""
+        return Locale.parse(self.language.replace("-", "_")).text_direction
+
+    def money(self, amount: Money) -> str:
+        """The amount as it is read, with its symbol."""
+        return amount.formatted(self.locale)
+
+    def money_with_code(self, amount: Money) -> str:
+        """As `money`, and the currency's code where the symbol alone leaves it open."""
+        text = self.money(amount)
+        return text if amount.currency in text else f"{text} {amount.currency}"
+
+    def time(self, moment: datetime) -> str:
+        """Date and time in the account's zone, with the zone's name."""
+        local = moment.astimezone(self._zone())
+        name = get_timezone_name(local, width="short", locale=self.locale)
+        return f"{format_date(local, 'long', locale=self.locale)}, {format_time(local, 'short', locale=self.locale)} {name}"
+
+    def date(self, moment: datetime) -> str:
+        """The date in the account's zone."""
+        return format_date(moment.astimezone(self._zone()), "long", locale=self.locale)
+
+    def _zone(self) -> ZoneInfo:
+        try:
+            return ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            return ZoneInfo("UTC")
