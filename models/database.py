@@ -408,6 +408,7 @@ _TRANSIENT = (
     asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
     asyncpg.PostgresConnectionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # how asyncpg answers on a connection whose end it has read, but not yet handled
     DBConnectionError,
     ConnectionError,
     TimeoutError,

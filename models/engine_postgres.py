@@ -89,6 +89,11 @@ class SafeTransaction(TransactionWrapper):
         return NestedTransactionContext(SafeTransaction(self))
 
     @translate_exceptions
+    async def commit(self) -> None:
+        # The stock one lets what a deferred constraint says at COMMIT through as a raw asyncpg error.
+        await super().commit()
+
+    @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed."""
         return await _affected(self, query, values)

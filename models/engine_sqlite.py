@@ -7,9 +7,10 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionContext
@@ -24,8 +25,7 @@ from tortoise.exceptions import IntegrityError, OperationalError, TransactionMan
 
 log = logging.getLogger(__name__)
 
-# asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
-_cleanups: set[asyncio.Task[None]] = set()
+_T = TypeVar("_T")
 
 
 def utc_text(value: datetime) -> str:
@@ -35,32 +35,6 @@ def utc_text(value: datetime) -> str:
 
 # Takes the place of Tortoise's own adapter, which keeps the offset that the value came with.
 sqlite3.register_adapter(datetime, utc_text)
-
-
-async def _roll_back(connection: aiosqlite.Connection) -> None:
-    try:
-        await connection.rollback()
-    except (sqlite3.Error, ValueError):  # ValueError: closed meanwhile, nothing is open any more
-        log.exception("a cancelled SQLite transaction could not be rolled back")
-
-
-def _undo(connection: aiosqlite.Connection | None, lock: asyncio.Lock) -> None:
-    """End whatever transaction is open or about to open, then release the lock; returns at once.
-
-    The worker thread may still be running the statement whose waiter was cancelled. It works in order: a rollback
-    queued now runs after it.
-    """
-    if connection is None:
-        lock.release()
-        return
-
-    def done(task: asyncio.Task[None]) -> None:
-        _cleanups.discard(task)
-        lock.release()
-
-    task = asyncio.get_running_loop().create_task(_roll_back(connection))
-    _cleanups.add(task)
-    task.add_done_callback(done)
 
 
 class SafeConnectionWrapper(ConnectionWrapper[aiosqlite.Connection]):
@@ -92,7 +66,7 @@ class ImmediateTransactionContext(SqliteTransactionContext):
             await self.connection.begin()
         except BaseException:
             get_connections().reset(token)  # reset(None) does nothing
-            _undo(self.connection._connection, self._trxlock)
+            self.connection._parent._undo(self.connection._connection)
             raise
         client: SafeTransaction = self.connection
         return client
@@ -107,7 +81,7 @@ class ImmediateTransactionContext(SqliteTransactionContext):
                 else:
                     await self.connection.commit()
         except BaseException:
-            _undo(self.connection._connection, self._trxlock)
+            self.connection._parent._undo(self.connection._connection)
             raise
         self._trxlock.release()
 
@@ -145,6 +119,11 @@ class SafeTransaction(SqliteTransactionWrapper):
 class SafeSqliteClient(SqliteClient):
     """The client of the process's one connection."""
 
+    def __init__(self, file_path: str, **kwargs: Any) -> None:
+        super().__init__(file_path, **kwargs)
+        # asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
+        self._cleanups: set[asyncio.Task[Any]] = set()
+
     def acquire_connection(self) -> SafeConnectionWrapper:
         return SafeConnectionWrapper(self._lock, self)
 
@@ -152,15 +131,55 @@ class SafeSqliteClient(SqliteClient):
         return ImmediateTransactionContext(SafeTransaction(self), self._lock)
 
     async def create_connection(self, with_db: bool) -> None:
+        if self._connection is not None:
+            return
+        opening = self._keep(self._open())
         try:
-            await super().create_connection(with_db)
-        except BaseException:
-            # Half opened it lacks pragmas, foreign_keys among them: better none.
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.stop()
-                connection._connection = None
+            # Shielded: cancelled half-way, the connection would lack pragmas, foreign_keys among them.
+            self._connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._keep(_close_when_open(opening))
             raise
+        await self._post_connect()
+
+    async def _open(self) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(self.filename, isolation_level=None)
+        try:
+            await connection
+        except sqlite3.Error:
+            # Its thread still reports its own end to this event loop, which must not be closed before.
+            await asyncio.to_thread(connection._thread.join)
+            raise
+        try:
+            connection._conn.row_factory = sqlite3.Row
+            for pragma, value in self.pragmas.items():
+                await connection.execute_fetchall(f"PRAGMA {pragma}={value}")
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        while self._cleanups:
+            await asyncio.wait(self._cleanups)
+        await super().close()
+
+    def _keep(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
+        return task
+
+    def _undo(self, connection: aiosqlite.Connection | None) -> None:
+        """End whatever transaction is open or about to open, then release the lock; returns at once.
+
+        The worker thread may still be running the statement whose waiter was cancelled. It works in order: a rollback
+        queued now runs after it.
+        """
+        if connection is None:
+            self._lock.release()
+        else:
+            self._keep(_roll_back(connection)).add_done_callback(lambda _: self._lock.release())
 
     @translate_exceptions
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
@@ -172,6 +191,19 @@ class SafeSqliteClient(SqliteClient):
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
         return await _affected(self, query, values)
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    try:
+        await connection.rollback()
+    except (sqlite3.Error, ValueError):  # ValueError: closed meanwhile, nothing is open any more
+        log.exception("a cancelled SQLite transaction could not be rolled back")
+
+
+async def _close_when_open(opening: "asyncio.Task[aiosqlite.Connection]") -> None:
+    with suppress(sqlite3.Error):
+        connection = await opening
+        await connection.close()
 
 
 async def _affected(client: SqliteClient, query: str, values: Sequence[object]) -> int:

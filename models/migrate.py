@@ -2,7 +2,7 @@
 
 A migration is two files, `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql`. A line `-- down` divides what makes from
 what takes back. On PostgreSQL a file with a line `-- no-transaction` (CREATE INDEX CONCURRENTLY) runs statement by
-statement, each ended by ";" at the end of a line, and must be safe to repeat.
+statement (split at each ";", so without bodies or literals that hold one) and must be safe to repeat.
 
 SQLite: never rebuild a table to widen a VARCHAR (its length is not enforced); a rebuild must make the table's indexes and
 triggers again. Foreign keys are off while migrating, and checked before the commit.
@@ -290,8 +290,8 @@ async def _run_postgres(database_url: str, migrations: list[Migration], plan: _P
                     await connection.execute(script)
                     await _record(connection, step, up)
             else:
-                for statement in re.split(r"(?<=;)[ \t]*(?:\n|$)", script):
-                    if re.sub(r"--[^\n]*", "", statement).strip():
+                for statement in re.sub(r"--[^\n]*", "", script).split(";"):
+                    if statement.strip():
                         await connection.execute(statement)
                 await _record(connection, step, up)
         return [step.name for step in steps]  # closing the connection releases the lock
