@@ -97,8 +97,13 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 
 def usable(row: ProcessorConnection | ChannelConnection) -> bool:
     """Whether the row is connected, and allowed by the settings of this process."""
+    return row.connected and allowed(row)
+
+
+def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
+    """Whether this process's settings allow the provider: sandbox and simulator may be closed."""
     name = row.processor if isinstance(row, ProcessorConnection) else row.provider
-    return row.connected and (_sandbox_open or name not in SELF_ISSUED)
+    return _sandbox_open or name not in SELF_ISSUED
 
 
 def processor_kind(row: ProcessorConnection) -> str:
