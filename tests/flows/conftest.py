@@ -1,0 +1,179 @@
+"""A running product with an account that is ready to ask for money; on SQLite with memory events, on PostgreSQL with Redis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from services import accounts
+from tests.flows import documents as d
+from tests.flows import harness
+from tests.flows.harness import PASSWORD, Browser, Feed, Product
+
+KINDS = ("SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT")
+
+
+@pytest.fixture
+def events_url(database_url: str, request: pytest.FixtureRequest) -> str:
+    """Redis beside PostgreSQL, memory beside SQLite."""
+    if database_url.startswith("sqlite"):
+        return "memory://"
+    url: str = request.getfixturevalue("redis_url")
+    return url
+
+
+@pytest.fixture
+async def product(database: str, events_url: str) -> AsyncIterator[Product]:
+    """The server, empty."""
+    async with harness.in_process(database, events_url) as running:
+        yield running
+
+
+@dataclass
+class Team:
+    """An account with an owner and an agent, and what they do through the API."""
+
+    product: Product
+    account_id: str
+    owner: str  # access tokens
+    agent: str
+    agent_id: str
+    channels: dict[str, str] = field(default_factory=dict)  # kind -> channel id
+    processor: dict[str, Any] = field(default_factory=dict)
+
+    async def connect_sandbox(self) -> dict[str, Any]:
+        payload = await self.product.ok(d.CONFIGURE_PROCESSOR, {"kind": "SANDBOX"}, token=self.owner)
+        self.processor = payload["processor"]
+        return self.processor
+
+    async def connect_channels(self) -> None:
+        for kind in KINDS:
+            payload = await self.product.ok(
+                d.CONNECT_CHANNEL,
+                {"kind": kind, "provider": "simulated", "displayName": f"Our {kind}"},
+                token=self.owner,
+            )
+            self.channels[kind] = payload["channel"]["id"]
+
+    async def contact(self, name: str = "Maria Lopez", n: int = 1, **more: Any) -> dict[str, Any]:
+        """A contact with an address on every kind of channel; gives id and conversation id."""
+        payload = await self.product.ok(
+            d.CREATE_CONTACT,
+            {
+                "name": name,
+                "email": f"maria{n}@example.com",
+                "phone": f"+1415555{2600 + n}",
+                "addresses": [
+                    {"kind": "INSTAGRAM_DM", "address": f"ig-{n}"},
+                    {"kind": "MESSENGER", "address": f"fb-{n}"},
+                    {"kind": "WEB_CHAT", "address": f"visitor-{n}"},
+                ],
+                **more,
+            },
+            token=self.agent,
+        )
+        contact: dict[str, Any] = payload["contact"]
+        return contact
+
+    async def request(self, contact: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """A draft: $120.00 for a deep clean."""
+        payload = await self.product.ok(d.CREATE, {**self.ask(contact), **more}, token=self.agent)
+        request: dict[str, Any] = payload["paymentRequest"]
+        return request
+
+    def ask(self, contact: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """The input of createPaymentRequest."""
+        return {
+            "idempotencyKey": harness.key(),
+            "contactId": contact["id"],
+            "productName": "Deep clean",
+            "amount": {"amount": "120.00"},
+            **more,
+        }
+
+    async def send(self, request: dict[str, Any], kind: str = "SMS", **more: Any) -> dict[str, Any]:
+        """sendPaymentRequest on the channel of this kind."""
+        result: dict[str, Any] = await self.product.ok(
+            d.SEND_REQUEST,
+            {
+                "idempotencyKey": harness.key(),
+                "paymentRequestId": request["id"],
+                "channelId": self.channels[kind],
+                **more,
+            },
+            token=self.agent,
+        )
+        return result
+
+    async def thread(self, contact: dict[str, Any]) -> list[dict[str, Any]]:
+        """The thread, oldest first."""
+        conversation = await self.product.one(d.THREAD, {"id": contact["conversation"]["id"]}, token=self.agent)
+        items: list[dict[str, Any]] = conversation["thread"]["nodes"]
+        return items
+
+    async def cards(self, contact: dict[str, Any]) -> list[tuple[str, str]]:
+        """(kind, status when logged) of the thread's cards, oldest first."""
+        return [(i["kind"], i["status"]) for i in await self.thread(contact) if i["__typename"] == "ActivityCard"]
+
+    async def read(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The request as it is now."""
+        found: dict[str, Any] = await self.product.one(d.REQUEST, {"id": request["id"]}, token=self.agent)
+        return found
+
+    async def pay(self, request: dict[str, Any], button: str = "Pay") -> Browser:
+        """The contact opens the link, presses Pay, and presses `button` on the sandbox's page."""
+        async with self.product.browser() as browser:
+            await browser.open(request["checkoutUrl"])
+            assert browser.status == 200, browser.text
+            await browser.press("Pay")
+            await browser.press(button)
+            return browser
+
+    def inbox(self, after: str | None = None) -> Any:
+        """inboxEvents as a feed; wait for Subscribed with `opened`."""
+        return self.product.subscribe(d.INBOX, {"after": after}, token=self.agent)
+
+    async def until_paid(self, feed: Feed, request: dict[str, Any]) -> dict[str, Any]:
+        return await feed.until(
+            "PaymentRequestUpdated", paymentRequest__id=request["id"], paymentRequest__status="PAID"
+        )
+
+
+async def opened(feed: Feed) -> Feed:
+    """Waits for the feed's first event."""
+    event = await feed.next()
+    assert event["__typename"] == "Subscribed", event
+    return feed
+
+
+@pytest.fixture
+async def bare(product: Product) -> Team:
+    """A team without processor and channels."""
+    owner_email = f"owner-{harness.key()}@example.com"
+    account, _ = await accounts.create_account(
+        name="Acme Cleaning", currency="USD", email=owner_email, password=PASSWORD, user_name="Olga Owner"
+    )
+    owner_token = await product.sign_in(owner_email)
+    owner = await accounts.owner_actor(account.id)
+    agent_email = f"agent-{harness.key()}@example.com"
+    agent = await accounts.create_user(owner, email=agent_email, name="Ana Agent", role="AGENT", password=PASSWORD)
+    team = Team(
+        product=product,
+        account_id=str(account.id),
+        owner=owner_token,
+        agent=await product.sign_in(agent_email),
+        agent_id=str(agent.id),
+    )
+    product.token = team.agent
+    return team
+
+
+@pytest.fixture
+async def team(bare: Team) -> Team:
+    """A team with the sandbox and six simulated channels."""
+    await bare.connect_sandbox()
+    await bare.connect_channels()
+    return bare

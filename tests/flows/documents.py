@@ -1,0 +1,87 @@
+"""The GraphQL documents of the story tests: what an inbox would send."""
+
+ERRORS = "userErrors { code message field }"
+
+REQUEST_FIELDS = """
+  id number status version productName description checkoutUrl processor testMode deliveryState sentVia voidPending
+  refundState disputeState isOverdue humanViews sentAt paidAt voidedAt
+  amount { amount currency minorUnits formatted } amountPaid { minorUnits } amountDue { minorUnits }
+  excess { minorUnits } late { minorUnits }
+  contact { id } conversation { id } lastAttempt { status declineCode }
+  payments { id kind status amount { minorUnits currency } fee { minorUnits } net { minorUnits } processor processorReference }
+  availableActions { action resultingStatus }
+"""
+
+CREATE = f"mutation($input: CreatePaymentRequestInput!) {{ createPaymentRequest(input: $input) {{ paymentRequest {{ {REQUEST_FIELDS} }} {ERRORS} }} }}"
+SEND_REQUEST = f"""mutation($input: SendPaymentRequestInput!) {{ sendPaymentRequest(input: $input) {{
+  paymentRequest {{ {REQUEST_FIELDS} }} message {{ id body channel deliveryStatus }} activityCard {{ id kind status }} {ERRORS} }} }}"""
+SEND_MESSAGE = f"""mutation($input: SendMessageInput!) {{ sendMessage(input: $input) {{
+  message {{ id body channel deliveryStatus paymentRequests {{ id status }} }} activityCards {{ id kind status paymentRequest {{ id }} }} {ERRORS} }} }}"""
+VOID = f"""mutation($input: VoidPaymentRequestInput!) {{ voidPaymentRequest(input: $input) {{
+  paymentRequest {{ {REQUEST_FIELDS} }} activityCard {{ id kind }} {ERRORS} }} }}"""
+COPIED = f"""mutation($input: RecordLinkCopiedInput!) {{ recordLinkCopied(input: $input) {{
+  paymentRequest {{ id status linkCopiedAt }} {ERRORS} }} }}"""
+DISCARD = f"mutation($input: DiscardPaymentRequestInput!) {{ discardPaymentRequest(input: $input) {{ paymentRequest {{ id }} {ERRORS} }} }}"
+CONFIGURE_PROCESSOR = f"""mutation($input: ConfigureProcessorInput!) {{ configureProcessor(input: $input) {{
+  processor {{ id kind displayName connected testMode webhookUrl keyHint }} {ERRORS} }} }}"""
+DISCONNECT_PROCESSOR = f"mutation($input: DisconnectProcessorInput!) {{ disconnectProcessor(input: $input) {{ processor {{ id connected }} {ERRORS} }} }}"
+CONNECT_CHANNEL = f"mutation($input: ConnectChannelInput!) {{ connectChannel(input: $input) {{ channel {{ id kind connected }} {ERRORS} }} }}"
+DISCONNECT_CHANNEL = f"mutation($input: DisconnectChannelInput!) {{ disconnectChannel(input: $input) {{ channel {{ id connected }} {ERRORS} }} }}"
+CREATE_CONTACT = f"mutation($input: CreateContactInput!) {{ createContact(input: $input) {{ contact {{ id name conversation {{ id }} }} {ERRORS} }} }}"
+UPDATE_ACCOUNT = f"mutation($input: UpdateAccountInput!) {{ updateAccount(input: $input) {{ account {{ id defaultCurrency }} {ERRORS} }} }}"
+MARK_READ = f"mutation($input: MarkConversationReadInput!) {{ markConversationRead(input: $input) {{ conversation {{ id unreadCount }} {ERRORS} }} }}"
+SAVE_DRAFT = (
+    f"mutation($input: SaveDraftInput!) {{ saveDraft(input: $input) {{ conversation {{ id draft }} {ERRORS} }} }}"
+)
+ASSIGN = f"mutation($input: AssignConversationInput!) {{ assignConversation(input: $input) {{ conversation {{ id assignee {{ id }} }} {ERRORS} }} }}"
+NOTIFICATIONS_READ = f"mutation($upTo: Cursor!) {{ markNotificationsRead(upTo: $upTo) {{ unreadCount {ERRORS} }} }}"
+
+REQUEST = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST_FIELDS} }} }}"
+COMPOSER = """query($id: ID!, $channelId: ID!) { paymentRequest(id: $id) { composerInsert(channelId: $channelId) {
+  text checkoutUrl length maxLength smsSegments } } }"""
+DEFAULTS = "{ paymentRequestDefaults { currency currencies processor testMode } }"
+CONVERSATIONS = (
+    "{ conversations(first: 20) { nodes { id unreadCount lastActivityAt contact { id name } } eventCursor } }"
+)
+CHANNELS = """query($id: ID!) { conversation(id: $id) { channels { id channel { id kind connected } paymentRequests {
+  supported enabled reason maxMessageLength windowClosesAt } } } }"""
+THREAD = """query($id: ID!) { conversation(id: $id) { id eventCursor unreadCount draft thread(last: 100) { nodes {
+  __typename id
+  ... on Message { direction channel body deliveryStatus paymentRequests { id status } }
+  ... on ActivityCard { kind status text paymentRequest { id status } payment { id amount { minorUnits } } } } } } }"""
+CONTACT = """query($id: ID!) { contact(id: $id) { id name tags
+  paymentSummary { currency testMode requested { minorUnits } outstanding { minorUnits } paid { minorUnits } net { minorUnits }
+    openCount paidCount overdueCount firstPaidAt }
+  payments(first: 100) { totalCount nodes { id status amount { minorUnits } } } } }"""
+SETTINGS = "{ account { id name defaultCurrency paymentSettings { defaultProcessor processors { id kind connected webhookUrl keyHint } } } }"
+NOTIFICATIONS = (
+    "{ notifications(first: 50) { unreadCount eventCursor nodes { id kind title body readAt paymentRequest { id } } } }"
+)
+DASHBOARD = """{ dashboard { asOf byCurrency { currency requestsSent requested { minorUnits } paidCount paid { minorUnits }
+  outstanding { minorUnits } } } }"""
+
+_EVENT = """
+  __typename
+  ... on Subscribed { cursor }
+  ... on ResyncRequired { cursor reason }
+"""
+_ITEM = """
+  ... on ThreadItemAdded { cursor conversationId item { __typename id
+    ... on Message { direction body deliveryStatus }
+    ... on ActivityCard { kind status paymentRequest { id status } } } }
+  ... on PaymentRequestUpdated { cursor conversationId contactId previousStatus card { id kind }
+    paymentRequest { id status version amountPaid { minorUnits } deliveryState } }
+  ... on MessageUpdated { cursor conversationId message { id deliveryStatus } }
+  ... on ContactUpdated { cursor contact { id paymentSummary { paid { minorUnits } outstanding { minorUnits } } } }
+"""
+INBOX = f"subscription($after: Cursor) {{ inboxEvents(after: $after) {{ {_EVENT} {_ITEM} ... on ConversationUpdated {{ cursor conversation {{ id unreadCount }} }} }} }}"
+CONVERSATION_EVENTS = f"""subscription($id: ID!, $after: Cursor) {{ conversationEvents(conversationId: $id, after: $after) {{
+  {_EVENT} {_ITEM} }} }}"""
+CONTACT_EVENTS = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEvents(contactId: $id, after: $after) {{ {_EVENT}
+  ... on PaymentRequestUpdated {{ cursor contactId paymentRequest {{ id status }} }}
+  ... on ContactUpdated {{ cursor contact {{ id paymentSummary {{ paid {{ minorUnits }} }} }} }} }} }}"""
+NOTIFICATION_EVENTS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {_EVENT}
+  ... on NotificationAdded {{ cursor unreadCount notification {{ id kind title paymentRequest {{ id }} }} }}
+  ... on NotificationsRead {{ cursor unreadCount }} }} }}"""
+DASHBOARD_EVENTS = f"""subscription {{ dashboardEvents {{ {_EVENT}
+  ... on DashboardUpdated {{ cursor figures {{ byCurrency {{ currency paidCount paid {{ minorUnits }} }} }} }} }} }}"""

@@ -1,0 +1,81 @@
+"""What import-linter cannot see: who may write rows, who imports nothing, what must be documented."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from integrations import registry
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("web", "resolvers", "schema", "services", "models", "integrations")
+WRITES = re.compile(
+    r"\.(save|create|bulk_create|bulk_update|update_or_create|get_or_create)\(|\.delete\(\)|\bINSERT INTO\b|\bDELETE FROM\b"
+)
+
+
+def python_files(*rooms: str) -> list[Path]:
+    return [path for room in rooms for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_settings_import_no_room() -> None:
+    assert imports(ROOT / "settings.py") & {*ROOMS, "app", "cli"} == set()
+
+
+def test_the_doors_write_no_rows() -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in python_files("web", "resolvers", "schema")
+        for line in path.read_text().splitlines()
+        if WRITES.search(line)
+    }
+    assert wrong == set()
+
+
+def test_the_benchmarks_import_nothing_of_ours() -> None:
+    for path in sorted((ROOT / "bench").rglob("*.py")):
+        assert imports(path) & {*ROOMS, "app", "cli", "settings"} == set(), path
+
+
+@pytest.mark.parametrize("room", ["schema", "resolvers", "services"])
+def test_rooms_re_export_nothing(room: str) -> None:
+    assert (ROOT / room / "__init__.py").read_text().strip() == ""
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in [*python_files(*ROOMS), ROOT / "app.py", ROOT / "cli.py", ROOT / "settings.py"]
+        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_every_setting_stands_in_the_example_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else str(field.default)
+        default = default.lower() if isinstance(field.default, bool) else default
+        assert f"# {field.description}\n# {name.upper()}={default}\n" in text, name
+
+
+def test_every_provider_cites_its_source() -> None:
+    for name in registry.processor_names():
+        assert "Source" in (ROOT / f"integrations/processors/{name}.py").read_text(), name
+    for name in registry.channel_names():
+        assert "Source" in (ROOT / f"integrations/channels/{name}.py").read_text(), name
