@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+import httpx
 import orjson
 import stripe
 import structlog
@@ -142,6 +144,15 @@ class Credentials:
     stripe_account: str = ""  # Connect: the account on whose behalf the platform's key acts
 
 
+class _HttpClient(stripe.HTTPXClient):
+    """The SDK hands its encoded form to httpx as `data`, which httpx deprecates for text: here it goes as `content`."""
+
+    def _get_request_args_kwargs(self, method: str, url: str, headers: Mapping[str, str], post_data: Any) -> list[Any]:
+        where, options = super()._get_request_args_kwargs(method, url, headers, post_data)
+        data = options.pop("data")
+        return [where, options | {"content": data or None}]
+
+
 class Stripe(Processor):
     """One Stripe account. Its sessions live 24 hours, Stripe's default.
 
@@ -159,7 +170,7 @@ class Stripe(Processor):
         self._account = credentials.stripe_account or None
         self._secrets = [part for part in (s.strip() for s in credentials.webhook_secret.split(",")) if part]
         self._timeout_s = environment.timeout_s
-        self._http = stripe.HTTPXClient(timeout=environment.timeout_s)
+        self._http = _HttpClient(timeout=environment.timeout_s)
         address = environment.base_addresses.get(NAME)
         self._client = stripe.StripeClient(
             credentials.secret_key,
@@ -272,16 +283,18 @@ class Stripe(Processor):
         for _ in range(EVENT_PAGES):
             async with self._edge(reading=True):
                 page = await self._client.v1.events.list_async(cast("EventListParams", params))
-            events = [event.to_dict() for event in page.data]
+            events = [event.to_dict(for_json=True) for event in page.data]
             for event in events:
                 try:
-                    found.append(self._parse(event))
+                    found.append(dataclasses.replace(self._parse(event), raw=orjson.dumps(event)))
                 except PayloadInvalid as error:
                     # One event of an odd shape must not hide the others; its checkout is still read by the sweeper.
                     log.warning("stripe_event_unreadable", event_id=event.get("id"), reason=error.reason)
             if not page.has_more or not events:
                 break
             params["starting_after"] = events[-1]["id"]
+        else:
+            log.warning("stripe_event_list_cut", pages=EVENT_PAGES)
         return found[::-1]
 
     async def aclose(self) -> None:
@@ -381,7 +394,9 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
         )
 
     if isinstance(error, stripe.APIConnectionError):
-        return make("connection", retryable=True, ambiguous=True)
+        # Where no connection was made nothing left us: the same call may simply be made again.
+        unsent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+        return make("connection", retryable=True, ambiguous=not unsent)
     if isinstance(error, stripe.RateLimitError):
         return make("rate_limited", retryable=True)
     if status == 409 or code == "idempotency_key_in_use":
@@ -560,7 +575,9 @@ def _fee(balance: Any, currency: str) -> int | None:
     """Stripe's fee, known only where the charge settles in its own currency."""
     if not isinstance(balance, Mapping) or str(balance.get("currency", "")).upper() != currency:
         return None
-    return from_vendor(int(balance["fee"]), currency)
+    # A fee is not bound to whole krónur as an amount is: a fraction of our unit can't be told.
+    fee = int(balance["fee"])
+    return from_vendor(fee, currency) if fee % UNITS.get(currency, (1, 1))[1] == 0 else None
 
 
 def _method(details: Any) -> str | None:
