@@ -59,7 +59,7 @@ from services.actors import Actor, system_actor
 from services.changes import Change, change
 from services.processor_events import BadPayload, BadSignature
 
-__all__ = ["BadPayload", "BadSignature", "SentMessage", "receive", "record_status", "send_message"]
+__all__ = ["BadPayload", "BadSignature", "SentMessage", "WebhookRequest", "receive", "record_status", "send_message"]
 
 log = structlog.get_logger(__name__)
 
