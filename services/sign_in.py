@@ -359,13 +359,16 @@ def _state_of(row: ApiKey) -> _KeyState:
 
 
 # ----------------------------------------------------------------------------------------------------------- API keys
-async def create_api_key(actor: Actor, *, name: str, role: str) -> tuple[ApiKey, str]:
-    """A new key and its clear text, which is shown once and never stored. Raises: Forbidden, Blank, TooLong, Invalid."""
+async def create_api_key(actor: Actor, *, name: str, role: str, token: str | None = None) -> tuple[ApiKey, str]:
+    """A new key and its clear text, which is shown once and never stored; `token` is the demo's, which must be known beforehand.
+
+    Raises: Forbidden, Blank, TooLong, Invalid.
+    """
     actor.require("keys")
     title = text.required(name, limit=120, field="name")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
-    token = KEY_PREFIX + secrets.token_urlsafe(32)
+    token = token or KEY_PREFIX + secrets.token_urlsafe(32)
     async with database.transaction():
         row = await ApiKey.create(
             id=uuid7(),
