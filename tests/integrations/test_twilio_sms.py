@@ -231,8 +231,9 @@ async def test_a_lost_answer_is_ambiguous_and_the_call_is_made_once(
 ) -> None:
     channel = make(server.url, timeout_s=0.4 if mode == "hang" else 5.0)
     server.fail_next(mode)
-    with pytest.raises(IntegrationError) as caught:
-        await channel.send(outbound())
+    async with asyncio.timeout(20):  # a provider that never gives up fails here
+        with pytest.raises(IntegrationError) as caught:
+            await channel.send(outbound())
     await channel.aclose()
     assert (caught.value.reason, caught.value.ambiguous, caught.value.retryable) == (reason, True, False)
     assert server.operations() == ["CreateMessage"]
@@ -355,7 +356,7 @@ async def test_a_look_up_of_what_never_arrived_finds_nothing(server: TwilioServe
         {"body": "another text"},
         {"to": "+14155550102"},
         {"sender": "+14155550177"},
-        {"sender": TO, "to": TO, "direction": "inbound"},
+        {"direction": "inbound"},
         {"at": NOW - timedelta(seconds=1)},
     ],
 )
