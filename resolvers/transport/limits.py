@@ -140,9 +140,10 @@ OBJECT_COST: Final = 2
 def measure(schema: GraphQLSchema, document: DocumentNode) -> Size:
     """The size of a document: depth of the deepest field (root fields: 0), aliases, directives, cost.
 
-    Cost: a leaf 1, an object 2; below a field with `first` or `last` times that number (a variable: 100, left out: 50),
-    below any other list times 5. There is no factor for depth: depth has its own limit, and with one an honest page of
-    100 thread items would cost more than a hostile tree. Fragments are measured once each, so this is linear.
+    Cost: a leaf 1, an object 2; below a field with `first` or `last` times that number (a variable: 100; left out: its
+    default, else 50), below any other list times 5. There is no factor for depth: depth has its own limit, and with
+    one an honest page of 100 thread items would cost more than a hostile tree. Fragments are measured once each, so
+    this is linear.
     """
     return _Measure(schema, document).run()
 
@@ -233,7 +234,10 @@ def _page(node: FieldNode, definition: Any) -> int | None:
         if argument.name.value in ("first", "last"):
             literal = argument.value
             largest = max(largest, int(literal.value) if isinstance(literal, IntValueNode) else LARGEST_PAGE)
-    return min(largest, LARGEST_PAGE) or DEFAULT_PAGE
+    if not largest:
+        defaults = [definition.args[name].default_value for name in ("first", "last") if name in definition.args]
+        largest = max((value for value in defaults if isinstance(value, int)), default=DEFAULT_PAGE)
+    return min(largest, LARGEST_PAGE)
 
 
 def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
@@ -315,8 +319,17 @@ class CheckDocument(SchemaExtension):
         context = self.execution_context
         assert context.graphql_document is not None  # noqa: S101 strawberry validates only what it has parsed
         schema: GraphQLSchema = context.schema._schema
+        if context._provided_operation_name is None and _operations(context.graphql_document) > 1:
+            # strawberry would take the first one.
+            context.pre_execution_errors = [GraphQLError("Say which operation of the document to run: operationName.")]
+            yield
+            return
         context.pre_execution_errors = self._documents.check(schema, context.graphql_document, context.validation_rules)
         yield
+
+
+def _operations(document: DocumentNode) -> int:
+    return sum(isinstance(node, OperationDefinitionNode) for node in document.definitions)
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

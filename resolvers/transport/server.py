@@ -49,12 +49,12 @@ class HeadTimeout(HttpToolsProtocol):
         self._arm()
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_left -= len(data)
         super().data_received(data)
-        # Counted before, judged after: a small head may come in one piece with a large body.
-        if self._in_head and self._head_left < 0 and not self.transport.is_closing():
-            self.transport.abort()
+        if self._in_head:
+            # Judged after parsing: a small head may come in one piece with a large body.
+            self._head_left -= len(data)
+            if self._head_left < 0 and not self.transport.is_closing():
+                self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -133,7 +133,8 @@ def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:
     Raises: OSError when the address is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio turns Nagle's algorithm off only for sockets that say they are TCP: 44 ms per answer without the third word.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):

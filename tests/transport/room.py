@@ -292,9 +292,8 @@ async def open_room(
         await view(scope, receive, send)
 
     listener = listen("127.0.0.1", 0)
-    config = server_config(
-        app, lifespan="off", log_config=None, loop="none", timeout_graceful_shutdown=5, **(server_options or {})
-    )
+    options_of_server: dict[str, Any] = {"timeout_graceful_shutdown": 5, **(server_options or {})}
+    config = server_config(app, lifespan="off", log_config=None, loop="none", **options_of_server)
     server = Server(config, before_shutdown=[view.end_streams])
     # The tests' own loop and signals: pytest owns both.
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
