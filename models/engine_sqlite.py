@@ -7,10 +7,9 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import aiosqlite
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionContext
@@ -24,8 +23,6 @@ from tortoise.connection import ConnectionToken, get_connections
 from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 
 def utc_text(value: datetime) -> str:
@@ -122,7 +119,7 @@ class SafeSqliteClient(SqliteClient):
     def __init__(self, file_path: str, **kwargs: Any) -> None:
         super().__init__(file_path, **kwargs)
         # asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
-        self._cleanups: set[asyncio.Task[Any]] = set()
+        self._cleanups: set[asyncio.Task[None]] = set()
 
     def acquire_connection(self) -> SafeConnectionWrapper:
         return SafeConnectionWrapper(self._lock, self)
@@ -133,20 +130,10 @@ class SafeSqliteClient(SqliteClient):
     async def create_connection(self, with_db: bool) -> None:
         if self._connection is not None:
             return
-        opening = self._keep(self._open())
-        try:
-            # Shielded: cancelled half-way, the connection would lack pragmas, foreign_keys among them.
-            self._connection = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._keep(_close_when_open(opening))
-            raise
-        await self._post_connect()
-
-    async def _open(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(self.filename, isolation_level=None)
         try:
             await connection
-        except sqlite3.Error:
+        except BaseException:
             # Its thread still reports its own end to this event loop, which must not be closed before.
             await asyncio.to_thread(connection._thread.join)
             raise
@@ -155,20 +142,16 @@ class SafeSqliteClient(SqliteClient):
             for pragma, value in self.pragmas.items():
                 await connection.execute_fetchall(f"PRAGMA {pragma}={value}")
         except BaseException:
+            # Half opened it lacks pragmas, foreign_keys among them: better none.
             await connection.close()
             raise
-        return connection
+        self._connection = connection
+        await self._post_connect()
 
     async def close(self) -> None:
         while self._cleanups:
             await asyncio.wait(self._cleanups)
         await super().close()
-
-    def _keep(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._cleanups.add(task)
-        task.add_done_callback(self._cleanups.discard)
-        return task
 
     def _undo(self, connection: aiosqlite.Connection | None) -> None:
         """End whatever transaction is open or about to open, then release the lock; returns at once.
@@ -179,7 +162,13 @@ class SafeSqliteClient(SqliteClient):
         if connection is None:
             self._lock.release()
         else:
-            self._keep(_roll_back(connection)).add_done_callback(lambda _: self._lock.release())
+            task = asyncio.get_running_loop().create_task(_roll_back(connection))
+            self._cleanups.add(task)
+            task.add_done_callback(self._rolled_back)
+
+    def _rolled_back(self, task: asyncio.Task[None]) -> None:
+        self._cleanups.discard(task)
+        self._lock.release()
 
     @translate_exceptions
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
@@ -198,12 +187,6 @@ async def _roll_back(connection: aiosqlite.Connection) -> None:
         await connection.rollback()
     except (sqlite3.Error, ValueError):  # ValueError: closed meanwhile, nothing is open any more
         log.exception("a cancelled SQLite transaction could not be rolled back")
-
-
-async def _close_when_open(opening: "asyncio.Task[aiosqlite.Connection]") -> None:
-    with suppress(sqlite3.Error):
-        connection = await opening
-        await connection.close()
 
 
 async def _affected(client: SqliteClient, query: str, values: Sequence[object]) -> int:
