@@ -316,7 +316,7 @@ async def test_append_only_tables_refuse_update_and_delete(database: str, table:
 
 
 async def test_the_retention_job_deletes_old_events_and_leaves_the_door_shut(database: str) -> None:
-    account = (await one_of_each())["account"]
+    account = await factories.account()
     at = factories.now() - event_log.RETENTION
     for seconds in (-3, -2, 0):
         async with transaction():
@@ -324,7 +324,7 @@ async def test_the_retention_job_deletes_old_events_and_leaves_the_door_shut(dat
             entry = event_log.LogEntry(account_id=account.id, seq=seq, kind="x", at=at + timedelta(0, seconds))
             await event_log.append([entry])
     assert await event_log.prune(at + event_log.RETENTION - timedelta(seconds=1)) == 2
-    assert [row["seq"] for row in await rows("SELECT seq FROM event ORDER BY seq")] == [1, 4]
+    assert [row["seq"] for row in await rows("SELECT seq FROM event ORDER BY seq")] == [3]
     assert await rows("SELECT * FROM event_pruning") == []
     with pytest.raises(IntegrityError, match="append-only"):
         await execute("DELETE FROM event")
