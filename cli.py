@@ -1,0 +1,333 @@
+"""The command line: parses, calls one service, prints. `python cli.py --help` lists the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from settings import Settings
+
+# The application is imported where it is used: `migrate` and `--help` answer without loading the GraphQL schema.
+
+SCHEMA_FILE = Path(__file__).parent / "schema" / "schema.graphql"
+
+T = TypeVar("T")
+
+
+def _settings(**overrides: Any) -> Settings:
+    """The environment's settings; what was said on the command line wins."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        # Only our own sentences: pydantic's text would print the values, and some of them are secrets.
+        sentences = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise click.ClickException("\n".join(sentences)) from None
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end; a refusal becomes one line on stderr."""
+    from models.errors import Refusal
+
+    try:
+        return asyncio.run(work)
+    except Refusal as refusal:
+        field = f" ({'.'.join(refusal.field)})" if refusal.field else ""
+        raise click.ClickException(f"{refusal.message}{field}") from None
+
+
+@contextlib.asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[None]:
+    """Services configured and the database open, without server, bus and jobs."""
+    import app
+    from models import database
+    from services import connections
+
+    app.configure(settings)
+    async with database.open_database(settings.database_url):
+        try:
+            yield
+        finally:
+            await connections.aclose()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Paythread: request payment from a contact without leaving the conversation."""
+
+
+# -------------------------------------------------------------------------------------------------------------- serve
+@cli.command()
+@click.option("--demo", is_flag=True, help="Migrate, make the demo account, print how to sign in.")
+@click.option("--host", help="Address to listen on. Default: HOST.")
+@click.option("--port", type=int, help="Port to listen on. Default: PORT.")
+def serve(demo: bool, host: str | None, port: int | None) -> None:
+    """Serve the API, the pages and (unless RUN_JOBS=false) the jobs."""
+    settings = _settings(host=host, port=port)
+    from app import create_app
+    from models.database import dialect_of
+    from models.migrate import MigrationError, migrate
+    from resolvers.transport.server import Server, listen, server_config
+
+    try:
+        # The port first: a taken one should be said before anything is changed.
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        raise click.ClickException(
+            f"Can't listen on {settings.host}:{settings.port} ({error.strerror}); try --port."
+        ) from None
+    with contextlib.closing(listener):
+        try:
+            if demo or dialect_of(settings.database_url) == "sqlite":
+                asyncio.run(migrate(settings.database_url))
+        except MigrationError as error:
+            raise click.ClickException(str(error)) from None
+        app = create_app(settings)
+        if demo:
+            app.state.demo = _run(_seed(settings))
+        _greet(settings, app.state.demo if demo else None)
+        config = server_config(app, host=settings.host, port=settings.port, log_config=None)
+        server = Server(config, before_shutdown=app.state.before_shutdown)
+        server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(3)
+
+
+async def _seed(settings: Settings) -> Any:
+    from services import demo
+
+    try:
+        async with _opened(settings):
+            return await demo.seed(settings)
+    except demo.DemoClosed as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _greet(settings: Settings, access: Any) -> None:
+    """Where everything is. The demo's password and key are printed in development only."""
+    lines = [("Paythread", f"{settings.base_url}/")]
+    lines.append(("GraphQL", f"{settings.base_url}/graphql"))
+    if settings.graphiql_open:
+        lines.append(("GraphiQL", f"{settings.base_url}/graphiql"))
+    if settings.demo_open:
+        lines.append(("phone", f"{settings.base_url}/demo/phone"))
+    if access is not None and settings.environment == "development":
+        lines.append(("sign in", f"{access.email} / {access.password}"))
+        lines.append(("API key", access.api_key))
+    width = max(len(name) for name, _ in lines)
+    click.echo("\n" + "\n".join(f"  {name:<{width}}  {value}" for name, value in lines) + "\n")
+    sys.stdout.flush()
+
+
+@cli.command()
+def worker() -> None:
+    """Run the jobs alone, beside servers with RUN_JOBS=false."""
+    settings = _settings()
+    asyncio.run(_work(settings))
+
+
+async def _work(settings: Settings) -> None:
+    import app
+    from web import logging
+
+    logging.configure(settings.log_level)
+    app.configure(settings)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with app.running(settings, jobs_too=True):
+        click.echo("Paythread worker: running jobs")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+# ----------------------------------------------------------------------------------------------------------- database
+@cli.command()
+def migrate() -> None:
+    """Apply pending migrations to DATABASE_URL."""
+    settings = _settings()
+    from models.migrate import MigrationError
+    from models.migrate import migrate as apply
+
+    try:
+        applied = asyncio.run(apply(settings.database_url))
+    except MigrationError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+@cli.command("rotate-keys")
+def rotate_keys() -> None:
+    """Seal every stored secret with the first of SECRET_KEYS. Afterwards older keys can be taken out."""
+    settings = _settings()
+
+    async def work() -> dict[str, int]:
+        from services import key_rotation
+
+        async with _opened(settings):
+            return await key_rotation.rotate()
+
+    from models.vault import VaultError
+
+    try:
+        counts = _run(work())
+    except VaultError as error:
+        raise click.ClickException(f"A secret is {error}; add its key to SECRET_KEYS.") from None
+    for table, count in counts.items():
+        click.echo(f"{table}: {count}")
+
+
+# ----------------------------------------------------------------------------------------------------------- accounts
+@cli.group()
+def account() -> None:
+    """Accounts (tenants)."""
+
+
+@account.command("create")
+@click.option("--name", required=True, help="Name of the business.")
+@click.option("--currency", required=True, help="Default currency, ISO 4217.")
+@click.option("--email", required=True, help="E-mail address of the owner.")
+@click.option("--user-name", required=True, help="Name of the owner.")
+@click.option("--locale", default="en-US", show_default=True, help="Language and country.")
+@click.option("--time-zone", default="UTC", show_default=True, help="IANA name.")
+@click.option(
+    "--password",
+    envvar="PAYTHREAD_PASSWORD",
+    prompt=True,
+    hide_input=True,
+    confirmation_prompt=True,
+    help="The owner's; asked for unless PAYTHREAD_PASSWORD is set.",
+)
+def account_create(
+    name: str, currency: str, email: str, user_name: str, locale: str, time_zone: str, password: str
+) -> None:
+    """Make an account and its owner."""
+    settings = _settings()
+    from models.ids import public_id
+
+    async def work() -> Any:
+        from services import accounts
+
+        async with _opened(settings):
+            return await accounts.create_account(
+                name=name,
+                currency=currency,
+                email=email,
+                password=password,
+                user_name=user_name,
+                locale=locale,
+                time_zone=time_zone,
+            )
+
+    made, user = _run(work())
+    click.echo(f"account  {public_id('acc', made.id)}")
+    click.echo(f"owner    {user.email}")
+
+
+@cli.group()
+def key() -> None:
+    """API keys."""
+
+
+@key.command("create")
+@click.option("--account", "account_id", required=True, help="acc_… of the account.")
+@click.option("--name", required=True, help="What it is for.")
+@click.option(
+    "--role",
+    type=click.Choice(["OWNER", "ADMIN", "AGENT", "VIEWER"]),
+    default="AGENT",
+    show_default=True,
+    help="What it may do.",
+)
+def key_create(account_id: str, name: str, role: str) -> None:
+    """Make an API key and print it, this once."""
+    settings = _settings()
+    from models.errors import NotFound
+    from models.ids import parse_public_id
+    from models.tables import Account
+
+    async def work() -> str:
+        from services import actors, sign_in
+
+        async with _opened(settings):
+            found = parse_public_id(account_id, "acc")
+            if found is None or not await Account.exists(id=found):
+                raise NotFound(field="account")
+            _, token = await sign_in.create_api_key(actors.system_actor(found), name=name, role=role)
+            return token
+
+    click.echo(_run(work()))
+
+
+# ------------------------------------------------------------------------------------------------------------- schema
+@cli.command()
+@click.option("--check", is_flag=True, help="Compare with schema/schema.graphql; fail if it differs.")
+@click.option("--write", is_flag=True, help="Write schema/schema.graphql.")
+def schema(check: bool, write: bool) -> None:
+    """Print the GraphQL schema, compare it with the committed file, or write that file."""
+    from resolvers.assemble import build_schema
+
+    text = build_schema(production=False, introspection=True).as_str().rstrip() + "\n"
+    if write:
+        SCHEMA_FILE.write_text(text, encoding="utf-8")
+        click.echo(f"wrote {SCHEMA_FILE.name}")
+    elif check:
+        committed = SCHEMA_FILE.read_text(encoding="utf-8") if SCHEMA_FILE.exists() else ""
+        if committed != text:
+            raise click.ClickException(
+                "schema/schema.graphql differs from the code: run `python cli.py schema --write`."
+            )
+        click.echo("schema/schema.graphql is up to date")
+    else:
+        click.echo(text, nl=False)
+
+
+# ----------------------------------------------------------------------------------------------------------- simulate
+@cli.command()
+@click.argument("contact")
+@click.argument("kind", type=click.Choice(["SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"]))
+@click.argument("text")
+def simulate(contact: str, kind: str, text: str) -> None:
+    """Let CONTACT (cnt_… or an e-mail address) write TEXT on a simulated channel of the running server."""
+    settings = _settings()
+    if not settings.sandbox_open:
+        raise click.ClickException("The simulator is closed by the settings.")
+    from integrations.base import IntegrationError
+    from models.ids import parse_public_id
+    from models.tables import ChannelConnection, Contact, ContactAddress
+
+    async def work() -> str:
+        from services import simulator
+
+        async with _opened(settings):
+            contact_id = parse_public_id(contact, "cnt")
+            found = Contact.filter(id=contact_id) if contact_id else Contact.filter(email=contact.lower())
+            who = await found.first()
+            if who is None:
+                raise click.ClickException("No such contact.")
+            address = await ContactAddress.get_or_none(contact_id=who.id, kind=kind)
+            row = await ChannelConnection.filter(
+                account_id=who.account_id, kind=kind, provider="simulated", connected=True
+            ).first()
+            if address is None or row is None:
+                raise click.ClickException("This contact can't be simulated on this channel.")
+            try:
+                return await simulator.contact_writes(row.id, address.address, text)
+            except IntegrationError as error:
+                raise click.ClickException(f"Is the server running on {settings.base_url}? ({error.reason})") from None
+            finally:
+                await simulator.aclose()
+
+    click.echo(_run(work()))
+
+
+if __name__ == "__main__":
+    cli()
