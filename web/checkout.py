@@ -110,7 +110,10 @@ async def view(request: Request) -> Response:
 async def _page(request: Request, found: PaymentRequest, *, unavailable: int | None = None) -> Response:
     """The page. `unavailable`: the processor did not open a checkout; the page says so with this status."""
     settings: Settings = request.app.state.settings
-    page = await checkout.page(found)
+    try:
+        page = await checkout.page(found)
+    except ProcessorUnavailable:
+        return error_page(503)  # its connection is closed by the settings or not complete
     account = page.account
     words = Words.of(account.locale, account.time_zone)
     status = unavailable if unavailable and page.state == "open" else _HTTP[page.state]
@@ -150,8 +153,8 @@ async def live(request: Request) -> Response:
     found = await _find(request)
     if found is None:
         return error_page(404)
-    page = await checkout.page(found)
-    return JSONResponse({"state": page.state, "tag": _tag(found, page.state)}, headers={**PAGE_HEADERS})
+    state = checkout.state_of(found)
+    return JSONResponse({"state": state, "tag": _tag(found, state)}, headers={**PAGE_HEADERS})
 
 
 def _tag(found: PaymentRequest, state: str) -> str:

@@ -68,12 +68,12 @@ def configure(level: str, stream: TextIO | None = None) -> None:
 def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """An exception as its class and the places that it came through. Its message may hold what must not be logged."""
     info = fields.pop("exc_info", None)
-    record = fields.get("_record")
-    if info is None and record is not None:
-        info = record.exc_info
-    if isinstance(info, tuple) and info[1] is not None:
-        fields["error"] = type(info[1]).__name__
-        fields["where"] = places(info[1])
+    error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
+    if info is True:  # structlog's own loggers leave the looking up to us
+        error = sys.exception()
+    if error is not None:
+        fields["error"] = type(error).__name__
+        fields["where"] = places(error)
     return fields
 
 

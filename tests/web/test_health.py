@@ -1,0 +1,86 @@
+"""What watches the process sees what is wrong, and learns nothing that it should not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from models import database, migrate
+from models.ids import uuid7
+from models.tables import Job, ProcessorEvent
+from tests import factories
+from tests.web.conftest import Site
+
+
+async def test_a_running_server_is_healthy_and_ready(site: Site) -> None:
+    assert (await site.http.get("/healthz")).text == "ok\n"
+    ready = await site.http.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "events": "ok", "migrations": "ok"},
+        "warnings": [],
+    }
+
+
+async def test_without_the_database_it_is_not_ready_but_healthy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(sql: str, *args: object) -> list[dict[str, object]]:
+        raise ConnectionError("postgres://user:password@db")
+
+    monkeypatch.setattr(database, "rows", gone)
+    ready = await site.http.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["database"] == "unavailable"
+    assert "password" not in ready.text
+    assert (await site.http.get("/healthz")).status_code == 200
+    metrics = await site.http.get("/metrics")
+    assert metrics.status_code == 200
+    assert "password" not in site.log.getvalue()
+
+
+async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def pending(url: str) -> list[str]:
+        return ["0002_later"]
+
+    monkeypatch.setattr(migrate, "pending", pending)
+    await site.app.state.hub.stop()
+    ready = await site.http.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["checks"] == {"database": "ok", "events": "unavailable", "migrations": "pending"}
+
+
+async def test_many_old_unhandled_webhooks_are_a_warning(site: Site) -> None:
+    connection = await factories.processor_connection(await factories.account())
+    for n in range(11):
+        await ProcessorEvent.create(
+            account_id=connection.account_id,
+            processor_connection_id=connection.id,
+            external_id=f"evt_{n}",
+            type="x",
+            body="{}",
+            received_at=datetime.now(UTC) - timedelta(minutes=6),
+        )
+    ready = (await site.http.get("/readyz")).json()
+    assert (ready["status"], len(ready["warnings"])) == ("ready", 1)
+    assert "paythread_unhandled_processor_events 11.0" in (await site.http.get("/metrics")).text
+
+
+async def test_metrics_count_requests_by_route_and_jobs_by_status(site: Site) -> None:
+    for status in ("queued", "queued", "dead"):
+        await Job.create(id=uuid7(), kind="x", status=status, due_at=datetime.now(UTC) - timedelta(seconds=30))
+
+    def value(text: str, name: str) -> float:
+        return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name)), 0.0)
+
+    name = 'paythread_http_requests_total{method="GET",route="/p/{token}",status="404"}'
+    before = value((await site.http.get("/metrics")).text, name)
+    token = factories.token()
+    await site.http.get(f"/p/{token}")
+    text = (await site.http.get("/metrics")).text
+    assert value(text, name) == before + 1
+    assert value(text, 'paythread_jobs{status="queued"}') == 2
+    assert value(text, 'paythread_jobs{status="dead"}') == 1
+    assert value(text, "paythread_oldest_due_job_seconds") >= 30
+    assert value(text, "paythread_live_events_healthy") == 1
+    assert token not in text

@@ -1,0 +1,69 @@
+"""The log: one JSON object a line, listed fields only, whoever writes it and however."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from web import logging as web_logging
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    written = io.StringIO()
+    web_logging.configure("info", written)
+    yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def _lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_fields_that_are_not_listed_are_not_written(stream: io.StringIO) -> None:
+    logging.getLogger("a").warning("one", extra={"provider": "sandbox", "body": "secret", "token": "secret"})
+    structlog.get_logger("b").warning("two", provider="stripe", phone="secret", password="secret")
+    first, second = _lines(stream)
+    assert (first["event"], first["provider"], first["level"], first["logger"]) == ("one", "sandbox", "warning", "a")
+    assert (second["event"], second["provider"], second["level"]) == ("two", "stripe", "warning")
+    assert set(first) == {"event", "provider", "level", "logger", "timestamp"}
+    assert "secret" not in stream.getvalue()
+
+
+def test_an_exception_is_written_as_class_and_places_without_its_message(stream: io.StringIO) -> None:
+    def fails() -> None:
+        raise ValueError("secret")
+
+    for log in (logging.getLogger("a"), structlog.get_logger("b")):
+        try:
+            fails()
+        except ValueError:
+            log.exception("failed")
+    for line in _lines(stream):
+        assert line["error"] == "ValueError"
+        assert any(str(place).endswith(" fails") for place in line["where"])  # type: ignore[attr-defined]
+    assert len(_lines(stream)) == 2
+    assert "secret" not in stream.getvalue()
+
+
+def test_a_line_cannot_be_forged(stream: io.StringIO) -> None:
+    logging.getLogger("a").warning('x\r\n{"event": "forged"}\x1b[31m', extra={"reason": "a\nb"})
+    (line,) = _lines(stream)
+    assert line["reason"] == "a\nb"
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_long_values_are_cut_and_debug_is_left_out(stream: io.StringIO) -> None:
+    logging.getLogger("a").debug("nothing")
+    logging.getLogger("a").info("x", extra={"reason": "y" * 10_000})
+    (line,) = _lines(stream)
+    assert len(str(line["reason"])) == 500
