@@ -265,11 +265,14 @@ class _Reader:
         nullable = type(None) in args
         args = [arg for arg in args if arg is not type(None)]
         literals = [a for a in args if typing.get_origin(a) in (typing.Literal, typing_extensions.Literal)]
-        if literals and str in args:
-            # An open enumeration, `Literal[...] | str`. `Literal[""] | str` is one too: text that may be emptied.
-            keep = literals if request and any(typing.get_args(x) != ("",) for x in literals) else [str]
-            args = [a for a in args if a not in literals and a is not str] + keep
-        options = [self._schema(arg, owner, request=request) for arg in args]
+        args = [a for a in args if a not in literals]
+        values = [value for literal in literals for value in typing.get_args(literal)]
+        # `Literal[...] | str` is an open enumeration; `Literal[""] | str` is one too: text that may be emptied.
+        closed = bool(values) and (str not in args or (request and values != [""]))
+        if closed:
+            args = [a for a in args if a is not str]
+        options = [{"enum": values}] if closed else []
+        options += [self._schema(arg, owner, request=request) for arg in args]
         if not request and str in args:
             # What cannot be expanded here is an id: the class that is only named would allow anything.
             options = [option for option in options if option != {}]

@@ -257,6 +257,7 @@ class StripeServer(ContractServer):
             created=self._unix(),
             expires_at=expires,
             url=f"https://checkout.stripe.com/c/pay/{external_id}",
+            payment_intent=None,
         )
         session["_intent"] = body.get("payment_intent_data") or {}
         session["_account"] = self._scope(call)
@@ -278,12 +279,17 @@ class StripeServer(ContractServer):
                 if step == "balance_transaction" and restricted:
                     raise StripeError(403, "invalid_request_error", "The provided key lacks rak_balance_read.")
                 schema = _EXPANDABLE[step]
-                if node is None or schema not in self.contract.spec["components"]["schemas"]:
+                if node is None or not self._may_expand(node["object"], step):
                     break
                 if isinstance(node.get(step), str):
                     node[step] = copy.deepcopy(books[schema][node[step]])
                 node = node.get(step)
         return out
+
+    def _may_expand(self, owner: str, field: str) -> bool:
+        """Whether the contract at hand has the object there; a cut one may know the id only."""
+        properties = self.contract.spec["components"]["schemas"][owner]["properties"]
+        return "$ref" in json.dumps(properties[field])
 
     def _list_events(self, query: Mapping[str, Any]) -> Answer:
         created = query.get("created", {})

@@ -1,0 +1,502 @@
+"""Stripe's own facts: what we send, what its states, events and errors mean. What holds for every processor: test_processor_contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from stripe._api_version import _ApiVersion
+
+from integrations.base import (
+    AmountLimits,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    PayloadInvalid,
+    ProcessorWebhook,
+)
+from integrations.processors import stripe
+from tests.contracts import stripe_contract, stripe_server
+from tests.contracts.openapi import Contract, vendor_file
+from tests.contracts.stripe_server import StripeServer
+from tests.integrations.test_processor_contract import REFERENCE, order
+
+SECRET = stripe_server.WEBHOOK_SECRET
+CONTRACTS = stripe_contract.contracts()
+EVENTS = "fixtures/stripe-events.assembled.json"
+
+
+@asynccontextmanager
+async def connected(
+    contract: Contract | None = None, *, key: str = stripe_server.SECRET_KEY, account: str = "", secret: str = SECRET
+) -> AsyncIterator[tuple[StripeServer, stripe.Stripe]]:
+    async with StripeServer(contract or stripe_contract.derived_contract()) as server:
+        environment = Environment(
+            public_url="http://localhost", sandbox_url="http://localhost", base_addresses={"stripe": server.url}
+        )
+        made = stripe.Stripe(stripe.Credentials(key, secret, account), environment=environment)
+        try:
+            yield server, made
+        finally:
+            await made.aclose()
+
+
+def receive(processor: stripe.Stripe, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
+    return processor.receive(*delivery, now=datetime.now(UTC))
+
+
+# ----------------------------------------------------------------------------------------------------------- contract
+def test_the_pinned_version_is_the_installed_sdks() -> None:
+    assert stripe.API_VERSION == stripe_server.API_VERSION == _ApiVersion.CURRENT
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Contract) -> None:
+    async with connected(contract) as (server, processor):
+        assert await processor.check() == stripe_server.ACCOUNT_ID
+        paid = await processor.create_checkout(order(idempotency_key="1"))
+        server.decline(paid.external_id)
+        assert (await processor.read_checkout(paid.external_id)).status is CheckoutStatus.OPEN
+        server.pay(paid.external_id)
+        assert (await processor.read_checkout(paid.external_id)).status is CheckoutStatus.COMPLETED
+        late = await processor.create_checkout(order(idempotency_key="2", description=None, locale=None))
+        server.pay_async(late.external_id)
+        assert (await processor.expire_checkout(late.external_id)).status is CheckoutStatus.PROCESSING
+        server.async_succeed(late.external_id)
+        lost = await processor.create_checkout(order(idempotency_key="3", customer_email=None))
+        server.pay_async(lost.external_id)
+        server.async_fail(lost.external_id)
+        assert (await processor.read_checkout(lost.external_id)).status is CheckoutStatus.FAILED
+        dead = await processor.create_checkout(order(idempotency_key="4"))
+        assert (await processor.expire_checkout(dead.external_id)).status is CheckoutStatus.EXPIRED
+        server.refund(paid.external_id)
+        server.dispute(paid.external_id)
+        listed = await processor.list_events(datetime.now(UTC) - timedelta(days=1))
+        assert len(listed) == len([e for e in server.events if e["type"] in stripe.EVENTS]) == 12
+        assert server.violations == []
+
+
+def shape(schema: Any, schemas: Mapping[str, Any], path: str = "", depth: int = 0) -> dict[str, Any]:
+    """Every field of a schema down to its type, requiredness and enumeration: path -> facts."""
+    if "$ref" in schema or depth > 12:
+        return {path: str(schema.get("$ref", "deep"))}
+    options = [o for o in schema.get("anyOf", []) if o.get("enum") != [None]]
+    if len(options) == 1:
+        return shape(options[0], schemas, path, depth)
+    if options:
+        out: dict[str, Any] = {}
+        for option in options:
+            out |= shape(
+                option, schemas, f"{path}|{'enum' if 'enum' in option else option.get('type', 'any')}", depth + 1
+            )
+        return out
+    if "properties" in schema:
+        out = {path: sorted(schema.get("required", []))}
+        for name, sub in schema["properties"].items():
+            out |= shape(sub, schemas, f"{path}.{name}", depth + 1)
+        return out
+    if schema.get("type") == "array":
+        return shape(schema["items"], schemas, f"{path}[]", depth + 1)
+    enum = schema.get("enum")
+    return {path: sorted(map(str, enum)) if enum else schema.get("type", "any")}
+
+
+def test_the_derived_contract_is_the_vendors_where_that_is_at_hand() -> None:
+    ours = stripe_contract.derived_contract().spec
+    theirs = vendor_file(stripe_contract.CURRENT_FILE) or ours
+    for method, path, _, answered in stripe_contract.OPERATIONS:
+        mine, other = ours["paths"][path][method], theirs["paths"][path][method]
+        assert {p["name"] for p in mine["parameters"]} == {p["name"] for p in other["parameters"]}, path
+        if method == "post":
+            form = "application/x-www-form-urlencoded"
+            derived, vendors = (x["requestBody"]["content"][form]["schema"] for x in (mine, other))
+            assert shape(derived, {}) == shape(vendors, {}), path
+        name = answered.removesuffix("[]")
+        derived, vendors = (x["components"]["schemas"][name] for x in (ours, theirs))
+        assert sorted(derived["properties"]) == sorted(vendors["properties"]), name
+        assert sorted(derived["required"]) == sorted(vendors["required"]), name
+
+
+# ------------------------------------------------------------------------------------------------------ what we send
+async def test_a_checkout_is_asked_for_with_exactly_these_fields() -> None:
+    async with connected() as (server, processor):
+        await processor.create_checkout(order())
+    (call,) = server.calls
+    assert call.operation is not None
+    metadata = {"payment_request_id": REFERENCE, "payment_request_number": "PR-0000042"}
+    # No payment_method_types (gone since 2026-09-30), no application fee, and nothing that depends on the clock.
+    assert call.operation.body == {
+        "mode": "payment",
+        "line_items": [
+            {
+                "quantity": 1,
+                "price_data": {
+                    "currency": "usd",
+                    "unit_amount": 12500,
+                    "product_data": {"name": "Boiler repair", "description": "Parts & labour, 50 % off"},
+                },
+            }
+        ],
+        "client_reference_id": REFERENCE,
+        "metadata": metadata,
+        "payment_intent_data": {"metadata": metadata, "description": "PR-0000042 Boiler repair"},
+        "success_url": "https://pay.example.test/p/token/return",
+        "cancel_url": "https://pay.example.test/p/token",
+        "customer_email": "dana+pay@example.test",
+        "locale": "en",
+    }
+    assert call.headers["idempotency-key"] == order().idempotency_key
+    assert call.headers["stripe-version"] == stripe.API_VERSION
+    assert "stripe-account" not in call.headers
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sent"),
+    [("pt_BR", "pt-BR"), ("de-AT", "de"), ("en-GB", "en-GB"), ("zh-hk", "zh-HK"), ("xx", None), ("", None)],
+)
+async def test_the_hosted_page_speaks_the_nearest_language(wanted: str, sent: str | None) -> None:
+    async with connected() as (server, processor):
+        await processor.create_checkout(order(locale=wanted))
+    assert server.calls[0].operation is not None
+    assert server.calls[0].operation.body.get("locale") == sent
+
+
+async def test_a_500_is_not_repeated_by_the_sdk_and_burns_its_key() -> None:
+    async with connected() as (server, processor):
+        server.fail_next("accept_then_500")
+        for _ in range(2):
+            with pytest.raises(IntegrationError) as failed:
+                await processor.create_checkout(order())
+            assert (failed.value.reason, failed.value.retryable, failed.value.ambiguous) == (
+                "server_error",
+                False,
+                True,
+            )
+        assert len(server.calls) == 2
+        assert len(server.sessions) == 1
+        made = await processor.create_checkout(order(idempotency_key="pr_1:2"))
+    assert made.status is CheckoutStatus.OPEN
+    assert len(server.sessions) == 2
+
+
+async def test_only_what_is_not_open_is_read_after_an_expiry() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        await processor.expire_checkout(made.external_id)
+        assert len(server.calls) == 2
+        await processor.expire_checkout(made.external_id)
+    assert [call.method for call in server.calls] == ["POST", "POST", "POST", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"amount_minor": 49}, "amount_too_small"),
+        ({"amount_minor": 100_000_000}, "amount_too_large"),
+        ({"currency": "KWD", "amount_minor": 5124}, "invalid_request"),
+    ],
+)
+async def test_an_amount_that_stripe_does_not_take_is_refused_by_name(changes: dict[str, Any], reason: str) -> None:
+    async with connected() as (server, processor):
+        with pytest.raises(IntegrationError) as refused:
+            await processor.create_checkout(order(**changes))
+    assert (refused.value.reason, refused.value.retryable, refused.value.ambiguous) == (reason, False, False)
+    assert server.sessions == {}
+
+
+# ---------------------------------------------------------------------------------------------------------- accounts
+async def test_a_connected_account_is_named_on_every_call_and_owns_what_it_makes() -> None:
+    async with connected(account=stripe_server.CONNECTED_ID) as (server, processor):
+        assert await processor.check() == stripe_server.CONNECTED_ID
+        made = await processor.create_checkout(order())
+        event = server.pay(made.external_id)
+        told = receive(processor, server.webhook(event))
+        assert {call.headers["stripe-account"] for call in server.calls} == {stripe_server.CONNECTED_ID}
+        assert (told.vendor_account, told.decides) == (stripe_server.CONNECTED_ID, True)
+
+        platform = stripe.Stripe(
+            stripe.Credentials(stripe_server.SECRET_KEY, SECRET),
+            environment=Environment(public_url="", sandbox_url="", base_addresses={"stripe": server.url}),
+        )
+        with pytest.raises(IntegrationError) as hidden:
+            await platform.read_checkout(made.external_id)
+        assert hidden.value.reason == "not_found"
+        foreign = receive(platform, server.webhook(event))
+        await platform.aclose()
+    assert (foreign.vendor_account, foreign.decides, tuple(foreign.money), foreign.checkout_external_id) == (
+        stripe_server.CONNECTED_ID,
+        False,
+        (),
+        None,
+    )
+
+
+async def test_a_key_without_the_right_to_read_balances_loses_only_the_fee() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(made.external_id)
+        (full,) = (await processor.read_checkout(made.external_id)).money
+        environment = Environment(public_url="", sandbox_url="", base_addresses={"stripe": server.url})
+        restricted = stripe.Stripe(stripe.Credentials(stripe_server.RESTRICTED_KEY), environment=environment)
+        (less,) = (await restricted.read_checkout(made.external_id)).money
+        await restricted.aclose()
+    assert (full.fee_minor, full.method_summary) == (392, "Visa •••• 4242")
+    assert (less.fee_minor, less.method_summary, less.amount_minor) == (None, "Visa •••• 4242", 12500)
+
+
+# ------------------------------------------------------------------------------------------------------------- events
+async def test_two_event_types_tell_of_one_money() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(made.external_id)
+        told = [receive(processor, server.webhook(event)) for event in server.events]
+    assert [t.type for t in told] == ["payment_intent.succeeded", "checkout.session.completed"]
+    assert len({t.money[0].external_id for t in told}) == 1
+    assert [t.checkout_external_id for t in told] == [None, made.external_id]
+    assert {t.request_reference for t in told} == {REFERENCE}
+
+
+async def test_a_decline_tells_the_team_why() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        told = receive(processor, server.webhook(server.decline(made.external_id)))
+        (read,) = (await processor.read_checkout(made.external_id)).money
+    (money,) = told.money
+    for one in (money, read):
+        assert (one.outcome, one.failure_code) == (MoneyOutcome.FAILED, "insufficient_funds")
+        assert one.failure_message == "Your card has insufficient funds."
+    assert (told.checkout_status, told.decides) == (None, True)
+
+
+async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        (charge,) = receive(processor, server.webhook(server.pay(made.external_id))).money
+        (refund,) = receive(processor, server.webhook(server.refund(made.external_id, amount=500))).money
+        (pending,) = receive(
+            processor, server.webhook(server.refund(made.external_id, amount=100, status="pending"))
+        ).money
+        disputes = [
+            receive(processor, server.webhook(server.dispute(made.external_id, status=status))).money[0]
+            for status in ("needs_response", "under_review", "won", "lost", "warning_closed")
+        ]
+    assert (refund.kind, refund.outcome, refund.amount_minor) == (MoneyKind.REFUND, MoneyOutcome.SUCCEEDED, 500)
+    assert (pending.outcome, pending.amount_minor) == (MoneyOutcome.PENDING, 100)
+    assert [d.outcome for d in disputes] == [
+        MoneyOutcome.PENDING,
+        MoneyOutcome.PENDING,
+        MoneyOutcome.FAILED,
+        MoneyOutcome.SUCCEEDED,
+        MoneyOutcome.CANCELED,
+    ]
+    assert {d.kind for d in disputes} == {MoneyKind.DISPUTE}
+    assert len({d.external_id for d in disputes}) == 1
+    assert {m.charge_external_id for m in (refund, pending, *disputes)} == {charge.external_id}
+
+
+async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
+    async with connected() as (server, processor):
+        event = {
+            "id": "evt_x",
+            "object": "event",
+            "type": "customer.created",
+            "created": 1795392001,
+            "data": {"object": {}},
+        }
+        told = receive(processor, server.webhook(event))
+        with pytest.raises(PayloadInvalid):
+            receive(processor, server.webhook(event | {"object": "v2.core.event"}))
+    assert (told.external_id, told.type, told.decides, tuple(told.money)) == ("evt_x", "customer.created", False, ())
+    assert told.created_at == datetime.fromtimestamp(1795392001, UTC)
+
+
+async def test_of_several_signatures_one_may_fit() -> None:
+    async with connected(secret=f"whsec_old, {SECRET}") as (server, processor):
+        body, headers = server.webhook(server.pay((await processor.create_checkout(order())).external_id))
+        stamp, good = headers["stripe-signature"].split(",")
+        old = stripe_server.sign(body, "whsec_gone", int(stamp[2:])).split(",")[1]
+        for value in (f"{stamp},{old},{good}", f"{stamp},{good},v0=ignored"):
+            assert receive(processor, (body, {"stripe-signature": value})).decides
+
+
+async def test_undelivered_events_come_page_by_page_and_oldest_first() -> None:
+    clock = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    async with connected() as (server, processor):
+        server.now = lambda: clock
+        made = await processor.create_checkout(order())
+        for _ in range(130):
+            clock += timedelta(seconds=1)
+            server.decline(made.external_id)
+        old, delivered = server.events[3], server.events[7]
+        server.mark_delivered(delivered["id"])
+        del server.events[20]["data"]["object"]["currency"]  # an odd one hides nobody
+        since = datetime.fromtimestamp(old["created"], UTC)
+        listed = await processor.list_events(since)
+        calls = [call for call in server.calls if call.path == "/v1/events"]
+    expected = [e["id"] for i, e in enumerate(server.events) if i >= 3 and i not in (7, 20)]
+    assert [event.external_id for event in listed] == expected
+    assert len(calls) == 2
+    assert json.loads(listed[0].raw)["id"] == old["id"]
+    assert processor.parse(listed[0].raw).money == listed[0].money
+
+
+def expected_of_fixtures() -> list[tuple[str, CheckoutStatus | None, str | None, MoneyOutcome | None, int | None]]:
+    succeeded, failed, pending = MoneyOutcome.SUCCEEDED, MoneyOutcome.FAILED, MoneyOutcome.PENDING
+    done, money = CheckoutStatus.COMPLETED, "pi_3PayRequest0001"
+    return [
+        ("checkout.session.completed", done, money, succeeded, 2500),
+        ("checkout.session.completed", CheckoutStatus.PROCESSING, money, pending, 2500),
+        ("checkout.session.async_payment_succeeded", done, money, succeeded, 2500),
+        ("checkout.session.async_payment_failed", CheckoutStatus.FAILED, money, failed, 2500),
+        ("checkout.session.expired", CheckoutStatus.EXPIRED, None, None, None),
+        ("payment_intent.succeeded", None, money, succeeded, 2500),
+        ("payment_intent.payment_failed", None, money, failed, 2500),
+        ("charge.refunded", None, None, None, None),
+        ("charge.refunded", None, None, None, None),
+        ("refund.created", None, "re_3PayRequest0001", succeeded, 1000),
+        ("charge.dispute.created", None, "dp_1PayRequest0001", pending, 2500),
+        ("charge.dispute.closed", None, "dp_1PayRequest0001", succeeded, 2500),
+        ("checkout.session.completed", None, None, None, None),  # of a Connect account that is not ours
+    ]
+
+
+def small_events() -> dict[str, Any]:
+    """The thirteen fixtures in short, written here, for a clone without the vendors' specs."""
+
+    def event(n: int, kind: str, thing: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"id": f"evt_1PayRequest{n:04d}", "object": "event", "type": kind, "created": 1795392000 + n} | {
+            "data": {"object": {"metadata": {"payment_request_id": "pr_0001"}, "currency": "usd", **thing}},
+            **more,
+        }
+
+    session = {
+        "id": "cs_1",
+        "amount_total": 2500,
+        "payment_intent": "pi_3PayRequest0001",
+        "client_reference_id": "pr_0001",
+    }
+    paid, unpaid = session | {"payment_status": "paid"}, session | {"payment_status": "unpaid"}
+    intent = {"id": "pi_3PayRequest0001", "amount": 2500, "amount_received": 2500, "latest_charge": "ch_1"}
+    refund = {"id": "re_3PayRequest0001", "amount": 1000, "status": "succeeded", "payment_intent": intent["id"]}
+    dispute = {"id": "dp_1PayRequest0001", "amount": 2500, "payment_intent": intent["id"], "reason": "general"}
+    completed = "checkout.session.completed"
+    events = [
+        event(1, completed, paid),
+        event(2, completed, unpaid),
+        event(3, "checkout.session.async_payment_succeeded", paid),
+        event(4, "checkout.session.async_payment_failed", unpaid),
+        event(5, "checkout.session.expired", unpaid | {"payment_intent": None}),
+        event(6, "payment_intent.succeeded", intent | {"status": "succeeded"}),
+        event(7, "payment_intent.payment_failed", intent | {"status": "requires_payment_method"}),
+        event(8, "charge.refunded", {"id": "ch_1", "amount_refunded": 1000}),
+        event(9, "charge.refunded", {"id": "ch_1", "amount_refunded": 2500}),
+        event(10, "refund.created", refund),
+        event(11, "charge.dispute.created", dispute | {"status": "needs_response"}),
+        event(12, "charge.dispute.closed", dispute | {"status": "lost"}),
+        event(13, completed, paid, account="acct_1Connected0001"),
+    ]
+    return {"events": events, "signatures": []}
+
+
+async def test_the_vendors_example_events_mean_what_they_should() -> None:
+    async with connected() as (server, processor):
+        for file in filter(None, (small_events(), vendor_file(EVENTS))):
+            seen = []
+            for event in file["events"]:
+                told = receive(processor, server.webhook(event))
+                money = told.money[0] if told.money else None
+                seen.append(
+                    (
+                        told.type,
+                        told.checkout_status,
+                        money.external_id if money else None,
+                        money.outcome if money else None,
+                        money.amount_minor if money else None,
+                    )
+                )
+                assert told.external_id == event["id"]
+            assert seen == expected_of_fixtures()
+
+
+async def test_the_vendors_example_signatures_are_accepted_in_their_time() -> None:
+    file = vendor_file(EVENTS) or small_events()
+    # One vector of our own, so that a bare clone has one too: HMAC-SHA256 of "1795392000.{}" with this secret.
+    vectors = [(b'{"a":1}', "whsec_vector", 1795392000, stripe_server.sign(b'{"a":1}', "whsec_vector", 1795392000))]
+    for one in file["signatures"]:
+        body = json.dumps(file["events"][one["event_index"]], separators=(",", ":"), ensure_ascii=False).encode()
+        vectors.append((body, one["secret"], one["timestamp"], one["header"]))
+    for body, secret, timestamp, header in vectors:
+        async with connected(secret=secret) as (_, processor):
+            at = datetime.fromtimestamp(timestamp + 10, UTC)
+            if body == b'{"a":1}':
+                with pytest.raises(PayloadInvalid):
+                    processor.receive(body, {"stripe-signature": header}, now=at)
+            else:
+                assert processor.receive(body, {"stripe-signature": header}, now=at).external_id.startswith("evt_1Pay")
+
+
+# ------------------------------------------------------------------------------------------------------------- money
+@pytest.mark.parametrize(
+    ("currency", "ours", "theirs"),
+    [
+        ("USD", 12500, 12500),
+        ("JPY", 500, 500),
+        ("KWD", 5120, 5120),
+        ("ISK", 5, 500),
+        ("UGX", 1000, 100_000),
+        ("MGA", 150_000, 1500),
+        ("HUF", 1045, 1045),
+        ("TWD", 800, 800),
+    ],
+)
+def test_amounts_become_stripes_units_and_come_back(currency: str, ours: int, theirs: int) -> None:
+    assert stripe.to_vendor(ours, currency) == theirs
+    assert stripe.from_vendor(theirs, currency) == ours
+
+
+def test_an_amount_between_stripes_units_is_refused() -> None:
+    with pytest.raises(IntegrationError):
+        stripe.to_vendor(150_050, "MGA")
+    with pytest.raises(PayloadInvalid):
+        stripe.from_vendor(550, "ISK")
+
+
+async def test_limits_are_in_our_units() -> None:
+    async with connected() as (_, processor):
+        limits = {
+            c: processor.amount_limits(c) for c in ("USD", "JPY", "KWD", "ISK", "MGA", "GBP", "IQD", "KPW", "XXX")
+        }
+    assert limits == {
+        "USD": AmountLimits(minimum_minor=50, maximum_minor=99_999_999),
+        "JPY": AmountLimits(minimum_minor=50, maximum_minor=99_999_999),
+        "KWD": AmountLimits(minimum_minor=10, maximum_minor=99_999_990, step_minor=10),
+        "ISK": AmountLimits(minimum_minor=1, maximum_minor=999_999),
+        "MGA": AmountLimits(minimum_minor=100, maximum_minor=9_999_999_900, step_minor=100),
+        "GBP": AmountLimits(minimum_minor=30, maximum_minor=99_999_999),
+        "IQD": None,
+        "KPW": None,
+        "XXX": None,
+    }
+
+
+async def test_a_session_that_ran_out_reads_as_expired() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.now = lambda: datetime.now(UTC) + timedelta(hours=24, seconds=5)
+        assert (await processor.read_checkout(made.external_id)).status is CheckoutStatus.EXPIRED
+        assert server.events[-1]["type"] == "checkout.session.expired"
+
+
+async def test_an_answer_that_is_not_stripes_is_an_integration_error() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.sessions[made.external_id]["status"] = "a new word"
+        with pytest.raises(IntegrationError) as odd:
+            await processor.read_checkout(made.external_id)
+    assert odd.value.reason == "unexpected_answer"
