@@ -124,7 +124,7 @@ async def processor_connection(
 ) -> tables.ProcessorConnection:
     """A connected sandbox processor, the account's default unless it has one."""
     row_id = overrides.pop("id", None) or uuid7()
-    given = {"secret_key": "sk_sandbox_test_key_0001", "webhook_secret": "whsec_sandbox_test_0001"}
+    given = {"secret_key": "sk_sandbox_test_key_0001", "webhook_secret": "sandbox_webhook_secret_0001"}
     values: dict[str, Any] = {
         "id": row_id,
         "account_id": of.id,
