@@ -1,0 +1,513 @@
+"""Every read of the API, scoped to the viewer's account: the only place that scopes. A foreign id reads as one that does not exist.
+
+One object of `Access` lives as long as one operation (or one pushed event) and remembers what it has loaded. Writing is services' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from strawberry.dataloader import DataLoader
+
+from models import database, tables
+from models.event_log import Cursor as EventCursor
+from models.ids import parse_public_id
+from resolvers.rows import columns, columns_of_both, instance
+from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
+from schema.connections import Page, Slice
+from schema.contact import Contact
+from schema.context import Info, RequestFilter
+from schema.conversation import Conversation
+from schema.failures import ApiError, bad_request
+from schema.notification import Notification
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import Node
+from schema.thread import ActivityCard, Message
+from services import capability, connections, ledger_views, notifications
+from services.actors import Actor
+from services.capability import Capability
+from services.ledger_views import PaymentView
+
+R = TypeVar("R", bound=tables.Row)
+V = TypeVar("V")
+
+SEARCH_LIMIT = 100  # characters
+_OVERDUE = "(due_at IS NOT NULL AND due_at < ? AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID'))"
+
+
+class Access:
+    """The viewer's reads: schema.context.Reads. `position`: where the log stood before, if that is known already."""
+
+    def __init__(self, viewer: Actor, position: EventCursor | None) -> None:
+        self.viewer = viewer
+        self._account_id = viewer.account_id
+        self._known_position = position
+        self._position: asyncio.Task[EventCursor] | None = None
+        self._account: asyncio.Task[tables.Account] | None = None
+        self._channels: asyncio.Task[list[tables.ChannelConnection]] | None = None
+        self._processors: asyncio.Task[list[tables.ProcessorConnection]] | None = None
+        self._users = self._by_id(tables.User)
+        self._contacts = self._by_id(tables.Contact)
+        self._conversations = self._by_id(tables.Conversation)
+        self._payment_requests = self._by_id(tables.PaymentRequest)
+        self._messages = self._by_id(tables.Message)
+        self._cards = self._by_id(tables.ActivityCard)
+        self._conversations_of = DataLoader(self._load_conversations_of)
+        self._following = DataLoader(self._load_following)
+        self._addresses = DataLoader(self._load_addresses)
+        self._summaries = DataLoader(self._load_summaries)
+        self._overdue = DataLoader(self._load_overdue)
+        self._payments = DataLoader(self._load_payments)
+        self._payments_of_facts = DataLoader(self._load_payments_of_facts)
+        self._requests_of_messages = DataLoader(self._load_requests_of_messages)
+        self._capabilities: DataLoader[tables.Conversation, list[tuple[tables.ChannelConnection, Capability]]] = (
+            DataLoader(self._load_capabilities, cache_key_fn=_id_of)
+        )
+
+    # ------------------------------------------------------------------------------------------------------- one row
+    async def position(self) -> EventCursor:
+        """Where the account's log stood when this was first asked: ask before reading anything else."""
+        if self._known_position is not None:
+            return self._known_position
+        if self._position is None:
+            self._position = asyncio.ensure_future(self._read_position())
+        return await self._position
+
+    async def _read_position(self) -> EventCursor:
+        found = await database.rows("SELECT event_epoch, event_seq FROM account WHERE id = ?", self._account_id)
+        return EventCursor(found[0]["event_epoch"], self._account_id, int(found[0]["event_seq"]))
+
+    async def account(self) -> tables.Account:
+        """The viewer's account."""
+        if self._account is None:
+            self._account = asyncio.ensure_future(self._read_account())
+        return await self._account
+
+    async def _read_account(self) -> tables.Account:
+        return await tables.Account.get(id=self._account_id)
+
+    async def user(self, id: UUID) -> tables.User | None:
+        return await self._users.load(id)
+
+    async def contact(self, id: UUID) -> tables.Contact | None:
+        return await self._contacts.load(id)
+
+    async def conversation(self, id: UUID) -> tables.Conversation | None:
+        return await self._conversations.load(id)
+
+    async def payment_request(self, id: UUID) -> tables.PaymentRequest | None:
+        """Also a discarded one: an event may tell of it. Lists and look-ups by clients leave it out."""
+        return await self._payment_requests.load(id)
+
+    async def message(self, id: UUID) -> tables.Message | None:
+        return await self._messages.load(id)
+
+    async def card(self, id: UUID) -> tables.ActivityCard | None:
+        return await self._cards.load(id)
+
+    async def notification(self, id: UUID) -> tables.Notification | None:
+        """One of the viewer's own."""
+        if self.viewer.user_id is None:
+            return None
+        return await tables.Notification.get_or_none(id=id, account_id=self._account_id, user_id=self.viewer.user_id)
+
+    async def api_key(self, id: UUID) -> tables.ApiKey | None:
+        """An API key, for those who may manage them."""
+        if not self.viewer.may("keys"):
+            return None
+        return await tables.ApiKey.get_or_none(id=id, account_id=self._account_id)
+
+    async def channel(self, id: UUID) -> tables.ChannelConnection | None:
+        return next((row for row in await self.channels() if row.id == id), None)
+
+    async def processor(self, id: UUID) -> tables.ProcessorConnection | None:
+        return next((row for row in await self.processors() if row.id == id), None)
+
+    # ------------------------------------------------------------------------------------------------- short lists
+    async def users(self) -> list[tables.User]:
+        """The account's people, oldest first."""
+        return await tables.User.filter(account_id=self._account_id).order_by("id")
+
+    async def api_keys(self) -> list[tables.ApiKey]:
+        """The account's API keys, oldest first. Raises: ApiError FORBIDDEN."""
+        if not self.viewer.may("keys"):
+            raise ApiError("FORBIDDEN", "Your role does not allow this.")
+        return await tables.ApiKey.filter(account_id=self._account_id).order_by("id")
+
+    async def channels(self) -> list[tables.ChannelConnection]:
+        if self._channels is None:
+            self._channels = asyncio.ensure_future(self._read_channels())
+        return await self._channels
+
+    async def _read_channels(self) -> list[tables.ChannelConnection]:
+        return await tables.ChannelConnection.filter(account_id=self._account_id).order_by("id")
+
+    async def processors(self) -> list[tables.ProcessorConnection]:
+        if self._processors is None:
+            self._processors = asyncio.ensure_future(self._read_processors())
+        return await self._processors
+
+    async def _read_processors(self) -> list[tables.ProcessorConnection]:
+        return await tables.ProcessorConnection.filter(account_id=self._account_id).order_by("id")
+
+    async def default_processor(self) -> tables.ProcessorConnection | None:
+        return await connections.default_processor(self._account_id)
+
+    async def conversation_of(self, contact_id: UUID) -> tables.Conversation | None:
+        return await self._conversations_of.load(contact_id)
+
+    async def following(self, conversation_id: UUID) -> bool:
+        return await self._following.load(conversation_id)
+
+    async def addresses(self, contact_id: UUID) -> list[tables.ContactAddress]:
+        return await self._addresses.load(contact_id)
+
+    async def summaries(self, contact_id: UUID) -> list[tables.ContactSummary]:
+        return await self._summaries.load(contact_id)
+
+    async def overdue(self, contact_id: UUID) -> dict[tuple[str, bool], int]:
+        return await self._overdue.load(contact_id)
+
+    async def payments(self, payment_request_id: UUID) -> list[PaymentView]:
+        return await self._payments.load(payment_request_id)
+
+    async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None:
+        return await self._payments_of_facts.load(money_fact_id)
+
+    async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
+        return await self._requests_of_messages.load(message_id)
+
+    async def capabilities(
+        self, conversation: tables.Conversation
+    ) -> list[tuple[tables.ChannelConnection, Capability]]:
+        return await self._capabilities.load(conversation)
+
+    async def unread_count(self) -> int:
+        """The viewer's unread notifications; an API key has none."""
+        return await notifications.unread_count(self.viewer.user_id) if self.viewer.user_id is not None else 0
+
+    # ----------------------------------------------------------------------------------------------------- pages
+    async def thread(self, conversation_id: UUID, page: Page) -> Slice[tables.Message | tables.ActivityCard]:
+        """One statement over both tables, each branch read no further than the page."""
+        branches = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608
+            f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
+            for mark, model, other, alias in (
+                (0, tables.Message, tables.ActivityCard, "m"),
+                (1, tables.ActivityCard, tables.Message, "a"),
+            )
+        )
+        values = [self._account_id, conversation_id, *page.values]
+        found = await database.rows(branches + page.order, *values, *values)
+        return page.cut([_thread_row(raw) for raw in found])
+
+    async def contact_payments(
+        self, contact_id: UUID, page: Page, filter: RequestFilter
+    ) -> Slice[tables.PaymentRequest]:
+        """The contact's payment requests."""
+        where, values = self._requests_where(filter, contact_id=contact_id)
+        return await self._page(tables.PaymentRequest, page, where, values)
+
+    async def contact_payments_count(self, contact_id: UUID, filter: RequestFilter) -> int:
+        where, values = self._requests_where(filter, contact_id=contact_id)
+        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608
+        return int(found[0]["n"])
+
+    async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
+        """The account's payment requests. Raises: ApiError BAD_REQUEST for a search that is none."""
+        where, values = self._requests_where(filter, contact_id=None)
+        return await self._page(tables.PaymentRequest, page, where, values)
+
+    async def conversations(self, page: Page, search: str | None) -> Slice[tables.Conversation]:
+        """The inbox. `search`: in the contact's name, e-mail address or phone number. Raises: ApiError BAD_REQUEST."""
+        where, values = "account_id = ?", [self._account_id]
+        if (pattern := _pattern(search)) is not None:
+            matching, more = self._contacts_matching(pattern)
+            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608
+            values += more
+        return await self._page(tables.Conversation, page, where, values)
+
+    async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
+        """All contacts. `search` as in `conversations`."""
+        where, values = "account_id = ?", [self._account_id]
+        if (pattern := _pattern(search)) is not None:
+            where, values = self._contacts_matching(pattern)
+        return await self._page(tables.Contact, page, where, values)
+
+    async def notifications(self, page: Page) -> Slice[tables.Notification]:
+        """The viewer's own; an API key has none."""
+        if self.viewer.user_id is None:
+            return page.cut([])
+        where = "account_id = ? AND user_id = ?"
+        return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
+
+    async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
+        sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608
+        found = await database.rows(sql, *values, *page.values)
+        return page.cut([instance(model, raw) for raw in found])
+
+    def _requests_where(self, filter: RequestFilter, *, contact_id: UUID | None) -> tuple[str, list[Any]]:
+        clauses = ["account_id = ?", "discarded_at IS NULL"]
+        values: list[Any] = [self._account_id]
+
+        def add(clause: str, *more: object) -> None:
+            clauses.append(clause)
+            values.extend(more)
+
+        if contact_id is not None:
+            add("contact_id = ?", contact_id)
+        if filter.status is not None:
+            # Any of no status: nothing.
+            add(
+                f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status
+            )
+        if filter.overdue is not None:
+            add(_OVERDUE if filter.overdue else f"NOT {_OVERDUE}", datetime.now(UTC))
+        if filter.created_after is not None:
+            add("created_at >= ?", filter.created_after)
+        if filter.created_before is not None:
+            add("created_at < ?", filter.created_before)
+        if filter.test_mode is not None:
+            add("test_mode = ?", filter.test_mode)
+        if (pattern := _pattern(filter.search)) is not None:
+            like = _like()
+            matching, more = self._contacts_matching(pattern)
+            add(
+                f"(number {like} OR product_name {like} OR contact_id IN (SELECT id FROM contact WHERE {matching}))",  # noqa: S608
+                pattern,
+                pattern,
+                *more,
+            )
+        return " AND ".join(clauses), values
+
+    def _contacts_matching(self, pattern: str) -> tuple[str, list[Any]]:
+        like = _like()
+        return (
+            f"account_id = ? AND (name {like} OR email {like} OR phone {like})",
+            [self._account_id, pattern, pattern, pattern],
+        )
+
+    # --------------------------------------------------------------------------------------------------- nouns above
+    async def contact_node(self, id: UUID) -> Contact:
+        row = await self.contact(id)
+        if row is None:
+            raise RuntimeError("a row without its contact")
+        return Contact.from_row(row)
+
+    async def conversation_node(self, id: UUID) -> Conversation:
+        row = await self.conversation(id)
+        if row is None:
+            raise RuntimeError("a row without its conversation")
+        return Conversation.from_row(row)
+
+    async def node(self, public_id: str) -> Node | None:
+        """The object of any type behind an id; None for another account's, an unknown one and text that is no id."""
+        prefix = public_id.partition("_")[0]
+        if prefix == "cch":
+            return await self._conversation_channel(public_id)
+        finder = _FINDERS.get(prefix)
+        found = parse_public_id(public_id, prefix)
+        return await finder(self, found) if finder is not None and found is not None else None
+
+    async def _conversation_channel(self, public_id: str) -> ConversationChannel | None:
+        head, _, _ = public_id.rpartition("_")
+        conversation_id = parse_public_id(head, "cch")
+        channel_id = parse_public_id(public_id, head)
+        if conversation_id is None or channel_id is None:
+            return None
+        conversation = await self.conversation(conversation_id)
+        if conversation is None:
+            return None
+        for row, capable in await self.capabilities(conversation):
+            if row.id == channel_id:
+                return ConversationChannel.from_row(conversation, row, capable)
+        return None
+
+    async def payment_node(self, id: UUID) -> Payment | None:
+        """A payment by its own id: that of its first fact."""
+        view = await self.payment_of_fact(id)
+        return Payment.from_view(view) if view is not None and view.id == id else None
+
+    async def account_node(self, id: UUID) -> Account | None:
+        """The viewer's own account."""
+        return Account.from_row(await self.account()) if id == self._account_id else None
+
+    async def visible_request(self, id: UUID) -> tables.PaymentRequest | None:
+        """A payment request that is not discarded."""
+        row = await self.payment_request(id)
+        return row if row is not None and row.discarded_at is None else None
+
+    # ------------------------------------------------------------------------------------------------------ loaders
+    def _by_id(self, model: type[R]) -> DataLoader[UUID, R | None]:
+        async def load(ids: list[UUID]) -> list[R | None]:
+            found = await database.rows(
+                f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608
+                f" WHERE account_id = ? AND id IN ({database.placeholders(len(ids))})",
+                self._account_id,
+                *ids,
+            )
+            rows = {row.id: row for row in (instance(model, raw) for raw in found)}
+            return [rows.get(id) for id in ids]
+
+        return DataLoader(load)
+
+    async def _load_conversations_of(self, contact_ids: list[UUID]) -> list[tables.Conversation | None]:
+        rows = await self._children(tables.Conversation, "contact_id", contact_ids)
+        return [rows[id][0] if rows[id] else None for id in contact_ids]
+
+    async def _load_addresses(self, contact_ids: list[UUID]) -> list[list[tables.ContactAddress]]:
+        rows = await self._children(tables.ContactAddress, "contact_id", contact_ids, order="kind")
+        return [rows[id] for id in contact_ids]
+
+    async def _load_summaries(self, contact_ids: list[UUID]) -> list[list[tables.ContactSummary]]:
+        rows = await self._children(tables.ContactSummary, "contact_id", contact_ids, order="currency, test_mode")
+        return [rows[id] for id in contact_ids]
+
+    async def _children(
+        self, model: type[R], parent: str, ids: Sequence[UUID], order: str = "id"
+    ) -> defaultdict[UUID, list[R]]:
+        found = await database.rows(
+            f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608
+            f" WHERE account_id = ? AND {parent} IN ({database.placeholders(len(ids))}) ORDER BY {order}",
+            self._account_id,
+            *ids,
+        )
+        return _grouped((getattr(row, parent), row) for row in (instance(model, raw) for raw in found))
+
+    async def _load_following(self, conversation_ids: list[UUID]) -> list[bool]:
+        if self.viewer.user_id is None:
+            return [False] * len(conversation_ids)
+        found = await database.rows(
+            "SELECT conversation_id FROM conversation_follower WHERE account_id = ? AND user_id = ?"  # noqa: S608
+            f" AND conversation_id IN ({database.placeholders(len(conversation_ids))})",
+            self._account_id,
+            self.viewer.user_id,
+            *conversation_ids,
+        )
+        followed = {database.to_uuid(raw["conversation_id"]) for raw in found}
+        return [id in followed for id in conversation_ids]
+
+    async def _load_overdue(self, contact_ids: list[UUID]) -> list[dict[tuple[str, bool], int]]:
+        found = await database.rows(
+            "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608
+            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(contact_ids))})"
+            f" AND discarded_at IS NULL AND {_OVERDUE} GROUP BY contact_id, currency, test_mode",
+            self._account_id,
+            *contact_ids,
+            datetime.now(UTC),
+        )
+        counts: defaultdict[UUID, dict[tuple[str, bool], int]] = defaultdict(dict)
+        for raw in found:
+            key = raw["currency"], database.to_bool(raw["test_mode"])
+            counts[database.to_uuid(raw["contact_id"])][key] = int(raw["n"])
+        return [counts[id] for id in contact_ids]
+
+    async def _load_payments(self, request_ids: list[UUID]) -> list[list[PaymentView]]:
+        found = await ledger_views.payments(self._account_id, request_ids)
+        return [found[id] for id in request_ids]
+
+    async def _load_payments_of_facts(self, fact_ids: list[UUID]) -> list[PaymentView | None]:
+        found = await ledger_views.by_facts(self._account_id, fact_ids)
+        return [found.get(id) for id in fact_ids]
+
+    async def _load_requests_of_messages(self, message_ids: list[UUID]) -> list[list[tables.PaymentRequest]]:
+        found = await database.rows(
+            f"SELECT l.message_id AS of_message, {columns(tables.PaymentRequest, 'r')} FROM message_payment_request l"  # noqa: S608
+            " JOIN payment_request r ON r.id = l.payment_request_id"
+            f" WHERE l.account_id = ? AND l.message_id IN ({database.placeholders(len(message_ids))}) ORDER BY r.id",
+            self._account_id,
+            *message_ids,
+        )
+        rows = _grouped((database.to_uuid(raw["of_message"]), instance(tables.PaymentRequest, raw)) for raw in found)
+        return [rows[id] for id in message_ids]
+
+    async def _load_capabilities(
+        self, conversations: list[tables.Conversation]
+    ) -> list[list[tuple[tables.ChannelConnection, Capability]]]:
+        found = await capability.capabilities_of(self.viewer, conversations)
+        return [found[row.id] for row in conversations]
+
+
+def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
+    return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
+
+
+def _id_of(row: tables.Row) -> UUID:
+    return row.id
+
+
+def _grouped(pairs: Iterable[tuple[UUID, V]]) -> defaultdict[UUID, list[V]]:
+    groups: defaultdict[UUID, list[V]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups
+
+
+def _like() -> str:
+    # SQLite's LIKE ignores the case of ASCII letters by itself.
+    return f"{'ILIKE' if database.dialect() == 'postgres' else 'LIKE'} ? ESCAPE '!'"
+
+
+def _pattern(search: str | None) -> str | None:
+    """A LIKE pattern that finds the text anywhere; None for no text. Raises: ApiError BAD_REQUEST."""
+    text = (search or "").strip()
+    if not text:
+        return None
+    if len(text) > SEARCH_LIMIT or "\x00" in text:
+        raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
+    for special in "!%_":
+        text = text.replace(special, "!" + special)
+    return f"%{text}%"
+
+
+def access(info: Info) -> Access:
+    """The viewer's reads. Raises: ApiError UNAUTHENTICATED."""
+    reads = info.context.reads
+    if not isinstance(reads, Access):
+        raise TypeError("the context was not made by resolvers.assemble.new_context")
+    return reads
+
+
+def wants_position(info: Info) -> bool:
+    """Whether the document asks for an eventCursor anywhere; a text search that may say yes too often, never no."""
+    location = info.operation.loc
+    return location is None or "eventCursor" in location.source.body
+
+
+async def begin(info: Info) -> Access:
+    """`access`, with the log position read first if the answer may show it. Call before any other read of a root field."""
+    reads = access(info)
+    if wants_position(info):
+        await reads.position()
+    return reads
+
+
+def _finder(
+    read: Callable[[Access, UUID], Awaitable[Any]], make: Callable[[Any], Node]
+) -> Callable[[Access, UUID], Awaitable[Node | None]]:
+    async def find(reads: Access, id: UUID) -> Node | None:
+        row = await read(reads, id)
+        return make(row) if row is not None else None
+
+    return find
+
+
+_FINDERS: dict[str, Callable[[Access, UUID], Awaitable[Node | None]]] = {
+    "acc": Access.account_node,
+    "usr": _finder(Access.user, User.from_row),
+    "key": _finder(Access.api_key, ApiKey.from_row),
+    "chn": _finder(Access.channel, Channel.from_row),
+    "prc": _finder(Access.processor, Processor.from_row),
+    "cnt": _finder(Access.contact, Contact.from_row),
+    "cnv": _finder(Access.conversation, Conversation.from_row),
+    "msg": _finder(Access.message, Message.from_row),
+    "card": _finder(Access.card, ActivityCard.from_row),
+    "pr": _finder(Access.visible_request, PaymentRequest.from_row),
+    "pay": Access.payment_node,
+    "ntf": _finder(Access.notification, Notification.from_row),
+}

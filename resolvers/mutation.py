@@ -1,0 +1,520 @@
+"""The root of mutations: ids to UUIDs, one call of a service, the row or the refusal wrapped. No rule is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from models.errors import Invalid, NotFound, Refusal
+from models.event_log import Cursor as EventCursor
+from models.event_log import CursorInvalid
+from models.ids import parse_public_id
+from resolvers.access import Access, wants_position
+from schema.account import Account, ApiKey, Channel, Processor, User
+from schema.connections import NOTIFICATIONS
+from schema.contact import Contact
+from schema.context import Info
+from schema.conversation import Conversation
+from schema.describe import mutation
+from schema.failures import ApiError
+from schema.inputs import (
+    AssignConversationInput,
+    ConfigureProcessorInput,
+    ConnectChannelInput,
+    ContactAddressInput,
+    CreateApiKeyInput,
+    CreateContactInput,
+    CreatePaymentRequestInput,
+    DiscardPaymentRequestInput,
+    DisconnectChannelInput,
+    DisconnectProcessorInput,
+    FollowConversationInput,
+    MarkConversationReadInput,
+    RecordLinkCopiedInput,
+    RefreshInput,
+    RevokeApiKeyInput,
+    SaveDraftInput,
+    SendMessageInput,
+    SendPaymentRequestInput,
+    SignInInput,
+    SignOutInput,
+    UpdateAccountInput,
+    UpdateContactInput,
+    VoidPaymentRequestInput,
+)
+from schema.payloads import (
+    AssignConversationPayload,
+    ConfigureProcessorPayload,
+    ConnectChannelPayload,
+    CreateApiKeyPayload,
+    CreateContactPayload,
+    CreatePaymentRequestPayload,
+    DiscardPaymentRequestPayload,
+    DisconnectChannelPayload,
+    DisconnectProcessorPayload,
+    FollowConversationPayload,
+    MarkConversationReadPayload,
+    MarkNotificationsReadPayload,
+    MutationPayload,
+    RecordLinkCopiedPayload,
+    RefreshPayload,
+    RevokeApiKeyPayload,
+    SaveDraftPayload,
+    SendMessagePayload,
+    SendPaymentRequestPayload,
+    SessionPayload,
+    SignInPayload,
+    SignOutPayload,
+    UpdateAccountPayload,
+    UpdateContactPayload,
+    UserError,
+    VoidPaymentRequestPayload,
+)
+from schema.payment_request import PaymentRequest
+from schema.scalars import Cursor
+from schema.thread import ActivityCard, Message
+from services import (
+    accounts,
+    connections,
+    contacts,
+    conversations,
+    messages,
+    notifications,
+    payment_requests,
+    sign_in,
+    voids,
+)
+from services.actors import Actor
+
+P = TypeVar("P", bound=MutationPayload)
+S = TypeVar("S", bound=SessionPayload)
+
+
+async def _run(
+    info: Info,
+    payload: type[P],
+    work: Callable[[Actor], Awaitable[P]],
+    *,
+    names: Mapping[str, str] | None = None,
+) -> P:
+    """The payload of `work`, or the one of its refusal. `names`: a service's argument to the input's field, where they differ.
+
+    Raises: ApiError UNAUTHENTICATED.
+    """
+    actor = info.context.actor
+    info.context.renew()
+    # Before the write: the write's own events then repeat what the answer shows, and nothing is missed.
+    position = await info.context.reads.position() if wants_position(info) else None
+    try:
+        return await work(actor)
+    except Refusal as refusal:
+        return _refused(payload, refusal, names or {})
+    finally:
+        info.context.renew(position)
+
+
+def _refused(payload: type[P], refusal: Refusal, names: Mapping[str, str]) -> P:
+    if refusal.field:
+        refusal.field = (names.get(refusal.field[0], refusal.field[0]), *refusal.field[1:])
+    return payload(user_errors=[UserError.from_refusal(refusal)])
+
+
+def _id(value: str, prefix: str, field: str) -> UUID:
+    """Raises: NotFound for text that is no id of this type: nothing has it."""
+    found = parse_public_id(value, prefix)
+    if found is None:
+        raise NotFound(field=field)
+    return found
+
+
+def _id_or_none(value: str | None, prefix: str, field: str) -> UUID | None:
+    return _id(value, prefix, field) if value is not None else None
+
+
+def _changes(given: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields that the client has named."""
+    return {name: value for name in names if (value := getattr(given, name)) is not strawberry.UNSET}
+
+
+def _addresses(given: list[ContactAddressInput] | None) -> list[tuple[str, str]]:
+    return [(address.kind.name, address.address) for address in given or ()]
+
+
+async def _session(info: Info, payload: type[S], work: Callable[[], Awaitable[sign_in.Tokens]]) -> S:
+    try:
+        tokens = await work()
+    except Refusal as refusal:
+        return _refused(payload, refusal, {})
+    actor = await sign_in.authenticate(tokens.access_token)
+    row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
+    if row is None:
+        raise RuntimeError("a token that was made a moment ago is not valid")
+    return payload(
+        access_token=tokens.access_token,
+        access_token_expires_at=tokens.access_expires_at,
+        refresh_token=tokens.refresh_token,
+        refresh_token_expires_at=tokens.refresh_expires_at,
+        user=User.from_row(row),
+    )
+
+
+def _notification_seq(cursor: str, account_id: UUID) -> int:
+    """The log number behind an eventCursor, an event's cursor or a notification edge's. Raises: Invalid."""
+    try:
+        return EventCursor.decode(cursor, account_id).seq
+    except CursorInvalid:
+        pass
+    try:
+        (seq,) = NOTIFICATIONS.key(cursor, "upTo")
+    except ApiError as error:
+        raise Invalid("This is not a cursor of notifications.", field="upTo") from error
+    if not isinstance(seq, int):
+        raise TypeError(seq)
+    return seq
+
+
+@strawberry.type(
+    description="Writing. An expected failure is in the payload's userErrors and has changed nothing; others are top-level errors."
+)
+class Mutation:
+    # ----------------------------------------------------------------------------------------------------- access
+    @mutation("Sign in with e-mail address and password. Needs no credential.")
+    async def sign_in(
+        self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="Who.")]
+    ) -> SignInPayload:
+        address = info.context.client_address
+        return await _session(
+            info, SignInPayload, lambda: sign_in.sign_in(input.email, input.password, client_address=address)
+        )
+
+    @mutation(
+        "A new access token for a refresh token, which is used up; using one twice ends its sign-in. Needs no credential."
+    )
+    async def refresh(
+        self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="What renews it.")]
+    ) -> RefreshPayload:
+        return await _session(info, RefreshPayload, lambda: sign_in.refresh(input.refresh_token))
+
+    @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
+    async def sign_out(
+        self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="What to end.")]
+    ) -> SignOutPayload:
+        async def work(actor: Actor) -> SignOutPayload:
+            await sign_in.sign_out(actor, input.refresh_token, input.everywhere)
+            return SignOutPayload(signed_out=True)
+
+        return await _run(info, SignOutPayload, work)
+
+    @mutation("A credential for programs; its secret is in this answer only. For owners.")
+    async def create_api_key(
+        self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
+    ) -> CreateApiKeyPayload:
+        async def work(actor: Actor) -> CreateApiKeyPayload:
+            row, secret = await sign_in.create_api_key(actor, name=input.name, role=input.role.name)
+            return CreateApiKeyPayload(api_key=ApiKey.from_row(row), secret=secret)
+
+        return await _run(info, CreateApiKeyPayload, work)
+
+    @mutation("End an API key. For owners.")
+    async def revoke_api_key(
+        self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
+    ) -> RevokeApiKeyPayload:
+        async def work(actor: Actor) -> RevokeApiKeyPayload:
+            row = await sign_in.revoke_api_key(actor, _id(input.api_key_id, "key", "apiKeyId"))
+            return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
+
+        return await _run(info, RevokeApiKeyPayload, work, names={"keyId": "apiKeyId"})
+
+    # --------------------------------------------------------------------------------------------- payment requests
+    @mutation(
+        "«Copy link» and the dialog's «Send»: makes the request and its link, sends nothing. Take checkoutUrl or"
+        " composerInsert from the answer."
+    )
+    async def create_payment_request(
+        self, info: Info, input: Annotated[CreatePaymentRequestInput, strawberry.argument(description="The request.")]
+    ) -> CreatePaymentRequestPayload:
+        async def work(actor: Actor) -> CreatePaymentRequestPayload:
+            row = await payment_requests.create(
+                actor,
+                contact_id=_id(input.contact_id, "cnt", "contactId"),
+                conversation_id=_id_or_none(input.conversation_id, "cnv", "conversationId"),
+                channel_id=_id_or_none(input.channel_id, "chn", "channelId"),
+                product_name=input.product_name,
+                amount=input.amount.amount,
+                currency=input.amount.currency,
+                description=input.description,
+                due_at=input.due_at,
+                processor=input.processor.name if input.processor is not None else None,
+                idempotency_key=input.idempotency_key,
+            )
+            return CreatePaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
+
+        return await _run(info, CreatePaymentRequestPayload, work)
+
+    @mutation("For programs: composes and sends in one step.")
+    async def send_payment_request(
+        self, info: Info, input: Annotated[SendPaymentRequestInput, strawberry.argument(description="What and where.")]
+    ) -> SendPaymentRequestPayload:
+        async def work(actor: Actor) -> SendPaymentRequestPayload:
+            sent = await payment_requests.send(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                channel_id=_id(input.channel_id, "chn", "channelId"),
+                body=input.body,
+                idempotency_key=input.idempotency_key,
+            )
+            return SendPaymentRequestPayload(
+                payment_request=PaymentRequest.from_row(sent.request),
+                message=Message.from_row(sent.message),
+                activity_card=ActivityCard.from_row(sent.card) if sent.card is not None else None,
+            )
+
+        return await _run(info, SendPaymentRequestPayload, work)
+
+    @mutation("Cancel a request: its link shows a notice. Money that was first still wins.")
+    async def void_payment_request(
+        self, info: Info, input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="Which one.")]
+    ) -> VoidPaymentRequestPayload:
+        async def work(actor: Actor) -> VoidPaymentRequestPayload:
+            done = await voids.void(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                reason=input.reason,
+                expected_version=input.expected_version,
+                confirm_partially_paid=input.confirm_partially_paid,
+            )
+            return VoidPaymentRequestPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            )
+
+        return await _run(info, VoidPaymentRequestPayload, work)
+
+    @mutation("Say that the link was copied, so that the team knows; nothing is sent.")
+    async def record_link_copied(
+        self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="Whose link.")]
+    ) -> RecordLinkCopiedPayload:
+        async def work(actor: Actor) -> RecordLinkCopiedPayload:
+            row = await payment_requests.record_link_copied(
+                actor, _id(input.payment_request_id, "pr", "paymentRequestId")
+            )
+            return RecordLinkCopiedPayload(payment_request=PaymentRequest.from_row(row))
+
+        return await _run(info, RecordLinkCopiedPayload, work)
+
+    @mutation("Hide a draft that was never sent, copied or opened. Its number stays taken.")
+    async def discard_payment_request(
+        self, info: Info, input: Annotated[DiscardPaymentRequestInput, strawberry.argument(description="Which one.")]
+    ) -> DiscardPaymentRequestPayload:
+        async def work(actor: Actor) -> DiscardPaymentRequestPayload:
+            row = await payment_requests.discard(actor, _id(input.payment_request_id, "pr", "paymentRequestId"))
+            return DiscardPaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
+
+        return await _run(info, DiscardPaymentRequestPayload, work)
+
+    # ------------------------------------------------------------------------------------ messages, conversations
+    @mutation(
+        "The message box's Send. Links of ours in the text bind their requests: each becomes SENT and logs its"
+        " activity card."
+    )
+    async def send_message(
+        self, info: Info, input: Annotated[SendMessageInput, strawberry.argument(description="The message.")]
+    ) -> SendMessagePayload:
+        async def work(actor: Actor) -> SendMessagePayload:
+            sent = await messages.send_message(
+                actor,
+                conversation_id=_id(input.conversation_id, "cnv", "conversationId"),
+                channel_id=_id(input.channel_id, "chn", "channelId"),
+                body=input.body,
+                subject=input.subject,
+                idempotency_key=input.idempotency_key,
+            )
+            return SendMessagePayload(
+                message=Message.from_row(sent.message),
+                activity_cards=[ActivityCard.from_row(card) for card in sent.cards],
+            )
+
+        return await _run(info, SendMessagePayload, work)
+
+    @mutation("Say that the team has seen the conversation: unreadCount becomes 0.")
+    async def mark_conversation_read(
+        self, info: Info, input: Annotated[MarkConversationReadInput, strawberry.argument(description="Which one.")]
+    ) -> MarkConversationReadPayload:
+        async def work(actor: Actor) -> MarkConversationReadPayload:
+            row = await conversations.mark_read(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            return MarkConversationReadPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, MarkConversationReadPayload, work)
+
+    @mutation("Give a conversation to a user, or to nobody.")
+    async def assign_conversation(
+        self, info: Info, input: Annotated[AssignConversationInput, strawberry.argument(description="Which, to whom.")]
+    ) -> AssignConversationPayload:
+        async def work(actor: Actor) -> AssignConversationPayload:
+            row = await conversations.assign(
+                actor,
+                _id(input.conversation_id, "cnv", "conversationId"),
+                _id_or_none(input.user_id, "usr", "userId"),
+            )
+            return AssignConversationPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, AssignConversationPayload, work)
+
+    @mutation("Whether the viewer is told of payments in a conversation.")
+    async def follow_conversation(
+        self, info: Info, input: Annotated[FollowConversationInput, strawberry.argument(description="Which, or not.")]
+    ) -> FollowConversationPayload:
+        async def work(actor: Actor) -> FollowConversationPayload:
+            row = await conversations.follow(
+                actor, _id(input.conversation_id, "cnv", "conversationId"), input.following
+            )
+            return FollowConversationPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, FollowConversationPayload, work)
+
+    @mutation("Keep the team's unsent text; nothing is sent.")
+    async def save_draft(
+        self, info: Info, input: Annotated[SaveDraftInput, strawberry.argument(description="Where and what.")]
+    ) -> SaveDraftPayload:
+        async def work(actor: Actor) -> SaveDraftPayload:
+            row = await conversations.save_draft(actor, _id(input.conversation_id, "cnv", "conversationId"), input.text)
+            return SaveDraftPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, SaveDraftPayload, work)
+
+    # --------------------------------------------------------------------------------------------------- contacts
+    @mutation("A new contact with its conversation.")
+    async def create_contact(
+        self, info: Info, input: Annotated[CreateContactInput, strawberry.argument(description="The contact.")]
+    ) -> CreateContactPayload:
+        async def work(actor: Actor) -> CreateContactPayload:
+            row = await contacts.create_contact(
+                actor,
+                name=input.name,
+                email=input.email,
+                phone=input.phone,
+                addresses=_addresses(input.addresses),
+            )
+            return CreateContactPayload(contact=Contact.from_row(row))
+
+        return await _run(info, CreateContactPayload, work)
+
+    @mutation("Change a contact; fields left out stay.")
+    async def update_contact(
+        self, info: Info, input: Annotated[UpdateContactInput, strawberry.argument(description="What to change.")]
+    ) -> UpdateContactPayload:
+        async def work(actor: Actor) -> UpdateContactPayload:
+            changes = _changes(input, ("name", "email", "phone", "addresses"))
+            if "addresses" in changes:
+                changes["addresses"] = _addresses(changes["addresses"])
+            row = await contacts.update_contact(actor, _id(input.contact_id, "cnt", "contactId"), changes=changes)
+            return UpdateContactPayload(contact=Contact.from_row(row))
+
+        return await _run(info, UpdateContactPayload, work)
+
+    # --------------------------------------------------------------------------------------------------- settings
+    @mutation("Change the account's settings; fields left out stay. For owners and admins.")
+    async def update_account(
+        self, info: Info, input: Annotated[UpdateAccountInput, strawberry.argument(description="What to change.")]
+    ) -> UpdateAccountPayload:
+        async def work(actor: Actor) -> UpdateAccountPayload:
+            changes = _changes(
+                input,
+                (
+                    "name",
+                    "default_currency",
+                    "locale",
+                    "time_zone",
+                    "contact_email",
+                    "contact_phone",
+                    "link_message_template",
+                    "number_prefix",
+                ),
+            )
+            return UpdateAccountPayload(account=Account.from_row(await accounts.update_account(actor, changes=changes)))
+
+        return await _run(info, UpdateAccountPayload, work)
+
+    @mutation(
+        "Settings → Payments: connect a processor, or change its connection. The key is tried at the processor before"
+        " anything is stored. For owners and admins."
+    )
+    async def configure_processor(
+        self, info: Info, input: Annotated[ConfigureProcessorInput, strawberry.argument(description="The processor.")]
+    ) -> ConfigureProcessorPayload:
+        async def work(actor: Actor) -> ConfigureProcessorPayload:
+            row = await connections.configure_processor(
+                actor,
+                processor=input.kind.name.lower(),
+                connection_id=_id_or_none(input.processor_id, "prc", "processorId"),
+                display_name=input.display_name,
+                test_mode=input.test_mode,
+                secret_key=input.secret_key,
+                webhook_secret=input.webhook_secret,
+                make_default=input.make_default,
+            )
+            return ConfigureProcessorPayload(processor=Processor.from_row(row))
+
+        return await _run(info, ConfigureProcessorPayload, work, names={"connectionId": "processorId"})
+
+    @mutation(
+        "Offer a processor no more. Open requests on it stay payable until voided; their money is still recorded."
+        " For owners and admins."
+    )
+    async def disconnect_processor(
+        self, info: Info, input: Annotated[DisconnectProcessorInput, strawberry.argument(description="Which one.")]
+    ) -> DisconnectProcessorPayload:
+        async def work(actor: Actor) -> DisconnectProcessorPayload:
+            row = await connections.disconnect_processor(actor, _id(input.processor_id, "prc", "processorId"))
+            return DisconnectProcessorPayload(processor=Processor.from_row(row))
+
+        return await _run(info, DisconnectProcessorPayload, work, names={"connectionId": "processorId"})
+
+    @mutation("Settings → Channels: connect a channel, or change its connection. For owners and admins.")
+    async def connect_channel(
+        self, info: Info, input: Annotated[ConnectChannelInput, strawberry.argument(description="The channel.")]
+    ) -> ConnectChannelPayload:
+        async def work(actor: Actor) -> ConnectChannelPayload:
+            row = await connections.connect_channel(
+                actor,
+                kind=input.kind.name,
+                provider=input.provider,
+                connection_id=_id_or_none(input.channel_id, "chn", "channelId"),
+                display_name=input.display_name,
+                sender=input.sender,
+                credentials={given.name: given.value for given in input.credentials or ()},
+            )
+            return ConnectChannelPayload(channel=Channel.from_row(row))
+
+        return await _run(info, ConnectChannelPayload, work, names={"connectionId": "channelId"})
+
+    @mutation("Use a channel no more; its messages stay. For owners and admins.")
+    async def disconnect_channel(
+        self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="Which one.")]
+    ) -> DisconnectChannelPayload:
+        async def work(actor: Actor) -> DisconnectChannelPayload:
+            row = await connections.disconnect_channel(actor, _id(input.channel_id, "chn", "channelId"))
+            return DisconnectChannelPayload(channel=Channel.from_row(row))
+
+        return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId"})
+
+    # ---------------------------------------------------------------------------------------------- notifications
+    @mutation("Mark the viewer's notifications as read, up to and with a position.")
+    async def mark_notifications_read(
+        self,
+        info: Info,
+        up_to: Annotated[
+            Cursor,
+            strawberry.argument(
+                description="A notification edge's cursor, an event's cursor or an eventCursor: all up to it are read."
+            ),
+        ],
+    ) -> MarkNotificationsReadPayload:
+        async def work(actor: Actor) -> MarkNotificationsReadPayload:
+            seq = _notification_seq(up_to, actor.account_id)
+            return MarkNotificationsReadPayload(unread_count=await notifications.mark_read(actor, seq))
+
+        return await _run(info, MarkNotificationsReadPayload, work)

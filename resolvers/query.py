@@ -1,0 +1,170 @@
+"""The root of queries: find through access.py, wrap. Nouns and their fields are in schema/."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import strawberry
+
+from models.ids import parse_public_id
+from resolvers.access import access, begin
+from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
+from schema.connections import (
+    CONTACTS,
+    CONVERSATIONS,
+    LARGEST_PAGE,
+    NOTIFICATIONS,
+    PAYMENT_REQUESTS,
+    After,
+    Before,
+    First,
+    Last,
+)
+from schema.contact import Contact, ContactConnection
+from schema.context import Info, RequestFilter
+from schema.conversation import Conversation, ConversationConnection
+from schema.dashboard import DashboardFigures
+from schema.describe import field
+from schema.events import dashboard_figures
+from schema.failures import bad_request
+from schema.inputs import PaymentRequestFilter
+from schema.notification import NotificationConnection
+from schema.payment_request import PaymentRequest, PaymentRequestConnection
+from schema.scalars import DashboardRange, Node, Role
+from services import payment_requests
+
+Search = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Part of the contact's name, e-mail address or phone number; at most 100 characters."
+    ),
+]
+
+
+@strawberry.type(description="Reading. Everything is of the viewer's account; nothing of another one is ever visible.")
+class Query:
+    @field("The object behind an id; null when there is none in the viewer's account, or the id is none.")
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Any object's id.")]
+    ) -> Node | None:
+        return await (await begin(info)).node(id)
+
+    @field("As node, for many: answers in the same order, null for those that are not there.")
+    async def nodes(
+        self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100 ids.")]
+    ) -> list[Node | None]:
+        if len(ids) > LARGEST_PAGE:
+            raise bad_request(f"at most {LARGEST_PAGE} ids")
+        reads = await begin(info)
+        return list(await asyncio.gather(*(reads.node(id) for id in ids)))
+
+    @field("Who is asking.")
+    async def viewer(self, info: Info) -> Viewer:
+        actor = (await begin(info)).viewer
+        return Viewer(name=actor.name, role=Role[actor.role], actor=actor)
+
+    @field("The viewer's account.")
+    async def account(self, info: Info) -> Account:
+        return Account.from_row(await (await begin(info)).account())
+
+    @field("The account's people, oldest first.")
+    async def users(self, info: Info) -> list[User]:
+        return [User.from_row(row) for row in await access(info).users()]
+
+    @field("The account's API keys, oldest first. For owners; others get FORBIDDEN.")
+    async def api_keys(self, info: Info) -> list[ApiKey]:
+        return [ApiKey.from_row(row) for row in await access(info).api_keys()]
+
+    @field("One contact; null when there is none with this id.")
+    async def contact(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The contact's id.")]
+    ) -> Contact | None:
+        reads = await begin(info)
+        found = parse_public_id(id, "cnt")
+        row = await reads.contact(found) if found is not None else None
+        return Contact.from_row(row) if row is not None else None
+
+    @field("Contacts, newest first.")
+    async def contacts(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        search: Search = None,
+    ) -> ContactConnection:
+        reads = await begin(info)
+        page = CONTACTS.page(first=first, after=after, last=last, before=before)
+        return ContactConnection.from_slice(await reads.contacts(page, search))
+
+    @field("One conversation; null when there is none with this id.")
+    async def conversation(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The conversation's id.")]
+    ) -> Conversation | None:
+        reads = await begin(info)
+        found = parse_public_id(id, "cnv")
+        row = await reads.conversation(found) if found is not None else None
+        return Conversation.from_row(row) if row is not None else None
+
+    @field("The inbox: conversations, newest activity first.")
+    async def conversations(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        search: Search = None,
+    ) -> ConversationConnection:
+        reads = await begin(info)
+        page = CONVERSATIONS.page(first=first, after=after, last=last, before=before)
+        return ConversationConnection.from_slice(await reads.conversations(page, search))
+
+    @field("One payment request; null when there is none with this id, or it was discarded.")
+    async def payment_request(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The payment request's id.")]
+    ) -> PaymentRequest | None:
+        reads = await begin(info)
+        found = parse_public_id(id, "pr")
+        row = await reads.visible_request(found) if found is not None else None
+        return PaymentRequest.from_row(row) if row is not None else None
+
+    @field("Payment requests of the whole account, newest first.")
+    async def payment_requests(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            PaymentRequestFilter | None, strawberry.argument(description="Which ones; left out: all.")
+        ] = None,
+    ) -> PaymentRequestConnection:
+        reads = await begin(info)
+        page = PAYMENT_REQUESTS.page(first=first, after=after, last=last, before=before)
+        wanted = filter.to_filter() if filter is not None else RequestFilter()
+        return PaymentRequestConnection.from_slice(await reads.payment_requests(page, wanted))
+
+    @field("What the payment request dialog shows before anything is typed.")
+    async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:
+        return PaymentRequestDefaults.from_defaults(await payment_requests.defaults(access(info).viewer))
+
+    @field("The viewer's notifications, newest first.")
+    async def notifications(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> NotificationConnection:
+        reads = await begin(info)
+        page = NOTIFICATIONS.page(first=first, after=after, last=last, before=before)
+        return NotificationConnection.from_slice(await reads.notifications(page))
+
+    @field("How payment requests go, as of now.")
+    async def dashboard(
+        self,
+        info: Info,
+        range: Annotated[DashboardRange, strawberry.argument(description="The period.")] = DashboardRange.LAST_30_DAYS,
+    ) -> DashboardFigures:
+        await begin(info)
+        return await dashboard_figures(info, range)

@@ -1,0 +1,295 @@
+"""The root of subscriptions: the account's log as events for clients, from a cursor on.
+
+Order and back-pressure are the hub's; sockets, streams and sharing are the transport's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+import strawberry
+
+from models.event_log import Cursor as EventCursor
+from models.event_log import CursorInvalid
+from models.ids import parse_public_id, public_id
+from resolvers.access import access
+from schema.context import Context, Info
+from schema.describe import subscription
+from schema.events import (
+    ContactPaymentEvent,
+    ContactUpdated,
+    ConversationEvent,
+    ConversationUpdated,
+    DashboardEvent,
+    DashboardUpdated,
+    Event,
+    InboxEvent,
+    MessageUpdated,
+    NotificationAdded,
+    NotificationEvent,
+    NotificationsRead,
+    PaymentRequestUpdated,
+    ResyncRequired,
+    Subscribed,
+    ThreadItemAdded,
+)
+from schema.failures import bad_request, not_found
+from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
+from services.events import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
+
+DASHBOARD_INTERVAL_S = 1.0
+
+# Fields whose answer depends on the person, not only on account and role: an operation that selects one can't be shared.
+PERSONAL_FIELDS = frozenset(
+    {("Conversation", "following"), ("NotificationAdded", "unreadCount"), ("NotificationsRead", "unreadCount")}
+)
+
+AfterEvent = Annotated[
+    Cursor | None,
+    strawberry.argument(
+        description=(
+            "The newest cursor you have, from an event or an eventCursor: what came since is delivered first. Left out:"
+            " from now on."
+        )
+    ),
+]
+
+
+# ------------------------------------------------------------------------------------------- log entries as events
+def _thread_item(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.conversation_id is None or event.contact_id is None:
+        return None
+    return ThreadItemAdded(
+        cursor=cursor,
+        message_id=event.message_id if event.kind == "message.created" else None,
+        card_id=event.card_id if event.kind == "activity.created" else None,
+        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
+        contact_id=strawberry.ID(public_id("cnt", event.contact_id)),
+    )
+
+
+def _payment_request(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.payment_request_id is None or event.contact_id is None or event.conversation_id is None:
+        return None
+    previous = event.data.get("previous_status")
+    return PaymentRequestUpdated(
+        cursor=cursor,
+        payment_request_row=event.payment_request_id,
+        card_row=event.card_id,
+        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
+        contact_id=strawberry.ID(public_id("cnt", event.contact_id)),
+        previous_status=PaymentRequestStatus[previous] if previous is not None else None,
+    )
+
+
+def _message(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.message_id is None or event.conversation_id is None:
+        return None
+    return MessageUpdated(
+        cursor=cursor,
+        message_row=event.message_id,
+        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
+    )
+
+
+def _contact(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    return ContactUpdated(cursor=cursor, contact_row=event.contact_id) if event.contact_id is not None else None
+
+
+def _conversation(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.conversation_id is None:
+        return None
+    return ConversationUpdated(cursor=cursor, conversation_row=event.conversation_id)
+
+
+def _notification(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.notification_id is None:
+        return None
+    return NotificationAdded(cursor=cursor, notification_row=event.notification_id)
+
+
+def _notifications_read(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    return NotificationsRead(cursor=cursor)
+
+
+# domain.md, section 8. Kinds of other releases are passed over: the log may hold what this one does not know.
+_MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
+    "activity.created": _thread_item,
+    "message.created": _thread_item,
+    "message.updated": _message,
+    "contact.updated": _contact,
+    "conversation.updated": _conversation,
+    "notification.created": _notification,
+    "notification.read": _notifications_read,
+}
+
+
+def _is_request(kind: str) -> bool:
+    return kind.startswith("payment_request.")
+
+
+def member(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    """The union member for a log entry; None for a kind that clients are not told of."""
+    make = _payment_request if _is_request(event.kind) else _MEMBERS.get(event.kind)
+    return make(event, cursor) if make is not None else None
+
+
+# ------------------------------------------------------------------------------------------------------------- feeds
+async def _feed(info: Info, after: str | None, wants: Wants) -> AsyncGenerator[Any, None]:
+    """Subscribed, what was missed, then what happens; or ResyncRequired alone. Raises: ApiError BAD_REQUEST, SlowConsumer."""
+    context = info.context
+    reads = access(info)
+    account_id = reads.viewer.account_id
+    here = await reads.position()
+    try:
+        resume = EventCursor.decode(after, account_id) if after is not None else None
+    except CursorInvalid as error:
+        raise bad_request("`after` is not a cursor of this account") from error
+    if resume is not None and resume.epoch != here.epoch:
+        yield ResyncRequired(cursor=_at(context, here), reason="OTHER_EPOCH")
+        return
+    async with aclosing(follow(_hub(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
+        async for item in feed:
+            cursor = _at(context, EventCursor(here.epoch, account_id, item.seq))
+            if isinstance(item, Start):
+                yield Subscribed(cursor=cursor)
+            elif isinstance(item, ResyncNeeded):
+                yield ResyncRequired(cursor=cursor, reason=item.reason.value)
+            elif (found := member(item, cursor)) is not None:
+                yield found
+
+
+def _hub(context: Context) -> Hub:
+    if context.hub is None:
+        raise RuntimeError("a subscription needs the hub")
+    return context.hub
+
+
+def _at(context: Context, position: EventCursor) -> Cursor:
+    """The cursor of the event that is yielded next; what is loaded for it is at least as new."""
+    context.event_position = position
+    return Cursor(position.encode())
+
+
+async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, None]:
+    """Subscribed, the figures, then new figures after changes: at most one in DASHBOARD_INTERVAL_S."""
+    context = info.context
+    reads = access(info)
+    account_id = reads.viewer.account_id
+    epoch = (await reads.position()).epoch
+    loop = asyncio.get_running_loop()
+    async with aclosing(follow(_hub(context), account_id, None, lambda event: _is_request(event.kind))) as feed:
+        step: asyncio.Future[int | None] | None = None
+        try:
+            seq = await _next_seq(feed)
+            if seq is None:
+                return
+            yield Subscribed(cursor=_at(context, EventCursor(epoch, account_id, seq)))
+            while True:
+                yield DashboardUpdated(cursor=_at(context, EventCursor(epoch, account_id, seq)), range=range)
+                again_at = loop.time() + DASHBOARD_INTERVAL_S
+                step = asyncio.ensure_future(_next_seq(feed))
+                newest = await step
+                while newest is not None:
+                    seq = newest
+                    step = asyncio.ensure_future(_next_seq(feed))
+                    await asyncio.wait({step}, timeout=max(0.0, again_at - loop.time()))
+                    if not step.done():
+                        break
+                    newest = step.result()
+                if newest is None:
+                    return
+        finally:
+            if step is not None and not step.done():
+                step.cancel()
+                with suppress(asyncio.CancelledError):
+                    await step
+
+
+async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]) -> int | None:
+    """The number of the feed's next item; None at its end."""
+    async for item in feed:
+        return item.seq
+    return None
+
+
+@strawberry.type(
+    description=(
+        "What happens, live. The first event is Subscribed; after a lost connection pass the newest cursor as `after`."
+        " Over WebSocket (graphql-transport-ws) or server-sent events."
+    )
+)
+class Subscription:
+    @subscription(
+        "Everything of the account that this role may see; equal for all viewers of one role, so that one execution"
+        " serves all."
+    )
+    async def inbox_events(self, info: Info, after: AfterEvent = None) -> AsyncGenerator[InboxEvent, None]:
+        access(info)
+        return _feed(info, after, lambda event: not event.kind.startswith("notification."))
+
+    @subscription("What happens in one conversation, and to its contact's requests and record.")
+    async def conversation_events(
+        self,
+        info: Info,
+        conversation_id: Annotated[strawberry.ID, strawberry.argument(description="The conversation.")],
+        after: AfterEvent = None,
+    ) -> AsyncGenerator[ConversationEvent, None]:
+        reads = access(info)
+        found = parse_public_id(conversation_id, "cnv")
+        row = await reads.conversation(found) if found is not None else None
+        if row is None:
+            raise not_found()
+        wanted_id, contact_id = row.id, row.contact_id
+
+        def wants(event: LoggedEvent) -> bool:
+            if event.kind.startswith("notification."):
+                return False
+            return event.conversation_id == wanted_id or (
+                event.contact_id == contact_id and event.kind == "contact.updated"
+            )
+
+        return _feed(info, after, wants)
+
+    @subscription("What changes in one contact's Payments tab and totals.")
+    async def contact_payment_events(
+        self,
+        info: Info,
+        contact_id: Annotated[strawberry.ID, strawberry.argument(description="The contact.")],
+        after: AfterEvent = None,
+    ) -> AsyncGenerator[ContactPaymentEvent, None]:
+        reads = access(info)
+        found = parse_public_id(contact_id, "cnt")
+        row = await reads.contact(found) if found is not None else None
+        if row is None:
+            raise not_found()
+        wanted_id = row.id
+
+        def wants(event: LoggedEvent) -> bool:
+            return event.contact_id == wanted_id and (_is_request(event.kind) or event.kind == "contact.updated")
+
+        return _feed(info, after, wants)
+
+    @subscription("The viewer's own notifications: the one feed that differs by person.")
+    async def notification_events(
+        self, info: Info, after: AfterEvent = None
+    ) -> AsyncGenerator[NotificationEvent, None]:
+        user_id: UUID | None = access(info).viewer.user_id
+
+        def wants(event: LoggedEvent) -> bool:
+            return user_id is not None and event.user_id == user_id and event.kind.startswith("notification.")
+
+        return _feed(info, after, wants)
+
+    @subscription("The dashboard's figures, at once and after changes. Coalesced: at most one update a second.")
+    async def dashboard_events(
+        self,
+        info: Info,
+        range: Annotated[DashboardRange, strawberry.argument(description="The period.")] = DashboardRange.LAST_30_DAYS,
+    ) -> AsyncGenerator[DashboardEvent, None]:
+        access(info)
+        return _dashboard(info, range)

@@ -1,0 +1,284 @@
+"""Account, its people, keys, channels and processors, and the settings that the dialog starts from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from models import tables
+from models.ids import public_id
+from schema.context import Info
+from schema.describe import field
+from schema.scalars import (
+    ALL_CURRENCIES,
+    URL,
+    CapabilityReason,
+    ChannelKind,
+    CurrencyCode,
+    Node,
+    ProcessorKind,
+    Role,
+)
+from services import connections
+from services.actors import Actor
+from services.capability import Capability
+from services.payment_requests import Defaults
+
+
+@strawberry.type(description="A person who signs in and works in the inbox.")
+class User(Node):
+    name: str = strawberry.field(description="The person's name, shown to the team.")
+    email: str = strawberry.field(description="The address that the person signs in with.")
+    role: Role = strawberry.field(description="What the person may do.")
+    disabled: bool = strawberry.field(description="Whether the person may no longer sign in.")
+
+    @classmethod
+    def from_row(cls, row: tables.User) -> Self:
+        """The user of a row."""
+        return cls(
+            id=strawberry.ID(public_id("usr", row.id)),
+            name=row.name,
+            email=row.email,
+            role=Role[row.role],
+            disabled=row.disabled_at is not None,
+        )
+
+
+@strawberry.type(description="A credential for programs. Its secret is shown once, when it is made.")
+class ApiKey(Node):
+    name: str = strawberry.field(description="What it is for.")
+    role: Role = strawberry.field(description="What it may do.")
+    hint: str = strawberry.field(description="The last characters of the secret, to tell keys apart.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it works.")
+
+    @classmethod
+    def from_row(cls, row: tables.ApiKey) -> Self:
+        """The API key of a row."""
+        return cls(
+            id=strawberry.ID(public_id("key", row.id)),
+            name=row.name,
+            role=Role[row.role],
+            hint=row.hint,
+            created_at=row.created_at,
+            last_used_at=row.last_used_at,
+            revoked_at=row.revoked_at,
+        )
+
+
+@strawberry.type(description="Who is asking: a signed-in user or an API key.")
+class Viewer:
+    name: str = strawberry.field(description="The user's name or the key's.")
+    role: Role = strawberry.field(description="What the viewer may do.")
+    actor: strawberry.Private[Actor]
+
+    @field("The signed-in person; null for an API key.")
+    async def user(self, info: Info) -> User | None:
+        if self.actor.user_id is None:
+            return None
+        row = await info.context.reads.user(self.actor.user_id)
+        return User.from_row(row) if row is not None else None
+
+    @field("The viewer's account.")
+    async def account(self, info: Info) -> Account:
+        return Account.from_row(await info.context.reads.account())
+
+
+@strawberry.type(description="One connected way to send and receive messages.")
+class Channel(Node):
+    row: strawberry.Private[tables.ChannelConnection]
+    kind: ChannelKind = strawberry.field(description="What kind of channel it is.")
+    provider: str = strawberry.field(description="The adapter behind it, e.g. twilio_sms or simulated.")
+    display_name: str = strawberry.field(description="What the team calls it.")
+    sender: str = strawberry.field(description="Our own address on it: phone number, e-mail address, page.")
+    connected: bool = strawberry.field(description="Whether it can be used now.")
+    last_webhook_at: datetime | None = strawberry.field(
+        description="When its provider last called us; null: never. A connected channel that is silent is worth a look."
+    )
+    last_error: str | None = strawberry.field(description="What last went wrong on it; null: nothing.")
+
+    @classmethod
+    def from_row(cls, row: tables.ChannelConnection) -> Self:
+        """The channel of a row."""
+        return cls(
+            id=strawberry.ID(public_id("chn", row.id)),
+            row=row,
+            kind=ChannelKind[row.kind],
+            provider=row.provider,
+            display_name=row.display_name,
+            sender=row.sender,
+            connected=row.connected,
+            last_webhook_at=row.last_webhook_at,
+            last_error=row.last_error,
+        )
+
+    @field("Where its provider must deliver inbound messages and delivery reports.")
+    def webhook_url(self) -> URL:
+        return URL(connections.inbound_url(self.row))
+
+
+@strawberry.type(description="Whether, and why not, a payment request can be sent here. Sending uses the same rule.")
+class ChannelPaymentCapability:
+    supported: bool = strawberry.field(description="Whether channels of this kind can carry a payment request at all.")
+    enabled: bool = strawberry.field(description="Whether the $ icon is on: sending now would be accepted.")
+    reason: CapabilityReason | None = strawberry.field(description="Why it is off; null when it is on.")
+    max_message_length: int | None = strawberry.field(description="Longest text; null: no practical limit.")
+    length_in_bytes: bool = strawberry.field(description="Whether maxMessageLength counts UTF-8 bytes, not characters.")
+    link_preview: bool = strawberry.field(description="Whether the contact's app shows a preview of links.")
+    needs_subject: bool = strawberry.field(description="Whether a message has a subject line.")
+    window_closes_at: datetime | None = strawberry.field(
+        description="Until when free text may be sent; null: no window applies, or it is closed."
+    )
+
+    @classmethod
+    def from_capability(cls, capability: Capability) -> Self:
+        """The API's view of the service's predicate."""
+        return cls(
+            supported=capability.supported,
+            enabled=capability.enabled,
+            reason=CapabilityReason[capability.reason] if capability.reason is not None else None,
+            max_message_length=capability.max_message_length,
+            length_in_bytes=capability.length_in_bytes,
+            link_preview=capability.link_preview,
+            needs_subject=capability.needs_subject,
+            window_closes_at=capability.window_closes_at,
+        )
+
+
+@strawberry.type(
+    description=(
+        "A channel as this contact can be reached through it now. Its id belongs to the conversation, so that a normalized"
+        " cache never mixes contacts."
+    )
+)
+class ConversationChannel(Node):
+    channel: Channel = strawberry.field(description="The account's channel: its id is what sendMessage takes.")
+    payment_requests: ChannelPaymentCapability = strawberry.field(
+        description="What the composer needs to show the $ icon on or off, and why; sendMessage uses the same rule."
+    )
+
+    @classmethod
+    def from_row(cls, conversation: tables.Conversation, row: tables.ChannelConnection, capability: Capability) -> Self:
+        """The channel `row` for the contact of `conversation`."""
+        conversation_part = public_id("cch", conversation.id)
+        return cls(
+            id=strawberry.ID(public_id(conversation_part, row.id)),
+            channel=Channel.from_row(row),
+            payment_requests=ChannelPaymentCapability.from_capability(capability),
+        )
+
+
+@strawberry.type(description="A connected payment processor. Secrets are write-only.")
+class Processor(Node):
+    row: strawberry.Private[tables.ProcessorConnection]
+    kind: ProcessorKind = strawberry.field(description="Which processor.")
+    display_name: str = strawberry.field(description="What the team calls it; contacts see it on the checkout page.")
+    connected: bool = strawberry.field(description="Whether new payment requests can use it.")
+    is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
+    test_mode: bool = strawberry.field(description="Whether it moves no real money.")
+    last_webhook_at: datetime | None = strawberry.field(description="When it last called us; null: never.")
+    last_error: str | None = strawberry.field(description="What last went wrong with it; null: nothing.")
+    key_hint: str | None = strawberry.field(description="The masked key, e.g. sk_…4242; null: it needs none.")
+
+    @classmethod
+    def from_row(cls, row: tables.ProcessorConnection) -> Self:
+        """The processor of a row."""
+        return cls(
+            id=strawberry.ID(public_id("prc", row.id)),
+            row=row,
+            kind=ProcessorKind[connections.processor_kind(row)],
+            display_name=row.display_name,
+            connected=row.connected,
+            is_default=row.is_default,
+            test_mode=row.test_mode,
+            last_webhook_at=row.last_webhook_at,
+            last_error=row.last_error,
+            key_hint=row.key_hint,
+        )
+
+    @field("Where the processor must deliver its webhooks.")
+    def webhook_url(self) -> URL:
+        return URL(connections.webhook_url(self.row))
+
+    @field("The currencies that it takes; null while it is disconnected.")
+    def currencies(self) -> list[CurrencyCode] | None:
+        if not self.row.connected:
+            return None
+        processor = connections.processor(self.row)
+        return [code for code in ALL_CURRENCIES if processor.amount_limits(code) is not None]
+
+
+@strawberry.type(description="Settings → Payments.")
+class PaymentSettings:
+    row: strawberry.Private[tables.Account]
+    link_message_template: str = strawberry.field(
+        description="The text that goes with a link; marks: {business} {amount} {product} {number} {link}."
+    )
+
+    @field("The processor of new requests; null: none is connected, nothing can be asked.")
+    async def default_processor(self, info: Info) -> ProcessorKind | None:
+        row = await info.context.reads.default_processor()
+        return ProcessorKind[connections.processor_kind(row)] if row is not None else None
+
+    @field("All processors that are or were connected.")
+    async def processors(self, info: Info) -> list[Processor]:
+        return [Processor.from_row(row) for row in await info.context.reads.processors()]
+
+
+@strawberry.type(description="The tenant: it owns everything else. Nothing of one account is visible to another.")
+class Account(Node):
+    row: strawberry.Private[tables.Account]
+    name: str = strawberry.field(description="The business's name, as contacts see it.")
+    default_currency: CurrencyCode = strawberry.field(description="Currency of new payment requests.")
+    locale: str = strawberry.field(description="Language and region of texts to contacts, e.g. en-US.")
+    time_zone: str = strawberry.field(description="IANA time zone, e.g. Europe/Berlin; days of the dashboard.")
+    contact_email: str | None = strawberry.field(description="Shown on checkout pages; null: none.")
+    contact_phone: str | None = strawberry.field(description="Shown on checkout pages, E.164; null: none.")
+    number_prefix: str = strawberry.field(description="What the numbers of payment requests begin with.")
+
+    @classmethod
+    def from_row(cls, row: tables.Account) -> Self:
+        """The account of a row."""
+        return cls(
+            id=strawberry.ID(public_id("acc", row.id)),
+            row=row,
+            name=row.name,
+            default_currency=CurrencyCode(row.default_currency),
+            locale=row.locale,
+            time_zone=row.time_zone,
+            contact_email=row.contact_email,
+            contact_phone=row.contact_phone,
+            number_prefix=row.number_prefix,
+        )
+
+    @field("Settings → Payments.")
+    def payment_settings(self) -> PaymentSettings:
+        return PaymentSettings(row=self.row, link_message_template=self.row.link_message_template)
+
+    @field("Settings → Channels: all channels that are or were connected.")
+    async def channels(self, info: Info) -> list[Channel]:
+        return [Channel.from_row(row) for row in await info.context.reads.channels()]
+
+
+@strawberry.type(description="What the payment request dialog shows before anything is typed.")
+class PaymentRequestDefaults:
+    currency: CurrencyCode = strawberry.field(description="The account's currency: preselected.")
+    currencies: list[CurrencyCode] = strawberry.field(description="The currencies that can be chosen.")
+    processor: ProcessorKind | None = strawberry.field(
+        description="Null: none is connected, so the $ icon is off with NO_PROCESSOR_CONFIGURED."
+    )
+    test_mode: bool = strawberry.field(description="Whether requests made now move no real money.")
+
+    @classmethod
+    def from_defaults(cls, defaults: Defaults) -> Self:
+        """The API's view of the service's answer."""
+        row = defaults.processor
+        return cls(
+            currency=CurrencyCode(defaults.currency),
+            currencies=[CurrencyCode(code) for code in defaults.currencies],
+            processor=ProcessorKind[connections.processor_kind(row)] if row is not None else None,
+            test_mode=defaults.test_mode,
+        )

@@ -1,0 +1,165 @@
+"""Keyset pages: what first, after, last and before mean, as SQL and as cursors. Which rows a viewer may see is not decided here."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from schema.failures import bad_request
+from schema.scalars import Cursor, PageInfo
+
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 100
+
+First = Annotated[
+    int | None, strawberry.argument(description="The first so many, 1 to 100. Default 50, unless `last` is given.")
+]
+After = Annotated[Cursor | None, strawberry.argument(description="Only what comes after this cursor.")]
+Last = Annotated[int | None, strawberry.argument(description="The last so many, 1 to 100. Not together with `first`.")]
+Before = Annotated[Cursor | None, strawberry.argument(description="Only what comes before this cursor.")]
+
+R = TypeVar("R")
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID, datetime: _time}
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """The order of one connection: `columns` (SQL, with their types) in the order of the answer; the last one is unique.
+
+    `tag` keeps the cursor of one connection out of another.
+    """
+
+    tag: str
+    columns: tuple[tuple[str, type], ...]
+    descending: bool
+
+    def cursor(self, *key: object) -> Cursor:
+        """The opaque position of a row with this key."""
+        parts = [part.isoformat() if isinstance(part, datetime) else str(part) for part in key]
+        return Cursor(base64.urlsafe_b64encode("|".join([self.tag, *parts]).encode()).rstrip(b"=").decode())
+
+    def key(self, cursor: str, argument: str) -> tuple[object, ...]:
+        """The key behind a cursor. Raises: ApiError BAD_REQUEST for anything that is not one of this connection."""
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+            tag, *parts = raw.split("|")
+            if tag != self.tag or len(parts) != len(self.columns):
+                raise ValueError(raw)
+            key = tuple(_PARSERS[kind](part) for part, (_, kind) in zip(parts, self.columns, strict=True))
+            if any(isinstance(part, int) and not 0 <= part < 2**63 for part in key):
+                raise ValueError(raw)
+        except ValueError as error:
+            raise bad_request(f"`{argument}` is not a cursor of this connection") from error
+        return key
+
+    def page(
+        self,
+        *,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+        from_end: bool = False,
+    ) -> Page:
+        """The page that the arguments ask for. `from_end`: without any argument the last 50 rather than the first.
+
+        Raises: ApiError BAD_REQUEST.
+        """
+        if first is not None and last is not None:
+            raise bad_request("give `first` or `last`, not both")
+        size = first if first is not None else last if last is not None else DEFAULT_PAGE
+        if not 1 <= size <= LARGEST_PAGE:
+            raise bad_request(f"`first` and `last` are 1 to {LARGEST_PAGE}")
+        backward = last is not None or (first is None and after is None and (before is not None or from_end))
+        return Page(
+            keyset=self,
+            size=size,
+            backward=backward,
+            after=self.key(after, "after") if after is not None else None,
+            before=self.key(before, "before") if before is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page: ask for `size + 1` rows with `where` and `order`, hand them to `cut`."""
+
+    keyset: Keyset
+    size: int
+    backward: bool
+    after: tuple[object, ...] | None
+    before: tuple[object, ...] | None
+
+    @property
+    def where(self) -> str:
+        """` AND (…) > (…)` for each bound; its values are `values`."""
+        names = ", ".join(name for name, _ in self.keyset.columns)
+        marks = ", ".join("?" for _ in self.keyset.columns)
+        beyond, behind = ("<", ">") if self.keyset.descending else (">", "<")
+        clauses = [
+            f" AND ({names}) {sign} ({marks})"
+            for sign, bound in ((beyond, self.after), (behind, self.before))
+            if bound is not None
+        ]
+        return "".join(clauses)
+
+    @property
+    def values(self) -> list[object]:
+        return [*(self.after or ()), *(self.before or ())]
+
+    @property
+    def order(self) -> str:
+        """`ORDER BY … LIMIT …`: one row more than asked, to know whether others follow."""
+        direction = "DESC" if self.keyset.descending != self.backward else "ASC"
+        names = ", ".join(f"{name} {direction}" for name, _ in self.keyset.columns)
+        return f" ORDER BY {names} LIMIT {self.size + 1}"
+
+    def cut(self, rows: Sequence[R]) -> Slice[R]:
+        """The rows in the connection's order, and whether others stand on either side."""
+        more = len(rows) > self.size
+        kept = list(rows[: self.size])
+        if self.backward:
+            kept.reverse()
+            return Slice(kept, has_next=self.before is not None, has_previous=more)
+        return Slice(kept, has_next=more, has_previous=self.after is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[R]):
+    """The rows of one page, in the connection's order."""
+
+    rows: list[R]
+    has_next: bool
+    has_previous: bool
+
+    def info(self, cursors: Sequence[Cursor]) -> PageInfo:
+        """The page's PageInfo; `cursors` are those of its rows."""
+        return PageInfo(
+            has_next_page=self.has_next,
+            has_previous_page=self.has_previous,
+            start_cursor=cursors[0] if cursors else None,
+            end_cursor=cursors[-1] if cursors else None,
+        )
+
+
+CONVERSATIONS = Keyset("c", (("last_activity_at", datetime), ("id", UUID)), descending=True)
+CONTACTS = Keyset("k", (("id", UUID),), descending=True)
+CONTACT_PAYMENTS = Keyset("p", (("id", UUID),), descending=True)
+PAYMENT_REQUESTS = Keyset("r", (("created_at", datetime), ("id", UUID)), descending=True)
+THREAD = Keyset("t", (("seq", int),), descending=False)
+NOTIFICATIONS = Keyset("n", (("seq", int),), descending=True)

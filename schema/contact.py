@@ -1,0 +1,212 @@
+"""The contact: the person who is asked to pay, with the Payments tab and its totals."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+
+import strawberry
+
+from models import tables
+from models.ids import public_id
+from schema.connections import CONTACT_PAYMENTS, CONTACTS, After, Before, First, Last, Slice
+from schema.context import Info, RequestFilter, event_cursor
+from schema.conversation import Conversation
+from schema.describe import field
+from schema.payment_request import PaymentRequest
+from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, PaymentRequestStatus, money
+
+
+@strawberry.input(description="Which of the contact's payment requests. Conditions left out do not restrict.")
+class ContactPaymentFilter:
+    status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
+    overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
+    created_after: datetime | None = strawberry.field(default=None, description="Made at this moment or later.")
+    created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
+
+    def to_filter(self) -> RequestFilter:
+        """For the reads."""
+        return RequestFilter(
+            status=tuple(status.name for status in self.status) if self.status is not None else None,
+            overdue=self.overdue,
+            created_after=self.created_after,
+            created_before=self.created_before,
+        )
+
+
+@strawberry.type(description="The contact's identity on one kind of channel.")
+class ContactAddress:
+    kind: ChannelKind = strawberry.field(description="The kind of channel.")
+    address: str = strawberry.field(description="Phone number (E.164), e-mail address or the provider's id.")
+    opted_out_at: datetime | None = strawberry.field(
+        description="When the contact asked for no more messages on it; null: messages are welcome."
+    )
+    last_inbound_at: datetime | None = strawberry.field(
+        description="When the contact last wrote on it; null: never. Windows run from here."
+    )
+
+    @classmethod
+    def from_row(cls, row: tables.ContactAddress) -> Self:
+        """The address of a row."""
+        return cls(
+            kind=ChannelKind[row.kind],
+            address=row.address,
+            opted_out_at=row.opted_out_at,
+            last_inbound_at=row.last_inbound_at,
+        )
+
+
+@strawberry.type(
+    description="What was asked of and paid by a contact, in one currency and mode. Always equal to what the ledger recomputes."
+)
+class ContactPaymentSummary:
+    currency: CurrencyCode = strawberry.field(description="The currency; sums never cross currencies.")
+    test_mode: bool = strawberry.field(description="Whether these are test requests; sums never cross modes.")
+    requested: Money = strawberry.field(description="Asked in all, void requests left out.")
+    outstanding: Money = strawberry.field(description="Still due on open requests.")
+    paid: Money = strawberry.field(description="Arrived in all.")
+    refunded: Money = strawberry.field(description="Given back in all.")
+    net: Money = strawberry.field(description="Paid less refunded and lost disputes.")
+    open_count: int = strawberry.field(description="Requests that can still be paid.")
+    paid_count: int = strawberry.field(description="Requests paid in full.")
+    overdue_count: int = strawberry.field(description="Open requests whose due date has passed, as of now.")
+    first_paid_at: datetime | None = strawberry.field(description="The first payment; null: none yet.")
+    last_paid_at: datetime | None = strawberry.field(description="The newest payment; null: none yet.")
+
+    @classmethod
+    def from_row(cls, row: tables.ContactSummary, overdue_count: int) -> Self:
+        """The totals of a row."""
+        currency = row.currency
+        return cls(
+            currency=CurrencyCode(currency),
+            test_mode=row.test_mode,
+            requested=money(row.requested_minor, currency),
+            outstanding=money(row.outstanding_minor, currency),
+            paid=money(row.paid_minor, currency),
+            refunded=money(row.refunded_minor, currency),
+            net=money(row.net_minor, currency),
+            open_count=row.open_count,
+            paid_count=row.paid_count,
+            overdue_count=overdue_count,
+            first_paid_at=row.first_paid_at,
+            last_paid_at=row.last_paid_at,
+        )
+
+
+@strawberry.type(description="A payment request in a contact's list.")
+class ContactPaymentEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: PaymentRequest = strawberry.field(description="The payment request.")
+
+
+@strawberry.type(description="The Payments tab: the contact's payment requests, newest first.")
+class ContactPaymentConnection:
+    contact: strawberry.Private[tables.Contact]
+    filter: strawberry.Private[RequestFilter]
+    edges: list[ContactPaymentEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[PaymentRequest] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @field("How many there are with this filter.")
+    async def total_count(self, info: Info) -> int:
+        return await info.context.reads.contact_payments_count(self.contact.id, self.filter)
+
+    @field("Position in the event log, read before the data: pass it to contactPaymentEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+
+@strawberry.type(description="The person who is asked to pay.")
+class Contact(Node):
+    row: strawberry.Private[tables.Contact]
+    name: str = strawberry.field(description="The person's name.")
+    email: str | None = strawberry.field(description="E-mail address; null: unknown.")
+    phone: str | None = strawberry.field(description="Phone number, E.164; null: unknown.")
+    tags: list[str] = strawberry.field(description="Labels; `customer` is added by the first payment.")
+    version: int = strawberry.field(description="Grows with every change of the record.")
+    created_at: datetime = strawberry.field(description="When the record was made.")
+    updated_at: datetime = strawberry.field(description="When the record last changed.")
+
+    @classmethod
+    def from_row(cls, row: tables.Contact) -> Self:
+        """The contact of a row."""
+        return cls(
+            id=strawberry.ID(public_id("cnt", row.id)),
+            row=row,
+            name=row.name,
+            email=row.email,
+            phone=row.phone,
+            tags=list(row.tags),
+            version=row.version,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field("The contact's identity on each kind of channel.")
+    async def addresses(self, info: Info) -> list[ContactAddress]:
+        return [ContactAddress.from_row(row) for row in await info.context.reads.addresses(self.row.id)]
+
+    @field("The one conversation with the contact; null: none was begun.")
+    async def conversation(self, info: Info) -> Conversation | None:
+        row = await info.context.reads.conversation_of(self.row.id)
+        return Conversation.from_row(row) if row is not None else None
+
+    @field("The Payments tab: all payment requests of the contact, newest first.")
+    async def payments(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            ContactPaymentFilter | None, strawberry.argument(description="Which ones; left out: all.")
+        ] = None,
+    ) -> ContactPaymentConnection:
+        page = CONTACT_PAYMENTS.page(first=first, after=after, last=last, before=before)
+        wanted = filter.to_filter() if filter is not None else RequestFilter()
+        found = await info.context.reads.contact_payments(self.row.id, page, wanted)
+        nodes = [PaymentRequest.from_row(row) for row in found.rows]
+        cursors = [CONTACT_PAYMENTS.cursor(row.id) for row in found.rows]
+        return ContactPaymentConnection(
+            contact=self.row,
+            filter=wanted,
+            edges=[ContactPaymentEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=found.info(cursors),
+        )
+
+    @field("The totals, one entry per currency and mode.")
+    async def payment_summary(self, info: Info) -> list[ContactPaymentSummary]:
+        reads = info.context.reads
+        rows = await reads.summaries(self.row.id)
+        overdue = await reads.overdue(self.row.id)
+        return [ContactPaymentSummary.from_row(row, overdue.get((row.currency, row.test_mode), 0)) for row in rows]
+
+
+@strawberry.type(description="A contact in a list.")
+class ContactEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: Contact = strawberry.field(description="The contact.")
+
+
+@strawberry.type(description="Contacts, newest first.")
+class ContactConnection:
+    edges: list[ContactEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[Contact] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.Contact]) -> Self:
+        """The connection of a page of rows."""
+        nodes = [Contact.from_row(row) for row in page.rows]
+        cursors = [CONTACTS.cursor(row.id) for row in page.rows]
+        return cls(
+            edges=[ContactEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )

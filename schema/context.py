@@ -1,0 +1,171 @@
+"""What every resolver has at hand: the viewer, the scoped reads with their loaders, the hub.
+
+How the reads are done is in resolvers/access.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
+
+import strawberry
+
+from models import tables
+from models.event_log import Cursor as EventCursor
+from schema.connections import Page, Slice
+from schema.failures import unauthenticated
+from schema.scalars import Cursor
+from services.actors import Actor
+from services.capability import Capability
+from services.events import Hub
+from services.ledger_views import PaymentView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFilter:
+    """Which payment requests a list shall hold; None: no condition."""
+
+    status: tuple[str, ...] | None = None
+    overdue: bool | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    search: str | None = None
+    test_mode: bool | None = None
+
+
+class Reads(Protocol):
+    """Reads of the viewer's account. One by id: None when it is not in the account. Batched and remembered per operation."""
+
+    @property
+    def viewer(self) -> Actor: ...
+
+    async def position(self) -> EventCursor:
+        """Where the account's log stood before this operation read anything else."""
+        ...
+
+    async def account(self) -> tables.Account: ...
+    async def user(self, id: UUID) -> tables.User | None: ...
+    async def contact(self, id: UUID) -> tables.Contact | None: ...
+    async def conversation(self, id: UUID) -> tables.Conversation | None: ...
+    async def payment_request(self, id: UUID) -> tables.PaymentRequest | None: ...
+    async def message(self, id: UUID) -> tables.Message | None: ...
+    async def card(self, id: UUID) -> tables.ActivityCard | None: ...
+    async def notification(self, id: UUID) -> tables.Notification | None: ...
+    async def channel(self, id: UUID) -> tables.ChannelConnection | None: ...
+    async def processor(self, id: UUID) -> tables.ProcessorConnection | None: ...
+
+    async def channels(self) -> Sequence[tables.ChannelConnection]: ...
+    async def processors(self) -> Sequence[tables.ProcessorConnection]: ...
+    async def default_processor(self) -> tables.ProcessorConnection | None: ...
+    async def conversation_of(self, contact_id: UUID) -> tables.Conversation | None: ...
+    async def following(self, conversation_id: UUID) -> bool: ...
+    async def addresses(self, contact_id: UUID) -> Sequence[tables.ContactAddress]: ...
+    async def summaries(self, contact_id: UUID) -> Sequence[tables.ContactSummary]: ...
+    async def overdue(self, contact_id: UUID) -> dict[tuple[str, bool], int]:
+        """How many requests of the contact are overdue now, per currency and mode."""
+        ...
+
+    async def payments(self, payment_request_id: UUID) -> Sequence[PaymentView]: ...
+    async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None: ...
+    async def requests_of_message(self, message_id: UUID) -> Sequence[tables.PaymentRequest]: ...
+    async def capabilities(
+        self, conversation: tables.Conversation
+    ) -> Sequence[tuple[tables.ChannelConnection, Capability]]: ...
+    async def unread_count(self) -> int: ...
+
+    async def thread(self, conversation_id: UUID, page: Page) -> Slice[tables.Message | tables.ActivityCard]: ...
+    async def contact_payments(
+        self, contact_id: UUID, page: Page, filter: RequestFilter
+    ) -> Slice[tables.PaymentRequest]: ...
+    async def contact_payments_count(self, contact_id: UUID, filter: RequestFilter) -> int: ...
+
+    # Nouns that stand above the asking one: the asking module can't import them without a circle.
+    async def contact_node(self, id: UUID) -> object:
+        """The GraphQL Contact of a row that refers to it."""
+        ...
+
+    async def conversation_node(self, id: UUID) -> object:
+        """The GraphQL Conversation of a row that refers to it."""
+        ...
+
+
+class Context:
+    """One request, one socket's connection, or one pushed event (`for_event`). Made by resolvers.assemble.new_context.
+
+    `event_position`: set by a subscription before each of its events; the copy for the event takes it as its log position.
+    """
+
+    __slots__ = (
+        "_position",
+        "_reads",
+        "client_address",
+        "connection_params",
+        "event_position",
+        "hub",
+        "make_reads",
+        "request_id",
+        "viewer",
+    )
+
+    def __init__(
+        self,
+        *,
+        make_reads: Callable[[Actor, EventCursor | None], Reads],
+        viewer: Actor | None = None,
+        hub: Hub | None = None,
+        client_address: str = "",
+        request_id: str = "",
+    ) -> None:
+        self.make_reads = make_reads
+        self.viewer = viewer
+        self.hub = hub
+        self.client_address = client_address
+        self.request_id = request_id
+        self.connection_params: dict[str, Any] | None = None
+        self.event_position: EventCursor | None = None
+        self._position: EventCursor | None = None
+        self._reads: Reads | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """The viewer. Raises: ApiError UNAUTHENTICATED when there is none."""
+        if self.viewer is None:
+            raise unauthenticated()
+        return self.viewer
+
+    @property
+    def reads(self) -> Reads:
+        """The viewer's reads. Raises: ApiError UNAUTHENTICATED when there is no viewer."""
+        actor = self.actor
+        if self._reads is None or self._reads.viewer is not actor:
+            self._reads = self.make_reads(actor, self._position)
+        return self._reads
+
+    def renew(self, position: EventCursor | None = None) -> None:
+        """Forget what was read: something has been written. `position`: a log position from before the write."""
+        self._position = position
+        self._reads = None
+
+    def for_event(self) -> Context:
+        """A copy with the same viewer and new data loaders, at the position of the event that is being delivered."""
+        copy = Context(
+            make_reads=self.make_reads,
+            viewer=self.viewer,
+            hub=self.hub,
+            client_address=self.client_address,
+            request_id=self.request_id,
+        )
+        copy.connection_params = self.connection_params
+        copy.event_position = copy._position = self.event_position
+        return copy
+
+
+Info: TypeAlias = strawberry.Info[Context, None]
+
+
+async def event_cursor(info: Info) -> Cursor:
+    """The position that was read before the data of this answer."""
+    return Cursor((await info.context.reads.position()).encode())

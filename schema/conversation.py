@@ -1,0 +1,108 @@
+"""The conversation: one per contact, over all channels."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+from strawberry.types.lazy_type import LazyType
+
+from models import tables
+from models.ids import public_id
+from schema.account import ConversationChannel, User
+from schema.connections import CONVERSATIONS, THREAD, After, Before, First, Last, Slice
+from schema.context import Info, event_cursor
+from schema.describe import field
+from schema.scalars import Cursor, Node, PageInfo
+from schema.thread import ThreadConnection
+
+
+async def _contact(root: Conversation, info: Info) -> object:
+    return await info.context.reads.contact_node(root.row.contact_id)
+
+
+@strawberry.type(description="All that was said with one contact, on every channel, and what it led to.")
+class Conversation(Node):
+    row: strawberry.Private[tables.Conversation]
+    unread_count: int = strawberry.field(description="Inbound messages not read yet; shared by the team.")
+    last_activity_at: datetime = strawberry.field(
+        description="When the newest thread item came; lists are sorted by it."
+    )
+    preview: str = strawberry.field(description="The beginning of the newest thread item.")
+    draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
+    contact: object = strawberry.field(
+        resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Who it is with."
+    )
+
+    @classmethod
+    def from_row(cls, row: tables.Conversation) -> Self:
+        """The conversation of a row."""
+        return cls(
+            id=strawberry.ID(public_id("cnv", row.id)),
+            row=row,
+            unread_count=row.unread_count,
+            last_activity_at=row.last_activity_at,
+            preview=row.preview,
+            draft=row.draft,
+        )
+
+    @field("The account's channels as this contact can be reached through them now, for the composer's picker.")
+    async def channels(self, info: Info) -> list[ConversationChannel]:
+        return [
+            ConversationChannel.from_row(self.row, row, capability)
+            for row, capability in await info.context.reads.capabilities(self.row)
+        ]
+
+    @field("Who of the team looks after it; null: nobody.")
+    async def assignee(self, info: Info) -> User | None:
+        if self.row.assignee_id is None:
+            return None
+        row = await info.context.reads.user(self.row.assignee_id)
+        return User.from_row(row) if row is not None else None
+
+    @field("Whether the viewer is told of payments here without being the assignee.")
+    async def following(self, info: Info) -> bool:
+        return await info.context.reads.following(self.row.id)
+
+    @field("Messages and activity cards, oldest first. Without arguments the newest 50.")
+    async def thread(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> ThreadConnection:
+        page = THREAD.page(first=first, after=after, last=last, before=before, from_end=True)
+        return ThreadConnection.from_slice(await info.context.reads.thread(self.row.id, page))
+
+    @field(
+        "Position in the event log, read before the data of this answer: pass it to conversationEvents(after:) so"
+        " that nothing is lost between query and subscription."
+    )
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+
+@strawberry.type(description="A conversation in a list.")
+class ConversationEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: Conversation = strawberry.field(description="The conversation.")
+
+
+@strawberry.type(description="Conversations, newest activity first.")
+class ConversationConnection:
+    edges: list[ConversationEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[Conversation] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.Conversation]) -> Self:
+        """The connection of a page of rows."""
+        nodes = [Conversation.from_row(row) for row in page.rows]
+        cursors = [CONVERSATIONS.cursor(row.last_activity_at, row.id) for row in page.rows]
+        return cls(
+            edges=[ConversationEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )

@@ -1,0 +1,37 @@
+"""strawberry's decorators with a description, typed: its own give Any when they take arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import strawberry
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def field(description: str) -> Callable[[F], F]:
+    """A field with a resolver."""
+
+    def wrap(resolver: F) -> F:
+        return cast(F, strawberry.field(resolver, description=description))
+
+    return wrap
+
+
+def mutation(description: str) -> Callable[[F], F]:
+    """A root field of Mutation."""
+
+    def wrap(resolver: F) -> F:
+        return cast(F, strawberry.mutation(resolver, description=description))
+
+    return wrap
+
+
+def subscription(description: str) -> Callable[[F], F]:
+    """A root field of Subscription."""
+
+    def wrap(resolver: F) -> F:
+        return cast(F, strawberry.subscription(resolver, description=description))
+
+    return wrap

@@ -1,0 +1,212 @@
+"""What subscriptions push. An event carries ids; its objects are loaded when it is delivered, as they are then."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, TypeAlias
+from uuid import UUID
+
+import strawberry
+
+from schema.contact import Contact
+from schema.context import Info
+from schema.conversation import Conversation
+from schema.dashboard import DashboardCurrencyFigures, DashboardFigures
+from schema.describe import field
+from schema.notification import Notification
+from schema.payment_request import PaymentRequest
+from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
+from schema.thread import ActivityCard, Message, ThreadItem, thread_item
+from services import dashboard
+
+
+class Gone(RuntimeError):
+    """An event names a row that is not there: a bug, since nothing of a tenant is deleted."""
+
+
+@strawberry.interface(description="Something that happened. Clients must tolerate members that they do not know.")
+class Event:
+    cursor: Cursor = strawberry.field(
+        description="Position in the event log: keep the newest one, pass it as `after` to resume without a gap."
+    )
+
+
+@strawberry.type(description="First event of every subscription, at once: a resume point even if nothing happens.")
+class Subscribed(Event):
+    pass
+
+
+@strawberry.type(
+    description=(
+        "The events after `after` can't all be delivered: query again, then subscribe with the query's eventCursor."
+        " Nothing else follows."
+    )
+)
+class ResyncRequired(Event):
+    reason: str = strawberry.field(
+        description="EXPIRED (older than 30 days), TOO_FAR_BEHIND (over 1000 events), AHEAD_OF_LOG or OTHER_EPOCH."
+    )
+
+
+@strawberry.type(description="A message or an activity card was added to a thread.")
+class ThreadItemAdded(Event):
+    message_id: strawberry.Private[UUID | None]
+    card_id: strawberry.Private[UUID | None]
+    conversation_id: strawberry.ID = strawberry.field(description="Whose thread.")
+    contact_id: strawberry.ID = strawberry.field(description="Whose conversation.")
+
+    @field("The new item.")
+    async def item(self, info: Info) -> ThreadItem:
+        reads = info.context.reads
+        row = (
+            await reads.message(self.message_id)
+            if self.message_id is not None
+            else await reads.card(self.card_id)
+            if self.card_id is not None
+            else None
+        )
+        if row is None:
+            raise Gone(self.cursor)
+        return thread_item(row)
+
+
+@strawberry.type(
+    description=(
+        "A payment request was made or has changed. previousStatus null: newly created; add it to the contact's list"
+        " (contactId), since no normalized cache does that by itself. discardedAt set: remove it."
+    )
+)
+class PaymentRequestUpdated(Event):
+    payment_request_row: strawberry.Private[UUID]
+    card_row: strawberry.Private[UUID | None]
+    conversation_id: strawberry.ID = strawberry.field(description="Its conversation.")
+    contact_id: strawberry.ID = strawberry.field(description="Who is asked.")
+    previous_status: PaymentRequestStatus | None = strawberry.field(
+        description="The status before; equal to the new one if only a facet changed. Null: newly created."
+    )
+
+    @field("The payment request as it is now.")
+    async def payment_request(self, info: Info) -> PaymentRequest:
+        row = await info.context.reads.payment_request(self.payment_request_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return PaymentRequest.from_row(row)
+
+    @field("The card that was logged with it; null: none was.")
+    async def card(self, info: Info) -> ActivityCard | None:
+        if self.card_row is None:
+            return None
+        row = await info.context.reads.card(self.card_row)
+        return ActivityCard.from_row(row) if row is not None else None
+
+
+@strawberry.type(description="A message's delivery has moved on.")
+class MessageUpdated(Event):
+    message_row: strawberry.Private[UUID]
+    conversation_id: strawberry.ID = strawberry.field(description="Whose thread.")
+
+    @field("The message as it is now.")
+    async def message(self, info: Info) -> Message:
+        row = await info.context.reads.message(self.message_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Message.from_row(row)
+
+
+@strawberry.type(description="The contact's record or its payment summary changed, or the contact is new.")
+class ContactUpdated(Event):
+    contact_row: strawberry.Private[UUID]
+
+    @field("The contact as it is now.")
+    async def contact(self, info: Info) -> Contact:
+        row = await info.context.reads.contact(self.contact_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Contact.from_row(row)
+
+
+@strawberry.type(description="Assignee, followers, draft or unread count of a conversation changed.")
+class ConversationUpdated(Event):
+    conversation_row: strawberry.Private[UUID]
+
+    @field("The conversation as it is now.")
+    async def conversation(self, info: Info) -> Conversation:
+        row = await info.context.reads.conversation(self.conversation_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Conversation.from_row(row)
+
+
+@strawberry.type(description="The viewer is told something.")
+class NotificationAdded(Event):
+    notification_row: strawberry.Private[UUID]
+
+    @field("What.")
+    async def notification(self, info: Info) -> Notification:
+        row = await info.context.reads.notification(self.notification_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Notification.from_row(row)
+
+    @field("How many are unread now.")
+    async def unread_count(self, info: Info) -> int:
+        return await info.context.reads.unread_count()
+
+
+@strawberry.type(description="The viewer has read notifications, perhaps in another tab or device.")
+class NotificationsRead(Event):
+    @field("How many are unread now.")
+    async def unread_count(self, info: Info) -> int:
+        return await info.context.reads.unread_count()
+
+
+@strawberry.type(description="The dashboard's figures have changed.")
+class DashboardUpdated(Event):
+    range: strawberry.Private[DashboardRange]
+
+    @field("The figures now.")
+    async def figures(self, info: Info) -> DashboardFigures:
+        return await dashboard_figures(info, self.range)
+
+
+async def dashboard_figures(info: Info, range: DashboardRange) -> DashboardFigures:
+    """The viewer's figures for a period, as of now."""
+    as_of = datetime.now(UTC)
+    found = await dashboard.figures(info.context.actor.account_id, range.name, as_of)
+    return DashboardFigures(
+        range=range, as_of=as_of, by_currency=[DashboardCurrencyFigures.from_figures(row) for row in found]
+    )
+
+
+ConversationEvent: TypeAlias = Annotated[
+    Subscribed
+    | ResyncRequired
+    | ThreadItemAdded
+    | PaymentRequestUpdated
+    | MessageUpdated
+    | ContactUpdated
+    | ConversationUpdated,
+    strawberry.union("ConversationEvent", description="What conversationEvents pushes."),
+]
+InboxEvent: TypeAlias = Annotated[
+    Subscribed
+    | ResyncRequired
+    | ThreadItemAdded
+    | PaymentRequestUpdated
+    | MessageUpdated
+    | ContactUpdated
+    | ConversationUpdated,
+    strawberry.union("InboxEvent", description="What inboxEvents pushes."),
+]
+ContactPaymentEvent: TypeAlias = Annotated[
+    Subscribed | ResyncRequired | PaymentRequestUpdated | ContactUpdated,
+    strawberry.union("ContactPaymentEvent", description="What contactPaymentEvents pushes."),
+]
+NotificationEvent: TypeAlias = Annotated[
+    Subscribed | ResyncRequired | NotificationAdded | NotificationsRead,
+    strawberry.union("NotificationEvent", description="What notificationEvents pushes."),
+]
+DashboardEvent: TypeAlias = Annotated[
+    Subscribed | ResyncRequired | DashboardUpdated,
+    strawberry.union("DashboardEvent", description="What dashboardEvents pushes."),
+]

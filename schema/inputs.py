@@ -1,0 +1,261 @@
+"""The inputs of mutations and the filters of lists. What is allowed in them is decided in services; here only names and descriptions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from schema.context import RequestFilter
+from schema.scalars import ChannelKind, CurrencyCode, Decimal, PaymentRequestStatus, ProcessorKind, Role
+
+_KEY = (
+    "8 to 64 characters of your choice, e.g. a UUID: the same key and input again gives the same object and does nothing"
+    " twice. Kept for 24 hours or longer."
+)
+_REQUEST = "The payment request."
+_CONVERSATION = "The conversation."
+
+
+@strawberry.input(description="An amount to ask for.")
+class MoneyInput:
+    amount: Decimal = strawberry.field(
+        description='Decimal text, e.g. "125.00"; more decimals than the currency has are INVALID, never rounded.'
+    )
+    currency: CurrencyCode | None = strawberry.field(default=None, description="Default: the account's currency.")
+
+
+@strawberry.input(description="Which payment requests of the account. Conditions left out do not restrict.")
+class PaymentRequestFilter:
+    status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
+    overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
+    created_after: datetime | None = strawberry.field(default=None, description="Made at this moment or later.")
+    created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
+    test_mode: bool | None = strawberry.field(default=None, description="Only test requests, or only live ones.")
+    search: str | None = strawberry.field(
+        default=None, description="Part of the number, of the product's or of the contact's name."
+    )
+
+    def to_filter(self) -> RequestFilter:
+        """For the reads."""
+        return RequestFilter(
+            status=tuple(status.name for status in self.status) if self.status is not None else None,
+            overdue=self.overdue,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            test_mode=self.test_mode,
+            search=self.search,
+        )
+
+
+# ---------------------------------------------------------------------------------------------------- payment requests
+@strawberry.input(description="What the payment request dialog holds.")
+class CreatePaymentRequestInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    contact_id: strawberry.ID = strawberry.field(description="Who shall pay.")
+    conversation_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The contact's conversation; it may be left out, the contact decides it."
+    )
+    channel_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The channel it is meant for; nothing is sent."
+    )
+    product_name: str = strawberry.field(description="What is charged for, at most 255 characters.")
+    amount: MoneyInput = strawberry.field(description="How much.")
+    description: str | None = strawberry.field(
+        default=None, description="More about it, at most 2000 characters; shown on the checkout page."
+    )
+    due_at: datetime | None = strawberry.field(default=None, description="Until when it should be paid.")
+    processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
+
+
+@strawberry.input(description="Which request to send, and where.")
+class SendPaymentRequestInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+    channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
+    body: str | None = strawberry.field(
+        default=None, description="Text around the link; {link} marks its place. Default: the account's template."
+    )
+
+
+@strawberry.input(description="Which request to void.")
+class VoidPaymentRequestInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+    reason: str | None = strawberry.field(default=None, description="Why, for the team; at most 500 characters.")
+    expected_version: int | None = strawberry.field(
+        default=None, description="The version that you saw; another one gives VERSION_CONFLICT."
+    )
+    confirm_partially_paid: bool = strawberry.field(
+        default=False, description="Needed for a PARTIALLY_PAID request, else CONFIRMATION_REQUIRED."
+    )
+
+
+@strawberry.input(description="Whose link was copied.")
+class RecordLinkCopiedInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+
+
+@strawberry.input(description="Which draft to hide.")
+class DiscardPaymentRequestInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+
+
+# ------------------------------------------------------------------------------------------- messages, conversations
+@strawberry.input(description="What the message box holds.")
+class SendMessageInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+    channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
+    body: str = strawberry.field(description="The text; links of ours in it are bound to their requests.")
+    subject: str | None = strawberry.field(default=None, description="For e-mail: the subject line.")
+
+
+@strawberry.input(description="Which conversation was read.")
+class MarkConversationReadInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+
+
+@strawberry.input(description="Who shall look after a conversation.")
+class AssignConversationInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+    user_id: strawberry.ID | None = strawberry.field(default=None, description="The user; null: nobody.")
+
+
+@strawberry.input(description="Whether the viewer follows a conversation.")
+class FollowConversationInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+    following: bool = strawberry.field(description="True: be told of its payments; false: no more.")
+
+
+@strawberry.input(description="The team's unsent text.")
+class SaveDraftInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+    text: str | None = strawberry.field(default=None, description="The text; null or blank: no draft.")
+
+
+# ------------------------------------------------------------------------------------------------------------ contacts
+@strawberry.input(description="The contact's identity on one kind of channel.")
+class ContactAddressInput:
+    kind: ChannelKind = strawberry.field(description="The kind of channel.")
+    address: str = strawberry.field(description="Phone number, e-mail address or the provider's id.")
+
+
+@strawberry.input(description="A new contact. Its conversation is made with it.")
+class CreateContactInput:
+    name: str = strawberry.field(description="The person's name, at most 120 characters.")
+    email: str | None = strawberry.field(default=None, description="E-mail address; also the address of EMAIL.")
+    phone: str | None = strawberry.field(
+        default=None, description="Phone number; without a country code one of the account's. For SMS and WHATSAPP."
+    )
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=None, description="Identities on further channels; one per kind."
+    )
+
+
+@strawberry.input(description="What to change of a contact. Fields left out stay.")
+class UpdateContactInput:
+    contact_id: strawberry.ID = strawberry.field(description="The contact.")
+    name: str | None = strawberry.field(default=strawberry.UNSET, description="The person's name.")
+    email: str | None = strawberry.field(default=strawberry.UNSET, description="E-mail address; null: unknown.")
+    phone: str | None = strawberry.field(default=strawberry.UNSET, description="Phone number; null: unknown.")
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=strawberry.UNSET, description="Identities to set; kinds left out stay."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+@strawberry.input(description="What to change of the account. Fields left out stay.")
+class UpdateAccountInput:
+    name: str | None = strawberry.field(default=strawberry.UNSET, description="The business's name.")
+    default_currency: CurrencyCode | None = strawberry.field(
+        default=strawberry.UNSET, description="Currency of new payment requests."
+    )
+    locale: str | None = strawberry.field(default=strawberry.UNSET, description="Language and region, e.g. en-US.")
+    time_zone: str | None = strawberry.field(default=strawberry.UNSET, description="IANA name, e.g. Europe/Berlin.")
+    contact_email: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Shown on checkout pages; null: none."
+    )
+    contact_phone: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Shown on checkout pages; null: none."
+    )
+    link_message_template: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Text that goes with a link; it needs {link} exactly once."
+    )
+    number_prefix: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What new numbers begin with, at most 10 characters."
+    )
+
+
+@strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
+class ConfigureProcessorInput:
+    kind: ProcessorKind = strawberry.field(description="Which processor.")
+    processor_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The connection to change. Default: the one of the same kind and mode, else a new one.",
+    )
+    display_name: str | None = strawberry.field(default=None, description="What the team calls it.")
+    test_mode: bool | None = strawberry.field(default=None, description="Test or live. Default: what the key says.")
+    secret_key: str | None = strawberry.field(default=None, description="The processor's secret key; checked with it.")
+    webhook_secret: str | None = strawberry.field(
+        default=None, description="The secret that signs its webhooks. Without one they are refused."
+    )
+    make_default: bool | None = strawberry.field(default=None, description="Whether new requests shall use it.")
+
+
+@strawberry.input(description="Which processor to disconnect.")
+class DisconnectProcessorInput:
+    processor_id: strawberry.ID = strawberry.field(description="The connection.")
+
+
+@strawberry.input(description="One value that a channel's provider needs.")
+class CredentialInput:
+    name: str = strawberry.field(description="Its name in the provider's documentation, e.g. account_sid.")
+    value: str = strawberry.field(description="The value. Write-only.")
+
+
+@strawberry.input(description="How to reach a channel's provider.")
+class ConnectChannelInput:
+    kind: ChannelKind = strawberry.field(description="What kind of channel.")
+    provider: str = strawberry.field(description="The adapter, e.g. twilio_sms or simulated.")
+    channel_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The connection to change. Default: a new one."
+    )
+    display_name: str | None = strawberry.field(default=None, description="What the team calls it.")
+    sender: str | None = strawberry.field(default=None, description="Our own address on it, e.g. the phone number.")
+    credentials: list[CredentialInput] | None = strawberry.field(
+        default=None, description="What the provider needs; those left out stay."
+    )
+
+
+@strawberry.input(description="Which channel to disconnect.")
+class DisconnectChannelInput:
+    channel_id: strawberry.ID = strawberry.field(description="The channel.")
+
+
+# ------------------------------------------------------------------------------------------------------------- access
+@strawberry.input(description="Who signs in.")
+class SignInInput:
+    email: str = strawberry.field(description="The user's e-mail address.")
+    password: str = strawberry.field(description="The password.")
+
+
+@strawberry.input(description="What renews a sign-in.")
+class RefreshInput:
+    refresh_token: str = strawberry.field(description="The newest refresh token: each works once.")
+
+
+@strawberry.input(description="What to sign out.")
+class SignOutInput:
+    refresh_token: str | None = strawberry.field(default=None, description="A further sign-in of the same user to end.")
+    everywhere: bool = strawberry.field(default=False, description="End every sign-in of the user, on all devices.")
+
+
+@strawberry.input(description="A new credential for programs.")
+class CreateApiKeyInput:
+    name: str = strawberry.field(description="What it is for.")
+    role: Role = strawberry.field(description="What it may do.")
+
+
+@strawberry.input(description="Which API key to end.")
+class RevokeApiKeyInput:
+    api_key_id: strawberry.ID = strawberry.field(description="The key.")

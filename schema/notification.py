@@ -1,0 +1,88 @@
+"""What one user is told."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from models import tables
+from models.ids import public_id
+from schema.connections import NOTIFICATIONS, Slice
+from schema.context import Info, event_cursor
+from schema.conversation import Conversation
+from schema.describe import field
+from schema.payment_request import PaymentRequest
+from schema.scalars import ActivityKind, Cursor, Node, PageInfo
+
+
+@strawberry.type(description="One thing that one user is told, once.")
+class Notification(Node):
+    row: strawberry.Private[tables.Notification]
+    kind: ActivityKind = strawberry.field(description="What happened.")
+    title: str = strawberry.field(description="The headline.")
+    body: str = strawberry.field(description="More about it.")
+    read_at: datetime | None = strawberry.field(description="When the user read it; null: not yet.")
+    created_at: datetime = strawberry.field(description="When it happened.")
+
+    @classmethod
+    def from_row(cls, row: tables.Notification) -> Self:
+        """The notification of a row."""
+        return cls(
+            id=strawberry.ID(public_id("ntf", row.id)),
+            row=row,
+            kind=ActivityKind[row.kind],
+            title=row.title,
+            body=row.body,
+            read_at=row.read_at,
+            created_at=row.created_at,
+        )
+
+    @field("The payment request that it is about, as it is now; null: about none.")
+    async def payment_request(self, info: Info) -> PaymentRequest | None:
+        if self.row.payment_request_id is None:
+            return None
+        row = await info.context.reads.payment_request(self.row.payment_request_id)
+        return PaymentRequest.from_row(row) if row is not None else None
+
+    @field("The conversation to open; null: none.")
+    async def conversation(self, info: Info) -> Conversation | None:
+        if self.row.conversation_id is None:
+            return None
+        row = await info.context.reads.conversation(self.row.conversation_id)
+        return Conversation.from_row(row) if row is not None else None
+
+
+@strawberry.type(description="A notification in a list.")
+class NotificationEdge:
+    cursor: Cursor = strawberry.field(
+        description="Its position, for `after` and `before`, and for markNotificationsRead(upTo:)."
+    )
+    node: Notification = strawberry.field(description="The notification.")
+
+
+@strawberry.type(description="The viewer's notifications, newest first. Empty for an API key.")
+class NotificationConnection:
+    edges: list[NotificationEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[Notification] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @field("How many of all the viewer's notifications are unread.")
+    async def unread_count(self, info: Info) -> int:
+        return await info.context.reads.unread_count()
+
+    @field("Position in the event log, read before the data: pass it to notificationEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.Notification]) -> Self:
+        """The connection of a page of rows."""
+        nodes = [Notification.from_row(row) for row in page.rows]
+        cursors = [NOTIFICATIONS.cursor(row.seq) for row in page.rows]
+        return cls(
+            edges=[NotificationEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )

@@ -1,0 +1,194 @@
+"""What mutations answer: the object, or user errors that say why not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from models.errors import Refusal
+from schema.account import Account, ApiKey, Channel, Processor, User
+from schema.contact import Contact
+from schema.conversation import Conversation
+from schema.payment_request import PaymentRequest
+from schema.scalars import UserErrorCode
+from schema.thread import ActivityCard, Message
+
+_REFUSED = "Null: refused, see userErrors."
+
+
+@strawberry.type(
+    description="Expected failure of a mutation; everything unexpected is a top-level error with extensions.code."
+)
+class UserError:
+    code: UserErrorCode = strawberry.field(description="The stable word to build on.")
+    message: str = strawberry.field(description="The same for people, in English.")
+    field: list[str] | None = strawberry.field(
+        description='Path in the input, e.g. ["input", "amount", "currency"]; null: no single field.'
+    )
+
+    @classmethod
+    def from_refusal(cls, refusal: Refusal) -> Self:
+        """The API's form of a rule's no."""
+        return cls(
+            code=UserErrorCode[refusal.code],
+            message=refusal.message,
+            field=["input", *refusal.field] if refusal.field is not None else None,
+        )
+
+
+@strawberry.interface(description="What every mutation answers.")
+class MutationPayload:
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="Why nothing was changed; empty: it was done."
+    )
+
+
+@strawberry.type(description="Answer of createPaymentRequest.")
+class CreatePaymentRequestPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(
+        default=None, description="The new draft; take checkoutUrl or composerInsert. " + _REFUSED
+    )
+
+
+@strawberry.type(description="Answer of sendPaymentRequest.")
+class SendPaymentRequestPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+    message: Message | None = strawberry.field(default=None, description="The message, QUEUED. " + _REFUSED)
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card PAYMENT_REQUEST; null: refused, or logged by an earlier sending."
+    )
+
+
+@strawberry.type(description="Answer of voidPaymentRequest.")
+class VoidPaymentRequestPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(
+        default=None, description="The request: VOID, or voidPending while a payment is in flight. " + _REFUSED
+    )
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card REQUEST_VOIDED; null: refused, or not decided yet."
+    )
+
+
+@strawberry.type(description="Answer of recordLinkCopied.")
+class RecordLinkCopiedPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of discardPaymentRequest.")
+class DiscardPaymentRequestPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(
+        default=None, description="The hidden draft: remove it from lists. " + _REFUSED
+    )
+
+
+@strawberry.type(description="Answer of sendMessage.")
+class SendMessagePayload(MutationPayload):
+    message: Message | None = strawberry.field(default=None, description="The message, QUEUED. " + _REFUSED)
+    activity_cards: list[ActivityCard] = strawberry.field(
+        default_factory=list, description="A card PAYMENT_REQUEST for each request that this message sent first."
+    )
+
+
+@strawberry.type(description="Answer of markConversationRead.")
+class MarkConversationReadPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of assignConversation.")
+class AssignConversationPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of followConversation.")
+class FollowConversationPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of saveDraft.")
+class SaveDraftPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of createContact.")
+class CreateContactPayload(MutationPayload):
+    contact: Contact | None = strawberry.field(default=None, description="The new contact. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of updateContact.")
+class UpdateContactPayload(MutationPayload):
+    contact: Contact | None = strawberry.field(default=None, description="The contact. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of updateAccount.")
+class UpdateAccountPayload(MutationPayload):
+    account: Account | None = strawberry.field(default=None, description="The account. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of configureProcessor.")
+class ConfigureProcessorPayload(MutationPayload):
+    processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of disconnectProcessor.")
+class DisconnectProcessorPayload(MutationPayload):
+    processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of connectChannel.")
+class ConnectChannelPayload(MutationPayload):
+    channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of disconnectChannel.")
+class DisconnectChannelPayload(MutationPayload):
+    channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of markNotificationsRead.")
+class MarkNotificationsReadPayload(MutationPayload):
+    unread_count: int = strawberry.field(default=0, description="How many are unread now; 0 when refused.")
+
+
+@strawberry.interface(description="What a client keeps of a sign-in. All null: refused, see userErrors.")
+class SessionPayload(MutationPayload):
+    access_token: str | None = strawberry.field(
+        default=None, description="Send it as Authorization: Bearer …, over HTTP and in connection_init. " + _REFUSED
+    )
+    access_token_expires_at: datetime | None = strawberry.field(
+        default=None, description="Refresh before this moment. " + _REFUSED
+    )
+    refresh_token: str | None = strawberry.field(
+        default=None, description="For refresh: works once; each answer brings a new one. " + _REFUSED
+    )
+    refresh_token_expires_at: datetime | None = strawberry.field(
+        default=None, description="Sign in again after this moment. " + _REFUSED
+    )
+    user: User | None = strawberry.field(default=None, description="Who signed in. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of signIn.")
+class SignInPayload(SessionPayload):
+    pass
+
+
+@strawberry.type(description="Answer of refresh.")
+class RefreshPayload(SessionPayload):
+    pass
+
+
+@strawberry.type(description="Answer of signOut.")
+class SignOutPayload(MutationPayload):
+    signed_out: bool = strawberry.field(default=False, description="Whether the sign-in has ended.")
+
+
+@strawberry.type(description="Answer of createApiKey.")
+class CreateApiKeyPayload(MutationPayload):
+    api_key: ApiKey | None = strawberry.field(default=None, description="The new key. " + _REFUSED)
+    secret: str | None = strawberry.field(default=None, description="Its secret, shown this once. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of revokeApiKey.")
+class RevokeApiKeyPayload(MutationPayload):
+    api_key: ApiKey | None = strawberry.field(default=None, description="The key. " + _REFUSED)

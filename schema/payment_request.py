@@ -1,0 +1,300 @@
+"""PaymentRequest and Payment as a client sees them. Status and amounts are copies of the row; rules are in services and models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+import strawberry
+from strawberry.types.lazy_type import LazyType
+
+from models import tables
+from models.errors import Refusal
+from models.ids import parse_public_id, public_id
+from schema.connections import PAYMENT_REQUESTS, Slice
+from schema.context import Info, event_cursor
+from schema.describe import field
+from schema.failures import ApiError, not_found
+from schema.scalars import (
+    URL,
+    ChannelKind,
+    Cursor,
+    DeliveryState,
+    DisputeState,
+    Money,
+    Node,
+    PageInfo,
+    PaymentKind,
+    PaymentRequestAction,
+    PaymentRequestStatus,
+    PaymentStatus,
+    ProcessorKind,
+    RefundState,
+    SentVia,
+    money,
+)
+from services import connections, links, payment_requests
+from services.ledger_views import PaymentView
+
+_DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
+
+
+@strawberry.type(description="Something that this viewer may do now.")
+class AvailableAction:
+    action: PaymentRequestAction = strawberry.field(description="What can be done.")
+    resulting_status: PaymentRequestStatus | None = strawberry.field(
+        description="The status afterwards; null: it stays."
+    )
+
+
+@strawberry.type(description="The newest try to pay.")
+class PaymentAttempt:
+    status: PaymentStatus = strawberry.field(description="How it ended, or PENDING.")
+    decline_code: str | None = strawberry.field(description="The processor's reason; null: none given.")
+    message: str | None = strawberry.field(description="The reason in words, for the team; null: none given.")
+    at: datetime = strawberry.field(description="When it was.")
+
+
+@strawberry.type(description="What the dialog's Send puts into the message box.")
+class ComposerInsert:
+    text: str = strawberry.field(description="The text for this channel, with the link in it.")
+    checkout_url: URL = strawberry.field(description="The link alone.")
+    length: int = strawberry.field(description="Length of the text in the unit of the channel's limit.")
+    max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
+    sms_segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
+
+
+@strawberry.type(description="One movement of money: an entry of the append-only ledger.")
+class Payment(Node):
+    kind: PaymentKind = strawberry.field(description="What moved.")
+    status: PaymentStatus = strawberry.field(description="How it stands.")
+    amount: Money = strawberry.field(description="How much.")
+    fee: Money | None = strawberry.field(
+        description="The processor's own fee, Paythread adds none; null: not reported yet."
+    )
+    net: Money | None = strawberry.field(description="Amount less fee; null while the fee is unknown.")
+    processor: ProcessorKind | None = strawberry.field(description="Null: recorded by hand.")
+    processor_reference: str | None = strawberry.field(
+        description="The money's id at the processor; null: recorded by hand."
+    )
+    method_summary: str | None = strawberry.field(
+        description="How it was paid, e.g. Visa •••• 4242; null: not reported."
+    )
+    failure_message: str | None = strawberry.field(description="Why it failed, for the team; null: it did not.")
+    created_at: datetime = strawberry.field(description="When the money moved, as the processor says.")
+
+    @classmethod
+    def from_view(cls, view: PaymentView) -> Self:
+        """The payment of the ledger's view."""
+        fee = view.fee_minor
+        return cls(
+            id=strawberry.ID(public_id("pay", view.id)),
+            kind=PaymentKind[view.kind],
+            status=PaymentStatus[view.status],
+            amount=money(view.amount_minor, view.currency),
+            fee=money(fee, view.currency) if fee is not None else None,
+            net=money(view.amount_minor - fee, view.currency) if fee is not None else None,
+            processor=_processor_kind(view.processor) if view.processor is not None else None,
+            processor_reference=view.processor_reference,
+            method_summary=view.method_summary,
+            failure_message=view.failure_message,
+            created_at=view.occurred_at,
+        )
+
+
+def _processor_kind(name: str) -> ProcessorKind:
+    return ProcessorKind.__members__.get(name.upper(), ProcessorKind.CUSTOM)
+
+
+async def _contact(root: PaymentRequest, info: Info) -> object:
+    return await info.context.reads.contact_node(root.row.contact_id)
+
+
+async def _conversation(root: PaymentRequest, info: Info) -> object:
+    return await info.context.reads.conversation_node(root.row.conversation_id)
+
+
+@strawberry.type(description="What is asked of a contact: amount, link and status.")
+class PaymentRequest(Node):
+    row: strawberry.Private[tables.PaymentRequest]
+    number: str = strawberry.field(description="Human-readable, unique and without gaps in the account.")
+    status: PaymentRequestStatus = strawberry.field(description="The stored status, derived from facts.")
+    version: int = strawberry.field(description="Grows with every change; pass it back as expectedVersion.")
+    product_name: str = strawberry.field(description="What is charged for.")
+    description: str | None = strawberry.field(description="More about it, shown on the checkout page; null: nothing.")
+    amount: Money = strawberry.field(description="How much is asked.")
+    amount_paid: Money = strawberry.field(description="How much has arrived and counts.")
+    amount_due: Money = strawberry.field(description="Amount less what has arrived, never below 0.")
+    test_mode: bool = strawberry.field(description="Whether it moves no real money.")
+    created_at: datetime = strawberry.field(description="When it was made.")
+    sent_at: datetime | None = strawberry.field(description="When it first went out; null: not yet.")
+    sent_via: SentVia | None = strawberry.field(description="How it first went out; null: not yet.")
+    link_copied_at: datetime | None = strawberry.field(description="When its link was first copied; null: never.")
+    delivery_state: DeliveryState = strawberry.field(description="Of the newest message that carries the link.")
+    first_viewed_at: datetime | None = strawberry.field(
+        description="First opening by a person (link previews and mail scanners do not count); null: never."
+    )
+    last_viewed_at: datetime | None = strawberry.field(description="Newest opening by a person; null: never.")
+    human_views: int = strawberry.field(description="How often a person has opened the link.")
+    due_at: datetime | None = strawberry.field(
+        description="Until when it should be paid; the link works on. Null: none."
+    )
+    is_overdue: bool = strawberry.field(description="Whether dueAt has passed while it is sent and not paid.")
+    paid_at: datetime | None = strawberry.field(description="When it was paid in full; null: it is not.")
+    voided_at: datetime | None = strawberry.field(description="When it was voided; null: it is not.")
+    void_reason: str | None = strawberry.field(description="Why it was voided, for the team; null: no reason given.")
+    void_pending: bool = strawberry.field(
+        description="Void was asked for while a payment was in flight; if the money arrives first, the payment wins."
+    )
+    discarded_at: datetime | None = strawberry.field(
+        description="When the draft was discarded: remove it from lists; null: it was not."
+    )
+    refund_state: RefundState = strawberry.field(description="How much has been given back.")
+    dispute_state: DisputeState = strawberry.field(description="Of the newest dispute.")
+    last_attempt: PaymentAttempt | None = strawberry.field(description="The newest try to pay; null: none.")
+    excess: Money = strawberry.field(description="Settled above the amount, less its refunds.")
+    late: Money = strawberry.field(description="Arrived after VOID, less its refunds.")
+    contact: object = strawberry.field(
+        resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="The person who is asked."
+    )
+    conversation: object = strawberry.field(
+        resolver=_conversation,
+        graphql_type=LazyType("Conversation", "schema.conversation"),
+        description="The contact's conversation, in which it was asked.",
+    )
+
+    @classmethod
+    def from_row(cls, row: tables.PaymentRequest) -> Self:
+        """The payment request of a row."""
+        currency = row.currency
+        due_at, status = row.due_at, row.status
+        return cls(
+            id=strawberry.ID(public_id("pr", row.id)),
+            row=row,
+            number=row.number,
+            status=PaymentRequestStatus[status],
+            version=row.version,
+            product_name=row.product_name,
+            description=row.description,
+            amount=money(row.amount_minor, currency),
+            amount_paid=money(row.amount_paid_minor, currency),
+            amount_due=money(max(0, row.amount_minor - row.amount_paid_minor), currency),
+            test_mode=row.test_mode,
+            created_at=row.created_at,
+            sent_at=row.sent_at,
+            sent_via=SentVia[row.sent_via] if row.sent_via is not None else None,
+            link_copied_at=row.link_copied_at,
+            delivery_state=DeliveryState[row.delivery_state],
+            first_viewed_at=row.first_viewed_at,
+            last_viewed_at=row.last_viewed_at,
+            human_views=row.human_views,
+            due_at=due_at,
+            is_overdue=due_at is not None and status in _DUE and due_at < datetime.now(UTC),
+            paid_at=row.paid_at,
+            voided_at=row.voided_at,
+            void_reason=row.void_reason,
+            void_pending=row.void_requested_at is not None and status not in ("VOID", "PAID"),
+            discarded_at=row.discarded_at,
+            refund_state=RefundState[row.refund_state],
+            dispute_state=DisputeState[row.dispute_state],
+            last_attempt=_attempt(row),
+            excess=money(row.excess_minor, currency),
+            late=money(row.late_minor, currency),
+        )
+
+    @field("Our own stable link to the checkout page; it works until PAID or VOID.")
+    def checkout_url(self) -> URL:
+        return URL(links.checkout_url(self.row))
+
+    @field(
+        "What the dialog's Send puts into the message box: the text for this channel with the link in it. Sends and"
+        " stores nothing; the message goes out by sendMessage. Null once the request is PAID or VOID."
+    )
+    async def composer_insert(
+        self,
+        info: Info,
+        channel_id: Annotated[strawberry.ID, strawberry.argument(description="The channel to write it for.")],
+    ) -> ComposerInsert | None:
+        channel = parse_public_id(channel_id, "chn")
+        if channel is None:
+            raise not_found()
+        try:
+            made = await payment_requests.compose(info.context.actor, self.row, channel)
+        except Refusal as refusal:
+            raise ApiError(refusal.code, refusal.message) from refusal
+        if made is None:
+            return None
+        return ComposerInsert(
+            text=made.text,
+            checkout_url=URL(made.checkout_url),
+            length=made.length,
+            max_length=made.max_length,
+            sms_segments=made.sms_segments,
+        )
+
+    @field("The kind of channel chosen when it was made; null: none was.")
+    async def channel(self, info: Info) -> ChannelKind | None:
+        if self.row.channel_connection_id is None:
+            return None
+        row = await info.context.reads.channel(self.row.channel_connection_id)
+        return ChannelKind[row.kind] if row is not None else None
+
+    @field("Where it is paid.")
+    async def processor(self, info: Info) -> ProcessorKind:
+        row = await info.context.reads.processor(self.row.processor_connection_id)
+        if row is None:
+            raise RuntimeError("a payment request without its processor connection")
+        return ProcessorKind[connections.processor_kind(row)]
+
+    @field("Its movements of money, oldest first.")
+    async def payments(self, info: Info) -> list[Payment]:
+        return [Payment.from_view(view) for view in await info.context.reads.payments(self.row.id)]
+
+    @field("What this viewer may do now; depends on the viewer's role, never on the person.")
+    def available_actions(self, info: Info) -> list[AvailableAction]:
+        return [
+            AvailableAction(
+                action=PaymentRequestAction[action],
+                resulting_status=PaymentRequestStatus[status] if status is not None else None,
+            )
+            for action, status in payment_requests.available_actions(self.row, info.context.actor.role)
+        ]
+
+
+def _attempt(row: tables.PaymentRequest) -> PaymentAttempt | None:
+    if row.last_attempt_status is None or row.last_attempt_at is None:
+        return None
+    return PaymentAttempt(
+        status=PaymentStatus[row.last_attempt_status],
+        decline_code=row.last_attempt_code,
+        message=row.last_attempt_message,
+        at=row.last_attempt_at,
+    )
+
+
+@strawberry.type(description="A payment request in a list.")
+class PaymentRequestEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: PaymentRequest = strawberry.field(description="The payment request.")
+
+
+@strawberry.type(description="Payment requests of the account, newest first.")
+class PaymentRequestConnection:
+    edges: list[PaymentRequestEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[PaymentRequest] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.PaymentRequest]) -> Self:
+        """The connection of a page of rows."""
+        nodes = [PaymentRequest.from_row(row) for row in page.rows]
+        cursors = [PAYMENT_REQUESTS.cursor(row.created_at, row.id) for row in page.rows]
+        return cls(
+            edges=[PaymentRequestEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )

@@ -1,0 +1,350 @@
+"""The scalars, the closed sets and the value objects that all nouns share. Nothing here reads the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Annotated, Any, NewType
+
+import strawberry
+from babel import UnknownLocaleError
+from strawberry.types.scalar import ScalarDefinition
+
+from models.money import CURRENCIES
+from models.money import Money as Amount
+from schema.describe import field
+from schema.failures import ApiError
+
+Decimal = NewType("Decimal", str)
+BigInt = NewType("BigInt", str)
+CurrencyCode = NewType("CurrencyCode", str)
+Cursor = NewType("Cursor", str)
+URL = NewType("URL", str)
+
+value = strawberry.enum_value
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 in UTC, with Z."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def parse_time(text: object) -> datetime:
+    """Aware UTC from RFC 3339 text. Raises: ValueError for anything else; a time without an offset names no moment."""
+    if not isinstance(text, str):
+        raise ValueError("a DateTime is a text such as 2026-11-23T10:00:00Z")
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None and len(text) > 10:
+            return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a DateTime is a text such as 2026-11-23T10:00:00Z, with Z or an offset")
+
+
+def _text(name: str, example: str, limit: int) -> Any:
+    def parse(given: object) -> str:
+        if not isinstance(given, str):
+            raise ValueError(f"{name} is a text such as {example}, never a number")
+        if len(given) > limit:
+            raise ValueError(f"{name} has at most {limit} characters")
+        return given
+
+    return parse
+
+
+SCALARS: Mapping[object, ScalarDefinition] = {
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="A moment: RFC 3339, always UTC in answers, e.g. 2026-11-23T10:00:00Z. Inputs need Z or an offset.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+        serialize=time_text,
+        parse_value=parse_time,
+    ),
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="Base-10 amount as a text with at most the currency's number of decimals, e.g. 125.00; never a float.",
+        parse_value=_text("Decimal", '"125.00"', 40),
+    ),
+    BigInt: strawberry.scalar(
+        name="BigInt", description="64-bit integer as a text.", parse_value=_text("BigInt", '"12500"', 20)
+    ),
+    CurrencyCode: strawberry.scalar(
+        name="CurrencyCode",
+        description="ISO 4217 alphabetic code; a scalar, not an enum, so that a new currency is no schema change.",
+        parse_value=_text("CurrencyCode", '"USD"', 10),
+    ),
+    Cursor: strawberry.scalar(
+        name="Cursor",
+        description=(
+            "Opaque position: keyset (sort key and id) in a connection, or a position in the account's event log in a"
+            " subscription; never an offset."
+        ),
+        parse_value=_text("Cursor", "the one that an answer gave", 400),
+    ),
+    URL: strawberry.scalar(name="URL", description="An absolute URL.", parse_value=_text("URL", "https://…", 2000)),
+}
+
+
+# --------------------------------------------------------------------------------------------------------- values
+@strawberry.type(description="An amount of money. A value without id: a normalized cache must not key it.")
+class Money:
+    amount: Decimal = strawberry.field(description='Decimal text with exactly the currency\'s decimals, e.g. "125.00".')
+    currency: CurrencyCode = strawberry.field(description="ISO 4217 code.")
+    minor_units: BigInt = strawberry.field(
+        description="Same value in the currency's smallest unit (ISO 4217: 0, 2 or 3 decimals)."
+    )
+    value: strawberry.Private[Amount]
+
+    @field("The amount as a person reads it, with the currency's symbol.")
+    def formatted(
+        self,
+        locale: Annotated[
+            str | None, strawberry.argument(description="Language and region, e.g. en-US or de-DE. Default: en-US.")
+        ] = None,
+    ) -> str:
+        try:
+            return self.value.formatted(locale or "en-US")
+        except (UnknownLocaleError, ValueError) as error:
+            raise ApiError("BAD_REQUEST", "locale is a language and region such as en-US or de-DE") from error
+
+
+@lru_cache(maxsize=8192)
+def money(amount_minor: int, currency: str) -> Money:
+    """The API's money of integer minor units; equal values share one object, which nobody changes."""
+    amount = Amount(amount_minor, currency)
+    return Money(
+        amount=Decimal(amount.decimal),
+        currency=CurrencyCode(currency),
+        minor_units=BigInt(str(amount_minor)),
+        value=amount,
+    )
+
+
+ALL_CURRENCIES: list[CurrencyCode] = [CurrencyCode(code) for code in sorted(CURRENCIES)]
+
+
+@strawberry.type(description="Where a page stands in its connection. A value without id.")
+class PageInfo:
+    has_next_page: bool = strawberry.field(description="Whether more follow after endCursor.")
+    has_previous_page: bool = strawberry.field(description="Whether others come before startCursor.")
+    start_cursor: Cursor | None = strawberry.field(description="Cursor of the first edge; null when the page is empty.")
+    end_cursor: Cursor | None = strawberry.field(description="Cursor of the last edge; null when the page is empty.")
+
+
+@strawberry.interface(description="An object that can be fetched again by its id.")
+class Node:
+    id: strawberry.ID = strawberry.field(
+        description="Unique over all types: a prefix that names the type, then 26 characters. Opaque to clients."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- closed sets
+@strawberry.enum(description="What kind of channel a message travels on.")
+class ChannelKind(Enum):
+    SMS = value("SMS", description="Text message to a phone number.")
+    EMAIL = value("EMAIL", description="E-mail.")
+    WHATSAPP = value("WHATSAPP", description="WhatsApp; free text only within 24 hours of the contact's last message.")
+    INSTAGRAM_DM = value("INSTAGRAM_DM", description="Instagram direct message; window of 24 hours.")
+    MESSENGER = value("MESSENGER", description="Facebook Messenger; window of 24 hours.")
+    WEB_CHAT = value("WEB_CHAT", description="The chat widget on the business's own site.")
+    CUSTOM = value("CUSTOM", description="A channel of the operator's own making.")
+
+
+@strawberry.enum(
+    description=(
+        "The stored status. Viewed, overdue, refunded and disputed are facets beside it (firstViewedAt, isOverdue,"
+        " refundState, disputeState): a refund leaves PAID, so that the link can never become payable again."
+    )
+)
+class PaymentRequestStatus(Enum):
+    DRAFT = value("DRAFT", description="Made; its link works, nothing has been sent.")
+    SENT = value("SENT", description="Its link went out in a message, or a copied link was opened by a person.")
+    PROCESSING = value("PROCESSING", description="A payment is under way and not decided, e.g. a bank debit.")
+    PARTIALLY_PAID = value("PARTIALLY_PAID", description="Part of the amount has arrived.")
+    PAID = value("PAID", description="The whole amount has arrived. Final.")
+    VOID = value("VOID", description="Cancelled by the team; the link shows a notice. Final.")
+
+
+@strawberry.enum(description="How much of what was paid has been given back.")
+class RefundState(Enum):
+    NONE = value("NONE", description="Nothing.")
+    PARTIAL = value("PARTIAL", description="A part.")
+    FULL = value("FULL", description="All of it.")
+
+
+@strawberry.enum(description="The newest dispute (chargeback) of this request.")
+class DisputeState(Enum):
+    NONE = value("NONE", description="There is none.")
+    NEEDS_RESPONSE = value("NEEDS_RESPONSE", description="The processor waits for the business's answer.")
+    UNDER_REVIEW = value("UNDER_REVIEW", description="The bank decides.")
+    WON = value("WON", description="Decided for the business.")
+    LOST = value("LOST", description="Decided for the payer; the money is gone, the request stays PAID.")
+
+
+@strawberry.enum(description="What can be done with a payment request.")
+class PaymentRequestAction(Enum):
+    SEND = value("SEND", description="Send its link in a message.")
+    COPY_LINK = value("COPY_LINK", description="Copy its link.")
+    VOID = value("VOID", description="Cancel it.")
+    REMIND = value("REMIND", description="Remind the contact.")
+    REFUND = value("REFUND", description="Give money back.")
+    RECORD_OUTSIDE_PAYMENT = value("RECORD_OUTSIDE_PAYMENT", description="Record money that came another way.")
+
+
+@strawberry.enum(description="What moved. A payment is one movement of money at a processor, or recorded by hand.")
+class PaymentKind(Enum):
+    CHARGE = value("CHARGE", description="Money from the contact.")
+    REFUND = value("REFUND", description="Money back to the contact.")
+    DISPUTE = value("DISPUTE", description="Money taken back by the payer's bank.")
+    DISPUTE_REVERSAL = value("DISPUTE_REVERSAL", description="Money returned after a dispute was won.")
+    ADJUSTMENT = value("ADJUSTMENT", description="A correction by the processor.")
+
+
+@strawberry.enum(description="How a movement of money stands.")
+class PaymentStatus(Enum):
+    PENDING = value("PENDING", description="Submitted, not decided.")
+    SUCCEEDED = value("SUCCEEDED", description="The money has moved.")
+    FAILED = value("FAILED", description="Refused; nothing has moved.")
+    CANCELED = value("CANCELED", description="Given up; nothing has moved.")
+
+
+@strawberry.enum(description="Which payment processor.")
+class ProcessorKind(Enum):
+    SANDBOX = value("SANDBOX", description="The built-in test processor; moves no money.")
+    STRIPE = value("STRIPE", description="Stripe.")
+    PAYPAL = value("PAYPAL", description="PayPal.")
+    SQUARE = value("SQUARE", description="Square.")
+    CUSTOM = value("CUSTOM", description="A processor of the operator's own making.")
+
+
+@strawberry.enum(description="Which way a message went.")
+class MessageDirection(Enum):
+    INBOUND = value("INBOUND", description="From the contact.")
+    OUTBOUND = value("OUTBOUND", description="To the contact.")
+
+
+@strawberry.enum(description="How far a message has come. It never steps back.")
+class DeliveryStatus(Enum):
+    QUEUED = value("QUEUED", description="Stored, on its way to the provider. Inbound messages are DELIVERED.")
+    SENT = value("SENT", description="The provider has taken it.")
+    DELIVERED = value("DELIVERED", description="It has reached the contact's device or mailbox.")
+    READ = value("READ", description="The contact has opened it.")
+    FAILED = value("FAILED", description="It has not been delivered: see failureReason.")
+    UNKNOWN = value(
+        "UNKNOWN",
+        description=(
+            "The provider may or may not have accepted it (time-out after sending); it is neither failed nor sent again"
+            " by itself."
+        ),
+    )
+
+
+@strawberry.enum(description="Delivery of the newest message that carries a payment request's link.")
+class DeliveryState(Enum):
+    NOT_SENT = value("NOT_SENT", description="No message carries the link.")
+    QUEUED = value("QUEUED", description="Stored, on its way to the provider.")
+    SENT = value("SENT", description="The provider has taken it.")
+    DELIVERED = value("DELIVERED", description="It has reached the contact's device or mailbox.")
+    READ = value("READ", description="The contact has opened the message.")
+    FAILED = value("FAILED", description="The message failed; the link itself still works.")
+    UNKNOWN = value("UNKNOWN", description="The provider's answer was lost.")
+
+
+@strawberry.enum(description="How a request first reached the contact.")
+class SentVia(Enum):
+    MESSAGE = value("MESSAGE", description="In a message of ours.")
+    LINK_COPIED = value("LINK_COPIED", description="By a link that was copied and pasted elsewhere.")
+
+
+@strawberry.enum(description="Why an activity card was logged, or a notification made.")
+class ActivityKind(Enum):
+    PAYMENT_REQUEST = value("PAYMENT_REQUEST", description="The request went out; logged once per request.")
+    PAYMENT_RECEIVED = value("PAYMENT_RECEIVED", description="The request is paid in full.")
+    PARTIAL_PAYMENT = value("PARTIAL_PAYMENT", description="A part of the amount arrived.")
+    PAYMENT_PROCESSING = value("PAYMENT_PROCESSING", description="A payment was submitted and is not decided.")
+    PAYMENT_FAILED = value("PAYMENT_FAILED", description="An attempt to pay failed.")
+    PAYMENT_MISMATCH = value(
+        "PAYMENT_MISMATCH", description="Money arrived that differs in amount or currency; kept, not counted."
+    )
+    REQUEST_VOIDED = value("REQUEST_VOIDED", description="The request was voided.")
+    REFUND_ISSUED = value("REFUND_ISSUED", description="Money was given back.")
+    REFUND_FAILED = value("REFUND_FAILED", description="A refund failed.")
+    DISPUTE_OPENED = value("DISPUTE_OPENED", description="The payer's bank disputes the payment.")
+    DISPUTE_CLOSED = value("DISPUTE_CLOSED", description="A dispute was decided.")
+    REMINDER_SENT = value("REMINDER_SENT", description="The contact was reminded.")
+    LATE_PAYMENT = value("LATE_PAYMENT", description="Money arrived after the request was voided.")
+    EXCESS_PAYMENT = value("EXCESS_PAYMENT", description="More money arrived than was asked.")
+    DELIVERY_FAILED = value("DELIVERY_FAILED", description="The message with the link was not delivered.")
+    RECORDED_OUTSIDE = value("RECORDED_OUTSIDE", description="The team recorded money that came another way.")
+    CARD_SAVED = value("CARD_SAVED", description="The contact saved a payment method.")
+
+
+@strawberry.enum(
+    description="Why the $ icon is off, in the order in which it is checked; the first that fails is told."
+)
+class CapabilityReason(Enum):
+    CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
+    NO_PROCESSOR_CONFIGURED = value(
+        "NO_PROCESSOR_CONFIGURED", description="No payment processor is connected: Settings → Payments."
+    )
+    FORBIDDEN = value("FORBIDDEN", description="The viewer's role may not request payments.")
+    CONTACT_HAS_NO_ADDRESS = value("CONTACT_HAS_NO_ADDRESS", description="The contact has no address on it.")
+    CONTACT_OPTED_OUT = value("CONTACT_OPTED_OUT", description="The contact does not want messages on it.")
+    MESSAGING_WINDOW_CLOSED = value(
+        "MESSAGING_WINDOW_CLOSED", description="The contact has not written on it recently enough."
+    )
+
+
+@strawberry.enum(description="What a user or an API key may do.")
+class Role(Enum):
+    OWNER = value("OWNER", description="Everything, API keys and users too.")
+    ADMIN = value("ADMIN", description="All but API keys: also settings, channels and processors.")
+    AGENT = value("AGENT", description="Work in the inbox: messages, contacts, payment requests.")
+    VIEWER = value("VIEWER", description="Read only.")
+
+
+@strawberry.enum(description="A period up to now, in the account's time zone.")
+class DashboardRange(Enum):
+    TODAY = value("TODAY", description="Since midnight.")
+    LAST_7_DAYS = value("LAST_7_DAYS", description="The last seven days.")
+    LAST_30_DAYS = value("LAST_30_DAYS", description="The last thirty days.")
+
+
+@strawberry.enum(description="Why a mutation was refused: a stable word to build on; the message is for people.")
+class UserErrorCode(Enum):
+    BLANK = value("BLANK", description="A field that must have content is blank.")
+    TOO_LONG = value("TOO_LONG", description="A text is longer than allowed.")
+    INVALID = value("INVALID", description="A value is not valid.")
+    NOT_FOUND = value("NOT_FOUND", description="There is nothing with this id in your account.")
+    FORBIDDEN = value("FORBIDDEN", description="Your role does not allow this.")
+    AMOUNT_TOO_SMALL = value("AMOUNT_TOO_SMALL", description="Below the smallest amount that can be paid.")
+    AMOUNT_TOO_LARGE = value("AMOUNT_TOO_LARGE", description="Above the largest amount that can be paid.")
+    CURRENCY_NOT_SUPPORTED = value("CURRENCY_NOT_SUPPORTED", description="The processor does not take this currency.")
+    CHANNEL_NOT_SUPPORTED = value("CHANNEL_NOT_SUPPORTED", description="The channel can't carry a payment request.")
+    CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
+    NO_PROCESSOR_CONFIGURED = value("NO_PROCESSOR_CONFIGURED", description="No payment processor is connected.")
+    PROCESSOR_REJECTED = value("PROCESSOR_REJECTED", description="The payment processor refused.")
+    PROCESSOR_UNAVAILABLE = value("PROCESSOR_UNAVAILABLE", description="The payment processor does not answer now.")
+    MESSAGING_WINDOW_CLOSED = value(
+        "MESSAGING_WINDOW_CLOSED", description="The contact has not written on this channel recently enough."
+    )
+    CONTACT_OPTED_OUT = value("CONTACT_OPTED_OUT", description="The contact does not want messages on this channel.")
+    CONTACT_HAS_NO_ADDRESS = value("CONTACT_HAS_NO_ADDRESS", description="The contact has no address on this channel.")
+    ALREADY_PAID = value("ALREADY_PAID", description="The payment request is already paid.")
+    ALREADY_VOID = value("ALREADY_VOID", description="The payment request has been voided.")
+    ALREADY_SENT = value("ALREADY_SENT", description="The draft was sent, copied or opened: void it instead.")
+    ALREADY_USED = value("ALREADY_USED", description="Another object has this value already.")
+    PAYMENT_IN_PROGRESS = value("PAYMENT_IN_PROGRESS", description="A payment of this request is under way.")
+    CONFIRMATION_REQUIRED = value("CONFIRMATION_REQUIRED", description="Part of it is paid: confirm the void.")
+    VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")
+    SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="E-mail address, password or refresh token is wrong.")
+    RATE_LIMITED = value("RATE_LIMITED", description="Too many attempts: wait.")
+    IDEMPOTENCY_CONCURRENT_REQUEST = value(
+        "IDEMPOTENCY_CONCURRENT_REQUEST", description="The same request is still running: ask again in a moment."
+    )
+    IDEMPOTENCY_KEY_PARAMETER_MISMATCH = value(
+        "IDEMPOTENCY_KEY_PARAMETER_MISMATCH", description="This idempotency key was used with other arguments."
+    )

@@ -1,0 +1,149 @@
+"""The thread: messages and activity cards in one order."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+import strawberry
+
+from models import tables
+from models.ids import public_id
+from schema.connections import THREAD, Slice
+from schema.context import Info
+from schema.describe import field
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import (
+    ActivityKind,
+    ChannelKind,
+    Cursor,
+    DeliveryStatus,
+    MessageDirection,
+    Node,
+    PageInfo,
+    PaymentRequestStatus,
+)
+
+
+@strawberry.interface(description="An entry of the thread: a message or an activity card. Its place never changes.")
+class ThreadItem(Node):
+    occurred_at: datetime = strawberry.field(description="When it happened.")
+
+
+@strawberry.type(description="A message from or to the contact.")
+class Message(ThreadItem):
+    row: strawberry.Private[tables.Message]
+    direction: MessageDirection = strawberry.field(description="Which way it went.")
+    channel: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
+    subject: str | None = strawberry.field(description="E-mail's subject line; null on other channels.")
+    body: str = strawberry.field(description="Its text.")
+    delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
+    failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")
+    error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
+    author: str | None = strawberry.field(
+        description="Who of the team wrote it; null: the contact, or a program without a name."
+    )
+
+    @classmethod
+    def from_row(cls, row: tables.Message) -> Self:
+        """The message of a row. SENDING is ours alone: clients see QUEUED."""
+        status = row.delivery_status
+        return cls(
+            id=strawberry.ID(public_id("msg", row.id)),
+            occurred_at=row.occurred_at,
+            row=row,
+            direction=MessageDirection[row.direction],
+            channel=ChannelKind[row.kind],
+            subject=row.subject,
+            body=row.body,
+            delivery_status=DeliveryStatus.QUEUED if status == "SENDING" else DeliveryStatus[status],
+            failure_reason=row.error_message,
+            error_code=row.error_code,
+            author=row.author_name,
+        )
+
+    @field("The requests whose links the text contains.")
+    async def payment_requests(self, info: Info) -> list[PaymentRequest]:
+        return [PaymentRequest.from_row(row) for row in await info.context.reads.requests_of_message(self.row.id)]
+
+    @field("The failed message that this one repeats; null: it is no repetition.")
+    async def retry_of(self, info: Info) -> Message | None:
+        if self.row.retry_of_id is None:
+            return None
+        row = await info.context.reads.message(self.row.retry_of_id)
+        return Message.from_row(row) if row is not None else None
+
+
+@strawberry.type(
+    description=(
+        "An entry that the system logs. Never sent to the contact. Appended, never changed; what changes is the payment"
+        " request that it points at."
+    )
+)
+class ActivityCard(ThreadItem):
+    row: strawberry.Private[tables.ActivityCard]
+    kind: ActivityKind = strawberry.field(description="Why it was logged.")
+    status: PaymentRequestStatus = strawberry.field(description="Status when the card was logged; never changes.")
+    text: str = strawberry.field(description="What it says, for the team.")
+
+    @classmethod
+    def from_row(cls, row: tables.ActivityCard) -> Self:
+        """The card of a row."""
+        return cls(
+            id=strawberry.ID(public_id("card", row.id)),
+            occurred_at=row.occurred_at,
+            row=row,
+            kind=ActivityKind[row.kind],
+            status=PaymentRequestStatus[row.status],
+            text=row.text,
+        )
+
+    @field("The payment request as it is now.")
+    async def payment_request(self, info: Info) -> PaymentRequest:
+        row = await info.context.reads.payment_request(self.row.payment_request_id)
+        if row is None:
+            raise RuntimeError("an activity card without its payment request")
+        return PaymentRequest.from_row(row)
+
+    @field("The movement of money that it tells of; null: it tells of none.")
+    async def payment(self, info: Info) -> Payment | None:
+        if self.row.money_fact_id is None:
+            return None
+        view = await info.context.reads.payment_of_fact(self.row.money_fact_id)
+        return Payment.from_view(view) if view is not None else None
+
+    @field("Who of the team caused it; null: the contact, a program or the system.")
+    async def actor(self, info: Info) -> str | None:
+        if self.row.actor_id is None:
+            return None
+        row = await info.context.reads.user(self.row.actor_id)
+        return row.name if row is not None else None
+
+
+def thread_item(row: tables.Message | tables.ActivityCard) -> Message | ActivityCard:
+    """The thread item of a row."""
+    return Message.from_row(row) if isinstance(row, tables.Message) else ActivityCard.from_row(row)
+
+
+@strawberry.type(description="A thread item in its connection.")
+class ThreadEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: ThreadItem = strawberry.field(description="The message or card.")
+
+
+@strawberry.type(description="A page of the thread, oldest first. Without arguments the newest 50.")
+class ThreadConnection:
+    edges: list[ThreadEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[ThreadItem] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard]) -> Self:
+        """The connection of a page of rows."""
+        nodes: list[ThreadItem] = [thread_item(row) for row in page.rows]
+        cursors = [THREAD.cursor(row.seq) for row in page.rows]
+        return cls(
+            edges=[ThreadEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )
