@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from services import connections, jobs
 
 LIFE: Final = timedelta(hours=23)
 DELIVERY_TIMEOUT_S: Final = 10.0
+_EXTERNAL_ID = re.compile(r"sbx_co_[0-9a-f]{32}", re.ASCII)
 _settle_after = timedelta(seconds=5)
 _client: httpx2.AsyncClient | None = None
 
@@ -164,21 +166,22 @@ def _validated(connection: ProcessorConnection, order: Any) -> dict[str, Any]:
     amount = order.get("amount_minor")
     if type(amount) is not int or not 0 < amount <= 99_999_999_999:
         raise invalid("amount_minor")
-    if order.get("currency") not in CURRENCIES:
+    currency = order.get("currency")
+    if not isinstance(currency, str) or currency not in CURRENCIES:
         raise invalid("currency")
-    fields: dict[str, Any] = {"amount_minor": amount, "currency": order["currency"]}
+    fields: dict[str, Any] = {"amount_minor": amount, "currency": currency}
     for name, longest in (("request_reference", 60), ("number", 20), ("product_name", 255)):
         value = order.get(name)
-        if not isinstance(value, str) or not 0 < len(value) <= longest:
+        if not _is_text(value, longest) or not value:
             raise invalid(name)
         fields[name] = value
     description = order.get("description")
-    if description is not None and (not isinstance(description, str) or len(description) > 5000):
+    if description is not None and not _is_text(description, 5000):
         raise invalid("description")
     fields["description"] = description
     for name in ("success_url", "cancel_url"):
         value = order.get(name)
-        if not isinstance(value, str) or len(value) > 2000 or urlsplit(value).scheme not in ("http", "https"):
+        if not _is_text(value, 2000) or not re.match(r"https?://[^/\s]", value):
             raise invalid(name)
         fields[name] = value
     # Only our own door for this very connection: whoever holds a key must not make this server call other addresses.
@@ -188,10 +191,15 @@ def _validated(connection: ProcessorConnection, order: Any) -> dict[str, Any]:
     return fields
 
 
+def _is_text(value: object, longest: int) -> TypeGuard[str]:
+    # PostgreSQL keeps no NUL.
+    return isinstance(value, str) and len(value) <= longest and "\0" not in value
+
+
 # ------------------------------------------------------------------------------------------------------- hosted page
 async def find(external_id: str) -> SandboxCheckout | None:
     """The checkout of a hosted page as it stands; changes nothing. One whose time is over reads as EXPIRED."""
-    row = await SandboxCheckout.get_or_none(external_id=external_id) if len(external_id) <= 60 else None
+    row = await SandboxCheckout.get_or_none(external_id=external_id) if _EXTERNAL_ID.fullmatch(external_id) else None
     if row is not None and row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
         row.status = "EXPIRED"  # in this copy only: reading changes nothing
     return row
@@ -256,7 +264,7 @@ async def _locked(external_id: str, connection_id: UUID | None = None) -> Sandbo
     found = SandboxCheckout.filter(external_id=external_id)
     if connection_id is not None:
         found = found.filter(connection_id=connection_id)
-    row = await found.select_for_update().get_or_none()
+    row = await found.select_for_update().get_or_none() if _EXTERNAL_ID.fullmatch(external_id) else None
     if row is None:
         raise SandboxRefusal(404, "not_found", "There is no such checkout.")
     if row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
