@@ -31,7 +31,7 @@ from integrations.registry import UnknownProvider
 from models import database
 from models.errors import AlreadyPaid, AlreadyVoid, Invalid, NotFound, Refusal, TooLong
 from models.ids import parse_public_id, public_id, uuid7
-from models.ledger import CardKind, Status
+from models.ledger import Status
 from models.tables import (
     Account,
     ActivityCard,
@@ -50,7 +50,6 @@ from services import (
     idempotency,
     jobs,
     links,
-    notifications,
     simulator,
     summaries,
     text,
@@ -462,17 +461,7 @@ async def _advance(
             message_id=message.id,
         )
         for request in requests:
-            newest = request.last_message_id == message.id
             await links.delivery_changed(changed, request, message)
-            if status == "FAILED" and newest:
-                await notifications.notify(
-                    changed,
-                    request,
-                    CardKind.DELIVERY_FAILED,
-                    title="Message not delivered",
-                    body=f"The message with the link of {request.number} could not be delivered.",
-                    cause_key=f"{CardKind.DELIVERY_FAILED}:{message.id}",
-                )
 
 
 # ------------------------------------------------------------------------------------------------------------ inbound

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -25,7 +26,8 @@ BASE_URL = "https://pay.example.test"
 @pytest.fixture
 async def configured(database: str) -> AsyncIterator[Settings]:
     """Every service configured on an empty database."""
-    settings = Settings(_env_file=None, environment="test", database_url=database, public_url=BASE_URL)
+    given: dict[str, Any] = {"environment": "test", "database_url": database, "public_url": BASE_URL}
+    settings = Settings(**given)
     vault.open_vault(settings.keys)
     links.configure(settings.base_url)
     sign_in.configure(settings)
