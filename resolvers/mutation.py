@@ -65,7 +65,6 @@ from schema.payloads import (
     SaveDraftPayload,
     SendMessagePayload,
     SendPaymentRequestPayload,
-    Session,
     SessionPayload,
     SignInPayload,
     SignOutPayload,
@@ -154,13 +153,11 @@ async def _session(info: Info, payload: type[S], work: Callable[[], Awaitable[si
     if row is None:
         raise RuntimeError("a token that was made a moment ago is not valid")
     return payload(
-        session=Session(
-            access_token=tokens.access_token,
-            access_token_expires_at=tokens.access_expires_at,
-            refresh_token=tokens.refresh_token,
-            refresh_token_expires_at=tokens.refresh_expires_at,
-            user=User.from_row(row),
-        )
+        access_token=tokens.access_token,
+        access_token_expires_at=tokens.access_expires_at,
+        refresh_token=tokens.refresh_token,
+        refresh_token_expires_at=tokens.refresh_expires_at,
+        user=User.from_row(row),
     )
 
 

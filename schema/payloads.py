@@ -151,20 +151,21 @@ class MarkNotificationsReadPayload(MutationPayload):
     unread_count: int = strawberry.field(default=0, description="How many are unread now; 0 when refused.")
 
 
-@strawberry.type(description="What a client keeps of a sign-in. A value without id.")
-class Session:
-    access_token: str = strawberry.field(
-        description="Send it as Authorization: Bearer …, over HTTP and in connection_init."
-    )
-    access_token_expires_at: datetime = strawberry.field(description="Refresh before this moment.")
-    refresh_token: str = strawberry.field(description="For refresh: works once; each answer brings a new one.")
-    refresh_token_expires_at: datetime = strawberry.field(description="Sign in again after this moment.")
-    user: User = strawberry.field(description="Who signed in.")
-
-
-@strawberry.interface(description="What signIn and refresh answer.")
+@strawberry.interface(description="What a client keeps of a sign-in. All null: refused, see userErrors.")
 class SessionPayload(MutationPayload):
-    session: Session | None = strawberry.field(default=None, description="The sign-in. " + _REFUSED)
+    access_token: str | None = strawberry.field(
+        default=None, description="Send it as Authorization: Bearer …, over HTTP and in connection_init. " + _REFUSED
+    )
+    access_token_expires_at: datetime | None = strawberry.field(
+        default=None, description="Refresh before this moment. " + _REFUSED
+    )
+    refresh_token: str | None = strawberry.field(
+        default=None, description="For refresh: works once; each answer brings a new one. " + _REFUSED
+    )
+    refresh_token_expires_at: datetime | None = strawberry.field(
+        default=None, description="Sign in again after this moment. " + _REFUSED
+    )
+    user: User | None = strawberry.field(default=None, description="Who signed in. " + _REFUSED)
 
 
 @strawberry.type(description="Answer of signIn.")
