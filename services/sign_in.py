@@ -76,6 +76,7 @@ class _Config:
 
 
 _config: _Config | None = None
+_clock = time.monotonic
 _cache: dict[tuple[str, ...], tuple[float, Any]] = {}
 
 
@@ -285,13 +286,13 @@ def _claims(token: str) -> dict[str, Any] | None:
 
 def _cached(key: tuple[str, ...]) -> Any:
     found = _cache.get(key)
-    return found[1] if found is not None and found[0] > time.monotonic() else None
+    return found[1] if found is not None and found[0] > _clock() else None
 
 
 def _remember(key: tuple[str, ...], value: Any) -> None:
     if len(_cache) >= CACHE_SIZE:
         _cache.clear()
-    _cache[key] = (time.monotonic() + CACHE_S, value)
+    _cache[key] = (_clock() + CACHE_S, value)
 
 
 async def _user_state(user_id: UUID, family_id: str) -> _UserState | None:

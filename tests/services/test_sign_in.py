@@ -1,0 +1,365 @@
+"""Signing in: the same answer for unknown and wrong, short tokens, one use of a refresh token, revocation within seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, RateLimited, SignInFailed
+from models.tables import Account, ApiKey, AuditEntry, RefreshToken, User
+from models.vault import digest
+from services import accounts, sign_in
+from services.actors import system_actor
+from settings import Settings
+from tests import factories
+from tests.services.conftest import Team, actor_of
+
+ADDRESS = "203.0.113.7"
+
+
+@pytest.fixture
+async def user(configured: Settings) -> User:
+    return await factories.user(await factories.account(), email="sam@example.test", name="Sam", role="ADMIN")
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which hashes were checked."""
+    seen: list[str] = []
+    original = sign_in._fits
+
+    def fits(hashed: str, password: str) -> bool:
+        seen.append(hashed)
+        return hashed != sign_in._NOBODY and original(hashed, password)  # nobody's takes as long, and never fits
+
+    monkeypatch.setattr(sign_in, "_fits", fits)
+    return seen
+
+
+async def tokens_of(user: User) -> sign_in.Tokens:
+    return await sign_in.sign_in(user.email, factories.PASSWORD, client_address=None)
+
+
+async def test_the_right_password_gives_tokens_that_speak_for_the_user(user: User) -> None:
+    before = datetime.now(UTC)
+    tokens = await sign_in.sign_in(" Sam@Example.test ", factories.PASSWORD, client_address=ADDRESS)
+    actor = await sign_in.authenticate(tokens.access_token)
+    assert actor is not None
+    assert (actor.account_id, actor.user_id, actor.role, actor.name, actor.kind) == (
+        user.account_id,
+        user.id,
+        "ADMIN",
+        "Sam",
+        "user",
+    )
+    assert actor.expires_at == tokens.access_expires_at
+    assert tokens.access_expires_at - before <= timedelta(minutes=15)
+    assert tokens.user_id == user.id
+    row = await RefreshToken.get()
+    assert row.token_hash == digest(tokens.refresh_token)
+    assert tokens.refresh_token not in str(row.__dict__)
+    assert str(row.family_id) == actor.credential
+
+
+@pytest.mark.parametrize("email", ["sam@example.test", "nobody@example.test", "", "a\x00b", "x" * 400])
+async def test_a_wrong_password_and_an_unknown_name_cost_one_hash_and_say_the_same(
+    user: User, hashes: list[str], email: str
+) -> None:
+    with pytest.raises(SignInFailed) as refused:
+        await sign_in.sign_in(email, "wrong-password", client_address=ADDRESS)
+    assert refused.value.message == "E-mail address or password is wrong."
+    assert len(hashes) == 1
+    assert await RefreshToken.all().count() == 0
+
+
+async def test_a_disabled_user_is_an_unknown_one(user: User, hashes: list[str]) -> None:
+    await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
+    with pytest.raises(SignInFailed):
+        await tokens_of(user)
+    assert hashes == [sign_in._NOBODY]
+
+
+async def test_the_sixth_attempt_on_a_name_is_refused_before_any_hash(user: User, hashes: list[str]) -> None:
+    for n in range(5):
+        with pytest.raises(SignInFailed):
+            await sign_in.sign_in(user.email, "wrong", client_address=f"203.0.113.{n}")
+    with pytest.raises(RateLimited):
+        await sign_in.sign_in(user.email.upper(), factories.PASSWORD, client_address="203.0.113.99")
+    assert len(hashes) == 5
+    assert await RefreshToken.all().count() == 0
+
+
+async def test_the_twenty_first_attempt_of_an_address_is_refused(user: User, hashes: list[str]) -> None:
+    for n in range(20):
+        with pytest.raises(SignInFailed):
+            await sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+    with pytest.raises(RateLimited):
+        await sign_in.sign_in("another@example.test", "wrong", client_address=ADDRESS)
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+    assert len(hashes) == 21
+
+
+def forge(claims: dict[str, Any], key: object, algorithm: str) -> str:
+    return jwt.encode(claims, key, algorithm=algorithm)  # type: ignore[arg-type]
+
+
+Forgery = Callable[[dict[str, Any]], tuple[dict[str, Any], object, str]]
+OWN = "own key"
+FORGERIES: dict[str, Forgery] = {
+    "no signature": lambda c: (c, None, "none"),
+    "another key": lambda c: (c, b"k" * 32, "HS256"),
+    "another algorithm": lambda c: (c, OWN, "HS384"),
+    "expired": lambda c: (c | {"exp": datetime.now(UTC) - timedelta(seconds=1)}, OWN, "HS256"),
+    "no expiry": lambda c: ({k: v for k, v in c.items() if k != "exp"}, OWN, "HS256"),
+    "another audience": lambda c: (c | {"aud": "other"}, OWN, "HS256"),
+    "another issuer": lambda c: (c | {"iss": "other"}, OWN, "HS256"),
+    "another account": lambda c: (c | {"acc": str(uuid4())}, OWN, "HS256"),
+    "another version": lambda c: (c | {"ver": 7}, OWN, "HS256"),
+    "unknown user": lambda c: (c | {"sub": str(uuid4())}, OWN, "HS256"),
+    "no user": lambda c: (c | {"sub": "me"}, OWN, "HS256"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
+@pytest.mark.parametrize("name", sorted(FORGERIES))
+async def test_a_forged_token_is_nobody(user: User, name: str) -> None:
+    config = sign_in._configured()
+    genuine = (await tokens_of(user)).access_token
+    claims = jwt.decode(genuine, options={"verify_signature": False})
+    claims, key, algorithm = FORGERIES[name](claims)
+    forged = forge(claims, config.keys[0] if key == OWN else key, algorithm)
+    assert await sign_in.authenticate(forged) is None
+    assert await sign_in.authenticate(genuine) is not None
+
+
+@pytest.mark.parametrize("bearer", ["", "x", "a.b.c", "ptk_", "ptk_" + "x" * 43, "é" * 10, "x" * 3000, "\x00"])
+async def test_rubbish_is_nobody(configured: Settings, bearer: str) -> None:
+    assert await sign_in.authenticate(bearer) is None
+
+
+async def test_tokens_of_the_older_key_are_taken_and_new_ones_use_the_first(user: User, configured: Settings) -> None:
+    old = (await tokens_of(user)).access_token
+    given: dict[str, Any] = {"environment": "test", "secret_keys": f"a-brand-new-key-0001,{configured.secret_keys}"}
+    sign_in.configure(Settings(**given))
+    assert await sign_in.authenticate(old) is not None
+    new = (await tokens_of(user)).access_token
+    sign_in.configure(configured)
+    assert await sign_in.authenticate(new) is None
+
+
+async def test_a_refresh_token_works_once_and_its_second_use_ends_the_family(user: User) -> None:
+    first = await tokens_of(user)
+    second = await sign_in.refresh(first.refresh_token)
+    assert await sign_in.authenticate(second.access_token) is not None
+    with pytest.raises(SignInFailed):
+        await sign_in.refresh(first.refresh_token)
+    with pytest.raises(SignInFailed):
+        await sign_in.refresh(second.refresh_token)
+    assert await sign_in.authenticate(first.access_token) is None
+    assert await sign_in.authenticate(second.access_token) is None
+    assert await RefreshToken.filter(revoked_at=None).count() == 0
+
+
+async def test_of_two_refreshes_at_once_at_most_one_succeeds(user: User) -> None:
+    tokens = await tokens_of(user)
+    answers = await asyncio.gather(*(sign_in.refresh(tokens.refresh_token) for _ in range(4)), return_exceptions=True)
+    assert sum(isinstance(answer, sign_in.Tokens) for answer in answers) == 1
+    assert sum(isinstance(answer, SignInFailed) for answer in answers) == 3
+    assert await RefreshToken.filter(revoked_at=None).count() == 0
+
+
+async def test_reuse_leaves_other_sign_ins_alone(user: User) -> None:
+    phone, laptop = await tokens_of(user), await tokens_of(user)
+    await sign_in.refresh(phone.refresh_token)
+    with pytest.raises(SignInFailed):
+        await sign_in.refresh(phone.refresh_token)
+    assert await sign_in.authenticate(laptop.access_token) is not None
+    await sign_in.refresh(laptop.refresh_token)
+
+
+async def test_expired_and_unknown_refresh_tokens_are_refused(user: User) -> None:
+    tokens = await tokens_of(user)
+    await RefreshToken.all().update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    for bad in (tokens.refresh_token, tokens.refresh_token + "x", "", "x" * 5000):
+        with pytest.raises(SignInFailed):
+            await sign_in.refresh(bad)
+    assert await RefreshToken.all().count() == 1
+
+
+async def test_signing_out_ends_this_sign_in_only_and_everywhere_ends_all(user: User) -> None:
+    here, there, third = [await tokens_of(user) for _ in range(3)]
+    actor = await sign_in.authenticate(here.access_token)
+    other = await sign_in.authenticate(there.access_token)
+    assert actor is not None
+    assert other is not None
+    await sign_in.sign_out(actor, third.refresh_token, everywhere=False)
+    assert await sign_in.authenticate(here.access_token) is None
+    assert await sign_in.authenticate(third.access_token) is None
+    assert not await sign_in.still_valid(actor)
+    assert await sign_in.still_valid(other)
+    await sign_in.sign_out(other, None, everywhere=True)
+    assert not await sign_in.still_valid(other)
+    for tokens in (here, there, third):
+        assert await sign_in.authenticate(tokens.access_token) is None
+        with pytest.raises(SignInFailed):
+            await sign_in.refresh(tokens.refresh_token)
+    assert await sign_in.authenticate((await tokens_of(user)).access_token) is not None
+
+
+async def test_nobody_signs_out_somebody_else(user: User) -> None:
+    other = await factories.user(await factories.account())
+    theirs = await tokens_of(other)
+    actor = await sign_in.authenticate((await tokens_of(user)).access_token)
+    assert actor is not None
+    await sign_in.sign_out(actor, theirs.refresh_token, everywhere=False)
+    assert await sign_in.authenticate(theirs.access_token) is not None
+
+
+async def test_a_changed_role_or_disabled_user_ends_open_sockets_once_the_cache_is_old(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = await sign_in.authenticate((await tokens_of(user)).access_token)
+    assert actor is not None
+    clock = [1_000_000.0]
+    monkeypatch.setattr(sign_in, "_clock", lambda: clock[0])
+    assert await sign_in.still_valid(actor)
+    await User.filter(id=user.id).update(role="VIEWER")
+    clock[0] += sign_in.CACHE_S + 0.1
+    assert not await sign_in.still_valid(actor)
+    await User.filter(id=user.id).update(role="ADMIN")
+    clock[0] += sign_in.CACHE_S + 0.1
+    assert await sign_in.still_valid(actor)
+    await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
+    clock[0] += sign_in.CACHE_S + 0.1
+    assert not await sign_in.still_valid(actor)
+
+
+async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) -> None:
+    row, token = await sign_in.create_api_key(team.owner, name=" Shop ", role="AGENT")
+    assert token.startswith("ptk_")
+    assert len(token) >= 4 + 43
+    stored = await ApiKey.get(id=row.id)
+    assert (stored.name, stored.token_hash, stored.hint) == ("Shop", digest(token), token[-4:])
+    assert token not in str(stored.__dict__)
+    actor = await sign_in.authenticate(token)
+    assert actor is not None
+    assert (actor.kind, actor.role, actor.user_id, actor.account_id, actor.credential) == (
+        "api_key",
+        "AGENT",
+        None,
+        team.account.id,
+        str(row.id),
+    )
+    assert (await ApiKey.get(id=row.id)).last_used_at is not None
+    assert await sign_in.still_valid(actor)
+    await sign_in.revoke_api_key(team.owner, row.id)
+    await sign_in.revoke_api_key(team.owner, row.id)
+    assert await sign_in.authenticate(token) is None
+    assert not await sign_in.still_valid(actor)
+    actions = [entry.action for entry in await AuditEntry.all().order_by("id")]
+    assert actions == ["api_key.created", "api_key.revoked"]
+
+
+async def test_only_the_owner_handles_keys_and_only_of_the_own_account(team: Team) -> None:
+    row, token = await sign_in.create_api_key(team.owner, name="Shop", role="OWNER")
+    for actor in (team.agent, team.viewer):
+        with pytest.raises(Forbidden):
+            await sign_in.create_api_key(actor, name="Mine", role="VIEWER")
+        with pytest.raises(Forbidden):
+            await sign_in.revoke_api_key(actor, row.id)
+    stranger = actor_of(await factories.user(await factories.account(), role="OWNER"))
+    with pytest.raises(NotFound):
+        await sign_in.revoke_api_key(stranger, row.id)
+    with pytest.raises(Invalid):
+        await sign_in.create_api_key(team.owner, name="Bad", role="KING")
+    with pytest.raises(Blank):
+        await sign_in.create_api_key(team.owner, name=" ", role="AGENT")
+    assert await ApiKey.all().count() == 1
+    assert await sign_in.authenticate(token) is not None
+
+
+async def test_a_new_account_has_an_owner_who_can_sign_in(configured: Settings) -> None:
+    account, owner = await accounts.create_account(
+        name="Acme", currency="eur", email="Owner@Acme.test", password="long-enough-1", user_name="Olga"
+    )
+    assert (account.default_currency, owner.role, owner.email) == ("EUR", "OWNER", "owner@acme.test")
+    assert "long-enough-1" not in owner.password_hash
+    tokens = await sign_in.sign_in("owner@acme.test", "long-enough-1", client_address=None)
+    assert tokens.user_id == owner.id
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "field"),
+    [
+        ({"name": " "}, "BLANK", "name"),
+        ({"name": "x" * 121}, "TOO_LONG", "name"),
+        ({"currency": "EURO"}, "TOO_LONG", "currency"),
+        ({"currency": "XYZ"}, "CURRENCY_NOT_SUPPORTED", "currency"),
+        ({"email": "nobody"}, "INVALID", "email"),
+        ({"email": ""}, "BLANK", "email"),
+        ({"password": "short"}, "INVALID", "password"),
+        ({"locale": "xx-YY-zz-"}, "INVALID", "locale"),
+        ({"time_zone": "Mars/Olympus"}, "INVALID", "timeZone"),
+        ({"time_zone": "../etc/passwd"}, "INVALID", "timeZone"),
+    ],
+)
+async def test_a_bad_account_is_refused_field_by_field(
+    configured: Settings, change: dict[str, str], code: str, field: str
+) -> None:
+    given = {"name": "Acme", "currency": "USD", "email": "o@acme.test", "password": "long-enough-1", "user_name": "O"}
+    with pytest.raises(Exception) as refused:  # noqa: PT011 (any refusal: its code is asserted)
+        await accounts.create_account(**(given | change))
+    assert (getattr(refused.value, "code", None), getattr(refused.value, "field", None)) == (code, (field,))
+    assert await Account.all().count() == 0
+
+
+async def test_an_email_address_signs_in_one_user(team: Team) -> None:
+    user = await accounts.create_user(
+        team.owner, email="new@example.test", name="New", role="AGENT", password="long-enough-1"
+    )
+    assert user.account_id == team.account.id
+    with pytest.raises(AlreadyUsed):
+        await accounts.create_user(
+            team.owner, email="NEW@example.test", name="Other", role="AGENT", password="long-enough-1"
+        )
+    with pytest.raises(Forbidden):
+        await accounts.create_user(team.agent, email="x@example.test", name="X", role="OWNER", password="long-enough-1")
+    assert await User.filter(account_id=team.account.id).count() == 4
+
+
+async def test_settings_change_only_what_is_given_and_valid(team: Team) -> None:
+    changed = await accounts.update_account(
+        team.owner,
+        changes={"name": "New name", "contact_phone": "(415) 555-0133", "link_message_template": "{amount}: {link}"},
+    )
+    assert (changed.name, changed.contact_phone, changed.default_currency) == ("New name", "+14155550133", "USD")
+    entry = await AuditEntry.get()
+    assert entry.detail == {"fields": ["contact_phone", "link_message_template", "name"]}
+    for changes, field in (
+        ({"link_message_template": "no mark"}, "linkMessageTemplate"),
+        ({"link_message_template": "{link} {link}"}, "linkMessageTemplate"),
+        ({"link_message_template": "{link} {secret}"}, "linkMessageTemplate"),
+        ({"number_prefix": "<b>"}, "numberPrefix"),
+        ({"contact_phone": "call me"}, "contactPhone"),
+        ({"contact_email": "nobody"}, "contactEmail"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            await accounts.update_account(team.owner, changes={"name": "Other", **changes})
+        assert refused.value.field == (field,)
+    with pytest.raises(Forbidden):
+        await accounts.update_account(team.agent, changes={"name": "Mine"})
+    assert (await Account.get(id=team.account.id)).name == "New name"
+    assert await AuditEntry.all().count() == 1
+
+
+async def test_changing_settings_never_turns_back_the_counters(team: Team) -> None:
+    await Account.filter(id=team.account.id).update(event_seq=41, request_count=7)
+    await accounts.update_account(system_actor(team.account.id), changes={"name": "Later"})
+    row = await Account.get(id=team.account.id)
+    assert (row.event_seq, row.request_count, row.name) == (41, 7, "Later")
