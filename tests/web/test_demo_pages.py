@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from graphql import build_schema, parse, validate
 
 from models.ids import public_id
 from models.tables import Message
@@ -207,3 +208,10 @@ async def test_in_the_demo_the_phone_shows_only_the_demos_contacts(site: Site) -
     text = (await site.http.get("/demo/phone")).text
     assert "Ana" in text
     assert "Somebody Else" not in text
+
+
+@pytest.mark.parametrize("name", ["create_request", "read_thread", "subscribe"])
+def test_graphiqls_examples_fit_the_committed_schema(name: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    schema = build_schema((root / "schema" / "schema.graphql").read_text(encoding="utf-8"))
+    assert validate(schema, parse((graphiql.EXAMPLES / f"{name}.graphql").read_text(encoding="utf-8"))) == []

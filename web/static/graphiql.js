@@ -8,7 +8,9 @@
   socket.protocol = url.protocol === "https:" ? "wss:" : "ws:";
 
   // Nothing is kept in the browser: after a reload the examples carry the ids and the key of the server that runs now.
-  const kept = new Map();
+  const tabs = JSON.parse(element.dataset.tabs);
+  // GraphiQL takes the first tab's variables and headers from here, not from `defaultTabs`.
+  const kept = new Map(Object.entries(tabs[0]).map(([name, value]) => [`graphiql:${name}`, value]));
   const storage = {
     getItem: (key) => kept.get(key) ?? null,
     setItem: (key, value) => void kept.set(key, String(value)),
@@ -24,7 +26,7 @@
     React.createElement(GraphiQL, {
       fetcher,
       storage,
-      defaultTabs: JSON.parse(element.dataset.tabs),
+      defaultTabs: tabs,
       defaultEditorToolsVisibility: "variables",
       shouldPersistHeaders: false,
       showPersistHeadersSettings: false,
