@@ -18,7 +18,7 @@ from models import database, event_log, vault
 from resolvers.assemble import build_schema, new_context
 from resolvers.transport.http import get_view
 from resolvers.transport.limits import Limits
-from services import changes, checkout, connections, jobs, links, sandbox, sign_in, simulator, sweeper
+from services import changes, checkout, connections, jobs, links, sandbox, sign_in, simulator, sweeper  # noqa: F401
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
@@ -92,7 +92,6 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         await stack.enter_async_context(database.open_database(settings.database_url))
         stack.push_async_callback(connections.aclose)
         stack.push_async_callback(sandbox.aclose)
-        stack.push_async_callback(simulator.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)
         hub = Hub(bus, event_log.read, event_log.heads)

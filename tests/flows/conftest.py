@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services import accounts
+from services import accounts, sign_in
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.harness import PASSWORD, Browser, Feed, Product
@@ -157,7 +157,8 @@ async def bare(product: Product) -> Team:
         name="Acme Cleaning", currency="USD", email=owner_email, password=PASSWORD, user_name="Olga Owner"
     )
     owner_token = await product.sign_in(owner_email)
-    owner = await accounts.owner_actor(account.id)
+    owner = await sign_in.authenticate(owner_token)
+    assert owner is not None
     agent_email = f"agent-{harness.key()}@example.com"
     agent = await accounts.create_user(owner, email=agent_email, name="Ana Agent", role="AGENT", password=PASSWORD)
     team = Team(

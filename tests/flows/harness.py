@@ -147,10 +147,10 @@ class Product:
     async def sign_in(self, email: str, password: str = PASSWORD) -> str:
         """An access token."""
         payload = await self.ok(
-            "mutation($input: SignInInput!) { signIn(input: $input) { session { accessToken } userErrors { code field message } } }",
+            "mutation($input: SignInInput!) { signIn(input: $input) { accessToken userErrors { code field message } } }",
             {"email": email, "password": password},
         )
-        return payload["session"]["accessToken"]
+        return payload["accessToken"]
 
     # -------------------------------------------------------------------------------------------------------- contact
     def browser(self) -> Browser:
