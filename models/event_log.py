@@ -18,6 +18,8 @@ import orjson
 from models import database
 
 RETENTION = timedelta(days=30)
+_PER_STATEMENT = 500  # entries of 13 values; both engines take 32,766 values
+_LAST = 2**63 - 1
 
 _COLUMNS = (
     "account_id, seq, kind, conversation_id, contact_id, payment_request_id, message_id, card_id, payment_id,"
@@ -53,9 +55,12 @@ async def reserve(account_id: UUID, count: int) -> int:
 
 
 async def append(entries: Sequence[LogEntry]) -> None:
-    """Insert numbered entries, in one statement. Directly after `reserve`, in the same transaction."""
-    if not entries:
-        return
+    """Insert numbered entries. Directly after `reserve`, in the same transaction."""
+    for start in range(0, len(entries), _PER_STATEMENT):
+        await _insert(entries[start : start + _PER_STATEMENT])
+
+
+async def _insert(entries: Sequence[LogEntry]) -> None:
     marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(entries))
     values: list[object] = []
     for e in entries:
@@ -112,12 +117,22 @@ async def prune(now: datetime) -> int:
     """Delete what is older than the retention and return how many went. Only the retention job calls it.
 
     A trigger refuses every other DELETE: a row of event_pruning, seen by this transaction alone, lets these pass.
+    Only the oldest numbers go: times may be out of order by a little, and a hole would be a silent loss for who resumes there.
     """
     before = now - RETENTION
-    async with database.transaction():
-        await database.execute("INSERT INTO event_pruning (before) VALUES (?)", before)
-        count = await database.execute("DELETE FROM event WHERE at < ?", before)
-        await database.execute("DELETE FROM event_pruning")
+    count = 0
+    for row in await database.rows("SELECT DISTINCT account_id FROM event WHERE at < ?", before):
+        async with database.transaction():
+            await database.execute("INSERT INTO event_pruning (before) VALUES (?)", before)
+            count += await database.execute(
+                "DELETE FROM event WHERE account_id = ? AND seq < coalesce("
+                "(SELECT seq FROM event WHERE account_id = ? AND at >= ? ORDER BY seq LIMIT 1), ?)",
+                row["account_id"],
+                row["account_id"],
+                before,
+                _LAST,
+            )
+            await database.execute("DELETE FROM event_pruning")
     return count
 
 
@@ -169,6 +184,9 @@ class Cursor:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             if len(raw) < 26 or raw[:1] != b"1" or raw[1:17] != account_id.bytes:
                 raise CursorInvalid(text)
-            return Cursor(raw[25:].decode("ascii"), account_id, int.from_bytes(raw[17:25], "big"))
+            seq = int.from_bytes(raw[17:25], "big")
+            if seq > _LAST:
+                raise CursorInvalid(text)
+            return Cursor(raw[25:].decode("ascii"), account_id, seq)
         except (ValueError, UnicodeDecodeError) as error:
             raise CursorInvalid(text) from error

@@ -47,9 +47,10 @@ class CardKind(StrEnum):
 OPEN = frozenset({Status.DRAFT, Status.SENT, Status.PARTIALLY_PAID})  # the pay page offers to pay
 UNPAID = OPEN | {Status.PROCESSING}
 
-CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 1, "SUCCEEDED": 2}
-REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 2}  # a succeeded refund can still fail
-DISPUTE_RANK = {"PENDING": 0, "SUCCEEDED": 1, "FAILED": 1, "CANCELED": 1}  # SUCCEEDED: lost (money gone); others: won
+# No two outcomes of a kind share a rank: the order of arrival would decide between them.
+CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
+REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 3}  # a succeeded refund can still fail
+DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}  # SUCCEEDED: lost (money gone); others: won
 RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
 
 
@@ -65,6 +66,7 @@ class Fact:
     counted: bool
     after_void: bool
     occurred_at: datetime
+    charge_external_id: str | None = None  # of a refund: the charge that it gives back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ class Position:
     settled_minor: int  # counted charges that succeeded before VOID
     refunded_minor: int
     excess_minor: int  # settled above the amount, less refunds
-    late_minor: int  # succeeded after VOID, less nothing (refunds of late money are counted in refunded)
+    late_minor: int  # succeeded after VOID, less its refunds
     refund_state: str  # NONE, PARTIAL, FULL
     dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
     first_settled_at: datetime | None
@@ -102,7 +104,10 @@ def position(
     settled = sum(m.amount_minor for m in succeeded if not m.after_void)
     late = sum(m.amount_minor for m in succeeded if m.after_void)
     # A refund belongs to counted money only if its charge does; the recorder marks it so.
-    refunded = sum(m.amount_minor for m in moneys if m.kind == "REFUND" and m.outcome == "SUCCEEDED" and m.counted)
+    refunds = [m for m in moneys if m.kind == "REFUND" and m.outcome == "SUCCEEDED" and m.counted]
+    refunded = sum(m.amount_minor for m in refunds)
+    late_ids = {(m.connection, m.external_id) for m in succeeded if m.after_void}
+    of_late = sum(m.amount_minor for m in refunds if (m.connection, m.charge_external_id) in late_ids)
     received = settled + late
     pending = checkout_processing or any(m.outcome == "PENDING" for m in charges)
     status = _status(settled, amount_minor, sent=sent, voided=voided, pending=pending)
@@ -111,8 +116,8 @@ def position(
         status=status,
         settled_minor=settled,
         refunded_minor=refunded,
-        excess_minor=max(0, over - refunded) if over else 0,
-        late_minor=max(0, late - refunded) if late else 0,
+        excess_minor=max(0, over - (refunded - of_late)),
+        late_minor=max(0, late - of_late),
         refund_state="NONE" if not refunded else "FULL" if refunded >= received else "PARTIAL",
         dispute_state=_dispute(moneys),
         first_settled_at=min((m.occurred_at for m in succeeded if not m.after_void), default=None),

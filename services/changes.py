@@ -18,7 +18,7 @@ from models import database, event_log
 from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
-from models.tables import ActivityCard, Conversation, Message, Notification, PaymentRequest
+from models.tables import ActivityCard, Message, Notification, PaymentRequest
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
 _announce: Callable[[UUID, int], None] | None = None
@@ -28,6 +28,9 @@ def on_change(callback: Callable[[UUID, int], None] | None) -> None:
     """Set who is told (account, newest number) after each commit: the hub. None: nobody."""
     global _announce
     _announce = callback
+
+
+_INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a message of the same change
 
 
 @dataclass(slots=True)
@@ -169,16 +172,29 @@ class Change:
         if not self._pending:
             return 0
         for conversation_id, preview in sorted(self._activity.items()):
-            await Conversation.filter(id=conversation_id).update(last_activity_at=self.now, preview=preview)
+            # A change that began later may have committed first: the time never steps back.
+            await database.execute(
+                "UPDATE conversation SET preview = ?,"
+                " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END WHERE id = ?",
+                preview,
+                self.now,
+                self.now,
+                conversation_id,
+            )
         first = await event_log.reserve(self.account_id, len(self._pending))
-        entries = []
         for seq, pending in enumerate(self._pending, first):
             if pending.row is not None:
                 pending.row.seq = seq
-                await pending.row.save(force_create=True)
-            entries.append(LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields))
-        await event_log.append(entries)
-        return entries[-1].seq
+        rows = [pending.row for pending in self._pending if pending.row is not None]
+        for row in sorted(rows, key=lambda row: _INSERT_ORDER.index(type(row))):
+            await row.save(force_create=True)
+        await event_log.append(
+            [
+                LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)
+                for seq, pending in enumerate(self._pending, first)
+            ]
+        )
+        return first + len(self._pending) - 1
 
 
 @asynccontextmanager

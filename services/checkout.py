@@ -11,7 +11,7 @@ from uuid import UUID
 
 import structlog
 
-from integrations.base import Checkout, CheckoutOrder, IntegrationError
+from integrations.base import Checkout, CheckoutOrder, CheckoutStatus, IntegrationError
 from models import errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import CardKind, Status
@@ -24,12 +24,14 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import connections, jobs, links, recorder, summaries, voids
+from services import cards, connections, jobs, links, notifications, recorder, summaries, voids
 from services.changes import change
 
 log = structlog.get_logger(__name__)
 
 REUSE_MARGIN = timedelta(minutes=10)  # a checkout that ends sooner is replaced
+KEY_LIFE = timedelta(minutes=10)  # vendors forget keys (after hours): an older one might make a second object
+VIEW_AGAIN = timedelta(seconds=60)  # a look so soon after the last is a reload, not another view
 FIRST_CHECK = timedelta(seconds=60)  # default; SWEEPER_FIRST_CHECK_S
 _first_check = FIRST_CHECK
 
@@ -94,7 +96,12 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         if request.amount_paid_minor
         else None
     )
-    processor = connections.processor(connection)
+    try:
+        processor = connections.processor(connection)
+        name, origins = processor.display_name, processor.checkout_origins
+    except errors.ProcessorUnavailable:
+        # Closed by the settings: the contact's receipt is still theirs to see.
+        name, origins = connection.display_name, ()
     return CheckoutPage(
         request=request,
         account=account,
@@ -105,8 +112,8 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         paid=Money(request.amount_paid_minor, request.currency),
         last_attempt_failed=request.last_attempt_status in ("FAILED", "CANCELED") and request.status in ledger.OPEN,
         receipt=receipt,
-        processor_name=processor.display_name,
-        origins=processor.checkout_origins,
+        processor_name=name,
+        origins=origins,
     )
 
 
@@ -118,43 +125,74 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
     found = await find(token)
     if found is None:
         raise errors.NotFound
-    session_id = uuid7()
-    async with change(found.account_id):
+    prepared = await _prepare(found, token, locale)
+    if isinstance(prepared, Opened):
+        return prepared
+    try:
+        made = await _create(prepared)
+    except errors.ProcessorRejected:
+        if prepared.is_new:
+            raise
+        # The key belongs to an attempt that was made with other words (another language, say): take the next one.
+        prepared = await _prepare(found, token, locale)
+        if isinstance(prepared, Opened):
+            return prepared
+        made = await _create(prepared)
+    return await _keep(found, prepared, made)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A checkout whose key is stored, ready to be made at its processor."""
+
+    connection: ProcessorConnection
+    session: CheckoutSession
+    order: CheckoutOrder
+    is_new: bool  # False: its key was tried before
+
+
+async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Prepared | Opened:
+    """In one transaction: may it be paid, which checkout, under which key."""
+    async with change(found.account_id) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update().get()
-        state = state_of(request)
-        if state != "open":
-            return Opened(url=None, state=state)
-        session = (
-            await CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN"])
-            .order_by("-n")
-            .first()
-        )
-        now = datetime.now(UTC)
-        if session is not None and session.status == "OPEN":
-            if session.url and session.expires_at is not None and session.expires_at > now + REUSE_MARGIN:
-                return Opened(url=session.url, state="open")
-            # Too short to pay on: close it, and make the next one.
-            await voids.expire_later(session)
-            session = None
+        if request.discarded_at is not None:
+            raise errors.NotFound
+        if state_of(request) != "open":
+            return Opened(url=None, state=state_of(request))
+        live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN"])
+        sessions = await live.order_by("-n")
+        session = next((one for one in sessions if _reusable(one, changed.now)), None)
+        if session is not None and session.url:
+            return Opened(url=session.url, state="open")
+        is_new = session is None
         if session is None:
-            session = await _insert(request, session_id, now)
+            for one in sessions:
+                await voids.expire_later(one)
+            session = await _insert(request, request.amount_minor - request.amount_paid_minor, changed.now)
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         order = await _order(request, session, token, locale)
-    made = await _create(connection, session, order)
-    return await _keep(found, session, made)
+    return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
 
 
-async def _insert(request: PaymentRequest, session_id: UUID, now: datetime) -> CheckoutSession:
+def _reusable(session: CheckoutSession, now: datetime) -> bool:
+    """Whether an open checkout can be paid on, or its creation repeated with its key."""
+    if session.status == "OPENING":
+        return session.external_id is None and session.created_at > now - KEY_LIFE
+    long_enough = session.expires_at is None or session.expires_at > now + REUSE_MARGIN
+    return bool(session.url) and long_enough
+
+
+async def _insert(request: PaymentRequest, amount_minor: int, now: datetime) -> CheckoutSession:
     newest = await CheckoutSession.filter(payment_request_id=request.id).order_by("-n").first()
-    n = (newest.n if newest else 0) + 1
+    n = newest.n + 1 if newest else 1
     return await CheckoutSession.create(
-        id=session_id,
+        id=uuid7(),
         account_id=request.account_id,
         payment_request_id=request.id,
         processor_connection_id=request.processor_connection_id,
         n=n,
         idempotency_key=f"{links.reference(request)}:{n}",
-        amount_minor=request.amount_minor - request.amount_paid_minor,
+        amount_minor=amount_minor,
         currency=request.currency,
         status="OPENING",
         next_check_at=now + _first_check,
@@ -181,50 +219,65 @@ async def _order(request: PaymentRequest, session: CheckoutSession, token: str, 
     )
 
 
-async def _create(connection: ProcessorConnection, session: CheckoutSession, order: CheckoutOrder) -> Checkout:
+async def _create(prepared: _Prepared) -> Checkout:
+    """Call the processor. Raises: ProcessorUnavailable, ProcessorRejected."""
+    session = prepared.session
     try:
-        return await connections.processor(connection).create_checkout(order)
+        return await connections.processor(prepared.connection).create_checkout(prepared.order)
     except IntegrationError as error:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
-        await ProcessorConnection.filter(id=connection.id).update(last_error=f"{error.reason}: {error.message}"[:300])
+        await ProcessorConnection.filter(id=prepared.connection.id).update(
+            last_error=f"{error.reason}: {error.message}"[:300]
+        )
+        waiting = CheckoutSession.filter(id=session.id, status="OPENING", external_id=None)
         if not error.ambiguous and not error.retryable:
             # A definite no leaves no object behind: this number is used up.
-            await CheckoutSession.filter(id=session.id, status="OPENING").update(status="ABANDONED", next_check_at=None)
+            await waiting.update(status="ABANDONED", next_check_at=None)
             raise errors.ProcessorRejected from error
-        if error.ambiguous and session.checks:
-            # The vendor replays a failed answer for this key: leave the key to the sweeper and count on.
-            await CheckoutSession.filter(id=session.id, status="OPENING").update(status="ABANDONED")
-        else:
-            await CheckoutSession.filter(id=session.id).update(checks=session.checks + 1)
+        if error.ambiguous and not prepared.is_new:
+            # The vendor replays a failed answer for this key: the next attempt takes another one.
+            await waiting.update(status="ABANDONED", next_check_at=None)
         raise errors.ProcessorUnavailable from error
 
 
-async def _keep(found: PaymentRequest, session: CheckoutSession, made: Checkout) -> Opened:
-    """Store what the processor made; if the request can't be paid any more by now, close it at once."""
-    async with change(found.account_id):
+async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
+    """Store what the processor made; what can't or must not be paid any more by now is closed at once."""
+    async with change(found.account_id) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update().get()
-        stored = await CheckoutSession.get(id=session.id)
-        if stored.status == "OPENING":
-            stored.status = made.status.value if made.status.value in ("OPEN", "EXPIRED") else "OPEN"
-            stored.external_id = made.external_id
-            stored.url = made.url
-            stored.expires_at = made.expires_at
-            await stored.save()
-        elif stored.status == "ABANDONED" and stored.external_id is None:
-            # Given up while the answer was on its way: not for paying.
-            stored.external_id = made.external_id
-            stored.status = "OPEN"
-            await stored.save()
-            await voids.expire_later(stored)
-            return Opened(url=None, state="processing")
+        session = await CheckoutSession.get(id=prepared.session.id)
+        if session.external_id not in (None, made.external_id):
+            # A webhook of an older attempt took this row meanwhile: what was made now gets a row of its own.
+            await voids.expire_later(session)
+            session = await _insert(request, session.amount_minor, changed.now)
+        unwanted = session.status == "ABANDONED"  # given up while the answer was on its way
+        session.external_id, session.expires_at = made.external_id, made.expires_at
+        session.url = made.url or session.url
+        if session.status in ("OPENING", "ABANDONED"):
+            session.status, session.next_check_at = "OPEN", changed.now + _first_check
+        await session.save()
         state = state_of(request)
-    if state != "open":
-        await voids.close_session(stored, source="void")
+        if unwanted and state == "open":
+            await voids.expire_later(session)
+    if made.status != CheckoutStatus.OPEN:
+        await recorder.record(
+            prepared.connection,
+            made.money,
+            source="return",
+            checkout=recorder.CheckoutReport(external_id=made.external_id, status=made.status),
+            request_reference=made.request_reference,
+        )
+    elif state != "open":
+        await voids.close_session(session, source="void")
         if request.void_requested_at is not None:
             await voids.finish_void(request.account_id, request.id)
-        again = await PaymentRequest.get(id=found.id)
-        return Opened(url=None, state=state_of(again))
-    return Opened(url=stored.url or made.url, state="open")
+    elif unwanted or session.status != "OPEN":
+        raise errors.ProcessorUnavailable
+    else:
+        return Opened(url=session.url, state="open")
+    now = await PaymentRequest.get(id=found.id)
+    if state_of(now) == "open":
+        raise errors.ProcessorUnavailable  # this checkout has ended; pressing Pay again makes the next one
+    return Opened(url=None, state=state_of(now))
 
 
 async def returned(token: str) -> None:
@@ -246,16 +299,16 @@ async def returned(token: str) -> None:
     )
     try:
         await read_back(session, source="return")
-    except IntegrationError as error:
-        log.warning("checkout_read_failed", provider=error.provider, reason=error.reason)
+    except (IntegrationError, errors.ProcessorUnavailable) as error:
+        log.warning("checkout_read_failed", error=str(error))
 
 
-async def read_back(session: CheckoutSession, *, source: str) -> recorder.Recorded:
-    """Read the checkout at its processor and record what it says. Raises: IntegrationError."""
+async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
+    """Read the checkout at its processor and record what it says. Raises: IntegrationError, ProcessorUnavailable."""
     assert session.external_id is not None  # noqa: S101 (the callers choose such rows)
     connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
     state = await connections.processor(connection).read_checkout(session.external_id)
-    return await recorder.record(
+    await recorder.record(
         connection,
         state.money,
         source=source,
@@ -264,6 +317,7 @@ async def read_back(session: CheckoutSession, *, source: str) -> recorder.Record
         ),
         request_reference=state.request_reference,
     )
+    return state
 
 
 async def record_view(token: str, *, human: bool) -> None:
@@ -273,42 +327,47 @@ async def record_view(token: str, *, human: bool) -> None:
         return
     async with change(found.account_id) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update().get()
+        if request.last_viewed_at is not None and request.last_viewed_at > changed.now - VIEW_AGAIN:
+            return
+        before = request.status
         request.human_views += 1
         request.last_viewed_at = changed.now
-        first = request.first_viewed_at is None
         request.first_viewed_at = request.first_viewed_at or changed.now
         request.version += 1
-        before = request.status
-        card = None
-        if request.status == Status.DRAFT and request.sent_at is None:
+        sent = request.status == Status.DRAFT and request.sent_at is None
+        if sent:
             request.status = Status.SENT.value
             request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
-            card = await changed.log_card(
-                request, CardKind.PAYMENT_REQUEST, text=links.asked_text(request), key=str(request.id)
-            )
         await request.save()
-        if card is not None:
+        if sent:
             await summaries.lock_contact(request.account_id, request.contact_id)
+            card = await changed.log_card(
+                request, CardKind.PAYMENT_REQUEST, text=cards.asked(request), key=str(request.id)
+            )
             await summaries.update(request.account_id, request.contact_id)
             changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
-            changed.request_event("sent", request, previous_status=before, card_id=card.id)
-        elif first:
-            changed.request_event("viewed", request, previous_status=before)
+            changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
+        changed.request_event("viewed", request, previous_status=before)
 
 
 @jobs.handler("checkout.read_back")
 async def _read_back_job(job: jobs.JobContext) -> None:
-    """After a webhook said paid: read the object; the recorder tells the team of any difference. Key: the fact."""
+    """After a webhook said paid: read the object; if it does not say so, tell the team. Key: the fact."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.external_id is None:
         return
-    recorded = await read_back(session, source="sweeper")
-    paid = await MoneyFact.exists(checkout_session_id=session.id, kind="CHARGE", outcome="SUCCEEDED")
-    if recorded.request is not None and paid:
-        connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
-        state = await connections.processor(connection).read_checkout(session.external_id)
-        if state.status.value != "COMPLETED":
-            log.error("read_back_disagrees", provider=connection.processor, status=state.status.value)
-            await ProcessorConnection.filter(id=connection.id).update(
-                last_error="A webhook said paid, the processor's object does not."
-            )
+    state = await read_back(session, source="sweeper")
+    if state.status == CheckoutStatus.COMPLETED:
+        return
+    log.error("read_back_disagrees", session=str(session.id), status=state.status.value)
+    async with change(session.account_id) as changed:
+        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update().get()
+        kind, text = CardKind.PAYMENT_MISMATCH, cards.unconfirmed(request, state=state.status.value)
+        key = f"read_back:{job.payload['fact_id']}"
+        card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=UUID(job.payload["fact_id"]))
+        if card is None:
+            return
+        await notifications.notify(changed, request, kind, title=cards.TITLES[kind], body=text, cause_key=key)
+        request.version += 1
+        await request.save()
+        changed.request_event("payment_mismatch", request, previous_status=request.status, card_id=card.id)

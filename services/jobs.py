@@ -21,7 +21,7 @@ import structlog
 
 from models import database
 from models.ids import uuid7
-from models.tables import Tick
+from models.tables import Job, Tick
 
 log = structlog.get_logger(__name__)
 
@@ -89,12 +89,22 @@ async def enqueue(
     key: str | None = None,
     due_at: datetime | None = None,
     max_attempts: int = 8,
+    again: bool = False,
 ) -> None:
-    """Add a job, inside the caller's transaction if there is one. A key that exists already: nothing is added."""
+    """Add a job, inside the caller's transaction if there is one. A key that exists already: nothing is added.
+
+    `again`: for work that may be needed once more; a job of this key that has ended (done or dead) is queued anew.
+    """
     now = datetime.now(UTC)
+    conflict = (
+        "DO UPDATE SET status = 'queued', attempts = 0, due_at = excluded.due_at, payload = excluded.payload,"
+        " created_at = excluded.created_at WHERE job.status IN ('done', 'dead')"
+        if again
+        else "DO NOTHING"
+    )
     await database.execute(
-        "INSERT INTO job (id, account_id, kind, payload, key, status, attempts, max_attempts, due_at, created_at)"
-        " VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        "INSERT INTO job (id, account_id, kind, payload, key, status, attempts, max_attempts, due_at, created_at)"  # noqa: S608
+        f" VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?) ON CONFLICT (key) {conflict}",
         uuid7(),
         account_id,
         kind,
@@ -155,13 +165,8 @@ class Runner:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         for job in left.values():
-            await database.execute(
-                "UPDATE job SET status = 'queued', due_at = ?, attempts = attempts - 1 WHERE id = ? AND lease = ?"
-                " AND status = 'running'",
-                datetime.now(UTC),
-                job["id"],
-                job["lease"],
-            )
+            # Shielded: a job that is not handed back waits for its lease to end.
+            await asyncio.shield(self._again(job, 0.0, attempts=int(job["attempts"]) - 1, error=None))
 
     async def run_due(self) -> int:
         """Run what is due now and all that it enqueues, until nothing is due; return how many ran. For tests and the CLI."""
@@ -195,23 +200,27 @@ class Runner:
                 self._wake.clear()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        job = self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Its end could not be written down: it runs again when its lease is over.
+            log.error("job_end_lost", kind=job["kind"] if job else None, error=type(error).__name__)
         self._wake.set()
 
     async def _claim(self, count: int) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
-        lease = secrets.token_hex(12)
         kinds = sorted(_handlers)
-        marks = ", ".join("?" * len(kinds))
         skip = "FOR UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
+        # WITH, not a subquery: PostgreSQL may run that one once per row, and claim more than `count`.
         return await database.rows(
-            "UPDATE job SET status = 'running', lease = ?, due_at = ?, attempts = attempts + 1 WHERE id IN"  # noqa: S608
-            f" (SELECT id FROM job WHERE status IN ('queued', 'running') AND due_at <= ? AND kind IN ({marks})"
-            f" ORDER BY due_at LIMIT {count:d} {skip}) RETURNING id, account_id, kind, payload, attempts, max_attempts, lease",
-            lease,
-            now + timedelta(seconds=self._lease_s),
+            f"WITH due AS (SELECT id FROM job WHERE status IN ('queued', 'running') AND due_at <= ?"  # noqa: S608
+            f" AND kind IN ({database.placeholders(len(kinds))}) ORDER BY due_at LIMIT {count:d} {skip})"
+            " UPDATE job SET status = 'running', lease = ?, due_at = ?, attempts = attempts + 1"
+            " WHERE id IN (SELECT id FROM due)"
+            " RETURNING id, account_id, kind, payload, attempts, max_attempts, lease",
             now,
             *kinds,
+            secrets.token_hex(12),
+            now + timedelta(seconds=self._lease_s),
         )
 
     async def _run(self, job: dict[str, Any]) -> None:
@@ -242,6 +251,11 @@ class Runner:
             else:
                 await self._again(job, delay_before(context.attempt), attempts=context.attempt, error=_words(error))
                 log.warning("job_retry", kind=context.kind, job=str(context.job_id), error=type(error).__name__)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # the runner stops; it hands the job back
+            log.warning("job_lease_lost", kind=context.kind, job=str(context.job_id))
         else:
             await self._finish(job, "done", error=None)
         finally:
@@ -302,9 +316,10 @@ async def _plant_ticks() -> None:
 
 
 async def _fire_ticks() -> None:
-    """Enqueue the periodic jobs whose slot has come: compare-and-set on the slot, so that one process does it."""
-    if not _periodic:
-        return
+    """Enqueue the periodic jobs whose slot has come: compare-and-set on the slot, so that one process does it.
+
+    A slot passes unused while the job of an earlier one is not finished: one at a time.
+    """
     now = datetime.now(UTC)
     for tick in await Tick.filter(next_at__lte=now, name__in=list(_periodic)):
         every_s = _periodic[tick.name]
@@ -312,14 +327,14 @@ async def _fire_ticks() -> None:
             taken = await Tick.filter(name=tick.name, next_at=tick.next_at).update(
                 next_at=now + timedelta(seconds=every_s), every_ms=int(every_s * 1000)
             )
-            if taken:
+            if taken and not await Job.exists(kind=tick.name, status__in=["queued", "running"]):
                 slot = tick.next_at.isoformat()
                 await enqueue(tick.name, {}, account_id=None, key=f"{tick.name}@{slot}", max_attempts=1)
 
 
 @periodic("jobs.prune", 3600)
 async def _prune(job: JobContext) -> None:
-    """Forget finished jobs after a day. Safe to repeat."""
-    await database.execute(
-        "DELETE FROM job WHERE status = 'done' AND created_at < ?", datetime.now(UTC) - timedelta(days=1)
-    )
+    """Forget finished jobs after a day, dead ones after a month. Safe to repeat."""
+    now = datetime.now(UTC)
+    for status, kept in (("done", timedelta(days=1)), ("dead", timedelta(days=30))):
+        await database.execute("DELETE FROM job WHERE status = ? AND created_at < ?", status, now - kept)

@@ -36,7 +36,7 @@ async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, 
     found: dict[UUID, list[PaymentView]] = {request_id: [] for request_id in request_ids}
     moneys: dict[tuple[object, str, str], list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(account_id=account_id, payment_request_id__in=list(request_ids)).order_by("id"):
-        moneys.setdefault((fact.processor_connection_id, fact.kind, fact.external_id), []).append(fact)
+        moneys.setdefault(_money(fact), []).append(fact)
     for facts in moneys.values():
         view = _view(facts)
         found[view.payment_request_id].append(view)
@@ -53,13 +53,19 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
         for request in views.values()
         for view in request
     }
-    return {fact.id: by_money[(fact.payment_request_id, fact.kind, fact.external_id)] for fact in facts}
+    return {fact.id: by_money[(fact.payment_request_id, *_money(fact)[1:])] for fact in facts}
+
+
+def _money(fact: MoneyFact) -> tuple[object, str, str]:
+    """Which money a fact speaks of. A charge's adjustment says its fee or method, which were told later."""
+    of_charge = fact.kind == "ADJUSTMENT" and fact.charge_external_id == fact.external_id
+    return fact.processor_connection_id, "CHARGE" if of_charge else fact.kind, fact.external_id
 
 
 def _view(facts: list[MoneyFact]) -> PaymentView:
     first = facts[0]
     rank = ledger.RANKS.get(first.kind, {})
-    best = max(facts, key=lambda fact: rank.get(fact.outcome, 0))
+    best = max((fact for fact in facts if fact.kind == first.kind), key=lambda fact: rank.get(fact.outcome, 0))
     return PaymentView(
         id=first.id,
         payment_request_id=first.payment_request_id,

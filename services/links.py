@@ -8,9 +8,8 @@ from uuid import UUID
 from models import vault
 from models.ids import public_id
 from models.ledger import CardKind, Status
-from models.money import Money
 from models.tables import ActivityCard, Message, PaymentRequest
-from services import summaries
+from services import cards, notifications, summaries
 from services.changes import Change
 
 # Any host: the public address may have changed since the link was made; the token alone says whose it is.
@@ -52,16 +51,6 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
 
 
-def amount_text(request: PaymentRequest) -> str:
-    """The asked amount for the team's eyes."""
-    return Money(request.amount_minor, request.currency).formatted("en-US")
-
-
-def asked_text(request: PaymentRequest) -> str:
-    """The text of the PAYMENT_REQUEST card."""
-    return f"Payment request {request.number}: {amount_text(request)} for {request.product_name}."
-
-
 async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
     """An outgoing message carries the link of this locked request: SENT, with its card the first time. Key: one card per request."""
     if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is not None:
@@ -82,7 +71,7 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
         card = await changed.log_card(
             request,
             CardKind.PAYMENT_REQUEST,
-            text=asked_text(request),
+            text=cards.asked(request),
             key=str(request.id),
             message_id=message.id,
             actor_id=changed.actor_id,
@@ -104,14 +93,18 @@ async def delivery_changed(changed: Change, request: PaymentRequest, message: Me
     request.version += 1
     await request.save()
     card = None
-    if state == "FAILED":
+    if state == "FAILED" and request.status not in (Status.PAID, Status.VOID):
         card = await changed.log_card(
             request,
             CardKind.DELIVERY_FAILED,
-            text=f"The message with the link of {request.number} could not be delivered. The link still works.",
-            key=str(message.id),
+            text=cards.undelivered(request),
+            key=f"{message.id}:{request.id}",
             message_id=message.id,
         )
+        if card is not None:
+            kind = CardKind.DELIVERY_FAILED
+            title, cause = cards.TITLES[kind], f"{kind}:{message.id}:{request.id}"
+            await notifications.notify(changed, request, kind, title=title, body=card.text, cause_key=cause)
     names = {"DELIVERED": "delivered", "READ": "delivered", "FAILED": "delivery_failed"}
     changed.request_event(
         names.get(state, "updated"), request, previous_status=request.status, card_id=card.id if card else None

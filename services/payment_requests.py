@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,13 +24,14 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import capability, connections, idempotency, links, messages, summaries
+from services import capability, connections, idempotency, links, messages, summaries, text
 from services.actors import Actor
 from services.changes import change
 
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
 TOKEN_BYTES = 16
+_MARK = re.compile(r"\{(business|amount|product|number|link)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,10 +120,8 @@ async def create(
             raise errors.NotFound(field="conversationId")
         if channel_id is not None and not await ChannelConnection.exists(id=channel_id, account_id=actor.account_id):
             raise errors.NotFound(field="channelId")
-        name = _text(product_name, NAME_LIMIT, "productName")
-        if not name:
-            raise errors.Blank(field="productName")
-        words = _text(description, DESCRIPTION_LIMIT, "description") or None
+        name = text.required(product_name, limit=NAME_LIMIT, field="productName")
+        words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description")
         if due_at is not None and due_at < datetime.now(UTC):
             raise errors.Invalid("The due date is in the past.", field="dueAt")
         account = await Account.get(id=actor.account_id)
@@ -164,15 +164,6 @@ async def create(
         return await _get(actor, UUID(ids["payment_request"]))
 
     return await idempotency.once(actor, "createPaymentRequest", idempotency_key, given, run, rebuild)
-
-
-def _text(value: str | None, limit: int, name: str) -> str:
-    text = (value or "").strip()
-    if "\x00" in text:
-        raise errors.Invalid("This text holds a character that can't be stored.", field=name)
-    if len(text) > limit:
-        raise errors.TooLong(f"At most {limit} characters.", field=name)
-    return text
 
 
 async def _connection(account_id: UUID, kind: str | None) -> ProcessorConnection:
@@ -231,27 +222,25 @@ def _compose(
     link = links.checkout_url(request)
     money = Money(request.amount_minor, request.currency)
     amount = money.sms_text(account.locale) if connection.kind == "SMS" else money.formatted(account.locale)
-    if body is None:
-        text = account.link_message_template
-    elif "{link}" in body or link in body:
-        text = body
-    else:
-        text = f"{body.rstrip()}\n{{link}}" if body.strip() else "{link}"
-    for mark, value in (
-        ("{business}", account.name),
-        ("{amount}", amount),
-        ("{product}", request.product_name),
-        ("{number}", request.number),
-        ("{link}", link),
-    ):
-        text = text.replace(mark, value)
+    template = account.link_message_template if body is None else body.rstrip()
+    if "{link}" not in template and link not in template:
+        template = f"{template}\n{{link}}".lstrip()
+    values = {
+        "business": account.name,
+        "amount": amount,
+        "product": request.product_name,
+        "number": request.number,
+        "link": link,
+    }
+    # In one pass: a product that is called "{link}" stays so.
+    words = _MARK.sub(lambda mark: values[mark[1]], template)
     limits = capability.limits_of(connection)
     return ComposerInsert(
-        text=text,
+        text=words,
         checkout_url=link,
-        length=len(text.encode()) if limits.length_in_bytes else len(text),
+        length=len(words.encode()) if limits.length_in_bytes else len(words),
         max_length=limits.max_length,
-        sms_segments=sms.segments(text).count if connection.kind == "SMS" else None,
+        sms_segments=sms.segments(words).count if connection.kind == "SMS" else None,
     )
 
 
@@ -308,12 +297,12 @@ async def send(
         _refuse_closed(request)
         connection = await connections.channel_connection(channel_id, actor.account_id)
         account = await Account.get(id=actor.account_id)
-        text = _compose(account, request, connection, body).text
+        words = _compose(account, request, connection, body).text
         sent = await messages.send_message(
             actor,
             conversation_id=request.conversation_id,
             channel_id=channel_id,
-            body=text,
+            body=words,
             subject=f"{account.name}: {request.product_name}" if connection.kind == "EMAIL" else None,
             must_bind=request.id,
             save=save,

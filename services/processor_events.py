@@ -5,20 +5,32 @@ What can't be recorded at once is kept unhandled with its job; a repeat of an un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
 
-from integrations.base import IntegrationError, PayloadInvalid, ProcessorWebhook, SignatureInvalid
-from models import errors
-from models.ids import uuid7
+from integrations.base import (
+    Checkout,
+    IntegrationError,
+    MoneyKind,
+    MoneyStatement,
+    PayloadInvalid,
+    ProcessorWebhook,
+    SignatureInvalid,
+)
+from models import database, errors
+from models.ids import public_id, uuid7
 from models.tables import CheckoutSession, ProcessorConnection, ProcessorEvent
 from services import connections, jobs, recorder
 from services.changes import change
 
 log = structlog.get_logger(__name__)
+
+SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
+LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
+LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
 
 
 class BadSignature(Exception):
@@ -41,109 +53,176 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
         raise BadPayload(error.reason) from error
+    except errors.ProcessorUnavailable as error:
+        raise errors.NotFound from error  # closed by the settings of this process
     if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
         raise BadPayload("another vendor account")
-    await _store_and_record(connection, event, body.decode(), now)
+    await _take(connection, event, body.decode(), now)
+    if connection.last_webhook_at is None or connection.last_webhook_at < now - SEEN_EVERY:
+        # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
+        await ProcessorConnection.filter(id=connection.id).update(last_webhook_at=now)
 
 
 async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, now: datetime) -> None:
     """Take an event from the vendor's own list of undelivered ones, as if it had arrived."""
-    await _store_and_record(connection, event, event.raw.decode(), now)
+    await _take(connection, event, event.raw.decode(), now)
 
 
-async def _store_and_record(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> None:
-    async with change(connection.account_id):
-        row = ProcessorEvent(
-            id=uuid7(),
-            account_id=connection.account_id,
-            processor_connection_id=connection.id,
-            external_id=event.external_id,
-            type=event.type[:120],
-            body=body,
-            received_at=now,
-        )
-        await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
-        stored = (
-            await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=event.external_id)
-            .select_for_update()
-            .get()
-        )
-        await ProcessorConnection.filter(id=connection.id).update(last_webhook_at=now)
-        if stored.handled_at is not None:
-            return  # a repeat: one fact, one card
-        if event.decides and await _fits(connection, event):
-            await _record(connection, event, stored)
-        elif not event.money and event.checkout_external_id is None:
-            await ProcessorEvent.filter(id=stored.id).update(handled_at=now, result="ignored")
-        else:
-            # A hint (or something that does not fit what we stored): the object is fetched before anything is decided.
-            await jobs.enqueue(
-                "processor_event.handle",
-                {"event_id": str(stored.id)},
-                account_id=connection.account_id,
-                key=f"processor_event:{stored.id}:{stored.attempts}",
-            )
+async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> None:
+    try:
+        async with change(connection.account_id):
+            row = await _keep(connection, event, body, now)
+            if row.handled_at is None:
+                await _record_or_postpone(connection, event, row)
+    except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
+        if database.is_transient(error):
+            raise  # nothing was kept; the vendor sends it again
+        log.exception("processor_event_failed", provider=connection.processor, type=event.type)
+        async with change(connection.account_id):
+            row = await _keep(connection, event, body, now)
+            await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
+            await _postpone(row)
+
+
+async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
+    """Store the raw event once; the row, locked."""
+    row = ProcessorEvent(
+        id=uuid7(),
+        account_id=connection.account_id,
+        processor_connection_id=connection.id,
+        external_id=event.external_id,
+        type=event.type[:120],
+        body=body,
+        received_at=now,
+    )
+    await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
+    return (
+        await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=event.external_id)
+        .select_for_update()
+        .get()
+    )
+
+
+async def _record_or_postpone(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> None:
+    if not event.money and event.checkout_external_id is None:
+        await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
+    elif event.decides and await _fits(connection, event):
+        report = recorder.CheckoutReport(external_id=event.checkout_external_id or "", status=event.checkout_status)
+        await _record(connection, event, row, event.money, report)
+    elif await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference) is None:
+        # Another program uses the same processor account: kept, no effect.
+        await _record(connection, event, row, (), None)
+        if later := _look_again_after(event, row, row.received_at):
+            await _postpone(row, due_at=row.received_at + later)
+    else:
+        # A hint (or something that does not fit what we stored): the object is fetched before anything is decided.
+        await _postpone(row)
+
+
+async def _postpone(row: ProcessorEvent, *, due_at: datetime | None = None) -> None:
+    """Have a stored event handled by its job. Key: the event."""
+    await jobs.enqueue(
+        "processor_event.handle",
+        {"event_id": str(row.id)},
+        account_id=row.account_id,
+        key=f"processor_event:{row.id}",
+        due_at=due_at,
+        again=True,
+    )
+
+
+async def repeat_unhandled(now: datetime, limit: int) -> int:
+    """Queue again what was received over a minute ago and is not handled; return how many. Key: the event."""
+    stuck = ProcessorEvent.filter(handled_at=None, received_at__lte=now - timedelta(seconds=60))
+    rows = await stuck.order_by("attempts", "received_at").limit(limit)
+    for row in rows:
+        await _postpone(row)
+    return len(rows)
 
 
 async def _fits(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """A full event whose connection, checkout, amount and currency all fit may be recorded as it stands."""
+    """A full event whose connection, request, checkout, amount and currency all fit may be recorded as it stands."""
     if event.checkout_external_id is None:
-        return not event.money
+        return False
     session = await CheckoutSession.get_or_none(
         processor_connection_id=connection.id, external_id=event.checkout_external_id
     )
-    if session is None:
+    if session is None or event.request_reference not in (None, public_id("pr", session.payment_request_id)):
         return False
     return all((s.amount_minor, s.currency) == (session.amount_minor, session.currency) for s in event.money)
 
 
-async def _record(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> None:
-    report = (
-        recorder.CheckoutReport(external_id=event.checkout_external_id, status=event.checkout_status)
-        if event.checkout_external_id
-        else None
-    )
-    await recorder.record(
+async def _record(
+    connection: ProcessorConnection,
+    event: ProcessorWebhook,
+    row: ProcessorEvent,
+    money: Sequence[MoneyStatement],
+    report: recorder.CheckoutReport | None,
+    *,
+    reference: str | None = None,
+) -> recorder.Recorded:
+    return await recorder.record(
         connection,
-        event.money,
+        money,
         source="webhook",
         checkout=report,
-        request_reference=event.request_reference,
+        request_reference=reference or event.request_reference,
         event=row,
     )
+
+
+def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetime) -> timedelta | None:
+    """A refund or dispute may be told before its charge: when to look again at one that nobody knows; None: it is foreign for good."""
+    age = now - row.received_at
+    if age > LOOK_AGAIN_FOR or all(s.kind == MoneyKind.CHARGE for s in event.money):
+        return None
+    return max(LOOK_AGAIN_FIRST, age)
 
 
 @jobs.handler("processor_event.handle")
 async def handle_job(job: jobs.JobContext) -> None:
     """Read what the event points at, then record. Key: the stored event; a handled one is left alone."""
     row = await ProcessorEvent.get(id=UUID(job.payload["event_id"]))
-    if row.handled_at is not None:
+    if row.handled_at is not None and row.result != "foreign":
         return
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
     await ProcessorEvent.filter(id=row.id).update(attempts=row.attempts + 1)
     try:
-        await handle(connection, row)
+        event = connections.processor(connection).parse(row.body.encode())
+        recorded = await _handle(connection, event, row)
     except IntegrationError as error:
         await ProcessorEvent.filter(id=row.id).update(error=f"{error.reason}: {error.message}"[:300])
         raise
+    later = _look_again_after(event, row, datetime.now(UTC)) if recorded.request is None else None
+    if later is not None:
+        raise jobs.Later(later.total_seconds())
 
 
-async def handle(connection: ProcessorConnection, row: ProcessorEvent) -> None:
-    """Record a stored event after reading its checkout at the processor. Raises: IntegrationError."""
+async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:
+    """Record a stored event after reading its checkout at the processor. Raises: IntegrationError, ProcessorUnavailable."""
+    state = await _read(connection, event)
+    if state is None:
+        return await _record(connection, event, row, event.money, None)
+    # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
+    ids = {s.external_id for s in state.money}
+    money = [*(s for s in event.money if s.external_id not in ids), *state.money]
+    report = recorder.CheckoutReport(external_id=state.external_id, status=state.status, expires_at=state.expires_at)
+    return await _record(connection, event, row, money, report, reference=state.request_reference)
+
+
+async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Checkout | None:
+    """The checkout that the event is about, as it stands now; None if it is about none of ours."""
     processor = connections.processor(connection)
-    event = processor.parse(row.body.encode())
-    money = list(event.money)
-    report = None
-    reference = event.request_reference
     if event.checkout_external_id is not None:
-        state = await processor.read_checkout(event.checkout_external_id)
-        seen = {(s.kind, s.external_id, s.outcome) for s in state.money}
-        # What the signed event alone says (a decline, say) is kept beside what the object says now; for money that is there, the object.
-        ids = {s.external_id for s in state.money}
-        money = [s for s in money if (s.kind, s.external_id, s.outcome) not in seen and s.external_id not in ids]
-        money = [*money, *state.money]
-        report = recorder.CheckoutReport(
-            external_id=state.external_id, status=state.status, expires_at=state.expires_at
-        )
-        reference = reference or state.request_reference
-    await recorder.record(connection, money, source="webhook", checkout=report, request_reference=reference, event=row)
+        return await processor.read_checkout(event.checkout_external_id)
+    charges = {s.external_id for s in event.money if s.kind == MoneyKind.CHARGE}
+    owner = await recorder.owner_of(connection, event.money, None, event.request_reference)
+    if not charges or owner is None:
+        return None
+    # A payment that does not name its checkout: it is the one that knows this money.
+    sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
+    for session in await sessions.filter(external_id__not_isnull=True).order_by("-n"):
+        state = await processor.read_checkout(session.external_id or "")
+        if charges & {s.external_id for s in state.money}:
+            return state
+    return None

@@ -29,7 +29,7 @@ FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS
 _MONEY = """
 SELECT currency, test_mode,
   coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS paid_minor,
-  coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN coalesce(fee_minor, 0) ELSE 0 END), 0) AS fee_minor,
+  coalesce(sum(CASE WHEN kind = 'ADJUSTMENT' OR (kind = 'CHARGE' AND outcome = 'SUCCEEDED') THEN fee_minor END), 0) AS fee_minor,
   coalesce(sum(CASE WHEN kind = 'REFUND' AND outcome = 'SUCCEEDED' AND NOT EXISTS (
       SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND later.kind = 'REFUND'
       AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
@@ -83,7 +83,7 @@ async def update(account_id: UUID, contact_id: UUID) -> None:
         (row.currency, row.test_mode): row
         for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)
     }
-    for (currency, test_mode), entry in totals.items():
+    for (currency, test_mode), entry in (dict.fromkeys(stored, _ZERO) | totals).items():
         row = stored.get((currency, test_mode))
         if row is None:
             await ContactSummary.create(

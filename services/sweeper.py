@@ -7,27 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import structlog
 
 from integrations.base import IntegrationError
 from models import event_log
 from models.ledger import Status
-from models.tables import (
-    CheckoutSession,
-    IdempotencyKey,
-    PaymentRequest,
-    ProcessorConnection,
-    ProcessorEvent,
-)
+from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import checkout, connections, jobs, processor_events, voids
 
 log = structlog.get_logger(__name__)
 
 BATCH = 100
 READS_AT_ONCE = 5
-EVENTS_EVERY = timedelta(seconds=60)
 EVENTS_BACK = timedelta(days=30)  # how far a vendor's list is read the first time
 NO_CREATE_ANSWER = timedelta(minutes=5)
 _every = timedelta(seconds=300)
@@ -63,9 +55,11 @@ async def sweep(now: datetime) -> int:
 
 
 async def _check(session: CheckoutSession, now: datetime) -> None:
-    await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
+    taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
         next_check_at=now + _every, checks=session.checks + 1
     )
+    if not taken:
+        return  # another process reads it
     if session.external_id is None:
         # The creation was never answered: nobody has its address. If it was made all the same and paid, its reference tells us.
         if session.created_at < now - NO_CREATE_ANSWER:
@@ -75,65 +69,67 @@ async def _check(session: CheckoutSession, now: datetime) -> None:
         return
     try:
         await checkout.read_back(session, source="sweeper")
-    except IntegrationError as error:
-        log.warning("sweep_read_failed", provider=error.provider, reason=error.reason)
+    except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
+        log.warning("sweep_read_failed", session=str(session.id), error=_reason(error))
+        # What can't be read (a revoked key, say) is asked for less and less often.
+        later = max(_every, (now - session.created_at) / 10)
+        await CheckoutSession.filter(id=session.id, next_check_at=now + _every).update(next_check_at=now + later)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, IntegrationError) else type(error).__name__
 
 
 @jobs.periodic("sweeper.voids", 60)
 async def sweep_voids(job: jobs.JobContext) -> None:
-    """Finish voids that a crash or a silent processor left half done."""
+    """Finish voids that a crash or a silent processor left half done. Safe to repeat."""
     pending = await PaymentRequest.filter(void_requested_at__not_isnull=True, voided_at=None).exclude(
         status__in=[Status.PAID.value, Status.VOID.value]
     )
     for request in pending:
-        await voids.finish_void(request.account_id, request.id)
+        try:
+            await voids.finish_void(request.account_id, request.id)
+        except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
+            log.warning("sweep_void_failed", request=str(request.id), error=_reason(error))
 
 
 @jobs.periodic("sweeper.events", 60)
 async def sweep_events(job: jobs.JobContext) -> None:
-    """Repeat unhandled events, and fetch what a vendor could not deliver. Key: the event's id."""
+    """Repeat unhandled events, and fetch what a vendor could not deliver lately. Key: the event's id."""
     now = datetime.now(UTC)
-    stuck = await ProcessorEvent.filter(handled_at=None, received_at__lte=now - timedelta(seconds=60)).limit(BATCH)
-    for row in stuck:
-        await jobs.enqueue(
-            "processor_event.handle",
-            {"event_id": str(row.id)},
-            account_id=row.account_id,
-            key=f"processor_event:{row.id}:{row.attempts}",
-        )
+    await processor_events.repeat_unhandled(now, BATCH)
     for connection in await ProcessorConnection.filter(connected=True):
         await fetch_events(connection, now)
 
 
-async def fetch_events(connection: ProcessorConnection, now: datetime) -> int:
-    """Take over the events that the vendor could not deliver since the last look; return how many were new to us or repeated."""
-    since = max(connection.events_read_until or now - EVENTS_BACK, now - EVENTS_BACK)
+@jobs.periodic("sweeper.events_back", 3600)
+async def sweep_events_back(job: jobs.JobContext) -> None:
+    """Fetch everything that a vendor could not deliver and still has. Key: the event's id."""
+    now = datetime.now(UTC)
+    for connection in await ProcessorConnection.filter(connected=True):
+        await fetch_events(connection, now, since=now - EVENTS_BACK)
+
+
+async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
+    """Take over the events that the vendor could not deliver since the last look; return how many we had not handled."""
+    since = since or max(connection.events_read_until or now - EVENTS_BACK, now - EVENTS_BACK)
     try:
         events = await connections.processor(connection).list_events(since)
-    except IntegrationError as error:
-        log.warning("event_list_failed", provider=error.provider, reason=error.reason)
+        handled = ProcessorEvent.filter(processor_connection_id=connection.id, handled_at__not_isnull=True)
+        known = await handled.filter(external_id__in=[event.external_id for event in events])
+        known_ids = {row.external_id for row in known}
+        fresh = [event for event in events if event.external_id not in known_ids]
+        for event in fresh:
+            await processor_events.take_listed(connection, event, now)
+    except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
+        log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
         return 0
-    for event in events:
-        await processor_events.take_listed(connection, event, now)
     # An hour of overlap: the vendor marks an event undelivered only after its first tries.
     await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - timedelta(hours=1))
-    return len(events)
+    return len(fresh)
 
 
 @jobs.periodic("retention", 3600)
 async def retain(job: jobs.JobContext) -> None:
-    """Prune the event log after its retention and idempotency keys after a day."""
-    now = datetime.now(UTC)
-    await event_log.prune(now)
-    await IdempotencyKey.filter(created_at__lt=now - timedelta(hours=24)).delete()
-
-
-async def reconcile_request(account_id: UUID, payment_request_id: UUID) -> int:
-    """Read every checkout of a request that the processor may know, whatever its state; return how many were read."""
-    read = 0
-    for session in await CheckoutSession.filter(
-        payment_request_id=payment_request_id, account_id=account_id, external_id__not_isnull=True
-    ).order_by("n"):
-        await checkout.read_back(session, source="sweeper")
-        read += 1
-    return read
+    """Prune the event log after its retention."""
+    await event_log.prune(datetime.now(UTC))

@@ -12,13 +12,15 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services import connections, jobs, recorder, summaries
+from services import cards, connections, jobs, recorder, summaries, text
 from services.actors import Actor
 from services.changes import change
 
 log = structlog.get_logger(__name__)
 
 REASON_LIMIT = 500  # characters
+NO_ANSWER = timedelta(minutes=2)  # then a creation that nobody answered is given up; a call lasts seconds
+AGAIN_AFTER = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +44,7 @@ async def void(
     Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
     """
     actor.require("request_payment")
-    words = (reason or "").strip() or None
-    if words is not None and len(words) > REASON_LIMIT:
-        raise errors.TooLong(f"At most {REASON_LIMIT} characters.", field="reason")
+    words = text.optional(reason, limit=REASON_LIMIT, field="reason")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
@@ -105,11 +105,10 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         request.voided_at = changed.now
         request.version += 1
         await request.save()
-        why = f" Reason: {request.void_reason}" if request.void_reason else ""
         card = await changed.log_card(
             request,
             CardKind.REQUEST_VOIDED,
-            text=f"Payment request {request.number} was voided.{why}",
+            text=cards.voided(request),
             key=str(request.id),
             actor_id=request.void_requested_by_id,
         )
@@ -124,16 +123,16 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
     connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
     if session.external_id is None:
         # Its creation has not been answered. Nobody has its address; the opener re-reads after the answer and closes it.
-        old = session.created_at < datetime.now(UTC) - timedelta(minutes=2)
-        if old:
-            await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
-                status="ABANDONED", next_check_at=None
-            )
-        return old
+        if session.created_at > datetime.now(UTC) - NO_ANSWER:
+            return False
+        given_up = await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
+            status="ABANDONED", next_check_at=None
+        )
+        return given_up > 0
     try:
         state = await connections.processor(connection).expire_checkout(session.external_id)
-    except IntegrationError as error:
-        log.warning("checkout_expire_failed", provider=error.provider, reason=error.reason)
+    except (IntegrationError, errors.ProcessorUnavailable) as error:
+        log.warning("checkout_expire_failed", error=str(error))
         return False
     await recorder.record(
         connection,
@@ -152,6 +151,7 @@ async def expire_later(session: CheckoutSession) -> None:
         {"session_id": str(session.id)},
         account_id=session.account_id,
         key=f"checkout.expire:{session.id}",
+        again=True,
     )
 
 
@@ -169,4 +169,6 @@ async def _expire_job(job: jobs.JobContext) -> None:
     """Close a checkout that is of no use any more. Key: the session."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
-        raise jobs.Later(30)
+        # A processor that stays away is asked less and less often.
+        age = datetime.now(UTC) - session.created_at
+        raise jobs.Later(max(AGAIN_AFTER, age / 10).total_seconds())

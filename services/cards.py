@@ -1,0 +1,115 @@
+"""The words of the thread: what a card and its notification say, and the log's name for it. When to say it, the recorder decides."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from models.ledger import CardKind
+from models.money import Money
+from models.tables import MoneyFact, PaymentRequest
+
+# Of notifications. A kind that is missing here is told to nobody.
+TITLES: Final = {
+    CardKind.PAYMENT_RECEIVED: "Payment received",
+    CardKind.PARTIAL_PAYMENT: "Part payment received",
+    CardKind.PAYMENT_FAILED: "Payment failed",
+    CardKind.PAYMENT_MISMATCH: "Unexpected amount received",
+    CardKind.LATE_PAYMENT: "Payment after void",
+    CardKind.EXCESS_PAYMENT: "Paid twice",
+    CardKind.REFUND_ISSUED: "Refund issued",
+    CardKind.REFUND_FAILED: "Refund failed",
+    CardKind.DISPUTE_OPENED: "Payment disputed",
+    CardKind.DISPUTE_CLOSED: "Dispute closed",
+    CardKind.DELIVERY_FAILED: "Message not delivered",
+}
+
+# The event `payment_request.{name}` that goes with a card (domain.md, section 8).
+EVENTS: Final = {
+    CardKind.PAYMENT_REQUEST: "sent",
+    CardKind.PAYMENT_RECEIVED: "paid",
+    CardKind.PARTIAL_PAYMENT: "partially_paid",
+    CardKind.PAYMENT_PROCESSING: "processing",
+    CardKind.PAYMENT_FAILED: "payment_failed",
+    CardKind.PAYMENT_MISMATCH: "payment_mismatch",
+    CardKind.REQUEST_VOIDED: "voided",
+    CardKind.REFUND_ISSUED: "refunded",
+    CardKind.REFUND_FAILED: "refund_failed",
+    CardKind.DISPUTE_OPENED: "dispute_opened",
+    CardKind.DISPUTE_CLOSED: "dispute_closed",
+    CardKind.LATE_PAYMENT: "late_payment",
+    CardKind.EXCESS_PAYMENT: "excess_payment",
+    CardKind.DELIVERY_FAILED: "delivery_failed",
+}
+
+
+def amount_text(request: PaymentRequest) -> str:
+    """The asked amount for the team's eyes."""
+    return Money(request.amount_minor, request.currency).formatted("en-US")
+
+
+def asked(request: PaymentRequest) -> str:
+    """The text of the PAYMENT_REQUEST card."""
+    return f"Payment request {request.number}: {amount_text(request)} for {request.product_name}."
+
+
+def processing(request: PaymentRequest) -> str:
+    """The text of the PAYMENT_PROCESSING card."""
+    return f"A payment of {amount_text(request)} for {request.product_name} is being processed."
+
+
+def voided(request: PaymentRequest) -> str:
+    """The text of the REQUEST_VOIDED card."""
+    why = f" Reason: {request.void_reason}" if request.void_reason else ""
+    return f"Payment request {request.number} was voided.{why}"
+
+
+def undelivered(request: PaymentRequest) -> str:
+    """The text of the DELIVERY_FAILED card."""
+    return f"The message with the link of {request.number} could not be delivered. The link still works."
+
+
+def attempt_failed(request: PaymentRequest, *, code: str | None = None) -> str:
+    """The text of the PAYMENT_FAILED card. `code`: the processor's word for the reason."""
+    why = f" ({code})" if code else ""
+    return (
+        f"A payment of {amount_text(request)} for {request.product_name} did not go through{why}. The link still works."
+    )
+
+
+def unconfirmed(request: PaymentRequest, *, state: str) -> str:
+    """The text of the PAYMENT_MISMATCH card for a webhook that the processor's own object does not confirm."""
+    return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
+
+
+def about(request: PaymentRequest, fact: MoneyFact, *, first_settling: bool) -> tuple[CardKind, str] | None:
+    """What a new fact, final for its money, means for the team; None for what needs no card.
+
+    `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it.
+    """
+    money = Money(fact.amount_minor, fact.currency).formatted("en-US")
+    name = request.product_name
+    closed = request.status in ("PAID", "VOID")
+    match fact.kind, fact.outcome:
+        case "CHARGE", "SUCCEEDED" if not fact.counted:
+            wanted = f"{amount_text(request)} was asked for {name}"
+            return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted; please check."
+        case "CHARGE", "SUCCEEDED" if fact.after_void:
+            return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
+        case "CHARGE", "SUCCEEDED" if first_settling:
+            return CardKind.PAYMENT_RECEIVED, f"Payment received: {money} for {name}."
+        case "CHARGE", "SUCCEEDED" if request.status == "PAID":
+            return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name} a second time."
+        case "CHARGE", "SUCCEEDED":
+            return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
+        case "CHARGE", "FAILED" | "CANCELED" if not closed:
+            return CardKind.PAYMENT_FAILED, attempt_failed(request, code=fact.failure_code)
+        case "REFUND", "SUCCEEDED":
+            return CardKind.REFUND_ISSUED, f"{money} was refunded for {name}."
+        case "REFUND", "FAILED" | "CANCELED":
+            return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed."
+        case "DISPUTE", "PENDING":
+            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}."
+        case "DISPUTE", outcome:
+            result = "lost" if outcome == "SUCCEEDED" else "won"
+            return CardKind.DISPUTE_CLOSED, f"The dispute over {money} for {name} was {result}."
+    return None

@@ -1,0 +1,385 @@
+"""A processor in memory that tests script: it holds sessions, is paid, declined, cut off before or after it accepted; signs webhooks.
+
+It stands where `connections.processor` finds it, so that the services under test are the real ones. `World` is an account around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+import orjson
+
+from integrations.base import (
+    AmountLimits,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    MoneyStatement,
+    PayloadInvalid,
+    Processor,
+    ProcessorWebhook,
+    SignatureInvalid,
+)
+from models import database, tables, vault
+from services import checkout, connections, jobs, links, processor_events
+from services.actors import Actor
+from settings import DEMO_KEY
+from tests import factories
+
+SECRET = "whsec_scripted"  # the processor's, from `World.make`
+HEADER = "scripted-signature"
+_counter = itertools.count(1)
+
+
+@dataclass
+class Session:
+    """A checkout at the vendor, with its payments by money id."""
+
+    external_id: str
+    order: CheckoutOrder
+    status: CheckoutStatus = CheckoutStatus.OPEN
+    expires_at: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(hours=23))
+    money: dict[str, MoneyStatement] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One signed webhook, to be delivered any number of times, in any order."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Scripted(Processor):
+    """The vendor. `outbox` holds the webhooks that it has sent; whether they arrive is the test's decision."""
+
+    name: ClassVar[str] = "sandbox"
+    display_name: ClassVar[str] = "Scripted"
+    credentials: ClassVar[type[Any]] = object
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.keys: dict[str, str] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.outbox: list[Delivery] = []
+        self.undelivered: list[ProcessorWebhook] = []  # what list_events gives
+        self.faults: list[str] = []  # for the next calls: "before", "after", "refuse", "" (none)
+        self.before_call: Callable[[str], Awaitable[None]] | None = None
+        self.after_call: Callable[[str], Awaitable[None]] | None = None
+
+    # ---------------------------------------------------------------------------------------------- what contacts do
+    def pay(
+        self,
+        external_id: str,
+        *,
+        outcome: MoneyOutcome = MoneyOutcome.SUCCEEDED,
+        amount_minor: int | None = None,
+        currency: str | None = None,
+        force: bool = False,
+        **more: Any,
+    ) -> MoneyStatement | None:
+        """Pay on the hosted page; None if the session can't be paid any more (`force`: the vendor takes it all the same)."""
+        session = self.sessions[external_id]
+        if session.status != CheckoutStatus.OPEN and not force:
+            return None
+        status = {MoneyOutcome.SUCCEEDED: CheckoutStatus.COMPLETED, MoneyOutcome.PENDING: CheckoutStatus.PROCESSING}
+        session.status = status.get(outcome, session.status)
+        values = {"amount_minor": amount_minor or session.order.amount_minor, "currency": currency or session.order.currency}
+        return self._say(session, f"pay_{next(_counter)}", outcome, "checkout.paid", **values, **more)
+
+    def decline(self, external_id: str) -> MoneyStatement | None:
+        """The card is refused; the session stays open."""
+        return self.pay(external_id, outcome=MoneyOutcome.FAILED, failure_code="card_declined")
+
+    def settle(self, external_id: str, *, ok: bool) -> None:
+        """An asynchronous payment that was PENDING arrives, or does not."""
+        session = self.sessions[external_id]
+        money_id = next(id_ for id_, s in session.money.items() if s.outcome == MoneyOutcome.PENDING)
+        outcome = MoneyOutcome.SUCCEEDED if ok else MoneyOutcome.FAILED
+        session.status = CheckoutStatus.COMPLETED if ok else CheckoutStatus.FAILED
+        self._say(session, money_id, outcome, "checkout.async")
+
+    def lapse(self, external_id: str) -> None:
+        """The session's life is over."""
+        session = self.sessions[external_id]
+        if session.status == CheckoutStatus.OPEN:
+            session.status = CheckoutStatus.EXPIRED
+            self._send(session, "checkout.expired", None)
+
+    def _say(self, session: Session, money_id: str, outcome: MoneyOutcome, kind: str, **more: Any) -> MoneyStatement:
+        values = {"amount_minor": session.order.amount_minor, "currency": session.order.currency} | more
+        statement = MoneyStatement(
+            kind=MoneyKind.CHARGE,
+            external_id=money_id,
+            outcome=outcome,
+            checkout_external_id=session.external_id,
+            request_reference=session.order.request_reference,
+            occurred_at=datetime.now(UTC),
+            **values,
+        )
+        session.money[money_id] = statement
+        self._send(session, kind, statement)
+        return statement
+
+    def _send(self, session: Session, kind: str, statement: MoneyStatement | None) -> None:
+        self.outbox.append(self.event(kind, session=session, statement=statement))
+
+    def event(
+        self,
+        kind: str,
+        *,
+        session: Session | None = None,
+        statement: MoneyStatement | None = None,
+        reference: str | None = None,
+        decides: bool = True,
+        external_id: str | None = None,
+    ) -> Delivery:
+        """A signed webhook about a session, a money, or both."""
+        money = None
+        if statement is not None:
+            money = {name: getattr(statement, name) for name in statement.__slots__}
+        body = {
+            "id": external_id or f"evt_{next(_counter)}",
+            "type": kind,
+            "decides": decides,
+            "session": session.external_id if session else None,
+            "status": session.status.value if session else None,
+            "reference": reference or (session.order.request_reference if session else None),
+            "money": money,
+        }
+        return signed(orjson.dumps(body))
+
+    # --------------------------------------------------------------------------------------------- the vendor's API
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        return AmountLimits(minimum_minor=50, maximum_minor=99_999_999) if currency in ("USD", "EUR", "JPY") else None
+
+    async def check(self) -> str | None:
+        return "acct_scripted"
+
+    async def _call(self, verb: str, subject: str, work: Callable[[], Session]) -> Checkout:
+        self.calls.append((verb, subject))
+        if self.before_call is not None:
+            await self.before_call(verb)
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault == "before":
+            raise IntegrationError(self.name, "connection", retryable=True, ambiguous=verb != "read")
+        if fault == "refuse":
+            raise IntegrationError(self.name, "refused")
+        session = work()
+        answer = Checkout(
+            external_id=session.external_id,
+            status=session.status,
+            url=f"https://pay.test/{session.external_id}" if session.status == CheckoutStatus.OPEN else None,
+            expires_at=session.expires_at,
+            request_reference=session.order.request_reference,
+            money=tuple(session.money.values()),
+        )
+        if self.after_call is not None:
+            await self.after_call(verb)
+        if fault == "after":
+            raise IntegrationError(self.name, "timeout", retryable=True, ambiguous=verb != "read")
+        return answer
+
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        def work() -> Session:
+            known = self.keys.get(order.idempotency_key)
+            if known is not None:
+                if self.sessions[known].order != order:
+                    raise IntegrationError(self.name, "idempotency_conflict")
+                return self.sessions[known]
+            session = Session(external_id=f"cs_{next(_counter)}", order=order)
+            self.sessions[session.external_id] = session
+            self.keys[order.idempotency_key] = session.external_id
+            return session
+
+        return await self._call("create", order.idempotency_key, work)
+
+    async def read_checkout(self, external_id: str) -> Checkout:
+        if external_id not in self.sessions:
+            raise IntegrationError(self.name, "not_found")
+        return await self._call("read", external_id, lambda: self.sessions[external_id])
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        def work() -> Session:
+            self.lapse(external_id)
+            return self.sessions[external_id]
+
+        return await self._call("expire", external_id, work)
+
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        sent, _, signature = headers.get(HEADER, "").partition(":")
+        if not sent.isdigit() or not hmac.compare_digest(_signature(SECRET, sent, body), signature):
+            raise SignatureInvalid(self.name)
+        if abs(now.timestamp() - int(sent)) > 300:
+            raise SignatureInvalid(self.name, "signature_stale")
+        return self.parse(body)
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        try:
+            event = orjson.loads(body)
+            money = event["money"]
+            if money is not None:
+                money |= {"kind": MoneyKind(money["kind"]), "outcome": MoneyOutcome(money["outcome"])}
+                if money["occurred_at"] is not None:
+                    money["occurred_at"] = datetime.fromisoformat(money["occurred_at"])
+            return ProcessorWebhook(
+                external_id=event["id"],
+                type=event["type"],
+                created_at=datetime.now(UTC),
+                decides=event["decides"],
+                money=(MoneyStatement(**money),) if money is not None else (),
+                checkout_external_id=event["session"],
+                checkout_status=CheckoutStatus(event["status"]) if event["status"] else None,
+                request_reference=event["reference"],
+                raw=body,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PayloadInvalid(self.name, "unexpected_shape") from error
+
+    async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
+        self.calls.append(("list", since.isoformat()))
+        return list(self.undelivered)
+
+    # ------------------------------------------------------------------------------------------------------ questions
+    def of_request(self, request: tables.PaymentRequest) -> list[Session]:
+        """The vendor's sessions of a request, oldest first."""
+        reference = links.reference(request)
+        return [s for s in self.sessions.values() if s.order.request_reference == reference]
+
+    def open_sessions(self, request: tables.PaymentRequest) -> list[Session]:
+        """Those that can still be paid."""
+        return [s for s in self.of_request(request) if s.status == CheckoutStatus.OPEN]
+
+    def received(self, request: tables.PaymentRequest) -> list[MoneyStatement]:
+        """The money that arrived for a request."""
+        return [m for s in self.of_request(request) for m in s.money.values() if m.outcome == MoneyOutcome.SUCCEEDED]
+
+    def count(self, verb: str) -> int:
+        """How often it was called."""
+        return sum(1 for call, _ in self.calls if call == verb)
+
+
+def _signature(secret: str, sent: str, body: bytes) -> str:
+    return hmac.new(secret.encode(), sent.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def signed(body: bytes, *, secret: str = SECRET, at: datetime | None = None) -> Delivery:
+    """A body with its signature."""
+    sent = str(int((at or datetime.now(UTC)).timestamp()))
+    return Delivery(body, {HEADER: f"{sent}:{_signature(secret, sent, body)}"})
+
+
+# -------------------------------------------------------------------------------------------------------------- world
+@dataclass
+class World:
+    """An account with one agent, one contact and a scripted processor."""
+
+    account: tables.Account
+    user: tables.User
+    contact: tables.Contact
+    connection: tables.ProcessorConnection
+    vendor: Scripted
+    actor: Actor
+
+    @staticmethod
+    async def make() -> World:
+        """Configure the services as the application does, and make the rows."""
+        vault.open_vault([DEMO_KEY])
+        links.configure("https://pay.example.test")
+        connections.configure(
+            Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
+        )
+        account = await factories.account()
+        user = await factories.user(account)
+        contact = await factories.contact(account)
+        await factories.conversation(contact)
+        connection = await factories.processor_connection(account)
+        vendor = Scripted()
+        connections._processors[connection.id] = (connection.version, vendor)
+        actor = Actor(
+            account_id=account.id, role="AGENT", user_id=user.id, name=user.name, kind="user", credential="test"
+        )
+        return World(account, user, contact, connection, vendor, actor)
+
+    async def request(self, **overrides: Any) -> tuple[tables.PaymentRequest, str]:
+        """A SENT request of the agent and its link's token."""
+        token = factories.token()
+        at = factories.now()
+        values: dict[str, Any] = {"status": "SENT", "sent_at": at, "sent_via": "MESSAGE", "created_by_id": self.user.id}
+        row = await factories.payment_request(self.contact, clear_token=token, **values | overrides)
+        return row, token
+
+    async def open(self, token: str) -> str:
+        """Press Pay; the id of the vendor's session that the contact is led to."""
+        opened = await checkout.open_checkout(token)
+        assert opened.url is not None
+        return opened.url.rpartition("/")[2]
+
+    async def deliver(self, *deliveries: Delivery) -> None:
+        """Let webhooks arrive; all that were sent and have not arrived, if none is named."""
+        if not deliveries:
+            deliveries, self.vendor.outbox = tuple(self.vendor.outbox), []
+        for delivery in deliveries:
+            await processor_events.receive("sandbox", self.connection.id, delivery.body, delivery.headers)
+
+    async def run_jobs(self, *, rounds: int = 5) -> int:
+        """Run all jobs, those too that are due later; return how many ran."""
+        ran = 0
+        for _ in range(rounds):
+            await database.execute("UPDATE job SET due_at = ? WHERE status = 'queued'", datetime.now(UTC))
+            done = await jobs.Runner().run_due()
+            ran += done
+            if not done:
+                break
+        return ran
+
+    # ------------------------------------------------------------------------------------------------------ questions
+    async def cards(self, request: tables.PaymentRequest) -> list[str]:
+        """The kinds of the request's cards, in the order of the thread."""
+        found = await tables.ActivityCard.filter(payment_request_id=request.id).order_by("seq")
+        return [card.kind for card in found]
+
+    async def notifications(self) -> list[str]:
+        """The kinds of all notifications, oldest first."""
+        return [row.kind for row in await tables.Notification.filter(account_id=self.account.id).order_by("seq")]
+
+    async def facts(self, request: tables.PaymentRequest) -> list[tuple[str, str, int]]:
+        """Kind, outcome and amount of the request's facts, oldest first."""
+        found = await tables.MoneyFact.filter(payment_request_id=request.id).order_by("id")
+        return [(fact.kind, fact.outcome, fact.amount_minor) for fact in found]
+
+    async def status(self, request: tables.PaymentRequest) -> str:
+        """As it is now."""
+        return (await self.fresh(request)).status
+
+    async def fresh(self, request: tables.PaymentRequest) -> tables.PaymentRequest:
+        """The row as it is now."""
+        return await tables.PaymentRequest.get(id=request.id)
+
+
+async def assert_consistent(account_id: UUID) -> None:
+    """What holds after every transaction: totals as recomputed, a log without holes, cards and facts that agree."""
+    from services import summaries
+
+    for contact in await tables.Contact.filter(account_id=account_id):
+        recomputed = await summaries.recompute(account_id, contact.id)
+        stored = {
+            (row.currency, row.test_mode): {name: getattr(row, name) for name in summaries._ZERO}
+            for row in await tables.ContactSummary.filter(contact_id=contact.id)
+        }
+        empty = dict.fromkeys(stored | recomputed, summaries._ZERO)
+        assert empty | stored == empty | recomputed
+    numbers = [row["seq"] for row in await database.rows("SELECT seq FROM event WHERE account_id = ? ORDER BY seq", account_id)]
+    head = (await tables.Account.get(id=account_id)).event_seq
+    assert numbers == list(range(1, head + 1))
