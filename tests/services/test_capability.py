@@ -1,0 +1,174 @@
+"""One predicate behind the icon and behind sending: each reason, in order, and icon on if and only if it can be sent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tortoise.queryset import QuerySet
+
+from integrations.base import Environment
+from models import database as db
+from models import errors
+from models.tables import ChannelConnection, ContactAddress, Message, ProcessorConnection
+from services import capability, connections, links, messages
+from services.actors import Actor
+from tests import factories
+from tests.services.conftest import Team, actor_of
+
+NOW = datetime.now(UTC)
+
+
+async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Capability:
+    found = await capability.capabilities(actor or team.agent, team.conversation)
+    return next(able for row, able in found if row.kind == kind)
+
+
+async def disconnect(team: Team, kind: str = "SMS") -> None:
+    row = team.channels[kind]
+    await ChannelConnection.filter(id=row.id).update(connected=False)
+    row.connected = False
+
+
+async def without_processor(team: Team) -> None:
+    await ProcessorConnection.filter(account_id=team.account.id).update(connected=False)
+
+
+async def without_address(team: Team, kind: str = "SMS") -> None:
+    await ContactAddress.filter(id=team.addresses[kind].id).delete()
+
+
+async def opted_out(team: Team, kind: str = "SMS") -> None:
+    await ContactAddress.filter(id=team.addresses[kind].id).update(opted_out_at=NOW)
+
+
+async def test_a_reachable_contact_is_enabled_on_channels_without_window(team: Team) -> None:
+    found = {row.kind: able for row, able in await capability.capabilities(team.agent, team.conversation)}
+    assert {kind: (able.supported, able.enabled, able.reason) for kind, able in found.items()} == {
+        "SMS": (True, True, None),
+        "EMAIL": (True, True, None),
+        "WEB_CHAT": (True, True, None),
+        "WHATSAPP": (True, False, "MESSAGING_WINDOW_CLOSED"),
+        "INSTAGRAM_DM": (True, False, "MESSAGING_WINDOW_CLOSED"),
+        "MESSENGER": (True, False, "MESSAGING_WINDOW_CLOSED"),
+    }
+    assert {kind: (able.max_message_length, able.length_in_bytes) for kind, able in found.items()} == {
+        "SMS": (1600, False),
+        "EMAIL": (None, False),
+        "WEB_CHAT": (4000, False),
+        "WHATSAPP": (1600, False),
+        "INSTAGRAM_DM": (1000, True),
+        "MESSENGER": (2000, False),
+    }
+    assert [kind for kind, able in found.items() if able.needs_subject] == ["EMAIL"]
+
+
+async def test_the_first_failing_reason_wins_in_the_published_order(team: Team) -> None:
+    await opted_out(team, "WHATSAPP")
+    assert (await of(team, "WHATSAPP")).reason == "CONTACT_OPTED_OUT"
+    await without_address(team, "WHATSAPP")
+    assert (await of(team, "WHATSAPP")).reason == "CONTACT_HAS_NO_ADDRESS"
+    assert (await of(team, "WHATSAPP", team.viewer)).reason == "FORBIDDEN"
+    await without_processor(team)
+    assert (await of(team, "WHATSAPP", team.viewer)).reason == "NO_PROCESSOR_CONFIGURED"
+    await disconnect(team, "WHATSAPP")
+    assert (await of(team, "WHATSAPP", team.viewer)).reason == "CHANNEL_NOT_CONNECTED"
+
+
+@pytest.mark.parametrize("kind", ["WHATSAPP", "INSTAGRAM_DM", "MESSENGER"])
+async def test_a_window_is_open_for_24_hours_after_the_contacts_last_message(team: Team, kind: str) -> None:
+    row = team.channels[kind]
+    for age, enabled in ((timedelta(hours=23, minutes=59), True), (timedelta(hours=24), False)):
+        await ContactAddress.filter(id=team.addresses[kind].id).update(last_inbound_at=NOW - age)
+        able = await capability.capability(team.agent, team.conversation, row, payment_request=True, now=NOW)
+        assert (able.enabled, able.window_closes_at) == (enabled, NOW - age + timedelta(hours=24))
+
+
+async def test_the_sandbox_and_the_simulator_count_only_where_they_are_open(team: Team) -> None:
+    connections.configure(Environment(public_url="https://x.test", sandbox_url="https://x.test"), sandbox_open=False)
+    assert await connections.default_processor(team.account.id) is None
+    assert (await of(team)).reason == "CHANNEL_NOT_CONNECTED"
+
+
+async def test_a_plug_in_that_is_gone_is_not_supported_and_refused(team: Team) -> None:
+    await ChannelConnection.filter(id=team.channels["SMS"].id).update(provider="carrier_pigeon")
+    able = await of(team)
+    assert (able.supported, able.enabled, able.reason) == (False, False, None)
+    with pytest.raises(errors.ChannelNotSupported):
+        await send(team, "SMS", "Hello")
+
+
+async def test_unreadable_credentials_do_not_break_the_list(team: Team) -> None:
+    await ChannelConnection.filter(id=team.channels["SMS"].id).update(credentials="broken")
+    found = await capability.capabilities(team.agent, team.conversation)
+    assert len(found) == 6
+    assert [row.kind for row, able in found if not able.supported] == ["SMS"]
+
+
+async def send(team: Team, kind: str, body: str, actor: Actor | None = None) -> Any:
+    return await messages.send_message(
+        actor or team.agent, conversation_id=team.conversation.id, channel_id=team.channels[kind].id, body=body
+    )
+
+
+BREAKERS = {
+    "CHANNEL_NOT_CONNECTED": (disconnect, errors.ChannelNotConnected),
+    "NO_PROCESSOR_CONFIGURED": (without_processor, errors.NoProcessorConfigured),
+    "CONTACT_HAS_NO_ADDRESS": (without_address, errors.ContactHasNoAddress),
+    "CONTACT_OPTED_OUT": (opted_out, errors.ContactOptedOut),
+}
+
+
+@pytest.mark.parametrize("reason", sorted(BREAKERS))
+async def test_icon_off_means_that_sending_is_refused_for_the_same_reason(team: Team, reason: str) -> None:
+    request = await factories.payment_request(team.contact)
+    link = links.checkout_url(request)
+    breaks, refusal = BREAKERS[reason]
+    await breaks(team)
+    assert (await of(team)).reason == reason
+    with pytest.raises(refusal) as refused:
+        await send(team, "SMS", f"Pay {link}")
+    assert refused.value.code == reason
+    assert await Message.all().count() == 0
+
+
+async def test_icon_on_means_that_it_can_be_sent_on_every_channel(team: Team) -> None:
+    for kind in team.channels:
+        await team.hears(kind, "hi", f"in-{kind}")
+        assert (await of(team, kind)).enabled
+        request = await factories.payment_request(team.contact)
+        assert len((await send(team, kind, f"Pay {links.checkout_url(request)}")).cards) == 1
+
+
+async def test_a_message_that_asks_for_no_money_needs_no_processor(team: Team) -> None:
+    await without_processor(team)
+    await send(team, "SMS", "Hello")
+    assert await Message.all().count() == 1
+
+
+async def test_many_conversations_cost_as_many_queries_as_one(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    execute = QuerySet._execute
+
+    async def counted(self: QuerySet[Any]) -> Any:
+        asked.append(self.model.__name__)
+        return await execute(self)
+
+    others = [
+        await factories.conversation(contact) for contact in [await factories.contact(team.account) for _ in range(20)]
+    ]
+    monkeypatch.setattr(QuerySet, "_execute", counted)
+    await capability.capabilities(team.agent, team.conversation)
+    one = list(asked)
+    asked.clear()
+    found = await capability.capabilities_of(team.agent, [team.conversation, *others])
+    assert asked == one == ["ChannelConnection", "ProcessorConnection", "ContactAddress"]
+    assert len(found) == 21
+    assert {able.reason for _, able in found[others[0].id]} == {"CONTACT_HAS_NO_ADDRESS"}
+    assert not db.in_transaction()
+
+
+async def test_another_accounts_addresses_and_channels_never_count(team: Team) -> None:
+    stranger = actor_of(await factories.user(await factories.account()))
+    assert await capability.capabilities(stranger, team.conversation) == []
