@@ -5,6 +5,7 @@ Both give the same answer as the stock executor; what an operation may cost is d
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import datetime
 from types import CoroutineType
 from typing import Any, Final, NamedTuple, Protocol, Self
@@ -45,6 +46,9 @@ class Context(Protocol):
         """A copy with the same viewer and new data loaders."""
 
 
+# Set in the task of one operation: sees each event object of its subscription before it is executed.
+EVENT_SEEN: ContextVar[Callable[[Any], None] | None] = ContextVar("event_seen", default=None)
+
 # Values that graphql-core would pass on unchanged, by the type of the field. bool is not int here, as in the stock way.
 _AS_IT_IS: Final[dict[Any, type]] = {GraphQLString: str, GraphQLID: str, GraphQLBoolean: bool}
 _INT_MAX: Final = 2**31 - 1
@@ -76,6 +80,8 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
 
     def build_per_event_executor(self, payload: Any) -> Executor[Any]:
         """A push sees the data as they are now: loaders that live as long as the socket would answer from their cache."""
+        if (seen := EVENT_SEEN.get()) is not None:
+            seen(payload)
         executor = super().build_per_event_executor(payload)
         if self.context_value is not None:
             executor.context_value = self.context_value.for_event()

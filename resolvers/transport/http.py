@@ -31,6 +31,7 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from resolvers.transport.executor import Context, Viewer
+from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import (
     MASKED,
     Limits,
@@ -166,6 +167,7 @@ class GraphQLView(GraphQL[Any, None]):
         allowed_origins: Sequence[str],
         queries_by_get: bool,
         limits: Limits,
+        sharing: Sharing | None,
     ) -> None:
         super().__init__(
             schema,
@@ -181,6 +183,7 @@ class GraphQLView(GraphQL[Any, None]):
             authenticate=authenticate,
             connections=Connections(limits, still_valid),
             requests=RateLimiter(limits.requests_per_s, limits.requests_burst),
+            fanout=Fanout(schema, sharing) if sharing is not None else None,
         )
         self._make_context = get_context
         self._http_app: ASGIApp = self._answer_http
@@ -425,12 +428,14 @@ def get_view(
     allowed_origins: Sequence[str] = (),
     queries_by_get: bool = True,
     limits: Limits | None = None,
+    sharing: Sharing | None = None,
 ) -> GraphQLView:
     """The ASGI application to mount at /graphql.
 
     `get_context(request or websocket, connection parameters)` makes the context, may be async, leaves `viewer` to us.
     `authenticate(token)` answers the viewer, or None for a token that is not valid. `still_valid(viewer)` is asked
     every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
+    `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
     """
     return GraphQLView(
         schema,
@@ -440,4 +445,5 @@ def get_view(
         allowed_origins=allowed_origins,
         queries_by_get=queries_by_get,
         limits=limits or Limits(),
+        sharing=sharing,
     )

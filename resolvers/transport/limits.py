@@ -440,9 +440,8 @@ def schema_options(
     return {
         "extensions": [PresentErrors, lambda: CheckDocument(documents)],
         "execution_context_class": executor,
-        "config": StrawberryConfig(
-            sort_schema=True, disable_field_suggestions=production, scalar_map=dict(scalar_map or {})
-        ),
+        # Not sort_schema: sorting copies the types, and strawberry 0.341.2 then finds no member of any union.
+        "config": StrawberryConfig(disable_field_suggestions=production, scalar_map=dict(scalar_map or {})),
     }
 
 

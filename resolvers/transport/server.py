@@ -33,6 +33,7 @@ class SocketProtocol(Protocol):
 
     transport: asyncio.Transport
     writable: asyncio.Event
+    close_sent: bool
 
 
 class HeadTimeout(HttpToolsProtocol):
@@ -123,6 +124,8 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,
         "access_log": False,
+        # It would believe X-Forwarded-For from every local client; web/limits.py reads it, and only with TRUST_PROXY.
+        "proxy_headers": False,
     }
     return uvicorn.Config(app, **{**settings, **options})
 

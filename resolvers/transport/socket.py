@@ -25,6 +25,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.types.execution import ExecutionResult
 
 from resolvers.transport.executor import Viewer
+from resolvers.transport.fanout import Fanout, serve
 from resolvers.transport.limits import SLOW_CONSUMER, Limits, RateLimiter, TokenBucket, present, request_id_of
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
 
@@ -160,6 +161,7 @@ class Door:
     authenticate: Authenticate
     connections: Connections
     requests: RateLimiter
+    fanout: Fanout | None
 
 
 # ------------------------------------------------------------------------------------------------------- the socket
@@ -296,32 +298,41 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 await operation.send_initial_errors([masked])
 
     async def stream_operation(self, operation: Operation[Any, None]) -> None:
-        """Execute as strawberry does, with a context of its own: one per connection would keep its loaders' answers."""
-        results = await self.schema.stream(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=self.context.for_event(),
-            root_value=self.root_value,
-            operation_name=operation.operation_name,
-        )
-        async with aclosing(results):
+        """Serve the operation: through a shared execution where it may be, else alone."""
+        if self._door.fanout is not None and await serve(self, operation, self._door.fanout):
+            return
+        async with aclosing(self.results(operation, self.context.for_event())) as results:
             await self._send_result_stream(operation, results)
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
-    async def _send_result_stream(self, operation: Operation[Any, None], result_source: Any) -> None:
-        async with aclosing(self._presented(result_source)) as presented:
-            await super()._send_result_stream(operation, presented)
+    async def results(self, operation: Operation[Any, None], context: Any) -> AsyncGenerator[Any, None]:
+        """The operation's own results, fit for the client. `context` is the operation's own: its loaders remember.
 
-    async def _presented(self, result_source: Any) -> AsyncGenerator[Any, None]:
-        request_id = request_id_of(self.context)
-        async for result in result_source:
-            if isinstance(result, ExecutionResult) and result.errors:
-                result.errors = [present(error, request_id) for error in result.errors]
-                if any((error.extensions or {}).get("code") == SLOW_CONSUMER for error in result.errors):
-                    # The client resumes by its cursor; `complete` would tell it that nothing more comes.
-                    await self.websocket.close(TRY_AGAIN, "Too slow, resume by cursor")
-                    raise _OperationStreamClosed
-            yield result
+        Closes the socket when the operation has been too slow.
+        """
+        results = await self.schema.stream(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            root_value=self.root_value,
+            operation_name=operation.operation_name,
+        )
+        request_id = request_id_of(context)
+        async with aclosing(results):
+            async for result in results:
+                if isinstance(result, ExecutionResult) and result.errors:
+                    result.errors = [present(error, request_id) for error in result.errors]
+                    if any((error.extensions or {}).get("code") == SLOW_CONSUMER for error in result.errors):
+                        await self.close_slow()
+                yield result
+
+    async def close_slow(self) -> None:
+        """Close so that the client comes back and resumes by its cursor; `complete` would say that nothing follows.
+
+        Raises: always, to end the operation.
+        """
+        await self.websocket.close(TRY_AGAIN, "Too slow, resume by cursor")
+        raise _OperationStreamClosed
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:

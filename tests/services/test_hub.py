@@ -284,11 +284,11 @@ async def test_health_needs_a_running_hub_and_a_recent_good_poll(monkeypatch: py
     async with hub.listen(ACCOUNT):
         log.broken = True
         async with asyncio.timeout(5):
-            while hub.healthy:  # noqa: ASYNC110 a property of the clock, nothing to wait on
+            while hub.healthy:
                 await asyncio.sleep(0.02)
         log.broken = False
         async with asyncio.timeout(5):
-            while not hub.healthy:  # noqa: ASYNC110 a property of the clock, nothing to wait on
+            while not hub.healthy:
                 await asyncio.sleep(0.02)
     await hub.stop()
     assert not hub.healthy

@@ -300,7 +300,7 @@ async def open_room(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         async with asyncio.timeout(10):
-            while not server.started:  # noqa: ASYNC110 uvicorn has no event for it
+            while not server.started:
                 await asyncio.sleep(0.005)
         yield Room(world, view, server, listener.getsockname()[1], serving)
     finally:

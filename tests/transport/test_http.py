@@ -313,7 +313,7 @@ async def test_leaving_a_stream_runs_its_finally(room: Room, client: httpx.Async
     async with client.stream("POST", room.url, json={"query": "subscription { forever }"}, headers=SSE) as response:
         assert await anext(events(response)) == ("next", {"data": {"forever": 1}})
     async with asyncio.timeout(10):
-        while room.world.finished != ["forever"]:  # noqa: ASYNC110
+        while room.world.finished != ["forever"]:
             await asyncio.sleep(0.01)
     assert len(room.view.door.connections) == 0
 

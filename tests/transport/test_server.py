@@ -74,7 +74,7 @@ async def test_a_peer_that_does_not_answer_pings_is_aborted_without_a_fatal_code
         # The library answers pings by itself, unless it does not read them.
         client.connection.transport.pause_reading()
         async with asyncio.timeout(10):
-            while room.world.finished != ["forever"]:  # noqa: ASYNC110
+            while room.world.finished != ["forever"]:
                 await asyncio.sleep(0.01)
         client.connection.transport.resume_reading()
         assert (await client.closed())[0] == 1006

@@ -24,7 +24,7 @@ HELLO: Any = {"id": "1", "type": "next", "payload": {"data": {"hello": "hello wo
 
 async def done(room: Room, name: str) -> None:
     async with asyncio.timeout(10):
-        while name not in room.world.finished:  # noqa: ASYNC110 the generator ends in the server's own time
+        while name not in room.world.finished:
             await asyncio.sleep(0.01)
 
 
@@ -306,7 +306,7 @@ async def test_a_token_has_so_many_sockets_and_no_more_until_one_leaves() -> Non
             async with room.socket("other"):
                 assert len(room.view.door.connections) == 3
         async with asyncio.timeout(5):
-            while len(room.view.door.connections) > 1:  # noqa: ASYNC110 the server notices in its own time
+            while len(room.view.door.connections) > 1:
                 await asyncio.sleep(0.01)
         async with room.socket() as again:
             await again.subscribe("1", "{ hello }")
@@ -363,10 +363,10 @@ async def test_the_check_asks_once_per_token_and_ends_with_the_last_socket() -> 
     async with open_room(check_s=0.05) as room:
         async with room.socket(), room.socket(), room.socket():
             async with asyncio.timeout(5):
-                while room.world.checked < 2:  # noqa: ASYNC110
+                while room.world.checked < 2:
                     await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
-            while room.view.door.connections._watch is not None:  # noqa: ASYNC110
+            while room.view.door.connections._watch is not None:
                 await asyncio.sleep(0.01)
 
 
