@@ -21,7 +21,22 @@
     },
   };
 
-  const fetcher = GraphiQL.createFetcher({ url: url.href, subscriptionUrl: socket.href });
+  const fetch = GraphiQL.createFetcher({ url: url.href, subscriptionUrl: socket.href });
+
+  // Run pressed before the editor has parsed the text would send the last tab's operation name, and POST a subscription:
+  // a text with one operation says itself what it is.
+  const operations = /^\s*(query|mutation|subscription)\b[ \t]*(\w+)?/gm;
+  const fetcher = (params, options) => {
+    const found = [...params.query.matchAll(operations)];
+    if (found.length !== 1) return fetch(params, options);
+    const [, operation, name] = found[0];
+    const definition = { kind: "OperationDefinition", operation, name: name && { kind: "Name", value: name } };
+    return fetch(
+      { ...params, operationName: name },
+      { ...options, documentAST: { kind: "Document", definitions: [definition] } },
+    );
+  };
+
   ReactDOM.createRoot(element).render(
     React.createElement(GraphiQL, {
       fetcher,
