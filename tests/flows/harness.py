@@ -258,9 +258,10 @@ async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIt
 class Process:
     """The server as a process of its own."""
 
-    def __init__(self, port: int, environ: dict[str, str]) -> None:
+    def __init__(self, port: int, environ: dict[str, str], arguments: tuple[str, ...] = ()) -> None:
         self.port = port
         self._environ = environ
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -268,6 +269,7 @@ class Process:
             sys.executable,
             "cli.py",
             "serve",
+            *self._arguments,
             cwd=ROOT,
             env={**os.environ, **self._environ},
             stdout=asyncio.subprocess.DEVNULL,
@@ -290,10 +292,12 @@ class Process:
 
 
 @asynccontextmanager
-async def process(database_url: str, events_url: str, **more: str) -> AsyncIterator[tuple[Product, Process]]:
+async def process(
+    database_url: str, events_url: str, *, arguments: tuple[str, ...] = (), **more: str
+) -> AsyncIterator[tuple[Product, Process]]:
     """The server as a process that can be killed and started again on the same port."""
     port = free_port()
-    server = Process(port, environment(port, database_url, events_url, **more))
+    server = Process(port, environment(port, database_url, events_url, **more), arguments)
     await server.start()
     product = Product(f"http://127.0.0.1:{port}")
     try:

@@ -1,0 +1,39 @@
+"""The README's tour, pasted into a shell against the demo, ends with a card that turned Paid in a subscription and a second card."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from tests.flows import harness
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tour() -> str:
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"<!-- tour:begin.*?-->\n```bash\n(.*?)```\n<!-- tour:end -->", text, re.S)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_tour_of_the_readme_turns_the_card_paid(tmp_path: Path) -> None:
+    database_url = f"sqlite:///{tmp_path}/demo.db"
+    async with harness.process(database_url, "memory://", arguments=("--demo",), ENVIRONMENT="development") as (
+        product,
+        _,
+    ):
+        script = tour().replace("http://localhost:8000", product.base_url)
+        shell = await asyncio.create_subprocess_exec(
+            "bash", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output, _ = await asyncio.wait_for(shell.communicate(), 60)
+    printed = output.decode()
+    lines = printed.splitlines()
+    assert "the link answers 200" in printed
+    paid = next(n for n, line in enumerate(lines) if '"PaymentRequestUpdated"' in line and '"PAID"' in line)
+    card = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_RECEIVED"' in line)
+    asked = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_REQUEST"' in line)
+    assert asked < min(paid, card)
+    assert '"status":"PAID","amountPaid":{"formatted":"$120.00"},"payments":[{"status":"SUCCEEDED"' in printed
