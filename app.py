@@ -8,8 +8,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from integrations.base import Environment
@@ -22,7 +21,7 @@ from services import changes, checkout, connections, jobs, links, sandbox, sign_
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
-from web import graphiql, health, index, limits, logging, phone, webhooks
+from web import graphiql, health, index, limits, logging, pages, phone, webhooks
 from web import sandbox as sandbox_pages
 
 
@@ -121,8 +120,7 @@ def _routes(settings: Settings, graphql: Any) -> list[BaseRoute]:
         routes += sandbox_pages.routes
     if settings.demo_open:
         routes += phone.routes
-    routes.append(Mount("/static", StaticFiles(directory="web/static")))
-    return routes
+    return [*routes, *pages.routes]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

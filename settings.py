@@ -18,54 +18,60 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
 
     environment: Literal["development", "test", "production"] = Field(
-        "development",
+        default="development",
         description="`production` closes GraphiQL, introspection, demo pages and the sandbox unless each is named.",
     )
     database_url: str = Field(
-        "sqlite:///var/paythread.db",
+        default="sqlite:///var/paythread.db",
         description="`sqlite:///path` (embedded) or `postgres://user:password@host:port/name`.",
     )
     events_url: str = Field(
-        "memory://", description="`memory://` (one process), `redis://host:port/0`, or `postgres://…` (LISTEN/NOTIFY)."
+        default="memory://",
+        description="`memory://` (one process), `redis://host:port/0`, or `postgres://…` (LISTEN/NOTIFY).",
     )
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     public_url: str = Field(
-        "", description="Absolute base of links and webhook addresses. Default: http://localhost:PORT."
+        default="", description="Absolute base of links and webhook addresses. Default: http://localhost:PORT."
     )
     sandbox_url: str = Field(
-        "", description="Where the sandbox's own server is reached from this process. Default: http://127.0.0.1:PORT."
+        default="",
+        description="Where the sandbox's own server is reached from this process. Default: http://127.0.0.1:PORT.",
     )
     secret_keys: str = Field(
-        DEMO_KEY,
+        default=DEMO_KEY,
         description="Comma-separated keys for secrets at rest and tokens; the first encrypts and signs, all decrypt.",
     )
     allowed_origins: str = Field(
-        "", description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own."
+        default="", description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own."
     )
-    run_jobs: bool = Field(True, description="Run the job runner inside the server process.")
-    graphiql: bool | None = Field(None, description="Serve /graphiql and introspection. Default: not in production.")
-    demo: bool | None = Field(None, description="Serve /demo pages. Default: not in production.")
-    sandbox: bool | None = Field(None, description="Allow the sandbox processor. Default: not in production.")
+    run_jobs: bool = Field(default=True, description="Run the job runner inside the server process.")
+    graphiql: bool | None = Field(
+        default=None, description="Serve /graphiql and introspection. Default: not in production."
+    )
+    demo: bool | None = Field(default=None, description="Serve /demo pages. Default: not in production.")
+    sandbox: bool | None = Field(default=None, description="Allow the sandbox processor. Default: not in production.")
     trust_proxy: bool = Field(
-        False, description="Take the client address from X-Forwarded-For (only behind a proxy of yours)."
+        default=False, description="Take the client address from X-Forwarded-For (only behind a proxy of yours)."
     )
-    access_token_minutes: int = Field(15, ge=1, le=15, description="Life of an access token, minutes.")
-    refresh_token_days: int = Field(30, ge=1, le=90, description="Life of a refresh token, days.")
+    access_token_minutes: int = Field(default=15, ge=1, le=15, description="Life of an access token, minutes.")
+    refresh_token_days: int = Field(default=30, ge=1, le=90, description="Life of a refresh token, days.")
     sweeper_first_check_s: float = Field(
-        60, gt=0, description="Seconds after opening or return until a checkout is read."
+        default=60, gt=0, description="Seconds after opening or return until a checkout is read."
     )
     sweeper_every_s: float = Field(
-        300, gt=0, description="Seconds between later reads of a checkout that is not final."
+        default=300, gt=0, description="Seconds between later reads of a checkout that is not final."
     )
-    login_limit: str = Field("5/minute", description="Sign-in attempts per e-mail address.")
-    login_address_limit: str = Field("20/minute", description="Sign-in attempts per client address.")
-    graphql_limit: int = Field(50, ge=1, description="GraphQL operations per second and credential (burst twice that).")
+    login_limit: str = Field(default="5/minute", description="Sign-in attempts per e-mail address.")
+    login_address_limit: str = Field(default="20/minute", description="Sign-in attempts per client address.")
+    graphql_limit: int = Field(
+        default=50, ge=1, description="GraphQL operations per second and credential (burst twice that)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Smallest level that is logged."
+        default="info", description="Smallest level that is logged."
     )
-    stripe_api_base: str = Field("", description="Address instead of Stripe's own (contract server in tests).")
-    twilio_api_base: str = Field("", description="Address instead of Twilio's own (contract server in tests).")
+    stripe_api_base: str = Field(default="", description="Address instead of Stripe's own (contract server in tests).")
+    twilio_api_base: str = Field(default="", description="Address instead of Twilio's own (contract server in tests).")
 
     @cached_property
     def base_url(self) -> str:

@@ -41,7 +41,8 @@ class GraphQLFailed(AssertionError):
 
     @property
     def code(self) -> str | None:
-        return self.errors[0].get("extensions", {}).get("code")
+        code: str | None = self.errors[0].get("extensions", {}).get("code")
+        return code
 
 
 class Feed:
@@ -60,6 +61,7 @@ class Feed:
                 payload = message["payload"]
                 if payload.get("errors"):
                     raise GraphQLFailed(payload["errors"])
+                event: dict[str, Any]
                 (event,) = payload["data"].values()
                 self.seen.append(event)
                 self.cursor = event["cursor"]
@@ -117,7 +119,8 @@ class Product:
         body = await self.raw(query, variables, token=token)
         if body.get("errors"):
             raise GraphQLFailed(body["errors"])
-        return body["data"]
+        data: dict[str, Any] = body["data"]
+        return data
 
     async def one(self, query: str, variables: Mapping[str, Any] | None = None, *, token: str | None = None) -> Any:
         """The value of the only root field. Raises: GraphQLFailed."""
@@ -150,7 +153,8 @@ class Product:
             "mutation($input: SignInInput!) { signIn(input: $input) { accessToken userErrors { code field message } } }",
             {"email": email, "password": password},
         )
-        return payload["accessToken"]
+        token: str = payload["accessToken"]
+        return token
 
     # -------------------------------------------------------------------------------------------------------- contact
     def browser(self) -> Browser:
