@@ -323,8 +323,6 @@ def simulate(contact: str, kind: str, text: str) -> None:
                 return await simulator.contact_writes(row.id, address.address, text)
             except IntegrationError as error:
                 raise click.ClickException(f"Is the server running on {settings.base_url}? ({error.reason})") from None
-            finally:
-                await simulator.aclose()
 
     click.echo(_run(work()))
 

@@ -1,0 +1,216 @@
+"""The command line as a process: what it prints, what it refuses, how it starts and stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[1]
+ACCOUNT = ["--name", "Acme", "--currency", "EUR", "--email", "olga@acme.test", "--user-name", "Olga"]
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A bare environment with a database of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | {"DATABASE_URL": f"sqlite:///{folder}/paythread.db", "PAYTHREAD_PASSWORD": "long-enough-1"} | more
+
+
+def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "cli.py", *arguments],
+        cwd=ROOT,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def query(folder: Path, sql: str) -> list[Any]:
+    with sqlite3.connect(f"file:{folder}/paythread.db?mode=ro", uri=True) as connection:
+        found = connection.execute(sql).fetchall()
+    connection.close()
+    return found
+
+
+def test_migrating_twice_applies_once(tmp_path: Path) -> None:
+    first = run(tmp_path, "migrate")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, "applied 0001_initial")
+    assert run(tmp_path, "migrate").stdout == "nothing to apply\n"
+
+
+def test_an_account_and_a_key_are_made_and_only_the_keys_hash_is_kept(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    made = run(tmp_path, "account", "create", *ACCOUNT)
+    assert made.returncode == 0, made.stderr
+    account_id = made.stdout.split()[1]
+    assert account_id.startswith("acc_")
+    key = run(tmp_path, "key", "create", "--account", account_id, "--name", "Shop", "--role", "ADMIN")
+    assert key.stdout.startswith("ptk_")
+    assert query(tmp_path, "SELECT email, role FROM user_account") == [("olga@acme.test", "OWNER")]
+    [(name, hint, stored)] = query(tmp_path, "SELECT name, hint, token_hash FROM api_key")
+    assert (name, hint) == ("Shop", key.stdout.strip()[-4:])
+    assert key.stdout.strip() not in stored
+
+
+def test_a_refusal_is_one_line_and_changes_nothing(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    bad = run(tmp_path, "account", "create", *ACCOUNT, PAYTHREAD_PASSWORD="short")
+    assert bad.returncode == 1
+    assert bad.stderr == "Error: Use 10 to 256 characters. (password)\n"
+    unknown = run(tmp_path, "key", "create", "--account", "acc_nothing", "--name", "x")
+    assert unknown.stderr == "Error: There is nothing with this id. (account)\n"
+    assert query(tmp_path, "SELECT count(*) FROM account") == [(0,)]
+
+
+def test_unsafe_settings_are_refused_without_showing_a_secret(tmp_path: Path) -> None:
+    bad = run(tmp_path, "migrate", SECRET_KEYS="tooshort-secret")
+    assert bad.returncode == 1
+    assert "SECRET_KEYS: one key or more, each of 16 characters or more" in bad.stderr
+    assert "tooshort-secret" not in bad.stderr + bad.stdout
+    production = run(tmp_path, "serve", ENVIRONMENT="production")
+    assert production.returncode == 1
+    assert "the demo key is public" in production.stderr
+
+
+def test_the_committed_schema_is_the_codes(tmp_path: Path) -> None:
+    checked = run(tmp_path, "schema", "--check")
+    assert (checked.returncode, checked.stdout) == (0, "schema/schema.graphql is up to date\n"), checked.stderr
+    printed = run(tmp_path, "schema")
+    assert printed.stdout == (ROOT / "schema" / "schema.graphql").read_text(encoding="utf-8")
+
+
+def test_rotation_says_how_many_secrets_of_each_table_it_sealed(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    assert run(tmp_path, "rotate-keys").stdout == (
+        "processor_connection: 0\nchannel_connection: 0\npayment_request: 0\n"
+    )
+
+
+def test_a_taken_port_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = run(tmp_path, "serve", "--port", str(port))
+    assert refused.returncode == 1
+    assert f"Can't listen on 127.0.0.1:{port}" in refused.stderr
+    assert not (tmp_path / "paythread.db").exists()
+
+
+def serve(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "cli.py", "serve", *arguments],
+        cwd=ROOT,
+        env=environment(folder, **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def greeting(server: subprocess.Popen[str]) -> dict[str, str]:
+    """The block that it prints once its port is open."""
+    assert server.stdout is not None
+    lines: list[str] = []
+    for line in server.stdout:
+        if not line.strip():
+            if lines:
+                break
+            continue
+        lines.append(line)
+    return {name.strip(): value.strip() for name, value in (line.strip().split("  ", 1) for line in lines)}
+
+
+def stop(server: subprocess.Popen[str]) -> int:
+    server.send_signal(signal.SIGTERM)
+    server.communicate(timeout=30)
+    return server.returncode
+
+
+@pytest.fixture
+def port() -> str:
+    return str(free_port())
+
+
+def test_the_demo_is_served_as_printed_and_stops_in_good_order(tmp_path: Path, port: str) -> None:
+    server = serve(tmp_path, "--demo", "--port", port)
+    try:
+        printed = greeting(server)
+        base = f"http://localhost:{port}"
+        assert {name: printed[name] for name in ("Paythread", "GraphQL", "GraphiQL", "phone")} == {
+            "Paythread": f"{base}/",
+            "GraphQL": f"{base}/graphql",
+            "GraphiQL": f"{base}/graphiql",
+            "phone": f"{base}/demo/phone",
+        }
+        assert printed["sign in"] == "agent@demo.test / demo-demo-demo"
+        ask = urllib.request.Request(  # noqa: S310 (loopback)
+            printed["GraphQL"].replace("localhost", "127.0.0.1"),
+            data=json.dumps({"query": "{ account { name } }"}).encode(),
+            headers={
+                "content-type": "application/json",
+                "authorization": f"Bearer {printed['API key']}",
+                "host": f"localhost:{port}",
+            },
+        )
+        with urllib.request.urlopen(ask, timeout=30) as answer:  # noqa: S310 (loopback)
+            assert json.load(answer) == {"data": {"account": {"name": "Acme Cleaning"}}}
+    finally:
+        code = stop(server)
+    assert code in (0, -signal.SIGTERM)
+    assert query(tmp_path, "SELECT count(*) FROM job WHERE status = 'running'") == [(0,)]
+
+
+def test_outside_of_development_no_password_is_printed(tmp_path: Path, port: str) -> None:
+    server = serve(tmp_path, "--demo", "--port", port, ENVIRONMENT="test")
+    try:
+        printed = greeting(server)
+    finally:
+        stop(server)
+    assert set(printed) == {"Paythread", "GraphQL", "GraphiQL", "phone"}
+
+
+def test_the_demo_does_not_start_where_settings_close_it(tmp_path: Path, port: str) -> None:
+    server = serve(tmp_path, "--demo", "--port", port, DEMO="false")
+    output, _ = server.communicate(timeout=60)
+    assert server.returncode == 1
+    assert "Error: The settings do not open the demo" in output
+    assert query(tmp_path, "SELECT count(*) FROM account") == [(0,)]
+
+
+def test_a_worker_runs_jobs_and_stops_on_a_signal(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    worker = subprocess.Popen(
+        [sys.executable, "cli.py", "worker"],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "Paythread worker: running jobs\n"
+    assert stop(worker) == 0
+    assert query(tmp_path, "SELECT count(*) FROM tick")[0][0] > 0
+
+
+def test_a_contact_can_only_be_simulated_where_it_is_open_and_known(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    unknown = run(tmp_path, "simulate", "nobody@example.test", "SMS", "Hi")
+    assert (unknown.returncode, unknown.stderr) == (1, "Error: No such contact.\n")
+    closed = run(tmp_path, "simulate", "nobody@example.test", "SMS", "Hi", SANDBOX="false")
+    assert (closed.returncode, closed.stderr) == (1, "Error: The simulator is closed by the settings.\n")
