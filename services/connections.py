@@ -228,7 +228,7 @@ async def configure_processor(
         _complete(processor, credentials, url)
 
     async with database.transaction():
-        await Account.filter(id=actor.account_id).select_for_update().get()  # serialises who is the default
+        await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
         defaults = ProcessorConnection.filter(account_id=actor.account_id, is_default=True, connected=True)
         is_default = bool(make_default) or not await defaults.exclude(id=row.id if row is not None else new_id).exists()
         if row is not None and make_default is None:
@@ -338,7 +338,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
     """
     actor.require("settings")
     async with database.transaction():
-        await Account.filter(id=actor.account_id).select_for_update().get()
+        await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
         row = await processor_connection(connection_id, actor.account_id)
         if row.connected:
             await ProcessorConnection.filter(id=row.id).update(

@@ -73,7 +73,11 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     wanted = _derived(values.get("email"), values.get("phone")) | _addresses(changes.get("addresses") or (), region)
     try:
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
-            contact = await Contact.filter(id=contact_id, account_id=actor.account_id).select_for_update().get_or_none()
+            contact = (
+                await Contact.filter(id=contact_id, account_id=actor.account_id)
+                .select_for_update(no_key=True)
+                .get_or_none()
+            )
             if contact is None:
                 raise NotFound(field="contactId")
             values = {name: value for name, value in values.items() if getattr(contact, name) != value}
@@ -113,12 +117,15 @@ async def find_or_create_by_address(
                 return await _make(changed, title, email, phone, {kind: address})
         except IntegrityError:
             contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
-    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update().get()
-    return contact, await Conversation.filter(contact_id=contact.id).select_for_update().get()
+    # Locked before the address is added, so that two callbacks of one contact add it once.
+    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
+    if not await ContactAddress.exists(contact_id=contact.id, kind=kind):
+        await ContactAddress.create(account_id=account_id, contact_id=contact.id, kind=kind, address=address)
+    return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
-    """The one contact whose record has this phone or e-mail and no other address on this kind; it gets the address."""
+    """The one contact whose record has this phone or e-mail, and no other address on this kind."""
     if kind in PHONE_KINDS:
         found = await Contact.filter(account_id=account_id, phone=address).limit(2)
     elif kind == "EMAIL":
@@ -127,11 +134,6 @@ async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
         return None
     if len(found) != 1 or await ContactAddress.exists(contact_id=found[0].id, kind=kind):
         return None
-    try:
-        async with database.transaction():
-            await ContactAddress.create(account_id=account_id, contact_id=found[0].id, kind=kind, address=address)
-    except IntegrityError:
-        return (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
     return found[0].id
 
 

@@ -67,7 +67,11 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
 
 
 async def _locked(actor: Actor, conversation_id: UUID) -> Conversation:
-    row = await Conversation.filter(id=conversation_id, account_id=actor.account_id).select_for_update().get_or_none()
+    row = (
+        await Conversation.filter(id=conversation_id, account_id=actor.account_id)
+        .select_for_update(no_key=True)
+        .get_or_none()
+    )
     if row is None:
         raise NotFound(field="conversationId")
     return row

@@ -157,7 +157,7 @@ async def _write(
                 if request.id == must_bind:
                     _refuse_closed(request)
             await summaries.lock_contact(actor.account_id, conversation.contact_id)
-            conversation = await Conversation.filter(id=conversation.id).select_for_update().get()
+            conversation = await Conversation.filter(id=conversation.id).select_for_update(no_key=True).get()
             able = await capability.capability(
                 actor, conversation, connection, payment_request=any(_open(r) for r in requests), now=changed.now
             )
@@ -212,7 +212,9 @@ async def _lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[
     if not request_ids:
         return []
     return (
-        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id).order_by("id").select_for_update()
+        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id)
+        .order_by("id")
+        .select_for_update(no_key=True)
     )
 
 
@@ -441,7 +443,7 @@ async def _advance(
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     async with change(account_id) as changed:
         requests = await _lock_requests(account_id, [binding.payment_request_id for binding in bindings])
-        message = await Message.filter(id=known.id, account_id=account_id).select_for_update().get()
+        message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
         if external_id is not None and message.external_id is None:
             message.external_id = external_id
             await message.save(update_fields=["external_id"])
