@@ -1,0 +1,124 @@
+"""The schema executed in this process, as the transport executes it, over a configured team and a running hub."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from strawberry.types import ExecutionResult
+
+from integrations.broadcast import open_bus
+from models import database as db
+from models import event_log
+from resolvers.assemble import build_schema, new_context
+from resolvers.transport.limits import Schema
+from services import changes
+from services.actors import Actor
+from services.events import Hub
+from tests.services.conftest import Team, configured, team
+
+__all__ = ["configured", "team"]
+
+SCHEMA = build_schema(production=False)
+
+
+class Failed(AssertionError):
+    """Top-level errors."""
+
+    def __init__(self, errors: list[Any]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.codes = [(error.extensions or {}).get("code") for error in errors]
+
+
+@dataclass
+class Api:
+    """Operations as somebody; `viewer` is who asks unless a call says otherwise, None nobody."""
+
+    viewer: Actor | None
+    hub: Hub
+    schema: Schema = SCHEMA
+
+    async def result(
+        self, document: str, variables: Mapping[str, Any] | None = None, **options: Any
+    ) -> ExecutionResult:
+        """What came of an operation."""
+        context = new_context(
+            hub=self.hub, viewer=options.get("viewer", self.viewer), client_address="192.0.2.1", request_id="request-1"
+        )
+        return await self.schema.execute(document, variable_values=dict(variables or {}), context_value=context)
+
+    async def all(self, document: str, variables: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        """The data. Raises: Failed."""
+        result = await self.result(document, variables, **options)
+        if result.errors:
+            raise Failed(result.errors)
+        assert result.data is not None
+        return result.data
+
+    async def one(self, document: str, variables: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """The value of the only root field. Raises: Failed."""
+        (value,) = (await self.all(document, variables, **options)).values()
+        return value
+
+    async def run(self, mutation: str, input: Mapping[str, Any], selection: str, **options: Any) -> Any:
+        """The payload of a mutation that takes `input`."""
+        kind = mutation[0].upper() + mutation[1:] + "Input!"
+        document = f"mutation($input: {kind}) {{ {mutation}(input: $input) {{ {selection} userErrors {{ code message field }} }} }}"
+        return await self.one(document, {"input": input}, **options)
+
+    @asynccontextmanager
+    async def subscribe(
+        self, document: str, variables: Mapping[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[AsyncGenerator[ExecutionResult, None]]:
+        """The results of a subscription."""
+        context = new_context(hub=self.hub, viewer=options.get("viewer", self.viewer))
+        stream: Any = await self.schema.subscribe(
+            document, variable_values=dict(variables or {}), context_value=context
+        )
+        async with aclosing(stream):
+            yield stream
+
+
+async def event(stream: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]:
+    """The next event of a subscription. Raises: Failed."""
+    result = await anext(stream)
+    if result.errors:
+        raise Failed(result.errors)
+    assert result.data is not None
+    (value,) = result.data.values()
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture
+async def hub(team: Team) -> AsyncIterator[Hub]:
+    """A running hub that is told of every change."""
+    bus = await open_bus("memory://")
+    hub = Hub(bus, event_log.read, event_log.heads)
+    await hub.start()
+    changes.on_change(hub.announce)
+    yield hub
+    changes.on_change(None)
+    await hub.stop()
+    await bus.aclose()
+
+
+@pytest.fixture
+async def api(team: Team, hub: Hub) -> Api:
+    """The API, used by the team's agent."""
+    return Api(viewer=team.agent, hub=hub)
+
+
+@asynccontextmanager
+async def statements() -> AsyncIterator[list[str]]:
+    """The statements that SQLite is given inside this block."""
+    connection: Any = db._client()._connection
+    seen: list[str] = []
+    await connection.set_trace_callback(seen.append)
+    try:
+        yield seen
+    finally:
+        await connection.set_trace_callback(None)

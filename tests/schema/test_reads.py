@@ -1,0 +1,537 @@
+"""What a viewer can read: everything of the own account, nothing of another, in a number of statements that does not grow."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models import tables
+from models.event_log import Cursor as EventCursor
+from models.ids import public_id
+from services import contacts, payment_requests
+from services.actors import Actor
+from tests import factories
+from tests.schema.conftest import Api, Failed, statements
+from tests.services.conftest import Team
+
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+REQUEST = """
+  id number status version productName description amount { amount currency minorUnits formatted(locale: "de-DE") }
+  amountPaid { amount } amountDue { amount } contact { id name } conversation { id } channel checkoutUrl processor testMode
+  payments { id kind status amount { amount } fee { amount } net { amount } processor processorReference methodSummary }
+  sentVia deliveryState humanViews isOverdue voidPending refundState disputeState lastAttempt { status declineCode message at }
+  excess { amount } late { amount } availableActions { action resultingStatus }
+"""
+
+
+async def another_account() -> tuple[Actor, dict[str, str]]:
+    """Somebody else, and an id of each of their objects."""
+    account = await factories.account(name="Somebody else")
+    user = await factories.user(account, role="OWNER")
+    contact = await factories.contact(account)
+    conversation = await factories.conversation(contact)
+    channel = await factories.channel_connection(account)
+    processor = await factories.processor_connection(account)
+    request = await factories.payment_request(contact, processor_connection_id=processor.id)
+    fact = await factories.money_fact(request)
+    message = await factories.message(conversation, channel_connection_id=channel.id)
+    card = await factories.activity_card(request)
+    notification = await factories.notification(user)
+    key = await factories.api_key(account, "ptk_somebody_elses_key_0001")
+    ids = {
+        "acc": public_id("acc", account.id),
+        "usr": public_id("usr", user.id),
+        "key": public_id("key", key.id),
+        "chn": public_id("chn", channel.id),
+        "prc": public_id("prc", processor.id),
+        "cnt": public_id("cnt", contact.id),
+        "cnv": public_id("cnv", conversation.id),
+        "cch": public_id(public_id("cch", conversation.id), channel.id),
+        "msg": public_id("msg", message.id),
+        "card": public_id("card", card.id),
+        "pr": public_id("pr", request.id),
+        "pay": public_id("pay", fact.id),
+        "ntf": public_id("ntf", notification.id),
+    }
+    actor = Actor(
+        account_id=account.id, role="OWNER", user_id=user.id, name=user.name, kind="user", credential="somebody"
+    )
+    return actor, ids
+
+
+async def test_every_object_is_found_by_its_id_and_by_no_other_account(team: Team, api: Api) -> None:
+    them, ids = await another_account()
+    document = "query($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
+    seen = await api.one(document, {"ids": list(ids.values())}, viewer=them)
+    assert [node["id"] for node in seen] == list(ids.values())
+    assert [node["__typename"] for node in seen] == [
+        "Account",
+        "User",
+        "ApiKey",
+        "Channel",
+        "Processor",
+        "Contact",
+        "Conversation",
+        "ConversationChannel",
+        "Message",
+        "ActivityCard",
+        "PaymentRequest",
+        "Payment",
+        "Notification",
+    ]
+    assert await api.one(document, {"ids": list(ids.values())}) == [None] * len(ids)
+
+
+@pytest.mark.parametrize("id", ["", "x", "cnt_", "cnt_zz", "pr_../../etc", "cch_1_2", "cnt_" + "8" * 26, "\x00" * 30])
+async def test_an_id_that_is_none_reads_as_one_that_does_not_exist(api: Api, id: str) -> None:
+    document = """query($id: ID!) {
+      node(id: $id) { id } contact(id: $id) { id } conversation(id: $id) { id } paymentRequest(id: $id) { id } }"""
+    answer = await api.all(document, {"id": id})
+    assert answer == {"node": None, "contact": None, "conversation": None, "paymentRequest": None}
+
+
+async def test_an_id_of_another_type_is_not_accepted(team: Team, api: Api) -> None:
+    wrong = public_id("cnv", team.contact.id)
+    assert await api.one("query($id: ID!) { contact(id: $id) { id } }", {"id": wrong}) is None
+
+
+@pytest.mark.parametrize(
+    "field", ["account { id }", "users { id }", "conversations { nodes { id } }", "viewer { name }"]
+)
+async def test_without_a_credential_nothing_is_read(api: Api, field: str) -> None:
+    with pytest.raises(Failed) as failed:
+        await api.all(f"{{ {field} }}", viewer=None)
+    assert failed.value.codes == ["UNAUTHENTICATED"]
+
+
+async def test_the_viewer_is_a_person_or_a_key(team: Team, api: Api) -> None:
+    document = "{ viewer { name role user { id email } account { name } } }"
+    person = await api.one(document)
+    assert person["user"]["id"] == public_id("usr", team.agent.user_id)  # type: ignore[arg-type]
+    assert (person["name"], person["role"], person["account"]["name"]) == ("Agent", "AGENT", "Acme Cleaning")
+    key = Actor(
+        account_id=team.account.id, role="ADMIN", user_id=None, name="Robot", kind="api_key", credential="a-key"
+    )
+    program = await api.one(document, viewer=key)
+    assert (program["name"], program["user"]) == ("Robot", None)
+    told = await api.one("{ notifications { nodes { id } unreadCount } }", viewer=key)
+    assert told == {"nodes": [], "unreadCount": 0}
+
+
+async def test_api_keys_are_for_owners(team: Team, api: Api) -> None:
+    row = await factories.api_key(team.account, "ptk_some_key_that_is_long")
+    with pytest.raises(Failed) as failed:
+        await api.one("{ apiKeys { id } }")
+    assert failed.value.codes == ["FORBIDDEN"]
+    assert await api.one("{ apiKeys { id hint } }", viewer=team.owner) == [
+        {"id": public_id("key", row.id), "hint": row.hint}
+    ]
+    assert await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": public_id("key", row.id)}) is None
+
+
+async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: Team, api: Api) -> None:
+    request = await factories.payment_request(
+        team.contact,
+        conversation_id=team.conversation.id,
+        processor_connection_id=team.processor.id,
+        channel_connection_id=team.channels["SMS"].id,
+        status="PARTIALLY_PAID",
+        amount_minor=12550,
+        amount_paid_minor=2550,
+        due_at=factories.now() - timedelta(days=1),
+        sent_via="MESSAGE",
+        sent_at=factories.now(),
+        last_attempt_status="FAILED",
+        last_attempt_code="card_declined",
+        last_attempt_message="Declined",
+        last_attempt_at=factories.now(),
+        clear_token="A" * 22,
+    )
+    pending = await factories.money_fact(request, outcome="PENDING", external_id="pi_1", amount_minor=2550)
+    await factories.money_fact(
+        request,
+        external_id="pi_1",
+        amount_minor=2550,
+        fee_minor=104,
+        method_summary="Visa •••• 4242",
+        occurred_at=pending.occurred_at,
+    )
+    shown = await api.one(
+        f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}", {"id": public_id("pr", request.id)}
+    )
+    assert shown["amount"] == {
+        "amount": "125.50",
+        "currency": "USD",
+        "minorUnits": "12550",
+        "formatted": "125,50\u00a0$",
+    }
+    assert (shown["amountPaid"], shown["amountDue"]) == ({"amount": "25.50"}, {"amount": "100.00"})
+    assert shown["checkoutUrl"] == "https://pay.example.test/p/" + "A" * 22
+    assert (shown["processor"], shown["channel"], shown["isOverdue"]) == ("SANDBOX", "SMS", True)
+    assert shown["contact"] == {"id": public_id("cnt", team.contact.id), "name": "Maya Torres"}
+    assert shown["conversation"] == {"id": public_id("cnv", team.conversation.id)}
+    assert shown["payments"] == [
+        {
+            "id": public_id("pay", pending.id),
+            "kind": "CHARGE",
+            "status": "SUCCEEDED",
+            "amount": {"amount": "25.50"},
+            "fee": {"amount": "1.04"},
+            "net": {"amount": "24.46"},
+            "processor": "SANDBOX",
+            "processorReference": "pi_1",
+            "methodSummary": "Visa •••• 4242",
+        }
+    ]
+    assert (shown["lastAttempt"]["status"], shown["lastAttempt"]["declineCode"]) == ("FAILED", "card_declined")
+    assert shown["availableActions"] == [
+        {"action": "SEND", "resultingStatus": None},
+        {"action": "COPY_LINK", "resultingStatus": None},
+        {"action": "VOID", "resultingStatus": "VOID"},
+    ]
+    reading = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
+    assert (await api.one(reading, {"id": shown["id"]}, viewer=team.viewer))["availableActions"] == []
+
+
+async def test_a_locale_that_is_none_is_the_clients_mistake(team: Team, api: Api) -> None:
+    request = await factories.payment_request(team.contact)
+    with pytest.raises(Failed) as failed:
+        await api.one(
+            'query($id: ID!) { paymentRequest(id: $id) { amount { formatted(locale: "tlh-??") } } }',
+            {"id": public_id("pr", request.id)},
+        )
+    assert failed.value.codes == ["BAD_REQUEST"]
+
+
+async def test_a_discarded_draft_is_nowhere(team: Team, api: Api) -> None:
+    made = await factories.payment_request(team.contact, discarded_at=factories.now())
+    id = public_id("pr", made.id)
+    document = """query($id: ID!, $contact: ID!) {
+      node(id: $id) { id } paymentRequest(id: $id) { id } paymentRequests { nodes { id } }
+      contact(id: $contact) { payments { totalCount nodes { id } } } }"""
+    answer = await api.all(document, {"id": id, "contact": public_id("cnt", team.contact.id)})
+    assert answer == {
+        "node": None,
+        "paymentRequest": None,
+        "paymentRequests": {"nodes": []},
+        "contact": {"payments": {"totalCount": 0, "nodes": []}},
+    }
+
+
+async def test_the_composer_text_is_made_for_own_channels_only(team: Team, api: Api) -> None:
+    request = await factories.payment_request(team.contact, processor_connection_id=team.processor.id)
+    _, theirs = await another_account()
+    document = """query($id: ID!, $channel: ID!) {
+      paymentRequest(id: $id) { composerInsert(channelId: $channel) { text checkoutUrl length maxLength smsSegments } } }"""
+    variables = {"id": public_id("pr", request.id), "channel": public_id("chn", team.channels["SMS"].id)}
+    made = (await api.one(document, variables))["composerInsert"]
+    assert made["checkoutUrl"] in made["text"]
+    assert (made["length"], made["smsSegments"]) == (len(made["text"]), 1)
+    for wrong in (theirs["chn"], "chn_nonsense"):
+        with pytest.raises(Failed) as failed:
+            await api.one(document, variables | {"channel": wrong})
+        assert failed.value.codes == ["NOT_FOUND"]
+    await tables.PaymentRequest.filter(id=request.id).update(status="PAID")
+    assert (await api.one(document, variables))["composerInsert"] is None
+
+
+async def test_filters_select_and_searches_find(team: Team, api: Api) -> None:
+    late = factories.now() - timedelta(hours=1)
+    paid = await factories.payment_request(team.contact, status="PAID", product_name="Window cleaning")
+    overdue = await factories.payment_request(team.contact, status="SENT", due_at=late)
+    other = await factories.contact(team.account, name="100% Ümit_Kaya", email="umit@example.test", phone="+4915112345")
+    await factories.conversation(other)
+    draft = await factories.payment_request(other, test_mode=False, due_at=late)
+    document = "query($filter: PaymentRequestFilter) { paymentRequests(filter: $filter) { nodes { id } } }"
+
+    async def found(**filter: Any) -> list[Any]:
+        nodes = (await api.one(document, {"filter": filter}))["nodes"]
+        return [node["id"] for node in nodes]
+
+    p, o, d = (public_id("pr", row.id) for row in (paid, overdue, draft))
+    assert await found(status=["PAID", "DRAFT"]) == [d, p]
+    assert await found(status=[]) == []
+    assert await found(overdue=True) == [o]
+    assert await found(overdue=False) == [d, p]
+    assert await found(testMode=False) == [d]
+    assert await found(search="window") == [p]
+    assert await found(search="Ümit_") == [d]
+    assert await found(search=draft.number) == [d]
+    assert await found(createdBefore="2020-01-01T00:00:00Z") == []
+    assert await found(createdAfter="2020-01-01T00:00:00+02:00") == [d, o, p]
+    tab = "query($id: ID!, $filter: ContactPaymentFilter) { contact(id: $id) { payments(filter: $filter) { totalCount nodes { id } } } }"
+    shown = await api.one(
+        tab, {"id": public_id("cnt", team.contact.id), "filter": {"status": ["SENT"], "overdue": True}}
+    )
+    assert shown["payments"] == {"totalCount": 1, "nodes": [{"id": o}]}
+    for text in ("100%", "umit@", "+49151", "kaya"):
+        names = await api.all(
+            "query($s: String) { contacts(search: $s) { nodes { name } } conversations(search: $s) { nodes { contact { name } } } }",
+            {"s": text},
+        )
+        assert names["contacts"]["nodes"] == [{"name": other.name}]
+        assert names["conversations"]["nodes"] == [{"contact": {"name": other.name}}]
+    assert (await api.one("query($s: String) { contacts(search: $s) { nodes { name } } }", {"s": "%"}))["nodes"] == [
+        {"name": other.name}
+    ]
+    for wrong in ("x" * 101, "nul\x00"):
+        with pytest.raises(Failed) as failed:
+            await api.one("query($s: String) { contacts(search: $s) { nodes { name } } }", {"s": wrong})
+        assert failed.value.codes == ["BAD_REQUEST"]
+
+
+async def test_a_contact_shows_addresses_totals_and_its_overdue_requests(team: Team, api: Api) -> None:
+    late = factories.now() - timedelta(hours=1)
+    for status in ("SENT", "PARTIALLY_PAID", "PAID", "VOID", "DRAFT"):
+        await factories.payment_request(team.contact, status=status, due_at=late)
+    await tables.ContactSummary.create(
+        account_id=team.account.id,
+        contact_id=team.contact.id,
+        currency="USD",
+        test_mode=True,
+        requested_minor=50000,
+        paid_minor=12500,
+        net_minor=12500,
+        open_count=3,
+        paid_count=1,
+    )
+    shown = await api.one(
+        """query($id: ID!) { contact(id: $id) { name tags version addresses { kind address optedOutAt }
+          conversation { id } paymentSummary { currency testMode requested { amount } paid { amount } net { amount }
+          openCount paidCount overdueCount firstPaidAt } } }""",
+        {"id": public_id("cnt", team.contact.id)},
+    )
+    assert [address["kind"] for address in shown["addresses"]] == sorted(team.addresses)
+    assert shown["paymentSummary"] == [
+        {
+            "currency": "USD",
+            "testMode": True,
+            "requested": {"amount": "500.00"},
+            "paid": {"amount": "125.00"},
+            "net": {"amount": "125.00"},
+            "openCount": 3,
+            "paidCount": 1,
+            "overdueCount": 2,
+            "firstPaidAt": None,
+        }
+    ]
+
+
+async def test_the_account_shows_its_settings_and_no_secret(team: Team, api: Api) -> None:
+    result = await api.result(
+        """{ account { id name defaultCurrency locale timeZone contactEmail contactPhone numberPrefix
+          channels { id kind provider displayName sender connected webhookUrl lastError }
+          paymentSettings { defaultProcessor linkMessageTemplate
+            processors { id kind displayName connected isDefault testMode currencies webhookUrl keyHint } } }
+          paymentRequestDefaults { currency currencies processor testMode } users { name role } }"""
+    )
+    assert result.errors is None
+    assert result.data is not None
+    account = result.data["account"]
+    assert (account["name"], account["defaultCurrency"]) == ("Acme Cleaning", "USD")
+    assert [channel["kind"] for channel in account["channels"]] == list(team.channels)
+    assert account["paymentSettings"]["defaultProcessor"] == "SANDBOX"
+    (processor,) = account["paymentSettings"]["processors"]
+    assert processor["webhookUrl"] == f"https://pay.example.test/webhooks/sandbox/{processor['id']}"
+    assert "USD" in processor["currencies"]
+    assert result.data["paymentRequestDefaults"]["processor"] == "SANDBOX"
+    assert [user["role"] for user in result.data["users"]] == ["OWNER", "AGENT", "VIEWER"]
+    assert "secret" not in str(result.data).lower()
+
+
+async def test_a_conversation_shows_channels_assignee_and_whether_the_viewer_follows(team: Team, api: Api) -> None:
+    await tables.Conversation.filter(id=team.conversation.id).update(assignee_id=team.owner.user_id, draft="Hello")
+    await tables.ConversationFollower.create(
+        account_id=team.account.id, conversation_id=team.conversation.id, user_id=team.agent.user_id
+    )
+    document = """query($id: ID!) { conversation(id: $id) { draft following assignee { name } contact { name }
+      channels { id channel { id kind } paymentRequests { supported enabled reason windowClosesAt needsSubject } } } }"""
+    variables = {"id": public_id("cnv", team.conversation.id)}
+    shown = await api.one(document, variables)
+    assert (shown["draft"], shown["following"], shown["assignee"]) == ("Hello", True, {"name": "Owner"})
+    by_kind = {channel["channel"]["kind"]: channel["paymentRequests"] for channel in shown["channels"]}
+    assert by_kind["SMS"]["enabled"] is True
+    assert by_kind["WHATSAPP"]["reason"] == "MESSAGING_WINDOW_CLOSED"
+    assert by_kind["EMAIL"]["needsSubject"] is True
+    other = await contacts.create_contact(team.agent, name="Other")
+    same = await api.one(document, {"id": public_id("cnv", (await tables.Conversation.get(contact_id=other.id)).id)})
+    ids = {channel["id"] for channel in shown["channels"]} | {channel["id"] for channel in same["channels"]}
+    assert len(ids) == 2 * len(team.channels)
+    again = await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": shown["channels"][0]["id"]})
+    assert again == {"id": shown["channels"][0]["id"]}
+    assert (await api.one(document, variables, viewer=team.owner))["following"] is False
+
+
+async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, api: Api) -> None:
+    first = await factories.message(
+        team.conversation, direction="OUTBOUND", delivery_status="FAILED", error_code="30006", error_message="Landline"
+    )
+    second = await factories.message(
+        team.conversation, direction="OUTBOUND", delivery_status="SENDING", retry_of_id=first.id, author_name="Agent"
+    )
+    request = await factories.payment_request(team.contact)
+    await tables.MessagePaymentRequest.create(
+        account_id=team.account.id, message_id=second.id, payment_request_id=request.id
+    )
+    shown = await api.one(
+        """query($ids: [ID!]!) { nodes(ids: $ids) { ... on Message {
+          deliveryStatus errorCode failureReason author retryOf { id } paymentRequests { id } } } }""",
+        {"ids": [public_id("msg", first.id), public_id("msg", second.id)]},
+    )
+    assert shown == [
+        {
+            "deliveryStatus": "FAILED",
+            "errorCode": "30006",
+            "failureReason": "Landline",
+            "author": None,
+            "retryOf": None,
+            "paymentRequests": [],
+        },
+        {
+            "deliveryStatus": "QUEUED",
+            "errorCode": None,
+            "failureReason": None,
+            "author": "Agent",
+            "retryOf": {"id": public_id("msg", first.id)},
+            "paymentRequests": [{"id": public_id("pr", request.id)}],
+        },
+    ]
+
+
+async def test_a_card_tells_who_caused_it_and_which_money(team: Team, api: Api) -> None:
+    request = await factories.payment_request(team.contact, status="PAID")
+    fact = await factories.money_fact(request)
+    await factories.activity_card(request, "PAYMENT_RECEIVED", status="PAID", money_fact_id=fact.id)
+    await factories.activity_card(request, "PAYMENT_REQUEST", status="SENT", actor_id=team.agent.user_id)
+    shown = await api.one(
+        """query($id: ID!) { conversation(id: $id) { thread { nodes { ... on ActivityCard {
+          kind status actor payment { id amount { amount } } paymentRequest { status } } } } } }""",
+        {"id": public_id("cnv", request.conversation_id)},
+    )
+    assert shown["thread"]["nodes"] == [
+        {
+            "kind": "PAYMENT_RECEIVED",
+            "status": "PAID",
+            "actor": None,
+            "payment": {"id": public_id("pay", fact.id), "amount": {"amount": "125.00"}},
+            "paymentRequest": {"status": "PAID"},
+        },
+        {
+            "kind": "PAYMENT_REQUEST",
+            "status": "SENT",
+            "actor": "Agent",
+            "payment": None,
+            "paymentRequest": {"status": "PAID"},
+        },
+    ]
+
+
+THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unreadCount contact { name } thread(last: $n) { nodes {
+  __typename id occurredAt
+  ... on Message { body deliveryStatus paymentRequests { id status } }
+  ... on ActivityCard { kind text actor payment { id amount { amount } } paymentRequest { id number status
+    amount { formatted } contact { id name } conversation { id } processor channel payments { id status } } } } } } }"""
+INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
+  contact { name addresses { kind } paymentSummary { currency overdueCount } }
+  channels { id paymentRequests { enabled } } } } }"""
+TAB = """query($id: ID!, $n: Int) { contact(id: $id) { payments(first: $n) { totalCount nodes { id status
+  payments { id } processor channel checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
+
+
+@sqlite_only
+async def test_the_number_of_statements_does_not_grow_with_the_page(team: Team, api: Api) -> None:
+    for _ in range(30):
+        request = await factories.payment_request(
+            team.contact, processor_connection_id=team.processor.id, status="PAID"
+        )
+        fact = await factories.money_fact(request)
+        message = await factories.message(team.conversation, direction="OUTBOUND")
+        await tables.MessagePaymentRequest.create(
+            account_id=team.account.id, message_id=message.id, payment_request_id=request.id
+        )
+        await factories.activity_card(request, actor_id=team.agent.user_id, money_fact_id=fact.id)
+        other = await factories.contact(team.account)
+        await factories.contact_address(other)
+        await factories.conversation(other, assignee_id=team.owner.user_id)
+    conversation, contact = public_id("cnv", team.conversation.id), public_id("cnt", team.contact.id)
+    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 11), (TAB, {"id": contact}, 8)):
+        counts = {}
+        for n in (2, 30):
+            async with statements() as seen:
+                await api.one(document, {**variables, "n": n})
+            counts[n] = seen
+        assert len(counts[2]) == len(counts[30]), (counts[2], counts[30])
+        assert len(counts[30]) <= most, counts[30]
+
+
+@sqlite_only
+async def test_the_thread_is_one_statement(team: Team, api: Api) -> None:
+    await factories.message(team.conversation)
+    async with statements() as seen:
+        await api.one(
+            "query($id: ID!) { conversation(id: $id) { thread { nodes { id } } } }",
+            {"id": public_id("cnv", team.conversation.id)},
+        )
+    assert len(seen) == 2
+    assert [sql.count("UNION ALL") for sql in seen] == [0, 1]
+
+
+@sqlite_only
+async def test_the_position_is_read_before_the_data_and_only_if_it_is_asked_for(team: Team, api: Api) -> None:
+    document = "query($id: ID!) {{ conversation(id: $id) {{ id {more} }} conversations {{ nodes {{ id }} }} }}"
+    variables = {"id": public_id("cnv", team.conversation.id)}
+    async with statements() as seen:
+        await api.all(document.format(more="eventCursor"), variables)
+    assert "event_seq" in seen[0]
+    assert not any("event_seq" in sql for sql in seen[1:])
+    async with statements() as seen:
+        await api.all(document.format(more=""), variables)
+    assert not any("event_seq" in sql for sql in seen)
+
+
+async def test_the_event_cursor_is_the_position_of_the_accounts_log(team: Team, api: Api) -> None:
+    await payment_requests.create(
+        team.agent, contact_id=team.contact.id, product_name="Clean", amount="10.00", idempotency_key="a-key-of-mine-1"
+    )
+    account = await tables.Account.get(id=team.account.id)
+    assert account.event_seq > 0
+    expected = EventCursor(account.event_epoch, account.id, account.event_seq).encode()
+    answer = await api.all(
+        """query($id: ID!, $contact: ID!) { conversation(id: $id) { eventCursor } conversations { eventCursor }
+          contacts { eventCursor } paymentRequests { eventCursor } notifications { eventCursor } dashboard { eventCursor }
+          contact(id: $contact) { payments { eventCursor } } }""",
+        {"id": public_id("cnv", team.conversation.id), "contact": public_id("cnt", team.contact.id)},
+    )
+    assert answer.pop("contact") == {"payments": {"eventCursor": expected}}
+    assert [value["eventCursor"] for value in answer.values()] == [expected] * 6
+
+
+async def test_the_dashboard_shows_figures_per_currency(team: Team, api: Api) -> None:
+    now = factories.now()
+    paid = await factories.payment_request(
+        team.contact, status="PAID", sent_at=now - timedelta(seconds=90), paid_at=now, amount_paid_minor=12500
+    )
+    await factories.money_fact(paid)
+    await factories.payment_request(team.contact, status="SENT", sent_at=now)
+    shown = await api.one(
+        """{ dashboard(range: LAST_7_DAYS) { range asOf byCurrency { currency testMode requestsSent requested { amount } paidCount
+          paid { amount } outstanding { amount } conversionRate medianSecondsToPay } } }"""
+    )
+    assert shown["range"] == "LAST_7_DAYS"
+    assert shown["asOf"].endswith("Z")
+    assert shown["byCurrency"] == [
+        {
+            "currency": "USD",
+            "testMode": True,
+            "requestsSent": 2,
+            "requested": {"amount": "250.00"},
+            "paidCount": 1,
+            "paid": {"amount": "125.00"},
+            "outstanding": {"amount": "125.00"},
+            "conversionRate": 0.5,
+            "medianSecondsToPay": 90,
+        }
+    ]

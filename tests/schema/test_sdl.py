@@ -1,0 +1,129 @@
+"""The contract: what is committed is what the code gives, everything is described, nothing that clients use is taken away."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+)
+from graphql.utilities import find_breaking_changes
+
+from models import errors
+from resolvers.assemble import build_schema as assemble
+from tests.schema.conftest import SCHEMA
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "schema" / "schema.graphql"
+
+# Removing what has been deprecated for 90 days is allowed; the reason names the day: "… Removal: 2027-03-01".
+REMOVAL = re.compile(r"Removal: \d{4}-\d{2}-\d{2}")
+
+
+def names_without_description(schema: GraphQLSchema) -> list[str]:
+    """Every type, field, argument, input field and enum value of ours that says nothing about itself."""
+    found = []
+    for name, kind in schema.type_map.items():
+        if name.startswith("__") or name in ("String", "Int", "Float", "Boolean", "ID"):
+            continue
+        if not kind.description:
+            found.append(name)
+        if isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            for field_name, field in kind.fields.items():
+                if not field.description:
+                    found.append(f"{name}.{field_name}")
+                found += [f"{name}.{field_name}({a})" for a, arg in field.args.items() if not arg.description]
+        elif isinstance(kind, GraphQLInputObjectType):
+            found += [f"{name}.{field_name}" for field_name, field in kind.fields.items() if not field.description]
+        elif isinstance(kind, GraphQLEnumType):
+            found += [f"{name}.{value_name}" for value_name, value in kind.values.items() if not value.description]
+    return found
+
+
+def breaking(old: GraphQLSchema, new: GraphQLSchema) -> list[str]:
+    """What clients of the old schema lose, but for fields whose deprecation named a day of removal."""
+    return [
+        change.description
+        for change in find_breaking_changes(old, new)
+        if not any(
+            REMOVAL.search(field.deprecation_reason or "") and f"{name}.{field_name}" in change.description
+            for name, kind in old.type_map.items()
+            if isinstance(kind, GraphQLObjectType)
+            for field_name, field in kind.fields.items()
+        )
+    ]
+
+
+def last_release() -> str | None:
+    """The newest release tag that this commit descends from."""
+    found = subprocess.run(
+        ["git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None
+
+
+def test_the_committed_file_is_what_the_code_gives() -> None:
+    assert FILE.read_text(encoding="utf-8").rstrip() == SCHEMA.as_str().rstrip(), "run: python cli.py schema --write"
+
+
+def test_everything_is_described() -> None:
+    assert names_without_description(SCHEMA._schema) == []
+
+
+def test_the_search_for_descriptions_finds_what_lacks_one() -> None:
+    schema = build_schema('"q" type Query { "f" f(a: Int): E } enum E { A } input I { x: Int }')
+    assert sorted(names_without_description(schema)) == ["E", "E.A", "I", "I.x", "Query.f(a)"]
+
+
+def test_nothing_of_the_last_release_is_broken() -> None:
+    tag = last_release()
+    old = FILE.read_text(encoding="utf-8")
+    if tag is not None:
+        shown = subprocess.run(
+            ["git", "show", f"{tag}:schema/schema.graphql"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        old = shown.stdout if shown.returncode == 0 else old
+    assert breaking(build_schema(old), SCHEMA._schema) == []
+
+
+def test_a_removed_field_is_reported_unless_its_removal_was_announced() -> None:
+    new = build_schema("type Query { a: Int }")
+    assert breaking(build_schema("type Query { a: Int b: Int }"), new) == ["Field Query.b was removed."]
+    announced = 'type Query { a: Int b: Int @deprecated(reason: "Use a. Removal: 2027-03-01") }'
+    assert breaking(build_schema(announced), new) == []
+
+
+def test_every_refusal_has_its_code_in_the_api() -> None:
+    kind = SCHEMA._schema.type_map["UserErrorCode"]
+    assert isinstance(kind, GraphQLEnumType)
+    codes = {cls.code for cls in errors.Refusal.__subclasses__()}
+    assert codes == set(kind.values)
+
+
+def test_every_payload_has_user_errors() -> None:
+    mutation = SCHEMA._schema.mutation_type
+    assert mutation is not None
+    payload = SCHEMA._schema.type_map["MutationPayload"]
+    for name, field in mutation.fields.items():
+        kind = field.type.of_type
+        assert payload in kind.interfaces, name
+        assert kind.name == f"{name[0].upper()}{name[1:]}Payload"
+
+
+@pytest.mark.parametrize("production", [True, False])
+async def test_introspection_is_off_in_production(production: bool) -> None:
+    result = await assemble(production=production).execute("{ __schema { queryType { name } } }")
+    assert bool(result.errors) is production
+    assert (result.data is None) is production
