@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from strawberry.schema import BaseSchema
-
 from resolvers.access import Access
 from resolvers.mutation import Mutation
 from resolvers.query import Query
@@ -19,7 +17,7 @@ from services.actors import Actor
 from services.events import Hub
 
 
-def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> BaseSchema:
+def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
     """The schema with its limits. `introspection` default: not in production."""
     options = schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS)
     # Sorting rebuilds each enum as a plain one of graphql-core, which can't serialize Python's members (strawberry

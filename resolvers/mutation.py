@@ -98,9 +98,11 @@ async def _run(
     payload: type[P],
     work: Callable[[Actor], Awaitable[P]],
     *,
-    names: Mapping[str, str] | None = None,
+    names: Mapping[str | None, str] | None = None,
 ) -> P:
-    """The payload of `work`, or the one of its refusal. `names`: a service's argument to the input's field, where they differ.
+    """The payload of `work`, or the one of its refusal.
+
+    `names`: what a service calls a field to what the input calls it, where they differ; None: a NotFound that names no field.
 
     Raises: ApiError UNAUTHENTICATED.
     """
@@ -116,9 +118,11 @@ async def _run(
         info.context.renew(position)
 
 
-def _refused(payload: type[P], refusal: Refusal, names: Mapping[str, str]) -> P:
+def _refused(payload: type[P], refusal: Refusal, names: Mapping[str | None, str]) -> P:
     if refusal.field:
         refusal.field = (names.get(refusal.field[0], refusal.field[0]), *refusal.field[1:])
+    elif isinstance(refusal, NotFound) and None in names:
+        refusal.field = (names[None],)
     return payload(user_errors=[UserError.from_refusal(refusal)])
 
 
@@ -226,7 +230,7 @@ class Mutation:
             row = await sign_in.revoke_api_key(actor, _id(input.api_key_id, "key", "apiKeyId"))
             return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
 
-        return await _run(info, RevokeApiKeyPayload, work, names={"keyId": "apiKeyId"})
+        return await _run(info, RevokeApiKeyPayload, work)
 
     # --------------------------------------------------------------------------------------------- payment requests
     @mutation(
@@ -458,7 +462,9 @@ class Mutation:
             )
             return ConfigureProcessorPayload(processor=Processor.from_row(row))
 
-        return await _run(info, ConfigureProcessorPayload, work, names={"connectionId": "processorId"})
+        return await _run(
+            info, ConfigureProcessorPayload, work, names={"connectionId": "processorId", None: "processorId"}
+        )
 
     @mutation(
         "Offer a processor no more. Open requests on it stay payable until voided; their money is still recorded."
@@ -471,7 +477,9 @@ class Mutation:
             row = await connections.disconnect_processor(actor, _id(input.processor_id, "prc", "processorId"))
             return DisconnectProcessorPayload(processor=Processor.from_row(row))
 
-        return await _run(info, DisconnectProcessorPayload, work, names={"connectionId": "processorId"})
+        return await _run(
+            info, DisconnectProcessorPayload, work, names={"connectionId": "processorId", None: "processorId"}
+        )
 
     @mutation("Settings → Channels: connect a channel, or change its connection. For owners and admins.")
     async def connect_channel(
@@ -489,7 +497,7 @@ class Mutation:
             )
             return ConnectChannelPayload(channel=Channel.from_row(row))
 
-        return await _run(info, ConnectChannelPayload, work, names={"connectionId": "channelId"})
+        return await _run(info, ConnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
 
     @mutation("Use a channel no more; its messages stay. For owners and admins.")
     async def disconnect_channel(
@@ -499,7 +507,7 @@ class Mutation:
             row = await connections.disconnect_channel(actor, _id(input.channel_id, "chn", "channelId"))
             return DisconnectChannelPayload(channel=Channel.from_row(row))
 
-        return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId"})
+        return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
 
     # ---------------------------------------------------------------------------------------------- notifications
     @mutation("Mark the viewer's notifications as read, up to and with a position.")

@@ -71,7 +71,7 @@ def instance(model: type[M], raw: Mapping[str, Any]) -> M:
     # What Model._init_from_db sets (tortoise 1.1.9); a test compares the two.
     state["_partial"] = False
     state["_saved_in_db"] = True
-    state["_custom_generated_pk"] = False
+    state["_custom_generated_pk"] = model._meta.db_pk_column not in model._meta.generated_db_fields
     state["_await_when_save"] = {}
     for name, convert in _plan(model):
         state[name] = raw[name] if convert is None else convert(raw[name])

@@ -189,15 +189,18 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
             if seq is None:
                 return
             yield Subscribed(cursor=_at(context, EventCursor(epoch, account_id, seq)))
+            step = asyncio.ensure_future(_next_seq(feed))
             while True:
                 yield DashboardUpdated(cursor=_at(context, EventCursor(epoch, account_id, seq)), range=range)
                 again_at = loop.time() + DASHBOARD_INTERVAL_S
-                step = asyncio.ensure_future(_next_seq(feed))
                 newest = await step
                 while newest is not None:
                     seq = newest
                     step = asyncio.ensure_future(_next_seq(feed))
-                    await asyncio.wait({step}, timeout=max(0.0, again_at - loop.time()))
+                    left = again_at - loop.time()
+                    if left <= 0:
+                        break
+                    await asyncio.wait({step}, timeout=left)
                     if not step.done():
                         break
                     newest = step.result()
