@@ -154,7 +154,7 @@ class _Prepared:
 async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Prepared | Opened:
     """In one transaction: may it be paid, which checkout, under which key."""
     async with change(found.account_id) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update().get()
+        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
             raise errors.NotFound
         if state_of(request) != "open":
@@ -243,7 +243,7 @@ async def _create(prepared: _Prepared) -> Checkout:
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
     """Store what the processor made; what can't or must not be paid any more by now is closed at once."""
     async with change(found.account_id) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update().get()
+        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         session = await CheckoutSession.get(id=prepared.session.id)
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt took this row meanwhile: what was made now gets a row of its own.
@@ -326,7 +326,7 @@ async def record_view(token: str, *, human: bool) -> None:
     if found is None or not human:
         return
     async with change(found.account_id) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update().get()
+        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.last_viewed_at is not None and request.last_viewed_at > changed.now - VIEW_AGAIN:
             return
         before = request.status
@@ -361,7 +361,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
         return
     log.error("read_back_disagrees", session=str(session.id), status=state.status.value)
     async with change(session.account_id) as changed:
-        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update().get()
+        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         kind, text = CardKind.PAYMENT_MISMATCH, cards.unconfirmed(request, state=state.status.value)
         key = f"read_back:{job.payload['fact_id']}"
         card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=UUID(job.payload["fact_id"]))

@@ -353,7 +353,7 @@ async def _lock(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Lock and read again. Raises: NotFound."""
     request = (
         await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-        .select_for_update()
+        .select_for_update(no_key=True)
         .get_or_none()
     )
     if request is None:

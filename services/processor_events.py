@@ -98,7 +98,7 @@ async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: 
     await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
     return (
         await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=event.external_id)
-        .select_for_update()
+        .select_for_update(no_key=True)
         .get()
     )
 

@@ -67,7 +67,7 @@ async def record(
             await _handled(event, "foreign", changed.now)
             return Recorded()
         # Read again inside the lock: what was known before it may be old.
-        request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update().get()
+        request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
         recorded = Recorded(request=request, previous_status=request.status)
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
         session, moved = None, False
@@ -91,7 +91,7 @@ async def record(
 
 async def _is_recorded(event: ProcessorEvent) -> bool:
     """Lock the stored event and read it again. A foreign one may be looked at again: it may concern money that we learnt of since."""
-    stored = await ProcessorEvent.filter(id=event.id).select_for_update().get()
+    stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
     return stored.handled_at is not None and stored.result != "foreign"
 
 

@@ -72,8 +72,12 @@ async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool]
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
-    """Lock the contact's row: its totals and record are changed under this lock only (after requests, before conversation)."""
-    return await Contact.filter(id=contact_id, account_id=account_id).select_for_update().get()
+    """Lock the contact's row: its totals and record are changed under this lock only (after requests, before conversation).
+
+    `no_key`, as for every row that others refer to: a foreign key's check takes a shared lock, and two transactions that hold it and
+    then want the whole row would wait for each other.
+    """
+    return await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:

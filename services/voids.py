@@ -48,7 +48,7 @@ async def void(
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-            .select_for_update()
+            .select_for_update(no_key=True)
             .get_or_none()
         )
         if request is None:
@@ -91,7 +91,11 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
     ).order_by("n"):
         sure = await close_session(session, source="void") and sure
     async with change(account_id) as changed:
-        request = await PaymentRequest.filter(id=payment_request_id, account_id=account_id).select_for_update().get()
+        request = (
+            await PaymentRequest.filter(id=payment_request_id, account_id=account_id)
+            .select_for_update(no_key=True)
+            .get()
+        )
         if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
             return Voided(request=request, card=None)
         flying = await CheckoutSession.exists(

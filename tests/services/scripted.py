@@ -32,7 +32,7 @@ from integrations.base import (
     SignatureInvalid,
 )
 from models import database, tables, vault
-from services import checkout, connections, jobs, links, processor_events
+from services import checkout, connections, jobs, links, processor_events, summaries
 from services.actors import Actor
 from settings import DEMO_KEY
 from tests import factories
@@ -95,7 +95,10 @@ class Scripted(Processor):
             return None
         status = {MoneyOutcome.SUCCEEDED: CheckoutStatus.COMPLETED, MoneyOutcome.PENDING: CheckoutStatus.PROCESSING}
         session.status = status.get(outcome, session.status)
-        values = {"amount_minor": amount_minor or session.order.amount_minor, "currency": currency or session.order.currency}
+        values = {
+            "amount_minor": amount_minor or session.order.amount_minor,
+            "currency": currency or session.order.currency,
+        }
         return self._say(session, f"pay_{next(_counter)}", outcome, "checkout.paid", **values, **more)
 
     def decline(self, external_id: str) -> MoneyStatement | None:
@@ -297,9 +300,11 @@ class World:
         """Configure the services as the application does, and make the rows."""
         vault.open_vault([DEMO_KEY])
         links.configure("https://pay.example.test")
+        vendors = {key: entry for key, entry in connections._processors.items() if isinstance(entry[1], Scripted)}
         connections.configure(
             Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
         )
+        connections._processors.update(vendors)  # of a test's other worlds
         account = await factories.account()
         user = await factories.user(account)
         contact = await factories.contact(account)
@@ -318,6 +323,7 @@ class World:
         at = factories.now()
         values: dict[str, Any] = {"status": "SENT", "sent_at": at, "sent_via": "MESSAGE", "created_by_id": self.user.id}
         row = await factories.payment_request(self.contact, clear_token=token, **values | overrides)
+        await summaries.update(self.account.id, self.contact.id)
         return row, token
 
     async def open(self, token: str) -> str:
@@ -370,8 +376,6 @@ class World:
 
 async def assert_consistent(account_id: UUID) -> None:
     """What holds after every transaction: totals as recomputed, a log without holes, cards and facts that agree."""
-    from services import summaries
-
     for contact in await tables.Contact.filter(account_id=account_id):
         recomputed = await summaries.recompute(account_id, contact.id)
         stored = {
@@ -380,6 +384,8 @@ async def assert_consistent(account_id: UUID) -> None:
         }
         empty = dict.fromkeys(stored | recomputed, summaries._ZERO)
         assert empty | stored == empty | recomputed
-    numbers = [row["seq"] for row in await database.rows("SELECT seq FROM event WHERE account_id = ? ORDER BY seq", account_id)]
+    numbers = [
+        row["seq"] for row in await database.rows("SELECT seq FROM event WHERE account_id = ? ORDER BY seq", account_id)
+    ]
     head = (await tables.Account.get(id=account_id)).event_seq
     assert numbers == list(range(1, head + 1))
