@@ -264,7 +264,7 @@ async def _locked(external_id: str, connection_id: UUID | None = None) -> Sandbo
     found = SandboxCheckout.filter(external_id=external_id)
     if connection_id is not None:
         found = found.filter(connection_id=connection_id)
-    row = await found.select_for_update().get_or_none() if _EXTERNAL_ID.fullmatch(external_id) else None
+    row = await found.select_for_update(no_key=True).get_or_none() if _EXTERNAL_ID.fullmatch(external_id) else None
     if row is None:
         raise SandboxRefusal(404, "not_found", "There is no such checkout.")
     if row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
