@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
 from services import accounts, sign_in
 from tests.flows import documents as d
@@ -14,6 +15,12 @@ from tests.flows import harness
 from tests.flows.harness import PASSWORD, Browser, Feed, Product
 
 KINDS = ("SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT")
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes of a strength that costs no time: each story signs two people in."""
+    monkeypatch.setattr(sign_in, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture

@@ -124,6 +124,20 @@ async def test_a_webhook_five_times_out_of_order_and_concurrently_counts_once(sh
     assert (summary["paid"]["minorUnits"], summary["outstanding"]["minorUnits"]) == ("12000", "0")
 
 
+async def test_requests_of_one_contact_paid_at_the_same_moment_are_all_answered_at_once(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    requests = [await sent(shop, maria) for _ in range(4)]
+    events = [stripe.pay(await press_pay(shop, request)) for request in requests]
+    assert await asyncio.gather(*(post(shop, stripe, event) for event in events)) == [200] * 4
+    assert [(await shop.read(request))["status"] for request in requests] == ["PAID"] * 4
+    assert await Notification.filter(kind="PAYMENT_RECEIVED").count() == 4
+    assert (await kinds(shop, maria)).count("PAYMENT_RECEIVED") == 4
+    (summary,) = (await shop.product.one(d.CONTACT, {"id": maria["id"]}))["paymentSummary"]
+    assert (summary["paid"]["minorUnits"], summary["paidCount"]) == ("48000", 4)
+
+
 @pytest.mark.parametrize("how", ["wrong secret", "stale", "ahead", "changed body", "no header", "truncated header"])
 async def test_a_forged_or_stale_signature_is_400_and_stores_nothing(
     shop: Team, stripe: StripeServer, how: str, capfd: pytest.CaptureFixture[str]

@@ -53,10 +53,12 @@ async def running(
     database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer
 ) -> AsyncIterator[tuple[Product, Process]]:
     """The server as a process of its own; this process has the same settings, to make the account."""
-    vendors = {"STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
     values = {k.lower(): v for k, v in harness.environment(1, database, events_url).items()}
     app.configure(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
-    async with harness.process(database, events_url, **vendors) as (product, server):
+    async with harness.process(database, events_url, STRIPE_API_BASE=stripe.url, TWILIO_API_BASE=twilio.url) as (
+        product,
+        server,
+    ):
         yield product, server
 
 
@@ -146,7 +148,8 @@ async def everything_since(team: Team, cursor: str | None, last: str) -> list[di
         await opened(feed)
         while feed.cursor != last:
             await feed.next()
-    return feed.seen[1:]
+    seen: list[dict[str, Any]] = feed.seen[1:]
+    return seen
 
 
 async def test_a_kill_between_webhook_and_push_loses_no_card_and_doubles_none(
