@@ -155,7 +155,7 @@ def _phone(value: str | None, field: str, region: str | None = None) -> str | No
 
 
 def _template(value: str | None, field: str, region: str | None = None) -> str:
-    template = text.required(value, limit=LINK_MESSAGE_LIMIT, field=field)
+    template = text.required(value, limit=LINK_MESSAGE_LIMIT, field=field, lines=True)
     marks = _MARK.findall(template)
     if marks.count("link") != 1:
         raise Invalid("The text needs {link} exactly once.", field=field)

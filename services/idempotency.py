@@ -41,7 +41,7 @@ async def once(
     raises gives the key back. Never call inside a transaction: the promise must be visible to others before the work.
     Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
     """
-    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or "\x00" in key:
+    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or not key.isprintable():
         raise Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
     if database.in_transaction():
         raise RuntimeError("idempotency.once inside a transaction")

@@ -141,7 +141,7 @@ async def _write(
     if conversation is None:
         raise NotFound(field="conversationId")
     connection = await connections.channel_connection(channel_id, actor.account_id)
-    words = text.required(body, limit=BODY_LIMIT, field="body")
+    words = text.required(body, limit=BODY_LIMIT, field="body", lines=True)
     title = text.optional(subject, limit=SUBJECT_LIMIT, field="subject")
     carried = await links.carried(actor.account_id, words)
     if any(request.contact_id != conversation.contact_id for request in carried):
@@ -349,12 +349,13 @@ async def _not_sent(message: Message, error: IntegrationError, *, last: bool) ->
         )
         raise error  # the runner comes back after its pause
     log.warning("message_failed", message=str(message.id), provider=error.provider, reason=error.reason)
-    async with change(message.account_id) as changed:
-        await _advance(
-            message, "FAILED", error_code=error.code or error.reason, error_message=error.message or error.reason
-        )
-        if error.reason == "opted_out":
-            await _opt(changed, message.contact_id, message.conversation_id, message.kind, opted_out=True)
+    await _advance(
+        message,
+        "FAILED",
+        error_code=error.code or error.reason,
+        error_message=error.message or error.reason,
+        opted_out=error.reason == "opted_out",
+    )
 
 
 async def _lost(message: Message) -> None:
@@ -396,6 +397,7 @@ async def _resolve_job(job: jobs.JobContext) -> None:
         external_id=found.external_id,
         error_code=found.error_code,
         error_message=found.error_message,
+        opted_out=found.opted_out,
     )
 
 
@@ -418,6 +420,7 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
         external_id=update.external_id,
         error_code=update.error_code,
         error_message=update.error_message,
+        opted_out=update.opted_out,
     )
 
 
@@ -437,8 +440,12 @@ async def _advance(
     external_id: str | None = None,
     error_code: str | None = None,
     error_message: str | None = None,
+    opted_out: bool = False,
 ) -> None:
-    """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing."""
+    """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing.
+
+    `opted_out`: why it failed; remembered once, so that a late repeat does not undo a START.
+    """
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     async with change(account_id) as changed:
@@ -464,6 +471,8 @@ async def _advance(
         )
         for request in requests:
             await links.delivery_changed(changed, request, message)
+        if opted_out:
+            await _opt(changed, message.contact_id, message.conversation_id, message.kind, opted_out=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ inbound

@@ -121,7 +121,7 @@ async def create(
         if channel_id is not None and not await ChannelConnection.exists(id=channel_id, account_id=actor.account_id):
             raise errors.NotFound(field="channelId")
         name = text.required(product_name, limit=NAME_LIMIT, field="productName")
-        words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description")
+        words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
         if due_at is not None and due_at < datetime.now(UTC):
             raise errors.Invalid("The due date is in the past.", field="dueAt")
         account = await Account.get(id=actor.account_id)

@@ -1,4 +1,4 @@
-"""What a person typed, as it may be stored: trimmed, bounded, without characters that no database takes."""
+"""What a person typed, as it may be stored: trimmed, bounded, without characters that no database, log or header takes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from models.errors import Blank, Invalid, TooLong
 # One @, no space, a dot in the domain: whether a mailbox exists, only a message can tell.
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]{1,64}@[^@\s<>()\[\],;:\\\"]+\.[^@\s.<>()\[\],;:\\\"]{2,}")
 EMAIL_LIMIT = 254
+# Control characters and lone surrogates: NUL and surrogates no database stores, escapes forge log and terminal lines.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Field = str | tuple[str, ...]
 
 
-def optional(value: str | None, *, limit: int, field: Field) -> str | None:
-    """The trimmed text, or None if nothing is left. Raises: TooLong, Invalid."""
+def optional(value: str | None, *, limit: int, field: Field, lines: bool = False) -> str | None:
+    """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid."""
     text = (value or "").strip()
-    if "\x00" in text:
+    if _CONTROL.search(text):
         raise Invalid("This text holds a character that can't be stored.", field=field)
+    if not lines and ("\n" in text or "\r" in text):
+        raise Invalid("This text must be one line.", field=field)
     if len(text) > limit:
         raise TooLong(f"At most {limit} characters.", field=field)
     return text or None
 
 
-def required(value: str | None, *, limit: int, field: Field) -> str:
+def required(value: str | None, *, limit: int, field: Field, lines: bool = False) -> str:
     """The trimmed text. Raises: Blank, TooLong, Invalid."""
-    text = optional(value, limit=limit, field=field)
+    text = optional(value, limit=limit, field=field, lines=lines)
     if text is None:
         raise Blank(field=field)
     return text

@@ -44,7 +44,7 @@ async def void(
     Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
     """
     actor.require("request_payment")
-    words = text.optional(reason, limit=REASON_LIMIT, field="reason")
+    words = text.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
