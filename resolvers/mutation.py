@@ -99,10 +99,12 @@ async def _run(
     work: Callable[[Actor], Awaitable[P]],
     *,
     names: Mapping[str | None, str] | None = None,
+    within: tuple[str, ...] = ("input",),
 ) -> P:
     """The payload of `work`, or the one of its refusal.
 
     `names`: what a service calls a field to what the input calls it, where they differ; None: a NotFound that names no field.
+    `within`: the argument that holds the fields; none where the field is an argument itself.
 
     Raises: ApiError UNAUTHENTICATED.
     """
@@ -113,17 +115,19 @@ async def _run(
     try:
         return await work(actor)
     except Refusal as refusal:
-        return _refused(payload, refusal, names or {})
+        return _refused(payload, refusal, names or {}, within)
     finally:
         info.context.renew(position)
 
 
-def _refused(payload: type[P], refusal: Refusal, names: Mapping[str | None, str]) -> P:
+def _refused(
+    payload: type[P], refusal: Refusal, names: Mapping[str | None, str], within: tuple[str, ...] = ("input",)
+) -> P:
     if refusal.field:
         refusal.field = (names.get(refusal.field[0], refusal.field[0]), *refusal.field[1:])
     elif isinstance(refusal, NotFound) and None in names:
         refusal.field = (names[None],)
-    return payload(user_errors=[UserError.from_refusal(refusal)])
+    return payload(user_errors=[UserError.from_refusal(refusal, within)])
 
 
 def _id(value: str, prefix: str, field: str) -> UUID:
@@ -525,4 +529,4 @@ class Mutation:
             seq = _notification_seq(up_to, actor.account_id)
             return MarkNotificationsReadPayload(unread_count=await notifications.mark_read(actor, seq))
 
-        return await _run(info, MarkNotificationsReadPayload, work)
+        return await _run(info, MarkNotificationsReadPayload, work, within=())

@@ -29,12 +29,12 @@ class UserError:
     )
 
     @classmethod
-    def from_refusal(cls, refusal: Refusal) -> Self:
-        """The API's form of a rule's no."""
+    def from_refusal(cls, refusal: Refusal, within: tuple[str, ...]) -> Self:
+        """The API's form of a rule's no; `within` leads from the arguments to the refusal's field."""
         return cls(
             code=UserErrorCode[refusal.code],
             message=refusal.message,
-            field=["input", *refusal.field] if refusal.field is not None else None,
+            field=[*within, *refusal.field] if refusal.field is not None else None,
         )
 
 
