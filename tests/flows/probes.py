@@ -1,0 +1,397 @@
+"""What the hostile stories share: the schema as a list of things to try, a furnished account, and a dump of the whole database.
+
+It asserts nothing about the product's answers; the tests do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from graphql import (
+    GraphQLArgument,
+    GraphQLField,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    GraphQLObjectType,
+    GraphQLSchema,
+    build_schema,
+    get_named_type,
+    is_abstract_type,
+    is_composite_type,
+    is_input_object_type,
+    is_list_type,
+    is_non_null_type,
+    is_required_argument,
+    is_required_input_field,
+)
+
+from models import database
+from models.ids import PREFIXES, parse_public_id, public_id, uuid7
+from resolvers.assemble import build_schema as build_our_schema
+from services import accounts, simulator
+from tests.flows import documents as d
+from tests.flows import harness
+from tests.flows.conftest import Team
+from tests.flows.harness import PASSWORD, Product
+
+ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER")
+
+
+# ------------------------------------------------------------------------------------------------------------ schema
+@cache
+def schema() -> GraphQLSchema:
+    """The schema of the product, as clients get it."""
+    return build_schema(build_our_schema(production=False).as_str())
+
+
+def root(kind: str) -> Mapping[str, GraphQLField]:
+    """The fields of Query, Mutation or Subscription."""
+    found = schema().get_type(kind)
+    assert isinstance(found, GraphQLObjectType)
+    fields: Mapping[str, GraphQLField] = found.fields
+    return fields
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One value that a client gives: `path` from the argument on, such as input.amount.currency; list items have no index."""
+
+    path: str
+    type: str
+    nullable: bool
+    required: bool
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def leaves(arguments: Mapping[str, GraphQLArgument]) -> Iterator[Leaf]:
+    """Every scalar or enum value in the arguments of a field."""
+    for name, argument in arguments.items():
+        yield from _leaves(name, argument)
+
+
+def _leaves(path: str, given: GraphQLArgument | GraphQLInputField) -> Iterator[Leaf]:
+    kind = given.type
+    named = get_named_type(kind)
+    if is_input_object_type(named):
+        assert isinstance(named, GraphQLInputObjectType)
+        for name, inner in named.fields.items():
+            yield from _leaves(f"{path}.{name}", inner)
+    else:
+        required = is_required_argument(given) if isinstance(given, GraphQLArgument) else is_required_input_field(given)
+        yield Leaf(path, named.name, not is_non_null_type(kind), required)
+
+
+def declared(arguments: Mapping[str, GraphQLArgument]) -> str:
+    """`($input: SignInInput!)` and the like; empty without arguments."""
+    return f"({', '.join(f'${name}: {argument.type}' for name, argument in arguments.items())})" if arguments else ""
+
+
+def passed(arguments: Mapping[str, GraphQLArgument]) -> str:
+    """`(input: $input)` and the like; empty without arguments."""
+    return f"({', '.join(f'{name}: ${name}' for name in arguments)})" if arguments else ""
+
+
+@cache
+def mutation_document(name: str) -> str:
+    """The mutation with its user errors and, of every object in its payload, the type and (if it has one) the id."""
+    one = root("Mutation")[name]
+    payload = get_named_type(one.type)
+    assert isinstance(payload, GraphQLObjectType)
+    parts = [_brief(child, of.type) for child, of in payload.fields.items() if child != "userErrors"]
+    selection = " ".join([*parts, d.ERRORS])
+    return f"mutation{declared(one.args)} {{ {name}{passed(one.args)} {{ {selection} }} }}"
+
+
+def _brief(name: str, kind: Any) -> str:
+    named = get_named_type(kind)
+    if not is_composite_type(named):
+        return name
+    has_id = isinstance(named, GraphQLObjectType) and "id" in named.fields
+    return f"{name} {{ __typename {'id' if has_id else ''} }}"
+
+
+def selection(kind: Any, depth: int, seen: Callable[[str, str], None], skip: frozenset[str] = frozenset()) -> str:
+    """Every field of a type that needs no argument, `depth` levels down; nodes below the first level by their ids only.
+
+    `seen(type, field)` is told of each field that is selected; `skip` holds "Type.field" names.
+    """
+    named = get_named_type(kind)
+    if is_abstract_type(named):
+        parts = []
+        for member in schema().get_possible_types(named):
+            parts.append(f"... on {member.name} {{ {selection(member, depth, seen, skip)} }}")
+        return "__typename " + " ".join(parts)
+    assert isinstance(named, GraphQLObjectType)
+    parts = ["__typename"]
+    for name, one in named.fields.items():
+        if f"{named.name}.{name}" in skip or any(is_non_null_type(a.type) for a in one.args.values()):
+            continue
+        child = get_named_type(one.type)
+        if not is_composite_type(child):
+            seen(named.name, name)
+            parts.append(name)
+        elif depth > 0:
+            seen(named.name, name)
+            # A union's members would ask for one name with different nullability: give each type its own alias.
+            parts.append(f"{named.name}_{name}: {name} {{ {selection(child, depth - 1, seen, skip)} }}")
+        elif isinstance(child, GraphQLObjectType) and "id" in child.fields:
+            seen(named.name, name)
+            parts.append(f"{named.name}_{name}: {name} {{ __typename id }}")
+    return " ".join(parts)
+
+
+def nested(path: str, value: Any, into: Mapping[str, Any], kind: Mapping[str, GraphQLArgument]) -> dict[str, Any]:
+    """A copy of the arguments `into` with `value` at the path; the first item of a list on the way is meant."""
+    head, _, rest = path.partition(".")
+    copy = dict(into)
+    if not rest:
+        copy[head] = value
+        return copy
+    inner = _nullable(kind[head].type)
+    child = get_named_type(inner)
+    assert isinstance(child, GraphQLInputObjectType)
+    fields: Any = child.fields
+    if is_list_type(inner):
+        first = (copy.get(head) or [{}])[0]
+        copy[head] = [nested(rest, value, first, fields)]
+    else:
+        copy[head] = nested(rest, value, copy.get(head) or {}, fields)
+    return copy
+
+
+def without(path: str, of: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the arguments without the value at the path (first item of a list)."""
+    head, _, rest = path.partition(".")
+    copy = dict(of)
+    if not rest:
+        copy.pop(head, None)
+    elif isinstance(copy[head], list):
+        copy[head] = [without(rest, copy[head][0])]
+    else:
+        copy[head] = without(rest, copy[head])
+    return copy
+
+
+def _nullable(kind: Any) -> Any:
+    return kind.of_type if isinstance(kind, GraphQLNonNull) else kind
+
+
+def is_listed(kind: Any) -> bool:
+    """Whether a type is a list, null or not."""
+    return isinstance(_nullable(kind), GraphQLList)
+
+
+# ---------------------------------------------------------------------------------------------------------- database
+# What changes without anybody's input: the runner's clock, the promise of a key (deleted when it is refused).
+_NOT_DATA = frozenset({"schema_migration", "event_pruning", "tick", "idempotency_key"})
+
+
+@cache
+def _sqlite_columns() -> dict[str, list[str]]:
+    """Table to columns, filled by the first snapshot: the tables of a run do not change."""
+    return {}
+
+
+async def snapshot() -> dict[str, list[str]]:
+    """Every row of every table as text, except the runner's clock, idempotency keys, and when an API key was last used."""
+    if database.dialect() == "postgres":
+        tables = await database.rows("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")
+        shown = {row["name"]: "(to_jsonb(x) - 'last_used_at')::text" for row in tables}
+    else:
+        known = _sqlite_columns()
+        if not known:
+            for row in await database.rows(
+                "SELECT m.name AS name, c.name AS field FROM sqlite_master m, pragma_table_info(m.name) c"
+                " WHERE m.type = 'table' AND c.name <> 'last_used_at'"
+            ):
+                known.setdefault(row["name"], []).append(row["field"])
+        shown = {n: " || ', ' || ".join(f"'{c} ' || quote(x.{c})" for c in columns) for n, columns in known.items()}
+    found: dict[str, list[str]] = {}
+    for raw in await database.rows(
+        " UNION ALL ".join(
+            f"SELECT '{name}' AS name, {row} AS row FROM {name} x"  # noqa: S608
+            for name, row in sorted(shown.items())
+            if name not in _NOT_DATA
+        )
+    ):
+        found.setdefault(raw["name"], []).append(raw["row"])
+    return {name: sorted(rows) for name, rows in found.items()}
+
+
+def changed(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> list[str]:
+    """The tables whose rows differ, with the new rows."""
+    names = sorted({*before, *after})
+    return [f"{n}: {set(after.get(n, [])) - set(before.get(n, []))}" for n in names if before.get(n) != after.get(n)]
+
+
+# ----------------------------------------------------------------------------------------------------------- answers
+async def ask(product: Product, document: str, variables: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+    """The whole answer of one operation, with exactly this credential; lone surrogates travel as JSON escapes."""
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
+    body = json.dumps({"query": document, "variables": variables}).encode("ascii")
+    answer = await product.http.post("/graphql", content=body, headers=headers)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def foreign_to(known: str) -> str:
+    """An id of the same type that nothing has."""
+    prefix = known.rpartition("_")[0]
+    if prefix.startswith("cch_"):
+        return f"{public_id('cch', uuid7())}_{public_id('x', uuid7()).partition('_')[2]}"
+    return public_id(prefix, uuid7())
+
+
+def other_type(known: str) -> str:
+    """The same row number under the prefix of another type."""
+    prefix = known.rpartition("_")[0]
+    row = parse_public_id(known, prefix)
+    assert row is not None
+    return public_id("cnt" if prefix != "cnt" else "cnv", row)
+
+
+# ------------------------------------------------------------------------------------------------------------- house
+# Input field or argument that takes an id -> the kind of object it wants, by the names of House.ids.
+ID_KINDS = {
+    "contactId": "contact",
+    "conversationId": "conversation",
+    "channelId": "channel",
+    "paymentRequestId": "draft",
+    "processorId": "processor",
+    "userId": "user",
+    "apiKeyId": "apiKey",
+}
+assert set(PREFIXES) >= {"Contact", "Conversation", "Channel", "PaymentRequest", "Processor", "User", "ApiKey"}
+
+
+@dataclass
+class House:
+    """An account with at least one object of every type. `ids`: one id per kind; `tokens`: a credential per role."""
+
+    team: Team
+    ids: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    contacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cursors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def product(self) -> Product:
+        return self.team.product
+
+
+async def newcomer(product: Product, name: str) -> Team:
+    """Another account of the same server: its owner signs in, its agent is an API key."""
+    email = f"owner-{harness.key()}@example.com"
+    account, user = await accounts.create_account(
+        name=name, currency="USD", email=email, password=PASSWORD, user_name=f"{name} owner"
+    )
+    owner = await product.sign_in(email)
+    team = Team(product=product, account_id=str(account.id), owner=owner, agent="", agent_id=str(user.id))
+    team.agent = await api_key(team, "AGENT")
+    return team
+
+
+async def api_key(team: Team, role: str) -> str:
+    """The secret of a new API key."""
+    return str((await new_key(team, role))["secret"])
+
+
+async def new_key(team: Team, role: str) -> Any:
+    """createApiKey's payload."""
+    return await team.product.ok(
+        "mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) { secret apiKey { id } "
+        f"{d.ERRORS} }} }}",
+        {"name": f"for {role}", "role": role},
+        token=team.owner,
+    )
+
+
+async def furnish(team: Team, *, mark: str) -> House:
+    """Sandbox, channels, two contacts, requests in several states, a paid one with card and notification. `mark` is in every text."""
+    house = House(team)
+    house.tokens = {"OWNER": team.owner, **{role: await api_key(team, role) for role in ROLES[1:]}}
+    await team.connect_sandbox()
+    await team.connect_channels()
+    maria, ben = await team.contact(f"Maria {mark}"), await team.contact(f"Ben {mark}", 2)
+    house.contacts = {"maria": maria, "ben": ben}
+    names = {"productName": f"Clean {mark}", "description": f"About {mark}"}
+    for name in ("draft", "draft2", "draft3", "sent", "paid", "void", "copied"):
+        house.requests[name] = await team.request(maria, **names)
+    for name in ("sent", "paid", "void"):
+        await team.send(house.requests[name])
+    await team.pay(house.requests["paid"])
+    await team.product.ok(d.VOID, {"paymentRequestId": house.requests["void"]["id"], "reason": mark}, token=team.agent)
+    await team.product.ok(d.COPIED, {"paymentRequestId": house.requests["copied"]["id"]}, token=team.agent)
+    house.requests["ben"] = await team.request(ben, **names)
+    await writes(team, "SMS", "+14155552601", f"Hello from {mark}")
+
+    key = await new_key(team, "VIEWER")
+    seen = await team.product.gql(
+        """query($c: ID!, $p: ID!) {
+          viewer { user { id } } account { id }
+          conversation(id: $c) { channels { id } eventCursor thread(first: 100) { edges { cursor } nodes { __typename id } } }
+          paymentRequest(id: $p) { payments { id } }
+          contacts(first: 1) { edges { cursor } }
+          conversations(first: 1) { edges { cursor } }
+          paymentRequests(first: 1) { edges { cursor } }
+        }""",
+        {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"]},
+        token=team.owner,
+    )
+    thread = seen["conversation"]["thread"]
+    by_type = {item["__typename"]: item["id"] for item in thread["nodes"]}
+    house.ids = {
+        "account": seen["account"]["id"],
+        "user": seen["viewer"]["user"]["id"],
+        "apiKey": key["apiKey"]["id"],
+        "contact": maria["id"],
+        "conversation": maria["conversation"]["id"],
+        "conversationChannel": seen["conversation"]["channels"][0]["id"],
+        "channel": team.channels["SMS"],
+        "processor": team.processor["id"],
+        "draft": house.requests["draft"]["id"],
+        "payment": seen["paymentRequest"]["payments"][0]["id"],
+        "message": by_type["Message"],
+        "card": by_type["ActivityCard"],
+    }
+    house.cursors = {
+        "event": seen["conversation"]["eventCursor"],
+        "thread": thread["edges"][0]["cursor"],
+        "contacts": seen["contacts"]["edges"][0]["cursor"],
+        "conversations": seen["conversations"]["edges"][0]["cursor"],
+        "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
+    }
+    return house
+
+
+def row_id(public: str) -> UUID:
+    """The row behind a public id."""
+    found = parse_public_id(public, public.rpartition("_")[0])
+    assert found is not None
+    return found
+
+
+async def writes(team: Team, kind: str, sender: str, body: str) -> None:
+    """A contact writes on the simulated channel of this kind."""
+    await simulator.contact_writes(row_id(team.channels[kind]), sender, body)
+
+
+async def told(house: House, token: str) -> None:
+    """Remember a notification of the user whose token this is."""
+    found = await house.product.one("{ notifications(first: 1) { edges { cursor node { id } } } }", token=token)
+    (edge,) = found["edges"]
+    house.ids["notification"] = edge["node"]["id"]
+    house.cursors["notifications"] = edge["cursor"]

@@ -1,0 +1,718 @@
+"""Every mutation with every wrong argument: its typed error with code and field, and not one row changed.
+
+The cases that follow from an argument's type come from the schema; the rest is CASES. A new mutation or input field fails until
+it has a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from graphql import GraphQLEnumType
+
+from models.tables import PaymentRequest
+from tests.contracts.stripe_contract import derived_contract
+from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
+from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer
+from tests.contracts.twilio_server import contracts as twilio_contracts
+from tests.flows import documents as d
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import PASSWORD, Product, key
+from tests.flows.probes import House, Leaf
+
+NONE = "none"
+SAME = "same"
+
+
+@dataclass
+class World(House):
+    """A furnished account, its neighbour, and what is spent or refused."""
+
+    other: House = field(default_factory=lambda: House(None))  # type: ignore[arg-type]
+    email: str = ""
+    refresh_token: str = ""
+    used_refresh_token: str = ""
+    stripe: str = ""
+    off: dict[str, str] = field(default_factory=dict)  # channels: without address, opted out …
+    used_key: str = ""
+
+
+Value = Any | Callable[[World], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong argument of a mutation whose other arguments are right. `named`: the field that the answer names, by default the path."""
+
+    mutation: str
+    path: str
+    value: Value
+    code: str
+    named: str = SAME
+    also: dict[str, Value] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        shown = "…" if callable(self.value) else repr(self.value)
+        return f"{self.mutation}({self.path}: {shown[:60]}) -> {self.code}"
+
+    @property
+    def expected_field(self) -> list[str] | None:
+        name = self.path if self.named == SAME else self.named
+        return None if name == NONE else name.split(".")
+
+
+# --------------------------------------------------------------------------------------------------- what is right
+def right(w: World) -> dict[str, dict[str, Any]]:
+    """For each mutation arguments that it takes, in an order in which all of them can be run."""
+    request = {name: row["id"] for name, row in w.requests.items()}
+    maria = w.ids["conversation"]
+    found: dict[str, dict[str, Any]] = {
+        "createApiKey": {"name": "Till", "role": "AGENT"},
+        "createPaymentRequest": {
+            "idempotencyKey": key(),
+            "contactId": w.ids["contact"],
+            "conversationId": maria,
+            "channelId": w.ids["channel"],
+            "productName": "Deep clean",
+            "amount": {"amount": "120.00", "currency": "USD"},
+            "description": "All rooms",
+            "dueAt": "2199-01-01T00:00:00Z",
+            "processor": "SANDBOX",
+        },
+        "sendPaymentRequest": {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["draft"],
+            "channelId": w.ids["channel"],
+            "body": "Please: {link}",
+        },
+        "sendMessage": {
+            "idempotencyKey": key(),
+            "conversationId": maria,
+            "channelId": w.ids["channel"],
+            "body": "Hello",
+            "subject": "About",
+        },
+        "recordLinkCopied": {"paymentRequestId": request["draft2"]},
+        "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
+        "voidPaymentRequest": {
+            "paymentRequestId": request["partly"],
+            "reason": "Cancelled",
+            "expectedVersion": w.requests["partly"]["version"],
+            "confirmPartiallyPaid": True,
+        },
+        "markConversationRead": {"conversationId": maria},
+        "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
+        "followConversation": {"conversationId": maria, "following": True},
+        "saveDraft": {"conversationId": maria, "text": "Hi"},
+        "createContact": {
+            "name": "Zoe",
+            "email": "zoe@example.com",
+            "phone": "+14155550177",
+            "addresses": [{"kind": "WEB_CHAT", "address": "zoe"}],
+        },
+        "updateContact": {
+            "contactId": w.ids["contact"],
+            "name": "Maria",
+            "email": "maria@example.com",
+            "phone": "+14155550178",
+            "addresses": [{"kind": "WEB_CHAT", "address": "maria"}],
+        },
+        "updateAccount": {
+            "name": "Acme",
+            "defaultCurrency": "EUR",
+            "locale": "de-DE",
+            "timeZone": "Europe/Berlin",
+            "contactEmail": "desk@example.com",
+            "contactPhone": "+14155550179",
+            "linkMessageTemplate": "Pay {amount}: {link}",
+            "numberPrefix": "A-",
+        },
+        "configureProcessor": {
+            "kind": "STRIPE",
+            "processorId": w.stripe,
+            "displayName": "Cards",
+            "testMode": True,
+            "secretKey": SECRET_KEY,
+            "webhookSecret": WEBHOOK_SECRET,
+            "makeDefault": False,
+        },
+        "connectChannel": {
+            "kind": "SMS",
+            "provider": "twilio_sms",
+            "channelId": w.off["twilio"],
+            "displayName": "Texts",
+            "sender": FROM_NUMBER,
+            "credentials": [{"name": "auth_token", "value": AUTH_TOKEN}],
+        },
+        "disconnectProcessor": {"processorId": w.stripe},
+        "disconnectChannel": {"channelId": w.off["twilio"]},
+        "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
+        "signIn": {"email": w.email, "password": PASSWORD},
+        "refresh": {"refreshToken": w.refresh_token},
+        "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
+    }
+    last = found.pop("signOut")
+    arguments = {name: {"input": value} for name, value in found.items()}
+    return {**arguments, "markNotificationsRead": {"upTo": w.cursors["event"]}, "signOut": {"input": last}}
+
+
+# --------------------------------------------------------------------------------------- wrong by the argument's type
+# Texts whose limit is told as TOO_LONG: path to the limit, characters.
+LIMITS = {
+    "createApiKey.input.name": 120,
+    "createPaymentRequest.input.productName": 255,
+    "createPaymentRequest.input.description": 2000,
+    "sendPaymentRequest.input.body": 50_000,
+    "sendMessage.input.body": 50_000,
+    "sendMessage.input.subject": 255,
+    "voidPaymentRequest.input.reason": 500,
+    "saveDraft.input.text": 10_000,
+    "createContact.input.name": 120,
+    "createContact.input.email": 254,
+    "createContact.input.phone": 40,
+    "createContact.input.addresses.address": 254,
+    "updateContact.input.name": 120,
+    "updateContact.input.email": 254,
+    "updateContact.input.phone": 40,
+    "updateContact.input.addresses.address": 254,
+    "updateAccount.input.name": 120,
+    "updateAccount.input.locale": 20,
+    "updateAccount.input.timeZone": 64,
+    "updateAccount.input.contactEmail": 254,
+    "updateAccount.input.contactPhone": 40,
+    "updateAccount.input.linkMessageTemplate": 1000,
+    "updateAccount.input.numberPrefix": 10,
+    "configureProcessor.input.displayName": 120,
+    "configureProcessor.input.secretKey": 1000,
+    "configureProcessor.input.webhookSecret": 1000,
+    "connectChannel.input.displayName": 120,
+    "connectChannel.input.sender": 254,
+    "connectChannel.input.credentials.value": 1000,
+}
+# Texts with another answer than TOO_LONG, BLANK or INVALID: what they are is a secret, or only looked up.
+LOOKED_UP = {
+    "signIn.input.email": "SIGN_IN_FAILED",
+    "signIn.input.password": "SIGN_IN_FAILED",
+    "refresh.input.refreshToken": "SIGN_IN_FAILED",
+    "connectChannel.input.provider": "INVALID",
+    "connectChannel.input.credentials.name": "INVALID",
+}
+BLANKS = (
+    "createApiKey.input.name",
+    "createPaymentRequest.input.productName",
+    "sendMessage.input.body",
+    "createContact.input.name",
+    "createContact.input.addresses.address",
+    "updateContact.input.name",
+    "updateContact.input.addresses.address",
+    "updateAccount.input.name",
+    "updateAccount.input.locale",
+    "updateAccount.input.timeZone",
+    "updateAccount.input.linkMessageTemplate",
+)
+# Any value of their type is right.
+HARMLESS = {
+    "signOut.input.refreshToken": "signing out says nothing about a token that is no longer one",
+    "signOut.input.everywhere": "yes or no",
+    "followConversation.input.following": "yes or no",
+    "configureProcessor.input.makeDefault": "yes or no",
+    "createApiKey.input.role": "a closed set: any other word is refused by its type",
+    "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
+    "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
+}
+# What the answer names instead of the path of a list's item, or where nothing may be named.
+NAMED = {
+    "createContact.input.addresses.address": "input.addresses",
+    "updateContact.input.addresses.address": "input.addresses",
+    "connectChannel.input.credentials.name": "input.credentials",
+    "connectChannel.input.credentials.value": "input.credentials",
+    "signIn.input.email": NONE,
+    "signIn.input.password": NONE,
+    "refresh.input.refreshToken": NONE,
+}
+CONTROL = ("a\x00b", "a\x07b", "a\x1b[31mb", "a\x7fb")
+
+
+WRONG_IDS: tuple[Callable[[str], str], ...] = (
+    str.upper,
+    lambda known: known + "0",
+    lambda known: known[:-1],
+    probes.other_type,
+    probes.foreign_to,
+)
+
+
+def wrong_id(kind: str, make: Callable[[str], str]) -> Callable[[World], str]:
+    return lambda w: make(w.ids[kind])
+
+
+def foreign(kind: str) -> Callable[[World], str]:
+    return lambda w: w.other.ids[kind]
+
+
+def by_type() -> Iterator[Case]:
+    """Wrong ids, keys and texts, of every argument of these types."""
+    for mutation, one in probes.root("Mutation").items():
+        for leaf in probes.leaves(one.args):
+            where = f"{mutation}.{leaf.path}"
+            named = NAMED.get(where, SAME)
+            if leaf.type == "ID":
+                kind = probes.ID_KINDS[leaf.name]
+                for wrong in ("", "rubbish\x00", *(wrong_id(kind, make) for make in WRONG_IDS)):
+                    yield Case(mutation, leaf.path, wrong, "NOT_FOUND")
+                yield Case(mutation, leaf.path, foreign(kind), "NOT_FOUND")
+            elif leaf.name == "idempotencyKey":
+                for bad in ("", "1234567", "x" * 65, "12345678\x00", "12345678\n"):
+                    yield Case(mutation, leaf.path, bad, "INVALID")
+            elif leaf.type == "String" and where not in HARMLESS:
+                for text in CONTROL:
+                    yield Case(mutation, leaf.path, text, LOOKED_UP.get(where, "INVALID"), named)
+                if where in LIMITS:
+                    yield Case(mutation, leaf.path, "x" * (LIMITS[where] + 1), "TOO_LONG", named)
+                if where in LOOKED_UP:
+                    yield Case(mutation, leaf.path, "x" * 5000, LOOKED_UP[where], named)
+                    yield Case(mutation, leaf.path, "", LOOKED_UP[where], named)
+                if where in BLANKS:
+                    yield Case(mutation, leaf.path, "", "BLANK", named)
+                    yield Case(mutation, leaf.path, " \t\n ", "BLANK", named)
+
+
+# -------------------------------------------------------------------------------------------------- wrong by our rules
+def of(mutation: str, *cases: tuple[Any, ...]) -> list[Case]:
+    """(path within input, value, code[, field within input or NONE[, other arguments of input]])."""
+    made = []
+    for path, value, code, *more in cases:
+        name = more[0] if more else SAME
+        also = {f"input.{k}": v for k, v in (more[1] if len(more) > 1 else {}).items()}
+        named = name if name in (SAME, NONE) else f"input.{name}"
+        made.append(Case(mutation, f"input.{path}", value, code, named, also))
+    return made
+
+
+def request(name: str) -> Callable[[World], str]:
+    return lambda w: str(w.requests[name]["id"])
+
+
+def link(name: str) -> Callable[[World], str]:
+    return lambda w: f"Pay here: {w.requests[name]['checkoutUrl']}"
+
+
+def off(name: str) -> Callable[[World], str]:
+    return lambda w: w.off[name]
+
+
+def conversation(name: str) -> Callable[[World], str]:
+    return lambda w: str(w.contacts[name]["conversation"]["id"])
+
+
+def used_key(w: World) -> str:
+    return w.used_key
+
+
+BAD_ADDRESSES = [
+    ("email", "maria", "INVALID"),
+    ("email", "maria@", "INVALID"),
+    ("email", "a b@example.com", "INVALID"),
+    ("email", "a@example.com, b@example.com", "INVALID"),
+    ("email", "a\n@example.com", "INVALID"),
+    ("phone", "12", "INVALID"),
+    ("phone", "call me", "INVALID"),
+    ("phone", "+1415555260111111111", "INVALID"),
+    ("phone", "+999 5550100", "INVALID"),
+    ("email", "maria2@example.com", "ALREADY_USED"),
+    ("phone", "(415) 555-2602", "ALREADY_USED"),
+    ("addresses", [{"kind": "WEB_CHAT", "address": "visitor-2"}], "ALREADY_USED"),
+    ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID"),
+    ("addresses", [{"kind": "EMAIL", "address": "maria"}], "INVALID"),
+    ("addresses", [{"kind": "WEB_CHAT", "address": a} for a in ("one", "two")], "INVALID"),
+]
+AMOUNT, CURRENCY = "amount.amount", "amount.currency"
+
+CASES = [
+    *of(
+        "createPaymentRequest",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("conversationId", conversation("ben"), "NOT_FOUND"),
+        (AMOUNT, "", "INVALID"),
+        (AMOUNT, " ", "INVALID"),
+        (AMOUNT, "0", "AMOUNT_TOO_SMALL"),
+        (AMOUNT, "0.00", "AMOUNT_TOO_SMALL"),
+        (AMOUNT, "-1", "AMOUNT_TOO_SMALL"),
+        (AMOUNT, "-0.01", "AMOUNT_TOO_SMALL"),
+        (AMOUNT, "999999999.999", "INVALID"),
+        (AMOUNT, "1000000000", "AMOUNT_TOO_LARGE"),
+        (AMOUNT, "999999999999999", "AMOUNT_TOO_LARGE"),
+        (AMOUNT, "9" * 40, "INVALID"),
+        (AMOUNT, "1.234", "INVALID"),
+        (AMOUNT, "1.", "INVALID"),
+        (AMOUNT, ".5", "INVALID"),
+        (AMOUNT, "1e3", "INVALID"),
+        (AMOUNT, "1E3", "INVALID"),
+        (AMOUNT, "+1", "INVALID"),
+        (AMOUNT, "1,000.00", "INVALID"),
+        (AMOUNT, "1_000", "INVALID"),
+        (AMOUNT, "0x10", "INVALID"),
+        (AMOUNT, "NaN", "INVALID"),
+        (AMOUNT, "Infinity", "INVALID"),
+        (AMOUNT, "١٢", "INVALID"),
+        (AMOUNT, "1\x00", "INVALID"),
+        (AMOUNT, "12\n", "INVALID"),
+        (AMOUNT, "500.5", "INVALID", SAME, {CURRENCY: "JPY"}),
+        (AMOUNT, "1.2345", "INVALID", SAME, {CURRENCY: "KWD"}),
+        (AMOUNT, "1.234", "INVALID", SAME, {CURRENCY: "KWD", "processor": "STRIPE"}),  # a step of ten at Stripe
+        (AMOUNT, "0.49", "AMOUNT_TOO_SMALL", SAME, {"processor": "STRIPE"}),
+        (AMOUNT, "1000000.00", "AMOUNT_TOO_LARGE", SAME, {"processor": "STRIPE"}),
+        (CURRENCY, "XYZ", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "XAU", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "US", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "USD ", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "$", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "U\x00D", "CURRENCY_NOT_SUPPORTED"),
+        (CURRENCY, "IRR", "CURRENCY_NOT_SUPPORTED", SAME, {"processor": "STRIPE"}),
+        ("dueAt", "2020-01-01T00:00:00Z", "INVALID"),
+        ("dueAt", "0001-01-01T00:00:00Z", "INVALID"),
+        ("processor", "PAYPAL", "NO_PROCESSOR_CONFIGURED"),
+        ("processor", "CUSTOM", "NO_PROCESSOR_CONFIGURED"),
+    ),
+    *of(
+        "sendPaymentRequest",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("paymentRequestId", request("paid"), "ALREADY_PAID"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("carl"), "CONTACT_OPTED_OUT", "channelId"),
+        ("paymentRequestId", request("dora"), "CONTACT_HAS_NO_ADDRESS", "channelId"),
+        ("channelId", off("disconnected"), "CHANNEL_NOT_CONNECTED"),
+        ("channelId", off("WHATSAPP"), "MESSAGING_WINDOW_CLOSED"),
+        ("body", link("ben"), "INVALID"),
+        ("body", "x" * 1600, "TOO_LONG"),
+        ("body", "é" * 490, "TOO_LONG", SAME, {"channelId": off("INSTAGRAM_DM")}),
+    ),
+    *of(
+        "voidPaymentRequest",
+        ("paymentRequestId", request("paid"), "ALREADY_PAID", SAME, {"expectedVersion": None}),
+        ("paymentRequestId", request("void"), "ALREADY_VOID", SAME, {"expectedVersion": None}),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("processing"), "PAYMENT_IN_PROGRESS", SAME, {"expectedVersion": None}),
+        ("expectedVersion", 0, "VERSION_CONFLICT"),
+        ("expectedVersion", -1, "VERSION_CONFLICT"),
+        ("expectedVersion", 2**31 - 1, "VERSION_CONFLICT"),
+        ("confirmPartiallyPaid", False, "CONFIRMATION_REQUIRED"),
+    ),
+    *of("recordLinkCopied", ("paymentRequestId", request("discarded"), "NOT_FOUND")),
+    *of(
+        "discardPaymentRequest",
+        ("paymentRequestId", request("sent"), "ALREADY_SENT"),
+        ("paymentRequestId", request("paid"), "ALREADY_SENT"),
+        ("paymentRequestId", request("void"), "ALREADY_SENT"),
+        ("paymentRequestId", request("copied"), "ALREADY_SENT"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+    ),
+    *of(
+        "sendMessage",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("channelId", off("disconnected"), "CHANNEL_NOT_CONNECTED"),
+        ("channelId", off("MESSENGER"), "MESSAGING_WINDOW_CLOSED"),
+        ("conversationId", conversation("carl"), "CONTACT_OPTED_OUT", "channelId"),
+        ("conversationId", conversation("dora"), "CONTACT_HAS_NO_ADDRESS", "channelId"),
+        ("body", link("ben"), "INVALID"),
+        ("body", "x" * 1601, "TOO_LONG"),
+        ("body", "é" * 501, "TOO_LONG", SAME, {"channelId": off("INSTAGRAM_DM")}),
+        ("body", "x" * 4001, "TOO_LONG", SAME, {"channelId": off("WEB_CHAT")}),
+        ("subject", "one\r\nBcc: two@example.com", "INVALID"),
+    ),
+    *of("createContact", *BAD_ADDRESSES, ("email", "maria1@example.com", "ALREADY_USED")),
+    *of("updateContact", *BAD_ADDRESSES, ("name", None, "BLANK")),
+    *of(
+        "updateAccount",
+        ("name", None, "BLANK"),
+        ("defaultCurrency", None, "BLANK"),
+        ("defaultCurrency", "", "BLANK"),
+        ("defaultCurrency", "XYZ", "CURRENCY_NOT_SUPPORTED"),
+        ("defaultCurrency", "EURO", "TOO_LONG"),
+        ("defaultCurrency", "E\x00R", "INVALID"),
+        ("locale", "xx-YY", "INVALID"),
+        ("locale", "english", "INVALID"),
+        ("locale", "../en", "INVALID"),
+        ("timeZone", "Mars/Olympus", "INVALID"),
+        ("timeZone", "Europe", "INVALID"),
+        ("timeZone", "../../etc/passwd", "INVALID"),
+        ("timeZone", "/etc/passwd", "INVALID"),
+        ("contactEmail", "desk", "INVALID"),
+        ("contactPhone", "call us", "INVALID"),
+        ("linkMessageTemplate", "Pay {amount}", "INVALID"),
+        ("linkMessageTemplate", "{link} and {link}", "INVALID"),
+        ("linkMessageTemplate", "{link} {secret}", "INVALID"),
+        ("numberPrefix", "<b>", "INVALID"),
+        ("numberPrefix", "A B", "INVALID"),
+    ),
+    *of(
+        "configureProcessor",
+        ("kind", "PAYPAL", "INVALID"),
+        ("kind", "CUSTOM", "INVALID"),
+        ("kind", "SANDBOX", "NOT_FOUND", "processorId", {"testMode": None}),
+        ("testMode", False, "INVALID"),
+        ("testMode", False, "INVALID", SAME, {"secretKey": None}),
+        ("testMode", False, "INVALID", SAME, {"kind": "SANDBOX", "processorId": None, "secretKey": None}),
+        ("secretKey", "sk_test_not_this_one", "PROCESSOR_REJECTED"),
+    ),
+    *of(
+        "connectChannel",
+        ("kind", "EMAIL", "INVALID"),
+        ("provider", "pigeon", "INVALID"),
+        ("provider", "../simulated", "INVALID"),
+        ("kind", "EMAIL", "NOT_FOUND", "channelId", {"provider": "simulated"}),
+        ("kind", "CUSTOM", "INVALID", SAME, {"provider": "simulated"}),
+        ("credentials", [], "INVALID", SAME, {"channelId": None}),
+        ("credentials", [{"name": "auth_token", "value": "0" * 32}], "INVALID"),
+        ("credentials", [{"name": "auth_token", "value": ""}], "INVALID"),
+    ),
+    *of(
+        "signIn", ("email", "nobody@example.com", "SIGN_IN_FAILED", NONE), ("password", "wrong", "SIGN_IN_FAILED", NONE)
+    ),
+    Case("markNotificationsRead", "upTo", "", "INVALID"),
+    Case("markNotificationsRead", "upTo", "rubbish", "INVALID"),
+    Case("markNotificationsRead", "upTo", "x\x00", "INVALID"),
+    Case("markNotificationsRead", "upTo", lambda w: w.other.cursors["event"], "INVALID"),
+    Case("markNotificationsRead", "upTo", lambda w: w.cursors["contacts"], "INVALID"),
+]
+
+# A value of another type than the schema's, for each type: refused as a whole, before anything runs.
+WRONG_TYPE: dict[str, tuple[Any, ...]] = {
+    "String": (7, True, {"a": 1}, ["a", "b"]),
+    "ID": (1.5, True, {"a": 1}),
+    "Boolean": ("yes", 2),
+    "Int": ("7", 1.5, 2**31, True),
+    "DateTime": ("", "tomorrow", "2199-01-01", "2199-01-01T00:00:00", "2199-13-01T00:00:00Z", 7),
+    "Decimal": (120, 1.5, True, "9" * 41),
+    "CurrencyCode": (7, "X" * 11),
+    "Cursor": (7, "x" * 401),
+}
+
+
+def wrong_types(leaf: Leaf) -> tuple[Any, ...]:
+    """Values that are not of the leaf's type."""
+    kind = probes.schema().get_type(leaf.type)
+    given = ("NO_SUCH_WORD", 7, {"a": 1}) if isinstance(kind, GraphQLEnumType) else WRONG_TYPE[leaf.type]
+    return given if leaf.nullable else (*given, None)
+
+
+# ------------------------------------------------------------------------------------------------------------- fixtures
+@pytest.fixture
+async def stripe() -> AsyncIterator[StripeServer]:
+    async with StripeServer(derived_contract()) as server:
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+async def twilio() -> AsyncIterator[TwilioServer]:
+    async with TwilioServer(twilio_contracts()[0]) as server:
+        yield server
+
+
+@pytest.fixture
+async def product(database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer) -> AsyncIterator[Product]:
+    """The server without its job runner: nothing changes by itself."""
+    more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
+    async with harness.in_process(database, events_url, **more) as running:
+        yield running
+
+
+@pytest.fixture
+async def world(bare: Team) -> World:
+    """Two furnished accounts, and one thing for every way to be refused."""
+    product = bare.product
+    house = await probes.furnish(bare, mark="ours")
+    w = World(bare, house.ids, house.tokens, house.requests, house.contacts, house.cursors)
+    w.other = await probes.furnish(await probes.newcomer(product, "Other"), mark="theirs")
+    w.ids["user"] = (await product.one("{ users { id role } }", token=bare.owner))[0]["id"]
+
+    w.contacts["carl"] = await _contact(bare, "Carl", "+14155552603")
+    w.contacts["dora"] = await _contact(bare, "Dora", None)
+    await probes.writes(bare, "SMS", "+14155552603", "STOP")
+    for name in ("carl", "dora", "discarded", "processing", "partly"):
+        w.requests[name] = await bare.request(w.contacts.get(name, w.contacts["maria"]))
+    await product.ok(d.DISCARD, {"paymentRequestId": w.requests["discarded"]["id"]}, token=bare.agent)
+    await bare.send(w.requests["processing"])
+    await bare.pay(w.requests["processing"], "Pay later (succeeds)")
+    assert (await bare.read(w.requests["processing"]))["status"] == "PROCESSING"
+    # No processor of this release pays in parts: only the status matters here.
+    partly = probes.row_id(w.requests["partly"]["id"])
+    await PaymentRequest.filter(id=partly).update(status="PARTIALLY_PAID")
+
+    w.off = {kind: bare.channels[kind] for kind in ("WHATSAPP", "MESSENGER", "WEB_CHAT")}
+    # Instagram's window is open, so that its limit in bytes is what refuses.
+    await probes.writes(bare, "INSTAGRAM_DM", "ig-1", "Hi")
+    w.off["INSTAGRAM_DM"] = bare.channels["INSTAGRAM_DM"]
+    w.off["disconnected"] = await _channel(bare, {"kind": "SMS", "provider": "simulated"})
+    await product.ok(d.DISCONNECT_CHANNEL, {"channelId": w.off["disconnected"]}, token=bare.owner)
+    named = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
+    credentials = [{"name": name, "value": value} for name, value in named.items()]
+    w.off["twilio"] = await _channel(bare, {"kind": "SMS", "provider": "twilio_sms", "credentials": credentials})
+    keys = {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}
+    connected = await product.ok(d.CONFIGURE_PROCESSOR, {"kind": "STRIPE", **keys}, token=bare.owner)
+    w.stripe = connected["processor"]["id"]
+
+    w.used_key = key()
+    await bare.request(w.contacts["ben"], idempotencyKey=w.used_key)
+    await bare.send(w.requests["ben"], "EMAIL", idempotencyKey=w.used_key)
+    said = {"conversationId": w.ids["conversation"], "channelId": w.ids["channel"], "body": "Other"}
+    await product.ok(d.SEND_MESSAGE, {"idempotencyKey": w.used_key, **said}, token=bare.agent)
+
+    w.email = (await product.one("{ viewer { user { email } } }", token=bare.owner))["user"]["email"]
+    session = await product.ok(
+        f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
+        {"email": w.email, "password": PASSWORD},
+    )
+    w.refresh_token = session["refreshToken"]
+    return w
+
+
+async def _contact(team: Team, name: str, phone: str | None) -> dict[str, Any]:
+    payload = await team.product.ok(d.CREATE_CONTACT, {"name": name, "phone": phone}, token=team.agent)
+    contact: dict[str, Any] = payload["contact"]
+    return contact
+
+
+async def _channel(team: Team, given: dict[str, Any]) -> str:
+    return str((await team.product.ok(d.CONNECT_CHANNEL, given, token=team.owner))["channel"]["id"])
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+def test_every_mutation_and_every_input_field_has_a_case() -> None:
+    tried = {f"{case.mutation}.{case.path}" for case in [*CASES, *by_type()]}
+    wanted = {
+        f"{name}.{leaf.path}" for name, one in probes.root("Mutation").items() for leaf in probes.leaves(one.args)
+    }
+    assert sorted(wanted - tried - set(HARMLESS)) == []
+    # A list may also be wrong as a whole.
+    lists = {path.rpartition(".")[0] for path in wanted}
+    assert sorted(tried - wanted - lists) == []
+    assert sorted(set(HARMLESS) & tried) == []
+    for table in (LIMITS, LOOKED_UP, HARMLESS, NAMED, dict.fromkeys(BLANKS)):
+        assert sorted(set(table) - wanted) == []
+
+
+async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world: World) -> None:
+    wrong = []
+    before = await probes.snapshot()
+    for case in [*CASES, *by_type()]:
+        arguments = right(world)[case.mutation]
+        for path, value in {**case.also, case.path: case.value}.items():
+            given = value(world) if callable(value) else value
+            arguments = probes.nested(path, given, arguments, probes.root("Mutation")[case.mutation].args)
+        document = probes.mutation_document(case.mutation)
+        answer = await probes.ask(world.product, document, arguments, world.team.owner)
+        problem = _problem(case, answer)
+        after = await probes.snapshot()
+        if rows := probes.changed(before, after):
+            problem = f"{problem or ''} CHANGED {rows}"
+            before = after
+        if problem:
+            wrong.append(f"{case}: {problem}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _problem(case: Case, answer: dict[str, Any]) -> str | None:
+    if answer.get("errors"):
+        return f"top-level {answer['errors']}"
+    (payload,) = answer["data"].values()
+    errors = payload.pop("userErrors")
+    payload.pop("unreadCount", None)
+    if any(payload.values()):
+        return f"answered {payload}"
+    found = [(e["code"], e["field"]) for e in errors]
+    return None if found == [(case.code, case.expected_field)] else f"answered {found}, not {case.expected_field}"
+
+
+async def test_values_of_another_type_are_refused_as_a_whole_and_change_nothing(world: World) -> None:
+    wrong = []
+    before = await probes.snapshot()
+    for mutation, one in probes.root("Mutation").items():
+        document = probes.mutation_document(mutation)
+        good = right(world)[mutation]
+        tried: dict[str, dict[str, Any]] = {}
+        for leaf in probes.leaves(one.args):
+            for value in wrong_types(leaf):
+                tried[f"{leaf.path}: {value!r}"] = probes.nested(leaf.path, value, good, one.args)
+            if leaf.required:
+                tried[f"{leaf.path} left out"] = probes.without(leaf.path, good)
+        if "input" in one.args:
+            tried["no input"] = {}
+            tried["input: null"] = {"input": None}
+            tried["an unknown field"] = {"input": {**good["input"], "accountId": world.other.ids["account"]}}
+        for name, arguments in tried.items():
+            answer = await probes.ask(world.product, document, arguments, world.team.owner)
+            codes = [e["extensions"]["code"] for e in answer.get("errors", [])]
+            if not codes or set(codes) != {"BAD_REQUEST"} or any((answer.get("data") or {}).values()):
+                wrong.append(f"{mutation}({name}): {answer}")
+        after = await probes.snapshot()
+        wrong += [f"{mutation} CHANGED {row}" for row in probes.changed(before, after)]
+        before = after
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_the_arguments_that_the_cases_start_from_are_right_and_change_something(world: World) -> None:
+    wrong = []
+    before = await probes.snapshot()
+    for mutation, arguments in right(world).items():
+        document = probes.mutation_document(mutation)
+        answer = await probes.ask(world.product, document, arguments, world.team.owner)
+        if answer.get("errors") or answer["data"][mutation]["userErrors"]:
+            wrong.append(f"{mutation}: {answer}")
+        after = await probes.snapshot()
+        # The owner has no notification here.
+        if not probes.changed(before, after) and mutation != "markNotificationsRead":
+            wrong.append(f"{mutation} changed nothing")
+        before = after
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_without_a_processor_nothing_can_be_asked_or_sent(world: World) -> None:
+    team = world.team
+    for processor in (world.stripe, world.ids["processor"]):
+        await team.product.ok(d.DISCONNECT_PROCESSOR, {"processorId": processor}, token=team.owner)
+    before = await probes.snapshot()
+    text = {"idempotencyKey": key(), "conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
+    named = {**team.ask(world.contacts["maria"]), "processor": "SANDBOX"}
+    tried = {
+        "createPaymentRequest": (None, {"input": team.ask(world.contacts["maria"])}),
+        "createPaymentRequest, named": (["input", "processor"], {"input": named}),
+        "sendPaymentRequest": (None, {"input": right(world)["sendPaymentRequest"]["input"]}),
+        "sendMessage": (None, {"input": {**text, "body": world.requests["draft"]["checkoutUrl"]}}),
+    }
+    for name, (where, arguments) in tried.items():
+        mutation = name.partition(",")[0]
+        document = probes.mutation_document(mutation)
+        (payload,) = (await team.product.gql(document, arguments, token=team.owner)).values()
+        assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [("NO_PROCESSOR_CONFIGURED", where)], name
+    assert probes.changed(before, await probes.snapshot()) == []
+
+
+async def test_a_processor_that_does_not_answer_is_not_connected(world: World, stripe: StripeServer) -> None:
+    before = await probes.snapshot()
+    stripe.fail_next("before_500")
+    document = probes.mutation_document("configureProcessor")
+    arguments = right(world)["configureProcessor"]
+    payload = await world.product.one(document, arguments, token=world.team.owner)
+    assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [
+        ("PROCESSOR_UNAVAILABLE", ["input", "secretKey"])
+    ]
+    assert probes.changed(before, await probes.snapshot()) == []
+
+
+async def test_lone_surrogates_are_refused_at_the_door(world: World) -> None:
+    before = await probes.snapshot()
+    for mutation, one in probes.root("Mutation").items():
+        for leaf in probes.leaves(one.args):
+            if leaf.type in ("String", "ID"):
+                arguments = probes.nested(leaf.path, "a\ud800b", right(world)[mutation], one.args)
+                document = probes.mutation_document(mutation)
+                answer = await probes.ask(world.product, document, arguments, world.team.owner)
+                assert [e["extensions"]["code"] for e in answer["errors"]] == ["BAD_REQUEST"], (mutation, leaf, answer)
+    assert probes.changed(before, await probes.snapshot()) == []
