@@ -95,7 +95,7 @@ class Scripted(Processor):
             return None
         status = {MoneyOutcome.SUCCEEDED: CheckoutStatus.COMPLETED, MoneyOutcome.PENDING: CheckoutStatus.PROCESSING}
         session.status = status.get(outcome, session.status)
-        values = {
+        values: dict[str, Any] = {
             "amount_minor": amount_minor or session.order.amount_minor,
             "currency": currency or session.order.currency,
         }
@@ -121,7 +121,7 @@ class Scripted(Processor):
             self._send(session, "checkout.expired", None)
 
     def _say(self, session: Session, money_id: str, outcome: MoneyOutcome, kind: str, **more: Any) -> MoneyStatement:
-        values = {"amount_minor": session.order.amount_minor, "currency": session.order.currency} | more
+        values: dict[str, Any] = {"amount_minor": session.order.amount_minor, "currency": session.order.currency} | more
         statement = MoneyStatement(
             kind=MoneyKind.CHARGE,
             external_id=money_id,

@@ -118,11 +118,11 @@ async def test_a_link_that_is_opened_forty_times_every_twenty_five_hours_still_p
 
 
 async def test_a_paid_a_void_and_a_processing_request_open_nothing(world: World) -> None:
-    paid, paid_token = await world.request()
+    _, paid_token = await world.request()
     world.vendor.pay(await world.open(paid_token))
     void, void_token = await world.request()
     await voids.void(world.actor, payment_request_id=void.id)
-    processing, processing_token = await world.request()
+    _, processing_token = await world.request()
     world.vendor.pay(await world.open(processing_token), outcome=MoneyOutcome.PENDING)
     await world.deliver()
     made = world.vendor.count("create")
@@ -292,7 +292,7 @@ async def test_a_void_that_begins_while_the_checkout_is_made_closes_it(world: Wo
 
 
 async def test_a_closed_processor_opens_nothing_and_still_shows_receipts(world: World) -> None:
-    request, token = await world.request()
+    _, token = await world.request()
     world.vendor.pay(await world.open(token))
     await world.deliver()
     connections.configure(connections.environment(), sandbox_open=False)
