@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
-from resolvers.assemble import build_schema, new_context
+from resolvers.assemble import SHARING, build_schema, new_context
 from resolvers.transport.http import get_view
 from resolvers.transport.limits import Limits
 from services import changes, checkout, connections, jobs, links, sandbox, sign_in, simulator, sweeper  # noqa: F401
@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         still_valid=sign_in.still_valid,
         allowed_origins=settings.origins,
         queries_by_get=not settings.production,
+        sharing=SHARING if settings.share_subscriptions else None,
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
     )
 

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     allowed_origins: str = Field(
         default="", description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own."
     )
+    share_subscriptions: bool = Field(
+        default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."
+    )
     run_jobs: bool = Field(default=True, description="Run the job runner inside the server process.")
     graphiql: bool | None = Field(
         default=None, description="Serve /graphiql and introspection. Default: not in production."

@@ -5,10 +5,12 @@ from __future__ import annotations
 from resolvers.access import Access
 from resolvers.mutation import Mutation
 from resolvers.query import Query
-from resolvers.subscription import Subscription
+from resolvers.subscription import PERSONAL_FIELDS, Subscription
+from resolvers.transport.fanout import Sharing
 from resolvers.transport.limits import Limits, Schema, schema_options
 from schema.account import ApiKey, ConversationChannel, Processor
 from schema.context import Context
+from schema.events import ResyncRequired
 from schema.notification import Notification
 from schema.payment_request import Payment
 from schema.scalars import SCALARS
@@ -16,20 +18,25 @@ from schema.thread import ActivityCard, Message
 from services.actors import Actor
 from services.events import Hub
 
+# Subscriptions that are equal for all viewers of one account, role and kind of credential: executed once for all of them.
+SHARING = Sharing(
+    fields=frozenset({"inboxEvents", "conversationEvents", "contactPaymentEvents"}),
+    personal=PERSONAL_FIELDS,
+    scope=lambda viewer: (viewer.account_id, viewer.role, viewer.kind),
+    position=lambda context: context.event_position.seq if context.event_position else None,
+    ends=lambda event: isinstance(event, ResyncRequired),
+)
+
 
 def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
     """The schema with its limits. `introspection` default: not in production."""
-    options = schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS)
-    # Sorting rebuilds each enum as a plain one of graphql-core, which can't serialize Python's members (strawberry
-    # 0.341.2); and the order in the code, such as that of the statuses, is the better one to read.
-    options["config"].sort_schema = False
     return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
         # Members of interfaces that no field names.
         types=[ActivityCard, ApiKey, ConversationChannel, Message, Notification, Payment, Processor],
-        **options,
+        **schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS),
     )
 
 

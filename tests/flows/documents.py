@@ -85,3 +85,7 @@ NOTIFICATION_EVENTS = f"""subscription($after: Cursor) {{ notificationEvents(aft
   ... on NotificationsRead {{ cursor unreadCount }} }} }}"""
 DASHBOARD_EVENTS = f"""subscription {{ dashboardEvents {{ {_EVENT}
   ... on DashboardUpdated {{ cursor figures {{ byCurrency {{ currency paidCount paid {{ minorUnits }} }} }} }} }} }}"""
+FOLLOWING = """subscription($after: Cursor) { inboxEvents(after: $after) { __typename
+  ... on Subscribed { cursor } ... on ConversationUpdated { cursor conversation { id following } }
+  ... on ThreadItemAdded { cursor } ... on PaymentRequestUpdated { cursor } ... on MessageUpdated { cursor } ... on ContactUpdated { cursor } } }"""
+FOLLOW = "mutation($input: FollowConversationInput!) { followConversation(input: $input) { conversation { id following } userErrors { code } } }"
