@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -238,11 +239,21 @@ class ChannelLimits:
     window_hours: int | None = None  # free text only within so many hours of the contact's last inbound message
     needs_subject: bool = False
     link_preview: bool = False
+    link_button: bool = False  # the payment link becomes a button; it stays in the text all the same
+    templates: bool = False  # outside the window an approved template (`template_id`) may be sent
+    person_window_hours: int | None = None  # the window for what a person writes, where it is longer
+
+
+class Author(StrEnum):
+    """Who wrote an outgoing message: vendors allow a person more than a program."""
+
+    PERSON = "PERSON"
+    AUTOMATION = "AUTOMATION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundMessage:
-    """One message to hand to a provider."""
+    """One message to hand to a provider. A provider that has no use for an optional field ignores it."""
 
     message_id: str  # our public id
     attempt_id: str  # unique per call
@@ -251,6 +262,16 @@ class OutboundMessage:
     subject: str | None = None
     status_url: str | None = None  # absolute public URL for delivery callbacks
     sender_name: str | None = None
+    author: Author | None = None  # None: not known, which counts as neither
+    last_inbound_at: datetime | None = None  # when this contact last wrote on this channel; None: not known
+    template_id: str | None = None  # the vendor's id of an approved template, sent instead of `body`
+    template_variables: Mapping[str, str] = field(default_factory=dict)  # placeholder -> text
+    link_url: str | None = None  # what the button opens; None: the first payment link in `body`
+    link_label: str | None = None  # the button's words; None: "Pay now"
+    reply_to: str | None = None  # where answers go, if not to the sender
+    in_reply_to: str | None = None  # external_id of the message that this one answers
+    references: Sequence[str] = ()  # external_ids of the thread so far, oldest first
+    unsubscribe_url: str | None = None  # https address that takes a one-click POST (RFC 8058)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,13 +284,22 @@ class SendResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusUpdate:
-    """A delivery callback."""
+    """A delivery callback.
+
+    `message_id` (our public id) is known where the vendor hands back what we gave it: it names the message although its
+    external id was lost. With `up_to` there is no external id: the status holds for every message to `address` sent until then.
+    """
 
     external_id: str
     status: DeliveryStatus
     error_code: str | None = None
     error_message: str | None = None
     occurred_at: datetime | None = None
+    reason: str | None = None  # of a failure: our word where it has consequences ("opted_out", "window_closed")
+    message_id: str | None = None
+    address: str | None = None
+    up_to: datetime | None = None
+    opted_out: bool = False  # not delivered because the recipient has withdrawn the consent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,15 +313,21 @@ class InboundMessage:
     sender_name: str | None = None
     opt_out: bool | None = None  # True: STOP, False: START, None: neither
     occurred_at: datetime | None = None
-    attachments: Sequence[Mapping[str, str]] = ()
+    attachments: Sequence[Mapping[str, str]] = ()  # of url, content_type, name, size (bytes): what the vendor tells
+    subject: str | None = None
+    in_reply_to: str | None = None  # external_id of the message of ours that it answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWebhook:
-    """A verified callback: any mix of statuses and messages, and what to answer."""
+    """A verified callback: any mix of statuses and messages, and what to answer.
+
+    `others`: vendor accounts that the callback speaks of besides this connection's; hand it to their connections, too.
+    """
 
     statuses: Sequence[StatusUpdate] = ()
     messages: Sequence[InboundMessage] = ()
+    others: Sequence[str] = ()
     answer_body: str = ""
     answer_type: str = "text/plain"
 
@@ -306,6 +342,19 @@ class WebhookRequest:
     body: bytes
     now: datetime
     query: Mapping[str, str] = field(default_factory=dict)
+
+
+EXTERNAL_ID_LIMIT = 120
+
+
+def external_id(text: str) -> str:
+    """A vendor's message id as it is stored: itself up to EXTERNAL_ID_LIMIT characters, else its SHA-256.
+
+    Instagram's ids and some mail programs' Message-IDs are longer; the same id gives the same text wherever it comes up.
+    """
+    if len(text) <= EXTERNAL_ID_LIMIT:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Channel(ABC):

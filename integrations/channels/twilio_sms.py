@@ -85,6 +85,7 @@ REASONS: Mapping[str, str] = {
     "21617": "too_long",
     "21635": "landline",
 }
+_OPTED_OUT = "21610"
 # What a failed delivery means, in words for the team.
 DELIVERY_ERRORS: Mapping[str, str] = {
     "21610": "The recipient has opted out.",
@@ -200,6 +201,7 @@ class TwilioSms(Channel):
             error_code=code,
             error_message=DELIVERY_ERRORS.get(code) if code else None,
             occurred_at=found.date_updated,
+            opted_out=code == _OPTED_OUT,
         )
 
     async def check(self) -> str | None:
@@ -296,6 +298,7 @@ class TwilioSms(Channel):
             status=STATES[state],
             error_code=code,
             error_message=(form.first("ErrorMessage") or DELIVERY_ERRORS.get(code)) if code else None,
+            opted_out=code == _OPTED_OUT,
         )
         return _answer(statuses=(update,))
 
