@@ -1,0 +1,407 @@
+"""Twilio's Messages API, which its SMS and its WhatsApp share: send, callbacks, inbound messages, look-up of lost answers.
+
+What differs stands in integrations/channels/twilio_sms.py and twilio_whatsapp.py.
+Source: www.twilio.com/docs/messaging/api/message-resource (API 2010-04-01), /docs/messaging/guides/webhook-request,
+/docs/messaging/guides/outbound-message-status-in-status-callbacks, /docs/usage/webhooks/webhooks-security.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
+
+import aiohttp
+from twilio.base.exceptions import (  # type: ignore[import-untyped]
+    TwilioException,
+    TwilioRestException,
+    TwilioServiceException,
+)
+from twilio.http.async_http_client import AsyncTwilioHttpClient  # type: ignore[import-untyped]
+from twilio.request_validator import (  # type: ignore[import-untyped]
+    HMAC_SHA1,
+    HMAC_SHA256,
+    RequestValidator,
+    get_signature_algorithm,
+)
+from twilio.rest import Client  # type: ignore[import-untyped]
+
+from integrations.base import (
+    Channel,
+    ChannelKind,
+    ChannelWebhook,
+    DeliveryStatus,
+    Environment,
+    InboundMessage,
+    IntegrationError,
+    OutboundMessage,
+    PayloadInvalid,
+    SendResult,
+    SignatureInvalid,
+    StatusUpdate,
+    WebhookRequest,
+)
+from integrations.sms import opt_out_word
+
+# Twilio's status to ours. SENT means that the provider has it: Twilio's own queue included, because our QUEUED and
+# SENDING are about our side of the call and would be picked up again.
+STATES: Mapping[str, DeliveryStatus] = {
+    "accepted": DeliveryStatus.SENT,
+    "scheduled": DeliveryStatus.SENT,
+    "queued": DeliveryStatus.SENT,
+    "sending": DeliveryStatus.SENT,
+    "sent": DeliveryStatus.SENT,
+    "delivered": DeliveryStatus.DELIVERED,
+    "partially_delivered": DeliveryStatus.DELIVERED,
+    "read": DeliveryStatus.READ,
+    "undelivered": DeliveryStatus.FAILED,
+    "failed": DeliveryStatus.FAILED,
+    "canceled": DeliveryStatus.FAILED,
+}
+INBOUND_STATES = frozenset({"receiving", "received"})
+
+# Twilio's error code to our word. Source: www.twilio.com/docs/api/errors/N.
+REASONS: Mapping[str, str] = {
+    "20003": "unauthorized",
+    "20404": "not_found",
+    "20429": "rate_limited",
+    "21211": "invalid_recipient",
+    "21212": "invalid_sender",
+    "21408": "region_not_allowed",
+    "21602": "empty_message",
+    "21603": "invalid_sender",
+    "21606": "invalid_sender",
+    "21610": "opted_out",
+    "21614": "not_a_mobile",
+    "21617": "too_long",
+    "21635": "landline",
+    "21655": "invalid_template",
+    "21656": "invalid_template",
+    "63003": "invalid_recipient",
+    "63007": "invalid_sender",
+    "63016": "window_closed",
+    "63024": "invalid_recipient",
+}
+_OPTED_OUT = "21610"
+# What a failed delivery means, in words for the team.
+DELIVERY_ERRORS: Mapping[str, str] = {
+    "21610": "The recipient has opted out.",
+    "30003": "The handset could not be reached.",
+    "30005": "The number is unknown.",
+    "30006": "The number is a landline or its carrier cannot be reached.",
+    "30007": "The carrier filtered the message.",
+    "63003": "There is no WhatsApp account at this number.",
+    "63016": "The 24 hours since the contact's last message are over; only an approved template can be sent.",
+    "63024": "The recipient cannot be reached on WhatsApp.",
+}
+# Reasons of a failed delivery that have consequences beyond the message.
+_DELIVERY_REASONS = frozenset({"window_closed"})
+_STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
+
+_SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
+_NUMBER = re.compile(r"\+?\d{6,}")
+_MAX_FIELDS = 500
+_MAX_MEDIA = 10
+_LOOK_UP_LIMIT = 100
+
+# The SDK logs addresses, phone numbers in queries and response headers at INFO: its logger leads nowhere.
+_SILENT = logging.Logger("twilio_api.sdk", level=logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One Twilio account and one sender: a number, or a messaging service (which wins if both are given)."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)  # signs webhooks, and calls unless an API key is given
+    from_number: str = ""
+    messaging_service_sid: str = ""
+    api_key_sid: str = ""
+    api_key_secret: str = field(default="", repr=False)
+    secondary_auth_token: str = field(default="", repr=False)  # accepted on webhooks while tokens are rotated
+    shared_key: str = field(default="", repr=False)  # signs webhooks that say algorithm=HMAC_SHA256
+
+
+class _BasicAuth:
+    """The SDK's credential provider and strategy in one. Its own way uses aiohttp's BasicAuth, which is deprecated."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._header = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+    def to_auth_strategy(self) -> _BasicAuth:
+        return self
+
+    def get_auth_string(self) -> str:
+        return self._header
+
+
+class _Form(dict[str, list[str]]):
+    """Form parameters with repeated names, in the shape that RequestValidator reads."""
+
+    def getlist(self, name: str) -> list[str]:
+        return self[name]
+
+    def first(self, name: str) -> str:
+        return self.get(name, [""])[0]
+
+
+class TwilioMessages(Channel):
+    """One kind of channel of one Twilio account. Subclasses say which, and what they can carry."""
+
+    credentials: ClassVar[type[Any]] = Credentials
+    prefix: ClassVar[str] = ""  # before a number in Twilio's From and To; a number without it belongs to another kind
+
+    def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
+        if kind not in self.kinds:
+            raise ValueError(f"{self.name} does not serve {kind}")
+        self._credentials = credentials
+        self._environment = environment
+        self._client: Any = None
+
+    # --------------------------------------------------------------------------------------------------- calls out
+    async def send(self, message: OutboundMessage) -> SendResult:
+        """POST Messages once, never repeated: Twilio takes no idempotency key.
+
+        Raises: IntegrationError; `ambiguous` after a time-out, a cut connection, a 5xx or an answer without an id.
+        """
+        arguments = {"to": self._address(message.to), **self._content(message), **self._sender()}
+        if message.status_url:
+            arguments["status_callback"] = message.status_url
+        async with self._wrapped(writes=True) as client:
+            sent = await client.messages.create_async(**arguments)
+        if not isinstance(sent.sid, str) or not _SID.fullmatch(sent.sid):
+            raise IntegrationError(self.name, "no_answer", "Accepted, but the answer names no message.", ambiguous=True)
+        return SendResult(external_id=sent.sid, status=STATES.get(str(sent.status), DeliveryStatus.SENT))
+
+    async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
+        """List what went to this address since `sent_after`; the message is found if exactly one has its text.
+
+        Twilio's times have whole seconds. Raises: IntegrationError.
+        """
+        since = sent_after.astimezone(UTC).replace(microsecond=0)
+        async with self._wrapped(writes=False) as client:
+            # One second more than needed: it is not documented whether the bound itself is included.
+            listed = await client.messages.list_async(
+                to=self._address(message.to), date_sent_after=since - timedelta(seconds=1), limit=_LOOK_UP_LIMIT
+            )
+        if len(listed) >= _LOOK_UP_LIMIT:
+            return None  # there may be more: "exactly one" cannot be said
+        fitting = [candidate for candidate in listed if self._fits(candidate, message, since)]
+        if len(fitting) != 1 or str(fitting[0].status) not in STATES:
+            return None
+        found = fitting[0]
+        code = None if found.error_code is None else str(found.error_code)
+        return _status(found.sid, str(found.status), code, occurred_at=found.date_updated)
+
+    async def check(self) -> str | None:
+        """Read the account. Raises: IntegrationError, also if it is suspended or closed."""
+        self._sender()
+        async with self._wrapped(writes=False) as client:
+            account = await client.api.v2010.accounts(self._credentials.account_sid).fetch_async()
+        if str(account.status) != "active":
+            raise IntegrationError(self.name, "account_inactive", f"The account is {account.status}.")
+        return str(account.sid)
+
+    async def aclose(self) -> None:
+        """Close the HTTP session, if one was opened."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.http_client.close()
+
+    def _address(self, number: str) -> str:
+        return self.prefix + number.removeprefix(self.prefix)
+
+    def _content(self, message: OutboundMessage) -> dict[str, str]:
+        """The text. A kind with templates says more."""
+        return {"body": message.body}
+
+    def _has_content(self, listed: str, message: OutboundMessage) -> bool:
+        """Whether a listed message's text can only be that of `message`."""
+        return listed.strip() == message.body.strip()
+
+    def _sender(self) -> dict[str, str]:
+        if self._credentials.messaging_service_sid:
+            return {"messaging_service_sid": self._credentials.messaging_service_sid}
+        if self._credentials.from_number:
+            return {"from_": self._address(self._credentials.from_number)}
+        raise IntegrationError(self.name, "invalid_sender", "Neither a number nor a messaging service is configured.")
+
+    def _fits(self, candidate: Any, message: OutboundMessage, since: datetime) -> bool:
+        if not str(candidate.direction).startswith("outbound"):
+            return False
+        if candidate.to != self._address(message.to) or not self._has_content(candidate.body or "", message):
+            return False
+        sender = self._credentials.messaging_service_sid
+        if sender:
+            if candidate.messaging_service_sid != sender:
+                return False
+        elif candidate.from_ != self._address(self._credentials.from_number):
+            return False
+        return candidate.date_created is not None and candidate.date_created >= since
+
+    def _open(self) -> Any:
+        if self._client is None:  # no await in here: two tasks cannot both open one
+            credentials = self._credentials
+            self._client = Client(
+                account_sid=credentials.account_sid,
+                credential_provider=_BasicAuth(
+                    credentials.api_key_sid or credentials.account_sid,
+                    credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
+                ),
+                http_client=AsyncTwilioHttpClient(logger=_SILENT),  # never max_retries: it sends a message again
+                # Not the process's: TWILIO_EDGE and TWILIO_REGION would change the host behind our back.
+                environment={"TWILIO_EDGE": "", "TWILIO_REGION": ""},
+            )
+            if address := self._environment.base_addresses.get("twilio"):
+                self._client.api.base_url = address.rstrip("/")
+        return self._client
+
+    @asynccontextmanager
+    async def _wrapped(self, *, writes: bool) -> AsyncIterator[Any]:
+        """One call: bounded in time, every failure as IntegrationError. Only a call that writes can be ambiguous."""
+        try:
+            # The SDK's own time-out has no effect on the asynchronous client.
+            async with asyncio.timeout(self._environment.timeout_s):
+                yield self._open()
+        except TwilioException as error:
+            raise self._wrap(error, writes=writes) from error
+        except aiohttp.ClientConnectorError as error:  # refused, no such host, no TLS: nothing was sent
+            raise IntegrationError(self.name, "unreachable", "No connection to Twilio.", retryable=True) from error
+        except TimeoutError as error:  # before ClientError: aiohttp's time-outs are both
+            raise self._lost("timeout", "Twilio did not answer.", writes=writes) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._lost("connection_lost", "The connection was cut.", writes=writes) from error
+        except (ValueError, TypeError, AttributeError) as error:  # a 2xx that is not JSON, or not an object
+            raise self._lost("no_answer", "The answer cannot be read.", writes=writes) from error
+
+    def _lost(self, reason: str, words: str, *, writes: bool, code: str | None = None) -> IntegrationError:
+        """A lost answer: of a write the outcome is unknown, a read can simply be repeated."""
+        return IntegrationError(self.name, reason, words, ambiguous=writes, retryable=not writes, code=code)
+
+    def _wrap(self, error: TwilioException, *, writes: bool) -> IntegrationError:
+        if isinstance(error, TwilioRestException):
+            # Twilio's messages quote the number; tracebacks print the cause.
+            error.msg = _masked(error.msg)
+            status, code, words = error.status, error.code, error.msg
+        elif isinstance(error, TwilioServiceException):
+            error.title, error.detail = _masked(error.title), _masked(error.detail)
+            status, code, words = error.status, error.code, error.title
+        else:  # a list page: the SDK only hands the response over
+            response = error.args[1] if len(error.args) > 1 else None
+            status, code, words = getattr(response, "status_code", 0), None, str(error.args[0]) if error.args else ""
+        # Without a code of its own the SDK repeats the HTTP status.
+        vendor_code = None if code is None or code == status else str(code)
+        if status == 429 or vendor_code == "20429":
+            return IntegrationError(self.name, "rate_limited", words, retryable=True, code=vendor_code)
+        if status >= 500 or status in (0, 408):
+            return self._lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
+        reason = REASONS.get(vendor_code or "") or _STATUS_REASONS.get(status, "refused")
+        return IntegrationError(self.name, reason, words, code=vendor_code)
+
+    # ---------------------------------------------------------------------------------------------------- calls in
+    def receive(self, request: WebhookRequest) -> ChannelWebhook:
+        """Verify over the configured public URL and the form, then parse a status callback or an inbound message.
+
+        Twilio puts no time into its signature: a repeated request is recognised by its MessageSid.
+        Raises: SignatureInvalid, PayloadInvalid.
+        """
+        form = self._verified_form(request)
+        if form.first("AccountSid") != self._credentials.account_sid:
+            raise PayloadInvalid(self.name, "foreign_account", "The callback belongs to another account.")
+        external_id = form.first("MessageSid") or form.first("SmsSid")
+        if not _SID.fullmatch(external_id):
+            raise PayloadInvalid(self.name, "no_message_id", "The callback names no message.")
+        state = form.first("MessageStatus") or form.first("SmsStatus")
+        if state in INBOUND_STATES or (not state and "Body" in form):
+            return _answer(messages=(self._inbound(form, external_id),))
+        if state not in STATES:
+            raise PayloadInvalid(self.name, "unknown_status", "The callback's status is not in the contract.")
+        code, words = form.first("ErrorCode") or None, form.first("ErrorMessage") or None
+        return _answer(statuses=(_status(external_id, state, code, words),))
+
+    def _inbound(self, form: _Form, external_id: str) -> InboundMessage:
+        sender = form.first("From")
+        number = sender.removeprefix(self.prefix)
+        if not number or not sender.startswith(self.prefix) or ":" in number:
+            raise PayloadInvalid(self.name, "channel_mismatch", "The sender is not an address of this kind of channel.")
+        media = form.first("NumMedia") or "0"
+        if not media.isdecimal() or int(media) > _MAX_MEDIA:
+            raise PayloadInvalid(self.name, "invalid_media", "NumMedia is not a count.")
+        body = form.first("Body")
+        # With Advanced Opt-Out Twilio says itself what the words mean in the contact's language.
+        kind = form.first("OptOutType").upper()
+        opt_out = {"STOP": True, "START": False}.get(kind) if kind else opt_out_word(body)
+        return InboundMessage(
+            external_id=external_id,
+            sender=number,
+            body=body,
+            recipient=form.first("To").removeprefix(self.prefix) or None,
+            sender_name=form.first("ProfileName") or None,
+            opt_out=opt_out,
+            attachments=[
+                {"url": form.first(f"MediaUrl{i}"), "content_type": form.first(f"MediaContentType{i}")}
+                for i in range(int(media))
+            ],
+        )
+
+    def _verified_form(self, request: WebhookRequest) -> _Form:
+        signature = request.headers.get("x-twilio-signature", "")
+        if not signature:  # RequestValidator raises a TypeError on None
+            raise SignatureInvalid(self.name, "signature_missing")
+        algorithm = get_signature_algorithm(request.headers.get("x-twilio-webhooks-signature-settings", "")).upper()
+        form = _Form()
+        try:
+            text = request.body.decode("utf-8")
+            # Blank values are part of the signed string.
+            for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS):
+                form.setdefault(name, []).append(value)
+            verified = any(
+                RequestValidator(secret).validate(request.public_url, form, signature, algorithm)
+                for secret in self._secrets(algorithm)
+            )
+        except ValueError as error:  # not UTF-8, too many fields, an address that cannot be one
+            raise SignatureInvalid(self.name) from error
+        if not verified:
+            raise SignatureInvalid(self.name)
+        return form
+
+    def _secrets(self, algorithm: str) -> list[str]:
+        """The live secrets of an algorithm; never an empty one, which anybody could sign with."""
+        credentials = self._credentials
+        if algorithm == HMAC_SHA256:
+            candidates = [credentials.shared_key or credentials.auth_token]
+        elif algorithm == HMAC_SHA1:
+            candidates = [credentials.auth_token, credentials.secondary_auth_token]
+        else:
+            candidates = []
+        return [secret for secret in candidates if secret]
+
+
+def _answer(*, statuses: tuple[StatusUpdate, ...] = (), messages: tuple[InboundMessage, ...] = ()) -> ChannelWebhook:
+    return ChannelWebhook(statuses=statuses, messages=messages, answer_body="<Response/>", answer_type="text/xml")
+
+
+def _status(
+    sid: str, state: str, code: str | None, words: str | None = None, *, occurred_at: datetime | None = None
+) -> StatusUpdate:
+    reason = REASONS.get(code) if code else None
+    return StatusUpdate(
+        external_id=sid,
+        status=STATES[state],
+        error_code=code,
+        error_message=(words or DELIVERY_ERRORS.get(code)) if code else None,
+        occurred_at=occurred_at,
+        reason=reason if reason in _DELIVERY_REASONS else None,
+        opted_out=code == _OPTED_OUT,
+    )
+
+
+def _masked(words: object) -> str:
+    return _NUMBER.sub("…", str(words or ""))
