@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,11 +20,15 @@ Register = Callable[[str, jobs.Handler], None]
 
 
 @pytest.fixture
-def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
+def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers handlers for one test; nothing periodic runs beside it."""
     monkeypatch.setattr(jobs, "_handlers", {})
     monkeypatch.setattr(jobs, "_periodic", {})
-    yield lambda kind, function: jobs.handler(kind)(function) and None
+
+    def add_handler(kind: str, function: jobs.Handler) -> None:
+        jobs.handler(kind)(function)
+
+    return add_handler
 
 
 async def add(kind: str, **options: Any) -> None:
@@ -306,7 +310,7 @@ async def test_a_runner_survives_a_database_that_fails_for_a_moment(
     register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = asyncio.Event()
-    failures = []
+    failures: list[int] = []
 
     async def work(_: JobContext) -> None:
         done.set()

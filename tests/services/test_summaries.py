@@ -1,0 +1,91 @@
+"""A contact's totals: what is stored is what the requests and the ledger add up to, per currency and mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models.tables import ContactSummary
+from services import summaries, voids
+from tests import factories
+from tests.services.scripted import World, assert_consistent
+
+
+@pytest.fixture
+async def world(database: str) -> World:
+    return await World.make()
+
+
+async def totals(world: World, currency: str = "USD", *, test_mode: bool = True) -> dict[str, Any]:
+    """What is stored, without the times."""
+    row = await ContactSummary.get(contact_id=world.contact.id, currency=currency, test_mode=test_mode)
+    return {name: getattr(row, name) for name in summaries._ZERO if not name.endswith("_at")}
+
+
+async def test_the_totals_follow_every_step(world: World) -> None:
+    zero = {name: 0 for name in summaries._ZERO if not name.endswith("_at")}
+    first, token = await world.request()
+    second, _ = await world.request(amount_minor=2000)
+    await world.request(status="DRAFT", sent_at=None, amount_minor=999)
+    both = zero | {"requested_minor": 14500, "outstanding_minor": 14500, "open_count": 2}
+    assert await totals(world) == both
+    world.vendor.pay(await world.open(token), fee_minor=393)
+    await world.deliver()
+    paid = both | {"outstanding_minor": 2000, "paid_minor": 12500, "net_minor": 12107, "open_count": 1, "paid_count": 1}
+    assert await totals(world) == paid
+    await voids.void(world.actor, payment_request_id=second.id)
+    assert await totals(world) == paid | {"requested_minor": 12500, "outstanding_minor": 0, "open_count": 0}
+    row = await ContactSummary.get()
+    assert row.first_paid_at == row.last_paid_at == (await world.fresh(first)).paid_at
+    await assert_consistent(world.account.id)
+
+
+async def test_refunds_and_lost_disputes_lower_net_and_a_refund_that_failed_does_not(world: World) -> None:
+    request, _ = await world.request(status="PAID")
+    await factories.money_fact(request, external_id="pay", fee_minor=100)
+    for external_id, outcomes in (("re_1", ["SUCCEEDED"]), ("re_2", ["SUCCEEDED", "FAILED"]), ("re_3", ["PENDING"])):
+        for outcome in outcomes:
+            await factories.money_fact(
+                request,
+                kind="REFUND",
+                external_id=external_id,
+                outcome=outcome,
+                amount_minor=1000,
+                charge_external_id="pay",
+            )
+    for external_id, outcome in (("dp_1", "SUCCEEDED"), ("dp_2", "FAILED"), ("dp_3", "PENDING")):
+        await factories.money_fact(request, kind="DISPUTE", external_id=external_id, outcome=outcome, amount_minor=500)
+    await summaries.update(world.account.id, world.contact.id)
+    got = await totals(world)
+    assert (got["paid_minor"], got["refunded_minor"], got["net_minor"]) == (12500, 1000, 12500 - 1000 - 100 - 500)
+
+
+async def test_currencies_and_modes_are_never_summed(world: World) -> None:
+    await world.request()
+    await world.request(currency="EUR", amount_minor=700)
+    await world.request(test_mode=False, amount_minor=900)
+    assert (await totals(world))["requested_minor"] == 12500
+    assert (await totals(world, "EUR"))["requested_minor"] == 700
+    assert (await totals(world, test_mode=False))["requested_minor"] == 900
+
+
+async def test_contacts_are_never_summed(world: World) -> None:
+    await world.request()
+    other = await factories.contact(world.account)
+    await factories.payment_request(other, status="SENT", amount_minor=1)
+    assert list(await summaries.recompute(world.account.id, world.contact.id)) == [("USD", True)]
+    assert (await summaries.recompute(world.account.id, world.contact.id))[("USD", True)]["requested_minor"] == 12500
+
+
+async def test_totals_that_lost_their_last_request_become_zero(world: World) -> None:
+    request, _ = await world.request()
+    request.discarded_at = factories.now()
+    await request.save()
+    await summaries.update(world.account.id, world.contact.id)
+    assert set((await totals(world)).values()) == {0}
+
+
+async def test_a_contact_without_requests_has_no_totals(world: World) -> None:
+    await summaries.update(world.account.id, world.contact.id)
+    assert await ContactSummary.all().count() == 0
