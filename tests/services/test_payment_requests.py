@@ -153,7 +153,12 @@ async def test_anothers_ids_are_not_there(asked: Team) -> None:
     channel = await factories.channel_connection(other)
     mine = await create(asked)
     stranger = Actor(account_id=other.id, role="OWNER", user_id=None, name="S", kind="api_key", credential="k")
-    for wrong in ({"contact_id": contact.id}, {"conversation_id": conversation.id}, {"channel_id": channel.id}):
+    foreign: list[dict[str, Any]] = [
+        {"contact_id": contact.id},
+        {"conversation_id": conversation.id},
+        {"channel_id": channel.id},
+    ]
+    for wrong in foreign:
         with pytest.raises(errors.NotFound):
             await create(asked, **wrong)
     for call in (payment_requests.record_link_copied, payment_requests.discard):
