@@ -25,7 +25,10 @@ API_KEY_SID = "SK00000000000000000000000000000001"
 API_KEY_SECRET = "test-api-key-secret-not-real"
 VENDOR_FILE = "twilio-api-v2010.openapi.json"
 
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
+WHATSAPP = "whatsapp:"
+TEMPLATE_SID = "HX00000000000000000000000000000001"
+
+_ADDRESS = re.compile(r"(whatsapp:)?\+[1-9]\d{6,14}")
 _DEFAULT_PAGE = 50
 _MESSAGES = {
     20001: "Invalid parameter",
@@ -41,6 +44,9 @@ _MESSAGES = {
     21610: "Attempt to send to unsubscribed recipient {to}",
     21614: "'To' number {to} is not a valid mobile number",
     21617: "The concatenated message body exceeds the 1600 character limit.",
+    21655: "The ContentSid is invalid.",
+    21656: "The ContentVariables Parameter is invalid.",
+    63007: "Twilio could not find a Channel with the specified From address",
 }
 
 
@@ -83,6 +89,16 @@ def signed(
     return urlencode(params, doseq=True).encode(), headers
 
 
+def _variables(text: str) -> dict[str, str] | None:
+    """ContentVariables: a JSON object of texts; None if it is something else."""
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        return None
+    fits = isinstance(given, dict) and all(isinstance(value, str) for value in given.values())
+    return given if fits else None
+
+
 class TwilioServer(ContractServer):
     """Keeps messages, refuses what Twilio refuses beyond its contract, signs what Twilio signs."""
 
@@ -92,6 +108,7 @@ class TwilioServer(ContractServer):
         self.opted_out: set[str] = set()
         self.landlines: set[str] = set()
         self.account_status = "active"
+        self.templates = {TEMPLATE_SID: "Your payment link: {{1}}. Thank you, {{2}}!"}
         self._callbacks: dict[str, str] = {}
         self._now = now
 
@@ -136,12 +153,17 @@ class TwilioServer(ContractServer):
 
     def _create(self, form: Mapping[str, str]) -> Answer:
         to, sender, service = form["To"], form.get("From", ""), form.get("MessagingServiceSid", "")
-        body, callback = form.get("Body", ""), form.get("StatusCallback", "")
+        callback, body = form.get("StatusCallback", ""), form.get("Body", "")
+        whatsapp = to.startswith(WHATSAPP)
+        ours = WHATSAPP + FROM_NUMBER if whatsapp else FROM_NUMBER
+        template, variables = form.get("ContentSid", ""), _variables(form.get("ContentVariables", ""))
         refusals = (
-            (not _E164.fullmatch(to), 21211),
+            (not _ADDRESS.fullmatch(to), 21211),
             (not sender and not service, 21603),
-            ((sender or FROM_NUMBER) != FROM_NUMBER or (service or SERVICE_SID) != SERVICE_SID, 21606),
-            (not body, 21602),
+            ((sender or ours) != ours or (service or SERVICE_SID) != SERVICE_SID, 63007 if whatsapp else 21606),
+            (bool(template) and (bool(body) or template not in self.templates), 21655),
+            (variables is None, 21656),
+            (not body and not template, 21602),
             (len(body) > 1600, 21617),
             (bool(callback) and urlsplit(callback).scheme not in ("http", "https"), 21609),
             (to in self.landlines, 21614),
@@ -150,6 +172,10 @@ class TwilioServer(ContractServer):
         for broken, code in refusals:
             if broken:
                 return self._refuse(400, code, to=to, sender=sender)
+        if template:
+            body = self.templates[template]
+            for name, value in (variables or {}).items():
+                body = body.replace("{{" + name + "}}", value)
         message = self.add(to=to, body=body, sender=sender or None, service=service or None)
         if callback:
             self._callbacks[message["sid"]] = callback
@@ -260,6 +286,9 @@ class TwilioServer(ContractServer):
             **({"ErrorCode": str(error_code)} if error_code else {}),
             **({"RawDlrDoneDate": "2611230012"} if status == "delivered" else {}),
         }
+        if message["to"].startswith(WHATSAPP):
+            params |= {"From": WHATSAPP + FROM_NUMBER, "ChannelPrefix": "whatsapp", "ChannelToAddress": "+14155550XXX"}
+            params |= {"EventType": "READ"} if status == "read" else {}
         return (url, *signed(url, params, algorithm=algorithm))
 
     def inbound(
@@ -267,13 +296,15 @@ class TwilioServer(ContractServer):
     ) -> tuple[bytes, dict[str, str]]:
         """What Twilio posts to `url` when somebody writes to our number: (raw body, lower-case headers).
 
-        STOP and START change the opt-out list, as they do at Twilio. Blank parameters are in it and signed.
+        A sender with "whatsapp:" writes to our WhatsApp number. STOP and START change the opt-out list, as they do at
+        Twilio. Blank parameters are in it and signed.
         """
         if body.strip().upper() == "STOP":
             self.opted_out.add(sender)
         elif body.strip().upper() == "START":
             self.opted_out.discard(sender)
-        message = self.add(to=FROM_NUMBER, body=body, sender=sender, direction="inbound")
+        prefix = WHATSAPP if sender.startswith(WHATSAPP) else ""
+        message = self.add(to=prefix + FROM_NUMBER, body=body, sender=sender, direction="inbound")
         message["status"] = "received"
         params = {
             "MessageSid": message["sid"],
@@ -282,16 +313,15 @@ class TwilioServer(ContractServer):
             "AccountSid": ACCOUNT_SID,
             "ApiVersion": "2010-04-01",
             "From": sender,
-            "To": FROM_NUMBER,
+            "To": message["to"],
             "Body": body,
             "NumMedia": "0",
             "NumSegments": "1",
             "SmsStatus": "received",
-            "FromCity": "SAN FRANCISCO",
-            "FromState": "CA",
-            "FromCountry": "US",
-            "ToCity": "",
-            "ToZip": "",
-            **more,
         }
+        if prefix:
+            params |= {"ProfileName": "Dana Diaz", "WaId": sender.removeprefix("whatsapp:+"), "ButtonText": ""}
+        else:
+            params |= {"FromCity": "SAN FRANCISCO", "FromState": "CA", "FromCountry": "US", "ToCity": "", "ToZip": ""}
+        params |= more
         return signed(url, params, algorithm=algorithm)
