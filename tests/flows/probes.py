@@ -34,13 +34,18 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
+from models.tables import PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
 from services import accounts, simulator
+from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
+from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team
-from tests.flows.harness import PASSWORD, Product
+from tests.flows.harness import PASSWORD, Product, key
 
+# Words that stand in every text of the viewer's account, and of the other one.
+OURS, THEIRS = "Quokka", "Xylofoon"
 ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER")
 
 
@@ -120,21 +125,21 @@ def _brief(name: str, kind: Any) -> str:
     return f"{name} {{ __typename {'id' if has_id else ''} }}"
 
 
-def selection(kind: Any, depth: int, seen: Callable[[str, str], None], skip: frozenset[str] = frozenset()) -> str:
+def selection(kind: Any, depth: int, seen: Callable[[str, str], None]) -> str:
     """Every field of a type that needs no argument, `depth` levels down; nodes below the first level by their ids only.
 
-    `seen(type, field)` is told of each field that is selected; `skip` holds "Type.field" names.
+    `seen(type, field)` is told of each field that is selected.
     """
     named = get_named_type(kind)
     if is_abstract_type(named):
         parts = []
         for member in schema().get_possible_types(named):
-            parts.append(f"... on {member.name} {{ {selection(member, depth, seen, skip)} }}")
+            parts.append(f"... on {member.name} {{ {selection(member, depth, seen)} }}")
         return "__typename " + " ".join(parts)
     assert isinstance(named, GraphQLObjectType)
     parts = ["__typename"]
     for name, one in named.fields.items():
-        if f"{named.name}.{name}" in skip or any(is_non_null_type(a.type) for a in one.args.values()):
+        if any(is_required_argument(a) for a in one.args.values()):
             continue
         child = get_named_type(one.type)
         if not is_composite_type(child):
@@ -142,11 +147,11 @@ def selection(kind: Any, depth: int, seen: Callable[[str, str], None], skip: fro
             parts.append(name)
         elif depth > 0:
             seen(named.name, name)
-            # A union's members would ask for one name with different nullability: give each type its own alias.
-            parts.append(f"{named.name}_{name}: {name} {{ {selection(child, depth - 1, seen, skip)} }}")
-        elif isinstance(child, GraphQLObjectType) and "id" in child.fields:
+            few = "(first: 5)" if "first" in one.args else ""
+            parts.append(f"{name}{few} {{ {selection(child, depth - 1, seen)} }}")
+        elif "id" in getattr(child, "fields", {}):
             seen(named.name, name)
-            parts.append(f"{named.name}_{name}: {name} {{ __typename id }}")
+            parts.append(f"{name} {{ __typename id }}")
     return " ".join(parts)
 
 
@@ -332,6 +337,9 @@ async def furnish(team: Team, *, mark: str) -> House:
         house.requests[name] = await team.request(maria, **names)
     for name in ("sent", "paid", "void"):
         await team.send(house.requests[name])
+    follow = f"mutation($input: FollowConversationInput!) {{ followConversation(input: $input) {{ {d.ERRORS} }} }}"
+    told = {"conversationId": maria["conversation"]["id"], "following": True}
+    await team.product.ok(follow, told, token=team.owner)
     await team.pay(house.requests["paid"])
     await team.product.ok(d.VOID, {"paymentRequestId": house.requests["void"]["id"], "reason": mark}, token=team.agent)
     await team.product.ok(d.COPIED, {"paymentRequestId": house.requests["copied"]["id"]}, token=team.agent)
@@ -347,6 +355,7 @@ async def furnish(team: Team, *, mark: str) -> House:
           contacts(first: 1) { edges { cursor } }
           conversations(first: 1) { edges { cursor } }
           paymentRequests(first: 1) { edges { cursor } }
+          notifications(first: 1) { edges { cursor node { id } } }
         }""",
         {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"]},
         token=team.owner,
@@ -366,6 +375,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "payment": seen["paymentRequest"]["payments"][0]["id"],
         "message": by_type["Message"],
         "card": by_type["ActivityCard"],
+        "notification": seen["notifications"]["edges"][0]["node"]["id"],
     }
     house.cursors = {
         "event": seen["conversation"]["eventCursor"],
@@ -373,6 +383,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "contacts": seen["contacts"]["edges"][0]["cursor"],
         "conversations": seen["conversations"]["edges"][0]["cursor"],
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
+        "notifications": seen["notifications"]["edges"][0]["cursor"],
     }
     return house
 
@@ -389,9 +400,176 @@ async def writes(team: Team, kind: str, sender: str, body: str) -> None:
     await simulator.contact_writes(row_id(team.channels[kind]), sender, body)
 
 
-async def told(house: House, token: str) -> None:
-    """Remember a notification of the user whose token this is."""
-    found = await house.product.one("{ notifications(first: 1) { edges { cursor node { id } } } }", token=token)
-    (edge,) = found["edges"]
-    house.ids["notification"] = edge["node"]["id"]
-    house.cursors["notifications"] = edge["cursor"]
+# ------------------------------------------------------------------------------------------------------------- world
+@dataclass
+class World(House):
+    """A furnished account, its neighbour, and what is spent or refused."""
+
+    other: House = field(kw_only=True)
+    email: str = ""
+    refresh_token: str = ""
+    stripe: str = ""
+    off: dict[str, str] = field(default_factory=dict)  # channels: disconnected, outside their window …
+    used_key: str = ""
+
+
+def right(w: World) -> dict[str, dict[str, Any]]:
+    """For each mutation arguments that it takes, in an order in which all of them can be run."""
+    request = {name: row["id"] for name, row in w.requests.items()}
+    maria = w.ids["conversation"]
+    found: dict[str, dict[str, Any]] = {
+        "createApiKey": {"name": "Till", "role": "AGENT"},
+        "createPaymentRequest": {
+            "idempotencyKey": key(),
+            "contactId": w.ids["contact"],
+            "conversationId": maria,
+            "channelId": w.ids["channel"],
+            "productName": "Deep clean",
+            "amount": {"amount": "120.00", "currency": "USD"},
+            "description": "All rooms",
+            "dueAt": "2199-01-01T00:00:00Z",
+            "processor": "SANDBOX",
+        },
+        "sendPaymentRequest": {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["draft"],
+            "channelId": w.ids["channel"],
+            "body": "Please: {link}",
+        },
+        "sendMessage": {
+            "idempotencyKey": key(),
+            "conversationId": maria,
+            "channelId": w.ids["channel"],
+            "body": "Hello",
+            "subject": "About",
+        },
+        "recordLinkCopied": {"paymentRequestId": request["draft2"]},
+        "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
+        "voidPaymentRequest": {
+            "paymentRequestId": request["partly"],
+            "reason": "Cancelled",
+            "expectedVersion": w.requests["partly"]["version"],
+            "confirmPartiallyPaid": True,
+        },
+        "markConversationRead": {"conversationId": maria},
+        "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
+        "followConversation": {"conversationId": maria, "following": False},
+        "saveDraft": {"conversationId": maria, "text": "Hi"},
+        "createContact": {
+            "name": "Zoe",
+            "email": "zoe@example.com",
+            "phone": "+14155550177",
+            "addresses": [{"kind": "WEB_CHAT", "address": "zoe"}],
+        },
+        "updateContact": {
+            "contactId": w.ids["contact"],
+            "name": "Maria",
+            "email": "maria@example.com",
+            "phone": "+14155550178",
+            "addresses": [{"kind": "WEB_CHAT", "address": "maria"}],
+        },
+        "updateAccount": {
+            "name": "Acme",
+            "defaultCurrency": "EUR",
+            "locale": "de-DE",
+            "timeZone": "Europe/Berlin",
+            "contactEmail": "desk@example.com",
+            "contactPhone": "+14155550179",
+            "linkMessageTemplate": "Pay {amount}: {link}",
+            "numberPrefix": "A-",
+        },
+        "configureProcessor": {
+            "kind": "STRIPE",
+            "processorId": w.stripe,
+            "displayName": "Cards",
+            "testMode": True,
+            "secretKey": SECRET_KEY,
+            "webhookSecret": WEBHOOK_SECRET,
+            "makeDefault": False,
+        },
+        "connectChannel": {
+            "kind": "SMS",
+            "provider": "twilio_sms",
+            "channelId": w.off["twilio"],
+            "displayName": "Texts",
+            "sender": FROM_NUMBER,
+            "credentials": [{"name": "auth_token", "value": AUTH_TOKEN}],
+        },
+        "disconnectProcessor": {"processorId": w.stripe},
+        "disconnectChannel": {"channelId": w.off["twilio"]},
+        "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
+        "signIn": {"email": w.email, "password": PASSWORD},
+        "refresh": {"refreshToken": w.refresh_token},
+        "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
+    }
+    last = found.pop("signOut")
+    arguments = {name: {"input": value} for name, value in found.items()}
+    return {**arguments, "markNotificationsRead": {"upTo": w.cursors["event"]}, "signOut": {"input": last}}
+
+
+async def world(bare: Team) -> World:
+    """Two furnished accounts, and one thing for every way to be refused.
+
+    The server's STRIPE_API_BASE and TWILIO_API_BASE lead to contract servers; its job runner is off.
+    """
+    product = bare.product
+    house = await furnish(bare, mark=OURS)
+    other = await furnish(await newcomer(product, THEIRS), mark=THEIRS)
+    w = World(bare, house.ids, house.tokens, house.requests, house.contacts, house.cursors, other=other)
+    w.contacts["carl"] = await _contact(bare, "Carl", "+14155552603")
+    w.contacts["dora"] = await _contact(bare, "Dora", None)
+    await writes(bare, "SMS", "+14155552603", "STOP")
+    for name in ("carl", "dora", "discarded", "processing"):
+        w.requests[name] = await bare.request(w.contacts.get(name, w.contacts["maria"]))
+    await product.ok(d.DISCARD, {"paymentRequestId": w.requests["discarded"]["id"]}, token=bare.agent)
+    await bare.send(w.requests["processing"])
+    await bare.pay(w.requests["processing"], "Pay later (succeeds)")
+    assert (await bare.read(w.requests["processing"]))["status"] == "PROCESSING"
+
+    w.off = {kind: bare.channels[kind] for kind in ("WHATSAPP", "MESSENGER", "WEB_CHAT")}
+    # Instagram's window is open, so that its limit in bytes is what refuses.
+    await writes(bare, "INSTAGRAM_DM", "ig-1", "Hi")
+    w.off["INSTAGRAM_DM"] = bare.channels["INSTAGRAM_DM"]
+    w.off["disconnected"] = await _channel(bare, {"kind": "SMS", "provider": "simulated"})
+    await product.ok(d.DISCONNECT_CHANNEL, {"channelId": w.off["disconnected"]}, token=bare.owner)
+    named = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
+    credentials = [{"name": name, "value": value} for name, value in named.items()]
+    w.off["twilio"] = await _channel(bare, {"kind": "SMS", "provider": "twilio_sms", "credentials": credentials})
+    keys = {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}
+    connected = await product.ok(d.CONFIGURE_PROCESSOR, {"kind": "STRIPE", **keys}, token=bare.owner)
+    w.stripe = connected["processor"]["id"]
+
+    w.used_key = key()
+    await bare.request(w.contacts["ben"], idempotencyKey=w.used_key)
+    await bare.send(w.requests["ben"], "EMAIL", idempotencyKey=w.used_key)
+    said = {"conversationId": w.ids["conversation"], "channelId": w.ids["channel"], "body": "Other"}
+    await product.ok(d.SEND_MESSAGE, {"idempotencyKey": w.used_key, **said}, token=bare.agent)
+
+    w.email = (await product.one("{ viewer { user { email } } }", token=bare.owner))["user"]["email"]
+    await refill(w)
+    return w
+
+
+async def refill(w: World) -> None:
+    """Anew, what `right` uses up: a session, a draft to discard, a request to void, a key to revoke."""
+    session = await w.product.ok(
+        f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
+        {"email": w.email, "password": PASSWORD},
+    )
+    w.refresh_token = session["refreshToken"]
+    for name in ("draft3", "partly"):
+        w.requests[name] = await w.team.request(w.contacts["maria"])
+    # No processor of this release pays in parts: only the status matters here.
+    partly = PaymentRequest.filter(id=row_id(w.requests["partly"]["id"]))
+    await partly.update(status="PARTIALLY_PAID")
+    w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
+
+
+async def _contact(team: Team, name: str, phone: str | None) -> dict[str, Any]:
+    payload = await team.product.ok(d.CREATE_CONTACT, {"name": name, "phone": phone}, token=team.agent)
+    contact: dict[str, Any] = payload["contact"]
+    return contact
+
+
+async def _channel(team: Team, given: dict[str, Any]) -> str:
+    return str((await team.product.ok(d.CONNECT_CHANNEL, given, token=team.owner))["channel"]["id"])

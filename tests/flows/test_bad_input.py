@@ -13,32 +13,18 @@ from typing import Any
 import pytest
 from graphql import GraphQLEnumType
 
-from models.tables import PaymentRequest
 from tests.contracts.stripe_contract import derived_contract
-from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
-from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer
+from tests.contracts.stripe_server import StripeServer
+from tests.contracts.twilio_server import TwilioServer
 from tests.contracts.twilio_server import contracts as twilio_contracts
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team
-from tests.flows.harness import PASSWORD, Product, key
-from tests.flows.probes import House, Leaf
+from tests.flows.harness import Product, key
+from tests.flows.probes import Leaf, World
 
 NONE = "none"
 SAME = "same"
-
-
-@dataclass
-class World(House):
-    """A furnished account, its neighbour, and what is spent or refused."""
-
-    other: House = field(default_factory=lambda: House(None))  # type: ignore[arg-type]
-    email: str = ""
-    refresh_token: str = ""
-    used_refresh_token: str = ""
-    stripe: str = ""
-    off: dict[str, str] = field(default_factory=dict)  # channels: without address, opted out …
-    used_key: str = ""
 
 
 Value = Any | Callable[[World], Any]
@@ -63,101 +49,6 @@ class Case:
     def expected_field(self) -> list[str] | None:
         name = self.path if self.named == SAME else self.named
         return None if name == NONE else name.split(".")
-
-
-# --------------------------------------------------------------------------------------------------- what is right
-def right(w: World) -> dict[str, dict[str, Any]]:
-    """For each mutation arguments that it takes, in an order in which all of them can be run."""
-    request = {name: row["id"] for name, row in w.requests.items()}
-    maria = w.ids["conversation"]
-    found: dict[str, dict[str, Any]] = {
-        "createApiKey": {"name": "Till", "role": "AGENT"},
-        "createPaymentRequest": {
-            "idempotencyKey": key(),
-            "contactId": w.ids["contact"],
-            "conversationId": maria,
-            "channelId": w.ids["channel"],
-            "productName": "Deep clean",
-            "amount": {"amount": "120.00", "currency": "USD"},
-            "description": "All rooms",
-            "dueAt": "2199-01-01T00:00:00Z",
-            "processor": "SANDBOX",
-        },
-        "sendPaymentRequest": {
-            "idempotencyKey": key(),
-            "paymentRequestId": request["draft"],
-            "channelId": w.ids["channel"],
-            "body": "Please: {link}",
-        },
-        "sendMessage": {
-            "idempotencyKey": key(),
-            "conversationId": maria,
-            "channelId": w.ids["channel"],
-            "body": "Hello",
-            "subject": "About",
-        },
-        "recordLinkCopied": {"paymentRequestId": request["draft2"]},
-        "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
-        "voidPaymentRequest": {
-            "paymentRequestId": request["partly"],
-            "reason": "Cancelled",
-            "expectedVersion": w.requests["partly"]["version"],
-            "confirmPartiallyPaid": True,
-        },
-        "markConversationRead": {"conversationId": maria},
-        "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
-        "followConversation": {"conversationId": maria, "following": True},
-        "saveDraft": {"conversationId": maria, "text": "Hi"},
-        "createContact": {
-            "name": "Zoe",
-            "email": "zoe@example.com",
-            "phone": "+14155550177",
-            "addresses": [{"kind": "WEB_CHAT", "address": "zoe"}],
-        },
-        "updateContact": {
-            "contactId": w.ids["contact"],
-            "name": "Maria",
-            "email": "maria@example.com",
-            "phone": "+14155550178",
-            "addresses": [{"kind": "WEB_CHAT", "address": "maria"}],
-        },
-        "updateAccount": {
-            "name": "Acme",
-            "defaultCurrency": "EUR",
-            "locale": "de-DE",
-            "timeZone": "Europe/Berlin",
-            "contactEmail": "desk@example.com",
-            "contactPhone": "+14155550179",
-            "linkMessageTemplate": "Pay {amount}: {link}",
-            "numberPrefix": "A-",
-        },
-        "configureProcessor": {
-            "kind": "STRIPE",
-            "processorId": w.stripe,
-            "displayName": "Cards",
-            "testMode": True,
-            "secretKey": SECRET_KEY,
-            "webhookSecret": WEBHOOK_SECRET,
-            "makeDefault": False,
-        },
-        "connectChannel": {
-            "kind": "SMS",
-            "provider": "twilio_sms",
-            "channelId": w.off["twilio"],
-            "displayName": "Texts",
-            "sender": FROM_NUMBER,
-            "credentials": [{"name": "auth_token", "value": AUTH_TOKEN}],
-        },
-        "disconnectProcessor": {"processorId": w.stripe},
-        "disconnectChannel": {"channelId": w.off["twilio"]},
-        "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
-        "signIn": {"email": w.email, "password": PASSWORD},
-        "refresh": {"refreshToken": w.refresh_token},
-        "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
-    }
-    last = found.pop("signOut")
-    arguments = {name: {"input": value} for name, value in found.items()}
-    return {**arguments, "markNotificationsRead": {"upTo": w.cursors["event"]}, "signOut": {"input": last}}
 
 
 # --------------------------------------------------------------------------------------- wrong by the argument's type
@@ -525,62 +416,7 @@ async def product(database: str, events_url: str, stripe: StripeServer, twilio: 
 
 @pytest.fixture
 async def world(bare: Team) -> World:
-    """Two furnished accounts, and one thing for every way to be refused."""
-    product = bare.product
-    house = await probes.furnish(bare, mark="ours")
-    w = World(bare, house.ids, house.tokens, house.requests, house.contacts, house.cursors)
-    w.other = await probes.furnish(await probes.newcomer(product, "Other"), mark="theirs")
-    w.ids["user"] = (await product.one("{ users { id role } }", token=bare.owner))[0]["id"]
-
-    w.contacts["carl"] = await _contact(bare, "Carl", "+14155552603")
-    w.contacts["dora"] = await _contact(bare, "Dora", None)
-    await probes.writes(bare, "SMS", "+14155552603", "STOP")
-    for name in ("carl", "dora", "discarded", "processing", "partly"):
-        w.requests[name] = await bare.request(w.contacts.get(name, w.contacts["maria"]))
-    await product.ok(d.DISCARD, {"paymentRequestId": w.requests["discarded"]["id"]}, token=bare.agent)
-    await bare.send(w.requests["processing"])
-    await bare.pay(w.requests["processing"], "Pay later (succeeds)")
-    assert (await bare.read(w.requests["processing"]))["status"] == "PROCESSING"
-    # No processor of this release pays in parts: only the status matters here.
-    partly = probes.row_id(w.requests["partly"]["id"])
-    await PaymentRequest.filter(id=partly).update(status="PARTIALLY_PAID")
-
-    w.off = {kind: bare.channels[kind] for kind in ("WHATSAPP", "MESSENGER", "WEB_CHAT")}
-    # Instagram's window is open, so that its limit in bytes is what refuses.
-    await probes.writes(bare, "INSTAGRAM_DM", "ig-1", "Hi")
-    w.off["INSTAGRAM_DM"] = bare.channels["INSTAGRAM_DM"]
-    w.off["disconnected"] = await _channel(bare, {"kind": "SMS", "provider": "simulated"})
-    await product.ok(d.DISCONNECT_CHANNEL, {"channelId": w.off["disconnected"]}, token=bare.owner)
-    named = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
-    credentials = [{"name": name, "value": value} for name, value in named.items()]
-    w.off["twilio"] = await _channel(bare, {"kind": "SMS", "provider": "twilio_sms", "credentials": credentials})
-    keys = {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}
-    connected = await product.ok(d.CONFIGURE_PROCESSOR, {"kind": "STRIPE", **keys}, token=bare.owner)
-    w.stripe = connected["processor"]["id"]
-
-    w.used_key = key()
-    await bare.request(w.contacts["ben"], idempotencyKey=w.used_key)
-    await bare.send(w.requests["ben"], "EMAIL", idempotencyKey=w.used_key)
-    said = {"conversationId": w.ids["conversation"], "channelId": w.ids["channel"], "body": "Other"}
-    await product.ok(d.SEND_MESSAGE, {"idempotencyKey": w.used_key, **said}, token=bare.agent)
-
-    w.email = (await product.one("{ viewer { user { email } } }", token=bare.owner))["user"]["email"]
-    session = await product.ok(
-        f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
-        {"email": w.email, "password": PASSWORD},
-    )
-    w.refresh_token = session["refreshToken"]
-    return w
-
-
-async def _contact(team: Team, name: str, phone: str | None) -> dict[str, Any]:
-    payload = await team.product.ok(d.CREATE_CONTACT, {"name": name, "phone": phone}, token=team.agent)
-    contact: dict[str, Any] = payload["contact"]
-    return contact
-
-
-async def _channel(team: Team, given: dict[str, Any]) -> str:
-    return str((await team.product.ok(d.CONNECT_CHANNEL, given, token=team.owner))["channel"]["id"])
+    return await probes.world(bare)
 
 
 # ---------------------------------------------------------------------------------------------------------------- tests
@@ -602,7 +438,7 @@ async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world
     wrong = []
     before = await probes.snapshot()
     for case in [*CASES, *by_type()]:
-        arguments = right(world)[case.mutation]
+        arguments = probes.right(world)[case.mutation]
         for path, value in {**case.also, case.path: case.value}.items():
             given = value(world) if callable(value) else value
             arguments = probes.nested(path, given, arguments, probes.root("Mutation")[case.mutation].args)
@@ -635,7 +471,7 @@ async def test_values_of_another_type_are_refused_as_a_whole_and_change_nothing(
     before = await probes.snapshot()
     for mutation, one in probes.root("Mutation").items():
         document = probes.mutation_document(mutation)
-        good = right(world)[mutation]
+        good = probes.right(world)[mutation]
         tried: dict[str, dict[str, Any]] = {}
         for leaf in probes.leaves(one.args):
             for value in wrong_types(leaf):
@@ -660,14 +496,13 @@ async def test_values_of_another_type_are_refused_as_a_whole_and_change_nothing(
 async def test_the_arguments_that_the_cases_start_from_are_right_and_change_something(world: World) -> None:
     wrong = []
     before = await probes.snapshot()
-    for mutation, arguments in right(world).items():
+    for mutation, arguments in probes.right(world).items():
         document = probes.mutation_document(mutation)
         answer = await probes.ask(world.product, document, arguments, world.team.owner)
         if answer.get("errors") or answer["data"][mutation]["userErrors"]:
             wrong.append(f"{mutation}: {answer}")
         after = await probes.snapshot()
-        # The owner has no notification here.
-        if not probes.changed(before, after) and mutation != "markNotificationsRead":
+        if not probes.changed(before, after):
             wrong.append(f"{mutation} changed nothing")
         before = after
     assert not wrong, "\n".join(wrong)
@@ -683,7 +518,7 @@ async def test_without_a_processor_nothing_can_be_asked_or_sent(world: World) ->
     tried = {
         "createPaymentRequest": (None, {"input": team.ask(world.contacts["maria"])}),
         "createPaymentRequest, named": (["input", "processor"], {"input": named}),
-        "sendPaymentRequest": (None, {"input": right(world)["sendPaymentRequest"]["input"]}),
+        "sendPaymentRequest": (None, {"input": probes.right(world)["sendPaymentRequest"]["input"]}),
         "sendMessage": (None, {"input": {**text, "body": world.requests["draft"]["checkoutUrl"]}}),
     }
     for name, (where, arguments) in tried.items():
@@ -698,7 +533,7 @@ async def test_a_processor_that_does_not_answer_is_not_connected(world: World, s
     before = await probes.snapshot()
     stripe.fail_next("before_500")
     document = probes.mutation_document("configureProcessor")
-    arguments = right(world)["configureProcessor"]
+    arguments = probes.right(world)["configureProcessor"]
     payload = await world.product.one(document, arguments, token=world.team.owner)
     assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [
         ("PROCESSOR_UNAVAILABLE", ["input", "secretKey"])
@@ -711,7 +546,7 @@ async def test_lone_surrogates_are_refused_at_the_door(world: World) -> None:
     for mutation, one in probes.root("Mutation").items():
         for leaf in probes.leaves(one.args):
             if leaf.type in ("String", "ID"):
-                arguments = probes.nested(leaf.path, "a\ud800b", right(world)[mutation], one.args)
+                arguments = probes.nested(leaf.path, "a\ud800b", probes.right(world)[mutation], one.args)
                 document = probes.mutation_document(mutation)
                 answer = await probes.ask(world.product, document, arguments, world.team.owner)
                 assert [e["extensions"]["code"] for e in answer["errors"]] == ["BAD_REQUEST"], (mutation, leaf, answer)

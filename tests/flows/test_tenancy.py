@@ -1,0 +1,394 @@
+"""Nothing of another account is ever told: T16 of the handbook, over HTTP and WebSocket.
+
+What is tried follows from the schema: a new argument that takes an id or a cursor, and a new field, fails until it is covered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from graphql import GraphQLObjectType, get_named_type, is_required_argument
+
+from models.ids import PREFIXES
+from tests.contracts.stripe_contract import derived_contract
+from tests.contracts.stripe_server import StripeServer
+from tests.contracts.twilio_server import TwilioServer
+from tests.contracts.twilio_server import contracts as twilio_contracts
+from tests.flows import documents as d
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import GraphQLFailed, Product, key
+from tests.flows.probes import OURS, ROLES, THEIRS, House, World
+
+ANYTHING = "anything"
+
+# Arguments of type ID outside of mutations -> the kind of object. Mutations: probes.ID_KINDS, by the field's name.
+IDS = {
+    "Query.node.id": ANYTHING,
+    "Query.nodes.ids": ANYTHING,
+    "Query.contact.id": "contact",
+    "Query.conversation.id": "conversation",
+    "Query.paymentRequest.id": "draft",
+    "PaymentRequest.composerInsert.channelId": "channel",
+    "Subscription.conversationEvents.conversationId": "conversation",
+    "Subscription.contactPaymentEvents.contactId": "contact",
+}
+# Arguments of type Cursor -> which cursor fits; events are the account's own, the others are places in an order.
+CURSORS = {
+    **{
+        f"Query.{name}.{end}": name
+        for name in ("contacts", "conversations", "paymentRequests")
+        for end in ("after", "before")
+    },
+    **{f"Query.notifications.{end}": "notifications" for end in ("after", "before")},
+    **{f"Conversation.thread.{end}": "thread" for end in ("after", "before")},
+    **{f"Contact.payments.{end}": "paymentRequests" for end in ("after", "before")},
+    **{
+        f"Subscription.{name}.after": "event"
+        for name in ("inboxEvents", "conversationEvents", "contactPaymentEvents", "notificationEvents")
+    },
+    "Mutation.markNotificationsRead.upTo": "event",
+}
+# Fields that need an argument: tried by name in a test below.
+WITH_ARGUMENTS = {
+    "PaymentRequest.composerInsert",
+    *(f"ComposerInsert.{name}" for name in ("text", "checkoutUrl", "length", "maxLength", "smsSegments")),
+}
+# The kinds of House.ids by the type that node() answers.
+NODES = {
+    "account": "Account",
+    "user": "User",
+    "apiKey": "ApiKey",
+    "contact": "Contact",
+    "conversation": "Conversation",
+    "conversationChannel": "ConversationChannel",
+    "channel": "Channel",
+    "processor": "Processor",
+    "draft": "PaymentRequest",
+    "payment": "Payment",
+    "message": "Message",
+    "card": "ActivityCard",
+    "notification": "Notification",
+}
+
+
+# ------------------------------------------------------------------------------------------------------------- fixtures
+@pytest.fixture
+async def product(database: str, events_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Product]:
+    """The server beside contract servers of the vendors; without its job runner unless a test asks for it."""
+    async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
+        more = {"STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
+        jobs = str(getattr(request, "param", False)).lower()
+        async with harness.in_process(database, events_url, RUN_JOBS=jobs, **more) as running:
+            yield running
+
+
+@pytest.fixture
+async def world(bare: Team) -> World:
+    return await probes.world(bare)
+
+
+# ----------------------------------------------------------------------------------------------------------- the schema
+def arguments_of(kind: str) -> Iterator[str]:
+    """Type.field.argument of every argument of this scalar, mutations' inputs aside."""
+    for name, found in probes.schema().type_map.items():
+        if isinstance(found, GraphQLObjectType) and not name.startswith("__"):
+            for field_name, one in found.fields.items():
+                for argument, given in one.args.items():
+                    if get_named_type(given.type).name == kind:
+                        yield f"{name}.{field_name}.{argument}"
+
+
+def test_every_argument_that_takes_an_id_or_a_cursor_is_covered() -> None:
+    assert sorted(IDS) == sorted(arguments_of("ID"))
+    assert sorted(CURSORS) == sorted(arguments_of("Cursor"))
+    given = {
+        leaf.name for one in probes.root("Mutation").values() for leaf in probes.leaves(one.args) if leaf.type == "ID"
+    }
+    assert given == set(probes.ID_KINDS)
+    assert sorted(NODES.values()) == sorted(PREFIXES)
+
+
+def readable() -> set[str]:
+    """Type.field of everything that a client can read; payloads only hand on objects."""
+    roots = {"Query", "Mutation", "Subscription"}
+    return {
+        f"{name}.{field_name}"
+        for name, found in probes.schema().type_map.items()
+        if isinstance(found, GraphQLObjectType) and not name.startswith("__") and name not in roots
+        for field_name in found.fields
+        if not name.endswith("Payload") and name != "UserError"
+    }
+
+
+def documents() -> tuple[dict[str, str], dict[str, str], dict[str, str], set[str]]:
+    """Queries by root field, node queries by kind, subscriptions by field, and all fields that they select."""
+    seen: set[str] = set()
+
+    def note(kind: str, name: str) -> None:
+        seen.add(f"{kind}.{name}")
+
+    def whole(field_name: str, one: Any, depth: int) -> str:
+        given = {n: a for n, a in one.args.items() if is_required_argument(a)}
+        passed = "(first: 5)" if "first" in one.args else probes.passed(given)
+        return f"{probes.declared(given)} {{ {field_name}{passed} {{ {probes.selection(one.type, depth, note)} }} }}"
+
+    queries = {
+        name: f"query{whole(name, one, 2)}"
+        for name, one in probes.root("Query").items()
+        if not any(is_required_argument(a) for a in one.args.values())
+    }
+    nodes = {
+        kind: f"query($id: ID!) {{ node(id: $id) {{ ... on {name} {{ "
+        f"{probes.selection(probes.schema().get_type(name), 2 if name in ('Contact', 'Conversation') else 1, note)} }} }} }}"
+        for kind, name in NODES.items()
+    }
+    feeds = {
+        name: f"subscription{whole(name, one, 2 if name == 'dashboardEvents' else 1)}"
+        for name, one in probes.root("Subscription").items()
+    }
+    return queries, nodes, feeds, seen
+
+
+def test_every_field_is_read_by_a_document_below() -> None:
+    *_, seen = documents()
+    assert sorted(readable() - seen - WITH_ARGUMENTS) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+def foreign_words(house: House) -> list[str]:
+    """What would give the other account away."""
+    links = [request["checkoutUrl"].rpartition("/")[2] for request in house.requests.values()]
+    rows = [row["id"] for row in (*house.requests.values(), *house.contacts.values())]
+    return [THEIRS, house.team.account_id, *house.ids.values(), *house.team.channels.values(), *links, *rows]
+
+
+def leaks(answer: object, words: list[str]) -> list[str]:
+    text = json.dumps(answer)
+    return [word for word in words if word in text]
+
+
+async def test_no_field_tells_of_another_account_to_any_role(world: World) -> None:
+    queries, nodes, _, _ = documents()
+    words = foreign_words(world.other)
+    wrong = []
+    for role in ROLES:
+        for name, document in queries.items():
+            answer = await probes.ask(world.product, document, {}, world.tokens[role])
+            forbidden = name == "apiKeys" and role != "OWNER"
+            if bool(answer.get("errors")) is not forbidden or leaks(answer, words):
+                wrong.append(f"{role} {name}: {leaks(answer, words)} {answer.get('errors')}")
+        for kind, document in nodes.items():
+            answer = await probes.ask(world.product, document, {"id": world.ids[kind]}, world.tokens[role])
+            hidden = (kind == "apiKey" and role != "OWNER") or (kind == "notification" and role != "OWNER")
+            if answer.get("errors") or (answer["data"]["node"] is None) is not hidden or leaks(answer, words):
+                wrong.append(f"{role} {kind}: {leaks(answer, words)} {answer}")
+    assert not wrong, "\n".join(wrong)
+    # The words would be found, were they there.
+    theirs = await probes.ask(world.product, queries["conversations"], {}, world.other.tokens["VIEWER"])
+    assert set(leaks(theirs, words)) >= {THEIRS, world.other.ids["contact"]}
+    assert not leaks(theirs, [OURS])
+
+
+async def test_a_foreign_id_is_answered_as_an_unknown_one_by_every_query(world: World) -> None:
+    _, nodes, _, _ = documents()
+    tried = {f"node as {kind}": (document, kind, "id") for kind, document in nodes.items()}
+    for kind in NODES:
+        tried[f"nodes of {kind}"] = ("query($id: ID!) { nodes(ids: [$id]) { __typename id } }", kind, "id")
+    for path, kind in IDS.items():
+        owner, name, argument = path.split(".")
+        if owner == "Query" and kind != ANYTHING:
+            one = probes.root("Query")[name]
+            selected = probes.selection(one.type, 1, lambda kind, name: None)
+            tried[path] = (f"query($id: ID!) {{ {name}({argument}: $id) {{ {selected} }} }}", kind, "id")
+    insert = (
+        "query($request: ID!, $id: ID!) { paymentRequest(id: $request) { composerInsert(channelId: $id) { text } } }"
+    )
+    tried["PaymentRequest.composerInsert.channelId"] = (insert, "channel", "id")
+    wrong = []
+    for role in ROLES:
+        for name, (document, kind, argument) in tried.items():
+            answers = []
+            for id in (probes.foreign_to(world.ids[kind]), world.other.ids[kind]):
+                variables = {argument: id, "request": world.ids["draft"]}
+                answers.append(await probes.ask(world.product, document, variables, world.tokens[role]))
+            unknown, foreign = answers
+            if unknown != foreign or _found(unknown):
+                wrong.append(f"{role} {name}: {foreign}, unknown: {unknown}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _found(answer: Mapping[str, Any]) -> bool:
+    """Whether anything but null was answered."""
+    (value,) = (answer.get("data") or {"nothing": None}).values()
+    return value not in (None, [None], {"composerInsert": None})
+
+
+async def test_halves_of_two_accounts_make_no_conversation_channel(world: World) -> None:
+    ours, theirs = world.ids["conversationChannel"].split("_"), world.other.ids["conversationChannel"].split("_")
+    document = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
+    mixed = [f"cch_{ours[1]}_{theirs[2]}", f"cch_{theirs[1]}_{ours[2]}"]
+    assert await world.product.one(document, {"ids": mixed}, token=world.team.owner) == [None, None]
+    own = await world.product.one(document, {"ids": ["_".join(ours)]}, token=world.team.owner)
+    assert own == [{"id": world.ids["conversationChannel"]}]
+
+
+async def test_a_foreign_id_is_answered_as_an_unknown_one_by_every_mutation_and_changes_nothing(world: World) -> None:
+    wrong = []
+    before = await probes.snapshot()
+    for role in ROLES:
+        for mutation, one in probes.root("Mutation").items():
+            document = probes.mutation_document(mutation)
+            for leaf in probes.leaves(one.args):
+                if leaf.type != "ID":
+                    continue
+                good = probes.right(world)[mutation]
+                kind = probes.ID_KINDS[leaf.name]
+                answers = []
+                for id in (probes.foreign_to(world.ids[kind]), world.other.ids[kind]):
+                    arguments = probes.nested(leaf.path, id, good, one.args)
+                    answers.append(await probes.ask(world.product, document, arguments, world.tokens[role]))
+                unknown, foreign = answers
+                codes = {e["code"] for e in foreign.get("data", {}).get(mutation, {}).get("userErrors", [])}
+                if unknown != foreign or not codes or codes - {"NOT_FOUND", "FORBIDDEN"}:
+                    wrong.append(f"{role} {mutation}.{leaf.path}: {foreign}, unknown: {unknown}")
+    assert not wrong, "\n".join(wrong)
+    assert probes.changed(before, await probes.snapshot()) == []
+
+
+async def test_a_subscription_to_a_foreign_id_or_from_a_foreign_cursor_fails_as_to_an_unknown_one(world: World) -> None:
+    *_, feeds, _ = documents()
+    wrong = []
+
+    async def first(document: str, variables: Mapping[str, Any], token: str) -> Any:
+        async with world.product.subscribe(document, variables, token=token) as feed:
+            try:
+                return await feed.next()
+            except GraphQLFailed as failed:
+                return failed.errors
+
+    for role in ROLES:
+        token = world.tokens[role]
+        for path, kind in IDS.items():
+            owner, name, argument = path.split(".")
+            if owner != "Subscription":
+                continue
+            unknown = await first(feeds[name], {argument: probes.foreign_to(world.ids[kind])}, token)
+            foreign = await first(feeds[name], {argument: world.other.ids[kind]}, token)
+            if unknown != foreign or [e["extensions"]["code"] for e in foreign] != ["NOT_FOUND"]:
+                wrong.append(f"{role} {path}: {foreign}, unknown: {unknown}")
+        for path in CURSORS:
+            owner, name, argument = path.split(".")
+            if owner != "Subscription":
+                continue
+            one = probes.root("Subscription")[name]
+            document = f"subscription{probes.declared(one.args)} {{ {name}{probes.passed(one.args)} {{ __typename }} }}"
+            ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
+            own = {n: ids[n] for n in one.args if n in ids}
+            rubbish = await first(document, {**own, argument: "rubbish"}, token)
+            foreign = await first(document, {**own, argument: world.other.cursors["event"]}, token)
+            if rubbish != foreign or [e["extensions"]["code"] for e in foreign] != ["BAD_REQUEST"]:
+                wrong.append(f"{role} {path}: {foreign}, rubbish: {rubbish}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_a_foreign_cursor_never_brings_foreign_rows(world: World) -> None:
+    words = foreign_words(world.other)
+    rows = "edges { node { __typename id } }"
+    tried = {
+        "Conversation.thread": ("thread", f"conversation(id: $conversation) {{ thread(%s) {{ {rows} }} }}"),
+        "Contact.payments": ("paymentRequests", f"contact(id: $contact) {{ payments(%s) {{ {rows} }} }}"),
+    }
+    for path, cursor in CURSORS.items():
+        owner, name, _ = path.split(".")
+        if owner == "Query":
+            tried[f"{owner}.{name}"] = (cursor, f"{name}(%s) {{ {rows} }}")
+    assert {path.rpartition(".")[0] for path in CURSORS if not path.startswith(("Sub", "Mut"))} == set(tried)
+    ids = {"conversation": world.ids["conversation"], "contact": world.ids["contact"]}
+    wrong = []
+    for name, (cursor, body) in tried.items():
+        for argument in ("first: 100, after: $cursor", "last: 100, before: $cursor"):
+            head = ", ".join(f"${n}: ID!" for n in ids if f"${n}" in body)
+            document = f"query($cursor: Cursor!{', ' + head if head else ''}) {{ {body % argument} }}"
+            variables = {**ids, "cursor": world.other.cursors[cursor]}
+            answer = await probes.ask(world.product, document, variables, world.team.owner)
+            codes = {e["extensions"]["code"] for e in answer.get("errors", [])}
+            if leaks(answer, words) or codes - {"BAD_REQUEST"}:
+                wrong.append(f"{name}({argument}): {answer}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_a_foreign_payment_link_in_a_message_is_only_text(world: World) -> None:
+    before = [await world.other.team.read(request) for request in world.other.requests.values()]
+    link = world.other.requests["draft"]["checkoutUrl"]
+    unknown = link[:-22] + "A" * 22
+    for text in (unknown, link):
+        payload = await world.product.ok(
+            d.SEND_MESSAGE,
+            {
+                "idempotencyKey": key(),
+                "conversationId": world.ids["conversation"],
+                "channelId": world.ids["channel"],
+                "body": text,
+            },
+            token=world.team.owner,
+        )
+        assert (payload["message"]["paymentRequests"], payload["activityCards"]) == ([], [])
+    assert [await world.other.team.read(request) for request in world.other.requests.values()] == before
+
+
+@pytest.mark.parametrize("product", [True], indirect=True, ids=["with jobs"])
+async def test_events_of_another_account_never_reach_a_feed(world: World) -> None:
+    *_, feeds, _ = documents()
+    ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
+    words = foreign_words(world.other)
+    ours, theirs = world.team, world.other.team
+    async with AsyncExitStack() as stack:
+        opened = {}
+        for role in ("OWNER", "VIEWER"):
+            for name, document in feeds.items():
+                own = {n: ids[n] for n in probes.root("Subscription")[name].args if n in ids}
+                feed = await stack.enter_async_context(world.product.subscribe(document, own, token=world.tokens[role]))
+                assert (await feed.next())["__typename"] == "Subscribed"
+                opened[role, name] = feed
+        other = await theirs.contact(f"Zoe {THEIRS}", 7)
+        request = await theirs.request(other, amount={"amount": "77.77", "currency": "EUR"})
+        sent = await theirs.send(request)
+        await theirs.pay(request)
+        await probes.writes(theirs, "SMS", "+14155552607", f"Thanks {THEIRS}")
+        voided = await theirs.request(other)
+        await theirs.product.ok(d.VOID, {"paymentRequestId": voided["id"]}, token=theirs.agent)
+        draft = {"conversationId": other["conversation"]["id"], "text": THEIRS}
+        await theirs.product.ok(d.SAVE_DRAFT, draft, token=theirs.agent)
+        async with asyncio.timeout(10):
+            while not any(
+                i["id"] == sent["message"]["id"] and i["deliveryStatus"] == "DELIVERED"
+                for i in await theirs.thread(other)
+                if i["__typename"] == "Message"
+            ):
+                await asyncio.sleep(0.05)
+        words += ['"EUR"', other["id"], other["conversation"]["id"], request["id"], voided["id"], sent["message"]["id"]]
+
+        # Ours comes after all of theirs, in every feed.
+        mine = world.requests["sent"]
+        await ours.pay(mine)
+        paid = {"paymentRequest__id": mine["id"], "paymentRequest__status": "PAID"}
+        last: dict[str, tuple[str, dict[str, str]]] = {
+            "inboxEvents": ("PaymentRequestUpdated", paid),
+            "conversationEvents": ("PaymentRequestUpdated", paid),
+            "contactPaymentEvents": ("PaymentRequestUpdated", paid),
+            "notificationEvents": ("NotificationAdded", {"notification__paymentRequest__id": mine["id"]}),
+            "dashboardEvents": ("DashboardUpdated", {}),
+        }
+        for (role, name), feed in opened.items():
+            if name == "notificationEvents" and role == "VIEWER":
+                await feed.nothing()  # an API key is nobody's
+                continue
+            typename, fields = last[name]
+            await feed.until(typename, **fields)
+            assert leaks(feed.seen, words) == [], (role, name)
