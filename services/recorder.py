@@ -1,7 +1,7 @@
 """The one recorder: webhook, return page, sweeper and void all say here what a processor says about money. Nothing else writes a status.
 
-It stores each fact once, recomputes the request from the set of its facts under a row lock, and in the same transaction appends the
-cards, the contact's totals, the notifications, the log and the jobs. It calls no vendor. Safe to call again with anything.
+It stores each fact once and, under the request's row lock and in the same transaction, lets settling.py recompute the request from the
+set of its facts and tell everybody. It calls no vendor. Safe to call again with anything.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID
 
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
-from models import database, ledger
+from models import database
 from models.ids import parse_public_id, uuid7
-from models.ledger import CardKind, Position, Status
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import cards, jobs, links, notifications, summaries
-from services.changes import Change, change
+from services import links
+from services.changes import change
+from services.settling import settle
 
 # A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
@@ -85,7 +85,7 @@ async def record(
                 fresh += await _store(connection, request, session, statement, source, changed.now)
         await _handled(event, "recorded" if fresh or moved else "repeated", changed.now)
         if fresh or moved:
-            await _settle(changed, request, sessions, fresh, recorded)
+            recorded.cards = await settle(changed, request, sessions, fresh)
         return recorded
 
 
@@ -258,176 +258,3 @@ async def _given_up(session: CheckoutSession) -> list[MoneyStatement]:
         for external_id, facts in outcomes.items()
         if all(fact.outcome == "PENDING" for fact in facts)
     ]
-
-
-# ------------------------------------------------------------------------------------------------------------ settle
-async def _settle(
-    changed: Change,
-    request: PaymentRequest,
-    sessions: list[CheckoutSession],
-    fresh: list[MoneyFact],
-    recorded: Recorded,
-) -> None:
-    """Derive the status from all facts, write it, and say what happened."""
-    contact = await summaries.lock_contact(request.account_id, request.contact_id)
-    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
-    charges = [fact for fact in facts if fact.kind == "CHARGE"]
-    before, shown = request.status, _shown(request)
-    under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
-    if request.sent_at is None and request.voided_at is None and (charges or under_way):
-        # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
-        request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
-        request.status = Status.SENT.value
-        await _say(changed, recorded, request, CardKind.PAYMENT_REQUEST, cards.asked(request), key=str(request.id))
-    at = _position(request, facts, processing=under_way is not None)
-    request.status = at.status.value
-    request.amount_paid_minor = at.settled_minor
-    request.refunded_minor = at.refunded_minor
-    request.excess_minor = at.excess_minor
-    request.late_minor = at.late_minor
-    request.refund_state = at.refund_state
-    request.dispute_state = at.dispute_state
-    if at.status == Status.PAID and request.paid_at is None:
-        settling = [f.occurred_at for f in charges if f.outcome == "SUCCEEDED" and f.counted and not f.after_void]
-        request.paid_at = max(settling)
-        request.void_requested_at = None  # the payment won
-    if charges:
-        last = max(charges, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
-        request.last_attempt_status = last.outcome
-        request.last_attempt_code = last.failure_code
-        request.last_attempt_message = last.failure_message
-        request.last_attempt_at = last.occurred_at
-
-    for fact in fresh:
-        await _say_fact(changed, recorded, request, fact, facts, before)
-    if request.status == Status.PROCESSING and before != Status.PROCESSING:
-        key = str(under_way.id if under_way else request.id)
-        await _say(changed, recorded, request, CardKind.PAYMENT_PROCESSING, cards.processing(request), key=key)
-    told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
-    failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
-    if before == Status.PROCESSING and request.status in ledger.OPEN and failed:
-        text = cards.attempt_failed(request)
-        await _say(changed, recorded, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
-    if fresh or shown != _shown(request):
-        if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
-            contact.tags = [*contact.tags, "customer"]
-            contact.version += 1
-            await contact.save()
-        request.version += 1
-        await request.save()
-        await summaries.update(request.account_id, request.contact_id)
-        _log(changed, request, recorded, before)
-    await _enqueue(request, sessions, fresh)
-
-
-def _shown(request: PaymentRequest) -> tuple[object, ...]:
-    """What a client could see change when a checkout moves and no money does."""
-    return (request.status, request.sent_at, request.void_requested_at)
-
-
-def _position(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Position:
-    counted = {(f.processor_connection_id, f.external_id) for f in facts if f.kind == "CHARGE" and f.counted}
-    return ledger.position(
-        [
-            ledger.Fact(
-                connection=fact.processor_connection_id,
-                kind=fact.kind,
-                external_id=fact.external_id,
-                outcome=fact.outcome,
-                amount_minor=fact.amount_minor,
-                counted=fact.counted
-                if fact.kind == "CHARGE"
-                else (fact.processor_connection_id, fact.charge_external_id) in counted,
-                after_void=fact.after_void,
-                occurred_at=fact.occurred_at,
-                charge_external_id=fact.charge_external_id,
-            )
-            for fact in facts
-            if fact.kind in ledger.RANKS
-        ],
-        amount_minor=request.amount_minor,
-        sent=request.sent_at is not None,
-        voided=request.voided_at is not None,
-        checkout_processing=processing,
-    )
-
-
-async def _say_fact(
-    changed: Change,
-    recorded: Recorded,
-    request: PaymentRequest,
-    fact: MoneyFact,
-    facts: list[MoneyFact],
-    before: str,
-) -> None:
-    """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
-    ranks = ledger.RANKS.get(fact.kind, {})
-    same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
-    if any(ranks.get(f.outcome, 0) > ranks.get(fact.outcome, 0) for f in same):
-        return
-    named = any(card.kind == CardKind.PAYMENT_RECEIVED for card in recorded.cards)
-    first = request.status == Status.PAID and before != Status.PAID and not named
-    said = cards.about(request, fact, first_settling=first)
-    if said is not None:
-        kind, text = said
-        key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
-        await _say(changed, recorded, request, kind, text, key=key, money_fact_id=fact.id, notify=True)
-
-
-async def _say(
-    changed: Change,
-    recorded: Recorded,
-    request: PaymentRequest,
-    kind: CardKind,
-    text: str,
-    *,
-    key: str,
-    money_fact_id: UUID | None = None,
-    notify: bool = False,
-) -> None:
-    card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=money_fact_id)
-    if card is None:
-        return
-    recorded.cards.append(card)
-    if notify:
-        title = cards.TITLES[kind]
-        await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
-
-
-def _log(changed: Change, request: PaymentRequest, recorded: Recorded, before: str) -> None:
-    """One event per card, each with the status before it; one `updated` if there is no card."""
-    previous = before
-    for card in recorded.cards:
-        name = cards.EVENTS[CardKind(card.kind)]
-        changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
-        previous = card.status
-    if not recorded.cards:
-        changed.request_event("updated", request, previous_status=before)
-    changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
-
-
-async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
-    """Close what must not be paid any more; read back what only a webhook has said."""
-    if request.status in (Status.PAID, Status.VOID):
-        for session in sessions:
-            if session.status in ("OPENING", "OPEN"):
-                await jobs.enqueue(
-                    "checkout.expire",
-                    {"session_id": str(session.id)},
-                    account_id=request.account_id,
-                    key=f"checkout.expire:{session.id}",
-                    again=True,
-                )
-    for fact in fresh:
-        if (
-            fact.kind == "CHARGE"
-            and fact.outcome == "SUCCEEDED"
-            and fact.source == "webhook"
-            and fact.checkout_session_id
-        ):
-            await jobs.enqueue(
-                "checkout.read_back",
-                {"session_id": str(fact.checkout_session_id), "fact_id": str(fact.id)},
-                account_id=request.account_id,
-                key=f"checkout.read_back:{fact.id}",
-            )

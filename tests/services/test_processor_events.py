@@ -306,7 +306,7 @@ async def test_an_event_that_cannot_be_recorded_is_kept_with_its_error_and_recor
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     with monkeypatch.context() as broken:
-        broken.setattr(recorder, "_settle", None)  # a bug of ours
+        broken.setattr(recorder, "settle", None)  # a bug of ours
         await world.deliver()
     row = await ProcessorEvent.get()
     assert (row.handled_at, row.error) == (None, "TypeError")

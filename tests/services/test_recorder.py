@@ -254,6 +254,32 @@ async def test_a_refund_that_fails_after_it_succeeded_is_taken_back(world: World
     await assert_consistent(world.account.id)
 
 
+async def test_a_refund_whose_success_is_told_after_its_failure_stays_failed_and_is_not_said(world: World) -> None:
+    request, token = await world.request()
+    charge = world.vendor.pay(await world.open(token))
+    assert charge is not None
+    for said in (charge, refund(charge, MoneyOutcome.FAILED), refund(charge, MoneyOutcome.SUCCEEDED)):
+        await recorder.record(world.connection, [said], source="webhook")
+    assert (await world.fresh(request)).refund_state == "NONE"
+    assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_FAILED"]
+    await assert_consistent(world.account.id)
+
+
+async def test_another_payment_under_way_leaves_a_paid_request_paid(world: World) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.pay(page)
+    await world.deliver()
+    world.vendor.pay(page, outcome=MoneyOutcome.PENDING, force=True)
+    await world.deliver()
+    assert await world.status(request) == "PAID"
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+    world.vendor.settle(page, ok=True)
+    await world.deliver()
+    assert (await world.fresh(request)).excess_minor == 12500
+    assert await world.cards(request) == ["PAYMENT_RECEIVED", "EXCESS_PAYMENT"]
+
+
 async def test_fee_and_method_that_are_learnt_later_are_a_further_row_and_change_net(world: World) -> None:
     request, token = await world.request()
     page = await world.open(token)

@@ -1,0 +1,187 @@
+"""What the facts of a request add up to: its status, totals, cards, notices, events and jobs, written in the recorder's transaction.
+
+Only the recorder calls it, with the request's row locked and the new facts stored. It decides nothing about what a fact is.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from models import ledger
+from models.ledger import CardKind, Position, Status
+from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest
+from services import cards, jobs, notifications, summaries
+from services.changes import Change
+
+
+async def settle(
+    changed: Change,
+    request: PaymentRequest,
+    sessions: list[CheckoutSession],
+    fresh: list[MoneyFact],
+) -> list[ActivityCard]:
+    """Derive the status of a locked request from all its facts, write it, and say what happened; the new cards."""
+    said: list[ActivityCard] = []
+    contact = await summaries.lock_contact(request.account_id, request.contact_id)
+    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
+    charges = [fact for fact in facts if fact.kind == "CHARGE"]
+    before, shown = request.status, _shown(request)
+    under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
+    if request.sent_at is None and request.voided_at is None and (charges or under_way):
+        # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
+        request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
+        request.status = Status.SENT.value
+        await _say(changed, said, request, CardKind.PAYMENT_REQUEST, cards.asked(request), key=str(request.id))
+    at = _position(request, facts, processing=under_way is not None)
+    request.status = at.status.value
+    request.amount_paid_minor = at.settled_minor
+    request.refunded_minor = at.refunded_minor
+    request.excess_minor = at.excess_minor
+    request.late_minor = at.late_minor
+    request.refund_state = at.refund_state
+    request.dispute_state = at.dispute_state
+    if at.status == Status.PAID and request.paid_at is None:
+        settling = [f.occurred_at for f in charges if f.outcome == "SUCCEEDED" and f.counted and not f.after_void]
+        request.paid_at = max(settling)
+        request.void_requested_at = None  # the payment won
+    if charges:
+        last = max(charges, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
+        request.last_attempt_status = last.outcome
+        request.last_attempt_code = last.failure_code
+        request.last_attempt_message = last.failure_message
+        request.last_attempt_at = last.occurred_at
+
+    for fact in fresh:
+        await _say_fact(changed, said, request, fact, facts, before)
+    if request.status == Status.PROCESSING and before != Status.PROCESSING:
+        key = str(under_way.id if under_way else request.id)
+        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, cards.processing(request), key=key)
+    told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
+    failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
+    if before == Status.PROCESSING and request.status in ledger.OPEN and failed:
+        text = cards.attempt_failed(request)
+        await _say(changed, said, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
+    if fresh or shown != _shown(request):
+        if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
+            contact.tags = [*contact.tags, "customer"]
+            contact.version += 1
+            await contact.save()
+        request.version += 1
+        await request.save()
+        await summaries.update(request.account_id, request.contact_id)
+        _log(changed, request, said, before)
+    await _enqueue(request, sessions, fresh)
+    return said
+
+
+def _shown(request: PaymentRequest) -> tuple[object, ...]:
+    """What a client could see change when a checkout moves and no money does."""
+    return (request.status, request.sent_at, request.void_requested_at)
+
+
+def _position(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Position:
+    counted = {(f.processor_connection_id, f.external_id) for f in facts if f.kind == "CHARGE" and f.counted}
+    return ledger.position(
+        [
+            ledger.Fact(
+                connection=fact.processor_connection_id,
+                kind=fact.kind,
+                external_id=fact.external_id,
+                outcome=fact.outcome,
+                amount_minor=fact.amount_minor,
+                counted=fact.counted
+                if fact.kind == "CHARGE"
+                else (fact.processor_connection_id, fact.charge_external_id) in counted,
+                after_void=fact.after_void,
+                occurred_at=fact.occurred_at,
+                charge_external_id=fact.charge_external_id,
+            )
+            for fact in facts
+            if fact.kind in ledger.RANKS
+        ],
+        amount_minor=request.amount_minor,
+        sent=request.sent_at is not None,
+        voided=request.voided_at is not None,
+        checkout_processing=processing,
+    )
+
+
+async def _say_fact(
+    changed: Change,
+    said: list[ActivityCard],
+    request: PaymentRequest,
+    fact: MoneyFact,
+    facts: list[MoneyFact],
+    before: str,
+) -> None:
+    """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
+    ranks = ledger.RANKS.get(fact.kind, {})
+    same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
+    if any(ranks.get(f.outcome, 0) > ranks.get(fact.outcome, 0) for f in same):
+        return
+    named = any(card.kind == CardKind.PAYMENT_RECEIVED for card in said)
+    first = request.status == Status.PAID and before != Status.PAID and not named
+    news = cards.about(request, fact, first_settling=first)
+    if news is not None:
+        kind, text = news
+        key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
+        await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True)
+
+
+async def _say(
+    changed: Change,
+    said: list[ActivityCard],
+    request: PaymentRequest,
+    kind: CardKind,
+    text: str,
+    *,
+    key: str,
+    money_fact_id: UUID | None = None,
+    notify: bool = False,
+) -> None:
+    card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=money_fact_id)
+    if card is None:
+        return
+    said.append(card)
+    if notify:
+        title = cards.TITLES[kind]
+        await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
+
+
+def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], before: str) -> None:
+    """One event per card, each with the status before it; one `updated` if there is no card."""
+    previous = before
+    for card in said:
+        name = cards.EVENTS[CardKind(card.kind)]
+        changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
+        previous = card.status
+    if not said:
+        changed.request_event("updated", request, previous_status=before)
+    changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+
+
+async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
+    """Close what must not be paid any more; read back what only a webhook has said."""
+    if request.status in (Status.PAID, Status.VOID):
+        for session in sessions:
+            if session.status in ("OPENING", "OPEN"):
+                await jobs.enqueue(
+                    "checkout.expire",
+                    {"session_id": str(session.id)},
+                    account_id=request.account_id,
+                    key=f"checkout.expire:{session.id}",
+                    again=True,
+                )
+    for fact in fresh:
+        if (
+            fact.kind == "CHARGE"
+            and fact.outcome == "SUCCEEDED"
+            and fact.source == "webhook"
+            and fact.checkout_session_id
+        ):
+            await jobs.enqueue(
+                "checkout.read_back",
+                {"session_id": str(fact.checkout_session_id), "fact_id": str(fact.id)},
+                account_id=request.account_id,
+                key=f"checkout.read_back:{fact.id}",
+            )
