@@ -46,7 +46,9 @@ async def create_contact(
     try:
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             await _refuse_taken(actor.account_id, wanted, contact_id=None)
-            contact, _ = await _make(changed, title, mail, number, wanted)
+            contact, conversation = await _make(changed, title, mail, number, wanted)
+            # Open inboxes learn of the new conversation, too: a stranger's is told with the message that opens it.
+            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
             await audit.record(actor, "contact.created", public_id("cnt", contact.id))
     except IntegrityError as error:
         raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
@@ -121,6 +123,8 @@ async def find_or_create_by_address(
     contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
     if not await ContactAddress.exists(contact_id=contact.id, kind=kind):
         await ContactAddress.create(account_id=account_id, contact_id=contact.id, kind=kind, address=address)
+        held = await Conversation.get(contact_id=contact.id)
+        changed.event("contact.updated", conversation_id=held.id, contact_id=contact.id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 

@@ -37,7 +37,7 @@ async def test_a_contact_has_a_conversation_and_addresses_from_phone_and_email(t
     }
     thread = await Conversation.get(contact_id=row.id)
     assert (thread.unread_count, thread.preview) == (0, "")
-    assert await kinds_logged(team.account.id) == ["contact.updated"]
+    assert await kinds_logged(team.account.id) == ["contact.updated", "conversation.updated"]
     assert (await AuditEntry.get()).action == "contact.created"
 
 

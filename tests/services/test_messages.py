@@ -541,6 +541,7 @@ async def test_a_number_on_a_contacts_record_leads_to_that_contact(team: Team) -
     assert (await Message.get()).contact_id == known.id
     assert await Contact.filter(account_id=team.account.id).count() == 2
     assert (await ContactAddress.get(contact_id=known.id)).address == "+14155559999"
+    assert (await kinds_logged(team.account.id))[0] == "contact.updated"  # it has an address more
 
 
 async def test_a_disconnected_channel_still_takes_a_stop(team: Team) -> None:
