@@ -12,6 +12,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+import pytest
+from argon2 import PasswordHasher
 from graphql import (
     GraphQLArgument,
     GraphQLField,
@@ -36,7 +38,7 @@ from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
 from models.tables import PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
-from services import accounts, simulator
+from services import accounts, sign_in, simulator
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER
 from tests.flows import documents as d
@@ -401,6 +403,11 @@ async def writes(team: Team, kind: str, sender: str, body: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- world
+def hash_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 with its least parameters: a world signs in seven times, and its tests are not about passwords."""
+    monkeypatch.setattr(sign_in, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
 @dataclass
 class World(House):
     """A furnished account, its neighbour, and what is spent or refused."""
