@@ -1,0 +1,195 @@
+"""Who may do what: every mutation by every role, done or FORBIDDEN and then nothing changed; without a credential nothing at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from graphql import get_named_type, is_composite_type, is_required_argument
+
+from services import accounts, sign_in
+from tests.contracts.stripe_contract import derived_contract
+from tests.contracts.stripe_server import StripeServer
+from tests.contracts.twilio_server import TwilioServer
+from tests.contracts.twilio_server import contracts as twilio_contracts
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import PASSWORD, GraphQLFailed, Product, key
+from tests.flows.probes import ROLES, World
+
+OPEN = {"signIn", "refresh"}  # they make the credential
+ALL, TEAM, ADMINS, OWNER = set(ROLES), {"OWNER", "ADMIN", "AGENT"}, {"OWNER", "ADMIN"}, {"OWNER"}
+MAY: dict[str, set[str]] = {
+    "signIn": ALL,
+    "refresh": ALL,
+    "signOut": ALL,
+    "followConversation": ALL,
+    "markNotificationsRead": ALL,
+    "createPaymentRequest": TEAM,
+    "sendPaymentRequest": TEAM,
+    "voidPaymentRequest": TEAM,
+    "recordLinkCopied": TEAM,
+    "discardPaymentRequest": TEAM,
+    "sendMessage": TEAM,
+    "markConversationRead": TEAM,
+    "assignConversation": TEAM,
+    "saveDraft": TEAM,
+    "createContact": TEAM,
+    "updateContact": TEAM,
+    "updateAccount": ADMINS,
+    "configureProcessor": ADMINS,
+    "disconnectProcessor": ADMINS,
+    "connectChannel": ADMINS,
+    "disconnectChannel": ADMINS,
+    "createApiKey": OWNER,
+    "revokeApiKey": OWNER,
+}
+# What only a person can do: an API key has no notifications, whatever its role.
+PERSONAL = {"followConversation", "markNotificationsRead"}
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes.hash_quickly(monkeypatch)
+
+
+@pytest.fixture
+async def product(database: str, events_url: str) -> AsyncIterator[Product]:
+    """The server beside contract servers of the vendors, without its job runner: nothing changes by itself."""
+    async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
+        more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
+        async with harness.in_process(database, events_url, **more) as running:
+            yield running
+
+
+@pytest.fixture
+async def world(bare: Team) -> World:
+    return await probes.world(bare)
+
+
+async def people(world: World) -> dict[str, str]:
+    """An access token of a user of each role."""
+    owner = await sign_in.authenticate(world.team.owner)
+    assert owner is not None
+    tokens = {"OWNER": world.team.owner}
+    for role in ROLES[1:]:
+        email = f"{role}-{key()}@example.com"
+        await accounts.create_user(owner, email=email, name=role, role=role, password=PASSWORD)
+        tokens[role] = await world.product.sign_in(email)
+    return tokens
+
+
+async def fresh(world: World, n: int) -> dict[str, dict[str, Any]]:
+    """Arguments that are right for one more round."""
+    await probes.refill(world)
+    arguments = probes.right(world)
+    new = {"email": f"zoe{n}@example.com", "phone": f"+1415555{3000 + n}"}
+    arguments["createContact"]["input"] |= {**new, "addresses": [{"kind": "WEB_CHAT", "address": f"zoe-{n}"}]}
+    return arguments
+
+
+def test_every_mutation_has_its_roles() -> None:
+    assert sorted(MAY) == sorted(probes.root("Mutation"))
+
+
+async def test_every_mutation_is_done_or_forbidden_by_role_for_people_and_for_api_keys(world: World) -> None:
+    await available_actions(world)
+    persons, keys = await people(world), {**world.tokens, "OWNER": await probes.api_key(world.team, "OWNER")}
+    wrong = []
+    # From the least to the most: what VIEWER is refused has been used up by nobody.
+    for n, (role, kind) in enumerate((role, kind) for role in reversed(ROLES) for kind in ("person", "key")):
+        token = (persons if kind == "person" else keys)[role]
+        for mutation, arguments in (await fresh(world, n)).items():
+            allowed = role in MAY[mutation] and not (kind == "key" and mutation in PERSONAL)
+            if mutation == "signOut" and role == "OWNER":
+                continue  # the owner goes on in this test; the others' sign-outs are tried
+            before = await probes.snapshot()
+            answer = await probes.ask(world.product, probes.mutation_document(mutation), arguments, token)
+            codes = [e["code"] for e in ((answer.get("data") or {}).get(mutation) or {}).get("userErrors", ["none"])]
+            if codes != ([] if allowed else ["FORBIDDEN"]):
+                wrong.append(f"{role} {kind} {mutation}: {answer}")
+            if not allowed and (rows := probes.changed(before, await probes.snapshot())):
+                wrong.append(f"{role} {kind} {mutation} CHANGED {rows}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_who_is_refused_learns_nothing_and_changes_nothing(world: World) -> None:
+    before = await probes.snapshot()
+    wrong = [*await forbidden_before_not_found(world), *await without_a_credential(world)]
+    assert not wrong, "\n".join(wrong)
+    assert probes.changed(before, await probes.snapshot()) == []
+
+
+async def forbidden_before_not_found(world: World) -> list[str]:
+    """FORBIDDEN comes before NOT_FOUND: else a viewer could ask for ids."""
+    wrong = []
+    for mutation, one in probes.root("Mutation").items():
+        if "VIEWER" in MAY[mutation]:
+            continue
+        for leaf in probes.leaves(one.args):
+            if leaf.type == "ID":
+                kind = probes.ID_KINDS[leaf.name]
+                unknown = probes.foreign_to(world.ids[kind])
+                arguments = probes.nested(leaf.path, unknown, probes.right(world)[mutation], one.args)
+                answer = await probes.ask(
+                    world.product, probes.mutation_document(mutation), arguments, world.tokens["VIEWER"]
+                )
+                if [e["code"] for e in answer["data"][mutation]["userErrors"]] != ["FORBIDDEN"]:
+                    wrong.append(f"{mutation}.{leaf.path}: {answer}")
+    return wrong
+
+
+BAD_TOKENS = (None, "rubbish", "ptk_" + "A" * 43, "a.b.c", "x" * 5000)
+
+
+async def without_a_credential(world: World) -> list[str]:
+    """UNAUTHENTICATED from all but signIn and refresh."""
+    wrong = []
+    arguments = probes.right(world)
+    for token in BAD_TOKENS:
+        documents = {n: (probes.mutation_document(n), arguments[n]) for n in probes.root("Mutation") if n not in OPEN}
+        for name, one in probes.root("Query").items():
+            given = {n: a for n, a in one.args.items() if is_required_argument(a)}
+            some = " { __typename }" if is_composite_type(get_named_type(one.type)) else ""
+            values = {"id": world.ids["account"], "ids": [world.ids["account"]]}
+            document = f"query{probes.declared(given)} {{ {name}{probes.passed(given)}{some} }}"
+            documents[name] = (document, {n: values[n] for n in given})
+        for name, (document, variables) in documents.items():
+            answer = await probes.ask(world.product, document, variables, token)
+            codes = [e["extensions"]["code"] for e in answer.get("errors", [])]
+            if codes != ["UNAUTHENTICATED"] or any((answer.get("data") or {}).values()):
+                wrong.append(f"{token!r:.20} {name}: {answer}")
+    for name, one in probes.root("Subscription").items():
+        given = {n: a for n, a in one.args.items() if is_required_argument(a)}
+        ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
+        document = f"subscription{probes.declared(given)} {{ {name}{probes.passed(given)} {{ __typename }} }}"
+        code = await _refused_feed(world.product, document, {n: ids[n] for n in given})
+        if code != "UNAUTHENTICATED":
+            wrong.append(f"{name}: {code}")
+    return wrong
+
+
+async def _refused_feed(product: Product, document: str, variables: dict[str, Any]) -> str | None:
+    """How a subscription over event streams is refused without a credential; sockets: test_sign_in."""
+    headers = {"Accept": "text/event-stream"}
+    body = {"query": document, "variables": variables}
+    async with product.http.stream("POST", "/graphql", json=body, headers=headers) as answer:
+        text = (await answer.aread()).decode()
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        data = next(line for line in text.splitlines() if line.startswith("data:")).removeprefix("data:")
+        return GraphQLFailed(json.loads(data)["errors"]).code
+    return GraphQLFailed(json.loads(text)["errors"]).code
+
+
+async def available_actions(world: World) -> None:
+    """What a request offers is what the role may do."""
+    document = "query($id: ID!) { paymentRequest(id: $id) { availableActions { action } } }"
+    found = {}
+    for role in ROLES:
+        token = world.tokens[role]
+        answer = await world.product.one(document, {"id": world.ids["draft"]}, token=token)
+        found[role] = [a["action"] for a in answer["availableActions"]]
+    everything = ["SEND", "COPY_LINK", "VOID"]
+    assert found == {"OWNER": everything, "ADMIN": everything, "AGENT": everything, "VIEWER": []}
