@@ -1,0 +1,480 @@
+"""E-mail: out by SMTP through any mail service, in by a signed webhook of our own that takes a raw message. Keeps no mailbox.
+
+**Out.** One connection per message. The Message-ID follows from the message's id, so that answers and delivery reports find it.
+Ambiguous from DATA on: before it nothing has left, and a refusal after it is a refusal (RFC 5321, 4.2.5).
+
+**In.** A mail service's inbound route, or a pipe script beside a mail server, posts each message to
+`/inbound/smtp_email/{connection}` exactly as it came (RFC 5322, any content type), with the header
+
+    Paythread-Mail-Signature: t=<unix seconds>,v1=<hex>
+
+where `v1` is the HMAC-SHA256 of `{t}.{raw body}` with the connection's `inbound_secret`, and `t` is at most 300 s old. The body of
+`/etc/aliases` pipes and of Sieve scripts alike:
+
+    #!/bin/sh
+    mail=$(mktemp); cat > "$mail"; t=$(date +%s)
+    v1=$( (printf '%s.' "$t"; cat "$mail") | openssl dgst -sha256 -hmac "$SECRET" -r | cut -d' ' -f1)
+    curl -fsS -H "Paythread-Mail-Signature: t=$t,v1=$v1" --data-binary @"$mail" "$URL"; rm "$mail"
+
+A letter is an inbound message. A delivery report (bounce) or read receipt is a status, if it names a message of ours: the
+Message-ID and the envelope id carry a code that only its recipient and the servers on its way have seen.
+
+Source: RFC 5321, 5322, 3461 and 3464 (delivery reports), 8058 (one-click unsubscribe), 3834 (Auto-Submitted);
+aiosmtplib.readthedocs.io (5.1); support.google.com/a/answer/14229414.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import html
+import re
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email import charset
+from email.mime.multipart import MIMEMultipart
+from email.mime.nonmultipart import MIMENonMultipart
+from email.policy import compat32
+from email.utils import format_datetime, formataddr
+from ipaddress import ip_address
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+import aiosmtplib
+
+from integrations import inbound_mail, signatures
+from integrations.base import (
+    Author,
+    Channel,
+    ChannelKind,
+    ChannelLimits,
+    ChannelWebhook,
+    DeliveryStatus,
+    Environment,
+    InboundMessage,
+    IntegrationError,
+    OutboundMessage,
+    PayloadInvalid,
+    SendResult,
+    StatusUpdate,
+    WebhookRequest,
+    external_id,
+)
+from integrations.links import DEFAULT_LABEL, payment_link
+from integrations.sms import opt_out_word
+
+NAME = "smtp_email"
+SIGNATURE_HEADER = "Paythread-Mail-Signature"
+
+# What a delivery report (RFC 3464, Action) or a read receipt (RFC 8098, Disposition) says, in our words.
+STATES: Mapping[str, DeliveryStatus] = {
+    "delayed": DeliveryStatus.SENT,
+    "relayed": DeliveryStatus.SENT,
+    "expanded": DeliveryStatus.SENT,
+    "delivered": DeliveryStatus.DELIVERED,
+    "displayed": DeliveryStatus.READ,
+    "failed": DeliveryStatus.FAILED,
+}
+# RFC 3463 status, longest prefix first, in words for the team.
+DELIVERY_ERRORS: Mapping[str, str] = {
+    "5.1.1": "There is no such mailbox.",
+    "5.1": "The address is not right.",
+    "5.2.2": "The mailbox is full.",
+    "5.2": "The mailbox can't take mail.",
+    "5.4": "The mail server of this address can't be reached.",
+    "5.7": "The recipient's mail server refused the message by its rules.",
+    "4": "The recipient's mail server did not take the message in time.",
+}
+_FAILED = "The message could not be delivered."
+
+_PORTS: Mapping[str, int] = {"starttls": 587, "tls": 465, "none": 25}
+_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
+_TOKEN = re.compile(r"(msg_[A-Za-z0-9]{1,60})\.([0-9a-f]{24})")
+_MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
+_ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
+_ANY_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
+_LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)\]']")
+_SERVERS = frozenset({"mailer-daemon", "postmaster"})
+_REFERENCES = 20
+
+_UTF8 = charset.Charset("utf-8")
+_UTF8.body_encoding = charset.QP
+_POLICY = compat32.clone(linesep="\r\n", max_line_length=78)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One mail service and one sender address. `security`: "starttls" (default), "tls" or "none"."""
+
+    host: str
+    from_address: str
+    port: str = ""  # empty: 587 for starttls, 465 for tls, 25 for none
+    security: str = "starttls"
+    username: str = ""
+    password: str = field(default="", repr=False)
+    reply_to: str = ""  # where answers go, if not to from_address
+    inbound_secret: str = field(default="", repr=False)  # signs what is posted to us; empty: nothing is taken
+    delivery_reports: str = ""  # "yes": ask for a report of success, too, where the server offers it (RFC 3461)
+
+
+class SmtpEmail(Channel):
+    """E-mail through one SMTP service."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "E-mail (SMTP)"
+    kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.EMAIL,)
+    credentials: ClassVar[type[Any]] = Credentials
+
+    def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
+        """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`, `insecure`)."""
+        if kind not in self.kinds:
+            raise ValueError(f"{NAME} does not serve {kind}")
+        self._credentials = credentials
+        self._environment = environment
+        self._security = credentials.security or "starttls"
+        self._port = _port(credentials.port, self._security)
+        self._tls: ssl.SSLContext | None = None
+        for name in ("from_address", "reply_to"):
+            given = getattr(credentials, name)
+            if given and not _ADDRESS.fullmatch(given):
+                raise IntegrationError(NAME, "credentials_invalid", f"{name} is not an e-mail address.")
+        if self._security == "none" and credentials.password and not _is_loopback(credentials.host):
+            raise IntegrationError(NAME, "insecure", "A password is not sent without TLS.")
+
+    def limits(self, kind: ChannelKind) -> ChannelLimits:
+        """A subject, and no length that a person would reach."""
+        return ChannelLimits(needs_subject=True, link_button=True)
+
+    # --------------------------------------------------------------------------------------------------- calls out
+    async def send(self, message: OutboundMessage) -> SendResult:
+        """Hand over one message in one transaction, never repeated.
+
+        Raises: IntegrationError; `ambiguous` if the connection fell or fell silent from DATA on.
+        """
+        if not message.body.strip():
+            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+        if not (message.subject or "").strip():
+            raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
+        recipient = _envelope_address(message.to)
+        content = self._compose(message, recipient)
+        async with self._session() as (client, phase):
+            mail_options, recipient_options = self._report_options(client, message.message_id)
+            phase.name = "mail"
+            await client.mail(self._credentials.from_address, options=mail_options)
+            phase.name = "rcpt"
+            await client.rcpt(recipient, options=recipient_options)
+            phase.name = "data"
+            await client.data(content)
+        return SendResult(external_id=self.message_id_of(message.message_id), status=DeliveryStatus.SENT)
+
+    async def check(self) -> str | None:
+        """Connect and sign in; nothing is sent, and a mail service names no account. Raises: IntegrationError."""
+        async with self._session():
+            return None
+
+    def message_id_of(self, message_id: str) -> str:
+        """The Message-ID of one of our messages, with its angle brackets."""
+        domain = self._credentials.from_address.rpartition("@")[2]
+        return f"<{self._token(message_id)}@{domain}>"
+
+    def _token(self, message_id: str) -> str:
+        """The message's id and a code that nobody can guess who has not seen it."""
+        key = self._credentials.inbound_secret or self._credentials.from_address
+        digest = hmac.new(key.encode(), f"message-id:{message_id}".encode(), hashlib.sha256).hexdigest()
+        return f"{message_id}.{digest[:24]}"
+
+    def _report_options(self, client: aiosmtplib.SMTP, message_id: str) -> tuple[list[str], list[str]]:
+        if not self._credentials.delivery_reports or not client.supports_extension("dsn"):
+            return [], []
+        return ["RET=HDRS", f"ENVID={self._token(message_id)}"], ["NOTIFY=SUCCESS,FAILURE,DELAY"]
+
+    def _compose(self, message: OutboundMessage, recipient: str) -> bytes:
+        credentials = self._credentials
+        answers = message.reply_to or credentials.reply_to or credentials.from_address
+        letter = MIMEMultipart("alternative")
+        letter["From"] = formataddr((_line(message.sender_name or ""), credentials.from_address))
+        letter["To"] = recipient
+        letter["Subject"] = _line(message.subject or "")
+        letter["Date"] = format_datetime(datetime.now(UTC))
+        letter["Message-ID"] = self.message_id_of(message.message_id)
+        if answers != credentials.from_address:
+            letter["Reply-To"] = _line(answers)
+        thread = [known for known in message.references if _MESSAGE_ID.fullmatch(known)]
+        if message.in_reply_to is not None and _MESSAGE_ID.fullmatch(message.in_reply_to):
+            letter["In-Reply-To"] = message.in_reply_to
+            if message.in_reply_to not in thread:
+                thread.append(message.in_reply_to)
+        if thread:
+            # The first names the thread, the last ones what is being answered; between them some may be left out.
+            letter["References"] = " ".join([thread[0], *thread[1:][-_REFERENCES:]])
+        unsubscribe = [f"<mailto:{quote(answers, safe='@')}?subject=unsubscribe>"]
+        if message.unsubscribe_url is not None and message.unsubscribe_url.startswith("https://"):
+            unsubscribe.insert(0, f"<{quote(message.unsubscribe_url, safe=_URL_SAFE)}>")
+            letter["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        letter["List-Unsubscribe"] = ", ".join(unsubscribe)
+        if message.author is Author.AUTOMATION:
+            letter["Auto-Submitted"] = "auto-generated"
+        link = payment_link(message, public_url=self._environment.public_url)
+        letter.attach(_part("plain", _plain(message.body, link)))
+        letter.attach(_part("html", _page(message, link)))
+        return letter.as_bytes(policy=_POLICY)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[tuple[aiosmtplib.SMTP, _Phase]]:
+        """A connection that is signed in, bounded in time as a whole; every failure as IntegrationError."""
+        credentials, phase = self._credentials, _Phase()
+        client: aiosmtplib.SMTP | None = None
+        try:
+            async with asyncio.timeout(self._environment.timeout_s):
+                client = aiosmtplib.SMTP(
+                    hostname=credentials.host,
+                    port=self._port,
+                    use_tls=self._security == "tls",
+                    start_tls=self._security == "starttls",
+                    tls_context=await self._tls_context(),
+                    local_hostname=_greeting(self._environment.public_url),
+                    timeout=None,  # ours bounds the whole
+                )
+                await client.connect()
+                if client.is_ehlo_or_helo_needed:
+                    await client.ehlo()
+                if credentials.username:
+                    phase.name = "login"
+                    await client.login(credentials.username, credentials.password)
+                yield client, phase
+                phase.name = "quit"
+                await client.quit()
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
+            if phase.name != "quit":  # the message was taken: how we part changes nothing
+                raise _wrapped(error, phase.name) from error
+        finally:
+            if client is not None:
+                with suppress(RuntimeError):  # the loop is gone
+                    client.close()
+
+    async def _tls_context(self) -> ssl.SSLContext | None:
+        if self._security == "none":
+            return None
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)  # reads the system's certificates
+        return self._tls
+
+    # ---------------------------------------------------------------------------------------------------- calls in
+    def receive(self, request: WebhookRequest) -> ChannelWebhook:
+        """Verify the signature over the raw message, then read it: a letter, a delivery report or a read receipt.
+
+        Mail of our own address and of mail servers that is no report about a message of ours changes nothing.
+        Raises: SignatureInvalid, PayloadInvalid.
+        """
+        signatures.verify(
+            request.headers.get(SIGNATURE_HEADER.lower(), ""),
+            secret=self._credentials.inbound_secret,
+            body=request.body,
+            now=request.now,
+            provider=NAME,
+        )
+        try:
+            mail = inbound_mail.read(request.body)
+        except inbound_mail.Unreadable as error:
+            raise PayloadInvalid(NAME, str(error), "The message cannot be taken.") from error
+        if mail.report is not None:
+            return ChannelWebhook(statuses=self._statuses(mail, mail.report))
+        if mail.sender.lower() == self._credentials.from_address.lower():
+            return ChannelWebhook()
+        if mail.sender.partition("@")[0].lower() in _SERVERS:
+            return ChannelWebhook()
+        answered = self._ours(mail.references)
+        return ChannelWebhook(
+            messages=(_letter(mail, request.body, self.message_id_of(answered) if answered else None),),
+            # Who answers has read it: this, too, resolves a message whose answer was lost.
+            statuses=() if answered is None else (self._status(answered, DeliveryStatus.READ),),
+        )
+
+    def _ours(self, references: object) -> str | None:
+        """The public id of the first message of ours that is named with its code."""
+        for reference in references if isinstance(references, list | tuple) else ():
+            found = _TOKEN.search(reference)
+            if found and hmac.compare_digest(found[0], self._token(found[1])):
+                return found[1]
+        return None
+
+    def _statuses(self, mail: inbound_mail.Mail, report: inbound_mail.DeliveryReport) -> tuple[StatusUpdate, ...]:
+        message_id = self._ours([*report.references, *mail.references])
+        state = STATES.get(report.action)
+        if message_id is None or state is None:
+            return ()
+        if state is not DeliveryStatus.FAILED:
+            return (self._status(message_id, state),)
+        return (self._status(message_id, state, code=report.status or "failed", words=_explained(report.status or "")),)
+
+    def _status(
+        self, message_id: str, status: DeliveryStatus, *, code: str | None = None, words: str | None = None
+    ) -> StatusUpdate:
+        return StatusUpdate(
+            external_id=self.message_id_of(message_id),
+            message_id=message_id,
+            status=status,
+            error_code=code,
+            error_message=words,
+        )
+
+
+@dataclass(slots=True)
+class _Phase:
+    """How far a conversation with the server has come."""
+
+    name: str = "connect"
+
+
+_URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
+
+
+def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
+    opt_out = opt_out_word(mail.text)
+    if opt_out is None and not mail.text:
+        opt_out = opt_out_word(mail.subject)  # what the unsubscribe address of our messages makes mail programs send
+    return InboundMessage(
+        external_id=external_id(mail.message_id or "sha256:" + hashlib.sha256(raw).hexdigest()),
+        sender=mail.sender,
+        sender_name=mail.sender_name,
+        recipient=mail.recipient,
+        subject=mail.subject or None,
+        body=mail.text,
+        opt_out=opt_out,
+        attachments=mail.attachments,
+        in_reply_to=answered,
+    )
+
+
+def _port(text: str, security: str) -> int:
+    if security not in _PORTS:
+        raise IntegrationError(NAME, "credentials_invalid", "security is none of starttls, tls, none.")
+    if not text:
+        return _PORTS[security]
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536):
+        raise IntegrationError(NAME, "credentials_invalid", "port is not a port number.")
+    return int(text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _greeting(public_url: str) -> str:
+    """What we call ourselves in EHLO; not asked of the resolver, which may take its time."""
+    host = urlsplit(public_url).hostname or "localhost"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    return f"[IPv6:{address}]" if address.version == 6 else f"[{address}]"
+
+
+def _envelope_address(address: str) -> str:
+    """The recipient, its domain in ASCII. Raises: IntegrationError."""
+    local, _, domain = address.strip().rpartition("@")
+    with suppress(UnicodeError):
+        address = f"{local}@{domain.encode('idna').decode('ascii')}"
+    if not _ADDRESS.fullmatch(address):
+        raise IntegrationError(NAME, "recipient_refused", "This is not an e-mail address.", code="recipient_refused")
+    return address
+
+
+def _line(text: str) -> str:
+    """One line for a header: no break, no control character."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _part(kind: str, text: str) -> MIMENonMultipart:
+    part = MIMENonMultipart("text", kind, charset="utf-8")
+    part.set_payload(text, _UTF8)
+    return part
+
+
+# --------------------------------------------------------------------------------------------------------- the words
+def _plain(body: str, link: str | None) -> str:
+    return body if link is None or link in body else f"{body}\n\n{link}"
+
+
+def _page(message: OutboundMessage, link: str | None) -> str:
+    """The HTML part: the text with its links, and the payment link as a button under it. Every word is escaped."""
+    paragraphs = "".join(f'<p style="margin:0 0 16px">{_linked(part)}</p>' for part in message.body.split("\n\n"))
+    button = "" if link is None else _button(link, message.link_label or DEFAULT_LABEL)
+    return (
+        '<!doctype html><html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(_line(message.subject or ''))}</title></head>"
+        '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,-apple-system,Segoe UI,Roboto,sans-serif">'
+        f'<div style="max-width:560px;margin:0 auto" dir="auto">{paragraphs}{button}</div></body></html>'
+    )
+
+
+def _linked(text: str) -> str:
+    pieces, position = [], 0
+    for found in _LINK.finditer(text):
+        address = html.escape(found[0])
+        pieces += [html.escape(text[position : found.start()]), f'<a href="{address}">{address}</a>']
+        position = found.end()
+    return "".join([*pieces, html.escape(text[position:])]).replace("\n", "<br>")
+
+
+def _button(link: str, label: str) -> str:
+    return (
+        f'<p style="margin:24px 0"><a href="{html.escape(link)}" style="display:inline-block;padding:14px 28px;'
+        'border-radius:8px;background:#1a56db;color:#ffffff;font-weight:600;text-decoration:none">'
+        f"{html.escape(_line(label))}</a></p>"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+def _explained(status: str) -> str:
+    return next((words for prefix, words in DELIVERY_ERRORS.items() if status.startswith(prefix)), _FAILED)
+
+
+def _wrapped(error: Exception, phase: str) -> IntegrationError:
+    """What a failure in this phase means. Servers quote addresses, and tracebacks print the cause: they are masked."""
+    error.args = tuple(_ANY_ADDRESS.sub("…", part) if isinstance(part, str) else part for part in error.args)
+    if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 400:
+        error.message = _ANY_ADDRESS.sub("…", error.message)
+        return _refusal(error.code, error.message, phase)
+    if phase == "data":
+        reason = "timeout" if isinstance(error, TimeoutError) else "connection_lost"
+        return IntegrationError(NAME, reason, "The mail server did not confirm the message.", ambiguous=True)
+    if _has_cause(error, ssl.SSLError):
+        return IntegrationError(NAME, "tls_failed", "The mail server's certificate or its TLS is not right.")
+    if isinstance(error, TimeoutError):
+        return IntegrationError(NAME, "timeout", "The mail server did not answer.", retryable=True)
+    if isinstance(error, OSError):
+        return IntegrationError(NAME, "unreachable", "No connection to the mail server.", retryable=True)
+    # What the server does not offer (STARTTLS, a way to sign in), or an answer that is no SMTP.
+    return IntegrationError(NAME, "not_supported", str(error.args[0]) if error.args else "")
+
+
+_REFUSED: Mapping[str, str] = {"login": "unauthorized", "mail": "invalid_sender", "rcpt": "recipient_refused"}
+
+
+def _refusal(status: int, words: str, phase: str) -> IntegrationError:
+    found = _ENHANCED.search(words)
+    code = found[0] if found else str(status)
+    if 400 <= status < 500:
+        return IntegrationError(NAME, "try_later", words, retryable=True, code=code)
+    reason = "unauthorized" if status in (530, 534, 535) else _REFUSED.get(phase, "refused")
+    return IntegrationError(NAME, reason, words, code=code)
+
+
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, kind):
+            return True
+        found = found.__cause__ or found.__context__
+    return False
+
+
+provider = SmtpEmail
