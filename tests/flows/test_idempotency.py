@@ -1,0 +1,189 @@
+"""One key, one object: however often, at once or with other input, for creating, sending, and sending a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from graphql import GraphQLEnumType
+
+from tests.flows import documents as d
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import Product, key
+
+CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
+DOCUMENTS = {CREATE: d.CREATE, SEND: d.SEND_REQUEST, WRITE: d.SEND_MESSAGE}
+AGAIN = "IDEMPOTENCY_CONCURRENT_REQUEST"
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes.hash_quickly(monkeypatch)
+
+
+@pytest.fixture
+async def product(database: str, events_url: str) -> AsyncIterator[Product]:
+    """The server without its job runner: nothing changes by itself."""
+    async with harness.in_process(database, events_url, RUN_JOBS="false") as running:
+        yield running
+
+
+def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Complete inputs of the three mutations, each with a fresh key."""
+    sms = team.channels["SMS"]
+    return {
+        CREATE: {
+            **team.ask(contact),
+            "conversationId": contact["conversation"]["id"],
+            "channelId": sms,
+            "amount": {"amount": "120.00", "currency": "USD"},
+            "description": "All rooms",
+            "dueAt": "2199-01-01T00:00:00Z",
+            "processor": "SANDBOX",
+        },
+        SEND: {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["id"],
+            "channelId": sms,
+            "body": "Please: {link}",
+        },
+        WRITE: {
+            "idempotencyKey": key(),
+            "conversationId": contact["conversation"]["id"],
+            "channelId": sms,
+            "body": f"Here: {request['checkoutUrl']}",
+            "subject": "About",
+        },
+    }
+
+
+async def run(team: Team, mutation: str, input: dict[str, Any]) -> dict[str, Any]:
+    payload: dict[str, Any] = await team.product.one(DOCUMENTS[mutation], {"input": input}, token=team.agent)
+    return payload
+
+
+def codes(payload: dict[str, Any]) -> list[tuple[str, list[str] | None]]:
+    return [(error["code"], error["field"]) for error in payload["userErrors"]]
+
+
+def test_every_mutation_with_a_key_is_tried() -> None:
+    with_key = {
+        name
+        for name, one in probes.root("Mutation").items()
+        if any(leaf.name == "idempotencyKey" for leaf in probes.leaves(one.args))
+    }
+    assert with_key == set(DOCUMENTS)
+
+
+async def test_the_same_key_again_gives_the_same_object_and_does_nothing(team: Team) -> None:
+    maria = await team.contact()
+    for mutation, input in given(team, maria, await team.request(maria)).items():
+        first = await run(team, mutation, input)
+        assert codes(first) == [], mutation
+        before = await probes.snapshot()
+        for _ in range(3):
+            assert await run(team, mutation, input) == first, mutation
+        assert probes.changed(before, await probes.snapshot()) == [], mutation
+
+
+async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
+    maria = await team.contact()
+    for mutation, input in given(team, maria, await team.request(maria)).items():
+        count = await objects(team, maria)
+        payloads = await asyncio.gather(*(run(team, mutation, input) for _ in range(10)))
+        told = {str(codes(payload)) for payload in payloads}
+        assert told <= {"[]", str([(AGAIN, ["input", "idempotencyKey"])])}, (mutation, told)
+        made = [payload for payload in payloads if not codes(payload)]
+        assert made, mutation
+        assert all(payload == made[0] for payload in made), mutation
+        assert await run(team, mutation, input) == made[0], mutation
+        now = await objects(team, maria)
+        # One request more; or one message, whose link is carried for the first time by the first sending only.
+        more = {CREATE: (1, 0, 0), SEND: (0, 1, 1), WRITE: (0, 1, 0)}[mutation]
+        assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
+
+
+async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, int, int]:
+    """How many requests, messages and cards there are."""
+    payments = (await team.product.one(d.CONTACT, {"id": contact["id"]}, token=team.agent))["payments"]["totalCount"]
+    kinds = [item["__typename"] for item in await team.thread(contact)]
+    return payments, kinds.count("Message"), kinds.count("ActivityCard")
+
+
+async def test_the_same_key_with_any_other_input_is_a_mismatch_and_changes_nothing(team: Team) -> None:
+    maria = await team.contact()
+    wrong = []
+    for mutation, input in given(team, maria, await team.request(maria)).items():
+        assert codes(await run(team, mutation, input)) == []
+        before = await probes.snapshot()
+        one = probes.root("Mutation")[mutation]
+        for leaf in probes.leaves(one.args):
+            if leaf.name == "idempotencyKey":
+                continue
+            others = [other_than(leaf, input)]
+            variants = [probes.nested(leaf.path, value, {"input": input}, one.args) for value in others]
+            if leaf.nullable:
+                variants.append(probes.without(leaf.path, {"input": input}))
+            for variant in variants:
+                payload = await run(team, mutation, variant["input"])
+                if codes(payload) != [("IDEMPOTENCY_KEY_PARAMETER_MISMATCH", ["input", "idempotencyKey"])]:
+                    wrong.append(f"{mutation} {leaf.path}: {payload}")
+        wrong += [f"{mutation} CHANGED {row}" for row in probes.changed(before, await probes.snapshot())]
+    assert not wrong, "\n".join(wrong)
+
+
+def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
+    """Another value of the leaf's type."""
+    value: Any = input
+    for name in leaf.path.split(".")[1:]:
+        value = value[name]
+    kind = probes.schema().get_type(leaf.type)
+    if isinstance(kind, GraphQLEnumType):
+        return next(word for word in kind.values if word != value)
+    fixed = {"Decimal": "120.01", "CurrencyCode": "EUR", "DateTime": "2199-01-01T00:00:01Z"}
+    if leaf.type in fixed:
+        return fixed[leaf.type]
+    return probes.foreign_to(value) if leaf.type == "ID" else value + "!"
+
+
+async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
+    maria = await team.contact()
+    wrong = {CREATE: {"productName": ""}, SEND: {"channelId": team.channels["WHATSAPP"]}, WRITE: {"body": " "}}
+    for mutation, input in given(team, maria, await team.request(maria)).items():
+        before = await probes.snapshot()
+        assert codes(await run(team, mutation, {**input, **wrong[mutation]})) != []
+        assert probes.changed(before, await probes.snapshot()) == []
+        assert codes(await run(team, mutation, input)) == []
+
+
+async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Team) -> None:
+    other = await probes.newcomer(team.product, "Other")
+    await other.connect_sandbox()
+    await other.connect_channels()
+    shared = key()
+    answers = []
+    for one in (team, other):
+        contact = await one.contact()
+        for mutation, input in given(one, contact, await one.request(contact)).items():
+            payload = await run(one, mutation, {**input, "idempotencyKey": shared})
+            assert codes(payload) == []
+            answers.append(str((payload.get("paymentRequest") or payload["message"])["id"]))
+    # Creating made a request per account, sending sent another one, writing a message.
+    assert len(set(answers)) == 6
+
+
+async def test_a_repeat_shows_the_object_as_it_is_now(team: Team) -> None:
+    maria = await team.contact()
+    inputs = given(team, maria, await team.request(maria))
+    created = (await run(team, CREATE, inputs[CREATE]))["paymentRequest"]
+    sent = await run(team, SEND, inputs[SEND])
+    await team.product.ok(d.VOID, {"paymentRequestId": created["id"]}, token=team.agent)
+    await team.pay(sent["paymentRequest"])
+    again, resent = await run(team, CREATE, inputs[CREATE]), await run(team, SEND, inputs[SEND])
+    assert (again["paymentRequest"]["id"], again["paymentRequest"]["status"]) == (created["id"], "VOID")
+    assert codes(resent) == []
+    assert (resent["message"]["id"], resent["paymentRequest"]["status"]) == (sent["message"]["id"], "PAID")
+    assert resent["activityCard"] == sent["activityCard"]
