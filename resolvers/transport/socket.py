@@ -48,8 +48,8 @@ StillValid = Callable[[Any], Awaitable[bool]]
 
 
 def token_of(parameters: Mapping[str, Any]) -> str | None:
-    """The bearer token of headers or of `connection_init`, under `Authorization` or `authorization`; None without."""
-    value = parameters.get("Authorization") or parameters.get("authorization")
+    """The bearer token of headers or of `connection_init`, under `Authorization` in any case of letters; None without."""
+    value = next((value for name, value in parameters.items() if name.lower() == "authorization"), None)
     if not isinstance(value, str):
         return None
     scheme, _, token = value.strip().partition(" ")

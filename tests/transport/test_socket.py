@@ -69,8 +69,8 @@ async def test_an_init_without_a_valid_token_closes_4403(room: Room, payload: di
         assert await client.closed() == (4403, "Forbidden")
 
 
-@pytest.mark.parametrize("name", ["Authorization", "authorization"])
-async def test_the_token_is_found_under_both_spellings(room: Room, name: str) -> None:
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+async def test_the_token_is_found_whatever_the_case_of_its_name(room: Room, name: str) -> None:
     async with room.socket(None) as client:
         await client.say({"type": "connection_init", "payload": {name: "Bearer good"}})
         await client.hear({"type": "connection_ack"})
