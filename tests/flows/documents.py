@@ -62,7 +62,7 @@ DASHBOARD = """{ dashboard { asOf byCurrency { currency requestsSent requested {
 
 _EVENT = """
   __typename
-  ... on Subscribed { cursor }
+  ... on Event { cursor }
   ... on ResyncRequired { cursor reason }
 """
 _ITEM = """
