@@ -117,9 +117,35 @@ class CheckoutOrder:
     locale: str | None = None
 
 
+class RefundReason(StrEnum):
+    """Why money is given back. Same words as the API's; what a vendor has no word for is not told to it."""
+
+    DUPLICATE = "DUPLICATE"
+    FRAUDULENT = "FRAUDULENT"
+    REQUESTED_BY_CONTACT = "REQUESTED_BY_CONTACT"
+    SERVICE_PROBLEM = "SERVICE_PROBLEM"
+    OTHER = "OTHER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundOrder:
+    """Everything a processor needs to give back one charge, whole or in part. Its key is stored before the call."""
+
+    idempotency_key: str
+    request_reference: str
+    charge_external_id: str  # the money's id, as its statement gave it
+    checkout_external_id: str | None = None  # of the charge, where it is known: some vendors find the money by it
+    amount_minor: int
+    currency: str
+    reason: RefundReason | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """One checkout session as its processor reports it, with the money seen on it."""
+    """One checkout session as its processor reports it, with the money seen on it.
+
+    `awaits_completion`: the payer has agreed, but no money moves until we call `complete_checkout`; only while OPEN.
+    """
 
     external_id: str
     status: CheckoutStatus
@@ -127,6 +153,7 @@ class Checkout:
     expires_at: datetime | None = None
     request_reference: str | None = None
     money: Sequence[MoneyStatement] = ()
+    awaits_completion: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,11 +213,39 @@ class Processor(ABC):
     async def expire_checkout(self, external_id: str) -> Checkout:
         """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING)."""
 
+    async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
+        """Take the money of a checkout that `awaits_completion`; return what it is afterwards. Others are only read.
+
+        The only call that moves a payer's money, so its caller commits a mark on the checkout first, under the request's
+        lock and never while a void is pending. An ambiguous answer is repeated with the same key. Raises IntegrationError.
+        """
+        return await self.read_checkout(external_id)
+
+    async def refund(self, order: RefundOrder) -> MoneyStatement:
+        """Give back a charge or a part of it. The same key gives the same refund. Raises IntegrationError.
+
+        Ambiguous: repeat with the same key within its life, later only read the checkout, whose money has its refunds.
+        """
+        raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
+
+    async def read_refund(self, external_id: str) -> MoneyStatement:
+        """The refund as it stands. Raises IntegrationError."""
+        raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
+
+    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """What a door calls: as `receive`, for vendors too who check their signatures themselves, when asked.
+
+        Raises SignatureInvalid (`no_webhook_secret`: this connection takes none), PayloadInvalid; IntegrationError if the
+        vendor can't be asked now: nothing is known of the body, so answer 503 and the vendor sends it again.
+        """
+        return self.receive(body, headers, now=now)
+
     @abstractmethod
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         """Verify the signature over the raw body, then parse. `headers` has lower-case names.
 
-        Refuses what is over 300 s old or ahead. Raises SignatureInvalid, PayloadInvalid.
+        Refuses what is over 300 s old or ahead. Where the vendor signs no time, or resends under the old one, what is
+        older than that only never `decides`. Raises SignatureInvalid, PayloadInvalid.
         """
 
     @abstractmethod

@@ -27,6 +27,7 @@ from services import connections, jobs
 LIFE: Final = timedelta(hours=23)
 DELIVERY_TIMEOUT_S: Final = 10.0
 _EXTERNAL_ID = re.compile(r"sbx_co_[0-9a-f]{32}", re.ASCII)
+_REFUND_ID = re.compile(r"sbx_re_([0-9a-f]{32})_[0-9a-f]{10}", re.ASCII)  # with the checkout's own digits
 _settle_after = timedelta(seconds=5)
 _client: httpx2.AsyncClient | None = None
 
@@ -134,6 +135,57 @@ async def expire(connection: ProcessorConnection, external_id: str) -> dict[str,
             return as_json(row)
         status = row.status
     raise SandboxRefusal(409, "not_open", f"The checkout is {status.lower()}.")
+
+
+async def refund(connection: ProcessorConnection, external_id: str, key: str | None, order: Any) -> dict[str, Any]:
+    """Give back a payment of this checkout, or a part of it. Key: `key`, which gives the same refund again.
+
+    `order` is {payment, amount_minor}. Raises: SandboxRefusal (400, 404; 409 other order, nothing to give back, too much).
+    """
+    if not key or len(key) > 80:
+        raise SandboxRefusal(400, "idempotency_key_missing", "Send an Idempotency-Key of 1 to 80 characters.")
+    amount = order.get("amount_minor") if isinstance(order, dict) else None
+    if type(amount) is not int or amount <= 0:
+        raise SandboxRefusal(400, "invalid_request", "amount_minor is missing or not valid.")
+    async with database.transaction():
+        row = await _locked(external_id, connection.id)
+        payment = next((p for p in row.payments if p["id"] == order.get("payment")), None)
+        if payment is None:
+            raise SandboxRefusal(404, "not_found", "There is no such payment.")
+        refunds: list[dict[str, Any]] = payment.setdefault("refunds", [])
+        known = next((r for r in refunds if r["key"] == key), None)
+        if known is not None:
+            if known["amount_minor"] != amount:
+                raise SandboxRefusal(409, "idempotency_conflict", "This key was used with another refund.")
+            return known
+        if payment["status"] != "succeeded":
+            raise SandboxRefusal(409, "not_paid", "There is no money to give back.")
+        if sum(r["amount_minor"] for r in refunds) + amount > payment["amount_minor"]:
+            raise SandboxRefusal(409, "amount_too_large", "More than what is left of the payment.")
+        made = {
+            "id": f"sbx_re_{external_id.removeprefix('sbx_co_')}_{secrets.token_hex(5)}",
+            "status": "succeeded",
+            "payment": payment["id"],
+            "amount_minor": amount,
+            "currency": payment["currency"],
+            "key": key,
+            "created_at": datetime.now(UTC).isoformat(),
+        }
+        refunds.append(made)
+        await _save(row)
+        await _tell(row, "refund.succeeded", None, refund=made)
+        return made
+
+
+async def read_refund(connection: ProcessorConnection, refund_id: str) -> dict[str, Any]:
+    """One refund. Raises: SandboxRefusal (404)."""
+    match = _REFUND_ID.fullmatch(refund_id)
+    async with database.transaction():
+        row = await _locked(f"sbx_co_{match[1]}" if match else "", connection.id)
+        for refund in (refund for payment in row.payments for refund in payment.get("refunds", ())):
+            if refund["id"] == refund_id:
+                return dict(refund)
+    raise SandboxRefusal(404, "not_found", "There is no such refund.")
 
 
 def as_json(row: SandboxCheckout) -> dict[str, Any]:
@@ -298,7 +350,9 @@ def _payment(row: SandboxCheckout, status: str, *, method: str, failure: str | N
     return payment
 
 
-async def _tell(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None) -> None:
+async def _tell(
+    row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, *, refund: dict[str, Any] | None = None
+) -> None:
     """Send a webhook after the commit. The event is fixed now: a later attempt sends the same."""
     connection = await connections.processor_connection(row.connection_id)
     event_id = f"sbx_evt_{secrets.token_hex(12)}"
@@ -313,7 +367,8 @@ async def _tell(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None)
                 "request_reference": row.request_reference,
             },
             "payment": payment,
-        },
+        }
+        | ({"refund": refund} if refund else {}),
     }
     await jobs.enqueue(
         "sandbox.webhook",

@@ -61,6 +61,19 @@ async def _read(request: Request, connection: ProcessorConnection) -> tuple[int,
     return 200, await sandbox.read(connection, request.path_params["external_id"])
 
 
+async def _refund(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    try:
+        order = orjson.loads(await _body(request, API_BODY_LIMIT))
+    except orjson.JSONDecodeError:
+        raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
+    key = request.headers.get("idempotency-key")
+    return 200, await sandbox.refund(connection, request.path_params["external_id"], key, order)
+
+
+async def _read_refund(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    return 200, await sandbox.read_refund(connection, request.path_params["refund_id"])
+
+
 async def _expire(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
     return 200, await sandbox.expire(connection, request.path_params["external_id"])
 
@@ -138,6 +151,8 @@ routes: Final = [
     Route("/sandbox/v1/checkouts", _api(_create), methods=["POST"]),
     Route("/sandbox/v1/checkouts/{external_id}", _api(_read), methods=["GET"]),
     Route("/sandbox/v1/checkouts/{external_id}/expire", _api(_expire), methods=["POST"]),
+    Route("/sandbox/v1/checkouts/{external_id}/refunds", _api(_refund), methods=["POST"]),
+    Route("/sandbox/v1/refunds/{refund_id}", _api(_read_refund), methods=["GET"]),
     Route("/sandbox/pay/{external_id}", show, methods=["GET"]),
     Route("/sandbox/pay/{external_id}", press, methods=["POST"]),
     Route("/sandbox/pay/{external_id}/challenge", challenge, methods=["GET"]),

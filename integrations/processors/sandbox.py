@@ -32,6 +32,7 @@ from integrations.base import (
     PayloadInvalid,
     Processor,
     ProcessorWebhook,
+    RefundOrder,
     SignatureInvalid,
 )
 
@@ -39,6 +40,7 @@ NAME: Final = "sandbox"
 TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
 SIGNATURE_HEADER: Final = "paythread-sandbox-signature"
 CHECKOUTS: Final = "/sandbox/v1/checkouts"
+REFUNDS: Final = "/sandbox/v1/refunds"
 MAXIMUM_MINOR: Final = 99_999_999_999
 
 CHECKOUT_STATUS: Final[Mapping[str, CheckoutStatus]] = {
@@ -134,6 +136,19 @@ class Sandbox(Processor):
                 return await self.read_checkout(external_id)
             raise
 
+    async def refund(self, order: RefundOrder) -> MoneyStatement:
+        """Give back a payment or a part of it; the sandbox finds it by its checkout. The same key gives the same refund."""
+        if order.checkout_external_id is None:
+            raise IntegrationError(NAME, "invalid_request", "the charge's checkout is not known")
+        body = {"payment": order.charge_external_id, "amount_minor": order.amount_minor}
+        path = f"{CHECKOUTS}/{_path_part(order.checkout_external_id)}/refunds"
+        answer = await self._call("POST", path, body=body, key=order.idempotency_key)
+        return _answered_refund(answer, reference=order.request_reference, ambiguous=True)
+
+    async def read_refund(self, external_id: str) -> MoneyStatement:
+        """The refund as it stands."""
+        return _answered_refund(await self._call("GET", f"{REFUNDS}/{_path_part(external_id)}", reading=True))
+
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         """Verify `t=…,v1=…` (HMAC-SHA256 over "{t}.{raw body}"), then parse. Raises SignatureInvalid, PayloadInvalid."""
         header = headers.get(SIGNATURE_HEADER, "")
@@ -154,12 +169,15 @@ class Sandbox(Processor):
         try:
             event = orjson.loads(body)
             checkout, payment = event["data"]["checkout"], event["data"]["payment"]
+            refund = event["data"].get("refund")
+            money = [_statement(checkout, payment)] if payment is not None else []
+            money += [_refund(refund, checkout)] if refund is not None else []
             return ProcessorWebhook(
                 external_id=_text(event, "id"),
                 type=_text(event, "type"),
                 created_at=_time(event["created_at"]),
                 decides=True,
-                money=(_statement(checkout, payment),) if payment is not None else (),
+                money=tuple(money),
                 checkout_external_id=_text(checkout, "id"),
                 checkout_status=CHECKOUT_STATUS[checkout["status"]],
                 request_reference=_text(checkout, "request_reference"),
@@ -274,16 +292,48 @@ def _statement(checkout: Mapping[str, Any], payment: Mapping[str, Any]) -> Money
     )
 
 
+def _refund(
+    refund: Mapping[str, Any], checkout: Mapping[str, Any] | None = None, *, reference: str | None = None
+) -> MoneyStatement:
+    amount = refund["amount_minor"]
+    if type(amount) is not int or amount <= 0:
+        raise ValueError("the amount is not a positive integer")
+    return MoneyStatement(
+        kind=MoneyKind.REFUND,
+        external_id=_text(refund, "id"),
+        outcome=PAYMENT_OUTCOME[refund["status"]],
+        amount_minor=amount,
+        currency=_text(refund, "currency"),
+        checkout_external_id=_text(checkout, "id") if checkout else None,
+        request_reference=_text(checkout, "request_reference") if checkout else reference,
+        charge_external_id=_text(refund, "payment"),
+        occurred_at=_time(refund["created_at"]),
+    )
+
+
+def _answered_refund(
+    answer: Mapping[str, Any], *, reference: str | None = None, ambiguous: bool = False
+) -> MoneyStatement:
+    try:
+        return _refund(answer, reference=reference)
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=ambiguous) from error
+
+
 def _checkout(answer: dict[str, Any]) -> Checkout:
     try:
         status = CHECKOUT_STATUS[answer["status"]]
+        payments = answer["payments"]
         return Checkout(
             external_id=_text(answer, "id"),
             status=status,
             url=_text(answer, "url") if status is CheckoutStatus.OPEN else None,
             expires_at=_time(answer["expires_at"]),
             request_reference=_text(answer, "request_reference"),
-            money=tuple(_statement(answer, payment) for payment in answer["payments"]),
+            money=(
+                *(_statement(answer, payment) for payment in payments),
+                *(_refund(refund, answer) for payment in payments for refund in payment.get("refunds") or ()),
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=True) from error

@@ -54,6 +54,8 @@ OPERATIONS = [
         "checkout.session",
     ),
     ("get", "/v1/events", "_event_list_params.EventListParams", "event[]"),
+    ("post", "/v1/refunds", "_refund_create_params.RefundCreateParams", "refund"),
+    ("get", "/v1/refunds/{refund}", "_refund_retrieve_params.RefundRetrieveParams", "refund"),
     ("get", "/v1/account", "_account_retrieve_current_params.AccountRetrieveCurrentParams", "account"),
 ]
 ERROR_SCHEMA: dict[str, Any] = {
