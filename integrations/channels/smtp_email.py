@@ -188,7 +188,8 @@ class SmtpEmail(Channel):
         return f"{message_id}.{digest[:24]}"
 
     def _report_options(self, client: aiosmtplib.SMTP, message_id: str) -> tuple[list[str], list[str]]:
-        if not self._credentials.delivery_reports or not client.supports_extension("dsn"):
+        wanted = self._credentials.delivery_reports.strip().lower() == "yes"
+        if not wanted or not client.supports_extension("dsn"):
             return [], []
         return ["RET=HDRS", f"ENVID={self._token(message_id)}"], ["NOTIFY=SUCCESS,FAILURE,DELAY"]
 

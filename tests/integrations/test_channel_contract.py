@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from integrations import registry, signatures
+from integrations import base, registry, signatures
 from integrations.base import (
     Channel,
     ChannelKind,
@@ -30,7 +30,8 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.channels import simulated, smtp_email
-from tests.contracts import smtp_server, twilio_server
+from tests.contracts import meta_server, smtp_server, twilio_server
+from tests.contracts.openapi import Contract
 
 PUBLIC = "https://pay.example.test"
 CASES = [(name, kind) for name in registry.channel_names() for kind in registry.channel_class(name).kinds]
@@ -45,6 +46,9 @@ class Vendor(ABC):
     refused_as: str = "opted_out"  # why
     account: str | None = None  # what the vendor calls the account
     answer_lost: str = ""  # an address whose answers are lost; empty: `lose_answer` arranges it
+
+    def __init__(self, kind: ChannelKind) -> None:
+        self.kind = kind
 
     async def start(self, stack: AsyncExitStack) -> dict[str, str]:
         """Start what is needed; return base addresses."""
@@ -188,7 +192,46 @@ class MailVendor(Vendor):
         return self._signed(b"hello world")
 
 
+class MetaVendor(Vendor):
+    credentials = {
+        "account_id": meta_server.PAGE_ID,
+        "access_token": meta_server.ACCESS_TOKEN,
+        "app_secret": meta_server.APP_SECRET,
+        "verify_token": meta_server.VERIFY_TOKEN,
+    }
+    account = meta_server.PAGE_ID
+    refused = "200000000000188"
+    refused_as = "recipient_unavailable"
+    url = f"{PUBLIC}/inbound/meta_messenger/chn_1"
+
+    async def start(self, stack: AsyncExitStack) -> dict[str, str]:
+        contract = Contract(meta_server.our_contract(), name="ours")
+        self.server = await stack.enter_async_context(meta_server.MetaServer(contract))
+        self.server.blocked.add(self.refused)
+        if self.kind is ChannelKind.INSTAGRAM_DM:
+            self.account = meta_server.INSTAGRAM_ID
+            self.credentials = {**self.credentials, "account_id": self.account}
+        return {"meta": self.server.url}
+
+    def lose_answer(self) -> None:
+        self.server.fail_next("drop")
+
+    def texts(self) -> list[str] | None:
+        return [message["text"] for message in self.server.messages]
+
+    def status(self, external_id: str, word: str) -> tuple[str, bytes, dict[str, str]]:
+        message = next(one for one in self.server.messages if base.external_id(one["mid"]) == external_id)
+        return (self.url, *self.server.status(message, {"delivered": "delivery"}.get(word, word)))
+
+    def inbound(self, sender: str, text: str) -> tuple[str, bytes, dict[str, str]]:
+        return (self.url, *self.server.inbound(self.account, sender, text))
+
+    def garbage(self) -> tuple[str, bytes, dict[str, str]]:
+        return (self.url, *meta_server.signed({"hello": "world"}))
+
+
 VENDORS: Mapping[str, type[Vendor]] = {
+    "meta_messenger": MetaVendor,
     "simulated": SimulatedVendor,
     "smtp_email": MailVendor,
     "twilio_sms": TwilioVendor,
@@ -219,9 +262,9 @@ class Bench:
         return WebhookRequest(method="POST", public_url=url, headers=headers, body=body, now=datetime.now(UTC))
 
 
-def build(name: str, kind: ChannelKind, values: Mapping[str, str], base: Mapping[str, str]) -> Channel:
+def build(name: str, kind: ChannelKind, values: Mapping[str, str], addresses: Mapping[str, str]) -> Channel:
     provider = registry.channel_class(name)
-    environment = Environment(public_url=PUBLIC, sandbox_url="http://127.0.0.1:1", base_addresses=base)
+    environment = Environment(public_url=PUBLIC, sandbox_url="http://127.0.0.1:1", base_addresses=addresses)
     made: Any = provider
     channel: Channel = made(registry.read_credentials(provider, values), kind=kind, environment=environment)
     return channel
@@ -230,10 +273,10 @@ def build(name: str, kind: ChannelKind, values: Mapping[str, str], base: Mapping
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     name, kind = request.param
-    vendor = VENDORS[name]()
+    vendor = VENDORS[name](kind)
     async with AsyncExitStack() as stack:
-        base = await vendor.start(stack)
-        channel = build(name, kind, vendor.credentials, base)
+        addresses = await vendor.start(stack)
+        channel = build(name, kind, vendor.credentials, addresses)
         stack.push_async_callback(channel.aclose)
         module = inspect.getmodule(registry.channel_class(name))
         assert module is not None
@@ -356,8 +399,15 @@ async def test_every_state_of_the_vendor_is_mapped_and_read(bench: Bench) -> Non
     for word, ours in states.items():
         url, body, headers = bench.vendor.status(sent.external_id, word)
         received = bench.channel.receive(bench.request(url, body, headers))
-        assert [(s.external_id, s.status) for s in received.statuses] == [(sent.external_id, ours)]
+        assert [s.status for s in received.statuses] == [ours]
+        named = received.statuses[0]
+        if named.up_to is None:
+            assert named.external_id == sent.external_id
+        else:  # all messages to this address until then
+            assert (named.external_id, named.address) == ("", bench.message().to)
         assert received.messages == ()
+    if DeliveryStatus.FAILED not in states.values():
+        return
     url, body, headers = bench.vendor.status(sent.external_id, "undelivered")
     failed = bench.channel.receive(bench.request(url, body, headers)).statuses[0]
     assert failed.status is DeliveryStatus.FAILED

@@ -1,0 +1,465 @@
+"""Messenger and Instagram DM by Meta's Send API: messages with a button, delivery and read events, what people write.
+
+The contact must have written first. Within 24 hours of their last message anything may be answered; then, up to seven days, only
+what a person wrote (tag HUMAN_AGENT, which Meta grants to an app after review: credential `human_agent`).
+A message is one call. Meta takes no idempotency key: a lost answer is ambiguous, and is resolved by the echo of the message
+(Messenger hands our id back in `metadata`) or by reading the conversation.
+
+Source: developers.facebook.com/docs/messenger-platform/reference/send-api (v26.0), .../messenger-platform/webhooks,
+.../messenger-platform/send-messages/template/button, .../messenger-platform/conversations, .../docs/messenger-platform/policy,
+.../docs/instagram-platform/instagram-api-with-instagram-login/messaging-api, .../docs/graph-api/guides/error-handling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+import httpx2
+
+from integrations.base import (
+    Author,
+    Channel,
+    ChannelKind,
+    ChannelLimits,
+    ChannelWebhook,
+    DeliveryStatus,
+    Environment,
+    InboundMessage,
+    IntegrationError,
+    OutboundMessage,
+    PayloadInvalid,
+    SendResult,
+    SignatureInvalid,
+    StatusUpdate,
+    WebhookRequest,
+    external_id,
+)
+from integrations.links import DEFAULT_LABEL, payment_link
+from integrations.sms import opt_out_word
+
+NAME = "meta_messenger"
+API_VERSION = "v26.0"
+FACEBOOK = "https://graph.facebook.com"
+INSTAGRAM = "https://graph.instagram.com"
+
+# The events about a message of ours. Meta tells of no failed delivery.
+STATES: Mapping[str, DeliveryStatus] = {
+    "echo": DeliveryStatus.SENT,
+    "delivery": DeliveryStatus.DELIVERED,
+    "read": DeliveryStatus.READ,
+}
+
+# Meta's error code, or its subcode, to our word; subcodes are looked at first.
+SUBCODES: Mapping[int, str] = {
+    2018278: "window_closed",
+    2534022: "window_closed",
+    2018001: "invalid_recipient",
+    1545041: "recipient_unavailable",
+    2018108: "recipient_unavailable",
+}
+CODES: Mapping[int, str] = {
+    10: "forbidden",
+    190: "unauthorized",
+    102: "unauthorized",
+    200: "forbidden",
+    230: "forbidden",
+    551: "recipient_unavailable",
+}
+RATE_LIMITS = frozenset({4, 17, 32, 613, 80006})
+_UNCERTAIN = frozenset({1, 2, 1200})  # "try again later": not said whether something was sent
+_STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
+
+LIMITS: Mapping[ChannelKind, ChannelLimits] = {
+    ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True, link_button=True),
+    ChannelKind.INSTAGRAM_DM: ChannelLimits(
+        max_length=1000, length_in_bytes=True, window_hours=24, link_preview=True, link_button=True
+    ),
+}
+PERSON_WINDOW_HOURS = 7 * 24
+
+_OBJECTS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "page", ChannelKind.INSTAGRAM_DM: "instagram"}
+_PLATFORMS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "messenger", ChannelKind.INSTAGRAM_DM: "instagram"}
+_BUTTON_TEXT = 640
+_BUTTON_TITLE = 20
+_LISTED = 20
+_MAX_EVENTS = 1000
+_MAX_ATTACHMENTS = 20
+_ID = re.compile(r"\d{1,40}")
+_OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_NUMBER = re.compile(r"\d{6,}")
+_MEDIA: Mapping[str, str] = {
+    "image": "image/*",
+    "audio": "audio/*",
+    "video": "video/*",
+    "file": "application/octet-stream",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """One page or one Instagram account, and the app that it has given access to."""
+
+    account_id: str  # the page's id; of Instagram the professional account's: what webhooks call entry.id
+    access_token: str = field(repr=False)
+    app_secret: str = field(repr=False)  # signs webhooks
+    verify_token: str = field(repr=False)  # of our choosing, typed into Meta's webhook form
+    page_id: str = ""  # Instagram only: the page it is connected to; empty: Instagram's own login
+    human_agent: str = ""  # "yes": Meta has granted the app the Human Agent feature
+
+
+class MetaMessenger(Channel):
+    """Messenger of one page, or direct messages of one Instagram account."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "Meta (Messenger, Instagram)"
+    kinds: ClassVar[tuple[ChannelKind, ...]] = tuple(LIMITS)
+    credentials: ClassVar[type[Any]] = Credentials
+
+    def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
+        """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`)."""
+        if kind not in self.kinds:
+            raise ValueError(f"{NAME} does not serve {kind}")
+        for given in (credentials.account_id, credentials.page_id or "0"):
+            if not _ID.fullmatch(given):
+                raise IntegrationError(NAME, "credentials_invalid", "account_id and page_id are numbers.")
+        self._credentials = credentials
+        self._environment = environment
+        self._kind = kind
+        self._client: httpx2.AsyncClient | None = None
+        self._by_page = kind is ChannelKind.MESSENGER or bool(credentials.page_id)
+        self._human_agent = credentials.human_agent.strip().lower() == "yes"
+        self._sender = credentials.page_id or credentials.account_id
+        own = FACEBOOK if self._by_page else INSTAGRAM
+        self._base = f"{environment.base_addresses.get('meta', own).rstrip('/')}/{API_VERSION}"
+
+    def limits(self, kind: ChannelKind) -> ChannelLimits:
+        """2,000 characters or 1,000 bytes; 24 hours, or seven days for what a person writes."""
+        limits = LIMITS[kind]
+        return replace(limits, person_window_hours=PERSON_WINDOW_HOURS) if self._human_agent else limits
+
+    # --------------------------------------------------------------------------------------------------- calls out
+    async def send(self, message: OutboundMessage) -> SendResult:
+        """POST messages once, never repeated. A text with a payment link goes as a button template while it fits in one.
+
+        Raises: IntegrationError; `ambiguous` after a time-out, a cut connection, a 5xx or an answer without an id.
+        """
+        body: dict[str, Any] = {"recipient": {"id": message.to}, **self._permission(message)}
+        body["message"] = self._content(message)
+        if self._kind is ChannelKind.MESSENGER:
+            body["message"]["metadata"] = message.message_id  # comes back in the echo
+        answer = await self._call("POST", f"/{self._sender}/messages", body=body)
+        mid = answer.get("message_id")
+        if not isinstance(mid, str) or not mid:
+            raise IntegrationError(NAME, "no_answer", "Accepted, but the answer names no message.", ambiguous=True)
+        return SendResult(external_id=external_id(mid), status=DeliveryStatus.SENT)
+
+    async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
+        """Read the conversation; the message is found if exactly one of ours since `sent_after` has its text.
+
+        Meta's times have whole seconds, and only the last 20 messages can be read. Raises: IntegrationError.
+        """
+        since = sent_after.astimezone(UTC).replace(microsecond=0)
+        query = {
+            "platform": _PLATFORMS[self._kind],
+            "user_id": message.to,
+            "fields": f"messages.limit({_LISTED}){{id,created_time,from,message}}",
+        }
+        answer = await self._call("GET", f"/{self._sender}/conversations", query=query)
+        try:
+            listed = [one for thread in answer["data"] for one in thread["messages"]["data"]]
+            fitting = [
+                one
+                for one in listed
+                if one["from"]["id"] != message.to
+                and one.get("message", "").strip() == message.body.strip()
+                and datetime.strptime(one["created_time"], "%Y-%m-%dT%H:%M:%S%z") >= since
+            ]
+            if len(fitting) != 1:
+                return None
+            return StatusUpdate(external_id=external_id(str(fitting[0]["id"])), status=DeliveryStatus.SENT)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise IntegrationError(NAME, "no_answer", "The answer cannot be read.", retryable=True) from error
+
+    async def check(self) -> str | None:
+        """Ask whose token it is. Raises: IntegrationError (`wrong_account` if it is another's)."""
+        asked = "user_id" if not self._by_page else "id"
+        if self._kind is ChannelKind.INSTAGRAM_DM and self._by_page:
+            asked = "id,instagram_business_account"
+        answer = await self._call("GET", "/me", query={"fields": asked})
+        found = answer.get(asked.partition(",")[0])
+        if self._kind is ChannelKind.INSTAGRAM_DM and self._by_page:
+            account = answer.get("instagram_business_account")
+            found = account.get("id") if isinstance(account, dict) else None
+        if str(found) != self._credentials.account_id:
+            raise IntegrationError(NAME, "wrong_account", "The token belongs to another account.")
+        return self._credentials.account_id
+
+    async def aclose(self) -> None:
+        """Close the HTTP connections, if any were opened."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _permission(self, message: OutboundMessage) -> dict[str, str]:
+        """Why Meta should let it through: an answer in the window, or a person's within seven days."""
+        heard = message.last_inbound_at
+        if heard is None:  # not known here: Meta decides
+            return {"messaging_type": "RESPONSE"}
+        age = datetime.now(UTC) - heard
+        if age < timedelta(hours=24):
+            return {"messaging_type": "RESPONSE"}
+        by_person = message.author is Author.PERSON
+        if by_person and self._human_agent and age < timedelta(hours=PERSON_WINDOW_HOURS):
+            return {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT"}
+        raise IntegrationError(NAME, "window_closed", "The contact's last message is too old.", code="window_closed")
+
+    def _content(self, message: OutboundMessage) -> dict[str, Any]:
+        """The link stays in the text: Instagram on the web shows no buttons. Raises: IntegrationError."""
+        limits = LIMITS[self._kind]
+        link = payment_link(message, public_url=self._environment.public_url)
+        text = message.body if link is None or link in message.body else f"{message.body}\n{link}"
+        if not message.body.strip():
+            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+        length = len(text.encode()) if limits.length_in_bytes else len(text)
+        if limits.max_length is not None and length > limits.max_length:
+            raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
+        if link is None or len(text) > _BUTTON_TEXT:
+            return {"text": text}
+        title = (message.link_label or DEFAULT_LABEL)[:_BUTTON_TITLE]
+        button = {"type": "web_url", "url": link, "title": title}
+        payload = {"template_type": "button", "text": text, "buttons": [button]}
+        return {"attachment": {"type": "template", "payload": payload}}
+
+    async def _call(
+        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """One call: bounded in time, never repeated. Only a POST can be ambiguous."""
+        writes = method == "POST"
+        params = dict(query or {})
+        token = self._credentials.access_token
+        if self._by_page:
+            # Lets an app require that its secret stands behind every call.
+            secret = self._credentials.app_secret.encode()
+            params["appsecret_proof"] = hmac.new(secret, token.encode(), hashlib.sha256).hexdigest()
+        try:
+            # The token goes in a header: addresses end up in logs.
+            async with asyncio.timeout(self._environment.timeout_s):
+                answer = await self._open().request(
+                    method, self._base + path, params=params, json=body, headers={"Authorization": f"Bearer {token}"}
+                )
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
+            raise IntegrationError(NAME, "unreachable", "No connection to Meta.", retryable=True) from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise _lost("timeout", "Meta did not answer.", writes=writes) from error
+        except httpx2.HTTPError as error:
+            raise _lost("connection_lost", "The connection was cut.", writes=writes) from error
+        return _answered(answer, writes=writes)
+
+    def _open(self) -> httpx2.AsyncClient:
+        if self._client is None:  # no await in here: two tasks cannot both open one
+            self._client = httpx2.AsyncClient(timeout=self._environment.timeout_s, trust_env=False)
+        return self._client
+
+    # ---------------------------------------------------------------------------------------------------- calls in
+    def receive(self, request: WebhookRequest) -> ChannelWebhook:
+        """GET: the check of the address. POST: verify over the raw body, then read every event of this account.
+
+        Meta puts no time into its signature: a repeated request is recognised by its message ids. Events of other accounts of
+        the same app are left to their connections (`others`). Raises: SignatureInvalid, PayloadInvalid.
+        """
+        if request.method == "GET":
+            return self._verified_address(request.query)
+        self._verify(request)
+        try:
+            payload = json.loads(request.body)
+        except (ValueError, RecursionError) as error:
+            raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
+        kind = payload.get("object") if isinstance(payload, dict) else None
+        if kind not in _OBJECTS.values():
+            raise PayloadInvalid(NAME, "unknown_object", "The callback's object is not known.")
+        if kind != _OBJECTS[self._kind]:
+            raise PayloadInvalid(NAME, "channel_mismatch", "The callback is of another kind of channel.")
+        try:
+            return self._read(payload)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
+
+    def _verified_address(self, query: Mapping[str, str]) -> ChannelWebhook:
+        token, challenge = query.get("hub.verify_token", ""), query.get("hub.challenge", "")
+        expected = self._credentials.verify_token
+        if query.get("hub.mode") != "subscribe" or not expected:
+            raise SignatureInvalid(NAME, "verify_token_wrong")
+        if not hmac.compare_digest(expected.encode(), token.encode("utf-8", "surrogatepass")):
+            raise SignatureInvalid(NAME, "verify_token_wrong")
+        if not _CHALLENGE.fullmatch(challenge):
+            raise PayloadInvalid(NAME, "challenge_invalid", "The challenge is not one.")
+        return ChannelWebhook(answer_body=challenge)
+
+    def _verify(self, request: WebhookRequest) -> None:
+        header = request.headers.get("x-hub-signature-256", "")
+        if not header:
+            raise SignatureInvalid(NAME, "signature_missing")
+        if not self._credentials.app_secret:  # anybody can sign with an empty secret
+            raise SignatureInvalid(NAME, "no_secret")
+        digest = hmac.new(self._credentials.app_secret.encode(), request.body, hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(f"sha256={digest}".encode(), header.encode()):
+            raise SignatureInvalid(NAME)
+
+    def _read(self, payload: Mapping[str, Any]) -> ChannelWebhook:
+        statuses: list[StatusUpdate] = []
+        messages: list[InboundMessage] = []
+        others: list[str] = []
+        count = 0
+        for entry in _objects(payload["entry"]):
+            if str(entry["id"]) != self._credentials.account_id:
+                others.append(str(entry["id"]))
+                continue
+            # "changes" and "standby" are events of other kinds, or of threads that another app has taken over.
+            for event in _objects(entry.get("messaging", [])):
+                count += 1
+                if count > _MAX_EVENTS:
+                    raise ValueError("too many events")
+                statuses += _statuses(event)
+                messages += _messages(event)
+        return ChannelWebhook(
+            statuses=tuple(statuses),
+            messages=tuple(messages),
+            others=tuple(dict.fromkeys(others)),
+            answer_body="EVENT_RECEIVED",
+        )
+
+
+def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
+    """What an event says about messages of ours. Raises KeyError, TypeError, ValueError."""
+    message = event.get("message") or {}
+    if message.get("is_echo"):
+        metadata = message.get("metadata")
+        ours = metadata if isinstance(metadata, str) and _OUR_ID.fullmatch(metadata) else None
+        yield StatusUpdate(external_id=_mid(message["mid"]), status=STATES["echo"], message_id=ours)
+    for word in ("delivery", "read"):
+        told = event.get(word)
+        if not told:
+            continue
+        mids = told.get("mids") or ([told["mid"]] if "mid" in told else [])
+        at = _moment(told["watermark"]) if "watermark" in told else _moment(event["timestamp"])
+        for mid in mids:
+            yield StatusUpdate(external_id=_mid(mid), status=STATES[word], occurred_at=at)
+        if not mids:  # everything up to a moment: Messenger names no messages that were read
+            address = _account(event["sender"])
+            yield StatusUpdate(external_id="", status=STATES[word], occurred_at=at, address=address, up_to=at)
+
+
+def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
+    """What the contact wrote, or the button that they pressed. Raises KeyError, TypeError, ValueError."""
+    message, postback = event.get("message") or {}, event.get("postback") or {}
+    if message.get("is_echo") or message.get("is_deleted") or not (message or postback):
+        return
+    sender, at = _account(event["sender"]), _moment(event["timestamp"])
+    if message:
+        mid = _mid(message["mid"])
+        body = _text(message.get("text", ""))
+    else:
+        # A pressed button may come without an id of its own.
+        mid = _mid(postback.get("mid") or f"postback:{sender}:{event['timestamp']}")
+        body = _text(postback.get("title", ""))
+    found = [_attachment(one) for one in _objects(message.get("attachments") or [])][:_MAX_ATTACHMENTS]
+    answered = (message.get("reply_to") or {}).get("mid")
+    yield InboundMessage(
+        external_id=mid,
+        sender=sender,
+        recipient=_account(event["recipient"]),
+        body=body,
+        opt_out=opt_out_word(body),
+        occurred_at=at,
+        attachments=found,
+        in_reply_to=_mid(answered) if answered else None,
+    )
+
+
+def _attachment(given: Mapping[str, Any]) -> dict[str, str]:
+    url = (given.get("payload") or {}).get("url")
+    found = {"content_type": _MEDIA.get(str(given.get("type")), "application/octet-stream")}
+    return {**found, "url": url} if isinstance(url, str) else found
+
+
+def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise TypeError("not a list of objects")
+    return value
+
+
+def _account(value: Any) -> str:
+    found = value["id"]
+    if not isinstance(found, str) or not _ID.fullmatch(found):
+        raise ValueError("id")
+    return found
+
+
+def _mid(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("mid")
+    return external_id(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("text")
+    return value
+
+
+def _moment(value: Any) -> datetime:
+    """Milliseconds since 1970."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("timestamp")
+    return datetime.fromtimestamp(value / 1000, UTC)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+def _lost(reason: str, words: str, *, writes: bool, code: str | None = None) -> IntegrationError:
+    """A lost answer: of a write the outcome is unknown, a read can simply be repeated."""
+    return IntegrationError(NAME, reason, words, ambiguous=writes, retryable=not writes, code=code)
+
+
+def _answered(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
+    """The answer's object, or its refusal in our words."""
+    try:
+        payload = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        payload = None
+    error = payload.get("error") if isinstance(payload, dict) else None
+    if answer.is_success and isinstance(payload, dict) and error is None:
+        return payload
+    if not isinstance(error, dict):
+        error = {}
+    code, subcode = (
+        value if isinstance(value, int) else None for value in (error.get("code"), error.get("error_subcode"))
+    )
+    named = f"{code}" if subcode is None else f"{code}/{subcode}"
+    told = None if code is None else named[:40]
+    status = answer.status_code
+    if code in RATE_LIMITS or status == 429:
+        raise IntegrationError(NAME, "rate_limited", "Too many calls.", retryable=True, code=told)
+    if status >= 500 or status == 408 or code in _UNCERTAIN:
+        raise _lost("server_error", f"HTTP {status}", writes=writes, code=told)
+    if answer.is_success and code is None:
+        raise _lost("no_answer", "The answer cannot be read.", writes=writes)
+    reason = SUBCODES.get(subcode) if subcode is not None else None
+    if reason is None and code == 10 and "outside of allowed window" in str(error.get("message")):
+        reason = "window_closed"
+    if reason is None and code is not None:
+        reason = CODES.get(code)
+    reason = reason or (_STATUS_REASONS.get(status, "refused") if code is None else "refused")
+    # Meta's sentences may name people by their ids.
+    raise IntegrationError(NAME, reason, _NUMBER.sub("…", str(error.get("message") or ""))[:300], code=told)
+
+
+provider = MetaMessenger
