@@ -1,0 +1,741 @@
+"""PayPal by Orders v2: opens orders, takes their money when told to, refunds, reads PayPal's webhooks. Takes no card, stores nothing.
+
+No money moves by the payer's approval: it moves by our capture, and only `complete_checkout` captures. An order can't be cancelled,
+so `expire_checkout` marks it at PayPal as closed (a patch of its invoice id, refused once it is captured) and reads what it is then;
+nothing here captures a marked order.
+
+By httpx2, because PayPal's own SDK is synchronous, knows no webhooks and takes no other address.
+Sources: developer.paypal.com/docs/api/orders/v2, /payments/v2, /webhooks/v1 (OpenAPI files 2.13, 2.5, 1.11),
+developer.paypal.com/api/rest/webhooks/rest, /webhooks/event-names, /reference/currency-codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+import httpx2
+import orjson
+
+from integrations.base import (
+    AmountLimits,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    MoneyStatement,
+    PayloadInvalid,
+    Processor,
+    ProcessorWebhook,
+    RefundOrder,
+    SignatureInvalid,
+)
+
+NAME: Final = "paypal"
+ADDRESSES: Final = {"live": "https://api-m.paypal.com", "test": "https://api-m.sandbox.paypal.com"}
+ORDERS: Final = "/v2/checkout/orders"
+TOLERANCE_S: Final = 300  # of a webhook's time: what is older only hints
+# PayPal resends for three days and does not say that it signs a new time: older ones must still be taken.
+RESENT_FOR_S: Final = 4 * 24 * 3600
+APPROVAL_LIFE: Final = timedelta(hours=3)  # from the creation until the payer must have come
+FORGOTTEN_AFTER: Final = 2 * APPROVAL_LIFE  # and as long again until we must have captured
+CLOSED: Final = (
+    "closed-"  # before the order's own id, in its invoice id: unique, and shown to no payer who does not pay
+)
+TOKEN_MARGIN_S: Final = 60
+VERIFIES_AT_ONCE: Final = 8  # calls that webhooks may cause, forged ones too
+
+# ------------------------------------------------------------------------------------------------------------- money
+_TWO = (
+    "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD"  # some in their country only
+)
+WHOLE_UNITS: Final = frozenset({"HUF", "TWD"})  # two decimals in ISO 4217, none at PayPal
+NO_MINOR_UNIT: Final = frozenset({"JPY"})
+SUPPORTED: Final = frozenset(_TWO.split()) | WHOLE_UNITS | NO_MINOR_UNIT
+MAXIMUM: Final = 9_999_999  # whole units; a hint: the truth is PayPal's answer, which depends on the account
+
+
+def to_vendor(amount_minor: int, currency: str) -> str:
+    """Our minor units as PayPal's decimal text. Raises IntegrationError where PayPal cannot express the amount."""
+    if currency in NO_MINOR_UNIT:
+        return str(amount_minor)
+    whole, part = divmod(amount_minor, 100)
+    if currency not in WHOLE_UNITS:
+        return f"{whole}.{part:02d}"
+    if part:
+        raise IntegrationError(NAME, "amount_not_representable", f"{currency} takes no decimals at PayPal")
+    return str(whole)
+
+
+def from_vendor(value: str, currency: str) -> int:
+    """PayPal's decimal text as our minor units. Raises ValueError for what is no amount of this currency."""
+    match = re.fullmatch(r"(\d{1,15})(?:\.(\d+))?", value, re.ASCII)
+    decimals = 0 if currency in NO_MINOR_UNIT else 2
+    part = (match[2] or "") if match else ""
+    if match is None or part[decimals:].strip("0"):
+        raise ValueError("not an amount")
+    return int(match[1] + part[:decimals].ljust(decimals, "0"))
+
+
+# ------------------------------------------------------------------------------------------------------------ states
+CAPTURE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Capture.status
+    "COMPLETED": MoneyOutcome.SUCCEEDED,
+    "PARTIALLY_REFUNDED": MoneyOutcome.SUCCEEDED,  # the refund is money of its own
+    "REFUNDED": MoneyOutcome.SUCCEEDED,
+    "PENDING": MoneyOutcome.PENDING,
+    "DECLINED": MoneyOutcome.FAILED,
+    "DENIED": MoneyOutcome.FAILED,  # a pending one that was refused; in events only
+    "FAILED": MoneyOutcome.FAILED,
+}
+REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
+    "COMPLETED": MoneyOutcome.SUCCEEDED,
+    "PENDING": MoneyOutcome.PENDING,
+    "FAILED": MoneyOutcome.FAILED,
+    "CANCELLED": MoneyOutcome.CANCELED,
+}
+DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # outcome_code; SUCCEEDED = the money is gone for good
+    "RESOLVED_BUYER_FAVOUR": MoneyOutcome.SUCCEEDED,
+    "ACCEPTED": MoneyOutcome.SUCCEEDED,
+    "RESOLVED_SELLER_FAVOUR": MoneyOutcome.FAILED,
+    "RESOLVED_WITH_PAYOUT": MoneyOutcome.FAILED,  # PayPal pays the buyer, the seller keeps the money
+    "DENIED": MoneyOutcome.FAILED,
+    "CANCELED_BY_BUYER": MoneyOutcome.CANCELED,
+    "NONE": MoneyOutcome.CANCELED,
+}
+UNPAID_ORDER: Final = frozenset({"CREATED", "SAVED", "PAYER_ACTION_REQUIRED", "APPROVED"})
+CHECKOUT_BY_CHARGE: Final[Mapping[MoneyOutcome, CheckoutStatus]] = {
+    MoneyOutcome.SUCCEEDED: CheckoutStatus.COMPLETED,
+    MoneyOutcome.PENDING: CheckoutStatus.PROCESSING,
+    MoneyOutcome.FAILED: CheckoutStatus.FAILED,
+}
+ORDER_EVENTS: Final = frozenset({"CHECKOUT.ORDER.APPROVED", "CHECKOUT.ORDER.COMPLETED", "CHECKOUT.ORDER.VOIDED"})
+CAPTURE_EVENTS: Final = frozenset(
+    {
+        "PAYMENT.CAPTURE.COMPLETED",
+        "PAYMENT.CAPTURE.PENDING",
+        "PAYMENT.CAPTURE.DECLINED",
+        "PAYMENT.CAPTURE.DENIED",
+    }
+)
+# A reversal (a chargeback, say) comes as a refund with an id of its own.
+REFUND_EVENTS: Final = frozenset({"PAYMENT.CAPTURE.REFUNDED", "PAYMENT.CAPTURE.REVERSED"})
+DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED"})
+# Issues of a capture that say no: nothing was taken. The payer may choose another way to pay and approve again.
+DECLINED: Final = frozenset(
+    {
+        "COMPLIANCE_VIOLATION",
+        "DOMESTIC_TRANSACTION_REQUIRED",
+        "INSTRUMENT_DECLINED",
+        "MAX_NUMBER_OF_PAYMENT_ATTEMPTS_EXCEEDED",
+        "PAYEE_BLOCKED_TRANSACTION",
+        "PAYER_ACCOUNT_LOCKED_OR_CLOSED",
+        "PAYER_ACCOUNT_RESTRICTED",
+        "PAYER_CANNOT_PAY",
+        "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING",
+        "TRANSACTION_BLOCKED_BY_PAYEE",
+        "TRANSACTION_LIMIT_EXCEEDED",
+        "TRANSACTION_RECEIVING_LIMIT_EXCEEDED",
+        "TRANSACTION_REFUSED",
+    }
+)
+LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
+IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
+TOO_SMALL: Final = frozenset({"CANNOT_BE_ZERO_OR_NEGATIVE", "REFUND_AMOUNT_TOO_LOW"})
+TOO_LARGE: Final = frozenset({"MAX_VALUE_EXCEEDED", "REFUND_AMOUNT_EXCEEDED", "CAPTURE_FULLY_REFUNDED"})
+REFUSALS: Final[Mapping[int, str]] = {
+    400: "invalid_request",
+    401: "authentication_failed",
+    403: "permission_denied",
+    404: "not_found",
+}
+# PayPal takes five-letter locales of its own list; for any other the choice is left to it.
+_LOCALES = (
+    "da-DK de-AT de-CH de-DE en-AU en-CA en-GB en-IE en-IN en-NZ en-US es-ES es-MX fr-BE fr-CA fr-CH fr-FR he-IL "
+    "id-ID it-IT ja-JP nl-BE nl-NL no-NO pl-PL pt-BR pt-PT ru-RU sv-SE th-TH zh-CN zh-HK zh-TW"
+)
+LOCALES: Final = frozenset(_LOCALES.split())
+# Header of a webhook, its field in the verifying call, what may stand in it.
+_SIGNED: Final = (
+    ("paypal-auth-algo", "auth_algo", r"[A-Z][A-Za-z0-9]{1,99}"),
+    ("paypal-cert-url", "cert_url", r"https://(?:[a-z0-9-]+\.)+paypal\.com/[A-Za-z0-9/._-]{1,400}"),
+    ("paypal-transmission-id", "transmission_id", r"(?!\d+$)[A-Za-z0-9_][A-Za-z0-9_.-]{1,49}"),
+    ("paypal-transmission-sig", "transmission_sig", r"[A-Za-z0-9+/=]{16,500}"),
+    ("paypal-transmission-time", "transmission_time", r"[0-9T:.Z+-]{20,40}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`webhook_id` names the webhook that the events are signed for; several, comma-separated, while one is replaced.
+
+    `mode` is "live" or "test" (PayPal's sandbox, which is another address): the keys do not tell.
+    """
+
+    client_id: str = field(repr=False)
+    client_secret: str = field(repr=False)
+    webhook_id: str = field(repr=False, default="")
+    mode: str = "live"
+
+
+class PayPal(Processor):
+    """One REST app of a PayPal account."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "PayPal"
+    credentials: ClassVar[type[Any]] = Credentials
+    checkout_origins: ClassVar[tuple[str, ...]] = ("https://www.paypal.com", "https://www.sandbox.paypal.com")
+    session_life_s: ClassVar[int] = int(APPROVAL_LIFE.total_seconds())
+
+    def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
+        if credentials.mode not in ADDRESSES:
+            raise IntegrationError(NAME, "credentials_invalid", "mode is live or test")
+        self._client_id = credentials.client_id
+        pair = f"{credentials.client_id}:{credentials.client_secret}".encode()
+        self._basic = "Basic " + base64.b64encode(pair).decode()
+        self._webhook_ids = [part for part in (i.strip() for i in credentials.webhook_id.split(",")) if part]
+        self._base = environment.base_addresses.get(NAME, ADDRESSES[credentials.mode]).rstrip("/")
+        self._timeout_s = environment.timeout_s
+        self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
+        self._token = ""
+        self._token_until = 0.0
+        self._token_lock = asyncio.Lock()
+        self._verifying = asyncio.Semaphore(VERIFIES_AT_ONCE)
+
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """Bounds in ISO minor units; the maximum is a hint. Source: developer.paypal.com/api/rest/reference/currency-codes."""
+        if currency not in SUPPORTED:
+            return None
+        unit = 1 if currency in NO_MINOR_UNIT else 100
+        step = unit if currency in WHOLE_UNITS else 1
+        return AmountLimits(minimum_minor=step, maximum_minor=MAXIMUM * unit, step_minor=step)
+
+    # ------------------------------------------------------------------------------------------------------- calls
+    async def check(self) -> str | None:
+        """A name for the app whose keys these are; also whether its webhooks exist. Raises IntegrationError.
+
+        Orders can be read by the app that made them, so the app is the account here. Its id is a half of the credentials:
+        only its digest leaves. Source: developer.paypal.com/api/rest/authentication, .../docs/api/webhooks/v1/#webhooks_get.
+        """
+        await self._access_token()
+        for webhook_id in self._webhook_ids:
+            try:
+                await self._call("GET", f"/v1/notifications/webhooks/{quote(webhook_id, safe='')}", reading=True)
+            except IntegrationError as error:
+                if error.reason == "not_found":
+                    raise IntegrationError(NAME, "webhook_unknown", "PayPal has no webhook of this id") from error
+                raise
+        return "app_" + hashlib.sha256(self._client_id.encode()).hexdigest()[:24]
+
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        """Create an order. Source: developer.paypal.com/docs/api/orders/v2/#orders_create.
+
+        The same key within 6 hours gives the same order; PayPal does not say that it refuses another amount under it, so the
+        answer is compared. No invoice id: it would be refused a second time, and the number is another account's as well.
+        """
+        experience: dict[str, str] = {
+            "return_url": order.success_url,
+            "cancel_url": order.cancel_url,
+            "user_action": "PAY_NOW",
+            "shipping_preference": "NO_SHIPPING",
+        }
+        if order.locale in LOCALES:
+            experience["locale"] = order.locale
+        amount = {"currency_code": order.currency, "value": to_vendor(order.amount_minor, order.currency)}
+        body = {
+            "intent": "CAPTURE",
+            "purchase_units": [
+                {
+                    "amount": amount,
+                    "custom_id": order.request_reference,
+                    "description": _cut(f"{order.number} {order.product_name}", 127),
+                }
+            ],
+            "payment_source": {"paypal": {"experience_context": experience}},
+        }
+        answer = await self._call("POST", ORDERS, body=body, key=order.idempotency_key)
+        made = _checkout(answer, ambiguous=True)
+        with _expected(ambiguous=True):
+            unit = answer["purchase_units"][0]
+            said = unit["amount"]["currency_code"], from_vendor(unit["amount"]["value"], order.currency)
+            if made.status is CheckoutStatus.OPEN and made.url is None and not made.awaits_completion:
+                raise ValueError("no link to approve")
+        if (*said, made.request_reference) != (order.currency, order.amount_minor, order.request_reference):
+            raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another order")
+        return made
+
+    async def read_checkout(self, external_id: str) -> Checkout:
+        """The order with its captures and refunds. Source: developer.paypal.com/docs/api/orders/v2/#orders_get.
+
+        PayPal forgets orders that nobody paid: what it does not know any more is EXPIRED, for only we could capture it.
+        """
+        try:
+            return _checkout(await self._order(external_id))
+        except IntegrationError as error:
+            if error.reason != "not_found" or not _is_id(external_id):
+                raise
+            return Checkout(external_id=external_id, status=CheckoutStatus.EXPIRED)
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """Mark the order as closed and read it; never captures. Source: developer.paypal.com/docs/api/orders/v2/#orders_patch.
+
+        An order without a capture is EXPIRED by this, even if PayPal refused the mark: its money moves by our call only.
+        """
+        patch = {
+            "op": "add",
+            "path": "/purchase_units/@reference_id=='default'/invoice_id",
+            "value": CLOSED + external_id,
+        }
+        try:
+            await self._call("PATCH", f"{ORDERS}/{_path_part(external_id)}", body=[patch])
+        except IntegrationError as error:
+            # Captured, or in a state that takes no patch: the answer is in the order.
+            if error.reason not in ("refused", "invalid_request", "not_found") or not _is_id(external_id):
+                raise
+        state = await self.read_checkout(external_id)
+        if state.status is not CheckoutStatus.OPEN:
+            return state
+        return dataclasses.replace(state, status=CheckoutStatus.EXPIRED, url=None, awaits_completion=False)
+
+    async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
+        """Capture an approved order. Source: developer.paypal.com/docs/api/orders/v2/#orders_capture.
+
+        An order is captured at most once whatever the key. It is read first: one that is closed, captured or not approved is
+        left alone. A definite no comes back as OPEN with a FAILED charge; the next attempt then needs another key, for this
+        one repeats the no.
+        """
+        try:
+            order = await self._order(external_id)
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return await self.read_checkout(external_id)
+            raise
+        state = _checkout(order)
+        if not state.awaits_completion:
+            return state
+        try:
+            answer = await self._call("POST", f"{ORDERS}/{external_id}/capture", body={}, key=idempotency_key)
+        except IntegrationError as error:
+            if error.code in DECLINED:
+                failed = _declined(order, state, idempotency_key, error.code)
+                return dataclasses.replace(state, awaits_completion=False, money=(*state.money, failed))
+            if error.code in LOOK_AGAIN or error.reason == "not_found":
+                return await self.read_checkout(external_id)
+            raise
+        return _checkout(answer, ambiguous=True)
+
+    async def refund(self, order: RefundOrder) -> MoneyStatement:
+        """Refund a capture. Source: developer.paypal.com/docs/api/payments/v2/#captures_refund; the key is kept 45 days."""
+        body = {
+            "amount": {"currency_code": order.currency, "value": to_vendor(order.amount_minor, order.currency)},
+            "custom_id": order.request_reference,
+        }
+        path = f"/v2/payments/captures/{_path_part(order.charge_external_id)}/refund"
+        answer = await self._call("POST", path, body=body, key=order.idempotency_key)
+        with _expected(ambiguous=True):
+            made = _refund(answer, charge=order.charge_external_id, reference=order.request_reference)
+        if (made.amount_minor, made.currency) != (order.amount_minor, order.currency):
+            raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another refund")
+        return made
+
+    async def read_refund(self, external_id: str) -> MoneyStatement:
+        """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get."""
+        answer = await self._call("GET", f"/v2/payments/refunds/{_path_part(external_id)}", reading=True)
+        with _expected():
+            return _refund(answer)
+
+    async def aclose(self) -> None:
+        """Close the connections to PayPal."""
+        await self._client.aclose()
+
+    # ---------------------------------------------------------------------------------------------------- webhooks
+    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Ask PayPal about the signature, with the raw body inside the question. Fetches no address from a header.
+
+        Over 300 s old: comes back with `decides` False, so that its object is read. Raises SignatureInvalid, PayloadInvalid,
+        IntegrationError. Source: developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post.
+        """
+        if not self._webhook_ids:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
+        fields = {}
+        for header, name, allowed in _SIGNED:
+            value = headers.get(header, "")
+            if not re.fullmatch(allowed, value, re.ASCII):
+                raise SignatureInvalid(NAME, "signature_malformed" if value else "signature_missing")
+            fields[name] = value
+        try:
+            age_s = (now - _time(fields["transmission_time"])).total_seconds()
+        except ValueError as error:
+            raise SignatureInvalid(NAME, "signature_malformed") from error
+        if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
+            raise SignatureInvalid(NAME, "signature_stale")
+        # Exactly one JSON object, or the body could end the question early and go on with fields of its own.
+        try:
+            whole = isinstance(orjson.loads(body), dict)
+        except orjson.JSONDecodeError:
+            whole = False
+        if not whole:
+            raise SignatureInvalid(NAME, "body_not_json")
+        async with self._verifying:
+            for webhook_id in self._webhook_ids:
+                if await self._is_signed(fields | {"webhook_id": webhook_id}, body):
+                    break
+            else:
+                raise SignatureInvalid(NAME)
+        event = self.parse(body)
+        return event if age_s <= TOLERANCE_S else dataclasses.replace(event, decides=False)
+
+    async def _is_signed(self, fields: Mapping[str, str], body: bytes) -> bool:
+        # The event must go back byte for byte: written anew, it would have another checksum.
+        question = orjson.dumps(dict(fields))[:-1] + b',"webhook_event":' + body + b"}"
+        try:
+            answer = await self._call(
+                "POST", "/v1/notifications/verify-webhook-signature", content=question, reading=True
+            )
+        except IntegrationError as error:
+            if error.reason in ("invalid_request", "refused"):
+                return False  # what came in is not even the shape of a signed event
+            raise
+        return answer.get("verification_status") == "SUCCESS"
+
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Refuses everything: only PayPal can tell, and `verify_webhook` asks it. Raises SignatureInvalid."""
+        raise SignatureInvalid(NAME, "ask_verify_webhook")
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Read a body that was verified before. Raises PayloadInvalid."""
+        try:
+            return _event(orjson.loads(body))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
+
+    # -------------------------------------------------------------------------------------------------------- HTTP
+    async def _order(self, external_id: str) -> dict[str, Any]:
+        return await self._call("GET", f"{ORDERS}/{_path_part(external_id)}", reading=True)
+
+    async def _access_token(self, refused: str = "") -> str:
+        """The cached token; a new one when its time is over or PayPal has refused it. Nothing of ours happens by this call."""
+        async with self._token_lock:
+            if self._token in ("", refused) or time.monotonic() >= self._token_until:
+                answer = await self._send(
+                    "POST",
+                    "/v1/oauth2/token",
+                    {"authorization": self._basic, "content-type": "application/x-www-form-urlencoded"},
+                    b"grant_type=client_credentials",
+                    reading=True,
+                )
+                payload = _read(answer, reading=True)
+                with _expected():
+                    self._token = str(payload["access_token"])
+                    self._token_until = time.monotonic() + int(payload["expires_in"]) - TOKEN_MARGIN_S
+            return self._token
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content: bytes | None = None,
+        key: str | None = None,
+        reading: bool = False,
+    ) -> dict[str, Any]:
+        headers = {"content-type": "application/json", "prefer": "return=representation"}
+        if key is not None:
+            headers["paypal-request-id"] = key
+        if body is not None:
+            content = orjson.dumps(body)
+        token = await self._access_token()
+        answer = await self._send(
+            method, path, headers | {"authorization": f"Bearer {token}"}, content, reading=reading
+        )
+        if answer.status_code == 401:
+            # Withdrawn before its time. A 401 has done nothing, so the same call is made once more.
+            token = await self._access_token(refused=token)
+            again = headers | {"authorization": f"Bearer {token}"}
+            answer = await self._send(method, path, again, content, reading=reading)
+        return _read(answer, reading=reading)
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, *, reading: bool
+    ) -> httpx2.Response:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._client.request(method, self._base + path, headers=dict(headers), content=content)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            # Nothing left us: the same call may simply be made again.
+            raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise IntegrationError(
+                NAME, "connection", type(error).__name__, retryable=True, ambiguous=not reading
+            ) from error
+
+
+def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
+    """The answer's object, or its refusal in our words. Source: developer.paypal.com/api/rest/responses, .../orders/v2/errors."""
+    status = answer.status_code
+    if status == 204:
+        return {}
+    try:
+        payload = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        payload = None
+    if status < 400:
+        if isinstance(payload, dict):
+            return payload
+        raise IntegrationError(NAME, "unexpected_answer", f"HTTP {status}", ambiguous=not reading)
+    if status >= 500:
+        raise IntegrationError(
+            NAME, "server_error", f"HTTP {status}", retryable=True, ambiguous=not reading, code=str(status)
+        )
+    code = _issue(payload) or str(status)
+    if status == 429:
+        raise IntegrationError(NAME, "rate_limited", code, retryable=True, code=code)
+    if status == 409 or code in IN_PROGRESS:
+        raise IntegrationError(NAME, "in_progress", code, retryable=True, ambiguous=not reading, code=code)
+    small, large = code in TOO_SMALL, code in TOO_LARGE
+    reason = "amount_too_small" if small else "amount_too_large" if large else REFUSALS.get(status, "refused")
+    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", code=code)
+
+
+def _issue(payload: Any) -> str | None:
+    """PayPal's own word for a refusal: never its sentences, which may repeat what was sent."""
+    if not isinstance(payload, Mapping):
+        return None
+    details = payload.get("details")
+    first = details[0] if isinstance(details, list) and details else None
+    found = first.get("issue") if isinstance(first, Mapping) else None
+    found = found or payload.get("name") or payload.get("error")
+    return found[:80] if isinstance(found, str) else None
+
+
+@contextlib.contextmanager
+def _expected(*, ambiguous: bool = False) -> Iterator[None]:
+    """An answer of another shape than PayPal's contract says is an IntegrationError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=ambiguous) from error
+
+
+# ----------------------------------------------------------------------------------------------------------- parsing
+def _is_id(external_id: str) -> bool:
+    return re.fullmatch(r"[A-Z0-9]{1,36}", external_id, re.ASCII) is not None
+
+
+def _path_part(external_id: str) -> str:
+    if not _is_id(external_id):
+        raise IntegrationError(NAME, "not_found", "not an id of PayPal's")
+    return external_id
+
+
+def _cut(text: str, length: int) -> str:
+    """PayPal counts some characters as more than one: bytes are on the safe side."""
+    return text.encode()[:length].decode(errors="ignore")
+
+
+def _time(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _text(thing: Mapping[str, Any], name: str) -> str:
+    value = thing[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _amount(money: Mapping[str, Any]) -> tuple[int, str]:
+    currency = _text(money, "currency_code")
+    return from_vendor(_text(money, "value"), currency), currency
+
+
+def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
+    """An order of the API as our dataclass. Raises IntegrationError where a field that we need is missing."""
+    with _expected(ambiguous=ambiguous):
+        external_id, unit = _text(order, "id"), order["purchase_units"][0]
+        reference = unit.get("custom_id")
+        payments = unit.get("payments") or {}
+        method = _method(order.get("payment_source"))
+        charges = [
+            _charge(c, checkout=external_id, reference=reference, method=method) for c in payments.get("captures") or ()
+        ]
+        # One unit, captured whole: every refund is of that capture.
+        of = charges[0].external_id if charges else None
+        refunds = [_refund(r, charge=of, reference=reference) for r in payments.get("refunds") or ()]
+        created = _time(order["create_time"]) if order.get("create_time") else None
+        status = _status(order, unit, charges, created)
+        is_open = status is CheckoutStatus.OPEN
+        return Checkout(
+            external_id=external_id,
+            status=status,
+            url=_link(order, "payer-action", "approve") if is_open else None,
+            expires_at=created + APPROVAL_LIFE if created else None,
+            request_reference=reference,
+            money=(*charges, *refunds),
+            awaits_completion=is_open and order["status"] == "APPROVED",
+        )
+    raise AssertionError("the block above returns or raises")
+
+
+def _status(
+    order: Mapping[str, Any], unit: Mapping[str, Any], charges: list[MoneyStatement], created: datetime | None
+) -> CheckoutStatus:
+    outcomes = {charge.outcome for charge in charges}
+    for outcome, status in CHECKOUT_BY_CHARGE.items():
+        if outcome in outcomes:
+            return status
+    state = order["status"]
+    closed = str(unit.get("invoice_id") or "").startswith(CLOSED)
+    if state == "VOIDED" or (closed and state in UNPAID_ORDER):
+        return CheckoutStatus.EXPIRED
+    if state not in UNPAID_ORDER:
+        raise ValueError("an order in an unknown state, or paid without a capture")
+    too_old = created is not None and _now() > created + FORGOTTEN_AFTER
+    return CheckoutStatus.EXPIRED if too_old else CheckoutStatus.OPEN
+
+
+def _charge(
+    capture: Mapping[str, Any], *, checkout: str | None, reference: str | None, method: str | None
+) -> MoneyStatement:
+    """Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
+    amount, currency = _amount(capture["amount"])
+    outcome = CAPTURE_OUTCOME[capture["status"]]
+    reason = (capture.get("status_details") or {}).get("reason")
+    fee = (capture.get("seller_receivable_breakdown") or {}).get("paypal_fee")
+    fee_minor, fee_currency = _amount(fee) if fee else (None, None)
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=_text(capture, "id"),
+        outcome=outcome,
+        amount_minor=amount,
+        currency=currency,
+        checkout_external_id=checkout,
+        request_reference=capture.get("custom_id") or reference,
+        fee_minor=fee_minor if fee_currency == currency else None,
+        method_summary=method,
+        failure_code=(reason or capture["status"]) if outcome is MoneyOutcome.FAILED else None,
+        occurred_at=_time(capture["create_time"]) if capture.get("create_time") else None,
+    )
+
+
+def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | None) -> MoneyStatement:
+    """An attempt that PayPal refused made no money and no id: it is named after its order and its key."""
+    with _expected():
+        amount, currency = _amount(order["purchase_units"][0]["amount"])
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=f"{state.external_id}.{hashlib.sha256(key.encode()).hexdigest()[:12]}",
+        outcome=MoneyOutcome.FAILED,
+        amount_minor=amount,
+        currency=currency,
+        checkout_external_id=state.external_id,
+        request_reference=state.request_reference,
+        method_summary=_method(order.get("payment_source")),
+        failure_code=code,
+        occurred_at=_now(),
+    )
+
+
+def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: str | None = None) -> MoneyStatement:
+    """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get. The capture is known by the link `up` only."""
+    amount, currency = _amount(refund["amount"])
+    outcome = REFUND_OUTCOME[refund["status"]]
+    up = re.search(r"/captures/([A-Z0-9]{1,36})$", _link(refund, "up") or "")
+    return MoneyStatement(
+        kind=MoneyKind.REFUND,
+        external_id=_text(refund, "id"),
+        outcome=outcome,
+        amount_minor=amount,
+        currency=currency,
+        request_reference=refund.get("custom_id") or reference,
+        charge_external_id=up[1] if up else charge,
+        failure_code=(refund.get("status_details") or {}).get("reason") if outcome is MoneyOutcome.FAILED else None,
+        occurred_at=_time(refund["create_time"]) if refund.get("create_time") else None,
+    )
+
+
+def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
+    """Source: developer.paypal.com/docs/api/customer-disputes/v1. Every state that is not resolved is PENDING."""
+    amount, currency = _amount(dispute["dispute_amount"])
+    code = (dispute.get("dispute_outcome") or {}).get("outcome_code")
+    resolved = dispute["status"] == "RESOLVED"
+    transactions = dispute.get("disputed_transactions") or [{}]
+    return MoneyStatement(
+        kind=MoneyKind.DISPUTE,
+        external_id=_text(dispute, "dispute_id"),
+        outcome=DISPUTE_OUTCOME.get(str(code), MoneyOutcome.PENDING) if resolved else MoneyOutcome.PENDING,
+        amount_minor=amount,
+        currency=currency,
+        charge_external_id=transactions[0].get("seller_transaction_id"),
+        failure_code=dispute.get("reason"),
+        occurred_at=occurred_at,
+    )
+
+
+def _link(thing: Mapping[str, Any], *names: str) -> str | None:
+    links = {link["rel"]: str(link["href"]) for link in thing.get("links") or ()}
+    return next((links[name] for name in names if name in links), None)
+
+
+def _method(source: Any) -> str | None:
+    """ "PayPal", "Venmo" or "Visa •••• 4242"; never whose account it is."""
+    if not isinstance(source, Mapping) or not source:
+        return None
+    kind, details = next(iter(source.items()))
+    if kind == "card" and isinstance(details, Mapping):
+        label, last4 = str(details.get("brand") or "Card").replace("_", " ").title(), str(details.get("last_digits"))
+        return f"{label} •••• {last4[-4:]}" if re.fullmatch(r"\d{2,4}", last4, re.ASCII) else label
+    return "PayPal" if kind == "paypal" else str(kind).replace("_", " ").title()
+
+
+def _event(event: dict[str, Any]) -> ProcessorWebhook:
+    """Source: developer.paypal.com/api/rest/webhooks/event-names."""
+    kind, thing = _text(event, "event_type"), event["resource"]
+    created = _time(_text(event, "create_time"))
+    empty = ProcessorWebhook(external_id=_text(event, "id"), type=kind, created_at=created)
+    if kind in ORDER_EVENTS:
+        # An approval is no payment: what to do follows from the order as it is when it is read.
+        unit = (thing.get("purchase_units") or [{}])[0]
+        return dataclasses.replace(
+            empty, checkout_external_id=_text(thing, "id"), request_reference=unit.get("custom_id")
+        )
+    if kind in CAPTURE_EVENTS:
+        checkout = ((thing.get("supplementary_data") or {}).get("related_ids") or {}).get("order_id")
+        money = _charge(thing, checkout=checkout, reference=None, method=None)
+        return dataclasses.replace(
+            empty,
+            decides=True,
+            money=(money,),
+            checkout_external_id=checkout,
+            checkout_status=CHECKOUT_BY_CHARGE[money.outcome],
+            request_reference=money.request_reference,
+        )
+    if kind in REFUND_EVENTS or kind in DISPUTE_EVENTS:
+        money = _refund(thing) if kind in REFUND_EVENTS else _dispute(thing, created)
+        return dataclasses.replace(empty, decides=True, money=(money,), request_reference=money.request_reference)
+    return empty
+
+
+provider = PayPal

@@ -1,0 +1,515 @@
+"""Square by payment links: makes, reads and deletes them, refunds, and reads Square's webhooks. Takes no card, stores nothing.
+
+A checkout here is a link and the order behind it, `link.order`: only the link can be deleted, only the order tells who won. Square's
+events name the payment's order and never the link, so an event of a payment is a hint; it finds its request by the payment's note.
+
+By httpx2 and not by Square's SDK (squareup): the eight calls below are plain JSON; the SDK would be one more dependency whose
+own retries would have to be turned off, and the installed contract of a call would then be the SDK's and not ours.
+Sources: developer.squareup.com/reference/square/checkout-api/create-payment-link, .../orders-api/retrieve-order,
+.../payments-api/get-payment, .../refunds-api/refund-payment, developer.squareup.com/docs/webhooks/step3validate (OpenAPI of
+2025-08-19), developer.squareup.com/forums/t/8048 (a link lives until it is paid or deleted).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+import httpx2
+import orjson
+
+from integrations.base import (
+    AmountLimits,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    MoneyStatement,
+    PayloadInvalid,
+    Processor,
+    ProcessorWebhook,
+    RefundOrder,
+    SignatureInvalid,
+)
+
+NAME: Final = "square"
+API_VERSION: Final = "2025-08-20"
+ADDRESSES: Final = {"live": "https://connect.squareup.com", "test": "https://connect.squareupsandbox.com"}
+LINKS: Final = "/v2/online-checkout/payment-links"
+SIGNATURE_HEADER: Final = "x-square-hmacsha256-signature"
+TOLERANCE_S: Final = 300  # of an event's time: what is older only hints
+# The signature holds no time, the signed body does: the event's, the same however often it is sent again.
+RESENT_FOR_S: Final = 4 * 24 * 3600
+CURRENCIES: Final = frozenset({"AUD", "CAD", "EUR", "GBP", "JPY", "USD"})  # a location takes its country's only
+MAXIMUM_MINOR: Final = 99_999_999  # a hint: the truth is Square's answer
+REFUND_KEY_LENGTH: Final = 45
+
+PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Payment.status
+    "COMPLETED": MoneyOutcome.SUCCEEDED,
+    "APPROVED": MoneyOutcome.PENDING,  # authorised, not captured
+    "PENDING": MoneyOutcome.PENDING,
+    "CANCELED": MoneyOutcome.CANCELED,
+    "FAILED": MoneyOutcome.FAILED,
+}
+REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentRefund.status
+    "PENDING": MoneyOutcome.PENDING,
+    "COMPLETED": MoneyOutcome.SUCCEEDED,
+    "REJECTED": MoneyOutcome.FAILED,
+    "FAILED": MoneyOutcome.FAILED,
+}
+DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Dispute.state; SUCCEEDED = the money is gone for good
+    "LOST": MoneyOutcome.SUCCEEDED,
+    "ACCEPTED": MoneyOutcome.SUCCEEDED,
+    "WON": MoneyOutcome.FAILED,
+    "INQUIRY_CLOSED": MoneyOutcome.CANCELED,
+}
+EVENTS: Final[Mapping[str, str]] = {  # event type -> what its object holds
+    "payment.created": "payment",
+    "payment.updated": "payment",
+    "refund.created": "refund",
+    "refund.updated": "refund",
+    "dispute.created": "dispute",
+    "dispute.state.updated": "dispute",
+}
+# Square's code, else its HTTP status -> reason, retryable
+REFUSALS: Final[Mapping[str, tuple[str, bool]]] = {
+    "IDEMPOTENCY_KEY_REUSED": ("idempotency_conflict", False),
+    "VALUE_TOO_LOW": ("amount_too_small", False),
+    "VALUE_TOO_HIGH": ("amount_too_large", False),
+    "AMOUNT_TOO_HIGH": ("amount_too_large", False),
+    "REFUND_AMOUNT_INVALID": ("amount_too_large", False),
+    "400": ("invalid_request", False),
+    "401": ("authentication_failed", False),
+    "403": ("permission_denied", False),
+    "404": ("not_found", False),
+    "429": ("rate_limited", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """`webhook_signature_key` may hold several, comma-separated, all live at once while one is rolled.
+
+    `mode` is "live" or "test" (Square's sandbox, which is another address): the token does not tell.
+    """
+
+    access_token: str = field(repr=False)
+    location_id: str  # where the money is taken; it fixes the currency
+    webhook_signature_key: str = field(repr=False, default="")
+    mode: str = "live"
+
+
+class Square(Processor):
+    """One location of a Square account. Its links end by payment or deletion only."""
+
+    name: ClassVar[str] = NAME
+    display_name: ClassVar[str] = "Square"
+    credentials: ClassVar[type[Any]] = Credentials
+    checkout_origins: ClassVar[tuple[str, ...]] = (
+        "https://square.link",
+        "https://checkout.square.site",
+        "https://sandbox.square.link",
+        "https://connect.squareupsandbox.com",
+    )
+
+    def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
+        if credentials.mode not in ADDRESSES:
+            raise IntegrationError(NAME, "credentials_invalid", "mode is live or test")
+        self._location_id = credentials.location_id
+        keys = (key.strip() for key in credentials.webhook_signature_key.split(","))
+        self._keys = [key for key in keys if key]
+        self._webhook_url = webhook_url or ""
+        self._timeout_s = environment.timeout_s
+        self._base = environment.base_addresses.get(NAME, ADDRESSES[credentials.mode]).rstrip("/")
+        self._headers = {"authorization": f"Bearer {credentials.access_token}", "square-version": API_VERSION}
+        self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
+
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """Bounds in ISO minor units, which are Square's. Source: developer.squareup.com/docs/payment-card-support-by-country."""
+        return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in CURRENCIES else None
+
+    # ------------------------------------------------------------------------------------------------------- calls
+    async def check(self) -> str | None:
+        """The merchant whose token it is; the location must be an active one. Source: .../locations-api/list-locations."""
+        answer = await self._call("GET", "/v2/locations", reading=True)
+        with _expected():
+            found = {str(one["id"]): one for one in answer.get("locations") or ()}
+            location = found.get(self._location_id)
+            if location is None or location.get("status") != "ACTIVE":
+                raise IntegrationError(NAME, "location_unknown", "the token has no active location of this id")
+            return _text(location, "merchant_id")
+        raise AssertionError("the block above returns or raises")
+
+    async def create_checkout(self, order: CheckoutOrder) -> Checkout:
+        """Make an order and its link. Source: .../checkout-api/create-payment-link. The same key gives the same link."""
+        money = {"amount": order.amount_minor, "currency": order.currency}
+        item: dict[str, Any] = {"name": order.product_name, "quantity": "1", "base_price_money": money}
+        if order.description:
+            item["note"] = order.description[:2000]
+        body = {
+            "idempotency_key": order.idempotency_key,
+            "order": {
+                "location_id": self._location_id,
+                "reference_id": order.request_reference,
+                "line_items": [item],
+            },
+            "checkout_options": {"redirect_url": order.success_url, "allow_tipping": False},
+            # Square copies it to the payment, whose events must lead back to the request.
+            "payment_note": order.request_reference,
+        }
+        answer = await self._call("POST", LINKS, body=body)
+        with _expected(ambiguous=True):
+            link, made = answer["payment_link"], answer["related_resources"]["orders"][0]
+            reference, said = made.get("reference_id"), _money(made["total_money"])
+            if said != (order.amount_minor, order.currency) or reference != order.request_reference:
+                raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another order")
+            return Checkout(
+                external_id=f"{_id(link)}.{_id(made)}",
+                status=CheckoutStatus.OPEN,
+                url=_text(link, "url"),
+                request_reference=reference,
+            )
+        raise AssertionError("the block above returns or raises")
+
+    async def read_checkout(self, external_id: str) -> Checkout:
+        """The order with its payments and refunds; then its link. Source: .../orders-api/retrieve-order.
+
+        An order whose money was under way and did not arrive is FAILED, and that it can't be paid any more is made true here:
+        its link is deleted.
+        """
+        link_id, order_id = _parts(external_id)
+        order, money = await self._order(external_id, order_id)
+        state = Checkout(
+            external_id=external_id,
+            status=CheckoutStatus.OPEN,
+            request_reference=order.get("reference_id"),
+            money=money,
+        )
+        outcomes = {one.outcome for one in money if one.kind is MoneyKind.CHARGE}
+        if MoneyOutcome.SUCCEEDED in outcomes:
+            return dataclasses.replace(state, status=CheckoutStatus.COMPLETED)
+        if MoneyOutcome.PENDING in outcomes:
+            return dataclasses.replace(state, status=CheckoutStatus.PROCESSING)
+        if outcomes:
+            await self._delete(link_id, reading=True)
+            return dataclasses.replace(state, status=CheckoutStatus.FAILED)
+        if order.get("state") == "CANCELED":
+            return dataclasses.replace(state, status=CheckoutStatus.EXPIRED)
+        if order.get("state") not in ("OPEN", "DRAFT"):
+            raise IntegrationError(NAME, "unexpected_answer", "an order in an unknown state, or paid without a payment")
+        # Without its link the order waits to be canceled: until then it is not sure that nobody pays.
+        return dataclasses.replace(state, url=await self._url(link_id))
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """Delete the link, which cancels its order; the order tells what won. Source: .../checkout-api/delete-payment-link."""
+        await self._delete(_parts(external_id)[0])
+        return await self.read_checkout(external_id)
+
+    async def refund(self, order: RefundOrder) -> MoneyStatement:
+        """Refund a payment; mostly PENDING at first. Source: .../refunds-api/refund-payment."""
+        key = order.idempotency_key
+        if len(key.encode()) > REFUND_KEY_LENGTH:
+            key = hashlib.sha256(key.encode()).hexdigest()[:REFUND_KEY_LENGTH]
+        body: dict[str, Any] = {
+            "idempotency_key": key,
+            "payment_id": order.charge_external_id,
+            "amount_money": {"amount": order.amount_minor, "currency": order.currency},
+        }
+        if order.reason is not None:
+            body["reason"] = order.reason.value.replace("_", " ").capitalize()
+        answer = await self._call("POST", "/v2/refunds", body=body)
+        with _expected(ambiguous=True):
+            made = dataclasses.replace(_refund(answer["refund"]), request_reference=order.request_reference)
+        if (made.amount_minor, made.currency) != (order.amount_minor, order.currency):
+            raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another refund")
+        return made
+
+    async def read_refund(self, external_id: str) -> MoneyStatement:
+        """Source: .../refunds-api/get-payment-refund."""
+        answer = await self._call("GET", f"/v2/refunds/{_path_part(external_id)}", reading=True)
+        with _expected():
+            return _refund(answer["refund"])
+        raise AssertionError("the block above returns or raises")
+
+    async def aclose(self) -> None:
+        """Close the connections to Square."""
+        await self._client.aclose()
+
+    async def _order(self, external_id: str, order_id: str) -> tuple[dict[str, Any], Sequence[MoneyStatement]]:
+        """The order, its payments and their refunds, each read from its own object."""
+        answer = await self._call("GET", f"/v2/orders/{order_id}", reading=True)
+        with _expected():
+            order = dict(answer["order"])
+            payment_ids = [str(t.get("payment_id") or t["id"]) for t in order.get("tenders") or ()]
+        money: list[MoneyStatement] = []
+        for payment_id in payment_ids:
+            read = await self._call("GET", f"/v2/payments/{_path_part(payment_id)}", reading=True)
+            with _expected():
+                payment = read["payment"]
+                charge = _charge(payment, reference=order.get("reference_id"))
+                refund_ids = [str(one) for one in payment.get("refund_ids") or ()]
+            money.append(dataclasses.replace(charge, checkout_external_id=external_id))
+            for refund_id in refund_ids:
+                money.append(
+                    dataclasses.replace(await self.read_refund(refund_id), request_reference=order.get("reference_id"))
+                )
+        return order, tuple(money)
+
+    async def _url(self, link_id: str) -> str | None:
+        """Where the link leads; None once it is deleted."""
+        try:
+            answer = await self._call("GET", f"{LINKS}/{link_id}", reading=True)
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return None
+            raise
+        with _expected():
+            return _text(answer["payment_link"], "url")
+        raise AssertionError("the block above returns or raises")
+
+    async def _delete(self, link_id: str, *, reading: bool = False) -> None:
+        """Delete the link. One that is gone, or that can't be deleted because it is paid, is no error: the order tells."""
+        try:
+            await self._call("DELETE", f"{LINKS}/{link_id}", reading=reading)
+        except IntegrationError as error:
+            if error.reason not in ("not_found", "invalid_request", "refused"):
+                raise
+
+    # ---------------------------------------------------------------------------------------------------- webhooks
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Verify the HMAC-SHA256 over our notification URL and the raw body, then parse.
+
+        Source: developer.squareup.com/docs/webhooks/step3validate. The URL is the one that was given to Square, never the
+        request's. Raises SignatureInvalid, PayloadInvalid.
+        """
+        header = headers.get(SIGNATURE_HEADER, "")
+        if not re.fullmatch(r"[A-Za-z0-9+/]{43}=", header, re.ASCII):
+            raise SignatureInvalid(NAME, "signature_malformed" if header else "signature_missing")
+        if not self._keys or not self._webhook_url:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
+        expected = [sign(key, self._webhook_url, body) for key in self._keys]
+        if not any(hmac.compare_digest(one, header) for one in expected):
+            raise SignatureInvalid(NAME)
+        event = self.parse(body)
+        age_s = (now - event.created_at).total_seconds()
+        if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
+            raise SignatureInvalid(NAME, "signature_stale")
+        return event if age_s <= TOLERANCE_S else dataclasses.replace(event, decides=False)
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Read a body that was verified before. Raises PayloadInvalid."""
+        try:
+            return _event(orjson.loads(body))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
+
+    # -------------------------------------------------------------------------------------------------------- HTTP
+    async def _call(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, reading: bool = False
+    ) -> dict[str, Any]:
+        headers = self._headers | ({"content-type": "application/json"} if body is not None else {})
+        content = orjson.dumps(body) if body is not None else None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await self._client.request(method, self._base + path, headers=headers, content=content)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            # Nothing left us: the same call may simply be made again.
+            raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise IntegrationError(
+                NAME, "connection", type(error).__name__, retryable=True, ambiguous=not reading
+            ) from error
+        return _read(answer, reading=reading)
+
+
+def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
+    """The answer's object, or its refusal in our words. Source: developer.squareup.com/docs/build-basics/handling-errors."""
+    status = str(answer.status_code)
+    if answer.status_code >= 500:
+        raise IntegrationError(
+            NAME, "server_error", f"HTTP {status}", retryable=True, ambiguous=not reading, code=status
+        )
+    try:
+        payload = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        payload = None
+    if answer.status_code < 400:
+        if isinstance(payload, dict):
+            return payload
+        raise IntegrationError(NAME, "unexpected_answer", f"HTTP {status}", ambiguous=not reading)
+    code = _code(payload) or status
+    reason, retryable = REFUSALS.get(code) or REFUSALS.get(status, ("refused", False))
+    # Only the code: a sentence of Square's may repeat what was sent.
+    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", retryable=retryable, code=code)
+
+
+def _code(payload: Any) -> str | None:
+    errors = payload.get("errors") if isinstance(payload, Mapping) else None
+    first = errors[0] if isinstance(errors, list) and errors else None
+    found = first.get("code") if isinstance(first, Mapping) else None
+    return found[:80] if isinstance(found, str) else None
+
+
+@contextlib.contextmanager
+def _expected(*, ambiguous: bool = False) -> Iterator[None]:
+    """An answer of another shape than Square's contract says is an IntegrationError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=ambiguous) from error
+
+
+def sign(key: str, webhook_url: str, body: bytes) -> str:
+    """The value of the signature's header."""
+    digest = hmac.new(key.encode(), webhook_url.encode() + body, hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+# ----------------------------------------------------------------------------------------------------------- parsing
+def _path_part(external_id: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", external_id, re.ASCII):
+        raise IntegrationError(NAME, "not_found", "not an id of Square's")
+    return external_id
+
+
+def _parts(external_id: str) -> tuple[str, str]:
+    """The link's and the order's id."""
+    link_id, _, order_id = external_id.partition(".")
+    return _path_part(link_id), _path_part(order_id)
+
+
+def _time(value: str) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
+
+
+def _text(thing: Mapping[str, Any], name: str) -> str:
+    value = thing[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} is not a text")
+    return value
+
+
+def _id(thing: Mapping[str, Any]) -> str:
+    """The id of something new, fit for `link.order`."""
+    found = _text(thing, "id")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", found, re.ASCII):
+        raise ValueError("an id of another form")
+    return found
+
+
+def _money(money: Mapping[str, Any]) -> tuple[int, str]:
+    amount = money["amount"]
+    if type(amount) is not int or amount < 0:
+        raise ValueError("the amount is not a whole number of the smallest unit")
+    return amount, _text(money, "currency")
+
+
+def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatement:
+    """Source: developer.squareup.com/reference/square/objects/Payment."""
+    amount, currency = _money(payment.get("total_money") or payment["amount_money"])
+    outcome = PAYMENT_OUTCOME[payment["status"]]
+    card = payment.get("card_details") or {}
+    errors = card.get("errors") or [{}]
+    fees = [_signed(fee["amount_money"]) for fee in payment.get("processing_fee") or () if fee.get("amount_money")]
+    failed = outcome is MoneyOutcome.FAILED
+    return MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=_text(payment, "id"),
+        outcome=outcome,
+        amount_minor=amount,
+        currency=currency,
+        request_reference=reference or _reference(payment),
+        fee_minor=sum(fee for fee, _ in fees) if fees and {of for _, of in fees} == {currency} else None,
+        method_summary=_method(payment, card.get("card") or {}),
+        failure_code=str(errors[0].get("code") or "FAILED")[:80] if failed else None,
+        occurred_at=_time(payment["created_at"]) if payment.get("created_at") else None,
+    )
+
+
+def _signed(money: Mapping[str, Any]) -> tuple[int, str]:
+    """A fee: what Square gives back of it is negative."""
+    return int(money["amount"]), _text(money, "currency")
+
+
+def _reference(payment: Mapping[str, Any]) -> str | None:
+    """Our reference, which create_checkout put into the note; notes of other programs are none."""
+    found = payment.get("reference_id") or payment.get("note") or ""
+    return found if re.fullmatch(r"[A-Za-z0-9_]{1,60}", found, re.ASCII) else None
+
+
+def _method(payment: Mapping[str, Any], card: Mapping[str, Any]) -> str:
+    """ "Visa •••• 4242", "Wallet", "Buy Now Pay Later"; never more than the last four digits."""
+    label = str(card.get("card_brand") or payment.get("source_type") or "Card").replace("_", " ").title()
+    last4 = str(card.get("last_4") or "")
+    return f"{label} •••• {last4}" if re.fullmatch(r"\d{4}", last4, re.ASCII) else label
+
+
+def _refund(refund: Mapping[str, Any]) -> MoneyStatement:
+    """Source: developer.squareup.com/reference/square/objects/PaymentRefund."""
+    amount, currency = _money(refund["amount_money"])
+    outcome = REFUND_OUTCOME[refund["status"]]
+    return MoneyStatement(
+        kind=MoneyKind.REFUND,
+        external_id=_text(refund, "id"),
+        outcome=outcome,
+        amount_minor=amount,
+        currency=currency,
+        charge_external_id=_text(refund, "payment_id"),
+        failure_code=str(refund["status"]) if outcome is MoneyOutcome.FAILED else None,
+        occurred_at=_time(refund["created_at"]) if refund.get("created_at") else None,
+    )
+
+
+def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
+    """Source: developer.squareup.com/reference/square/objects/Dispute. Every state that is not final is PENDING."""
+    amount, currency = _money(dispute["amount_money"])
+    return MoneyStatement(
+        kind=MoneyKind.DISPUTE,
+        external_id=str(dispute.get("id") or dispute["dispute_id"]),
+        outcome=DISPUTE_OUTCOME.get(str(dispute["state"]), MoneyOutcome.PENDING),
+        amount_minor=amount,
+        currency=currency,
+        charge_external_id=(dispute.get("disputed_payment") or {}).get("payment_id"),
+        failure_code=dispute.get("reason"),
+        occurred_at=occurred_at,
+    )
+
+
+def _event(event: dict[str, Any]) -> ProcessorWebhook:
+    """Source: developer.squareup.com/docs/webhooks/v2webhook-events-tech-ref."""
+    created = _time(_text(event, "created_at"))
+    empty = ProcessorWebhook(
+        external_id=_text(event, "event_id"),
+        type=_text(event, "type"),
+        created_at=created,
+        vendor_account=_text(event, "merchant_id"),
+    )
+    found = EVENTS.get(empty.type)
+    if found is None:
+        return empty
+    thing = event["data"]["object"][found]
+    if found == "payment":
+        charge = _charge(thing, reference=None)
+        return dataclasses.replace(empty, money=(charge,), request_reference=charge.request_reference)
+    money = _refund(thing) if found == "refund" else _dispute(thing, created)
+    return dataclasses.replace(empty, decides=True, money=(money,))
+
+
+provider = Square

@@ -1,0 +1,435 @@
+"""PayPal's fake for tests: orders, captures, refunds, tokens and signed webhooks over real HTTP, judged by a contract."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import hmac
+import itertools
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from tests.contracts.openapi import Answer, Call, Contract, ContractServer, vendor_file
+
+CLIENT_ID = "AClientOfTheContractServer"
+CLIENT_SECRET = "EClientSecretOfTheContractServer"
+WEBHOOK_ID = "1JE4291016473214C"
+OTHER_WEBHOOK_ID = "0AB4291016473214X"
+CERT_URL = "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-7a93be2d"
+TOKEN_PATH = "/v1/oauth2/token"
+FILES = {
+    "orders": "paypal-checkout-orders-v2.openapi.json",
+    "payments": "paypal-payments-v2.openapi.json",
+    "webhooks": "paypal-webhooks-v1.openapi.json",
+}
+_SIGNING_KEY = b"stands for the private key of PayPal's certificate"
+_WHOLE = {"HUF", "JPY", "TWD"}
+_TWO = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD"
+_CURRENCIES = _WHOLE | set(_TWO.split())
+_WORDS = {
+    400: ("INVALID_REQUEST", "Request is not well-formed, syntactically incorrect, or violates schema."),
+    401: (
+        "AUTHENTICATION_FAILURE",
+        "Authentication failed due to missing authorization header, or invalid authentication credentials.",
+    ),
+    404: ("RESOURCE_NOT_FOUND", "The specified resource does not exist."),
+    409: ("RESOURCE_CONFLICT", "The server has detected a conflict while processing this request."),
+    422: (
+        "UNPROCESSABLE_ENTITY",
+        "The requested action could not be performed, semantically incorrect, or failed business validation.",
+    ),
+    429: ("RATE_LIMIT_REACHED", "Too many requests. Blocked due to rate limiting."),
+    500: ("INTERNAL_SERVER_ERROR", "An internal server error has occurred."),
+}
+Captured = Literal["COMPLETED", "PENDING", "DECLINED", "INSTRUMENT_DECLINED"]
+
+
+def our_contract() -> Contract:
+    """The compact contract of our own writing."""
+    return Contract(_ours(), name="ours")
+
+
+def contracts() -> list[Contract]:
+    """Ours, and PayPal's own three files as one, where they are present."""
+    files = {name: vendor_file(file) for name, file in FILES.items()}
+    if None in files.values():
+        return [our_contract()]
+    paths: dict[str, Any] = {TOKEN_PATH: _ours()["paths"][TOKEN_PATH]}  # PayPal describes it in no file
+    components: dict[str, dict[str, Any]] = {}
+    for name, spec in files.items():
+        # The files use one name for different things: each keeps its own behind a prefix.
+        text = re.sub(r'"#/components/(\w+)/', rf'"#/components/\1/{name}.', json.dumps(spec))
+        prefixed = cast(dict[str, Any], json.loads(text))
+        paths |= prefixed["paths"]
+        for kind, things in prefixed["components"].items():
+            components.setdefault(kind, {}).update({f"{name}.{key}": thing for key, thing in things.items()})
+    return [our_contract(), Contract({"openapi": "3.0.3", "paths": paths, "components": components}, name="paypal's")]
+
+
+def _ours() -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(Path(__file__).with_name("paypal.json").read_bytes()))
+
+
+class NotApproved(Exception):
+    """A test asked for an approval that PayPal's page would not offer."""
+
+
+class PayPalError(Exception):
+    """A refusal in PayPal's shape."""
+
+    def __init__(self, status: int, issue: str | None = None) -> None:
+        super().__init__(issue or status)
+        self.answer = _error(status, issue)
+
+
+def _error(status: int, issue: str | None = None) -> Answer:
+    name, message = _WORDS[status]
+    body: dict[str, Any] = {"name": name, "message": message, "debug_id": "f17c0ntr4ct"}
+    return Answer(status, body | ({"details": [{"issue": issue}]} if issue else {}))
+
+
+def transmission(
+    body: bytes,
+    *,
+    webhook_id: str = WEBHOOK_ID,
+    at: datetime | None = None,
+    transmission_id: str = "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
+) -> dict[str, str]:
+    """The headers of a delivery. The signed text is PayPal's; an HMAC stands for its RSA signature, which only it checks."""
+    time = (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "paypal-auth-algo": "SHA256withRSA",
+        "paypal-cert-url": CERT_URL,
+        "paypal-transmission-id": transmission_id,
+        "paypal-transmission-time": time,
+        "paypal-transmission-sig": _signature(transmission_id, time, webhook_id, body),
+    }
+
+
+def _signature(transmission_id: str, time: str, webhook_id: str, body: bytes) -> str:
+    text = f"{transmission_id}|{time}|{webhook_id}|{zlib.crc32(body)}"
+    return "s" + hmac.new(_SIGNING_KEY, text.encode(), hashlib.sha256).hexdigest()
+
+
+class PayPalServer(ContractServer):
+    """One REST app of one business. The clock may be replaced: `server.now`."""
+
+    def __init__(self, contract: Contract, *, now: Callable[[], datetime] | None = None) -> None:
+        super().__init__(contract)
+        self.now = now or (lambda: datetime.now(UTC))
+        self.orders: dict[str, dict[str, Any]] = {}
+        self.refunds: dict[str, dict[str, Any]] = {}
+        self.webhook_ids = {WEBHOOK_ID, OTHER_WEBHOOK_ID}
+        self.outcome: Captured = "COMPLETED"  # of the next capture
+        self.patchable = True
+        self.token_life_s = 31668
+        self.tokens: list[str] = []
+        self.withdrawn: set[str] = set()
+        self._keys: dict[tuple[str, str], str] = {}
+        self._numbers = itertools.count(1)
+
+    def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
+        """PayPal's error body."""
+        return _error(status)
+
+    def _checked(self, call: Call, answer: Answer) -> Any:
+        """No file describes the body of a 429, and the default answer excludes it."""
+        return self._encode(answer) if answer.status == 429 else super()._checked(call, answer)
+
+    # ------------------------------------------------------------------------------------------------------- calls
+    async def handle(self, call: Call) -> Answer:
+        """Authenticate, then do it."""
+        assert call.operation is not None
+        if call.path == TOKEN_PATH:
+            return self._token(call)
+        bearer = call.headers.get("authorization", "").removeprefix("Bearer ")
+        if bearer not in self.tokens or bearer in self.withdrawn:
+            return _error(401)
+        try:
+            return self._dispatch(call)
+        except PayPalError as refused:
+            return refused.answer
+
+    def _token(self, call: Call) -> Answer:
+        good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+        if call.headers.get("authorization") != f"Basic {good}":
+            return Answer(401, {"error": "invalid_client", "error_description": "Client Authentication failed"})
+        self.tokens.append(f"A21AA{next(self._numbers):06d}")
+        return Answer(200, {"access_token": self.tokens[-1], "token_type": "Bearer", "expires_in": self.token_life_s})
+
+    def _dispatch(self, call: Call) -> Answer:
+        assert call.operation is not None
+        params, body = call.operation.path_params, call.operation.body
+        match call.operation.operation_id:
+            case "orders.create":
+                return self._create(call, body)
+            case "orders.get":
+                return Answer(200, self._shown(params["id"]))
+            case "orders.patch":
+                return self._patch(params["id"], body)
+            case "orders.capture":
+                return self._capture(call, params["id"])
+            case "captures.refund":
+                return self._refund(call, params["capture_id"], body or {})
+            case "refunds.get":
+                if params["refund_id"] not in self.refunds:
+                    raise PayPalError(404, "INVALID_RESOURCE_ID")
+                return Answer(200, copy.deepcopy(self.refunds[params["refund_id"]]))
+            case "webhooks.get":
+                if params["webhook_id"] not in self.webhook_ids:
+                    return Answer(404, {"name": "INVALID_RESOURCE_ID", "message": "not found", "debug_id": "f17"})
+                events = [{"name": "*"}]
+                return Answer(
+                    200, {"id": params["webhook_id"], "url": "https://x.example.test/", "event_types": events}
+                )
+            case "verify-webhook-signature.post":
+                return self._verify(call, body)
+        raise AssertionError(call.operation.operation_id)
+
+    def _order(self, order_id: str) -> dict[str, Any]:
+        if order_id not in self.orders:
+            raise PayPalError(404, "INVALID_RESOURCE_ID")
+        return self.orders[order_id]
+
+    def _shown(self, order_id: str) -> dict[str, Any]:
+        return copy.deepcopy(self._order(order_id))
+
+    def _known(self, call: Call) -> str | None:
+        """What was made under this key; PayPal answers it again, with whatever else the repeat says."""
+        key = call.headers.get("paypal-request-id", "")
+        return self._keys.get((call.path, key)) if key else None
+
+    def _keep(self, call: Call, made: str) -> None:
+        if key := call.headers.get("paypal-request-id"):
+            self._keys[call.path, key] = made
+
+    def _amount(self, money: Mapping[str, str]) -> float:
+        currency, value = money["currency_code"], money["value"]
+        if currency not in _CURRENCIES:
+            raise PayPalError(422, "INVALID_CURRENCY_CODE")
+        decimals = len(value.partition(".")[2])
+        if decimals > (0 if currency in _WHOLE else 2):
+            raise PayPalError(422, "DECIMAL_PRECISION")
+        if float(value) <= 0:
+            raise PayPalError(422, "CANNOT_BE_ZERO_OR_NEGATIVE")
+        if float(value) > 9_999_999.99:
+            raise PayPalError(422, "MAX_VALUE_EXCEEDED")
+        return float(value)
+
+    def _create(self, call: Call, body: dict[str, Any]) -> Answer:
+        """The rules that no contract states. Source: developer.paypal.com/docs/api/orders/v2/errors/#create-order."""
+        if call.headers.get("prefer") != "return=representation":
+            raise AssertionError("the provider reads the whole order")
+        if (known := self._known(call)) is not None:
+            return Answer(200, self._shown(known))
+        self._amount(body["purchase_units"][0]["amount"])
+        order_id = f"5O19{next(self._numbers):012d}T"
+        order = {
+            "id": order_id,
+            "intent": body["intent"],
+            "status": "PAYER_ACTION_REQUIRED",
+            "payment_source": {"paypal": {}},
+            "purchase_units": [{"reference_id": "default", **copy.deepcopy(body["purchase_units"][0])}],
+            "create_time": self._stamp(),
+        }
+        self.orders[order_id] = order
+        self._link(order, payable=True)
+        self._keep(call, order_id)
+        return Answer(201, copy.deepcopy(order))
+
+    def _link(self, order: dict[str, Any], *, payable: bool) -> None:
+        address = f"https://api-m.sandbox.paypal.com/v2/checkout/orders/{order['id']}"
+        order["links"] = [{"href": address, "rel": "self", "method": "GET"}]
+        if payable:
+            page = f"https://www.sandbox.paypal.com/checkoutnow?token={order['id']}"
+            order["links"].append({"href": page, "rel": "payer-action", "method": "GET"})
+
+    def _patch(self, order_id: str, body: list[dict[str, Any]]) -> Answer:
+        order = self._order(order_id)
+        if order["status"] == "COMPLETED":
+            raise PayPalError(422, "ORDER_ALREADY_COMPLETED")
+        if not self.patchable:
+            raise PayPalError(422, "NOT_PATCHABLE")
+        for patch in body:
+            if (patch["op"], patch["path"]) != ("add", "/purchase_units/@reference_id=='default'/invoice_id"):
+                raise PayPalError(422, "INVALID_JSON_POINTER_FORMAT")
+            order["purchase_units"][0]["invoice_id"] = patch["value"]
+        return Answer(204)
+
+    def _capture(self, call: Call, order_id: str) -> Answer:
+        order = self._order(order_id)
+        if self._known(call) is not None:
+            return Answer(200, self._shown(order_id))
+        if order["status"] == "COMPLETED":
+            raise PayPalError(422, "ORDER_ALREADY_CAPTURED")
+        if order["status"] != "APPROVED":
+            raise PayPalError(422, "ORDER_NOT_APPROVED")
+        if self.outcome == "INSTRUMENT_DECLINED":
+            order["status"] = "PAYER_ACTION_REQUIRED"
+            self._link(order, payable=True)
+            raise PayPalError(422, "INSTRUMENT_DECLINED")
+        self.capture_now(order_id, self.outcome)
+        self._keep(call, order_id)
+        return Answer(201, self._shown(order_id))
+
+    def capture_now(self, order_id: str, outcome: str = "COMPLETED", *, value: str | None = None) -> None:
+        """What the capture call does at PayPal. `value` forges the amount."""
+        order = self.orders[order_id]
+        unit = order["purchase_units"][0]
+        amount = copy.deepcopy(unit["amount"]) | ({"value": value} if value else {})
+        capture_id = f"3C67{next(self._numbers):012d}F"
+        capture = {
+            "id": capture_id,
+            "status": outcome,
+            "amount": amount,
+            "final_capture": True,
+            "custom_id": unit["custom_id"],
+            "supplementary_data": {"related_ids": {"order_id": order_id}},
+            "create_time": self._stamp(),
+            "update_time": self._stamp(),
+            "links": [{"href": f"https://api-m.sandbox.paypal.com/v2/payments/captures/{capture_id}", "rel": "self"}],
+        }
+        if outcome == "PENDING":
+            capture["status_details"] = {"reason": "ECHECK"}
+        order["status"] = "COMPLETED"
+        unit["payments"] = {"captures": [capture]}
+        if outcome == "COMPLETED":
+            self._settled(capture)
+
+    def _settled(self, capture: dict[str, Any]) -> None:
+        currency = capture["amount"]["currency_code"]
+        fee = "1" if currency in _WHOLE else "0.95"
+        capture |= {"status": "COMPLETED", "update_time": self._stamp()}
+        capture.pop("status_details", None)
+        capture["seller_receivable_breakdown"] = {
+            "gross_amount": dict(capture["amount"]),
+            "paypal_fee": {"currency_code": currency, "value": fee},
+        }
+
+    def capture_of(self, order_id: str) -> dict[str, Any]:
+        """The order's capture."""
+        return cast(dict[str, Any], self.orders[order_id]["purchase_units"][0]["payments"]["captures"][0])
+
+    def _refund(self, call: Call, capture_id: str, body: dict[str, Any]) -> Answer:
+        if (known := self._known(call)) is not None:
+            return Answer(201, copy.deepcopy(self.refunds[known]))
+        order_id = next((o for o in self.orders if self._has(o, capture_id)), None)
+        if order_id is None:
+            raise PayPalError(404, "INVALID_RESOURCE_ID")
+        made = self.refund_now(order_id, body.get("amount"), custom_id=body.get("custom_id"))
+        self._keep(call, made["id"])
+        return Answer(201, copy.deepcopy(made))
+
+    def _has(self, order_id: str, capture_id: str) -> bool:
+        payments = self.orders[order_id]["purchase_units"][0].get("payments")
+        return bool(payments) and payments["captures"][0]["id"] == capture_id
+
+    def refund_now(
+        self,
+        order_id: str,
+        amount: Mapping[str, str] | None = None,
+        *,
+        custom_id: str | None = None,
+        status: str = "COMPLETED",
+    ) -> dict[str, Any]:
+        """Refund the order's capture, by our call or in PayPal's own pages. Raises PayPalError."""
+        capture, unit = self.capture_of(order_id), self.orders[order_id]["purchase_units"][0]
+        amount = dict(amount or capture["amount"])
+        value = self._amount(amount)
+        if capture["status"] == "PENDING":
+            raise PayPalError(422, "PENDING_CAPTURE")
+        if amount["currency_code"] != capture["amount"]["currency_code"]:
+            raise PayPalError(422, "REFUND_CAPTURE_CURRENCY_MISMATCH")
+        given = sum(float(r["amount"]["value"]) for r in unit["payments"].get("refunds", ()))
+        left = float(capture["amount"]["value"]) - given
+        if value > left + 0.001:
+            raise PayPalError(422, "REFUND_AMOUNT_EXCEEDED" if left else "CAPTURE_FULLY_REFUNDED")
+        refund_id = f"1JU0{next(self._numbers):013d}"
+        base = "https://api-m.sandbox.paypal.com/v2/payments"
+        refund = {
+            "id": refund_id,
+            "status": status,
+            "amount": amount,
+            "create_time": self._stamp(),
+            "links": [
+                {"href": f"{base}/refunds/{refund_id}", "rel": "self", "method": "GET"},
+                {"href": f"{base}/captures/{capture['id']}", "rel": "up", "method": "GET"},
+            ],
+        } | ({"custom_id": custom_id} if custom_id else {})
+        unit["payments"].setdefault("refunds", []).append(refund)
+        capture["status"] = "REFUNDED" if value >= left - 0.001 else "PARTIALLY_REFUNDED"
+        self.refunds[refund_id] = refund
+        return refund
+
+    def _verify(self, call: Call, body: dict[str, Any]) -> Answer:
+        text = call.raw_body.decode()
+        # The bytes of the event as they stand in the question, up to what ends it.
+        start = text.index('"webhook_event":') + len('"webhook_event":')
+        _, end = json.JSONDecoder().raw_decode(text, start + len(text[start:]) - len(text[start:].lstrip()))
+        while text[end] not in ",}":
+            end += 1
+        good = _signature(
+            body["transmission_id"], body["transmission_time"], body["webhook_id"], text[start:end].encode()
+        )
+        known = body["webhook_id"] in self.webhook_ids and body["cert_url"] == CERT_URL
+        fits = known and hmac.compare_digest(good, body["transmission_sig"])
+        return Answer(200, {"verification_status": "SUCCESS" if fits else "FAILURE"})
+
+    # ------------------------------------------------------------------------------------------- actions of a payer
+    def approve(self, order_id: str) -> dict[str, Any]:
+        """The payer agrees on PayPal's page; returns `CHECKOUT.ORDER.APPROVED`. No money moves."""
+        order = self.orders[order_id]
+        if order["status"] not in ("CREATED", "PAYER_ACTION_REQUIRED"):
+            raise NotApproved(order["status"])
+        order["status"] = "APPROVED"
+        order["payment_source"] = {"paypal": {"email_address": "payer@example.test"}}
+        self._link(order, payable=False)
+        return self.event("CHECKOUT.ORDER.APPROVED", "checkout-order", order)
+
+    def told(self, order_id: str) -> dict[str, Any]:
+        """The event that tells of the order's capture as it stands."""
+        capture = self.capture_of(order_id)
+        return self.event(f"PAYMENT.CAPTURE.{capture['status']}", "capture", capture)
+
+    def settle(self, order_id: str) -> dict[str, Any]:
+        """A pending capture arrives; returns `PAYMENT.CAPTURE.COMPLETED`."""
+        self._settled(self.capture_of(order_id))
+        return self.told(order_id)
+
+    def deny(self, order_id: str) -> dict[str, Any]:
+        """A pending capture is refused; returns `PAYMENT.CAPTURE.DENIED`."""
+        capture = self.capture_of(order_id)
+        capture |= {"status": "DECLINED", "status_details": {"reason": "ECHECK"}}
+        return self.event("PAYMENT.CAPTURE.DENIED", "capture", capture)
+
+    def event(self, kind: str, resource_type: str, resource: Mapping[str, Any]) -> dict[str, Any]:
+        """An event as PayPal sends it."""
+        event = {
+            "id": f"WH-{next(self._numbers):017d}-TEST",
+            "event_version": "1.0",
+            "create_time": self._stamp(),
+            "resource_type": resource_type,
+            "resource_version": "2.0",
+            "event_type": kind,
+            "summary": kind.replace(".", " ").capitalize(),
+            "resource": copy.deepcopy(dict(resource)),
+        }
+        prefix = "webhooks." if "webhooks.event" in self.contract.spec["components"]["schemas"] else ""
+        self.contract.check_value(self.contract.schema(f"{prefix}event"), event, subject=kind)
+        return event
+
+    def webhook(
+        self, event: Mapping[str, Any], *, webhook_id: str = WEBHOOK_ID, at: datetime | None = None
+    ) -> tuple[bytes, dict[str, str]]:
+        """The delivery of an event: raw body and headers with lower-case names."""
+        body = json.dumps(event, ensure_ascii=False).encode()
+        return body, transmission(body, webhook_id=webhook_id, at=at or self.now())
+
+    def _stamp(self) -> str:
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")

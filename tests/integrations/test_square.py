@@ -1,0 +1,488 @@
+"""Square's own facts: what we send, how a link ends, what its states, events and errors mean. The rest: test_processor_contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from integrations.base import (
+    AmountLimits,
+    CheckoutStatus,
+    Environment,
+    IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
+    ProcessorWebhook,
+    RefundOrder,
+    RefundReason,
+    SignatureInvalid,
+)
+from integrations.processors import square
+from tests.contracts import square_server
+from tests.contracts.openapi import Contract, ContractViolation
+from tests.contracts.square_server import SquareServer
+from tests.integrations.test_processor_contract import REFERENCE, order
+
+CONTRACTS = square_server.contracts()
+
+
+@asynccontextmanager
+async def connected(
+    contract: Contract | None = None,
+    *,
+    location: str = square_server.LOCATION_ID,
+    webhook_url: str | None = square_server.WEBHOOK_URL,
+) -> AsyncIterator[tuple[SquareServer, square.Square]]:
+    async with SquareServer(contract or square_server.our_contract()) as server:
+        made = square.Square(
+            square.Credentials(square_server.ACCESS_TOKEN, location, square_server.SIGNATURE_KEY, "test"),
+            environment=Environment(
+                public_url="http://localhost", sandbox_url="http://localhost", base_addresses={"square": server.url}
+            ),
+            webhook_url=webhook_url,
+        )
+        try:
+            yield server, made
+        finally:
+            await made.aclose()
+
+
+def link_of(external_id: str) -> str:
+    return external_id.split(".")[0]
+
+
+def order_of(external_id: str) -> str:
+    return external_id.split(".")[1]
+
+
+def receive(processor: square.Square, delivery: tuple[bytes, dict[str, str]], *, late_s: float = 0) -> ProcessorWebhook:
+    return processor.receive(*delivery, now=datetime.now(UTC) + timedelta(seconds=late_s))
+
+
+def refund_order(charge: str, amount_minor: int, *, key: str = "refund:1") -> RefundOrder:
+    return RefundOrder(
+        idempotency_key=key,
+        request_reference=REFERENCE,
+        charge_external_id=charge,
+        amount_minor=amount_minor,
+        currency="USD",
+        reason=RefundReason.SERVICE_PROBLEM,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- contract
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Contract) -> None:
+    async with connected(contract) as (server, processor):
+        assert await processor.check() == square_server.MERCHANT_ID
+        paid = await processor.create_checkout(order(idempotency_key="1"))
+        assert receive(processor, server.webhook(server.pay(link_of(paid.external_id)))).money
+        done = await processor.read_checkout(paid.external_id)
+        refund = await processor.refund(refund_order(done.money[0].external_id, 500))
+        assert receive(processor, server.webhook(server.settle_refund(refund.external_id))).decides
+        assert (await processor.read_refund(refund.external_id)).outcome is MoneyOutcome.SUCCEEDED
+        late = await processor.create_checkout(order(idempotency_key="2", description=None))
+        assert (await processor.read_checkout(late.external_id)).url == late.url
+        assert (await processor.expire_checkout(late.external_id)).status is CheckoutStatus.EXPIRED
+    assert server.violations == []
+    assert set(server.operations()) == set(FIELDS)
+
+
+FIELDS: dict[str, tuple[str, ...]] = {  # what we send, by operation
+    "ListLocations": (),
+    "CreatePaymentLink": (
+        "idempotency_key",
+        "order.location_id",
+        "order.reference_id",
+        "order.line_items.[].name",
+        "order.line_items.[].quantity",
+        "order.line_items.[].note",
+        "order.line_items.[].base_price_money.amount",
+        "checkout_options.redirect_url",
+        "checkout_options.allow_tipping",
+        "payment_note",
+    ),
+    "RetrievePaymentLink": (),
+    "DeletePaymentLink": (),
+    "RetrieveOrder": (),
+    "GetPayment": (),
+    "RefundPayment": ("idempotency_key", "payment_id", "amount_money.amount", "reason"),
+    "GetPaymentRefund": (),
+}
+
+
+def operations(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {definition["operationId"]: definition for item in spec["paths"].values() for definition in item.values()}
+
+
+def resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    while "$ref" in schema:
+        schema = spec["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def at(spec: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """The schema of a field."""
+    node = resolved(spec, schema)
+    for step in path.split("."):
+        node = resolved(spec, node["items"] if step == "[]" else node["properties"][step])
+    return node
+
+
+def test_our_contract_says_of_each_field_what_squares_file_says() -> None:
+    ours, theirs = CONTRACTS[0].spec, CONTRACTS[-1].spec  # ours again in a bare clone
+    for name, fields in FIELDS.items():
+        for field in fields:
+            mine, his = (
+                at(spec, operations(spec)[name]["requestBody"]["content"]["application/json"]["schema"], field)
+                for spec in (ours, theirs)
+            )
+            for word in ("type", "minLength", "maxLength"):
+                if word in mine:
+                    assert mine[word] == his.get(word), (name, field, word)
+    for name in ("Order", "Payment", "PaymentRefund", "PaymentLink", "Location", "Error"):
+        for field, mine in ours["components"]["schemas"][name]["properties"].items():
+            other = resolved(theirs, theirs["components"]["schemas"][name]["properties"][field])
+            mine = resolved(ours, mine)
+            for word in ("type", "maxLength"):
+                assert mine.get(word) == other.get(word), (name, field, word)
+            if "enum" in mine:
+                assert mine["enum"] == other["enum"], (name, field)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
+@pytest.mark.parametrize(
+    ("path", "value", "word"),
+    [
+        (("idempotency_key",), "k" * 193, "idempotency_key"),
+        (("order", "location_id"), None, "location_id"),
+        (("order", "reference_id"), "r" * 41, "reference_id"),
+        (("order", "line_items", 0, "quantity"), 1, "quantity"),
+        (("order", "line_items", 0, "base_price_money", "amount"), "12500", "amount"),
+        (("order", "line_items", 0, "base_price_money", "currency"), "dollars", "currency"),
+    ],
+)
+async def test_a_wrong_field_planted_into_a_link_is_refused_by_every_contract(
+    contract: Contract, path: tuple[Any, ...], value: object, word: str
+) -> None:
+    async with connected() as (server, processor):
+        await processor.create_checkout(order())
+        body = json.loads(server.calls[-1].raw_body)
+
+    def send() -> None:
+        contract.check_request(
+            "POST",
+            "/v2/online-checkout/payment-links",
+            query="",
+            content_type="application/json",
+            body=json.dumps(body).encode(),
+        )
+
+    send()
+    node = body
+    for step in path[:-1]:
+        node = node[step]
+    node[path[-1]] = value
+    with pytest.raises(ContractViolation, match=word):
+        send()
+
+
+async def test_what_a_link_sends() -> None:
+    async with connected() as (server, processor):
+        await processor.create_checkout(order(description="x" * 3000))
+        (call,) = server.calls
+    assert json.loads(call.raw_body) == {
+        "idempotency_key": order().idempotency_key,
+        "order": {
+            "location_id": square_server.LOCATION_ID,
+            "reference_id": REFERENCE,
+            "line_items": [
+                {
+                    "name": "Boiler repair",
+                    "quantity": "1",
+                    "base_price_money": {"amount": 12500, "currency": "USD"},
+                    "note": "x" * 2000,
+                }
+            ],
+        },
+        "checkout_options": {"redirect_url": order().success_url, "allow_tipping": False},
+        "payment_note": REFERENCE,
+    }
+    assert call.headers["square-version"] == square.API_VERSION
+
+
+async def test_the_check_wants_an_active_location_of_the_token() -> None:
+    async with connected(location="L_OF_ANOTHER") as (_, processor):
+        with pytest.raises(IntegrationError) as unknown:
+            await processor.check()
+    async with connected() as (server, processor):
+        server.location["status"] = "INACTIVE"
+        with pytest.raises(IntegrationError) as inactive:
+            await processor.check()
+    assert {unknown.value.reason, inactive.value.reason} == {"location_unknown"}
+
+
+def test_a_mode_that_does_not_exist_is_refused() -> None:
+    environment = Environment(public_url="", sandbox_url="")
+    with pytest.raises(IntegrationError) as refused:
+        square.Square(square.Credentials("a", "b", "c", "sandbox"), environment=environment)
+    assert refused.value.reason == "credentials_invalid"
+    for mode, address in (
+        ("live", "https://connect.squareup.com"),
+        ("test", "https://connect.squareupsandbox.com"),
+    ):
+        assert square.Square(square.Credentials("a", "b", "c", mode), environment=environment)._base == address
+
+
+# ------------------------------------------------------------------------------------------------------ how it ends
+async def test_a_link_lives_until_it_is_paid_or_deleted() -> None:
+    async with connected() as (server, processor):
+        server.now = lambda: datetime.now(UTC) - timedelta(days=400)
+        made = await processor.create_checkout(order())
+        server.now = lambda: datetime.now(UTC)
+        assert await processor.read_checkout(made.external_id) == made
+        assert made.expires_at is None
+        server.pay(link_of(made.external_id))
+        assert (await processor.read_checkout(made.external_id)).status is CheckoutStatus.COMPLETED
+
+
+async def test_a_deleted_link_is_not_over_before_its_order_is_canceled() -> None:
+    async with connected() as (server, processor):
+        server.cancels = False
+        made = await processor.create_checkout(order())
+        states = [await processor.expire_checkout(made.external_id) for _ in range(2)]
+        assert {(s.status, s.url) for s in states} == {(CheckoutStatus.OPEN, None)}
+        server.orders[order_of(made.external_id)]["state"] = "CANCELED"
+        over = await processor.expire_checkout(made.external_id)
+    assert (over.status, over.request_reference) == (CheckoutStatus.EXPIRED, REFERENCE)
+
+
+async def test_a_payment_that_was_first_wins_against_the_deletion() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id))
+        closed = await processor.expire_checkout(made.external_id)
+        assert server.links == {}
+    (money,) = closed.money
+    assert (closed.status, money.outcome, money.amount_minor) == (
+        CheckoutStatus.COMPLETED,
+        MoneyOutcome.SUCCEEDED,
+        12500,
+    )
+    assert (money.fee_minor, money.method_summary) == (392, "Visa •••• 4242")
+    assert (money.checkout_external_id, money.request_reference) == (made.external_id, REFERENCE)
+
+
+async def test_a_link_that_square_will_not_delete_is_told_by_its_order() -> None:
+    class Keeping(SquareServer):
+        def _delete(self, link_id: str) -> Any:
+            raise square_server.SquareError(400, "BAD_REQUEST")
+
+    async with Keeping(square_server.our_contract()) as server:
+        environment = Environment(public_url="", sandbox_url="", base_addresses={"square": server.url})
+        credentials = square.Credentials(square_server.ACCESS_TOKEN, square_server.LOCATION_ID)
+        processor = square.Square(credentials, environment=environment)
+        open_, paid = [await processor.create_checkout(order(idempotency_key=key)) for key in "12"]
+        server.pay(link_of(paid.external_id))
+        states = [(await processor.expire_checkout(one.external_id)).status for one in (open_, paid)]
+        await processor.aclose()
+    assert states == [CheckoutStatus.OPEN, CheckoutStatus.COMPLETED]
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("FAILED", MoneyOutcome.FAILED), ("CANCELED", MoneyOutcome.CANCELED)])
+async def test_money_that_did_not_arrive_closes_the_link_so_that_failed_stays_true(
+    status: str, outcome: MoneyOutcome
+) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id), status="APPROVED")
+        under_way = await processor.read_checkout(made.external_id)
+        server.settle(order_of(made.external_id), status=status)
+        states = [await processor.read_checkout(made.external_id) for _ in range(2)]
+        assert server.links == {}
+    assert (under_way.status, under_way.money[0].outcome) == (CheckoutStatus.PROCESSING, MoneyOutcome.PENDING)
+    assert [(s.status, s.url, s.money[0].outcome) for s in states] == [(CheckoutStatus.FAILED, None, outcome)] * 2
+
+
+async def test_money_of_another_amount_is_told_as_it_came() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id), amount=12499)
+        (money,) = (await processor.read_checkout(made.external_id)).money
+    assert (money.amount_minor, money.outcome) == (12499, MoneyOutcome.SUCCEEDED)
+
+
+async def test_an_order_of_an_unknown_state_is_an_integration_error() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.orders[order_of(made.external_id)]["state"] = "COMPLETED"  # without any tender
+        with pytest.raises(IntegrationError) as odd:
+            await processor.read_checkout(made.external_id)
+    assert (odd.value.reason, odd.value.ambiguous) == ("unexpected_answer", False)
+
+
+@pytest.mark.parametrize("external_id", ["", "x", ".", "x.", ".x", "../a.b", "a.b/c", "a.b.c", "a b.c", "é.x"])
+async def test_an_id_of_another_form_reaches_no_address(external_id: str) -> None:
+    async with connected() as (server, processor):
+        for call in (processor.read_checkout(external_id), processor.expire_checkout(external_id)):
+            with pytest.raises(IntegrationError) as refused:
+                await call
+            assert refused.value.reason == "not_found"
+        assert server.calls == []
+
+
+# ----------------------------------------------------------------------------------------------------------- webhooks
+async def test_an_event_names_the_merchant_and_finds_the_request_by_the_note() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        told = receive(processor, server.webhook(server.pay(link_of(made.external_id))))
+        foreign = server.told(told.money[0].external_id)
+        foreign["data"]["object"]["payment"]["note"] = "table 4, no onions"
+        other = receive(processor, server.webhook(foreign))
+    assert (told.vendor_account, told.request_reference, told.decides) == (square_server.MERCHANT_ID, REFERENCE, False)
+    assert (other.request_reference, other.money[0].request_reference) == (None, None)
+
+
+async def test_the_signature_holds_for_our_address_only() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        body, headers = server.webhook(server.pay(link_of(made.external_id)))
+        assert receive(processor, (body, headers)).money
+        name = square.SIGNATURE_HEADER
+        for url in (square_server.WEBHOOK_URL + "/", "https://attacker.test/webhooks/square/prc_1", ""):
+            with pytest.raises(SignatureInvalid):
+                receive(processor, (body, {name: square_server.sign(body, url=url)}))
+    async with connected(webhook_url=None) as (_, nowhere):
+        with pytest.raises(SignatureInvalid) as refused:
+            receive(nowhere, (body, {name: square_server.sign(body, url="")}))
+    assert refused.value.reason == "no_webhook_secret"
+
+
+async def test_an_event_of_the_future_is_refused_and_an_old_one_only_hints() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id))
+        payment = server.payment_of(order_of(made.external_id))
+        refund = server.refund_now(payment["id"], 500)
+        delivery = server.webhook(server.settle_refund(refund["id"]))
+        fresh = receive(processor, delivery)
+        assert fresh.decides
+        for late_s in (310, 3600, 3 * 24 * 3600):
+            assert receive(processor, delivery, late_s=late_s) == dataclasses.replace(fresh, decides=False)
+        for late_s in (-310, 5 * 24 * 3600):
+            with pytest.raises(SignatureInvalid):
+                receive(processor, delivery, late_s=late_s)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        ("PENDING", MoneyOutcome.PENDING),
+        ("COMPLETED", MoneyOutcome.SUCCEEDED),
+        ("REJECTED", MoneyOutcome.FAILED),
+        ("FAILED", MoneyOutcome.FAILED),
+    ],
+)
+async def test_a_refund_is_told_alike_by_event_and_by_reading(status: str, outcome: MoneyOutcome) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id))
+        charge = server.payment_of(order_of(made.external_id))["id"]
+        asked = await processor.refund(refund_order(charge, 500, key="k" * 70))
+        told = receive(processor, server.webhook(server.settle_refund(asked.external_id, status=status)))
+        read = await processor.read_refund(asked.external_id)
+        sent = json.loads(next(c for c in server.calls if c.path == "/v2/refunds").raw_body)
+    (money,) = told.money
+    assert (asked.outcome, asked.request_reference) == (MoneyOutcome.PENDING, REFERENCE)
+    assert (money.outcome, read.outcome, money.kind) == (outcome, outcome, MoneyKind.REFUND)
+    assert {m.charge_external_id for m in (asked, money, read)} == {charge}
+    assert (len(sent["idempotency_key"]), sent["reason"]) == (45, "Service problem")
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        ("EVIDENCE_REQUIRED", MoneyOutcome.PENDING),
+        ("WON", MoneyOutcome.FAILED),
+        ("LOST", MoneyOutcome.SUCCEEDED),
+        ("ACCEPTED", MoneyOutcome.SUCCEEDED),
+        ("INQUIRY_CLOSED", MoneyOutcome.CANCELED),
+    ],
+)
+async def test_a_dispute_names_the_payment_that_it_concerns(state: str, outcome: MoneyOutcome) -> None:
+    dispute = {
+        "id": "bVTprrwk0gygTLZ96VX1oB",
+        "amount_money": {"amount": 2500, "currency": "USD"},
+        "reason": "NOT_AS_DESCRIBED",
+        "state": state,
+        "disputed_payment": {"payment_id": "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"},
+    }
+    async with connected() as (server, processor):
+        told = receive(processor, server.webhook(server.event("dispute.state.updated", "dispute", dispute)))
+    (money,) = told.money
+    assert (money.kind, money.outcome, money.amount_minor, money.failure_code) == (
+        MoneyKind.DISPUTE,
+        outcome,
+        2500,
+        "NOT_AS_DESCRIBED",
+    )
+    assert money.charge_external_id == "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"
+
+
+async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
+    async with connected() as (server, processor):
+        told = receive(processor, server.webhook(server.event("customer.created", "customer", {"id": "C1"})))
+    assert (told.type, told.decides, tuple(told.money), told.checkout_external_id) == (
+        "customer.created",
+        False,
+        (),
+        None,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- money
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            {"card_details": {"card": {"card_brand": "AMERICAN_EXPRESS", "last_4": "0005"}}},
+            "American Express •••• 0005",
+        ),
+        ({"source_type": "WALLET"}, "Wallet"),
+        ({"source_type": "BUY_NOW_PAY_LATER"}, "Buy Now Pay Later"),
+        ({"card_details": {"card": {"card_brand": "VISA", "last_4": "42"}}}, "Visa"),
+    ],
+)
+async def test_how_it_was_paid(source: dict[str, Any], words: str) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id))
+        payment = server.payment_of(order_of(made.external_id))
+        payment |= {"card_details": {}} | source
+        (money,) = (await processor.read_checkout(made.external_id)).money
+    assert money.method_summary == words
+
+
+async def test_a_fee_counts_its_corrections_and_only_its_own_currency() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id))
+        payment = server.payment_of(order_of(made.external_id))
+        fees = []
+        for second in (("USD", -92), ("EUR", 10)):
+            payment["processing_fee"][1:] = [{"amount_money": {"currency": second[0], "amount": second[1]}}]
+            fees.append((await processor.read_checkout(made.external_id)).money[0].fee_minor)
+    assert fees == [300, None]
+
+
+async def test_limits_are_of_the_six_currencies_of_square() -> None:
+    async with connected() as (_, processor):
+        limits = {c: processor.amount_limits(c) for c in (*sorted(square.CURRENCIES), "CHF", "BRL")}
+    known = AmountLimits(minimum_minor=1, maximum_minor=99_999_999)
+    assert limits == dict.fromkeys(("AUD", "CAD", "EUR", "GBP", "JPY", "USD"), known) | {"CHF": None, "BRL": None}
