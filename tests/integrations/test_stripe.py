@@ -20,6 +20,8 @@ from integrations.base import (
     MoneyOutcome,
     PayloadInvalid,
     ProcessorWebhook,
+    RefundOrder,
+    RefundReason,
 )
 from integrations.processors import stripe
 from tests.contracts import stripe_contract, stripe_server
@@ -45,6 +47,17 @@ async def connected(
             yield server, made
         finally:
             await made.aclose()
+
+
+def refund_order(charge: str, amount_minor: int, *, reason: RefundReason | None = None) -> RefundOrder:
+    return RefundOrder(
+        idempotency_key=f"{REFERENCE}:refund:{reason}",
+        request_reference=REFERENCE,
+        charge_external_id=charge,
+        amount_minor=amount_minor,
+        currency="USD",
+        reason=reason,
+    )
 
 
 def receive(processor: stripe.Stripe, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
@@ -75,7 +88,11 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         assert (await processor.read_checkout(lost.external_id)).status is CheckoutStatus.FAILED
         dead = await processor.create_checkout(order(idempotency_key="4"))
         assert (await processor.expire_checkout(dead.external_id)).status is CheckoutStatus.EXPIRED
-        server.refund(paid.external_id)
+        (charge,) = (await processor.read_checkout(paid.external_id)).money
+        part = await processor.refund(refund_order(charge.external_id, 500))
+        assert await processor.read_refund(part.external_id) == part
+        whole = (await processor.read_checkout(paid.external_id)).money
+        assert [(m.kind, m.amount_minor) for m in whole] == [(MoneyKind.CHARGE, 12500), (MoneyKind.REFUND, 500)]
         server.dispute(paid.external_id)
         listed = await processor.list_events(datetime.now(UTC) - timedelta(days=1))
         assert len(listed) == len([e for e in server.events if e["type"] in stripe.EVENTS]) == 12
@@ -298,6 +315,40 @@ async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
     assert {d.kind for d in disputes} == {MoneyKind.DISPUTE}
     assert len({d.external_id for d in disputes}) == 1
     assert {m.charge_external_id for m in (refund, pending, *disputes)} == {charge.external_id}
+
+
+async def test_a_refund_says_its_reason_in_stripes_words_or_not_at_all() -> None:
+    words = {
+        RefundReason.DUPLICATE: "duplicate",
+        RefundReason.FRAUDULENT: "fraudulent",
+        RefundReason.REQUESTED_BY_CONTACT: "requested_by_customer",
+        RefundReason.SERVICE_PROBLEM: None,
+        RefundReason.OTHER: None,
+        None: None,
+    }
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        (charge,) = receive(processor, server.webhook(server.pay(made.external_id))).money
+        for reason, word in words.items():
+            refund = await processor.refund(refund_order(charge.external_id, 100, reason=reason))
+            sent = server.calls[-1].operation
+            assert sent is not None
+            assert sent.body.get("reason") == word
+            assert sent.body["metadata"] == {"payment_request_id": REFERENCE}
+            assert server.calls[-1].headers["idempotency-key"] == f"{REFERENCE}:refund:{reason}"
+            assert (refund.charge_external_id, refund.request_reference) == (charge.external_id, REFERENCE)
+            assert (refund.kind, refund.outcome) == (MoneyKind.REFUND, MoneyOutcome.SUCCEEDED)
+        assert server.violations == []
+
+
+async def test_a_refund_that_failed_later_is_read_as_failed() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        (charge,) = receive(processor, server.webhook(server.pay(made.external_id))).money
+        refund = await processor.refund(refund_order(charge.external_id, 100))
+        server.refunds[refund.external_id] |= {"status": "failed", "failure_reason": "expired_or_canceled_card"}
+        read = await processor.read_refund(refund.external_id)
+    assert (read.outcome, read.failure_code) == (MoneyOutcome.FAILED, "expired_or_canceled_card")
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
