@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from models.ids import PREFIXES, parse_public_id, public_id
-from models.tables import Account, ChannelConnection, Contact, ContactAddress, Message
+from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, Message
 from services import simulator
 from settings import Settings
 from web import demo
@@ -79,7 +79,10 @@ async def _contacts(connections: list[ChannelConnection]) -> list[Contact]:
     accounts = {row.account_id for row in connections}
     if not accounts:
         return []
-    return await Contact.filter(account_id__in=accounts).order_by("id").limit(CONTACTS)
+    # The one who was written to last comes first: after sending a link, this page opens on it.
+    talks = await Conversation.filter(account_id__in=accounts).order_by("-last_activity_at", "-id").limit(CONTACTS)
+    rows = {row.id: row for row in await Contact.filter(id__in=[talk.contact_id for talk in talks])}
+    return [rows[talk.contact_id] for talk in talks]
 
 
 async def show(request: Request) -> Response:

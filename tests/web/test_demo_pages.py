@@ -6,6 +6,7 @@ import html
 import json
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -203,11 +204,25 @@ async def test_in_the_demo_the_phone_shows_only_the_demos_contacts(site: Site) -
     account, other = await factories.account(), await factories.account()
     for of, name in ((account, "Ana"), (other, "Somebody Else")):
         await factories.channel_connection(of, "SMS")
-        await factories.contact_address(await factories.contact(of, name=name), "SMS")
+        contact = await factories.contact(of, name=name)
+        await factories.contact_address(contact, "SMS")
+        await factories.conversation(contact)
     site.app.state.demo = Access(account.id)
     text = (await site.http.get("/demo/phone")).text
     assert "Ana" in text
     assert "Somebody Else" not in text
+
+
+async def test_the_phone_opens_on_the_contact_who_was_written_to_last(site: Site) -> None:
+    account = await factories.account()
+    await factories.channel_connection(account, "SMS")
+    for name, days_ago in (("Early Ana", 2), ("Late Leo", 0), ("Middle Mia", 1)):
+        contact = await factories.contact(account, name=name)
+        await factories.conversation(contact, last_activity_at=factories.now() - timedelta(days=days_ago))
+    site.app.state.demo = Access(account.id)
+    text = (await site.http.get("/demo/phone")).text
+    assert "<h1>Late Leo</h1>" in text
+    assert text.index("Late Leo") < text.index("Middle Mia") < text.index("Early Ana")
 
 
 @pytest.mark.parametrize("name", ["create_request", "read_thread", "subscribe"])
