@@ -18,6 +18,7 @@ CONSTRAINTS = """
 append-only (triggers refuse UPDATE and DELETE): activity_card, money_fact, audit_entry; event refuses UPDATE (the retention job prunes)
 partial unique: activity_card (payment_request_id) WHERE kind = 'PAYMENT_REQUEST'; the same for 'PAYMENT_RECEIVED' and 'REQUEST_VOIDED'
 partial unique: processor_connection (account_id) WHERE is_default AND connected
+partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE status IN ('OPENING', 'OPEN', 'PROCESSING')
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
@@ -407,14 +408,43 @@ class MoneyFact(TenantRow):
     failure_code = fields.CharField(max_length=80, null=True)
     failure_message = fields.CharField(max_length=300, null=True)
     test_mode = fields.BooleanField()
-    source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, manual
+    source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, refund, manual
     occurred_at = fields.DatetimeField()
     recorded_at = fields.DatetimeField(auto_now_add=True)
+    note = fields.CharField(max_length=500, null=True)  # of money recorded by hand, as is the next
+    recorded_by_id = fields.UUIDField(null=True)  # user; null: an API key, or a processor
 
     class Meta:
         table = "money_fact"
         unique_together = (("processor_connection_id", "kind", "external_id", "outcome"),)
         indexes = (("payment_request_id", "id"), ("contact_id", "id"))
+
+
+class Refund(TenantRow):
+    """Money that we have asked a processor to give back. Committed with its key before the call; the ledger has what came of it."""
+
+    payment_request_id = fields.UUIDField()
+    money_fact_id = fields.UUIDField()  # of the charge
+    charge_external_id = fields.CharField(max_length=200)
+    processor_connection_id = fields.UUIDField()
+    idempotency_key = fields.CharField(max_length=80, unique=True)
+    amount_minor: fields.Field[int] = fields.BigIntField()
+    currency = fields.CharField(max_length=3)
+    reason = fields.CharField(max_length=24)
+    status = fields.CharField(max_length=12, default="PENDING")  # or UNKNOWN: the processor's answer was lost
+    external_id = fields.CharField(max_length=200, null=True)
+    failure_reason = fields.CharField(max_length=300, null=True)
+    checks = fields.IntField(default=0)
+    requested_by_id = fields.UUIDField(null=True)  # user; null: an API key
+    channel_connection_id = fields.UUIDField(null=True)  # where the contact shall be told
+    message_id = fields.UUIDField(null=True)  # how the contact was told
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+
+    class Meta:
+        table = "refund"
+        unique_together = (("processor_connection_id", "external_id"),)
+        indexes = (("payment_request_id",),)
 
 
 class ProcessorEvent(TenantRow):

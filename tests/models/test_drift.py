@@ -16,7 +16,7 @@ from tortoise.exceptions import IntegrityError
 from tortoise.indexes import Index
 from tortoise.models import Model
 
-from integrations.base import ChannelKind, CheckoutStatus, DeliveryStatus, MoneyKind, MoneyOutcome
+from integrations.base import ChannelKind, CheckoutStatus, DeliveryStatus, MoneyKind, MoneyOutcome, RefundReason
 from models import event_log, tables
 from models.database import dialect, execute, rows, transaction
 from models.ids import uuid7
@@ -51,6 +51,9 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         for kind in ("PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REQUEST_VOIDED")
     },
     "processor_connection": {(True, ("account_id",), frozenset({"is_default", "connected"}))},
+    "money_fact": {
+        (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"}))
+    },
     "job": {(False, ("due_at",), frozenset({"status", "queued", "running"}))},
     "checkout_session": {(False, ("next_check_at",), frozenset({"status", "OPENING", "OPEN", "PROCESSING"}))},
 }
@@ -236,6 +239,8 @@ ENUMS = {
     "money_fact_kind_valid": {*MoneyKind, "DISPUTE_REVERSAL", "ADJUSTMENT"},
     "money_fact_outcome_valid": set(MoneyOutcome),
     "money_fact_source_valid": {"webhook", "return", "sweeper", "void", "refund", "manual"},
+    "refund_reason_valid": set(RefundReason),
+    "refund_status_valid": {*MoneyOutcome, "UNKNOWN"},
     "user_account_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "api_key_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "idempotency_key_state_valid": {"running", "done"},
@@ -258,6 +263,8 @@ BOUNDS = {
     "checkout_session_currency_valid": "length currency = 3",
     "money_fact_amount_minor_valid": "amount_minor >= 0",
     "money_fact_currency_valid": "length currency = 3",
+    "refund_amount_minor_valid": "amount_minor > 0",
+    "refund_currency_valid": "length currency = 3",
     "tick_every_ms_valid": "every_ms > 0",
     "sandbox_checkout_amount_minor_valid": "amount_minor > 0",
     "sandbox_checkout_currency_valid": "length currency = 3",
@@ -366,6 +373,17 @@ async def test_an_account_has_one_default_processor_that_is_connected(database: 
     await factories.processor_connection(account, is_default=False)
     await factories.processor_connection(await factories.account(), is_default=True)
     assert await tables.ProcessorConnection.all().count() == 4
+
+
+async def test_money_recorded_by_hand_has_each_outcome_once(database: str) -> None:
+    request = (await one_of_each())["request"]
+    by_hand: dict[str, Any] = {"processor_connection_id": None, "processor": None, "source": "manual"}
+    await factories.money_fact(request, external_id="by_hand_1", **by_hand)
+    with pytest.raises(IntegrityError):
+        await factories.money_fact(request, external_id="by_hand_1", **by_hand)
+    await factories.money_fact(request, external_id="by_hand_1", outcome="CANCELED", **by_hand)
+    await factories.money_fact(request, external_id="by_hand_2", **by_hand)
+    assert await tables.MoneyFact.filter(processor_connection_id=None).count() == 3
 
 
 async def test_amounts_and_words_outside_their_bounds_are_refused(database: str) -> None:
