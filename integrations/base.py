@@ -235,8 +235,8 @@ class Processor(ABC):
     async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         """What a door calls: as `receive`, for vendors too who check their signatures themselves, when asked.
 
-        Raises SignatureInvalid (`no_webhook_secret`: this connection takes none), PayloadInvalid; IntegrationError if the
-        vendor can't be asked now: nothing is known of the body, so answer 503 and the vendor sends it again.
+        Raises SignatureInvalid (`no_webhook_secret`, whatever came: this connection takes none), PayloadInvalid;
+        IntegrationError if the vendor can't be asked now: nothing is known of the body, so answer 503 and the vendor sends it again.
         """
         return self.receive(body, headers, now=now)
 

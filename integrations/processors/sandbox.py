@@ -151,12 +151,12 @@ class Sandbox(Processor):
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         """Verify `t=…,v1=…` (HMAC-SHA256 over "{t}.{raw body}"), then parse. Raises SignatureInvalid, PayloadInvalid."""
+        if not self._secrets:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
         header = headers.get(SIGNATURE_HEADER, "")
         match = re.fullmatch(r"t=(\d{1,12}),v1=([0-9a-f]{64})", header, re.ASCII)
         if match is None:
             raise SignatureInvalid(NAME, "signature_malformed" if header else "signature_missing")
-        if not self._secrets:
-            raise SignatureInvalid(NAME, "no_webhook_secret")
         expected = [sign(secret, match.group(1), body) for secret in self._secrets]
         if not any(hmac.compare_digest(one, match.group(2)) for one in expected):
             raise SignatureInvalid(NAME)

@@ -294,11 +294,11 @@ class Square(Processor):
         Source: developer.squareup.com/docs/webhooks/step3validate. The URL is the one that was given to Square, never the
         request's. Raises SignatureInvalid, PayloadInvalid.
         """
+        if not self._keys or not self._webhook_url:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
         header = headers.get(SIGNATURE_HEADER, "")
         if not re.fullmatch(r"[A-Za-z0-9+/]{43}=", header, re.ASCII):
             raise SignatureInvalid(NAME, "signature_malformed" if header else "signature_missing")
-        if not self._keys or not self._webhook_url:
-            raise SignatureInvalid(NAME, "no_webhook_secret")
         expected = [sign(key, self._webhook_url, body) for key in self._keys]
         if not any(hmac.compare_digest(one, header) for one in expected):
             raise SignatureInvalid(NAME)

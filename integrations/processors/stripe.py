@@ -354,12 +354,12 @@ class Stripe(Processor):
         return self._parse(event)
 
     def _verify(self, body: bytes, header: str, now: datetime) -> None:
+        if not self._secrets:
+            raise SignatureInvalid(NAME, "no_webhook_secret")
         # The SDK compares as text: a header that is not ASCII would be a TypeError there.
         sent = re.search(r"(?:^|,)t=(\d{1,12})(?:,|$)", header, re.ASCII) if header.isascii() else None
         if sent is None or len(header) > 4096 or header.count("t=") != 1:
             raise SignatureInvalid(NAME, "signature_missing" if not header else "signature_malformed")
-        if not self._secrets:
-            raise SignatureInvalid(NAME, "no_webhook_secret")
         for secret in self._secrets:
             try:
                 stripe.WebhookSignature.verify_header(body, header, secret, None)
