@@ -131,11 +131,17 @@ class _Elements(HTMLParser):
 
 async def test_hostile_words_stay_words(server: MailServer) -> None:
     nasty = '<script>alert(1)</script> "quoted" & https://x.test/?a=1&b="onmouseover=x'
-    await make(server.port).send(
-        outbound(nasty, subject="<b>Hi\r\nBcc: all@x.test", sender_name="A\nB <eve@x.test>", link_label="<i>Pay</i>")
+    link = 'https://x.test/p/1"><i onclick=x>'
+    message = outbound(
+        nasty,
+        subject="<b>Hi\r\nBcc: all@x.test",
+        sender_name="A\nB <eve@x.test>",
+        link_url=link,
+        link_label="<i>Pay</i>",
     )
+    await make(server.port).send(message)
     letter = server.letters[0]
-    assert letter.text() == nasty
+    assert letter.text() == f"{nasty}\n\n{link}"
     page = letter.text("html")
     found = _Elements()
     found.feed(page)
