@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import click
 from pydantic import ValidationError
@@ -185,6 +186,38 @@ def rotate_keys() -> None:
         click.echo(f"{table}: {count}")
 
 
+# ------------------------------------------------------------------------------------------------------------ ledger
+async def _account_id(public: str) -> UUID:
+    """The account that is named. Raises: NotFound."""
+    from models.errors import NotFound
+    from models.ids import parse_public_id
+    from models.tables import Account
+
+    found = parse_public_id(public, "acc")
+    if found is None or not await Account.exists(id=found):
+        raise NotFound(field="account")
+    return found
+
+
+@cli.command()
+@click.option("--account", "account_id", help="acc_… of the account. Default: all.")
+def audit(account_id: str | None) -> None:
+    """Work out statuses, totals and log numbers again from the facts and print what differs; exit 1 if anything does."""
+    settings = _settings()
+
+    async def work() -> list[str]:
+        from services import auditing
+
+        async with _opened(settings):
+            one = await _account_id(account_id) if account_id else None
+            return [str(difference) for difference in await auditing.audit(one)]
+
+    differences = _run(work())
+    click.echo("\n".join(differences) or "nothing differs")
+    if differences:
+        sys.exit(1)
+
+
 # ----------------------------------------------------------------------------------------------------------- accounts
 @cli.group()
 def account() -> None:
@@ -250,17 +283,12 @@ def key() -> None:
 def key_create(account_id: str, name: str, role: str) -> None:
     """Make an API key and print it, this once."""
     settings = _settings()
-    from models.errors import NotFound
-    from models.ids import parse_public_id
-    from models.tables import Account
 
     async def work() -> str:
         from services import actors, sign_in
 
         async with _opened(settings):
-            found = parse_public_id(account_id, "acc")
-            if found is None or not await Account.exists(id=found):
-                raise NotFound(field="account")
+            found = await _account_id(account_id)
             _, token = await sign_in.create_api_key(actors.system_actor(found), name=name, role=role)
             return token
 

@@ -32,7 +32,7 @@ async def settle(
         request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
         request.status = Status.SENT.value
         await _say(changed, said, request, CardKind.PAYMENT_REQUEST, cards.asked(request), key=str(request.id))
-    at = _position(request, facts, processing=under_way is not None)
+    at = position_of(request, facts, processing=under_way is not None)
     request.status = at.status.value
     request.amount_paid_minor = at.settled_minor
     request.refunded_minor = at.refunded_minor
@@ -79,7 +79,8 @@ def _shown(request: PaymentRequest) -> tuple[object, ...]:
     return (request.status, request.sent_at, request.void_requested_at)
 
 
-def _position(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Position:
+def position_of(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Position:
+    """What all facts of a request add up to; no reads. `processing`: one of its checkouts is PROCESSING."""
     counted = {(f.processor_connection_id, f.external_id) for f in facts if f.kind == "CHARGE" and f.counted}
     return ledger.position(
         [

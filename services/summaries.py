@@ -40,7 +40,8 @@ SELECT currency, test_mode,
 FROM money_fact f WHERE contact_id = ? AND account_id = ? GROUP BY currency, test_mode
 """
 
-_ZERO: dict[str, Any] = {
+# An entry before anything happened; the names of the stored columns.
+ZERO: dict[str, Any] = {
     "requested_minor": 0,
     "outstanding_minor": 0,
     "paid_minor": 0,
@@ -57,11 +58,11 @@ async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool]
     """What the requests and the ledger add up to now, by (currency, test mode). Reads only."""
     totals: dict[tuple[str, bool], dict[str, Any]] = {}
     for row in await database.rows(_REQUESTS, contact_id, account_id):
-        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(_ZERO))
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
             entry[name] = int(row[name])
     for row in await database.rows(_MONEY, contact_id, account_id):
-        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(_ZERO))
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         paid, refunded = int(row["paid_minor"]), int(row["refunded_minor"])
         entry["paid_minor"] = paid
         entry["refunded_minor"] = refunded
@@ -87,7 +88,7 @@ async def update(account_id: UUID, contact_id: UUID) -> None:
         (row.currency, row.test_mode): row
         for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)
     }
-    for (currency, test_mode), entry in (dict.fromkeys(stored, _ZERO) | totals).items():
+    for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
         row = stored.get((currency, test_mode))
         if row is None:
             await ContactSummary.create(

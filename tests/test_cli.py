@@ -100,6 +100,21 @@ def test_rotation_says_how_many_secrets_of_each_table_it_sealed(tmp_path: Path) 
     )
 
 
+def test_an_audit_prints_what_differs_and_fails(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    account_id = run(tmp_path, "account", "create", *ACCOUNT).stdout.split()[1]
+    clean = run(tmp_path, "audit", "--account", account_id)
+    assert (clean.returncode, clean.stdout) == (0, "nothing differs\n")
+    with sqlite3.connect(tmp_path / "paythread.db") as connection:
+        (seq,) = connection.execute("SELECT event_seq FROM account").fetchone()
+        connection.execute("UPDATE account SET event_seq = event_seq + 1")
+    connection.close()
+    found = run(tmp_path, "audit")
+    assert (found.returncode, found.stdout) == (1, f"{account_id} log entries: stored 0, recomputed {seq + 1}\n")
+    unknown = run(tmp_path, "audit", "--account", "acc_nothing")
+    assert unknown.stderr == "Error: There is nothing with this id. (account)\n"
+
+
 def test_a_taken_port_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

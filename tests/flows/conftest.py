@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from services import accounts, sign_in
+from services import accounts, auditing, sign_in
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.harness import PASSWORD, Browser, Feed, Product
@@ -34,9 +34,10 @@ def events_url(database_url: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def product(database: str, events_url: str) -> AsyncIterator[Product]:
-    """The server, empty."""
+    """The server, empty. What a story leaves behind must audit clean."""
     async with harness.in_process(database, events_url) as running:
         yield running
+        assert [str(difference) for difference in await auditing.audit()] == []
 
 
 @dataclass

@@ -379,10 +379,10 @@ async def assert_consistent(account_id: UUID) -> None:
     for contact in await tables.Contact.filter(account_id=account_id):
         recomputed = await summaries.recompute(account_id, contact.id)
         stored = {
-            (row.currency, row.test_mode): {name: getattr(row, name) for name in summaries._ZERO}
+            (row.currency, row.test_mode): {name: getattr(row, name) for name in summaries.ZERO}
             for row in await tables.ContactSummary.filter(contact_id=contact.id)
         }
-        empty = dict.fromkeys(stored | recomputed, summaries._ZERO)
+        empty = dict.fromkeys(stored | recomputed, summaries.ZERO)
         assert empty | stored == empty | recomputed
     numbers = [
         row["seq"] for row in await database.rows("SELECT seq FROM event WHERE account_id = ? ORDER BY seq", account_id)

@@ -20,11 +20,11 @@ async def world(database: str) -> World:
 async def totals(world: World, currency: str = "USD", *, test_mode: bool = True) -> dict[str, Any]:
     """What is stored, without the times."""
     row = await ContactSummary.get(contact_id=world.contact.id, currency=currency, test_mode=test_mode)
-    return {name: getattr(row, name) for name in summaries._ZERO if not name.endswith("_at")}
+    return {name: getattr(row, name) for name in summaries.ZERO if not name.endswith("_at")}
 
 
 async def test_the_totals_follow_every_step(world: World) -> None:
-    zero = {name: 0 for name in summaries._ZERO if not name.endswith("_at")}
+    zero = {name: 0 for name in summaries.ZERO if not name.endswith("_at")}
     first, token = await world.request()
     second, _ = await world.request(amount_minor=2000)
     await world.request(status="DRAFT", sent_at=None, amount_minor=999)
