@@ -7,14 +7,18 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import click
 from pydantic import ValidationError
 
 from settings import Settings
+
+if TYPE_CHECKING:
+    from services.reconciliation import Reconciled
 
 # The application is imported where it is used: `migrate` and `--help` answer without loading the GraphQL schema.
 
@@ -215,6 +219,32 @@ def audit(account_id: str | None) -> None:
     differences = _run(work())
     click.echo("\n".join(differences) or "nothing differs")
     if differences:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--account", "account_id", required=True, help="acc_… of the account.")
+@click.option(
+    "--since",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="Checkouts made from this time on, UTC.",
+)
+def reconcile(account_id: str, since: datetime) -> None:
+    """Read every checkout again at its processor, record what it says, and print what differed; exit 1 if one can't be read."""
+    settings = _settings()
+
+    async def work() -> Reconciled:
+        from services import reconciliation
+
+        async with _opened(settings):
+            return await reconciliation.reconcile(await _account_id(account_id), since.replace(tzinfo=UTC))
+
+    found = _run(work())
+    for line in (*found.differed, *found.unread):
+        click.echo(line)
+    click.echo(f"read {found.read}, differed {len(found.differed)}, not read {len(found.unread)}")
+    if found.unread:
         sys.exit(1)
 
 

@@ -115,6 +115,16 @@ def test_an_audit_prints_what_differs_and_fails(tmp_path: Path) -> None:
     assert unknown.stderr == "Error: There is nothing with this id. (account)\n"
 
 
+def test_reconciling_prints_its_sum_and_refuses_a_bad_time_and_a_strange_account(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    account_id = run(tmp_path, "account", "create", *ACCOUNT).stdout.split()[1]
+    done = run(tmp_path, "reconcile", "--account", account_id, "--since", "2026-01-31")
+    assert (done.returncode, done.stdout) == (0, "read 0, differed 0, not read 0\n"), done.stderr
+    assert run(tmp_path, "reconcile", "--account", account_id, "--since", "yesterday").returncode == 2
+    unknown = run(tmp_path, "reconcile", "--account", "acc_nothing", "--since", "2026-01-31T12:00:00")
+    assert (unknown.returncode, unknown.stderr) == (1, "Error: There is nothing with this id. (account)\n")
+
+
 def test_a_taken_port_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
