@@ -118,6 +118,18 @@ class AlreadyPaid(Refusal):
     code = "ALREADY_PAID"
 
 
+class NotRefundable(Refusal):
+    """This payment can't be given back from here."""
+
+    code = "NOT_REFUNDABLE"
+
+
+class RefundExceedsPayment(Refusal):
+    """This is more than what is left of the payment."""
+
+    code = "REFUND_EXCEEDS_PAYMENT"
+
+
 class AlreadyVoid(Refusal):
     """This payment request has been voided."""
 

@@ -52,13 +52,23 @@ CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 3}  # a succeeded refund can still fail
 DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}  # SUCCEEDED: lost (money gone); others: won
 RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
+BY_HAND_RANK = {
+    "SUCCEEDED": 0,
+    "CANCELED": 1,
+}  # what a person has recorded, a person can undo; what a processor said, nobody
+
+
+def rank_of(kind: str, outcome: str, *, by_hand: bool) -> int:
+    """Which outcome of one money stands: the highest. `by_hand`: no processor told it. Kinds without ranks: 0."""
+    ranks = BY_HAND_RANK if by_hand and kind == "CHARGE" else RANKS.get(kind, {})
+    return ranks.get(outcome, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """A fact as the rules need it."""
 
-    connection: object  # whose id this is: equal ids of two connections are two moneys
+    connection: object  # whose id this is: equal ids of two connections are two moneys; None: recorded by hand
     kind: str
     external_id: str
     outcome: str
@@ -88,10 +98,13 @@ def final(facts: Iterable[Fact]) -> list[Fact]:
     best: dict[tuple[object, str, str], Fact] = {}
     for fact in facts:
         key = (fact.connection, fact.kind, fact.external_id)
-        rank = RANKS[fact.kind]
-        if key not in best or rank[fact.outcome] > rank[best[key].outcome]:
+        if key not in best or _rank(fact) > _rank(best[key]):
             best[key] = fact
     return list(best.values())
+
+
+def _rank(fact: Fact) -> int:
+    return rank_of(fact.kind, fact.outcome, by_hand=fact.connection is None)
 
 
 def position(

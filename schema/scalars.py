@@ -337,6 +337,8 @@ class UserErrorCode(Enum):
     ALREADY_VOID = value("ALREADY_VOID", description="The payment request has been voided.")
     ALREADY_SENT = value("ALREADY_SENT", description="The draft was sent, copied or opened: void it instead.")
     ALREADY_USED = value("ALREADY_USED", description="Another object has this value already.")
+    NOT_REFUNDABLE = value("NOT_REFUNDABLE", description="The payment can't be given back from here.")
+    REFUND_EXCEEDS_PAYMENT = value("REFUND_EXCEEDS_PAYMENT", description="More than what is left of the payment.")
     PAYMENT_IN_PROGRESS = value("PAYMENT_IN_PROGRESS", description="A payment of this request is under way.")
     CONFIRMATION_REQUIRED = value("CONFIRMATION_REQUIRED", description="Part of it is paid: confirm the void.")
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")

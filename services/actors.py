@@ -10,7 +10,7 @@ from uuid import UUID
 from models.errors import Forbidden
 
 _AGENT = frozenset({"read", "message", "request_payment"})
-_ADMIN = _AGENT | {"settings"}
+_ADMIN = _AGENT | {"settings", "refund"}
 _PERMISSIONS: dict[str, frozenset[str]] = {
     "OWNER": _ADMIN | {"keys"},
     "ADMIN": _ADMIN,
@@ -18,6 +18,11 @@ _PERMISSIONS: dict[str, frozenset[str]] = {
     "VIEWER": frozenset({"read"}),
 }
 ROLES = tuple(_PERMISSIONS)
+
+
+def allows(role: str, permission: str) -> bool:
+    """Whether a role allows something; an unknown one allows nothing."""
+    return permission in _PERMISSIONS.get(role, frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +39,8 @@ class Actor:
     token_version: int = 0
 
     def may(self, permission: str) -> bool:
-        """Whether the role allows it: read, message, request_payment, settings, keys."""
-        return permission in _PERMISSIONS.get(self.role, frozenset())
+        """Whether the role allows it: read, message, request_payment, refund, settings, keys."""
+        return allows(self.role, permission)
 
     def require(self, permission: str) -> None:
         """Raises: Forbidden."""

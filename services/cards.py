@@ -42,6 +42,14 @@ EVENTS: Final = {
 }
 
 
+def event_of(kind: CardKind, status: str, previous: str) -> str:
+    """The event's name for a card that was logged with `status`, after `previous`."""
+    if kind != CardKind.RECORDED_OUTSIDE:
+        return EVENTS[kind]
+    named = {"PAID": "paid", "PARTIALLY_PAID": "partially_paid"}
+    return named.get(status, "updated") if status != previous else "updated"
+
+
 def amount_text(request: PaymentRequest) -> str:
     """The asked amount for the team's eyes."""
     return Money(request.amount_minor, request.currency).formatted("en-US")
@@ -63,9 +71,10 @@ def voided(request: PaymentRequest) -> str:
     return f"Payment request {request.number} was voided.{why}"
 
 
-def undelivered(request: PaymentRequest) -> str:
-    """The text of the DELIVERY_FAILED card."""
-    return f"The message with the link of {request.number} could not be delivered. The link still works."
+def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
+    """The text of the DELIVERY_FAILED card. `window_closed`: the contact wrote too long ago for this channel."""
+    why = ": the time to answer the contact's last message on this channel is over" if window_closed else ""
+    return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
 
 
 def attempt_failed(request: PaymentRequest, *, code: str | None = None) -> str:
@@ -74,6 +83,17 @@ def attempt_failed(request: PaymentRequest, *, code: str | None = None) -> str:
     return (
         f"A payment of {amount_text(request)} for {request.product_name} did not go through{why}. The link still works."
     )
+
+
+def refund_failed(request: PaymentRequest, amount_minor: int, currency: str) -> str:
+    """The text of the REFUND_FAILED card of a refund that no processor made."""
+    return f"A refund of {Money(amount_minor, currency).formatted('en-US')} for {request.product_name} failed."
+
+
+def refund_unconfirmed(request: PaymentRequest, amount_minor: int, currency: str) -> str:
+    """The notice of a refund of which nobody knows whether it was made."""
+    money = Money(amount_minor, currency).formatted("en-US")
+    return f"The processor has not confirmed a refund of {money} for {request.product_name}. Please check there."
 
 
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
@@ -89,6 +109,12 @@ def about(request: PaymentRequest, fact: MoneyFact, *, first_settling: bool) -> 
     money = Money(fact.amount_minor, fact.currency).formatted("en-US")
     name = request.product_name
     closed = request.status in ("PAID", "VOID")
+    if fact.source == "manual":
+        method = (fact.method_summary or "").lower()
+        if fact.outcome == "CANCELED":
+            return CardKind.RECORDED_OUTSIDE, f"The record of {money} ({method}) for {name} was undone."
+        note = f" {fact.note}" if fact.note else ""
+        return CardKind.RECORDED_OUTSIDE, f"{money} for {name} was received outside ({method}).{note}"
     match fact.kind, fact.outcome:
         case "CHARGE", "SUCCEEDED" if not fact.counted:
             wanted = f"{amount_text(request)} was asked for {name}"

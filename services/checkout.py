@@ -89,13 +89,16 @@ async def page(request: PaymentRequest) -> CheckoutPage:
     """Everything that the page shows. Reads only."""
     account = await Account.get(id=request.account_id)
     connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
-    receipt = (
-        await MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", outcome="SUCCEEDED", counted=True)
-        .order_by("-id")
-        .first()
-        if request.amount_paid_minor
-        else None
-    )
+    receipt = None
+    if request.amount_paid_minor:
+        charges = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", counted=True)
+        undone = await charges.filter(processor_connection_id=None, outcome="CANCELED").values_list(
+            "external_id", flat=True
+        )
+        standing = charges.filter(outcome="SUCCEEDED")
+        if undone:
+            standing = standing.exclude(external_id__in=list(undone))
+        receipt = await standing.order_by("-id").first()
     try:
         processor = connections.processor(connection)
         name, origins = processor.display_name, processor.checkout_origins
@@ -161,14 +164,16 @@ async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Pr
             return Opened(url=None, state=state_of(request))
         live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN"])
         sessions = await live.order_by("-n")
-        session = next((one for one in sessions if _reusable(one, changed.now)), None)
+        due = request.amount_minor - request.amount_paid_minor
+        fitting = (one for one in sessions if one.amount_minor == due)
+        session = next((one for one in fitting if _reusable(one, changed.now)), None)
         if session is not None and session.url:
             return Opened(url=session.url, state="open")
         is_new = session is None
         if session is None:
             for one in sessions:
                 await voids.expire_later(one)
-            session = await _insert(request, request.amount_minor - request.amount_paid_minor, changed.now)
+            session = await _insert(request, due, changed.now)
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         order = await _order(request, session, token, locale)
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)

@@ -59,8 +59,11 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
         test_mode,
     )
     money = await database.rows(
-        "SELECT currency, sum(amount_minor) AS paid FROM money_fact WHERE account_id = ? AND test_mode = ?"
-        " AND kind = 'CHARGE' AND outcome = 'SUCCEEDED' AND counted AND occurred_at >= ? GROUP BY currency",
+        "SELECT currency, sum(amount_minor) AS paid FROM money_fact f WHERE account_id = ? AND test_mode = ?"
+        " AND kind = 'CHARGE' AND outcome = 'SUCCEEDED' AND counted AND occurred_at >= ? AND NOT EXISTS ("
+        "SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL"
+        " AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id"
+        " AND undone.outcome = 'CANCELED') GROUP BY currency",
         account_id,
         test_mode,
         since,

@@ -17,6 +17,7 @@ class PaymentView:
 
     id: UUID
     payment_request_id: UUID
+    connection_id: UUID | None  # None: recorded by hand
     kind: str
     status: str
     amount_minor: int
@@ -24,11 +25,13 @@ class PaymentView:
     fee_minor: int | None
     processor: str | None
     processor_reference: str
+    charge_reference: str | None  # of a refund or dispute: the charge that it concerns
     method_summary: str | None
     failure_message: str | None
     counted: bool
     test_mode: bool
     occurred_at: datetime
+    note: str | None
 
 
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
@@ -56,6 +59,29 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
     return {fact.id: by_money[(fact.payment_request_id, *_money(fact)[1:])] for fact in facts}
 
 
+def rank(fact: MoneyFact) -> int:
+    """How high the fact's outcome ranks among those of the same money."""
+    return ledger.rank_of(fact.kind, fact.outcome, by_hand=fact.processor_connection_id is None)
+
+
+def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
+    """What of each charge of a request can still be given back, by payment id: above 0, in minor units.
+
+    Pending refunds and disputes that are not won take their part; money recorded by hand can't be sent back from here.
+    """
+    left = {
+        (view.connection_id, view.processor_reference): (view.id, view.amount_minor)
+        for view in views
+        if view.kind == "CHARGE" and view.status == "SUCCEEDED" and view.connection_id is not None
+    }
+    for view in views:
+        charge = (view.connection_id, view.charge_reference or "")
+        if view.kind in ("REFUND", "DISPUTE") and view.status in ("PENDING", "SUCCEEDED") and charge in left:
+            payment_id, rest = left[charge]
+            left[charge] = (payment_id, rest - view.amount_minor)
+    return {payment_id: rest for payment_id, rest in left.values() if rest > 0}
+
+
 def _money(fact: MoneyFact) -> tuple[object, str, str]:
     """Which money a fact speaks of. A charge's adjustment says its fee or method, which were told later."""
     of_charge = fact.kind == "ADJUSTMENT" and fact.charge_external_id == fact.external_id
@@ -64,11 +90,11 @@ def _money(fact: MoneyFact) -> tuple[object, str, str]:
 
 def _view(facts: list[MoneyFact]) -> PaymentView:
     first = facts[0]
-    rank = ledger.RANKS.get(first.kind, {})
-    best = max((fact for fact in facts if fact.kind == first.kind), key=lambda fact: rank.get(fact.outcome, 0))
+    best = max((fact for fact in facts if fact.kind == first.kind), key=rank)
     return PaymentView(
         id=first.id,
         payment_request_id=first.payment_request_id,
+        connection_id=first.processor_connection_id,
         kind=first.kind,
         status=best.outcome,
         amount_minor=best.amount_minor,
@@ -76,9 +102,11 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         fee_minor=next((f.fee_minor for f in reversed(facts) if f.fee_minor is not None), None),
         processor=best.processor,
         processor_reference=best.external_id,
+        charge_reference=next((f.charge_external_id for f in facts if f.charge_external_id), None),
         method_summary=next((f.method_summary for f in reversed(facts) if f.method_summary), None),
         failure_message=best.failure_message if best.outcome in ("FAILED", "CANCELED") else None,
         counted=best.counted,
         test_mode=best.test_mode,
         occurred_at=first.occurred_at,
+        note=first.note,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,8 +26,9 @@ from models.tables import (
     ProcessorConnection,
 )
 from services import capability, connections, idempotency, links, messages, summaries, text
-from services.actors import Actor
+from services.actors import Actor, allows
 from services.changes import change
+from services.ledger_views import PaymentView, refundable
 
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
@@ -328,8 +330,10 @@ def _refuse_closed(request: PaymentRequest) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- shared
-def available_actions(request: PaymentRequest, role: str) -> list[tuple[str, str | None]]:
-    """What a viewer of this role may do now, with the status that follows (None: it stays)."""
+def available_actions(
+    request: PaymentRequest, role: str, payments: Sequence[PaymentView] = ()
+) -> list[tuple[str, str | None]]:
+    """What a viewer of this role may do now, with the status that follows (None: it stays). `payments`: the request's, if any."""
     if role == "VIEWER" or request.discarded_at is not None:
         return []
     actions: list[tuple[str, str | None]] = []
@@ -339,6 +343,8 @@ def available_actions(request: PaymentRequest, role: str) -> list[tuple[str, str
         actions.append(("COPY_LINK", None))
         if request.status in ledger.OPEN:
             actions.append(("VOID", Status.VOID.value))
+    if allows(role, "refund") and refundable(payments):
+        actions.append(("REFUND", None))
     return actions
 
 

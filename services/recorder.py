@@ -17,7 +17,7 @@ from models import database
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import links
-from services.changes import change
+from services.changes import Change, change
 from services.settling import settle
 
 # A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
@@ -87,6 +87,18 @@ async def record(
         if fresh or moved:
             recorded.cards = await settle(changed, request, sessions, fresh)
         return recorded
+
+
+async def record_by_hand(changed: Change, request: PaymentRequest, fact: MoneyFact) -> Recorded:
+    """Record what a person says about money that no processor knows. The request's row is locked by the caller.
+
+    Key: (account, kind, money id, outcome) of the fact.
+    """
+    recorded = Recorded(request=request, previous_status=request.status)
+    if await _insert(fact):
+        sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+        recorded.cards = await settle(changed, request, sessions, [fact])
+    return recorded
 
 
 async def _is_recorded(event: ProcessorEvent) -> bool:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from models import ledger
 from models.ledger import CardKind, Position, Status
-from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest
-from services import cards, jobs, notifications, summaries
+from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, Refund
+from services import cards, jobs, ledger_views, notifications, summaries
 from services.changes import Change
 
 
@@ -25,6 +25,7 @@ async def settle(
     contact = await summaries.lock_contact(request.account_id, request.contact_id)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
+    undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
     before, shown = request.status, _shown(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
     if request.sent_at is None and request.voided_at is None and (charges or under_way):
@@ -41,17 +42,25 @@ async def settle(
     request.refund_state = at.refund_state
     request.dispute_state = at.dispute_state
     if at.status == Status.PAID and request.paid_at is None:
-        settling = [f.occurred_at for f in charges if f.outcome == "SUCCEEDED" and f.counted and not f.after_void]
+        settling = [
+            f.occurred_at
+            for f in charges
+            if f.outcome == "SUCCEEDED" and f.counted and not f.after_void and f.external_id not in undone
+        ]
         request.paid_at = max(settling)
         request.void_requested_at = None  # the payment won
-    if charges:
-        last = max(charges, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
+    elif at.status != Status.PAID:
+        request.paid_at = None  # what a person had recorded was undone
+    if tries := [fact for fact in charges if not _by_hand(fact)]:
+        last = max(tries, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
         request.last_attempt_status = last.outcome
         request.last_attempt_code = last.failure_code
         request.last_attempt_message = last.failure_message
         request.last_attempt_at = last.occurred_at
 
     for fact in fresh:
+        if fact.kind == "REFUND":
+            await _tell_refund(fact, facts)
         await _say_fact(changed, said, request, fact, facts, before)
     if request.status == Status.PROCESSING and before != Status.PROCESSING:
         key = str(under_way.id if under_way else request.id)
@@ -72,6 +81,11 @@ async def settle(
         _log(changed, request, said, before)
     await _enqueue(request, sessions, fresh)
     return said
+
+
+def _by_hand(fact: MoneyFact) -> bool:
+    """Whether a person recorded it, and no processor said it."""
+    return fact.processor_connection_id is None
 
 
 def _shown(request: PaymentRequest) -> tuple[object, ...]:
@@ -107,6 +121,15 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], *, processing: 
     )
 
 
+async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
+    """A refund that we asked for stands as its money does, whoever told it."""
+    same = [f for f in facts if f.kind == "REFUND" and f.external_id == fact.external_id]
+    best = max(same, key=ledger_views.rank)
+    await Refund.filter(processor_connection_id=fact.processor_connection_id, external_id=fact.external_id).update(
+        status=best.outcome, failure_reason=best.failure_message or best.failure_code
+    )
+
+
 async def _say_fact(
     changed: Change,
     said: list[ActivityCard],
@@ -116,9 +139,8 @@ async def _say_fact(
     before: str,
 ) -> None:
     """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
-    ranks = ledger.RANKS.get(fact.kind, {})
     same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
-    if any(ranks.get(f.outcome, 0) > ranks.get(fact.outcome, 0) for f in same):
+    if any(ledger_views.rank(f) > ledger_views.rank(fact) for f in same):
         return
     named = any(card.kind == CardKind.PAYMENT_RECEIVED for card in said)
     first = request.status == Status.PAID and before != Status.PAID and not named
@@ -140,11 +162,13 @@ async def _say(
     money_fact_id: UUID | None = None,
     notify: bool = False,
 ) -> None:
-    card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=money_fact_id)
+    card = await changed.log_card(
+        request, kind, text=text, key=key, money_fact_id=money_fact_id, actor_id=changed.actor_id
+    )
     if card is None:
         return
     said.append(card)
-    if notify:
+    if notify and kind in cards.TITLES:
         title = cards.TITLES[kind]
         await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
 
@@ -153,7 +177,7 @@ def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], bef
     """One event per card, each with the status before it; one `updated` if there is no card."""
     previous = before
     for card in said:
-        name = cards.EVENTS[CardKind(card.kind)]
+        name = cards.event_of(CardKind(card.kind), card.status, previous)
         changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
         previous = card.status
     if not said:
@@ -163,7 +187,8 @@ def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], bef
 
 async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
-    if request.status in (Status.PAID, Status.VOID):
+    by_hand = any(_by_hand(fact) for fact in fresh)  # then what is due is not what the open checkouts ask for
+    if by_hand or request.status in (Status.PAID, Status.VOID):
         for session in sessions:
             if session.status in ("OPENING", "OPEN"):
                 await jobs.enqueue(

@@ -25,7 +25,8 @@ SELECT currency, test_mode,
 FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
-# One row per money: the outcome of highest rank decides. A succeeded charge is never taken back; a succeeded refund can still fail.
+# One row per money: the outcome of highest rank decides. A succeeded charge is never taken back by a processor (what a person has
+# recorded can be undone); a succeeded refund can still fail.
 _MONEY = """
 SELECT currency, test_mode,
   coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS paid_minor,
@@ -37,7 +38,11 @@ SELECT currency, test_mode,
   coalesce(sum(CASE WHEN kind = 'DISPUTE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS lost_minor,
   min(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS first_paid_at,
   max(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS last_paid_at
-FROM money_fact f WHERE contact_id = ? AND account_id = ? GROUP BY currency, test_mode
+FROM money_fact f WHERE contact_id = ? AND account_id = ? AND NOT EXISTS (
+    SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL
+    AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id
+    AND undone.outcome = 'CANCELED')
+GROUP BY currency, test_mode
 """
 
 # An entry before anything happened; the names of the stored columns.

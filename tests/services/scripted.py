@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
@@ -29,6 +29,7 @@ from integrations.base import (
     PayloadInvalid,
     Processor,
     ProcessorWebhook,
+    RefundOrder,
     SignatureInvalid,
 )
 from models import database, tables, vault
@@ -74,7 +75,8 @@ class Scripted(Processor):
         self.calls: list[tuple[str, str]] = []
         self.outbox: list[Delivery] = []
         self.undelivered: list[ProcessorWebhook] = []  # what list_events gives
-        self.faults: list[str] = []  # for the next calls: "before", "after", "refuse", "" (none)
+        self.faults: list[str] = []  # for the next calls: "before", "after", "refuse", "" (none), "busy" (of refunds)
+        self.refund_outcomes: list[MoneyOutcome] = []  # of the next refunds; SUCCEEDED when empty
         self.before_call: Callable[[str], Awaitable[None]] | None = None
         self.after_call: Callable[[str], Awaitable[None]] | None = None
 
@@ -119,6 +121,42 @@ class Scripted(Processor):
         if session.status == CheckoutStatus.OPEN:
             session.status = CheckoutStatus.EXPIRED
             self._send(session, "checkout.expired", None)
+
+    def give_back(self, charge: MoneyStatement, amount_minor: int | None = None, **more: Any) -> MoneyStatement:
+        """A refund in the vendor's own dashboard, with its webhook."""
+        assert charge.checkout_external_id is not None
+        session = self.sessions[charge.checkout_external_id]
+        statement = MoneyStatement(
+            kind=MoneyKind.REFUND,
+            external_id=more.pop("external_id", None) or f"re_{next(_counter)}",
+            outcome=more.pop("outcome", MoneyOutcome.SUCCEEDED),
+            amount_minor=amount_minor or charge.amount_minor,
+            currency=charge.currency,
+            checkout_external_id=session.external_id,
+            request_reference=session.order.request_reference,
+            charge_external_id=charge.external_id,
+            occurred_at=datetime.now(UTC),
+        )
+        session.money[statement.external_id] = statement
+        self._send(session, "refund", statement)
+        return statement
+
+    def dispute(self, charge: MoneyStatement, outcome: MoneyOutcome = MoneyOutcome.PENDING) -> None:
+        """The contact's bank disputes a charge (PENDING), and loses (CANCELED) or wins (SUCCEEDED): its webhook."""
+        statement = replace(
+            charge,
+            kind=MoneyKind.DISPUTE,
+            external_id=f"dp_{charge.external_id}",
+            outcome=outcome,
+            charge_external_id=charge.external_id,
+            fee_minor=None,
+            method_summary=None,
+        )
+        self._send(self.sessions[charge.checkout_external_id or ""], "dispute", statement)
+
+    def refunds(self) -> list[MoneyStatement]:
+        """All refunds that the vendor has made."""
+        return [m for s in self.sessions.values() for m in s.money.values() if m.kind == MoneyKind.REFUND]
 
     def _say(self, session: Session, money_id: str, outcome: MoneyOutcome, kind: str, **more: Any) -> MoneyStatement:
         values: dict[str, Any] = {"amount_minor": session.order.amount_minor, "currency": session.order.currency} | more
@@ -220,6 +258,28 @@ class Scripted(Processor):
 
         return await self._call("expire", external_id, work)
 
+    async def refund(self, order: RefundOrder) -> MoneyStatement:
+        self.calls.append(("refund", order.idempotency_key))
+        if self.before_call is not None:
+            await self.before_call("refund")
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault in ("before", "refuse"):
+            raise IntegrationError(self.name, fault, ambiguous=fault == "before", retryable=fault == "before")
+        if fault == "busy":
+            raise IntegrationError(self.name, "rate_limited", retryable=True)
+        if order.idempotency_key not in self.keys:
+            sessions = self.sessions.values()
+            charge = next(m for s in sessions for m in s.money.values() if m.external_id == order.charge_external_id)
+            outcome = self.refund_outcomes.pop(0) if self.refund_outcomes else MoneyOutcome.SUCCEEDED
+            made = self.give_back(charge, order.amount_minor, outcome=outcome)
+            self.keys[order.idempotency_key] = made.external_id
+        if fault == "after":
+            raise IntegrationError(self.name, "timeout", retryable=True, ambiguous=True)
+        return await self.read_refund(self.keys[order.idempotency_key])
+
+    async def read_refund(self, external_id: str) -> MoneyStatement:
+        return next(m for m in self.refunds() if m.external_id == external_id)
+
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         sent, _, signature = headers.get(HEADER, "").partition(":")
         if not sent.isdigit() or not hmac.compare_digest(_signature(SECRET, sent, body), signature):
@@ -266,7 +326,8 @@ class Scripted(Processor):
 
     def received(self, request: tables.PaymentRequest) -> list[MoneyStatement]:
         """The money that arrived for a request."""
-        return [m for s in self.of_request(request) for m in s.money.values() if m.outcome == MoneyOutcome.SUCCEEDED]
+        moneys = [m for s in self.of_request(request) for m in s.money.values() if m.kind == MoneyKind.CHARGE]
+        return [m for m in moneys if m.outcome == MoneyOutcome.SUCCEEDED]
 
     def count(self, verb: str) -> int:
         """How often it was called."""

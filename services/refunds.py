@@ -1,0 +1,412 @@
+"""Giving money back: the promise is committed with its key before the processor is called; what comes of it, the recorder writes.
+
+An answer that was lost leaves UNKNOWN: repeated with the same key while the vendor still knows it, later only read. Refunds that
+are made at the processor come in as facts like any money (recorder.py); money recorded by hand is undone in outside_payments.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import IntegrationError, MoneyKind, MoneyStatement, RefundOrder, RefundReason
+from models import database, errors
+from models.ids import public_id, uuid7
+from models.ledger import CardKind
+from models.money import InvalidAmount, Money
+from models.tables import (
+    Account,
+    ActivityCard,
+    CheckoutSession,
+    Conversation,
+    Message,
+    MoneyFact,
+    PaymentRequest,
+    ProcessorConnection,
+    Refund,
+)
+from services import (
+    capability,
+    cards,
+    connections,
+    idempotency,
+    jobs,
+    ledger_views,
+    links,
+    messages,
+    notifications,
+    recorder,
+)
+from services.actors import Actor, system_actor
+from services.changes import change
+from services.ledger_views import PaymentView
+
+log = structlog.get_logger(__name__)
+
+UNDECIDED: Final = ("PENDING", "UNKNOWN")
+KEY_LIFE: Final = timedelta(
+    hours=5
+)  # PayPal forgets keys after 6 hours; after that the same key would make a second refund
+FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
+CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # promises.md, 1.6
+CLOCK_SKEW: Final = timedelta(minutes=5)  # between us and a vendor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refunded:
+    """A refund as it stands. `payment`: its entry in the ledger; None while the processor has not told its id."""
+
+    request: PaymentRequest
+    refund: Refund
+    payment: PaymentView | None
+    card: ActivityCard | None
+    message: Message | None
+
+
+# ------------------------------------------------------------------------------------------------------------ refund
+async def refund(
+    actor: Actor,
+    *,
+    payment_id: UUID,
+    amount: str | None,
+    reason: str,
+    tell_contact_on: UUID | None,
+    idempotency_key: str,
+) -> Refunded:
+    """Give back a charge, or a part of it. `amount` is a decimal text in the charge's currency; None: all that is left of it.
+
+    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, NotRefundable, RefundExceedsPayment, Invalid,
+    AmountTooSmall, ProcessorRejected, ProcessorUnavailable, and the refusals of capability.py for the contact's channel.
+    """
+    actor.require("refund")
+    given = {"payment": payment_id, "amount": amount, "reason": reason, "channel": tell_contact_on}
+
+    async def run(save: idempotency.Save) -> Refunded:
+        row = await _promise(actor, payment_id, amount, RefundReason(reason), tell_contact_on, save)
+        await _ask(row, actor, now=True)
+        return await _shown(row.id, actor)
+
+    async def rebuild(ids: dict[str, Any]) -> Refunded:
+        return await _shown(UUID(ids["refund"]), actor)
+
+    return await idempotency.once(actor, "refundPayment", idempotency_key, given, run, rebuild)
+
+
+async def _promise(
+    actor: Actor,
+    payment_id: UUID,
+    amount: str | None,
+    reason: RefundReason,
+    channel_id: UUID | None,
+    save: idempotency.Save,
+) -> Refund:
+    """Commit the refund with its key and its job, under the request's lock: the sum of refunds never exceeds the charge."""
+    fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
+    if fact is None:
+        raise errors.NotFound(field="paymentId")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        request = await _locked(fact.payment_request_id)
+        views = (await ledger_views.payments(actor.account_id, [request.id]))[request.id]
+        charge = next((view for view in views if view.id == payment_id), None)
+        if charge is None:
+            raise errors.NotFound(field="paymentId")
+        _refuse_kind(charge)
+        left = ledger_views.refundable(views).get(payment_id, 0) - await _under_way(charge)
+        if left <= 0:
+            raise errors.NotRefundable("Nothing is left of this payment that could be given back.", field="paymentId")
+        amount_minor = left if amount is None else _amount(amount, charge.currency)
+        if amount_minor > left:
+            most = Money(left, charge.currency).formatted("en-US")
+            raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
+        if channel_id is not None:
+            await _refuse_channel(actor, request, channel_id, changed.now)
+        assert charge.connection_id is not None  # noqa: S101 (refused above)
+        connections.processor(await connections.processor_connection(charge.connection_id, actor.account_id))
+        row_id = uuid7()
+        row = await Refund.create(
+            id=row_id,
+            account_id=actor.account_id,
+            payment_request_id=request.id,
+            money_fact_id=fact.id,
+            charge_external_id=charge.processor_reference,
+            processor_connection_id=charge.connection_id,
+            idempotency_key=public_id("rfd", row_id),
+            amount_minor=amount_minor,
+            currency=charge.currency,
+            reason=reason.value,
+            requested_by_id=actor.user_id,
+            channel_connection_id=channel_id,
+            created_at=changed.now,
+            updated_at=changed.now,
+        )
+        await jobs.enqueue(
+            "refund.settle",
+            {"refund_id": str(row.id)},
+            account_id=actor.account_id,
+            key=f"refund.settle:{row.id}",
+            due_at=changed.now + FIRST_CHECK,  # for an answer that is lost, or a process that dies in between
+        )
+        await save({"refund": str(row.id)})
+    return row
+
+
+def _refuse_kind(charge: PaymentView) -> None:
+    if charge.kind != "CHARGE" or charge.status != "SUCCEEDED":
+        raise errors.NotRefundable(field="paymentId")
+    if charge.connection_id is None:
+        raise errors.NotRefundable("This payment was recorded by hand: undo its record instead.", field="paymentId")
+
+
+def _amount(amount: str, currency: str) -> int:
+    try:
+        money = Money.from_decimal(amount, currency)
+    except InvalidAmount as error:
+        if amount.strip().startswith("-"):
+            raise errors.AmountTooSmall(field="amount") from error
+        raise errors.Invalid(
+            "Give the amount as a decimal number with the currency's number of decimals.", field="amount"
+        ) from error
+    if money.amount_minor <= 0:
+        raise errors.AmountTooSmall(field="amount")
+    return money.amount_minor
+
+
+async def _under_way(charge: PaymentView) -> int:
+    """Of refunds that the ledger does not know yet, in minor units; those whose id we know, it knows."""
+    rows = await Refund.filter(
+        processor_connection_id=charge.connection_id,
+        charge_external_id=charge.processor_reference,
+        status__in=UNDECIDED,
+        external_id=None,
+    )
+    return sum(row.amount_minor for row in rows)
+
+
+async def _refuse_channel(actor: Actor, request: PaymentRequest, channel_id: UUID, now: datetime) -> None:
+    connection = await connections.channel_connection(channel_id, actor.account_id)
+    conversation = await Conversation.get(id=request.conversation_id)
+    capability.refuse(await capability.capability(actor, conversation, connection, payment_request=False, now=now))
+
+
+async def _locked(request_id: UUID) -> PaymentRequest:
+    return await PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()
+
+
+async def _shown(refund_id: UUID, actor: Actor) -> Refunded:
+    """The refund as it stands. Raises: ProcessorRejected for one that the processor would not even begin."""
+    row = await Refund.get(id=refund_id, account_id=actor.account_id)
+    if row.status == "FAILED" and row.external_id is None:
+        raise errors.ProcessorRejected(row.failure_reason, field="paymentId")
+    request = await PaymentRequest.get(id=row.payment_request_id)
+    views = (await ledger_views.payments(row.account_id, [request.id]))[request.id]
+    mine = (row.processor_connection_id, "REFUND", row.external_id)
+    payment = next((v for v in views if (v.connection_id, v.kind, v.processor_reference) == mine), None)
+    facts = [fact.id for fact in await _facts(row)]
+    card = await ActivityCard.filter(account_id=row.account_id, money_fact_id__in=facts).order_by("-seq").first()
+    message = await Message.get_or_none(id=row.message_id) if row.message_id is not None else None
+    return Refunded(request=request, refund=row, payment=payment, card=card, message=message)
+
+
+async def _facts(row: Refund) -> list[MoneyFact]:
+    """What the ledger has of this refund, oldest first."""
+    if row.external_id is None:
+        return []
+    return await MoneyFact.filter(
+        processor_connection_id=row.processor_connection_id, kind="REFUND", external_id=row.external_id
+    ).order_by("id")
+
+
+# ------------------------------------------------------------------------------------------------------ the processor
+async def _ask(row: Refund, actor: Actor, *, now: bool) -> None:
+    """Call the processor with the stored key and record its answer. `now`: somebody waits for it, and is told by the answer."""
+    connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
+    try:
+        statement = await connections.processor(connection).refund(await _order(row))
+    except errors.ProcessorUnavailable:
+        log.warning("refund_postponed", provider=connection.processor)  # closed by the settings of this process
+        return
+    except IntegrationError as error:
+        log.warning("refund_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
+        if error.ambiguous:
+            await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+        elif not error.retryable:
+            fresh = await Refund.get(id=row.id)
+            if fresh.status == "PENDING" or (await _look(fresh, connection)) is False:
+                await _give_up(fresh, _words(error), tell=not now)
+        # What surely never left stays PENDING: its job repeats it.
+        return
+    await _record(row, connection, statement, actor)
+
+
+def _words(error: IntegrationError) -> str:
+    return (error.message or error.reason)[:300]
+
+
+async def _order(row: Refund) -> RefundOrder:
+    request = await PaymentRequest.get(id=row.payment_request_id)
+    return RefundOrder(
+        idempotency_key=row.idempotency_key,
+        request_reference=links.reference(request),
+        charge_external_id=row.charge_external_id,
+        checkout_external_id=await _checkout_of(row),
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        reason=RefundReason(row.reason),
+    )
+
+
+async def _checkout_of(row: Refund) -> str | None:
+    """The vendor's id of the checkout on which the charge was paid."""
+    fact = await MoneyFact.get(id=row.money_fact_id)
+    if fact.checkout_session_id is None:
+        return None
+    return (await CheckoutSession.get(id=fact.checkout_session_id)).external_id
+
+
+async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
+    """Hand the processor's word to the recorder and note its id, in one transaction; then tell the contact if that was asked."""
+    request = await PaymentRequest.get(id=row.payment_request_id)
+    said = replace(statement, charge_external_id=row.charge_external_id)
+    async with change(row.account_id, actor_id=actor.user_id):
+        await _locked(request.id)
+        await recorder.record(connection, [said], source="refund", request_reference=links.reference(request))
+        row.external_id = said.external_id
+        best = max(await _facts(row), key=ledger_views.rank)  # a webhook may have told more already
+        await Refund.filter(id=row.id).update(
+            external_id=said.external_id, status=best.outcome, failure_reason=best.failure_message or best.failure_code
+        )
+    await _tell_contact(row.id, actor)
+
+
+async def _look(row: Refund, connection: ProcessorConnection) -> bool | None:
+    """Search the charge's checkout for a refund that can only be this one. None: it can't be read; True: found and recorded."""
+    checkout = await _checkout_of(row)
+    if checkout is None:
+        return None
+    try:
+        state = await connections.processor(connection).read_checkout(checkout)
+    except (IntegrationError, errors.ProcessorUnavailable):
+        return None
+    of_others = await Refund.filter(
+        processor_connection_id=row.processor_connection_id, external_id__not_isnull=True
+    ).filter(charge_external_id=row.charge_external_id)
+    taken = {other.external_id for other in of_others}
+    fitting = [
+        said
+        for said in state.money
+        if said.kind == MoneyKind.REFUND
+        and said.charge_external_id == row.charge_external_id
+        and (said.amount_minor, said.currency) == (row.amount_minor, row.currency)
+        and said.external_id not in taken
+        and (said.occurred_at is None or said.occurred_at > row.created_at - CLOCK_SKEW)
+    ]
+    if not fitting:
+        return False
+    oldest = min(fitting, key=lambda said: said.occurred_at or row.created_at)
+    await _record(row, connection, oldest, system_actor(row.account_id))
+    return True
+
+
+async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
+    """No money has moved and none will: FAILED. `tell`: by card and notification, for nobody waits for the answer any more."""
+    async with change(row.account_id) as changed:
+        request = await _locked(row.payment_request_id)
+        ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
+            status="FAILED", failure_reason=why
+        )
+        if not ended or not tell:
+            return
+        kind, text = CardKind.REFUND_FAILED, cards.refund_failed(request, row.amount_minor, row.currency)
+        card = await changed.log_card(request, kind, text=text, key=f"refund:{row.id}")
+        key = f"refund:{row.id}"
+        await notifications.notify(changed, request, kind, title=cards.TITLES[kind], body=text, cause_key=key)
+        request.version += 1
+        await request.save()
+        changed.request_event(
+            cards.EVENTS[kind], request, previous_status=request.status, card_id=card.id if card else None
+        )
+
+
+async def _notice(row: Refund) -> None:
+    """Nothing can be found out from here: the team is asked to look at the processor. The amount stays reserved."""
+    log.error("refund_unresolved", refund=str(row.id))
+    async with change(row.account_id) as changed:
+        request = await _locked(row.payment_request_id)
+        kind, text = CardKind.REFUND_FAILED, cards.refund_unconfirmed(request, row.amount_minor, row.currency)
+        await notifications.notify(
+            changed, request, kind, title="Refund not confirmed", body=text, cause_key=f"refund_unconfirmed:{row.id}"
+        )
+
+
+async def _tell_contact(refund_id: UUID, actor: Actor) -> None:
+    """Send the message that was asked for, once the processor has taken the refund. Key: the refund's message."""
+    row = await Refund.get(id=refund_id)
+    if row.channel_connection_id is None or row.message_id is not None or row.status not in ("PENDING", "SUCCEEDED"):
+        return
+    try:
+        async with database.transaction():
+            request = await _locked(row.payment_request_id)
+            row = await Refund.filter(id=refund_id).select_for_update().get()
+            if row.message_id is not None or row.channel_connection_id is None:
+                return
+            channel = await connections.channel_connection(row.channel_connection_id, row.account_id)
+            account = await Account.get(id=row.account_id)
+            money = Money(row.amount_minor, row.currency)
+            amount = money.sms_text(account.locale) if channel.kind == "SMS" else money.formatted(account.locale)
+            sent = await messages.send_message(
+                actor,
+                conversation_id=request.conversation_id,
+                channel_id=channel.id,
+                body=f"{account.name}: we have refunded {amount} for {request.product_name}."
+                " It can take some days to arrive.",
+                subject=f"{account.name}: refund for {request.product_name}"[: messages.SUBJECT_LIMIT],
+            )
+            await Refund.filter(id=row.id).update(message_id=sent.message.id)
+    except errors.Refusal as refusal:
+        # The window has closed, say. The refund stands; the thread shows that no message went out.
+        log.warning("refund_not_told", refund=str(refund_id), reason=refusal.code)
+
+
+# ---------------------------------------------------------------------------------------------------------------- job
+@jobs.handler("refund.settle")
+async def _settle_job(job: jobs.JobContext) -> None:
+    """Find out what became of a refund that is not decided. Key: the refund, and its own key at the processor."""
+    row = await Refund.get(id=UUID(job.payload["refund_id"]), account_id=job.account_id)
+    if row.status in UNDECIDED:
+        await _check(row)
+        row = await Refund.get(id=row.id)
+        if row.status in UNDECIDED:
+            checks = row.checks + 1
+            await Refund.filter(id=row.id).update(checks=checks)
+            if checks <= len(CHECKS_S):
+                raise jobs.Later(CHECKS_S[checks - 1])
+            if row.external_id is None:
+                await _notice(row)
+    await _tell_contact(row.id, system_actor(row.account_id))
+
+
+async def _check(row: Refund) -> None:
+    """One try to find out."""
+    connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
+    system = system_actor(row.account_id)
+    if row.external_id is not None:
+        try:
+            statement = await connections.processor(connection).read_refund(row.external_id)
+        except (IntegrationError, errors.ProcessorUnavailable) as error:
+            log.warning("refund_read_failed", error=str(error))
+        else:
+            await _record(row, connection, statement, system)
+        return
+    if row.created_at > datetime.now(UTC) - KEY_LIFE:
+        await _ask(row, system, now=False)
+        row = await Refund.get(id=row.id)
+        if row.status not in UNDECIDED or row.external_id is not None:
+            return
+    found = await _look(row, connection)
+    if found is False and row.checks >= len(CHECKS_S):
+        # Failed by time only if no id and no object was ever found.
+        await _give_up(row, "The processor knows of no such refund.", tell=True)
