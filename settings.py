@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     )
     stripe_api_base: str = Field(default="", description="Address instead of Stripe's own (contract server in tests).")
     twilio_api_base: str = Field(default="", description="Address instead of Twilio's own (contract server in tests).")
+    meta_api_base: str = Field(default="", description="Address instead of Meta's own (contract server in tests).")
 
     @cached_property
     def base_url(self) -> str:
@@ -117,7 +118,8 @@ class Settings(BaseSettings):
     @property
     def base_addresses(self) -> dict[str, str]:
         """Vendor name to address instead of the real one."""
-        return {name: url for name, url in (("stripe", self.stripe_api_base), ("twilio", self.twilio_api_base)) if url}
+        named = {"stripe": self.stripe_api_base, "twilio": self.twilio_api_base, "meta": self.meta_api_base}
+        return {name: url for name, url in named.items() if url}
 
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Settings:
@@ -134,6 +136,8 @@ class Settings(BaseSettings):
                 raise ValueError("SECRET_KEYS: the demo key is public; set your own before ENVIRONMENT=production.")
             if not self.public_url.startswith("https://"):
                 raise ValueError("PUBLIC_URL: production needs an https:// address; contacts pay on it.")
-            if self.stripe_api_base or self.twilio_api_base:
-                raise ValueError("STRIPE_API_BASE and TWILIO_API_BASE are for tests; unset them in production.")
+            if self.base_addresses:
+                raise ValueError(
+                    "STRIPE_API_BASE, TWILIO_API_BASE and META_API_BASE are for tests; unset them in production."
+                )
         return self
