@@ -91,8 +91,12 @@ async def capability(
     *,
     payment_request: bool,
     now: datetime,
+    by_person: bool | None = None,
 ) -> Capability:
-    """One channel for this contact; without `payment_request` for a message that asks for no money."""
+    """One channel for this contact; without `payment_request` for a message that asks for no money.
+
+    `by_person`: whether a person wrote it, where somebody else hands it over; None: the actor is its author.
+    """
     address = await ContactAddress.get_or_none(
         account_id=actor.account_id, contact_id=conversation.contact_id, kind=connection.kind
     )
@@ -104,6 +108,7 @@ async def capability(
         permission="request_payment" if payment_request else "message",
         has_processor=has_processor,
         now=now,
+        by_person=by_person,
     )
 
 
@@ -115,13 +120,17 @@ def _decide(
     permission: str,
     has_processor: bool,
     now: datetime,
+    by_person: bool | None = None,
 ) -> Capability:
     """Pure: the first failing reason in the order of domain.md, section 5."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
+    window_hours = limits.window_hours
+    if (actor.kind == "user" if by_person is None else by_person) and limits.person_window_hours is not None:
+        window_hours = limits.person_window_hours
     closes_at = None
-    if limits.window_hours is not None and address is not None and address.last_inbound_at is not None:
-        closes_at = address.last_inbound_at + timedelta(hours=limits.window_hours)
+    if window_hours is not None and address is not None and address.last_inbound_at is not None:
+        closes_at = address.last_inbound_at + timedelta(hours=window_hours)
     reason = None
     if not connections.usable(connection):
         reason = "CHANNEL_NOT_CONNECTED"
@@ -133,7 +142,7 @@ def _decide(
         reason = "CONTACT_HAS_NO_ADDRESS"
     elif address.opted_out_at is not None:
         reason = "CONTACT_OPTED_OUT"
-    elif limits.window_hours is not None and (closes_at is None or closes_at <= now):
+    elif window_hours is not None and (closes_at is None or closes_at <= now):
         reason = "MESSAGING_WINDOW_CLOSED"
     return Capability(
         supported=known is not None,

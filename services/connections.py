@@ -89,6 +89,22 @@ async def channel_connection(connection_id: UUID, account_id: UUID | None = None
     return row
 
 
+async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
+    """The same account's connection of this provider and kind to another account at the vendor: the newest, connected before not.
+
+    The vendor's account stands in the credentials, as `account_id`.
+    """
+    rows = ChannelConnection.filter(account_id=row.account_id, provider=row.provider, kind=row.kind)
+    for other in await rows.exclude(id=row.id).order_by("-connected", "-id"):
+        try:
+            held = credentials_of(other).get("account_id")
+        except vault.VaultError:
+            continue
+        if held == vendor_account:
+            return other
+    return None
+
+
 async def default_processor(account_id: UUID) -> ProcessorConnection | None:
     """The account's default among its connected processors, else the oldest; the sandbox counts only where it is open."""
     rows = await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("-is_default", "id")

@@ -14,6 +14,9 @@ from services.changes import Change
 
 # Any host: the public address may have changed since the link was made; the token alone says whose it is.
 _LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
+_LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
+# Why a message was not delivered: our provider's word, and the refusal of the same name.
+_WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
 _base_url = ""
 
 
@@ -49,6 +52,19 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     if not hashes:
         return []
     return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
+
+
+async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
+    """What a channel with buttons makes of a text: address and words for the first link of ours in it; None: it has none.
+
+    The address is made anew from the token, never taken from the text. The words fit every vendor's 20 characters.
+    """
+    known = {request.token_hash: request for request in await carried(account_id, text)}
+    for token in _LINK.findall(text):
+        request = known.get(vault.digest(token))
+        if request is not None:
+            return url_of(token), _LABELS.get(request.status, "Pay now")
+    return None
 
 
 async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
@@ -97,7 +113,7 @@ async def delivery_changed(changed: Change, request: PaymentRequest, message: Me
         card = await changed.log_card(
             request,
             CardKind.DELIVERY_FAILED,
-            text=cards.undelivered(request),
+            text=cards.undelivered(request, window_closed=message.error_code in _WINDOW_CLOSED),
             key=f"{message.id}:{request.id}",
             message_id=message.id,
         )

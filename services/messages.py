@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from integrations.base import (
+    Author,
     Channel,
     ChannelWebhook,
     InboundMessage,
@@ -27,6 +28,7 @@ from integrations.base import (
     StatusUpdate,
     WebhookRequest,
 )
+from integrations.base import external_id as stored_id
 from integrations.registry import UnknownProvider
 from models import database
 from models.errors import AlreadyPaid, AlreadyVoid, Invalid, NotFound, Refusal, TooLong
@@ -66,10 +68,12 @@ BODY_LIMIT: Final = 50_000  # characters, whatever the channel takes
 SUBJECT_LIMIT: Final = 255
 SEND_ATTEMPTS: Final = 5
 WAIT_FOR_EARLIER_S: Final = 0.5
+WINDOW_CLOSED: Final = "window_closed"  # a provider's reason
 # A message that is still queued after this does not hold up those behind it.
 STUCK: Final = timedelta(hours=1)
 LOOK_UPS_S: Final = (60, 300, 900)  # after an answer was lost
 GRACE_S: Final = 5.0  # beyond the provider's own time-out
+THREAD_LIMIT: Final = 200  # of an e-mail's references
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 
 # Delivery status only moves up this list; FAILED is final, and reachable until DELIVERED.
@@ -307,7 +311,12 @@ async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal 
     """What has come between the commit and the call: an opt-out, a closed window, a disconnected channel."""
     conversation = await Conversation.get(id=message.conversation_id)
     able = await capability.capability(
-        system_actor(message.account_id), conversation, connection, payment_request=False, now=datetime.now(UTC)
+        system_actor(message.account_id),
+        conversation,
+        connection,
+        payment_request=False,
+        now=datetime.now(UTC),
+        by_person=message.author_id is not None,
     )
     try:
         capability.refuse(able)
@@ -326,6 +335,9 @@ def _channel(connection: ChannelConnection) -> Channel | None:
 
 async def _outbound(message: Message, connection: ChannelConnection) -> OutboundMessage:
     account = await Account.get(id=message.account_id)
+    held = await ContactAddress.get_or_none(contact_id=message.contact_id, kind=message.kind)
+    button = await links.button(message.account_id, message.body)
+    thread = await _thread(message) if message.kind == "EMAIL" else _Thread()
     reference = public_id("msg", message.id)
     return OutboundMessage(
         message_id=reference,
@@ -336,7 +348,46 @@ async def _outbound(message: Message, connection: ChannelConnection) -> Outbound
         # A callback that overtakes the vendor's own answer finds its message by this; the signature covers the address.
         status_url=f"{connections.inbound_url(connection)}?m={reference}",
         sender_name=account.name,
+        # Who has no user (an API key, the system) is a program: vendors allow it less.
+        author=Author.AUTOMATION if message.author_id is None else Author.PERSON,
+        last_inbound_at=None if held is None else held.last_inbound_at,
+        link_url=None if button is None else button[0],
+        link_label=None if button is None else button[1],
+        reply_to=_reply_to(connection),
+        in_reply_to=thread.answers,
+        references=thread.references,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thread:
+    """What an e-mail answers (the contact's last) and the thread before it, oldest first: external ids."""
+
+    answers: str | None = None
+    references: Sequence[str] = ()
+
+
+async def _thread(message: Message) -> _Thread:
+    earlier = Message.filter(
+        conversation_id=message.conversation_id, kind="EMAIL", seq__lt=message.seq, external_id__not_isnull=True
+    ).exclude(delivery_status="FAILED")
+    newest = await earlier.order_by("-seq").limit(THREAD_LIMIT)
+    received = (known.external_id for known in newest if known.direction == "INBOUND")
+    return _Thread(
+        answers=next(received, None),
+        references=[known.external_id for known in reversed(newest) if known.external_id is not None],
+    )
+
+
+def _reply_to(connection: ChannelConnection) -> str | None:
+    """Where an e-mail's answers go: what its credentials say, else the address that the team knows it by."""
+    if connection.kind != "EMAIL":
+        return None
+    try:
+        named = connections.credentials_of(connection).get("reply_to")
+        return named or text.email(connection.sender, field="sender")
+    except (Refusal, VaultError):  # the sender is a name
+        return None
 
 
 async def _not_sent(message: Message, error: IntegrationError, *, last: bool) -> None:
@@ -352,9 +403,9 @@ async def _not_sent(message: Message, error: IntegrationError, *, last: bool) ->
     await _advance(
         message,
         "FAILED",
+        reason=error.reason,
         error_code=error.code or error.reason,
         error_message=error.message or error.reason,
-        opted_out=error.reason == "opted_out",
     )
 
 
@@ -389,38 +440,46 @@ async def _resolve_job(job: jobs.JobContext) -> None:
         if error.retryable:
             raise
         return
-    if found is None or await Message.exists(channel_connection_id=connection.id, external_id=found.external_id):
+    if found is None:
         return
-    await _advance(
-        message,
-        found.status.value,
-        external_id=found.external_id,
-        error_code=found.error_code,
-        error_message=found.error_message,
-        opted_out=found.opted_out,
-    )
+    if await Message.exists(channel_connection_id=connection.id, external_id=stored_id(found.external_id)):
+        return
+    await _apply(message, found)
 
 
 # ------------------------------------------------------------------------------------------------------------- status
 async def record_status(connection: ChannelConnection, update: StatusUpdate, *, message_id: UUID | None = None) -> None:
-    """What a verified callback says about a message of this connection; it never steps back. Safe to repeat.
+    """What a verified callback says about messages of this connection; they never step back. Safe to repeat.
 
-    `message_id`: from the callback's address, for one that comes before the vendor's own answer.
+    `message_id`: from the callback's address, for one that comes before the vendor's own answer; else the callback itself may
+    name our message. With `up_to` it speaks of all that went to an address until then.
     """
     ours = Message.filter(account_id=connection.account_id, channel_connection_id=connection.id, direction="OUTBOUND")
-    message = await ours.get_or_none(external_id=update.external_id)
-    if message is None and message_id is not None:
-        message = await ours.get_or_none(id=message_id, external_id=None)
-    if message is None:
+    if update.up_to is not None:
+        reached = ours.filter(
+            address=update.address, sending_at__lte=update.up_to, delivery_status__in=["SENT", "DELIVERED"]
+        )
+        for message in await reached.order_by("seq"):
+            await _advance(message, update.status.value)
+        return
+    found = await ours.get_or_none(external_id=stored_id(update.external_id))
+    if found is None:
+        named = message_id or parse_public_id(update.message_id or "", "msg")
+        found = await ours.get_or_none(id=named, external_id=None) if named is not None else None
+    if found is None:
         log.info("status_of_unknown_message", connection=str(connection.id))
         return
+    await _apply(found, update)
+
+
+async def _apply(message: Message, update: StatusUpdate) -> None:
     await _advance(
         message,
         update.status.value,
         external_id=update.external_id,
+        reason="opted_out" if update.opted_out else update.reason,
         error_code=update.error_code,
         error_message=update.error_message,
-        opted_out=update.opted_out,
     )
 
 
@@ -438,21 +497,22 @@ async def _advance(
     status: str,
     *,
     external_id: str | None = None,
+    reason: str | None = None,
     error_code: str | None = None,
     error_message: str | None = None,
-    opted_out: bool = False,
 ) -> None:
     """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing.
 
-    `opted_out`: why it failed; remembered once, so that a late repeat does not undo a START.
+    `reason`: why it failed, where that has consequences. "opted_out" is remembered once, so that a late repeat does not undo a
+    START; "window_closed" stands in place of the vendor's number, and the request's card says it.
     """
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     async with change(account_id) as changed:
         requests = await _lock_requests(account_id, [binding.payment_request_id for binding in bindings])
         message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
-        if external_id is not None and message.external_id is None:
-            message.external_id = external_id
+        if external_id and message.external_id is None:
+            message.external_id = stored_id(external_id)
             await message.save(update_fields=["external_id"])
             if status == "SENT":
                 connection = await connections.channel_connection(message.channel_connection_id, account_id)
@@ -460,7 +520,7 @@ async def _advance(
         if not forward(message.delivery_status, status):
             return
         message.delivery_status = status
-        message.error_code = (error_code or "")[:40] or None
+        message.error_code = (reason if reason == WINDOW_CLOSED else error_code or "")[:40] or None
         message.error_message = (error_message or "")[:300] or None
         await message.save(update_fields=["delivery_status", "error_code", "error_message", "updated_at"])
         changed.event(
@@ -471,7 +531,7 @@ async def _advance(
         )
         for request in requests:
             await links.delivery_changed(changed, request, message)
-        if opted_out:
+        if reason == "opted_out":
             await _opt(changed, message.contact_id, message.conversation_id, message.kind, opted_out=True)
 
 
@@ -479,11 +539,26 @@ async def _advance(
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
     """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
 
-    Also of a disconnected channel: a STOP must not be lost. Raises: NotFound, BadSignature, BadPayload.
+    Also of a disconnected channel: a STOP must not be lost. A vendor that has one address per app speaks of several of its accounts in
+    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload.
     """
     connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
     if connection is None or not connections.allowed(connection):
         raise NotFound
+    webhook = await _take(connection, request)
+    for vendor_account in webhook.others:
+        other = await connections.beside(connection, vendor_account)
+        if other is None:
+            log.info("callback_of_unconnected_account", connection=str(connection.id))
+            continue
+        try:
+            await _take(other, request)
+        except (NotFound, BadSignature, BadPayload) as error:  # another app's secret, or unreadable credentials
+            log.warning("callback_not_handed_on", connection=str(other.id), error=type(error).__name__)
+    return webhook
+
+
+async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
     channel = _channel(connection)
     if channel is None:
         raise NotFound
@@ -536,9 +611,10 @@ async def _store_inbound(connection: ChannelConnection, inbound: InboundMessage,
                 kind=connection.kind,
                 channel_connection_id=connection.id,
                 address=address,
+                subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
                 body=body,
                 delivery_status="DELIVERED",
-                external_id=inbound.external_id,
+                external_id=stored_id(inbound.external_id),
                 occurred_at=written_at,
             )
         )
@@ -547,7 +623,7 @@ async def _store_inbound(connection: ChannelConnection, inbound: InboundMessage,
 
 
 async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:
-    return await Message.exists(channel_connection_id=connection.id, external_id=inbound.external_id)
+    return await Message.exists(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
 
 
 async def _opt(changed: Change, contact_id: UUID, conversation_id: UUID, kind: str, *, opted_out: bool) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tortoise.queryset import QuerySet
 
-from integrations.base import Environment
+from integrations.base import ChannelKind, ChannelLimits, Environment
+from integrations.channels import simulated
 from models import database as db
 from models import errors
 from models.tables import ChannelConnection, ContactAddress, Message, ProcessorConnection
-from services import capability, connections, links, messages
-from services.actors import Actor
+from services import capability, connections, jobs, links, messages
+from services.actors import Actor, system_actor
 from tests import factories
 from tests.services.conftest import Team, actor_of
 
@@ -83,6 +85,55 @@ async def test_a_window_is_open_for_24_hours_after_the_contacts_last_message(tea
         await ContactAddress.filter(id=team.addresses[kind].id).update(last_inbound_at=NOW - age)
         able = await capability.capability(team.agent, team.conversation, row, payment_request=True, now=NOW)
         assert (able.enabled, able.window_closes_at) == (enabled, NOW - age + timedelta(hours=24))
+
+
+@pytest.fixture
+def longer_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Messenger page that Meta has granted Human Agent."""
+    limits = ChannelLimits(window_hours=24, person_window_hours=168)
+    monkeypatch.setitem(simulated.LIMITS, ChannelKind.MESSENGER, limits)
+
+
+@pytest.mark.usefixtures("longer_for_people")
+async def test_a_person_may_answer_longer_than_a_program(team: Team) -> None:
+    row = team.channels["MESSENGER"]
+    key = dataclasses.replace(team.agent, kind="api_key", user_id=None)
+    system = system_actor(team.account.id)
+    for age, person, program in (
+        (timedelta(hours=23), True, True),
+        (timedelta(hours=24), True, False),
+        (timedelta(hours=167), True, False),
+        (timedelta(hours=168), False, False),
+    ):
+        await ContactAddress.filter(id=team.addresses["MESSENGER"].id).update(last_inbound_at=NOW - age)
+        for actor, by_person, enabled, hours in (
+            (team.agent, None, person, 168),
+            (key, None, program, 24),
+            (system, None, program, 24),
+            (system, True, person, 168),  # the job that hands over what a person wrote
+            (team.agent, False, program, 24),
+        ):
+            able = await capability.capability(
+                actor, team.conversation, row, payment_request=True, now=NOW, by_person=by_person
+            )
+            assert (able.enabled, able.window_closes_at) == (enabled, NOW - age + timedelta(hours=hours))
+
+
+@pytest.mark.usefixtures("longer_for_people")
+@pytest.mark.parametrize("kind", ["user", "api_key"])
+async def test_what_the_icon_promises_a_person_still_holds_when_the_job_runs(
+    team: Team, kind: Literal["user", "api_key"]
+) -> None:
+    heard = datetime.now(UTC) - timedelta(hours=23, minutes=59)
+    await ContactAddress.filter(id=team.addresses["MESSENGER"].id).update(last_inbound_at=heard)
+    by = {"user": team.agent, "api_key": dataclasses.replace(team.agent, kind="api_key", user_id=None)}[kind]
+    sent = await send(team, "MESSENGER", "Hello", by)
+    await ContactAddress.filter(id=team.addresses["MESSENGER"].id).update(last_inbound_at=heard - timedelta(hours=1))
+    assert (await of(team, "MESSENGER", by)).enabled is (kind == "user")
+    await jobs.Runner().run_due()
+    row = await Message.get(id=sent.message.id)
+    expected = ("SENT", None) if kind == "user" else ("FAILED", "MESSAGING_WINDOW_CLOSED")
+    assert (row.delivery_status, row.error_code) == expected
 
 
 async def test_the_sandbox_and_the_simulator_count_only_where_they_are_open(team: Team) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,14 +12,17 @@ from uuid import UUID
 import pytest
 
 from integrations.base import (
+    Author,
+    Channel,
     DeliveryStatus,
     IntegrationError,
     OutboundMessage,
     SendResult,
     StatusUpdate,
     WebhookRequest,
+    external_id,
 )
-from integrations.channels import simulated
+from integrations.channels import meta_messenger, simulated
 from models import database as db
 from models.errors import (
     AlreadyPaid,
@@ -34,7 +38,9 @@ from models.errors import (
 )
 from models.ids import public_id, uuid7
 from models.tables import (
+    Account,
     ActivityCard,
+    ChannelConnection,
     Contact,
     ContactAddress,
     Conversation,
@@ -47,7 +53,8 @@ from models.tables import (
 )
 from services import connections, jobs, links, messages
 from tests import factories
-from tests.services.conftest import Team, counts, kinds_logged
+from tests.contracts.meta_server import APP_SECRET, VERIFY_TOKEN, signed
+from tests.services.conftest import BASE_URL, Team, counts, kinds_logged
 
 CHANGED = ("message", "activity_card", "event", "job", "message_payment_request", "idempotency_key", "notification")
 
@@ -74,9 +81,10 @@ async def run_job(kind: str, message_id: UUID, *, last: bool = False) -> None:
 
 
 class Vendor:
-    """Stands in for a provider: answers each send with the next of `answers`, and counts the calls."""
+    """Stands in for a provider: answers each send with the next of `answers`, counts the calls, and receives as the real one."""
 
-    def __init__(self, answers: Sequence[object]) -> None:
+    def __init__(self, answers: Sequence[object], instead_of: Channel) -> None:
+        self.receive = instead_of.receive
         self.answers = list(answers)
         self.sent: list[OutboundMessage] = []
         self.found: StatusUpdate | None = None
@@ -98,8 +106,8 @@ class Vendor:
 
 
 def replace_vendor(team: Team, kind: str, *answers: object) -> Vendor:
-    vendor = Vendor(answers)
     row = team.channels[kind]
+    vendor = Vendor(answers, connections.channel(row))
     connections._channels[row.id] = (row.version, vendor)  # type: ignore[assignment]
     return vendor
 
@@ -391,6 +399,65 @@ async def test_a_stop_between_commit_and_call_wins(team: Team) -> None:
     assert vendor.sent == []
 
 
+async def handed_over(team: Team, body: str, kind: str = "SMS", **more: Any) -> OutboundMessage:
+    """What the provider is given for a message."""
+    vendor = replace_vendor(team, kind, SendResult(external_id=f"v-{uuid7()}"))
+    await run_job("message.send", (await send(team, body, kind, **more)).message.id)
+    (outbound,) = vendor.sent
+    return outbound
+
+
+async def test_a_provider_learns_who_wrote_and_when_the_contact_last_did(team: Team) -> None:
+    assert (await handed_over(team, "Hello")).last_inbound_at is None
+    await team.hears("SMS", "Hi", "in-1")
+    outbound = await handed_over(team, "Hello")
+    assert outbound.author is Author.PERSON
+    assert outbound.last_inbound_at == (await ContactAddress.get(id=team.addresses["SMS"].id)).last_inbound_at
+    assert (outbound.link_url, outbound.link_label, outbound.reply_to, outbound.in_reply_to) == (None,) * 4
+    key = dataclasses.replace(team.agent, kind="api_key", user_id=None)
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-key"))
+    sent = await messages.send_message(
+        key, conversation_id=team.conversation.id, channel_id=team.channels["SMS"].id, body="Hello"
+    )
+    await run_job("message.send", sent.message.id)
+    assert vendor.sent[0].author is Author.AUTOMATION
+
+
+@pytest.mark.parametrize(
+    ("status", "label"), [("DRAFT", "Pay now"), ("PAID", "View receipt"), ("VOID", "View request")]
+)
+async def test_the_button_opens_the_first_link_of_ours_and_says_what_it_does(
+    team: Team, status: str, label: str
+) -> None:
+    request = await factories.payment_request(team.contact, status=status)
+    link = links.checkout_url(request)
+    moved = link.replace(BASE_URL, "https://old.example.test")
+    foreign = f"{BASE_URL}/p/{'x' * 22}"
+    outbound = await handed_over(team, f"See {foreign} and {moved} and {link}")
+    assert (outbound.link_url, outbound.link_label) == (link, label)
+    assert (await handed_over(team, f"Only {foreign}")).link_url is None
+
+
+async def test_an_email_answers_the_contacts_last_and_names_the_thread(team: Team) -> None:
+    row = team.channels["EMAIL"]
+    first = await handed_over(team, "Hello", "EMAIL")
+    assert (first.in_reply_to, list(first.references), first.reply_to) == (None, [], None)
+    mine = (await Message.get(direction="OUTBOUND")).external_id
+    await team.hears("EMAIL", "Hi", "<in-1@x.test>")
+    await team.hears("EMAIL", "Are you there?", "<in-2@x.test>")
+    await team.hears("SMS", "Hi", "in-sms")
+    failed = await send(team, "lost", "EMAIL")
+    await Message.filter(id=failed.message.id).update(delivery_status="FAILED", external_id="<failed@x.test>")
+    await type(row).filter(id=row.id).update(sender="Pay@Acme.test")
+    second = await handed_over(team, "Here I am", "EMAIL")
+    assert second.in_reply_to == "<in-2@x.test>"
+    assert list(second.references) == [mine, "<in-1@x.test>", "<in-2@x.test>"]
+    assert second.reply_to == "pay@acme.test"
+    await type(row).filter(id=row.id).update(sender="Our mail")
+    assert (await handed_over(team, "And again", "EMAIL")).reply_to is None
+    assert list((await handed_over(team, "Text", "SMS")).references) == []
+
+
 async def test_messages_of_a_channel_go_out_in_order(team: Team) -> None:
     first, second = await send(team, "first"), await send(team, "second")
     elsewhere = await send(team, "mail", "EMAIL")
@@ -462,6 +529,103 @@ async def test_a_status_of_another_connection_changes_nothing(team: Team) -> Non
         other, StatusUpdate(external_id="v-1", status=DeliveryStatus.READ), message_id=sent.message.id
     )
     assert (await Message.get(id=sent.message.id)).delivery_status == "SENT"
+
+
+async def test_a_callback_that_names_our_message_finds_it_without_its_external_id(team: Team) -> None:
+    sent, known = await send(team, "Hello"), await send(team, "Hello again")
+    await Message.filter(id=sent.message.id).update(delivery_status="UNKNOWN")
+    await Message.filter(id=known.message.id).update(delivery_status="SENT", external_id="v-2")
+    long = "m" * 200
+    for message in (sent.message, known.message):
+        update = StatusUpdate(
+            external_id=long, status=DeliveryStatus.DELIVERED, message_id=public_id("msg", message.id)
+        )
+        await messages.record_status(team.channels["SMS"], update)
+        await messages.record_status(team.channels["SMS"], update)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.external_id) == ("DELIVERED", external_id(long))
+    row = await Message.get(id=known.message.id)  # it has an id, and this is another's
+    assert (row.delivery_status, row.external_id) == ("SENT", "v-2")
+    for wrong in ("msg_1", "x", public_id("chn", known.message.id)):
+        await messages.record_status(
+            team.channels["SMS"], StatusUpdate(external_id="v-9", status=DeliveryStatus.READ, message_id=wrong)
+        )
+    assert await Message.filter(delivery_status="READ").count() == 0
+
+
+async def test_read_up_to_a_moment_means_every_message_to_that_address_until_then(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    moment = datetime.now(UTC)
+    row = team.channels["SMS"]
+    ids: dict[str, UUID] = {}
+    for name, status, minutes in (
+        ("sent", "SENT", -2),
+        ("delivered", "DELIVERED", -1),
+        ("at the moment", "SENT", 0),
+        ("later", "SENT", 1),
+        ("failed", "FAILED", -2),
+        ("unknown", "UNKNOWN", -2),
+        ("to somebody else", "SENT", -2),
+    ):
+        ids[name] = (await send(team, f"{name} {links.checkout_url(request)}")).message.id
+        await Message.filter(id=ids[name]).update(
+            delivery_status=status, external_id=name, sending_at=moment + timedelta(minutes=minutes)
+        )
+    await Message.filter(id=ids["to somebody else"]).update(address="+14155550111")
+    update = StatusUpdate(
+        external_id="", status=DeliveryStatus.READ, address=team.addresses["SMS"].address, up_to=moment
+    )
+    await messages.record_status(await factories.channel_connection(team.account), update)
+    assert await Message.filter(delivery_status="READ").count() == 0
+    for _ in range(2):
+        await messages.record_status(row, update)
+    found = {name: (await Message.get(id=id_)).delivery_status for name, id_ in ids.items()}
+    assert found == {
+        "sent": "READ",
+        "delivered": "READ",
+        "at the moment": "READ",
+        "later": "SENT",
+        "failed": "FAILED",
+        "unknown": "UNKNOWN",
+        "to somebody else": "SENT",
+    }
+    assert (await kinds_logged(team.account.id)).count("message.updated") == 3
+    # A delivery told up to a moment takes nothing back.
+    await messages.record_status(row, dataclasses.replace(update, status=DeliveryStatus.DELIVERED))
+    assert await Message.filter(delivery_status="READ").count() == 3
+
+
+@pytest.mark.parametrize("how", ["refused", "callback", "before the call"])
+async def test_a_window_that_closed_meanwhile_is_a_failure_that_the_card_explains(team: Team, how: str) -> None:
+    await team.hears("WHATSAPP", "Hi", "in-1")
+    request = await factories.payment_request(team.contact)
+    sent = await send(team, f"Pay {links.checkout_url(request)}", "WHATSAPP")
+    if how == "refused":
+        replace_vendor(team, "WHATSAPP", IntegrationError("v", "window_closed", "Too late.", code="10/2018278"))
+    elif how == "callback":
+        replace_vendor(team, "WHATSAPP", SendResult(external_id="v-1"))
+    else:
+        long_ago = datetime.now(UTC) - timedelta(hours=25)
+        await ContactAddress.filter(id=team.addresses["WHATSAPP"].id).update(last_inbound_at=long_ago)
+    await run_job("message.send", sent.message.id)
+    if how == "callback":
+        update = StatusUpdate(
+            external_id="v-1",
+            status=DeliveryStatus.FAILED,
+            error_code="63016",
+            error_message="Too late.",
+            reason="window_closed",
+        )
+        await messages.record_status(team.channels["WHATSAPP"], update)
+    row = await Message.get(id=sent.message.id)
+    code = "MESSAGING_WINDOW_CLOSED" if how == "before the call" else "window_closed"
+    assert (row.delivery_status, row.error_code) == ("FAILED", code)
+    card = await ActivityCard.get(kind="DELIVERY_FAILED")
+    assert card.text == (
+        f"The message with the link of {request.number} could not be delivered: the time to answer the contact's last message on "
+        "this channel is over. The link still works."
+    )
+    assert (await ContactAddress.get(id=team.addresses["WHATSAPP"].id)).opted_out_at is None
 
 
 async def test_a_failure_of_an_older_message_leaves_the_newer_ones_state(team: Team) -> None:
@@ -548,6 +712,58 @@ async def test_a_disconnected_channel_still_takes_a_stop(team: Team) -> None:
     await type(team.channels["SMS"]).filter(id=team.channels["SMS"].id).update(connected=False)
     await team.hears("SMS", "STOP", "in-1")
     assert (await ContactAddress.get(id=team.addresses["SMS"].id)).opted_out_at is not None
+
+
+async def page(
+    account: Account, number: str, *, kind: str = "MESSENGER", secret: str = APP_SECRET, **more: Any
+) -> ChannelConnection:
+    """A connected page at Meta."""
+    credentials = {
+        "account_id": number,
+        "access_token": "test-access-token",
+        "app_secret": secret,
+        "verify_token": VERIFY_TOKEN,
+    }
+    return await factories.channel_connection(
+        account, kind, provider=meta_messenger.NAME, credentials=credentials, **more
+    )
+
+
+async def test_one_callback_about_several_pages_reaches_each_of_the_accounts_connections(team: Team) -> None:
+    ours = await page(team.account, "101")
+    second = await page(team.account, "102")
+    await page(team.account, "102", connected=False)  # the same page, connected again since
+    await page(team.account, "103", secret="another app's secret")
+    stranger = await factories.account()
+    foreign = await page(stranger, "104")
+    await page(team.account, "105", kind="INSTAGRAM_DM")
+    now = datetime.now(UTC)
+    milliseconds = int(now.timestamp() * 1000)
+    entries = [
+        {
+            "id": number,
+            "time": milliseconds,
+            "messaging": [
+                {
+                    "sender": {"id": f"9{number}"},
+                    "recipient": {"id": number},
+                    "timestamp": milliseconds,
+                    "message": {"mid": f"m_{number}", "text": f"to {number}"},
+                }
+            ],
+        }
+        for number in ("101", "102", "103", "104", "105", "106")
+    ]
+    body, headers = signed({"object": "page", "entry": entries})
+    request = WebhookRequest(method="POST", public_url="https://x.test/", headers=headers, body=body, now=now)
+    for _ in range(2):
+        answer = await messages.receive(meta_messenger.NAME, ours.id, request)
+        assert answer.answer_body == "EVENT_RECEIVED"
+    rows = await Message.all().order_by("body")
+    assert [(row.body, row.channel_connection_id) for row in rows] == [("to 101", ours.id), ("to 102", second.id)]
+    assert {row.account_id for row in rows} == {team.account.id}
+    assert await Contact.filter(account_id=stranger.id).count() == 0
+    assert (await ChannelConnection.get(id=foreign.id)).last_webhook_at is None
 
 
 async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> None:
