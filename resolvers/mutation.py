@@ -34,13 +34,16 @@ from schema.inputs import (
     FollowConversationInput,
     MarkConversationReadInput,
     RecordLinkCopiedInput,
+    RecordOutsidePaymentInput,
     RefreshInput,
+    RefundPaymentInput,
     RevokeApiKeyInput,
     SaveDraftInput,
     SendMessageInput,
     SendPaymentRequestInput,
     SignInInput,
     SignOutInput,
+    UndoOutsidePaymentInput,
     UpdateAccountInput,
     UpdateContactInput,
     VoidPaymentRequestInput,
@@ -60,7 +63,9 @@ from schema.payloads import (
     MarkNotificationsReadPayload,
     MutationPayload,
     RecordLinkCopiedPayload,
+    RecordOutsidePaymentPayload,
     RefreshPayload,
+    RefundPaymentPayload,
     RevokeApiKeyPayload,
     SaveDraftPayload,
     SendMessagePayload,
@@ -68,13 +73,14 @@ from schema.payloads import (
     SessionPayload,
     SignInPayload,
     SignOutPayload,
+    UndoOutsidePaymentPayload,
     UpdateAccountPayload,
     UpdateContactPayload,
     UserError,
     VoidPaymentRequestPayload,
 )
-from schema.payment_request import PaymentRequest
-from schema.scalars import Cursor
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import Cursor, RefundStatus
 from schema.thread import ActivityCard, Message
 from services import (
     accounts,
@@ -83,7 +89,9 @@ from services import (
     conversations,
     messages,
     notifications,
+    outside_payments,
     payment_requests,
+    refunds,
     sign_in,
     voids,
 )
@@ -322,6 +330,69 @@ class Mutation:
             return DiscardPaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
 
         return await _run(info, DiscardPaymentRequestPayload, work)
+
+    @mutation(
+        "Give a payment back, whole or in part. The request stays PAID and is never payable again. For owners and admins."
+    )
+    async def refund_payment(
+        self, info: Info, input: Annotated[RefundPaymentInput, strawberry.argument(description="What to give back.")]
+    ) -> RefundPaymentPayload:
+        async def work(actor: Actor) -> RefundPaymentPayload:
+            done = await refunds.refund(
+                actor,
+                payment_id=_id(input.payment_id, "pay", "paymentId"),
+                amount=input.amount,
+                reason=input.reason.name,
+                tell_contact_on=_id_or_none(input.tell_contact_on, "chn", "tellContactOn"),
+                idempotency_key=input.idempotency_key,
+            )
+            return RefundPaymentPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                status=RefundStatus[done.refund.status],
+                payment=Payment.from_view(done.payment) if done.payment is not None else None,
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+                message=Message.from_row(done.message) if done.message is not None else None,
+            )
+
+        return await _run(info, RefundPaymentPayload, work, names={"channelId": "tellContactOn", None: "tellContactOn"})
+
+    @mutation("Record money that came another way: cash, a cheque, a transfer. It counts like a payment on the link.")
+    async def record_outside_payment(
+        self,
+        info: Info,
+        input: Annotated[RecordOutsidePaymentInput, strawberry.argument(description="What came, and for what.")],
+    ) -> RecordOutsidePaymentPayload:
+        async def work(actor: Actor) -> RecordOutsidePaymentPayload:
+            done = await outside_payments.record(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                method=input.method.name,
+                amount=input.amount,
+                note=input.note,
+                received_at=input.received_at,
+                idempotency_key=input.idempotency_key,
+            )
+            return RecordOutsidePaymentPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                payment=Payment.from_view(done.payment),
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            )
+
+        return await _run(info, RecordOutsidePaymentPayload, work)
+
+    @mutation("Take back what was recorded by hand; the request may become payable again. Safe to repeat.")
+    async def undo_outside_payment(
+        self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
+    ) -> UndoOutsidePaymentPayload:
+        async def work(actor: Actor) -> UndoOutsidePaymentPayload:
+            done = await outside_payments.undo(actor, payment_id=_id(input.payment_id, "pay", "paymentId"))
+            return UndoOutsidePaymentPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                payment=Payment.from_view(done.payment),
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            )
+
+        return await _run(info, UndoOutsidePaymentPayload, work)
 
     # ------------------------------------------------------------------------------------ messages, conversations
     @mutation(

@@ -7,7 +7,16 @@ from datetime import datetime
 import strawberry
 
 from schema.context import RequestFilter
-from schema.scalars import ChannelKind, CurrencyCode, Decimal, PaymentRequestStatus, ProcessorKind, Role
+from schema.scalars import (
+    ChannelKind,
+    CurrencyCode,
+    Decimal,
+    OutsideMethod,
+    PaymentRequestStatus,
+    ProcessorKind,
+    RefundReason,
+    Role,
+)
 
 _KEY = (
     "8 to 64 characters of your choice, e.g. a UUID: the same key and input again gives the same object and does nothing"
@@ -98,6 +107,36 @@ class RecordLinkCopiedInput:
 @strawberry.input(description="Which draft to hide.")
 class DiscardPaymentRequestInput:
     payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+
+
+@strawberry.input(description="Which payment to give back, and how much of it.")
+class RefundPaymentInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    payment_id: strawberry.ID = strawberry.field(description="A payment of kind CHARGE that has succeeded.")
+    amount: Decimal | None = strawberry.field(
+        default=None, description="Decimal text in the payment's currency. Default: all that is left of it."
+    )
+    reason: RefundReason = strawberry.field(description="Why.")
+    tell_contact_on: strawberry.ID | None = strawberry.field(
+        default=None, description="The channel on which the contact gets a message about it. Default: no message."
+    )
+
+
+@strawberry.input(description="Money that came another way.")
+class RecordOutsidePaymentInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description="The payment request that it is for.")
+    method: OutsideMethod = strawberry.field(description="How it came.")
+    amount: Decimal | None = strawberry.field(
+        default=None, description="Decimal text in the request's currency, at most what is due. Default: what is due."
+    )
+    note: str | None = strawberry.field(default=None, description="For the team; at most 500 characters.")
+    received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
+
+
+@strawberry.input(description="Which record to undo.")
+class UndoOutsidePaymentInput:
+    payment_id: strawberry.ID = strawberry.field(description="A payment that was recorded by hand.")
 
 
 # ------------------------------------------------------------------------------------------- messages, conversations

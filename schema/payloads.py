@@ -11,8 +11,8 @@ from models.errors import Refusal
 from schema.account import Account, ApiKey, Channel, Processor, User
 from schema.contact import Contact
 from schema.conversation import Conversation
-from schema.payment_request import PaymentRequest
-from schema.scalars import UserErrorCode
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import RefundStatus, UserErrorCode
 from schema.thread import ActivityCard, Message
 
 _REFUSED = "Null: refused, see userErrors."
@@ -80,6 +80,39 @@ class RecordLinkCopiedPayload(MutationPayload):
 class DiscardPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None, description="The hidden draft: remove it from lists. " + _REFUSED
+    )
+
+
+@strawberry.type(description="Answer of refundPayment.")
+class RefundPaymentPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+    status: RefundStatus | None = strawberry.field(default=None, description="How the refund stands. " + _REFUSED)
+    payment: Payment | None = strawberry.field(
+        default=None, description="The refund in the ledger; null: refused, or the processor has not told its id yet."
+    )
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card REFUND_ISSUED or REFUND_FAILED; null: refused, or not decided yet."
+    )
+    message: Message | None = strawberry.field(
+        default=None, description="What the contact is told, QUEUED; null: nothing (yet)."
+    )
+
+
+@strawberry.type(description="Answer of recordOutsidePayment.")
+class RecordOutsidePaymentPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+    payment: Payment | None = strawberry.field(default=None, description="The new payment. " + _REFUSED)
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card RECORDED_OUTSIDE. " + _REFUSED
+    )
+
+
+@strawberry.type(description="Answer of undoOutsidePayment.")
+class UndoOutsidePaymentPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+    payment: Payment | None = strawberry.field(default=None, description="The payment, CANCELED. " + _REFUSED)
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card that says so; null: refused, or it had been undone before."
     )
 
 

@@ -34,6 +34,7 @@ from schema.scalars import (
     money,
 )
 from services import connections, links, payment_requests
+from services.actors import allows
 from services.ledger_views import PaymentView
 
 _DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
@@ -81,7 +82,8 @@ class Payment(Node):
         description="How it was paid, e.g. Visa •••• 4242; null: not reported."
     )
     failure_message: str | None = strawberry.field(description="Why it failed, for the team; null: it did not.")
-    created_at: datetime = strawberry.field(description="When the money moved, as the processor says.")
+    note: str | None = strawberry.field(description="What was noted when it was recorded by hand; null: nothing.")
+    created_at: datetime = strawberry.field(description="When the money moved, as the processor or its recorder says.")
 
     @classmethod
     def from_view(cls, view: PaymentView) -> Self:
@@ -95,9 +97,10 @@ class Payment(Node):
             fee=money(fee, view.currency) if fee is not None else None,
             net=money(view.amount_minor - fee, view.currency) if fee is not None else None,
             processor=_processor_kind(view.processor) if view.processor is not None else None,
-            processor_reference=view.processor_reference,
+            processor_reference=view.processor_reference if view.processor is not None else None,
             method_summary=view.method_summary,
             failure_message=view.failure_message,
+            note=view.note,
             created_at=view.occurred_at,
         )
 
@@ -251,13 +254,17 @@ class PaymentRequest(Node):
         return [Payment.from_view(view) for view in await info.context.reads.payments(self.row.id)]
 
     @field("What this viewer may do now; depends on the viewer's role, never on the person.")
-    def available_actions(self, info: Info) -> list[AvailableAction]:
+    async def available_actions(self, info: Info) -> list[AvailableAction]:
+        role = info.context.actor.role
+        # Only then can there be anything to give back; payments are loaded for a whole page at once.
+        received = self.row.amount_paid_minor or self.row.late_minor or self.row.status == "VOID"
+        payments = await info.context.reads.payments(self.row.id) if received and allows(role, "refund") else []
         return [
             AvailableAction(
                 action=PaymentRequestAction[action],
                 resulting_status=PaymentRequestStatus[status] if status is not None else None,
             )
-            for action, status in payment_requests.available_actions(self.row, info.context.actor.role)
+            for action, status in payment_requests.available_actions(self.row, role, payments)
         ]
 
 

@@ -211,6 +211,35 @@ class PaymentStatus(Enum):
     CANCELED = value("CANCELED", description="Given up; nothing has moved.")
 
 
+@strawberry.enum(description="Why money is given back.")
+class RefundReason(Enum):
+    DUPLICATE = value("DUPLICATE", description="It was paid twice.")
+    FRAUDULENT = value("FRAUDULENT", description="The payer was not entitled; some processors then block the card.")
+    REQUESTED_BY_CONTACT = value("REQUESTED_BY_CONTACT", description="The contact asked for it.")
+    SERVICE_PROBLEM = value("SERVICE_PROBLEM", description="What was paid for was not as agreed.")
+    OTHER = value("OTHER", description="Another reason.")
+
+
+@strawberry.enum(description="How a refund stands.")
+class RefundStatus(Enum):
+    PENDING = value("PENDING", description="On its way at the processor, or about to be asked for.")
+    SUCCEEDED = value("SUCCEEDED", description="The processor has given the money back.")
+    FAILED = value("FAILED", description="It failed; the money stays with the business.")
+    CANCELED = value("CANCELED", description="It was given up; the money stays with the business.")
+    UNKNOWN = value(
+        "UNKNOWN", description="The processor's answer was lost: it is found out by itself, never asked for twice."
+    )
+
+
+@strawberry.enum(description="How money came outside of every processor.")
+class OutsideMethod(Enum):
+    CASH = value("CASH", description="Cash.")
+    CARD = value("CARD", description="By card at a terminal that Paythread does not know.")
+    CHEQUE = value("CHEQUE", description="Cheque.")
+    BANK_TRANSFER = value("BANK_TRANSFER", description="Bank transfer.")
+    OTHER = value("OTHER", description="Another way.")
+
+
 @strawberry.enum(description="Which payment processor.")
 class ProcessorKind(Enum):
     SANDBOX = value("SANDBOX", description="The built-in test processor; moves no money.")

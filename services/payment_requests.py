@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,9 @@ from services.ledger_views import PaymentView, refundable
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
 TOKEN_BYTES = 16
+DUE_WITHIN = timedelta(
+    days=3653
+)  # ten years; beyond it is a slip, and a date that no time zone may push over the calendar
 _MARK = re.compile(r"\{(business|amount|product|number|link)\}")
 
 
@@ -126,9 +129,11 @@ async def create(
         words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
         if due_at is not None and due_at < datetime.now(UTC):
             raise errors.Invalid("The due date is in the past.", field="dueAt")
+        if due_at is not None and due_at > datetime.now(UTC) + DUE_WITHIN:
+            raise errors.Invalid("The due date is too far away.", field="dueAt")
         account = await Account.get(id=actor.account_id)
         connection = await _connection(actor.account_id, processor)
-        money = _price(amount, (currency or account.default_currency).upper(), connection)
+        money = _price(amount, (account.default_currency if currency is None else currency).upper(), connection)
         token = secrets.token_urlsafe(TOKEN_BYTES)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             await summaries.lock_contact(actor.account_id, contact_id)
@@ -343,6 +348,7 @@ def available_actions(
         actions.append(("COPY_LINK", None))
         if request.status in ledger.OPEN:
             actions.append(("VOID", Status.VOID.value))
+            actions.append(("RECORD_OUTSIDE_PAYMENT", Status.PAID.value))
     if allows(role, "refund") and refundable(payments):
         actions.append(("REFUND", None))
     return actions

@@ -17,6 +17,14 @@ SEND_REQUEST = f"""mutation($input: SendPaymentRequestInput!) {{ sendPaymentRequ
   paymentRequest {{ {REQUEST_FIELDS} }} message {{ id body channel deliveryStatus }} activityCard {{ id kind status }} {ERRORS} }} }}"""
 SEND_MESSAGE = f"""mutation($input: SendMessageInput!) {{ sendMessage(input: $input) {{
   message {{ id body channel deliveryStatus paymentRequests {{ id status }} }} activityCards {{ id kind status paymentRequest {{ id }} }} {ERRORS} }} }}"""
+REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $input) {{
+  paymentRequest {{ {REQUEST_FIELDS} }} status payment {{ id kind status amount {{ minorUnits }} }}
+  activityCard {{ id kind status }} message {{ id body channel deliveryStatus }} {ERRORS} }} }}"""
+RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsidePayment(input: $input) {{
+  paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processor processorReference methodSummary note createdAt
+  amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
+UNDO_OUTSIDE = f"""mutation($input: UndoOutsidePaymentInput!) {{ undoOutsidePayment(input: $input) {{
+  paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id status }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 VOID = f"""mutation($input: VoidPaymentRequestInput!) {{ voidPaymentRequest(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} activityCard {{ id kind }} {ERRORS} }} }}"""
 COPIED = f"""mutation($input: RecordLinkCopiedInput!) {{ recordLinkCopied(input: $input) {{

@@ -277,6 +277,8 @@ ID_KINDS = {
     "channelId": "channel",
     "paymentRequestId": "draft",
     "processorId": "processor",
+    "paymentId": "payment",
+    "tellContactOn": "channel",
     "userId": "user",
     "apiKeyId": "apiKey",
 }
@@ -418,6 +420,7 @@ class World(House):
     stripe: str = ""
     off: dict[str, str] = field(default_factory=dict)  # channels: disconnected, outside their window …
     used_key: str = ""
+    by_hand: str = ""  # a payment that was recorded by hand
 
 
 def right(w: World) -> dict[str, dict[str, Any]]:
@@ -450,6 +453,22 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "body": "Hello",
             "subject": "About",
         },
+        "refundPayment": {
+            "idempotencyKey": key(),
+            "paymentId": w.ids["payment"],
+            "amount": "1.00",
+            "reason": "SERVICE_PROBLEM",
+            "tellContactOn": w.ids["channel"],
+        },
+        "recordOutsidePayment": {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["outside"],
+            "method": "CHEQUE",
+            "amount": "1.00",
+            "note": "At the door",
+            "receivedAt": "2026-01-02T03:04:05Z",
+        },
+        "undoOutsidePayment": {"paymentId": w.by_hand},
         "recordLinkCopied": {"paymentRequestId": request["draft2"]},
         "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
         "voidPaymentRequest": {
@@ -526,7 +545,7 @@ async def world(bare: Team) -> World:
     w.contacts["carl"] = await _contact(bare, "Carl", "+14155552603")
     w.contacts["dora"] = await _contact(bare, "Dora", None)
     await writes(bare, "SMS", "+14155552603", "STOP")
-    for name in ("carl", "dora", "discarded", "processing"):
+    for name in ("carl", "dora", "discarded", "processing", "outside"):
         w.requests[name] = await bare.request(w.contacts.get(name, w.contacts["maria"]))
     await product.ok(d.DISCARD, {"paymentRequestId": w.requests["discarded"]["id"]}, token=bare.agent)
     await bare.send(w.requests["processing"])
@@ -551,6 +570,11 @@ async def world(bare: Team) -> World:
     await bare.send(w.requests["ben"], "EMAIL", idempotencyKey=w.used_key)
     said = {"conversationId": w.ids["conversation"], "channelId": w.ids["channel"], "body": "Other"}
     await product.ok(d.SEND_MESSAGE, {"idempotencyKey": w.used_key, **said}, token=bare.agent)
+    back = {"idempotencyKey": w.used_key, "paymentId": w.ids["payment"], "amount": "0.50", "reason": "OTHER"}
+    await product.ok(d.REFUND, back, token=bare.owner)
+    cash = {"idempotencyKey": w.used_key, "paymentRequestId": w.requests["outside"]["id"], "method": "CASH"}
+    recorded = await product.ok(d.RECORD_OUTSIDE, {**cash, "amount": "2.00"}, token=bare.agent)
+    w.by_hand = recorded["payment"]["id"]
 
     w.email = (await product.one("{ viewer { user { email } } }", token=bare.owner))["user"]["email"]
     await refill(w)

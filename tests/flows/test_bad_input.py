@@ -61,6 +61,7 @@ LIMITS = {
     "sendMessage.input.body": 50_000,
     "sendMessage.input.subject": 255,
     "voidPaymentRequest.input.reason": 500,
+    "recordOutsidePayment.input.note": 500,
     "saveDraft.input.text": 10_000,
     "createContact.input.name": 120,
     "createContact.input.email": 254,
@@ -111,6 +112,8 @@ HARMLESS = {
     "signOut.input.everywhere": "yes or no",
     "followConversation.input.following": "yes or no",
     "configureProcessor.input.makeDefault": "yes or no",
+    "refundPayment.input.reason": "a closed set: any other word is refused by its type",
+    "recordOutsidePayment.input.method": "a closed set: any other word is refused by its type",
     "createApiKey.input.role": "a closed set: any other word is refused by its type",
     "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
@@ -204,6 +207,14 @@ def used_key(w: World) -> str:
     return w.used_key
 
 
+def by_hand(w: World) -> str:
+    return w.by_hand
+
+
+def of_processor(w: World) -> str:
+    return w.ids["payment"]
+
+
 BAD_ADDRESSES = [
     ("email", "maria", "INVALID"),
     ("email", "maria@", "INVALID"),
@@ -222,6 +233,17 @@ BAD_ADDRESSES = [
     ("addresses", [{"kind": "WEB_CHAT", "address": a} for a in ("one", "two")], "INVALID"),
 ]
 AMOUNT, CURRENCY = "amount.amount", "amount.currency"
+BAD_AMOUNTS = [
+    ("amount", "", "INVALID"),
+    ("amount", "0", "AMOUNT_TOO_SMALL"),
+    ("amount", "0.00", "AMOUNT_TOO_SMALL"),
+    ("amount", "-1", "AMOUNT_TOO_SMALL"),
+    ("amount", "1.234", "INVALID"),
+    ("amount", "1e1", "INVALID"),
+    ("amount", "1,00", "INVALID"),
+    ("amount", "1\x00", "INVALID"),
+    ("amount", "NaN", "INVALID"),
+]
 
 CASES = [
     *of(
@@ -294,6 +316,29 @@ CASES = [
         ("expectedVersion", 2**31 - 1, "VERSION_CONFLICT"),
         ("confirmPartiallyPaid", False, "CONFIRMATION_REQUIRED"),
     ),
+    *of(
+        "refundPayment",
+        *BAD_AMOUNTS,
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("amount", "119.51", "REFUND_EXCEEDS_PAYMENT"),
+        ("amount", "999999999999", "REFUND_EXCEEDS_PAYMENT"),
+        ("paymentId", by_hand, "NOT_REFUNDABLE"),
+        ("tellContactOn", off("disconnected"), "CHANNEL_NOT_CONNECTED"),
+        ("tellContactOn", off("WHATSAPP"), "MESSAGING_WINDOW_CLOSED"),
+    ),
+    *of(
+        "recordOutsidePayment",
+        *BAD_AMOUNTS,
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("amount", "118.01", "AMOUNT_TOO_LARGE"),
+        ("paymentRequestId", request("paid"), "ALREADY_PAID"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("processing"), "PAYMENT_IN_PROGRESS"),
+        ("receivedAt", "2199-01-01T00:00:00Z", "INVALID"),
+        ("receivedAt", "0001-01-01T00:00:00Z", "INVALID"),
+    ),
+    *of("undoOutsidePayment", ("paymentId", of_processor, "INVALID")),
     *of("recordLinkCopied", ("paymentRequestId", request("discarded"), "NOT_FOUND")),
     *of(
         "discardPaymentRequest",

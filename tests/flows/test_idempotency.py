@@ -1,4 +1,4 @@
-"""One key, one object: however often, at once or with other input, for creating, sending, and sending a message."""
+"""One key, one object: however often, at once or with other input, for asking, sending, writing, giving back and recording."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from tests.flows.conftest import Team
 from tests.flows.harness import Product, key
 
 CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
-DOCUMENTS = {CREATE: d.CREATE, SEND: d.SEND_REQUEST, WRITE: d.SEND_MESSAGE}
+REFUND, OUTSIDE = "refundPayment", "recordOutsidePayment"
+DOCUMENTS = {
+    CREATE: d.CREATE,
+    SEND: d.SEND_REQUEST,
+    WRITE: d.SEND_MESSAGE,
+    REFUND: d.REFUND,
+    OUTSIDE: d.RECORD_OUTSIDE,
+}
 AGAIN = "IDEMPOTENCY_CONCURRENT_REQUEST"
 
 
@@ -31,9 +38,13 @@ async def product(database: str, events_url: str) -> AsyncIterator[Product]:
         yield running
 
 
-def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Complete inputs of the three mutations, each with a fresh key."""
+async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Complete inputs of the mutations, each with a fresh key; what is given back is another request's, which is paid."""
     sms = team.channels["SMS"]
+    paid = await team.request(contact)
+    await team.send(paid)
+    await team.pay(paid)
+    (charge,) = (await team.read(paid))["payments"]
     return {
         CREATE: {
             **team.ask(contact),
@@ -57,11 +68,26 @@ def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> dict[
             "body": f"Here: {request['checkoutUrl']}",
             "subject": "About",
         },
+        REFUND: {
+            "idempotencyKey": key(),
+            "paymentId": charge["id"],
+            "amount": "10.00",
+            "reason": "OTHER",
+            "tellContactOn": sms,
+        },
+        OUTSIDE: {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["id"],
+            "method": "CASH",
+            "amount": "10.00",
+            "note": "At the door",
+            "receivedAt": "2026-01-02T03:04:05Z",
+        },
     }
 
 
 async def run(team: Team, mutation: str, input: dict[str, Any]) -> dict[str, Any]:
-    payload: dict[str, Any] = await team.product.one(DOCUMENTS[mutation], {"input": input}, token=team.agent)
+    payload: dict[str, Any] = await team.product.one(DOCUMENTS[mutation], {"input": input}, token=team.owner)
     return payload
 
 
@@ -80,7 +106,7 @@ def test_every_mutation_with_a_key_is_tried() -> None:
 
 async def test_the_same_key_again_gives_the_same_object_and_does_nothing(team: Team) -> None:
     maria = await team.contact()
-    for mutation, input in given(team, maria, await team.request(maria)).items():
+    for mutation, input in (await given(team, maria, await team.request(maria))).items():
         first = await run(team, mutation, input)
         assert codes(first) == [], mutation
         before = await probes.snapshot()
@@ -91,7 +117,7 @@ async def test_the_same_key_again_gives_the_same_object_and_does_nothing(team: T
 
 async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
     maria = await team.contact()
-    for mutation, input in given(team, maria, await team.request(maria)).items():
+    for mutation, input in (await given(team, maria, await team.request(maria))).items():
         count = await objects(team, maria)
         payloads = await asyncio.gather(*(run(team, mutation, input) for _ in range(10)))
         told = {str(codes(payload)) for payload in payloads}
@@ -102,7 +128,7 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
         assert await run(team, mutation, input) == made[0], mutation
         now = await objects(team, maria)
         # One request more; or one message, whose link is carried for the first time by the first sending only.
-        more = {CREATE: (1, 0, 0), SEND: (0, 1, 1), WRITE: (0, 1, 0)}[mutation]
+        more = {CREATE: (1, 0, 0), SEND: (0, 1, 1), WRITE: (0, 1, 0), REFUND: (0, 1, 1), OUTSIDE: (0, 0, 1)}[mutation]
         assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
 
 
@@ -116,7 +142,7 @@ async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, int, int]:
 async def test_the_same_key_with_any_other_input_is_a_mismatch_and_changes_nothing(team: Team) -> None:
     maria = await team.contact()
     wrong = []
-    for mutation, input in given(team, maria, await team.request(maria)).items():
+    for mutation, input in (await given(team, maria, await team.request(maria))).items():
         assert codes(await run(team, mutation, input)) == []
         before = await probes.snapshot()
         one = probes.root("Mutation")[mutation]
@@ -151,8 +177,15 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
 
 async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
     maria = await team.contact()
-    wrong = {CREATE: {"productName": ""}, SEND: {"channelId": team.channels["WHATSAPP"]}, WRITE: {"body": " "}}
-    for mutation, input in given(team, maria, await team.request(maria)).items():
+    whatsapp = team.channels["WHATSAPP"]
+    wrong = {
+        CREATE: {"productName": ""},
+        SEND: {"channelId": whatsapp},
+        WRITE: {"body": " "},
+        REFUND: {"tellContactOn": whatsapp},
+        OUTSIDE: {"amount": "0"},
+    }
+    for mutation, input in (await given(team, maria, await team.request(maria))).items():
         before = await probes.snapshot()
         assert codes(await run(team, mutation, {**input, **wrong[mutation]})) != []
         assert probes.changed(before, await probes.snapshot()) == []
@@ -167,17 +200,18 @@ async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Tea
     answers = []
     for one in (team, other):
         contact = await one.contact()
-        for mutation, input in given(one, contact, await one.request(contact)).items():
+        for mutation, input in (await given(one, contact, await one.request(contact))).items():
             payload = await run(one, mutation, {**input, "idempotencyKey": shared})
             assert codes(payload) == []
-            answers.append(str((payload.get("paymentRequest") or payload["message"])["id"]))
-    # Creating made a request per account, sending sent another one, writing a message.
-    assert len(set(answers)) == 6
+            made = payload.get("payment") or payload.get("paymentRequest") or payload["message"]
+            answers.append(str(made["id"]))
+    # Creating made a request per account, sending sent another one, writing a message, the others a payment each.
+    assert len(set(answers)) == 10
 
 
 async def test_a_repeat_shows_the_object_as_it_is_now(team: Team) -> None:
     maria = await team.contact()
-    inputs = given(team, maria, await team.request(maria))
+    inputs = await given(team, maria, await team.request(maria))
     created = (await run(team, CREATE, inputs[CREATE]))["paymentRequest"]
     sent = await run(team, SEND, inputs[SEND])
     await team.product.ok(d.VOID, {"paymentRequestId": created["id"]}, token=team.agent)

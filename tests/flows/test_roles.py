@@ -30,6 +30,9 @@ MAY: dict[str, set[str]] = {
     "createPaymentRequest": TEAM,
     "sendPaymentRequest": TEAM,
     "voidPaymentRequest": TEAM,
+    "refundPayment": ADMINS,
+    "recordOutsidePayment": TEAM,
+    "undoOutsidePayment": TEAM,
     "recordLinkCopied": TEAM,
     "discardPaymentRequest": TEAM,
     "sendMessage": TEAM,
@@ -191,5 +194,9 @@ async def available_actions(world: World) -> None:
         token = world.tokens[role]
         answer = await world.product.one(document, {"id": world.ids["draft"]}, token=token)
         found[role] = [a["action"] for a in answer["availableActions"]]
-    everything = ["SEND", "COPY_LINK", "VOID"]
+    everything = ["SEND", "COPY_LINK", "VOID", "RECORD_OUTSIDE_PAYMENT"]
     assert found == {"OWNER": everything, "ADMIN": everything, "AGENT": everything, "VIEWER": []}
+    for role in ROLES:
+        answer = await world.product.one(document, {"id": world.requests["paid"]["id"]}, token=world.tokens[role])
+        found[role] = [a["action"] for a in answer["availableActions"]]
+    assert found == {"OWNER": ["REFUND"], "ADMIN": ["REFUND"], "AGENT": [], "VIEWER": []}

@@ -326,6 +326,9 @@ INPUTS: dict[str, dict[str, Any]] = {
     },
     "sendPaymentRequest": {"idempotencyKey": KEY, "paymentRequestId": "pr", "channelId": "chn"},
     "voidPaymentRequest": {"paymentRequestId": "pr"},
+    "refundPayment": {"idempotencyKey": KEY, "paymentId": "pay", "reason": "OTHER", "tellContactOn": "chn"},
+    "recordOutsidePayment": {"idempotencyKey": KEY, "paymentRequestId": "pr", "method": "CASH"},
+    "undoOutsidePayment": {"paymentId": "pay"},
     "recordLinkCopied": {"paymentRequestId": "pr"},
     "discardPaymentRequest": {"paymentRequestId": "pr"},
     "sendMessage": {"idempotencyKey": KEY, "conversationId": "cnv", "channelId": "chn", "body": "Hello"},
@@ -343,6 +346,8 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 REFERENCES = {
     "apiKeyId": "key",
+    "paymentId": "pay",
+    "tellContactOn": "chn",
     "contactId": "cnt",
     "conversationId": "cnv",
     "channelId": "chn",
@@ -369,7 +374,9 @@ async def own_ids(team: Team) -> dict[str, str]:
     """An own object for each reference."""
     key = await factories.api_key(team.account, "ptk_one_of_our_own_keys_001")
     request = await factories.payment_request(team.contact, processor_connection_id=team.processor.id)
+    fact = await factories.money_fact(request)
     return {
+        "pay": public_id("pay", fact.id),
         "key": public_id("key", key.id),
         "pr": public_id("pr", request.id),
         "cnt": public_id("cnt", team.contact.id),

@@ -191,6 +191,7 @@ async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: 
         {"action": "SEND", "resultingStatus": None},
         {"action": "COPY_LINK", "resultingStatus": None},
         {"action": "VOID", "resultingStatus": "VOID"},
+        {"action": "RECORD_OUTSIDE_PAYMENT", "resultingStatus": "PAID"},
     ]
     reading = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
     assert (await api.one(reading, {"id": shown["id"]}, viewer=team.viewer))["availableActions"] == []
