@@ -1,0 +1,115 @@
+"""Runs the seeded faults: `python -m tests.faults [name ...]`; with a running PostgreSQL's address: `./dev faults`.
+
+Each worker has a copy of the tree; a fault is patched in, the tests that should notice run, the file is put back. A fault counts as
+killed only if a test failed: an error of collection or of pytest itself is an error of this program.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+from tests.faults.seeded import FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKERS = 2
+TIMEOUT_S = 300  # of one fault; a test that hangs has noticed, but that is not what is asked of it
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "node_modules", "var", "__pycache__", ".*_cache", ".hypothesis")
+FAILED, PASSED = 1, 0
+
+
+def say(line: str) -> None:
+    """One line of the report, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool) -> tuple[int, str]:
+    """Run test files of a tree up to the first failure; pytest's exit code and output."""
+    chosen = [] if postgres else ["-k", "not postgres"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen, *tests]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=tree,
+            env=kept | {"PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {TIMEOUT_S} s"
+    return done.returncode, done.stdout
+
+
+def seed(tree: Path, fault: Fault) -> tuple[bool, str]:
+    """Whether the tests noticed the fault in this copy of the tree, and a line about it."""
+    file = tree / fault.path
+    before = file.read_text()
+    started = time.monotonic()
+    try:
+        file.write_text(fault.applied(before))
+        code, output = pytest(tree, fault.tests, postgres=fault.postgres)
+    except ValueError as error:
+        return False, f"DOES NOT APPLY  {error}"
+    finally:
+        file.write_text(before)
+    took = f"{time.monotonic() - started:.0f} s"
+    if code == FAILED:
+        by = next(
+            (line.split(" - ")[0] for line in output.splitlines() if line.startswith(("FAILED tests", "ERROR tests"))),
+            "?",
+        )
+        return True, f"killed    {fault.kind:<12} {fault.name} ({took}) {by.partition('::')[2]}"
+    word = "SURVIVES" if code == PASSED else f"ERROR {code}"
+    return False, f"{word}  {fault.kind:<12} {fault.name} ({took})\n{output[-2000:] if code != PASSED else ''}"
+
+
+def main(names: list[str]) -> int:
+    """Seed all faults, or those named; 0 if each was killed."""
+    unknown = set(names) - {fault.name for fault in FAULTS}
+    if unknown:
+        say(f"no such fault: {', '.join(sorted(unknown))}")
+        return 2
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="paythread-faults-") as folder:
+        trees: Queue[Path] = Queue()
+        for n in range(WORKERS):
+            shutil.copytree(ROOT, Path(folder, str(n)), ignore=LEFT_OUT, symlinks=True)
+            trees.put(Path(folder, str(n)))
+
+        def one(fault: Fault) -> bool:
+            tree = trees.get()
+            try:
+                killed, line = seed(tree, fault)
+            finally:
+                trees.put(tree)
+            say(line)
+            return killed
+
+        # Without a fault these tests must pass: otherwise their failing says nothing.
+        files = tuple(sorted({test for fault in chosen for test in fault.tests}))
+        tree = trees.get()
+        code, output = pytest(tree, files, postgres=False)
+        trees.put(tree)
+        if code != PASSED:
+            say(f"the tests fail without any fault:\n{output[-4000:]}")
+            return 1
+        with ThreadPoolExecutor(WORKERS) as pool:
+            killed = sum(pool.map(one, chosen))
+    say(f"faults killed {killed}/{len(chosen)} in {time.monotonic() - started:.0f} s")
+    return 0 if killed == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
