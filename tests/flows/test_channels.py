@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -17,7 +16,7 @@ import pytest
 from integrations.channels.smtp_email import SIGNATURE_HEADER
 from integrations.signatures import sign
 from models.tables import ActivityCard, ChannelConnection, Message
-from services import auditing, connections
+from services import auditing
 from tests.contracts import meta_server, twilio_server
 from tests.contracts.meta_server import INSTAGRAM_ID, PAGE_ID, MetaServer
 from tests.contracts.smtp_server import MailServer, report
@@ -56,9 +55,8 @@ async def mail() -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, twilio: TwilioServer, meta: MetaServer) -> AsyncIterator[Product]:
-    """The server, with the vendors' addresses replaced by the contract servers', and less patience for them."""
+    """The server, with the vendors' addresses replaced by the contract servers'."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url, META_API_BASE=meta.url) as running:
-        connections.configure(dataclasses.replace(connections.environment(), timeout_s=2.0), sandbox_open=True)
         yield running
         assert [str(difference) for difference in await auditing.audit()] == []
 
