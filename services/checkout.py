@@ -305,7 +305,7 @@ async def returned(token: str) -> None:
     try:
         await read_back(session, source="return")
     except (IntegrationError, errors.ProcessorUnavailable) as error:
-        log.warning("checkout_read_failed", error=str(error))
+        log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
 
 
 async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
@@ -332,6 +332,8 @@ async def record_view(token: str, *, human: bool) -> None:
         return
     async with change(found.account_id) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
+        if request.discarded_at is not None:
+            return
         if request.last_viewed_at is not None and request.last_viewed_at > changed.now - VIEW_AGAIN:
             return
         before = request.status
@@ -364,7 +366,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
     state = await read_back(session, source="sweeper")
     if state.status == CheckoutStatus.COMPLETED:
         return
-    log.error("read_back_disagrees", session=str(session.id), status=state.status.value)
+    log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
     async with change(session.account_id) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         kind, text = CardKind.PAYMENT_MISMATCH, cards.unconfirmed(request, state=state.status.value)

@@ -151,12 +151,16 @@ async def _write(
     if any(request.contact_id != conversation.contact_id for request in carried):
         raise Invalid("This text holds the payment link of another contact.", field="body")
     if must_bind is not None and must_bind not in {request.id for request in carried}:
+        if await PaymentRequest.filter(id=must_bind, discarded_at__not_isnull=True).exists():
+            raise NotFound(field="paymentRequestId")
         raise Invalid("The payment link is missing in this text.", field="body")
 
     # The bindings point at the message, which the change inserts at its own end: hence a transaction around it.
     async with database.transaction():
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             requests = await _lock_requests(actor.account_id, [request.id for request in carried])
+            if must_bind is not None and must_bind not in {request.id for request in requests}:
+                raise NotFound(field="paymentRequestId")  # discarded in the meantime
             for request in requests:
                 if request.id == must_bind:
                     _refuse_closed(request)
@@ -212,11 +216,11 @@ async def _write(
 
 
 async def _lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
-    """Lock and read again, in the order that every transaction uses."""
+    """Lock and read again, in the order that every transaction uses; without what was discarded in the meantime."""
     if not request_ids:
         return []
     return (
-        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id)
+        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
         .order_by("id")
         .select_for_update(no_key=True)
     )
@@ -399,7 +403,7 @@ async def _not_sent(message: Message, error: IntegrationError, *, last: bool) ->
             delivery_status="QUEUED", attempt_id=None, sending_at=None
         )
         raise error  # the runner comes back after its pause
-    log.warning("message_failed", message=str(message.id), provider=error.provider, reason=error.reason)
+    log.warning("message_failed", message_id=str(message.id), provider=error.provider, reason=error.reason)
     await _advance(
         message,
         "FAILED",
