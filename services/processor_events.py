@@ -77,7 +77,7 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
     except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
         if database.is_transient(error):
             raise  # nothing was kept; the vendor sends it again
-        log.exception("processor_event_failed", provider=connection.processor, type=event.type)
+        log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
         async with change(connection.account_id):
             row = await _keep(connection, event, body, now)
             await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)

@@ -43,6 +43,7 @@ CACHE_SIZE: Final = 10_000
 KEY_PREFIX: Final = "ptk_"
 TOKEN_LIMIT: Final = 2048  # characters of a bearer that is looked at
 PASSWORD_LIMIT: Final = 256
+REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
 USED_EVERY: Final = timedelta(minutes=1)
 
 # What an unknown name is checked against, so that it costs the same hash. It fits no password.
@@ -128,10 +129,10 @@ async def refresh(refresh_token: str) -> Tokens:
     """New tokens for a refresh token, which is used up. A second use revokes its whole family. Raises: SignInFailed."""
     now = datetime.now(UTC)
     if len(refresh_token) > TOKEN_LIMIT:
-        raise SignInFailed
+        raise SignInFailed(REFRESH_REFUSED)
     row = await RefreshToken.get_or_none(token_hash=digest(refresh_token))
     if row is None or row.expires_at <= now:
-        raise SignInFailed
+        raise SignInFailed(REFRESH_REFUSED)
     async with database.transaction():
         # Compare and set: of two at once only one is the first.
         first = await RefreshToken.filter(id=row.id, used_at=None, revoked_at=None).update(used_at=now)
@@ -140,8 +141,8 @@ async def refresh(refresh_token: str) -> Tokens:
             return await _issue(user, row.family_id)
         await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)
     _cache.clear()
-    log.warning("refresh_token_reused", family=str(row.family_id))
-    raise SignInFailed
+    log.warning("refresh_token_reused", family_id=str(row.family_id))
+    raise SignInFailed(REFRESH_REFUSED)
 
 
 async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) -> None:

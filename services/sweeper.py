@@ -50,7 +50,9 @@ async def sweep(now: datetime) -> int:
         async with gate:
             await _check(session, now)
 
-    await asyncio.gather(*(one(session) for session in due))
+    for ended in await asyncio.gather(*(one(session) for session in due), return_exceptions=True):
+        if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again
+            log.error("sweep_check_failed", error=type(ended).__name__)
     return len(due)
 
 
@@ -70,7 +72,7 @@ async def _check(session: CheckoutSession, now: datetime) -> None:
     try:
         await checkout.read_back(session, source="sweeper")
     except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
-        log.warning("sweep_read_failed", session=str(session.id), error=_reason(error))
+        log.warning("sweep_read_failed", checkout_session_id=str(session.id), error=_reason(error))
         # What can't be read (a revoked key, say) is asked for less and less often.
         later = max(_every, (now - session.created_at) / 10)
         await CheckoutSession.filter(id=session.id, next_check_at=now + _every).update(next_check_at=now + later)
@@ -90,7 +92,7 @@ async def sweep_voids(job: jobs.JobContext) -> None:
         try:
             await voids.finish_void(request.account_id, request.id)
         except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
-            log.warning("sweep_void_failed", request=str(request.id), error=_reason(error))
+            log.warning("sweep_void_failed", payment_request_id=str(request.id), error=_reason(error))
 
 
 @jobs.periodic("sweeper.events", 60)

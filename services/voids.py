@@ -136,7 +136,7 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
     try:
         state = await connections.processor(connection).expire_checkout(session.external_id)
     except (IntegrationError, errors.ProcessorUnavailable) as error:
-        log.warning("checkout_expire_failed", error=str(error))
+        log.warning("checkout_expire_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
         return False
     await recorder.record(
         connection,

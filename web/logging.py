@@ -19,11 +19,13 @@ FIELDS: Final = frozenset(
         *("event", "level", "logger", "timestamp"),
         *("request_id", "method", "route", "status", "duration_ms", "name", "version", "host", "port", "pid", "signal"),
         *("error", "where", "code", "reason", "result", "kind", "provider", "processor", "channel", "connection"),
-        *("attempt", "attempts", "ambiguous", "delay_s", "retry_in_s", "job", "count", "n", "seq"),
+        *("attempt", "attempts", "ambiguous", "delay_s", "retry_in_s", "job", "count", "n", "seq", "path", "pages"),
         *("account_id", "connection_id", "payment_request_id", "message_id", "checkout_session_id", "job_id"),
+        *("refund_id", "event_id", "event_type", "family_id"),
     }
 )
 
+OURS: Final = ("web", "resolvers", "schema", "services", "models", "integrations", "uvicorn.error")
 FRAMES: Final = 12
 LONGEST: Final = 500
 
@@ -54,15 +56,16 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+    # Libraries log statements with their arguments, addresses and bodies below this level: only our own rooms may say more.
+    root.setLevel(max(logging.WARNING, root.level))
+    for name in OURS:
+        logging.getLogger(name).setLevel(level.upper())
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
     # limits.py writes our own line for each request, without the query string and without the token of a link.
     logging.getLogger("uvicorn.access").disabled = True
-    # Vendors' libraries log addresses and bodies below this level.
-    for name in ("stripe", "twilio", "twilio.http_client", "httpx", "httpx2", "httpcore", "asyncio", "tortoise"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -45,6 +45,8 @@ from services.events import SlowConsumer
 
 log = logging.getLogger(__name__)
 
+FRAMES: Final = 12  # of a bug, innermost last
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -408,7 +410,10 @@ def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext |
                 "error": type(cause).__name__,
                 "path": ".".join(str(part) for part in error.path or ()),
                 "request_id": request_id_of(execution_context.context if execution_context else None),
-                "stack": "".join(traceback.format_tb(cause.__traceback__)),
+                "where": [
+                    f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
+                    for frame in traceback.extract_tb(cause.__traceback__)[-FRAMES:]
+                ],
             },
         )
 

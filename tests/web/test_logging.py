@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -63,7 +65,47 @@ def test_a_line_cannot_be_forged(stream: io.StringIO) -> None:
 
 
 def test_long_values_are_cut_and_debug_is_left_out(stream: io.StringIO) -> None:
-    logging.getLogger("a").debug("nothing")
-    logging.getLogger("a").info("x", extra={"reason": "y" * 10_000})
+    logging.getLogger("services.a").debug("nothing")
+    logging.getLogger("services.a").info("x", extra={"reason": "y" * 10_000})
     (line,) = _lines(stream)
     assert len(str(line["reason"])) == 500
+
+
+def test_at_debug_the_libraries_stay_quiet_and_our_rooms_speak() -> None:
+    written = io.StringIO()
+    web_logging.configure("debug", written)
+    try:
+        logging.getLogger("aiosqlite").debug("executing SELECT with +14155552671")
+        logging.getLogger("twilio.http_client").info("+14155552671")
+        logging.getLogger("services.messages").debug("ours")
+    finally:
+        web_logging.configure("info", io.StringIO())
+    assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["ours"]
+
+
+def test_every_field_that_our_code_logs_is_one_that_is_written() -> None:
+    root = Path(__file__).resolve().parents[2]
+    lost = []
+    for room in ("web", "resolvers", "schema", "services", "models", "integrations"):
+        for path in sorted((root / room).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                for name in _logged(node):
+                    if name not in web_logging.FIELDS:
+                        lost.append(f"{path.relative_to(root)}:{node.lineno} {name}")  # type: ignore[attr-defined]
+    assert lost == []
+
+
+def _logged(node: ast.AST) -> list[str]:
+    """The names of the fields that a call of `log.…` gives."""
+    if not (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "log"
+    ):
+        return []
+    names = [k.arg for k in node.keywords if k.arg not in (None, "exc_info", "extra")]
+    for keyword in node.keywords:
+        if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
+            names += [key.value for key in keyword.value.keys if isinstance(key, ast.Constant)]
+    return [str(name) for name in names]
