@@ -12,13 +12,22 @@ EMAIL_LIMIT = 254
 # Control characters and lone surrogates: NUL and surrogates no database stores, escapes forge log and terminal lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
+# What turns the direction of the text around it, and so could disguise a name or an amount on the pay page.
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+# Zero-width characters: a text of nothing else looks blank. Inside words some scripts and emoji need them.
+_INVISIBLE = re.compile(
+    r"[\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2064\u3164\ufeff\uffa0]*"
+)
+
 Field = str | tuple[str, ...]
 
 
 def optional(value: str | None, *, limit: int, field: Field, lines: bool = False) -> str | None:
     """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid."""
     text = (value or "").strip()
-    if _CONTROL.search(text):
+    if _INVISIBLE.fullmatch(text):
+        return None
+    if _CONTROL.search(text) or (not lines and _DIRECTION.search(text)):
         raise Invalid("This text holds a character that can't be stored.", field=field)
     if not lines and ("\n" in text or "\r" in text):
         raise Invalid("This text must be one line.", field=field)

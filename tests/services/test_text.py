@@ -1,0 +1,27 @@
+"""What a person typed, as it may be stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from models import errors
+from services import text
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\u200b", "\u2060\ufeff ", "\u3164", "\u00ad\u200d"])
+def test_a_text_of_nothing_that_can_be_seen_is_blank(blank: str) -> None:
+    assert text.optional(blank, limit=10, field="name") is None
+    with pytest.raises(errors.Blank):
+        text.required(blank, limit=10, field="name")
+
+
+@pytest.mark.parametrize("kept", ["Zoë’s café", "می‌خواهم", "👩‍🔧 repair", "שלום", "שלום ABC"])
+def test_scripts_and_emoji_keep_their_joiners(kept: str) -> None:
+    assert text.required(kept, limit=50, field="name") == kept
+
+
+@pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u202a"])
+def test_one_line_may_not_turn_the_direction_of_what_stands_around_it(mark: str) -> None:
+    with pytest.raises(errors.Invalid):
+        text.required(f"Deep{mark}clean", limit=50, field="name")
+    assert text.optional(f"Deep{mark}clean", limit=50, field="body", lines=True) == f"Deep{mark}clean"
