@@ -139,18 +139,22 @@ class Connections:
                 await asyncio.gather(*(self._check(key) for key in keys[first : first + CHECKED_AT_ONCE]))
 
     async def _check(self, key: str) -> None:
-        seats = [self._seats[connection] for connection in self._by_key.get(key, ())]
-        viewer = next((seat.viewer for seat in seats if seat.viewer is not None), None)
-        if viewer is None or self._still_valid is None:
-            return
-        try:
-            if await self._still_valid(viewer):
-                return
-        except Exception as error:  # noqa: BLE001 the loop's top: not knowing is no reason to close
-            log.warning("checking a credential failed", extra={"error": type(error).__name__})
-            return
-        for connection in tuple(self._by_key.get(key, ())):
-            connection.end(FORBIDDEN, "Access was revoked")
+        # One token may have sockets of two viewers: its role changed between their sign-ons.
+        viewers: list[Viewer] = []
+        for connection in self._by_key.get(key, ()):
+            seated = self._seats[connection].viewer
+            if seated is not None and seated not in viewers:
+                viewers.append(seated)
+        for viewer in viewers:
+            try:
+                if self._still_valid is None or await self._still_valid(viewer):
+                    continue
+            except Exception as error:  # noqa: BLE001 the loop's top: not knowing is no reason to close
+                log.warning("checking a credential failed", extra={"error": type(error).__name__})
+                continue
+            for connection in tuple(self._by_key.get(key, ())):
+                if self._seats[connection].viewer == viewer:
+                    connection.end(FORBIDDEN, "Access was revoked")
 
 
 @dataclass(frozen=True, slots=True)
