@@ -50,7 +50,11 @@ def same_origin(request: Request) -> bool:
     if origin is None:
         return True
     settings: Settings = request.app.state.settings
-    return origin in settings.origins or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:  # such as "http://["
+        return False
+    return origin in settings.origins or host == request.headers.get("host")
 
 
 async def _find(request: Request) -> PaymentRequest | None:
