@@ -177,7 +177,8 @@ class _Connection(SMTP):
 
     def cut(self) -> None:
         """Drop the connection without a word."""
-        if isinstance(self._socket, asyncio.WriteTransport):
+        # Over TLS a transport that is closed already has nothing left to abort (asyncio's own raises then).
+        if isinstance(self._socket, asyncio.WriteTransport) and not self._socket.is_closing():
             self._socket.abort()
 
     async def _call_handler_hook(self, command: str, *args: Any) -> Any:

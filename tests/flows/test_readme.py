@@ -32,8 +32,9 @@ async def test_the_tour_of_the_readme_turns_the_card_paid(tmp_path: Path) -> Non
     printed = output.decode()
     lines = printed.splitlines()
     assert "the link answers 200" in printed
-    paid = next(n for n, line in enumerate(lines) if '"PaymentRequestUpdated"' in line and '"PAID"' in line)
-    card = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_RECEIVED"' in line)
-    asked = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_REQUEST"' in line)
-    assert asked < min(paid, card)
+    first = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_REQUEST"' in line)
+    second = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_RECEIVED"' in line)
+    assert first < second
+    # An event shows the request as it is when it is delivered: on a slow machine an early one says PAID already.
+    assert any('"PaymentRequestUpdated"' in line and '"PAID"' in line for line in lines)
     assert '"status":"PAID","amountPaid":{"formatted":"$120.00"},"payments":[{"status":"SUCCEEDED"' in printed
