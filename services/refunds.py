@@ -6,6 +6,7 @@ are made at the processor come in as facts like any money (recorder.py); money r
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -53,6 +54,7 @@ KEY_LIFE: Final = timedelta(
 )  # PayPal forgets keys after 6 hours; after that the same key would make a second refund
 FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
 CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # promises.md, 1.6
+ANSWER_WITHIN_S: Final = 7.0  # below what a GraphQL operation may take: who asked is told UNKNOWN, not nothing
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between us and a vendor
 
 
@@ -225,7 +227,12 @@ async def _ask(row: Refund, actor: Actor, *, now: bool) -> None:
     """Call the processor with the stored key and record its answer. `now`: somebody waits for it, and is told by the answer."""
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
     try:
-        statement = await connections.processor(connection).refund(await _order(row))
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            statement = await connections.processor(connection).refund(await _order(row))
+    except TimeoutError:
+        log.warning("refund_unanswered", provider=connection.processor)
+        await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+        return
     except errors.ProcessorUnavailable:
         log.warning("refund_postponed", provider=connection.processor)  # closed by the settings of this process
         return
@@ -333,7 +340,7 @@ async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
 
 async def _notice(row: Refund) -> None:
     """Nothing can be found out from here: the team is asked to look at the processor. The amount stays reserved."""
-    log.error("refund_unresolved", refund=str(row.id))
+    log.error("refund_unresolved", refund_id=str(row.id))
     async with change(row.account_id) as changed:
         request = await _locked(row.payment_request_id)
         kind, text = CardKind.REFUND_FAILED, cards.refund_unconfirmed(request, row.amount_minor, row.currency)
@@ -368,7 +375,7 @@ async def _tell_contact(refund_id: UUID, actor: Actor) -> None:
             await Refund.filter(id=row.id).update(message_id=sent.message.id)
     except errors.Refusal as refusal:
         # The window has closed, say. The refund stands; the thread shows that no message went out.
-        log.warning("refund_not_told", refund=str(refund_id), reason=refusal.code)
+        log.warning("refund_not_told", refund_id=str(refund_id), reason=refusal.code)
 
 
 # ---------------------------------------------------------------------------------------------------------------- job
@@ -397,7 +404,7 @@ async def _check(row: Refund) -> None:
         try:
             statement = await connections.processor(connection).read_refund(row.external_id)
         except (IntegrationError, errors.ProcessorUnavailable) as error:
-            log.warning("refund_read_failed", error=str(error))
+            log.warning("refund_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
         else:
             await _record(row, connection, statement, system)
         return

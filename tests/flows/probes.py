@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -49,6 +50,7 @@ from tests.flows.harness import PASSWORD, Product, key
 # Words that stand in every text of the viewer's account, and of the other one.
 OURS, THEIRS = "Quokka", "Xylofoon"
 ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER")
+DUE = f"{datetime.now(UTC).year + 2}-01-01T00:00:00Z"  # a due date that is taken: neither past nor too far away
 
 
 # ------------------------------------------------------------------------------------------------------------ schema
@@ -437,7 +439,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "productName": "Deep clean",
             "amount": {"amount": "120.00", "currency": "USD"},
             "description": "All rooms",
-            "dueAt": "2199-01-01T00:00:00Z",
+            "dueAt": DUE,
             "processor": "SANDBOX",
         },
         "sendPaymentRequest": {

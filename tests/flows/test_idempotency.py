@@ -52,7 +52,7 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "channelId": sms,
             "amount": {"amount": "120.00", "currency": "USD"},
             "description": "All rooms",
-            "dueAt": "2199-01-01T00:00:00Z",
+            "dueAt": probes.DUE,
             "processor": "SANDBOX",
         },
         SEND: {

@@ -1,0 +1,308 @@
+"""Money back and money disputed, through Stripe's SDK, real HTTP and signed webhooks; and money that came another way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import pytest
+
+from models.tables import Job, Refund
+from services import refunds
+from tests.contracts.openapi import FailureMode
+from tests.contracts.stripe_contract import contracts
+from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
+from tests.flows import documents as d
+from tests.flows import harness
+from tests.flows.conftest import Team, opened
+from tests.flows.harness import Product, key
+
+SUMMARY = """query($id: ID!) { contact(id: $id) { paymentSummary {
+  paid { minorUnits } refunded { minorUnits } net { minorUnits } outstanding { minorUnits } paidCount } } }"""
+FEE = 378  # of 120 dollars: 2.9 % and 30 cents
+
+
+@pytest.fixture
+async def stripe() -> AsyncIterator[StripeServer]:
+    async with StripeServer(contracts()[0]) as server:
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
+    """The server, with Stripe's address replaced by the contract server's."""
+    async with harness.in_process(database, events_url, STRIPE_API_BASE=stripe.url) as running:
+        yield running
+
+
+@pytest.fixture
+async def shop(bare: Team) -> Team:
+    """A team with Stripe and six simulated channels."""
+    await bare.connect_channels()
+    payload = await bare.product.ok(
+        d.CONFIGURE_PROCESSOR,
+        {"kind": "STRIPE", "secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET},
+        token=bare.owner,
+    )
+    bare.processor = payload["processor"]
+    return bare
+
+
+async def post(team: Team, stripe: StripeServer, event: dict[str, Any]) -> None:
+    """Stripe delivers the event."""
+    body, headers = stripe.webhook(event)
+    async with httpx2.AsyncClient() as vendor:
+        answer = await vendor.post(team.processor["webhookUrl"], content=body, headers=headers)
+    assert answer.status_code == 200
+
+
+async def press_pay(team: Team, request: dict[str, Any]) -> httpx2.Response:
+    async with httpx2.AsyncClient() as contact:
+        return await contact.post(
+            request["checkoutUrl"] + "/pay", headers={"Origin": team.product.base_url}, follow_redirects=False
+        )
+
+
+async def open_session(team: Team, request: dict[str, Any]) -> str:
+    """The contact presses Pay; gives the id of the checkout session at Stripe."""
+    answer = await press_pay(team, request)
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"].rsplit("/", 1)[1].split("#")[0]
+
+
+async def paid(team: Team, stripe: StripeServer, contact: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A request that was paid at Stripe, with its fee, and the session on which it was."""
+    request = await team.request(contact)
+    await team.send(request)
+    session = await open_session(team, request)
+    await post(team, stripe, stripe.pay(session))
+    now = await until(team, request, lambda r: bool(r["payments"]) and r["payments"][0]["fee"] is not None)
+    assert now["status"] == "PAID"
+    return now, session
+
+
+async def until(team: Team, request: dict[str, Any], true_of: Any) -> dict[str, Any]:
+    """The request once this is true of it."""
+    async with asyncio.timeout(15):
+        while not true_of(now := await team.read(request)):
+            await asyncio.sleep(0.05)
+    return now
+
+
+async def refund(team: Team, request: dict[str, Any], amount: str | None = None, **more: Any) -> dict[str, Any]:
+    """refundPayment by the owner: the payload."""
+    given = {"idempotencyKey": key(), "paymentId": request["payments"][0]["id"], "reason": "REQUESTED_BY_CONTACT"}
+    if amount is not None:
+        given["amount"] = amount
+    payload: dict[str, Any] = await team.product.one(d.REFUND, {"input": given | more}, token=team.owner)
+    return payload
+
+
+async def kinds(team: Team, contact: dict[str, Any]) -> list[str]:
+    return [kind for kind, _ in await team.cards(contact)]
+
+
+async def told(team: Team) -> list[str]:
+    """The kinds of the agent's notifications, oldest first."""
+    listed = await team.product.one(d.NOTIFICATIONS, token=team.agent)
+    return [n["kind"] for n in reversed(listed["nodes"])]
+
+
+async def summary(team: Team, contact: dict[str, Any]) -> dict[str, int]:
+    found = await team.product.one(SUMMARY, {"id": contact["id"]}, token=team.agent)
+    (entry,) = found["paymentSummary"]
+    return {name: int(value["minorUnits"]) if isinstance(value, dict) else value for name, value in entry.items()}
+
+
+def totals(request: dict[str, Any]) -> tuple[str, str, str, list[tuple[str, str, str]]]:
+    """Status, refund and dispute state, and the payments."""
+    moneys = [(p["kind"], p["status"], p["amount"]["minorUnits"]) for p in request["payments"]]
+    return request["status"], request["refundState"], request["disputeState"], moneys
+
+
+async def test_a_whole_refund_is_a_card_live_a_message_and_the_contacts_totals(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    request, _ = await paid(shop, stripe, maria)
+    assert request["availableActions"] == []  # of the agent
+    async with shop.inbox() as feed:
+        await opened(feed)
+        done = await refund(shop, request, tellContactOn=shop.channels["SMS"])
+        card = await feed.until("ThreadItemAdded", item__kind="REFUND_ISSUED")
+    assert done["userErrors"] == []
+    assert (done["status"], done["payment"]["kind"], done["payment"]["amount"]["minorUnits"]) == (
+        "SUCCEEDED",
+        "REFUND",
+        "12000",
+    )
+    assert card["item"]["id"] == done["activityCard"]["id"]
+    assert done["message"]["body"] == (
+        "Acme Cleaning: we have refunded $120.00 for Deep clean. It can take some days to arrive."
+    )
+    assert totals(done["paymentRequest"]) == (
+        "PAID",
+        "FULL",
+        "NONE",
+        [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "12000")],
+    )
+    await post(shop, stripe, stripe.events[-1])  # the webhook of the same refund
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    assert await summary(shop, maria) == {
+        "paid": 12000,
+        "refunded": 12000,
+        "net": -FEE,
+        "outstanding": 0,
+        "paidCount": 1,
+    }
+    await press_pay(shop, request)
+    assert len(stripe.sessions) == 1  # PAID is never payable again
+    sent = [i["body"] for i in await shop.thread(maria) if i["__typename"] == "Message" and "refunded" in i["body"]]
+    assert len(sent) == 1
+    (made,) = [c for c in stripe.calls if c.method == "POST" and c.path == "/v1/refunds"]
+    row = await Refund.get()
+    assert made.headers["idempotency-key"] == row.idempotency_key
+
+
+async def test_parts_are_given_back_until_nothing_is_left(shop: Team, stripe: StripeServer) -> None:
+    maria = await shop.contact()
+    request, _ = await paid(shop, stripe, maria)
+    first = await refund(shop, request, "20.00")
+    assert (first["status"], first["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+    second = await refund(shop, request, "30.00")
+    assert (second["status"], second["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+    above = await refund(shop, request, "70.01")
+    assert above["userErrors"] == [
+        {
+            "code": "REFUND_EXCEEDS_PAYMENT",
+            "message": "At most $70.00 is left of this payment.",
+            "field": ["input", "amount"],
+        }
+    ]
+    assert len(stripe.refunds) == 2
+    owner_sees = await shop.product.one(d.REQUEST, {"id": request["id"]}, token=shop.owner)
+    assert [a["action"] for a in owner_sees["availableActions"]] == ["REFUND"]
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_ISSUED"]
+    assert (await summary(shop, maria))["net"] == 7000 - FEE
+    rest = await refund(shop, request)
+    assert (rest["payment"]["amount"]["minorUnits"], rest["paymentRequest"]["refundState"]) == ("7000", "FULL")
+    nothing = await refund(shop, request)
+    assert [(e["code"], e["field"]) for e in nothing["userErrors"]] == [("NOT_REFUNDABLE", ["input", "paymentId"])]
+    assert len(stripe.refunds) == 3
+
+
+async def test_a_refund_at_stripes_dashboard_arrives_by_webhook(shop: Team, stripe: StripeServer) -> None:
+    maria = await shop.contact()
+    request, session = await paid(shop, stripe, maria)
+    event = stripe.refund(session, amount=5000)
+    for _ in range(3):
+        await post(shop, stripe, event)
+    now = await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
+    assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "5000")]
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    assert (await refund(shop, request, "70.01"))["userErrors"][0]["code"] == "REFUND_EXCEEDS_PAYMENT"
+    assert await Refund.all().count() == 0
+
+
+@pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang"])
+async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
+    shop: Team, stripe: StripeServer, mode: FailureMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refunds, "ANSWER_WITHIN_S", 1.0)
+    maria = await shop.contact()
+    request, _ = await paid(shop, stripe, maria)
+    stripe.fail_next(mode, match=lambda call: call.path == "/v1/refunds")
+    done = await refund(shop, request, "50.00")
+    assert (done["userErrors"], done["status"], done["payment"], done["activityCard"]) == ([], "UNKNOWN", None, None)
+    assert (await refund(shop, request, "70.01"))["userErrors"][0]["code"] == "REFUND_EXCEEDS_PAYMENT"
+    await Job.filter(kind="refund.settle").update(due_at=datetime.now(UTC))
+    now = await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
+    assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "5000")]
+    assert len(stripe.refunds) == 1
+    asked = [c.headers["idempotency-key"] for c in stripe.calls if (c.method, c.path) == ("POST", "/v1/refunds")]
+    assert len(set(asked)) == 1
+    assert (await Refund.get()).status == "SUCCEEDED"
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
+
+
+async def test_a_refund_that_is_told_before_its_charge_counts_when_the_charge_is_told(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    request = await shop.request(maria)
+    await shop.send(request)
+    session = await open_session(shop, request)
+    charge = stripe.pay(session)
+    await post(shop, stripe, stripe.refund(session, amount=2000))
+    await post(shop, stripe, charge)
+    now = await until(shop, request, lambda r: r["refundState"] == "PARTIAL" and r["status"] == "PAID")
+    assert sorted(totals(now)[3]) == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "2000")]
+    found = await kinds(shop, maria)
+    assert sorted(found) == ["PAYMENT_RECEIVED", "PAYMENT_REQUEST", "REFUND_ISSUED"]
+
+
+@pytest.mark.parametrize(("status", "state", "lost"), [("won", "WON", 0), ("lost", "LOST", 12000)])
+async def test_a_dispute_is_opened_and_closed(
+    shop: Team, stripe: StripeServer, status: str, state: str, lost: int
+) -> None:
+    maria = await shop.contact()
+    request, session = await paid(shop, stripe, maria)
+    await post(shop, stripe, stripe.dispute(session))
+    now = await until(shop, request, lambda r: r["disputeState"] == "NEEDS_RESPONSE")
+    assert now["status"] == "PAID"
+    assert (await refund(shop, request))["userErrors"][0]["code"] == "NOT_REFUNDABLE"
+    closed = stripe.dispute(session, status=status)
+    for _ in range(2):
+        await post(shop, stripe, closed)
+    now = await until(shop, request, lambda r: r["disputeState"] == state)
+    assert (now["status"], now["amountPaid"]["minorUnits"]) == ("PAID", "12000")
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
+    assert await told(shop) == ["PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
+    assert await summary(shop, maria) == {
+        "paid": 12000,
+        "refunded": 0,
+        "net": 12000 - FEE - lost,
+        "outstanding": 0,
+        "paidCount": 1,
+    }
+    assert stripe.refunds == {}
+
+
+async def test_cash_is_recorded_live_closes_the_checkout_and_can_be_undone(shop: Team, stripe: StripeServer) -> None:
+    maria = await shop.contact()
+    request = await shop.request(maria)
+    await shop.send(request)
+    session = await open_session(shop, request)
+    given = {"idempotencyKey": key(), "paymentRequestId": request["id"], "method": "CASH", "note": "At the door"}
+    async with shop.inbox() as feed:
+        await opened(feed)
+        done = await shop.product.ok(d.RECORD_OUTSIDE, given, token=shop.agent)
+        await shop.until_paid(feed, request)
+    payment = done["payment"]
+    assert (payment["kind"], payment["status"], payment["processor"], payment["processorReference"]) == (
+        "CHARGE",
+        "SUCCEEDED",
+        None,
+        None,
+    )
+    assert (payment["methodSummary"], payment["note"], payment["amount"]["minorUnits"]) == (
+        "Cash",
+        "At the door",
+        "12000",
+    )
+    assert done["activityCard"]["kind"] == "RECORDED_OUTSIDE"
+    async with asyncio.timeout(15):
+        while stripe.sessions[session]["status"] != "expired":
+            await asyncio.sleep(0.05)
+    assert (await summary(shop, maria))["paid"] == 12000
+    undone = await shop.product.ok(d.UNDO_OUTSIDE, {"paymentId": payment["id"]}, token=shop.agent)
+    assert totals(undone["paymentRequest"]) == ("SENT", "NONE", "NONE", [("CHARGE", "CANCELED", "12000")])
+    assert await summary(shop, maria) == {"paid": 0, "refunded": 0, "net": 0, "outstanding": 12000, "paidCount": 0}
+    assert await open_session(shop, request) != session
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "RECORDED_OUTSIDE", "RECORDED_OUTSIDE"]
+    assert await told(shop) == []
