@@ -95,4 +95,6 @@ def _short(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [_short(item) for item in value]
-    return str(value)[:LONGEST]
+    text = str(value)
+    # A start that failed comes from uvicorn as the text of its traceback: what went wrong stands at its end.
+    return text[-LONGEST:] if text.startswith("Traceback") else text[:LONGEST]

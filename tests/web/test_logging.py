@@ -71,6 +71,12 @@ def test_long_values_are_cut_and_debug_is_left_out(stream: io.StringIO) -> None:
     assert len(str(line["reason"])) == 500
 
 
+def test_of_a_failed_start_the_end_is_kept(stream: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").error("Traceback (most recent call last):\n" + "x" * 600 + "\nValueError: why")
+    (line,) = _lines(stream)
+    assert str(line["event"]).endswith("ValueError: why")
+
+
 def test_at_debug_the_libraries_stay_quiet_and_our_rooms_speak() -> None:
     written = io.StringIO()
     web_logging.configure("debug", written)
