@@ -288,6 +288,7 @@ CASES = [
         (CURRENCY, "IRR", "CURRENCY_NOT_SUPPORTED", SAME, {"processor": "STRIPE"}),
         ("dueAt", "2020-01-01T00:00:00Z", "INVALID"),
         ("dueAt", "0001-01-01T00:00:00Z", "INVALID"),
+        ("dueAt", "2199-01-01T00:00:00Z", "INVALID"),
         ("processor", "PAYPAL", "NO_PROCESSOR_CONFIGURED"),
         ("processor", "CUSTOM", "NO_PROCESSOR_CONFIGURED"),
     ),

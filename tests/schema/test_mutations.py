@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -63,13 +64,15 @@ async def create(api: Api, team: Team, **changes: Any) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- what they do
 async def test_a_request_is_created_once_per_key(team: Team, api: Api) -> None:
-    first = await create(api, team, idempotencyKey=KEY, description="Two rooms", dueAt="2099-01-01T10:00:00+01:00")
-    again = await create(api, team, idempotencyKey=KEY, description="Two rooms", dueAt="2099-01-01T10:00:00+01:00")
+    year = datetime.now(UTC).year + 2
+    given = {"idempotencyKey": KEY, "description": "Two rooms", "dueAt": f"{year}-01-01T10:00:00+01:00"}
+    first = await create(api, team, **given)
+    again = await create(api, team, **given)
     assert first["userErrors"] == []
     assert again == first
     made = first["paymentRequest"]
     assert (made["status"], made["amount"]) == ("DRAFT", {"amount": "120.00", "currency": "USD"})
-    assert made["dueAt"] == "2099-01-01T09:00:00Z"
+    assert made["dueAt"] == f"{year}-01-01T09:00:00Z"
     assert made["checkoutUrl"].startswith("https://pay.example.test/p/")
     assert await counts("payment_request", "message", "activity_card") == {
         "payment_request": 1,
