@@ -80,6 +80,7 @@ from schema.payloads import (
     VoidPaymentRequestPayload,
 )
 from schema.payment_request import Payment, PaymentRequest
+from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
 from schema.scalars import Cursor, RefundStatus
 from schema.thread import ActivityCard, Message
 from services import (
@@ -92,6 +93,7 @@ from services import (
     outside_payments,
     payment_requests,
     refunds,
+    scenarios,
     sign_in,
     voids,
 )
@@ -308,6 +310,21 @@ class Mutation:
             )
 
         return await _run(info, VoidPaymentRequestPayload, work)
+
+    @mutation("For developers: let the sandbox's vendor play a scenario on a request, by its own signed webhooks.")
+    async def run_sandbox_scenario(
+        self, info: Info, input: Annotated[RunSandboxScenarioInput, strawberry.argument(description="Which story.")]
+    ) -> RunSandboxScenarioPayload:
+        async def work(actor: Actor) -> RunSandboxScenarioPayload:
+            request = await scenarios.run(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                scenario=input.scenario.name,
+                seed=input.seed,
+            )
+            return RunSandboxScenarioPayload(payment_request=PaymentRequest.from_row(request))
+
+        return await _run(info, RunSandboxScenarioPayload, work)
 
     @mutation("Say that the link was copied, so that the team knows; nothing is sent.")
     async def record_link_copied(

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
+import random
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeGuard
@@ -354,10 +357,13 @@ async def _tell(
     row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, *, refund: dict[str, Any] | None = None
 ) -> None:
     """Send a webhook after the commit. The event is fixed now: a later attempt sends the same."""
-    connection = await connections.processor_connection(row.connection_id)
-    event_id = f"sbx_evt_{secrets.token_hex(12)}"
-    event = {
-        "id": event_id,
+    await _send(row, _event(row, kind, payment, refund=refund))
+
+
+def _event(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    """A new event about the checkout as it stands. `more`: a refund or a dispute."""
+    return {
+        "id": f"sbx_evt_{secrets.token_hex(12)}",
         "type": kind,
         "created_at": datetime.now(UTC).isoformat(),
         "data": {
@@ -366,16 +372,115 @@ async def _tell(
                 "status": row.status.lower(),
                 "request_reference": row.request_reference,
             },
-            "payment": payment,
+            "payment": dict(payment) if payment else None,
         }
-        | ({"refund": refund} if refund else {}),
+        | {name: dict(thing) for name, thing in more.items() if thing},
     }
+
+
+async def _send(
+    row: SandboxCheckout,
+    event: dict[str, Any],
+    *,
+    after_s: float = 0,
+    copy: int = 0,
+    then: Sequence[dict[str, Any]] = (),
+) -> None:
+    """`then`: events that are sent one by one, each when the one before it was taken."""
+    connection = await connections.processor_connection(row.connection_id)
     await jobs.enqueue(
         "sandbox.webhook",
-        {"connection_id": str(row.connection_id), "url": row.webhook_url, "event": event},
+        {"connection_id": str(row.connection_id), "url": row.webhook_url, "event": event, "then": list(then)},
         account_id=connection.account_id,
-        key=f"sandbox.webhook:{event_id}",
+        key=f"sandbox.webhook:{event['id']}" + (f":{copy}" if copy else ""),
+        due_at=datetime.now(UTC) + timedelta(seconds=after_s) if after_s else None,
     )
+
+
+# ----------------------------------------------------------------------------------------------------------- scripted
+_IN_ORDER: Final = frozenset({"REORDERED_WEBHOOKS", "REFUND", "DISPUTE_LOST", "DISPUTE_WON"})
+
+
+async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
+    """Let the vendor behave as the scenario says (names: services/scenarios.py); what is left open, `chosen` decides.
+
+    Raises: SandboxRefusal (404; 409 not payable).
+    """
+    async with database.transaction():
+        row = await _locked(external_id)
+        if row.status != ("EXPIRED" if scenario == "PAID_AFTER_VOID" else "OPEN"):
+            raise SandboxRefusal(409, "not_open", "This checkout cannot be paid any more.")
+        if scenario in _PRESSED:
+            await _act(row, _PRESSED[scenario])
+            return
+        events = _scripted(row, scenario, chosen)
+        await _save(row)
+        if scenario in _IN_ORDER:
+            await _send(row, events[0][1], then=[event for _, event in events[1:]])
+            return
+        for copy, (after_s, event) in enumerate(events):
+            await _send(row, event, after_s=after_s, copy=copy)
+
+
+# What a visitor could press as well.
+_PRESSED: Final = {
+    "DECLINED": "decline",
+    "ASYNC_SUCCEEDS": "pay_later",
+    "ASYNC_FAILS": "pay_later_fail",
+    "PAID_TWICE": "pay_twice",
+}
+
+
+def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
+    """Change the checkout; the events, each with the seconds until it is sent."""
+    if scenario == "REORDERED_WEBHOOKS":
+        return _reordered(row, chosen)
+    payment = _payment(row, "succeeded", method="Test card •••• 4242")
+    if scenario == "WRONG_AMOUNT":
+        payment["amount_minor"] += chosen.randint(1, 500)
+    elif scenario == "WRONG_CURRENCY":
+        payment["currency"] = chosen.choice([code for code in ("EUR", "USD", "GBP") if code != row.currency])
+    row.status = "COMPLETED"
+    paid = _event(row, "checkout.completed", payment)
+    about = {
+        "payment": payment["id"],
+        "amount_minor": payment["amount_minor"],
+        "currency": payment["currency"],
+        "created_at": payment["created_at"],
+    }
+    match scenario:
+        case "DUPLICATE_WEBHOOKS":
+            return [(0, paid)] * chosen.randint(3, 6)
+        case "DELAYED_WEBHOOK":
+            return [(_settle_after.total_seconds() * chosen.uniform(2, 4), paid)]
+        case "DROPPED_WEBHOOK":
+            return []
+        case "REFUND":
+            refund_id = f"sbx_re_{row.external_id.removeprefix('sbx_co_')}_{secrets.token_hex(5)}"
+            refund = {"id": refund_id, "status": "succeeded", "key": f"scenario:{refund_id}"[:80], **about}
+            payment["refunds"] = [refund]
+            return [(0, paid), (0, _event(row, "refund.succeeded", None, refund=refund))]
+        case "DISPUTE_LOST" | "DISPUTE_WON":
+            dispute = {"id": f"sbx_dp_{secrets.token_hex(10)}", "status": "needs_response", **about}
+            opened = _event(row, "dispute.opened", None, dispute=dispute)
+            dispute["status"] = scenario.removeprefix("DISPUTE_").lower()
+            closed = _event(row, "dispute.closed", None, dispute=dispute)
+            return [(0, paid), (0, opened), (0, closed)]
+    return [(0, paid)]
+
+
+def _reordered(row: SandboxCheckout, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
+    """A decline, a debit under way and its success, told in any order but this one."""
+    failed = _payment(row, "failed", method="Test card •••• 0002", failure="card_declined")
+    events = [_event(row, "checkout.payment_failed", failed)]
+    payment = _payment(row, "pending", method="Test bank debit •••• 3000")
+    row.status = "PROCESSING"
+    events.append(_event(row, "checkout.processing", payment))
+    payment["status"] = "succeeded"
+    row.status = "COMPLETED"
+    events.append(_event(row, "checkout.completed", payment))
+    orders = [list(order) for order in itertools.permutations(events) if list(order) != events]
+    return [(0, event) for event in chosen.choice(orders)]
 
 
 def signed(webhook_secret: str, body: bytes, *, at: datetime) -> str:
@@ -406,6 +511,13 @@ async def deliver(job: jobs.JobContext) -> None:
     answer = await _http().post(address, content=body, headers=headers)
     if not answer.is_success:
         raise RuntimeError(f"the webhook door answered {answer.status_code}")
+    if then := job.payload.get("then"):
+        await jobs.enqueue(
+            job.kind,
+            {**job.payload, "event": then[0], "then": then[1:]},
+            account_id=job.account_id,
+            key=f"sandbox.webhook:{then[0]['id']}",
+        )
 
 
 def _http() -> httpx2.AsyncClient:

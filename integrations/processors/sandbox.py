@@ -55,6 +55,11 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {
     "succeeded": MoneyOutcome.SUCCEEDED,
     "failed": MoneyOutcome.FAILED,
 }
+DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {
+    "needs_response": MoneyOutcome.PENDING,
+    "lost": MoneyOutcome.SUCCEEDED,  # the money is gone
+    "won": MoneyOutcome.FAILED,
+}
 # HTTP status -> reason, retryable
 REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {
     400: ("invalid_request", False),
@@ -172,6 +177,8 @@ class Sandbox(Processor):
             refund = event["data"].get("refund")
             money = [_statement(checkout, payment)] if payment is not None else []
             money += [_refund(refund, checkout)] if refund is not None else []
+            dispute = event["data"].get("dispute")
+            money += [_dispute(dispute, checkout)] if dispute is not None else []
             return ProcessorWebhook(
                 external_id=_text(event, "id"),
                 type=_text(event, "type"),
@@ -308,6 +315,23 @@ def _refund(
         request_reference=_text(checkout, "request_reference") if checkout else reference,
         charge_external_id=_text(refund, "payment"),
         occurred_at=_time(refund["created_at"]),
+    )
+
+
+def _dispute(dispute: Mapping[str, Any], checkout: Mapping[str, Any]) -> MoneyStatement:
+    amount = dispute["amount_minor"]
+    if type(amount) is not int or amount <= 0:
+        raise ValueError("the amount is not a positive integer")
+    return MoneyStatement(
+        kind=MoneyKind.DISPUTE,
+        external_id=_text(dispute, "id"),
+        outcome=DISPUTE_OUTCOME[dispute["status"]],
+        amount_minor=amount,
+        currency=_text(dispute, "currency"),
+        checkout_external_id=_text(checkout, "id"),
+        request_reference=_text(checkout, "request_reference"),
+        charge_external_id=_text(dispute, "payment"),
+        occurred_at=_time(dispute["created_at"]),
     )
 
 

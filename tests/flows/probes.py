@@ -471,6 +471,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "receivedAt": "2026-01-02T03:04:05Z",
         },
         "undoOutsidePayment": {"paymentId": w.by_hand},
+        "runSandboxScenario": {"paymentRequestId": request["draft2"], "scenario": "DECLINED", "seed": 7},
         "recordLinkCopied": {"paymentRequestId": request["draft2"]},
         "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
         "voidPaymentRequest": {

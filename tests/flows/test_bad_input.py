@@ -111,6 +111,8 @@ HARMLESS = {
     "signOut.input.refreshToken": "signing out says nothing about a token that is no longer one",
     "signOut.input.everywhere": "yes or no",
     "followConversation.input.following": "yes or no",
+    "runSandboxScenario.input.scenario": "a closed set: any other word is refused by its type",
+    "runSandboxScenario.input.seed": "any number is a story of its own",
     "configureProcessor.input.makeDefault": "yes or no",
     "refundPayment.input.reason": "a closed set: any other word is refused by its type",
     "recordOutsidePayment.input.method": "a closed set: any other word is refused by its type",
@@ -340,6 +342,13 @@ CASES = [
         ("receivedAt", "0001-01-01T00:00:00Z", "INVALID"),
     ),
     *of("undoOutsidePayment", ("paymentId", of_processor, "INVALID")),
+    *of(
+        "runSandboxScenario",
+        ("paymentRequestId", request("paid"), "ALREADY_PAID"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("processing"), "PAYMENT_IN_PROGRESS"),
+    ),
     *of("recordLinkCopied", ("paymentRequestId", request("discarded"), "NOT_FOUND")),
     *of(
         "discardPaymentRequest",

@@ -33,6 +33,7 @@ MAY: dict[str, set[str]] = {
     "refundPayment": ADMINS,
     "recordOutsidePayment": TEAM,
     "undoOutsidePayment": TEAM,
+    "runSandboxScenario": TEAM,
     "recordLinkCopied": TEAM,
     "discardPaymentRequest": TEAM,
     "sendMessage": TEAM,

@@ -332,6 +332,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "refundPayment": {"idempotencyKey": KEY, "paymentId": "pay", "reason": "OTHER", "tellContactOn": "chn"},
     "recordOutsidePayment": {"idempotencyKey": KEY, "paymentRequestId": "pr", "method": "CASH"},
     "undoOutsidePayment": {"paymentId": "pay"},
+    "runSandboxScenario": {"paymentRequestId": "pr", "scenario": "DECLINED"},
     "recordLinkCopied": {"paymentRequestId": "pr"},
     "discardPaymentRequest": {"paymentRequestId": "pr"},
     "sendMessage": {"idempotencyKey": KEY, "conversationId": "cnv", "channelId": "chn", "body": "Hello"},

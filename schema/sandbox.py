@@ -1,0 +1,45 @@
+"""What scripts the sandbox: the scenarios, the mutation's input and its answer."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import strawberry
+
+from schema.payloads import MutationPayload
+from schema.payment_request import PaymentRequest
+from schema.scalars import value
+
+
+@strawberry.enum(description="What the sandbox's vendor does with a request's payment.")
+class SandboxScenario(Enum):
+    DUPLICATE_WEBHOOKS = value("DUPLICATE_WEBHOOKS", description="Paid; the same webhook comes three to six times.")
+    REORDERED_WEBHOOKS = value(
+        "REORDERED_WEBHOOKS", description="A decline, then a debit that succeeds; told in another order."
+    )
+    DELAYED_WEBHOOK = value("DELAYED_WEBHOOK", description="Paid; the webhook comes seconds later.")
+    DROPPED_WEBHOOK = value("DROPPED_WEBHOOK", description="Paid; no webhook comes, the sweeper finds the payment.")
+    DECLINED = value("DECLINED", description="The card is declined; the request stays open.")
+    ASYNC_SUCCEEDS = value("ASYNC_SUCCEEDS", description="A bank debit: PROCESSING, then PAID.")
+    ASYNC_FAILS = value("ASYNC_FAILS", description="A bank debit: PROCESSING, then refused and open again.")
+    DISPUTE_LOST = value("DISPUTE_LOST", description="Paid, disputed by the contact's bank, lost; it stays PAID.")
+    DISPUTE_WON = value("DISPUTE_WON", description="Paid, disputed by the contact's bank, won.")
+    REFUND = value("REFUND", description="Paid, then given back in full at the vendor; it stays PAID.")
+    PAID_TWICE = value("PAID_TWICE", description="Paid on two devices: the second payment is excess.")
+    PAID_AFTER_VOID = value("PAID_AFTER_VOID", description="Voided, yet the vendor takes a payment: it is late.")
+    WRONG_AMOUNT = value("WRONG_AMOUNT", description="Another amount arrives: a mismatch, not counted.")
+    WRONG_CURRENCY = value("WRONG_CURRENCY", description="Another currency arrives: a mismatch, not counted.")
+
+
+@strawberry.input(description="Which story to play on which request.")
+class RunSandboxScenarioInput:
+    payment_request_id: strawberry.ID = strawberry.field(description="A request of the SANDBOX that can be paid.")
+    scenario: SandboxScenario = strawberry.field(description="What happens.")
+    seed: int = strawberry.field(default=0, description="The same seed plays the same story.")
+
+
+@strawberry.type(description="Answer of runSandboxScenario.")
+class RunSandboxScenarioPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(
+        default=None, description="The request before the webhooks arrive. Null: refused, see userErrors."
+    )

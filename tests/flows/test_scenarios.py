@@ -1,0 +1,115 @@
+"""The scenario sandbox over HTTP: each story ends in its promised state, told by the sandbox's own signed webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from models.tables import MoneyFact, ProcessorEvent
+from services import sandbox
+from tests.flows import documents as d
+from tests.flows import harness
+from tests.flows.conftest import Team
+from tests.flows.harness import Product
+
+RUN = f"""mutation($input: RunSandboxScenarioInput!) {{ runSandboxScenario(input: $input) {{
+  paymentRequest {{ id status }} {d.ERRORS} }} }}"""
+ASKED = "PAYMENT_REQUEST"
+PAID = [ASKED, "PAYMENT_RECEIVED"]
+# scenario -> status, cards, (excess, late, settled) in minor units, refundState, disputeState
+ENDS: dict[str, tuple[str, list[str], tuple[int, int, int], str, str]] = {
+    "DUPLICATE_WEBHOOKS": ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"),
+    "DELAYED_WEBHOOK": ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"),
+    "DROPPED_WEBHOOK": ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"),
+    "DECLINED": ("SENT", [ASKED, "PAYMENT_FAILED"], (0, 0, 0), "NONE", "NONE"),
+    "ASYNC_SUCCEEDS": ("PAID", [ASKED, "PAYMENT_PROCESSING", "PAYMENT_RECEIVED"], (0, 0, 12000), "NONE", "NONE"),
+    "ASYNC_FAILS": ("SENT", [ASKED, "PAYMENT_PROCESSING", "PAYMENT_FAILED"], (0, 0, 0), "NONE", "NONE"),
+    "DISPUTE_LOST": ("PAID", [*PAID, "DISPUTE_OPENED", "DISPUTE_CLOSED"], (0, 0, 12000), "NONE", "LOST"),
+    "DISPUTE_WON": ("PAID", [*PAID, "DISPUTE_OPENED", "DISPUTE_CLOSED"], (0, 0, 12000), "NONE", "WON"),
+    "REFUND": ("PAID", [*PAID, "REFUND_ISSUED"], (0, 0, 12000), "FULL", "NONE"),
+    "PAID_TWICE": ("PAID", [*PAID, "EXCESS_PAYMENT"], (12000, 0, 24000), "NONE", "NONE"),
+    "PAID_AFTER_VOID": ("VOID", [ASKED, "REQUEST_VOIDED", "LATE_PAYMENT"], (0, 12000, 0), "NONE", "NONE"),
+    "WRONG_AMOUNT": ("SENT", [ASKED, "PAYMENT_MISMATCH"], (0, 0, 0), "NONE", "NONE"),
+    "WRONG_CURRENCY": ("SENT", [ASKED, "PAYMENT_MISMATCH"], (0, 0, 0), "NONE", "NONE"),
+}
+FIELDS = "id status amountPaid { minorUnits } excess { minorUnits } late { minorUnits } refundState disputeState"
+
+
+@pytest.fixture
+async def product(database: str, events_url: str) -> AsyncIterator[Product]:
+    """The server; its sweeper looks soon, and its sandbox settles at once."""
+    async with harness.in_process(
+        database, events_url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
+    ) as running:
+        sandbox.configure(settle_after_s=0.3)
+        yield running
+        sandbox.configure(settle_after_s=5)
+
+
+async def play(team: Team, request: dict[str, Any], scenario: str, seed: int = 0) -> None:
+    given = {"paymentRequestId": request["id"], "scenario": scenario, "seed": seed}
+    await team.product.ok(RUN, given, token=team.agent)
+
+
+async def state(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> tuple[Any, ...]:
+    """What `ENDS` promises, as it is now."""
+    now = await team.product.one(
+        f"query($id: ID!) {{ paymentRequest(id: $id) {{ {FIELDS} }} }}", {"id": request["id"]}, token=team.agent
+    )
+    money = tuple(int(now[name]["minorUnits"]) for name in ("excess", "late", "amountPaid"))
+    cards = [kind for kind, _ in await team.cards(contact)]
+    return now["status"], cards, money, now["refundState"], now["disputeState"]
+
+
+async def comes_to(team: Team, contact: dict[str, Any], request: dict[str, Any], end: tuple[Any, ...]) -> None:
+    """Waits until it is so; fails with what it is instead."""
+    seen: tuple[Any, ...] = ()
+    try:
+        async with asyncio.timeout(30):
+            while (seen := await state(team, contact, request)) != end:
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(seen) from None
+
+
+@pytest.mark.parametrize("scenario", ENDS)
+async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
+    maria = await team.contact()
+    request = await team.request(maria)
+    await team.send(request)
+    await play(team, request, scenario)
+    await comes_to(team, maria, request, ENDS[scenario])
+    events = await ProcessorEvent.all().count()
+    if scenario == "DROPPED_WEBHOOK":
+        assert (events, (await MoneyFact.get()).source) == (0, "sweeper")
+    else:
+        assert events > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_webhooks_in_another_order_end_paid_with_one_receipt(team: Team, seed: int) -> None:
+    maria = await team.contact()
+    request = await team.request(maria)
+    await team.send(request)
+    await play(team, request, "REORDERED_WEBHOOKS", seed)
+    async with asyncio.timeout(30):
+        while await ProcessorEvent.filter(handled_at__not_isnull=True).count() < 3:
+            await asyncio.sleep(0.1)
+    status, cards, money, *_ = await state(team, maria, request)
+    assert (status, money, cards.count("PAYMENT_RECEIVED")) == ("PAID", (0, 0, 12000), 1)
+
+
+async def test_what_cannot_be_played_is_refused_and_changes_nothing(team: Team) -> None:
+    maria = await team.contact()
+    paid = await team.request(maria)
+    await team.pay(paid)
+    await comes_to(team, maria, paid, ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"))
+    before = await MoneyFact.all().count()
+    answer = await team.product.one(
+        RUN, {"input": {"paymentRequestId": paid["id"], "scenario": "PAID_TWICE"}}, token=team.agent
+    )
+    assert [error["code"] for error in answer["userErrors"]] == ["ALREADY_PAID"]
+    assert await MoneyFact.all().count() == before
