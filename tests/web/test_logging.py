@@ -113,5 +113,5 @@ def _logged(node: ast.AST) -> list[str]:
     names = [k.arg for k in node.keywords if k.arg not in (None, "exc_info", "extra")]
     for keyword in node.keywords:
         if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
-            names += [key.value for key in keyword.value.keys if isinstance(key, ast.Constant)]
-    return [str(name) for name in names]
+            names += [str(key.value) for key in keyword.value.keys if isinstance(key, ast.Constant)]
+    return [name for name in names if name]
