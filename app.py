@@ -17,7 +17,7 @@ from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context
 from resolvers.transport.http import get_view
 from resolvers.transport.limits import Limits
-from services import changes, checkout, connections, jobs, links, sandbox, sign_in, simulator, sweeper  # noqa: F401
+from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
