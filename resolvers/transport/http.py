@@ -280,7 +280,7 @@ class GraphQLView(GraphQL[Any, None]):
         answer: _Answer = request.scope[_ANSWER]
         answer.context = context
         token = token_of(request.headers)
-        answer.key = key_of(token) if token else f"address:{request.client.host if request.client else ''}"
+        answer.key = key_of(token) if token else f"address:{_address(request)}"
         if not self.door.requests.take(answer.key):
             raise Refusal(429, "RATE_LIMITED", "Too many requests, try again in a second.", {"Retry-After": "1"})
         if token is not None:
@@ -406,6 +406,12 @@ class GraphQLView(GraphQL[Any, None]):
         return StreamingResponse(
             admitted(), status_code=sub_response.status_code or 200, headers={**sub_response.headers, **headers}
         )
+
+
+def _address(request: Request) -> str:
+    """The client's address: as the outer layer found it (behind a proxy of ours, the client's own), else the socket's."""
+    known: str | None = request.scope.get("state", {}).get("client_address")
+    return known or (request.client.host if request.client else "")
 
 
 def _replay(body: bytes) -> Receive:
