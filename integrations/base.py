@@ -17,6 +17,7 @@ class IntegrationError(Exception):
 
     `retryable`: the same call may be repeated safely with the same key.
     `ambiguous`: the request left us and its outcome is unknown (time-out, dropped connection, 5xx): read, never repeat blindly.
+    `retry_after_s`: of a vendor's rate limit (429): nothing goes to it on this connection before.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class IntegrationError(Exception):
         retryable: bool = False,
         ambiguous: bool = False,
         code: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(f"{provider}: {reason}" + (f": {message}" if message else ""))
         self.provider = provider
@@ -36,6 +38,7 @@ class IntegrationError(Exception):
         self.retryable = retryable
         self.ambiguous = ambiguous
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class SignatureInvalid(IntegrationError):
@@ -97,6 +100,8 @@ class MoneyStatement:
     method_summary: str | None = None  # "Visa •••• 4242"; never more of the card
     failure_code: str | None = None
     failure_message: str | None = None  # the vendor's words, shown to the team only
+    response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
+    dispute_reason: str | None = None  # of a dispute: the vendor's word
     occurred_at: datetime | None = None
 
 
@@ -252,6 +257,23 @@ class Processor(ABC):
     def parse(self, body: bytes) -> ProcessorWebhook:
         """Parse a stored body whose signature was verified when it came in. Raises PayloadInvalid."""
 
+    async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
+        """Checkouts made since then under these credentials, oldest first: some of them we may not know. Raises IntegrationError.
+
+        Only what carries a `request_reference`; empty where the vendor keeps no list.
+        """
+        return ()
+
+    async def register_webhook(self) -> Mapping[str, str] | None:
+        """Have the vendor deliver its webhooks to this connection's address; the credentials that come of it, to be stored.
+
+        None: this vendor or this key does not allow it, so that a person pastes the address. Raises IntegrationError.
+        """
+        return None
+
+    async def unregister_webhook(self) -> None:  # noqa: B027 (optional to override)
+        """Take back what `register_webhook` made, if it did. Raises IntegrationError."""
+
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
         """Events that the vendor could not deliver since then, oldest first; empty where the vendor keeps no list."""
         return ()
@@ -297,6 +319,7 @@ class ChannelLimits:
     link_button: bool = False  # the payment link becomes a button; it stays in the text all the same
     templates: bool = False  # outside the window an approved template (`template_id`) may be sent
     person_window_hours: int | None = None  # the window for what a person writes, where it is longer
+    messages_per_s: float | None = None  # what the vendor takes on one connection; more wait their turn
 
 
 class Author(StrEnum):
@@ -431,6 +454,10 @@ class Channel(ABC):
     @abstractmethod
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
         """Verify, then parse. Raises SignatureInvalid, PayloadInvalid."""
+
+    def media_headers(self, url: str) -> Mapping[str, str]:
+        """What a GET of one of its attachments needs (authorization); empty for any address that is not the vendor's own."""
+        return {}
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
         """Resolve an ambiguous send by asking the vendor; None when it has no answer (exactly one match counts)."""

@@ -159,6 +159,19 @@ class ContactAddress(TenantRow):
         unique_together = (("account_id", "kind", "address"), ("contact_id", "kind"))
 
 
+class OptOut(TenantRow):
+    """A contact wrote STOP to one sender of ours. While one stands, the address is opted out of the whole kind of channel."""
+
+    contact_id = fields.UUIDField()
+    channel_connection_id = fields.UUIDField()
+    kind = fields.CharField(max_length=12)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        table = "opt_out"
+        unique_together = (("contact_id", "channel_connection_id"),)
+
+
 class ContactSummary(TenantRow):
     """Stored totals of a contact, one row per currency and mode; always equal to what the ledger recomputes."""
 
@@ -189,6 +202,7 @@ class Conversation(TenantRow):
     preview = fields.CharField(max_length=160, default="")  # of the last thread item
     unread_count = fields.IntField(default=0)
     draft = fields.TextField(null=True)  # the team's unsent composer text
+    closed_at = fields.DatetimeField(null=True)  # done with; the contact's next message opens it again
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -216,6 +230,8 @@ class ChannelConnection(TenantRow):
     sender = fields.CharField(max_length=254, default="")  # our own address on it, shown to the team
     credentials = fields.TextField()  # encrypted JSON
     connected = fields.BooleanField(default=True)
+    allowed_origins: fields.Field[Any] = fields.JSONField(default=list)  # web chat: the sites that may show the widget
+    next_send_at = fields.DatetimeField(null=True)  # the vendor's rate limit: nothing is sent before
     last_webhook_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=300, null=True)
     version = fields.IntField(default=1)
@@ -318,6 +334,10 @@ class Message(TenantRow):
     attempt_id = fields.CharField(max_length=40, null=True)  # committed before the vendor is called
     external_id = fields.CharField(max_length=120, null=True)
     retry_of_id = fields.UUIDField(null=True)
+    template_id = fields.CharField(
+        max_length=80, null=True
+    )  # the vendor's id of an approved template, sent in place of the body
+    template_variables: fields.Field[Any] = fields.JSONField(null=True)  # placeholder -> text
     author_id = fields.UUIDField(null=True)  # user
     author_name = fields.CharField(max_length=120, null=True)
     occurred_at = fields.DatetimeField()
@@ -327,6 +347,41 @@ class Message(TenantRow):
     class Meta:
         table = "message"
         unique_together = (("channel_connection_id", "external_id"), ("conversation_id", "seq"))
+
+
+class Attachment(TenantRow):
+    """A file that a contact sent: what is known of it, and its bytes once they were fetched safely."""
+
+    message_id = fields.UUIDField()
+    n = fields.IntField()  # its place in the message, from 1
+    name = fields.CharField(max_length=255)
+    content_type = fields.CharField(max_length=120)
+    size_bytes: fields.Field[int] | None = fields.BigIntField(null=True)
+    source_url = fields.TextField(null=True)  # encrypted: a vendor's address may carry a token
+    status = fields.CharField(max_length=12, default="PENDING")
+    reason = fields.CharField(max_length=60, null=True)  # why it was REFUSED or FAILED
+    content = fields.BinaryField(null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+
+    class Meta:
+        table = "attachment"
+        unique_together = (("message_id", "n"),)
+
+
+class Visitor(TenantRow):
+    """A browser that uses the web chat widget. Its token is the only key to its conversation."""
+
+    channel_connection_id = fields.UUIDField()
+    contact_id = fields.UUIDField(null=True)  # null until it writes
+    token_hash = fields.CharField(max_length=64, unique=True)
+    external_id = fields.CharField(max_length=120, null=True)  # who the site says it is, by a signed identity
+    created_at = fields.DatetimeField(auto_now_add=True)
+    last_seen_at = fields.DatetimeField()
+
+    class Meta:
+        table = "visitor"
+        indexes = (("channel_connection_id", "external_id"),)
 
 
 class MessagePaymentRequest(TenantRow):
@@ -377,6 +432,7 @@ class CheckoutSession(TenantRow):
     url = fields.TextField(null=True)
     expires_at = fields.DatetimeField(null=True)
     returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
+    capturing_at = fields.DatetimeField(null=True)  # committed before we take the money of an approved checkout
     next_check_at = fields.DatetimeField(null=True)
     checks = fields.IntField(default=0)
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -407,6 +463,8 @@ class MoneyFact(TenantRow):
     method_summary = fields.CharField(max_length=80, null=True)
     failure_code = fields.CharField(max_length=80, null=True)
     failure_message = fields.CharField(max_length=300, null=True)
+    response_due_at = fields.DatetimeField(null=True)  # of a dispute: until when the business may answer
+    dispute_reason = fields.CharField(max_length=80, null=True)
     test_mode = fields.BooleanField()
     source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, refund, manual
     occurred_at = fields.DatetimeField()

@@ -233,6 +233,8 @@ ENUMS = {
     "message_delivery_status_valid": set(DeliveryStatus),
     "contact_address_kind_valid": set(ChannelKind),
     "channel_connection_kind_valid": set(ChannelKind),
+    "opt_out_kind_valid": set(ChannelKind),
+    "attachment_status_valid": {"PENDING", "STORED", "REFUSED", "FAILED"},
     "activity_card_kind_valid": set(CardKind),
     "activity_card_status_valid": set(Status),
     "checkout_session_status_valid": {"OPENING", *CheckoutStatus, "ABANDONED"},

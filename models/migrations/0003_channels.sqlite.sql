@@ -1,0 +1,70 @@
+-- Capturing an approved checkout, what a dispute waits for, opt-outs by sender, attachments, web chat, templates, closed conversations.
+
+ALTER TABLE checkout_session ADD COLUMN capturing_at TIMESTAMP;
+
+ALTER TABLE money_fact ADD COLUMN response_due_at TIMESTAMP;
+ALTER TABLE money_fact ADD COLUMN dispute_reason VARCHAR(80);
+
+ALTER TABLE channel_connection ADD COLUMN allowed_origins JSON NOT NULL DEFAULT '[]';
+ALTER TABLE channel_connection ADD COLUMN next_send_at TIMESTAMP;
+
+ALTER TABLE conversation ADD COLUMN closed_at TIMESTAMP;
+
+ALTER TABLE message ADD COLUMN template_id VARCHAR(80);
+ALTER TABLE message ADD COLUMN template_variables JSON;
+
+CREATE TABLE opt_out (
+    id CHAR(36) NOT NULL PRIMARY KEY,
+    account_id CHAR(36) NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
+    contact_id CHAR(36) NOT NULL REFERENCES contact (id) ON DELETE RESTRICT,
+    channel_connection_id CHAR(36) NOT NULL REFERENCES channel_connection (id) ON DELETE RESTRICT,
+    kind VARCHAR(12) NOT NULL,
+    created_at TIMESTAMP NOT NULL,
+    UNIQUE (contact_id, channel_connection_id),
+    CONSTRAINT opt_out_kind_valid CHECK (
+        kind IN ('SMS', 'EMAIL', 'WHATSAPP', 'INSTAGRAM_DM', 'MESSENGER', 'WEB_CHAT', 'CUSTOM')
+    )
+);
+
+CREATE TABLE attachment (
+    id CHAR(36) NOT NULL PRIMARY KEY,
+    account_id CHAR(36) NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
+    message_id CHAR(36) NOT NULL REFERENCES message (id) ON DELETE RESTRICT,
+    n INT NOT NULL,
+    name VARCHAR(255) NOT NULL,
+    content_type VARCHAR(120) NOT NULL,
+    size_bytes BIGINT,
+    source_url TEXT,
+    status VARCHAR(12) NOT NULL,
+    reason VARCHAR(60),
+    content BLOB,
+    created_at TIMESTAMP NOT NULL,
+    updated_at TIMESTAMP NOT NULL,
+    UNIQUE (message_id, n),
+    CONSTRAINT attachment_status_valid CHECK (status IN ('PENDING', 'STORED', 'REFUSED', 'FAILED'))
+);
+
+CREATE TABLE visitor (
+    id CHAR(36) NOT NULL PRIMARY KEY,
+    account_id CHAR(36) NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
+    channel_connection_id CHAR(36) NOT NULL REFERENCES channel_connection (id) ON DELETE RESTRICT,
+    contact_id CHAR(36) REFERENCES contact (id) ON DELETE RESTRICT,
+    token_hash VARCHAR(64) NOT NULL UNIQUE,
+    external_id VARCHAR(120),
+    created_at TIMESTAMP NOT NULL,
+    last_seen_at TIMESTAMP NOT NULL
+);
+CREATE INDEX visitor_channel_connection_external ON visitor (channel_connection_id, external_id);
+
+-- down
+DROP TABLE visitor;
+DROP TABLE attachment;
+DROP TABLE opt_out;
+ALTER TABLE message DROP COLUMN template_variables;
+ALTER TABLE message DROP COLUMN template_id;
+ALTER TABLE conversation DROP COLUMN closed_at;
+ALTER TABLE channel_connection DROP COLUMN next_send_at;
+ALTER TABLE channel_connection DROP COLUMN allowed_origins;
+ALTER TABLE money_fact DROP COLUMN dispute_reason;
+ALTER TABLE money_fact DROP COLUMN response_due_at;
+ALTER TABLE checkout_session DROP COLUMN capturing_at;
