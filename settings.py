@@ -74,6 +74,8 @@ class Settings(BaseSettings):
         default="info", description="Smallest level that is logged."
     )
     stripe_api_base: str = Field(default="", description="Address instead of Stripe's own (contract server in tests).")
+    paypal_api_base: str = Field(default="", description="Address instead of PayPal's own (contract server in tests).")
+    square_api_base: str = Field(default="", description="Address instead of Square's own (contract server in tests).")
     twilio_api_base: str = Field(default="", description="Address instead of Twilio's own (contract server in tests).")
     meta_api_base: str = Field(default="", description="Address instead of Meta's own (contract server in tests).")
 
@@ -118,7 +120,13 @@ class Settings(BaseSettings):
     @property
     def base_addresses(self) -> dict[str, str]:
         """Vendor name to address instead of the real one."""
-        named = {"stripe": self.stripe_api_base, "twilio": self.twilio_api_base, "meta": self.meta_api_base}
+        named = {
+            "stripe": self.stripe_api_base,
+            "paypal": self.paypal_api_base,
+            "square": self.square_api_base,
+            "twilio": self.twilio_api_base,
+            "meta": self.meta_api_base,
+        }
         return {name: url for name, url in named.items() if url}
 
     @model_validator(mode="after")
@@ -137,7 +145,6 @@ class Settings(BaseSettings):
             if not self.public_url.startswith("https://"):
                 raise ValueError("PUBLIC_URL: production needs an https:// address; contacts pay on it.")
             if self.base_addresses:
-                raise ValueError(
-                    "STRIPE_API_BASE, TWILIO_API_BASE and META_API_BASE are for tests; unset them in production."
-                )
+                names = " and ".join(f"{name.upper()}_API_BASE" for name in self.base_addresses)
+                raise ValueError(f"{names}: an address instead of the vendor's is for tests; unset it in production.")
         return self

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
 LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
+CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
 
 
 class BadSignature(Exception):
@@ -41,20 +42,33 @@ class BadPayload(Exception):
     """Signed, but not what the vendor's contract says: 400; kept out of the ledger."""
 
 
+class NotVerifiable(Exception):
+    """The vendor, who checks its signatures itself, can't be asked now: 503, nothing is stored, so that it sends the event again."""
+
+
 async def receive(processor: str, connection_id: UUID, body: bytes, headers: Mapping[str, str]) -> None:
-    """Take one webhook. `headers` has lower-case names. Returns after the commit. Raises: NotFound, BadSignature, BadPayload."""
+    """Take one webhook. `headers` has lower-case names. Returns after the commit.
+
+    Raises: NotFound (also where the connection has nothing to verify with), BadSignature, BadPayload, NotVerifiable.
+    """
     connection = await ProcessorConnection.get_or_none(id=connection_id, processor=processor)
-    if connection is None or not connections.credentials_of(connection).get("webhook_secret"):
+    if connection is None:
         raise errors.NotFound
+    try:
+        live = connections.processor(connection)
+    except errors.ProcessorUnavailable as error:
+        raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
     try:
-        event = connections.processor(connection).receive(body, headers, now=now)
+        event = await live.verify_webhook(body, headers, now=now)
     except SignatureInvalid as error:
+        if error.reason == CANNOT_VERIFY:
+            raise errors.NotFound from error
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
         raise BadPayload(error.reason) from error
-    except errors.ProcessorUnavailable as error:
-        raise errors.NotFound from error  # closed by the settings of this process
+    except IntegrationError as error:
+        raise NotVerifiable(error.reason) from error
     if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
         raise BadPayload("another vendor account")
     await _take(connection, event, body.decode(), now)

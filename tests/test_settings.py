@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from settings import Settings
 
 PRODUCTION = {"environment": "production", "public_url": "https://pay.example.test", "secret_keys": "k" * 32}
+VENDORS = ("stripe", "paypal", "square", "twilio", "meta")
 
 
 def made(**values: Any) -> Settings:
@@ -17,16 +18,12 @@ def made(**values: Any) -> Settings:
 
 
 def test_each_vendors_address_is_handed_to_its_provider() -> None:
-    given = {f"{name}_api_base": f"http://127.0.0.1:9/{name}" for name in ("stripe", "twilio", "meta")}
+    given = {f"{name}_api_base": f"http://127.0.0.1:9/{name}" for name in VENDORS}
     assert made(environment="test").base_addresses == {}
-    assert made(environment="test", **given).base_addresses == {
-        "stripe": "http://127.0.0.1:9/stripe",
-        "twilio": "http://127.0.0.1:9/twilio",
-        "meta": "http://127.0.0.1:9/meta",
-    }
+    assert made(environment="test", **given).base_addresses == {n: f"http://127.0.0.1:9/{n}" for n in VENDORS}
 
 
-@pytest.mark.parametrize("name", ["stripe", "twilio", "meta"])
+@pytest.mark.parametrize("name", VENDORS)
 def test_production_refuses_an_address_in_place_of_a_vendors(name: str) -> None:
     assert made(**PRODUCTION).base_addresses == {}
     with pytest.raises(ValidationError) as refused:

@@ -1,6 +1,7 @@
 """Where processors and channels call back: the raw body goes to the service as it came. Nothing of a body is ever logged.
 
-404: no such connection. 400: not from the vendor, or not what its contract says; nothing was kept. 200: kept.
+404: no such connection, or one that takes no webhooks. 400: not from the vendor, or not what its contract says; nothing was kept.
+503: the vendor, who alone can tell, could not be asked; nothing was kept, it sends again. 200: kept.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ async def processor(request: Request) -> Response:
         return _refuse(name, text, "bad_signature", error)
     except processor_events.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
+    except processor_events.NotVerifiable as error:
+        return _refuse(name, text, "not_verifiable", error, status=503)
     return _answer(name, "ok", 200)
 
 
@@ -69,13 +72,13 @@ async def channel(request: Request) -> Response:
     return Response(taken.answer_body, 200, media_type=taken.answer_type)
 
 
-def _refuse(provider: str, connection: str, result: str, error: Exception) -> Response:
+def _refuse(provider: str, connection: str, result: str, error: Exception, *, status: int = 400) -> Response:
     # The reason is a word of ours ("signature_stale"), never the vendor's text. `connection` was parsed: it can't forge a line.
     log.warning(
         "webhook refused",
         extra={"provider": provider, "connection": connection, "result": result, "reason": str(error)[:80]},
     )
-    return _answer(provider, result.replace("_", " "), 400, result)
+    return _answer(provider, result.replace("_", " "), status, result)
 
 
 def _answer(provider: str, text: str, status: int, result: str = "") -> Response:

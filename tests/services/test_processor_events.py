@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
+from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneyStatement, ProcessorWebhook
 from models import database as db
 from models import errors
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
@@ -140,11 +142,57 @@ async def test_a_signed_body_that_breaks_the_contract_is_refused_and_not_stored(
 
 
 async def test_an_unknown_connection_and_one_without_a_secret_are_not_there(world: World) -> None:
-    bare = await factories.processor_connection(world.account, credentials={"api_key": "sk", "webhook_secret": ""})
-    for name, connection_id in (("sandbox", world.user.id), ("stripe", world.connection.id), ("sandbox", bare.id)):
+    keys = {"sandbox": {"secret_key": "sk_0001"}, "stripe": {"secret_key": "sk_0001"}}
+    keys |= {"paypal": {"client_id": "A", "client_secret": "E"}, "square": {"access_token": "EA", "location_id": "L"}}
+    bare = [
+        await factories.processor_connection(world.account, processor=name, credentials=given, is_default=False)
+        for name, given in keys.items()
+    ]
+    unknown = [("sandbox", world.user.id), ("stripe", world.connection.id)]
+    for name, connection_id in (*unknown, *((row.processor, row.id) for row in bare)):
         with pytest.raises(errors.NotFound):
             await processor_events.receive(name, connection_id, b"{}", {})
     assert await nothing_stored()
+
+
+async def test_what_the_vendor_cannot_verify_now_is_not_stored_and_taken_when_it_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, token = await world.request()
+    world.vendor.pay(await world.open(token))
+    (paid,) = world.vendor.outbox
+
+    async def down(body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        raise IntegrationError("sandbox", "timeout", retryable=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.vendor, "verify_webhook", down)
+        with pytest.raises(processor_events.NotVerifiable):
+            await world.deliver(paid)
+    assert await nothing_stored()
+    await world.deliver(paid)
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+
+
+async def test_a_late_resend_decides_nothing_until_its_checkout_is_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.pay(page)
+    (paid,) = world.vendor.outbox
+
+    async def late(body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        return replace(world.vendor.receive(body, headers, now=now), decides=False)
+
+    monkeypatch.setattr(world.vendor, "verify_webhook", late)
+    await world.deliver(paid)
+    assert await world.status(request) == "SENT"
+    assert await MoneyFact.all().count() == 0
+    read = world.vendor.calls.count(("read", page))
+    await world.run_jobs()
+    assert world.vendor.calls.count(("read", page)) > read
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
 
 
 async def test_an_event_of_another_vendor_account_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

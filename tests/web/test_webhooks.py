@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from integrations.base import ChannelWebhook, WebhookRequest
+from integrations.base import ChannelWebhook, IntegrationError, WebhookRequest
 from integrations.channels import simulated
-from integrations.processors.sandbox import SIGNATURE_HEADER
+from integrations.processors.sandbox import SIGNATURE_HEADER, Sandbox
 from models.ids import public_id, uuid7
 from models.tables import ChannelConnection, Message, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import messages, sandbox
@@ -73,6 +73,26 @@ async def test_forged_stale_and_unsigned_webhooks_are_400_and_leave_a_line_witho
     assert {line["provider"] for line in refused} == {"sandbox"}
     for secret in ("body-marker", "evt_1", SECRET, good):
         assert secret not in site.log.getvalue()
+
+
+async def test_a_webhook_that_nobody_can_verify_now_is_503_and_leaves_a_line_without_the_body(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, path = await _processor()
+    body = _event()
+
+    async def down(*_: object, **__: object) -> None:
+        raise IntegrationError("sandbox", "timeout", "the vendor's words", retryable=True)
+
+    monkeypatch.setattr(Sandbox, "verify_webhook", down)
+    before = await snapshot()
+    signed = {SIGNATURE_HEADER: sandbox.signed(SECRET, body, at=datetime.now(UTC))}
+    assert (await site.http.post(path, content=body, headers=signed)).status_code == 503
+    assert await snapshot() == before
+    (line,) = [line for line in site.lines() if line["event"] == "webhook refused"]
+    assert (line["result"], line["reason"]) == ("not_verifiable", "timeout")
+    assert "body-marker" not in site.log.getvalue()
+    assert "vendor's words" not in site.log.getvalue()
 
 
 async def test_an_unknown_address_is_404_whatever_is_sent(site: Site) -> None:
