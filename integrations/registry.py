@@ -1,22 +1,39 @@
-"""Finds the providers by their file names in channels/ and processors/. Makes no instance and keeps no credentials."""
+"""Finds the providers: by their file names in channels/ and processors/, and by the entry points of installed packages.
+
+Makes no instance and keeps no credentials. A package of a third party names its classes under `paythread.processors` or
+`paythread.channels`; they are imported when first asked for. Ours win: a package can't take the name of a file. What can't be used (it
+fails at import, or is not what `integrations.base` asks for) is said once in the log and counts as not installed.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from integrations.base import Channel, IntegrationError, Processor
+import structlog
 
-_ROOM = Path(__file__).parent
+from integrations.base import Channel, ChannelKind, IntegrationError, Processor
+
+log = structlog.get_logger(__name__)
+
+_ROOM: Final = Path(__file__).parent
+GROUPS: Final[Mapping[str, str]] = {"processors": "paythread.processors", "channels": "paythread.channels"}
+# It becomes a part of addresses and of database rows.
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
+# It becomes a part of the pay page's Content-Security-Policy.
+ORIGIN: Final = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?")
 
 
 class UnknownProvider(KeyError):
-    """No file of this name in the room. Install the provider's file, or correct the name."""
+    """No file and no usable package of this name. Install the provider, or correct the name; the log says what was refused."""
 
     def __init__(self, room: str, name: str) -> None:
         super().__init__(name)
@@ -24,36 +41,135 @@ class UnknownProvider(KeyError):
         self.name = name
 
     def __str__(self) -> str:
-        return f"no provider {self.name!r} in integrations/{self.room}"
+        return f"no provider {self.name!r} in {self.room}"
 
 
 @cache
-def _found(room: str) -> frozenset[str]:
+def _files(room: str) -> frozenset[str]:
     """The file names of a room. Read once: a provider is added by a release, not at run time."""
     modules = pkgutil.iter_modules([str(_ROOM / room)])
     return frozenset(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
 
 
 @cache
-def _load(room: str, name: str) -> Any:
+def _packaged(room: str) -> Mapping[str, EntryPoint]:
+    """What installed packages offer for a room, by name; nothing of it is imported yet. Read once, as the files are."""
+    offered: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUPS[room]):
+        offered.setdefault(point.name, []).append(point)
+    found = {}
+    for name, points in offered.items():
+        if not NAME.fullmatch(name):
+            _refuse(
+                room, points[0], "a name is a letter and then letters, digits and underscores, in lower case, 2 to 40"
+            )
+        elif name in _files(room):
+            _refuse(room, points[0], "Paythread has a provider of this name, which stays")
+        elif len(points) > 1:
+            _refuse(room, points[0], "several packages offer this name: uninstall all but one")
+        else:
+            found[name] = points[0]
+    return found
+
+
+def _refuse(room: str, point: EntryPoint, reason: str) -> None:
+    where = f"{point.dist.name if point.dist else '?'}: {point.value}"
+    log.error("provider_refused", kind=GROUPS[room], provider=point.name[:80], where=where, reason=reason)
+
+
+@cache
+def _of_file(room: str, name: str) -> Any:
     return importlib.import_module(f"integrations.{room}.{name}").provider
 
 
+@cache
+def _of_package(room: str, name: str) -> Any | None:
+    """The class of an entry point, imported now; None: it can't be used, which is said once."""
+    point = _packaged(room)[name]
+    try:
+        made = point.load()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (somebody else's module may raise anything; the others must go on)
+        _refuse(room, point, f"its import fails: {type(error).__name__}: {error}"[:400])
+        return None
+    if (reason := why_not(room, name, made)) is not None:
+        _refuse(room, point, reason)
+        return None
+    return made
+
+
+def why_not(room: str, name: str, made: object) -> str | None:
+    """What keeps a class from being the provider `name` of a room ("processors", "channels"), in a sentence; None: nothing."""
+    base: type[Any] = Processor if room == "processors" else Channel
+    if not (isinstance(made, type) and issubclass(made, base)):
+        return f"it is not a class derived from integrations.base.{base.__name__}"
+    cls: Any = made
+    if missing := sorted(getattr(cls, "__abstractmethods__", ())):
+        return f"it does not implement {', '.join(missing)}"
+    if getattr(cls, "name", None) != name:
+        return f"its `name` is {getattr(cls, 'name', None)!r}, its entry point is called {name!r}"
+    if not isinstance(getattr(cls, "display_name", None), str) or not cls.display_name.strip():
+        return "its `display_name` is not a text"
+    reason = _why_not_credentials(getattr(cls, "credentials", None))
+    if reason is not None:
+        return reason
+    keywords = {"environment", "webhook_url" if room == "processors" else "kind"}
+    if not _takes(cls, keywords):
+        return f"it can't be made as {cls.__name__}(credentials, {', '.join(f'{k}=…' for k in sorted(keywords))})"
+    if room == "channels":
+        kinds = getattr(cls, "kinds", None)
+        if not isinstance(kinds, tuple) or not kinds or not all(isinstance(kind, ChannelKind) for kind in kinds):
+            return "its `kinds` is not a tuple of ChannelKind with at least one in it"
+    elif not isinstance(cls.checkout_origins, tuple) or not all(
+        isinstance(origin, str) and ORIGIN.fullmatch(origin) for origin in cls.checkout_origins
+    ):
+        return "its `checkout_origins` is not a tuple of origins such as https://pay.example.com"
+    return None
+
+
+def _why_not_credentials(credentials: object) -> str | None:
+    if not isinstance(credentials, type) or not dataclasses.is_dataclass(credentials):
+        return "its `credentials` is not a dataclass"
+    parameters: Any = vars(credentials)["__dataclass_params__"]
+    if not parameters.frozen:
+        return "its `credentials` is not frozen"
+    # With `from __future__ import annotations` a type is its text.
+    odd = sorted(field.name for field in dataclasses.fields(credentials) if field.type not in (str, "str"))
+    if odd:
+        return f"fields of its `credentials` are no texts: {', '.join(odd)}"
+    return None
+
+
+def _takes(cls: type[Any], keywords: set[str]) -> bool:
+    try:
+        inspect.signature(cls).bind(object(), **dict.fromkeys(keywords))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _provider(room: str, name: str) -> Any:
-    # Membership first: a name from a URL never reaches the import system (nor the cache) unless its file was found.
-    if name not in _found(room):
+    # Membership first: a name from a URL never reaches the import system (nor a cache) unless it is on the list.
+    if name in _files(room):
+        return _of_file(room, name)
+    made = _of_package(room, name) if name in _packaged(room) else None
+    if made is None:
         raise UnknownProvider(room, name)
-    return _load(room, name)
+    return made
+
+
+def _names(room: str) -> list[str]:
+    usable = {name for name in _packaged(room) if _of_package(room, name) is not None}
+    return sorted(_files(room) | usable)
 
 
 def processor_names() -> list[str]:
-    """Every processor's name, sorted."""
-    return sorted(_found("processors"))
+    """Every processor's name, sorted. Imports those of packages: what can't be used is not installed."""
+    return _names("processors")
 
 
 def channel_names() -> list[str]:
-    """Every channel provider's name, sorted."""
-    return sorted(_found("channels"))
+    """Every channel provider's name, sorted. Imports those of packages: what can't be used is not installed."""
+    return _names("channels")
 
 
 def processor_class(name: str) -> type[Processor]:

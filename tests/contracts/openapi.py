@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
-import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import uvicorn
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from jsonschema.exceptions import ValidationError, relevance  # type: ignore[import-untyped]
 from referencing import Registry
@@ -26,8 +22,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from integrations.kit.vendor import FailureMode, LoopbackServer
+
 FORM = "application/x-www-form-urlencoded"
-FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_limit"]
 _BASE = "urn:contract"
 _METHODS = ("get", "put", "post", "delete", "patch", "head", "options")
 _SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
@@ -434,66 +431,6 @@ class Answer:
     status: int
     payload: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-
-
-class LoopbackServer(uvicorn.Server):
-    """A uvicorn server inside the test's own loop: no signal handlers, starts and stops without polling."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
-        self._stopping = asyncio.Event()
-        self._serving = asyncio.Event()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", 0))
-        self._task: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """The test runner keeps its own signal handlers."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell the waiting test as soon as the socket listens."""
-        await super().startup(sockets)
-        self._serving.set()
-
-    async def main_loop(self) -> None:
-        """Wait for the end instead of ticking."""
-        await self.on_tick(0)
-        await self._stopping.wait()
-
-    @cached_property
-    def url(self) -> str:
-        """The address without a trailing slash."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self.serve([self._socket]))
-        waiter = asyncio.create_task(self._serving.wait())
-        await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._serving.is_set():
-            waiter.cancel()
-            await self._task
-            raise RuntimeError("the server did not start")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.should_exit = True
-        for connection in list(self.server_state.connections):
-            # Idle keep-alive connections of a client under test must not hold the end up.
-            if connection.transport is not None:
-                connection.transport.close()
-        self._stopping.set()
-        if self._task is not None:
-            await self._task
-        self._socket.close()
-
-    def cut(self, client: tuple[str, int]) -> None:
-        """Drop the TCP connection of this peer without an answer."""
-        for connection in list(self.server_state.connections):
-            if getattr(connection, "client", None) == client and connection.transport is not None:
-                connection.transport.abort()
 
 
 class ContractServer(ABC):

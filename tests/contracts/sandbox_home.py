@@ -17,13 +17,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from integrations.base import Environment
+from integrations.kit.vendor import FailureMode, LoopbackServer
 from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
 from services import connections, jobs, sandbox
 from tests import factories
-from tests.contracts.openapi import FailureMode, LoopbackServer
 from web import limits
 from web import sandbox as sandbox_pages
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from integrations.kit.processors import NotPayable
 from tests.contracts.openapi import Answer, Call, Contract, ContractServer, vendor_file
 
 ACCESS_TOKEN = "EAAA_contract_server"
@@ -38,10 +39,6 @@ def contracts() -> list[Contract]:
 def sign(body: bytes, key: str = SIGNATURE_KEY, url: str = WEBHOOK_URL) -> str:
     """The `x-square-hmacsha256-signature` header, written from Square's documentation."""
     return base64.b64encode(hmac.new(key.encode(), url.encode() + body, hashlib.sha256).digest()).decode()
-
-
-class NotPayable(Exception):
-    """A test asked for a payment that Square would not take: the link is deleted, or the order is paid or canceled."""
 
 
 class SquareError(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from integrations.kit.processors import NotPayable
 from tests.contracts.openapi import Answer, Call, Contract, ContractServer
 
 API_VERSION = "2026-10-28.endive"
@@ -26,10 +27,6 @@ _EXPANDABLE = {
     "latest_charge": "charge",
     "balance_transaction": "balance_transaction",
 }
-
-
-class NotPayable(Exception):
-    """A test asked for a payment that Stripe would not take: the session is complete or expired."""
 
 
 class StripeError(Exception):

@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from integrations.kit.vendor import FailureMode
 from models.tables import Job, Refund
 from services import refunds
-from tests.contracts.openapi import FailureMode
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d

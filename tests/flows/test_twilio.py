@@ -11,9 +11,9 @@ from urllib.parse import parse_qs
 import httpx2
 import pytest
 
+from integrations.kit.vendor import FailureMode
 from models.tables import ChannelConnection, Message, Notification
 from services import connections
-from tests.contracts.openapi import FailureMode
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer, contracts, signed
 from tests.flows import documents as d
 from tests.flows import harness

@@ -34,6 +34,7 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.channels.meta_messenger import Credentials, MetaMessenger
+from integrations.kit.vendor import FailureMode, LoopbackServer
 from tests.contracts.meta_server import (
     ACCESS_TOKEN,
     APP_SECRET,
@@ -47,7 +48,7 @@ from tests.contracts.meta_server import (
     signature,
     signed,
 )
-from tests.contracts.openapi import Contract, FailureMode, LoopbackServer, vendor_file
+from tests.contracts.openapi import Contract, vendor_file
 
 PUBLIC = "https://pay.example.test"
 URL = f"{PUBLIC}/inbound/meta_messenger/chn_1"

@@ -32,7 +32,8 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.channels.twilio_sms import STATES, Credentials, TwilioSms
-from tests.contracts.openapi import Contract, FailureMode, LoopbackServer, vendor_file
+from integrations.kit.vendor import FailureMode, LoopbackServer
+from tests.contracts.openapi import Contract, vendor_file
 from tests.contracts.twilio_server import (
     ACCOUNT_SID,
     API_KEY_SECRET,

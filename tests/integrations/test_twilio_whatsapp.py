@@ -26,7 +26,8 @@ from integrations.base import (
     WebhookRequest,
 )
 from integrations.channels.twilio_whatsapp import Credentials, TwilioWhatsApp
-from tests.contracts.openapi import FailureMode, vendor_file
+from integrations.kit.vendor import FailureMode
+from tests.contracts.openapi import vendor_file
 from tests.contracts.twilio_server import (
     ACCOUNT_SID,
     AUTH_TOKEN,

@@ -13,13 +13,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from integrations.base import ChannelWebhook, DeliveryStatus, Environment, IntegrationError, WebhookRequest
+from integrations.kit.vendor import LoopbackServer
 from models import database as db
 from models.errors import NotFound
 from models.ids import parse_public_id, public_id, uuid7
 from models.tables import ChannelConnection
 from services import connections, jobs, simulator
 from tests import factories
-from tests.contracts.openapi import LoopbackServer
 
 
 class Door:

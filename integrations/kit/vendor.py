@@ -1,0 +1,189 @@
+"""A vendor's fake over real HTTP, with the failures that networks have. It knows no vendor: a subclass answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl
+
+import uvicorn
+
+FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request that arrived."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]  # lower-case names
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the fake says."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+
+class LoopbackServer(uvicorn.Server):
+    """A uvicorn server inside the test's own loop: no signal handlers, starts and stops without polling."""
+
+    def __init__(self, app: Any) -> None:
+        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        self._stopping = asyncio.Event()
+        self._serving = asyncio.Event()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", 0))
+        self._task: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The test runner keeps its own signal handlers."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell the waiting test as soon as the socket listens."""
+        await super().startup(sockets)
+        self._serving.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end instead of ticking."""
+        await self.on_tick(0)
+        await self._stopping.wait()
+
+    @cached_property
+    def url(self) -> str:
+        """The address without a trailing slash."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self.serve([self._socket]))
+        waiter = asyncio.create_task(self._serving.wait())
+        await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._serving.is_set():
+            waiter.cancel()
+            await self._task
+            raise RuntimeError("the server did not start")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.should_exit = True
+        for connection in list(self.server_state.connections):
+            # Idle keep-alive connections of a client under test must not hold the end up.
+            if connection.transport is not None:
+                connection.transport.close()
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+    def cut(self, client: tuple[str, int]) -> None:
+        """Drop the TCP connection of this peer without an answer."""
+        for connection in list(self.server_state.connections):
+            if getattr(connection, "client", None) == client and connection.transport is not None:
+                connection.transport.abort()
+
+
+class FakeVendor(ABC):
+    """Use as `async with TheVendor() as vendor:`; `vendor.url` is its address, `calls` every request in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._failures: list[FailureMode] = []
+        self._closing = asyncio.Event()
+        self._server: LoopbackServer | None = None
+
+    @abstractmethod
+    async def handle(self, call: Call) -> Answer:
+        """Answer a call, whatever becomes of the answer on its way."""
+
+    def error(self, status: int) -> Answer:
+        """How this vendor says 429 and 500."""
+        return Answer(status, b"{}")
+
+    @property
+    def url(self) -> str:
+        """The address without a trailing slash."""
+        if self._server is None:
+            raise RuntimeError("the vendor is not running")
+        return self._server.url
+
+    def fail_next(self, mode: FailureMode) -> None:
+        """Let the next call fail.
+
+        accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
+        before_500 and rate_limit (429): not done.
+        """
+        self._failures.append(mode)
+
+    async def __aenter__(self) -> Self:
+        self._server = LoopbackServer(self._app)
+        await self._server.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing.set()
+        if self._server is not None:
+            await self._server.__aexit__()
+            self._server = None
+
+    async def _app(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        call = Call(
+            method=scope["method"],
+            path=scope["path"],
+            headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+            query=dict(parse_qsl(scope["query_string"].decode("ascii"), keep_blank_values=True)),
+            body=body,
+        )
+        self.calls.append(call)
+        mode = self._failures.pop(0) if self._failures else None
+        if mode in ("before_500", "rate_limit"):
+            answer = self.error(500 if mode == "before_500" else 429)
+        else:
+            answer = await self.handle(call)
+        if mode == "accept_then_500":
+            answer = self.error(500)
+        if mode == "drop" and self._server is not None:
+            self._server.cut(tuple(scope["client"]))
+        if mode in ("drop", "hang"):
+            await self._until_gone(receive)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _until_gone(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        """Say nothing until the client leaves or the vendor closes."""
+
+        async def left() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        waits = {asyncio.create_task(left()), asyncio.create_task(self._closing.wait())}
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
