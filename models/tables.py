@@ -256,6 +256,7 @@ class ProcessorConnection(TenantRow):
     last_webhook_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=300, null=True)
     events_read_until = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
+    checkouts_read_until = fields.DatetimeField(null=True)  # the same in its list of checkouts
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
 
@@ -433,6 +434,8 @@ class CheckoutSession(TenantRow):
     expires_at = fields.DatetimeField(null=True)
     returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
     capturing_at = fields.DatetimeField(null=True)  # committed before we take the money of an approved checkout
+    capture_n = fields.IntField(default=0)  # how often that was begun: the number in the capture's key
+    closing_at = fields.DatetimeField(null=True)  # to be closed at its processor: no capture begins after this
     next_check_at = fields.DatetimeField(null=True)
     checks = fields.IntField(default=0)
     created_at = fields.DatetimeField(auto_now_add=True)

@@ -1,6 +1,10 @@
 -- Capturing an approved checkout, what a dispute waits for, opt-outs by sender, attachments, web chat, templates, closed conversations.
 
 ALTER TABLE checkout_session ADD COLUMN capturing_at TIMESTAMPTZ;
+ALTER TABLE checkout_session ADD COLUMN capture_n INT NOT NULL DEFAULT 0;
+ALTER TABLE checkout_session ADD COLUMN closing_at TIMESTAMPTZ;
+
+ALTER TABLE processor_connection ADD COLUMN checkouts_read_until TIMESTAMPTZ;
 
 ALTER TABLE money_fact ADD COLUMN response_due_at TIMESTAMPTZ;
 ALTER TABLE money_fact ADD COLUMN dispute_reason VARCHAR(80);
@@ -67,4 +71,7 @@ ALTER TABLE channel_connection DROP COLUMN next_send_at;
 ALTER TABLE channel_connection DROP COLUMN allowed_origins;
 ALTER TABLE money_fact DROP COLUMN dispute_reason;
 ALTER TABLE money_fact DROP COLUMN response_due_at;
+ALTER TABLE processor_connection DROP COLUMN checkouts_read_until;
+ALTER TABLE checkout_session DROP COLUMN closing_at;
+ALTER TABLE checkout_session DROP COLUMN capture_n;
 ALTER TABLE checkout_session DROP COLUMN capturing_at;

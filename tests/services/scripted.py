@@ -1,5 +1,7 @@
 """A processor in memory that tests script: it holds sessions, is paid, declined, cut off before or after it accepted; signs webhooks.
 
+Payers of some vendors only agree (`approve`), and the money moves by `complete_checkout`; links of some others end late (`closes_late`).
+
 It stands where `connections.processor` finds it, so that the services under test are the real ones. `World` is an account around it.
 """
 
@@ -50,8 +52,11 @@ class Session:
     external_id: str
     order: CheckoutOrder
     status: CheckoutStatus = CheckoutStatus.OPEN
-    expires_at: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(hours=23))
+    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    expires_at: datetime | None = field(default_factory=lambda: datetime.now(UTC) + timedelta(hours=23))
     money: dict[str, MoneyStatement] = field(default_factory=dict)
+    approved: bool = False  # the payer has agreed; the money waits for our capture
+    deleted: bool = False  # nobody can pay it any more, though it is still OPEN (`closes_late`)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,9 @@ class Scripted(Processor):
         self.undelivered: list[ProcessorWebhook] = []  # what list_events gives
         self.faults: list[str] = []  # for the next calls: "before", "after", "refuse", "" (none), "busy" (of refunds)
         self.refund_outcomes: list[MoneyOutcome] = []  # of the next refunds; SUCCEEDED when empty
+        self.capture_outcomes: list[str] = []  # of the next: "ok" (when empty), "pending", "failed", "declined"
+        self.captures: dict[str, str] = {}  # key of a capture -> its outcome: the same key repeats it
+        self.closes_late = False  # an expired checkout stays OPEN, unpayable, until `cancel`
         self.before_call: Callable[[str], Awaitable[None]] | None = None
         self.after_call: Callable[[str], Awaitable[None]] | None = None
 
@@ -93,7 +101,7 @@ class Scripted(Processor):
     ) -> MoneyStatement | None:
         """Pay on the hosted page; None if the session can't be paid any more (`force`: the vendor takes it all the same)."""
         session = self.sessions[external_id]
-        if session.status != CheckoutStatus.OPEN and not force:
+        if (session.status != CheckoutStatus.OPEN or session.deleted) and not force:
             return None
         status = {MoneyOutcome.SUCCEEDED: CheckoutStatus.COMPLETED, MoneyOutcome.PENDING: CheckoutStatus.PROCESSING}
         session.status = status.get(outcome, session.status)
@@ -102,6 +110,20 @@ class Scripted(Processor):
             "currency": currency or session.order.currency,
         }
         return self._say(session, f"pay_{next(_counter)}", outcome, "checkout.paid", **values, **more)
+
+    def approve(self, external_id: str) -> bool:
+        """The payer agrees, and no money moves; its webhook is a hint. False if the session can't be paid any more."""
+        session = self.sessions[external_id]
+        if session.status != CheckoutStatus.OPEN or session.deleted:
+            return False
+        session.approved = True
+        self.outbox.append(self.event("checkout.approved", session=session, decides=False))
+        return True
+
+    def cancel(self, external_id: str) -> None:
+        """What was expired late ends now; no webhook tells it."""
+        if self.sessions[external_id].status == CheckoutStatus.OPEN:
+            self.sessions[external_id].status = CheckoutStatus.EXPIRED
 
     def decline(self, external_id: str) -> MoneyStatement | None:
         """The card is refused; the session stays open."""
@@ -208,7 +230,13 @@ class Scripted(Processor):
     async def check(self) -> str | None:
         return "acct_scripted"
 
-    async def _call(self, verb: str, subject: str, work: Callable[[], Session]) -> Checkout:
+    async def _call(
+        self,
+        verb: str,
+        subject: str,
+        work: Callable[[], Session],
+        work_says: Callable[[Checkout], Checkout] | None = None,
+    ) -> Checkout:
         self.calls.append((verb, subject))
         if self.before_call is not None:
             await self.before_call(verb)
@@ -225,7 +253,10 @@ class Scripted(Processor):
             expires_at=session.expires_at,
             request_reference=session.order.request_reference,
             money=tuple(session.money.values()),
+            awaits_completion=session.status == CheckoutStatus.OPEN and session.approved,
         )
+        if work_says is not None:
+            answer = work_says(answer)
         if self.after_call is not None:
             await self.after_call(verb)
         if fault == "after":
@@ -253,10 +284,68 @@ class Scripted(Processor):
 
     async def expire_checkout(self, external_id: str) -> Checkout:
         def work() -> Session:
-            self.lapse(external_id)
+            if self.closes_late:
+                self.sessions[external_id].deleted = True
+            else:
+                self.lapse(external_id)
             return self.sessions[external_id]
 
         return await self._call("expire", external_id, work)
+
+    async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
+        """Take the money of an approved session: once per session whatever the key; the same key repeats a no."""
+
+        def work() -> Session:
+            session = self.sessions[external_id]
+            if session.status == CheckoutStatus.OPEN and session.approved and idempotency_key not in self.captures:
+                self.captures[idempotency_key] = self.capture_outcomes.pop(0) if self.capture_outcomes else "ok"
+                match self.captures[idempotency_key]:
+                    case "ok":
+                        self.pay(external_id)
+                    case "pending":
+                        self.pay(external_id, outcome=MoneyOutcome.PENDING)
+                    case "failed":
+                        session.status = CheckoutStatus.FAILED
+                        self.pay(external_id, outcome=MoneyOutcome.FAILED, failure_code="DECLINED", force=True)
+                    case _:
+                        session.approved = False  # until the payer has chosen another way
+            return session
+
+        def no(answer: Checkout) -> Checkout:
+            if self.captures.get(idempotency_key) != "declined":
+                return answer
+            declined = MoneyStatement(
+                kind=MoneyKind.CHARGE,
+                external_id=f"{external_id}.{idempotency_key}"[-80:],
+                outcome=MoneyOutcome.FAILED,
+                amount_minor=self.sessions[external_id].order.amount_minor,
+                currency=self.sessions[external_id].order.currency,
+                checkout_external_id=external_id,
+                failure_code="INSTRUMENT_DECLINED",
+                occurred_at=datetime.now(UTC),
+            )
+            return replace(answer, awaits_completion=False, money=(*answer.money, declined))
+
+        return await self._call("complete", idempotency_key, work, no)
+
+    async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
+        """Every session made since then."""
+        self.calls.append(("list_checkouts", since.isoformat()))
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault:
+            raise IntegrationError(self.name, fault, retryable=True)
+        return [
+            Checkout(
+                external_id=session.external_id,
+                status=session.status,
+                expires_at=session.expires_at,
+                request_reference=session.order.request_reference,
+                money=tuple(session.money.values()),
+                awaits_completion=session.status == CheckoutStatus.OPEN and session.approved,
+            )
+            for session in self.sessions.values()
+            if session.created_at >= since
+        ]
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
         self.calls.append(("refund", order.idempotency_key))
@@ -323,6 +412,10 @@ class Scripted(Processor):
     def open_sessions(self, request: tables.PaymentRequest) -> list[Session]:
         """Those that can still be paid."""
         return [s for s in self.of_request(request) if s.status == CheckoutStatus.OPEN]
+
+    def keys_of(self, verb: str) -> list[str]:
+        """The subjects (keys, ids) of all its calls of this kind."""
+        return [subject for call, subject in self.calls if call == verb]
 
     def received(self, request: tables.PaymentRequest) -> list[MoneyStatement]:
         """The money that arrived for a request."""
