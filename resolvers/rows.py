@@ -27,6 +27,7 @@ _SQL_TYPES: Mapping[type[Field[Any]], str] = {
     fields.BigIntField: "bigint",
     fields.CharField: "text",
     fields.TextField: "text",
+    fields.JSONField: "jsonb",
 }
 
 
