@@ -30,7 +30,7 @@ from schema.scalars import Node
 from schema.thread import ActivityCard, Message
 from services import capability, connections, ledger_views, notifications
 from services.actors import Actor
-from services.capability import Capability
+from services.capability import Reach
 from services.ledger_views import PaymentView
 
 R = TypeVar("R", bound=tables.Row)
@@ -65,8 +65,8 @@ class Access:
         self._payments = DataLoader(self._load_payments)
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
-        self._capabilities: DataLoader[tables.Conversation, list[tuple[tables.ChannelConnection, Capability]]] = (
-            DataLoader(self._load_capabilities, cache_key_fn=_id_of)
+        self._capabilities: DataLoader[tables.Conversation, list[Reach]] = DataLoader(
+            self._load_capabilities, cache_key_fn=_id_of
         )
 
     # ------------------------------------------------------------------------------------------------------- one row
@@ -182,9 +182,7 @@ class Access:
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
 
-    async def capabilities(
-        self, conversation: tables.Conversation
-    ) -> list[tuple[tables.ChannelConnection, Capability]]:
+    async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
 
     async def unread_count(self) -> int:
@@ -323,9 +321,9 @@ class Access:
         conversation = await self.conversation(conversation_id)
         if conversation is None:
             return None
-        for row, capable in await self.capabilities(conversation):
-            if row.id == channel_id:
-                return ConversationChannel.from_row(conversation, row, capable)
+        for reach in await self.capabilities(conversation):
+            if reach.connection.id == channel_id:
+                return ConversationChannel.from_reach(conversation, reach)
         return None
 
     async def payment_node(self, id: UUID) -> Payment | None:
@@ -426,9 +424,7 @@ class Access:
         rows = _grouped((database.to_uuid(raw["of_message"]), instance(tables.PaymentRequest, raw)) for raw in found)
         return [rows[id] for id in message_ids]
 
-    async def _load_capabilities(
-        self, conversations: list[tables.Conversation]
-    ) -> list[list[tuple[tables.ChannelConnection, Capability]]]:
+    async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:
         found = await capability.capabilities_of(self.viewer, conversations)
         return [found[row.id] for row in conversations]
 

@@ -17,13 +17,14 @@ from schema.scalars import (
     CapabilityReason,
     ChannelKind,
     CurrencyCode,
+    HelpKind,
     Node,
     ProcessorKind,
     Role,
 )
 from services import connections
 from services.actors import Actor
-from services.capability import Capability
+from services.capability import Capability, Help, Reach
 from services.payment_requests import Defaults
 
 
@@ -120,32 +121,67 @@ class Channel(Node):
         return URL(connections.inbound_url(self.row))
 
 
-@strawberry.type(description="Whether, and why not, a payment request can be sent here. Sending uses the same rule.")
-class ChannelPaymentCapability:
-    supported: bool = strawberry.field(description="Whether channels of this kind can carry a payment request at all.")
-    enabled: bool = strawberry.field(description="Whether the $ icon is on: sending now would be accepted.")
-    reason: CapabilityReason | None = strawberry.field(description="Why it is off; null when it is on.")
+@strawberry.type(description="Something that would help where nothing can be sent now.")
+class SendingHelp:
+    kind: HelpKind = strawberry.field(description="What it is.")
+    sentence: str = strawberry.field(description="The same for people, in English.")
+    channel_id: strawberry.ID | None = strawberry.field(
+        description="Of OTHER_CHANNEL: what sendMessage takes as channelId; else null."
+    )
+
+    @classmethod
+    def from_help(cls, found: Help) -> Self:
+        """The API's view of the service's answer."""
+        channel_id = strawberry.ID(public_id("chn", found.channel_id)) if found.channel_id is not None else None
+        return cls(kind=HelpKind[found.kind], sentence=found.sentence, channel_id=channel_id)
+
+
+@strawberry.interface(description="Whether, and why not, something can be sent here now. Sending uses the same rule.")
+class ChannelCapability:
+    supported: bool = strawberry.field(description="Whether the channel's provider can be used at all.")
+    enabled: bool = strawberry.field(description="Whether sending free text now would be accepted.")
+    reason: CapabilityReason | None = strawberry.field(
+        description="Why not: the code that sending would be refused with; null when it is enabled."
+    )
+    sentence: str | None = strawberry.field(description="The reason for people, in English; null when it is enabled.")
+    help: list[SendingHelp] = strawberry.field(description="What would help, best first; empty when it is enabled.")
+    templates: bool = strawberry.field(
+        description="Whether an approved template would be accepted now: also while the window for free text is closed."
+    )
+    window_closes_at: datetime | None = strawberry.field(
+        description="Until when free text may be sent; null: no window applies, or it is closed."
+    )
     max_message_length: int | None = strawberry.field(description="Longest text; null: no practical limit.")
     length_in_bytes: bool = strawberry.field(description="Whether maxMessageLength counts UTF-8 bytes, not characters.")
     link_preview: bool = strawberry.field(description="Whether the contact's app shows a preview of links.")
     needs_subject: bool = strawberry.field(description="Whether a message has a subject line.")
-    window_closes_at: datetime | None = strawberry.field(
-        description="Until when free text may be sent; null: no window applies, or it is closed."
-    )
 
     @classmethod
-    def from_capability(cls, capability: Capability) -> Self:
+    def from_capability(cls, able: Capability) -> Self:
         """The API's view of the service's predicate."""
         return cls(
-            supported=capability.supported,
-            enabled=capability.enabled,
-            reason=CapabilityReason[capability.reason] if capability.reason is not None else None,
-            max_message_length=capability.max_message_length,
-            length_in_bytes=capability.length_in_bytes,
-            link_preview=capability.link_preview,
-            needs_subject=capability.needs_subject,
-            window_closes_at=capability.window_closes_at,
+            supported=able.supported,
+            enabled=able.enabled,
+            reason=CapabilityReason[able.reason] if able.reason is not None else None,
+            sentence=able.sentence,
+            help=[SendingHelp.from_help(found) for found in able.help],
+            templates=able.templates,
+            window_closes_at=able.window_closes_at,
+            max_message_length=able.max_message_length,
+            length_in_bytes=able.length_in_bytes,
+            link_preview=able.link_preview,
+            needs_subject=able.needs_subject,
         )
+
+
+@strawberry.type(description="Whether, and why not, a message that asks for no money can be sent here now.")
+class ChannelMessageCapability(ChannelCapability):
+    pass
+
+
+@strawberry.type(description="Whether, and why not, a payment request can be sent here now: the $ icon.")
+class ChannelPaymentCapability(ChannelCapability):
+    pass
 
 
 @strawberry.type(
@@ -156,18 +192,22 @@ class ChannelPaymentCapability:
 )
 class ConversationChannel(Node):
     channel: Channel = strawberry.field(description="The account's channel: its id is what sendMessage takes.")
+    messages: ChannelMessageCapability = strawberry.field(
+        description="What the composer needs to let text be sent, or to say why not; sendMessage uses the same rule."
+    )
     payment_requests: ChannelPaymentCapability = strawberry.field(
         description="What the composer needs to show the $ icon on or off, and why; sendMessage uses the same rule."
     )
 
     @classmethod
-    def from_row(cls, conversation: tables.Conversation, row: tables.ChannelConnection, capability: Capability) -> Self:
-        """The channel `row` for the contact of `conversation`."""
+    def from_reach(cls, conversation: tables.Conversation, reach: Reach) -> Self:
+        """The channel for the contact of `conversation`."""
         conversation_part = public_id("cch", conversation.id)
         return cls(
-            id=strawberry.ID(public_id(conversation_part, row.id)),
-            channel=Channel.from_row(row),
-            payment_requests=ChannelPaymentCapability.from_capability(capability),
+            id=strawberry.ID(public_id(conversation_part, reach.connection.id)),
+            channel=Channel.from_row(reach.connection),
+            messages=ChannelMessageCapability.from_capability(reach.messages),
+            payment_requests=ChannelPaymentCapability.from_capability(reach.payment_requests),
         )
 
 

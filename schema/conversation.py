@@ -50,8 +50,7 @@ class Conversation(Node):
     @field("The account's channels as this contact can be reached through them now, for the composer's picker.")
     async def channels(self, info: Info) -> list[ConversationChannel]:
         return [
-            ConversationChannel.from_row(self.row, row, capability)
-            for row, capability in await info.context.reads.capabilities(self.row)
+            ConversationChannel.from_reach(self.row, reach) for reach in await info.context.reads.capabilities(self.row)
         ]
 
     @field("Who of the team looks after it; null: nobody.")

@@ -312,19 +312,40 @@ class ActivityKind(Enum):
 
 
 @strawberry.enum(
-    description="Why the $ icon is off, in the order in which it is checked; the first that fails is told."
+    description="Why nothing can be sent, in the order in which it is checked; the first that fails is told, here and by sending."
 )
 class CapabilityReason(Enum):
     CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
+    CHANNEL_NOT_SUPPORTED = value(
+        "CHANNEL_NOT_SUPPORTED", description="Its provider is not installed here, or its credentials can't be read."
+    )
     NO_PROCESSOR_CONFIGURED = value(
         "NO_PROCESSOR_CONFIGURED", description="No payment processor is connected: Settings → Payments."
     )
-    FORBIDDEN = value("FORBIDDEN", description="The viewer's role may not request payments.")
+    FORBIDDEN = value("FORBIDDEN", description="The viewer's role may not send this.")
     CONTACT_HAS_NO_ADDRESS = value("CONTACT_HAS_NO_ADDRESS", description="The contact has no address on it.")
     CONTACT_OPTED_OUT = value("CONTACT_OPTED_OUT", description="The contact does not want messages on it.")
     MESSAGING_WINDOW_CLOSED = value(
         "MESSAGING_WINDOW_CLOSED", description="The contact has not written on it recently enough."
     )
+
+
+@strawberry.enum(description="What would help where nothing can be sent now.")
+class HelpKind(Enum):
+    TEMPLATE = value("TEMPLATE", description="Send an approved template on this channel, instead of free text.")
+    OTHER_CHANNEL = value("OTHER_CHANNEL", description="Use the channel channelId: it is open for this contact.")
+    CONNECT_CHANNEL = value("CONNECT_CHANNEL", description="Connect the channel: Settings → Channels.")
+    CONNECT_PROCESSOR = value("CONNECT_PROCESSOR", description="Connect a payment processor: Settings → Payments.")
+    ADD_ADDRESS = value("ADD_ADDRESS", description="Add the contact's address: updateContact.")
+    WAIT_FOR_CONTACT = value("WAIT_FOR_CONTACT", description="Only the contact can change it, by writing.")
+    ASK_ROLE = value("ASK_ROLE", description="Somebody with a higher role has to do it.")
+    COPY_LINK = value("COPY_LINK", description="Copy the link and hand it over another way: checkoutUrl.")
+
+
+@strawberry.enum(description="How the characters of an SMS travel; it decides how many fit into a segment.")
+class SmsEncoding(Enum):
+    GSM_7 = value("GSM_7", description="160 characters in one SMS, 153 in each of several; some count twice.")
+    UCS_2 = value("UCS_2", description="70 characters in one SMS, 67 in each of several; emoji count twice.")
 
 
 @strawberry.enum(description="What a user or an API key may do.")

@@ -1,9 +1,9 @@
-"""Whether a contact can be written to on a channel now, and why not: the one predicate behind the $ icon and behind sending."""
+"""Whether a contact can be written to on a channel now, why not, and what would help: the one predicate behind the $ icon and sending."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,68 +18,80 @@ from services.actors import Actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capability:
-    """How a contact can be reached through one channel now. `max_message_length` in bytes if `length_in_bytes`, else characters.
+class Help:
+    """One thing that would help. `channel_id`: only of OTHER_CHANNEL, the one to use instead."""
 
-    `reason` is the first that failed, None if `enabled` (or not `supported`). `window_closes_at` may lie in the past.
+    kind: str
+    sentence: str
+    channel_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What a contact can be sent through one channel now. `max_message_length` in bytes if `length_in_bytes`, else characters.
+
+    `reason` is the first that failed, None if `enabled`, which is about free text: `templates` says whether an approved template
+    would be accepted. `window_closes_at` is None unless a window is open. `help`: best first; only `capabilities` finds it.
     """
 
     supported: bool
     enabled: bool
     reason: str | None
+    templates: bool
     max_message_length: int | None
     length_in_bytes: bool
     link_preview: bool
     window_closes_at: datetime | None
     needs_subject: bool
+    help: Sequence[Help] = ()
+
+    @property
+    def sentence(self) -> str | None:
+        """`reason` for people: what the refusal of a message would say."""
+        return None if self.reason is None else _REFUSALS[self.reason]().message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request."""
+
+    connection: ChannelConnection
+    messages: Capability
+    payment_requests: Capability
 
 
 _REFUSALS: Final[dict[str, type[errors.Refusal]]] = {
     "CHANNEL_NOT_CONNECTED": errors.ChannelNotConnected,
+    "CHANNEL_NOT_SUPPORTED": errors.ChannelNotSupported,
     "NO_PROCESSOR_CONFIGURED": errors.NoProcessorConfigured,
     "FORBIDDEN": errors.Forbidden,
     "CONTACT_HAS_NO_ADDRESS": errors.ContactHasNoAddress,
     "CONTACT_OPTED_OUT": errors.ContactOptedOut,
     "MESSAGING_WINDOW_CLOSED": errors.MessagingWindowClosed,
 }
+REASONS: Final = tuple(_REFUSALS)  # in the order in which they are checked
 _ABOUT_THE_CALLER: Final = frozenset({"NO_PROCESSOR_CONFIGURED", "FORBIDDEN"})
+# Addresses that only the contact can make, by writing first.
+_GIVEN_BY_THE_VENDOR: Final = frozenset({"INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"})
 
 
-async def capabilities(actor: Actor, conversation: Conversation) -> list[tuple[ChannelConnection, Capability]]:
-    """Every channel of the account as this contact can be asked for money through it. Three queries."""
+async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
+    """Every channel of the account as this contact can be reached through it. Three queries."""
     return (await capabilities_of(actor, [conversation]))[conversation.id]
 
 
-async def capabilities_of(
-    actor: Actor, conversations: Sequence[Conversation]
-) -> dict[UUID, list[tuple[ChannelConnection, Capability]]]:
+async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
     """`capabilities` of many conversations of the actor's account, by conversation id. Three queries, however many."""
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
     has_processor = await connections.default_processor(actor.account_id) is not None
-    addresses = {
-        (address.contact_id, address.kind): address
-        for address in await ContactAddress.filter(
-            account_id=actor.account_id, contact_id__in=[c.contact_id for c in conversations]
-        )
-    }
+    addresses: dict[UUID, dict[str, ContactAddress]] = {c.contact_id: {} for c in conversations}
+    for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(addresses)):
+        addresses[address.contact_id][address.kind] = address
     now = datetime.now(UTC)
     return {
-        conversation.id: [
-            (
-                row,
-                _decide(
-                    actor,
-                    row,
-                    addresses.get((conversation.contact_id, row.kind)),
-                    permission="request_payment",
-                    has_processor=has_processor,
-                    now=now,
-                ),
-            )
-            for row in rows
-        ]
+        conversation.id: _reaches(actor, rows, addresses[conversation.contact_id], has_processor=has_processor, now=now)
         for conversation in conversations
     }
 
@@ -112,6 +124,50 @@ async def capability(
     )
 
 
+def _reaches(
+    actor: Actor,
+    rows: Sequence[ChannelConnection],
+    addresses: dict[str, ContactAddress],
+    *,
+    has_processor: bool,
+    now: datetime,
+) -> list[Reach]:
+    def decide(row: ChannelConnection, permission: str, needed: bool) -> Capability:
+        return _decide(actor, row, addresses.get(row.kind), permission=permission, has_processor=needed, now=now)
+
+    found = [
+        Reach(
+            connection=row,
+            messages=decide(row, "message", True),
+            payment_requests=decide(row, "request_payment", has_processor),
+        )
+        for row in rows
+    ]
+    # Where the contact wrote last comes first.
+    recent = sorted(found, key=lambda reach: _heard(addresses.get(reach.connection.kind)), reverse=True)
+    open_to_messages = [reach.connection for reach in recent if reach.messages.enabled]
+    open_to_requests = [reach.connection for reach in recent if reach.payment_requests.enabled]
+    can_copy = has_processor and actor.may("request_payment")
+    return [
+        replace(
+            reach,
+            messages=replace(
+                reach.messages,
+                help=_help(actor, reach.connection, reach.messages, open_to_messages, can_copy=False),
+            ),
+            payment_requests=replace(
+                reach.payment_requests,
+                help=_help(actor, reach.connection, reach.payment_requests, open_to_requests, can_copy=can_copy),
+            ),
+        )
+        for reach in found
+    ]
+
+
+def _heard(address: ContactAddress | None) -> float:
+    return 0.0 if address is None or address.last_inbound_at is None else address.last_inbound_at.timestamp()
+
+
 def _decide(
     actor: Actor,
     connection: ChannelConnection,
@@ -122,7 +178,7 @@ def _decide(
     now: datetime,
     by_person: bool | None = None,
 ) -> Capability:
-    """Pure: the first failing reason in the order of domain.md, section 5."""
+    """Pure: the first failing reason in the order of REASONS (domain.md, section 5)."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
     window_hours = limits.window_hours
@@ -131,9 +187,13 @@ def _decide(
     closes_at = None
     if window_hours is not None and address is not None and address.last_inbound_at is not None:
         closes_at = address.last_inbound_at + timedelta(hours=window_hours)
+        if closes_at <= now:
+            closes_at = None
     reason = None
     if not connections.usable(connection):
         reason = "CHANNEL_NOT_CONNECTED"
+    elif known is None:
+        reason = "CHANNEL_NOT_SUPPORTED"
     elif not has_processor:
         reason = "NO_PROCESSOR_CONFIGURED"
     elif not actor.may(permission):
@@ -142,18 +202,67 @@ def _decide(
         reason = "CONTACT_HAS_NO_ADDRESS"
     elif address.opted_out_at is not None:
         reason = "CONTACT_OPTED_OUT"
-    elif window_hours is not None and (closes_at is None or closes_at <= now):
+    elif window_hours is not None and closes_at is None:
         reason = "MESSAGING_WINDOW_CLOSED"
     return Capability(
         supported=known is not None,
-        enabled=known is not None and reason is None,
+        enabled=reason is None,
         reason=reason,
+        templates=limits.templates and reason in (None, "MESSAGING_WINDOW_CLOSED"),
         max_message_length=limits.max_length,
         length_in_bytes=limits.length_in_bytes,
         link_preview=limits.link_preview,
         window_closes_at=closes_at,
         needs_subject=limits.needs_subject,
     )
+
+
+def _help(
+    actor: Actor,
+    connection: ChannelConnection,
+    able: Capability,
+    opened: Sequence[ChannelConnection],
+    *,
+    can_copy: bool,
+) -> list[Help]:
+    """What would help where `able` is off, best first. `opened`: the channels that are on, the one where the contact wrote last first."""
+    if able.reason is None:
+        return []
+    found = []
+    if able.templates:
+        found.append(Help(kind="TEMPLATE", sentence="Send an approved template: it may go out at any time."))
+    # Of one kind rather than of another: the contact knows the place.
+    others = sorted(opened, key=lambda other: other.kind != connection.kind)
+    if others:
+        sentence = f"Use {others[0].display_name} instead."
+        found.append(Help(kind="OTHER_CHANNEL", sentence=sentence, channel_id=others[0].id))
+    match able.reason:
+        case "CHANNEL_NOT_CONNECTED" | "CHANNEL_NOT_SUPPORTED":
+            found.append(_settings(actor, "CONNECT_CHANNEL", "the channel in Settings → Channels"))
+        case "NO_PROCESSOR_CONFIGURED":
+            found.append(_settings(actor, "CONNECT_PROCESSOR", "a payment processor in Settings → Payments"))
+        case "FORBIDDEN":
+            found.append(Help(kind="ASK_ROLE", sentence="Ask an owner or admin for a role that may do this."))
+        case "CONTACT_HAS_NO_ADDRESS" if connection.kind in _GIVEN_BY_THE_VENDOR:
+            sentence = "Wait until the contact writes on this channel: only then can they be answered there."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+        case "CONTACT_HAS_NO_ADDRESS":
+            found.append(Help(kind="ADD_ADDRESS", sentence="Add the contact's address for this channel."))
+        case "CONTACT_OPTED_OUT":
+            sentence = "Only the contact can take the opt-out back, for instance by writing START."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+        case "MESSAGING_WINDOW_CLOSED":
+            sentence = "Wait until the contact writes on this channel: that opens it again."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+    if can_copy:
+        found.append(Help(kind="COPY_LINK", sentence="Copy the payment link and hand it over another way."))
+    return found
+
+
+def _settings(actor: Actor, kind: str, what: str) -> Help:
+    if actor.may("settings"):
+        return Help(kind=kind, sentence=f"Connect {what}.")
+    return Help(kind="ASK_ROLE", sentence=f"Ask an owner or admin to connect {what}.")
 
 
 def limits_of(connection: ChannelConnection) -> ChannelLimits:
@@ -168,10 +277,12 @@ def _known_limits(connection: ChannelConnection) -> ChannelLimits | None:
         return None  # a plug-in that is gone, or credentials that can't be read: the channel can't be used
 
 
-def refuse(capability: Capability) -> None:
-    """Raise what stands in the way of sending, if anything does. Raises: the refusal of `reason`, ChannelNotSupported."""
+def refuse(capability: Capability, *, template: bool = False) -> None:
+    """Raise what stands in the way of free text, or of an approved template. Raises: the refusal of `reason`, Invalid (template)."""
+    if template and capability.templates:
+        return
     if capability.reason is not None:
         field = None if capability.reason in _ABOUT_THE_CALLER else "channelId"
         raise _REFUSALS[capability.reason](field=field)
-    if not capability.supported:
-        raise errors.ChannelNotSupported(field="channelId")
+    if template:
+        raise errors.Invalid("This channel sends no templates: write a text.", field="template")

@@ -411,8 +411,8 @@ FAULTS: Final = (
         "messages",
         "window-unchecked",
         "services/capability.py",
-        "(closes_at is None or closes_at <= now)",
-        "closes_at is None",
+        "        if closes_at <= now:\n",
+        "        if closes_at is now:\n",
         CAPABILITY,
     ),
     _fault(

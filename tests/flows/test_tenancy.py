@@ -75,6 +75,7 @@ NODES = {
     "card": "ActivityCard",
     "notification": "Notification",
 }
+DEEP = ("Contact", "Conversation", "ConversationChannel")  # read one level further down
 
 
 # ------------------------------------------------------------------------------------------------------------- fixtures
@@ -150,7 +151,7 @@ def documents() -> tuple[dict[str, str], dict[str, str], dict[str, str], set[str
     }
     nodes = {
         kind: f"query($id: ID!) {{ node(id: $id) {{ ... on {name} {{ "
-        f"{probes.selection(probes.schema().get_type(name), 2 if name in ('Contact', 'Conversation') else 1, note)} }} }} }}"
+        f"{probes.selection(probes.schema().get_type(name), 2 if name in DEEP else 1, note)} }} }} }}"
         for kind, name in NODES.items()
     }
     feeds = {

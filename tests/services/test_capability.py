@@ -1,4 +1,7 @@
-"""One predicate behind the icon and behind sending: each reason, in order, and icon on if and only if it can be sent."""
+"""One predicate behind the icon and behind sending: each reason, in order, what would help, and icon on if and only if it can be sent.
+
+That the two agree in every cell of the whole matrix: tests/flows/test_composer.py.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,19 @@ from tests.services.conftest import Team, actor_of
 NOW = datetime.now(UTC)
 
 
-async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Capability:
+async def reach(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Reach:
     found = await capability.capabilities(actor or team.agent, team.conversation)
-    return next(able for row, able in found if row.kind == kind)
+    return next(reach for reach in found if reach.connection.kind == kind)
+
+
+async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Capability:
+    return (await reach(team, kind, actor)).payment_requests
+
+
+async def helped(team: Team, kind: str = "SMS", actor: Actor | None = None) -> tuple[list[str], list[str]]:
+    """The kinds of help for a message and for a payment request."""
+    found = await reach(team, kind, actor)
+    return [one.kind for one in found.messages.help], [one.kind for one in found.payment_requests.help]
 
 
 async def disconnect(team: Team, kind: str = "SMS") -> None:
@@ -46,7 +59,12 @@ async def opted_out(team: Team, kind: str = "SMS") -> None:
 
 
 async def test_a_reachable_contact_is_enabled_on_channels_without_window(team: Team) -> None:
-    found = {row.kind: able for row, able in await capability.capabilities(team.agent, team.conversation)}
+    reaches = await capability.capabilities(team.agent, team.conversation)
+    found = {reach.connection.kind: reach.payment_requests for reach in reaches}
+    assert found == {
+        reach.connection.kind: dataclasses.replace(reach.messages, help=reach.payment_requests.help)
+        for reach in reaches
+    }
     assert {kind: (able.supported, able.enabled, able.reason) for kind, able in found.items()} == {
         "SMS": (True, True, None),
         "EMAIL": (True, True, None),
@@ -84,7 +102,8 @@ async def test_a_window_is_open_for_24_hours_after_the_contacts_last_message(tea
     for age, enabled in ((timedelta(hours=23, minutes=59), True), (timedelta(hours=24), False)):
         await ContactAddress.filter(id=team.addresses[kind].id).update(last_inbound_at=NOW - age)
         able = await capability.capability(team.agent, team.conversation, row, payment_request=True, now=NOW)
-        assert (able.enabled, able.window_closes_at) == (enabled, NOW - age + timedelta(hours=24))
+        closes_at = NOW - age + timedelta(hours=24) if enabled else None
+        assert (able.enabled, able.window_closes_at) == (enabled, closes_at)
 
 
 @pytest.fixture
@@ -116,7 +135,8 @@ async def test_a_person_may_answer_longer_than_a_program(team: Team) -> None:
             able = await capability.capability(
                 actor, team.conversation, row, payment_request=True, now=NOW, by_person=by_person
             )
-            assert (able.enabled, able.window_closes_at) == (enabled, NOW - age + timedelta(hours=hours))
+            closes_at = NOW - age + timedelta(hours=hours) if enabled else None
+            assert (able.enabled, able.window_closes_at) == (enabled, closes_at)
 
 
 @pytest.mark.usefixtures("longer_for_people")
@@ -145,7 +165,8 @@ async def test_the_sandbox_and_the_simulator_count_only_where_they_are_open(team
 async def test_a_plug_in_that_is_gone_is_not_supported_and_refused(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(provider="carrier_pigeon")
     able = await of(team)
-    assert (able.supported, able.enabled, able.reason) == (False, False, None)
+    assert (able.supported, able.enabled, able.reason) == (False, False, "CHANNEL_NOT_SUPPORTED")
+    assert able.sentence == errors.ChannelNotSupported().message
     with pytest.raises(errors.ChannelNotSupported):
         await send(team, "SMS", "Hello")
 
@@ -154,7 +175,7 @@ async def test_unreadable_credentials_do_not_break_the_list(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(credentials="broken")
     found = await capability.capabilities(team.agent, team.conversation)
     assert len(found) == 6
-    assert [row.kind for row, able in found if not able.supported] == ["SMS"]
+    assert [reach.connection.kind for reach in found if not reach.messages.supported] == ["SMS"]
 
 
 async def send(team: Team, kind: str, body: str, actor: Actor | None = None) -> Any:
@@ -216,10 +237,89 @@ async def test_many_conversations_cost_as_many_queries_as_one(team: Team, monkey
     found = await capability.capabilities_of(team.agent, [team.conversation, *others])
     assert asked == one == ["ChannelConnection", "ProcessorConnection", "ContactAddress"]
     assert len(found) == 21
-    assert {able.reason for _, able in found[others[0].id]} == {"CONTACT_HAS_NO_ADDRESS"}
+    assert {reach.messages.reason for reach in found[others[0].id]} == {"CONTACT_HAS_NO_ADDRESS"}
     assert not db.in_transaction()
 
 
 async def test_another_accounts_addresses_and_channels_never_count(team: Team) -> None:
     stranger = actor_of(await factories.user(await factories.account()))
     assert await capability.capabilities(stranger, team.conversation) == []
+
+
+# ----------------------------------------------------------------------------------------------------- what would help
+async def test_what_is_on_needs_no_help(team: Team) -> None:
+    able = await of(team)
+    assert (able.enabled, able.reason, able.sentence, list(able.help)) == (True, None, None, [])
+
+
+@pytest.mark.parametrize("reason", sorted(BREAKERS))
+async def test_the_sentence_is_what_the_refusal_says(team: Team, reason: str) -> None:
+    breaks, refusal = BREAKERS[reason]
+    await breaks(team)
+    assert (await of(team)).sentence == refusal().message
+
+
+async def test_each_reason_has_its_help_best_first(team: Team) -> None:
+    assert await helped(team, "MESSENGER") == (
+        ["OTHER_CHANNEL", "WAIT_FOR_CONTACT"],
+        ["OTHER_CHANNEL", "WAIT_FOR_CONTACT", "COPY_LINK"],
+    )
+    await opted_out(team)
+    assert await helped(team) == (
+        ["OTHER_CHANNEL", "WAIT_FOR_CONTACT"],
+        ["OTHER_CHANNEL", "WAIT_FOR_CONTACT", "COPY_LINK"],
+    )
+    await without_address(team)
+    assert await helped(team) == (["OTHER_CHANNEL", "ADD_ADDRESS"], ["OTHER_CHANNEL", "ADD_ADDRESS", "COPY_LINK"])
+    # An address that only the vendor gives nobody can add.
+    await without_address(team, "INSTAGRAM_DM")
+    assert (await helped(team, "INSTAGRAM_DM"))[0] == ["OTHER_CHANNEL", "WAIT_FOR_CONTACT"]
+    await disconnect(team)
+    assert (await helped(team))[1] == ["OTHER_CHANNEL", "ASK_ROLE", "COPY_LINK"]
+    assert (await helped(team, actor=team.owner))[1] == ["OTHER_CHANNEL", "CONNECT_CHANNEL", "COPY_LINK"]
+
+
+async def test_without_a_processor_nothing_but_a_processor_helps(team: Team) -> None:
+    await without_processor(team)
+    assert await helped(team) == ([], ["ASK_ROLE"])
+    assert await helped(team, actor=team.owner) == ([], ["CONNECT_PROCESSOR"])
+    # The channel is asked first; its link could not be paid anyhow, and so is not worth copying.
+    await disconnect(team)
+    assert await helped(team) == (["OTHER_CHANNEL", "ASK_ROLE"], ["ASK_ROLE"])
+
+
+async def test_who_may_not_write_is_sent_to_somebody_who_may(team: Team) -> None:
+    assert await helped(team, actor=team.viewer) == (["ASK_ROLE"], ["ASK_ROLE"])
+
+
+async def test_a_template_helps_first_where_the_channel_has_them(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = ChannelLimits(window_hours=24, templates=True)
+    monkeypatch.setitem(simulated.LIMITS, ChannelKind.WHATSAPP, limits)
+    able = await of(team, "WHATSAPP")
+    assert (able.enabled, able.reason, able.templates) == (False, "MESSAGING_WINDOW_CLOSED", True)
+    assert [one.kind for one in able.help] == ["TEMPLATE", "OTHER_CHANNEL", "WAIT_FOR_CONTACT", "COPY_LINK"]
+    await team.hears("WHATSAPP", "hi", "in-1")
+    able = await of(team, "WHATSAPP")
+    assert (able.enabled, able.templates, list(able.help)) == (True, True, [])
+    await opted_out(team, "WHATSAPP")
+    able = await of(team, "WHATSAPP")
+    assert (able.templates, able.help[0].kind) == (False, "OTHER_CHANNEL")
+
+
+async def test_the_other_channel_is_open_and_where_the_contact_wrote_last(team: Team) -> None:
+    async def other() -> ChannelConnection:
+        (found,) = [one for one in (await of(team, "MESSENGER")).help if one.kind == "OTHER_CHANNEL"]
+        row = await ChannelConnection.get(id=found.channel_id)
+        assert found.sentence == f"Use {row.display_name} instead."
+        return row
+
+    for kind in ("EMAIL", "WEB_CHAT", "INSTAGRAM_DM"):
+        await team.hears(kind, "hi", f"in-{kind}")
+        assert (await other()).kind == kind
+    await opted_out(team, "INSTAGRAM_DM")
+    assert (await other()).kind == "WEB_CHAT"
+    # A second number of ours is nearer than another kind.
+    await disconnect(team, "WEB_CHAT")
+    second = await factories.channel_connection(team.account, "WEB_CHAT", display_name="The other site")
+    (found,) = [one for one in (await of(team, "WEB_CHAT")).help if one.kind == "OTHER_CHANNEL"]
+    assert found.channel_id == second.id
