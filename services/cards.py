@@ -45,7 +45,7 @@ EVENTS: Final = {
 def event_of(kind: CardKind, status: str, previous: str) -> str:
     """The event's name for a card that was logged with `status`, after `previous`."""
     if kind != CardKind.RECORDED_OUTSIDE:
-        return EVENTS[kind]
+        return "paid" if (kind, status) == (CardKind.PARTIAL_PAYMENT, "PAID") else EVENTS[kind]
     named = {"PAID": "paid", "PARTIALLY_PAID": "partially_paid"}
     return named.get(status, "updated") if status != previous else "updated"
 
@@ -101,10 +101,13 @@ def unconfirmed(request: PaymentRequest, *, state: str) -> str:
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
 
 
-def about(request: PaymentRequest, fact: MoneyFact, *, first_settling: bool) -> tuple[CardKind, str] | None:
+def about(
+    request: PaymentRequest, fact: MoneyFact, *, first_settling: bool, settles_again: bool = False
+) -> tuple[CardKind, str] | None:
     """What a new fact, final for its money, means for the team; None for what needs no card.
 
-    `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it.
+    `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it;
+    `settles_again`: it made it PAID once more, after a record by hand had been undone.
     """
     money = Money(fact.amount_minor, fact.currency).formatted("en-US")
     name = request.product_name
@@ -123,6 +126,8 @@ def about(request: PaymentRequest, fact: MoneyFact, *, first_settling: bool) -> 
             return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
         case "CHARGE", "SUCCEEDED" if first_settling:
             return CardKind.PAYMENT_RECEIVED, f"Payment received: {money} for {name}."
+        case "CHARGE", "SUCCEEDED" if settles_again:
+            return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. It is paid again."
         case "CHARGE", "SUCCEEDED" if request.status == "PAID":
             return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name} a second time."
         case "CHARGE", "SUCCEEDED":

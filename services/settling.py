@@ -142,9 +142,11 @@ async def _say_fact(
     same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(ledger_views.rank(f) > ledger_views.rank(fact) for f in same):
         return
-    named = any(card.kind == CardKind.PAYMENT_RECEIVED for card in said)
-    first = request.status == Status.PAID and before != Status.PAID and not named
-    news = cards.about(request, fact, first_settling=first)
+    named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in said)
+    settles = request.status == Status.PAID and before != Status.PAID and not named
+    # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
+    again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
+    news = cards.about(request, fact, first_settling=settles and not again, settles_again=again)
     if news is not None:
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)

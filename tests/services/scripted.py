@@ -42,6 +42,7 @@ from tests import factories
 
 SECRET = "whsec_scripted"  # the processor's, from `World.make`
 HEADER = "scripted-signature"
+_WON = MoneyOutcome.CANCELED  # of a dispute: the money stays
 _counter = itertools.count(1)
 
 
@@ -85,6 +86,7 @@ class Scripted(Processor):
         self.capture_outcomes: list[str] = []  # of the next: "ok" (when empty), "pending", "failed", "declined"
         self.captures: dict[str, str] = {}  # key of a capture -> its outcome: the same key repeats it
         self.closes_late = False  # an expired checkout stays OPEN, unpayable, until `cancel`
+        self.disputed: dict[str, MoneyOutcome] = {}  # by the charge's id; PENDING, or how it ended
         self.before_call: Callable[[str], Awaitable[None]] | None = None
         self.after_call: Callable[[str], Awaitable[None]] | None = None
 
@@ -165,6 +167,7 @@ class Scripted(Processor):
 
     def dispute(self, charge: MoneyStatement, outcome: MoneyOutcome = MoneyOutcome.PENDING) -> None:
         """The contact's bank disputes a charge (PENDING), and loses (CANCELED) or wins (SUCCEEDED): its webhook."""
+        self.disputed[charge.external_id] = outcome
         statement = replace(
             charge,
             kind=MoneyKind.DISPUTE,
@@ -175,6 +178,18 @@ class Scripted(Processor):
             method_summary=None,
         )
         self._send(self.sessions[charge.checkout_external_id or ""], "dispute", statement)
+
+    def tell_refund(self, statement: MoneyStatement) -> None:
+        """A refund of the vendor's book is what this statement says from now on: its webhook."""
+        session = self.sessions[statement.checkout_external_id or ""]
+        session.money[statement.external_id] = statement
+        self._send(session, "refund", statement)
+
+    def left(self, charge: MoneyStatement) -> int:
+        """What of a charge can still be given back: neither refunded (or about to be) nor held by a dispute."""
+        taken = [r for r in self.refunds() if r.charge_external_id == charge.external_id]
+        held = charge.amount_minor if self.disputed.get(charge.external_id, _WON) != _WON else 0
+        return charge.amount_minor - held - sum(r.amount_minor for r in taken if r.outcome != MoneyOutcome.FAILED)
 
     def refunds(self) -> list[MoneyStatement]:
         """All refunds that the vendor has made."""
@@ -359,6 +374,8 @@ class Scripted(Processor):
         if order.idempotency_key not in self.keys:
             sessions = self.sessions.values()
             charge = next(m for s in sessions for m in s.money.values() if m.external_id == order.charge_external_id)
+            if order.amount_minor > self.left(charge):
+                raise IntegrationError(self.name, "refund_exceeds_charge")
             outcome = self.refund_outcomes.pop(0) if self.refund_outcomes else MoneyOutcome.SUCCEEDED
             made = self.give_back(charge, order.amount_minor, outcome=outcome)
             self.keys[order.idempotency_key] = made.external_id

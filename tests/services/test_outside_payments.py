@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from integrations.base import MoneyOutcome
-from models import errors
+from models import database, errors
 from models.tables import ActivityCard, AuditEntry, ContactSummary, MoneyFact, PaymentRequest
 from services import auditing, checkout, dashboard, ledger_views, outside_payments, payment_requests, refunds, voids
 from tests.services.scripted import World, assert_consistent
@@ -267,3 +267,31 @@ async def test_recording_is_offered_while_something_is_due(world: World) -> None
     assert payment_requests.available_actions(request, "VIEWER") == []
     done = await record(world, request)
     assert payment_requests.available_actions(done.request, "OWNER") == []
+
+
+async def test_what_pays_a_request_once_more_after_an_undone_record_has_its_card_its_notice_and_its_event(
+    world: World,
+) -> None:
+    request, token = await world.request()
+    cash = await record(world, request, amount="10.00")
+    world.vendor.pay(await world.open(token))
+    await world.deliver()
+    await outside_payments.undo(world.actor, payment_id=cash.payment.id)
+    assert await world.status(request) == "PARTIALLY_PAID"
+    world.vendor.pay(await world.open(token))
+    await world.deliver()
+    now = await world.fresh(request)
+    assert (now.status, now.amount_paid_minor, now.excess_minor) == ("PAID", 12500, 0)
+    assert await world.cards(request) == [
+        *("RECORDED_OUTSIDE", "PAYMENT_RECEIVED"),
+        *("RECORDED_OUTSIDE", "PARTIAL_PAYMENT"),
+    ]
+    assert await world.notifications() == ["PAYMENT_RECEIVED", "PARTIAL_PAYMENT"]
+    card = await ActivityCard.filter(payment_request_id=request.id).order_by("-seq").first()
+    assert card is not None
+    assert (card.status, card.text) == ("PAID", "Payment received: $10.00 for Deep clean. It is paid again.")
+    events = [
+        row["kind"] for row in await database.rows("SELECT kind FROM event WHERE card_id = ? ORDER BY seq", card.id)
+    ]
+    assert events == ["activity.created", "payment_request.paid"]
+    await at_rest(world)
