@@ -47,6 +47,7 @@ from integrations.base import (
 NAME: Final = "paypal"
 ADDRESSES: Final = {"live": "https://api-m.paypal.com", "test": "https://api-m.sandbox.paypal.com"}
 ORDERS: Final = "/v2/checkout/orders"
+WEBHOOKS: Final = "/v1/notifications/webhooks"
 TOLERANCE_S: Final = 300  # of a webhook's time: what is older only hints
 # PayPal resends for three days and does not say that it signs a new time: older ones must still be taken.
 RESENT_FOR_S: Final = 4 * 24 * 3600
@@ -133,6 +134,7 @@ CAPTURE_EVENTS: Final = frozenset(
 # A reversal (a chargeback, say) comes as a refund with an id of its own.
 REFUND_EVENTS: Final = frozenset({"PAYMENT.CAPTURE.REFUNDED", "PAYMENT.CAPTURE.REVERSED"})
 DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED"})
+EVENTS: Final = ORDER_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
 # Issues of a capture that say no: nothing was taken. The payer may choose another way to pay and approve again.
 DECLINED: Final = frozenset(
     {
@@ -205,6 +207,7 @@ class PayPal(Processor):
         self._client_id = credentials.client_id
         pair = f"{credentials.client_id}:{credentials.client_secret}".encode()
         self._basic = "Basic " + base64.b64encode(pair).decode()
+        self._webhook_url = webhook_url or ""
         self._webhook_ids = [part for part in (i.strip() for i in credentials.webhook_id.split(",")) if part]
         self._base = environment.base_addresses.get(NAME, ADDRESSES[credentials.mode]).rstrip("/")
         self._timeout_s = environment.timeout_s
@@ -232,7 +235,7 @@ class PayPal(Processor):
         await self._access_token()
         for webhook_id in self._webhook_ids:
             try:
-                await self._call("GET", f"/v1/notifications/webhooks/{quote(webhook_id, safe='')}", reading=True)
+                await self._call("GET", f"{WEBHOOKS}/{quote(webhook_id, safe='')}", reading=True)
             except IntegrationError as error:
                 if error.reason == "not_found":
                     raise IntegrationError(NAME, "webhook_unknown", "PayPal has no webhook of this id") from error
@@ -355,6 +358,38 @@ class PayPal(Processor):
         answer = await self._call("GET", f"/v2/payments/refunds/{_path_part(external_id)}", reading=True)
         with _expected():
             return _refund(answer)
+
+    async def register_webhook(self) -> Mapping[str, str] | None:
+        """Make a webhook of our address for EVENTS; one that stands there already is deleted before, for PayPal takes an address once.
+
+        None: the keys may not, or the address is not https, which PayPal takes only.
+        Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_post.
+        """
+        if not self._webhook_url.startswith("https://"):
+            return None
+        body = {"url": self._webhook_url, "event_types": [{"name": name} for name in sorted(EVENTS)]}
+        try:
+            await self.unregister_webhook()
+            answer = await self._call("POST", WEBHOOKS, body=body)
+        except IntegrationError as error:
+            if error.reason == "permission_denied":
+                return None
+            raise
+        with _expected(ambiguous=True):
+            return {"webhook_id": _text(answer, "id")}
+        raise AssertionError("the block above returns or raises")
+
+    async def unregister_webhook(self) -> None:
+        """Delete every webhook of our address. Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete."""
+        answer = await self._call("GET", WEBHOOKS, reading=True)
+        with _expected():
+            ours = [_text(one, "id") for one in answer.get("webhooks") or () if one["url"] == self._webhook_url]
+        for webhook_id in ours:
+            try:
+                await self._call("DELETE", f"{WEBHOOKS}/{quote(webhook_id, safe='')}")
+            except IntegrationError as error:
+                if error.reason != "not_found":
+                    raise
 
     async def aclose(self) -> None:
         """Close the connections to PayPal."""

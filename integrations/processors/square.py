@@ -3,11 +3,12 @@
 A checkout here is a link and the order behind it, `link.order`: only the link can be deleted, only the order tells who won. Square's
 events name the payment's order and never the link, so an event of a payment is a hint; it finds its request by the payment's note.
 
-By httpx2 and not by Square's SDK (squareup): the eight calls below are plain JSON; the SDK would be one more dependency whose
+By httpx2 and not by Square's SDK (squareup): the calls below are plain JSON; the SDK would be one more dependency whose
 own retries would have to be turned off, and the installed contract of a call would then be the SDK's and not ours.
 Sources: developer.squareup.com/reference/square/checkout-api/create-payment-link, .../orders-api/retrieve-order,
-.../payments-api/get-payment, .../refunds-api/refund-payment, developer.squareup.com/docs/webhooks/step3validate (OpenAPI of
-2025-08-19), developer.squareup.com/forums/t/8048 (a link lives until it is paid or deleted).
+.../payments-api/get-payment, .../refunds-api/refund-payment, .../webhook-subscriptions-api/create-webhook-subscription,
+developer.squareup.com/docs/webhooks/step3validate (OpenAPI of 2025-08-19),
+developer.squareup.com/forums/t/8048 (a link lives until it is paid or deleted).
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
+from urllib.parse import quote
 
 import httpx2
 import orjson
+import structlog
 
 from integrations.base import (
     AmountLimits,
@@ -44,10 +47,14 @@ from integrations.base import (
     SignatureInvalid,
 )
 
+log = structlog.get_logger(__name__)
+
 NAME: Final = "square"
 API_VERSION: Final = "2025-08-20"
 ADDRESSES: Final = {"live": "https://connect.squareup.com", "test": "https://connect.squareupsandbox.com"}
 LINKS: Final = "/v2/online-checkout/payment-links"
+SUBSCRIPTIONS: Final = "/v2/webhooks/subscriptions"
+PAGES: Final = 50  # of a list
 SIGNATURE_HEADER: Final = "x-square-hmacsha256-signature"
 TOLERANCE_S: Final = 300  # of an event's time: what is older only hints
 # The signature holds no time, the signed body does: the event's, the same however often it is sent again.
@@ -109,6 +116,7 @@ class Credentials:
     location_id: str  # where the money is taken; it fixes the currency
     webhook_signature_key: str = field(repr=False, default="")
     mode: str = "live"
+    webhook_subscription_id: str = ""  # of what `register_webhook` made; empty: a person pasted its key
 
 
 class Square(Processor):
@@ -131,6 +139,7 @@ class Square(Processor):
         keys = (key.strip() for key in credentials.webhook_signature_key.split(","))
         self._keys = [key for key in keys if key]
         self._webhook_url = webhook_url or ""
+        self._subscription_id = credentials.webhook_subscription_id
         self._timeout_s = environment.timeout_s
         self._base = environment.base_addresses.get(NAME, ADDRESSES[credentials.mode]).rstrip("/")
         self._headers = {"authorization": f"Bearer {credentials.access_token}", "square-version": API_VERSION}
@@ -242,6 +251,65 @@ class Square(Processor):
         with _expected():
             return _refund(answer["refund"])
         raise AssertionError("the block above returns or raises")
+
+    async def register_webhook(self) -> Mapping[str, str] | None:
+        """Subscribe our address to EVENTS; other subscriptions of the same address are deleted after it.
+
+        Subscriptions belong to the application: its own token may make them, a seller's may not. None: this token may not, or the
+        address is not https. Source: developer.squareup.com/docs/webhooks/webhook-subscriptions-api.
+        """
+        if not self._webhook_url.startswith("https://"):
+            return None
+        wanted = {
+            "name": "Paythread",
+            "notification_url": self._webhook_url,
+            "event_types": sorted(EVENTS),
+            "api_version": API_VERSION,
+        }
+        try:
+            older = await self._subscriptions()
+            answer = await self._call("POST", SUBSCRIPTIONS, body={"subscription": wanted})
+        except IntegrationError as error:
+            if error.reason == "permission_denied":
+                return None
+            raise
+        with _expected(ambiguous=True):
+            made = answer["subscription"]
+            created = {"webhook_signature_key": _text(made, "signature_key"), "webhook_subscription_id": _id(made)}
+        for subscription_id in older:
+            try:
+                await self._unsubscribe(subscription_id)
+            except IntegrationError as error:
+                # The new key must not be lost for it: what the old one still sends is refused by its signature.
+                log.warning("square_subscription_left", subscription_id=subscription_id, reason=error.reason)
+        return created
+
+    async def unregister_webhook(self) -> None:
+        """Delete the subscription that we made. Source: .../webhook-subscriptions-api/delete-webhook-subscription."""
+        if self._subscription_id:
+            await self._unsubscribe(self._subscription_id)
+
+    async def _subscriptions(self) -> list[str]:
+        """The ids of our address's subscriptions, disabled ones too."""
+        found: list[str] = []
+        cursor = ""
+        for _ in range(PAGES):
+            more = f"&cursor={quote(cursor, safe='')}" if cursor else ""
+            answer = await self._call("GET", f"{SUBSCRIPTIONS}?include_disabled=true{more}", reading=True)
+            with _expected():
+                listed = answer.get("subscriptions") or ()
+                found += [_id(one) for one in listed if one.get("notification_url") == self._webhook_url]
+                cursor = str(answer.get("cursor") or "")
+            if not cursor:
+                break
+        return found
+
+    async def _unsubscribe(self, subscription_id: str) -> None:
+        try:
+            await self._call("DELETE", f"{SUBSCRIPTIONS}/{_path_part(subscription_id)}")
+        except IntegrationError as error:
+            if error.reason != "not_found":
+                raise
 
     async def aclose(self) -> None:
         """Close the connections to Square."""

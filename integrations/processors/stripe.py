@@ -41,6 +41,8 @@ from integrations.base import (
 if TYPE_CHECKING:
     from stripe.params._event_list_params import EventListParams
     from stripe.params._refund_create_params import RefundCreateParams
+    from stripe.params._webhook_endpoint_create_params import WebhookEndpointCreateParams
+    from stripe.params._webhook_endpoint_list_params import WebhookEndpointListParams
     from stripe.params.checkout._session_create_params import SessionCreateParams
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,7 @@ API_VERSION: Final = "2026-10-28.endive"
 TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
 EVENT_PAGES: Final = 50  # of 100 events each: what one look at the list may read
+ENDPOINT_PAGES: Final = 5  # of 100 webhook endpoints; Stripe allows an account some tens
 
 # ------------------------------------------------------------------------------------------------------------- money
 _SUPPORTED = (
@@ -151,7 +154,8 @@ class Credentials:
 
     secret_key: str = field(repr=False)
     webhook_secret: str = field(repr=False, default="")
-    stripe_account: str = ""  # Connect: the account on whose behalf the platform's key acts
+    account: str = ""  # Connect: the account (acct_…) on whose behalf the platform's key acts
+    webhook_endpoint_id: str = ""  # of the endpoint that `register_webhook` made; empty: a person pasted its secret
 
 
 class _HttpClient(stripe.HTTPXClient):
@@ -177,20 +181,30 @@ class Stripe(Processor):
     session_life_s: ClassVar[int] = 24 * 3600
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
-        self._account = credentials.stripe_account or None
+        if credentials.account and not re.fullmatch(r"acct_[A-Za-z0-9]{1,64}", credentials.account, re.ASCII):
+            raise IntegrationError(NAME, "credentials_invalid", "account is the id of a Connect account: acct_…")
+        self._account = credentials.account or None
         self._secrets = [part for part in (s.strip() for s in credentials.webhook_secret.split(",")) if part]
+        self._webhook_url = webhook_url or ""
+        self._webhook_endpoint_id = credentials.webhook_endpoint_id
         self._timeout_s = environment.timeout_s
         self._http = _HttpClient(timeout=environment.timeout_s)
         address = environment.base_addresses.get(NAME)
-        self._client = stripe.StripeClient(
-            credentials.secret_key,
-            stripe_account=self._account,
-            stripe_version=API_VERSION,
-            base_addresses={"api": address} if address else None,
-            http_client=self._http,
-            # A repeat is the caller's decision: it knows the stored key and may have to read first.
-            max_network_retries=0,
-        )
+
+        def client(account: str | None) -> stripe.StripeClient:
+            return stripe.StripeClient(
+                credentials.secret_key,
+                stripe_account=account,
+                stripe_version=API_VERSION,
+                base_addresses={"api": address} if address else None,
+                http_client=self._http,
+                # A repeat is the caller's decision: it knows the stored key and may have to read first.
+                max_network_retries=0,
+            )
+
+        self._client = client(self._account)
+        # Webhook endpoints are the key's own account's, a platform's too: this client names no other account.
+        self._owner = client(None) if self._account else self._client
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
         """Bounds in ISO minor units; the minimum is a hint. Source: docs.stripe.com/currencies."""
@@ -207,7 +221,7 @@ class Stripe(Processor):
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The id of the account that the key (or `stripe_account`) speaks for. Source: docs.stripe.com/api/accounts."""
+        """The id of the account that the key (or `account`) speaks for. Source: docs.stripe.com/api/accounts."""
         async with self._edge(reading=True):
             account = await self._client.v1.accounts.retrieve_current_async()
         return str(account.id)
@@ -331,6 +345,65 @@ class Stripe(Processor):
             log.warning("stripe_event_list_cut", pages=EVENT_PAGES)
         return found[::-1]
 
+    async def register_webhook(self) -> Mapping[str, str] | None:
+        """Make an endpoint of our address for EVENTS, in our API version; others of the same address are deleted after it.
+
+        With a Connect account it is the platform's endpoint for its connected accounts: an event names its account, and those of
+        others are left alone. None: the key may not, or Stripe takes no such address. A secret is shown once, at the creation, so
+        a known endpoint can't be used again. Source: docs.stripe.com/api/webhook_endpoints/create.
+        """
+        if not self._webhook_url:
+            return None
+        params: dict[str, Any] = {
+            "url": self._webhook_url,
+            "enabled_events": sorted(EVENTS),
+            "api_version": API_VERSION,
+            "description": "Paythread",
+        }
+        if self._account:
+            params["connect"] = True
+        try:
+            older = [one["id"] for one in await self._endpoints() if one["url"] == self._webhook_url]
+            async with self._edge():
+                made = await self._owner.v1.webhook_endpoints.create_async(cast("WebhookEndpointCreateParams", params))
+                created = {"webhook_secret": str(made["secret"]), "webhook_endpoint_id": str(made["id"])}
+        except IntegrationError as error:
+            if error.reason in ("permission_denied", "address_refused"):
+                return None
+            raise
+        for endpoint_id in older:
+            try:
+                await self._delete_endpoint(endpoint_id)
+            except IntegrationError as error:
+                # The new secret must not be lost for it: what the old one still sends is refused by its signature.
+                log.warning("stripe_endpoint_left", endpoint_id=endpoint_id, reason=error.reason)
+        return created
+
+    async def unregister_webhook(self) -> None:
+        """Delete the endpoint that we made. Source: docs.stripe.com/api/webhook_endpoints/delete."""
+        if self._webhook_endpoint_id:
+            await self._delete_endpoint(self._webhook_endpoint_id)
+
+    async def _endpoints(self) -> list[dict[str, Any]]:
+        params: dict[str, Any] = {"limit": 100}
+        found: list[dict[str, Any]] = []
+        for _ in range(ENDPOINT_PAGES):
+            async with self._edge(reading=True):
+                page = await self._owner.v1.webhook_endpoints.list_async(cast("WebhookEndpointListParams", params))
+            found += [one.to_dict() for one in page.data]
+            if not page.has_more or not page.data:
+                break
+            params["starting_after"] = found[-1]["id"]
+        return found
+
+    async def _delete_endpoint(self, endpoint_id: str) -> None:
+        try:
+            async with self._edge():
+                await self._owner.v1.webhook_endpoints.delete_async(endpoint_id)
+        except IntegrationError as error:
+            if error.reason != "not_found":
+                raise
+
     async def aclose(self) -> None:
         """Close the connections to Stripe."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
@@ -444,6 +517,8 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
     if isinstance(error, stripe.InvalidRequestError):
         if code in ("amount_too_small", "amount_too_large"):
             return make(code)
+        if error.param == "url" or code == "url_invalid":
+            return make("address_refused")  # of a webhook: not public, or not https
         return make("not_found" if code == "resource_missing" else "invalid_request")
     if status is not None and status < 500 and status >= 400:
         return make("refused")

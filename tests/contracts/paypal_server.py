@@ -126,6 +126,8 @@ class PayPalServer(ContractServer):
         self.orders: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.webhook_ids = {WEBHOOK_ID, OTHER_WEBHOOK_ID}
+        self.webhooks: dict[str, dict[str, Any]] = {}  # made by calls
+        self.may_register = True
         self.outcome: Captured = "COMPLETED"  # of the next capture
         self.patchable = True
         self.token_life_s = 31668
@@ -188,9 +190,31 @@ class PayPalServer(ContractServer):
                 return Answer(
                     200, {"id": params["webhook_id"], "url": "https://x.example.test/", "event_types": events}
                 )
+            case "webhooks.list" | "webhooks.post" | "webhooks.delete" if not self.may_register:
+                return Answer(403, {"name": "NOT_AUTHORIZED", "message": "insufficient permissions", "debug_id": "f17"})
+            case "webhooks.list":
+                return Answer(200, {"webhooks": list(self.webhooks.values())})
+            case "webhooks.post":
+                return self._subscribe(body)
+            case "webhooks.delete":
+                if self.webhooks.pop(params["webhook_id"], None) is None:
+                    return Answer(404, {"name": "INVALID_RESOURCE_ID", "message": "not found", "debug_id": "f17"})
+                self.webhook_ids.remove(params["webhook_id"])
+                return Answer(204)
             case "verify-webhook-signature.post":
                 return self._verify(call, body)
         raise AssertionError(call.operation.operation_id)
+
+    def _subscribe(self, body: dict[str, Any]) -> Answer:
+        """The rules that no contract states. Source: developer.paypal.com/api/rest/webhooks/rest."""
+        if not body["url"].startswith("https://"):
+            return Answer(400, {"name": "VALIDATION_ERROR", "message": "not a valid webhook URL", "debug_id": "f17"})
+        if any(one["url"] == body["url"] for one in self.webhooks.values()):
+            return Answer(400, {"name": "WEBHOOK_URL_ALREADY_EXISTS", "message": "exists", "debug_id": "f17"})
+        webhook_id = f"9XY4291{next(self._numbers):010d}"
+        self.webhooks[webhook_id] = {"id": webhook_id, **body}
+        self.webhook_ids.add(webhook_id)
+        return Answer(201, self.webhooks[webhook_id])
 
     def _order(self, order_id: str) -> dict[str, Any]:
         if order_id not in self.orders:

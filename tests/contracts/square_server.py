@@ -31,9 +31,13 @@ def our_contract() -> Contract:
 
 
 def contracts() -> list[Contract]:
-    """Ours, and Square's own file where it is present."""
-    theirs = vendor_file(VENDOR_FILE)
-    return [our_contract(), *([Contract(theirs, name="square's")] if theirs else [])]
+    """Ours, and Square's own file where it is present, with the deletion of a subscription, which is not in its excerpt."""
+    ours, theirs = our_contract(), vendor_file(VENDOR_FILE)
+    if theirs is None:
+        return [ours]
+    deletion = "/v2/webhooks/subscriptions/{subscription_id}"
+    theirs["paths"].setdefault(deletion, ours.spec["paths"][deletion])
+    return [ours, Contract(theirs, name="square's")]
 
 
 def sign(body: bytes, key: str = SIGNATURE_KEY, url: str = WEBHOOK_URL) -> str:
@@ -65,7 +69,10 @@ class SquareServer(ContractServer):
         self.payments: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.location: dict[str, Any] = {"id": LOCATION_ID, "merchant_id": MERCHANT_ID, "status": "ACTIVE"}
+        self.subscriptions: dict[str, dict[str, Any]] = {}
+        self.may_subscribe = True  # whether the token is the application's own
         self.cancels = True  # whether deleting a link cancels its order at once
+        self.page = 100  # how many a list shows at once
         self._keys: dict[str, tuple[str, Answer]] = {}
         self._numbers = itertools.count(1)
 
@@ -104,7 +111,31 @@ class SquareServer(ContractServer):
                 return self._once(call, lambda: self._refund(body))
             case "GetPaymentRefund":
                 return Answer(200, {"refund": self._found(self.refunds, params["refund_id"])})
+            case _ if not self.may_subscribe:
+                raise SquareError(403, "INSUFFICIENT_SCOPES", "AUTHENTICATION_ERROR")
+            case "ListWebhookSubscriptions":
+                return self._listed(list(self.subscriptions.values()), "subscriptions", call.operation.query)
+            case "CreateWebhookSubscription":
+                return self._subscribe(body["subscription"])
+            case "DeleteWebhookSubscription":
+                self._found(self.subscriptions, params["subscription_id"])
+                del self.subscriptions[params["subscription_id"]]
+                return Answer(200, {})
         raise AssertionError(call.operation.operation_id)
+
+    def _listed(self, things: list[dict[str, Any]], name: str, query: Mapping[str, Any]) -> Answer:
+        start = int(query.get("cursor") or 0)
+        end = start + query.get("limit", self.page)
+        shown = [{k: v for k, v in thing.items() if k != "signature_key"} for thing in things[start:end]]
+        return Answer(200, {name: shown} | ({"cursor": str(end)} if end < len(things) else {}))
+
+    def _subscribe(self, wanted: dict[str, Any]) -> Answer:
+        if not wanted.get("notification_url", "").startswith("https://"):
+            raise SquareError(400, "INVALID_VALUE")
+        number = next(self._numbers)
+        made = wanted | {"id": f"wbhk_{number:032x}", "enabled": True, "signature_key": f"key_{number:018d}"}
+        self.subscriptions[made["id"]] = made
+        return Answer(200, {"subscription": made})
 
     def _found(self, book: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
         if key not in book:

@@ -35,6 +35,7 @@ RESOURCES = {
     "event": ("stripe", "Event"),
     "payment_intent": ("stripe", "PaymentIntent"),
     "refund": ("stripe", "Refund"),
+    "webhook_endpoint": ("stripe", "WebhookEndpoint"),
 }
 _PARAMS = "stripe.params"
 # method, path, parameters' module and class, resource answered ("[]": a list of it)
@@ -57,6 +58,19 @@ OPERATIONS = [
     ("post", "/v1/refunds", "_refund_create_params.RefundCreateParams", "refund"),
     ("get", "/v1/refunds/{refund}", "_refund_retrieve_params.RefundRetrieveParams", "refund"),
     ("get", "/v1/account", "_account_retrieve_current_params.AccountRetrieveCurrentParams", "account"),
+    ("get", "/v1/webhook_endpoints", "_webhook_endpoint_list_params.WebhookEndpointListParams", "webhook_endpoint[]"),
+    (
+        "post",
+        "/v1/webhook_endpoints",
+        "_webhook_endpoint_create_params.WebhookEndpointCreateParams",
+        "webhook_endpoint",
+    ),
+    (
+        "delete",
+        "/v1/webhook_endpoints/{webhook_endpoint}",
+        "_webhook_endpoint_delete_params.WebhookEndpointDeleteParams",
+        "webhook_endpoint",
+    ),
 ]
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -16,7 +16,7 @@ from tests.contracts.openapi import Answer, Call, Contract, ContractServer
 
 API_VERSION = "2026-10-28.endive"
 SECRET_KEY = "sk_test_contract_server"
-RESTRICTED_KEY = "rk_test_no_balance"  # may not read balance transactions
+RESTRICTED_KEY = "rk_test_no_balance"  # may not read balance transactions, nor touch webhook endpoints
 ACCOUNT_ID = "acct_1ContractServer"
 CONNECTED_ID = "acct_1Connected"
 WEBHOOK_SECRET = "whsec_contract_server"
@@ -85,6 +85,8 @@ class StripeServer(ContractServer):
         self.balances: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self.takes_address = True  # whether webhook addresses are public enough
         self.delivered: set[str] = set()
         self._keys: dict[tuple[str, str], tuple[str, Answer]] = {}
         self._numbers = itertools.count(1)
@@ -194,6 +196,8 @@ class StripeServer(ContractServer):
             return self._list_events(query)
         if (method, path) == ("GET", "/v1/account"):
             return Answer(200, self._new("account", id=self._scope(call)))
+        if path.startswith("/v1/webhook_endpoints"):
+            return self._webhook_endpoints(call, body, query)
         raise StripeError(404, "invalid_request_error", "This fake does not serve this call")
 
     def _find(self, call: Call, session_id: str) -> dict[str, Any]:
@@ -284,6 +288,43 @@ class StripeServer(ContractServer):
             raise StripeError(400, "invalid_request_error", "Refund amount is greater than unrefunded amount")
         self.refund(session["id"], amount=body.get("amount", left), metadata=body.get("metadata"))
         return Answer(200, copy.deepcopy(list(self.refunds.values())[-1]))
+
+    def _webhook_endpoints(self, call: Call, body: dict[str, Any], query: Mapping[str, Any]) -> Answer:
+        """The account's own endpoints. Source: docs.stripe.com/api/webhook_endpoints."""
+        assert call.operation is not None
+        if _restricted(call):
+            raise StripeError(403, "invalid_request_error", "The provided key lacks rak_webhook_write.")
+        mine = {k: v for k, v in self.endpoints.items() if v["_account"] == self._scope(call)}
+        if call.method == "GET":
+            found = list(reversed(mine.values()))
+            ids = [one["id"] for one in found]
+            start = ids.index(query["starting_after"]) + 1 if "starting_after" in query else 0
+            page = found[start : start + query.get("limit", 10)]
+            more = start + len(page) < len(found)
+            shown = [{k: v for k, v in one.items() if k != "secret"} for one in page]
+            return Answer(200, {"object": "list", "url": "/v1/webhook_endpoints", "has_more": more, "data": shown})
+        if call.method == "POST":
+            if not self.takes_address:
+                raise StripeError(400, "invalid_request_error", "Invalid URL", code="url_invalid", param="url")
+            made = self._new(
+                "webhook_endpoint",
+                id=self._id("we"),
+                url=body["url"],
+                enabled_events=body["enabled_events"],
+                api_version=body.get("api_version"),
+                description=body.get("description"),
+                secret=f"whsec_{next(self._numbers):06d}",
+                status="enabled",
+                created=self._unix(),
+                metadata={},
+            )
+            made |= {"_account": self._scope(call), "_connect": body.get("connect", False)}
+            self.endpoints[made["id"]] = made
+            return Answer(200, copy.deepcopy(made))
+        endpoint_id = call.operation.path_params["webhook_endpoint"]
+        if endpoint_id not in mine:
+            raise StripeError(404, "invalid_request_error", "No such webhook endpoint", code="resource_missing")
+        return Answer(200, self.endpoints.pop(endpoint_id) | {"deleted": True})
 
     def _refunds_of(self, charge_id: str) -> list[dict[str, Any]]:
         return [r for r in self.refunds.values() if r["charge"] == charge_id and r["status"] != "failed"]

@@ -35,11 +35,16 @@ from tests.integrations.test_processor_contract import REFERENCE, order
 CONTRACTS = paypal_server.contracts()
 KEY = f"{REFERENCE}:1:capture"
 EVENTS = "fixtures/paypal-events.assembled.json"
+WEBHOOK_URL = "https://pay.example.test/webhooks/paypal/prc_1"
 
 
 @asynccontextmanager
 async def connected(
-    contract: Contract | None = None, *, webhook_id: str = paypal_server.WEBHOOK_ID, timeout_s: float = 10
+    contract: Contract | None = None,
+    *,
+    webhook_id: str = paypal_server.WEBHOOK_ID,
+    timeout_s: float = 10,
+    webhook_url: str = WEBHOOK_URL,
 ) -> AsyncIterator[tuple[PayPalServer, paypal.PayPal]]:
     async with PayPalServer(contract or paypal_server.our_contract()) as server:
         made = paypal.PayPal(
@@ -50,6 +55,7 @@ async def connected(
                 base_addresses={"paypal": server.url},
                 timeout_s=timeout_s,
             ),
+            webhook_url=webhook_url,
         )
         try:
             yield server, made
@@ -95,6 +101,8 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
             server.capture_now(other.external_id, status)
             server.told(other.external_id)
             assert len((await processor.read_checkout(other.external_id)).money) == 1
+        for _ in range(2):
+            assert await processor.register_webhook() is not None
     assert server.violations == []
     assert set(server.operations()) == set(FIELDS) | {"token"}
 
@@ -118,6 +126,9 @@ FIELDS: dict[str, tuple[str, ...]] = {  # what we send, by operation
     "captures.refund": ("amount.currency_code", "amount.value", "custom_id"),
     "refunds.get": (),
     "webhooks.get": (),
+    "webhooks.list": (),
+    "webhooks.post": ("url", "event_types", "event_types.[].name"),
+    "webhooks.delete": (),
     "verify-webhook-signature.post": (
         "auth_algo",
         "cert_url",
@@ -173,7 +184,7 @@ def test_our_contract_says_of_each_field_what_paypals_files_say() -> None:
     for name, fields in FIELDS.items():
         for field in fields:
             mine, his = (at(spec, body_of(spec, name), field) for spec in (ours, theirs))
-            for word in ("type", "enum", "minLength", "maxLength", "pattern"):
+            for word in ("type", "enum", "minLength", "maxLength", "maxItems", "pattern"):
                 if word in mine and field != "webhook_event":
                     assert mine[word] == his.get(word, mine[word]), (name, field, word)
     for name, theirs_name in (
@@ -296,6 +307,47 @@ async def test_the_check_names_the_app_and_finds_a_wrong_webhook() -> None:
         with pytest.raises(IntegrationError) as refused:
             await processor.check()
     assert (refused.value.reason, refused.value.retryable) == ("webhook_unknown", False)
+
+
+# --------------------------------------------------------------------------------------------------------- registering
+async def test_a_webhook_of_our_address_is_made_once_and_its_events_are_verified() -> None:
+    async with connected(webhook_id="") as (server, processor):
+        foreign = {"id": "OTHER1", "url": "https://shop.example.test/hook", "event_types": [{"name": "*"}]}
+        server.webhooks["OTHER1"] = foreign
+        first = await processor.register_webhook()
+        second = await processor.register_webhook()
+        assert first is not None
+        assert second is not None
+        assert first != second
+        made = server.webhooks[second["webhook_id"]]
+        assert list(server.webhooks) == ["OTHER1", second["webhook_id"]]
+        assert made["url"] == WEBHOOK_URL
+        assert [one["name"] for one in made["event_types"]] == sorted(paypal.EVENTS)
+        credentials = paypal.Credentials(paypal_server.CLIENT_ID, paypal_server.CLIENT_SECRET, **second, mode="test")
+        environment = Environment(public_url="", sandbox_url="", base_addresses={"paypal": server.url})
+        again = paypal.PayPal(credentials, environment=environment, webhook_url=WEBHOOK_URL)
+        assert await again.check()
+        event = server.event("CHECKOUT.ORDER.APPROVED", "checkout-order", {"id": "5O190127TN364715T"})
+        told_ = await told(again, server.webhook(event, webhook_id=second["webhook_id"]))
+        assert told_.checkout_external_id == "5O190127TN364715T"
+        for _ in range(2):
+            await again.unregister_webhook()
+        await again.aclose()
+        assert (server.webhooks, server.violations) == ({"OTHER1": foreign}, [])
+
+
+async def test_what_may_not_be_registered_is_left_to_a_person() -> None:
+    async with connected() as (server, processor):
+        server.may_register = False
+        assert await processor.register_webhook() is None
+    async with connected(webhook_url="http://localhost:8000/webhooks/paypal/prc_1") as (server, processor):
+        assert await processor.register_webhook() is None
+        assert server.calls == []
+    async with connected() as (server, processor):
+        server.fail_next("before_500", match=lambda call: call.method == "POST" and "webhooks" in call.path)
+        with pytest.raises(IntegrationError) as failed:
+            await processor.register_webhook()
+    assert (failed.value.reason, server.webhooks) == ("server_error", {})
 
 
 def test_a_mode_that_does_not_exist_is_refused() -> None:

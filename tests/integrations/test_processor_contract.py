@@ -37,7 +37,7 @@ class Vendor(ProcessorHarness):
 
 class StripeVendor(Vendor):
     processor = stripe.Stripe
-    public = frozenset({"stripe_account"})
+    public = frozenset({"account", "webhook_endpoint_id"})
     secret = stripe_server.WEBHOOK_SECRET
     signature_header = "stripe-signature"
     origin = "https://checkout.stripe.com"
@@ -232,7 +232,7 @@ class PayPalVendor(Vendor):
 
 class SquareVendor(Vendor):
     processor = square.Square
-    public = frozenset({"location_id", "mode"})
+    public = frozenset({"location_id", "mode", "webhook_subscription_id"})
     secret = square_server.SIGNATURE_KEY
     rolled_secret = "rolled_signature_key"
     signature_header = square.SIGNATURE_HEADER

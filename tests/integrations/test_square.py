@@ -38,10 +38,13 @@ async def connected(
     *,
     location: str = square_server.LOCATION_ID,
     webhook_url: str | None = square_server.WEBHOOK_URL,
+    subscription_id: str = "",
 ) -> AsyncIterator[tuple[SquareServer, square.Square]]:
     async with SquareServer(contract or square_server.our_contract()) as server:
         made = square.Square(
-            square.Credentials(square_server.ACCESS_TOKEN, location, square_server.SIGNATURE_KEY, "test"),
+            square.Credentials(
+                square_server.ACCESS_TOKEN, location, square_server.SIGNATURE_KEY, "test", subscription_id
+            ),
             environment=Environment(
                 public_url="http://localhost", sandbox_url="http://localhost", base_addresses={"square": server.url}
             ),
@@ -90,6 +93,8 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         late = await processor.create_checkout(order(idempotency_key="2", description=None))
         assert (await processor.read_checkout(late.external_id)).url == late.url
         assert (await processor.expire_checkout(late.external_id)).status is CheckoutStatus.EXPIRED
+        for _ in range(2):
+            assert await processor.register_webhook() is not None
     assert server.violations == []
     assert set(server.operations()) == set(FIELDS)
 
@@ -114,6 +119,14 @@ FIELDS: dict[str, tuple[str, ...]] = {  # what we send, by operation
     "GetPayment": (),
     "RefundPayment": ("idempotency_key", "payment_id", "amount_money.amount", "reason"),
     "GetPaymentRefund": (),
+    "ListWebhookSubscriptions": (),
+    "CreateWebhookSubscription": (
+        "subscription.name",
+        "subscription.notification_url",
+        "subscription.event_types",
+        "subscription.api_version",
+    ),
+    "DeleteWebhookSubscription": (),
 }
 
 
@@ -146,7 +159,7 @@ def test_our_contract_says_of_each_field_what_squares_file_says() -> None:
             for word in ("type", "minLength", "maxLength"):
                 if word in mine:
                     assert mine[word] == his.get(word), (name, field, word)
-    for name in ("Order", "Payment", "PaymentRefund", "PaymentLink", "Location", "Error"):
+    for name in ("Order", "Payment", "PaymentRefund", "PaymentLink", "Location", "WebhookSubscription", "Error"):
         for field, mine in ours["components"]["schemas"][name]["properties"].items():
             other = resolved(theirs, theirs["components"]["schemas"][name]["properties"][field])
             mine = resolved(ours, mine)
@@ -226,6 +239,58 @@ async def test_the_check_wants_an_active_location_of_the_token() -> None:
         with pytest.raises(IntegrationError) as inactive:
             await processor.check()
     assert {unknown.value.reason, inactive.value.reason} == {"location_unknown"}
+
+
+# --------------------------------------------------------------------------------------------------------- registering
+async def test_our_address_is_subscribed_once_and_its_key_verifies() -> None:
+    async with connected() as (server, processor):
+        server.page = 2
+        for n in range(3):
+            server.subscriptions[f"wbhk_o{n}"] = {"id": f"wbhk_o{n}", "notification_url": f"https://shop.test/{n}"}
+        first = await processor.register_webhook()
+        second = await processor.register_webhook()
+        assert first is not None
+        assert second is not None
+        made = server.subscriptions[second["webhook_subscription_id"]]
+        assert len(server.subscriptions) == 4
+        assert first["webhook_subscription_id"] not in server.subscriptions
+        assert (made["notification_url"], made["event_types"], made["api_version"]) == (
+            square_server.WEBHOOK_URL,
+            sorted(square.EVENTS),
+            square.API_VERSION,
+        )
+        again = square.Square(
+            square.Credentials(square_server.ACCESS_TOKEN, square_server.LOCATION_ID, mode="test", **second),
+            environment=Environment(public_url="", sandbox_url="", base_addresses={"square": server.url}),
+            webhook_url=square_server.WEBHOOK_URL,
+        )
+        checkout = await again.create_checkout(order())
+        event = server.pay(link_of(checkout.external_id))
+        assert receive(again, server.webhook(event, second["webhook_signature_key"])).money
+        for _ in range(2):
+            await again.unregister_webhook()
+        await again.aclose()
+        await processor.unregister_webhook()  # it knows of none that it made
+        assert (sorted(server.subscriptions), server.violations) == (["wbhk_o0", "wbhk_o1", "wbhk_o2"], [])
+
+
+async def test_an_old_subscription_that_stays_does_not_cost_the_new_key() -> None:
+    async with connected() as (server, processor):
+        first = await processor.register_webhook()
+        server.fail_next("before_500", match=lambda call: call.method == "DELETE")
+        second = await processor.register_webhook()
+    assert first is not None
+    assert second is not None
+    assert set(server.subscriptions) == {first["webhook_subscription_id"], second["webhook_subscription_id"]}
+
+
+async def test_a_sellers_token_leaves_the_subscription_to_a_person() -> None:
+    async with connected() as (server, processor):
+        server.may_subscribe = False
+        assert await processor.register_webhook() is None
+    async with connected(webhook_url="http://localhost:8000/webhooks/square/prc_1") as (server, processor):
+        assert await processor.register_webhook() is None
+        assert server.calls == []
 
 
 def test_a_mode_that_does_not_exist_is_refused() -> None:

@@ -30,19 +30,26 @@ from tests.contracts.stripe_server import StripeServer
 from tests.integrations.test_processor_contract import REFERENCE, order
 
 SECRET = stripe_server.WEBHOOK_SECRET
+WEBHOOK_URL = "https://pay.example.test/webhooks/stripe/prc_1"
 CONTRACTS = stripe_contract.contracts()
 EVENTS = "fixtures/stripe-events.assembled.json"
 
 
 @asynccontextmanager
 async def connected(
-    contract: Contract | None = None, *, key: str = stripe_server.SECRET_KEY, account: str = "", secret: str = SECRET
+    contract: Contract | None = None,
+    *,
+    key: str = stripe_server.SECRET_KEY,
+    account: str = "",
+    secret: str = SECRET,
+    endpoint_id: str = "",
 ) -> AsyncIterator[tuple[StripeServer, stripe.Stripe]]:
     async with StripeServer(contract or stripe_contract.derived_contract()) as server:
         environment = Environment(
             public_url="http://localhost", sandbox_url="http://localhost", base_addresses={"stripe": server.url}
         )
-        made = stripe.Stripe(stripe.Credentials(key, secret, account), environment=environment)
+        credentials = stripe.Credentials(key, secret, account, endpoint_id)
+        made = stripe.Stripe(credentials, environment=environment, webhook_url=WEBHOOK_URL)
         try:
             yield server, made
         finally:
@@ -96,6 +103,10 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         server.dispute(paid.external_id)
         listed = await processor.list_events(datetime.now(UTC) - timedelta(days=1))
         assert len(listed) == len([e for e in server.events if e["type"] in stripe.EVENTS]) == 12
+        if contract.name != stripe_contract.OLD_FILE:  # it knows no API version after its own
+            assert await processor.register_webhook() is not None
+            assert await processor.register_webhook() is not None
+            assert len(server.endpoints) == 1
         assert server.violations == []
 
 
@@ -252,6 +263,88 @@ async def test_a_connected_account_is_named_on_every_call_and_owns_what_it_makes
         (),
         None,
     )
+
+
+@pytest.mark.parametrize("account", ["connected", "12", "acct_", "acct_1/refunds"])
+def test_what_is_no_connect_account_is_refused(account: str) -> None:
+    environment = Environment(public_url="", sandbox_url="")
+    with pytest.raises(IntegrationError) as refused:
+        stripe.Stripe(stripe.Credentials("sk_test_1", account=account), environment=environment)
+    assert (refused.value.reason, refused.value.retryable) == ("credentials_invalid", False)
+
+
+# --------------------------------------------------------------------------------------------------------- registering
+async def test_the_endpoint_is_made_with_our_events_and_version_and_its_secret_verifies() -> None:
+    async with connected(secret="") as (server, processor):
+        made = await processor.register_webhook()
+        assert made is not None
+        sent = next(c for c in server.calls if c.method == "POST").operation
+        assert sent is not None
+        assert sent.body == {
+            "url": WEBHOOK_URL,
+            "enabled_events": sorted(stripe.EVENTS),
+            "api_version": stripe.API_VERSION,
+            "description": "Paythread",
+        }
+        (endpoint,) = server.endpoints.values()
+        assert made == {"webhook_secret": endpoint["secret"], "webhook_endpoint_id": endpoint["id"]}
+        environment = Environment(public_url="", sandbox_url="", base_addresses={"stripe": server.url})
+        again = stripe.Stripe(
+            stripe.Credentials(stripe_server.SECRET_KEY, **made), environment=environment, webhook_url=WEBHOOK_URL
+        )
+        checkout = await again.create_checkout(order())
+        event = server.pay(checkout.external_id)
+        assert receive(again, server.webhook(event, made["webhook_secret"])).decides
+        await again.unregister_webhook()
+        await again.unregister_webhook()  # gone is gone
+        await again.aclose()
+        assert (server.endpoints, server.violations) == ({}, [])
+
+
+async def test_an_endpoint_of_the_same_address_is_replaced_and_no_other_is_touched() -> None:
+    async with connected() as (server, processor):
+        first = await processor.register_webhook()
+        old = server.endpoints.pop(first["webhook_endpoint_id"] if first else "")
+        others = {f"we_o{n}": old | {"id": f"we_o{n}", "url": f"https://shop.example.test/{n}"} for n in range(120)}
+        server.endpoints |= {old["id"]: old} | others  # the one of our address on the second page
+        second = await processor.register_webhook()
+        assert first is not None
+        assert second is not None
+        assert second["webhook_endpoint_id"] != first["webhook_endpoint_id"]
+        assert second["webhook_secret"] != first["webhook_secret"]
+        assert set(server.endpoints) == {*others, second["webhook_endpoint_id"]}
+        # The old one stays if it can't be deleted: the new secret is worth more.
+        server.fail_next("before_500", match=lambda call: call.method == "DELETE")
+        third = await processor.register_webhook()
+        assert third is not None
+        assert {second["webhook_endpoint_id"], third["webhook_endpoint_id"]} < set(server.endpoints)
+        await processor.unregister_webhook()  # this connection knows of no endpoint that it made
+        assert len(server.endpoints) == 122
+
+
+async def test_what_may_not_be_registered_is_left_to_a_person() -> None:
+    async with connected(key=stripe_server.RESTRICTED_KEY) as (server, processor):
+        assert await processor.register_webhook() is None
+    assert server.endpoints == {}
+    async with connected() as (server, processor):
+        server.takes_address = False
+        assert await processor.register_webhook() is None
+        server.takes_address = True
+        server.fail_next("drop", match=lambda call: call.method == "POST")
+        with pytest.raises(IntegrationError) as lost:
+            await processor.register_webhook()
+        assert lost.value.ambiguous
+        assert await processor.register_webhook() is not None
+    assert len(server.endpoints) == 1  # what the lost answer had made is replaced
+
+
+async def test_with_a_connect_account_the_platform_owns_the_endpoint() -> None:
+    async with connected(account=stripe_server.CONNECTED_ID) as (server, processor):
+        made = await processor.register_webhook()
+        (endpoint,) = server.endpoints.values()
+        assert made is not None
+        assert (endpoint["_account"], endpoint["_connect"]) == (stripe_server.ACCOUNT_ID, True)
+        assert {call.headers.get("stripe-account") for call in server.calls} == {None}
 
 
 async def test_a_key_without_the_right_to_read_balances_loses_only_the_fee() -> None:
