@@ -96,6 +96,11 @@ def refund_unconfirmed(request: PaymentRequest, amount_minor: int, currency: str
     return f"The processor has not confirmed a refund of {money} for {request.product_name}. Please check there."
 
 
+def capture_unconfirmed(request: PaymentRequest) -> str:
+    """The notice of a payment that the payer agreed to and of which nobody knows whether the processor took it."""
+    return f"The processor has not confirmed a payment of {amount_text(request)} for {request.product_name}. Please check there."
+
+
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
     """The text of the PAYMENT_MISMATCH card for a webhook that the processor's own object does not confirm."""
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."

@@ -24,7 +24,7 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import cards, connections, jobs, links, notifications, recorder, summaries, voids
+from services import captures, cards, connections, jobs, links, notifications, settling, summaries, voids
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,15 @@ def state_of(request: PaymentRequest) -> str:
     return "open"
 
 
+async def state_now(request: PaymentRequest) -> str:
+    """As `state_of`; while the money of an approved checkout is being taken, it is processing, too."""
+    state = state_of(request)
+    if state != "open":
+        return state
+    taking = CheckoutSession.filter(payment_request_id=request.id, capturing_at__not_isnull=True)
+    return "processing" if await taking.filter(status__in=captures.UNDECIDED).exists() else "open"
+
+
 async def page(request: PaymentRequest) -> CheckoutPage:
     """Everything that the page shows. Reads only."""
     account = await Account.get(id=request.account_id)
@@ -109,7 +118,7 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         request=request,
         account=account,
         connection=connection,
-        state=state_of(request),
+        state=await state_now(request),
         due=Money(max(0, request.amount_minor - request.amount_paid_minor), request.currency),
         asked=Money(request.amount_minor, request.currency),
         paid=Money(request.amount_paid_minor, request.currency),
@@ -164,6 +173,8 @@ async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Pr
             return Opened(url=None, state=state_of(request))
         live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN"])
         sessions = await live.order_by("-n")
+        if any(one.capturing_at is not None for one in sessions):
+            return Opened(url=None, state="processing")
         due = request.amount_minor - request.amount_paid_minor
         fitting = (one for one in sessions if one.amount_minor == due)
         session = next((one for one in fitting if _reusable(one, changed.now)), None)
@@ -172,7 +183,7 @@ async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Pr
         is_new = session is None
         if session is None:
             for one in sessions:
-                await voids.expire_later(one)
+                await settling.expire_later(one)
             session = await _insert(request, due, changed.now)
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         order = await _order(request, session, token, locale)
@@ -181,6 +192,8 @@ async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Pr
 
 def _reusable(session: CheckoutSession, now: datetime) -> bool:
     """Whether an open checkout can be paid on, or its creation repeated with its key."""
+    if session.closing_at is not None:
+        return False
     if session.status == "OPENING":
         return session.external_id is None and session.created_at > now - KEY_LIFE
     long_enough = session.expires_at is None or session.expires_at > now + REUSE_MARGIN
@@ -252,7 +265,7 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
         session = await CheckoutSession.get(id=prepared.session.id)
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt took this row meanwhile: what was made now gets a row of its own.
-            await voids.expire_later(session)
+            await settling.expire_later(session)
             session = await _insert(request, session.amount_minor, changed.now)
         unwanted = session.status == "ABANDONED"  # given up while the answer was on its way
         session.external_id, session.expires_at = made.external_id, made.expires_at
@@ -262,15 +275,12 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
         await session.save()
         state = state_of(request)
         if unwanted and state == "open":
-            await voids.expire_later(session)
-    if made.status != CheckoutStatus.OPEN:
-        await recorder.record(
-            prepared.connection,
-            made.money,
-            source="return",
-            checkout=recorder.CheckoutReport(external_id=made.external_id, status=made.status),
-            request_reference=made.request_reference,
-        )
+            await settling.expire_later(session)
+    if made.status != CheckoutStatus.OPEN or (made.awaits_completion and state == "open" and not unwanted):
+        try:
+            await captures.record_read(prepared.connection, made, source="return")
+        except (IntegrationError, errors.ProcessorUnavailable) as error:
+            log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
     elif state != "open":
         await voids.close_session(session, source="void")
         if request.void_requested_at is not None:
@@ -280,9 +290,10 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
     else:
         return Opened(url=session.url, state="open")
     now = await PaymentRequest.get(id=found.id)
-    if state_of(now) == "open":
+    state = await state_now(now)
+    if state == "open":
         raise errors.ProcessorUnavailable  # this checkout has ended; pressing Pay again makes the next one
-    return Opened(url=None, state=state_of(now))
+    return Opened(url=None, state=state)
 
 
 async def returned(token: str) -> None:
@@ -309,20 +320,14 @@ async def returned(token: str) -> None:
 
 
 async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
-    """Read the checkout at its processor and record what it says. Raises: IntegrationError, ProcessorUnavailable."""
+    """Read the checkout at its processor, record what it says, take its money if only our call is missing; the state after that.
+
+    Raises: IntegrationError, ProcessorUnavailable.
+    """
     assert session.external_id is not None  # noqa: S101 (the callers choose such rows)
     connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
     state = await connections.processor(connection).read_checkout(session.external_id)
-    await recorder.record(
-        connection,
-        state.money,
-        source=source,
-        checkout=recorder.CheckoutReport(
-            external_id=state.external_id, status=state.status, expires_at=state.expires_at
-        ),
-        request_reference=state.request_reference,
-    )
-    return state
+    return (await captures.record_read(connection, state, source=source)).state
 
 
 async def record_view(token: str, *, human: bool) -> None:

@@ -23,7 +23,7 @@ from integrations.base import (
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.tables import CheckoutSession, ProcessorConnection, ProcessorEvent
-from services import connections, jobs, recorder
+from services import captures, connections, jobs, recorder
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -172,15 +172,13 @@ async def _record(
     row: ProcessorEvent,
     money: Sequence[MoneyStatement],
     report: recorder.CheckoutReport | None,
-    *,
-    reference: str | None = None,
 ) -> recorder.Recorded:
     return await recorder.record(
         connection,
         money,
         source="webhook",
         checkout=report,
-        request_reference=reference or event.request_reference,
+        request_reference=event.request_reference,
         event=row,
     )
 
@@ -220,8 +218,10 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
-    report = recorder.CheckoutReport(external_id=state.external_id, status=state.status, expires_at=state.expires_at)
-    return await _record(connection, event, row, money, report, reference=state.request_reference)
+    read = await captures.record_read(
+        connection, state, source="webhook", money=money, request_reference=event.request_reference, event=row
+    )
+    return read.recorded
 
 
 async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Checkout | None:

@@ -38,6 +38,7 @@ class Recorded:
     """What recording changed."""
 
     request: PaymentRequest | None = None  # None: nothing of ours
+    session: CheckoutSession | None = None  # of the checkout that was reported
     cards: list[ActivityCard] = field(default_factory=list)
     previous_status: str | None = None
 
@@ -74,6 +75,7 @@ async def record(
         if checkout is not None:
             session = await _session_of(connection, request, sessions, checkout, changed.now)
             moved = await _move(session, checkout, statements)
+            recorded.session = session
         fresh: list[MoneyFact] = []
         for statement in statements:
             of = next(

@@ -187,19 +187,24 @@ def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], bef
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
 
+async def expire_later(session: CheckoutSession) -> None:
+    """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
+    await jobs.enqueue(
+        "checkout.expire",
+        {"session_id": str(session.id)},
+        account_id=session.account_id,
+        key=f"checkout.expire:{session.id}",
+        again=True,
+    )
+
+
 async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
     by_hand = any(_by_hand(fact) for fact in fresh)  # then what is due is not what the open checkouts ask for
     if by_hand or request.status in (Status.PAID, Status.VOID):
         for session in sessions:
             if session.status in ("OPENING", "OPEN"):
-                await jobs.enqueue(
-                    "checkout.expire",
-                    {"session_id": str(session.id)},
-                    account_id=request.account_id,
-                    key=f"checkout.expire:{session.id}",
-                    again=True,
-                )
+                await expire_later(session)
     for fact in fresh:
         if (
             fact.kind == "CHARGE"

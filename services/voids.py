@@ -12,7 +12,7 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services import cards, connections, jobs, recorder, summaries, text
+from services import captures, cards, connections, jobs, recorder, summaries, text
 from services.actors import Actor
 from services.changes import change
 
@@ -20,7 +20,8 @@ log = structlog.get_logger(__name__)
 
 REASON_LIMIT = 500  # characters
 NO_ANSWER = timedelta(minutes=2)  # then a creation that nobody answered is given up; a call lasts seconds
-AGAIN_AFTER = timedelta(seconds=30)
+AGAIN_AFTER = timedelta(seconds=30)  # at first; then a tenth of the time since
+VOID_AGAIN_AFTER = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,10 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
 
 
 async def close_session(session: CheckoutSession, *, source: str) -> bool:
-    """Close one open checkout at its processor and record what it is afterwards. False: the processor did not answer."""
+    """Close one open checkout at its processor and record what it is afterwards. False: it can still be paid, for all we know.
+
+    One whose money is being taken is not closed before that is decided: what comes of it counts.
+    """
     connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
     if session.external_id is None:
         # Its creation has not been answered. Nobody has its address; the opener re-reads after the answer and closes it.
@@ -134,9 +138,15 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
         )
         return given_up > 0
     try:
+        if (begun := await captures.forbid(session)) is not None:
+            state = await captures.take(begun, source=source)
+            if state.status != CheckoutStatus.OPEN:
+                return True
+            if await captures.forbid(session) is not None:
+                return False
         state = await connections.processor(connection).expire_checkout(session.external_id)
     except (IntegrationError, errors.ProcessorUnavailable) as error:
-        log.warning("checkout_expire_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+        log.warning("checkout_close_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
         return False
     await recorder.record(
         connection,
@@ -148,24 +158,14 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
     return state.status != CheckoutStatus.OPEN
 
 
-async def expire_later(session: CheckoutSession) -> None:
-    """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
-    await jobs.enqueue(
-        "checkout.expire",
-        {"session_id": str(session.id)},
-        account_id=session.account_id,
-        key=f"checkout.expire:{session.id}",
-        again=True,
-    )
-
-
 @jobs.handler("payment_request.finish_void")
 async def _finish_void_job(job: jobs.JobContext) -> None:
     """Key: the request; finished ones are left alone."""
     assert job.account_id is not None  # noqa: S101 (enqueued with it)
     done = await finish_void(job.account_id, UUID(job.payload["payment_request_id"]))
-    if done.request.void_requested_at is not None and done.request.status not in (Status.PAID, Status.VOID):
-        raise jobs.Later(60)
+    asked_at = done.request.void_requested_at
+    if asked_at is not None and done.request.status not in (Status.PAID, Status.VOID):
+        raise jobs.Later(max(VOID_AGAIN_AFTER, (datetime.now(UTC) - asked_at) / 10).total_seconds())
 
 
 @jobs.handler("checkout.expire")
@@ -173,6 +173,6 @@ async def _expire_job(job: jobs.JobContext) -> None:
     """Close a checkout that is of no use any more. Key: the session."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
-        # A processor that stays away is asked less and less often.
-        age = datetime.now(UTC) - session.created_at
+        # A processor that stays away, or takes its time, is asked less and less often.
+        age = datetime.now(UTC) - (session.closing_at or datetime.now(UTC))
         raise jobs.Later(max(AGAIN_AFTER, age / 10).total_seconds())

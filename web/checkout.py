@@ -157,7 +157,7 @@ async def live(request: Request) -> Response:
     found = await _find(request)
     if found is None:
         return error_page(404)
-    state = checkout.state_of(found)
+    state = await checkout.state_now(found)
     return JSONResponse({"state": state, "tag": _tag(found, state)}, headers={**PAGE_HEADERS})
 
 

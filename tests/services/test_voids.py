@@ -9,7 +9,7 @@ import pytest
 from integrations.base import MoneyOutcome
 from models import errors
 from models.tables import ActivityCard, CheckoutSession, Job, PaymentRequest
-from services import checkout, sweeper, voids
+from services import checkout, settling, sweeper, voids
 from services.actors import Actor
 from services.jobs import JobContext
 from tests.services.scripted import World, assert_consistent
@@ -181,8 +181,8 @@ async def test_a_checkout_that_cannot_be_closed_is_asked_less_and_less_often(wor
     _, token = await world.request()
     await world.open(token)
     session = await CheckoutSession.get()
-    await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(days=1))
-    await voids.expire_later(session)
+    await CheckoutSession.all().update(closing_at=datetime.now(UTC) - timedelta(days=1))
+    await settling.expire_later(session)
     world.vendor.faults = ["before"]
     await world.run_jobs(rounds=1)
     job = await Job.get(kind="checkout.expire")
