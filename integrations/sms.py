@@ -22,16 +22,25 @@ _START_WORDS = frozenset({"START", "YES"})
 
 @dataclass(frozen=True, slots=True)
 class SmsSegments:
-    """What a text costs. `characters` counts what fills a segment: septets (GSM-7) or UTF-16 units (UCS-2)."""
+    """What a text costs. `characters` counts what fills a segment: septets (GSM-7) or UTF-16 units (UCS-2).
+
+    `remaining`: how many more of them the last segment holds.
+    """
 
     encoding: SmsEncoding
     characters: int
     count: int
+    remaining: int
 
 
 def is_gsm7(text: str) -> bool:
     """Whether every character is in the GSM-7 alphabet or its extension."""
     return all(character in _BASIC or character in _EXTENSION for character in text)
+
+
+def outside_gsm7(text: str, *, limit: int) -> list[str]:
+    """The characters that force the whole text into UCS-2, each once, in order, at most `limit`; none for GSM-7."""
+    return [character for character in dict.fromkeys(text) if not is_gsm7(character)][:limit]
 
 
 def segments(text: str) -> SmsSegments:
@@ -48,13 +57,13 @@ def segments(text: str) -> SmsSegments:
     alone, part = _LIMITS[encoding]
     characters = sum(widths)
     if characters <= alone:
-        return SmsSegments(encoding, characters, 1 if text else 0)
+        return SmsSegments(encoding, characters, 1 if text else 0, alone - characters)
     count, used = 1, 0
     for width in widths:
         if used + width > part:
             count, used = count + 1, 0
         used += width
-    return SmsSegments(encoding, characters, count)
+    return SmsSegments(encoding, characters, count, part - used)
 
 
 def opt_out_word(text: str) -> bool | None:

@@ -31,6 +31,7 @@ from schema.scalars import (
     ProcessorKind,
     RefundState,
     SentVia,
+    SmsEncoding,
     money,
 )
 from services import connections, links, payment_requests
@@ -63,6 +64,9 @@ class ComposerInsert:
     length: int = strawberry.field(description="Length of the text in the unit of the channel's limit.")
     max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
     sms_segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
+    encoding: SmsEncoding | None = strawberry.field(
+        description="How an SMS of it travels; null on other channels. What changes it: messagePreview."
+    )
 
 
 @strawberry.type(description="One movement of money: an entry of the append-only ledger.")
@@ -230,9 +234,10 @@ class PaymentRequest(Node):
         return ComposerInsert(
             text=made.text,
             checkout_url=URL(made.checkout_url),
-            length=made.length,
-            max_length=made.max_length,
-            sms_segments=made.sms_segments,
+            length=made.measure.length,
+            max_length=made.measure.max_length,
+            sms_segments=made.measure.segments,
+            encoding=SmsEncoding[made.measure.encoding] if made.measure.encoding is not None else None,
         )
 
     @field("The kind of channel chosen when it was made; null: none was.")

@@ -41,9 +41,14 @@ def reference(request: PaymentRequest) -> str:
     return public_id("pr", request.id)
 
 
+def tokens(text: str) -> list[str]:
+    """The tokens of all links in a text, in order; of anybody's links that look like ours."""
+    return _LINK.findall(text)
+
+
 def token_hashes(text: str) -> list[str]:
     """Hashes of the tokens of all links in a text, in order, each once."""
-    return list(dict.fromkeys(vault.digest(token) for token in _LINK.findall(text)))
+    return list(dict.fromkeys(vault.digest(token) for token in tokens(text)))
 
 
 async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
@@ -60,7 +65,7 @@ async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
     The address is made anew from the token, never taken from the text. The words fit every vendor's 20 characters.
     """
     known = {request.token_hash: request for request in await carried(account_id, text)}
-    for token in _LINK.findall(text):
+    for token in tokens(text):
         request = known.get(vault.digest(token))
         if request is not None:
             return url_of(token), _LABELS.get(request.status, "Pay now")

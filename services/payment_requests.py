@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from integrations import sms
 from models import database, errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import Status
@@ -25,7 +23,7 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import capability, connections, idempotency, links, messages, summaries, text
+from services import composing, connections, idempotency, links, messages, summaries, text
 from services.actors import Actor, allows
 from services.changes import change
 from services.ledger_views import PaymentView, refundable
@@ -36,7 +34,6 @@ TOKEN_BYTES = 16
 DUE_WITHIN = timedelta(
     days=3653
 )  # ten years; beyond it is a slip, and a date that no time zone may push over the calendar
-_MARK = re.compile(r"\{(business|amount|product|number|link)\}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +48,11 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposerInsert:
-    """What the dialog's Send puts into the message box. `length` in the unit of the channel's limit."""
+    """What the dialog's Send puts into the message box."""
 
     text: str
     checkout_url: str
-    length: int
-    max_length: int | None
-    sms_segments: int | None
+    measure: composing.Measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,34 +215,9 @@ async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> Co
         return None
     connection = await connections.channel_connection(channel_id, actor.account_id)
     account = await Account.get(id=actor.account_id)
-    return _compose(account, request, connection, None)
-
-
-def _compose(
-    account: Account, request: PaymentRequest, connection: ChannelConnection, body: str | None
-) -> ComposerInsert:
-    link = links.checkout_url(request)
-    money = Money(request.amount_minor, request.currency)
-    amount = money.sms_text(account.locale) if connection.kind == "SMS" else money.formatted(account.locale)
-    template = account.link_message_template if body is None else body.rstrip()
-    if "{link}" not in template and link not in template:
-        template = f"{template}\n{{link}}".lstrip()
-    values = {
-        "business": account.name,
-        "amount": amount,
-        "product": request.product_name,
-        "number": request.number,
-        "link": link,
-    }
-    # In one pass: a product that is called "{link}" stays so.
-    words = _MARK.sub(lambda mark: values[mark[1]], template)
-    limits = capability.limits_of(connection)
+    words = composing.compose(account, request, connection, None)
     return ComposerInsert(
-        text=words,
-        checkout_url=link,
-        length=len(words.encode()) if limits.length_in_bytes else len(words),
-        max_length=limits.max_length,
-        sms_segments=sms.segments(words).count if connection.kind == "SMS" else None,
+        text=words, checkout_url=links.checkout_url(request), measure=composing.measure(words, connection)
     )
 
 
@@ -304,7 +274,7 @@ async def send(
         _refuse_closed(request)
         connection = await connections.channel_connection(channel_id, actor.account_id)
         account = await Account.get(id=actor.account_id)
-        words = _compose(account, request, connection, body).text
+        words = composing.compose(account, request, connection, body)
         sent = await messages.send_message(
             actor,
             conversation_id=request.conversation_id,

@@ -46,7 +46,7 @@ NOTIFICATIONS_READ = f"mutation($upTo: Cursor!) {{ markNotificationsRead(upTo: $
 
 REQUEST = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST_FIELDS} }} }}"
 COMPOSER = """query($id: ID!, $channelId: ID!) { paymentRequest(id: $id) { composerInsert(channelId: $channelId) {
-  text checkoutUrl length maxLength smsSegments } } }"""
+  text checkoutUrl length maxLength smsSegments encoding } } }"""
 DEFAULTS = "{ paymentRequestDefaults { currency currencies processor testMode } }"
 CONVERSATIONS = (
     "{ conversations(first: 20) { nodes { id unreadCount lastActivityAt contact { id name } } eventCursor } }"

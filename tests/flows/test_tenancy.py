@@ -57,7 +57,7 @@ CURSORS = {
 # Fields that need an argument: tried by name in a test below.
 WITH_ARGUMENTS = {
     "PaymentRequest.composerInsert",
-    *(f"ComposerInsert.{name}" for name in ("text", "checkoutUrl", "length", "maxLength", "smsSegments")),
+    *(f"ComposerInsert.{name}" for name in ("text", "checkoutUrl", "length", "maxLength", "smsSegments", "encoding")),
 }
 # The kinds of House.ids by the type that node() answers.
 NODES = {

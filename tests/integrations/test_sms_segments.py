@@ -2,28 +2,28 @@
 
 import pytest
 
-from integrations.sms import SmsSegments, is_gsm7, opt_out_word, segments
+from integrations.sms import SmsSegments, is_gsm7, opt_out_word, outside_gsm7, segments
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", SmsSegments("GSM-7", 0, 0)),
-        ("a", SmsSegments("GSM-7", 1, 1)),
-        ("a" * 160, SmsSegments("GSM-7", 160, 1)),
-        ("a" * 161, SmsSegments("GSM-7", 161, 2)),
-        ("a" * 306, SmsSegments("GSM-7", 306, 2)),
-        ("a" * 307, SmsSegments("GSM-7", 307, 3)),
-        ("€" * 80, SmsSegments("GSM-7", 160, 1)),
-        ("€" * 81, SmsSegments("GSM-7", 162, 2)),
-        ("ж" * 70, SmsSegments("UCS-2", 70, 1)),
-        ("ж" * 71, SmsSegments("UCS-2", 71, 2)),
-        ("ж" * 134, SmsSegments("UCS-2", 134, 2)),
-        ("ж" * 135, SmsSegments("UCS-2", 135, 3)),
-        ("👍" * 35, SmsSegments("UCS-2", 70, 1)),
-        ("👍" * 36, SmsSegments("UCS-2", 72, 2)),
-        ("a" * 69 + "’", SmsSegments("UCS-2", 70, 1)),
-        ("a" * 1600, SmsSegments("GSM-7", 1600, 11)),
+        ("", SmsSegments("GSM-7", 0, 0, 160)),
+        ("a", SmsSegments("GSM-7", 1, 1, 159)),
+        ("a" * 160, SmsSegments("GSM-7", 160, 1, 0)),
+        ("a" * 161, SmsSegments("GSM-7", 161, 2, 145)),
+        ("a" * 306, SmsSegments("GSM-7", 306, 2, 0)),
+        ("a" * 307, SmsSegments("GSM-7", 307, 3, 152)),
+        ("€" * 80, SmsSegments("GSM-7", 160, 1, 0)),
+        ("€" * 81, SmsSegments("GSM-7", 162, 2, 143)),
+        ("ж" * 70, SmsSegments("UCS-2", 70, 1, 0)),
+        ("ж" * 71, SmsSegments("UCS-2", 71, 2, 63)),
+        ("ж" * 134, SmsSegments("UCS-2", 134, 2, 0)),
+        ("ж" * 135, SmsSegments("UCS-2", 135, 3, 66)),
+        ("👍" * 35, SmsSegments("UCS-2", 70, 1, 0)),
+        ("👍" * 36, SmsSegments("UCS-2", 72, 2, 61)),
+        ("a" * 69 + "’", SmsSegments("UCS-2", 70, 1, 0)),
+        ("a" * 1600, SmsSegments("GSM-7", 1600, 11, 83)),
     ],
 )
 def test_a_text_costs_the_documented_segments(text: str, expected: SmsSegments) -> None:
@@ -32,12 +32,18 @@ def test_a_text_costs_the_documented_segments(text: str, expected: SmsSegments) 
 
 def test_an_escaped_character_is_never_cut_in_half() -> None:
     # 152 + the two septets of € do not fit into 153: the second part begins with €, and 306 septets need a third.
-    assert segments("a" * 152 + "€" + "a" * 152) == SmsSegments("GSM-7", 306, 3)
+    assert segments("a" * 152 + "€" + "a" * 152) == SmsSegments("GSM-7", 306, 3, 152)
 
 
 def test_a_surrogate_pair_is_never_cut_in_half() -> None:
     # 33 thumbs fill 66 of 67 units; the 34th begins the next part.
-    assert segments("👍" * 67) == SmsSegments("UCS-2", 134, 3)
+    assert segments("👍" * 67) == SmsSegments("UCS-2", 134, 3, 65)
+
+
+def test_what_forces_a_text_into_ucs2_is_named_once_each_in_order() -> None:
+    assert outside_gsm7("Zahlen Sie 5 € – „danke“ – 👍", limit=5) == ["–", "„", "“", "👍"]
+    assert outside_gsm7("абвгдеж", limit=5) == ["а", "б", "в", "г", "д"]
+    assert outside_gsm7("Only GSM-7: é [€]", limit=5) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from models import database as db
 from models import errors
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
-from services import checkout, connections, links, payment_requests, voids
+from services import checkout, composing, connections, links, payment_requests, voids
 from services.actors import Actor
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
@@ -209,12 +209,28 @@ async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(ask
     sms = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
     assert sms is not None
     assert sms.text == f"Acme Cleaning: $125.00 for Deep clean. Pay here: {link}"
-    assert (sms.checkout_url, sms.length, sms.sms_segments) == (link, len(sms.text), 1)
+    n = len(sms.text)
+    expected = composing.Measure(
+        length=n, max_length=1600, in_bytes=False, encoding="GSM_7", segments=1, remaining=160 - n, ucs2_reasons=[]
+    )
+    assert (sms.checkout_url, sms.measure) == (link, expected)
     mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
     assert mail is not None
-    assert mail.sms_segments is None
+    assert mail.measure == composing.Measure(length=len(mail.text), max_length=None, in_bytes=False)
     assert await counts("message", "job", "activity_card") == {"message": 0, "job": 0, "activity_card": 0}
     assert (await PaymentRequest.get(id=request.id)).version == 1
+
+
+async def test_an_sms_names_the_currency_where_its_symbol_would_cost_a_second_segment(asked: Team) -> None:
+    for currency, symbol, amount in (("INR", "₹", "120.00"), ("PHP", "₱", "120.00"), ("KRW", "₩", "12000")):
+        request = await factories.payment_request(asked.contact, currency=currency, amount_minor=12000)
+        sms = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
+        mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
+        assert sms is not None
+        assert mail is not None
+        assert f": {currency} {amount} for" in sms.text
+        assert (sms.measure.encoding, sms.measure.segments, sms.measure.ucs2_reasons) == ("GSM_7", 1, [])
+        assert symbol in mail.text
 
 
 async def test_marks_in_names_stay_as_they_are(asked: Team) -> None:
@@ -308,13 +324,13 @@ async def test_a_payment_that_arrives_while_it_is_sent_stops_the_sending(
     asked: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await create(asked)
-    compose = payment_requests._compose
+    compose = composing.compose
 
-    def paid_meanwhile(*args: Any) -> payment_requests.ComposerInsert:
+    def paid_meanwhile(*args: Any) -> str:
         request.status = "PAID"
         return compose(*args)
 
-    monkeypatch.setattr(payment_requests, "_compose", paid_meanwhile)
+    monkeypatch.setattr(composing, "compose", paid_meanwhile)
     carried = links.carried
 
     async def then_paid(account_id: UUID, text: str) -> list[PaymentRequest]:
