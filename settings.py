@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     square_api_base: str = Field(default="", description="Address instead of Square's own (contract server in tests).")
     twilio_api_base: str = Field(default="", description="Address instead of Twilio's own (contract server in tests).")
     meta_api_base: str = Field(default="", description="Address instead of Meta's own (contract server in tests).")
+    provider_api_bases: str = Field(
+        default="", description="The same for providers of installed packages: name=address, comma-separated."
+    )
 
     @cached_property
     def base_url(self) -> str:
@@ -127,7 +130,8 @@ class Settings(BaseSettings):
             "twilio": self.twilio_api_base,
             "meta": self.meta_api_base,
         }
-        return {name: url for name, url in named.items() if url}
+        packaged = (pair.strip().partition("=") for pair in self.provider_api_bases.split(","))
+        return {name: url for name, url in (*named.items(), *((name, url) for name, _, url in packaged)) if url}
 
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Settings:
@@ -145,6 +149,7 @@ class Settings(BaseSettings):
             if not self.public_url.startswith("https://"):
                 raise ValueError("PUBLIC_URL: production needs an https:// address; contacts pay on it.")
             if self.base_addresses:
-                names = " and ".join(f"{name.upper()}_API_BASE" for name in self.base_addresses)
+                given = (name for name in type(self).model_fields if "_api_base" in name and getattr(self, name))
+                names = " and ".join(name.upper() for name in given)
                 raise ValueError(f"{names}: an address instead of the vendor's is for tests; unset it in production.")
         return self

@@ -23,6 +23,13 @@ def test_each_vendors_address_is_handed_to_its_provider() -> None:
     assert made(environment="test", **given).base_addresses == {n: f"http://127.0.0.1:9/{n}" for n in VENDORS}
 
 
+def test_the_addresses_of_packaged_providers_are_a_list() -> None:
+    given = made(environment="test", provider_api_bases="acme_pay=http://127.0.0.1:9/?a=b, acme_chat=http://x.test,")
+    assert given.base_addresses == {"acme_pay": "http://127.0.0.1:9/?a=b", "acme_chat": "http://x.test"}
+    with pytest.raises(ValidationError, match="PROVIDER_API_BASES: an address instead of the vendor's"):
+        made(**PRODUCTION, provider_api_bases="acme_pay=http://127.0.0.1:9")
+
+
 @pytest.mark.parametrize("name", VENDORS)
 def test_production_refuses_an_address_in_place_of_a_vendors(name: str) -> None:
     assert made(**PRODUCTION).base_addresses == {}

@@ -41,7 +41,8 @@ class LoopbackServer(uvicorn.Server):
     """A uvicorn server inside the test's own loop: no signal handlers, starts and stops without polling."""
 
     def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none")
+        super().__init__(config)
         self._stopping = asyncio.Event()
         self._serving = asyncio.Event()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

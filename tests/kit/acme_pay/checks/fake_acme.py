@@ -1,0 +1,226 @@
+"""Acme's side, for the tests of this package: Acme Pay's orders and Acme Chat's messages, over real HTTP, with Acme's own rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from acme_pay import chat, payments
+
+from integrations.kit.processors import NotPayable
+from integrations.kit.vendor import Answer, Call, FakeVendor
+
+API_KEY = "acme_key_0001"
+TOKEN = "acme_chat_token_0001"
+WEBHOOK_SECRET = "acme_webhook_secret_0001"
+SIGNING_SECRET = "acme_chat_secret_0001"
+BLOCKED = "visitor-who-left"
+PLACES = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
+
+
+class Refused(Exception):
+    """An HTTP status of Acme's."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+class FakeAcmePay(FakeVendor):
+    """One merchant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.orders: dict[str, dict[str, Any]] = {}
+        self._made: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}  # (path, key) -> what was said and made
+        self._numbers = count(1)
+
+    async def handle(self, call: Call) -> Answer:
+        """Acme's API."""
+        if call.headers.get("authorization") != f"Bearer {API_KEY}":
+            return self.error(401)
+        try:
+            return Answer(200, json.dumps(self._answer(call)).encode())
+        except Refused as refused:
+            return self.error(refused.status)
+
+    def _answer(self, call: Call) -> dict[str, Any]:
+        match call.method, call.path.removeprefix("/v1/").split("/"):
+            case "GET", ["me"]:
+                return {"merchant": "acme_merchant_1"}
+            case "POST", ["orders"]:
+                return self._once(call, self._open)
+            case "GET", ["orders", order]:
+                return self._order(order)
+            case "POST", ["orders", order, "cancel"]:
+                return self._cancel(self._order(order))
+            case "POST", ["payments", payment, "refunds"]:
+                return self._once(call, lambda body: self._refund(payment, body))
+            case "GET", ["refunds", refund]:
+                for made in self._refunds():
+                    if made["id"] == refund:
+                        return made
+        raise Refused(404)
+
+    def _once(self, call: Call, make: Any) -> dict[str, Any]:
+        """The same key makes nothing twice; said with other words it is refused."""
+        key = call.path, call.headers.get("idempotency-key", "")
+        if not key[1]:
+            raise Refused(400)
+        if key not in self._made:
+            self._made[key] = call.body, make(json.loads(call.body))
+        said, made = self._made[key]
+        if said != call.body:
+            raise Refused(422)
+        return made
+
+    def _id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self._numbers):06d}"
+
+    def _amount(self, body: Mapping[str, Any]) -> Decimal:
+        places = PLACES.get(body["currency"])
+        amount = Decimal(body["total"])
+        if places is None or amount <= 0 or -int(amount.as_tuple().exponent) != places:
+            raise Refused(422)  # 12.5 and 12.500 dollars are no amounts
+        return amount
+
+    def _open(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self._amount(body)
+        order = {
+            "id": self._id("ord"),
+            "reference": body["reference"],
+            "state": "open",
+            "total": body["total"],
+            "currency": body["currency"],
+            "notify_url": body["notify_url"],
+            "lapses_at": (datetime.now(UTC) + timedelta(seconds=body["lives_s"])).isoformat(),
+            "payments": [],
+        }
+        order["pay_url"] = f"https://pay.acme-pay.example/{order['id']}"
+        self.orders[order["id"]] = order
+        return order
+
+    def _order(self, order_id: str) -> dict[str, Any]:
+        if order_id not in self.orders:
+            raise Refused(404)
+        return self.orders[order_id]
+
+    def _cancel(self, order: dict[str, Any]) -> dict[str, Any]:
+        if order["state"] not in ("open", "canceled"):
+            raise Refused(409)
+        order["state"] = "canceled"
+        return order
+
+    def _payments(self) -> list[dict[str, Any]]:
+        return [payment for order in self.orders.values() for payment in order["payments"]]
+
+    def _refunds(self) -> list[dict[str, Any]]:
+        return [refund for payment in self._payments() for refund in payment["refunds"]]
+
+    def _refund(self, payment_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        paid = [one for one in self._payments() if (one["id"], one["state"]) == (payment_id, "done")]
+        if not paid:
+            raise Refused(404)
+        left = Decimal(paid[0]["total"]) - sum((Decimal(r["total"]) for r in paid[0]["refunds"]), Decimal(0))
+        amount = self._amount(body)
+        if body.get("at_most"):
+            amount = min(amount, left)
+        if body["currency"] != paid[0]["currency"] or not 0 < amount <= left:
+            raise Refused(422)
+        refund = {"id": self._id("ref"), "payment": payment_id, "state": "done", "total": str(amount), "at": now()}
+        refund["currency"] = body["currency"]
+        paid[0]["refunds"].append(refund)
+        return refund
+
+    # ------------------------------------------------------------------------------------------------------- events
+    def pay(self, order_id: str, state: str, reason: str | None = None) -> tuple[bytes, dict[str, str]]:
+        """The payer's card answers ("done", "declined", "clearing"); the webhook that tells it. Raises: NotPayable."""
+        order = self.orders[order_id]
+        if order["state"] != "open":
+            raise NotPayable(order["state"])
+        payment = {
+            "id": self._id("pay"),
+            "state": state,
+            "total": order["total"],
+            "currency": order["currency"],
+            "method": "Acme Card •••• 4242",
+            "reason": reason,
+            "at": now(),
+            "refunds": [],
+        }
+        order["payments"].append(payment)
+        order["state"] = {"done": "paid", "clearing": "clearing"}.get(state, "open")
+        return self._event(f"payment.{state}", order, payment=payment)
+
+    def settle(self, order_id: str, state: str) -> tuple[bytes, dict[str, str]]:
+        """The bank answers to what is clearing ("done", "bounced"); the webhook that tells it."""
+        order = self.orders[order_id]
+        payment = order["payments"][-1]
+        payment.update(state=state, reason="no_funds" if state == "bounced" else None)
+        order["state"] = "paid" if state == "done" else "bounced"
+        return self._event(f"payment.{state}", order, payment=payment)
+
+    def refund_by_hand(self, order_id: str, total: str) -> tuple[bytes, dict[str, str]]:
+        """The business gives money back in Acme's own pages; the webhook that tells it."""
+        order = self.orders[order_id]
+        payment = order["payments"][-1]
+        refund = self._refund(payment["id"], {"total": total, "currency": order["currency"]})
+        return self._event("refund.done", order, refund=refund)
+
+    def _event(self, kind: str, order: Mapping[str, Any], **about: Any) -> tuple[bytes, dict[str, str]]:
+        event = {"id": self._id("evt"), "type": kind, "at": now(), "order": order, **about}
+        body = json.dumps(event).encode()
+        return body, signed(body)
+
+
+def signed(body: bytes, secret: str = WEBHOOK_SECRET, at: datetime | None = None) -> dict[str, str]:
+    """Acme Pay's signature header."""
+    stamp = str(int((at or datetime.now(UTC)).timestamp()))
+    return {payments.SIGNATURE_HEADER: f"t={stamp},v1={payments.sign(secret, stamp, body)}"}
+
+
+class FakeAcmeChat(FakeVendor):
+    """One bot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[dict[str, Any]] = []
+        self._numbers = count(1)
+
+    async def handle(self, call: Call) -> Answer:
+        """Acme's API."""
+        if call.headers.get("authorization") != f"Bearer {TOKEN}":
+            return self.error(401)
+        match call.method, call.path:
+            case "GET", "/v1/me":
+                return self._says({"bot": "acme_bot"})
+            case "GET", "/v1/messages":
+                found = [one for one in self.messages if one["mark"] == call.query["mark"]]
+                return self._says({"messages": found})
+            case "POST", "/v1/messages":
+                said = json.loads(call.body)
+                if said["to"] == BLOCKED:
+                    return self.error(403)
+                self.messages.append({"id": f"msg{next(self._numbers)}", "state": "taken", **said})
+                return self._says(self.messages[-1])
+        return self.error(404)
+
+    def _says(self, payload: Mapping[str, Any]) -> Answer:
+        return Answer(200, json.dumps(payload).encode())
+
+    def tells(self, **told: Any) -> tuple[bytes, dict[str, str]]:
+        """A signed callback."""
+        body = json.dumps({"at": now(), **told}).encode()
+        return body, {chat.SIGNATURE_HEADER: chat.sign(SIGNING_SECRET, body)}
+
+    def writes(self, sender: str, text: str) -> tuple[bytes, dict[str, str]]:
+        """Somebody writes to the bot; the callback that tells it."""
+        return self.tells(type="text", id=f"in{next(self._numbers)}", **{"from": sender}, text=text)
