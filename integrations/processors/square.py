@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import httpx2
 import orjson
@@ -54,7 +54,8 @@ API_VERSION: Final = "2025-08-20"
 ADDRESSES: Final = {"live": "https://connect.squareup.com", "test": "https://connect.squareupsandbox.com"}
 LINKS: Final = "/v2/online-checkout/payment-links"
 SUBSCRIPTIONS: Final = "/v2/webhooks/subscriptions"
-PAGES: Final = 50  # of a list
+PAGES: Final = 50  # of a list: what one look at it may read
+LINKS_PER_PAGE: Final = 1000  # links stay when they are paid: there may be many, and none can be left out by its age
 SIGNATURE_HEADER: Final = "x-square-hmacsha256-signature"
 TOLERANCE_S: Final = 300  # of an event's time: what is older only hints
 # The signature holds no time, the signed body does: the event's, the same however often it is sent again.
@@ -252,6 +253,42 @@ class Square(Processor):
             return _refund(answer["refund"])
         raise AssertionError("the block above returns or raises")
 
+    async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
+        """The links made since then that carry our reference, and are not deleted. Source: .../checkout-api/list-payment-links.
+
+        All are OPEN here, for a list tells nothing of money: only the order does, which `read_checkout` reads.
+        """
+        links = await self._listed(LINKS, "payment_links", limit=LINKS_PER_PAGE)
+        found: list[tuple[datetime, Checkout]] = []
+        with _expected():
+            for link in links:
+                reference, made_at = _reference({"note": link.get("payment_note")}), _time(_text(link, "created_at"))
+                if reference is None or made_at < since:
+                    continue
+                checkout = Checkout(
+                    external_id=f"{_id(link)}.{_id({'id': link['order_id']})}",
+                    status=CheckoutStatus.OPEN,
+                    url=_text(link, "url"),
+                    request_reference=reference,
+                )
+                found.append((made_at, checkout))
+        return [checkout for _, checkout in sorted(found, key=lambda one: one[0])]
+
+    async def _listed(self, path: str, name: str, **query: str | int) -> list[dict[str, Any]]:
+        """What a list of Square's holds, page after page."""
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        for _ in range(PAGES):
+            asked = query | ({"cursor": cursor} if cursor else {})
+            answer = await self._call("GET", f"{path}?{urlencode(asked)}", reading=True)
+            found += answer.get(name) or ()
+            cursor = str(answer.get("cursor") or "")
+            if not cursor:
+                break
+        else:
+            log.warning("square_list_cut", path=path, pages=PAGES)
+        return found
+
     async def register_webhook(self) -> Mapping[str, str] | None:
         """Subscribe our address to EVENTS; other subscriptions of the same address are deleted after it.
 
@@ -291,18 +328,10 @@ class Square(Processor):
 
     async def _subscriptions(self) -> list[str]:
         """The ids of our address's subscriptions, disabled ones too."""
-        found: list[str] = []
-        cursor = ""
-        for _ in range(PAGES):
-            more = f"&cursor={quote(cursor, safe='')}" if cursor else ""
-            answer = await self._call("GET", f"{SUBSCRIPTIONS}?include_disabled=true{more}", reading=True)
-            with _expected():
-                listed = answer.get("subscriptions") or ()
-                found += [_id(one) for one in listed if one.get("notification_url") == self._webhook_url]
-                cursor = str(answer.get("cursor") or "")
-            if not cursor:
-                break
-        return found
+        listed = await self._listed(SUBSCRIPTIONS, "subscriptions", include_disabled="true")
+        with _expected():
+            return [_id(one) for one in listed if one.get("notification_url") == self._webhook_url]
+        raise AssertionError("the block above returns or raises")
 
     async def _unsubscribe(self, subscription_id: str) -> None:
         try:

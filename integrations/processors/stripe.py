@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from stripe.params._webhook_endpoint_create_params import WebhookEndpointCreateParams
     from stripe.params._webhook_endpoint_list_params import WebhookEndpointListParams
     from stripe.params.checkout._session_create_params import SessionCreateParams
+    from stripe.params.checkout._session_list_params import SessionListParams
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ NAME: Final = "stripe"
 API_VERSION: Final = "2026-10-28.endive"
 TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
-EVENT_PAGES: Final = 50  # of 100 events each: what one look at the list may read
+LIST_PAGES: Final = 50  # of 100 events or sessions each: what one look at a list may read
 ENDPOINT_PAGES: Final = 5  # of 100 webhook endpoints; Stripe allows an account some tens
 
 # ------------------------------------------------------------------------------------------------------------- money
@@ -316,6 +317,27 @@ class Stripe(Processor):
             refund = await self._client.v1.refunds.retrieve_async(external_id)
         return _answered_refund(refund.to_dict())
 
+    async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
+        """The sessions made since then that carry our reference. Source: docs.stripe.com/api/checkout/sessions/list."""
+        params: dict[str, Any] = {
+            "created": {"gte": int(since.timestamp())},
+            "expand": ["data.payment_intent"],
+            "limit": 100,
+        }
+        found: list[Checkout] = []
+        for _ in range(LIST_PAGES):
+            async with self._edge(reading=True):
+                page = await self._client.v1.checkout.sessions.list_async(cast("SessionListParams", params))
+            sessions = [session.to_dict() for session in page.data]
+            # Sessions of other programs on the same account are of any shape: ours are known by their metadata.
+            found += [_checkout(one) for one in sessions if REFERENCE_KEY in (one.get("metadata") or {})]
+            if not page.has_more or not sessions:
+                break
+            params["starting_after"] = sessions[-1]["id"]
+        else:
+            log.warning("stripe_session_list_cut", pages=LIST_PAGES)
+        return found[::-1]
+
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
         """Undelivered events since then, oldest first; Stripe keeps 30 days.
 
@@ -328,7 +350,7 @@ class Stripe(Processor):
             "limit": 100,
         }
         found: list[ProcessorWebhook] = []
-        for _ in range(EVENT_PAGES):
+        for _ in range(LIST_PAGES):
             async with self._edge(reading=True):
                 page = await self._client.v1.events.list_async(cast("EventListParams", params))
             events = [event.to_dict(for_json=True) for event in page.data]
@@ -342,7 +364,7 @@ class Stripe(Processor):
                 break
             params["starting_after"] = events[-1]["id"]
         else:
-            log.warning("stripe_event_list_cut", pages=EVENT_PAGES)
+            log.warning("stripe_event_list_cut", pages=LIST_PAGES)
         return found[::-1]
 
     async def register_webhook(self) -> Mapping[str, str] | None:

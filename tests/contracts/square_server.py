@@ -99,6 +99,8 @@ class SquareServer(ContractServer):
                 return Answer(200, {"locations": [self.location]})
             case "CreatePaymentLink":
                 return self._once(call, lambda: self._create(body))
+            case "ListPaymentLinks":
+                return self._listed(list(self.links.values()), "payment_links", call.operation.query)
             case "RetrievePaymentLink":
                 return Answer(200, {"payment_link": self._found(self.links, params["id"])})
             case "DeletePaymentLink":
@@ -125,7 +127,7 @@ class SquareServer(ContractServer):
 
     def _listed(self, things: list[dict[str, Any]], name: str, query: Mapping[str, Any]) -> Answer:
         start = int(query.get("cursor") or 0)
-        end = start + query.get("limit", self.page)
+        end = start + min(query.get("limit", self.page), self.page)  # "the limit is advisory"
         shown = [{k: v for k, v in thing.items() if k != "signature_key"} for thing in things[start:end]]
         return Answer(200, {name: shown} | ({"cursor": str(end)} if end < len(things) else {}))
 

@@ -171,6 +171,8 @@ class StripeServer(ContractServer):
         session = call.operation.path_params.get("session", "")
         if (method, path) == ("POST", "/v1/checkout/sessions"):
             return self._create(call, body)
+        if (method, path) == ("GET", "/v1/checkout/sessions"):
+            return self._list_sessions(call, query)
         if (method, path) == ("GET", "/v1/checkout/sessions/{session}"):
             found = self._find(call, session)
             return Answer(200, self._expanded(found, query.get("expand", []), restricted=_restricted(call)))
@@ -213,6 +215,21 @@ class StripeServer(ContractServer):
         if found["status"] == "open" and self._unix() >= found["expires_at"]:
             self._expire(found)
         return found
+
+    def _list_sessions(self, call: Call, query: Mapping[str, Any]) -> Answer:
+        since = query.get("created", {}).get("gte", 0)
+        mine = [s for s in self.sessions.values() if s["_account"] == self._scope(call) and s["created"] >= since]
+        expand = [path.removeprefix("data.") for path in query.get("expand", [])]
+        page = self._page(mine[::-1], query, "/v1/checkout/sessions")
+        page["data"] = [self._expanded(one, expand, restricted=_restricted(call)) for one in page["data"]]
+        return Answer(200, page)
+
+    def _page(self, things: list[dict[str, Any]], query: Mapping[str, Any], url: str) -> dict[str, Any]:
+        """One page of a list, newest first."""
+        ids = [one["id"] for one in things]
+        start = ids.index(query["starting_after"]) + 1 if "starting_after" in query else 0
+        end = start + query.get("limit", 10)
+        return {"object": "list", "url": url, "has_more": end < len(things), "data": copy.deepcopy(things[start:end])}
 
     def _create(self, call: Call, body: dict[str, Any]) -> Answer:
         """The rules that no contract states. Source: docs.stripe.com/api/checkout/sessions/create, /currencies."""
@@ -296,13 +313,8 @@ class StripeServer(ContractServer):
             raise StripeError(403, "invalid_request_error", "The provided key lacks rak_webhook_write.")
         mine = {k: v for k, v in self.endpoints.items() if v["_account"] == self._scope(call)}
         if call.method == "GET":
-            found = list(reversed(mine.values()))
-            ids = [one["id"] for one in found]
-            start = ids.index(query["starting_after"]) + 1 if "starting_after" in query else 0
-            page = found[start : start + query.get("limit", 10)]
-            more = start + len(page) < len(found)
-            shown = [{k: v for k, v in one.items() if k != "secret"} for one in page]
-            return Answer(200, {"object": "list", "url": "/v1/webhook_endpoints", "has_more": more, "data": shown})
+            shown = [{k: v for k, v in one.items() if k != "secret"} for one in reversed(mine.values())]
+            return Answer(200, self._page(shown, query, "/v1/webhook_endpoints"))
         if call.method == "POST":
             if not self.takes_address:
                 raise StripeError(400, "invalid_request_error", "Invalid URL", code="url_invalid", param="url")
@@ -370,19 +382,7 @@ class StripeServer(ContractServer):
             and (not query.get("types") or event["type"] in query["types"])
             and query.get("delivery_success") in (None, event["id"] in self.delivered)
         ]
-        ids = [event["id"] for event in found]
-        start = ids.index(query["starting_after"]) + 1 if "starting_after" in query else 0
-        limit = query.get("limit", 10)
-        page = found[start : start + limit]
-        return Answer(
-            200,
-            {
-                "object": "list",
-                "url": "/v1/events",
-                "has_more": start + limit < len(found),
-                "data": copy.deepcopy(page),
-            },
-        )
+        return Answer(200, self._page(found, query, "/v1/events"))
 
     def _encode(self, answer: Answer) -> Any:
         """Our own notes on an object (names with an underscore) never leave."""

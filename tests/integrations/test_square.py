@@ -30,6 +30,7 @@ from tests.contracts.square_server import SquareServer
 from tests.integrations.test_processor_contract import REFERENCE, order
 
 CONTRACTS = square_server.contracts()
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @asynccontextmanager
@@ -93,6 +94,7 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         late = await processor.create_checkout(order(idempotency_key="2", description=None))
         assert (await processor.read_checkout(late.external_id)).url == late.url
         assert (await processor.expire_checkout(late.external_id)).status is CheckoutStatus.EXPIRED
+        assert [one.external_id for one in await processor.list_checkouts(LONG_AGO)] == [paid.external_id]
         for _ in range(2):
             assert await processor.register_webhook() is not None
     assert server.violations == []
@@ -113,6 +115,7 @@ FIELDS: dict[str, tuple[str, ...]] = {  # what we send, by operation
         "checkout_options.allow_tipping",
         "payment_note",
     ),
+    "ListPaymentLinks": (),
     "RetrievePaymentLink": (),
     "DeletePaymentLink": (),
     "RetrieveOrder": (),
@@ -315,6 +318,31 @@ async def test_a_link_lives_until_it_is_paid_or_deleted() -> None:
         assert made.expires_at is None
         server.pay(link_of(made.external_id))
         assert (await processor.read_checkout(made.external_id)).status is CheckoutStatus.COMPLETED
+
+
+async def test_links_with_our_note_are_listed_by_page_and_oldest_first() -> None:
+    clock = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    async with connected() as (server, processor):
+        server.now, server.page = (lambda: clock), 3
+        made = []
+        for n in range(8):
+            made.append(await processor.create_checkout(order(idempotency_key=f"k{n}")))
+            clock += timedelta(minutes=1)
+        link = {n: link_of(checkout.external_id) for n, checkout in enumerate(made)}
+        server.links[link[5]]["payment_note"] = "table 4, no onions"
+        del server.links[link[6]]["payment_note"]
+        await processor.expire_checkout(made[7].external_id)
+        server.links = dict(reversed(server.links.items()))
+        listed = await processor.list_checkouts(datetime(2026, 11, 23, 12, 2, tzinfo=UTC))
+        assert server.violations == []
+        del server.links[link[4]]["created_at"]
+        with pytest.raises(IntegrationError) as odd:
+            await processor.list_checkouts(LONG_AGO)
+    assert [one.external_id for one in listed] == [made[n].external_id for n in (2, 3, 4)]
+    assert {(one.status, one.request_reference, one.url is not None) for one in listed} == {
+        (CheckoutStatus.OPEN, REFERENCE, True)
+    }
+    assert odd.value.reason == "unexpected_answer"
 
 
 async def test_a_deleted_link_is_not_over_before_its_order_is_canceled() -> None:

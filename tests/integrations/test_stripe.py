@@ -103,7 +103,10 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         server.dispute(paid.external_id)
         listed = await processor.list_events(datetime.now(UTC) - timedelta(days=1))
         assert len(listed) == len([e for e in server.events if e["type"] in stripe.EVENTS]) == 12
-        if contract.name != stripe_contract.OLD_FILE:  # it knows no API version after its own
+        # The old file knows neither API versions after its own nor when a listed session was created.
+        if contract.name != stripe_contract.OLD_FILE:
+            sessions = await processor.list_checkouts(datetime.now(UTC) - timedelta(days=1))
+            assert [one.external_id for one in sessions] == [one.external_id for one in (paid, late, lost, dead)]
             assert await processor.register_webhook() is not None
             assert await processor.register_webhook() is not None
             assert len(server.endpoints) == 1
@@ -467,6 +470,43 @@ async def test_of_several_signatures_one_may_fit() -> None:
         old = stripe_server.sign(body, "whsec_gone", int(stamp[2:])).split(",")[1]
         for value in (f"{stamp},{old},{good}", f"{stamp},{good},v0=ignored"):
             assert receive(processor, (body, {"stripe-signature": value})).decides
+
+
+async def test_checkouts_come_page_by_page_and_oldest_first_and_only_ours() -> None:
+    clock = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    async with connected() as (server, processor):
+        server.now = lambda: clock
+        made = []
+        for n in range(130):
+            made.append(await processor.create_checkout(order(idempotency_key=f"k{n}", locale=None)))
+            clock += timedelta(seconds=1)
+        ids = [checkout.external_id for checkout in made]
+        server.pay(ids[10])
+        server.pay_async(ids[11])
+        server.async_fail(ids[11])
+        server.expire(ids[12])
+        foreign = server.sessions[ids[20]]
+        foreign |= {"metadata": {"cart": "7"}, "mode": "subscription", "status": "complete", "payment_status": "paid"}
+        since = datetime(2026, 11, 23, 12, 0, 5, tzinfo=UTC)
+        calls = len(server.calls)
+        listed = await processor.list_checkouts(since)
+        calls = len(server.calls) - calls
+        read = await processor.read_checkout(ids[10])
+    assert [one.external_id for one in listed] == [one for n, one in enumerate(ids) if n >= 5 and n != 20]
+    by_id = {one.external_id: one for one in listed}
+    assert [by_id[ids[n]].status for n in (9, 10, 11, 12)] == [
+        CheckoutStatus.OPEN,
+        CheckoutStatus.COMPLETED,
+        CheckoutStatus.FAILED,
+        CheckoutStatus.EXPIRED,
+    ]
+    (money,) = by_id[ids[10]].money
+    assert (money.external_id, money.amount_minor, money.outcome) == (
+        read.money[0].external_id,
+        12500,
+        MoneyOutcome.SUCCEEDED,
+    )
+    assert (calls, {one.request_reference for one in listed}, by_id[ids[9]].url) == (2, {REFERENCE}, made[9].url)
 
 
 async def test_undelivered_events_come_page_by_page_and_oldest_first() -> None:
