@@ -77,7 +77,7 @@ class ChannelNotConnected(Refusal):
 
 
 class NoProcessorConfigured(Refusal):
-    """No payment processor is connected: connect one in Settings → Payments."""
+    """No payment processor is connected: connect one in Settings → Payments (configureProcessor)."""
 
     code = "NO_PROCESSOR_CONFIGURED"
 

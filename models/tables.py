@@ -257,6 +257,7 @@ class ProcessorConnection(TenantRow):
     last_error = fields.CharField(max_length=300, null=True)
     events_read_until = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
     checkouts_read_until = fields.DatetimeField(null=True)  # the same in its list of checkouts
+    webhook_registered = fields.BooleanField(default=False)  # at the vendor by us, not by a person
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
 

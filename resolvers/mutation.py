@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -28,6 +28,7 @@ from schema.inputs import (
     CreateApiKeyInput,
     CreateContactInput,
     CreatePaymentRequestInput,
+    CredentialInput,
     DiscardPaymentRequestInput,
     DisconnectChannelInput,
     DisconnectProcessorInput,
@@ -43,6 +44,8 @@ from schema.inputs import (
     SendPaymentRequestInput,
     SignInInput,
     SignOutInput,
+    TestChannelInput,
+    TestProcessorInput,
     UndoOutsidePaymentInput,
     UpdateAccountInput,
     UpdateContactInput,
@@ -73,6 +76,8 @@ from schema.payloads import (
     SessionPayload,
     SignInPayload,
     SignOutPayload,
+    TestChannelPayload,
+    TestProcessorPayload,
     UndoOutsidePaymentPayload,
     UpdateAccountPayload,
     UpdateContactPayload,
@@ -98,6 +103,9 @@ from services import (
     voids,
 )
 from services.actors import Actor
+
+# A credential that has a field of its own in ConfigureProcessorInput.
+SHORT_FOR: Final[Mapping[str, str]] = {"secret_key": "secretKey", "webhook_secret": "webhookSecret"}
 
 P = TypeVar("P", bound=MutationPayload)
 S = TypeVar("S", bound=SessionPayload)
@@ -155,6 +163,19 @@ def _id_or_none(value: str | None, prefix: str, field: str) -> UUID | None:
 def _changes(given: object, names: tuple[str, ...]) -> dict[str, Any]:
     """The fields that the client has named."""
     return {name: value for name in names if (value := getattr(given, name)) is not strawberry.UNSET}
+
+
+def _credentials(given: list[CredentialInput] | None) -> dict[str, str]:
+    """Name to value. Raises: Invalid for a name that comes twice."""
+    found = {one.name: one.value for one in given or ()}
+    if len(found) != len(given or ()):
+        raise Invalid("Give each credential once.", field="credentials")
+    return found
+
+
+def _beside(refusal: Refusal | None) -> list[UserError]:
+    """The user errors that stand beside an object."""
+    return [UserError.from_refusal(refusal, ("input",))] if refusal is not None else []
 
 
 def _addresses(given: list[ContactAddressInput] | None) -> list[tuple[str, str]]:
@@ -266,6 +287,7 @@ class Mutation:
                 description=input.description,
                 due_at=input.due_at,
                 processor=input.processor.name if input.processor is not None else None,
+                processor_id=_id_or_none(input.processor_id, "prc", "processorId"),
                 idempotency_key=input.idempotency_key,
             )
             return CreatePaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
@@ -535,28 +557,51 @@ class Mutation:
         return await _run(info, UpdateAccountPayload, work)
 
     @mutation(
-        "Settings → Payments: connect a processor, or change its connection. The key is tried at the processor before"
-        " anything is stored. For owners and admins."
+        "Settings → Payments: connect a processor, or change its connection. The credentials are tried at the processor"
+        " before anything is stored. For owners and admins."
     )
     async def configure_processor(
         self, info: Info, input: Annotated[ConfigureProcessorInput, strawberry.argument(description="The processor.")]
     ) -> ConfigureProcessorPayload:
         async def work(actor: Actor) -> ConfigureProcessorPayload:
-            row = await connections.configure_processor(
-                actor,
-                processor=input.kind.name.lower(),
-                connection_id=_id_or_none(input.processor_id, "prc", "processorId"),
-                display_name=input.display_name,
-                test_mode=input.test_mode,
-                secret_key=input.secret_key,
-                webhook_secret=input.webhook_secret,
-                make_default=input.make_default,
-            )
+            listed = _credentials(input.credentials)
+            short = {"secret_key": input.secret_key, "webhook_secret": input.webhook_secret}
+            for name, value in short.items():
+                if value is not None and name in listed:
+                    raise Invalid("Give this secret once.", field=SHORT_FOR[name])
+            try:
+                row = await connections.configure_processor(
+                    actor,
+                    processor=connections.provider_of(input.kind.name, input.provider),
+                    connection_id=_id_or_none(input.processor_id, "prc", "processorId"),
+                    display_name=input.display_name,
+                    test_mode=input.test_mode,
+                    credentials=listed | {name: value for name, value in short.items() if value},
+                    make_default=input.make_default,
+                )
+            except Refusal as refusal:
+                _, *names = refusal.field or ("",)
+                if names and names[0] in SHORT_FOR and names[0] not in listed:
+                    refusal.field = (SHORT_FOR[names[0]],)
+                raise
             return ConfigureProcessorPayload(processor=Processor.from_row(row))
 
         return await _run(
             info, ConfigureProcessorPayload, work, names={"connectionId": "processorId", None: "processorId"}
         )
+
+    @mutation(
+        "Settings → Payments: ask the processor again with the stored credentials; lastError says what it answered."
+        " For owners and admins."
+    )
+    async def test_processor(
+        self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="Which one.")]
+    ) -> TestProcessorPayload:
+        async def work(actor: Actor) -> TestProcessorPayload:
+            row, refusal = await connections.test_processor(actor, _id(input.processor_id, "prc", "processorId"))
+            return TestProcessorPayload(processor=Processor.from_row(row), user_errors=_beside(refusal))
+
+        return await _run(info, TestProcessorPayload, work, names={None: "processorId"})
 
     @mutation(
         "Offer a processor no more. Open requests on it stay payable until voided; their money is still recorded."
@@ -585,11 +630,24 @@ class Mutation:
                 connection_id=_id_or_none(input.channel_id, "chn", "channelId"),
                 display_name=input.display_name,
                 sender=input.sender,
-                credentials={given.name: given.value for given in input.credentials or ()},
+                credentials=_credentials(input.credentials),
             )
             return ConnectChannelPayload(channel=Channel.from_row(row))
 
         return await _run(info, ConnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
+
+    @mutation(
+        "Settings → Channels: ask the channel's provider again with the stored credentials; lastError says what it"
+        " answered. For owners and admins."
+    )
+    async def test_channel(
+        self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="Which one.")]
+    ) -> TestChannelPayload:
+        async def work(actor: Actor) -> TestChannelPayload:
+            row, refusal = await connections.test_channel(actor, _id(input.channel_id, "chn", "channelId"))
+            return TestChannelPayload(channel=Channel.from_row(row), user_errors=_beside(refusal))
+
+        return await _run(info, TestChannelPayload, work, names={None: "channelId"})
 
     @mutation("Use a channel no more; its messages stay. For owners and admins.")
     async def disconnect_channel(

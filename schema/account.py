@@ -215,6 +215,9 @@ class ConversationChannel(Node):
 class Processor(Node):
     row: strawberry.Private[tables.ProcessorConnection]
     kind: ProcessorKind = strawberry.field(description="Which processor.")
+    provider: str = strawberry.field(
+        description="The adapter behind it, e.g. stripe; of kind CUSTOM the plug-in's name."
+    )
     display_name: str = strawberry.field(description="What the team calls it; contacts see it on the checkout page.")
     connected: bool = strawberry.field(description="Whether new payment requests can use it.")
     is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
@@ -230,6 +233,7 @@ class Processor(Node):
             id=strawberry.ID(public_id("prc", row.id)),
             row=row,
             kind=ProcessorKind[connections.processor_kind(row)],
+            provider=row.processor,
             display_name=row.display_name,
             connected=row.connected,
             is_default=row.is_default,

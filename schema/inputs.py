@@ -75,6 +75,9 @@ class CreatePaymentRequestInput:
     )
     due_at: datetime | None = strawberry.field(default=None, description="Until when it should be paid.")
     processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
+    processor_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A certain connection, where several of one kind are connected."
+    )
 
 
 @strawberry.input(description="Which request to send, and where.")
@@ -225,31 +228,50 @@ class UpdateAccountInput:
     )
 
 
+@strawberry.input(description="One value that a processor's or channel's provider needs.")
+class CredentialInput:
+    name: str = strawberry.field(description="Its name in the provider's documentation, e.g. client_id.")
+    value: str = strawberry.field(description="The value. Write-only.")
+
+
 @strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
 class ConfigureProcessorInput:
     kind: ProcessorKind = strawberry.field(description="Which processor.")
+    provider: str | None = strawberry.field(
+        default=None, description="The plug-in's name, for kind CUSTOM only; any other kind names its own."
+    )
     processor_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="The connection to change. Default: the one of the same kind and mode, else a new one.",
     )
     display_name: str | None = strawberry.field(default=None, description="What the team calls it.")
-    test_mode: bool | None = strawberry.field(default=None, description="Test or live. Default: what the key says.")
-    secret_key: str | None = strawberry.field(default=None, description="The processor's secret key; checked with it.")
+    test_mode: bool | None = strawberry.field(
+        default=None,
+        description="Test or live. Default: what the key says; PayPal's and Square's say nothing, so give it with theirs.",
+    )
+    credentials: list[CredentialInput] | None = strawberry.field(
+        default=None,
+        description="What the processor needs, by the names in docs/howto/connect-processors.md; those left out stay.",
+    )
+    secret_key: str | None = strawberry.field(default=None, description="Short for the credential secret_key.")
     webhook_secret: str | None = strawberry.field(
-        default=None, description="The secret that signs its webhooks. Without one they are refused."
+        default=None,
+        description=(
+            "Short for the credential webhook_secret. Where nobody gives the secret of a webhook, one is registered at the"
+            " processor if it allows that; without one its webhooks are refused."
+        ),
     )
     make_default: bool | None = strawberry.field(default=None, description="Whether new requests shall use it.")
+
+
+@strawberry.input(description="Which processor to test.")
+class TestProcessorInput:
+    processor_id: strawberry.ID = strawberry.field(description="The connection.")
 
 
 @strawberry.input(description="Which processor to disconnect.")
 class DisconnectProcessorInput:
     processor_id: strawberry.ID = strawberry.field(description="The connection.")
-
-
-@strawberry.input(description="One value that a channel's provider needs.")
-class CredentialInput:
-    name: str = strawberry.field(description="Its name in the provider's documentation, e.g. account_sid.")
-    value: str = strawberry.field(description="The value. Write-only.")
 
 
 @strawberry.input(description="How to reach a channel's provider.")
@@ -264,6 +286,11 @@ class ConnectChannelInput:
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None, description="What the provider needs; those left out stay."
     )
+
+
+@strawberry.input(description="Which channel to test.")
+class TestChannelInput:
+    channel_id: strawberry.ID = strawberry.field(description="The channel.")
 
 
 @strawberry.input(description="Which channel to disconnect.")

@@ -164,6 +164,14 @@ class ConfigureProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
 
 
+@strawberry.type(description="Answer of testProcessor.")
+class TestProcessorPayload(MutationPayload):
+    processor: Processor | None = strawberry.field(
+        default=None,
+        description="The connection; where the processor refused or did not answer beside the user error, which is its lastError.",
+    )
+
+
 @strawberry.type(description="Answer of disconnectProcessor.")
 class DisconnectProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
@@ -172,6 +180,14 @@ class DisconnectProcessorPayload(MutationPayload):
 @strawberry.type(description="Answer of connectChannel.")
 class ConnectChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of testChannel.")
+class TestChannelPayload(MutationPayload):
+    channel: Channel | None = strawberry.field(
+        default=None,
+        description="The channel; where its provider refused or did not answer beside the user error, which is its lastError.",
+    )
 
 
 @strawberry.type(description="Answer of disconnectChannel.")

@@ -6,9 +6,10 @@ because another task may still be using it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,9 +30,36 @@ log = structlog.get_logger(__name__)
 
 NAME_LIMIT: Final = 120
 SECRET_LIMIT: Final = 1000
+ERROR_LIMIT: Final = 300
+MODE: Final = (
+    "mode"  # the credential of a provider whose keys don't tell whether they move real money: "test" or "live"
+)
 # Ours, without a vendor: their keys are made here, and a setting may close them.
 SELF_ISSUED: Final = frozenset({"sandbox", "simulated"})
 KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "square": "SQUARE"}
+UNREADABLE: Final = (
+    "The stored credentials can't be decrypted: give them again, or put their key back into SECRET_KEYS."
+)
+# A processor's reason to refuse -> the credential that it is about (None: which one it does not say), and what to do.
+ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
+    "authentication_failed": (
+        None,
+        "{name} does not accept these credentials{mode}: copy them again, and see that all are of one application and mode.",
+    ),
+    "permission_denied": (
+        None,
+        "{name} accepts these credentials but they lack a permission: see docs/howto/connect-processors.md for those needed.",
+    ),
+    "not_found": (None, "{name} does not know what these credentials name{mode}: copy them again."),
+    "webhook_unknown": (
+        "webhook_id",
+        "{name} has no webhook of this id{mode}: copy the id of the webhook whose address is {url}.",
+    ),
+    "location_unknown": (
+        "location_id",
+        "{name} has no active location of this id for this access token{mode}: copy the location's id.",
+    ),
+}
 
 _environment: Environment | None = None
 _sandbox_open = False
@@ -129,7 +157,7 @@ def processor_kind(row: ProcessorConnection) -> str:
 
 def webhook_url(row: ProcessorConnection) -> str:
     """Where this processor sends its events."""
-    return f"{environment().public_url}/webhooks/{row.processor}/{public_id('prc', row.id)}"
+    return _address(row.processor, row.id)
 
 
 def inbound_url(row: ChannelConnection) -> str:
@@ -141,6 +169,14 @@ def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, st
     """The decrypted credentials. Raises: VaultError."""
     found: dict[str, str] = orjson.loads(vault.unseal(row.account_id, row.credentials))
     return found
+
+
+def _readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, str]:
+    """The credentials, as far as there are any that can be decrypted: whose key is lost is given again."""
+    try:
+        return credentials_of(row) if row is not None else {}
+    except vault.VaultError:
+        return {}
 
 
 def _sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
@@ -190,6 +226,22 @@ def _make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Chann
 
 
 # ----------------------------------------------------------------------------------------------- configure a processor
+def provider_of(kind: str, provider: str | None) -> str:
+    """The provider's name of a kind (STRIPE …); of kind CUSTOM the plug-in's, which `provider` names. Raises: Invalid."""
+    own = next((name for name, known in KINDS.items() if known == kind), None)
+    if own is None:
+        if provider is None:
+            raise Invalid("Name the plug-in that kind CUSTOM shall use.", field="provider")
+        if provider in KINDS:
+            raise Invalid("This processor is built in: choose its own kind.", field="provider")
+        if provider not in registry.processor_names():
+            raise Invalid("No plug-in of this name is installed.", field="provider")
+        return provider
+    if provider not in (None, own):
+        raise Invalid(f"Kind {kind} is the provider {own}: leave this out, or choose kind CUSTOM.", field="provider")
+    return own
+
+
 async def configure_processor(
     actor: Actor,
     *,
@@ -197,16 +249,16 @@ async def configure_processor(
     connection_id: UUID | None = None,
     display_name: str | None = None,
     test_mode: bool | None = None,
-    secret_key: str | None = None,
-    webhook_secret: str | None = None,
+    credentials: Mapping[str, str] | None = None,
     make_default: bool | None = None,
 ) -> ProcessorConnection:
-    """Connect a processor or change its connection; None leaves a value. `processor` is the provider's name ("stripe").
+    """Connect a processor or change its connection; None leaves a value, `credentials` replace single ones of the old.
 
-    The vendor is asked with the new key before anything is stored. Without `connection_id` the connection of the same processor and
-    mode is meant, if the key belongs to the same vendor account; another vendor account makes another connection, because the
-    open checkouts of the old one can be read with its key only.
-    Raises: Forbidden, NotFound, Invalid, ProcessorRejected, ProcessorUnavailable.
+    `processor` is the provider's name ("stripe"). The vendor is asked before anything is stored, and its webhook is registered
+    where it allows that and nobody has given a secret of one. Without `connection_id` the connection of the same processor and
+    mode is meant, if the credentials belong to the same vendor account; another vendor account makes another connection, because
+    the open checkouts of the old one can be read with its credentials only.
+    Raises: Forbidden, NotFound, Invalid, TooLong, ProcessorRejected, ProcessorUnavailable.
     """
     actor.require("settings")
     if processor not in registry.processor_names():
@@ -215,33 +267,42 @@ async def configure_processor(
         raise Invalid("The sandbox is closed here; connect a real processor.", field="kind")
     cls = registry.processor_class(processor)
     name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
-    key = text.optional(secret_key, limit=SECRET_LIMIT, field="secretKey")
-    signing = text.optional(webhook_secret, limit=SECRET_LIMIT, field="webhookSecret")
-    mode = _mode(processor, key, test_mode)
+    given = _given(cls, credentials or {})
+    mode = _mode(cls, given, test_mode)
     row = await _existing(actor.account_id, processor, connection_id, mode)
     if row is not None and mode is not None and row.test_mode != mode:
         raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
+    mode = row.test_mode if row is not None else mode
 
-    credentials = credentials_of(row) if row is not None else {}
-    fields = [f.name for f in dataclasses.fields(cls.credentials)]
-    for field, api_field, value in (("secret_key", "secretKey", key), ("webhook_secret", "webhookSecret", signing)):
-        if value is not None and field not in fields:
-            raise Invalid("This processor has no such secret.", field=api_field)
-        if value is not None:
-            credentials[field] = value
-    if processor in SELF_ISSUED:
-        credentials = _issue(processor, fields, credentials)
     new_id = uuid7()
-    url = f"{environment().public_url}/webhooks/{processor}/{public_id('prc', row.id if row is not None else new_id)}"
-    vendor_account = row.vendor_account if row is not None else None
-    if row is None or not row.connected or key is not None:
-        vendor_account = await _checked(processor, credentials, url)
+
+    def address() -> str:
+        return _address(processor, row.id if row is not None else new_id)
+
+    merged = _merged(cls, row, given, mode)
+    vendor_account, problem, registered = row.vendor_account if row is not None else None, None, False
+    if row is None or not row.connected or given:
+        vendor_account = await _checked(cls, merged, address(), given)
         if row is not None and row.vendor_account not in (None, vendor_account):
             if connection_id is not None:
-                raise ProcessorRejected("This key belongs to another vendor account.", field="secretKey")
-            row = None
-    elif signing is not None:
-        _complete(processor, credentials, url)
+                raise ProcessorRejected(
+                    "These credentials belong to another account there: connect it beside this one, without processorId.",
+                    field=_blamed(cls, given),
+                )
+            # Another connection, whose own secrets alone may go along.
+            row = await ProcessorConnection.filter(
+                account_id=actor.account_id, processor=processor, test_mode=row.test_mode, vendor_account=vendor_account
+            ).first()
+            merged = _merged(cls, row, given, mode)
+            vendor_account = await _checked(cls, merged, address(), given)
+        if not any(merged.get(field) for field in _webhook_secrets(cls)):
+            found, problem = await _register_webhook(cls, merged, address())
+            merged, registered = {**merged, **found}, bool(found)
+    if row is not None and row.webhook_registered and not registered:
+        # Until a person gives the secret of another: then what we know of ours is of no use.
+        held = _readable(row)
+        registered = all(merged.get(field) == held.get(field) for field in _webhook_secrets(cls))
+        merged = merged if registered else {k: v for k, v in merged.items() if k not in _kept(cls) or k == MODE}
 
     async with database.transaction():
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
@@ -252,12 +313,13 @@ async def configure_processor(
         if is_default:
             await defaults.exclude(id=row.id if row is not None else new_id).update(is_default=False)
         values: dict[str, Any] = {
-            "credentials": _sealed(actor.account_id, credentials),
-            "key_hint": _hint(credentials),
+            "credentials": _sealed(actor.account_id, merged),
+            "key_hint": _hint(cls, merged),
             "vendor_account": vendor_account,
             "connected": True,
             "is_default": is_default,
-            "last_error": None,
+            "last_error": problem,
+            "webhook_registered": registered,
         }
         if row is None:
             made = await ProcessorConnection.create(
@@ -273,7 +335,7 @@ async def configure_processor(
                 display_name=name or row.display_name, version=row.version + 1, **values
             )
             made = await ProcessorConnection.get(id=row.id)
-        changed = [n for n, v in (("secret_key", key), ("webhook_secret", signing), ("display_name", name)) if v]
+        changed = sorted({*given, *(["display_name"] if name else [])})
         await audit.record(
             actor,
             "processor.configured",
@@ -283,13 +345,99 @@ async def configure_processor(
     return made
 
 
-def _mode(processor: str, key: str | None, wanted: bool | None) -> bool | None:
+async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
+    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`, else that is cleared.
+
+    Raises: Forbidden, NotFound.
+    """
+    actor.require("settings")
+    row = await processor_connection(connection_id, actor.account_id)
+    refusal: Refusal | None = None
+    try:
+        if not allowed(row):
+            raise ProcessorUnavailable("The sandbox is closed here.")
+        vendor_account = await _checked(
+            registry.processor_class(row.processor), credentials_of(row), webhook_url(row), {}
+        )
+        if row.vendor_account not in (None, vendor_account):
+            raise ProcessorRejected("The stored credentials now belong to another account at the processor.")
+    except (Invalid, ProcessorRejected, ProcessorUnavailable) as refused:
+        refusal = type(refused)(refused.message)  # about what is stored, so about no field of the input
+    except UnknownProvider:
+        refusal = ProcessorUnavailable("The plug-in of this processor is not installed.")
+    except vault.VaultError:
+        refusal = ProcessorUnavailable(UNREADABLE)
+    async with database.transaction():
+        await ProcessorConnection.filter(id=row.id).update(last_error=refusal and refusal.message[:ERROR_LIMIT])
+        await audit.record(actor, "processor.tested", public_id("prc", row.id), {"passed": refusal is None})
+        return await processor_connection(connection_id, actor.account_id), refusal
+
+
+# ------------------------------------------------------------------------------------------- a processor's credentials
+def _fields(cls: type[Processor]) -> list[str]:
+    return [f.name for f in dataclasses.fields(cls.credentials)]
+
+
+def _secrets(cls: type[Processor]) -> list[str]:
+    """The credentials that no `repr` shows."""
+    return [f.name for f in dataclasses.fields(cls.credentials) if not f.repr]
+
+
+def _webhook_secrets(cls: type[Processor]) -> list[str]:
+    """The credentials that verify webhooks: secrets whose names begin with `webhook`."""
+    return [name for name in _secrets(cls) if name.startswith("webhook")]
+
+
+def _kept(cls: type[Processor]) -> list[str]:
+    """The credentials that nobody types: the mode, and what `register_webhook` wants to know again."""
+    return [
+        name
+        for name in _fields(cls)
+        if name == MODE or (name.startswith("webhook") and name not in _webhook_secrets(cls))
+    ]
+
+
+def _given(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, str]:
+    """What a person gave, trimmed. Raises: Invalid, TooLong."""
+    taken = [name for name in _fields(cls) if name not in _kept(cls)]
+    if MODE in credentials and MODE in _fields(cls):
+        raise Invalid("`mode` follows from testMode: give that.", field=("credentials", MODE))
+    if any(name not in taken for name in credentials):
+        raise Invalid(f"{cls.display_name} takes these credentials only: {', '.join(taken)}.", field="credentials")
+    return {
+        name: text.optional(value, limit=SECRET_LIMIT, field=("credentials", name)) or ""
+        for name, value in credentials.items()
+    }
+
+
+def _merged(
+    cls: type[Processor], row: ProcessorConnection | None, given: Mapping[str, str], mode: bool | None
+) -> dict[str, str]:
+    """The stored credentials with the given ones, complete. Raises: Invalid."""
+    merged = {**_readable(row), **given}
+    if cls.name in SELF_ISSUED:
+        merged = _issue(cls.name, _fields(cls), merged)
+    if MODE in _fields(cls):
+        if mode is None:
+            raise Invalid("Say whether these are test or live credentials: they don't tell.", field="testMode")
+        merged[MODE] = "test" if mode else "live"
+    for field in dataclasses.fields(cls.credentials):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and not merged.get(field.name):
+            raise Invalid(f"{cls.display_name} needs {field.name}.", field=("credentials", field.name))
+    return merged
+
+
+def _mode(cls: type[Processor], given: Mapping[str, str], wanted: bool | None) -> bool | None:
     """Test (True) or live, from what was said and what the key says of itself; None: nothing was said."""
-    if processor in SELF_ISSUED:
+    if cls.name in SELF_ISSUED:
         if wanted is False:
             raise Invalid("The sandbox has no live mode.", field="testMode")
         return True
-    said = True if key and "_test_" in key else False if key and "_live_" in key else None
+    if MODE in _fields(cls):
+        return wanted
+    key = given.get("secret_key", "")
+    said = True if "_test_" in key else False if "_live_" in key else None
     if said is not None and wanted is not None and said != wanted:
         raise Invalid("This key belongs to the other mode.", field="testMode")
     return said if said is not None else wanted
@@ -314,49 +462,96 @@ def _issue(provider: str, fields: list[str], known: Mapping[str, str]) -> dict[s
     return {name: known.get(name) or f"{provider}_{name}_{secrets.token_urlsafe(24)}" for name in fields}
 
 
-def _complete(processor: str, credentials: Mapping[str, str], url: str) -> Processor:
-    try:
-        return _make_processor(processor, credentials, url)
-    except IntegrationError as error:
-        raise Invalid("A secret of this processor is missing.", field="secretKey") from error
-
-
-async def _checked(processor: str, credentials: Mapping[str, str], url: str) -> str | None:
-    """Ask the vendor whose key it is. Raises: Invalid, ProcessorRejected, ProcessorUnavailable."""
-    probe = _complete(processor, credentials, url)
-    try:
-        return await probe.check()
-    except IntegrationError as error:
-        log.warning("processor_check_failed", provider=error.provider, reason=error.reason)
-        refusal: Refusal = (
-            ProcessorUnavailable(field="secretKey")
-            if error.retryable or error.ambiguous
-            else ProcessorRejected("The processor does not accept this key.", field="secretKey")
-        )
-        raise refusal from error
-    finally:
-        await probe.aclose()
-
-
-def _hint(credentials: Mapping[str, str]) -> str | None:
-    """A masked key, such as sk_…4242: its last four characters, if it is long enough to keep a secret."""
-    key = credentials.get("secret_key") or credentials.get("api_key") or ""
-    if len(key) < 16:
+def _hint(cls: type[Processor], credentials: Mapping[str, str]) -> str | None:
+    """A masked key, such as sk_…4242: the last four characters of the first secret that is long enough to keep the rest."""
+    key = next((credentials[name] for name in _secrets(cls) if len(credentials.get(name, "")) >= 16), None)
+    if key is None:
         return None
     head = key.partition("_")[0]
     return f"{head}_…{key[-4:]}" if "_" in key and len(head) <= 8 else f"…{key[-4:]}"
 
 
+# ----------------------------------------------------------------------------------------------- asking the processor
+def _address(processor: str, connection_id: UUID) -> str:
+    """Where the events of a connection arrive: known before its row is."""
+    return f"{environment().public_url}/webhooks/{processor}/{public_id('prc', connection_id)}"
+
+
+@contextlib.asynccontextmanager
+async def _probe(cls: type[Processor], credentials: Mapping[str, str], url: str) -> AsyncIterator[Processor]:
+    """A processor of its own for one question: a live one may hold a token that the vendor has withdrawn since."""
+    probe = _make_processor(cls.name, credentials, url)
+    try:
+        yield probe
+    finally:
+        await probe.aclose()
+
+
+async def _checked(
+    cls: type[Processor], credentials: Mapping[str, str], url: str, given: Mapping[str, str]
+) -> str | None:
+    """Ask the vendor whose credentials these are. Raises: ProcessorRejected, ProcessorUnavailable, about what was `given`."""
+    try:
+        async with _probe(cls, credentials, url) as probe:
+            return await probe.check()
+    except IntegrationError as error:
+        log.warning("processor_check_failed", provider=error.provider, reason=error.reason)
+        if error.retryable or error.ambiguous:
+            raise ProcessorUnavailable(field=_blamed(cls, given)) from error
+        field, sentence = ADVICE.get(error.reason, (None, "{name} refuses these credentials ({reason})."))
+        mode = f" in {credentials[MODE]} mode" if credentials.get(MODE) else ""
+        raise ProcessorRejected(
+            sentence.format(name=cls.display_name, mode=mode, reason=error.reason, url=url),
+            field=("credentials", field) if field in _fields(cls) and field else _blamed(cls, given),
+        ) from error
+
+
+def _blamed(cls: type[Processor], given: Mapping[str, str]) -> tuple[str, ...]:
+    """The first secret that was given: which of several a vendor means it does not say."""
+    first = next((name for name in _secrets(cls) if name in given), None)
+    return ("credentials", first) if first is not None else ("credentials",)
+
+
+async def _register_webhook(
+    cls: type[Processor], credentials: Mapping[str, str], url: str
+) -> tuple[Mapping[str, str], str | None]:
+    """The credentials of a webhook that was registered for the user, none where a person has to; and what went wrong."""
+    if not url.startswith("https://"):
+        return {}, None  # no vendor can, or should, deliver there
+    try:
+        async with _probe(cls, credentials, url) as probe:
+            return await probe.register_webhook() or {}, None
+    except IntegrationError as error:
+        log.warning("webhook_registration_failed", provider=error.provider, reason=error.reason)
+        return {}, (
+            f"{cls.display_name} did not take the webhook's address ({error.reason}): add it there by hand and give its"
+            " secret here. Until then payments are noticed late."
+        )
+
+
+async def _unregister_webhook(row: ProcessorConnection) -> bool:
+    """Take back a webhook that was registered for the user; whether that was done. Nothing depends on it."""
+    try:
+        async with _probe(registry.processor_class(row.processor), credentials_of(row), webhook_url(row)) as probe:
+            await probe.unregister_webhook()
+    except (IntegrationError, UnknownProvider, vault.VaultError) as error:
+        log.warning("webhook_removal_failed", provider=row.processor, reason=getattr(error, "reason", "unreadable"))
+        return False
+    return True
+
+
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
     """Offer it no more. Its credentials stay: money that is still under way must be verified and read. Safe to repeat.
 
-    The default passes to the oldest that is left. Raises: Forbidden, NotFound.
+    The default passes to the oldest that is left. A webhook that was registered for the user is taken back afterwards, its secret
+    with it, as far as the vendor answers: from then on the sweeper alone asks about what is open. Raises: Forbidden, NotFound.
     """
     actor.require("settings")
     async with database.transaction():
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
         row = await processor_connection(connection_id, actor.account_id)
-        if row.connected:
+        was_connected = row.connected
+        if was_connected:
             await ProcessorConnection.filter(id=row.id).update(
                 connected=False, is_default=False, version=row.version + 1
             )
@@ -367,7 +562,14 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
                 if heir is not None:
                     await ProcessorConnection.filter(id=heir.id).update(is_default=True)
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
-        return await processor_connection(connection_id, actor.account_id)
+        row = await processor_connection(connection_id, actor.account_id)
+    if was_connected and row.webhook_registered and await _unregister_webhook(row):
+        left = {name: value for name, value in credentials_of(row).items() if not name.startswith("webhook")}
+        # Only if nobody has connected it again in the meantime.
+        await ProcessorConnection.filter(id=row.id, version=row.version).update(
+            credentials=_sealed(row.account_id, left), webhook_registered=False, version=row.version + 1
+        )
+    return await processor_connection(connection_id, actor.account_id)
 
 
 # --------------------------------------------------------------------------------------------------- connect a channel
@@ -398,7 +600,7 @@ async def connect_channel(
     row = await channel_connection(connection_id, actor.account_id) if connection_id is not None else None
     if row is not None and (row.provider != provider or row.kind != kind):
         raise NotFound(field="connectionId")
-    merged = credentials_of(row) if row is not None else {}
+    merged = _readable(row)
     for field, value in (credentials or {}).items():
         merged[field] = text.optional(value, limit=SECRET_LIMIT, field="credentials") or ""
     if provider in SELF_ISSUED:
@@ -433,6 +635,30 @@ async def connect_channel(
             {"provider": provider, "kind": kind, "changed": sorted(credentials or {})},
         )
     return made
+
+
+async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
+    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`, else that is cleared.
+
+    Raises: Forbidden, NotFound.
+    """
+    actor.require("settings")
+    row = await channel_connection(connection_id, actor.account_id)
+    refusal: Refusal | None = None
+    try:
+        if not allowed(row):
+            raise Invalid("The simulator is closed here.")
+        await _check_channel(row.provider, row.kind, credentials_of(row))
+    except Invalid as refused:
+        refusal = Invalid(refused.message)  # about what is stored, so about no field of the input
+    except UnknownProvider:
+        refusal = Invalid("The plug-in of this channel is not installed.")
+    except vault.VaultError:
+        refusal = Invalid(UNREADABLE)
+    async with database.transaction():
+        await ChannelConnection.filter(id=row.id).update(last_error=refusal and refusal.message[:ERROR_LIMIT])
+        await audit.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
+        return await channel_connection(connection_id, actor.account_id), refusal
 
 
 async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str]) -> None:

@@ -94,8 +94,11 @@ async def create(
     description: str | None = None,
     due_at: datetime | None = None,
     processor: str | None = None,
+    processor_id: UUID | None = None,
 ) -> PaymentRequest:
     """Make a DRAFT with a live link; nothing is sent, no card. `amount` is a decimal text; `processor` a kind (STRIPE …).
+
+    `processor_id` is a certain connection, where several of a kind are connected.
 
     Safe to repeat with the same idempotency key. Raises: the refusals of each field.
     """
@@ -110,6 +113,7 @@ async def create(
         "description": description,
         "due": due_at,
         "processor": processor,
+        "processor_id": processor_id,
     }
 
     async def run(save: idempotency.Save) -> PaymentRequest:
@@ -127,7 +131,7 @@ async def create(
         if due_at is not None and due_at > datetime.now(UTC) + DUE_WITHIN:
             raise errors.Invalid("The due date is too far away.", field="dueAt")
         account = await Account.get(id=actor.account_id)
-        connection = await _connection(actor.account_id, processor)
+        connection = await _connection(actor.account_id, processor, processor_id)
         money = _price(amount, (account.default_currency if currency is None else currency).upper(), connection)
         token = secrets.token_urlsafe(TOKEN_BYTES)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
@@ -168,8 +172,20 @@ async def create(
     return await idempotency.once(actor, "createPaymentRequest", idempotency_key, given, run, rebuild)
 
 
-async def _connection(account_id: UUID, kind: str | None) -> ProcessorConnection:
-    """The processor of a new request: the named kind, else the default."""
+async def _connection(account_id: UUID, kind: str | None, connection_id: UUID | None) -> ProcessorConnection:
+    """The processor of a new request: the named connection, one of the named kind, or the default."""
+    if connection_id is not None:
+        row = await ProcessorConnection.get_or_none(id=connection_id, account_id=account_id)
+        if row is None:
+            raise errors.NotFound(field="processorId")
+        if kind not in (None, connections.processor_kind(row)):
+            raise errors.Invalid("The connection of processorId is of another kind.", field="processor")
+        if not connections.usable(row):
+            raise errors.NoProcessorConfigured(
+                "This processor is not connected: connect it again in Settings → Payments (configureProcessor), or choose another.",
+                field="processorId",
+            )
+        return row
     if kind is None:
         connection = await connections.default_processor(account_id)
         if connection is None:
@@ -177,9 +193,12 @@ async def _connection(account_id: UUID, kind: str | None) -> ProcessorConnection
         return connection
     found = await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("-is_default", "id")
     for row in found:
-        if connections.processor_kind(row) == kind:
+        if connections.processor_kind(row) == kind and connections.usable(row):
             return row
-    raise errors.NoProcessorConfigured(field="processor")
+    raise errors.NoProcessorConfigured(
+        "No processor of this kind is connected: connect one in Settings → Payments (configureProcessor), or choose another.",
+        field="processor",
+    )
 
 
 def _price(amount: str, currency: str, connection: ProcessorConnection) -> Money:

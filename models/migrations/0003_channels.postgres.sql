@@ -1,4 +1,4 @@
--- Capturing an approved checkout, what a dispute waits for, opt-outs by sender, attachments, web chat, templates, closed conversations.
+-- Capturing an approved checkout, webhooks registered by us, what a dispute waits for, opt-outs by sender, attachments, web chat, templates, closed conversations.
 
 ALTER TABLE checkout_session ADD COLUMN capturing_at TIMESTAMPTZ;
 ALTER TABLE checkout_session ADD COLUMN capture_n INT NOT NULL DEFAULT 0;
@@ -8,6 +8,8 @@ ALTER TABLE processor_connection ADD COLUMN checkouts_read_until TIMESTAMPTZ;
 
 ALTER TABLE money_fact ADD COLUMN response_due_at TIMESTAMPTZ;
 ALTER TABLE money_fact ADD COLUMN dispute_reason VARCHAR(80);
+
+ALTER TABLE processor_connection ADD COLUMN webhook_registered BOOL NOT NULL DEFAULT FALSE;
 
 ALTER TABLE channel_connection ADD COLUMN allowed_origins JSONB NOT NULL DEFAULT '[]';
 ALTER TABLE channel_connection ADD COLUMN next_send_at TIMESTAMPTZ;
@@ -69,6 +71,7 @@ ALTER TABLE message DROP COLUMN template_id;
 ALTER TABLE conversation DROP COLUMN closed_at;
 ALTER TABLE channel_connection DROP COLUMN next_send_at;
 ALTER TABLE channel_connection DROP COLUMN allowed_origins;
+ALTER TABLE processor_connection DROP COLUMN webhook_registered;
 ALTER TABLE money_fact DROP COLUMN dispute_reason;
 ALTER TABLE money_fact DROP COLUMN response_due_at;
 ALTER TABLE processor_connection DROP COLUMN checkouts_read_until;

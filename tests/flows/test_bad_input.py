@@ -14,7 +14,7 @@ import pytest
 from graphql import GraphQLEnumType
 
 from tests.contracts.stripe_contract import derived_contract
-from tests.contracts.stripe_server import StripeServer
+from tests.contracts.stripe_server import SECRET_KEY, StripeServer
 from tests.contracts.twilio_server import TwilioServer
 from tests.contracts.twilio_server import contracts as twilio_contracts
 from tests.flows import documents as d
@@ -81,6 +81,7 @@ LIMITS = {
     "configureProcessor.input.displayName": 120,
     "configureProcessor.input.secretKey": 1000,
     "configureProcessor.input.webhookSecret": 1000,
+    "configureProcessor.input.credentials.value": 1000,
     "connectChannel.input.displayName": 120,
     "connectChannel.input.sender": 254,
     "connectChannel.input.credentials.value": 1000,
@@ -90,6 +91,8 @@ LOOKED_UP = {
     "signIn.input.email": "SIGN_IN_FAILED",
     "signIn.input.password": "SIGN_IN_FAILED",
     "refresh.input.refreshToken": "SIGN_IN_FAILED",
+    "configureProcessor.input.provider": "INVALID",
+    "configureProcessor.input.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
     "connectChannel.input.credentials.name": "INVALID",
 }
@@ -124,6 +127,8 @@ HARMLESS = {
 NAMED = {
     "createContact.input.addresses.address": "input.addresses",
     "updateContact.input.addresses.address": "input.addresses",
+    "configureProcessor.input.credentials.name": "input.credentials",
+    "configureProcessor.input.credentials.value": "input.credentials.account",
     "connectChannel.input.credentials.name": "input.credentials",
     "connectChannel.input.credentials.value": "input.credentials",
     "signIn.input.email": NONE,
@@ -246,6 +251,8 @@ BAD_AMOUNTS = [
     ("amount", "1\x00", "INVALID"),
     ("amount", "NaN", "INVALID"),
 ]
+NOTHING_OF_STRIPES = {"provider": None, "credentials": None}
+NO_SECRETS = {"secretKey": None, "webhookSecret": None}
 
 CASES = [
     *of(
@@ -291,6 +298,7 @@ CASES = [
         ("dueAt", "2020-01-01T00:00:00Z", "INVALID"),
         ("dueAt", "0001-01-01T00:00:00Z", "INVALID"),
         ("dueAt", "2199-01-01T00:00:00Z", "INVALID"),
+        ("processorId", lambda w: w.stripe, "INVALID", "processor"),
         ("processor", "PAYPAL", "NO_PROCESSOR_CONFIGURED"),
         ("processor", "CUSTOM", "NO_PROCESSOR_CONFIGURED"),
     ),
@@ -398,11 +406,37 @@ CASES = [
     ),
     *of(
         "configureProcessor",
-        ("kind", "CUSTOM", "INVALID"),
-        ("kind", "SANDBOX", "NOT_FOUND", "processorId", {"testMode": None}),
+        ("kind", "CUSTOM", "INVALID", "provider"),
+        ("kind", "CUSTOM", "INVALID", "provider", {"provider": None}),
+        ("kind", "PAYPAL", "INVALID", "provider"),
+        ("kind", "SANDBOX", "NOT_FOUND", "processorId", {"testMode": None, **NOTHING_OF_STRIPES}),
+        ("provider", "paypal", "INVALID"),
+        ("provider", "../stripe", "INVALID", SAME, {"kind": "CUSTOM"}),
         ("testMode", False, "INVALID"),
         ("testMode", False, "INVALID", SAME, {"secretKey": None}),
-        ("testMode", False, "INVALID", SAME, {"kind": "SANDBOX", "processorId": None, "secretKey": None}),
+        (
+            "testMode",
+            False,
+            "INVALID",
+            SAME,
+            {"kind": "SANDBOX", "processorId": None, "secretKey": None, **NOTHING_OF_STRIPES},
+        ),
+        (
+            "testMode",
+            None,
+            "INVALID",
+            SAME,
+            {"kind": "PAYPAL", "processorId": None, **NOTHING_OF_STRIPES, **NO_SECRETS},
+        ),
+        ("credentials", [{"name": "secret_key", "value": SECRET_KEY}], "INVALID", "secretKey"),
+        ("credentials", [{"name": "account", "value": v} for v in ("acct_1", "acct_2")], "INVALID"),
+        (
+            "credentials",
+            [{"name": "client_id", "value": "A"}],
+            "INVALID",
+            "credentials.client_secret",
+            {"kind": "PAYPAL", "provider": None, "processorId": None, **NO_SECRETS},
+        ),
         ("secretKey", "sk_test_not_this_one", "PROCESSOR_REJECTED"),
     ),
     *of(
@@ -622,9 +656,11 @@ async def without_a_processor(world: World) -> list[str]:
     wrong = []
     text = {"idempotencyKey": key(), "conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
     named = {**team.ask(world.contacts["maria"]), "processor": "SANDBOX"}
+    certain = {**team.ask(world.contacts["maria"]), "processorId": world.ids["processor"]}
     tried: dict[str, tuple[Any, dict[str, Any]]] = {
         "createPaymentRequest": (None, {"input": team.ask(world.contacts["maria"])}),
         "createPaymentRequest, named": (["input", "processor"], {"input": named}),
+        "createPaymentRequest, certain": (["input", "processorId"], {"input": certain}),
         "sendPaymentRequest": (None, {"input": probes.right(world)["sendPaymentRequest"]["input"]}),
         "sendMessage": (None, {"input": {**text, "body": world.requests["draft"]["checkoutUrl"]}}),
     }
@@ -632,8 +668,9 @@ async def without_a_processor(world: World) -> list[str]:
         document = probes.mutation_document(name.partition(",")[0])
         (payload,) = (await team.product.gql(document, arguments, token=team.owner)).values()
         found = [(e["code"], e["field"]) for e in payload["userErrors"]]
-        if found != [("NO_PROCESSOR_CONFIGURED", where)]:
-            wrong.append(f"{name}: {found}")
+        way = all("Settings → Payments (configureProcessor)" in e["message"] for e in payload["userErrors"])
+        if found != [("NO_PROCESSOR_CONFIGURED", where)] or not way:
+            wrong.append(f"{name}: {payload['userErrors']}")
     wrong += probes.changed(before, await probes.snapshot())
     for given in ({"kind": "SANDBOX", "makeDefault": True}, probes.right(world)["configureProcessor"]["input"]):
         await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner)

@@ -233,7 +233,7 @@ async def test_processors_and_channels_are_connected_and_disconnected(team: Team
         "testMode": True,
     }
     custom = await api.run("configureProcessor", {"kind": "CUSTOM"}, "processor { id }", **owner)
-    assert [(e["code"], e["field"]) for e in custom["userErrors"]] == [("INVALID", ["input", "kind"])]
+    assert [(e["code"], e["field"]) for e in custom["userErrors"]] == [("INVALID", ["input", "provider"])]
     mixed = await api.run(
         "configureProcessor", {"kind": "STRIPE", "processorId": ids(team)["processor"]}, "processor { id }", **owner
     )
@@ -326,6 +326,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "channelId": "chn",
         "productName": "Clean",
         "amount": {"amount": "10.00"},
+        "processorId": "prc",
     },
     "sendPaymentRequest": {"idempotencyKey": KEY, "paymentRequestId": "pr", "channelId": "chn"},
     "voidPaymentRequest": {"paymentRequestId": "pr"},
@@ -344,8 +345,10 @@ INPUTS: dict[str, dict[str, Any]] = {
     "updateContact": {"contactId": "cnt", "name": "Ada"},
     "updateAccount": {"name": "Acme"},
     "configureProcessor": {"kind": "SANDBOX", "processorId": "prc"},
+    "testProcessor": {"processorId": "prc"},
     "disconnectProcessor": {"processorId": "prc"},
     "connectChannel": {"kind": "SMS", "provider": "simulated", "channelId": "chn"},
+    "testChannel": {"channelId": "chn"},
     "disconnectChannel": {"channelId": "chn"},
 }
 REFERENCES = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
+from typing import Any
 
+import orjson
 import pytest
 
+from integrations import registry
 from integrations.base import Environment
 from integrations.processors.stripe import Stripe
 from models import database as db
@@ -16,7 +20,10 @@ from models.tables import AuditEntry, ChannelConnection, ProcessorConnection
 from services import connections, key_rotation
 from settings import Settings
 from tests import factories
-from tests.contracts import stripe_contract, stripe_server, twilio_server
+from tests.contracts import paypal_server, square_server, stripe_contract, stripe_server, twilio_server
+from tests.contracts.openapi import Call
+from tests.contracts.paypal_server import PayPalServer
+from tests.contracts.square_server import SquareServer
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
 from tests.services.conftest import BASE_URL, Team, actor_of
@@ -42,11 +49,19 @@ async def stripe(team: Team) -> AsyncIterator[StripeServer]:
         await connections.aclose()
 
 
+def asked(stripe: StripeServer) -> int:
+    """How often Stripe was asked whose key it is."""
+    return [call.path for call in stripe.calls].count("/v1/account")
+
+
 async def test_a_key_is_checked_at_the_vendor_then_sealed_and_masked(team: Team, stripe: StripeServer) -> None:
     row = await connections.configure_processor(
-        team.owner, processor="stripe", secret_key=f" {KEY} ", webhook_secret=SIGNING, make_default=True
+        team.owner,
+        processor="stripe",
+        credentials={"secret_key": f" {KEY} ", "webhook_secret": SIGNING},
+        make_default=True,
     )
-    assert [call.path for call in stripe.calls] == ["/v1/account"]
+    assert asked(stripe) == 1
     assert (row.display_name, row.test_mode, row.connected, row.is_default) == ("Stripe", True, True, True)
     assert (row.vendor_account, row.key_hint) == (stripe_server.ACCOUNT_ID, f"sk_…{KEY[-4:]}")
     assert connections.credentials_of(row) == {"secret_key": KEY, "webhook_secret": SIGNING}
@@ -67,8 +82,10 @@ async def test_a_key_is_checked_at_the_vendor_then_sealed_and_masked(team: Team,
 
 async def test_a_refused_key_stores_nothing(team: Team, stripe: StripeServer) -> None:
     with pytest.raises(ProcessorRejected) as refused:
-        await connections.configure_processor(team.owner, processor="stripe", secret_key="sk_test_wrong")
-    assert refused.value.field == ("secretKey",)
+        await connections.configure_processor(
+            team.owner, processor="stripe", credentials={"secret_key": "sk_test_wrong"}
+        )
+    assert refused.value.field == ("credentials", "secret_key")
     assert "sk_test" not in refused.value.message
     assert await ProcessorConnection.filter(processor="stripe").count() == 0
     assert await AuditEntry.all().count() == 0
@@ -80,30 +97,35 @@ async def test_a_silent_vendor_stores_nothing_and_says_try_again(team: Team) -> 
         sandbox_open=True,
     )
     with pytest.raises(ProcessorUnavailable):
-        await connections.configure_processor(team.owner, processor="stripe", secret_key=KEY)
+        await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert await ProcessorConnection.filter(processor="stripe").count() == 0
 
 
-async def test_a_second_configuration_changes_the_same_connection_and_asks_only_for_a_new_key(
+async def test_a_second_configuration_changes_the_same_connection_and_asks_again_for_every_new_credential(
     team: Team, stripe: StripeServer
 ) -> None:
-    first = await connections.configure_processor(team.owner, processor="stripe", secret_key=KEY)
+    first = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert not first.is_default
     live = connections.processor(first)
     again = await connections.configure_processor(
-        team.owner, processor="stripe", display_name="Main", webhook_secret=SIGNING, make_default=True
+        team.owner, processor="stripe", display_name="Main", credentials={"webhook_secret": SIGNING}, make_default=True
     )
     assert (again.id, again.display_name, again.version, again.is_default) == (first.id, "Main", 2, True)
     assert connections.credentials_of(again) == {"secret_key": KEY, "webhook_secret": SIGNING}
-    assert len(stripe.calls) == 1
+    assert asked(stripe) == 2
     assert connections.processor(again) is not live
     assert connections.processor(again) is connections.processor(again)
+    renamed = await connections.configure_processor(team.owner, processor="stripe", display_name="Cards")
+    assert (renamed.id, renamed.display_name) == (first.id, "Cards")
+    assert asked(stripe) == 2
 
 
 async def test_a_key_of_another_vendor_account_makes_another_connection(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await connections.configure_processor(team.owner, processor="stripe", secret_key=KEY)
+    first = await connections.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
+    )
 
     async def check(self: Stripe) -> str:
         return "acct_other"
@@ -111,26 +133,43 @@ async def test_a_key_of_another_vendor_account_makes_another_connection(
     monkeypatch.setattr(Stripe, "check", check)
     with pytest.raises(ProcessorRejected):
         await connections.configure_processor(
-            team.owner, processor="stripe", connection_id=first.id, secret_key="sk_test_of_another_account"
+            team.owner,
+            processor="stripe",
+            connection_id=first.id,
+            credentials={"secret_key": "sk_test_of_another_account"},
         )
     second = await connections.configure_processor(
-        team.owner, processor="stripe", secret_key="sk_test_of_another_account"
+        team.owner, processor="stripe", credentials={"secret_key": "sk_test_of_another_account"}
     )
     assert second.id != first.id
-    assert connections.credentials_of(await ProcessorConnection.get(id=first.id))["secret_key"] == KEY
+    assert connections.credentials_of(second) == {
+        "secret_key": "sk_test_of_another_account"
+    }  # not the first one's signing
+    assert connections.credentials_of(await ProcessorConnection.get(id=first.id)) == {
+        "secret_key": KEY,
+        "webhook_secret": SIGNING,
+    }
+    # Its next key is known by whose it is, not by which connection came first.
+    third = await connections.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": "sk_test_rolled_of_the_other"}
+    )
+    assert (third.id, third.version) == (second.id, 2)
+    assert await ProcessorConnection.filter(processor="stripe").count() == 2
 
 
 async def test_the_keys_own_mode_decides_and_a_contradiction_is_refused(team: Team, stripe: StripeServer) -> None:
     for key, test_mode in ((KEY, False), ("sk_live_0123456789abcdef", True)):
         with pytest.raises(Invalid) as refused:
-            await connections.configure_processor(team.owner, processor="stripe", secret_key=key, test_mode=test_mode)
+            await connections.configure_processor(
+                team.owner, processor="stripe", credentials={"secret_key": key}, test_mode=test_mode
+            )
         assert refused.value.field == ("testMode",)
-    row = await connections.configure_processor(team.owner, processor="stripe", secret_key=KEY)
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     with pytest.raises(Invalid):
         await connections.configure_processor(
-            team.owner, processor="stripe", connection_id=row.id, secret_key="sk_live_0123456789abcdef"
+            team.owner, processor="stripe", connection_id=row.id, credentials={"secret_key": "sk_live_0123456789abcdef"}
         )
-    assert len(stripe.calls) == 1
+    assert asked(stripe) == 1
 
 
 async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Team) -> None:
@@ -154,7 +193,9 @@ async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Te
 
 
 async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(team: Team, stripe: StripeServer) -> None:
-    row = await connections.configure_processor(team.owner, processor="stripe", secret_key=KEY, make_default=True)
+    row = await connections.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": KEY}, make_default=True
+    )
     gone = await connections.disconnect_processor(team.owner, row.id)
     await connections.disconnect_processor(team.owner, row.id)
     assert (gone.connected, gone.is_default) == (False, False)
@@ -179,12 +220,12 @@ async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
         (Invalid, {"processor": "../etc/passwd"}),
         (Invalid, {"processor": "nothere"}),
         (Invalid, {"processor": "stripe"}),  # no key
-        (TooLong, {"processor": "stripe", "secret_key": "x" * 1001}),
-        (Invalid, {"processor": "stripe", "secret_key": "a\x00b"}),
+        (TooLong, {"processor": "stripe", "credentials": {"secret_key": "x" * 1001}}),
+        (Invalid, {"processor": "stripe", "credentials": {"secret_key": "a\x00b"}}),
         (TooLong, {"processor": "sandbox", "display_name": "x" * 121}),
         (NotFound, {"processor": "sandbox", "connection_id": uuid7()}),
         (NotFound, {"processor": "sandbox", "connection_id": foreign.id}),
-        (NotFound, {"processor": "stripe", "connection_id": team.processor.id, "secret_key": KEY}),
+        (NotFound, {"processor": "stripe", "connection_id": team.processor.id, "credentials": {"secret_key": KEY}}),
     ):
         with pytest.raises(refusal):
             await connections.configure_processor(team.owner, **given)
@@ -290,3 +331,328 @@ async def test_rotation_stops_at_a_secret_that_no_key_opens(team: Team) -> None:
     vault.open_vault(["a-key-of-somebody-else"])
     with pytest.raises(vault.VaultError):
         await key_rotation.rotate()
+
+
+# ------------------------------------------------------------------------------------------------- generic credentials
+PAYPAL = {"client_id": paypal_server.CLIENT_ID, "client_secret": paypal_server.CLIENT_SECRET}
+SQUARE = {"access_token": square_server.ACCESS_TOKEN, "location_id": square_server.LOCATION_ID}
+
+
+@pytest.fixture
+async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]]:
+    """The contract servers of PayPal and Square in their places."""
+    async with (
+        PayPalServer(paypal_server.our_contract()) as paypal,
+        SquareServer(square_server.our_contract()) as square,
+    ):
+        connections.configure(
+            Environment(
+                public_url=BASE_URL,
+                sandbox_url="http://127.0.0.1:9",
+                base_addresses={"paypal": paypal.url, "square": square.url},
+                timeout_s=5,
+            ),
+            sandbox_open=True,
+        )
+        yield paypal, square
+        await connections.aclose()
+
+
+async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials(
+    team: Team, vendors: tuple[PayPalServer, SquareServer]
+) -> None:
+    paypal = await connections.configure_processor(
+        team.owner,
+        processor="paypal",
+        test_mode=True,
+        credentials=PAYPAL | {"webhook_id": f" {paypal_server.WEBHOOK_ID} "},
+    )
+    stored = PAYPAL | {"webhook_id": paypal_server.WEBHOOK_ID, "mode": "test"}
+    assert connections.credentials_of(paypal) == stored
+    assert (paypal.test_mode, paypal.key_hint, paypal.display_name) == (True, "…rver", "PayPal")
+    assert (paypal.vendor_account or "").startswith("app_")
+    square = await connections.configure_processor(
+        team.owner, processor="square", test_mode=False, credentials=SQUARE | {"webhook_signature_key": SIGNING}
+    )
+    stored = SQUARE | {"webhook_signature_key": SIGNING, "mode": "live"}
+    assert connections.credentials_of(square) == stored
+    assert (square.test_mode, square.key_hint) == (False, "EAAA_…rver")
+    assert square.vendor_account == square_server.MERCHANT_ID
+    # One value is changed, the others and the mode stay.
+    again = await connections.configure_processor(
+        team.owner, processor="square", credentials={"webhook_signature_key": "rolled"}
+    )
+    assert (again.id, again.test_mode, again.version) == (square.id, False, 2)
+    assert connections.credentials_of(again) == stored | {"webhook_signature_key": "rolled"}
+    # The other mode stands beside it.
+    test = await connections.configure_processor(team.owner, processor="square", test_mode=True, credentials=SQUARE)
+    assert test.id != square.id
+    held = connections.credentials_of(test)
+    assert {name: held[name] for name in ("access_token", "location_id", "mode")} == SQUARE | {"mode": "test"}
+    # Nobody gave a key of webhooks for this one: it was registered.
+    (made,) = vendors[1].subscriptions.values()
+    assert made["notification_url"] == connections.webhook_url(test)
+    assert (held["webhook_signature_key"], test.webhook_registered) == (made["signature_key"], True)
+    assert not square.webhook_registered
+    assert await ProcessorConnection.filter(connected=True).count() == 4
+    details = str([entry.detail for entry in await AuditEntry.all()])
+    for secret in (*PAYPAL.values(), square_server.ACCESS_TOKEN, SIGNING):
+        assert secret not in details
+
+
+@pytest.mark.parametrize(
+    ("processor", "given", "field", "words"),
+    [
+        ("paypal", {"credentials": PAYPAL}, ("testMode",), "test or live"),
+        ("paypal", {"credentials": {"client_id": "A"}, "test_mode": True}, ("credentials", "client_secret"), "needs"),
+        (
+            "paypal",
+            {"credentials": PAYPAL | {"client_secret": ""}, "test_mode": True},
+            ("credentials", "client_secret"),
+            "",
+        ),
+        (
+            "paypal",
+            {"credentials": PAYPAL | {"secret": "x"}},
+            ("credentials",),
+            "client_id, client_secret, webhook_id.",
+        ),
+        ("paypal", {"credentials": PAYPAL | {"mode": "live"}}, ("credentials", "mode"), "testMode"),
+        ("square", {"credentials": SQUARE}, ("testMode",), "test or live"),
+        ("square", {"test_mode": True}, ("credentials", "access_token"), "needs access_token"),
+        ("stripe", {"credentials": {"mode": "live", "secret_key": KEY}}, ("credentials",), "secret_key"),
+        ("stripe", {}, ("credentials", "secret_key"), "needs secret_key"),
+    ],
+)
+async def test_credentials_that_cannot_be_right_are_refused_by_name_before_the_vendor_is_asked(
+    team: Team,
+    vendors: tuple[PayPalServer, SquareServer],
+    processor: str,
+    given: dict[str, Any],
+    field: tuple[str, ...],
+    words: str,
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        await connections.configure_processor(team.owner, processor=processor, **given)
+    assert refused.value.field == field
+    assert words in refused.value.message
+    assert [server.calls for server in vendors] == [[], []]
+    assert await ProcessorConnection.exclude(id=team.processor.id).count() == 0
+
+
+@pytest.mark.parametrize(
+    ("processor", "wrong", "field", "words"),
+    [
+        ("paypal", {"client_secret": "E-wrong"}, "client_id", "copy them again"),
+        ("paypal", {"webhook_id": "0XX"}, "webhook_id", "/webhooks/paypal/prc_"),
+        ("square", {"access_token": "EAAA-wrong"}, "access_token", "in test mode"),
+        ("square", {"location_id": "L0"}, "location_id", "no active location"),
+    ],
+)
+async def test_what_the_vendor_refuses_is_told_with_what_to_do(
+    team: Team,
+    vendors: tuple[PayPalServer, SquareServer],
+    processor: str,
+    wrong: dict[str, str],
+    field: str,
+    words: str,
+) -> None:
+    right = {"paypal": PAYPAL, "square": SQUARE}[processor]
+    with pytest.raises(ProcessorRejected) as refused:
+        await connections.configure_processor(
+            team.owner, processor=processor, test_mode=True, credentials=right | wrong
+        )
+    assert refused.value.field == ("credentials", field)
+    assert words in refused.value.message
+    assert await ProcessorConnection.exclude(id=team.processor.id).count() == 0
+
+
+async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
+    for about, sentence in connections.ADVICE.values():
+        said = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
+        assert "{" not in said
+        assert about in {None, "webhook_id", "location_id"}
+
+
+def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert connections.provider_of("STRIPE", None) == "stripe"
+    assert connections.provider_of("PAYPAL", "paypal") == "paypal"
+    monkeypatch.setattr(registry, "processor_names", lambda: ["acme_pay", "stripe"])
+    assert connections.provider_of("CUSTOM", "acme_pay") == "acme_pay"
+    for kind, provider in (
+        ("STRIPE", "paypal"),
+        ("STRIPE", "acme_pay"),
+        ("CUSTOM", None),
+        ("CUSTOM", "stripe"),
+        ("CUSTOM", "../stripe"),
+        ("CUSTOM", "nothere"),
+    ):
+        with pytest.raises(Invalid) as refused:
+            connections.provider_of(kind, provider)
+        assert refused.value.field == ("provider",)
+
+
+async def test_credentials_whose_key_is_lost_are_given_again(team: Team, stripe: StripeServer) -> None:
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    lost = vault.seal((await factories.account()).id, "{}")
+    await ProcessorConnection.filter(id=row.id).update(credentials=lost)
+    with pytest.raises(Invalid):
+        await connections.configure_processor(team.owner, processor="stripe", display_name="Cards")
+    again = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    assert (again.id, connections.credentials_of(again)["secret_key"]) == (row.id, KEY)
+
+
+# ---------------------------------------------------------------------------------------------- registering webhooks
+def addresses(stripe: StripeServer) -> list[str]:
+    """Where Stripe delivers now."""
+    return [endpoint["url"] for endpoint in stripe.endpoints.values()]
+
+
+def made(stripe: StripeServer) -> int:
+    """How many endpoints Stripe was asked to make."""
+    return [(call.method, call.path) for call in stripe.calls].count(("POST", "/v1/webhook_endpoints"))
+
+
+def about_endpoints(call: Call) -> bool:
+    return call.path.startswith("/v1/webhook_endpoints")
+
+
+async def test_a_webhook_is_registered_for_the_user_and_taken_back_on_disconnecting(
+    team: Team, stripe: StripeServer
+) -> None:
+    given = {"secret_key": KEY}
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials=given)
+    assert addresses(stripe) == [connections.webhook_url(row)]
+    (endpoint,) = stripe.endpoints.values()
+    ours = {"webhook_secret": endpoint["secret"], "webhook_endpoint_id": endpoint["id"]}
+    assert connections.credentials_of(row) == given | ours
+    assert (row.webhook_registered, row.last_error) == (True, None)
+    # Once is enough.
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials=given, display_name="Cards")
+    assert (made(stripe), row.webhook_registered) == (1, True)
+    assert connections.credentials_of(row) == given | ours
+    gone = await connections.disconnect_processor(team.owner, row.id)
+    await connections.disconnect_processor(team.owner, row.id)
+    assert addresses(stripe) == []
+    assert (gone.connected, gone.webhook_registered) == (False, False)
+    assert connections.credentials_of(gone) == given
+    back = await connections.configure_processor(team.owner, processor="stripe", connection_id=row.id)
+    assert (made(stripe), addresses(stripe)) == (2, [connections.webhook_url(row)])
+    assert connections.credentials_of(back)["webhook_secret"] != ours["webhook_secret"]
+    # A secret of the user's own replaces ours, which is then nobody's to take back.
+    own = await connections.configure_processor(team.owner, processor="stripe", credentials={"webhook_secret": SIGNING})
+    assert connections.credentials_of(own) == given | {"webhook_secret": SIGNING}
+    assert not own.webhook_registered
+    gone = await connections.disconnect_processor(team.owner, own.id)
+    assert connections.credentials_of(gone) == given | {"webhook_secret": SIGNING}
+    assert made(stripe) == 2
+
+
+async def test_the_secret_of_an_own_webhook_registers_nothing(team: Team, stripe: StripeServer) -> None:
+    row = await connections.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
+    )
+    assert (made(stripe), row.webhook_registered) == (0, False)
+    with pytest.raises(Invalid) as refused:
+        await connections.configure_processor(
+            team.owner, processor="stripe", credentials={"webhook_endpoint_id": "we_of_somebody"}
+        )
+    assert refused.value.field == ("credentials",)
+
+
+async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a_sentence(
+    team: Team, stripe: StripeServer
+) -> None:
+    stripe.fail_next("before_500", match=about_endpoints)
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    assert (row.connected, row.webhook_registered) == (True, False)
+    assert (row.last_error or "").startswith("Stripe did not take the webhook's address (server_error): add it there")
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    assert (row.webhook_registered, row.last_error) == (True, None)
+    # Nor does disconnecting depend on the vendor; what is still there keeps its secret.
+    stripe.fail_next("before_500", match=about_endpoints)
+    gone = await connections.disconnect_processor(team.owner, row.id)
+    assert (gone.connected, gone.webhook_registered) == (False, True)
+    assert addresses(stripe) == [connections.webhook_url(row)]
+    assert connections.credentials_of(gone) == connections.credentials_of(row)
+
+
+async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, stripe: StripeServer) -> None:
+    here = dataclasses.replace(connections.environment(), public_url="http://127.0.0.1:8000")
+    connections.configure(here, sandbox_open=True)
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    assert (made(stripe), row.webhook_registered, row.last_error) == (0, False, None)
+
+
+# ------------------------------------------------------------------------------------------------------------- testing
+async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_is_wrong(
+    team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    before = row.version
+    stripe.fail_next("before_500")
+    silent, refusal = await connections.test_processor(team.owner, row.id)
+    assert isinstance(refusal, ProcessorUnavailable)
+    assert (refusal.field, silent.last_error) == (None, refusal.message)
+    fine, refusal = await connections.test_processor(team.owner, row.id)
+    assert (refusal, fine.last_error, fine.connected, fine.version) == (None, None, True, before)
+    await ProcessorConnection.filter(id=row.id).update(
+        credentials=vault.seal(team.account.id, '{"secret_key": "sk_test_withdrawn"}')
+    )
+    wrong, refusal = await connections.test_processor(team.owner, row.id)
+    assert isinstance(refusal, ProcessorRejected)
+    assert wrong.last_error == refusal.message
+    assert "copy them again" in refusal.message
+    await ProcessorConnection.filter(id=row.id).update(credentials=row.credentials, vendor_account="acct_before")
+    _, refusal = await connections.test_processor(team.owner, row.id)
+    assert isinstance(refusal, ProcessorRejected)
+    assert "another account" in refusal.message
+    await ProcessorConnection.filter(id=row.id).update(credentials=vault.seal((await factories.account()).id, "{}"))
+    _, refusal = await connections.test_processor(team.owner, row.id)
+    assert refusal is not None
+    assert refusal.message == connections.UNREADABLE
+    await ProcessorConnection.filter(id=row.id).update(processor="uninstalled")
+    _, refusal = await connections.test_processor(team.owner, row.id)
+    assert refusal is not None
+    assert "not installed" in refusal.message
+    entries = await AuditEntry.filter(action="processor.tested").order_by("id")
+    assert [entry.detail for entry in entries] == [{"passed": n == 1} for n in range(6)]
+    with pytest.raises(NotFound):
+        await connections.test_processor(
+            actor_of(await factories.user(await factories.account(), role="OWNER")), row.id
+        )
+    with pytest.raises(Forbidden):
+        await connections.test_processor(team.agent, row.id)
+    sandbox, refusal = await connections.test_processor(team.owner, team.processor.id)
+    assert (refusal, sandbox.last_error) == (None, None)
+    connections.configure(connections.environment(), sandbox_open=False)
+    _, refusal = await connections.test_processor(team.owner, team.processor.id)
+    assert isinstance(refusal, ProcessorUnavailable)
+
+
+async def test_a_channel_is_tested_with_its_stored_credentials_and_says_what_is_wrong(team: Team) -> None:
+    async with TwilioServer(twilio_server.contracts()[0]) as server:
+        connections.configure(
+            Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5),
+            sandbox_open=True,
+        )
+        given = {
+            "account_sid": twilio_server.ACCOUNT_SID,
+            "auth_token": twilio_server.AUTH_TOKEN,
+            "from_number": twilio_server.FROM_NUMBER,
+        }
+        row = await connections.connect_channel(team.owner, kind="SMS", provider="twilio_sms", credentials=given)
+        withdrawn = orjson.dumps(given | {"auth_token": "0" * 32}).decode()
+        await ChannelConnection.filter(id=row.id).update(credentials=vault.seal(team.account.id, withdrawn))
+        wrong, refusal = await connections.test_channel(team.owner, row.id)
+        assert isinstance(refusal, Invalid)
+        assert (refusal.field, wrong.last_error) == (None, refusal.message)
+        await ChannelConnection.filter(id=row.id).update(credentials=row.credentials)
+        fine, refusal = await connections.test_channel(team.owner, row.id)
+        assert (refusal, fine.last_error) == (None, None)
+        details = [entry.detail for entry in await AuditEntry.filter(action="channel.tested").order_by("id")]
+        assert details == [{"passed": False}, {"passed": True}]
+    with pytest.raises(NotFound):
+        await connections.test_channel(actor_of(await factories.user(await factories.account(), role="OWNER")), row.id)
+    with pytest.raises(Forbidden):
+        await connections.test_channel(team.agent, row.id)
