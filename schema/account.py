@@ -7,7 +7,7 @@ from typing import Self
 
 import strawberry
 
-from models import tables
+from models import errors, tables
 from models.ids import public_id
 from schema.context import Info
 from schema.describe import field
@@ -247,11 +247,14 @@ class Processor(Node):
     def webhook_url(self) -> URL:
         return URL(connections.webhook_url(self.row))
 
-    @field("The currencies that it takes; null while it is disconnected.")
+    @field("The currencies that it takes; null while it is disconnected or its provider is not installed.")
     def currencies(self) -> list[CurrencyCode] | None:
         if not self.row.connected:
             return None
-        processor = connections.processor(self.row)
+        try:
+            processor = connections.processor(self.row)
+        except errors.ProcessorUnavailable:
+            return None
         return [code for code in ALL_CURRENCIES if processor.amount_limits(code) is not None]
 
 

@@ -43,7 +43,10 @@ class BadPayload(Exception):
 
 
 class NotVerifiable(Exception):
-    """The vendor, who checks its signatures itself, can't be asked now: 503, nothing is stored, so that it sends the event again."""
+    """The signature can't be checked now (the vendor who does it does not answer; the provider's package is not there).
+
+    503, nothing is stored, so that the vendor sends the event again.
+    """
 
 
 async def receive(processor: str, connection_id: UUID, body: bytes, headers: Mapping[str, str]) -> None:
@@ -57,6 +60,8 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
     try:
         live = connections.processor(connection)
     except errors.ProcessorUnavailable as error:
+        if connections.allowed(connection):  # its package is gone or broken, for a while perhaps: nothing may be lost by it
+            raise NotVerifiable("provider_unavailable") from error
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +15,19 @@ from integrations.base import Channel, IntegrationError, Processor
 from integrations.processors import sandbox, stripe
 
 ROOM = Path(registry.__file__).parent
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said of refused packages, a line each."""
+    lines: list[str] = []
+
+    def error(event: str, *, kind: str, provider: str, where: str, reason: str) -> None:
+        assert event == "provider_refused"
+        lines.append(f"{kind} {provider} {where}: {reason}")
+
+    monkeypatch.setattr(registry, "log", SimpleNamespace(error=error))
+    return lines
 
 
 def test_every_file_of_a_room_is_a_provider_under_its_name() -> None:
@@ -80,3 +96,149 @@ def test_credentials_that_do_not_fit_are_refused_without_their_values(values: di
         registry.read_credentials(stripe.Stripe, values)
     assert refused.value.reason == reason
     assert "planted" not in str(refused.value)
+
+
+# ------------------------------------------------------------------------------------------------- installed packages
+PROCESSOR = """
+from dataclasses import dataclass
+from integrations.base import Processor
+from integrations.processors.sandbox import Sandbox
+
+@dataclass(frozen=True)
+class Credentials:
+    secret_key: str
+
+class Pay(Sandbox):
+    name = "pay_x"
+    display_name = "Pay X"
+    credentials = Credentials
+"""
+CHANNEL = """
+from integrations.channels.simulated import Simulated
+
+class Chat(Simulated):
+    name = "chat_x"
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Installs packages: each a module and the entry points that its dist-info names."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+
+    def install(module: str, text: str, *, processors: str = "", channels: str = "") -> None:
+        (tmp_path / f"{module}.py").write_text(text)
+        info = tmp_path / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(
+            f"[paythread.processors]\n{processors}\n[paythread.channels]\n{channels}\n"
+        )
+        importlib.invalidate_caches()
+        forget()
+
+    forget()
+    yield install
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    forget()
+
+
+def forget() -> None:
+    """What a new process knows."""
+    for known in (registry._packaged, registry._of_package):
+        known.cache_clear()
+
+
+def test_a_package_adds_its_providers_and_is_imported_when_asked_for(package: Callable[..., None]) -> None:
+    package("pay_x_pkg", PROCESSOR + CHANNEL, processors="pay_x = pay_x_pkg:Pay", channels="chat_x = pay_x_pkg:Chat")
+    with pytest.raises(registry.UnknownProvider):
+        registry.channel_class("pay_x")
+    assert "pay_x_pkg" not in sys.modules
+    assert registry.processor_class("pay_x") is sys.modules["pay_x_pkg"].Pay
+    assert registry.channel_class("chat_x") is sys.modules["pay_x_pkg"].Chat
+    assert registry.processor_names() == ["pay_x", "paypal", "sandbox", "square", "stripe"]
+    assert set(registry.channel_names()) >= {"chat_x", "simulated"}
+    assert registry.processor_class("stripe") is stripe.Stripe
+
+
+def test_a_package_never_takes_the_name_of_a_file(package: Callable[..., None], logged: list[str]) -> None:
+    package(
+        "thief", "raise RuntimeError('imported')", processors="stripe = thief:Stripe", channels="simulated = thief:S"
+    )
+    assert registry.processor_class("stripe") is stripe.Stripe
+    assert registry.channel_class("simulated").__module__ == "integrations.channels.simulated"
+    assert (registry.processor_names().count("stripe"), registry.channel_names().count("simulated")) == (1, 1)
+    assert "thief" not in sys.modules
+    assert sorted(logged) == [
+        "paythread.channels simulated thief: thief:S: Paythread has a provider of this name, which stays",
+        "paythread.processors stripe thief: thief:Stripe: Paythread has a provider of this name, which stays",
+    ]
+
+
+BROKEN = {
+    "it is not a class derived from integrations.base.Processor": "Pay = object",
+    "it does not implement amount_limits, check, create_checkout, expire_checkout, parse, read_checkout, receive": (
+        "from integrations.base import Processor\nclass Pay(Processor): pass"
+    ),
+    "its `name` is 'other', its entry point is called 'pay_x'": PROCESSOR + "\nPay.name = 'other'",
+    "its `display_name` is not a text": PROCESSOR + "\nPay.display_name = ' '",
+    "its `credentials` is not a dataclass": PROCESSOR + "\nPay.credentials = dict",
+    "its `credentials` is not frozen": PROCESSOR + "\n@dataclass\nclass Open:\n    key: str\nPay.credentials = Open",
+    "fields of its `credentials` are no texts: port": (
+        PROCESSOR + "\n@dataclass(frozen=True)\nclass Odd:\n    key: str\n    port: int = 1\nPay.credentials = Odd"
+    ),
+    "it can't be made as Pay(credentials, environment=…, webhook_url=…)": (
+        PROCESSOR + "\ndef init(self, credentials, *, environment): pass\nPay.__init__ = init"
+    ),
+    "its `checkout_origins` is not a tuple of origins such as https://pay.example.com": (
+        PROCESSOR + '\nPay.checkout_origins = ("https://a.example; script-src *",)'
+    ),
+    "its import fails: RuntimeError: no key": "raise RuntimeError('no key')",
+    "its import fails: SystemExit: 1": "import sys\nsys.exit(1)",
+    "its import fails: ModuleNotFoundError: No module named 'not_installed_sdk'": "import not_installed_sdk",
+    "its import fails: AttributeError: module 'broken' has no attribute 'Pay'": "",
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN)
+def test_a_package_that_cant_be_used_is_not_installed_and_says_why_once(
+    package: Callable[..., None], logged: list[str], reason: str
+) -> None:
+    package("broken", BROKEN[reason], processors="pay_x = broken:Pay")
+    package("sound", CHANNEL, channels="chat_x = sound:Chat")
+    for _ in range(3):
+        with pytest.raises(registry.UnknownProvider):
+            registry.processor_class("pay_x")
+        assert "pay_x" not in registry.processor_names()
+    assert registry.processor_class("stripe") is stripe.Stripe
+    assert registry.channel_class("chat_x").name == "chat_x"
+    assert logged == [f"paythread.processors pay_x broken: broken:Pay: {reason}"]
+
+
+def test_a_channel_without_kinds_is_refused(package: Callable[..., None], logged: list[str]) -> None:
+    package("mute", CHANNEL + "\nChat.kinds = ('SMS',)", channels="chat_x = mute:Chat")
+    assert "chat_x" not in registry.channel_names()
+    assert logged[0].endswith("its `kinds` is not a tuple of ChannelKind with at least one in it")
+
+
+@pytest.mark.parametrize("name", ["P", "Pay", "1pay", "pay-x", "pay.x", "pay/x", "p" * 41])
+def test_a_name_that_is_no_part_of_an_address_is_refused(
+    package: Callable[..., None], logged: list[str], name: str
+) -> None:
+    package("named", "raise RuntimeError('imported')", processors=f"{name} = named:Pay")
+    with pytest.raises(registry.UnknownProvider):
+        registry.processor_class(name)
+    assert len(logged) == 1
+    assert "named" not in sys.modules
+
+
+def test_of_two_packages_with_one_name_neither_is_taken(package: Callable[..., None], logged: list[str]) -> None:
+    package("first", PROCESSOR, processors="pay_x = first:Pay")
+    package("second", PROCESSOR, processors="pay_x = second:Pay")
+    logged.clear()
+    assert "pay_x" not in registry.processor_names()
+    assert [line.partition(": ")[2].partition(": ")[2] for line in logged] == [
+        "several packages offer this name: uninstall all but one"
+    ]
