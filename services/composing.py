@@ -99,7 +99,9 @@ def refuse_long(words: str, connection: ChannelConnection, *, field: text.Field)
     found = measure(words, connection)
     if not found.fits:
         unit = "bytes" if found.in_bytes else "characters"
-        raise TooLong(f"This channel takes at most {found.max_length} {unit}; the text has {found.length}.", field=field)
+        raise TooLong(
+            f"This channel takes at most {found.max_length} {unit}; the text has {found.length}.", field=field
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- templates
@@ -118,7 +120,9 @@ def checked(template: Template) -> Template:
     variables: dict[str, str] = {}
     for name, value in template.variables:
         if not _VARIABLE_NAME.fullmatch(name):
-            raise Invalid("A variable's name is letters and digits, such as 1.", field=("template", "variables", "name"))
+            raise Invalid(
+                "A variable's name is letters and digits, such as 1.", field=("template", "variables", "name")
+            )
         if name in variables:
             raise Invalid("Each variable has one value.", field=("template", "variables", "name"))
         variables[name] = text.required(value, limit=VARIABLE_LIMIT, field=("template", "variables", "value"))

@@ -60,7 +60,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
     try:
         live = connections.processor(connection)
     except errors.ProcessorUnavailable as error:
-        if connections.allowed(connection):  # its package is gone or broken, for a while perhaps: nothing may be lost by it
+        if connections.allowed(connection):  # its package is gone or broken, perhaps for a while
             raise NotVerifiable("provider_unavailable") from error
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)

@@ -21,7 +21,7 @@ async def test_a_processor_that_is_gone_refuses_and_its_webhooks_are_sent_again(
         await processor_events.receive("gone_pay", gone.id, b"{}", {})
     assert await ProcessorEvent.all().count() == 0
     with pytest.raises(Invalid, match="This processor is not installed"):
-        await connections.configure_processor(team.owner, processor="gone_pay", secret_key="x")
+        await connections.configure_processor(team.owner, processor="gone_pay", credentials={"secret_key": "x"})
     # What was asked through it can still be looked at, and the sweeper goes on to the next.
     request = await factories.payment_request(team.contact, processor_connection_id=gone.id, status="SENT")
     page = await checkout.page(request)
