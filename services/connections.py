@@ -213,6 +213,15 @@ def channel(row: ChannelConnection) -> Channel:
     return made
 
 
+def usable_channel(row: ChannelConnection) -> Channel | None:
+    """As `channel`; None, with a log line, if it can't be used: an unknown provider, credentials incomplete or not readable."""
+    try:
+        return channel(row)
+    except (UnknownProvider, IntegrationError, vault.VaultError, ValueError) as error:
+        log.error("channel_unavailable", connection=str(row.id), error=type(error).__name__)
+        return None
+
+
 def _make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
     cls: Any = registry.processor_class(name)
     made: Processor = cls(registry.read_credentials(cls, credentials), environment=environment(), webhook_url=url)

@@ -34,6 +34,7 @@ from services import (
     connections,
     contacts,
     conversations,
+    inbound,
     links,
     messages,
     payment_requests,
@@ -172,7 +173,7 @@ class Scene:
         now = datetime.now(UTC)
         raw = simulated.inbound_body(self.handles[kind], body, at=now, external_id=f"sim_in_{self.key()}")
         signature = simulated.sign(connections.credentials_of(row)["secret"], raw, at=now)
-        await messages.receive(
+        await inbound.receive(
             simulated.NAME,
             row.id,
             WebhookRequest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from uuid import UUID
 
 from models import vault
@@ -57,6 +58,17 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     if not hashes:
         return []
     return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
+
+
+async def lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
+    """Lock requests and read them again, in the order that every transaction uses; without what was discarded in the meantime."""
+    if not request_ids:
+        return []
+    return (
+        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
+        .order_by("id")
+        .select_for_update(no_key=True)
+    )
 
 
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:

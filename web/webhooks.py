@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from models.errors import NotFound
 from models.ids import PREFIXES, parse_public_id
-from services import messages, processor_events
+from services import inbound, processor_events
 from settings import Settings
 from web import metrics
 
@@ -51,7 +51,7 @@ async def channel(request: Request) -> Response:
         return _answer("unknown", "not found", 404)
     path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1").partition("?")[0]
     query = request.url.query
-    called = messages.WebhookRequest(
+    called = inbound.WebhookRequest(
         method=request.method,
         # Vendors sign the address that they were given; behind a proxy ours looks different.
         public_url=f"{settings.base_url}{path}" + (f"?{query}" if query else ""),
@@ -61,12 +61,12 @@ async def channel(request: Request) -> Response:
         query=dict(request.query_params),
     )
     try:
-        taken = await messages.receive(name, connection_id, called)
+        taken = await inbound.receive(name, connection_id, called)
     except NotFound:
         return _answer("unknown", "not found", 404)
-    except messages.BadSignature as error:
+    except inbound.BadSignature as error:
         return _refuse(name, text, "bad_signature", error)
-    except messages.BadPayload as error:
+    except inbound.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
     metrics.webhooks_total.labels(name, "ok").inc()
     return Response(taken.answer_body, 200, media_type=taken.answer_type)

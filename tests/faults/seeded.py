@@ -43,7 +43,8 @@ AT_ONCE: Final = "tests/services/test_at_once.py"
 CHANGES: Final = "tests/services/test_changes.py"
 LOG: Final = "tests/models/test_event_log.py"
 HUB: Final = "tests/services/test_hub.py"
-MESSAGES: Final = "tests/services/test_messages.py"
+DELIVERIES: Final = "tests/services/test_deliveries.py"
+INBOUND: Final = "tests/services/test_inbound.py"
 CAPABILITY: Final = "tests/services/test_capability.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
@@ -370,34 +371,34 @@ FAULTS: Final = (
     _fault(
         "messages",
         "sent-again-after-a-lost-answer",
-        "services/messages.py",
+        "services/deliveries.py",
         "    if error.ambiguous:\n        await _lost(message)\n        return\n    if error.retryable and not last:",
         "    if (error.ambiguous or error.retryable) and not last:",
-        MESSAGES,
+        DELIVERIES,
     ),
     _fault(
         "messages",
         "lost-answer-called-failed",
-        "services/messages.py",
+        "services/deliveries.py",
         '        await _advance(message, "UNKNOWN")',
         '        await _advance(message, "FAILED")',
-        MESSAGES,
+        DELIVERIES,
     ),
     _fault(
         "messages",
         "sent-again-after-a-crash",
-        "services/messages.py",
+        "services/deliveries.py",
         '        await _lost(message)\n        return\n    if message.delivery_status != "QUEUED":',
         '        message.delivery_status = "QUEUED"\n        await message.save()\n    if message.delivery_status != "QUEUED":',
-        MESSAGES,
+        DELIVERIES,
     ),
     _fault(
         "messages",
         "status-steps-back",
-        "services/messages.py",
+        "services/deliveries.py",
         "    return RANK[after] > RANK[before]",
         "    return True",
-        MESSAGES,
+        DELIVERIES,
     ),
     _fault(
         "messages",
@@ -418,10 +419,10 @@ FAULTS: Final = (
     _fault(
         "messages",
         "inbound-twice",
-        "services/messages.py",
+        "services/inbound.py",
         "async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:\n",
         "async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:\n    return False\n",
-        MESSAGES,
+        INBOUND,
     ),
     # ---------------------------------------------------------------------------------------------------- security
     _fault(

@@ -15,7 +15,7 @@ from integrations.channels import simulated
 from models import database as db
 from models import tables, vault
 from models.ids import public_id
-from services import connections, links, messages, sign_in
+from services import connections, inbound, links, sign_in
 from services.actors import Actor
 from settings import Settings
 from tests import factories
@@ -76,7 +76,7 @@ class Team:
     async def calls_back(self, kind: str, raw: bytes, *, query: dict[str, str] | None = None) -> None:
         """A signed callback of this channel's network."""
         now = datetime.now(UTC)
-        await messages.receive(
+        await inbound.receive(
             "simulated",
             self.channels[kind].id,
             WebhookRequest(

@@ -13,7 +13,7 @@ from integrations.channels import simulated
 from integrations.processors.sandbox import SIGNATURE_HEADER, Sandbox
 from models.ids import public_id, uuid7
 from models.tables import ChannelConnection, Message, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import messages, sandbox
+from services import inbound, sandbox
 from tests import factories
 from tests.web.conftest import Serve, Site, snapshot
 
@@ -170,7 +170,7 @@ async def test_a_channel_sees_the_public_address_that_was_called_whatever_the_ho
         seen.append((provider, connection_id, request))
         return ChannelWebhook(answer_body="challenge-42", answer_type="text/plain")
 
-    monkeypatch.setattr(messages, "receive", receive)
+    monkeypatch.setattr(inbound, "receive", receive)
     async with serve(public_url="https://pay.example.test") as site:
         connection = uuid7()
         path = f"/inbound/meta%5Fdm/{public_id('chn', connection)}"

@@ -1,0 +1,327 @@
+"""How a message reaches its contact: the job that hands it to the provider, the look-up of lost answers, and what callbacks say.
+
+The row says SENDING with an attempt id before the vendor is called: whatever dies in between leaves UNKNOWN, which is looked up
+and never sent again by itself. What may be written at all is messages.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import Author, IntegrationError, OutboundMessage, StatusUpdate
+from integrations.base import external_id as stored_id
+from models.errors import Refusal
+from models.ids import parse_public_id, public_id
+from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Message, MessagePaymentRequest
+from models.vault import VaultError
+from services import capability, connections, jobs, links, opt_outs, simulator, text
+from services.actors import system_actor
+from services.changes import change
+
+log = structlog.get_logger(__name__)
+
+SEND_ATTEMPTS: Final = 5
+WAIT_FOR_EARLIER_S: Final = 0.5
+WINDOW_CLOSED: Final = "window_closed"  # a provider's reason
+# A message that is still queued after this does not hold up those behind it.
+STUCK: Final = timedelta(hours=1)
+LOOK_UPS_S: Final = (60, 300, 900)  # after an answer was lost
+GRACE_S: Final = 5.0  # beyond the provider's own time-out
+THREAD_LIMIT: Final = 200  # of an e-mail's references
+
+# Delivery status only moves up this list; FAILED is final, and reachable until DELIVERED.
+RANK: Final = {"QUEUED": 0, "SENDING": 1, "UNKNOWN": 2, "SENT": 3, "DELIVERED": 4, "READ": 5}
+
+
+async def enqueue(message: Message) -> None:
+    """Have a QUEUED message sent. Call in the transaction that inserts it. Key: one job per message."""
+    await jobs.enqueue(
+        "message.send",
+        {"message_id": str(message.id)},
+        account_id=message.account_id,
+        key=f"message.send:{message.id}",
+        max_attempts=SEND_ATTEMPTS,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- to the provider
+@jobs.handler("message.send")
+async def _send_job(job: jobs.JobContext) -> None:
+    """Hand one message to its provider, at most once per attempt that may have been accepted.
+
+    Key: the compare-and-set QUEUED to SENDING. Only what surely never left is tried again.
+    """
+    message = await Message.get(id=UUID(job.payload["message_id"]), account_id=job.account_id)
+    if message.delivery_status == "SENDING":  # a run before this one died between the call and its answer
+        await _lost(message)
+        return
+    if message.delivery_status != "QUEUED":
+        return
+    if await _earlier_waits(message):
+        raise jobs.Later(WAIT_FOR_EARLIER_S)
+    connection = await connections.channel_connection(message.channel_connection_id, message.account_id)
+    obstacle = await _obstacle(message, connection)
+    if obstacle is not None:
+        await _advance(message, "FAILED", error_code=obstacle.code, error_message=obstacle.message)
+        return
+    channel = connections.usable_channel(connection)
+    if channel is None:
+        await _advance(message, "FAILED", error_code="CHANNEL_UNAVAILABLE", error_message="The channel can't be used.")
+        return
+    message.attempt_id = secrets.token_hex(16)
+    message.sending_at = datetime.now(UTC)
+    outbound = await _outbound(message, connection)
+    taken = await Message.filter(id=message.id, delivery_status="QUEUED").update(
+        delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at
+    )
+    if not taken:
+        return
+    try:
+        async with asyncio.timeout(connections.environment().timeout_s + GRACE_S):
+            result = await channel.send(outbound)
+    except TimeoutError:
+        await _lost(message)
+    except IntegrationError as error:
+        await _not_sent(message, error, last=job.last_attempt)
+    else:
+        await _advance(message, result.status.value, external_id=result.external_id)
+
+
+async def _earlier_waits(message: Message) -> bool:
+    """Messages of one conversation and channel go out in order."""
+    return await Message.filter(
+        conversation_id=message.conversation_id,
+        channel_connection_id=message.channel_connection_id,
+        direction="OUTBOUND",
+        seq__lt=message.seq,
+        delivery_status__in=["QUEUED", "SENDING"],
+        occurred_at__gt=datetime.now(UTC) - STUCK,
+    ).exists()
+
+
+async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal | None:
+    """What has come between the commit and the call: an opt-out, a closed window, a disconnected channel."""
+    conversation = await Conversation.get(id=message.conversation_id)
+    able = await capability.capability(
+        system_actor(message.account_id),
+        conversation,
+        connection,
+        payment_request=False,
+        now=datetime.now(UTC),
+        by_person=message.author_id is not None,
+    )
+    try:
+        capability.refuse(able)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+async def _outbound(message: Message, connection: ChannelConnection) -> OutboundMessage:
+    account = await Account.get(id=message.account_id)
+    held = await ContactAddress.get_or_none(contact_id=message.contact_id, kind=message.kind)
+    button = await links.button(message.account_id, message.body)
+    thread = await _thread(message) if message.kind == "EMAIL" else _Thread()
+    reference = public_id("msg", message.id)
+    return OutboundMessage(
+        message_id=reference,
+        attempt_id=message.attempt_id or "",
+        to=message.address,
+        body=message.body,
+        subject=message.subject,
+        # A callback that overtakes the vendor's own answer finds its message by this; the signature covers the address.
+        status_url=f"{connections.inbound_url(connection)}?m={reference}",
+        sender_name=account.name,
+        # Who has no user (an API key, the system) is a program: vendors allow it less.
+        author=Author.AUTOMATION if message.author_id is None else Author.PERSON,
+        last_inbound_at=None if held is None else held.last_inbound_at,
+        link_url=None if button is None else button[0],
+        link_label=None if button is None else button[1],
+        reply_to=_reply_to(connection),
+        in_reply_to=thread.answers,
+        references=thread.references,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Thread:
+    """What an e-mail answers (the contact's last) and the thread before it, oldest first: external ids."""
+
+    answers: str | None = None
+    references: Sequence[str] = ()
+
+
+async def _thread(message: Message) -> _Thread:
+    earlier = Message.filter(
+        conversation_id=message.conversation_id, kind="EMAIL", seq__lt=message.seq, external_id__not_isnull=True
+    ).exclude(delivery_status="FAILED")
+    newest = await earlier.order_by("-seq").limit(THREAD_LIMIT)
+    received = (known.external_id for known in newest if known.direction == "INBOUND")
+    return _Thread(
+        answers=next(received, None),
+        references=[known.external_id for known in reversed(newest) if known.external_id is not None],
+    )
+
+
+def _reply_to(connection: ChannelConnection) -> str | None:
+    """Where an e-mail's answers go: what its credentials say, else the address that the team knows it by."""
+    if connection.kind != "EMAIL":
+        return None
+    try:
+        named = connections.credentials_of(connection).get("reply_to")
+        return named or text.email(connection.sender, field="sender")
+    except (Refusal, VaultError):  # the sender is a name
+        return None
+
+
+async def _not_sent(message: Message, error: IntegrationError, *, last: bool) -> None:
+    if error.ambiguous:
+        await _lost(message)
+        return
+    if error.retryable and not last:
+        await Message.filter(id=message.id, delivery_status="SENDING").update(
+            delivery_status="QUEUED", attempt_id=None, sending_at=None
+        )
+        raise error  # the runner comes back after its pause
+    log.warning("message_failed", message_id=str(message.id), provider=error.provider, reason=error.reason)
+    await _advance(
+        message,
+        "FAILED",
+        reason=error.reason,
+        error_code=error.code or error.reason,
+        error_message=error.message or error.reason,
+    )
+
+
+async def _lost(message: Message) -> None:
+    """The vendor may or may not have it: UNKNOWN, then look it up; never sent again by itself."""
+    async with change(message.account_id) as changed:
+        await _advance(message, "UNKNOWN")
+        for seconds in LOOK_UPS_S:
+            await jobs.enqueue(
+                "message.resolve",
+                {"message_id": str(message.id)},
+                account_id=message.account_id,
+                key=f"message.resolve:{message.id}:{seconds}",
+                due_at=changed.now + timedelta(seconds=seconds),
+            )
+
+
+@jobs.handler("message.resolve")
+async def _resolve_job(job: jobs.JobContext) -> None:
+    """Ask the vendor what became of a message whose answer was lost. Key: the message is still UNKNOWN."""
+    message = await Message.get(id=UUID(job.payload["message_id"]), account_id=job.account_id)
+    if message.delivery_status != "UNKNOWN" or message.sending_at is None:
+        return
+    connection = await connections.channel_connection(message.channel_connection_id, message.account_id)
+    channel = connections.usable_channel(connection)
+    if channel is None:
+        return
+    try:
+        found = await channel.look_up(await _outbound(message, connection), sent_after=message.sending_at)
+    except IntegrationError as error:
+        log.warning("message_look_up_failed", provider=error.provider, reason=error.reason)
+        if error.retryable:
+            raise
+        return
+    if found is None:
+        return
+    if await Message.exists(channel_connection_id=connection.id, external_id=stored_id(found.external_id)):
+        return
+    await _apply(message, found)
+
+
+# ------------------------------------------------------------------------------------------------------------- status
+async def record_status(connection: ChannelConnection, update: StatusUpdate, *, message_id: UUID | None = None) -> None:
+    """What a verified callback says about messages of this connection; they never step back. Safe to repeat.
+
+    `message_id`: from the callback's address, for one that comes before the vendor's own answer; else the callback itself may
+    name our message. With `up_to` it speaks of all that went to an address until then.
+    """
+    ours = Message.filter(account_id=connection.account_id, channel_connection_id=connection.id, direction="OUTBOUND")
+    if update.up_to is not None:
+        reached = ours.filter(
+            address=update.address, sending_at__lte=update.up_to, delivery_status__in=["SENT", "DELIVERED"]
+        )
+        for message in await reached.order_by("seq"):
+            await _advance(message, update.status.value)
+        return
+    found = await ours.get_or_none(external_id=stored_id(update.external_id))
+    if found is None:
+        named = message_id or parse_public_id(update.message_id or "", "msg")
+        found = await ours.get_or_none(id=named, external_id=None) if named is not None else None
+    if found is None:
+        log.info("status_of_unknown_message", connection=str(connection.id))
+        return
+    await _apply(found, update)
+
+
+async def _apply(message: Message, update: StatusUpdate) -> None:
+    await _advance(
+        message,
+        update.status.value,
+        external_id=update.external_id,
+        reason="opted_out" if update.opted_out else update.reason,
+        error_code=update.error_code,
+        error_message=update.error_message,
+    )
+
+
+def forward(before: str, after: str) -> bool:
+    """Whether a delivery status may become this one."""
+    if before == "FAILED":
+        return False
+    if after == "FAILED":
+        return RANK[before] < RANK["DELIVERED"]
+    return RANK[after] > RANK[before]
+
+
+async def _advance(
+    known: Message,
+    status: str,
+    *,
+    external_id: str | None = None,
+    reason: str | None = None,
+    error_code: str | None = None,
+    error_message: str | None = None,
+) -> None:
+    """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing.
+
+    `reason`: why it failed, where that has consequences. "opted_out" is remembered once, so that a late repeat does not undo a
+    START; "window_closed" stands in place of the vendor's number, and the request's card says it.
+    """
+    account_id = known.account_id
+    bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
+    async with change(account_id) as changed:
+        requests = await links.lock_requests(account_id, [binding.payment_request_id for binding in bindings])
+        message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
+        if external_id and message.external_id is None:
+            message.external_id = stored_id(external_id)
+            await message.save(update_fields=["external_id"])
+            if status == "SENT":
+                connection = await connections.channel_connection(message.channel_connection_id, account_id)
+                await simulator.enqueue_delivery(connection, external_id, message.address)
+        if not forward(message.delivery_status, status):
+            return
+        message.delivery_status = status
+        message.error_code = (reason if reason == WINDOW_CLOSED else error_code or "")[:40] or None
+        message.error_message = (error_message or "")[:300] or None
+        await message.save(update_fields=["delivery_status", "error_code", "error_message", "updated_at"])
+        changed.event(
+            "message.updated",
+            conversation_id=message.conversation_id,
+            contact_id=message.contact_id,
+            message_id=message.id,
+        )
+        for request in requests:
+            await links.delivery_changed(changed, request, message)
+        if reason == "opted_out":
+            await opt_outs.opt(changed, message.contact_id, message.conversation_id, message.kind, opted_out=True)

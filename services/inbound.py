@@ -1,0 +1,115 @@
+"""What comes in from channels: verified callbacks; statuses go to deliveries.py, what contacts write is stored once in their thread."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import ChannelWebhook, InboundMessage, PayloadInvalid, SignatureInvalid, WebhookRequest
+from integrations.base import external_id as stored_id
+from models.errors import NotFound, Refusal
+from models.ids import parse_public_id, uuid7
+from models.tables import ChannelConnection, ContactAddress, Conversation, Message
+from services import connections, contacts, deliveries, opt_outs
+from services.changes import change
+from services.messages import SUBJECT_LIMIT
+from services.processor_events import BadPayload, BadSignature
+
+__all__ = ["BadPayload", "BadSignature", "WebhookRequest", "receive"]
+
+log = structlog.get_logger(__name__)
+
+WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
+
+
+async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
+    """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
+
+    Also of a disconnected channel: a STOP must not be lost. A vendor that has one address per app speaks of several of its accounts in
+    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload.
+    """
+    connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
+    if connection is None or not connections.allowed(connection):
+        raise NotFound
+    webhook = await _take(connection, request)
+    for vendor_account in webhook.others:
+        other = await connections.beside(connection, vendor_account)
+        if other is None:
+            log.info("callback_of_unconnected_account", connection=str(connection.id))
+            continue
+        try:
+            await _take(other, request)
+        except (NotFound, BadSignature, BadPayload) as error:  # another app's secret, or unreadable credentials
+            log.warning("callback_not_handed_on", connection=str(other.id), error=type(error).__name__)
+    return webhook
+
+
+async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+    channel = connections.usable_channel(connection)
+    if channel is None:
+        raise NotFound
+    try:
+        webhook = channel.receive(request)
+    except SignatureInvalid as error:
+        raise BadSignature(error.reason) from error
+    except PayloadInvalid as error:
+        raise BadPayload(error.reason) from error
+    if connection.last_webhook_at is None or request.now - connection.last_webhook_at > WEBHOOK_SEEN_EVERY:
+        await ChannelConnection.filter(id=connection.id).update(last_webhook_at=request.now)
+    hint = parse_public_id(request.query.get("m", ""), "msg")
+    for update in webhook.statuses:
+        await deliveries.record_status(connection, update, message_id=hint)
+    for message in webhook.messages:
+        await _store_inbound(connection, message, request.now)
+    return webhook
+
+
+async def _store_inbound(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
+    """A contact wrote. Key: (connection, external id)."""
+    if await _stored(connection, inbound):
+        return
+    try:
+        address = contacts.normalise(connection.kind, inbound.sender, None)
+    except Refusal:  # a short code, a name: whatever the vendor calls the sender
+        address = inbound.sender.replace("\x00", "").strip()[: contacts.ADDRESS_LIMIT]
+    body = inbound.body.replace("\x00", "").strip()
+    if not body and inbound.attachments:
+        body = f"[{len(inbound.attachments)} attachment{'s' if len(inbound.attachments) > 1 else ''}]"
+    async with change(connection.account_id) as changed:
+        contact, conversation = await contacts.find_or_create_by_address(
+            changed, connection, connection.kind, address, inbound.sender_name
+        )
+        if await _stored(connection, inbound):  # by the same callback on another process, while we waited for the lock
+            return
+        written_at = min(inbound.occurred_at or now, now)
+        held = await ContactAddress.get(contact_id=contact.id, kind=connection.kind)
+        if held.last_inbound_at is None or held.last_inbound_at < written_at:
+            await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
+        if inbound.opt_out is not None:
+            await opt_outs.opt(changed, contact.id, conversation.id, connection.kind, opted_out=inbound.opt_out)
+        changed.message(
+            Message(
+                id=uuid7(),
+                account_id=connection.account_id,
+                conversation_id=conversation.id,
+                contact_id=contact.id,
+                direction="INBOUND",
+                kind=connection.kind,
+                channel_connection_id=connection.id,
+                address=address,
+                subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
+                body=body,
+                delivery_status="DELIVERED",
+                external_id=stored_id(inbound.external_id),
+                occurred_at=written_at,
+            )
+        )
+        await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
+        changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+
+
+async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:
+    return await Message.exists(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))

@@ -1,0 +1,403 @@
+"""Deliveries: exactly one hand-over to a provider, lost answers looked up, statuses that never step back."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from integrations.base import (
+    Author,
+    DeliveryStatus,
+    IntegrationError,
+    OutboundMessage,
+    SendResult,
+    StatusUpdate,
+    external_id,
+)
+from integrations.channels import simulated
+from models import database as db
+from models.errors import (
+    ContactOptedOut,
+)
+from models.ids import public_id
+from models.tables import (
+    ActivityCard,
+    ContactAddress,
+    Job,
+    Message,
+    Notification,
+    PaymentRequest,
+)
+from services import deliveries, jobs, links, messages
+from tests import factories
+from tests.services.conftest import BASE_URL, Team, counts, kinds_logged
+from tests.services.outgoing import handed_over, replace_vendor, run_job, send
+
+
+# --------------------------------------------------------------------------------------------------- to the provider
+async def test_an_accepted_message_is_sent_once_and_its_request_follows(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"))
+    await run_job("message.send", sent.message.id)
+    await run_job("message.send", sent.message.id)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.external_id) == ("SENT", "v-1")
+    assert len(vendor.sent) == 1
+    assert vendor.sent[0].attempt_id == row.attempt_id
+    assert vendor.sent[0].to == team.addresses["SMS"].address
+    reference = public_id("msg", row.id)
+    assert vendor.sent[0].status_url == (
+        f"https://pay.example.test/inbound/simulated/{public_id('chn', team.channels['SMS'].id)}?m={reference}"
+    )
+    assert (await PaymentRequest.get(id=request.id)).delivery_state == "SENT"
+    delivery = await Job.get(kind="simulator.deliver")
+    assert delivery.payload["external_id"] == "v-1"
+
+
+async def test_the_row_says_sending_before_the_vendor_is_called(team: Team) -> None:
+    sent = await send(team, "Hello")
+    seen: list[tuple[str, bool]] = []
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"))
+
+    async def look(message: OutboundMessage) -> SendResult:
+        row = await Message.get(id=sent.message.id)
+        seen.append((row.delivery_status, db.in_transaction()))
+        assert row.attempt_id == message.attempt_id
+        return SendResult(external_id="v-1")
+
+    vendor.send = look  # type: ignore[method-assign]
+    await run_job("message.send", sent.message.id)
+    assert seen == [("SENDING", False)]
+
+
+async def test_an_ambiguous_answer_is_unknown_and_never_sent_again(team: Team) -> None:
+    sent = await send(team, "Hello")
+    vendor = replace_vendor(team, "SMS", IntegrationError("v", "timeout", ambiguous=True))
+    await run_job("message.send", sent.message.id)
+    await run_job("message.send", sent.message.id)
+    assert (await Message.get(id=sent.message.id)).delivery_status == "UNKNOWN"
+    assert len(vendor.sent) == 1
+    due = [job.due_at for job in await Job.filter(kind="message.resolve").order_by("due_at")]
+    assert [round((at - due[0]).total_seconds()) for at in due] == [0, 240, 840]
+    vendor.found = StatusUpdate(external_id="v-9", status=DeliveryStatus.DELIVERED)
+    await run_job("message.resolve", sent.message.id)
+    await run_job("message.resolve", sent.message.id)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.external_id) == ("DELIVERED", "v-9")
+    assert len(vendor.sent) == 1
+
+
+async def test_an_answer_that_nobody_knows_stays_unknown(team: Team) -> None:
+    sent = await send(team, "Hello")
+    vendor = replace_vendor(team, "SMS", TimeoutError())
+    await run_job("message.send", sent.message.id)
+    await run_job("message.resolve", sent.message.id)
+    assert (await Message.get(id=sent.message.id)).delivery_status == "UNKNOWN"
+    # An id that belongs to another message of ours is no answer.
+    await factories.message(team.conversation, external_id="v-2", channel_connection_id=team.channels["SMS"].id)
+    vendor.found = StatusUpdate(external_id="v-2", status=DeliveryStatus.SENT)
+    await run_job("message.resolve", sent.message.id)
+    assert (await Message.get(id=sent.message.id)).delivery_status == "UNKNOWN"
+
+
+async def test_a_crash_between_call_and_answer_is_unknown_and_not_a_second_call(team: Team) -> None:
+    sent = await send(team, "Hello")
+    await Message.filter(id=sent.message.id).update(
+        delivery_status="SENDING", attempt_id="a" * 32, sending_at=datetime.now(UTC)
+    )
+    vendor = replace_vendor(team, "SMS")
+    await run_job("message.send", sent.message.id)
+    assert (await Message.get(id=sent.message.id)).delivery_status == "UNKNOWN"
+    assert vendor.sent == []
+    assert await Job.filter(kind="message.resolve").count() == 3
+
+
+async def test_what_surely_never_left_is_tried_again_until_the_last_attempt(team: Team) -> None:
+    request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
+    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    refused = [IntegrationError("v", "rate_limited", "slow down", retryable=True, code="20429") for _ in range(2)]
+    vendor = replace_vendor(team, "SMS", *refused)
+    with pytest.raises(IntegrationError):
+        await run_job("message.send", sent.message.id)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.attempt_id) == ("QUEUED", None)
+    await run_job("message.send", sent.message.id, last=True)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.error_code, row.error_message) == ("FAILED", "20429", "slow down")
+    assert len({message.attempt_id for message in vendor.sent}) == 2
+
+
+async def test_a_failed_delivery_shows_on_the_request_as_card_and_notice_and_the_link_stays(team: Team) -> None:
+    request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
+    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    replace_vendor(team, "SMS", IntegrationError("v", "invalid_recipient", "No such number.", code="21211"))
+    await run_job("message.send", sent.message.id)
+    after = await PaymentRequest.get(id=request.id)
+    assert (after.status, after.delivery_state) == ("SENT", "FAILED")
+    cards = await ActivityCard.all().order_by("seq")
+    assert [card.kind for card in cards] == ["PAYMENT_REQUEST", "DELIVERY_FAILED"]
+    notice = await Notification.get()
+    assert (notice.user_id, notice.kind, notice.payment_request_id) == (
+        team.agent.user_id,
+        "DELIVERY_FAILED",
+        request.id,
+    )
+
+
+async def test_the_vendors_opt_out_is_remembered(team: Team) -> None:
+    sent = await send(team, "Hello")
+    replace_vendor(team, "SMS", IntegrationError("v", "opted_out", "STOP", code="21610"))
+    await run_job("message.send", sent.message.id)
+    assert (await Message.get(id=sent.message.id)).delivery_status == "FAILED"
+    assert (await ContactAddress.get(id=team.addresses["SMS"].id)).opted_out_at is not None
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello?")
+
+
+async def test_a_stop_between_commit_and_call_wins(team: Team) -> None:
+    sent = await send(team, "Hello")
+    await team.hears("SMS", "STOP", "in-stop")
+    vendor = replace_vendor(team, "SMS")
+    await run_job("message.send", sent.message.id)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.error_code) == ("FAILED", "CONTACT_OPTED_OUT")
+    assert vendor.sent == []
+
+
+async def test_a_provider_learns_who_wrote_and_when_the_contact_last_did(team: Team) -> None:
+    assert (await handed_over(team, "Hello")).last_inbound_at is None
+    await team.hears("SMS", "Hi", "in-1")
+    outbound = await handed_over(team, "Hello")
+    assert outbound.author is Author.PERSON
+    assert outbound.last_inbound_at == (await ContactAddress.get(id=team.addresses["SMS"].id)).last_inbound_at
+    assert (outbound.link_url, outbound.link_label, outbound.reply_to, outbound.in_reply_to) == (None,) * 4
+    key = dataclasses.replace(team.agent, kind="api_key", user_id=None)
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-key"))
+    sent = await messages.send_message(
+        key, conversation_id=team.conversation.id, channel_id=team.channels["SMS"].id, body="Hello"
+    )
+    await run_job("message.send", sent.message.id)
+    assert vendor.sent[0].author is Author.AUTOMATION
+
+
+@pytest.mark.parametrize(
+    ("status", "label"), [("DRAFT", "Pay now"), ("PAID", "View receipt"), ("VOID", "View request")]
+)
+async def test_the_button_opens_the_first_link_of_ours_and_says_what_it_does(
+    team: Team, status: str, label: str
+) -> None:
+    request = await factories.payment_request(team.contact, status=status)
+    link = links.checkout_url(request)
+    moved = link.replace(BASE_URL, "https://old.example.test")
+    foreign = f"{BASE_URL}/p/{'x' * 22}"
+    outbound = await handed_over(team, f"See {foreign} and {moved} and {link}")
+    assert (outbound.link_url, outbound.link_label) == (link, label)
+    assert (await handed_over(team, f"Only {foreign}")).link_url is None
+
+
+async def test_an_email_answers_the_contacts_last_and_names_the_thread(team: Team) -> None:
+    row = team.channels["EMAIL"]
+    first = await handed_over(team, "Hello", "EMAIL")
+    assert (first.in_reply_to, list(first.references), first.reply_to) == (None, [], None)
+    mine = (await Message.get(direction="OUTBOUND")).external_id
+    await team.hears("EMAIL", "Hi", "<in-1@x.test>")
+    await team.hears("EMAIL", "Are you there?", "<in-2@x.test>")
+    await team.hears("SMS", "Hi", "in-sms")
+    failed = await send(team, "lost", "EMAIL")
+    await Message.filter(id=failed.message.id).update(delivery_status="FAILED", external_id="<failed@x.test>")
+    await type(row).filter(id=row.id).update(sender="Pay@Acme.test")
+    second = await handed_over(team, "Here I am", "EMAIL")
+    assert second.in_reply_to == "<in-2@x.test>"
+    assert list(second.references) == [mine, "<in-1@x.test>", "<in-2@x.test>"]
+    assert second.reply_to == "pay@acme.test"
+    await type(row).filter(id=row.id).update(sender="Our mail")
+    assert (await handed_over(team, "And again", "EMAIL")).reply_to is None
+    assert list((await handed_over(team, "Text", "SMS")).references) == []
+
+
+async def test_messages_of_a_channel_go_out_in_order(team: Team) -> None:
+    first, second = await send(team, "first"), await send(team, "second")
+    elsewhere = await send(team, "mail", "EMAIL")
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"), SendResult(external_id="v-2"))
+    with pytest.raises(jobs.Later):
+        await run_job("message.send", second.message.id)
+    assert vendor.sent == []
+    await run_job("message.send", elsewhere.message.id)
+    assert (await Message.get(id=elsewhere.message.id)).delivery_status == "SENT"
+    await run_job("message.send", first.message.id)
+    await run_job("message.send", second.message.id)
+    assert [message.body for message in vendor.sent] == ["first", "second"]
+
+
+async def test_two_runners_call_the_vendor_once(team: Team) -> None:
+    sent = await send(team, "Hello")
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"), SendResult(external_id="v-2"))
+    await asyncio.gather(
+        run_job("message.send", sent.message.id), run_job("message.send", sent.message.id), return_exceptions=True
+    )
+    assert len(vendor.sent) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------- status
+ORDER = ["QUEUED", "SENDING", "UNKNOWN", "SENT", "DELIVERED", "READ"]
+
+
+@pytest.mark.parametrize("before", [*ORDER, "FAILED"])
+@pytest.mark.parametrize("after", [*ORDER, "FAILED"])
+def test_a_status_only_moves_forward(before: str, after: str) -> None:
+    if before == "FAILED":
+        allowed = False
+    elif after == "FAILED":
+        allowed = before in ("QUEUED", "SENDING", "UNKNOWN", "SENT")
+    else:
+        allowed = ORDER.index(after) > ORDER.index(before)
+    assert deliveries.forward(before, after) is allowed
+
+
+async def test_callbacks_in_any_order_end_at_the_furthest_state(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    replace_vendor(team, "SMS", SendResult(external_id="v-1"))
+    await run_job("message.send", sent.message.id)
+    states = [DeliveryStatus.READ, DeliveryStatus.SENT, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED]
+    for status in [*states, *states]:
+        await deliveries.record_status(team.channels["SMS"], StatusUpdate(external_id="v-1", status=status))
+    assert (await Message.get(id=sent.message.id)).delivery_status == "READ"
+    assert (await PaymentRequest.get(id=request.id)).delivery_state == "READ"
+    assert (await kinds_logged(team.account.id)).count("message.updated") == 2  # SENT, READ
+    assert await ActivityCard.filter(kind="DELIVERY_FAILED").count() == 0
+
+
+async def test_a_callback_that_overtakes_the_answer_finds_its_message_by_the_address(team: Team) -> None:
+    sent = await send(team, "Hello")
+    await Message.filter(id=sent.message.id).update(delivery_status="SENDING")
+    raw = simulated.status_body("v-7", "x", DeliveryStatus.DELIVERED, at=datetime.now(UTC))
+    await team.calls_back("SMS", raw, query={"m": public_id("msg", sent.message.id)})
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.external_id) == ("DELIVERED", "v-7")
+
+
+async def test_a_status_of_another_connection_changes_nothing(team: Team) -> None:
+    sent = await send(team, "Hello")
+    replace_vendor(team, "SMS", SendResult(external_id="v-1"))
+    await run_job("message.send", sent.message.id)
+    other = await factories.channel_connection(team.account)
+    await deliveries.record_status(
+        other, StatusUpdate(external_id="v-1", status=DeliveryStatus.READ), message_id=sent.message.id
+    )
+    assert (await Message.get(id=sent.message.id)).delivery_status == "SENT"
+
+
+async def test_a_callback_that_names_our_message_finds_it_without_its_external_id(team: Team) -> None:
+    sent, known = await send(team, "Hello"), await send(team, "Hello again")
+    await Message.filter(id=sent.message.id).update(delivery_status="UNKNOWN")
+    await Message.filter(id=known.message.id).update(delivery_status="SENT", external_id="v-2")
+    long = "m" * 200
+    for message in (sent.message, known.message):
+        update = StatusUpdate(
+            external_id=long, status=DeliveryStatus.DELIVERED, message_id=public_id("msg", message.id)
+        )
+        await deliveries.record_status(team.channels["SMS"], update)
+        await deliveries.record_status(team.channels["SMS"], update)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.external_id) == ("DELIVERED", external_id(long))
+    row = await Message.get(id=known.message.id)  # it has an id, and this is another's
+    assert (row.delivery_status, row.external_id) == ("SENT", "v-2")
+    for wrong in ("msg_1", "x", public_id("chn", known.message.id)):
+        await deliveries.record_status(
+            team.channels["SMS"], StatusUpdate(external_id="v-9", status=DeliveryStatus.READ, message_id=wrong)
+        )
+    assert await Message.filter(delivery_status="READ").count() == 0
+
+
+async def test_read_up_to_a_moment_means_every_message_to_that_address_until_then(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    moment = datetime.now(UTC)
+    row = team.channels["SMS"]
+    ids: dict[str, UUID] = {}
+    for name, status, minutes in (
+        ("sent", "SENT", -2),
+        ("delivered", "DELIVERED", -1),
+        ("at the moment", "SENT", 0),
+        ("later", "SENT", 1),
+        ("failed", "FAILED", -2),
+        ("unknown", "UNKNOWN", -2),
+        ("to somebody else", "SENT", -2),
+    ):
+        ids[name] = (await send(team, f"{name} {links.checkout_url(request)}")).message.id
+        await Message.filter(id=ids[name]).update(
+            delivery_status=status, external_id=name, sending_at=moment + timedelta(minutes=minutes)
+        )
+    await Message.filter(id=ids["to somebody else"]).update(address="+14155550111")
+    update = StatusUpdate(
+        external_id="", status=DeliveryStatus.READ, address=team.addresses["SMS"].address, up_to=moment
+    )
+    await deliveries.record_status(await factories.channel_connection(team.account), update)
+    assert await Message.filter(delivery_status="READ").count() == 0
+    for _ in range(2):
+        await deliveries.record_status(row, update)
+    found = {name: (await Message.get(id=id_)).delivery_status for name, id_ in ids.items()}
+    assert found == {
+        "sent": "READ",
+        "delivered": "READ",
+        "at the moment": "READ",
+        "later": "SENT",
+        "failed": "FAILED",
+        "unknown": "UNKNOWN",
+        "to somebody else": "SENT",
+    }
+    assert (await kinds_logged(team.account.id)).count("message.updated") == 3
+    # A delivery told up to a moment takes nothing back.
+    await deliveries.record_status(row, dataclasses.replace(update, status=DeliveryStatus.DELIVERED))
+    assert await Message.filter(delivery_status="READ").count() == 3
+
+
+@pytest.mark.parametrize("how", ["refused", "callback", "before the call"])
+async def test_a_window_that_closed_meanwhile_is_a_failure_that_the_card_explains(team: Team, how: str) -> None:
+    await team.hears("WHATSAPP", "Hi", "in-1")
+    request = await factories.payment_request(team.contact)
+    sent = await send(team, f"Pay {links.checkout_url(request)}", "WHATSAPP")
+    if how == "refused":
+        replace_vendor(team, "WHATSAPP", IntegrationError("v", "window_closed", "Too late.", code="10/2018278"))
+    elif how == "callback":
+        replace_vendor(team, "WHATSAPP", SendResult(external_id="v-1"))
+    else:
+        long_ago = datetime.now(UTC) - timedelta(hours=25)
+        await ContactAddress.filter(id=team.addresses["WHATSAPP"].id).update(last_inbound_at=long_ago)
+    await run_job("message.send", sent.message.id)
+    if how == "callback":
+        update = StatusUpdate(
+            external_id="v-1",
+            status=DeliveryStatus.FAILED,
+            error_code="63016",
+            error_message="Too late.",
+            reason="window_closed",
+        )
+        await deliveries.record_status(team.channels["WHATSAPP"], update)
+    row = await Message.get(id=sent.message.id)
+    code = "MESSAGING_WINDOW_CLOSED" if how == "before the call" else "window_closed"
+    assert (row.delivery_status, row.error_code) == ("FAILED", code)
+    card = await ActivityCard.get(kind="DELIVERY_FAILED")
+    assert card.text == (
+        f"The message with the link of {request.number} could not be delivered: the time to answer the contact's last message on "
+        "this channel is over. The link still works."
+    )
+    assert (await ContactAddress.get(id=team.addresses["WHATSAPP"].id)).opted_out_at is None
+
+
+async def test_a_failure_of_an_older_message_leaves_the_newer_ones_state(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    link = links.checkout_url(request)
+    replace_vendor(team, "SMS", SendResult(external_id="v-1"), SendResult(external_id="v-2"))
+    for text in ("first", "second"):
+        await run_job("message.send", (await send(team, f"{text} {link}")).message.id)
+    await deliveries.record_status(
+        team.channels["SMS"], StatusUpdate(external_id="v-1", status=DeliveryStatus.FAILED, error_code="30003")
+    )
+    assert (await PaymentRequest.get(id=request.id)).delivery_state == "SENT"
+    assert await counts("notification") == {"notification": 0}

@@ -1,0 +1,186 @@
+"""Inbound: callbacks verified, each message stored once, contacts found or made, STOP honoured."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from integrations.base import (
+    WebhookRequest,
+)
+from integrations.channels import meta_messenger, simulated
+from models.errors import (
+    ContactOptedOut,
+    MessagingWindowClosed,
+    NotFound,
+)
+from models.ids import uuid7
+from models.tables import (
+    Account,
+    ChannelConnection,
+    Contact,
+    ContactAddress,
+    Conversation,
+    Message,
+    PaymentRequest,
+)
+from services import inbound, links
+from tests import factories
+from tests.contracts.meta_server import APP_SECRET, VERIFY_TOKEN, signed
+from tests.services.conftest import Team, counts, kinds_logged
+from tests.services.outgoing import send
+
+
+async def test_an_inbound_message_is_stored_once_and_opens_the_window(team: Team) -> None:
+    with pytest.raises(MessagingWindowClosed):
+        await send(team, "Hello", "WHATSAPP")
+    for _ in range(3):
+        await team.hears("WHATSAPP", "Hi there", "in-1")
+    row = await Message.get()
+    assert (row.direction, row.body, row.delivery_status, row.contact_id) == (
+        "INBOUND",
+        "Hi there",
+        "DELIVERED",
+        team.contact.id,
+    )
+    thread = await Conversation.get(id=team.conversation.id)
+    assert (thread.unread_count, thread.preview) == (1, "Hi there")
+    assert (await ContactAddress.get(id=team.addresses["WHATSAPP"].id)).last_inbound_at is not None
+    assert (await ContactAddress.get(id=team.addresses["MESSENGER"].id)).last_inbound_at is None
+    assert await kinds_logged(team.account.id) == ["message.created", "conversation.updated"]
+    await send(team, "Hello", "WHATSAPP")
+
+
+async def test_the_same_callback_five_times_at_once_is_one_message(team: Team) -> None:
+    await asyncio.gather(*(team.hears("SMS", "Hi", "in-1") for _ in range(5)))
+    assert await Message.all().count() == 1
+    assert (await Conversation.get(id=team.conversation.id)).unread_count == 1
+
+
+async def test_inbound_links_never_bind(team: Team) -> None:
+    request = await factories.payment_request(team.contact)
+    await team.hears("SMS", f"What is this? {links.checkout_url(request)}", "in-1")
+    assert (await PaymentRequest.get(id=request.id)).status == "DRAFT"
+    assert await counts("activity_card", "message_payment_request") == {
+        "activity_card": 0,
+        "message_payment_request": 0,
+    }
+
+
+async def test_stop_and_start_are_kept_per_channel(team: Team) -> None:
+    await team.hears("SMS", "stop", "in-1")
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello")
+    await send(team, "Hello", "EMAIL")
+    await team.hears("SMS", "Start", "in-2")
+    await send(team, "Hello")
+    assert (await kinds_logged(team.account.id)).count("contact.updated") == 2
+
+
+async def test_strangers_become_one_contact_each_however_often_they_write_at_once(team: Team) -> None:
+    await asyncio.gather(*(team.hears("SMS", f"Hello {n}", f"in-{n}", sender=f"+1415555777{n % 2}") for n in range(6)))
+    made = await Contact.exclude(id=team.contact.id).order_by("phone")
+    assert [(row.name, row.phone) for row in made] == [("+14155557770",) * 2, ("+14155557771",) * 2]
+    assert await Conversation.filter(contact_id__in=[row.id for row in made]).count() == 2
+    assert await Message.all().count() == 6
+    unread = [row.unread_count for row in await Conversation.filter(contact_id__in=[row.id for row in made])]
+    assert unread == [3, 3]
+
+
+async def test_a_number_on_a_contacts_record_leads_to_that_contact(team: Team) -> None:
+    known = await factories.contact(team.account, phone="+14155559999")
+    await factories.conversation(known)
+    await team.hears("SMS", "Hi", "in-1", sender="+14155559999")
+    assert (await Message.get()).contact_id == known.id
+    assert await Contact.filter(account_id=team.account.id).count() == 2
+    assert (await ContactAddress.get(contact_id=known.id)).address == "+14155559999"
+    assert (await kinds_logged(team.account.id))[0] == "contact.updated"  # it has an address more
+
+
+async def test_a_disconnected_channel_still_takes_a_stop(team: Team) -> None:
+    await type(team.channels["SMS"]).filter(id=team.channels["SMS"].id).update(connected=False)
+    await team.hears("SMS", "STOP", "in-1")
+    assert (await ContactAddress.get(id=team.addresses["SMS"].id)).opted_out_at is not None
+
+
+async def page(
+    account: Account, number: str, *, kind: str = "MESSENGER", secret: str = APP_SECRET, **more: Any
+) -> ChannelConnection:
+    """A connected page at Meta."""
+    credentials = {
+        "account_id": number,
+        "access_token": "test-access-token",
+        "app_secret": secret,
+        "verify_token": VERIFY_TOKEN,
+    }
+    return await factories.channel_connection(
+        account, kind, provider=meta_messenger.NAME, credentials=credentials, **more
+    )
+
+
+async def test_one_callback_about_several_pages_reaches_each_of_the_accounts_connections(team: Team) -> None:
+    ours = await page(team.account, "101")
+    second = await page(team.account, "102")
+    await page(team.account, "102", connected=False)  # the same page, connected again since
+    await page(team.account, "103", secret="another app's secret")
+    stranger = await factories.account()
+    foreign = await page(stranger, "104")
+    await page(team.account, "105", kind="INSTAGRAM_DM")
+    now = datetime.now(UTC)
+    milliseconds = int(now.timestamp() * 1000)
+    entries = [
+        {
+            "id": number,
+            "time": milliseconds,
+            "messaging": [
+                {
+                    "sender": {"id": f"9{number}"},
+                    "recipient": {"id": number},
+                    "timestamp": milliseconds,
+                    "message": {"mid": f"m_{number}", "text": f"to {number}"},
+                }
+            ],
+        }
+        for number in ("101", "102", "103", "104", "105", "106")
+    ]
+    body, headers = signed({"object": "page", "entry": entries})
+    request = WebhookRequest(method="POST", public_url="https://x.test/", headers=headers, body=body, now=now)
+    for _ in range(2):
+        answer = await inbound.receive(meta_messenger.NAME, ours.id, request)
+        assert answer.answer_body == "EVENT_RECEIVED"
+    rows = await Message.all().order_by("body")
+    assert [(row.body, row.channel_connection_id) for row in rows] == [("to 101", ours.id), ("to 102", second.id)]
+    assert {row.account_id for row in rows} == {team.account.id}
+    assert await Contact.filter(account_id=stranger.id).count() == 0
+    assert (await ChannelConnection.get(id=foreign.id)).last_webhook_at is None
+
+
+async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> None:
+    now = datetime.now(UTC)
+    raw = simulated.inbound_body("+14155550199", "Hi", at=now, external_id="in-1")
+    row = team.channels["SMS"]
+
+    def request(signature: str, at: datetime = now) -> WebhookRequest:
+        headers = {"paythread-simulator-signature": signature} if signature else {}
+        return WebhookRequest(method="POST", public_url="https://x.test/", headers=headers, body=raw, now=at)
+
+    good = simulated.sign("simulated-secret", raw, at=now)
+    for bad in ("", "t=1,v1=00", simulated.sign("other-secret", raw, at=now), good.replace("v1=", "v0=")):
+        with pytest.raises(inbound.BadSignature):
+            await inbound.receive("simulated", row.id, request(bad))
+    with pytest.raises(inbound.BadSignature):
+        await inbound.receive("simulated", row.id, request(good, now + timedelta(seconds=301)))
+    with pytest.raises(NotFound):
+        await inbound.receive("twilio_sms", row.id, request(good))
+    with pytest.raises(NotFound):
+        await inbound.receive("simulated", uuid7(), request(good))
+    assert await counts("message", "contact", "event") == {"message": 0, "contact": 1, "event": 0}
+
+
+async def test_a_signed_callback_that_is_no_callback_is_a_bad_payload(team: Team) -> None:
+    with pytest.raises(inbound.BadPayload):
+        await team.calls_back("SMS", b'{"type": "something.else"}')
+    assert await counts("message", "event") == {"message": 0, "event": 0}
