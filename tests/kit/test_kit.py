@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.conftest import SAMPLE
+from tests.kit.sample import SAMPLE
 
 ROOT = Path(__file__).resolve().parents[2]
 
