@@ -16,9 +16,9 @@ from models.tables import ChannelConnection, ContactAddress, Conversation, Messa
 from services import connections, contacts, deliveries, opt_outs
 from services.changes import change
 from services.messages import SUBJECT_LIMIT
-from services.processor_events import BadPayload, BadSignature
+from services.processor_events import BadPayload, BadSignature, NotVerifiable
 
-__all__ = ["BadPayload", "BadSignature", "WebhookRequest", "receive"]
+__all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "receive"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -
     """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
 
     Also of a disconnected channel: a STOP must not be lost. A vendor that has one address per app speaks of several of its accounts in
-    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload.
+    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
     """
     connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
     if connection is None or not connections.allowed(connection):
@@ -42,15 +42,15 @@ async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -
             continue
         try:
             await _take(other, request)
-        except (NotFound, BadSignature, BadPayload) as error:  # another app's secret, or unreadable credentials
+        except (BadSignature, BadPayload, NotVerifiable) as error:  # another app's secret, or unreadable credentials
             log.warning("callback_not_handed_on", connection=str(other.id), error=type(error).__name__)
     return webhook
 
 
 async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
     channel = connections.usable_channel(connection)
-    if channel is None:
-        raise NotFound
+    if channel is None:  # its package is gone or broken, its credentials can't be read: perhaps for a while
+        raise NotVerifiable("provider_unavailable")
     try:
         webhook = channel.receive(request)
     except SignatureInvalid as error:

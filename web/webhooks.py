@@ -1,7 +1,7 @@
 """Where processors and channels call back: the raw body goes to the service as it came. Nothing of a body is ever logged.
 
 404: no such connection, or one that takes no webhooks. 400: not from the vendor, or not what its contract says; nothing was kept.
-503: the vendor, who alone can tell, could not be asked; nothing was kept, it sends again. 200: kept.
+503: whether it is true can't be told now (the vendor does not answer, the package is not there); nothing was kept, it sends again. 200: kept.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ async def channel(request: Request) -> Response:
         return _refuse(name, text, "bad_signature", error)
     except inbound.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
+    except inbound.NotVerifiable as error:
+        return _refuse(name, text, "not_verifiable", error, status=503)
     metrics.webhooks_total.labels(name, "ok").inc()
     return Response(taken.answer_body, 200, media_type=taken.answer_type)
 

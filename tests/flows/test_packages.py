@@ -65,11 +65,10 @@ async def server(database: str, events_url: str, installed: Path, acme: Acme) ->
     """The server as a process that has the package on its path; this process has the same settings, to make the account."""
     values = {k.lower(): v for k, v in harness.environment(1, database, events_url).items()}
     app.configure(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
-    more = {
-        "PYTHONPATH": str(installed),
-        "PROVIDER_API_BASES": f"acme_pay={acme.pay.url},acme_chat={acme.chat.url}",
-    }
-    async with harness.process(database, events_url, **more) as running:
+    addresses = f"acme_pay={acme.pay.url},acme_chat={acme.chat.url}"
+    async with harness.process(
+        database, events_url, PYTHONPATH=str(installed), PROVIDER_API_BASES=addresses
+    ) as running:
         yield running
 
 
@@ -210,7 +209,8 @@ async def test_a_package_that_is_missing_after_a_restart_takes_nothing_down(
     assert [error["code"] for error in refused["userErrors"]] == ["PROCESSOR_UNAVAILABLE"]
     async with bare.product.browser() as contacts_browser:
         assert (await contacts_browser.open(request["checkoutUrl"])).status == 200
-    assert await post(order["notify_url"], webhook) == 503
+    spoken = acme.chat.writes("visitor-7", "Are you there?")
+    assert [await post(order["notify_url"], webhook), await post(inbound_url(bare), spoken)] == [503, 503]
     await bare.connect_sandbox()
     await bare.product.ok(d.CREATE, {**bare.ask(contact), "processor": "SANDBOX"}, token=bare.agent)
 
@@ -218,7 +218,11 @@ async def test_a_package_that_is_missing_after_a_restart_takes_nothing_down(
     for module in ("payments.py", "chat.py"):
         (installed / "acme_pay" / module).write_text((SAMPLE / "acme_pay" / module).read_text())
     await server[1].start()
-    assert await post(order["notify_url"], webhook) == 200
+    assert [await post(order["notify_url"], webhook), await post(inbound_url(bare), spoken)] == [200, 200]
+    assert [i["body"] for i in await bare.thread(contact) if i["__typename"] == "Message"] == [
+        "Hello",
+        "Are you there?",
+    ]
     async with asyncio.timeout(10):
         while (await bare.read(request))["status"] != "PAID":
             await asyncio.sleep(0.05)
