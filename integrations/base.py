@@ -99,7 +99,9 @@ class MoneyStatement:
     fee_minor: int | None = None
     method_summary: str | None = None  # "Visa •••• 4242"; never more of the card
     failure_code: str | None = None
-    failure_message: str | None = None  # the vendor's words, shown to the team only
+    failure_message: str | None = (
+        None  # plain words for the team, never for a contact (integrations/declines.py has sentences)
+    )
     response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
     dispute_reason: str | None = None  # of a dispute: the vendor's word
     occurred_at: datetime | None = None

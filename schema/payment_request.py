@@ -34,7 +34,7 @@ from schema.scalars import (
     SmsEncoding,
     money,
 )
-from services import connections, links, payment_requests
+from services import connections, ledger_views, links, payment_requests
 from services.actors import allows
 from services.ledger_views import PaymentView
 
@@ -53,8 +53,36 @@ class AvailableAction:
 class PaymentAttempt:
     status: PaymentStatus = strawberry.field(description="How it ended, or PENDING.")
     decline_code: str | None = strawberry.field(description="The processor's reason; null: none given.")
-    message: str | None = strawberry.field(description="The reason in words, for the team; null: none given.")
+    message: str | None = strawberry.field(
+        description="The reason in one plain sentence, for the team; null: none given."
+    )
     at: datetime = strawberry.field(description="When it was.")
+
+
+@strawberry.type(description="The newest dispute (chargeback) of a payment request.")
+class Dispute:
+    state: DisputeState = strawberry.field(description="How it stands.")
+    amount: Money = strawberry.field(description="How much is disputed.")
+    reason: str | None = strawberry.field(
+        description="The processor's word for why, such as fraudulent; null: none given."
+    )
+    response_due_at: datetime | None = strawberry.field(
+        description="Until when the business may answer; null: no answer is asked for, or it is decided."
+    )
+    opened_at: datetime = strawberry.field(description="When it was opened.")
+    closed_at: datetime | None = strawberry.field(description="When it was decided; null: it is open.")
+
+    @classmethod
+    def from_view(cls, view: PaymentView, state: str) -> Self:
+        """The dispute of the ledger's view."""
+        return cls(
+            state=DisputeState[state],
+            amount=money(view.amount_minor, view.currency),
+            reason=view.dispute_reason,
+            response_due_at=view.response_due_at,
+            opened_at=view.occurred_at,
+            closed_at=view.last_at if view.status != "PENDING" else None,
+        )
 
 
 @strawberry.type(description="What the dialog's Send puts into the message box.")
@@ -257,6 +285,13 @@ class PaymentRequest(Node):
     @field("Its movements of money, oldest first.")
     async def payments(self, info: Info) -> list[Payment]:
         return [Payment.from_view(view) for view in await info.context.reads.payments(self.row.id)]
+
+    @field("Its newest dispute; null: there is none.")
+    async def dispute(self, info: Info) -> Dispute | None:
+        if self.row.dispute_state == "NONE":
+            return None
+        newest = ledger_views.newest_dispute(await info.context.reads.payments(self.row.id))
+        return Dispute.from_view(newest, self.row.dispute_state) if newest is not None else None
 
     @field("What this viewer may do now; depends on the viewer's role, never on the person.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 from models.ledger import CardKind
@@ -55,6 +56,12 @@ def amount_text(request: PaymentRequest) -> str:
     return Money(request.amount_minor, request.currency).formatted("en-US")
 
 
+def _moment(at: datetime) -> str:
+    """A time for the team's eyes, to the minute."""
+    at = at.astimezone(UTC)
+    return f"{at:%B} {at.day}, {at.year}, {at:%H:%M} UTC"
+
+
 def asked(request: PaymentRequest) -> str:
     """The text of the PAYMENT_REQUEST card."""
     return f"Payment request {request.number}: {amount_text(request)} for {request.product_name}."
@@ -77,12 +84,12 @@ def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
     return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
 
 
-def attempt_failed(request: PaymentRequest, *, code: str | None = None) -> str:
-    """The text of the PAYMENT_FAILED card. `code`: the processor's word for the reason."""
-    why = f" ({code})" if code else ""
-    return (
-        f"A payment of {amount_text(request)} for {request.product_name} did not go through{why}. The link still works."
-    )
+def attempt_failed(request: PaymentRequest, *, reason: str | None = None, code: str | None = None) -> str:
+    """The text of the PAYMENT_FAILED card. `reason`: a sentence for the team; `code`: the processor's word, told without a sentence."""
+    why = f" ({code})" if code and not reason else ""
+    words = f" {reason}" if reason else ""
+    what = f"A payment of {amount_text(request)} for {request.product_name} did not go through"
+    return f"{what}{why}.{words} The link still works."
 
 
 def refund_failed(request: PaymentRequest, amount_minor: int, currency: str) -> str:
@@ -138,14 +145,20 @@ def about(
         case "CHARGE", "SUCCEEDED":
             return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
         case "CHARGE", "FAILED" | "CANCELED" if not closed:
-            return CardKind.PAYMENT_FAILED, attempt_failed(request, code=fact.failure_code)
+            return CardKind.PAYMENT_FAILED, attempt_failed(request, reason=fact.failure_message, code=fact.failure_code)
         case "REFUND", "SUCCEEDED":
             return CardKind.REFUND_ISSUED, f"{money} was refunded for {name}."
         case "REFUND", "FAILED" | "CANCELED":
             return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed."
         case "DISPUTE", "PENDING":
-            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}."
-        case "DISPUTE", outcome:
-            result = "lost" if outcome == "SUCCEEDED" else "won"
-            return CardKind.DISPUTE_CLOSED, f"The dispute over {money} for {name} was {result}."
+            why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
+            due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""
+            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{why}.{due}"
+        case "DISPUTE", "SUCCEEDED":
+            return (
+                CardKind.DISPUTE_CLOSED,
+                f"The dispute over {money} for {name} was lost. The money goes back to the contact.",
+            )
+        case "DISPUTE", _:
+            return CardKind.DISPUTE_CLOSED, f"The dispute over {money} for {name} was won. The money stays."
     return None

@@ -31,6 +31,9 @@ class PaymentView:
     counted: bool
     test_mode: bool
     occurred_at: datetime
+    last_at: datetime  # when it came to its status
+    response_due_at: datetime | None  # of a dispute that is not decided
+    dispute_reason: str | None  # the processor's word
     note: str | None
 
 
@@ -82,10 +85,20 @@ def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
     return {payment_id: rest for payment_id, rest in left.values() if rest > 0}
 
 
+def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
+    """The dispute that a request's `dispute_state` speaks of (models/ledger.py chooses alike)."""
+    disputes = [view for view in views if view.kind == "DISPUTE"]
+    return max(disputes, key=lambda view: (view.last_at, view.processor_reference), default=None)
+
+
 def _money(fact: MoneyFact) -> tuple[object, str, str]:
-    """Which money a fact speaks of. A charge's adjustment says its fee or method, which were told later."""
-    of_charge = fact.kind == "ADJUSTMENT" and fact.charge_external_id == fact.external_id
-    return fact.processor_connection_id, "CHARGE" if of_charge else fact.kind, fact.external_id
+    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date."""
+    kind = fact.kind
+    if kind == "ADJUSTMENT" and fact.response_due_at is not None:
+        kind = "DISPUTE"
+    elif kind == "ADJUSTMENT" and fact.charge_external_id == fact.external_id:
+        kind = "CHARGE"
+    return fact.processor_connection_id, kind, fact.external_id
 
 
 def _view(facts: list[MoneyFact]) -> PaymentView:
@@ -107,6 +120,11 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         failure_message=best.failure_message if best.outcome in ("FAILED", "CANCELED") else None,
         counted=best.counted,
         test_mode=best.test_mode,
-        occurred_at=first.occurred_at,
+        occurred_at=min(fact.occurred_at for fact in facts if fact.kind == first.kind),
+        last_at=best.occurred_at,
+        response_due_at=next((f.response_due_at for f in reversed(facts) if f.response_due_at), None)
+        if best.outcome == "PENDING"
+        else None,
+        dispute_reason=next((f.dispute_reason for f in reversed(facts) if f.dispute_reason), None),
         note=first.note,
     )

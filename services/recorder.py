@@ -218,6 +218,8 @@ async def _store(
         method_summary=(statement.method_summary or "")[:80] or None,
         failure_code=(statement.failure_code or "")[:80] or None,
         failure_message=(statement.failure_message or "")[:300] or None,
+        response_due_at=statement.response_due_at,
+        dispute_reason=(statement.dispute_reason or "")[:80] or None,
         test_mode=connection.test_mode,
         source=source,
         occurred_at=statement.occurred_at or now,
@@ -225,6 +227,8 @@ async def _store(
     )
     if await _insert(fact):
         return [fact]
+    if statement.kind == MoneyKind.DISPUTE:
+        return await _due_date(fact)
     if statement.kind != MoneyKind.CHARGE or statement.outcome != MoneyOutcome.SUCCEEDED:
         return []
     # A webhook often comes without fee and method; the object that is read afterwards has them. Facts are never updated: a further row.
@@ -238,6 +242,15 @@ async def _store(
     fact.id, fact.kind, fact.amount_minor, fact.charge_external_id = uuid7(), "ADJUSTMENT", 0, fact.external_id
     fact.outcome = "SUCCEEDED" if fact.fee_minor is not None else "PENDING"  # the fee may still come
     fact.fee_minor = fact.fee_minor if new_fee else None
+    return [fact] if await _insert(fact) else []
+
+
+async def _due_date(fact: MoneyFact) -> list[MoneyFact]:
+    """Until when a known dispute must be answered, if that is only told now (PayPal opens it first, and asks later): a further row."""
+    known = MoneyFact.filter(processor_connection_id=fact.processor_connection_id, external_id=fact.external_id)
+    if fact.response_due_at is None or await known.filter(response_due_at__not_isnull=True).exists():
+        return []
+    fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
     return [fact] if await _insert(fact) else []
 
 

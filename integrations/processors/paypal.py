@@ -43,6 +43,7 @@ from integrations.base import (
     RefundOrder,
     SignatureInvalid,
 )
+from integrations.declines import Decline, by_reason, sentence
 
 NAME: Final = "paypal"
 ADDRESSES: Final = {"live": "https://api-m.paypal.com", "test": "https://api-m.sandbox.paypal.com"}
@@ -151,6 +152,24 @@ DECLINED: Final = frozenset(
         "TRANSACTION_LIMIT_EXCEEDED",
         "TRANSACTION_RECEIVING_LIMIT_EXCEEDED",
         "TRANSACTION_REFUSED",
+    }
+)
+# Reasons of a capture that failed, its bare states, and the issues above.
+DECLINES: Final = by_reason(
+    {
+        Decline.NOT_CARRIED_OUT: "ECHECK DECLINED DENIED FAILED",
+        Decline.FRAUD: "PENDING_REVIEW DECLINED_BY_RISK_FRAUD_FILTERS TRANSACTION_REFUSED",
+        Decline.REVOKED: "BUYER_COMPLAINT CHARGEBACK REFUNDED",
+        Decline.NOT_SUPPORTED: "INTERNATIONAL_WITHDRAWAL DOMESTIC_TRANSACTION_REQUIRED",
+        Decline.OUR_RULES: (
+            "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION UNILATERAL VERIFICATION_REQUIRED COMPLIANCE_VIOLATION"
+            " PAYEE_BLOCKED_TRANSACTION TRANSACTION_BLOCKED_BY_PAYEE TRANSACTION_RECEIVING_LIMIT_EXCEEDED"
+        ),
+        Decline.INSUFFICIENT_FUNDS: "TRANSACTION_APPROVED_AWAITING_FUNDING",
+        Decline.ANOTHER_WAY: "INSTRUMENT_DECLINED REDIRECT_PAYER_FOR_ALTERNATE_FUNDING",
+        Decline.TOO_MANY_TRIES: "MAX_NUMBER_OF_PAYMENT_ATTEMPTS_EXCEEDED",
+        Decline.PAYER_ACCOUNT: "PAYER_ACCOUNT_LOCKED_OR_CLOSED PAYER_ACCOUNT_RESTRICTED PAYER_CANNOT_PAY",
+        Decline.OVER_LIMIT: "TRANSACTION_LIMIT_EXCEEDED",
     }
 )
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
@@ -657,7 +676,8 @@ def _charge(
     """Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
     amount, currency = _amount(capture["amount"])
     outcome = CAPTURE_OUTCOME[capture["status"]]
-    reason = (capture.get("status_details") or {}).get("reason")
+    code = (capture.get("status_details") or {}).get("reason") or capture["status"]
+    failed = outcome is MoneyOutcome.FAILED
     fee = (capture.get("seller_receivable_breakdown") or {}).get("paypal_fee")
     fee_minor, fee_currency = _amount(fee) if fee else (None, None)
     return MoneyStatement(
@@ -670,7 +690,8 @@ def _charge(
         request_reference=capture.get("custom_id") or reference,
         fee_minor=fee_minor if fee_currency == currency else None,
         method_summary=method,
-        failure_code=(reason or capture["status"]) if outcome is MoneyOutcome.FAILED else None,
+        failure_code=code if failed else None,
+        failure_message=sentence(code, DECLINES) if failed else None,
         occurred_at=_time(capture["create_time"]) if capture.get("create_time") else None,
     )
 
@@ -689,6 +710,7 @@ def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | N
         request_reference=state.request_reference,
         method_summary=_method(order.get("payment_source")),
         failure_code=code,
+        failure_message=sentence(code, DECLINES),
         occurred_at=_now(),
     )
 
@@ -717,6 +739,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
     code = (dispute.get("dispute_outcome") or {}).get("outcome_code")
     resolved = dispute["status"] == "RESOLVED"
     transactions = dispute.get("disputed_transactions") or [{}]
+    due = dispute.get("seller_response_due_date")
     return MoneyStatement(
         kind=MoneyKind.DISPUTE,
         external_id=_text(dispute, "dispute_id"),
@@ -724,7 +747,8 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         amount_minor=amount,
         currency=currency,
         charge_external_id=transactions[0].get("seller_transaction_id"),
-        failure_code=dispute.get("reason"),
+        response_due_at=_time(due) if due and not resolved else None,
+        dispute_reason=dispute.get("reason"),
         occurred_at=occurred_at,
     )
 

@@ -46,6 +46,7 @@ from integrations.base import (
     RefundOrder,
     SignatureInvalid,
 )
+from integrations.declines import Decline, by_reason, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,30 @@ DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Dispute.state; SUCCEED
     "WON": MoneyOutcome.FAILED,
     "INQUIRY_CLOSED": MoneyOutcome.CANCELED,
 }
+# Errors of a card's payment. Source: developer.squareup.com/reference/square/enums/ErrorCode, /docs/payments-api/error-codes.
+DECLINES: Final = by_reason(
+    {
+        Decline.INSUFFICIENT_FUNDS: "INSUFFICIENT_FUNDS GIFT_CARD_AVAILABLE_AMOUNT",
+        Decline.OVER_LIMIT: "TRANSACTION_LIMIT PAYMENT_LIMIT_EXCEEDED AMOUNT_TOO_HIGH",
+        Decline.TOO_MANY_TRIES: "ALLOWABLE_PIN_TRIES_EXCEEDED",
+        Decline.EXPIRED: "CARD_EXPIRED",
+        Decline.WRONG_NUMBER: "PAN_FAILURE INVALID_CARD",
+        Decline.WRONG_EXPIRY: "INVALID_EXPIRATION BAD_EXPIRATION EXPIRATION_FAILURE INVALID_EXPIRATION_DATE INVALID_EXPIRATION_YEAR",
+        Decline.WRONG_CVC: "CVV_FAILURE VERIFY_CVV_FAILURE",
+        Decline.WRONG_PIN: "INVALID_PIN",
+        Decline.WRONG_ADDRESS: "ADDRESS_VERIFICATION_FAILURE VERIFY_AVS_FAILURE INVALID_POSTAL_CODE",
+        Decline.WRONG_DETAILS: "INVALID_CARD_DATA",
+        Decline.NO_ACCOUNT: "INVALID_ACCOUNT",
+        Decline.NOT_SUPPORTED: "CARD_NOT_SUPPORTED MANUALLY_ENTERED_PAYMENT_NOT_SUPPORTED UNSUPPORTED_CARD_BRAND CARD_MISMATCH",
+        Decline.WRONG_CURRENCY: "CURRENCY_MISMATCH UNSUPPORTED_CURRENCY",
+        Decline.NOT_AUTHENTICATED: "CARD_DECLINED_VERIFICATION_REQUIRED CARDHOLDER_INSUFFICIENT_PERMISSIONS",
+        Decline.ASK_THE_BANK: "GENERIC_DECLINE CARD_DECLINED CARD_DECLINED_CALL_ISSUER VOICE_FAILURE",
+        Decline.ABANDONED: "BUYER_REFUSED_PAYMENT DELAYED_TRANSACTION_CANCELED DELAYED_TRANSACTION_EXPIRED",
+        Decline.TRY_AGAIN: "TEMPORARY_ERROR GATEWAY_TIMEOUT",
+        Decline.NOT_CARRIED_OUT: "FAILED",  # ours, for a payment that failed without an error
+        Decline.OUR_RULES: "CARD_PROCESSING_NOT_ENABLED INSUFFICIENT_PERMISSIONS INVALID_LOCATION",
+    }
+)
 EVENTS: Final[Mapping[str, str]] = {  # event type -> what its object holds
     "payment.created": "payment",
     "payment.updated": "payment",
@@ -526,6 +551,7 @@ def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatem
     errors = card.get("errors") or [{}]
     fees = [_signed(fee["amount_money"]) for fee in payment.get("processing_fee") or () if fee.get("amount_money")]
     failed = outcome is MoneyOutcome.FAILED
+    code = str(errors[0].get("code") or "FAILED")[:80]
     return MoneyStatement(
         kind=MoneyKind.CHARGE,
         external_id=_text(payment, "id"),
@@ -535,7 +561,8 @@ def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatem
         request_reference=reference or _reference(payment),
         fee_minor=sum(fee for fee, _ in fees) if fees and {of for _, of in fees} == {currency} else None,
         method_summary=_method(payment, card.get("card") or {}),
-        failure_code=str(errors[0].get("code") or "FAILED")[:80] if failed else None,
+        failure_code=code if failed else None,
+        failure_message=sentence(code, DECLINES) if failed else None,
         occurred_at=_time(payment["created_at"]) if payment.get("created_at") else None,
     )
 
@@ -577,14 +604,17 @@ def _refund(refund: Mapping[str, Any]) -> MoneyStatement:
 def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
     """Source: developer.squareup.com/reference/square/objects/Dispute. Every state that is not final is PENDING."""
     amount, currency = _money(dispute["amount_money"])
+    outcome = DISPUTE_OUTCOME.get(str(dispute["state"]), MoneyOutcome.PENDING)
+    due = dispute.get("due_at")
     return MoneyStatement(
         kind=MoneyKind.DISPUTE,
         external_id=str(dispute.get("id") or dispute["dispute_id"]),
-        outcome=DISPUTE_OUTCOME.get(str(dispute["state"]), MoneyOutcome.PENDING),
+        outcome=outcome,
         amount_minor=amount,
         currency=currency,
         charge_external_id=(dispute.get("disputed_payment") or {}).get("payment_id"),
-        failure_code=dispute.get("reason"),
+        response_due_at=_time(due) if due and outcome is MoneyOutcome.PENDING else None,
+        dispute_reason=dispute.get("reason"),
         occurred_at=occurred_at,
     )
 

@@ -37,6 +37,7 @@ from integrations.base import (
     RefundReason,
     SignatureInvalid,
 )
+from integrations.declines import Decline, by_reason, sentence
 
 if TYPE_CHECKING:
     from stripe.params._event_list_params import EventListParams
@@ -121,6 +122,57 @@ DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Dispute.status; SUCCEE
     "warning_closed": MoneyOutcome.CANCELED,
     "prevented": MoneyOutcome.CANCELED,
 }
+# Decline codes of cards, and error codes of other ways to pay. Source: docs.stripe.com/declines/codes, /error-codes.
+DECLINES: Final = by_reason(
+    {
+        Decline.INSUFFICIENT_FUNDS: "insufficient_funds",
+        Decline.OVER_LIMIT: (
+            "card_velocity_exceeded withdrawal_count_limit_exceeded charge_exceeds_source_limit"
+            " charge_exceeds_transaction_limit amount_too_large"
+        ),
+        Decline.TOO_MANY_TRIES: "pin_try_exceeded card_decline_rate_limit_exceeded",
+        Decline.EXPIRED: "expired_card expired_payment_method",
+        Decline.WRONG_NUMBER: "incorrect_number invalid_number",
+        Decline.WRONG_EXPIRY: "invalid_expiry_month invalid_expiry_year",
+        Decline.WRONG_CVC: "incorrect_cvc invalid_cvc",
+        Decline.WRONG_PIN: "incorrect_pin invalid_pin offline_pin_required online_or_offline_pin_required",
+        Decline.WRONG_ADDRESS: "incorrect_address incorrect_zip incorrect_postal_code postal_code_invalid",
+        Decline.WRONG_DETAILS: "bank_account_unusable bank_account_unverified account_number_invalid routing_number_invalid",
+        Decline.NO_ACCOUNT: "invalid_account account_closed no_account new_account_information_available",
+        Decline.NOT_SUPPORTED: (
+            "card_not_supported service_not_allowed transaction_not_allowed not_permitted restricted_card invalid_card_type"
+            " sepa_unsupported_account bank_account_restricted payment_method_not_available payment_method_restricted"
+        ),
+        Decline.WRONG_CURRENCY: "currency_not_supported payment_method_currency_mismatch",
+        Decline.NOT_AUTHENTICATED: (
+            "authentication_required authentication_not_handled authentication_failure"
+            " mobile_device_authentication_required payment_intent_authentication_failure"
+            " three_d_secure_authentication_not_supported"
+        ),
+        Decline.LOST_OR_STOLEN: "lost_card stolen_card pickup_card",
+        Decline.FRAUD: "fraudulent merchant_blacklist security_violation",
+        Decline.ASK_THE_BANK: (
+            "approve_with_id call_issuer card_declined do_not_honor do_not_try_again generic_decline no_action_taken"
+            " previously_declined_do_not_retry invalid_amount refer_to_customer"
+        ),
+        Decline.REVOKED: (
+            "revocation_of_authorization revocation_of_all_authorizations stop_payment_order debit_not_authorized"
+            " payment_intent_mandate_invalid"
+        ),
+        Decline.ABANDONED: "payment_intent_payment_attempt_expired payment_method_customer_decline",
+        Decline.DUPLICATE: "duplicate_transaction",
+        Decline.TRY_AGAIN: (
+            "issuer_not_available processing_error reenter_transaction try_again_later payment_method_provider_timeout"
+            " three_d_secure_authentication_upstream_error"
+        ),
+        Decline.NOT_CARRIED_OUT: (
+            "async_payment_failed bank_account_declined payment_method_provider_decline"
+            " payment_intent_payment_attempt_failed payment_method_bank_account_blocked"
+        ),
+        Decline.OUR_RULES: "request_blocked",
+        Decline.TEST_CARD: "testmode_decline live_mode_test_card test_mode_live_card testmode_charges_only",
+    }
+)
 # What Stripe has no word for is not told. "fraudulent" puts card and address on Stripe's block lists: so it is meant.
 REFUND_REASON: Final[Mapping[RefundReason, str]] = {
     RefundReason.DUPLICATE: "duplicate",
@@ -665,6 +717,7 @@ def _charge_by_session(
     intent = _id(session["payment_intent"])
     if not intent:
         raise ValueError("a payment without a payment intent")
+    code = "async_payment_failed" if outcome is MoneyOutcome.FAILED else None
     return MoneyStatement(
         kind=MoneyKind.CHARGE,
         external_id=intent,
@@ -673,7 +726,8 @@ def _charge_by_session(
         currency=currency,
         checkout_external_id=str(session["id"]),
         request_reference=_reference(session),
-        failure_code="async_payment_failed" if outcome is MoneyOutcome.FAILED else None,
+        failure_code=code,
+        failure_message=sentence(code, DECLINES) if code else None,
         occurred_at=occurred_at,
     )
 
@@ -692,6 +746,7 @@ def _charge_of(
     amount = intent.get("amount_received") if outcome is MoneyOutcome.SUCCEEDED else None
     failed = outcome is MoneyOutcome.FAILED
     failure: Mapping[str, Any] = error if failed and error else {}
+    code = failure.get("decline_code") or failure.get("code") or details.get("failure_code")
     return MoneyStatement(
         kind=MoneyKind.CHARGE,
         external_id=str(intent["id"]),
@@ -702,10 +757,8 @@ def _charge_of(
         request_reference=_reference(intent) or (_reference(session) if session else None),
         fee_minor=_fee(details.get("balance_transaction"), currency),
         method_summary=_method(details.get("payment_method_details")),
-        failure_code=(failure.get("decline_code") or failure.get("code") or details.get("failure_code"))
-        if failed
-        else None,
-        failure_message=(failure.get("message") or details.get("failure_message")) if failed else None,
+        failure_code=code if failed else None,
+        failure_message=sentence(code, DECLINES) if failed else None,
         occurred_at=_time(details["created"]) if details.get("created") else occurred_at,
     )
 
@@ -758,15 +811,18 @@ def _answered_refund(refund: Mapping[str, Any], *, ambiguous: bool = False) -> M
 def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
     """Source: docs.stripe.com/api/disputes. Every state that is not final is PENDING."""
     currency = str(dispute["currency"]).upper()
+    outcome = DISPUTE_OUTCOME.get(str(dispute["status"]), MoneyOutcome.PENDING)
+    due_by = (dispute.get("evidence_details") or {}).get("due_by")  # 0: this bank takes no answer
     return MoneyStatement(
         kind=MoneyKind.DISPUTE,
         external_id=str(dispute["id"]),
-        outcome=DISPUTE_OUTCOME.get(str(dispute["status"]), MoneyOutcome.PENDING),
+        outcome=outcome,
         amount_minor=from_vendor(int(dispute["amount"]), currency),
         currency=currency,
         request_reference=_reference(dispute),
         charge_external_id=_id(dispute.get("payment_intent")),
-        failure_code=dispute.get("reason"),
+        response_due_at=_time(due_by) if due_by and outcome is MoneyOutcome.PENDING else None,
+        dispute_reason=dispute.get("reason"),
         occurred_at=occurred_at,
     )
 

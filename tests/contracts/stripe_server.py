@@ -472,7 +472,9 @@ class StripeServer(ContractServer):
         self.refunds[refund["id"]] = refund
         return self._event("refund.created", refund)
 
-    def dispute(self, session_id: str, *, status: str = "needs_response") -> dict[str, Any]:
+    def dispute(
+        self, session_id: str, *, status: str = "needs_response", due_by: datetime | None = None
+    ) -> dict[str, Any]:
         """The contact's bank disputes the charge; returns `charge.dispute.created`, or `.closed` for a final status."""
         intent = self.intents[self.sessions[session_id]["payment_intent"]]
         dispute = self._new(
@@ -486,6 +488,7 @@ class StripeServer(ContractServer):
             status=status,
             reason="fraudulent",
         )
+        dispute["evidence_details"]["due_by"] = int(due_by.timestamp()) if due_by else None
         final = status in ("won", "lost", "warning_closed", "prevented")
         return self._event("charge.dispute.closed" if final else "charge.dispute.created", dispute)
 

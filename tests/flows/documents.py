@@ -7,7 +7,8 @@ REQUEST_FIELDS = """
   refundState disputeState isOverdue humanViews sentAt paidAt voidedAt
   amount { amount currency minorUnits formatted } amountPaid { minorUnits } amountDue { minorUnits }
   excess { minorUnits } late { minorUnits }
-  contact { id } conversation { id } lastAttempt { status declineCode }
+  contact { id } conversation { id } lastAttempt { status declineCode message }
+  dispute { state amount { minorUnits } reason responseDueAt openedAt closedAt }
   payments { id kind status amount { minorUnits currency } fee { minorUnits } net { minorUnits } processor processorReference }
   availableActions { action resultingStatus }
 """

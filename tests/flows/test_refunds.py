@@ -246,23 +246,50 @@ async def test_a_refund_that_is_told_before_its_charge_counts_when_the_charge_is
     assert sorted(found) == ["PAYMENT_RECEIVED", "PAYMENT_REQUEST", "REFUND_ISSUED"]
 
 
-@pytest.mark.parametrize(("status", "state", "lost"), [("won", "WON", 0), ("lost", "LOST", 12000)])
+@pytest.mark.parametrize(
+    ("status", "state", "lost", "words"),
+    [("won", "WON", 0, "won. The money stays."), ("lost", "LOST", 12000, "lost. The money goes back to the contact.")],
+)
 async def test_a_dispute_is_opened_and_closed(
-    shop: Team, stripe: StripeServer, status: str, state: str, lost: int
+    shop: Team, stripe: StripeServer, status: str, state: str, lost: int, words: str
 ) -> None:
     maria = await shop.contact()
     request, session = await paid(shop, stripe, maria)
-    await post(shop, stripe, stripe.dispute(session))
+    assert request["dispute"] is None
+    await post(shop, stripe, stripe.dispute(session, due_by=datetime(2026, 12, 7, 23, 59, 59, tzinfo=UTC)))
     now = await until(shop, request, lambda r: r["disputeState"] == "NEEDS_RESPONSE")
-    assert now["status"] == "PAID"
+    opened_at = now["dispute"].pop("openedAt")
+    assert (now["status"], now["dispute"]) == (
+        "PAID",
+        {
+            "state": "NEEDS_RESPONSE",
+            "amount": {"minorUnits": "12000"},
+            "reason": "fraudulent",
+            "responseDueAt": "2026-12-07T23:59:59Z",
+            "closedAt": None,
+        },
+    )
     assert (await refund(shop, request))["userErrors"][0]["code"] == "NOT_REFUNDABLE"
     closed = stripe.dispute(session, status=status)
     for _ in range(2):
         await post(shop, stripe, closed)
     now = await until(shop, request, lambda r: r["disputeState"] == state)
     assert (now["status"], now["amountPaid"]["minorUnits"]) == ("PAID", "12000")
+    ended = now["dispute"]
+    assert (ended["state"], ended["responseDueAt"], ended["openedAt"]) == (state, None, opened_at)
+    assert ended["closedAt"] >= opened_at
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
+    texts = [
+        "The contact's bank disputes $120.00 for Deep clean: fraudulent. Answer by December 7, 2026, 23:59 UTC.",
+        f"The dispute over $120.00 for Deep clean was {words}",
+    ]
+    assert [i["text"] for i in await shop.thread(maria) if i.get("kind", "").startswith("DISPUTE")] == texts
     assert await told(shop) == ["PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
+    listed = await shop.product.one(d.NOTIFICATIONS, token=shop.agent)
+    assert [(n["title"], n["body"]) for n in listed["nodes"][1::-1]] == [
+        ("Payment disputed", texts[0]),
+        ("Dispute closed", texts[1]),
+    ]
     assert await summary(shop, maria) == {
         "paid": 12000,
         "refunded": 0,

@@ -699,6 +699,7 @@ async def test_a_dispute_names_the_capture_that_it_concerns(
         "disputed_transactions": [{"seller_transaction_id": "3C679366HH908993F"}],
         "reason": "MERCHANDISE_OR_SERVICE_NOT_RECEIVED",
         "status": status,
+        "seller_response_due_date": "2026-12-07T10:00:00.000Z",
         "dispute_amount": {"currency_code": "USD", "value": "25.00"},
     } | ({"dispute_outcome": {"outcome_code": code}} if code else {})
     async with connected() as (server, processor):
@@ -706,6 +707,8 @@ async def test_a_dispute_names_the_capture_that_it_concerns(
         (money,) = (await told(processor, server.webhook(event))).money
     assert (money.kind, money.outcome, money.amount_minor) == (MoneyKind.DISPUTE, outcome, 2500)
     assert (money.external_id, money.charge_external_id) == ("PP-D-27803", "3C679366HH908993F")
+    due = None if status == "RESOLVED" else datetime(2026, 12, 7, 10, tzinfo=UTC)
+    assert (money.dispute_reason, money.response_due_at) == ("MERCHANDISE_OR_SERVICE_NOT_RECEIVED", due)
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:

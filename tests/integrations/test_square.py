@@ -514,18 +514,21 @@ async def test_a_dispute_names_the_payment_that_it_concerns(state: str, outcome:
         "amount_money": {"amount": 2500, "currency": "USD"},
         "reason": "NOT_AS_DESCRIBED",
         "state": state,
+        "due_at": "2026-12-07T00:00:00.000Z",
         "disputed_payment": {"payment_id": "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"},
     }
     async with connected() as (server, processor):
         told = receive(processor, server.webhook(server.event("dispute.state.updated", "dispute", dispute)))
     (money,) = told.money
-    assert (money.kind, money.outcome, money.amount_minor, money.failure_code) == (
+    assert (money.kind, money.outcome, money.amount_minor, money.dispute_reason) == (
         MoneyKind.DISPUTE,
         outcome,
         2500,
         "NOT_AS_DESCRIBED",
     )
     assert money.charge_external_id == "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"
+    waits = outcome is MoneyOutcome.PENDING
+    assert money.response_due_at == (datetime(2026, 12, 7, tzinfo=UTC) if waits else None)
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:

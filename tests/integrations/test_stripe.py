@@ -383,7 +383,8 @@ async def test_a_decline_tells_the_team_why() -> None:
     (money,) = told.money
     for one in (money, read):
         assert (one.outcome, one.failure_code) == (MoneyOutcome.FAILED, "insufficient_funds")
-        assert one.failure_message == "Your card has insufficient funds."
+        # Our sentence for the team, not Stripe's for the payer.
+        assert one.failure_message == "The bank declined the payment: insufficient funds."
     assert (told.checkout_status, told.decides) == (None, True)
 
 
@@ -411,6 +412,20 @@ async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
     assert {d.kind for d in disputes} == {MoneyKind.DISPUTE}
     assert len({d.external_id for d in disputes}) == 1
     assert {m.charge_external_id for m in (refund, pending, *disputes)} == {charge.external_id}
+
+
+async def test_a_dispute_says_why_and_until_when_it_can_be_answered() -> None:
+    due = datetime(2026, 12, 7, 23, 59, tzinfo=UTC)
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(made.external_id)
+        (opened,) = receive(processor, server.webhook(server.dispute(made.external_id, due_by=due))).money
+        never = server.dispute(made.external_id)
+        never["data"]["object"]["evidence_details"]["due_by"] = 0  # this bank takes no answer
+        (mute,) = receive(processor, server.webhook(never)).money
+        (lost,) = receive(processor, server.webhook(server.dispute(made.external_id, status="lost", due_by=due))).money
+    assert (opened.response_due_at, opened.dispute_reason, opened.failure_code) == (due, "fraudulent", None)
+    assert (mute.response_due_at, lost.response_due_at, lost.dispute_reason) == (None, None, "fraudulent")
 
 
 async def test_a_refund_says_its_reason_in_stripes_words_or_not_at_all() -> None:

@@ -1,0 +1,142 @@
+"""Disputes and declines in the team's words: why, until when, how it ended; told late or in another order too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
+from models.tables import ActivityCard, MoneyFact, Notification, PaymentRequest
+from services import auditing, ledger_views, recorder
+from tests.services.scripted import World
+
+OPENED = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DUE = datetime(2026, 12, 7, 23, 59, tzinfo=UTC)
+
+
+@pytest.fixture
+async def world(database: str) -> World:
+    return await World.make()
+
+
+async def paid(world: World) -> tuple[PaymentRequest, MoneyStatement]:
+    request, token = await world.request()
+    charge = world.vendor.pay(await world.open(token))
+    await world.deliver()
+    assert charge is not None
+    return request, charge
+
+
+def dispute(charge: MoneyStatement, outcome: MoneyOutcome = MoneyOutcome.PENDING, **more: object) -> MoneyStatement:
+    made = MoneyStatement(
+        kind=MoneyKind.DISPUTE,
+        external_id="dp_1",
+        outcome=outcome,
+        amount_minor=charge.amount_minor,
+        currency=charge.currency,
+        charge_external_id=charge.external_id,
+        dispute_reason="product_not_received",
+        occurred_at=OPENED,
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+async def tell(world: World, *statements: MoneyStatement) -> list[str]:
+    """Record them one after the other; the texts of the new cards."""
+    before = await ActivityCard.all().count()
+    for statement in statements:
+        await recorder.record(world.connection, [statement], source="webhook")
+    return [card.text for card in (await ActivityCard.all().order_by("seq"))[before:]]
+
+
+async def shown(world: World, request: PaymentRequest) -> ledger_views.PaymentView:
+    views = await ledger_views.payments(world.account.id, [request.id])
+    view = ledger_views.newest_dispute(views[request.id])
+    assert view is not None
+    return view
+
+
+async def test_the_card_and_its_notice_say_why_and_until_when(world: World) -> None:
+    request, charge = await paid(world)
+    text = (
+        "The contact's bank disputes $125.00 for Deep clean: product not received."
+        " Answer by December 7, 2026, 23:59 UTC."
+    )
+    assert await tell(world, dispute(charge, response_due_at=DUE), dispute(charge, response_due_at=DUE)) == [text]
+    notice = await Notification.get(kind="DISPUTE_OPENED")
+    assert (notice.title, notice.body) == ("Payment disputed", text)
+    view = await shown(world, request)
+    assert (view.status, view.response_due_at, view.dispute_reason) == ("PENDING", DUE, "product_not_received")
+    assert (view.occurred_at, view.last_at) == (OPENED, OPENED)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words", "state"),
+    [
+        (MoneyOutcome.FAILED, "was won. The money stays.", "WON"),
+        (MoneyOutcome.CANCELED, "was won. The money stays.", "WON"),
+        (MoneyOutcome.SUCCEEDED, "was lost. The money goes back to the contact.", "LOST"),
+    ],
+)
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_end_says_who_won_in_whatever_order_it_is_told(
+    world: World, outcome: MoneyOutcome, words: str, state: str, late: bool
+) -> None:
+    request, charge = await paid(world)
+    ended = OPENED + timedelta(days=9)
+    told = [dispute(charge, response_due_at=DUE), dispute(charge, outcome, occurred_at=ended)]
+    texts = await tell(world, *(reversed(told) if late else told))
+    assert texts[-1] == f"The dispute over $125.00 for Deep clean {words}"
+    assert len(texts) == (1 if late else 2)
+    now = await world.fresh(request)
+    assert (now.status, now.dispute_state) == ("PAID", state)
+    view = await shown(world, request)
+    assert (view.status, view.occurred_at, view.last_at, view.response_due_at) == (outcome.value, OPENED, ended, None)
+    assert [str(one) for one in await auditing.audit()] == []
+
+
+async def test_a_due_date_that_is_told_later_is_kept_and_says_nothing_twice(world: World) -> None:
+    request, charge = await paid(world)
+    assert len(await tell(world, dispute(charge))) == 1
+    version = (await world.fresh(request)).version
+    later = dispute(charge, response_due_at=DUE, occurred_at=OPENED + timedelta(hours=1))
+    assert await tell(world, later, later, dispute(charge)) == []
+    view = await shown(world, request)
+    assert (view.response_due_at, view.amount_minor, view.status) == (DUE, 12500, "PENDING")
+    assert (await world.fresh(request)).version == version + 1
+    assert await MoneyFact.filter(external_id="dp_1").count() == 2
+    assert len((await ledger_views.payments(world.account.id, [request.id]))[request.id]) == 2
+    assert [str(one) for one in await auditing.audit()] == []
+
+
+async def test_of_two_disputes_the_newest_is_shown(world: World) -> None:
+    request, charge = await paid(world)
+    await tell(world, dispute(charge), dispute(charge, MoneyOutcome.FAILED, occurred_at=OPENED + timedelta(days=1)))
+    await tell(world, dispute(charge, external_id="dp_2", occurred_at=OPENED + timedelta(days=2)))
+    view = await shown(world, request)
+    assert (view.processor_reference, (await world.fresh(request)).dispute_state) == ("dp_2", "NEEDS_RESPONSE")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "words"),
+    [
+        ("insufficient_funds", "The bank declined it: no funds.", ". The bank declined it: no funds."),
+        ("new_code", None, " (new_code)."),
+        (None, None, "."),
+    ],
+)
+async def test_a_failed_attempt_says_why_on_card_notice_and_request(
+    world: World, code: str | None, sentence: str | None, words: str
+) -> None:
+    request, token = await world.request()
+    session = await world.open(token)
+    world.vendor.pay(session, outcome=MoneyOutcome.FAILED, failure_code=code, failure_message=sentence)
+    await world.deliver()
+    text = f"A payment of $125.00 for Deep clean did not go through{words} The link still works."
+    card = await ActivityCard.get(kind="PAYMENT_FAILED")
+    notice = await Notification.get(kind="PAYMENT_FAILED")
+    now = await world.fresh(request)
+    assert (card.text, notice.body) == (text, text)
+    assert (now.last_attempt_code, now.last_attempt_message) == (code, sentence)
