@@ -38,6 +38,7 @@ LEDGER: Final = "tests/models/test_ledger.py"
 EVENTS: Final = "tests/services/test_processor_events.py"
 CHECKOUT: Final = "tests/services/test_checkout.py"
 VOIDS: Final = "tests/services/test_voids.py"
+CAPTURES: Final = "tests/services/test_captures.py"
 SWEEPER: Final = "tests/services/test_sweeper.py"
 AT_ONCE: Final = "tests/services/test_at_once.py"
 CHANGES: Final = "tests/services/test_changes.py"
@@ -305,6 +306,87 @@ FAULTS: Final = (
         "            await voids.finish_void(request.account_id, request.id)",
         "            pass",
         VOIDS,
+    ),
+    # ----------------------------------------------------------------------------------------------------- capture
+    _fault(
+        "capture",
+        "mark-not-committed",
+        "services/captures.py",
+        "capturing_at=mine.capturing_at, capture_n=mine.capture_n, next",
+        "capture_n=mine.capture_n, next",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "capture-in-spite-of-a-void",
+        "services/captures.py",
+        "        and request.void_requested_at is None\n",
+        "",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "second-tab-captured",
+        "services/captures.py",
+        "or any(_marked(one) for one in sessions):",
+        "or not sessions:",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "random-key-of-a-capture",
+        "services/captures.py",
+        ":capture:{session.capture_n}",
+        ":capture:{datetime.now(UTC).timestamp()}",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "expired-instead-of-repeated",
+        "services/voids.py",
+        "        if (begun := await captures.forbid(session)) is not None:\n",
+        "        if (begun := await captures.forbid(session)) is not None and begun.capture_n == 0:\n",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "amount-of-a-capture-not-compared",
+        "services/captures.py",
+        "session.amount_minor <= request.amount_minor - request.amount_paid_minor",
+        "session.amount_minor > 0",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "capture-of-what-is-being-closed",
+        "services/captures.py",
+        "        and session.closing_at is None\n",
+        "",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "mark-taken-away-without-an-answer",
+        "services/captures.py",
+        "if first and not error.ambiguous and not error.retryable:",
+        "if first:",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "mark-taken-away-by-a-late-answer",
+        "services/captures.py",
+        "id=session.id, capture_n=session.capture_n, status__in=UNDECIDED",
+        "id=session.id, status__in=UNDECIDED",
+        CAPTURES,
+    ),
+    _fault(
+        "capture",
+        "approval-handled-before-the-capture",
+        "services/captures.py",
+        "event=None if waits else event",
+        "event=event",
+        CAPTURES,
     ),
     # --------------------------------------------------------------------------------------------------------- log
     _fault(

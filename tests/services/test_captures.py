@@ -342,6 +342,16 @@ async def test_a_void_between_approval_and_capture_takes_nothing(world: World) -
     assert (world.vendor.count("complete"), world.vendor.received(request)) == (0, [])
 
 
+async def test_a_void_that_died_before_it_closed_anything_takes_nothing(world: World) -> None:
+    request, token = await world.request()
+    page = await approved(world, token)
+    await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC))
+    await checkout.returned(token)
+    assert (world.vendor.count("complete"), await marks()) == (0, [("OPEN", False, 0)])
+    await world.run_jobs()
+    assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
+
+
 async def test_a_pending_void_takes_nothing_and_closes_the_checkout(world: World) -> None:
     request, token = await world.request()
     page = await approved(world, token)
