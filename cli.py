@@ -154,6 +154,33 @@ async def _work(settings: Settings) -> None:
         await stop.wait()
 
 
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; the line is trusted.")
+@click.option("--port", type=int, default=2424, show_default=True, help="Port to listen on.")
+def lmtp(host: str, port: int) -> None:
+    """Take in letters from our own mail server by LMTP, for e-mail channels (chn_…@anything)."""
+    settings = _settings()
+    try:
+        asyncio.run(_take_letters(settings, host, port))
+    except OSError as error:
+        raise click.ClickException(f"Can't listen on {host}:{port} ({error.strerror}); try --port.") from None
+
+
+async def _take_letters(settings: Settings, host: str, port: int) -> None:
+    import app
+    from web import lmtp, logging
+
+    logging.configure(settings.log_level)
+    app.configure(settings)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with app.running(settings, jobs_too=False), await lmtp.listen(host, port):
+        click.echo(f"Paythread LMTP: {host}:{port}")
+        sys.stdout.flush()
+        await stop.wait()
+
+
 # ----------------------------------------------------------------------------------------------------------- database
 @cli.command()
 def migrate() -> None:

@@ -233,6 +233,24 @@ def test_a_worker_runs_jobs_and_stops_on_a_signal(tmp_path: Path) -> None:
     assert query(tmp_path, "SELECT count(*) FROM tick")[0][0] > 0
 
 
+def test_letters_are_taken_in_until_a_signal_and_a_taken_port_is_said(tmp_path: Path, port: str) -> None:
+    run(tmp_path, "migrate")
+    door = subprocess.Popen(
+        [sys.executable, "cli.py", "lmtp", "--port", port],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert door.stdout is not None
+    assert door.stdout.readline() == f"Paythread LMTP: 127.0.0.1:{port}\n"
+    second = run(tmp_path, "lmtp", "--port", port)
+    assert second.returncode == 1
+    assert f"Error: Can't listen on 127.0.0.1:{port}" in second.stderr
+    assert stop(door) == 0
+
+
 def test_a_contact_can_only_be_simulated_where_it_is_open_and_known(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     unknown = run(tmp_path, "simulate", "nobody@example.test", "SMS", "Hi")

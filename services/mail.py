@@ -1,0 +1,45 @@
+"""Letters that our own mail server hands over on a trusted line. They go the way of the mail webhook, which signs and posts instead."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from integrations import signatures
+from integrations.base import WebhookRequest
+from integrations.channels.smtp_email import NAME, SIGNATURE_HEADER
+from models.errors import NotFound
+from models.tables import ChannelConnection
+from services import connections, inbound
+from services.processor_events import BadPayload
+
+__all__ = ["LIMIT", "BadPayload", "receive", "takes"]
+
+LIMIT: Final = 2 << 20  # bytes of a letter: what the reader takes
+
+
+async def takes(connection_id: UUID) -> bool:
+    """Whether letters for this channel would be taken: it is an e-mail channel with an `inbound_secret`."""
+    return bool(await _secret(connection_id))
+
+
+async def receive(connection_id: UUID, raw: bytes) -> None:
+    """Store a raw RFC 5322 message, as the webhook would. Returns after the commit. Raises: NotFound, BadPayload."""
+    secret = await _secret(connection_id)
+    if not secret:
+        raise NotFound
+    now = datetime.now(UTC)
+    request = WebhookRequest(
+        method="POST",
+        public_url=connections.environment().public_url,
+        headers={SIGNATURE_HEADER.lower(): signatures.sign(secret, raw, at=now)},
+        body=raw,
+        now=now,
+    )
+    await inbound.receive(NAME, connection_id, request)
+
+
+async def _secret(connection_id: UUID) -> str:
+    row = await ChannelConnection.get_or_none(id=connection_id, provider=NAME)
+    return "" if row is None else connections.credentials_of(row).get("inbound_secret", "")

@@ -1,0 +1,122 @@
+"""Letters that a mail server hands over by LMTP: stored once before the 250, in the thread live; what can't be taken stays there."""
+
+from __future__ import annotations
+
+import asyncio
+import smtplib
+from collections.abc import AsyncIterator
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from models.tables import ChannelConnection, Message
+from services import mail
+from tests.contracts.smtp_server import MailServer
+from tests.flows import documents as d
+from tests.flows.conftest import Team, opened
+from web import lmtp
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[int]:
+    async with await lmtp.listen("127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.fixture
+async def mailbox(bare: Team) -> AsyncIterator[str]:
+    """The id of a connected e-mail channel."""
+    async with MailServer() as server:
+        yield await connect(bare, server.port, inbound_secret="a-secret-of-the-mailbox")
+
+
+async def connect(team: Team, port: int, **more: str) -> str:
+    credentials = {"host": "127.0.0.1", "port": str(port), "security": "none", "from_address": "pay@acme.test", **more}
+    payload = await team.product.ok(
+        d.CONNECT_CHANNEL,
+        {
+            "kind": "EMAIL",
+            "provider": "smtp_email",
+            "credentials": [{"name": name, "value": value} for name, value in credentials.items()],
+        },
+        token=team.owner,
+    )
+    channel_id: str = payload["channel"]["id"]
+    return channel_id
+
+
+def letter(text: str = "When do you come?", *, sender: str = "Maria Lopez <maria1@example.com>") -> EmailMessage:
+    made = EmailMessage()
+    made["From"], made["To"], made["Subject"] = sender, "pay@acme.test", "A question"
+    made["Message-ID"] = "<question-1@mail.example.com>"
+    made.set_content(text)
+    return made
+
+
+async def hand_over(port: int, recipients: list[str], raw: bytes) -> Any:
+    """The refusals by recipient, or the one answer to DATA."""
+
+    def talk() -> Any:
+        with smtplib.LMTP("127.0.0.1", port) as client:
+            try:
+                return client.sendmail("maria1@example.com", recipients, raw)
+            except smtplib.SMTPRecipientsRefused as error:
+                return error.recipients
+            except smtplib.SMTPDataError as error:
+                return error.smtp_code
+
+    return await asyncio.to_thread(talk)
+
+
+async def test_a_letter_stands_in_the_thread_once_however_often_it_is_handed_over(
+    bare: Team, mailbox: str, door: int
+) -> None:
+    await bare.contact()
+    async with bare.inbox() as feed:
+        await opened(feed)
+        assert await hand_over(door, [f"{mailbox}@paythread.invalid"], letter().as_bytes()) == {}
+        added = await feed.until("ThreadItemAdded", item__body="When do you come?")
+        assert added["item"]["direction"] == "INBOUND"
+    assert await hand_over(door, [f"{mailbox}@paythread.invalid"], letter().as_bytes()) == {}
+    received = await Message.get(direction="INBOUND")
+    assert (received.subject, received.address) == ("A question", "maria1@example.com")
+
+
+async def test_letters_for_no_channel_stay_with_the_mail_server(bare: Team, mailbox: str, door: int) -> None:
+    async with MailServer() as server:
+        silent = await connect(bare, server.port)  # it has no inbound_secret
+    unknown = mailbox[:-4] + ("aaaa" if not mailbox.endswith("aaaa") else "bbbb")
+    for address in (f"{silent}@x.invalid", f"{unknown}@x.invalid", "pay@acme.test"):
+        refused = await hand_over(door, [address], letter().as_bytes())
+        assert refused == {address: (550, lmtp.NO_CHANNEL.removeprefix("550 ").encode())}
+    assert not await Message.exists(direction="INBOUND")
+
+
+async def test_each_recipient_has_a_transaction_of_its_own(bare: Team, mailbox: str, door: int) -> None:
+    first, second = f"{mailbox}@a.invalid", f"{mailbox}@b.invalid"
+    assert await hand_over(door, [first, second], letter().as_bytes()) == {
+        second: (452, b"4.5.3 one recipient at a time")
+    }
+    assert await Message.filter(direction="INBOUND").count() == 1
+
+
+async def test_what_is_no_letter_is_refused_for_good_and_what_fails_here_is_not(
+    bare: Team, mailbox: str, door: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await hand_over(door, [f"{mailbox}@x.invalid"], b"Subject: nobody wrote this\r\n\r\nHi\r\n") == 554
+
+    async def fails(channel_id: object, raw: bytes) -> None:
+        raise ConnectionError("the database is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(mail, "receive", fails)
+        assert await hand_over(door, [f"{mailbox}@x.invalid"], letter().as_bytes()) == 451
+    assert not await Message.exists(direction="INBOUND")
+
+
+async def test_a_stop_by_mail_is_taken_though_the_channel_is_disconnected(bare: Team, mailbox: str, door: int) -> None:
+    await bare.product.ok(d.DISCONNECT_CHANNEL, {"channelId": mailbox}, token=bare.owner)
+    assert await hand_over(door, [f"{mailbox}@x.invalid"], letter("STOP").as_bytes()) == {}
+    assert await Message.filter(direction="INBOUND", body="STOP").count() == 1
+    assert (await ChannelConnection.get(provider="smtp_email")).connected is False
