@@ -1,7 +1,7 @@
 """Where processors and channels call back: the raw body goes to the service as it came. Nothing of a body is ever logged.
 
 404: no such connection, or one that takes no webhooks. 400: not from the vendor, or not what its contract says; nothing was kept.
-503: whether it is true can't be told now (the vendor does not answer, the package is not there); nothing was kept, it sends again. 200: kept.
+503: it can't be told now whether it is true (the vendor is silent, the package is missing); nothing was kept, it sends again. 200: kept.
 """
 
 from __future__ import annotations

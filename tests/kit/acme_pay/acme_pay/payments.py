@@ -191,9 +191,8 @@ class AcmePay(Processor):
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.request(method, self._base + path, headers=headers, content=content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise IntegrationError(
-                NAME, "connection", type(error).__name__, retryable=True
-            ) from error  # nothing left us
+            # Nothing left us.
+            raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.HTTPError) as error:
             raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
         if answer.status_code >= 500:

@@ -1,0 +1,45 @@
+"""docs/howto/add-a-processor.md and add-a-channel.md: their code is the sample's, and they name all that an author may write."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from integrations import kit, registry
+from integrations.base import Channel, Processor
+from tests.kit.sample import SAMPLE
+from tests.kit.test_kit import FAULTS, ROOT
+
+GUIDES = {name: (ROOT / "docs" / "howto" / name).read_text() for name in ("add-a-processor.md", "add-a-channel.md")}
+SOURCES = [path.read_text() for path in [SAMPLE / "pyproject.toml", *sorted(SAMPLE.rglob("*.py"))]]
+BLOCKS = [
+    (name, block)
+    for name, text in GUIDES.items()
+    for block in re.findall(r"```(?:python|toml)\n(.*?)```", text, re.DOTALL)
+]
+
+
+def test_both_guides_show_code() -> None:
+    assert [sum(name == guide for name, _ in BLOCKS) for guide in GUIDES] == [8, 7]
+
+
+@pytest.mark.parametrize(("guide", "block"), BLOCKS)
+def test_what_a_guide_shows_stands_in_the_sample(guide: str, block: str) -> None:
+    assert any(block in source for source in SOURCES), f"{guide}:\n{block}"
+
+
+@pytest.mark.parametrize(("guide", "interface"), [("add-a-processor.md", Processor), ("add-a-channel.md", Channel)])
+def test_a_guide_names_every_method_of_its_interface(guide: str, interface: type) -> None:
+    methods = [name for name, value in vars(interface).items() if not name.startswith("_") and callable(value)]
+    assert len(methods) >= 7
+    assert [name for name in methods if f"`{name}`" not in GUIDES[guide]] == []
+
+
+def test_the_guides_name_the_groups_the_kit_and_its_command() -> None:
+    for room, guide in (("processors", "add-a-processor.md"), ("channels", "add-a-channel.md")):
+        assert f'entry-points."{registry.GROUPS[room]}"' in GUIDES[guide]
+        assert f"from {kit.__name__}.{room} import *" in GUIDES[guide]
+    assert "provider_refused" in GUIDES["add-a-processor.md"]
+    assert "fifteen ways" in (ROOT / "docs/decisions/0009-providers-from-packages.md").read_text()
+    assert len(FAULTS) == 15
