@@ -34,6 +34,7 @@ from schema.inputs import (
     DisconnectProcessorInput,
     FollowConversationInput,
     MarkConversationReadInput,
+    MessageTemplateInput,
     RecordLinkCopiedInput,
     RecordOutsidePaymentInput,
     RefreshInput,
@@ -103,6 +104,7 @@ from services import (
     voids,
 )
 from services.actors import Actor
+from services.composing import Template
 
 # A credential that has a field of its own in ConfigureProcessorInput.
 SHORT_FOR: Final[Mapping[str, str]] = {"secret_key": "secretKey", "webhook_secret": "webhookSecret"}
@@ -176,6 +178,10 @@ def _credentials(given: list[CredentialInput] | None) -> dict[str, str]:
 def _beside(refusal: Refusal | None) -> list[UserError]:
     """The user errors that stand beside an object."""
     return [UserError.from_refusal(refusal, ("input",))] if refusal is not None else []
+
+
+def _template(given: MessageTemplateInput | None) -> Template | None:
+    return given.to_template() if given is not None else None
 
 
 def _addresses(given: list[ContactAddressInput] | None) -> list[tuple[str, str]]:
@@ -304,6 +310,7 @@ class Mutation:
                 payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
                 channel_id=_id(input.channel_id, "chn", "channelId"),
                 body=input.body,
+                template=_template(input.template),
                 idempotency_key=input.idempotency_key,
             )
             return SendPaymentRequestPayload(
@@ -448,6 +455,7 @@ class Mutation:
                 channel_id=_id(input.channel_id, "chn", "channelId"),
                 body=input.body,
                 subject=input.subject,
+                template=_template(input.template),
                 idempotency_key=input.idempotency_key,
             )
             return SendMessagePayload(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import strawberry
 
+from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access import access, begin
 from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
@@ -27,9 +28,10 @@ from schema.conversation import Conversation, ConversationConnection
 from schema.dashboard import DashboardFigures
 from schema.describe import field
 from schema.events import dashboard_figures
-from schema.failures import bad_request
-from schema.inputs import PaymentRequestFilter
+from schema.failures import bad_request, not_found
+from schema.inputs import MessagePreviewInput, PaymentRequestFilter
 from schema.notification import NotificationConnection
+from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import DashboardRange, Node, Role
 from services import payment_requests
@@ -147,6 +149,30 @@ class Query:
         page = PAYMENT_REQUESTS.page(first=first, after=after, last=last, before=before)
         wanted = filter.to_filter() if filter is not None else RequestFilter()
         return PaymentRequestConnection.from_slice(await reads.payment_requests(page, wanted))
+
+    @field(
+        "A message as it would go out now: text, length, SMS segments, and what sending would say. Sends and stores nothing."
+    )
+    async def message_preview(
+        self, info: Info, input: Annotated[MessagePreviewInput, strawberry.argument(description="The message.")]
+    ) -> MessagePreview:
+        conversation, channel = parse_public_id(input.conversation_id, "cnv"), parse_public_id(input.channel_id, "chn")
+        request = parse_public_id(input.payment_request_id, "pr") if input.payment_request_id is not None else None
+        viewer = access(info).viewer
+        if conversation is None or channel is None or (request is None and input.payment_request_id is not None):
+            raise not_found()
+        try:
+            made = await payment_requests.preview(
+                viewer,
+                conversation_id=conversation,
+                channel_id=channel,
+                body=input.body,
+                payment_request_id=request,
+                template=input.template.to_template() if input.template is not None else None,
+            )
+        except NotFound:
+            raise not_found() from None
+        return MessagePreview.from_preview(made)
 
     @field("What the payment request dialog shows before anything is typed.")
     async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:

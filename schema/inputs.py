@@ -17,6 +17,7 @@ from schema.scalars import (
     RefundReason,
     Role,
 )
+from services.composing import Template
 
 _KEY = (
     "8 to 64 characters of your choice, e.g. a UUID: the same key and input again gives the same object and does nothing"
@@ -80,6 +81,37 @@ class CreatePaymentRequestInput:
     )
 
 
+@strawberry.input(description="What stands in one place of a template.")
+class TemplateVariableInput:
+    name: str = strawberry.field(description="The place's name, e.g. 1; letters, digits and _, at most 40.")
+    value: str = strawberry.field(
+        description=(
+            "One line of at most 1000 characters. Where a payment request is sent, the marks {link} {amount} {product} {number}"
+            " {business} are filled in, and {token}: the link's last part, for a template's URL button."
+        )
+    )
+
+
+@strawberry.input(
+    description=(
+        "An approved template, which the contact gets in place of free text: accepted where the channel's capability says"
+        " templates, also while the window for free text is closed."
+    )
+)
+class MessageTemplateInput:
+    id: str = strawberry.field(
+        description="The vendor's id of it, e.g. Twilio's ContentSid (HX…); at most 80 characters."
+    )
+    variables: list[TemplateVariableInput] | None = strawberry.field(
+        default=None,
+        description="What stands in its places, at most 20; one must carry the payment link, if there is one.",
+    )
+
+    def to_template(self) -> Template:
+        """For the services."""
+        return Template(id=self.id, variables=tuple((given.name, given.value) for given in self.variables or ()))
+
+
 @strawberry.input(description="Which request to send, and where.")
 class SendPaymentRequestInput:
     idempotency_key: str = strawberry.field(description=_KEY)
@@ -87,6 +119,9 @@ class SendPaymentRequestInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
     body: str | None = strawberry.field(
         default=None, description="Text around the link; {link} marks its place. Default: the account's template."
+    )
+    template: MessageTemplateInput | None = strawberry.field(
+        default=None, description="What the contact gets in place of the text, which the thread shows."
     )
 
 
@@ -150,6 +185,25 @@ class SendMessageInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
     body: str = strawberry.field(description="The text; links of ours in it are bound to their requests.")
     subject: str | None = strawberry.field(default=None, description="For e-mail: the subject line.")
+    template: MessageTemplateInput | None = strawberry.field(
+        default=None, description="What the contact gets in place of the text, which the thread shows."
+    )
+
+
+@strawberry.input(description="A message that is being written.")
+class MessagePreviewInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+    channel_id: strawberry.ID = strawberry.field(description="The channel that it is written for.")
+    body: str | None = strawberry.field(
+        default=None,
+        description="The text. With a payment request {link} marks the link's place, and the default is the account's template.",
+    )
+    payment_request_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The payment request that goes out with it, as sendPaymentRequest would send it."
+    )
+    template: MessageTemplateInput | None = strawberry.field(
+        default=None, description="What the contact would get in place of the text."
+    )
 
 
 @strawberry.input(description="Which conversation was read.")

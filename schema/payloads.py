@@ -12,8 +12,9 @@ from schema.account import Account, ApiKey, Channel, Processor, User
 from schema.contact import Contact
 from schema.conversation import Conversation
 from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import RefundStatus, UserErrorCode
+from schema.scalars import RefundStatus, SmsEncoding, UserErrorCode
 from schema.thread import ActivityCard, Message
+from services.payment_requests import Preview
 
 _REFUSED = "Null: refused, see userErrors."
 
@@ -122,6 +123,45 @@ class SendMessagePayload(MutationPayload):
     activity_cards: list[ActivityCard] = strawberry.field(
         default_factory=list, description="A card PAYMENT_REQUEST for each request that this message sent first."
     )
+
+
+@strawberry.type(description="Answer of messagePreview: the message as it would go out now.")
+class MessagePreview:
+    text: str = strawberry.field(description="The text, with the payment link in it.")
+    length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthInBytes.")
+    max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
+    length_in_bytes: bool = strawberry.field(description="Whether the two count UTF-8 bytes, not characters.")
+    fits: bool = strawberry.field(
+        description="Whether it is within the limit; what does not fit is refused, never cut."
+    )
+    encoding: SmsEncoding | None = strawberry.field(description="How an SMS of it travels; null on other channels.")
+    segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
+    remaining_in_segment: int | None = strawberry.field(
+        description="How much the last SMS still holds: characters, where some count twice. Null on other channels."
+    )
+    reasons_for_ucs2: list[str] = strawberry.field(
+        description="The characters that force UCS_2, at most 5: without them an SMS holds more than twice as much."
+    )
+    user_errors: list[UserError] = strawberry.field(
+        description="What sending it now would be refused with; empty: it would be accepted."
+    )
+
+    @classmethod
+    def from_preview(cls, made: Preview) -> Self:
+        """The API's view of the service's answer."""
+        found = made.measure
+        return cls(
+            text=made.text,
+            length=found.length,
+            max_length=found.max_length,
+            length_in_bytes=found.in_bytes,
+            fits=found.fits,
+            encoding=SmsEncoding[found.encoding] if found.encoding is not None else None,
+            segments=found.segments,
+            remaining_in_segment=found.remaining,
+            reasons_for_ucs2=list(found.ucs2_reasons),
+            user_errors=[UserError.from_refusal(made.refusal, ("input",))] if made.refusal is not None else [],
+        )
 
 
 @strawberry.type(description="Answer of markConversationRead.")

@@ -40,6 +40,9 @@ class Message(ThreadItem):
     delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
     failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")
     error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
+    template_id: str | None = strawberry.field(
+        description="The approved template that the contact got in place of the text; null: the contact got the text."
+    )
     author: str | None = strawberry.field(
         description="Who of the team wrote it; null: the contact, or a program without a name."
     )
@@ -59,6 +62,7 @@ class Message(ThreadItem):
             delivery_status=DeliveryStatus.QUEUED if status == "SENDING" else DeliveryStatus[status],
             failure_reason=row.error_message,
             error_code=row.error_code,
+            template_id=row.template_id,
             author=row.author_name,
         )
 

@@ -112,6 +112,11 @@ class Template:
     id: str
     variables: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def values(self) -> list[str]:
+        """What stands in the places."""
+        return [value for _, value in self.variables]
+
 
 def checked(template: Template) -> Template:
     """The template as it may be stored. Raises: Blank, TooLong, Invalid."""
@@ -146,7 +151,7 @@ def compose_template(
 def refuse_without_links(words: str, template: Template, carried: Sequence[PaymentRequest]) -> None:
     """What the thread shows must reach the contact: the link of every request that `words` carries. Raises: Invalid."""
     hashes = {request.token_hash for request in carried}
-    said = "\n".join(value for _, value in template.variables)
+    said = "\n".join(template.values)
     if any(token not in said and vault.digest(token) in hashes for token in links.tokens(words)):
         raise Invalid(
             "No variable of the template carries the payment link: give one the value {link}.",

@@ -119,7 +119,7 @@ async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal 
         by_person=message.author_id is not None,
     )
     try:
-        capability.refuse(able)
+        capability.refuse(able, template=message.template_id is not None)
     except Refusal as refusal:
         return refusal
     return None
@@ -136,6 +136,8 @@ async def _outbound(message: Message, connection: ChannelConnection) -> Outbound
         attempt_id=message.attempt_id or "",
         to=message.address,
         body=message.body,
+        template_id=message.template_id,
+        template_variables=message.template_variables or {},
         subject=message.subject,
         # A callback that overtakes the vendor's own answer finds its message by this; the signature covers the address.
         status_url=f"{connections.inbound_url(connection)}?m={reference}",

@@ -1,4 +1,4 @@
-"""The payment request as a use-case: defaults, create, compose, send, copy, discard. Voiding: voids.py; money: recorder.py."""
+"""The payment request as a use-case: defaults, create, compose, preview, send, copy, discard. Voiding: voids.py; money: recorder.py."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from models.tables import (
 from services import composing, connections, idempotency, links, messages, summaries, text
 from services.actors import Actor, allows
 from services.changes import change
+from services.composing import Template
 from services.ledger_views import PaymentView, refundable
 
 NAME_LIMIT = 255  # characters
@@ -53,6 +54,15 @@ class ComposerInsert:
     text: str
     checkout_url: str
     measure: composing.Measure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A message as it would go out now. `refusal`: what sending it would be refused with; None: it would be accepted."""
+
+    text: str
+    measure: composing.Measure
+    refusal: errors.Refusal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +250,43 @@ async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> Co
     )
 
 
+async def preview(
+    actor: Actor,
+    *,
+    conversation_id: UUID,
+    channel_id: UUID,
+    body: str | None = None,
+    payment_request_id: UUID | None = None,
+    template: Template | None = None,
+) -> Preview:
+    """What would go out: with a payment request as `send` composes it, else as it is. Stores and sends nothing. Raises: NotFound."""
+    connection = await connections.channel_connection(channel_id, actor.account_id)
+    words = body or ""
+    if payment_request_id is not None:
+        request = await _get(actor, payment_request_id)
+        words, template = await _composed(request, connection, body, template)
+    refusal = await messages.refusal(
+        actor,
+        conversation_id=conversation_id,
+        channel_id=channel_id,
+        body=words,
+        template=template,
+        must_bind=payment_request_id,
+    )
+    if isinstance(refusal, errors.NotFound):
+        raise refusal
+    words = words.strip()
+    return Preview(text=words, measure=composing.measure(words, connection), refusal=refusal)
+
+
+async def _composed(
+    request: PaymentRequest, connection: ChannelConnection, body: str | None, template: Template | None
+) -> tuple[str, Template | None]:
+    account = await Account.get(id=request.account_id)
+    filled = composing.compose_template(account, request, connection, template) if template is not None else None
+    return composing.compose(account, request, connection, body), filled
+
+
 async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Remember that the link was copied; nothing is sent, the status stays. Safe to repeat."""
     actor.require("request_payment")
@@ -283,22 +330,28 @@ async def send(
     channel_id: UUID,
     idempotency_key: str,
     body: str | None = None,
+    template: Template | None = None,
 ) -> Sent:
-    """Compose and send in one step; may repeat a SENT one (new message, no new card). Refuses PAID and VOID."""
-    actor.require("request_payment")
-    given = {"request": payment_request_id, "channel": channel_id, "body": body}
+    """Compose and send in one step; may repeat a SENT one (new message, no new card). Refuses PAID and VOID.
+
+    With a `template` one of its variables carries the link: `{link}` in a value becomes it.
+    """
+    if not actor.may("request_payment"):
+        raise messages.forbidden(await _told(actor, payment_request_id, channel_id, body, template))
+    given = {"request": payment_request_id, "channel": channel_id, "body": body, "template": template}
 
     async def run(save: idempotency.Save) -> Sent:
         request = await _get(actor, payment_request_id)
         _refuse_closed(request)
         connection = await connections.channel_connection(channel_id, actor.account_id)
         account = await Account.get(id=actor.account_id)
-        words = composing.compose(account, request, connection, body)
+        words, filled = await _composed(request, connection, body, template)
         sent = await messages.send_message(
             actor,
             conversation_id=request.conversation_id,
             channel_id=channel_id,
             body=words,
+            template=filled,
             subject=f"{account.name}: {request.product_name}" if connection.kind == "EMAIL" else None,
             must_bind=request.id,
             save=save,
@@ -314,6 +367,25 @@ async def send(
         return Sent(request=await _get(actor, payment_request_id), message=message, card=card)
 
     return await idempotency.once(actor, "sendPaymentRequest", idempotency_key, given, run, rebuild)
+
+
+async def _told(
+    actor: Actor, payment_request_id: UUID, channel_id: UUID, body: str | None, template: Template | None
+) -> errors.Refusal | None:
+    """What the composer tells somebody who may not send this; None where there is nothing to tell of."""
+    try:
+        request = await _get(actor, payment_request_id)
+        found = await preview(
+            actor,
+            conversation_id=request.conversation_id,
+            channel_id=channel_id,
+            body=body,
+            payment_request_id=payment_request_id,
+            template=template,
+        )
+    except errors.NotFound:
+        return None
+    return found.refusal
 
 
 def _refuse_closed(request: PaymentRequest) -> None:

@@ -52,6 +52,7 @@ class Case:
 
 
 # --------------------------------------------------------------------------------------- wrong by the argument's type
+SENDING = ("sendMessage", "sendPaymentRequest")
 # Texts whose limit is told as TOO_LONG: path to the limit, characters.
 LIMITS = {
     "createApiKey.input.name": 120,
@@ -60,6 +61,8 @@ LIMITS = {
     "sendPaymentRequest.input.body": 50_000,
     "sendMessage.input.body": 50_000,
     "sendMessage.input.subject": 255,
+    **{f"{sending}.input.template.id": 80 for sending in SENDING},
+    **{f"{sending}.input.template.variables.value": 1000 for sending in SENDING},
     "voidPaymentRequest.input.reason": 500,
     "recordOutsidePayment.input.note": 500,
     "saveDraft.input.text": 10_000,
@@ -94,12 +97,15 @@ LOOKED_UP = {
     "configureProcessor.input.provider": "INVALID",
     "configureProcessor.input.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
+    **{f"{sending}.input.template.variables.name": "INVALID" for sending in SENDING},
     "connectChannel.input.credentials.name": "INVALID",
 }
 BLANKS = (
     "createApiKey.input.name",
     "createPaymentRequest.input.productName",
     "sendMessage.input.body",
+    *(f"{sending}.input.template.id" for sending in SENDING),
+    *(f"{sending}.input.template.variables.value" for sending in SENDING),
     "createContact.input.name",
     "createContact.input.addresses.address",
     "updateContact.input.name",
@@ -147,6 +153,36 @@ WRONG_IDS: tuple[Callable[[str], str], ...] = (
 )
 
 
+def variables(*values: str, name: str = "") -> list[dict[str, str]]:
+    """Variables of a template, called 1, 2 … or all alike."""
+    return [{"name": name or str(n), "value": value} for n, value in enumerate(values, 1)]
+
+
+A_TEMPLATE = {"id": "HX1", "variables": variables("{link}")}
+# Where a template is taken, although its window is closed.
+TEMPLATED: dict[str, Value] = {"input.channelId": lambda w: w.off["WHATSAPP"], "input.template": A_TEMPLATE}
+TEMPLATE_CASES = [
+    ("template", {"id": "HX1"}, "INVALID"),  # an SMS has none
+    ("template.id", "HX1", "MESSAGING_WINDOW_CLOSED", "channelId", {"channelId": lambda w: w.off["MESSENGER"]}),
+    *(
+        (
+            "template.variables",
+            wrong,
+            code,
+            named,
+            {"channelId": lambda w: w.off["WHATSAPP"], "template": {"id": "HX1"}},
+        )
+        for wrong, code, named in (
+            (variables(*["{link}"] * 21), "TOO_LONG", SAME),
+            (variables("{link}", *["x" * 800] * 2), "TOO_LONG", SAME),
+            (variables("{link}", "two", name="1"), "INVALID", "template.variables.name"),
+            (variables("{link}", name="one two"), "INVALID", "template.variables.name"),
+            (variables("{link}\nPay"), "INVALID", "template.variables.value"),
+        )
+    ),
+]
+
+
 def wrong_id(kind: str, make: Callable[[str], str]) -> Callable[[World], str]:
     return lambda w: make(w.ids[kind])
 
@@ -161,6 +197,7 @@ def by_type() -> Iterator[Case]:
         for leaf in probes.leaves(one.args):
             where = f"{mutation}.{leaf.path}"
             named = NAMED.get(where, SAME)
+            also = TEMPLATED if ".template." in leaf.path else {}
             if leaf.type == "ID":
                 kind = probes.ID_KINDS[leaf.name]
                 for wrong in ("", "rubbish\x00", *(wrong_id(kind, make) for make in WRONG_IDS)):
@@ -171,15 +208,15 @@ def by_type() -> Iterator[Case]:
                     yield Case(mutation, leaf.path, bad, "INVALID")
             elif leaf.type == "String" and where not in HARMLESS:
                 for text in CONTROL:
-                    yield Case(mutation, leaf.path, text, LOOKED_UP.get(where, "INVALID"), named)
+                    yield Case(mutation, leaf.path, text, LOOKED_UP.get(where, "INVALID"), named, also)
                 if where in LIMITS:
-                    yield Case(mutation, leaf.path, "x" * (LIMITS[where] + 1), "TOO_LONG", named)
+                    yield Case(mutation, leaf.path, "x" * (LIMITS[where] + 1), "TOO_LONG", named, also)
                 if where in LOOKED_UP:
-                    yield Case(mutation, leaf.path, "x" * 5000, LOOKED_UP[where], named)
-                    yield Case(mutation, leaf.path, "", LOOKED_UP[where], named)
+                    yield Case(mutation, leaf.path, "x" * 5000, LOOKED_UP[where], named, also)
+                    yield Case(mutation, leaf.path, "", LOOKED_UP[where], named, also)
                 if where in BLANKS:
-                    yield Case(mutation, leaf.path, "", "BLANK", named)
-                    yield Case(mutation, leaf.path, " \t\n ", "BLANK", named)
+                    yield Case(mutation, leaf.path, "", "BLANK", named, also)
+                    yield Case(mutation, leaf.path, " \t\n ", "BLANK", named, also)
 
 
 # -------------------------------------------------------------------------------------------------- wrong by our rules
@@ -315,6 +352,11 @@ CASES = [
         ("body", link("ben"), "INVALID"),
         ("body", "x" * 1600, "TOO_LONG"),
         ("body", "é" * 490, "TOO_LONG", SAME, {"channelId": off("INSTAGRAM_DM")}),
+        *TEMPLATE_CASES,
+        *(
+            ("template.variables", wrong, "INVALID", SAME, {"channelId": off("WHATSAPP"), "template": {"id": "HX1"}})
+            for wrong in ([], None, variables("Pay {amount}", "{business}"))
+        ),
     ),
     *of(
         "voidPaymentRequest",
@@ -378,6 +420,7 @@ CASES = [
         ("body", "é" * 501, "TOO_LONG", SAME, {"channelId": off("INSTAGRAM_DM")}),
         ("body", "x" * 4001, "TOO_LONG", SAME, {"channelId": off("WEB_CHAT")}),
         ("subject", "one\r\nBcc: two@example.com", "INVALID"),
+        *TEMPLATE_CASES,
     ),
     *of("createContact", *BAD_ADDRESSES, ("email", "maria1@example.com", "ALREADY_USED")),
     *of("updateContact", *BAD_ADDRESSES, ("name", None, "BLANK")),
@@ -580,10 +623,11 @@ async def wrong_by_type(world: World) -> list[str]:
         good = probes.right(world)[mutation]
         tried: dict[str, dict[str, Any]] = {}
         for leaf in probes.leaves(one.args):
+            whole = {"input": {**good["input"], "template": A_TEMPLATE}} if ".template." in leaf.path else good
             for value in wrong_types(leaf):
-                tried[f"{leaf.path}: {value!r}"] = probes.nested(leaf.path, value, good, one.args)
+                tried[f"{leaf.path}: {value!r}"] = probes.nested(leaf.path, value, whole, one.args)
             if leaf.required:
-                tried[f"{leaf.path} left out"] = probes.without(leaf.path, good)
+                tried[f"{leaf.path} left out"] = probes.without(leaf.path, whole)
         if "input" in one.args:
             tried["no input"] = {}
             tried["input: null"] = {"input": None}

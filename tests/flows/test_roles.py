@@ -159,7 +159,8 @@ async def without_a_credential(world: World) -> list[str]:
         for name, one in probes.root("Query").items():
             given = {n: a for n, a in one.args.items() if is_required_argument(a)}
             some = " { __typename }" if is_composite_type(get_named_type(one.type)) else ""
-            values = {"id": world.ids["account"], "ids": [world.ids["account"]]}
+            values: dict[str, Any] = {"id": world.ids["account"], "ids": [world.ids["account"]]}
+            values["input"] = {"conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
             document = f"query{probes.declared(given)} {{ {name}{probes.passed(given)}{some} }}"
             documents[name] = (document, {n: values[n] for n in given})
         for name, (document, variables) in documents.items():

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from graphql import GraphQLObjectType, get_named_type, is_required_argument
+from graphql import GraphQLObjectType, is_required_argument
 
 from models.ids import PREFIXES
 from tests.contracts.stripe_contract import derived_contract
@@ -34,6 +34,9 @@ IDS = {
     "Query.contact.id": "contact",
     "Query.conversation.id": "conversation",
     "Query.paymentRequest.id": "draft",
+    "Query.messagePreview.input.conversationId": "conversation",
+    "Query.messagePreview.input.channelId": "channel",
+    "Query.messagePreview.input.paymentRequestId": "draft",
     "PaymentRequest.composerInsert.channelId": "channel",
     "Subscription.conversationEvents.conversationId": "conversation",
     "Subscription.contactPaymentEvents.contactId": "contact",
@@ -57,8 +60,13 @@ CURSORS = {
 # Fields that need an argument: tried by name in a test below.
 WITH_ARGUMENTS = {
     "PaymentRequest.composerInsert",
+    *(f"MessagePreview.{name}" for name in ("text", "length", "maxLength", "lengthInBytes", "fits", "encoding")),
+    *(f"MessagePreview.{name}" for name in ("segments", "remainingInSegment", "reasonsForUcs2", "userErrors")),
     *(f"ComposerInsert.{name}" for name in ("text", "checkoutUrl", "length", "maxLength", "smsSegments", "encoding")),
 }
+PREVIEW = """query($conversationId: ID!, $channelId: ID!, $paymentRequestId: ID) { messagePreview(input: {
+  conversationId: $conversationId, channelId: $channelId, paymentRequestId: $paymentRequestId }) {
+  text length maxLength lengthInBytes fits encoding segments remainingInSegment reasonsForUcs2 userErrors { code } } }"""
 # The kinds of House.ids by the type that node() answers.
 NODES = {
     "account": "Account",
@@ -105,9 +113,9 @@ def arguments_of(kind: str) -> Iterator[str]:
     for name, found in probes.schema().type_map.items():
         if isinstance(found, GraphQLObjectType) and not name.startswith("__"):
             for field_name, one in found.fields.items():
-                for argument, given in one.args.items():
-                    if get_named_type(given.type).name == kind:
-                        yield f"{name}.{field_name}.{argument}"
+                for leaf in probes.leaves(one.args):
+                    if leaf.type == kind and not (name == "Mutation" and "." in leaf.path):
+                        yield f"{name}.{field_name}.{leaf.path}"
 
 
 def test_every_argument_that_takes_an_id_or_a_cursor_is_covered() -> None:
@@ -220,8 +228,8 @@ async def ids_of_queries(world: World) -> list[str]:
     for kind in NODES:
         tried[f"nodes of {kind}"] = ("query($id: ID!) { nodes(ids: [$id]) { __typename id } }", kind, "id")
     for path, kind in IDS.items():
-        owner, name, argument = path.split(".")
-        if owner == "Query" and kind != ANYTHING:
+        owner, name, argument = path.split(".", 2)
+        if owner == "Query" and kind != ANYTHING and "." not in argument:
             one = probes.root("Query")[name]
             selected = probes.selection(one.type, 1, lambda kind, name: None)
             tried[path] = (f"query($id: ID!) {{ {name}({argument}: $id) {{ {selected} }} }}", kind, "id")
@@ -229,12 +237,17 @@ async def ids_of_queries(world: World) -> list[str]:
         "query($request: ID!, $id: ID!) { paymentRequest(id: $request) { composerInsert(channelId: $id) { text } } }"
     )
     tried["PaymentRequest.composerInsert.channelId"] = (insert, "channel", "id")
+    own = {"conversationId": "conversation", "channelId": "channel", "paymentRequestId": "draft"}
+    preview = {argument: world.ids[kind] for argument, kind in own.items()}
+    for argument, kind in own.items():
+        tried[f"Query.messagePreview.input.{argument}"] = (PREVIEW, kind, argument)
+    assert (await world.product.one(PREVIEW, preview, token=world.team.agent))["userErrors"] == []
     wrong = []
     for role in ROLES:
         for name, (document, kind, argument) in tried.items():
             answers = []
             for id in (probes.foreign_to(world.ids[kind]), world.other.ids[kind]):
-                variables = {argument: id, "request": world.ids["draft"]}
+                variables = {"request": world.ids["draft"], **preview, argument: id}
                 answers.append(await probes.ask(world.product, document, variables, world.tokens[role]))
             unknown, foreign = answers
             if unknown != foreign or _found(unknown):
@@ -302,7 +315,7 @@ async def feeds_from_foreign_places(world: World) -> list[str]:
     for role in ROLES:
         token = world.tokens[role]
         for path, kind in IDS.items():
-            owner, name, argument = path.split(".")
+            owner, name, argument = path.split(".", 2)
             if owner != "Subscription":
                 continue
             unknown = await first(feeds[name], {argument: probes.foreign_to(world.ids[kind])}, token)

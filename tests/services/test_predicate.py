@@ -1,0 +1,93 @@
+"""The predicate test: in every cell of what decides it, what the composer says equals what sending does.
+
+Channel and provider x connection x address, opt-out and window x processor x role. The same through the API, for every pair of
+values: tests/flows/test_composer.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Awaitable
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from models import tables
+from models.errors import Refusal
+from services import capability, messages, payment_requests
+from services.actors import Actor
+from services.composing import Template
+from settings import Settings
+from tests import composer_matrix as m
+from tests import factories
+from tests.services.conftest import actor_of
+
+
+async def people(account: tables.Account) -> dict[str, Actor]:
+    """An actor for each of ROLES."""
+    made = {role: actor_of(await factories.user(account, role=role)) for role in m.ROLES if " " not in role}
+    made["AGENT by key"] = dataclasses.replace(made["AGENT"], kind="api_key", user_id=None)
+    return made
+
+
+async def code_of(sending: Awaitable[Any]) -> str | None:
+    """The code that it is refused with; None: it was accepted."""
+    try:
+        await sending
+    except Refusal as refusal:
+        return refusal.code
+    return None
+
+
+# ADMIN and OWNER may what AGENT may, and are tried through the API.
+ROLES = ("AGENT", "VIEWER", "AGENT by key")
+TEMPLATE = Template(id="HX" + "1" * 32, variables=(("1", "{link}"),))
+# Channels that carry templates, and one that does not.
+TEMPLATED = {
+    (kind, provider) for kind, provider in ((v.kind, v.provider) for v in m.VARIANTS) if kind in ("WHATSAPP", "SMS")
+}
+
+
+# On SQLite only: the rule reads three tables, and no engine decides it.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
+    configured: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m.stop_the_clock(monkeypatch)
+    account = await factories.account()
+    actors = await people(account)
+    matrix = await m.Matrix.make(account)
+    wrong, counted, said = [], 0, Counter[str]()
+    for processor in m.PROCESSORS:
+        await matrix.set_processor(processor)
+        for role, address in product(ROLES, m.ADDRESSES):
+            actor, conversation = actors[role], matrix.conversations[address]
+            request = matrix.requests[address]
+            reaches = {reach.connection.id: reach for reach in await capability.capabilities(actor, conversation)}
+            for (variant, state), channel in matrix.channels.items():
+                reach = reaches[channel.id]
+                asked: dict[str, Any] = {"payment_request_id": request.id, "channel_id": channel.id}
+                told: list[str | None] = [reach.messages.reason, reach.payment_requests.reason]
+                done = [
+                    await code_of(
+                        messages.send_message(
+                            actor, conversation_id=conversation.id, channel_id=channel.id, body="Hello"
+                        )
+                    ),
+                    await code_of(payment_requests.send(actor, **asked, idempotency_key=str(uuid4()))),
+                ]
+                said.update(reason or "enabled" for reason in told)
+                if (variant.kind, variant.provider) in TEMPLATED:
+                    sent = payment_requests.send(actor, **asked, template=TEMPLATE, idempotency_key=str(uuid4()))
+                    told.append("template" if reach.payment_requests.templates else "no template")
+                    done.append("template" if await code_of(sent) is None else "no template")
+                    said[str(told[-1])] += 1
+                counted += 1
+                if told != done:
+                    wrong.append(f"{m.Cell(variant, state, address, processor, role)}: told {told}, done {done}")
+    print(f"cells {counted}, wrong {len(wrong)}; {dict(said.most_common())}")  # noqa: T201 (the figure of this test)
+    assert not wrong, "\n".join(wrong[:20])
+    assert await tables.Message.all().count() == said["enabled"] + said["template"]
