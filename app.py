@@ -17,7 +17,10 @@ from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context
 from resolvers.transport.http import get_view
 from resolvers.transport.limits import Limits
-from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper
+from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
+from resolvers.visitor.assemble import build_visitor_schema, credential_of
+from resolvers.visitor.context import VisitorContext
+from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, visitors
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
@@ -51,6 +54,27 @@ def create_app(settings: Settings | None = None) -> Starlette:
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
     )
 
+    def get_visitor_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
+        state = request.scope.get("state", {})
+        return VisitorContext(
+            hub=app.state.hub,
+            # One address stands for a whole network where a customer has one.
+            client_address=limits.network_of(state.get("client_address", "")),
+            request_id=state.get("request_id", ""),
+        )
+
+    widget_graphql = get_view(
+        build_visitor_schema(production=settings.production),
+        get_context=get_visitor_context,
+        authenticate=visitors.authenticate,
+        still_valid=visitors.still_valid,
+        # The widget's frame is a page of ours, on whatever site it is shown.
+        allowed_origins=settings.origins[:1],
+        queries_by_get=False,
+        limits=VISITOR_LIMITS,
+        credential_of=credential_of,
+    )
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with running(settings) as hub:
@@ -58,13 +82,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
             yield
 
     app = Starlette(
-        routes=_routes(settings, graphql),
+        routes=_routes(settings, graphql, widget_graphql),
         middleware=limits.middleware(settings),
         exception_handlers=limits.exception_handlers,
         lifespan=lifespan,
     )
     app.state.settings = settings
-    app.state.before_shutdown = (graphql.end_streams,)
+    app.state.before_shutdown = (graphql.end_streams, widget_graphql.end_streams)
     return app
 
 
@@ -73,6 +97,7 @@ def configure(settings: Settings) -> None:
     vault.open_vault(settings.keys)
     links.configure(settings.base_url)
     sign_in.configure(settings)
+    visitors.configure(settings)
     connections.configure(
         Environment(
             public_url=settings.base_url,
@@ -106,10 +131,12 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         yield hub
 
 
-def _routes(settings: Settings, graphql: Any) -> list[BaseRoute]:
+def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
         Route("/graphql", graphql, methods=None),
         WebSocketRoute("/graphql", graphql),
+        Route("/widget/graphql", widget_graphql, methods=None),
+        WebSocketRoute("/widget/graphql", widget_graphql),
         *index.routes,
         *checkout_pages.routes,
         *webhooks.routes,

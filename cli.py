@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The application is imported where it is used: `migrate` and `--help` answer without loading the GraphQL schema.
 
 SCHEMA_FILE = Path(__file__).parent / "schema" / "schema.graphql"
+VISITOR_SCHEMA_FILE = SCHEMA_FILE.with_name("visitor.graphql")
 
 T = TypeVar("T")
 
@@ -354,25 +355,29 @@ def key_create(account_id: str, name: str, role: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- schema
 @cli.command()
-@click.option("--check", is_flag=True, help="Compare with schema/schema.graphql; fail if it differs.")
-@click.option("--write", is_flag=True, help="Write schema/schema.graphql.")
-def schema(check: bool, write: bool) -> None:
-    """Print the GraphQL schema, compare it with the committed file, or write that file."""
+@click.option("--check", is_flag=True, help="Compare with the committed files; fail if one differs.")
+@click.option("--write", is_flag=True, help="Write schema/schema.graphql and schema/visitor.graphql.")
+@click.option("--visitor", is_flag=True, help="Print the chat widget's schema in place of the team's.")
+def schema(check: bool, write: bool, visitor: bool) -> None:
+    """Print a GraphQL schema, compare both with the committed files, or write those files."""
     from resolvers.assemble import build_schema
+    from resolvers.visitor.assemble import build_visitor_schema
 
-    text = build_schema(production=False, introspection=True).as_str().rstrip() + "\n"
-    if write:
-        SCHEMA_FILE.write_text(text, encoding="utf-8")
-        click.echo(f"wrote {SCHEMA_FILE.name}")
-    elif check:
-        committed = SCHEMA_FILE.read_text(encoding="utf-8") if SCHEMA_FILE.exists() else ""
-        if committed != text:
-            raise click.ClickException(
-                "schema/schema.graphql differs from the code: run `python cli.py schema --write`."
-            )
-        click.echo("schema/schema.graphql is up to date")
-    else:
-        click.echo(text, nl=False)
+    texts = {
+        SCHEMA_FILE: build_schema(production=False, introspection=True).as_str().rstrip() + "\n",
+        VISITOR_SCHEMA_FILE: build_visitor_schema(production=False, introspection=True).as_str().rstrip() + "\n",
+    }
+    if not write and not check:
+        click.echo(texts[VISITOR_SCHEMA_FILE if visitor else SCHEMA_FILE], nl=False)
+        return
+    for file, text in texts.items():
+        if write:
+            file.write_text(text, encoding="utf-8")
+            click.echo(f"wrote {file.name}")
+        elif not file.exists() or file.read_text(encoding="utf-8") != text:
+            raise click.ClickException(f"schema/{file.name} differs from the code: run `python cli.py schema --write`.")
+        else:
+            click.echo(f"schema/{file.name} is up to date")
 
 
 # ----------------------------------------------------------------------------------------------------------- simulate

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
     graphql_limit: int = Field(
         default=50, ge=1, description="GraphQL operations per second and credential (burst twice that)."
     )
+    widget_address_limit: str = Field(
+        default="120/minute", description="Web chat: visits begun and messages written per client address."
+    )
+    widget_visitor_limit: str = Field(default="30/minute", description="Web chat: messages written per visitor.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Smallest level that is logged."
     )

@@ -40,6 +40,7 @@ from schema.inputs import (
     RefreshInput,
     RefundPaymentInput,
     RevokeApiKeyInput,
+    RotateIdentitySecretInput,
     SaveDraftInput,
     SendMessageInput,
     SendPaymentRequestInput,
@@ -71,6 +72,7 @@ from schema.payloads import (
     RefreshPayload,
     RefundPaymentPayload,
     RevokeApiKeyPayload,
+    RotateIdentitySecretPayload,
     SaveDraftPayload,
     SendMessagePayload,
     SendPaymentRequestPayload,
@@ -639,6 +641,7 @@ class Mutation:
                 display_name=input.display_name,
                 sender=input.sender,
                 credentials=_credentials(input.credentials),
+                allowed_origins=input.allowed_origins,
             )
             return ConnectChannelPayload(channel=Channel.from_row(row))
 
@@ -666,6 +669,19 @@ class Mutation:
             return DisconnectChannelPayload(channel=Channel.from_row(row))
 
         return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
+
+    @mutation(
+        "Web chat: make a new secret with which the site's server signs who its visitors are; the old one counts no more."
+        " For owners and admins."
+    )
+    async def rotate_identity_secret(
+        self, info: Info, input: Annotated[RotateIdentitySecretInput, strawberry.argument(description="Which one.")]
+    ) -> RotateIdentitySecretPayload:
+        async def work(actor: Actor) -> RotateIdentitySecretPayload:
+            row, secret = await connections.rotate_identity_secret(actor, _id(input.channel_id, "chn", "channelId"))
+            return RotateIdentitySecretPayload(channel=Channel.from_row(row), secret=secret)
+
+        return await _run(info, RotateIdentitySecretPayload, work)
 
     # ---------------------------------------------------------------------------------------------- notifications
     @mutation("Mark the viewer's notifications as read, up to and with a position.")

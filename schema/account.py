@@ -101,6 +101,10 @@ class Channel(Node):
     )
     last_error: str | None = strawberry.field(description="What last went wrong on it; null: nothing.")
 
+    allowed_origins: list[str] = strawberry.field(
+        description="Of a web chat: the sites that may show its widget; none: no site may."
+    )
+
     @classmethod
     def from_row(cls, row: tables.ChannelConnection) -> Self:
         """The channel of a row."""
@@ -114,11 +118,16 @@ class Channel(Node):
             connected=row.connected,
             last_webhook_at=row.last_webhook_at,
             last_error=row.last_error,
+            allowed_origins=list(row.allowed_origins),
         )
 
     @field("Where its provider must deliver inbound messages and delivery reports.")
     def webhook_url(self) -> URL:
         return URL(connections.inbound_url(self.row))
+
+    @field("Of our own web chat: the element to paste into the site's pages; null on every other channel.")
+    def widget_snippet(self) -> str | None:
+        return connections.widget_snippet(self.row)
 
 
 @strawberry.type(description="Something that would help where nothing can be sent now.")

@@ -340,6 +340,13 @@ class ConnectChannelInput:
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None, description="What the provider needs; those left out stay."
     )
+    allowed_origins: list[str] | None = strawberry.field(
+        default=None,
+        description=(
+            "Web chat only: the sites that may show the widget, e.g. https://shop.example, https://*.example.com or"
+            " http://localhost:3000. Empty: none may. Left out: as it was."
+        ),
+    )
 
 
 @strawberry.input(description="Which channel to test.")
@@ -349,6 +356,11 @@ class TestChannelInput:
 
 @strawberry.input(description="Which channel to disconnect.")
 class DisconnectChannelInput:
+    channel_id: strawberry.ID = strawberry.field(description="The channel.")
+
+
+@strawberry.input(description="Which web chat gets a new identity secret.")
+class RotateIdentitySecretInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel.")
 
 

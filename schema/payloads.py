@@ -235,6 +235,14 @@ class DisconnectChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
 
 
+@strawberry.type(description="Answer of rotateIdentitySecret.")
+class RotateIdentitySecretPayload(MutationPayload):
+    channel: Channel | None = strawberry.field(default=None, description="The web chat. " + _REFUSED)
+    secret: str | None = strawberry.field(
+        default=None, description="Its new identity secret, shown this once. " + _REFUSED
+    )
+
+
 @strawberry.type(description="Answer of markNotificationsRead.")
 class MarkNotificationsReadPayload(MutationPayload):
     unread_count: int = strawberry.field(default=0, description="How many are unread now; 0 when refused.")

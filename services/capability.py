@@ -9,8 +9,10 @@ from typing import Final
 from uuid import UUID
 
 from integrations.base import ChannelKind, ChannelLimits, IntegrationError
+from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import errors
+from models.ids import public_id
 from models.tables import ChannelConnection, ContactAddress, Conversation
 from models.vault import VaultError
 from services import connections
@@ -181,6 +183,8 @@ def _decide(
     """Pure: the first failing reason in the order of REASONS (domain.md, section 5)."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
+    if address is not None and not _belongs(connection, address.address):
+        address = None
     window_hours = limits.window_hours
     if (actor.kind == "user" if by_person is None else by_person) and limits.person_window_hours is not None:
         window_hours = limits.person_window_hours
@@ -263,6 +267,14 @@ def _settings(actor: Actor, kind: str, what: str) -> Help:
     if actor.may("settings"):
         return Help(kind=kind, sentence=f"Connect {what}.")
     return Help(kind="ASK_ROLE", sentence=f"Ask an owner or admin to connect {what}.")
+
+
+def _belongs(connection: ChannelConnection, address: str) -> bool:
+    """Whether an address can be meant for this connection: a widget's visitor is reached through that widget alone."""
+    if connection.kind != ChannelKind.WEB_CHAT:
+        return True
+    widget = web_chat.widget_of(address)
+    return widget == public_id("chn", connection.id) if connection.provider == web_chat.NAME else widget is None
 
 
 def limits_of(connection: ChannelConnection) -> ChannelLimits:

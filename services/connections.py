@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,12 +18,13 @@ import structlog
 
 from integrations import registry
 from integrations.base import Channel, ChannelKind, Environment, IntegrationError, Processor
+from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import database, vault
 from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, Refusal
 from models.ids import public_id, uuid7
 from models.tables import Account, ChannelConnection, ProcessorConnection
-from services import audit, text
+from services import audit, origins, text
 from services.actors import Actor
 
 log = structlog.get_logger(__name__)
@@ -34,8 +35,10 @@ ERROR_LIMIT: Final = 300
 MODE: Final = (
     "mode"  # the credential of a provider whose keys don't tell whether they move real money: "test" or "live"
 )
-# Ours, without a vendor: their keys are made here, and a setting may close them.
-SELF_ISSUED: Final = frozenset({"sandbox", "simulated"})
+# Stand-ins for vendors, closed by a setting. Their keys are made here.
+STAND_INS: Final = frozenset({"sandbox", "simulated"})
+# Without a vendor, so that their keys are made here.
+SELF_ISSUED: Final = STAND_INS | {web_chat.NAME}
 KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "square": "SQUARE"}
 UNREADABLE: Final = (
     "The stored credentials can't be decrypted: give them again, or put their key back into SECRET_KEYS."
@@ -147,7 +150,7 @@ def usable(row: ProcessorConnection | ChannelConnection) -> bool:
 def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
     """Whether this process's settings allow the provider: sandbox and simulator may be closed."""
     name = row.processor if isinstance(row, ProcessorConnection) else row.provider
-    return _sandbox_open or name not in SELF_ISSUED
+    return _sandbox_open or name not in STAND_INS
 
 
 def processor_kind(row: ProcessorConnection) -> str:
@@ -163,6 +166,13 @@ def webhook_url(row: ProcessorConnection) -> str:
 def inbound_url(row: ChannelConnection) -> str:
     """Where this channel's provider sends statuses and inbound messages."""
     return f"{environment().public_url}/inbound/{row.provider}/{public_id('chn', row.id)}"
+
+
+def widget_snippet(row: ChannelConnection) -> str | None:
+    """The element that shows this web chat on a page; None for every other channel."""
+    if row.provider != web_chat.NAME:
+        return None
+    return f'<script async src="{environment().public_url}/widget.js" data-key="{public_id("chn", row.id)}"></script>'
 
 
 def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, str]:
@@ -186,7 +196,7 @@ def _sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------------------------- provider objects
 def processor(row: ProcessorConnection) -> Processor:
     """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in), VaultError."""
-    if row.processor in SELF_ISSUED and not _sandbox_open:
+    if row.processor in STAND_INS and not _sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = _processors.get(row.id)
     if known is not None and known[0] == row.version:
@@ -272,7 +282,7 @@ async def configure_processor(
     actor.require("settings")
     if processor not in registry.processor_names():
         raise Invalid("This processor is not installed.", field="kind")
-    if processor in SELF_ISSUED and not _sandbox_open:
+    if processor in STAND_INS and not _sandbox_open:
         raise Invalid("The sandbox is closed here; connect a real processor.", field="kind")
     cls = registry.processor_class(processor)
     name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
@@ -591,21 +601,26 @@ async def connect_channel(
     display_name: str | None = None,
     sender: str | None = None,
     credentials: Mapping[str, str] | None = None,
+    allowed_origins: Sequence[str] | None = None,
 ) -> ChannelConnection:
     """Connect a channel, or change its connection. New credentials replace single fields of the old.
 
-    The vendor is asked before anything is stored. Raises: Forbidden, NotFound, Invalid.
+    `allowed_origins`: the sites that may show a chat widget; None leaves them, none at all is the beginning.
+    The vendor is asked before anything is stored. Raises: Forbidden, NotFound, Invalid, TooLong.
     """
     actor.require("settings")
     if provider not in registry.channel_names():
         raise Invalid("This provider is not installed.", field="provider")
-    if provider in SELF_ISSUED and not _sandbox_open:
+    if provider in STAND_INS and not _sandbox_open:
         raise Invalid("The simulator is closed here; connect a real provider.", field="provider")
     cls = registry.channel_class(provider)
     if kind not in {k.value for k in cls.kinds}:
         raise Invalid("This provider does not serve this kind of channel.", field="kind")
     name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
     address = text.optional(sender, limit=254, field="sender")
+    if allowed_origins and provider != web_chat.NAME:
+        raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
+    sites = None if allowed_origins is None else origins.checked(allowed_origins)
     row = await channel_connection(connection_id, actor.account_id) if connection_id is not None else None
     if row is not None and (row.provider != provider or row.kind != kind):
         raise NotFound(field="connectionId")
@@ -626,12 +641,14 @@ async def connect_channel(
                 display_name=name or cls.display_name,
                 sender=address or "",
                 credentials=sealed,
+                allowed_origins=sites or [],
             )
         else:
             await ChannelConnection.filter(id=row.id).update(
                 display_name=name or row.display_name,
                 sender=row.sender if sender is None else address or "",
                 credentials=sealed,
+                allowed_origins=row.allowed_origins if sites is None else sites,
                 connected=True,
                 last_error=None,
                 version=row.version + 1,
@@ -641,7 +658,11 @@ async def connect_channel(
             actor,
             "channel.connected",
             public_id("chn", made.id),
-            {"provider": provider, "kind": kind, "changed": sorted(credentials or {})},
+            {
+                "provider": provider,
+                "kind": kind,
+                "changed": sorted([*(credentials or {}), *(["allowed_origins"] if sites is not None else [])]),
+            },
         )
     return made
 
@@ -668,6 +689,27 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
         await ChannelConnection.filter(id=row.id).update(last_error=refusal and refusal.message[:ERROR_LIMIT])
         await audit.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
         return await channel_connection(connection_id, actor.account_id), refusal
+
+
+async def rotate_identity_secret(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, str]:
+    """A new secret to sign visitors' identities with, shown this once; the old one counts no more. Raises: Forbidden, NotFound, Invalid."""
+    actor.require("settings")
+    async with database.transaction():
+        row = (
+            await ChannelConnection.filter(id=connection_id, account_id=actor.account_id)
+            .select_for_update(no_key=True)
+            .get_or_none()
+        )
+        if row is None:
+            raise NotFound(field="channelId")
+        if row.provider != web_chat.NAME:
+            raise Invalid("Only a web chat has an identity secret.", field="channelId")
+        issued = _issue(row.provider, ["identity_secret"], {})
+        await ChannelConnection.filter(id=row.id).update(
+            credentials=_sealed(actor.account_id, issued), version=row.version + 1
+        )
+        await audit.record(actor, "channel.identity_secret_rotated", public_id("chn", row.id))
+        return await channel_connection(connection_id, actor.account_id), issued["identity_secret"]
 
 
 async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str]) -> None:

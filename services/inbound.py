@@ -18,7 +18,7 @@ from services.changes import change
 from services.messages import SUBJECT_LIMIT
 from services.processor_events import BadPayload, BadSignature, NotVerifiable
 
-__all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "receive"]
+__all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "receive", "store"]
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +63,12 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
     for update in webhook.statuses:
         await deliveries.record_status(connection, update, message_id=hint)
     for message in webhook.messages:
-        await _store_inbound(connection, message, request.now)
+        await store(connection, message, request.now)
     return webhook
 
 
-async def _store_inbound(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
-    """A contact wrote. Key: (connection, external id)."""
+async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
+    """A contact wrote, as a verified callback or a known visitor says. Key: (connection, external id)."""
     if await _stored(connection, inbound):
         return
     try:

@@ -88,9 +88,11 @@ def test_unsafe_settings_are_refused_without_showing_a_secret(tmp_path: Path) ->
 
 def test_the_committed_schema_is_the_codes(tmp_path: Path) -> None:
     checked = run(tmp_path, "schema", "--check")
-    assert (checked.returncode, checked.stdout) == (0, "schema/schema.graphql is up to date\n"), checked.stderr
-    printed = run(tmp_path, "schema")
-    assert printed.stdout == (ROOT / "schema" / "schema.graphql").read_text(encoding="utf-8")
+    said = "schema/schema.graphql is up to date\nschema/visitor.graphql is up to date\n"
+    assert (checked.returncode, checked.stdout) == (0, said), checked.stderr
+    for file, options in (("schema.graphql", ()), ("visitor.graphql", ("--visitor",))):
+        printed = run(tmp_path, "schema", *options)
+        assert printed.stdout == (ROOT / "schema" / file).read_text(encoding="utf-8")
 
 
 def test_rotation_says_how_many_secrets_of_each_table_it_sealed(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ from resolvers.transport.limits import (
 from resolvers.transport.socket import (
     Authenticate,
     Connections,
+    CredentialOf,
     Door,
     SocketAdapter,
     SocketHandler,
@@ -168,6 +169,7 @@ class GraphQLView(GraphQL[Any, None]):
         queries_by_get: bool,
         limits: Limits,
         sharing: Sharing | None,
+        credential_of: CredentialOf,
     ) -> None:
         super().__init__(
             schema,
@@ -184,6 +186,7 @@ class GraphQLView(GraphQL[Any, None]):
             connections=Connections(limits, still_valid),
             requests=RateLimiter(limits.requests_per_s, limits.requests_burst),
             fanout=Fanout(schema, sharing) if sharing is not None else None,
+            credential_of=credential_of,
         )
         self._make_context = get_context
         self._http_app: ASGIApp = self._answer_http
@@ -279,7 +282,7 @@ class GraphQLView(GraphQL[Any, None]):
             return context
         answer: _Answer = request.scope[_ANSWER]
         answer.context = context
-        token = token_of(request.headers)
+        token = self.door.credential_of(request.headers)
         answer.key = key_of(token) if token else f"address:{_address(request)}"
         if not self.door.requests.take(answer.key):
             raise Refusal(429, "RATE_LIMITED", "Too many requests, try again in a second.", {"Retry-After": "1"})
@@ -435,13 +438,15 @@ def get_view(
     queries_by_get: bool = True,
     limits: Limits | None = None,
     sharing: Sharing | None = None,
+    credential_of: CredentialOf = token_of,
 ) -> GraphQLView:
-    """The ASGI application to mount at /graphql.
+    """The ASGI application to mount at /graphql, and at any other place with a schema and credentials of its own.
 
     `get_context(request or websocket, connection parameters)` makes the context, may be async, leaves `viewer` to us.
     `authenticate(token)` answers the viewer, or None for a token that is not valid. `still_valid(viewer)` is asked
     every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
     `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
+    `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
     """
     return GraphQLView(
         schema,
@@ -452,4 +457,5 @@ def get_view(
         queries_by_get=queries_by_get,
         limits=limits or Limits(),
         sharing=sharing,
+        credential_of=credential_of,
     )

@@ -45,6 +45,7 @@ CHECKED_AT_ONCE: Final = 20
 
 Authenticate = Callable[[str], Awaitable[Any]]
 StillValid = Callable[[Any], Awaitable[bool]]
+CredentialOf = Callable[[Mapping[str, Any]], str | None]
 
 
 def token_of(parameters: Mapping[str, Any]) -> str | None:
@@ -166,6 +167,7 @@ class Door:
     connections: Connections
     requests: RateLimiter
     fanout: Fanout | None
+    credential_of: CredentialOf = token_of
 
 
 # ------------------------------------------------------------------------------------------------------- the socket
@@ -266,7 +268,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         # `payload: null` is allowed and says nothing.
         parameters: dict[str, Any] = message.get("payload") or {}
         self.context.connection_params = parameters
-        token = token_of(parameters)
+        token = self._door.credential_of(parameters)
         try:
             viewer = await self._door.authenticate(token) if token else None
         except Exception as error:  # noqa: BLE001 the connection's top: our fault, the client may come again

@@ -230,6 +230,8 @@ def environment(port: int, database_url: str, events_url: str, **more: str) -> d
         "LOGIN_LIMIT": "1000/minute",
         "LOGIN_ADDRESS_LIMIT": "1000/minute",
         "GRAPHQL_LIMIT": "2000",
+        "WIDGET_ADDRESS_LIMIT": "1000/minute",
+        "WIDGET_VISITOR_LIMIT": "1000/minute",
         **more,
     }
 

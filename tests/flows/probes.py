@@ -76,6 +76,7 @@ class Leaf:
     type: str
     nullable: bool
     required: bool
+    listed: bool = False
 
     @property
     def name(self) -> str:
@@ -97,7 +98,7 @@ def _leaves(path: str, given: GraphQLArgument | GraphQLInputField) -> Iterator[L
             yield from _leaves(f"{path}.{name}", inner)
     else:
         required = is_required_argument(given) if isinstance(given, GraphQLArgument) else is_required_input_field(given)
-        yield Leaf(path, named.name, not is_non_null_type(kind), required)
+        yield Leaf(path, named.name, not is_non_null_type(kind), required, is_listed(kind))
 
 
 def declared(arguments: Mapping[str, GraphQLArgument]) -> str:
@@ -525,9 +526,11 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "displayName": "Texts",
             "sender": FROM_NUMBER,
             "credentials": [{"name": "auth_token", "value": AUTH_TOKEN}],
+            "allowedOrigins": [],
         },
         "testProcessor": {"processorId": w.stripe},
         "testChannel": {"channelId": w.off["twilio"]},
+        "rotateIdentitySecret": {"channelId": w.off["widget"]},
         "disconnectProcessor": {"processorId": w.stripe},
         "disconnectChannel": {"channelId": w.off["twilio"]},
         "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
@@ -567,6 +570,7 @@ async def world(bare: Team) -> World:
     await product.ok(d.DISCONNECT_CHANNEL, {"channelId": w.off["disconnected"]}, token=bare.owner)
     named = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
     credentials = [{"name": name, "value": value} for name, value in named.items()]
+    w.off["widget"] = await _channel(bare, {"kind": "WEB_CHAT", "provider": "web_chat"})
     w.off["twilio"] = await _channel(bare, {"kind": "SMS", "provider": "twilio_sms", "credentials": credentials})
     keys = {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}
     connected = await product.ok(d.CONFIGURE_PROCESSOR, {"kind": "STRIPE", **keys}, token=bare.owner)

@@ -492,7 +492,9 @@ CASES = [
         ("credentials", [], "INVALID", SAME, {"channelId": None}),
         ("credentials", [{"name": "auth_token", "value": "0" * 32}], "INVALID"),
         ("credentials", [{"name": "auth_token", "value": ""}], "INVALID"),
+        ("allowedOrigins", ["https://shop.example"], "INVALID"),
     ),
+    *of("rotateIdentitySecret", ("channelId", lambda w: w.ids["channel"], "INVALID")),
     *of(
         "signIn", ("email", "nobody@example.com", "SIGN_IN_FAILED", NONE), ("password", "wrong", "SIGN_IN_FAILED", NONE)
     ),
@@ -520,6 +522,8 @@ def wrong_types(leaf: Leaf) -> tuple[Any, ...]:
     """Values that are not of the leaf's type."""
     kind = probes.schema().get_type(leaf.type)
     given = ("NO_SUCH_WORD", 7, {"a": 1}) if isinstance(kind, GraphQLEnumType) else WRONG_TYPE[leaf.type]
+    if leaf.listed:
+        given = (*(value for value in given if not isinstance(value, list)), [None])
     return given if leaf.nullable else (*given, None)
 
 

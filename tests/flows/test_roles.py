@@ -49,6 +49,7 @@ MAY: dict[str, set[str]] = {
     "connectChannel": ADMINS,
     "testChannel": ADMINS,
     "disconnectChannel": ADMINS,
+    "rotateIdentitySecret": ADMINS,
     "createApiKey": OWNER,
     "revokeApiKey": OWNER,
 }

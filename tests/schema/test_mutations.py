@@ -350,6 +350,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "connectChannel": {"kind": "SMS", "provider": "simulated", "channelId": "chn"},
     "testChannel": {"channelId": "chn"},
     "disconnectChannel": {"channelId": "chn"},
+    "rotateIdentitySecret": {"channelId": "chn"},
 }
 REFERENCES = {
     "apiKeyId": "key",

@@ -19,10 +19,15 @@ from graphql.utilities import find_breaking_changes
 
 from models import errors
 from resolvers.assemble import build_schema as assemble
+from resolvers.transport.limits import Schema
+from resolvers.visitor.assemble import build_visitor_schema
+from services import visitors
 from tests.schema.conftest import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "schema" / "schema.graphql"
+VISITOR_FILE = ROOT / "schema" / "visitor.graphql"
+VISITOR_SCHEMA = build_visitor_schema(production=False)
 
 # Removing what has been deprecated for 90 days is allowed; the reason names the day: "… Removal: 2027-03-01".
 REMOVAL = re.compile(r"Removal: \d{4}-\d{2}-\d{2}")
@@ -74,12 +79,21 @@ def last_release() -> str | None:
     return found.stdout.strip() or None
 
 
-def test_the_committed_file_is_what_the_code_gives() -> None:
-    assert FILE.read_text(encoding="utf-8").rstrip() == SCHEMA.as_str().rstrip(), "run: python cli.py schema --write"
+@pytest.mark.parametrize(("file", "schema"), [(FILE, SCHEMA), (VISITOR_FILE, VISITOR_SCHEMA)], ids=["team", "visitor"])
+def test_the_committed_file_is_what_the_code_gives(file: Path, schema: Schema) -> None:
+    assert file.read_text(encoding="utf-8").rstrip() == schema.as_str().rstrip(), "run: python cli.py schema --write"
 
 
-def test_everything_is_described() -> None:
-    assert names_without_description(SCHEMA._schema) == []
+@pytest.mark.parametrize("schema", [SCHEMA, VISITOR_SCHEMA], ids=["team", "visitor"])
+def test_everything_is_described(schema: Schema) -> None:
+    assert names_without_description(schema._schema) == []
+
+
+def test_every_refusal_of_a_visitor_has_its_code_in_the_visitors_api() -> None:
+    kind = VISITOR_SCHEMA._schema.type_map["VisitorErrorCode"]
+    assert isinstance(kind, GraphQLEnumType)
+    of_texts = {"BLANK", "TOO_LONG", "INVALID", "RATE_LIMITED"}
+    assert {cls.code for cls in visitors.VisitRefused.__subclasses__()} | of_texts == set(kind.values)
 
 
 def test_the_search_for_descriptions_finds_what_lacks_one() -> None:

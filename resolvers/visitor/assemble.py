@@ -1,0 +1,49 @@
+"""The visitor API put together: its schema, its limits, its credential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from resolvers.transport.limits import Limits, Schema, schema_options
+from resolvers.transport.socket import token_of
+from resolvers.visitor.mutation import VisitorMutation
+from resolvers.visitor.query import VisitorQuery
+from resolvers.visitor.subscription import VisitorSubscription
+from schema.scalars import SCALARS
+
+IDENTITY_HEADER: Final = "paythread-identity"
+# Anybody may call: what the widget needs, several times over.
+LIMITS: Final = Limits(
+    tokens=500,
+    depth=6,
+    aliases=5,
+    directives=10,
+    cost=1_500,
+    body_bytes=32_768,
+    operations_per_socket=5,
+    sockets_per_token=10,
+    messages_per_s=5.0,
+    messages_burst=30,
+    requests_per_s=10.0,
+    requests_burst=50,
+)
+
+
+def build_visitor_schema(*, production: bool, introspection: bool | None = None, limits: Limits = LIMITS) -> Schema:
+    """The schema with its limits. `introspection` default: not in production."""
+    return Schema(
+        query=VisitorQuery,
+        mutation=VisitorMutation,
+        subscription=VisitorSubscription,
+        **schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS),
+    )
+
+
+def credential_of(parameters: Mapping[str, Any]) -> str | None:
+    """Token and identity as visitors.authenticate takes them, from headers or from the payload of `connection_init`."""
+    token = token_of(parameters)
+    if token is None:
+        return None
+    identity = next((value for name, value in parameters.items() if name.lower() == IDENTITY_HEADER), None)
+    return f"{token} {identity.strip()}" if isinstance(identity, str) and identity.strip() else token

@@ -1,0 +1,38 @@
+"""What the visitor API's resolvers have at hand: who asks, from where, and the hub."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import strawberry
+
+from schema.failures import ApiError
+from services.events import Hub
+from services.visitors import Visit
+
+
+class VisitorContext:
+    """One request, or one socket's connection. It remembers nothing of what was read, so that an event needs no copy of it."""
+
+    def __init__(self, *, hub: Hub | None, client_address: str = "", request_id: str = "") -> None:
+        self.hub = hub
+        self.client_address = client_address
+        self.request_id = request_id
+        self.viewer: Visit | None = None
+        self.connection_params: dict[str, Any] | None = None
+
+    def for_event(self) -> VisitorContext:
+        """Itself."""
+        return self
+
+    @property
+    def visit(self) -> Visit:
+        """Who asks. Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
+        if self.viewer is None:
+            raise ApiError("UNAUTHENTICATED", "Begin with startVisit, then send its token as Authorization: Bearer.")
+        if self.viewer.external_id is not None and self.viewer.identity is None:
+            raise ApiError("IDENTITY_REQUIRED", "Send the identity, too: Paythread-Identity.")
+        return self.viewer
+
+
+VisitorInfo: TypeAlias = strawberry.Info[VisitorContext, None]

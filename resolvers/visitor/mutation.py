@@ -1,0 +1,92 @@
+"""The root of the visitor API's mutations: one call of a service, the answer or the refusal wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import strawberry
+
+from models.errors import Invalid, Refusal
+from models.ids import parse_public_id
+from resolvers.visitor.context import VisitorInfo
+from schema.describe import mutation
+from schema.visitor import (
+    MarkShownInput,
+    MarkShownPayload,
+    SendVisitorMessageInput,
+    SendVisitorMessagePayload,
+    StartVisitInput,
+    StartVisitPayload,
+    Visit,
+    VisitorError,
+    VisitorErrorCode,
+    VisitorMessage,
+    VisitorPayload,
+)
+from services import visitors
+from services.visitors import VisitRefused
+
+P = TypeVar("P", bound=VisitorPayload)
+
+
+async def _run(payload: type[P], work: Callable[[], Awaitable[P]]) -> P:
+    """The payload of `work`, or the one of its refusal."""
+    try:
+        return await work()
+    except VisitRefused as refused:
+        error = VisitorError(code=VisitorErrorCode[refused.code], message=refused.message, field=None)
+    except Refusal as refusal:
+        path = ["input", *refusal.field] if refusal.field else None
+        error = VisitorError(code=VisitorErrorCode[refusal.code], message=refusal.message, field=path)
+    return payload(user_errors=[error])
+
+
+@strawberry.type(description="What a visitor can do.")
+class VisitorMutation:
+    @mutation("Begin, or go on with an earlier visit. The only field that needs no token.")
+    async def start_visit(
+        self, info: VisitorInfo, input: Annotated[StartVisitInput, strawberry.argument(description="Who, and where.")]
+    ) -> StartVisitPayload:
+        async def work() -> StartVisitPayload:
+            started = await visitors.start(
+                input.widget_key,
+                token=input.token,
+                identity=input.identity,
+                client_address=info.context.client_address,
+            )
+            return StartVisitPayload(token=started.token, visit=await Visit.of(started.visit))
+
+        return await _run(StartVisitPayload, work)
+
+    @mutation("Write to the business.")
+    async def send_visitor_message(
+        self, info: VisitorInfo, input: Annotated[SendVisitorMessageInput, strawberry.argument(description="What.")]
+    ) -> SendVisitorMessagePayload:
+        visit = info.context.visit
+
+        async def work() -> SendVisitorMessagePayload:
+            shown = await visitors.write(
+                visit,
+                client_message_id=input.client_message_id,
+                body=input.body,
+                client_address=info.context.client_address,
+            )
+            return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await visitors.position(visit)))
+
+        return await _run(SendVisitorMessagePayload, work)
+
+    @mutation("Say what the widget has shown, so that the business knows it has arrived.")
+    async def mark_shown(
+        self, info: VisitorInfo, input: Annotated[MarkShownInput, strawberry.argument(description="Up to where.")]
+    ) -> MarkShownPayload:
+        visit = info.context.visit
+
+        async def work() -> MarkShownPayload:
+            message_id = parse_public_id(input.up_to, "msg")
+            if message_id is None:
+                raise Invalid("This is no message of this conversation.", field="upTo")
+            await visitors.mark_shown(visit, message_id, read=input.read)
+            return MarkShownPayload()
+
+        return await _run(MarkShownPayload, work)

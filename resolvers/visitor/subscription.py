@@ -1,0 +1,108 @@
+"""The root of the visitor API's subscriptions: the account's log, of which a visitor sees its own messages and payments alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from models.event_log import Cursor as LogCursor
+from resolvers.visitor.context import VisitorContext, VisitorInfo
+from schema.describe import subscription
+from schema.scalars import Cursor
+from schema.visitor import (
+    PaymentCard,
+    PaymentCardChanged,
+    VisitorEvent,
+    VisitorMessage,
+    VisitorMessageChanged,
+    VisitorResyncRequired,
+    VisitorSubscribed,
+    seal,
+    unseal,
+)
+from services import visitors
+from services.events import LoggedEvent, ResyncNeeded, Start, follow
+from services.visitors import Visit
+
+
+class _Ears:
+    """Which events of the account can concern a visitor; whether they do is decided when they are loaded."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._mark = visitors.mark(visit)
+        self.contact_id: UUID | None = None
+        self.settled = False
+
+    def settle(self, contact_id: UUID | None) -> None:
+        """From here on the log itself says when the visitor gets a contact."""
+        self.contact_id = self.contact_id or contact_id
+        self.settled = True
+
+    def wants(self, event: LoggedEvent) -> bool:
+        """Quick: no look at the database."""
+        if event.kind == visitors.KNOWN:
+            if event.data.get("visitor") == self._mark:
+                self.contact_id = event.contact_id
+            return False
+        if not event.kind.startswith(("message.", "payment_request.")):
+            return False
+        # Between attaching and `settle` anything may be ours.
+        return event.contact_id == self.contact_id if self.settled else True
+
+
+async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> AsyncGenerator[VisitorEvent, None]:
+    """Subscribed, what was missed, then what happens; or ResyncRequired alone."""
+    if context.hub is None:
+        raise RuntimeError("a subscription needs the hub")
+    here = await visitors.position(visit)
+    resume = unseal(visit, after) if after is not None else None
+    if after is not None and (resume is None or resume.epoch != here.epoch):
+        yield VisitorResyncRequired(cursor=seal(here), reason="OTHER_EPOCH")
+        return
+    ears = _Ears(visit)
+    start = resume.seq if resume is not None else None
+    async with aclosing(follow(context.hub, visit.account_id, start, ears.wants)) as feed:
+        async for item in feed:
+            at = LogCursor(here.epoch, visit.account_id, item.seq)
+            if isinstance(item, Start):
+                ears.settle(await visitors.contact_of(visit))
+                yield VisitorSubscribed(cursor=seal(at))
+            elif isinstance(item, ResyncNeeded):
+                yield VisitorResyncRequired(cursor=seal(at), reason=item.reason.value)
+            elif item.contact_id == ears.contact_id and (found := await _event(visit, item, at)) is not None:
+                yield found
+
+
+async def _event(visit: Visit, event: LoggedEvent, at: LogCursor) -> VisitorEvent | None:
+    """The log entry as the visitor may know of it, with the data as they are now; None: it is not for the visitor."""
+    if event.kind.startswith("message.") and event.message_id is not None:
+        shown = await visitors.message(visit, event.message_id)
+        if shown is None:
+            return None
+        return VisitorMessageChanged(cursor=seal(at), message=VisitorMessage.from_shown(shown, at))
+    if event.payment_request_id is not None:
+        card = await visitors.card(visit, event.payment_request_id)
+        return PaymentCardChanged(cursor=seal(at), card=PaymentCard.from_card(card)) if card is not None else None
+    return None
+
+
+@strawberry.type(description="What happens, live, over WebSocket (graphql-transport-ws) or server-sent events.")
+class VisitorSubscription:
+    @subscription(
+        "The visitor's messages and payments. First comes VisitorSubscribed; after a cut pass the newest cursor."
+    )
+    async def visitor_events(
+        self,
+        info: VisitorInfo,
+        after: Annotated[
+            Cursor | None,
+            strawberry.argument(
+                description="The newest cursor you have: what came since is told first. Left out: from now on."
+            ),
+        ] = None,
+    ) -> AsyncGenerator[VisitorEvent, None]:
+        return _feed(info.context, info.context.visit, after)

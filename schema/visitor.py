@@ -1,0 +1,271 @@
+"""What a visitor of the chat widget sees, in a schema of its own. What may be shown is decided in services/visitors.py."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Self, TypeAlias
+
+import strawberry
+
+from models import vault
+from models.event_log import Cursor as LogCursor
+from models.ids import public_id
+from schema.describe import field
+from schema.failures import bad_request
+from schema.scalars import URL, Cursor, Money, money, value
+from services import visitors
+
+
+def seal(position: LogCursor) -> Cursor:
+    """A place in the log as a visitor may hold it."""
+    return Cursor(vault.seal(position.account_id, position.encode()))
+
+
+def unseal(visit: visitors.Visit, cursor: str) -> LogCursor | None:
+    """The place that `seal` made for this account; None for anything else."""
+    try:
+        return LogCursor.decode(vault.unseal(visit.account_id, cursor), visit.account_id)
+    except (vault.VaultError, ValueError):
+        return None
+
+
+@strawberry.enum(description="Who wrote a message.")
+class WrittenBy(Enum):
+    VISITOR = value("VISITOR", description="The visitor, on this or another device.")
+    BUSINESS = value("BUSINESS", description="The business.")
+
+
+@strawberry.enum(description="How a payment stands.")
+class PaymentCardStatus(Enum):
+    OPEN = value("OPEN", description="It can be paid.")
+    PROCESSING = value("PROCESSING", description="A payment is under way, or the request is being cancelled.")
+    PAID = value("PAID", description="It is paid; payUrl shows the receipt.")
+    CANCELLED = value("CANCELLED", description="It can't be paid any more.")
+
+
+_STATUS = {
+    "open": PaymentCardStatus.OPEN,
+    "processing": PaymentCardStatus.PROCESSING,
+    "paid": PaymentCardStatus.PAID,
+    "void": PaymentCardStatus.CANCELLED,
+}
+
+
+@strawberry.enum(description="Why nothing was done.")
+class VisitorErrorCode(Enum):
+    BLANK = value("BLANK", description="A text is missing.")
+    TOO_LONG = value("TOO_LONG", description="A text is too long.")
+    INVALID = value("INVALID", description="A value is not valid.")
+    RATE_LIMITED = value("RATE_LIMITED", description="Too much at once; try again in a minute.")
+    WIDGET_CLOSED = value("WIDGET_CLOSED", description="There is no chat behind this key, or no longer.")
+    IDENTITY_REQUIRED = value(
+        "IDENTITY_REQUIRED",
+        description="The conversation belongs to somebody who is signed in on the site: show the identity.",
+    )
+    IDENTITY_INVALID = value("IDENTITY_INVALID", description="The identity is forged, expired or for somebody else.")
+
+
+@strawberry.type(description="What is asked for, as the one who pays sees it.")
+class PaymentCard:
+    id: strawberry.ID = strawberry.field(description="The same in every answer about this request.")
+    number: str = strawberry.field(description="What it is called on receipts, e.g. PR-0042.")
+    product_name: str = strawberry.field(description="What it is for.")
+    description: str | None = strawberry.field(description="More about it; null: nothing.")
+    amount: Money = strawberry.field(description="What is asked for.")
+    amount_due: Money = strawberry.field(description="What is still to be paid.")
+    status: PaymentCardStatus = strawberry.field(description="How it stands.")
+    pay_url: URL = strawberry.field(description="Where it is paid, and later the receipt: open it in a tab of its own.")
+
+    @classmethod
+    def from_card(cls, card: visitors.Card) -> Self:
+        """The API's view of the service's."""
+        row = card.request
+        return cls(
+            id=strawberry.ID(public_id("pr", row.id)),
+            number=row.number,
+            product_name=row.product_name,
+            description=row.description,
+            amount=money(card.amount.amount_minor, row.currency),
+            amount_due=money(card.due.amount_minor, row.currency),
+            status=_STATUS[card.state],
+            pay_url=URL(card.pay_url),
+        )
+
+
+@strawberry.type(description="A message between the visitor and the business.")
+class VisitorMessage:
+    id: strawberry.ID = strawberry.field(description="The same in every answer about this message.")
+    cursor: Cursor = strawberry.field(description="Its place in the conversation, for `messages`.")
+    written_by: WrittenBy = strawberry.field(description="Who wrote it.")
+    author: str | None = strawberry.field(description="Who of the business; null: the visitor.")
+    body: str = strawberry.field(description="Its text. A payment's address stands in it, too.")
+    sent_at: datetime = strawberry.field(description="When it was written.")
+    client_message_id: str | None = strawberry.field(
+        description="What this visitor's sendVisitorMessage called it; null on everything else."
+    )
+    payments: list[PaymentCard] = strawberry.field(description="What it asks to be paid.")
+
+    @classmethod
+    def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
+        """The API's view of the service's. `at`: any place in the account's log, for its epoch."""
+        row = shown.row
+        return cls(
+            id=strawberry.ID(public_id("msg", row.id)),
+            cursor=seal(LogCursor(at.epoch, at.account_id, row.seq)),
+            written_by=WrittenBy.VISITOR if row.direction == "INBOUND" else WrittenBy.BUSINESS,
+            author=shown.author,
+            body=row.body,
+            sent_at=row.occurred_at,
+            client_message_id=shown.client_message_id,
+            payments=[PaymentCard.from_card(card) for card in shown.cards],
+        )
+
+
+@strawberry.type(description="A page of the conversation, oldest first.")
+class VisitorMessages:
+    nodes: list[VisitorMessage] = strawberry.field(description="At most 50.")
+    has_more: bool = strawberry.field(description="Whether there are more in the direction that was asked for.")
+
+
+@strawberry.type(description="Whose chat it is.")
+class Business:
+    name: str = strawberry.field(description="The name that customers know it by.")
+
+
+Place: TypeAlias = Annotated[
+    Cursor | None, strawberry.argument(description="The cursor of a message. With neither: the newest messages.")
+]
+
+
+@strawberry.type(description="The visitor's side of the conversation.")
+class Visit:
+    visit: strawberry.Private[visitors.Visit]
+    position: strawberry.Private[LogCursor]
+    identified: bool = strawberry.field(description="Whether the site has said who the visitor is.")
+
+    @classmethod
+    async def of(cls, visit: visitors.Visit) -> Self:
+        """The visit with the log's position, which is read before everything else."""
+        return cls(visit=visit, position=await visitors.position(visit), identified=visit.external_id is not None)
+
+    @field("Whose chat it is.")
+    async def business(self) -> Business:
+        return Business(name=(await visitors.business(self.visit)).name)
+
+    @field("The conversation: the newest page, the one before a message, or the one after it.")
+    async def messages(self, before: Place = None, after: Place = None) -> VisitorMessages:
+        if before is not None and after is not None:
+            raise bad_request("`before` or `after`, not both")
+        places = {
+            name: self._seq(cursor) for name, cursor in (("before", before), ("after", after)) if cursor is not None
+        }
+        shown, more = await visitors.thread(self.visit, **places)
+        return VisitorMessages(nodes=[VisitorMessage.from_shown(one, self.position) for one in shown], has_more=more)
+
+    @field("Where to subscribe from: read before the data of this answer.")
+    def event_cursor(self) -> Cursor:
+        return seal(self.position)
+
+    def _seq(self, cursor: str) -> int:
+        found = unseal(self.visit, cursor)
+        if found is None:
+            raise bad_request("this is not the cursor of a message")
+        return found.seq
+
+
+# ------------------------------------------------------------------------------------------------------------- inputs
+@strawberry.input(description="Who comes to which widget.")
+class StartVisitInput:
+    widget_key: str = strawberry.field(description="The key in the widget's address.")
+    token: str | None = strawberry.field(
+        default=None, description="The token of an earlier visit. One that is not known (any more) is replaced."
+    )
+    identity: str | None = strawberry.field(
+        default=None,
+        description="A JWT of the site's server: HS256 with the identity secret; aud (the key), sub, iat, exp (24 h at most).",
+    )
+
+
+@strawberry.input(description="What the visitor writes.")
+class SendVisitorMessageInput:
+    client_message_id: str = strawberry.field(
+        description="Made by the client, 8 to 64 letters, digits, - and _: sent again with the same, it is the same message."
+    )
+    body: str = strawberry.field(description="The text, at most 4,000 characters.")
+
+
+@strawberry.input(description="What the widget has shown.")
+class MarkShownInput:
+    up_to: strawberry.ID = strawberry.field(description="The newest message that is shown, and all before it.")
+    read: bool = strawberry.field(default=False, description="Whether a person has it before their eyes.")
+
+
+# ----------------------------------------------------------------------------------------------------------- payloads
+@strawberry.type(description="An expected failure.")
+class VisitorError:
+    code: VisitorErrorCode = strawberry.field(description="The stable word to build on.")
+    message: str = strawberry.field(description="The same for people, in English.")
+    field: list[str] | None = strawberry.field(description="Path in the input; null: no single field.")
+
+
+@strawberry.interface(description="What every mutation answers.")
+class VisitorPayload:
+    user_errors: list[VisitorError] = strawberry.field(
+        default_factory=list, description="Why nothing was done; empty: it was done."
+    )
+
+
+@strawberry.type(description="Answer of startVisit.")
+class StartVisitPayload(VisitorPayload):
+    token: str | None = strawberry.field(
+        default=None,
+        description="Send it as Authorization: Bearer …, with the identity (if any) as Paythread-Identity. Null: refused.",
+    )
+    visit: Visit | None = strawberry.field(default=None, description="The conversation so far. Null: refused.")
+
+
+@strawberry.type(description="Answer of sendVisitorMessage.")
+class SendVisitorMessagePayload(VisitorPayload):
+    message: VisitorMessage | None = strawberry.field(default=None, description="The message. Null: refused.")
+
+
+@strawberry.type(description="Answer of markShown.")
+class MarkShownPayload(VisitorPayload):
+    pass
+
+
+# ------------------------------------------------------------------------------------------------------------- events
+@strawberry.interface(description="Something that happened.")
+class VisitorEventBase:
+    cursor: Cursor = strawberry.field(description="Pass it as `after` to go on behind this event.")
+
+
+@strawberry.type(description="The feed is attached: everything after its cursor follows.")
+class VisitorSubscribed(VisitorEventBase):
+    pass
+
+
+@strawberry.type(
+    description=(
+        "Not all that was missed can be told: read the visit again, then subscribe from its eventCursor. Nothing follows."
+    )
+)
+class VisitorResyncRequired(VisitorEventBase):
+    reason: str = strawberry.field(description="Why, in one word.")
+
+
+@strawberry.type(description="A message is new or has changed: put it in its place by its id.")
+class VisitorMessageChanged(VisitorEventBase):
+    message: VisitorMessage = strawberry.field(description="The message as it is now.")
+
+
+@strawberry.type(description="A payment stands otherwise than before.")
+class PaymentCardChanged(VisitorEventBase):
+    card: PaymentCard = strawberry.field(description="The payment as it is now.")
+
+
+VisitorEvent: TypeAlias = Annotated[
+    VisitorSubscribed | VisitorResyncRequired | VisitorMessageChanged | PaymentCardChanged,
+    strawberry.union("VisitorEvent", description="What a visitor is told."),
+]

@@ -1,0 +1,36 @@
+"""The sites that may show a chat widget: exact origins and wildcards, as a browser's frame-ancestors understands them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from models.errors import Invalid, TooLong
+
+LIMIT: Final = 50
+LONGEST: Final = 260  # characters: a host name has at most 253
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# A wildcard stands for the first labels only, and leaves two: *.com would be everybody.
+_ORIGIN: Final = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\*\.{_LABEL}(?:\.{_LABEL})+)(?::[1-9][0-9]{{0,4}})?")
+
+
+def checked(given: Sequence[str]) -> list[str]:
+    """The origins in lower case, each once: `https://shop.example`, `https://*.example.com`, with a port where it is not the usual one.
+
+    They stand in a header as they are, so nothing else passes. Raises: Invalid, TooLong.
+    """
+    if len(given) > LIMIT:
+        raise TooLong(f"At most {LIMIT} origins.", field="allowedOrigins")
+    found = []
+    for typed in given:
+        if len(typed) > LONGEST:
+            raise TooLong(f"At most {LONGEST} characters.", field="allowedOrigins")
+        origin = typed.strip().lower().removesuffix("/")
+        if _ORIGIN.fullmatch(origin) is None:
+            raise Invalid(
+                "An origin is scheme, host and perhaps a port, such as https://shop.example or https://*.example.com.",
+                field="allowedOrigins",
+            )
+        found.append(origin)
+    return list(dict.fromkeys(found))
