@@ -359,8 +359,9 @@ async def test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit(widget:
         assert answer["token"] not in (None, kept, wrong)
         assert answer["visit"]["messages"]["nodes"] == []
     rows = [(row.token_hash, str(row.id)) for row in await Visitor.all()]
+    assert kept is not None
     assert kept not in json.dumps(rows)
-    assert len(str(kept)) >= 40
+    assert len(kept) >= 40
 
 
 async def test_no_credential_of_one_side_opens_the_other(widget: Widget) -> None:
@@ -477,7 +478,7 @@ async def test_forged_expired_and_foreign_identities_are_refused(widget: Widget)
         "another secret": widget.identity("42", secret="y" * 64),
         "the neighbour's": neighbour.identity("42"),
         "the neighbour's secret for us": neighbour.identity("42", aud=widget.id),
-        "none": jwt.encode({"aud": widget.id, "sub": "42", "iat": now, "exp": now + timedelta(hours=1)}, None, "none"),
+        "none": jwt.encode({"aud": widget.id, "sub": "42", "iat": now, "exp": now + timedelta(hours=1)}, "", "none"),
         "other algorithm": widget.identity("42", algorithm="HS512"),
         "no signature": f"{head}.{claims}.",
         "other claims": f"{head}.{widget.identity('43').split('.')[1]}.{signature}",
