@@ -1,34 +1,59 @@
-"""What heals by itself: checkouts that are not final are read, undelivered events fetched, voids finished, unhandled events repeated.
+"""What heals by itself: checkouts that are not final are read, unknown ones found, undelivered events fetched, voids finished.
 
-It calls the processors gently (a few reads at once, back-off per checkout) and records through the one recorder.
+It calls the processors gently (a few reads a second of each connection, back-off per checkout) and records through the one recorder.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
 
 import structlog
 
-from integrations.base import IntegrationError
+from integrations.base import Checkout, CheckoutStatus, IntegrationError
 from models import event_log
 from models.ledger import Status
-from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import checkout, connections, jobs, processor_events, voids
+from models.tables import CheckoutSession, Job, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services import captures, checkout, connections, jobs, processor_events, recorder, settling, voids
 
 log = structlog.get_logger(__name__)
 
-BATCH = 100
-READS_AT_ONCE = 5
-EVENTS_BACK = timedelta(days=30)  # how far a vendor's list is read the first time
-NO_CREATE_ANSWER = timedelta(minutes=5)
+BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
+READS_AT_ONCE: Final = 5  # of one connection
+READS_PER_S: Final = 10.0  # of one connection
+SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
+LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
+OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
+NO_CREATE_ANSWER: Final = timedelta(minutes=5)
+DAY: Final = timedelta(days=1)
 _every = timedelta(seconds=300)
+_quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
 
 
 def configure(*, every_s: float) -> None:
     """Set the seconds between two reads of a checkout that is not final."""
     global _every
     _every = timedelta(seconds=every_s)
+
+
+class Pace:
+    """Lets calls begin at most so often; the first at once. For one event loop."""
+
+    def __init__(self, per_s: float) -> None:
+        self._gap_s = 1 / per_s
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._gap_s
+        if at > now:
+            await asyncio.sleep(at - now)
 
 
 @jobs.periodic("sweeper.checkouts", 15)
@@ -38,44 +63,75 @@ async def sweep_checkouts(job: jobs.JobContext) -> None:
 
 
 async def sweep(now: datetime) -> int:
-    """Read what is due at `now`; return how many checkouts were read."""
-    due = (
-        await CheckoutSession.filter(status__in=["OPENING", "OPEN", "PROCESSING"], next_check_at__lte=now)
-        .order_by("next_check_at")
-        .limit(BATCH)
-    )
-    gate = asyncio.Semaphore(READS_AT_ONCE)
+    """Read what is due at `now`, each connection at its own pace; return how many checkouts were read."""
+    due = CheckoutSession.filter(status__in=["OPENING", "OPEN", "PROCESSING"], next_check_at__lte=now)
+    of = await due.distinct().values_list("processor_connection_id", flat=True)
+    counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
+    for count in counts:
+        if isinstance(count, BaseException):  # one connection must not stop the others; its time comes again
+            log.error("sweep_failed", error=type(count).__name__)
+    return sum(count for count in counts if isinstance(count, int))
+
+
+async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
+    """Read what is due of one connection; how many. A vendor that is silent, or wants quiet, is left alone for this round."""
+    if _quiet_until.get(connection_id, now) > now:
+        return 0
+    due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
+    sessions = await due.filter(status__in=["OPENING", "OPEN", "PROCESSING"]).order_by("next_check_at").limit(BATCH)
+    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(READS_PER_S)
+    silent = checked = 0
 
     async def one(session: CheckoutSession) -> None:
+        nonlocal silent, checked
         async with gate:
-            await _check(session, now)
+            await pace.turn()
+            if silent >= SILENT_AFTER or _quiet_until.get(connection_id, now) > now:
+                return
+            checked += 1
+            error = await _check(session, now)
+            silent = silent + 1 if error is not None and error.retryable else 0
+            if error is not None and error.retry_after_s is not None:
+                _quiet_until[connection_id] = now + timedelta(seconds=error.retry_after_s)
 
-    for ended in await asyncio.gather(*(one(session) for session in due), return_exceptions=True):
+    for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
         if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again
             log.error("sweep_check_failed", error=type(ended).__name__)
-    return len(due)
+    return checked
 
 
-async def _check(session: CheckoutSession, now: datetime) -> None:
+async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
+    """Read one checkout, unless another process does; the vendor's error, if it gave one."""
+    # As often as promised for a day; a link that stays open for months is read less and less often.
+    next_at = now + max(_every, (now - session.created_at) * (_every / DAY))
     taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
-        next_check_at=now + _every, checks=session.checks + 1
+        next_check_at=next_at, checks=session.checks + 1
     )
     if not taken:
-        return  # another process reads it
+        return None
     if session.external_id is None:
-        # The creation was never answered: nobody has its address. If it was made all the same and paid, its reference tells us.
+        # The creation was never answered: nobody has its address. If it was made all the same, the vendor's list tells.
         if session.created_at < now - NO_CREATE_ANSWER:
             await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
                 status="ABANDONED", next_check_at=None
             )
-        return
+        return None
+    failed: Exception | None = None
     try:
         await checkout.read_back(session, source="sweeper")
     except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
         log.warning("sweep_read_failed", checkout_session_id=str(session.id), error=_reason(error))
-        # What can't be read (a revoked key, say) is asked for less and less often.
-        later = max(_every, (now - session.created_at) / 10)
-        await CheckoutSession.filter(id=session.id, next_check_at=now + _every).update(next_check_at=now + later)
+        failed = error
+    fresh = await CheckoutSession.get(id=session.id)
+    begun_at = fresh.capturing_at if fresh.status in captures.UNDECIDED else None
+    if failed is not None:
+        # What can't be read (a revoked key, say) is asked for less and less often; a capture at least daily, as long as it is unanswered.
+        age = now - (begun_at or fresh.created_at)
+        later = now + max(_every, min(age / 10, DAY) if begun_at else age / 10)
+        await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
+    if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
+        await captures.tell_unresolved(fresh)
+    return failed if isinstance(failed, IntegrationError) else None
 
 
 def _reason(error: Exception) -> str:
@@ -89,10 +145,16 @@ async def sweep_voids(job: jobs.JobContext) -> None:
         status__in=[Status.PAID.value, Status.VOID.value]
     )
     for request in pending:
+        if await _has_job(request):
+            continue  # it comes again by itself, less and less often
         try:
             await voids.finish_void(request.account_id, request.id)
         except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
             log.warning("sweep_void_failed", payment_request_id=str(request.id), error=_reason(error))
+
+
+async def _has_job(request: PaymentRequest) -> bool:
+    return await Job.exists(key__startswith=f"finish_void:{request.id}:", status__in=["queued", "running"])
 
 
 @jobs.periodic("sweeper.events", 60)
@@ -109,12 +171,12 @@ async def sweep_events_back(job: jobs.JobContext) -> None:
     """Fetch everything that a vendor could not deliver and still has. Key: the event's id."""
     now = datetime.now(UTC)
     for connection in await ProcessorConnection.filter(connected=True):
-        await fetch_events(connection, now, since=now - EVENTS_BACK)
+        await fetch_events(connection, now, since=now - LISTS_BACK)
 
 
 async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
     """Take over the events that the vendor could not deliver since the last look; return how many we had not handled."""
-    since = since or max(connection.events_read_until or now - EVENTS_BACK, now - EVENTS_BACK)
+    since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
     try:
         events = await connections.processor(connection).list_events(since)
         handled = ProcessorEvent.filter(processor_connection_id=connection.id, handled_at__not_isnull=True)
@@ -126,9 +188,68 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
         return 0
-    # An hour of overlap: the vendor marks an event undelivered only after its first tries.
-    await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - timedelta(hours=1))
+    # The vendor marks an event undelivered only after its first tries.
+    await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - OVERLAP)
     return len(fresh)
+
+
+@jobs.periodic("sweeper.unknown_checkouts", 900)
+async def sweep_unknown(job: jobs.JobContext) -> None:
+    """Find checkouts of ours that we do not know, for their creation was never answered. Key: the checkout's id."""
+    now = datetime.now(UTC)
+    for connection in await ProcessorConnection.filter(connected=True):
+        await find_unknown(connection, now)
+
+
+async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
+    """Adopt the checkouts with our reference that the vendor has and we do not; return how many.
+
+    Paid ones are recorded. Open ones are closed: nobody was led to them.
+    """
+    since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
+    adopted = 0
+    try:
+        listed = await connections.processor(connection).list_checkouts(since)
+        pace = Pace(READS_PER_S)
+        for state in await _unknown(connection, listed):
+            if await _is_wanted(connection, state, now):
+                await pace.turn()
+                await _adopt(connection, state)
+                adopted += 1
+    except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
+        log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
+        return adopted
+    # A creation that is under way now is looked at next time.
+    await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
+    return adopted
+
+
+async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
+    """Those without a row of ours that can matter."""
+    mattering = [one for one in listed if one.request_reference and (one.status != CheckoutStatus.EXPIRED or one.money)]
+    known: set[str | None] = set()
+    for start in range(0, len(mattering), BATCH):
+        ids = [one.external_id for one in mattering[start : start + BATCH]]
+        rows = CheckoutSession.filter(processor_connection_id=connection.id, external_id__in=ids)
+        known |= {row.external_id for row in await rows.only("id", "external_id")}
+    return [one for one in mattering if one.external_id not in known]
+
+
+async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
+    """Whether it is for a request of this account and connection, none of whose creations is under way: that may be this one."""
+    owner = await recorder.owner_of(connection, state.money, state.external_id, state.request_reference)
+    return owner is not None and not await CheckoutSession.exists(
+        payment_request_id=owner, status="OPENING", external_id=None, created_at__gt=now - NO_CREATE_ANSWER
+    )
+
+
+async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
+    """Record a checkout that we did not know, as it stands now, and close it if it can still be paid."""
+    log.warning("checkout_adopted", provider=connection.processor, status=listed.status.value)
+    state = await connections.processor(connection).read_checkout(listed.external_id)
+    read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
+    if read.recorded.session is not None and read.state.status == CheckoutStatus.OPEN:
+        await settling.expire_later(read.recorded.session)
 
 
 @jobs.periodic("retention", 3600)

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 REASON_LIMIT = 500  # characters
 NO_ANSWER = timedelta(minutes=2)  # then a creation that nobody answered is given up; a call lasts seconds
 AGAIN_AFTER = timedelta(seconds=30)  # at first; then a tenth of the time since
-VOID_AGAIN_AFTER = timedelta(seconds=60)
+VOID_AGAIN_AFTER = timedelta(seconds=60), timedelta(minutes=10)  # the same between these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,8 @@ async def _finish_void_job(job: jobs.JobContext) -> None:
     done = await finish_void(job.account_id, UUID(job.payload["payment_request_id"]))
     asked_at = done.request.void_requested_at
     if asked_at is not None and done.request.status not in (Status.PAID, Status.VOID):
-        raise jobs.Later(max(VOID_AGAIN_AFTER, (datetime.now(UTC) - asked_at) / 10).total_seconds())
+        age = datetime.now(UTC) - asked_at
+        raise jobs.Later(min(max(VOID_AGAIN_AFTER[0], age / 10), VOID_AGAIN_AFTER[1]).total_seconds())
 
 
 @jobs.handler("checkout.expire")

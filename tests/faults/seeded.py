@@ -307,6 +307,30 @@ FAULTS: Final = (
         "            pass",
         VOIDS,
     ),
+    _fault(
+        "checkout",
+        "orphans-not-swept",
+        "services/sweeper.py",
+        "                await _adopt(connection, state)\n",
+        "",
+        SWEEPER,
+    ),
+    _fault(
+        "checkout",
+        "orphan-left-open",
+        "services/sweeper.py",
+        "        await settling.expire_later(read.recorded.session)",
+        "        pass",
+        SWEEPER,
+    ),
+    _fault(
+        "checkout",
+        "orphan-adopted-while-it-is-made",
+        "services/sweeper.py",
+        "return owner is not None and not await",
+        "return owner is not None or await",
+        SWEEPER,
+    ),
     # ----------------------------------------------------------------------------------------------------- capture
     _fault(
         "capture",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from integrations.base import IntegrationError, MoneyOutcome
-from models import event_log
-from models.tables import CheckoutSession, Job, MoneyFact, ProcessorConnection, ProcessorEvent
-from services import connections, sweeper
+from integrations.base import CheckoutStatus, IntegrationError, MoneyOutcome
+from models import errors, event_log
+from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services import checkout, connections, sweeper, voids
 from services.jobs import JobContext
 from tests import factories
 from tests.services.scripted import World, assert_consistent
@@ -204,6 +205,247 @@ async def test_the_minutes_round_repeats_unhandled_events(world: World) -> None:
     await sweeper.sweep_events(tick())
     await world.run_jobs()
     assert await world.status(request) == "PAID"
+
+
+# ------------------------------------------------------------------------------------------------------------- gently
+async def test_a_connection_is_read_at_most_so_often_a_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(11):
+        _, token = await world.request()
+        await world.open(token)
+    monkeypatch.setattr(sweeper, "READS_PER_S", 50.0)
+    started = time.monotonic()
+    assert await sweeper.sweep(in_(minutes=2)) == 11
+    assert time.monotonic() - started >= 10 / 50  # it can only take longer
+
+
+async def test_a_link_that_stays_open_for_months_is_read_less_and_less_often(world: World) -> None:
+    _, token = await world.request()
+    await world.open(token)
+    for days, wait in ((0.5, timedelta(minutes=5)), (30, timedelta(hours=2, minutes=30))):
+        now = in_(minutes=2)
+        await CheckoutSession.all().update(created_at=now - timedelta(days=days), next_check_at=now)
+        await sweeper.sweep(now)
+        session = await CheckoutSession.get()
+        assert session.next_check_at is not None
+        assert abs(session.next_check_at - (now + wait)) < timedelta(milliseconds=1)
+
+
+async def test_a_vendor_that_answers_nothing_is_left_alone_until_the_next_round(world: World) -> None:
+    other = await World.make()
+    _, token = await other.request()
+    await other.open(token)
+    for _ in range(12):
+        _, token = await world.request()
+        await world.open(token)
+    world.vendor.faults = ["before"] * 12
+    await sweeper.sweep(in_(minutes=2))
+    assert 3 <= world.vendor.count("read") <= 3 + sweeper.READS_AT_ONCE
+    assert other.vendor.count("read") == 1
+    world.vendor.faults = []
+    await sweeper.sweep(in_(minutes=3))
+    assert world.vendor.count("read") == 12  # those that failed come later
+
+
+async def test_a_vendor_that_wants_quiet_gets_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, token = await world.request()
+    await world.open(token)
+
+    async def busy(_: str) -> object:
+        raise IntegrationError("sandbox", "rate_limited", retryable=True, retry_after_s=600)
+
+    monkeypatch.setattr(world.vendor, "read_checkout", busy)
+    now = in_(minutes=2)
+    assert await sweeper.sweep(now) == 1
+    monkeypatch.undo()
+    assert await sweeper.sweep(now + timedelta(seconds=599)) == 0
+    assert await sweeper.sweep(now + timedelta(seconds=601)) == 1
+    assert world.vendor.count("read") == 1
+
+
+# ------------------------------------------------------------------------------------------- unanswered captures, voids
+async def test_an_unanswered_capture_is_asked_for_at_least_daily_and_told_to_the_team_after_five_days(
+    world: World,
+) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.approve(page)
+    now = in_(seconds=61)
+    waits = []
+    for age in (timedelta(0), timedelta(hours=1), timedelta(days=1), timedelta(days=5), timedelta(days=15)):
+        begun = await CheckoutSession.get()
+        if begun.capturing_at is not None:
+            await CheckoutSession.all().update(capturing_at=now - age, created_at=now - age, next_check_at=now)
+        world.vendor.faults = ["", "before"]
+        await sweeper.sweep(now)
+        session = await CheckoutSession.get()
+        assert session.next_check_at is not None
+        waits.append(session.next_check_at - now)
+        assert await world.notifications() == (["PAYMENT_MISMATCH"] if age.days > 5 else [])
+    assert [round(wait.total_seconds()) for wait in waits] == [300, 360, 8640, 43_200, 86_400]
+    assert len(set(world.vendor.keys_of("complete"))) == 1
+    world.vendor.faults = ["", "before"]
+    await sweeper.sweep(now + timedelta(days=2))
+    assert await world.notifications() == ["PAYMENT_MISMATCH"]  # once
+    assert await world.cards(request) == []
+    await sweeper.sweep(now + timedelta(days=4))
+    assert await world.status(request) == "PAID"
+
+
+async def test_an_unanswered_creation_is_no_capture_and_tells_nobody(world: World) -> None:
+    _, token = await world.request()
+    await world.open(token)
+    await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(days=30))
+    world.vendor.faults = ["before"]
+    await sweeper.sweep(in_(minutes=2))
+    assert await world.notifications() == []
+
+
+async def test_a_pending_void_has_one_job_that_comes_again_less_and_less_often(world: World) -> None:
+    world.vendor.closes_late = True
+    request, token = await world.request()
+    page = await world.open(token)
+    await CheckoutSession.all().update(expires_at=None)
+    done = await voids.void(world.actor, payment_request_id=request.id)
+    assert (done.card, world.vendor.count("expire")) == (None, 1)
+    waits = []
+    for age in (timedelta(0), timedelta(minutes=30), timedelta(days=30)):
+        await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC) - age)
+        await world.run_jobs(rounds=1)
+        await sweeper.sweep_voids(tick())  # leaves it to the job
+        job = await Job.get(kind="payment_request.finish_void")
+        waits.append(round((job.due_at - datetime.now(UTC)).total_seconds() / 10) * 10)
+    assert waits == [60, 180, 600]
+    assert world.vendor.count("expire") == 4
+    assert await world.status(request) == "SENT"
+    world.vendor.cancel(page)
+    await world.run_jobs()
+    assert await world.status(request) == "VOID"
+    assert await world.cards(request) == ["REQUEST_VOIDED"]
+    calls = len(world.vendor.calls)
+    await world.run_jobs()
+    await sweeper.sweep_voids(tick())
+    assert (await sweeper.sweep(in_(days=1)), len(world.vendor.calls)) == (0, calls)
+
+
+async def test_a_link_that_ends_late_leads_nobody_to_it_and_blocks_nothing(world: World) -> None:
+    world.vendor.closes_late = True
+    request, token = await world.request()
+    first = await world.open(token)
+    (session,) = await CheckoutSession.all()
+    assert not await voids.close_session(session, source="sweeper")
+    second = await world.open(token)
+    assert second != first
+    assert world.vendor.pay(first) is None
+    world.vendor.pay(second)
+    await world.deliver()
+    assert await world.status(request) == "PAID"
+    await world.run_jobs(rounds=1)
+    job = await Job.get(kind="checkout.expire")
+    assert (job.status, job.attempts) == ("queued", 0)  # waits, and is no error
+    world.vendor.cancel(first)
+    await world.run_jobs()
+    assert {row.status for row in await CheckoutSession.all()} == {"COMPLETED", "EXPIRED"}
+    assert await Job.filter(status="queued").count() == 0
+
+
+# --------------------------------------------------------------------------------------- checkouts that we do not know
+async def lose_a_creation(world: World, token: str) -> str:
+    """The vendor makes a checkout, and its answer is lost; it is given up. The vendor's id."""
+    world.vendor.faults = ["after"]
+    with pytest.raises(errors.ProcessorUnavailable):
+        await checkout.open_checkout(token)
+    await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(minutes=6))
+    await sweeper.sweep(in_(minutes=2))
+    assert (await CheckoutSession.get()).status == "ABANDONED"
+    return list(world.vendor.sessions)[-1]
+
+
+async def test_an_open_checkout_that_we_do_not_know_is_closed(world: World) -> None:
+    request, token = await world.request()
+    page = await lose_a_creation(world, token)
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 1
+    await world.run_jobs()
+    assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
+    assert [row.status for row in await CheckoutSession.all().order_by("n")] == ["ABANDONED", "EXPIRED"]
+    assert await world.status(request) == "SENT"
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
+    assert await world.open(token) != page
+
+
+async def test_a_paid_checkout_that_we_do_not_know_is_recorded(world: World) -> None:
+    request, token = await world.request()
+    page = await lose_a_creation(world, token)
+    world.vendor.pay(page)
+    world.vendor.outbox.clear()
+    await sweeper.sweep_unknown(tick())
+    assert await world.status(request) == "PAID"
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+    await sweeper.sweep_unknown(tick())
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+    await assert_consistent(world.account.id)
+
+
+@pytest.mark.parametrize(("status", "end"), [("SENT", CheckoutStatus.COMPLETED), ("VOID", CheckoutStatus.EXPIRED)])
+async def test_an_approved_checkout_that_we_do_not_know_is_taken_if_it_fits_and_else_closed(
+    world: World, status: str, end: CheckoutStatus
+) -> None:
+    request, token = await world.request()
+    page = await lose_a_creation(world, token)
+    world.vendor.approve(page)
+    if status == "VOID":
+        await PaymentRequest.filter(id=request.id).update(status=status, voided_at=datetime.now(UTC))
+    await sweeper.find_unknown(world.connection, datetime.now(UTC))
+    await world.run_jobs()
+    assert world.vendor.sessions[page].status == end
+    assert world.vendor.count("complete") == (status == "SENT")
+
+
+async def test_a_checkout_whose_creation_is_under_way_is_left_to_its_opener(world: World) -> None:
+    _, token = await world.request()
+
+    async def look(verb: str) -> None:
+        if verb == "create":
+            world.vendor.after_call = None
+            assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
+
+    world.vendor.after_call = look
+    page = await world.open(token)
+    await world.run_jobs()
+    assert [(row.external_id, row.status) for row in await CheckoutSession.all()] == [(page, "OPEN")]
+
+
+async def test_checkouts_of_other_programs_and_accounts_are_left_alone(world: World) -> None:
+    other = await World.make()
+    _, token = await other.request()
+    page = await other.open(token)
+    world.vendor.sessions = other.vendor.sessions  # both accounts use one account of the vendor's
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
+    await world.run_jobs()
+    assert other.vendor.sessions[page].status == CheckoutStatus.OPEN
+    assert await CheckoutSession.all().count() == 1
+
+
+async def test_known_and_ended_checkouts_are_not_read_again_for_the_list(world: World) -> None:
+    _, token = await world.request()
+    await world.open(token)
+    _, second = await world.request()
+    lapsed = await world.open(second)
+    world.vendor.lapse(lapsed)
+    await CheckoutSession.filter(external_id=lapsed).delete()
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
+    assert world.vendor.count("read") == 0
+
+
+async def test_the_vendors_list_of_checkouts_is_read_on_from_an_hour_before_the_last_look(world: World) -> None:
+    now = datetime.now(UTC)
+    world.vendor.faults = ["before"]
+    assert await sweeper.find_unknown(world.connection, now) == 0
+    assert (await ProcessorConnection.get(id=world.connection.id)).checkouts_read_until is None
+    await sweeper.find_unknown(world.connection, now)
+    row = await ProcessorConnection.get(id=world.connection.id)
+    await sweeper.find_unknown(row, now + timedelta(minutes=15))
+    asked = [datetime.fromisoformat(since) for since in world.vendor.keys_of("list_checkouts")]
+    assert asked == [now - timedelta(days=30), now - timedelta(days=30), now - timedelta(hours=1)]
 
 
 async def test_retention_prunes_the_log_only(world: World) -> None:
