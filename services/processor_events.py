@@ -75,7 +75,9 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
     except IntegrationError as error:
         raise NotVerifiable(error.reason) from error
     if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
-        raise BadPayload("another vendor account")
+        # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
+        log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
+        return
     await _take(connection, event, body.decode(), now)
     if connection.last_webhook_at is None or connection.last_webhook_at < now - SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.

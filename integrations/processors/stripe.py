@@ -191,6 +191,8 @@ PAYMENT_EVENTS: Final = frozenset({"payment_intent.succeeded", "payment_intent.p
 REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.failed"})
 DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"})
 EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
+# Not asked for, but understood where a person's own endpoint sends it: it has a running total only, so the charge is read.
+HINTS: Final = frozenset({"charge.refunded"})
 _LOCALES = (
     "bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru "
     "sk sl sv th tr vi zh zh-HK zh-TW"
@@ -540,6 +542,8 @@ class Stripe(Processor):
         if kind in PAYMENT_EVENTS:
             money = _charge_of(thing, occurred_at=created)
             return _with_money(empty, money, reference=_reference(thing))
+        if kind in HINTS:
+            return _hint(empty, thing)
         if kind in REFUND_EVENTS:
             return _with_money(empty, _refund(thing, created), reference=_reference(thing))
         if kind in DISPUTE_EVENTS:
@@ -709,6 +713,23 @@ def _with_money(empty: ProcessorWebhook, money: MoneyStatement | None, *, refere
     )
 
 
+def _hint(empty: ProcessorWebhook, charge: Mapping[str, Any]) -> ProcessorWebhook:
+    """A charge of ours has changed: its checkout is read before anything is recorded. Source: docs.stripe.com/api/charges."""
+    intent, reference = _id(charge.get("payment_intent")), _reference(charge)
+    if not intent or charge.get("status") != "succeeded":
+        return empty
+    currency = str(charge["currency"]).upper()
+    money = MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=intent,
+        outcome=MoneyOutcome.SUCCEEDED,
+        amount_minor=from_vendor(int(charge["amount"]), currency),
+        currency=currency,
+        request_reference=reference,
+    )
+    return dataclasses.replace(empty, money=(money,), request_reference=reference)
+
+
 def _charge_by_session(
     session: Mapping[str, Any], outcome: MoneyOutcome, *, occurred_at: datetime | None = None
 ) -> MoneyStatement:
@@ -785,7 +806,7 @@ def _method(details: Any) -> str | None:
 
 
 def _refund(refund: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
-    """Source: docs.stripe.com/api/refunds. `charge.refunded` only carries a running total, so it is not used."""
+    """Source: docs.stripe.com/api/refunds."""
     currency = str(refund["currency"]).upper()
     outcome = REFUND_OUTCOME.get(str(refund.get("status")), MoneyOutcome.PENDING)
     return MoneyStatement(

@@ -28,6 +28,7 @@ FILES = {
     "payments": "paypal-payments-v2.openapi.json",
     "webhooks": "paypal-webhooks-v1.openapi.json",
 }
+EVENTS_FILE = "fixtures/paypal-events.assembled.json"  # of the vendors' specs
 _SIGNING_KEY = b"stands for the private key of PayPal's certificate"
 _WHOLE = {"HUF", "JPY", "TWD"}
 _TWO = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD"
@@ -74,6 +75,35 @@ def contracts() -> list[Contract]:
 
 def _ours() -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(Path(__file__).with_name("paypal.json").read_bytes()))
+
+
+def small_events() -> dict[str, Any]:
+    """Six events in short, of our own writing, for a clone without the vendors' specs: EVENTS_FILE has the same in full."""
+
+    def event(n: int, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
+        about = {"id": f"WH-PAYREQUEST{n:04d}-TEST", "create_time": "2026-11-23T00:10:00.000Z", "event_type": kind}
+        return about | {"resource": {"custom_id": "pr_0001", "create_time": "2026-11-23T00:09:58Z"} | thing}
+
+    def money(value: str) -> dict[str, Any]:
+        return {"amount": {"currency_code": "USD", "value": value}}
+
+    capture = money("25.00") | {
+        "id": "3C679366HH908993F",
+        "supplementary_data": {"related_ids": {"order_id": "5O190127TN364715T"}},
+    }
+    up = {"links": [{"rel": "up", "href": "https://api-m.sandbox.paypal.com/v2/payments/captures/3C679366HH908993F"}]}
+    done = {"status": "COMPLETED"}
+    order_ = {"id": "5O190127TN364715T", "status": "APPROVED", "purchase_units": [{"custom_id": "pr_0001"}]}
+    return {
+        "events": [
+            event(1, "CHECKOUT.ORDER.APPROVED", order_),
+            event(2, "PAYMENT.CAPTURE.COMPLETED", capture | done),
+            event(3, "PAYMENT.CAPTURE.PENDING", capture | {"status": "PENDING"}),
+            event(4, "PAYMENT.CAPTURE.DECLINED", capture | {"status": "DECLINED"}),
+            event(5, "PAYMENT.CAPTURE.REFUNDED", money("10.00") | done | up | {"id": "1JU08902781691411"}),
+            event(6, "PAYMENT.CAPTURE.REVERSED", money("25.00") | done | up | {"id": "9AB08902781691411"}),
+        ]
+    }
 
 
 class NotApproved(Exception):

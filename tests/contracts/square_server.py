@@ -45,6 +45,61 @@ def sign(body: bytes, key: str = SIGNATURE_KEY, url: str = WEBHOOK_URL) -> str:
     return base64.b64encode(hmac.new(key.encode(), url.encode() + body, hashlib.sha256).digest()).decode()
 
 
+def small_events() -> list[dict[str, Any]]:
+    """Nine events in the shape of Square's documentation, of our own writing: nobody publishes examples of whole ones."""
+
+    def event(n: int, kind: str, name: str, thing: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "merchant_id": MERCHANT_ID,
+            "type": kind,
+            "event_id": f"13b867cf-db3d-4b1c-90b6-2f32a9d7{n:04d}",
+            "created_at": "2026-11-23T12:00:00.000Z",
+            "data": {"type": name, "id": thing["id"], "object": {name: thing}},
+        }
+
+    def money(amount: int) -> dict[str, Any]:
+        return {"amount": amount, "currency": "USD"}
+
+    payment = {
+        "id": "hYy9pRFVxpDsO1FB05SunFWUe9JZY",
+        "order_id": "03O3USaPaAaFnI6kkwB1JxGgBsUZY",
+        "location_id": LOCATION_ID,
+        "created_at": "2026-11-23T11:59:58.000Z",
+        "amount_money": money(2500),
+        "total_money": money(2500),
+        "source_type": "CARD",
+        "note": "pr_0001",
+        "card_details": {"status": "CAPTURED", "card": {"card_brand": "MASTERCARD", "last_4": "9029"}},
+    }
+    declined = {"status": "FAILED", "errors": [{"category": "PAYMENT_METHOD_ERROR", "code": "INSUFFICIENT_FUNDS"}]}
+    refund = {
+        "id": "hYy9pRFVxpDsO1FB05SunFWUe9JZY_xJ0H6HQlkaCTnqhpEXwJsm",
+        "payment_id": payment["id"],
+        "order_id": payment["order_id"],
+        "location_id": LOCATION_ID,
+        "created_at": "2026-11-23T11:59:59.000Z",
+    }
+    dispute = {
+        "id": "bVTprrwk0gygTLZ96VX1oB",
+        "amount_money": money(2500),
+        "reason": "NO_KNOWLEDGE",
+        "due_at": "2026-12-07T00:00:00.000Z",
+        "disputed_payment": {"payment_id": payment["id"]},
+        "location_id": LOCATION_ID,
+    }
+    return [
+        event(1, "payment.updated", "payment", payment | {"status": "COMPLETED"}),
+        event(2, "payment.updated", "payment", payment | {"status": "APPROVED"}),
+        event(3, "payment.updated", "payment", payment | {"status": "FAILED", "card_details": declined}),
+        event(4, "refund.updated", "refund", refund | {"status": "COMPLETED", "amount_money": money(1000)}),
+        event(5, "refund.updated", "refund", refund | {"status": "COMPLETED", "amount_money": money(2500)}),
+        event(6, "refund.updated", "refund", refund | {"status": "REJECTED", "amount_money": money(1000)}),
+        event(7, "dispute.created", "dispute", dispute | {"state": "EVIDENCE_REQUIRED"}),
+        event(8, "dispute.state.updated", "dispute", dispute | {"state": "WON"}),
+        event(9, "dispute.state.updated", "dispute", dispute | {"state": "LOST"}),
+    ]
+
+
 class SquareError(Exception):
     """A refusal in Square's shape."""
 

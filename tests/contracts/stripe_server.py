@@ -20,6 +20,7 @@ RESTRICTED_KEY = "rk_test_no_balance"  # may not read balance transactions, nor 
 ACCOUNT_ID = "acct_1ContractServer"
 CONNECTED_ID = "acct_1Connected"
 WEBHOOK_SECRET = "whsec_contract_server"
+EVENTS_FILE = "fixtures/stripe-events.assembled.json"  # of the vendors' specs
 THREE_DECIMALS = {"bhd", "jod", "kwd", "omr", "tnd"}
 MINIMUMS = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50}
 _EXPANDABLE = {
@@ -27,6 +28,50 @@ _EXPANDABLE = {
     "latest_charge": "charge",
     "balance_transaction": "balance_transaction",
 }
+
+
+def small_events() -> dict[str, Any]:
+    """Thirteen events in short, of our own writing, for a clone without the vendors' specs: EVENTS_FILE has the same in full."""
+
+    def event(n: int, kind: str, thing: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"id": f"evt_1PayRequest{n:04d}", "object": "event", "type": kind, "created": 1795392000 + n} | {
+            "data": {"object": {"metadata": {"payment_request_id": "pr_0001"}, "currency": "usd", **thing}},
+            **more,
+        }
+
+    session = {
+        "id": "cs_test_a1PayRequest0001",
+        "amount_total": 2500,
+        "payment_intent": "pi_3PayRequest0001",
+        "client_reference_id": "pr_0001",
+    }
+    paid, unpaid = session | {"payment_status": "paid"}, session | {"payment_status": "unpaid"}
+    intent = {
+        "id": "pi_3PayRequest0001",
+        "amount": 2500,
+        "amount_received": 2500,
+        "latest_charge": "ch_3PayRequest0001",
+    }
+    charge = {"id": "ch_3PayRequest0001", "amount": 2500, "payment_intent": intent["id"], "status": "succeeded"}
+    refund = {"id": "re_3PayRequest0001", "amount": 1000, "status": "succeeded", "payment_intent": intent["id"]}
+    dispute = {"id": "dp_1PayRequest0001", "amount": 2500, "payment_intent": intent["id"], "reason": "fraudulent"}
+    completed = "checkout.session.completed"
+    events = [
+        event(1, completed, paid),
+        event(2, completed, unpaid),
+        event(3, "checkout.session.async_payment_succeeded", paid),
+        event(4, "checkout.session.async_payment_failed", unpaid),
+        event(5, "checkout.session.expired", unpaid | {"payment_intent": None}),
+        event(6, "payment_intent.succeeded", intent | {"status": "succeeded"}),
+        event(7, "payment_intent.payment_failed", intent | {"status": "requires_payment_method"}),
+        event(8, "charge.refunded", charge | {"amount_refunded": 1000}),
+        event(9, "charge.refunded", charge | {"amount_refunded": 2500}),
+        event(10, "refund.created", refund),
+        event(11, "charge.dispute.created", dispute | {"status": "needs_response"}),
+        event(12, "charge.dispute.closed", dispute | {"status": "lost"}),
+        event(13, completed, paid, account="acct_1Connected0001"),
+    ]
+    return {"events": events, "signatures": []}
 
 
 class StripeError(Exception):

@@ -34,7 +34,6 @@ from tests.integrations.test_processor_contract import REFERENCE, order
 
 CONTRACTS = paypal_server.contracts()
 KEY = f"{REFERENCE}:1:capture"
-EVENTS = "fixtures/paypal-events.assembled.json"
 WEBHOOK_URL = "https://pay.example.test/webhooks/paypal/prc_1"
 
 
@@ -625,35 +624,6 @@ async def test_without_a_webhook_id_none_is_taken() -> None:
             assert (refused.value.reason, server.calls) == ("no_webhook_secret", [])
 
 
-def small_events() -> dict[str, Any]:
-    """The six fixtures in short, written here, for a clone without the vendors' specs."""
-
-    def event(n: int, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
-        about = {"id": f"WH-PAYREQUEST{n:04d}-TEST", "create_time": "2026-11-23T00:10:00.000Z", "event_type": kind}
-        return about | {"resource": {"custom_id": "pr_0001", "create_time": "2026-11-23T00:09:58Z"} | thing}
-
-    def money(value: str) -> dict[str, Any]:
-        return {"amount": {"currency_code": "USD", "value": value}}
-
-    capture = money("25.00") | {
-        "id": "3C679366HH908993F",
-        "supplementary_data": {"related_ids": {"order_id": "5O190127TN364715T"}},
-    }
-    up = {"links": [{"rel": "up", "href": "https://api-m.sandbox.paypal.com/v2/payments/captures/3C679366HH908993F"}]}
-    done = {"status": "COMPLETED"}
-    order_ = {"id": "5O190127TN364715T", "status": "APPROVED", "purchase_units": [{"custom_id": "pr_0001"}]}
-    return {
-        "events": [
-            event(1, "CHECKOUT.ORDER.APPROVED", order_),
-            event(2, "PAYMENT.CAPTURE.COMPLETED", capture | done),
-            event(3, "PAYMENT.CAPTURE.PENDING", capture | {"status": "PENDING"}),
-            event(4, "PAYMENT.CAPTURE.DECLINED", capture | {"status": "DECLINED"}),
-            event(5, "PAYMENT.CAPTURE.REFUNDED", money("10.00") | done | up | {"id": "1JU08902781691411"}),
-            event(6, "PAYMENT.CAPTURE.REVERSED", money("25.00") | done | up | {"id": "9AB08902781691411"}),
-        ]
-    }
-
-
 async def test_the_vendors_example_events_mean_what_they_should() -> None:
     charge, refund = MoneyKind.CHARGE, MoneyKind.REFUND
     succeeded, failed, pending = MoneyOutcome.SUCCEEDED, MoneyOutcome.FAILED, MoneyOutcome.PENDING
@@ -667,7 +637,7 @@ async def test_the_vendors_example_events_mean_what_they_should() -> None:
         (True, None, None, (refund, "9AB08902781691411", succeeded, 2500, the_capture)),
     ]
     async with connected() as (_, processor):
-        for file in filter(None, (small_events(), vendor_file(EVENTS))):
+        for file in filter(None, (paypal_server.small_events(), vendor_file(paypal_server.EVENTS_FILE))):
             seen = []
             for event in file["events"]:
                 body = json.dumps(event).encode()

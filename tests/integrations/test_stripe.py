@@ -32,7 +32,6 @@ from tests.integrations.test_processor_contract import REFERENCE, order
 SECRET = stripe_server.WEBHOOK_SECRET
 WEBHOOK_URL = "https://pay.example.test/webhooks/stripe/prc_1"
 CONTRACTS = stripe_contract.contracts()
-EVENTS = "fixtures/stripe-events.assembled.json"
 
 
 @asynccontextmanager
@@ -414,6 +413,17 @@ async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
     assert {m.charge_external_id for m in (refund, pending, *disputes)} == {charge.external_id}
 
 
+async def test_a_running_total_of_refunds_is_only_a_hint_to_read() -> None:
+    (event,) = [e for e in stripe_server.small_events()["events"] if e["id"] == "evt_1PayRequest0008"]
+    async with connected() as (server, processor):
+        told = receive(processor, server.webhook(event))
+        pending = event | {"data": {"object": event["data"]["object"] | {"payment_intent": None}}}
+        odd = receive(processor, server.webhook(pending))
+    (money,) = told.money
+    assert (told.decides, told.request_reference, money.kind) == (False, "pr_0001", MoneyKind.CHARGE)
+    assert (odd.decides, tuple(odd.money)) == (False, ())  # a charge without an intent is none of ours
+
+
 async def test_a_dispute_says_why_and_until_when_it_can_be_answered() -> None:
     due = datetime(2026, 12, 7, 23, 59, tzinfo=UTC)
     async with connected() as (server, processor):
@@ -556,8 +566,8 @@ def expected_of_fixtures() -> list[tuple[str, CheckoutStatus | None, str | None,
         ("checkout.session.expired", CheckoutStatus.EXPIRED, None, None, None),
         ("payment_intent.succeeded", None, money, succeeded, 2500),
         ("payment_intent.payment_failed", None, money, failed, 2500),
-        ("charge.refunded", None, None, None, None),
-        ("charge.refunded", None, None, None, None),
+        ("charge.refunded", None, money, succeeded, 2500),
+        ("charge.refunded", None, money, succeeded, 2500),
         ("refund.created", None, "re_3PayRequest0001", succeeded, 1000),
         ("charge.dispute.created", None, "dp_1PayRequest0001", pending, 2500),
         ("charge.dispute.closed", None, "dp_1PayRequest0001", succeeded, 2500),
@@ -565,47 +575,9 @@ def expected_of_fixtures() -> list[tuple[str, CheckoutStatus | None, str | None,
     ]
 
 
-def small_events() -> dict[str, Any]:
-    """The thirteen fixtures in short, written here, for a clone without the vendors' specs."""
-
-    def event(n: int, kind: str, thing: dict[str, Any], **more: Any) -> dict[str, Any]:
-        return {"id": f"evt_1PayRequest{n:04d}", "object": "event", "type": kind, "created": 1795392000 + n} | {
-            "data": {"object": {"metadata": {"payment_request_id": "pr_0001"}, "currency": "usd", **thing}},
-            **more,
-        }
-
-    session = {
-        "id": "cs_1",
-        "amount_total": 2500,
-        "payment_intent": "pi_3PayRequest0001",
-        "client_reference_id": "pr_0001",
-    }
-    paid, unpaid = session | {"payment_status": "paid"}, session | {"payment_status": "unpaid"}
-    intent = {"id": "pi_3PayRequest0001", "amount": 2500, "amount_received": 2500, "latest_charge": "ch_1"}
-    refund = {"id": "re_3PayRequest0001", "amount": 1000, "status": "succeeded", "payment_intent": intent["id"]}
-    dispute = {"id": "dp_1PayRequest0001", "amount": 2500, "payment_intent": intent["id"], "reason": "general"}
-    completed = "checkout.session.completed"
-    events = [
-        event(1, completed, paid),
-        event(2, completed, unpaid),
-        event(3, "checkout.session.async_payment_succeeded", paid),
-        event(4, "checkout.session.async_payment_failed", unpaid),
-        event(5, "checkout.session.expired", unpaid | {"payment_intent": None}),
-        event(6, "payment_intent.succeeded", intent | {"status": "succeeded"}),
-        event(7, "payment_intent.payment_failed", intent | {"status": "requires_payment_method"}),
-        event(8, "charge.refunded", {"id": "ch_1", "amount_refunded": 1000}),
-        event(9, "charge.refunded", {"id": "ch_1", "amount_refunded": 2500}),
-        event(10, "refund.created", refund),
-        event(11, "charge.dispute.created", dispute | {"status": "needs_response"}),
-        event(12, "charge.dispute.closed", dispute | {"status": "lost"}),
-        event(13, completed, paid, account="acct_1Connected0001"),
-    ]
-    return {"events": events, "signatures": []}
-
-
 async def test_the_vendors_example_events_mean_what_they_should() -> None:
     async with connected() as (server, processor):
-        for file in filter(None, (small_events(), vendor_file(EVENTS))):
+        for file in filter(None, (stripe_server.small_events(), vendor_file(stripe_server.EVENTS_FILE))):
             seen = []
             for event in file["events"]:
                 told = receive(processor, server.webhook(event))
@@ -624,7 +596,7 @@ async def test_the_vendors_example_events_mean_what_they_should() -> None:
 
 
 async def test_the_vendors_example_signatures_are_accepted_in_their_time() -> None:
-    file = vendor_file(EVENTS) or small_events()
+    file = vendor_file(stripe_server.EVENTS_FILE) or stripe_server.small_events()
     # One vector of our own, so that a bare clone has one too: HMAC-SHA256 of "1795392000.{}" with this secret.
     vectors = [(b'{"a":1}', "whsec_vector", 1795392000, stripe_server.sign(b'{"a":1}', "whsec_vector", 1795392000))]
     for one in file["signatures"]:
