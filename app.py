@@ -24,7 +24,7 @@ from services import changes, checkout, connections, jobs, links, sandbox, sign_
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
-from web import graphiql, health, index, limits, logging, pages, phone, webhooks
+from web import graphiql, health, index, limits, logging, pages, phone, unsubscribe, webhooks
 from web import sandbox as sandbox_pages
 
 
@@ -139,6 +139,7 @@ def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseR
         WebSocketRoute("/widget/graphql", widget_graphql),
         *index.routes,
         *checkout_pages.routes,
+        *unsubscribe.routes,
         *webhooks.routes,
         *health.routes,
     ]

@@ -17,7 +17,7 @@ class IntegrationError(Exception):
 
     `retryable`: the same call may be repeated safely with the same key.
     `ambiguous`: the request left us and its outcome is unknown (time-out, dropped connection, 5xx): read, never repeat blindly.
-    `retry_after_s`: of a vendor's rate limit (429): nothing goes to it on this connection before.
+    `retry_after_s`: how long to wait before the same call. Of a `rate_limited` connection: nothing goes out on it before.
     """
 
     def __init__(
@@ -39,6 +39,12 @@ class IntegrationError(Exception):
         self.ambiguous = ambiguous
         self.code = code
         self.retry_after_s = retry_after_s
+
+
+def retry_after(header: str | None) -> float | None:
+    """The seconds of a Retry-After header; None: there is none, or it is a date (whose clock may differ from ours)."""
+    text = (header or "").strip()
+    return float(text[:9]) if text.isascii() and text.isdecimal() else None
 
 
 class SignatureInvalid(IntegrationError):
@@ -396,6 +402,7 @@ class InboundMessage:
     attachments: Sequence[Mapping[str, str]] = ()  # of url, content_type, name, size (bytes): what the vendor tells
     subject: str | None = None
     in_reply_to: str | None = None  # external_id of the message of ours that it answers
+    help_answered: bool = False  # a HELP that the vendor has answered itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

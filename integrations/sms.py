@@ -17,7 +17,9 @@ _EXTENSION = frozenset("\f^{}\\[~]|€")
 _LIMITS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70, 67)}  # alone, per part when split
 
 _STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL"})
-_START_WORDS = frozenset({"START", "YES"})
+_START_WORDS = frozenset({"START", "YES", "UNSTOP"})
+_HELP_WORDS = frozenset({"HELP", "INFO"})
+_KEYWORD_LIMIT = 40  # characters, punctuation included
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,22 @@ def segments(text: str) -> SmsSegments:
 
 
 def opt_out_word(text: str) -> bool | None:
-    """True: the reply withdraws consent (STOP and its kin), False: it gives it again (START, YES), None: neither.
+    """True: the reply withdraws consent (STOP and its kin), False: it gives it again (START, YES, UNSTOP), None: neither.
 
-    Only a reply that is nothing but the word counts. Source: promises.md, 3.
+    Only a reply that is nothing but the word counts; case, spaces and punctuation don't ("Stop all." is STOPALL).
     """
-    word = text.strip().upper()
+    word = _word(text)
     if word in _STOP_WORDS:
         return True
     return False if word in _START_WORDS else None
+
+
+def asks_help(text: str) -> bool:
+    """Whether the reply is nothing but HELP or INFO: who writes here, and how does one stop it?"""
+    return _word(text) in _HELP_WORDS
+
+
+def _word(text: str) -> str:
+    if len(text) > _KEYWORD_LIMIT:
+        return ""
+    return "".join(character for character in text if character.isalnum()).upper()

@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -47,8 +48,9 @@ from integrations.base import (
     SignatureInvalid,
     StatusUpdate,
     WebhookRequest,
+    retry_after,
 )
-from integrations.sms import opt_out_word
+from integrations.sms import asks_help, opt_out_word
 
 # Twilio's status to ours. SENT means that the provider has it: Twilio's own queue included, because our QUEUED and
 # SENDING are about our side of the call and would be picked up again.
@@ -114,6 +116,9 @@ _LOOK_UP_LIMIT = 100
 # The SDK logs addresses, phone numbers in queries and response headers at INFO: its logger leads nowhere.
 _SILENT = logging.Logger("twilio_api.sdk", level=logging.CRITICAL + 1)
 
+# The SDK's exceptions carry no headers. Of the running call: a task has one at a time.
+_retry_after: ContextVar[str | None] = ContextVar("twilio_retry_after", default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -127,6 +132,9 @@ class Credentials:
     api_key_secret: str = field(default="", repr=False)
     secondary_auth_token: str = field(default="", repr=False)  # accepted on webhooks while tokens are rotated
     shared_key: str = field(default="", repr=False)  # signs webhooks that say algorithm=HMAC_SHA256
+    answer_help: str = (
+        ""  # "yes": Twilio does not answer HELP on this number (its own handling is switched off), so we do
+    )
 
 
 class _BasicAuth:
@@ -140,6 +148,16 @@ class _BasicAuth:
 
     def get_auth_string(self) -> str:
         return self._header
+
+
+class _Http(AsyncTwilioHttpClient):  # type: ignore[misc]
+    """The SDK's client, which keeps how long a rate limit asks to wait. Never with max_retries: it sends a message again."""
+
+    async def request(self, *args: Any, **kwargs: Any) -> Any:
+        _retry_after.set(None)
+        response = await super().request(*args, **kwargs)
+        _retry_after.set(response.headers.get("Retry-After"))
+        return response
 
 
 class _Form(dict[str, list[str]]):
@@ -157,6 +175,7 @@ class TwilioMessages(Channel):
 
     credentials: ClassVar[type[Any]] = Credentials
     prefix: ClassVar[str] = ""  # before a number in Twilio's From and To; a number without it belongs to another kind
+    answers_help: ClassVar[bool] = False  # whether Twilio answers HELP itself on this kind unless that is switched off
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         if kind not in self.kinds:
@@ -164,6 +183,7 @@ class TwilioMessages(Channel):
         self._credentials = credentials
         self._environment = environment
         self._client: Any = None
+        self._answers_help = self.answers_help and credentials.answer_help.strip().lower() != "yes"
 
     # --------------------------------------------------------------------------------------------------- calls out
     async def send(self, message: OutboundMessage) -> SendResult:
@@ -255,7 +275,7 @@ class TwilioMessages(Channel):
                     credentials.api_key_sid or credentials.account_sid,
                     credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
                 ),
-                http_client=AsyncTwilioHttpClient(logger=_SILENT),  # never max_retries: it sends a message again
+                http_client=_Http(logger=_SILENT),
                 # Not the process's: TWILIO_EDGE and TWILIO_REGION would change the host behind our back.
                 environment={"TWILIO_EDGE": "", "TWILIO_REGION": ""},
             )
@@ -299,7 +319,10 @@ class TwilioMessages(Channel):
         # Without a code of its own the SDK repeats the HTTP status.
         vendor_code = None if code is None or code == status else str(code)
         if status == 429 or vendor_code == "20429":
-            return IntegrationError(self.name, "rate_limited", words, retryable=True, code=vendor_code)
+            wait = retry_after(_retry_after.get())
+            return IntegrationError(
+                self.name, "rate_limited", words, retryable=True, code=vendor_code, retry_after_s=wait
+            )
         if status >= 500 or status in (0, 408):
             return self._lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
         reason = REASONS.get(vendor_code or "") or _STATUS_REASONS.get(status, "refused")
@@ -345,6 +368,7 @@ class TwilioMessages(Channel):
             recipient=form.first("To").removeprefix(self.prefix) or None,
             sender_name=form.first("ProfileName") or None,
             opt_out=opt_out,
+            help_answered=kind == "HELP" or (self._answers_help and asks_help(body)),
             attachments=[
                 {"url": form.first(f"MediaUrl{i}"), "content_type": form.first(f"MediaContentType{i}")}
                 for i in range(int(media))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from uuid import UUID
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 _fernet: MultiFernet | None = None
+_keys: tuple[str, ...] = ()
 
 
 class VaultError(Exception):
@@ -17,7 +19,8 @@ class VaultError(Exception):
 
 def open_vault(secret_keys: list[str]) -> None:
     """Set the keys: the first encrypts, all decrypt. A key is any text of at least 16 characters."""
-    global _fernet
+    global _fernet, _keys
+    _keys = tuple(secret_keys)
     _fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest())) for k in secret_keys])
 
 
@@ -35,6 +38,23 @@ def unseal(account_id: UUID, sealed: str) -> str:
     if raw[:16] != account_id.bytes:
         raise VaultError("belongs to another account")
     return raw[16:].decode()
+
+
+def mark(purpose: str, subject: bytes) -> bytes:
+    """16 bytes that only this server can make for this subject: HMAC-SHA-256 by the first key."""
+    return _marks(purpose, subject)[0]
+
+
+def is_mark(purpose: str, subject: bytes, given: bytes) -> bool:
+    """Whether `given` is the mark of this subject, by any of the keys; in constant time."""
+    return any(hmac.compare_digest(mark, given) for mark in _marks(purpose, subject))
+
+
+def _marks(purpose: str, subject: bytes) -> list[bytes]:
+    _open()
+    # A key per purpose: what signs is never what encrypts.
+    derived = [hashlib.sha256(f"{purpose}:{key}".encode()).digest() for key in _keys]
+    return [hmac.new(key, subject, hashlib.sha256).digest()[:16] for key in derived]
 
 
 def digest(token: str) -> str:

@@ -232,6 +232,13 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
         return None
 
 
+async def note_channel(row: ChannelConnection, problem: str | None) -> None:
+    """Keep what last went wrong on a channel, for Settings → Channels; None: it works. Safe to repeat."""
+    kept = problem[:ERROR_LIMIT] if problem else None
+    if row.last_error != kept:
+        await ChannelConnection.filter(id=row.id).update(last_error=kept)
+
+
 def _make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
     cls: Any = registry.processor_class(name)
     made: Processor = cls(registry.read_credentials(cls, credentials), environment=environment(), webhook_url=url)

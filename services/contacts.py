@@ -13,7 +13,7 @@ from integrations.phones import normalise_phone
 from models import database
 from models.errors import AlreadyUsed, Invalid, NotFound
 from models.ids import public_id, uuid7
-from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
+from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, OptOut
 from services import audit, text
 from services.accounts import region_of
 from services.actors import Actor
@@ -175,6 +175,7 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
             )
         elif row.address != address:
             await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=None, last_inbound_at=None)
+            await OptOut.filter(contact_id=contact.id, kind=kind).delete()  # of the old address
         else:
             continue
         moved.append(kind)

@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import Q
 
 from integrations.base import Author, IntegrationError, OutboundMessage, StatusUpdate
 from integrations.base import external_id as stored_id
@@ -22,7 +23,7 @@ from models.errors import Refusal
 from models.ids import parse_public_id, public_id
 from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Message, MessagePaymentRequest
 from models.vault import VaultError
-from services import capability, connections, jobs, links, opt_outs, simulator, text
+from services import capability, connections, jobs, links, opt_outs, simulator, summaries, text
 from services.actors import system_actor
 from services.changes import change
 
@@ -34,6 +35,26 @@ WINDOW_CLOSED: Final = "window_closed"  # a provider's reason
 # A message that is still queued after this does not hold up those behind it.
 STUCK: Final = timedelta(hours=1)
 LOOK_UPS_S: Final = (60, 300, 900)  # after an answer was lost
+RATE_LIMITED: Final = "rate_limited"  # a provider's reason
+PAUSE_S: Final = 10.0  # of a connection whose vendor has had enough and names no time
+LONGEST_PAUSE_S: Final = 3600.0
+# A message that the vendor has not let through for so long fails: what it says may not be true any more.
+WAIT_LIMIT: Final = timedelta(hours=6)
+# Reasons of a failure that lie in the connection, not in the message or its recipient: Settings → Channels shows them.
+_OF_THE_CONNECTION: Final = frozenset(
+    {
+        "unauthorized",
+        "forbidden",
+        "invalid_sender",
+        "not_found",
+        "not_supported",
+        "account_inactive",
+        "wrong_account",
+        "tls_failed",
+        "unreachable",
+        RATE_LIMITED,
+    }
+)
 GRACE_S: Final = 5.0  # beyond the provider's own time-out
 THREAD_LIMIT: Final = 200  # of an e-mail's references
 
@@ -65,9 +86,9 @@ async def _send_job(job: jobs.JobContext) -> None:
         return
     if message.delivery_status != "QUEUED":
         return
-    if await _earlier_waits(message):
-        raise jobs.Later(WAIT_FOR_EARLIER_S)
     connection = await connections.channel_connection(message.channel_connection_id, message.account_id)
+    if await _earlier_waits(message):
+        raise jobs.Later(max(WAIT_FOR_EARLIER_S, _paused_for(connection)))
     obstacle = await _obstacle(message, connection)
     if obstacle is not None:
         await _advance(message, "FAILED", error_code=obstacle.code, error_message=obstacle.message)
@@ -75,7 +96,16 @@ async def _send_job(job: jobs.JobContext) -> None:
     channel = connections.usable_channel(connection)
     if channel is None:
         await _advance(message, "FAILED", error_code="CHANNEL_UNAVAILABLE", error_message="The channel can't be used.")
+        await connections.note_channel(connection, "The channel can't be used: connect it again.")
         return
+    wait_s = await _wait_for_turn(message, connection)
+    if wait_s is not None:
+        if _waited_too_long(message):
+            await _advance(
+                message, "FAILED", error_code=RATE_LIMITED, error_message="The provider was too busy for hours."
+            )
+            return
+        raise jobs.Later(wait_s)
     message.attempt_id = secrets.token_hex(16)
     message.sending_at = datetime.now(UTC)
     outbound = await _outbound(message, connection)
@@ -90,8 +120,9 @@ async def _send_job(job: jobs.JobContext) -> None:
     except TimeoutError:
         await _lost(message)
     except IntegrationError as error:
-        await _not_sent(message, error, last=job.last_attempt)
+        await _not_sent(message, connection, error, last=job.last_attempt)
     else:
+        await connections.note_channel(connection, None)
         await _advance(message, result.status.value, external_id=result.external_id)
 
 
@@ -105,6 +136,45 @@ async def _earlier_waits(message: Message) -> bool:
         delivery_status__in=["QUEUED", "SENDING"],
         occurred_at__gt=datetime.now(UTC) - STUCK,
     ).exists()
+
+
+async def _wait_for_turn(message: Message, connection: ChannelConnection) -> float | None:
+    """Seconds until this connection may send again; None: now, and the turn is taken. Key: compare-and-set on `next_send_at`.
+
+    A vendor's rate limit (429) and the pace of ChannelLimits.messages_per_s stand in the same column.
+    """
+    pace = capability.limits_of(connection).messages_per_s
+    paused_s = _paused_for(connection)
+    if pace is None:
+        return paused_s or None
+    if not paused_s:
+        free = ChannelConnection.filter(id=connection.id, next_send_at=connection.next_send_at)
+        if await free.update(next_send_at=datetime.now(UTC) + timedelta(seconds=1 / pace)):
+            return None
+        paused_s = _paused_for(await connections.channel_connection(connection.id))  # another message was quicker
+    # Each comes back when those before it have gone, instead of all of them at every turn.
+    ahead = await Message.filter(
+        channel_connection_id=connection.id, direction="OUTBOUND", delivery_status="QUEUED", seq__lt=message.seq
+    ).count()
+    return paused_s + ahead / pace
+
+
+def _paused_for(connection: ChannelConnection) -> float:
+    """Seconds until something may go out on this connection; 0: now."""
+    until = connection.next_send_at
+    return 0.0 if until is None else max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+def _waited_too_long(message: Message) -> bool:
+    return message.occurred_at < datetime.now(UTC) - WAIT_LIMIT
+
+
+async def _pause(connection: ChannelConnection, seconds: float) -> None:
+    """Send nothing on this connection for so long; a longer pause stays."""
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    await ChannelConnection.filter(Q(next_send_at=None) | Q(next_send_at__lt=until), id=connection.id).update(
+        next_send_at=until
+    )
 
 
 async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal | None:
@@ -150,6 +220,7 @@ async def _outbound(message: Message, connection: ChannelConnection) -> Outbound
         reply_to=_reply_to(connection),
         in_reply_to=thread.answers,
         references=thread.references,
+        unsubscribe_url=opt_outs.unsubscribe_url(message) if message.kind == "EMAIL" else None,
     )
 
 
@@ -184,15 +255,24 @@ def _reply_to(connection: ChannelConnection) -> str | None:
         return None
 
 
-async def _not_sent(message: Message, error: IntegrationError, *, last: bool) -> None:
+async def _not_sent(message: Message, connection: ChannelConnection, error: IntegrationError, *, last: bool) -> None:
     if error.ambiguous:
         await _lost(message)
         return
-    if error.retryable and not last:
+    wait_s = error.retry_after_s
+    if error.reason == RATE_LIMITED:
+        wait_s = min(max(wait_s or PAUSE_S, 1.0), LONGEST_PAUSE_S)
+        await _pause(connection, wait_s)
+    waits = error.retryable and wait_s is not None and not _waited_too_long(message)
+    if waits or (error.retryable and not last):
         await Message.filter(id=message.id, delivery_status="SENDING").update(
             delivery_status="QUEUED", attempt_id=None, sending_at=None
         )
+        if waits and wait_s is not None:
+            raise jobs.Later(wait_s)  # the vendor named a time: no attempt is used up by it
         raise error  # the runner comes back after its pause
+    if error.reason in _OF_THE_CONNECTION:
+        await connections.note_channel(connection, error.message or error.reason)
     log.warning("message_failed", message_id=str(message.id), provider=error.provider, reason=error.reason)
     await _advance(
         message,
@@ -304,6 +384,8 @@ async def _advance(
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     async with change(account_id) as changed:
         requests = await links.lock_requests(account_id, [binding.payment_request_id for binding in bindings])
+        if reason == "opted_out":
+            await summaries.lock_contact(account_id, known.contact_id)
         message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
         if external_id and message.external_id is None:
             message.external_id = stored_id(external_id)
@@ -326,4 +408,4 @@ async def _advance(
         for request in requests:
             await links.delivery_changed(changed, request, message)
         if reason == "opted_out":
-            await opt_outs.opt(changed, message.contact_id, message.conversation_id, message.kind, opted_out=True)
+            await opt_outs.opt_out(changed, message.contact_id, message.channel_connection_id, message.kind)

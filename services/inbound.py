@@ -10,11 +10,14 @@ import structlog
 
 from integrations.base import ChannelWebhook, InboundMessage, PayloadInvalid, SignatureInvalid, WebhookRequest
 from integrations.base import external_id as stored_id
+from integrations.sms import asks_help
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
-from services import connections, contacts, deliveries, opt_outs
+from services import connections, contacts, deliveries, messages, opt_outs
+from services.actors import system_actor
 from services.changes import change
+from services.contacts import PHONE_KINDS
 from services.messages import SUBJECT_LIMIT
 from services.processor_events import BadPayload, BadSignature, NotVerifiable
 
@@ -89,7 +92,8 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         if held.last_inbound_at is None or held.last_inbound_at < written_at:
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
         if inbound.opt_out is not None:
-            await opt_outs.opt(changed, contact.id, conversation.id, connection.kind, opted_out=inbound.opt_out)
+            said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
+            await said(changed, contact.id, connection.id, connection.kind)
         changed.message(
             Message(
                 id=uuid7(),
@@ -109,6 +113,18 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         )
         await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+        if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
+            await _answer_help(connection, conversation.id)
+
+
+async def _answer_help(connection: ChannelConnection, conversation_id: UUID) -> None:
+    """Carriers ask of every sender that HELP is answered. Not to who has opted out; in the transaction that stores the HELP."""
+    actor = system_actor(connection.account_id)
+    words = await opt_outs.help_text(connection.account_id)
+    try:
+        await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
+    except Refusal as refusal:
+        log.info("help_not_answered", connection=str(connection.id), reason=refusal.code)
 
 
 async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:

@@ -32,6 +32,11 @@ def url_of(token: str) -> str:
     return f"{_base_url}/p/{token}"
 
 
+def absolute(path: str) -> str:
+    """The public address of one of our own pages."""
+    return _base_url + path
+
+
 def checkout_url(request: PaymentRequest) -> str:
     """The request's link. Raises: VaultError."""
     return url_of(vault.unseal(request.account_id, request.token))

@@ -41,6 +41,7 @@ from integrations.base import (
     StatusUpdate,
     WebhookRequest,
     external_id,
+    retry_after,
 )
 from integrations.links import DEFAULT_LABEL, payment_link
 from integrations.sms import opt_out_word
@@ -73,7 +74,7 @@ CODES: Mapping[int, str] = {
     230: "forbidden",
     551: "recipient_unavailable",
 }
-RATE_LIMITS = frozenset({4, 17, 32, 613, 80006})
+RATE_LIMITS = frozenset({4, 17, 32, 613, 80006, 80007})
 _UNCERTAIN = frozenset({1, 2, 1200})  # "try again later": not said whether something was sent
 _STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
 
@@ -447,7 +448,10 @@ def _answered(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
     told = None if code is None else named[:40]
     status = answer.status_code
     if code in RATE_LIMITS or status == 429:
-        raise IntegrationError(NAME, "rate_limited", "Too many calls.", retryable=True, code=told)
+        wait = retry_after(answer.headers.get("retry-after")) or _regained(
+            answer.headers.get("x-business-use-case-usage")
+        )
+        raise IntegrationError(NAME, "rate_limited", "Too many calls.", retryable=True, code=told, retry_after_s=wait)
     if status >= 500 or status == 408 or code in _UNCERTAIN:
         raise _lost("server_error", f"HTTP {status}", writes=writes, code=told)
     if answer.is_success and code is None:
@@ -460,6 +464,17 @@ def _answered(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
     reason = reason or (_STATUS_REASONS.get(status, "refused") if code is None else "refused")
     # Meta's sentences may name people by their ids.
     raise IntegrationError(NAME, reason, _NUMBER.sub("…", str(error.get("message") or ""))[:300], code=told)
+
+
+def _regained(usage: str | None) -> float | None:
+    """Seconds until Meta takes calls again, by its usage header: {business: [{estimated_time_to_regain_access: minutes}]}."""
+    try:
+        told = [
+            one.get("estimated_time_to_regain_access", 0) for many in json.loads(usage or "{}").values() for one in many
+        ]
+        return max((float(minutes) * 60 for minutes in told if minutes > 0), default=None)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None  # not what Meta's page describes: a pause of our own choosing will do
 
 
 provider = MetaMessenger

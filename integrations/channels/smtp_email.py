@@ -457,6 +457,8 @@ def _wrapped(error: Exception, phase: str) -> IntegrationError:
     return IntegrationError(NAME, "not_supported", str(error.args[0]) if error.args else "")
 
 
+_BUSY = frozenset({421, 452})  # the server as a whole, or too much at once (RFC 5321, 4.2)
+_TRY_AFTER_S = 60.0  # SMTP names no time; greylisting lets a second try through after one to five minutes
 _REFUSED: Mapping[str, str] = {"login": "unauthorized", "mail": "invalid_sender", "rcpt": "recipient_refused"}
 
 
@@ -464,7 +466,11 @@ def _refusal(status: int, words: str, phase: str) -> IntegrationError:
     found = _ENHANCED.search(words)
     code = found[0] if found else str(status)
     if 400 <= status < 500:
-        return IntegrationError(NAME, "try_later", words, retryable=True, code=code)
+        # About the recipient (greylisting) only this message waits; what is about us stops them all.
+        busy = status in _BUSY or (status == 450 and phase != "rcpt")
+        return IntegrationError(
+            NAME, "rate_limited" if busy else "try_later", words, retryable=True, code=code, retry_after_s=_TRY_AFTER_S
+        )
     reason = "unauthorized" if status in (530, 534, 535) else _REFUSED.get(phase, "refused")
     return IntegrationError(NAME, reason, words, code=code)
 

@@ -19,6 +19,7 @@ class TwilioSms(TwilioMessages):
     name: ClassVar[str] = "twilio_sms"
     display_name: ClassVar[str] = "Twilio SMS"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.SMS,)
+    answers_help: ClassVar[bool] = True
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
         """1,600 characters (error 21617), no window."""

@@ -478,8 +478,8 @@ FAULTS: Final = (
         "messages",
         "sent-again-after-a-lost-answer",
         "services/deliveries.py",
-        "    if error.ambiguous:\n        await _lost(message)\n        return\n    if error.retryable and not last:",
-        "    if (error.ambiguous or error.retryable) and not last:",
+        "    if error.ambiguous:\n        await _lost(message)\n        return\n    wait_s =",
+        "    error.retryable |= error.ambiguous\n    wait_s =",
         DELIVERIES,
     ),
     _fault(

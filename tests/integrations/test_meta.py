@@ -430,6 +430,32 @@ async def test_every_shape_of_answer_is_wrapped(
     assert count == 1
 
 
+USAGE = '{"1": [{"type": "messenger", "estimated_time_to_regain_access": %s}, {"type": "pages"}]}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"x-business-use-case-usage": USAGE % 3}, 180.0),
+        ({"x-business-use-case-usage": USAGE % 0}, None),
+        ({"x-business-use-case-usage": USAGE % 3, "retry-after": "20"}, 20.0),
+        ({"x-business-use-case-usage": "[1]"}, None),
+        ({"x-business-use-case-usage": '{"1": [{"estimated_time_to_regain_access": "soon"}]}'}, None),
+        ({}, None),
+    ],
+)
+async def test_a_rate_limit_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    async def say(_: Request) -> Response:
+        return Response(_error(613), status_code=400, headers=headers)
+
+    async with LoopbackServer(Starlette(routes=[Route("/{path:path}", say, methods=["POST"])])) as running:
+        channel = make(running.url)
+        with pytest.raises(IntegrationError) as caught:
+            await channel.send(outbound())
+        await channel.aclose()
+    assert (caught.value.reason, caught.value.retry_after_s) == ("rate_limited", seconds)
+
+
 # --------------------------------------------------------------------------------------------------- look-up and check
 @BOTH
 @pytest.mark.parametrize("mode", ["accept_then_500", "drop"])

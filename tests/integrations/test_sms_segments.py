@@ -2,7 +2,7 @@
 
 import pytest
 
-from integrations.sms import SmsSegments, is_gsm7, opt_out_word, outside_gsm7, segments
+from integrations.sms import SmsSegments, asks_help, is_gsm7, opt_out_word, outside_gsm7, segments
 
 
 @pytest.mark.parametrize(
@@ -64,9 +64,21 @@ def test_gsm7_holds_its_extension_and_not_the_typographic_quote() -> None:
     ("text", "expected"),
     [
         *((word, True) for word in ("STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL", " stop\n", "Quit")),
-        *((word, False) for word in ("START", "YES", " yes ")),
-        *((text, None) for text in ("", "HELP", "stop it please", "please stop", "yes please", "ok")),
+        *((word, True) for word in ("stop.", "Stop!!", '"STOP"', "Stop all", "un-subscribe", "  Stop\n\n")),
+        *((word, False) for word in ("START", "YES", " yes ", "Unstop", "Yes!", "start.")),
+        *(
+            (text, None)
+            for text in ("", "HELP", "stop it please", "please stop", "yes please", "ok", "!", "stop" + " " * 40)
+        ),
     ],
 )
 def test_only_a_bare_word_opts_out_or_in(text: str, expected: bool | None) -> None:
     assert opt_out_word(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("HELP", True), (" help! ", True), ("Info", True), ("help me", False), ("", False), ("STOP", False)],
+)
+def test_only_a_bare_word_asks_for_help(text: str, expected: bool) -> None:
+    assert asks_help(text) is expected

@@ -245,7 +245,9 @@ async def test_a_report_of_success_is_asked_for_only_where_it_is_wanted_and_offe
         ("MAIL", "530 5.7.0 authenticate first", "unauthorized", "5.7.0", False),
         ("MAIL", "451 4.3.0 later", "try_later", "4.3.0", True),
         ("DATA", "554 5.7.1 spam from pay@acme.test", "refused", "5.7.1", False),
-        ("DATA", "452 4.3.1 disk full", "try_later", "4.3.1", True),
+        ("DATA", "452 4.3.1 disk full", "rate_limited", "4.3.1", True),
+        ("MAIL", "421 4.7.0 too many messages, slow down", "rate_limited", "4.7.0", True),
+        ("MAIL", "450 4.7.1 too much mail", "rate_limited", "4.7.1", True),
     ],
 )
 async def test_a_refusal_is_one_call_and_never_ambiguous(
@@ -259,7 +261,7 @@ async def test_a_refusal_is_one_call_and_never_ambiguous(
         await make(server.port).send(outbound())
     error = caught.value
     assert (error.provider, error.reason, error.code) == ("smtp_email", reason, code)
-    assert (error.retryable, error.ambiguous) == (retryable, False)
+    assert (error.retryable, error.ambiguous, error.retry_after_s) == (retryable, False, 60.0 if retryable else None)
     assert server.commands.count("MAIL") == 1
     assert server.letters == []
     told = "".join(traceback.format_exception(error)) + error.message

@@ -267,15 +267,16 @@ async def test_a_refused_connection_is_retryable_and_not_ambiguous() -> None:
 class _Said:
     """A server that gives one fixed answer, and counts."""
 
-    def __init__(self, status: int, body: str, media_type: str = "application/json") -> None:
+    def __init__(self, status: int, body: str, media_type: str = "application/json", **headers: str) -> None:
         self.count = 0
         self._answer = (status, body, media_type)
+        self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.app = Starlette(routes=[Route("/{path:path}", self._say, methods=["GET", "POST"])])
 
     async def _say(self, request: Request) -> Response:
         self.count += 1
         status, body, media_type = self._answer
-        return Response(body, status_code=status, media_type=media_type)
+        return Response(body, status_code=status, media_type=media_type, headers=self._headers)
 
 
 RFC_9457 = '{"type": "about:blank", "title": "No +14155550101", "status": %s, "code": 21610, "detail": "+14155550101"}'
@@ -314,6 +315,20 @@ async def test_every_shape_of_answer_is_wrapped(
     assert (error.reason, error.retryable, error.ambiguous, error.code) == (reason, retryable, ambiguous, code)
     assert said.count == 1
     assert "4155550101" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"retry_after": "17"}, 17.0), ({"retry_after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None), ({}, None)],
+)
+async def test_a_rate_limit_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    said = _Said(429, '{"code": 20429, "message": "Too Many Requests", "status": 429}', **headers)
+    async with LoopbackServer(said.app) as running:
+        channel = make(running.url)
+        with pytest.raises(IntegrationError) as caught:
+            await channel.send(outbound())
+        await channel.aclose()
+    assert (caught.value.reason, caught.value.retry_after_s) == ("rate_limited", seconds)
 
 
 # ------------------------------------------------------------------------------------------------------------ look-up
@@ -500,9 +515,28 @@ async def test_an_inbound_message_is_read(
             recipient=FROM_NUMBER,
             opt_out=opt_out,
             attachments=[],
+            help_answered=more.get("OptOutType") == "HELP",
         ),
     )
     assert (received.answer_body, received.answer_type) == ("<Response/>", "text/xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "credential", "answered"),
+    [
+        ("HELP", {}, "", True),  # Twilio's own handling of a number answers it
+        ("HELP", {}, "yes", False),
+        ("HELP", {"OptOutType": "HELP"}, "yes", True),
+        ("AIDE", {"OptOutType": "HELP"}, "", True),
+        ("Hello", {}, "", False),
+    ],
+)
+async def test_a_help_that_twilio_answers_is_not_ours_to_answer(
+    server: TwilioServer, text: str, more: dict[str, str], credential: str, answered: bool
+) -> None:
+    raw, headers = server.inbound(URL, sender=TO, body=text, **more)
+    received = make(server.url, answer_help=credential).receive(inbound_request(raw, headers))
+    assert received.messages[0].help_answered is answered
 
 
 async def test_a_stop_makes_twilio_refuse_the_next_message(server: TwilioServer, twilio: TwilioSms) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from integrations.base import (
     Author,
+    ChannelLimits,
     DeliveryStatus,
     IntegrationError,
     OutboundMessage,
@@ -26,6 +27,7 @@ from models.errors import (
 from models.ids import public_id
 from models.tables import (
     ActivityCard,
+    ChannelConnection,
     ContactAddress,
     Job,
     Message,
@@ -120,7 +122,7 @@ async def test_a_crash_between_call_and_answer_is_unknown_and_not_a_second_call(
 async def test_what_surely_never_left_is_tried_again_until_the_last_attempt(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
     sent = await send(team, f"Pay {links.checkout_url(request)}")
-    refused = [IntegrationError("v", "rate_limited", "slow down", retryable=True, code="20429") for _ in range(2)]
+    refused = [IntegrationError("v", "unreachable", "no connection", retryable=True, code="X1") for _ in range(2)]
     vendor = replace_vendor(team, "SMS", *refused)
     with pytest.raises(IntegrationError):
         await run_job("message.send", sent.message.id)
@@ -128,8 +130,132 @@ async def test_what_surely_never_left_is_tried_again_until_the_last_attempt(team
     assert (row.delivery_status, row.attempt_id) == ("QUEUED", None)
     await run_job("message.send", sent.message.id, last=True)
     row = await Message.get(id=sent.message.id)
-    assert (row.delivery_status, row.error_code, row.error_message) == ("FAILED", "20429", "slow down")
+    assert (row.delivery_status, row.error_code, row.error_message) == ("FAILED", "X1", "no connection")
     assert len({message.attempt_id for message in vendor.sent}) == 2
+
+
+def too_many(seconds: float | None) -> IntegrationError:
+    return IntegrationError("v", "rate_limited", "slow down", retryable=True, code="20429", retry_after_s=seconds)
+
+
+async def waits(message: messages.SentMessage, *, last: bool = False) -> float:
+    """The seconds after which the message's job wants to run again."""
+    with pytest.raises(jobs.Later) as later:
+        await run_job("message.send", message.message.id, last=last)
+    row = await Message.get(id=message.message.id)
+    assert (row.delivery_status, row.attempt_id) == ("QUEUED", None)
+    return later.value.delay_s
+
+
+async def free_again(team: Team, kind: str = "SMS") -> None:
+    """The pause of a connection is over."""
+    await ChannelConnection.filter(id=team.channels[kind].id).update(next_send_at=datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("named", "paused"), [(30.0, 30.0), (None, deliveries.PAUSE_S), (0.0, deliveries.PAUSE_S), (1e9, 3600.0)]
+)
+async def test_a_rate_limit_pauses_its_connection_and_no_other_and_uses_no_attempt_up(
+    team: Team, named: float | None, paused: float
+) -> None:
+    first, second, mail = await send(team, "One"), await send(team, "Two"), await send(team, "Three", "EMAIL")
+    vendor = replace_vendor(team, "SMS", too_many(named), SendResult(external_id="v-1"), SendResult(external_id="v-2"))
+    other = replace_vendor(team, "EMAIL", SendResult(external_id="v-3"))
+    assert await waits(first, last=True) == paused
+    assert paused - 5 < await waits(second) <= paused
+    await run_job("message.send", mail.message.id)
+    assert ([m.body for m in vendor.sent], [m.body for m in other.sent]) == (["One"], ["Three"])
+    assert (await ChannelConnection.get(id=team.channels["EMAIL"].id)).next_send_at is None
+
+    await free_again(team)
+    await run_job("message.send", first.message.id)
+    await run_job("message.send", second.message.id)
+    assert [m.body for m in vendor.sent] == ["One", "One", "Two"]
+    assert await Message.filter(delivery_status="SENT").count() == 3
+
+
+async def test_a_shorter_pause_never_cuts_a_longer_one(team: Team) -> None:
+    sent = await send(team, "One")
+    replace_vendor(team, "SMS", too_many(600), too_many(5))
+    await waits(sent)
+    until = datetime.now(UTC) + timedelta(seconds=500)
+    await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=None)
+    await waits(sent)
+    await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=until)
+    await deliveries._pause(team.channels["SMS"], 5)
+    assert (await ChannelConnection.get(id=team.channels["SMS"].id)).next_send_at == until
+
+
+async def test_a_recipients_try_later_delays_only_that_message(team: Team) -> None:
+    grey, other = await send(team, "One", "EMAIL"), await send(team, "Two", "EMAIL")
+    again = IntegrationError("v", "try_later", "greylisted", retryable=True, code="4.2.0", retry_after_s=60)
+    replace_vendor(team, "EMAIL", again)
+    assert await waits(grey, last=True) == 60
+    assert (await ChannelConnection.get(id=team.channels["EMAIL"].id)).next_send_at is None
+    assert await waits(other) == deliveries.WAIT_FOR_EARLIER_S  # the order of the conversation is kept
+
+
+async def test_who_waited_for_hours_fails_and_says_so(team: Team) -> None:
+    sent = await send(team, "One")
+    vendor = replace_vendor(team, "SMS", too_many(30))
+    await Message.filter(id=sent.message.id).update(occurred_at=datetime.now(UTC) - deliveries.WAIT_LIMIT)
+    await run_job("message.send", sent.message.id, last=True)
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.error_code, len(vendor.sent)) == ("FAILED", "20429", 1)
+
+
+async def test_a_channels_pace_lets_one_through_per_turn_in_order(team: Team) -> None:
+    contacts = [await factories.contact(team.account, name=f"C{n}") for n in range(3)]
+    queued = []
+    for n, contact in enumerate(contacts):
+        await factories.contact_address(contact, "SMS", address=f"+1415555880{n}")
+        conversation = await factories.conversation(contact)
+        queued.append(
+            await messages.send_message(
+                team.agent, conversation_id=conversation.id, channel_id=team.channels["SMS"].id, body=f"to {n}"
+            )
+        )
+    vendor = replace_vendor(team, "SMS", *(SendResult(external_id=f"v-{n}") for n in range(3)))
+    vendor.limits = lambda kind: ChannelLimits(messages_per_s=0.01)
+    await run_job("message.send", queued[0].message.id)
+    assert 90 < await waits(queued[1]) <= 100
+    assert 190 < await waits(queued[2]) <= 200  # behind the second
+    assert [m.body for m in vendor.sent] == ["to 0"]
+
+
+async def test_two_runners_at_a_pace_take_one_turn(team: Team) -> None:
+    other = await factories.contact(team.account, name="Other")
+    await factories.contact_address(other, "SMS", address="+14155558801")
+    thread = await factories.conversation(other)
+    first = await send(team, "One")
+    second = await messages.send_message(
+        team.agent, conversation_id=thread.id, channel_id=team.channels["SMS"].id, body="Two"
+    )
+    vendor = replace_vendor(team, "SMS", *(SendResult(external_id=f"v-{n}") for n in range(2)))
+    vendor.limits = lambda kind: ChannelLimits(messages_per_s=0.01)
+    ends = await asyncio.gather(
+        *(run_job("message.send", sent.message.id) for sent in (first, second)), return_exceptions=True
+    )
+    assert sorted(type(end).__name__ for end in ends) == ["Later", "NoneType"]
+    assert len(vendor.sent) == 1
+
+
+async def test_the_channel_remembers_what_was_wrong_with_it_until_it_works(team: Team) -> None:
+    async def kept() -> str | None:
+        return (await ChannelConnection.get(id=team.channels["SMS"].id)).last_error
+
+    replace_vendor(
+        team,
+        "SMS",
+        IntegrationError("v", "unauthorized", "Authenticate", code="20003"),
+        IntegrationError("v", "invalid_recipient", "No such number.", code="21211"),
+        SendResult(external_id="v-1"),
+    )
+    said = []
+    for body in ("One", "Two", "Three"):
+        await run_job("message.send", (await send(team, body)).message.id)
+        said.append(await kept())
+    assert said == ["Authenticate", "Authenticate", None]
 
 
 async def test_a_failed_delivery_shows_on_the_request_as_card_and_notice_and_the_link_stays(team: Team) -> None:

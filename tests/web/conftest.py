@@ -27,7 +27,7 @@ from services import connections, jobs, links, messages
 from services import sandbox as sandbox_service
 from services.events import Hub
 from settings import Settings
-from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, webhooks
+from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks
 from web import logging as web_logging
 
 # Importing it registers the job handlers that a story needs.
@@ -99,6 +99,7 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
         routes=[
             *index.routes,
             *checkout.routes,
+            *unsubscribe.routes,
             *webhooks.routes,
             *health.routes,
             *graphiql.routes,
