@@ -24,20 +24,21 @@ log = structlog.get_logger(__name__)
 
 BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
 READS_AT_ONCE: Final = 5  # of one connection
-READS_PER_S: Final = 10.0  # of one connection
+READS_PER_S: Final = 10.0  # of one connection: promises.md, 1.6
 SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
 LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
 OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
 NO_CREATE_ANSWER: Final = timedelta(minutes=5)
 DAY: Final = timedelta(days=1)
 _every = timedelta(seconds=300)
+_reads_per_s = READS_PER_S
 _quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
 
 
-def configure(*, every_s: float) -> None:
-    """Set the seconds between two reads of a checkout that is not final."""
-    global _every
-    _every = timedelta(seconds=every_s)
+def configure(*, every_s: float, reads_per_s: float = READS_PER_S) -> None:
+    """Set the seconds between two reads of a checkout that is not final, and how many reads a second a connection gets."""
+    global _every, _reads_per_s
+    _every, _reads_per_s = timedelta(seconds=every_s), reads_per_s
 
 
 class Pace:
@@ -79,7 +80,7 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
         return 0
     due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
     sessions = await due.filter(status__in=["OPENING", "OPEN", "PROCESSING"]).order_by("next_check_at").limit(BATCH)
-    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(READS_PER_S)
+    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(_reads_per_s)
     silent = checked = 0
 
     async def one(session: CheckoutSession) -> None:
@@ -210,7 +211,7 @@ async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
     adopted = 0
     try:
         listed = await connections.processor(connection).list_checkouts(since)
-        pace = Pace(READS_PER_S)
+        pace = Pace(_reads_per_s)
         for state in await _unknown(connection, listed):
             if await _is_wanted(connection, state, now):
                 await pace.turn()

@@ -35,7 +35,7 @@ from integrations.base import (
     SignatureInvalid,
 )
 from models import database, tables, vault
-from services import checkout, connections, jobs, links, processor_events, summaries
+from services import checkout, connections, jobs, links, processor_events, summaries, sweeper
 from services.actors import Actor
 from settings import DEMO_KEY
 from tests import factories
@@ -476,6 +476,7 @@ class World:
             Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
         )
         connections._processors.update(vendors)  # of a test's other worlds
+        sweeper.configure(every_s=300, reads_per_s=1e6)  # nobody is spared here
         account = await factories.account()
         user = await factories.user(account)
         contact = await factories.contact(account)

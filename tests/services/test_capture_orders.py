@@ -21,8 +21,8 @@ from integrations.base import IntegrationError
 from models.tables import CheckoutSession, Job, PaymentRequest
 from services import checkout, processor_events
 from services.jobs import JobContext
+from tests.services.orders import PER_ACCOUNT, Actor, _cut, settle_down, void
 from tests.services.scripted import World, assert_consistent
-from tests.services.test_interleavings import PER_ACCOUNT, Actor, _cut, orders, settle_down, void
 
 
 async def two_pages(world: World, token: str) -> list[str]:
@@ -135,6 +135,11 @@ async def play_all(
         ends[await play(world, order, fine=fine, faults=faults)] += 1
     print(f"{ends.total()} orders with captures: wrong 0, taken twice 0, {dict(ends)}")  # noqa: T201
     return dict(ends)
+
+
+def orders(steps: str) -> list[tuple[str, ...]]:
+    """Every distinct order of these steps."""
+    return sorted(set(itertools.permutations(steps)))
 
 
 sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

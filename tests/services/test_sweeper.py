@@ -212,7 +212,7 @@ async def test_a_connection_is_read_at_most_so_often_a_second(world: World, monk
     for _ in range(11):
         _, token = await world.request()
         await world.open(token)
-    monkeypatch.setattr(sweeper, "READS_PER_S", 50.0)
+    monkeypatch.setattr(sweeper, "_reads_per_s", 50.0)
     started = time.monotonic()
     assert await sweeper.sweep(in_(minutes=2)) == 11
     assert time.monotonic() - started >= 10 / 50  # it can only take longer
