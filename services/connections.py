@@ -195,7 +195,7 @@ def _sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
 
 # ---------------------------------------------------------------------------------------------------- provider objects
 def processor(row: ProcessorConnection) -> Processor:
-    """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in), VaultError."""
+    """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in, unreadable)."""
     if row.processor in STAND_INS and not _sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = _processors.get(row.id)
@@ -205,6 +205,9 @@ def processor(row: ProcessorConnection) -> Processor:
         made = _make_processor(row.processor, credentials_of(row), webhook_url(row))
     except (UnknownProvider, IntegrationError) as error:
         raise ProcessorUnavailable("The connection of this processor is not complete.") from error
+    except vault.VaultError as error:
+        log.error("credentials_unreadable", provider=row.processor, connection_id=str(row.id))
+        raise ProcessorUnavailable("Its credentials can't be read with this server's SECRET_KEYS.") from error
     if known is not None:
         _replaced.append(known[1])
     _processors[row.id] = (row.version, made)

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from models import database, migrate
+from services import key_rotation
 from settings import Settings
 from web import metrics
 
@@ -30,10 +31,11 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 when database, live events and migrations are in order, else 503; says which is not, never why in detail."""
+    """200 when database, live events, migrations and keys are in order, else 503; says which is not, never why in detail."""
     settings: Settings = request.app.state.settings
     checks = {"database": await _database(), "events": _events(request)}
     checks["migrations"] = await _migrations(request, settings) if checks["database"] == "ok" else "unknown"
+    checks["secrets"] = await _secrets() if checks["migrations"] == "ok" else "unknown"
     warnings = []
     if checks["database"] == checks["migrations"] == "ok" and await unhandled(UNHANDLED_MANY + 1) > UNHANDLED_MANY:
         warnings.append("more than 10 webhooks have waited for over 5 minutes")
@@ -70,6 +72,14 @@ async def _migrations(request: Request, settings: Settings) -> str:
         return "pending"
     request.app.state.migrated = True
     return "ok"
+
+
+async def _secrets() -> str:
+    """Whether SECRET_KEYS opens what is stored: with a wrong key nobody could pay, and nothing else would say why."""
+    closed = await key_rotation.unreadable()
+    for table, count in closed.items():
+        log.error("readyz: SECRET_KEYS does not open stored secrets", extra={"kind": table, "count": count})
+    return "not readable with these SECRET_KEYS" if closed else "ok"
 
 
 async def unhandled(limit: int) -> int:

@@ -157,9 +157,8 @@ async def opened(feed: Feed) -> Feed:
     return feed
 
 
-@pytest.fixture
-async def bare(product: Product) -> Team:
-    """A team without processor and channels."""
+async def new_team(product: Product) -> Team:
+    """A team without processor and channels, signed in."""
     owner_email = f"owner-{harness.key()}@example.com"
     account, _ = await accounts.create_account(
         name="Acme Cleaning", currency="USD", email=owner_email, password=PASSWORD, user_name="Olga Owner"
@@ -178,6 +177,12 @@ async def bare(product: Product) -> Team:
     )
     product.token = team.agent
     return team
+
+
+@pytest.fixture
+async def bare(product: Product) -> Team:
+    """A team without processor and channels."""
+    return await new_team(product)
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from models import database, migrate
+from models import database, migrate, vault
 from models.ids import uuid7
 from models.tables import Job, ProcessorEvent
 from tests import factories
@@ -19,7 +20,7 @@ async def test_a_running_server_is_healthy_and_ready(site: Site) -> None:
     assert ready.status_code == 200
     assert ready.json() == {
         "status": "ready",
-        "checks": {"database": "ok", "events": "ok", "migrations": "ok"},
+        "checks": {"database": "ok", "events": "ok", "migrations": "ok", "secrets": "ok"},
         "warnings": [],
     }
 
@@ -47,7 +48,27 @@ async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypa
     await site.app.state.hub.stop()
     ready = await site.http.get("/readyz")
     assert ready.status_code == 503
-    assert ready.json()["checks"] == {"database": "ok", "events": "unavailable", "migrations": "pending"}
+    assert ready.json()["checks"] == {
+        "database": "ok",
+        "events": "unavailable",
+        "migrations": "pending",
+        "secrets": "unknown",
+    }
+
+
+async def test_keys_that_do_not_open_what_is_stored_are_told_until_the_right_one_is_back(site: Site) -> None:
+    account = await factories.account()
+    for _ in range(2):
+        await factories.channel_connection(account)
+    keys = site.app.state.settings.keys
+    vault.open_vault(["a-key-of-somebody-else"])
+    ready = await site.http.get("/readyz")
+    vault.open_vault(keys)
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["secrets"] == "not readable with these SECRET_KEYS"
+    told = [json.loads(line) for line in site.log.getvalue().splitlines() if "SECRET_KEYS" in line]
+    assert [(line["kind"], line["count"]) for line in told] == [("channel_connection", 2)]
+    assert (await site.http.get("/readyz")).json()["checks"]["secrets"] == "ok"
 
 
 async def test_many_old_unhandled_webhooks_are_a_warning(site: Site) -> None:
