@@ -81,7 +81,7 @@ class Vendors:
     def addresses(self) -> dict[str, str]:
         """The settings that put them in the vendors' places."""
         named = {"STRIPE": self.stripe, "PAYPAL": self.paypal, "SQUARE": self.square}
-        named |= {"TWILIO": self.twilio, "META": self.meta}  # type: ignore[dict-item]
+        named |= {"TWILIO": self.twilio, "META": self.meta}
         return {f"{name}_API_BASE": server.url for name, server in named.items()}
 
     def credentials(self, kind: str) -> list[dict[str, str]]:

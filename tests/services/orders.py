@@ -70,7 +70,8 @@ class Actor:
         await self._task
 
 
-async def _cut(_: str) -> None:
+async def cut_by_call(_: str) -> None:
+    """Cut the running actor, if one is: what the vendor calls before or after it works."""
     actor = _actor.get()
     if actor is not None:
         await actor.cut()
@@ -174,9 +175,9 @@ async def play(world: World, scene: Scene, choose: Choose) -> Run:
 
     async def before(verb: str) -> None:
         if scene.fine and verb != "create":  # before a creation nothing of it can be seen
-            await _cut(verb)
+            await cut_by_call(verb)
 
-    vendor.before_call, vendor.after_call = before, _cut
+    vendor.before_call, vendor.after_call = before, cut_by_call
     actors = {"a": Actor(lambda me: tab(me, page_of_a)), "b": Actor(tab), "v": Actor(agent), "w": Actor(webhooks)}
     if scene.sweeps:
         actors["s"] = Actor(sweeps)

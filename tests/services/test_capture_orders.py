@@ -21,7 +21,7 @@ from integrations.base import IntegrationError
 from models.tables import CheckoutSession, Job, PaymentRequest
 from services import checkout, processor_events
 from services.jobs import JobContext
-from tests.services.orders import PER_ACCOUNT, Actor, _cut, settle_down, void
+from tests.services.orders import PER_ACCOUNT, Actor, cut_by_call, settle_down, void
 from tests.services.scripted import World, assert_consistent
 
 
@@ -95,11 +95,11 @@ async def play(world: World, order: Iterable[str], *, fine: bool = False, faults
 
     async def before(verb: str) -> None:
         if verb == "complete":
-            await _cut(verb)
+            await cut_by_call(verb)
 
     async def after(verb: str) -> None:
         if fine:
-            await _cut(verb)
+            await cut_by_call(verb)
 
     world.vendor.before_call, world.vendor.after_call = before, after
     if faults is not None:
