@@ -1,0 +1,35 @@
+"""docs/howto/connect-processors.md: no provider, no credential and no event is missing in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import pytest
+
+from integrations import registry
+from integrations.processors import sandbox
+from services import connections
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "connect-processors.md").read_text()
+OURS = [name for name in registry.processor_names() if name in connections.KINDS]
+
+
+def test_every_built_in_processor_has_a_kind_of_its_own() -> None:
+    assert set(OURS) == set(connections.KINDS)
+
+
+@pytest.mark.parametrize("provider", OURS)
+def test_the_guide_names_the_provider_its_kind_and_every_credential(provider: str) -> None:
+    assert f"| {connections.KINDS[provider]} | `{provider}` |" in GUIDE
+    if provider == sandbox.NAME:
+        return  # its keys are made by us
+    names = [f.name for f in dataclasses.fields(registry.processor_class(provider).credentials)]
+    assert [name for name in names if f"`{name}`" not in GUIDE] == []
+
+
+@pytest.mark.parametrize("provider", [name for name in OURS if name != sandbox.NAME])
+def test_the_guide_names_every_event_to_choose(provider: str) -> None:
+    events = importlib.import_module(f"integrations.processors.{provider}").EVENTS
+    assert [name for name in events if f"`{name}`" not in GUIDE] == []
