@@ -118,9 +118,9 @@ def position(
     late = sum(m.amount_minor for m in succeeded if m.after_void)
     # A refund belongs to counted money only if its charge does; the recorder marks it so.
     refunds = [m for m in moneys if m.kind == "REFUND" and m.outcome == "SUCCEEDED" and m.counted]
-    refunded = sum(m.amount_minor for m in refunds)
-    late_ids = {(m.connection, m.external_id) for m in succeeded if m.after_void}
-    of_late = sum(m.amount_minor for m in refunds if (m.connection, m.charge_external_id) in late_ids)
+    given_back = _given_back(refunds, succeeded)
+    refunded = sum(given_back.values())
+    of_late = sum(given_back.get((m.connection, m.external_id), 0) for m in succeeded if m.after_void)
     received = settled + late
     pending = checkout_processing or any(m.outcome == "PENDING" for m in charges)
     status = _status(settled, amount_minor, sent=sent, voided=voided, pending=pending)
@@ -135,6 +135,19 @@ def position(
         dispute_state=_dispute(moneys),
         first_settled_at=min((m.occurred_at for m in succeeded if not m.after_void), default=None),
     )
+
+
+def _given_back(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:
+    """What was given back of each charge, by connection and id: never more than the charge.
+
+    Some processors tell the same loss twice: a reversal comes as a refund, though refunds had been made before it.
+    """
+    amounts: dict[tuple[object, str | None], int] = {(m.connection, m.external_id): m.amount_minor for m in charges}
+    back: dict[tuple[object, str | None], int] = {}
+    for refund in refunds:
+        charge = (refund.connection, refund.charge_external_id)
+        back[charge] = back.get(charge, 0) + refund.amount_minor
+    return {charge: min(amount, amounts.get(charge, amount)) for charge, amount in back.items()}
 
 
 def _status(settled: int, amount: int, *, sent: bool, voided: bool, pending: bool) -> Status:

@@ -117,6 +117,22 @@ FAULTS: Final = (
         LEDGER,
     ),
     _fault(
+        "money",
+        "given-back-more-than-the-charge",
+        "models/ledger.py",
+        "min(amount, amounts.get(charge, amount))",
+        "amount",
+        LEDGER,
+    ),
+    _fault(
+        "money",
+        "loss-told-twice-counted-twice",
+        "services/summaries.py",
+        "ELSE charge.amount_minor - refunded END",
+        "ELSE lost END",
+        "tests/services/test_summaries.py",
+    ),
+    _fault(
         "money", "outcomes-counted-each", "models/ledger.py", "moneys = final(facts)", "moneys = list(facts)", LEDGER
     ),
     _fault(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -96,6 +97,14 @@ def test_a_refund_changes_the_facet_and_never_the_status() -> None:
 def test_a_refund_that_succeeded_can_still_fail() -> None:
     got = at(fact(), fact("re_1", kind="REFUND"), fact("re_1", "FAILED", kind="REFUND"))
     assert (got.refund_state, got.refunded_minor) == ("NONE", 0)
+
+
+def test_refunds_of_a_charge_take_at_most_the_charge() -> None:
+    refunds = [replace(fact(f"re_{n}", kind="REFUND", amount_minor=n), charge_external_id="pi_1") for n in (300, 1000)]
+    got = at(fact(), fact("pi_2"), *refunds)
+    assert (got.refunded_minor, got.refund_state, got.excess_minor) == (1000, "PARTIAL", 0)
+    late = at(fact(), fact("pi_2", after_void=True, amount_minor=400), replace(refunds[1], charge_external_id="pi_2"))
+    assert (late.refunded_minor, late.late_minor) == (400, 0)
 
 
 @pytest.mark.parametrize(

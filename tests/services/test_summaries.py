@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.tables import ContactSummary
-from services import summaries, voids
+from models.tables import ContactSummary, MoneyFact
+from services import ledger_views, summaries, voids
+from services.settling import position_of
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -59,6 +60,48 @@ async def test_refunds_and_lost_disputes_lower_net_and_a_refund_that_failed_does
     await summaries.update(world.account.id, world.contact.id)
     got = await totals(world)
     assert (got["paid_minor"], got["refunded_minor"], got["net_minor"]) == (12500, 1000, 12500 - 1000 - 100 - 500)
+
+
+@pytest.mark.parametrize(
+    ("refunds", "disputes", "refunded", "lost"),
+    [
+        ([12500], [12500], 12500, 0),  # PayPal: the reversal and the lost dispute are one loss
+        ([3000], [12500], 3000, 9500),
+        ([3000, 12500], [], 12500, 0),
+        ([], [12500, 12500], 0, 12500),
+        ([3000], [500], 3000, 500),
+        ([], [], 0, 0),
+    ],
+)
+async def test_refunds_and_lost_disputes_together_take_at_most_their_charge(
+    world: World, refunds: list[int], disputes: list[int], refunded: int, lost: int
+) -> None:
+    request, _ = await world.request(status="PAID")
+    await factories.money_fact(request, external_id="pay")
+    await factories.money_fact(request, external_id="other", amount_minor=700)  # gives nothing of its own for them
+    for kind, amounts in (("REFUND", refunds), ("DISPUTE", disputes)):
+        for n, amount in enumerate(amounts):
+            await factories.money_fact(
+                request, kind=kind, external_id=f"{kind}_{n}", amount_minor=amount, charge_external_id="pay"
+            )
+    await summaries.update(world.account.id, world.contact.id)
+    got = await totals(world)
+    assert (got["paid_minor"], got["refunded_minor"]) == (13200, refunded)
+    assert got["net_minor"] == 13200 - refunded - lost
+    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
+    assert position_of(request, facts, processing=False).refunded_minor == refunded
+    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    left = ledger_views.refundable(views)
+    assert sum(left.values()) == 700 + max(0, 12500 - sum(refunds) - sum(disputes))
+
+
+async def test_what_is_lost_of_a_charge_that_nobody_knows_yet_is_not_hidden(world: World) -> None:
+    request, _ = await world.request(status="PAID")
+    for kind, amount in (("REFUND", 300), ("DISPUTE", 200)):
+        await factories.money_fact(request, kind=kind, amount_minor=amount, charge_external_id="later")
+    await summaries.update(world.account.id, world.contact.id)
+    got = await totals(world)
+    assert (got["paid_minor"], got["refunded_minor"], got["net_minor"]) == (0, 300, -500)
 
 
 async def test_currencies_and_modes_are_never_summed(world: World) -> None:
