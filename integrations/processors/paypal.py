@@ -42,6 +42,7 @@ from integrations.base import (
     ProcessorWebhook,
     RefundOrder,
     SignatureInvalid,
+    retry_after,
 )
 from integrations.declines import Decline, by_reason, sentence
 
@@ -558,7 +559,8 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
         )
     code = _issue(payload) or str(status)
     if status == 429:
-        raise IntegrationError(NAME, "rate_limited", code, retryable=True, code=code)
+        wait = retry_after(answer.headers.get("retry-after"))
+        raise IntegrationError(NAME, "rate_limited", code, retryable=True, code=code, retry_after_s=wait)
     if status == 409 or code in IN_PROGRESS:
         raise IntegrationError(NAME, "in_progress", code, retryable=True, ambiguous=not reading, code=code)
     small, large = code in TOO_SMALL, code in TOO_LARGE

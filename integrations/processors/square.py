@@ -45,6 +45,7 @@ from integrations.base import (
     ProcessorWebhook,
     RefundOrder,
     SignatureInvalid,
+    retry_after,
 )
 from integrations.declines import Decline, by_reason, sentence
 
@@ -475,8 +476,9 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
         raise IntegrationError(NAME, "unexpected_answer", f"HTTP {status}", ambiguous=not reading)
     code = _code(payload) or status
     reason, retryable = REFUSALS.get(code) or REFUSALS.get(status, ("refused", False))
+    wait = retry_after(answer.headers.get("retry-after")) if reason == "rate_limited" else None
     # Only the code: a sentence of Square's may repeat what was sent.
-    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", retryable=retryable, code=code)
+    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", retryable=retryable, code=code, retry_after_s=wait)
 
 
 def _code(payload: Any) -> str | None:

@@ -36,6 +36,7 @@ from integrations.base import (
     RefundOrder,
     RefundReason,
     SignatureInvalid,
+    retry_after,
 )
 from integrations.declines import Decline, by_reason, sentence
 
@@ -573,9 +574,17 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
     # InvalidRequestError's message tells of parameters, never of card or key; str(error) would add the request id.
     message = (error.user_message or "")[:300]
 
-    def make(reason: str, *, retryable: bool = False, ambiguous: bool = False) -> IntegrationError:
+    def make(
+        reason: str, *, retryable: bool = False, ambiguous: bool = False, wait_s: float | None = None
+    ) -> IntegrationError:
         return IntegrationError(
-            NAME, reason, message, retryable=retryable, ambiguous=ambiguous and not reading, code=code
+            NAME,
+            reason,
+            message,
+            retryable=retryable,
+            ambiguous=ambiguous and not reading,
+            code=code,
+            retry_after_s=wait_s,
         )
 
     if isinstance(error, stripe.APIConnectionError):
@@ -583,7 +592,7 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
         unsent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
         return make("connection", retryable=True, ambiguous=not unsent)
     if isinstance(error, stripe.RateLimitError):
-        return make("rate_limited", retryable=True)
+        return make("rate_limited", retryable=True, wait_s=retry_after(httpx.Headers(error.headers).get("retry-after")))
     if status == 409 or code == "idempotency_key_in_use":
         return make("in_progress", retryable=True, ambiguous=True)
     if isinstance(error, stripe.IdempotencyError):

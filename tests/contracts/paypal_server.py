@@ -168,7 +168,9 @@ class PayPalServer(ContractServer):
 
     def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
         """PayPal's error body."""
-        return _error(status)
+        answer = _error(status)
+        answer.headers |= {"Retry-After": "7"} if reason == "rate_limit" else {}
+        return answer
 
     def _checked(self, call: Call, answer: Answer) -> Any:
         """No file describes the body of a 429, and the default answer excludes it."""

@@ -134,7 +134,9 @@ class SquareServer(ContractServer):
     def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
         """Square's error body."""
         codes = {"not_found": "NOT_FOUND", "server_error": "INTERNAL_SERVER_ERROR", "rate_limit": "RATE_LIMITED"}
-        return _error(status, codes.get(reason, "BAD_REQUEST"))
+        answer = _error(status, codes.get(reason, "BAD_REQUEST"))
+        answer.headers |= {"Retry-After": "7"} if reason == "rate_limit" else {}
+        return answer
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def handle(self, call: Call) -> Answer:

@@ -150,7 +150,9 @@ class StripeServer(ContractServer):
     def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
         """Stripe's error body."""
         if reason == "rate_limit":
-            return _error(429, "invalid_request_error", "Too many requests", code="rate_limit")
+            answer = _error(429, "invalid_request_error", "Too many requests", code="rate_limit")
+            answer.headers["Retry-After"] = "7"
+            return answer
         if reason == "server_error":
             return _error(500, "api_error", "An unknown error occurred")
         if reason == "not_found":
@@ -388,7 +390,7 @@ class StripeServer(ContractServer):
 
     def _expire(self, session: dict[str, Any]) -> None:
         session["status"], session["url"] = "expired", None
-        self._event("checkout.session.expired", session)
+        self.event("checkout.session.expired", session)
 
     def _expanded(self, thing: Mapping[str, Any], expand: Sequence[str], *, restricted: bool) -> dict[str, Any]:
         out = copy.deepcopy(dict(thing))
@@ -442,7 +444,7 @@ class StripeServer(ContractServer):
         if currency is not None:
             session["currency"] = currency
         intent = self._attempt(session, "succeeded")
-        self._event("payment_intent.succeeded", intent)
+        self.event("payment_intent.succeeded", intent)
         return self._complete(session, "paid")
 
     def pay_async(self, session_id: str) -> dict[str, Any]:
@@ -458,8 +460,8 @@ class StripeServer(ContractServer):
         intent |= {"status": "succeeded", "amount_received": intent["amount"]}
         self.charges[intent["latest_charge"]] |= {"status": "succeeded", "paid": True}
         session["payment_status"] = "paid"
-        self._event("payment_intent.succeeded", intent)
-        return self._event("checkout.session.async_payment_succeeded", session)
+        self.event("payment_intent.succeeded", intent)
+        return self.event("checkout.session.async_payment_succeeded", session)
 
     def async_fail(self, session_id: str) -> dict[str, Any]:
         """The bank debit failed; returns `checkout.session.async_payment_failed`."""
@@ -472,8 +474,8 @@ class StripeServer(ContractServer):
             "failure_code": failure["code"],
             "failure_message": failure["message"],
         }
-        self._event("payment_intent.payment_failed", intent)
-        return self._event("checkout.session.async_payment_failed", session)
+        self.event("payment_intent.payment_failed", intent)
+        return self.event("checkout.session.async_payment_failed", session)
 
     def decline(self, session_id: str, *, decline_code: str = "insufficient_funds") -> dict[str, Any]:
         """Try a card that is declined; the session stays open. Returns `payment_intent.payment_failed`."""
@@ -485,7 +487,7 @@ class StripeServer(ContractServer):
             "decline_code": decline_code,
             "message": "Your card has insufficient funds.",
         }
-        return self._event("payment_intent.payment_failed", intent)
+        return self.event("payment_intent.payment_failed", intent)
 
     def expire(self, session_id: str) -> dict[str, Any]:
         """Let the session's time run out; returns `checkout.session.expired`."""
@@ -515,7 +517,7 @@ class StripeServer(ContractServer):
         )
         del refund["livemode"]  # a refund has none
         self.refunds[refund["id"]] = refund
-        return self._event("refund.created", refund)
+        return self.event("refund.created", refund)
 
     def dispute(
         self, session_id: str, *, status: str = "needs_response", due_by: datetime | None = None
@@ -535,7 +537,7 @@ class StripeServer(ContractServer):
         )
         dispute["evidence_details"]["due_by"] = int(due_by.timestamp()) if due_by else None
         final = status in ("won", "lost", "warning_closed", "prevented")
-        return self._event("charge.dispute.closed" if final else "charge.dispute.created", dispute)
+        return self.event("charge.dispute.closed" if final else "charge.dispute.created", dispute)
 
     def webhook(
         self, event: Mapping[str, Any], secret: str = WEBHOOK_SECRET, *, timestamp: int | None = None
@@ -613,9 +615,10 @@ class StripeServer(ContractServer):
 
     def _complete(self, session: dict[str, Any], payment_status: str) -> dict[str, Any]:
         session |= {"status": "complete", "payment_status": payment_status, "url": None}
-        return self._event("checkout.session.completed", session)
+        return self.event("checkout.session.completed", session)
 
-    def _event(self, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
+    def event(self, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
+        """An event about this object as it stands, kept in the list of events."""
         account = thing.get("_account")
         event = self._new(
             "event",

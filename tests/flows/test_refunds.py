@@ -153,6 +153,10 @@ async def test_a_whole_refund_is_a_card_live_a_message_and_the_contacts_totals(
     await post(shop, stripe, stripe.events[-1])  # the webhook of the same refund
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
     assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    text = "$120.00 was refunded for Deep clean."
+    assert [i["text"] for i in await shop.thread(maria) if i.get("kind") == "REFUND_ISSUED"] == [text]
+    newest = (await shop.product.one(d.NOTIFICATIONS, token=shop.agent))["nodes"][0]
+    assert (newest["title"], newest["body"]) == ("Refund issued", text)
     assert await summary(shop, maria) == {
         "paid": 12000,
         "refunded": 12000,
@@ -188,7 +192,16 @@ async def test_parts_are_given_back_until_nothing_is_left(shop: Team, stripe: St
     owner_sees = await shop.product.one(d.REQUEST, {"id": request["id"]}, token=shop.owner)
     assert [a["action"] for a in owner_sees["availableActions"]] == ["REFUND"]
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_ISSUED"]
-    assert (await summary(shop, maria))["net"] == 7000 - FEE
+    texts = [i["text"] for i in await shop.thread(maria) if i.get("kind") == "REFUND_ISSUED"]
+    assert texts == ["$20.00 was refunded for Deep clean.", "$30.00 was refunded for Deep clean."]
+    assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_ISSUED"]
+    assert await summary(shop, maria) == {
+        "paid": 12000,
+        "refunded": 5000,
+        "net": 7000 - FEE,
+        "outstanding": 0,
+        "paidCount": 1,
+    }
     rest = await refund(shop, request)
     assert (rest["payment"]["amount"]["minorUnits"], rest["paymentRequest"]["refundState"]) == ("7000", "FULL")
     nothing = await refund(shop, request)
@@ -205,8 +218,31 @@ async def test_a_refund_at_stripes_dashboard_arrives_by_webhook(shop: Team, stri
     now = await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
     assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "5000")]
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
+    assert (await summary(shop, maria))["net"] == 7000 - FEE
     assert (await refund(shop, request, "70.01"))["userErrors"][0]["code"] == "REFUND_EXCEEDS_PAYMENT"
     assert await Refund.all().count() == 0
+
+
+async def test_a_refund_that_fails_at_the_bank_gives_the_totals_back(shop: Team, stripe: StripeServer) -> None:
+    maria = await shop.contact()
+    request, _ = await paid(shop, stripe, maria)
+    done = await refund(shop, request, "50.00")
+    assert done["paymentRequest"]["refundState"] == "PARTIAL"
+    (money,) = stripe.refunds.values()
+    money |= {"status": "failed", "failure_reason": "expired_or_canceled_card"}
+    failed = stripe.event("refund.failed", money)
+    for _ in range(2):
+        await post(shop, stripe, failed)
+    now = await until(shop, request, lambda r: r["refundState"] == "NONE")
+    assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "FAILED", "5000")]
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_FAILED"]
+    assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_FAILED"]
+    assert (await summary(shop, maria))["net"] == 12000 - FEE
+    row = await Refund.get()
+    assert (row.status, row.failure_reason) == ("FAILED", "expired_or_canceled_card")
+    again = await refund(shop, request)  # all of it is left again
+    assert (again["status"], again["payment"]["amount"]["minorUnits"]) == ("SUCCEEDED", "12000")
 
 
 @pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang"])

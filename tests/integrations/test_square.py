@@ -296,6 +296,15 @@ async def test_a_sellers_token_leaves_the_subscription_to_a_person() -> None:
         assert server.calls == []
 
 
+async def test_a_rate_limit_says_how_long_to_wait() -> None:
+    async with connected() as (server, processor):
+        server.fail_next("rate_limit", match=lambda call: call.method == "POST" and "token" not in call.path)
+        with pytest.raises(IntegrationError) as busy:
+            await processor.create_checkout(order())
+        assert (busy.value.reason, busy.value.retryable, busy.value.retry_after_s) == ("rate_limited", True, 7.0)
+        assert (await processor.create_checkout(order())).status is CheckoutStatus.OPEN
+
+
 def test_a_mode_that_does_not_exist_is_refused() -> None:
     environment = Environment(public_url="", sandbox_url="")
     with pytest.raises(IntegrationError) as refused:

@@ -413,6 +413,15 @@ async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
     assert {m.charge_external_id for m in (refund, pending, *disputes)} == {charge.external_id}
 
 
+async def test_a_rate_limit_says_how_long_to_wait() -> None:
+    async with connected() as (server, processor):
+        server.fail_next("rate_limit", match=lambda call: call.method == "POST" and "token" not in call.path)
+        with pytest.raises(IntegrationError) as busy:
+            await processor.create_checkout(order())
+        assert (busy.value.reason, busy.value.retryable, busy.value.retry_after_s) == ("rate_limited", True, 7.0)
+        assert (await processor.create_checkout(order())).status is CheckoutStatus.OPEN
+
+
 async def test_a_running_total_of_refunds_is_only_a_hint_to_read() -> None:
     (event,) = [e for e in stripe_server.small_events()["events"] if e["id"] == "evt_1PayRequest0008"]
     async with connected() as (server, processor):
