@@ -70,7 +70,10 @@ class Desk(Protocol):
         """OPEN, WON or LOST."""
 
     def signed(self, event: Event, url: str) -> tuple[bytes, dict[str, str]]:
-        """The delivery of an event to this address."""
+        """The delivery of an event to this address, as the webhook at the vendor says that is registered for it."""
+
+    def addresses(self) -> list[str]:
+        """Where the vendor was asked to deliver."""
 
 
 class PayPalDesk:
@@ -128,7 +131,11 @@ class PayPalDesk:
         return self.paypal.event("CUSTOMER.DISPUTE.RESOLVED", "dispute", dispute)
 
     def signed(self, event: Event, url: str) -> tuple[bytes, dict[str, str]]:
-        return self.paypal.webhook(event)
+        ours = [webhook["id"] for webhook in self.paypal.webhooks.values() if webhook["url"] == url]
+        return self.paypal.webhook(event, webhook_id=ours[0] if ours else paypal_server.WEBHOOK_ID)
+
+    def addresses(self) -> list[str]:
+        return [webhook["url"] for webhook in self.paypal.webhooks.values()]
 
 
 class SquareDesk:
@@ -188,7 +195,12 @@ class SquareDesk:
 
     def signed(self, event: Event, url: str) -> tuple[bytes, dict[str, str]]:
         body, headers = self.square.webhook(event)
-        return body, headers | {"x-square-hmacsha256-signature": square_server.sign(body, url=url)}
+        ours = [one["signature_key"] for one in self.square.subscriptions.values() if one["notification_url"] == url]
+        signature = square_server.sign(body, ours[0] if ours else square_server.SIGNATURE_KEY, url)
+        return body, headers | {"x-square-hmacsha256-signature": signature}
+
+    def addresses(self) -> list[str]:
+        return [subscription["notification_url"] for subscription in self.square.subscriptions.values()]
 
 
 # ------------------------------------------------------------------------------------------------------------ fixtures
@@ -476,6 +488,39 @@ async def test_a_forged_changed_or_misdirected_webhook_is_400_and_stores_nothing
     assert await ProcessorEvent.all().count() == 0
     assert await MoneyFact.all().count() == 0
     assert (await shop.read(request))["status"] == "SENT"
+
+
+PUBLIC = "https://pay.example.test"
+
+
+@pytest.mark.parametrize("product", [{"PUBLIC_URL": PUBLIC}], indirect=True)
+async def test_a_webhook_that_the_connection_registers_delivers_until_it_is_disconnected(
+    bare: Team, desk: Desk
+) -> None:
+    await bare.connect_channels()
+    keys = {name: value for name, value in desk.credentials.items() if not name.startswith("webhook")}
+    payload = await connect(bare, desk, testMode=True, credentials=listed(keys))
+    assert payload["userErrors"] == []
+    public = payload["processor"]["webhookUrl"]
+    assert desk.addresses() == [public]
+    assert public.startswith(f"{PUBLIC}/webhooks/{desk.kind.lower()}/{payload['processor']['id']}")
+    here = public.replace(PUBLIC, bare.product.base_url)
+    maria = await bare.contact()
+    request = await sent(bare, maria)
+    async with httpx2.AsyncClient() as contact:
+        link = request["checkoutUrl"].replace(PUBLIC, bare.product.base_url)
+        answer = await contact.post(f"{link}/pay", headers={"Origin": PUBLIC}, follow_redirects=False)
+    checkout = desk.checkout(answer.headers["location"])
+    event = desk.agree(checkout)
+    # Signed for a webhook of the same vendor account that is not ours.
+    assert await post(here, *desk.signed(event, "https://elsewhere.example.test")) == 400
+    body, headers = desk.signed(event, public)
+    assert await post(here, body, headers) == 200
+    await until(bare, request, lambda r: r["status"] == "PAID")
+    await bare.product.ok(d.DISCONNECT_PROCESSOR, {"processorId": payload["processor"]["id"]}, token=bare.owner)
+    assert desk.addresses() == []
+    assert await post(here, body, headers) == 404  # there is nothing left to verify it with
+    assert await kinds(bare, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED"]
 
 
 # ------------------------------------------------------------------------------------------------------ PayPal by itself
