@@ -5,7 +5,7 @@ One channel per variant and state of its connection, one contact per state of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import combinations, product
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models import tables
-from services import capability, changes, connections
+from services import capability, changes, connections, messages
 from tests import factories
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)  # the clock stands still: an edge has no width
@@ -79,12 +79,6 @@ class Cell:
         return f"{self.variant}, {self.connection}, {address}, processor {self.processor}, {self.role}"
 
 
-def cells() -> Iterator[Cell]:
-    """All of them."""
-    for one in product(VARIANTS, CONNECTIONS, ADDRESSES, PROCESSORS, ROLES):
-        yield Cell(*one)
-
-
 def cover() -> list[Cell]:
     """Few cells in which every pair of two factors' values stands at least once, found greedily."""
     factors: Sequence[Sequence[Any]] = (VARIANTS, CONNECTIONS, ADDRESSES, PROCESSORS, ROLES)
@@ -114,7 +108,7 @@ class _Stopped(datetime):
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is AT wherever the predicate is asked."""
-    for module in (capability, changes):
+    for module in (capability, changes, messages):
         monkeypatch.setattr(module, "datetime", _Stopped)
 
 

@@ -47,6 +47,7 @@ HUB: Final = "tests/services/test_hub.py"
 DELIVERIES: Final = "tests/services/test_deliveries.py"
 INBOUND: Final = "tests/services/test_inbound.py"
 CAPABILITY: Final = "tests/services/test_capability.py"
+COMPOSER: Final = "tests/flows/test_composer.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
 
@@ -537,6 +538,30 @@ FAULTS: Final = (
         "        if closes_at <= now:\n",
         "        if closes_at is now:\n",
         CAPABILITY,
+    ),
+    _fault(
+        "messages",
+        "icon-on-without-a-processor",
+        "services/capability.py",
+        'payment_requests=decide(row, "request_payment", has_processor),',
+        'payment_requests=decide(row, "request_payment", True),',
+        COMPOSER,
+    ),
+    _fault(
+        "messages",
+        "template-evades-the-opt-out",
+        "services/capability.py",
+        'templates=limits.templates and reason in (None, "MESSAGING_WINDOW_CLOSED"),',
+        "templates=limits.templates,",
+        COMPOSER,
+    ),
+    _fault(
+        "messages",
+        "template-without-the-link",
+        "services/messages.py",
+        "        composing.refuse_without_links(draft.words, draft.template, requests)\n",
+        "",
+        COMPOSER,
     ),
     _fault(
         "messages",
