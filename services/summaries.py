@@ -26,38 +26,41 @@ FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS
 """  # noqa: S608 (constant)
 
 # One row per money: the outcome of highest rank decides. A succeeded charge is never taken back by a processor (what a person has
-# recorded can be undone); a succeeded refund can still fail. Refunds and lost disputes together take at most the charge: the same loss
-# may be told as both (PayPal's reversal and its dispute, say).
+# recorded can be undone).
 _MONEY = """
-WITH money AS (
-  SELECT * FROM money_fact f WHERE contact_id = ? AND account_id = ? AND NOT EXISTS (
-    SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL
-    AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id
-    AND undone.outcome = 'CANCELED')),
-told AS (
-  SELECT processor_connection_id, charge_external_id, currency, test_mode,
-    sum(CASE WHEN kind = 'REFUND' THEN amount_minor ELSE 0 END) AS refunded,
-    sum(CASE WHEN kind = 'DISPUTE' THEN amount_minor ELSE 0 END) AS lost
-  FROM money f WHERE kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
-    SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
-    AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
-  GROUP BY processor_connection_id, charge_external_id, currency, test_mode),
-taken AS (
-  SELECT told.currency, told.test_mode,
-    sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded,
-    sum(CASE WHEN refunded + lost <= charge.amount_minor OR charge.amount_minor IS NULL THEN lost
-      WHEN refunded >= charge.amount_minor THEN 0 ELSE charge.amount_minor - refunded END) AS lost
-  FROM told LEFT JOIN money charge ON charge.processor_connection_id = told.processor_connection_id AND charge.kind = 'CHARGE'
-    AND charge.external_id = told.charge_external_id AND charge.outcome = 'SUCCEEDED' AND charge.currency = told.currency
-  GROUP BY told.currency, told.test_mode)
-SELECT money.currency, money.test_mode,
+SELECT currency, test_mode,
   coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS paid_minor,
   coalesce(sum(CASE WHEN kind = 'ADJUSTMENT' OR (kind = 'CHARGE' AND outcome = 'SUCCEEDED') THEN fee_minor END), 0) AS fee_minor,
-  coalesce(max(taken.refunded), 0) AS refunded_minor, coalesce(max(taken.lost), 0) AS lost_minor,
+  max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
   min(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS first_paid_at,
   max(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS last_paid_at
-FROM money LEFT JOIN taken ON taken.currency = money.currency AND taken.test_mode = money.test_mode
-GROUP BY money.currency, money.test_mode
+FROM money_fact f WHERE contact_id = ? AND account_id = ? AND NOT EXISTS (
+    SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL
+    AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id
+    AND undone.outcome = 'CANCELED')
+GROUP BY currency, test_mode
+"""
+
+# Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
+# say). A succeeded refund can still fail.
+_LOSSES = """
+SELECT told.currency, told.test_mode,
+  sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded_minor,
+  sum(CASE WHEN refunded + lost <= charge.amount_minor OR charge.amount_minor IS NULL THEN lost
+    WHEN refunded >= charge.amount_minor THEN 0 ELSE charge.amount_minor - refunded END) AS lost_minor
+FROM (
+  SELECT account_id, processor_connection_id, charge_external_id, currency, test_mode,
+    sum(CASE WHEN kind = 'REFUND' THEN amount_minor ELSE 0 END) AS refunded,
+    sum(CASE WHEN kind = 'DISPUTE' THEN amount_minor ELSE 0 END) AS lost
+  FROM money_fact f
+  WHERE contact_id = ? AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
+    SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
+    AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
+  GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) told
+LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
+  AND charge.processor_connection_id = told.processor_connection_id AND charge.external_id = told.charge_external_id
+  AND charge.currency = told.currency
+GROUP BY told.currency, told.test_mode
 """
 
 # An entry before anything happened; the names of the stored columns.
@@ -81,12 +84,18 @@ async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool]
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
             entry[name] = int(row[name])
-    for row in await database.rows(_MONEY, contact_id, account_id):
+    moneys = await database.rows(_MONEY, contact_id, account_id)
+    # Most contacts have never been given anything back: they are spared the second look.
+    some_lost = any(row["has_losses"] for row in moneys)
+    losses = await database.rows(_LOSSES, contact_id, account_id) if some_lost else []
+    lost = {(row["currency"], row["test_mode"]): row for row in losses}
+    for row in moneys:
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
-        paid, refunded = int(row["paid_minor"]), int(row["refunded_minor"])
+        taken = lost.get((row["currency"], row["test_mode"]), {"refunded_minor": 0, "lost_minor": 0})
+        paid, refunded = int(row["paid_minor"]), int(taken["refunded_minor"])
         entry["paid_minor"] = paid
         entry["refunded_minor"] = refunded
-        entry["net_minor"] = paid - refunded - int(row["fee_minor"]) - int(row["lost_minor"])
+        entry["net_minor"] = paid - refunded - int(row["fee_minor"]) - int(taken["lost_minor"])
         for name in ("first_paid_at", "last_paid_at"):
             entry[name] = database.to_time(row[name]) if row[name] is not None else None
     return totals
