@@ -39,6 +39,7 @@ History = Sequence[tuple[str, int]]
 ACTS: Final = {
     "open": 14,
     "pay": 12,
+    "approve": 6,
     "decline": 3,
     "debit": 4,
     "debit arrives": 3,
@@ -216,6 +217,7 @@ class Life:
         page = vendor.sessions[self.led[n % len(self.led)]]
         simple: dict[str, Callable[[], object]] = {
             "pay": lambda: vendor.pay(page.external_id),
+            "approve": lambda: self.approve(page.external_id, n),
             "decline": lambda: vendor.decline(page.external_id),
             "debit": lambda: vendor.pay(page.external_id, outcome=MoneyOutcome.PENDING),
             "wrong amount": lambda: vendor.pay(page.external_id, amount_minor=99 + n),
@@ -233,6 +235,11 @@ class Life:
             self.decide_refund(n)
         elif charges:
             self.about(charges[n % len(charges)], name, n)
+
+    def approve(self, page: str, n: int) -> None:
+        """The payer of a vendor that leaves the taking to us agrees; what becomes of the taking, the number says."""
+        if self.world.vendor.approve(page):
+            self.world.vendor.capture_outcomes = {5: ["pending"], 6: ["failed"], 7: ["declined"]}.get(n, [])
 
     def about(self, charge: MoneyStatement, name: str, n: int) -> None:
         """What happens to a payment at the vendor, without us."""
@@ -368,7 +375,7 @@ class Life:
         for said in charges:
             assert vendor.left(said) >= 0
         # Checkouts: at most one can be paid, each was made with a key that we had stored.
-        open_pages = [s for s in vendor.open_sessions(request) if s.external_id in self.led]
+        open_pages = [s for s in vendor.open_sessions(request) if self.sweeps or s.external_id in self.led]
         assert len(open_pages) <= (now.status in ("SENT", "PARTIALLY_PAID", "PROCESSING"))
         rows = await CheckoutSession.filter(payment_request_id=request.id)
         keys = {row.idempotency_key for row in rows}
