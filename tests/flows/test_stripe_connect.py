@@ -1,0 +1,97 @@
+"""A platform's key that acts for a Connect account: every call names it, its events alone count, its webhook is the platform's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from models.tables import ProcessorConnection, ProcessorEvent
+from tests.contracts.stripe_contract import contracts
+from tests.contracts.stripe_server import ACCOUNT_ID, CONNECTED_ID, SECRET_KEY, StripeServer
+from tests.flows import documents as d
+from tests.flows import harness
+from tests.flows.conftest import Team
+from tests.flows.harness import Product, key
+
+PUBLIC = "https://pay.example.test"
+
+
+@pytest.fixture
+async def stripe() -> AsyncIterator[StripeServer]:
+    async with StripeServer(contracts()[0]) as server:
+        yield server
+        assert server.violations == []
+
+
+@pytest.fixture
+async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
+    async with harness.in_process(database, events_url, STRIPE_API_BASE=stripe.url, PUBLIC_URL=PUBLIC) as running:
+        yield running
+
+
+async def connect(team: Team, account: str) -> dict[str, Any]:
+    given = [{"name": "secret_key", "value": SECRET_KEY}, {"name": "account", "value": account}]
+    payload = {"input": {"kind": "STRIPE", "credentials": given}}
+    answer: dict[str, Any] = await team.product.one(d.CONFIGURE_PROCESSOR, payload, token=team.owner)
+    return answer
+
+
+async def test_a_connect_account_is_asked_paid_and_refunded_on_its_own(bare: Team, stripe: StripeServer) -> None:
+    await bare.connect_channels()
+    for wrong in ("connected", "acct_1NotOurs"):
+        refused = await connect(bare, wrong)
+        assert refused["userErrors"] != []
+        assert stripe.endpoints == {}
+    answer = await connect(bare, CONNECTED_ID)
+    assert answer["userErrors"] == []
+    bare.processor = answer["processor"]
+    row = await ProcessorConnection.get()
+    assert (row.vendor_account, row.connected) == (CONNECTED_ID, True)
+    (endpoint,) = stripe.endpoints.values()
+    assert (endpoint["_account"], endpoint["_connect"], endpoint["url"]) == (
+        ACCOUNT_ID,
+        True,
+        bare.processor["webhookUrl"],
+    )
+
+    here = bare.processor["webhookUrl"].replace(PUBLIC, bare.product.base_url)
+
+    async def post(event: dict[str, Any]) -> int:
+        body, headers = stripe.webhook(event, endpoint["secret"])
+        async with httpx2.AsyncClient() as vendor:
+            return (await vendor.post(here, content=body, headers=headers)).status_code
+
+    maria = await bare.contact()
+    request = await bare.request(maria)
+    await bare.send(request)
+    async with httpx2.AsyncClient() as contact:
+        link = request["checkoutUrl"].replace(PUBLIC, bare.product.base_url)
+        page = await contact.post(link + "/pay", headers={"Origin": PUBLIC}, follow_redirects=False)
+    session = page.headers["location"].rsplit("/", 1)[1].split("#")[0]
+    event = stripe.pay(session)
+    assert event["account"] == CONNECTED_ID
+    # The platform's endpoint is told of all its accounts: another's event is taken, and leaves no trace.
+    assert await post(event | {"account": "acct_1Another"}) == 200
+    assert await ProcessorEvent.all().count() == 0
+    assert (await bare.read(request))["status"] == "SENT"
+    assert await post(event) == 200
+    async with asyncio.timeout(15):
+        while not ((now := await bare.read(request))["payments"] and now["payments"][0]["fee"]):
+            await asyncio.sleep(0.05)
+    assert (now["status"], await bare.cards(maria)) == (
+        "PAID",
+        [("PAYMENT_REQUEST", "SENT"), ("PAYMENT_RECEIVED", "PAID")],
+    )
+    given = {"idempotencyKey": key(), "paymentId": now["payments"][0]["id"], "amount": "20.00", "reason": "OTHER"}
+    done = await bare.product.ok(d.REFUND, given, token=bare.owner)
+    assert (done["status"], done["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+
+    named = {(call.path, call.headers.get("stripe-account")) for call in stripe.calls}
+    assert {path for path, account in named if account is None} == {"/v1/webhook_endpoints"}
+    assert {account for path, account in named if path != "/v1/account"} == {None, CONNECTED_ID}
+    await bare.product.ok(d.DISCONNECT_PROCESSOR, {"processorId": bare.processor["id"]}, token=bare.owner)
+    assert stripe.endpoints == {}
