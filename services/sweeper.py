@@ -29,6 +29,7 @@ SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the ot
 LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
 OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
 NO_CREATE_ANSWER: Final = timedelta(minutes=5)
+VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then by their jobs
 DAY: Final = timedelta(days=1)
 _every = timedelta(seconds=300)
 _reads_per_s = READS_PER_S
@@ -142,12 +143,14 @@ def _reason(error: Exception) -> str:
 @jobs.periodic("sweeper.voids", 60)
 async def sweep_voids(job: jobs.JobContext) -> None:
     """Finish voids that a crash or a silent processor left half done. Safe to repeat."""
+    now = datetime.now(UTC)
     pending = await PaymentRequest.filter(void_requested_at__not_isnull=True, voided_at=None).exclude(
         status__in=[Status.PAID.value, Status.VOID.value]
     )
     for request in pending:
-        if await _has_job(request):
-            continue  # it comes again by itself, less and less often
+        asked_at = request.void_requested_at
+        if asked_at is not None and asked_at < now - VOIDS_SWEPT_FOR and await _has_job(request):
+            continue  # its job comes again, less and less often
         try:
             await voids.finish_void(request.account_id, request.id)
         except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
