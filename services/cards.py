@@ -149,7 +149,8 @@ def about(
         case "REFUND", "SUCCEEDED":
             return CardKind.REFUND_ISSUED, f"{money} was refunded for {name}."
         case "REFUND", "FAILED" | "CANCELED":
-            return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed."
+            why = f" {fact.failure_message}" if fact.failure_message else ""
+            return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed.{why}"
         case "DISPUTE", "PENDING":
             why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
             due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""

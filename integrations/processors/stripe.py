@@ -174,6 +174,15 @@ DECLINES: Final = by_reason(
         Decline.TEST_CARD: "testmode_decline live_mode_test_card test_mode_live_card testmode_charges_only",
     }
 )
+REFUND_FAILURES: Final[Mapping[str, str]] = {  # Refund.failure_reason -> a sentence for the team
+    "charge_for_pending_refund_disputed": "The payment was disputed while the refund was under way.",
+    "declined": "The contact's bank refused it.",
+    "expired_or_canceled_card": "The card has expired or was canceled.",
+    "insufficient_funds": "Your balance at the processor does not cover it.",
+    "lost_or_stolen_card": "The card was reported lost or stolen.",
+    "merchant_request": "It was canceled at the processor.",
+    "unknown": "The contact's bank gave no reason.",
+}
 # What Stripe has no word for is not told. "fraudulent" puts card and address on Stripe's block lists: so it is meant.
 REFUND_REASON: Final[Mapping[RefundReason, str]] = {
     RefundReason.DUPLICATE: "duplicate",
@@ -818,6 +827,7 @@ def _refund(refund: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
     """Source: docs.stripe.com/api/refunds."""
     currency = str(refund["currency"]).upper()
     outcome = REFUND_OUTCOME.get(str(refund.get("status")), MoneyOutcome.PENDING)
+    code = refund.get("failure_reason") if outcome is MoneyOutcome.FAILED else None
     return MoneyStatement(
         kind=MoneyKind.REFUND,
         external_id=str(refund["id"]),
@@ -826,7 +836,8 @@ def _refund(refund: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
         currency=currency,
         request_reference=_reference(refund),
         charge_external_id=_id(refund.get("payment_intent")),
-        failure_code=refund.get("failure_reason") if outcome is MoneyOutcome.FAILED else None,
+        failure_code=code,
+        failure_message=REFUND_FAILURES.get(str(code)),
         occurred_at=occurred_at,
     )
 

@@ -240,7 +240,10 @@ async def test_a_refund_that_fails_at_the_bank_gives_the_totals_back(shop: Team,
     assert await told(shop) == ["PAYMENT_RECEIVED", "REFUND_ISSUED", "REFUND_FAILED"]
     assert (await summary(shop, maria))["net"] == 12000 - FEE
     row = await Refund.get()
-    assert (row.status, row.failure_reason) == ("FAILED", "expired_or_canceled_card")
+    assert (row.status, row.failure_reason) == ("FAILED", "The card has expired or was canceled.")
+    newest = (await shop.product.one(d.NOTIFICATIONS, token=shop.agent))["nodes"][0]
+    text = "A refund of $50.00 for Deep clean failed. The card has expired or was canceled."
+    assert (newest["title"], newest["body"]) == ("Refund failed", text)
     again = await refund(shop, request)  # all of it is left again
     assert (again["status"], again["payment"]["amount"]["minorUnits"]) == ("SUCCEEDED", "12000")
 

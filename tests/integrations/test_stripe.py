@@ -479,6 +479,7 @@ async def test_a_refund_that_failed_later_is_read_as_failed() -> None:
         server.refunds[refund.external_id] |= {"status": "failed", "failure_reason": "expired_or_canceled_card"}
         read = await processor.read_refund(refund.external_id)
     assert (read.outcome, read.failure_code) == (MoneyOutcome.FAILED, "expired_or_canceled_card")
+    assert read.failure_message == "The card has expired or was canceled."
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
