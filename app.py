@@ -24,7 +24,7 @@ from services import changes, checkout, connections, jobs, links, sandbox, sign_
 from services.events import Hub
 from settings import Settings
 from web import checkout as checkout_pages
-from web import graphiql, health, index, limits, logging, pages, phone, unsubscribe, webhooks
+from web import graphiql, health, index, limits, logging, pages, phone, site, unsubscribe, webhooks, widget
 from web import sandbox as sandbox_pages
 
 
@@ -141,6 +141,7 @@ def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseR
         *checkout_pages.routes,
         *unsubscribe.routes,
         *webhooks.routes,
+        *widget.routes,
         *health.routes,
     ]
     if settings.graphiql_open:
@@ -148,7 +149,7 @@ def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseR
     if settings.sandbox_open:
         routes += sandbox_pages.routes
     if settings.demo_open:
-        routes += phone.routes
+        routes += [*phone.routes, *site.routes]
     return [*routes, *pages.routes]
 
 

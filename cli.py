@@ -125,6 +125,7 @@ def _greet(settings: Settings, access: Any) -> None:
         lines.append(("GraphiQL", f"{settings.base_url}/graphiql"))
     if settings.demo_open:
         lines.append(("phone", f"{settings.base_url}/demo/phone"))
+        lines.append(("site", f"{settings.base_url}/demo/site"))
     if access is not None and settings.environment == "development":
         lines.append(("sign in", f"{access.email} / {access.password}"))
         lines.append(("API key", access.api_key))

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from integrations.base import ChannelKind, MoneyKind, MoneyOutcome, MoneyStatement, WebhookRequest
-from integrations.channels import simulated
+from integrations.channels import simulated, web_chat
 from models.ids import public_id
 from models.tables import (
     Account,
@@ -63,7 +63,7 @@ CHANNELS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoAccess:
-    """How to get in. `urls` by name: index, graphiql, phone."""
+    """How to get in. `urls` by name: index, graphiql, phone, site."""
 
     email: str
     password: str
@@ -92,12 +92,15 @@ async def seed(settings: Settings) -> DemoAccess:
             "index": f"{settings.base_url}/",
             "graphiql": f"{settings.base_url}/graphiql",
             "phone": f"{settings.base_url}/demo/phone",
+            "site": f"{settings.base_url}/demo/site",
         },
     )
-    if await ApiKey.exists(account_id=account_id, token_hash=digest(api_key), revoked_at=None):
-        return access  # the key comes last
     actor = await _agent(account_id, EMAIL)
+    if await ApiKey.exists(account_id=account_id, token_hash=digest(api_key), revoked_at=None):
+        await _connect_widget(actor, settings)  # this start may have another address
+        return access  # the key comes last
     await _connect(actor)
+    await _connect_widget(actor, settings)
     for story in STORIES:
         await _tell(actor, story)
     await sign_in.create_api_key(actor, name=KEY_NAME, role="ADMIN", token=api_key)
@@ -145,6 +148,25 @@ async def _connect(actor: Actor) -> None:
             await connections.connect_channel(
                 actor, kind=kind, provider=simulated.NAME, display_name=name, sender=sender
             )
+
+
+async def _connect_widget(actor: Actor, settings: Settings) -> None:
+    """The real web chat, beside the simulated channels, for the page /demo/site of this server."""
+    row = await ChannelConnection.filter(account_id=actor.account_id, provider=web_chat.NAME).order_by("id").first()
+    own = settings.base_url
+    sites = list(
+        dict.fromkeys([own, own.replace("//localhost", "//127.0.0.1"), own.replace("//127.0.0.1", "//localhost")])
+    )
+    if row is None or (row.connected and not set(sites) <= set(row.allowed_origins)):
+        await connections.connect_channel(
+            actor,
+            kind="WEB_CHAT",
+            provider=web_chat.NAME,
+            connection_id=row.id if row is not None else None,
+            display_name="Website chat (live)",
+            sender="/demo/site",
+            allowed_origins=[*(row.allowed_origins if row is not None else []), *sites],
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------ stories
@@ -294,7 +316,7 @@ async def _tell(actor: Actor, story: Story) -> None:
         channels={
             row.kind: row
             for row in await ChannelConnection.filter(
-                account_id=actor.account_id, kind__in=[k.value for k in ChannelKind]
+                account_id=actor.account_id, provider=simulated.NAME, kind__in=[k.value for k in ChannelKind]
             ).order_by("-id")
         },
         processor=processor,

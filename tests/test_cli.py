@@ -178,11 +178,12 @@ def test_the_demo_is_served_as_printed_and_stops_in_good_order(tmp_path: Path, p
     try:
         printed = greeting(server)
         base = f"http://localhost:{port}"
-        assert {name: printed[name] for name in ("Paythread", "GraphQL", "GraphiQL", "phone")} == {
+        assert {name: printed[name] for name in ("Paythread", "GraphQL", "GraphiQL", "phone", "site")} == {
             "Paythread": f"{base}/",
             "GraphQL": f"{base}/graphql",
             "GraphiQL": f"{base}/graphiql",
             "phone": f"{base}/demo/phone",
+            "site": f"{base}/demo/site",
         }
         assert printed["sign in"] == "agent@demo.test / demo-demo-demo"
         ask = urllib.request.Request(  # noqa: S310 (loopback)
@@ -208,7 +209,7 @@ def test_outside_of_development_no_password_is_printed(tmp_path: Path, port: str
         printed = greeting(server)
     finally:
         stop(server)
-    assert set(printed) == {"Paythread", "GraphQL", "GraphiQL", "phone"}
+    assert set(printed) == {"Paythread", "GraphQL", "GraphiQL", "phone", "site"}
 
 
 def test_the_demo_does_not_start_where_settings_close_it(tmp_path: Path, port: str) -> None:

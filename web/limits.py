@@ -33,6 +33,7 @@ BODY_LIMITS: Final = (
     ("/inbound/", 512 * 1024),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),
+    ("/widget/", 32 * 1024),
     ("/demo/", 16 * 1024),
     ("/sandbox/", 64 * 1024),
 )

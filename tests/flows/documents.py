@@ -52,7 +52,7 @@ DEFAULTS = "{ paymentRequestDefaults { currency currencies processor testMode } 
 CONVERSATIONS = (
     "{ conversations(first: 20) { nodes { id unreadCount lastActivityAt contact { id name } } eventCursor } }"
 )
-CHANNELS = """query($id: ID!) { conversation(id: $id) { channels { id channel { id kind connected } paymentRequests {
+CHANNELS = """query($id: ID!) { conversation(id: $id) { channels { id channel { id kind provider connected } paymentRequests {
   supported enabled reason maxMessageLength windowClosesAt } } } }"""
 THREAD = """query($id: ID!) { conversation(id: $id) { id eventCursor unreadCount draft thread(last: 100) { nodes {
   __typename id

@@ -85,6 +85,7 @@ async def test_the_demo_serves_the_whole_tour_from_an_empty_folder_and_keeps_it(
             ("/", "graphiql"),
             ("/graphiql", "GraphiQL"),
             ("/demo/phone", "Maya Torres"),
+            ("/demo/site", "data-key"),
             ("/healthz", "ok"),
         ):
             answer = await product.http.get(page)
@@ -98,7 +99,8 @@ async def test_the_demo_serves_the_whole_tour_from_an_empty_folder_and_keeps_it(
         assert len(listed["nodes"]) == 6
         maya = next(c for c in listed["nodes"] if c["contact"]["name"] == "Maya Torres")
         channels = (await product.one(d.CHANNELS, {"id": maya["id"]}))["channels"]
-        assert len(channels) == 6
+        # Six simulated ones, and the web chat of /demo/site.
+        assert sorted(c["channel"]["provider"] for c in channels) == ["simulated"] * 6 + ["web_chat"]
         sms = next(c["channel"]["id"] for c in channels if c["channel"]["kind"] == "SMS")
         team = Team(product=product, account_id="", owner=product.token, agent=product.token, agent_id="")
         team.channels["SMS"] = sms

@@ -27,8 +27,9 @@ from services import connections, jobs, links, messages
 from services import sandbox as sandbox_service
 from services.events import Hub
 from settings import Settings
-from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks
+from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks, widget
 from web import logging as web_logging
+from web import site as site_page
 
 # Importing it registers the job handlers that a story needs.
 assert messages is not None
@@ -105,6 +106,8 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
             *graphiql.routes,
             *sandbox.routes,
             *phone.routes,
+            *site_page.routes,
+            *widget.routes,
             *pages.routes,
             Route("/breaks", _breaks),
             Route("/busy", _busy),

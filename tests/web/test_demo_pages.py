@@ -39,7 +39,7 @@ class Access:
 
 async def test_the_index_links_to_everything_that_is_open(site: Site) -> None:
     text = (await site.http.get("/")).text
-    for address in ("/graphiql", "/demo/phone", "/healthz", "/readyz", "/metrics"):
+    for address in ("/graphiql", "/demo/phone", "/demo/site", "/healthz", "/readyz", "/metrics"):
         assert f'href="{address}"' in text
     assert "<code>/graphql</code>" in text  # a browser that opens it would only be told to POST
     assert "ptk_" not in text
@@ -66,9 +66,9 @@ async def test_production_shows_neither_demo_nor_graphiql(serve: Serve) -> None:
         account = await factories.account()
         site.app.state.demo = Access(account.id)
         text = (await site.http.get("/")).text
-        for hidden in ("ptk_demo_key", "agent@demo.test", "/graphiql", "/demo/phone"):
+        for hidden in ("ptk_demo_key", "agent@demo.test", "/graphiql", "/demo/phone", "/demo/site"):
             assert hidden not in text
-        for closed in ("/graphiql", "/static/graphiql/graphiql.min.js", "/demo/phone"):
+        for closed in ("/graphiql", "/static/graphiql/graphiql.min.js", "/demo/phone", "/demo/site"):
             assert (await site.http.get(closed)).status_code == 404
         assert (await site.http.post("/demo/phone", data={"text": "x"})).status_code == 404
 

@@ -1,0 +1,51 @@
+"""The chat widget's files: the loader that a site includes, and the page in its frame. What the chat does stands in the scripts themselves.
+
+The page is the same for every key, and for none: only the header says on which sites the browser may show it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from services import visitors
+from web.pages import STATIC, render
+
+LOADER: Final = STATIC / "widget.js"
+
+
+async def loader(request: Request) -> Response:
+    """The script for the sites. Its address never changes, so that browsers ask again after an hour."""
+    return FileResponse(
+        LOADER,
+        media_type="text/javascript",
+        headers={"cache-control": "public, max-age=3600", "cross-origin-resource-policy": "cross-origin"},
+    )
+
+
+async def frame(request: Request) -> Response:
+    """The page in the frame. An unknown, a closed and an empty widget answer alike: no site may show it."""
+    row = await visitors.widget(request.path_params["key"])
+    sites = " ".join(row.allowed_origins) if row is not None else "'none'"
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self'",
+            "connect-src 'self'",
+            "form-action 'none'",
+            "base-uri 'none'",
+            f"frame-ancestors {sites}",
+        )
+    )
+    return render("widget.html", 200 if row is not None else 404, policy=policy)
+
+
+routes: Final = [
+    Route("/widget.js", loader, methods=["GET"]),
+    Route("/widget/{key}", frame, methods=["GET"]),
+]
