@@ -105,9 +105,9 @@ class MoneyStatement:
     fee_minor: int | None = None
     method_summary: str | None = None  # "Visa •••• 4242"; never more of the card
     failure_code: str | None = None
-    failure_message: str | None = (
-        None  # plain words for the team, never for a contact (integrations/declines.py has sentences)
-    )
+    # In plain words for the team, never for a contact: why it failed (integrations/declines.py has sentences), or what a pending
+    # one waits for.
+    failure_message: str | None = None
     response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
     dispute_reason: str | None = None  # of a dispute: the vendor's word
     occurred_at: datetime | None = None

@@ -54,7 +54,7 @@ class PaymentAttempt:
     status: PaymentStatus = strawberry.field(description="How it ended, or PENDING.")
     decline_code: str | None = strawberry.field(description="The processor's reason; null: none given.")
     message: str | None = strawberry.field(
-        description="The reason in one plain sentence, for the team; null: none given."
+        description="Why it failed, or what it waits for, in one plain sentence for the team; null: not told."
     )
     at: datetime = strawberry.field(description="When it was.")
 

@@ -69,7 +69,9 @@ def asked(request: PaymentRequest) -> str:
 
 def processing(request: PaymentRequest) -> str:
     """The text of the PAYMENT_PROCESSING card."""
-    return f"A payment of {amount_text(request)} for {request.product_name} is being processed."
+    waits = request.last_attempt_message if request.last_attempt_status == "PENDING" else None
+    text = f"A payment of {amount_text(request)} for {request.product_name} is being processed."
+    return f"{text} {waits}" if waits else text
 
 
 def voided(request: PaymentRequest) -> str:

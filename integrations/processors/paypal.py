@@ -173,6 +173,16 @@ DECLINES: Final = by_reason(
         Decline.OVER_LIMIT: "TRANSACTION_LIMIT_EXCEEDED",
     }
 )
+_WAITS_FOR_YOU = "PayPal waits for you: accept the payment, or complete what it asks, in your account there."
+PENDING: Final[Mapping[str, str]] = {  # reason of a capture that is PENDING -> what it waits for, for the team
+    "ECHECK": "It is an eCheck: the payer's bank takes some days.",
+    "PENDING_REVIEW": "PayPal reviews the payment first.",
+    "TRANSACTION_APPROVED_AWAITING_FUNDING": "The payer's money has not arrived at PayPal yet.",
+    "INTERNATIONAL_WITHDRAWAL": _WAITS_FOR_YOU,
+    "RECEIVING_PREFERENCE_MANDATES_MANUAL_ACTION": _WAITS_FOR_YOU,
+    "UNILATERAL": _WAITS_FOR_YOU,
+    "VERIFICATION_REQUIRED": _WAITS_FOR_YOU,
+}
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
 TOO_SMALL: Final = frozenset({"CANNOT_BE_ZERO_OR_NEGATIVE", "REFUND_AMOUNT_TOO_LOW"})
@@ -680,6 +690,7 @@ def _charge(
     outcome = CAPTURE_OUTCOME[capture["status"]]
     code = (capture.get("status_details") or {}).get("reason") or capture["status"]
     failed = outcome is MoneyOutcome.FAILED
+    pending = PENDING.get(code) if outcome is MoneyOutcome.PENDING else None
     fee = (capture.get("seller_receivable_breakdown") or {}).get("paypal_fee")
     fee_minor, fee_currency = _amount(fee) if fee else (None, None)
     return MoneyStatement(
@@ -693,7 +704,7 @@ def _charge(
         fee_minor=fee_minor if fee_currency == currency else None,
         method_summary=method,
         failure_code=code if failed else None,
-        failure_message=sentence(code, DECLINES) if failed else None,
+        failure_message=sentence(code, DECLINES) if failed else pending,
         occurred_at=_time(capture["create_time"]) if capture.get("create_time") else None,
     )
 

@@ -349,6 +349,26 @@ async def test_what_may_not_be_registered_is_left_to_a_person() -> None:
     assert (failed.value.reason, server.webhooks) == ("server_error", {})
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("ECHECK", "It is an eCheck: the payer's bank takes some days."),
+        ("UNILATERAL", "PayPal waits for you: accept the payment, or complete what it asks, in your account there."),
+        ("OTHER", None),
+    ],
+)
+async def test_a_pending_capture_says_what_it_waits_for(reason: str, words: str | None) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.approve(made.external_id)
+        server.capture_now(made.external_id, "PENDING")
+        server.capture_of(made.external_id)["status_details"] = {"reason": reason}
+        (told_one,) = (await told(processor, server.webhook(server.told(made.external_id)))).money
+        (read,) = (await processor.read_checkout(made.external_id)).money
+    for money in (told_one, read):
+        assert (money.outcome, money.failure_code, money.failure_message) == (MoneyOutcome.PENDING, None, words)
+
+
 async def test_a_rate_limit_says_how_long_to_wait() -> None:
     async with connected() as (server, processor):
         server.fail_next("rate_limit", match=lambda call: call.method == "POST" and "token" not in call.path)

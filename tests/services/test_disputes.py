@@ -140,3 +140,19 @@ async def test_a_failed_attempt_says_why_on_card_notice_and_request(
     now = await world.fresh(request)
     assert (card.text, notice.body) == (text, text)
     assert (now.last_attempt_code, now.last_attempt_message) == (code, sentence)
+
+
+@pytest.mark.parametrize("waits", ["It is an eCheck.", None])
+async def test_a_payment_under_way_says_what_it_waits_for_until_it_arrives(world: World, waits: str | None) -> None:
+    request, token = await world.request()
+    session = await world.open(token)
+    world.vendor.pay(session, outcome=MoneyOutcome.PENDING, failure_message=waits)
+    await world.deliver()
+    card = await ActivityCard.get(kind="PAYMENT_PROCESSING")
+    text = "A payment of $125.00 for Deep clean is being processed."
+    assert card.text == (f"{text} {waits}" if waits else text)
+    assert (await world.fresh(request)).last_attempt_message == waits
+    world.vendor.settle(session, ok=True)
+    await world.deliver()
+    now = await world.fresh(request)
+    assert (now.status, now.last_attempt_status, now.last_attempt_message) == ("PAID", "SUCCEEDED", None)
