@@ -23,8 +23,21 @@ from resolvers.visitor.context import VisitorContext
 from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, visitors
 from services.events import Hub
 from settings import Settings
+from web import (
+    attachments,
+    graphiql,
+    health,
+    index,
+    limits,
+    logging,
+    pages,
+    phone,
+    site,
+    unsubscribe,
+    webhooks,
+    widget,
+)
 from web import checkout as checkout_pages
-from web import graphiql, health, index, limits, logging, pages, phone, site, unsubscribe, webhooks, widget
 from web import sandbox as sandbox_pages
 
 
@@ -142,6 +155,7 @@ def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseR
         *unsubscribe.routes,
         *webhooks.routes,
         *widget.routes,
+        *attachments.routes,
         *health.routes,
     ]
     if settings.graphiql_open:

@@ -399,7 +399,8 @@ class InboundMessage:
     sender_name: str | None = None
     opt_out: bool | None = None  # True: STOP, False: START, None: neither
     occurred_at: datetime | None = None
-    attachments: Sequence[Mapping[str, str]] = ()  # of url, content_type, name, size (bytes): what the vendor tells
+    # Of url, content_type, name, size (bytes): what the vendor tells. `content` (base64) in place of url: it came along.
+    attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
     in_reply_to: str | None = None  # external_id of the message of ours that it answers
     help_answered: bool = False  # a HELP that the vendor has answered itself

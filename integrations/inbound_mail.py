@@ -7,6 +7,7 @@ Source: RFC 5322, RFC 2047, RFC 3464 (delivery reports), RFC 8098 (read receipts
 
 from __future__ import annotations
 
+import base64
 import codecs
 import html
 import re
@@ -199,7 +200,8 @@ def _text(part: Message) -> str:
 
 
 def _attachment(part: Message, kind: str) -> dict[str, str]:
-    found = {"content_type": kind[:100], "size": str(len(_bytes(part)))}
+    content = _bytes(part)
+    found = {"content_type": kind[:100], "size": str(len(content)), "content": base64.b64encode(content).decode()}
     try:
         name = part.get_filename()
     except (ValueError, LookupError):  # a charset that is none

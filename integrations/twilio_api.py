@@ -109,6 +109,7 @@ _STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "unauthorized", 
 
 _SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"\+?\d{6,}")
+_API = "https://api.twilio.com"
 _MAX_FIELDS = 500
 _MAX_MEDIA = 10
 _LOOK_UP_LIMIT = 100
@@ -271,10 +272,7 @@ class TwilioMessages(Channel):
             credentials = self._credentials
             self._client = Client(
                 account_sid=credentials.account_sid,
-                credential_provider=_BasicAuth(
-                    credentials.api_key_sid or credentials.account_sid,
-                    credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
-                ),
+                credential_provider=self._auth(),
                 http_client=_Http(logger=_SILENT),
                 # Not the process's: TWILIO_EDGE and TWILIO_REGION would change the host behind our back.
                 environment={"TWILIO_EDGE": "", "TWILIO_REGION": ""},
@@ -282,6 +280,13 @@ class TwilioMessages(Channel):
             if address := self._environment.base_addresses.get("twilio"):
                 self._client.api.base_url = address.rstrip("/")
         return self._client
+
+    def _auth(self) -> _BasicAuth:
+        credentials = self._credentials
+        return _BasicAuth(
+            credentials.api_key_sid or credentials.account_sid,
+            credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token,
+        )
 
     @asynccontextmanager
     async def _wrapped(self, *, writes: bool) -> AsyncIterator[Any]:
@@ -327,6 +332,16 @@ class TwilioMessages(Channel):
             return self._lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
         reason = REASONS.get(vendor_code or "") or _STATUS_REASONS.get(status, "refused")
         return IntegrationError(self.name, reason, words, code=vendor_code)
+
+    def media_headers(self, url: str) -> Mapping[str, str]:
+        """Basic authorization for this account's media at Twilio's own address; a redirect leads on to a storage that needs none.
+
+        Source: www.twilio.com/docs/messaging/api/media-resource (HTTP basic authentication for media URLs).
+        """
+        base = self._environment.base_addresses.get("twilio", _API).rstrip("/")
+        if not url.startswith(f"{base}/2010-04-01/Accounts/{self._credentials.account_sid}/"):
+            return {}
+        return {"Authorization": self._auth().get_auth_string()}
 
     # ---------------------------------------------------------------------------------------------------- calls in
     def receive(self, request: WebhookRequest) -> ChannelWebhook:

@@ -17,7 +17,7 @@ from strawberry.dataloader import DataLoader
 from models import database, tables
 from models.event_log import Cursor as EventCursor
 from models.ids import parse_public_id
-from resolvers.rows import columns, columns_of_both, instance
+from resolvers.rows import columns, columns_of_both, instance, names
 from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
 from schema.connections import Page, Slice
 from schema.contact import Contact
@@ -65,6 +65,7 @@ class Access:
         self._payments = DataLoader(self._load_payments)
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
+        self._attachments = DataLoader(self._load_attachments)
         self._capabilities: DataLoader[tables.Conversation, list[Reach]] = DataLoader(
             self._load_capabilities, cache_key_fn=_id_of
         )
@@ -178,6 +179,10 @@ class Access:
 
     async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None:
         return await self._payments_of_facts.load(money_fact_id)
+
+    async def attachments(self, message_id: UUID) -> list[tables.Attachment]:
+        """A message's files, without their bytes."""
+        return await self._attachments.load(message_id)
 
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
@@ -422,6 +427,17 @@ class Access:
             *message_ids,
         )
         rows = _grouped((database.to_uuid(raw["of_message"]), instance(tables.PaymentRequest, raw)) for raw in found)
+        return [rows[id] for id in message_ids]
+
+    async def _load_attachments(self, message_ids: list[UUID]) -> list[list[tables.Attachment]]:
+        heads = ", ".join("NULL AS content" if name == "content" else name for name in names(tables.Attachment))
+        found = await database.rows(
+            f"SELECT {heads} FROM attachment"  # noqa: S608
+            f" WHERE account_id = ? AND message_id IN ({database.placeholders(len(message_ids))}) ORDER BY n",
+            self._account_id,
+            *message_ids,
+        )
+        rows = _grouped((row.message_id, row) for row in (instance(tables.Attachment, raw) for raw in found))
         return [rows[id] for id in message_ids]
 
     async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:

@@ -255,6 +255,14 @@ class MessageDirection(Enum):
     OUTBOUND = value("OUTBOUND", description="To the contact.")
 
 
+@strawberry.enum(description="What became of a file that a contact sent.")
+class AttachmentStatus(Enum):
+    PENDING = value("PENDING", description="It is being fetched.")
+    STORED = value("STORED", description="It is here: see url.")
+    REFUSED = value("REFUSED", description="It is not taken: see reason.")
+    FAILED = value("FAILED", description="It could not be fetched: see reason.")
+
+
 @strawberry.enum(description="How far a message has come. It never steps back.")
 class DeliveryStatus(Enum):
     QUEUED = value("QUEUED", description="Stored, on its way to the provider. Inbound messages are DELIVERED.")

@@ -14,7 +14,9 @@ from schema.context import Info
 from schema.describe import field
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import (
+    URL,
     ActivityKind,
+    AttachmentStatus,
     ChannelKind,
     Cursor,
     DeliveryStatus,
@@ -23,11 +25,48 @@ from schema.scalars import (
     PageInfo,
     PaymentRequestStatus,
 )
+from services import attachments
 
 
 @strawberry.interface(description="An entry of the thread: a message or an activity card. Its place never changes.")
 class ThreadItem(Node):
     occurred_at: datetime = strawberry.field(description="When it happened.")
+
+
+@strawberry.type(
+    description="A file that the contact sent with a message. MessageUpdated tells when its status changes."
+)
+class Attachment:
+    row: strawberry.Private[tables.Attachment]
+    id: strawberry.ID = strawberry.field(description="Its id.")
+    name: str = strawberry.field(description="Its name; made up where the provider tells none.")
+    content_type: str = strawberry.field(description="STORED: what its bytes are; before, what the provider says.")
+    size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
+    status: AttachmentStatus = strawberry.field(description="What became of it.")
+    reason: str | None = strawberry.field(
+        description="Why it is not here, in a word such as too_large, type_not_allowed, not_public, timeout; null: it is, or will be."
+    )
+
+    @classmethod
+    def from_row(cls, row: tables.Attachment) -> Self:
+        """The attachment of a row."""
+        return cls(
+            id=strawberry.ID(public_id(attachments.PREFIX, row.id)),
+            row=row,
+            name=row.name,
+            content_type=row.content_type,
+            size_bytes=row.size_bytes,
+            status=AttachmentStatus[row.status],
+            reason=row.reason,
+        )
+
+    @field(
+        "Gives the file for fifteen minutes to whoever has this address: pictures in place, all else as a download. Ask again for"
+        " a fresh one. Null: it is not STORED."
+    )
+    def url(self) -> URL | None:
+        address = attachments.url_of(self.row)
+        return URL(address) if address is not None else None
 
 
 @strawberry.type(description="A message from or to the contact.")
@@ -65,6 +104,10 @@ class Message(ThreadItem):
             template_id=row.template_id,
             author=row.author_name,
         )
+
+    @field("The files that came with it, in the contact's order.")
+    async def attachments(self, info: Info) -> list[Attachment]:
+        return [Attachment.from_row(row) for row in await info.context.reads.attachments(self.row.id)]
 
     @field("The requests whose links the text contains.")
     async def payment_requests(self, info: Info) -> list[PaymentRequest]:

@@ -18,7 +18,7 @@ from models import database, event_log
 from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
-from models.tables import ActivityCard, Message, Notification, PaymentRequest
+from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
 _announce: Callable[[UUID, int], None] | None = None
@@ -50,6 +50,7 @@ class Change:
         self.now = datetime.now(UTC)
         self._pending: list[_Pending] = []
         self._keys: set[str] = set()
+        self._attachments: list[Attachment] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
 
     def event(
@@ -109,6 +110,10 @@ class Change:
         self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.body[:160]
+
+    def attachment(self, row: Attachment) -> None:
+        """Insert a file of a message of this change, after it. It has no place of its own in the log."""
+        self._attachments.append(row)
 
     async def card(self, row: ActivityCard) -> bool:
         """Insert an activity card at the end, under its number; logs activity.created. False: its key exists, nothing is added."""
@@ -188,6 +193,8 @@ class Change:
         rows = [pending.row for pending in self._pending if pending.row is not None]
         for row in sorted(rows, key=lambda row: _INSERT_ORDER.index(type(row))):
             await row.save(force_create=True)
+        for attachment in self._attachments:
+            await attachment.save(force_create=True)
         await event_log.append(
             [
                 LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)

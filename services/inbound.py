@@ -14,7 +14,7 @@ from integrations.sms import asks_help
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
-from services import connections, contacts, deliveries, messages, opt_outs
+from services import attachments, connections, contacts, deliveries, messages, opt_outs
 from services.actors import system_actor
 from services.changes import change
 from services.contacts import PHONE_KINDS
@@ -94,23 +94,23 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
             await said(changed, contact.id, connection.id, connection.kind)
-        changed.message(
-            Message(
-                id=uuid7(),
-                account_id=connection.account_id,
-                conversation_id=conversation.id,
-                contact_id=contact.id,
-                direction="INBOUND",
-                kind=connection.kind,
-                channel_connection_id=connection.id,
-                address=address,
-                subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
-                body=body,
-                delivery_status="DELIVERED",
-                external_id=stored_id(inbound.external_id),
-                occurred_at=written_at,
-            )
+        message = Message(
+            id=uuid7(),
+            account_id=connection.account_id,
+            conversation_id=conversation.id,
+            contact_id=contact.id,
+            direction="INBOUND",
+            kind=connection.kind,
+            channel_connection_id=connection.id,
+            address=address,
+            subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
+            body=body,
+            delivery_status="DELIVERED",
+            external_id=stored_id(inbound.external_id),
+            occurred_at=written_at,
         )
+        changed.message(message)
+        await attachments.keep(changed, message, inbound.attachments)
         await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
         if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:

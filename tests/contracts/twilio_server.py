@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
 from integrations.sms import segments
 from tests.contracts.openapi import Answer, Call, Contract, ContractServer, vendor_file
 
@@ -109,6 +113,9 @@ class TwilioServer(ContractServer):
         self.landlines: set[str] = set()
         self.account_status = "active"
         self.templates = {TEMPLATE_SID: "Your payment link: {{1}}. Thank you, {{2}}!"}
+        self.media: dict[str, tuple[str, bytes]] = {}  # sid -> content type, bytes
+        self.media_asked: list[tuple[str, str]] = []  # (path, authorization) of each GET of a file
+        self.media_failures: list[int] = []  # statuses of the next answers of the storage
         self._callbacks: dict[str, str] = {}
         self._now = now
 
@@ -125,6 +132,29 @@ class TwilioServer(ContractServer):
             "status": status,
         }
         return Answer(status, payload)
+
+    def extra_routes(self) -> list[Route]:
+        """A message's files, which Twilio's API file does not hold: the address redirects to a storage.
+
+        Source: www.twilio.com/docs/messaging/api/media-resource.
+        """
+        media = "/2010-04-01/Accounts/{account}/Messages/{message}/Media/{media}"
+        return [Route(media, self._media), Route("/storage/{media}", self._storage)]
+
+    async def _media(self, request: Request) -> Response:
+        given = request.headers.get("authorization", "")
+        self.media_asked.append((request.url.path, given))
+        pair = f"{ACCOUNT_SID}:{AUTH_TOKEN}"
+        if given != "Basic " + base64.b64encode(pair.encode()).decode():
+            return Response(status_code=401)
+        return RedirectResponse(f"/storage/{request.path_params['media']}", 307)
+
+    async def _storage(self, request: Request) -> Response:
+        self.media_asked.append((request.url.path, request.headers.get("authorization", "")))
+        if self.media_failures:
+            return Response(status_code=self.media_failures.pop(0))
+        content_type, content = self.media[request.path_params["media"]]
+        return Response(content, media_type=content_type)
 
     async def handle(self, call: Call) -> Answer:
         assert call.operation is not None
@@ -290,6 +320,19 @@ class TwilioServer(ContractServer):
             params |= {"From": WHATSAPP + FROM_NUMBER, "ChannelPrefix": "whatsapp", "ChannelToAddress": "+14155550XXX"}
             params |= {"EventType": "READ"} if status == "read" else {}
         return (url, *signed(url, params, algorithm=algorithm))
+
+    def mms(
+        self, url: str, *, sender: str, files: Sequence[tuple[str, bytes]], body: str = ""
+    ) -> tuple[bytes, dict[str, str]]:
+        """As `inbound`, with files: (content type, bytes) each."""
+        more = {"NumMedia": str(len(files))}
+        for n, (content_type, content) in enumerate(files):
+            sid = f"ME{len(self.media) + 1:032x}"
+            self.media[sid] = content_type, content
+            message = f"MM{len(self.messages) + 1:032x}"
+            more[f"MediaUrl{n}"] = f"{self.url}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{message}/Media/{sid}"
+            more[f"MediaContentType{n}"] = content_type
+        return self.inbound(url, sender=sender, body=body, **more)
 
     def inbound(
         self, url: str, *, sender: str, body: str, algorithm: str | None = None, **more: str

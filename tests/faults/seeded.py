@@ -48,6 +48,8 @@ DELIVERIES: Final = "tests/services/test_deliveries.py"
 INBOUND: Final = "tests/services/test_inbound.py"
 CAPABILITY: Final = "tests/services/test_capability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
+MEDIA: Final = "tests/integrations/test_media.py"
+ATTACHMENTS: Final = "tests/services/test_attachments.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
 
@@ -636,5 +638,45 @@ FAULTS: Final = (
         "await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)",
         "pass",
         SIGN_IN,
+    ),
+    _fault(
+        "security",
+        "file-from-a-private-address",
+        "integrations/media.py",
+        "else all(map(public, addresses))",
+        "else True",
+        MEDIA,
+    ),
+    _fault(
+        "security",
+        "resolved-again-when-connecting",
+        "integrations/media.py",
+        "here.copy_with(host=address),",
+        "here,",
+        MEDIA,
+    ),
+    _fault(
+        "security",
+        "credentials-follow-a-redirect",
+        "integrations/media.py",
+        "given = {} if left else headers(str(here))",
+        "given = headers(str(here))",
+        MEDIA,
+    ),
+    _fault(
+        "security",
+        "file-of-any-size",
+        "integrations/media.py",
+        "        if len(body) > limit_bytes:",
+        "        if limit_bytes < 0:",
+        MEDIA,
+    ),
+    _fault(
+        "security",
+        "address-of-a-file-for-ever",
+        "services/attachments.py",
+        " or moment > int(ends):",
+        ":",
+        ATTACHMENTS,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import logging
 import socket
@@ -565,6 +566,21 @@ async def test_pictures_are_attachments(server: TwilioServer, twilio: TwilioSms)
         {"url": "https://api.twilio.com/a", "content_type": "image/jpeg"},
         {"url": "https://api.twilio.com/b", "content_type": "image/png"},
     ]
+
+
+async def test_credentials_go_to_twilios_own_address_only(server: TwilioServer, twilio: TwilioSms) -> None:
+    media = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/MM1/Media/ME1"
+    basic = "Basic " + base64.b64encode(f"{ACCOUNT_SID}:{AUTH_TOKEN}".encode()).decode()
+    assert twilio.media_headers(server.url + media) == {"Authorization": basic}
+    for url in (
+        "https://api.twilio.com" + media,  # another address stands in for it here
+        server.url + ".evil.example.test" + media,
+        server.url + media.replace(ACCOUNT_SID, "AC" + "f" * 32),
+        "https://evil.example.test/" + server.url + media,
+        server.url.replace("http://", "http://x@") + media,
+        "",
+    ):
+        assert twilio.media_headers(url) == {}
 
 
 STATUS_FORM = {

@@ -1,0 +1,148 @@
+"""Fetches a file from an address that a stranger may have written: over https from public hosts only, bounded in size and time.
+
+The name is resolved once, here; every address of it must be public; the connection goes to that very address, with TLS for the name.
+What the bytes are is not looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import httpx2
+
+from integrations.base import IntegrationError
+
+NAME: Final = "media"
+REDIRECTS: Final = 3
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_LATER: Final = frozenset({404, 408, 425, 429})  # 404: vendors call before their storage knows the file everywhere
+# Addresses that stand for another one, or for nobody in particular, though Python calls them global.
+_RELAYED: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.88.99.0/24", "2001::/32", "2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0/96")
+)
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+
+
+async def fetch(
+    url: str,
+    *,
+    headers: Callable[[str], Mapping[str, str]],
+    limit_bytes: int,
+    timeout_s: float = 15.0,
+    trusted: frozenset[str] = frozenset(),
+    context: ssl.SSLContext | None = None,
+) -> bytes:
+    """The file's bytes. Follows three redirects, each checked as the first address was.
+
+    `headers`: what a GET of an address needs; not asked any more once a redirect has left the first origin. `trusted`: origins
+    on this machine that stand in for a vendor (contract servers), by http. `context` is for tests.
+    Raises: IntegrationError, `retryable` where it may work later; its reason is a word, and no part of the address is in it.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _follow(url, headers, limit_bytes, trusted, context)
+    except (TimeoutError, httpx2.TimeoutException) as error:
+        raise IntegrationError(NAME, "timeout", retryable=True) from error
+    except httpx2.InvalidURL as error:
+        raise IntegrationError(NAME, "bad_address") from error
+    except (httpx2.HTTPError, ssl.SSLError) as error:
+        raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address. Raises: httpx2.InvalidURL."""
+    return _origin(httpx2.URL(url))
+
+
+def public(address: str) -> bool:
+    """Whether an IP address belongs to the internet: not to this machine, this network or a translator of addresses."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if any(ip.version == network.version and ip in network for network in _RELAYED):
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in _UNICAST:
+        return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+
+
+async def _follow(
+    url: str,
+    headers: Callable[[str], Mapping[str, str]],
+    limit_bytes: int,
+    trusted: frozenset[str],
+    context: ssl.SSLContext | None,
+) -> bytes:
+    here = httpx2.URL(url)
+    first, left = _origin(here), False
+    for _ in range(REDIRECTS + 1):
+        address = await _checked(here, trusted)
+        left = left or _origin(here) != first
+        given = {} if left else headers(str(here))
+        # No pool and no cookies from one address to the next.
+        async with (
+            httpx2.AsyncClient(trust_env=False, timeout=None, verify=context or True) as client,
+            client.stream(
+                "GET",
+                here.copy_with(host=address),
+                headers={"accept": "*/*", **given, "host": here.netloc.decode(), "accept-encoding": "identity"},
+                extensions={"sni_hostname": here.raw_host.decode()},
+            ) as answer,
+        ):
+            if answer.status_code not in _MOVED:
+                return await _body(answer, limit_bytes)
+            target = answer.headers.get("location", "")
+        if not target:
+            break
+        here = here.join(target)
+    raise IntegrationError(NAME, "too_many_redirects")
+
+
+async def _checked(url: httpx2.URL, trusted: frozenset[str]) -> str:
+    """The IP address to connect to. Raises: IntegrationError."""
+    host = url.raw_host.decode()
+    if url.scheme not in ("http", "https") or not host or url.userinfo:
+        raise IntegrationError(NAME, "bad_address")
+    stands_in = _origin(url) in trusted
+    if not stands_in and url.scheme != "https":
+        raise IntegrationError(NAME, "not_https")
+    if not stands_in and url.port not in (None, 443):
+        raise IntegrationError(NAME, "bad_port")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise IntegrationError(NAME, "unknown_host", retryable=True) from error
+    addresses = [str(entry[4][0]) for entry in found]
+    fits = all(ipaddress.ip_address(one).is_loopback for one in addresses) if stands_in else all(map(public, addresses))
+    if not addresses or not fits:
+        raise IntegrationError(NAME, "not_public")
+    return addresses[0]
+
+
+def _origin(url: httpx2.URL) -> str:
+    return f"{url.scheme}://{url.raw_host.decode()}:{url.port or (443 if url.scheme == 'https' else 80)}"
+
+
+async def _body(answer: httpx2.Response, limit_bytes: int) -> bytes:
+    status = answer.status_code
+    if status != 200:
+        raise IntegrationError(NAME, "refused", f"HTTP {status}", retryable=status >= 500 or status in _LATER)
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise IntegrationError(NAME, "encoded")  # nobody asked for it, and what it unfolds to is not bounded
+    told = answer.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > limit_bytes:
+        raise IntegrationError(NAME, "too_large")
+    body = bytearray()
+    async for chunk in answer.aiter_raw():
+        body += chunk
+        if len(body) > limit_bytes:
+            raise IntegrationError(NAME, "too_large")
+    return bytes(body)
