@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from models import tables
+from models.ids import public_id
 from services import capability, changes, connections, messages
 from tests import factories
 
@@ -33,9 +34,13 @@ class Variant:
     provider: str
     credentials: tuple[tuple[str, str], ...]
 
+    @property
+    def for_people(self) -> bool:
+        """Whether a person may answer longer than a program."""
+        return dict(self.credentials).get("human_agent") == "yes"
+
     def __str__(self) -> str:
-        human = " for people" if dict(self.credentials).get("human_agent") else ""
-        return f"{self.kind} by {self.provider}{human}"
+        return f"{self.kind} by {self.provider}{' for people' if self.for_people else ''}"
 
 
 def _variant(kind: str, provider: str, credentials: dict[str, str]) -> Variant:
@@ -51,11 +56,13 @@ VARIANTS = (
     _variant("INSTAGRAM_DM", "meta_messenger", META),
     _variant("MESSENGER", "meta_messenger", META),
     _variant("MESSENGER", "meta_messenger", META | {"human_agent": "yes"}),
+    _variant("WEB_CHAT", "web_chat", {"identity_secret": "i" * 32}),
 )
 CONNECTIONS = ("connected", "disconnected", "unreadable credentials", "plug-in gone")
 # None: never written; the windows are of 24 hours, and of 168 for people where Meta has granted it.
 WINDOWS = (None, DAY - LEAST, DAY, WEEK)
-ADDRESSES: tuple[tuple[bool, timedelta | None] | None, ...] = (None, *product((False, True), WINDOWS))
+Address = tuple[bool, timedelta | None] | None
+ADDRESSES: tuple[Address, ...] = (None, *product((False, True), WINDOWS))
 PROCESSORS = ("none", "connected", "disconnected", "sandbox closed", "real, sandbox closed")
 ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER", "AGENT by key")
 
@@ -66,7 +73,7 @@ class Cell:
 
     variant: Variant
     connection: str
-    address: tuple[bool, timedelta | None] | None
+    address: Address
     processor: str
     role: str
 
@@ -100,6 +107,10 @@ def cover() -> list[Cell]:
     return chosen
 
 
+def _is_widget(variant: Variant) -> bool:
+    return variant.provider == "web_chat"
+
+
 class _Stopped(datetime):
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Any:
@@ -114,15 +125,16 @@ def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Matrix:
-    """The rows. `requests`: one open payment request per contact."""
+    """The rows: channels by variant and state; one contact, with an open payment request, per state of its address."""
 
     account: tables.Account
     elsewhere: tables.Account
     sandbox: tables.ProcessorConnection
     real: tables.ProcessorConnection
     channels: dict[tuple[Variant, str], tables.ChannelConnection] = field(default_factory=dict)
-    conversations: dict[tuple[bool, timedelta | None] | None, tables.Conversation] = field(default_factory=dict)
-    requests: dict[tuple[bool, timedelta | None] | None, tables.PaymentRequest] = field(default_factory=dict)
+    _threads: dict[tuple[bool, Address], tuple[tables.Conversation, tables.PaymentRequest]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     async def make(cls, account: tables.Account) -> Matrix:
@@ -147,20 +159,40 @@ class Matrix:
                 row.credentials = "unreadable"
                 await row.save()
             made.channels[variant, state] = row
-        for address in ADDRESSES:
+        for of_widget, address in product((False, True), ADDRESSES):
             contact = await factories.contact(account)
             if address is not None:
                 opted_out, heard = address
                 for kind in sorted({variant.kind for variant in VARIANTS}):
+                    named = (
+                        {"address": f"visitor-{len(made._threads)}@{made._widget}"}
+                        if of_widget and kind == "WEB_CHAT"
+                        else {}
+                    )
                     await factories.contact_address(
                         contact,
                         kind,
                         opted_out_at=AT if opted_out else None,
                         last_inbound_at=None if heard is None else AT - heard,
+                        **named,
                     )
-            made.conversations[address] = await factories.conversation(contact)
-            made.requests[address] = await factories.payment_request(contact, processor_connection_id=made.sandbox.id)
+            made._threads[of_widget, address] = (
+                await factories.conversation(contact),
+                await factories.payment_request(contact, processor_connection_id=made.sandbox.id),
+            )
         return made
+
+    @property
+    def _widget(self) -> str:
+        """A widget's visitors have addresses of their own: those of the one that is connected."""
+        (row,) = [
+            row for (variant, state), row in self.channels.items() if _is_widget(variant) and state == "connected"
+        ]
+        return public_id("chn", row.id)
+
+    def thread(self, variant: Variant, address: Address) -> tuple[tables.Conversation, tables.PaymentRequest]:
+        """The conversation with a contact of this address, and its request."""
+        return self._threads[_is_widget(variant), address]
 
     async def set_processor(self, state: str) -> None:
         """One of PROCESSORS."""

@@ -87,8 +87,8 @@ async def test_the_api_keeps_the_composers_word_for_every_pair_of_what_decides(
         token = tokens[cell.role]
         row = matrix.channels[cell.variant, cell.connection]
         channel = public_id("chn", row.id)
-        conversation = public_id("cnv", matrix.conversations[cell.address].id)
-        request = public_id("pr", matrix.requests[cell.address].id)
+        thread, asked_for = matrix.thread(cell.variant, cell.address)
+        conversation, request = public_id("cnv", thread.id), public_id("pr", asked_for.id)
         found = await bare.product.one(CHANNELS, {"id": conversation}, token=token)
         (told,) = [c for c in found["channels"] if c["channel"]["id"] == channel]
         text = {"conversationId": conversation, "channelId": channel}
