@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -136,6 +137,12 @@ def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
         and session.capture_n < LIMIT
         and session.amount_minor <= request.amount_minor - request.amount_paid_minor
     )
+
+
+async def under_way(payment_request_id: UUID) -> bool:
+    """Whether the money of one of the request's checkouts is being taken. Certain only under the request's lock."""
+    taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
+    return await taking.filter(status__in=UNDECIDED).exists()
 
 
 async def take(session: CheckoutSession, *, source: str, first: bool = False) -> Checkout:

@@ -90,8 +90,7 @@ async def state_now(request: PaymentRequest) -> str:
     state = state_of(request)
     if state != "open":
         return state
-    taking = CheckoutSession.filter(payment_request_id=request.id, capturing_at__not_isnull=True)
-    return "processing" if await taking.filter(status__in=captures.UNDECIDED).exists() else "open"
+    return "processing" if await captures.under_way(request.id) else "open"
 
 
 async def page(request: PaymentRequest) -> CheckoutPage:

@@ -16,7 +16,7 @@ from models.ids import public_id, uuid7
 from models.ledger import Status
 from models.money import InvalidAmount, Money
 from models.tables import ActivityCard, MoneyFact, PaymentRequest
-from services import audit, idempotency, ledger_views, recorder, text
+from services import audit, captures, idempotency, ledger_views, recorder, text
 from services.actors import Actor
 from services.changes import change
 from services.ledger_views import PaymentView
@@ -84,6 +84,8 @@ async def record(
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             request = await _locked(actor, payment_request_id)
             _refuse_closed(request)
+            if await captures.under_way(request.id):
+                raise errors.PaymentInProgress(field="paymentRequestId")
             due = request.amount_minor - request.amount_paid_minor
             amount_minor = due if amount is None else _amount(amount, request.currency, due)
             fact_id = uuid7()

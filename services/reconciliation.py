@@ -1,5 +1,7 @@
 """Reconciling on demand: every checkout since a time is read again at its processor, settled ones too, and what differed is told.
 
+Those that only the processor knows are found first, where it keeps a list.
+
 It records through the one recorder, as the sweeper does by itself for what is not final; it decides nothing about money.
 """
 
@@ -7,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from integrations.base import IntegrationError
 from models import errors
 from models.ids import public_id
 from models.money import Money
-from models.tables import CheckoutSession, MoneyFact, PaymentRequest
-from services import checkout
+from models.tables import CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection
+from services import checkout, sweeper
 
 BATCH = 200
 READS_PER_S = 10.0  # promises.md, 1.6: of one connection; here of all together
@@ -36,6 +38,8 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = R
     One whose creation was never answered has no id to ask for; the sweeper looks after it.
     """
     found = Reconciled()
+    for connection in await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("id"):
+        await _unknown(connection, since, found)
     after: UUID | None = None
     while True:
         batch = CheckoutSession.filter(account_id=account_id, created_at__gte=since, external_id__not_isnull=True)
@@ -48,6 +52,19 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = R
         for session in sessions:
             await _one(session, found)
             await asyncio.sleep(1 / reads_per_s)
+
+
+async def _unknown(connection: ProcessorConnection, since: datetime, found: Reconciled) -> None:
+    name = public_id("prc", connection.id)
+    try:
+        unknown = await sweeper.adopt_since(connection, since, datetime.now(UTC))
+    except IntegrationError as error:
+        found.unread.append(f"{name}: its list of checkouts was not read: {error.reason}")
+    except errors.ProcessorUnavailable:
+        found.unread.append(f"{name}: its list of checkouts was not read: the processor can't be used")
+    else:
+        if unknown:
+            found.differed.append(f"{name}: checkouts that were not known: {unknown}")
 
 
 async def _one(session: CheckoutSession, found: Reconciled) -> None:

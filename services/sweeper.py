@@ -206,25 +206,31 @@ async def sweep_unknown(job: jobs.JobContext) -> None:
 
 
 async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
-    """Adopt the checkouts with our reference that the vendor has and we do not; return how many.
-
-    Paid ones are recorded. Open ones are closed: nobody was led to them.
-    """
+    """Adopt what the vendor has and we do not, made since the last look; return how many."""
     since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
-    adopted = 0
     try:
-        listed = await connections.processor(connection).list_checkouts(since)
-        pace = Pace(_reads_per_s)
-        for state in await _unknown(connection, listed):
-            if await _is_wanted(connection, state, now):
-                await pace.turn()
-                await _adopt(connection, state)
-                adopted += 1
+        adopted = await adopt_since(connection, since, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
-        return adopted
+        return 0
     # A creation that is under way now is looked at next time.
     await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
+    return adopted
+
+
+async def adopt_since(connection: ProcessorConnection, since: datetime, now: datetime) -> int:
+    """Adopt the checkouts with our reference, made since then, that the vendor has and we do not; return how many.
+
+    Paid ones are recorded. Open ones are closed: nobody was led to them. Raises: IntegrationError, ProcessorUnavailable.
+    """
+    listed = await connections.processor(connection).list_checkouts(since)
+    pace = Pace(_reads_per_s)
+    adopted = 0
+    for state in await _unknown(connection, listed):
+        if await _is_wanted(connection, state, now):
+            await pace.turn()
+            await _adopt(connection, state)
+            adopted += 1
     return adopted
 
 

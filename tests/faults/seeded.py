@@ -330,7 +330,7 @@ FAULTS: Final = (
         "checkout",
         "orphans-not-swept",
         "services/sweeper.py",
-        "                await _adopt(connection, state)\n",
+        "            await _adopt(connection, state)\n",
         "",
         SWEEPER,
     ),

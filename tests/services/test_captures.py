@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +12,7 @@ from structlog.testing import capture_logs
 from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorEvent
-from services import captures, checkout, connections, sweeper, voids
+from services import captures, checkout, connections, outside_payments, sweeper, voids
 from tests.services.scripted import World, assert_consistent
 
 
@@ -223,6 +224,19 @@ async def test_a_failed_capture_ends_its_checkout_and_the_link_still_pays(world:
     world.vendor.approve(again)
     await checkout.returned(token)
     assert await world.status(request) == "PAID"
+
+
+async def test_no_cash_is_recorded_while_a_capture_is_undecided(world: World) -> None:
+    request, token = await world.request()
+    await approved(world, token)
+    world.vendor.faults = ["", "before"]
+    await checkout.returned(token)
+    with pytest.raises(errors.PaymentInProgress):
+        await outside_payments.record(
+            world.actor, payment_request_id=request.id, method="CASH", idempotency_key=str(uuid4())
+        )
+    await sweeper.sweep(in_(seconds=61))
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
 
 
 @pytest.mark.parametrize(("ok", "end"), [(True, "PAID"), (False, "SENT")])

@@ -54,6 +54,19 @@ async def test_a_second_payment_on_a_settled_checkout_is_found_though_the_sweepe
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "EXCESS_PAYMENT"]
 
 
+async def test_a_checkout_that_only_the_processor_knows_is_found_and_told_once(world: World) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.pay(page)
+    world.vendor.outbox.clear()
+    await CheckoutSession.all().delete()  # a backup was restored, say
+    found = await run(world)
+    connection = public_id("prc", world.connection.id)
+    assert found.differed == [f"{connection}: checkouts that were not known: 1"]
+    assert await world.status(request) == "PAID"
+    assert (await run(world)).differed == []
+
+
 async def test_what_agrees_is_read_and_not_told(world: World) -> None:
     for act in ("paid", "open", "pending"):
         _, token = await world.request()
@@ -88,10 +101,13 @@ async def test_a_processor_that_does_not_answer_is_said_and_the_next_is_read(wor
         request, token = await world.request()
         requests.append((request, await world.open(token)))
         world.vendor.pay(requests[-1][1])
-    world.vendor.faults = ["before", ""]
+    world.vendor.faults = ["silent", "before", ""]
     found = await run(world)
     assert (found.read, len(found.differed)) == (1, 1)
-    assert found.unread == [f"{public_id('pr', requests[0][0].id)} {requests[0][1]}: not read: connection"]
+    assert found.unread == [
+        f"{public_id('prc', world.connection.id)}: its list of checkouts was not read: silent",
+        f"{public_id('pr', requests[0][0].id)} {requests[0][1]}: not read: connection",
+    ]
     assert [await world.status(request) for request, _ in requests] == ["SENT", "PAID"]
 
 
@@ -108,4 +124,4 @@ async def test_a_creation_that_was_never_answered_is_left_to_the_sweeper(world: 
         status="OPENING",
     )
     assert await run(world) == Reconciled()
-    assert world.vendor.calls == []
+    assert [verb for verb, _ in world.vendor.calls] == ["list_checkouts"]
