@@ -28,7 +28,7 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
-from services import capability, connections, ledger_views, notifications
+from services import capability, connections, ledger_views, notifications, repeats
 from services.actors import Actor
 from services.capability import Reach
 from services.ledger_views import PaymentView
@@ -66,6 +66,9 @@ class Access:
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
         self._attachments = DataLoader(self._load_attachments)
+        self._families: DataLoader[tables.Message, list[tables.Message]] = DataLoader(
+            self._load_families, cache_key_fn=_id_of
+        )
         self._capabilities: DataLoader[tables.Conversation, list[Reach]] = DataLoader(
             self._load_capabilities, cache_key_fn=_id_of
         )
@@ -187,6 +190,10 @@ class Access:
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
 
+    async def family_of(self, message: tables.Message) -> list[tables.Message]:
+        """The other messages that are the same one, sent again, oldest first."""
+        return await self._families.load(message)
+
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
 
@@ -226,9 +233,13 @@ class Access:
         where, values = self._requests_where(filter, contact_id=None)
         return await self._page(tables.PaymentRequest, page, where, values)
 
-    async def conversations(self, page: Page, search: str | None) -> Slice[tables.Conversation]:
+    async def conversations(
+        self, page: Page, search: str | None, closed: bool | None = None
+    ) -> Slice[tables.Conversation]:
         """The inbox. `search`: in the contact's name, e-mail address or phone number. Raises: ApiError BAD_REQUEST."""
         where, values = "account_id = ?", [self._account_id]
+        if closed is not None:
+            where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
         if (pattern := _pattern(search)) is not None:
             matching, more = self._contacts_matching(pattern)
             where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608
@@ -439,6 +450,26 @@ class Access:
         )
         rows = _grouped((row.message_id, row) for row in (instance(tables.Attachment, raw) for raw in found))
         return [rows[id] for id in message_ids]
+
+    async def _load_families(self, messages: list[tables.Message]) -> list[list[tables.Message]]:
+        firsts = list({repeats.first_of(message) for message in messages})
+        places = database.placeholders(len(firsts))
+        # By conversation, which has an index.
+        conversations = list({message.conversation_id for message in messages})
+        found = await database.rows(
+            f"SELECT {columns(tables.Message)} FROM message WHERE account_id = ?"  # noqa: S608
+            f" AND conversation_id IN ({database.placeholders(len(conversations))})"
+            f" AND (retry_of_id IN ({places}) OR id IN ({places})) ORDER BY seq",
+            self._account_id,
+            *conversations,
+            *firsts,
+            *firsts,
+        )
+        rows = [instance(tables.Message, raw) for raw in found]
+        return [
+            [one for one in rows if one.id != message.id and repeats.first_of(one) == repeats.first_of(message)]
+            for message in messages
+        ]
 
     async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:
         found = await capability.capabilities_of(self.viewer, conversations)

@@ -22,6 +22,7 @@ from schema.describe import mutation
 from schema.failures import ApiError
 from schema.inputs import (
     AssignConversationInput,
+    CloseConversationInput,
     ConfigureProcessorInput,
     ConnectChannelInput,
     ContactAddressInput,
@@ -39,6 +40,8 @@ from schema.inputs import (
     RecordOutsidePaymentInput,
     RefreshInput,
     RefundPaymentInput,
+    ReopenConversationInput,
+    ResendMessageInput,
     RevokeApiKeyInput,
     RotateIdentitySecretInput,
     SaveDraftInput,
@@ -55,6 +58,7 @@ from schema.inputs import (
 )
 from schema.payloads import (
     AssignConversationPayload,
+    CloseConversationPayload,
     ConfigureProcessorPayload,
     ConnectChannelPayload,
     CreateApiKeyPayload,
@@ -71,6 +75,8 @@ from schema.payloads import (
     RecordOutsidePaymentPayload,
     RefreshPayload,
     RefundPaymentPayload,
+    ReopenConversationPayload,
+    ResendMessagePayload,
     RevokeApiKeyPayload,
     RotateIdentitySecretPayload,
     SaveDraftPayload,
@@ -466,6 +472,48 @@ class Mutation:
             )
 
         return await _run(info, SendMessagePayload, work)
+
+    @mutation(
+        "Send a message again that failed, or whose outcome nobody knows (UNKNOWN), with the same text and links, on the same or"
+        " another channel. At most once at a time. An UNKNOWN one may have arrived: CONFIRMATION_REQUIRED until the look-ups have"
+        " given up (15 minutes), and from an API key always."
+    )
+    async def resend_message(
+        self, info: Info, input: Annotated[ResendMessageInput, strawberry.argument(description="Which one, and where.")]
+    ) -> ResendMessagePayload:
+        async def work(actor: Actor) -> ResendMessagePayload:
+            sent = await messages.resend_message(
+                actor,
+                message_id=_id(input.message_id, "msg", "messageId"),
+                channel_id=_id(input.channel_id, "chn", "channelId"),
+                idempotency_key=input.idempotency_key,
+                confirm_possible_duplicate=input.confirm_possible_duplicate,
+            )
+            return ResendMessagePayload(message=Message.from_row(sent.message))
+
+        return await _run(info, ResendMessagePayload, work)
+
+    @mutation(
+        "Say that a conversation is done with. A message of the contact, money that moves, or a failed delivery opens it again."
+    )
+    async def close_conversation(
+        self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="Which one.")]
+    ) -> CloseConversationPayload:
+        async def work(actor: Actor) -> CloseConversationPayload:
+            row = await conversations.close(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            return CloseConversationPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, CloseConversationPayload, work)
+
+    @mutation("Open a closed conversation again.")
+    async def reopen_conversation(
+        self, info: Info, input: Annotated[ReopenConversationInput, strawberry.argument(description="Which one.")]
+    ) -> ReopenConversationPayload:
+        async def work(actor: Actor) -> ReopenConversationPayload:
+            row = await conversations.reopen(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            return ReopenConversationPayload(conversation=Conversation.from_row(row))
+
+        return await _run(info, ReopenConversationPayload, work)
 
     @mutation("Say that the team has seen the conversation: unreadCount becomes 0.")
     async def mark_conversation_read(

@@ -119,10 +119,14 @@ class Query:
         last: Last = None,
         before: Before = None,
         search: Search = None,
+        closed: Annotated[
+            bool | None,
+            strawberry.argument(description="True: only closed ones; false: only open ones; left out: all."),
+        ] = None,
     ) -> ConversationConnection:
         reads = await begin(info)
         page = CONVERSATIONS.page(first=first, after=after, last=last, before=before)
-        return ConversationConnection.from_slice(await reads.conversations(page, search))
+        return ConversationConnection.from_slice(await reads.conversations(page, search, closed))
 
     @field("One payment request; null when there is none with this id, or it was discarded.")
     async def payment_request(

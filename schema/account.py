@@ -201,6 +201,12 @@ class ChannelPaymentCapability(ChannelCapability):
 )
 class ConversationChannel(Node):
     channel: Channel = strawberry.field(description="The account's channel: its id is what sendMessage takes.")
+    preferred: bool = strawberry.field(
+        description=(
+            "Whether the composer should start with it: the channel that the contact wrote to last, or else another one"
+            " that is open to messages. At most one is."
+        )
+    )
     messages: ChannelMessageCapability = strawberry.field(
         description="What the composer needs to let text be sent, or to say why not; sendMessage uses the same rule."
     )
@@ -215,6 +221,7 @@ class ConversationChannel(Node):
         return cls(
             id=strawberry.ID(public_id(conversation_part, reach.connection.id)),
             channel=Channel.from_row(reach.connection),
+            preferred=reach.preferred,
             messages=ChannelMessageCapability.from_capability(reach.messages),
             payment_requests=ChannelPaymentCapability.from_capability(reach.payment_requests),
         )

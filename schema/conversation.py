@@ -30,6 +30,9 @@ class Conversation(Node):
         description="When the newest thread item came; lists are sorted by it."
     )
     preview: str = strawberry.field(description="The beginning of the newest thread item.")
+    closed_at: datetime | None = strawberry.field(
+        description="When the team was done with it; null: it is open. The contact's next message opens it again."
+    )
     draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
     contact: object = strawberry.field(
         resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Who it is with."
@@ -44,6 +47,7 @@ class Conversation(Node):
             unread_count=row.unread_count,
             last_activity_at=row.last_activity_at,
             preview=row.preview,
+            closed_at=row.closed_at,
             draft=row.draft,
         )
 

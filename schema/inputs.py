@@ -206,6 +206,27 @@ class MessagePreviewInput:
     )
 
 
+@strawberry.input(description="A message to send again.")
+class ResendMessageInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    message_id: strawberry.ID = strawberry.field(description="The message: FAILED or UNKNOWN, from the team.")
+    channel_id: strawberry.ID = strawberry.field(description="The channel to send it on: one of its resendOptions.")
+    confirm_possible_duplicate: bool = strawberry.field(
+        default=False,
+        description="Of an UNKNOWN message: send it although the contact may get it twice.",
+    )
+
+
+@strawberry.input(description="Which conversation to close: it is done with.")
+class CloseConversationInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+
+
+@strawberry.input(description="Which conversation to open again.")
+class ReopenConversationInput:
+    conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
+
+
 @strawberry.input(description="Which conversation was read.")
 class MarkConversationReadInput:
     conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)

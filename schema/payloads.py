@@ -164,6 +164,23 @@ class MessagePreview:
         )
 
 
+@strawberry.type(description="Answer of resendMessage.")
+class ResendMessagePayload(MutationPayload):
+    message: Message | None = strawberry.field(
+        default=None, description="The new message, QUEUED; its retryOf is the old one. " + _REFUSED
+    )
+
+
+@strawberry.type(description="Answer of closeConversation.")
+class CloseConversationPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of reopenConversation.")
+class ReopenConversationPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
 @strawberry.type(description="Answer of markConversationRead.")
 class MarkConversationReadPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)

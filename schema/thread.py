@@ -9,6 +9,7 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
+from schema.account import ConversationChannel
 from schema.connections import THREAD, Slice
 from schema.context import Info
 from schema.describe import field
@@ -25,7 +26,7 @@ from schema.scalars import (
     PageInfo,
     PaymentRequestStatus,
 )
-from services import attachments
+from services import attachments, repeats
 
 
 @strawberry.interface(description="An entry of the thread: a message or an activity card. Its place never changes.")
@@ -113,7 +114,26 @@ class Message(ThreadItem):
     async def payment_requests(self, info: Info) -> list[PaymentRequest]:
         return [PaymentRequest.from_row(row) for row in await info.context.reads.requests_of_message(self.row.id)]
 
-    @field("The failed message that this one repeats; null: it is no repetition.")
+    @field(
+        "Where this message could be sent again now (resendMessage), best first: empty unless it has failed or its outcome is"
+        " unknown, and while it is being repeated. The same rule as sending."
+    )
+    async def resend_options(self, info: Info) -> list[ConversationChannel]:
+        if self.row.direction != "OUTBOUND" or self.row.delivery_status not in repeats.REPEATABLE:
+            return []
+        reads = info.context.reads
+        conversation = await reads.conversation(self.row.conversation_id)
+        if conversation is None:
+            return []
+        found = repeats.options(
+            self.row,
+            await reads.family_of(self.row),
+            await reads.capabilities(conversation),
+            await reads.requests_of_message(self.row.id),
+        )
+        return [ConversationChannel.from_reach(conversation, reach) for reach in found]
+
+    @field("The message that this one repeats, the first of them if it was repeated often; null: it is no repetition.")
     async def retry_of(self, info: Info) -> Message | None:
         if self.row.retry_of_id is None:
             return None
@@ -151,6 +171,15 @@ class ActivityCard(ThreadItem):
         if row is None:
             raise RuntimeError("an activity card without its payment request")
         return PaymentRequest.from_row(row)
+
+    @field(
+        "The message that it tells of: the one that asked, or was not delivered (see its resendOptions); null: none."
+    )
+    async def message(self, info: Info) -> Message | None:
+        if self.row.message_id is None:
+            return None
+        row = await info.context.reads.message(self.row.message_id)
+        return Message.from_row(row) if row is not None else None
 
     @field("The movement of money that it tells of; null: it tells of none.")
     async def payment(self, info: Info) -> Payment | None:

@@ -11,7 +11,7 @@ from uuid import UUID
 from integrations.base import ChannelKind, ChannelLimits, IntegrationError
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
-from models import errors
+from models import database, errors
 from models.ids import public_id
 from models.tables import ChannelConnection, ContactAddress, Conversation
 from models.vault import VaultError
@@ -55,11 +55,17 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request."""
+    """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request.
+
+    `rank`: 0 where the contact wrote last, then by when they wrote on this kind. `preferred`: the first of those that are open to
+    messages, so that an answer goes out of the number that the contact wrote to; at most one.
+    """
 
     connection: ChannelConnection
     messages: Capability
     payment_requests: Capability
+    rank: int = 0
+    preferred: bool = False
 
 
 _REFUSALS: Final[dict[str, type[errors.Refusal]]] = {
@@ -78,12 +84,12 @@ _GIVEN_BY_THE_VENDOR: Final = frozenset({"INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"
 
 
 async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
-    """Every channel of the account as this contact can be reached through it. Three queries."""
+    """Every channel of the account as this contact can be reached through it. Four queries."""
     return (await capabilities_of(actor, [conversation]))[conversation.id]
 
 
 async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
-    """`capabilities` of many conversations of the actor's account, by conversation id. Three queries, however many."""
+    """`capabilities` of many conversations of the actor's account, by conversation id. Four queries, however many."""
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
@@ -91,10 +97,33 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
     addresses: dict[UUID, dict[str, ContactAddress]] = {c.contact_id: {} for c in conversations}
     for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(addresses)):
         addresses[address.contact_id][address.kind] = address
+    last = await _written_to([conversation.id for conversation in conversations])
     now = datetime.now(UTC)
     return {
-        conversation.id: _reaches(actor, rows, addresses[conversation.contact_id], has_processor=has_processor, now=now)
+        conversation.id: _reaches(
+            actor,
+            rows,
+            addresses[conversation.contact_id],
+            last.get(conversation.id),
+            has_processor=has_processor,
+            now=now,
+        )
         for conversation in conversations
+    }
+
+
+async def _written_to(conversation_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The connection on which each conversation's contact wrote last."""
+    found = await database.rows(
+        "SELECT c.id AS conversation_id, (SELECT m.channel_connection_id FROM message m WHERE m.conversation_id = c.id"  # noqa: S608
+        " AND m.direction = 'INBOUND' ORDER BY m.seq DESC LIMIT 1) AS connection_id"
+        f" FROM conversation c WHERE c.id IN ({database.placeholders(len(conversation_ids))})",
+        *conversation_ids,
+    )
+    return {
+        database.to_uuid(raw["conversation_id"]): database.to_uuid(raw["connection_id"])
+        for raw in found
+        if raw["connection_id"] is not None
     }
 
 
@@ -130,6 +159,7 @@ def _reaches(
     actor: Actor,
     rows: Sequence[ChannelConnection],
     addresses: dict[str, ContactAddress],
+    last: UUID | None,
     *,
     has_processor: bool,
     now: datetime,
@@ -146,13 +176,20 @@ def _reaches(
         for row in rows
     ]
     # Where the contact wrote last comes first.
-    recent = sorted(found, key=lambda reach: _heard(addresses.get(reach.connection.kind)), reverse=True)
+    recent = sorted(
+        found,
+        key=lambda reach: (reach.connection.id == last, _heard(addresses.get(reach.connection.kind))),
+        reverse=True,
+    )
+    ranks = {reach.connection.id: rank for rank, reach in enumerate(recent)}
     open_to_messages = [reach.connection for reach in recent if reach.messages.enabled]
     open_to_requests = [reach.connection for reach in recent if reach.payment_requests.enabled]
     can_copy = has_processor and actor.may("request_payment")
     return [
         replace(
             reach,
+            rank=ranks[reach.connection.id],
+            preferred=open_to_messages[:1] == [reach.connection],
             messages=replace(
                 reach.messages,
                 help=_help(actor, reach.connection, reach.messages, open_to_messages, can_copy=False),

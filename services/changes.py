@@ -18,7 +18,7 @@ from models import database, event_log
 from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
-from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
+from models.tables import ActivityCard, Attachment, Conversation, Message, Notification, PaymentRequest
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
 _announce: Callable[[UUID, int], None] | None = None
@@ -30,6 +30,22 @@ def on_change(callback: Callable[[UUID, int], None] | None) -> None:
     _announce = callback
 
 
+# What happens to money, or to the way of asking for it, without the team: a closed conversation opens for it. What the team does
+# itself (asks, voids, gives back, records) leaves it closed.
+_REOPENING = frozenset(
+    {
+        "PAYMENT_RECEIVED",
+        "PARTIAL_PAYMENT",
+        "PAYMENT_FAILED",
+        "PAYMENT_MISMATCH",
+        "REFUND_FAILED",
+        "DISPUTE_OPENED",
+        "DISPUTE_CLOSED",
+        "LATE_PAYMENT",
+        "EXCESS_PAYMENT",
+        "DELIVERY_FAILED",
+    }
+)
 _INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a message of the same change
 
 
@@ -52,6 +68,7 @@ class Change:
         self._keys: set[str] = set()
         self._attachments: list[Attachment] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
+        self._reopened: set[UUID] = set()  # conversations that somebody should look at
 
     def event(
         self,
@@ -110,6 +127,8 @@ class Change:
         self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.body[:160]
+        if row.direction == "INBOUND":
+            self._reopened.add(row.conversation_id)
 
     def attachment(self, row: Attachment) -> None:
         """Insert a file of a message of this change, after it. It has no place of its own in the log."""
@@ -130,6 +149,8 @@ class Change:
         )
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.text[:160]
+        if row.kind in _REOPENING:
+            self._reopened.add(row.conversation_id)
         return True
 
     async def log_card(
@@ -176,6 +197,10 @@ class Change:
         """Write everything; return the newest number, 0 if nothing was added."""
         if not self._pending:
             return 0
+        for conversation_id in sorted(self._reopened):
+            if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
+                opened = await Conversation.get(id=conversation_id)
+                self.event("conversation.updated", conversation_id=opened.id, contact_id=opened.contact_id)
         for conversation_id, preview in sorted(self._activity.items()):
             # A change that began later may have committed first: the time never steps back.
             await database.execute(

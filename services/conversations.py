@@ -1,4 +1,4 @@
-"""What the team does with a conversation beside writing: read, assign, follow, keep a draft. The thread itself is messages.py's."""
+"""What the team does with a conversation beside writing: read, close, assign, follow, keep a draft. The thread itself is messages.py's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,26 @@ async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
         conversation = await _locked(actor, conversation_id)
         if conversation.unread_count:
             await _store(changed, conversation, "unread_count", 0)
+        return conversation
+
+
+async def close(actor: Actor, conversation_id: UUID) -> Conversation:
+    """It is done with, until something happens in it (changes.py opens it again). Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.closed_at is None:
+            await _store(changed, conversation, "closed_at", changed.now)
+        return conversation
+
+
+async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
+    """It is not done with after all. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.closed_at is not None:
+            await _store(changed, conversation, "closed_at", None)
         return conversation
 
 

@@ -65,6 +65,11 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
 
 
+def is_open(request: PaymentRequest) -> bool:
+    """Whether its link still asks for money: not paid, not void, no void under way."""
+    return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
+
+
 async def lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
     """Lock requests and read them again, in the order that every transaction uses; without what was discarded in the meantime."""
     if not request_ids:
@@ -91,7 +96,7 @@ async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
 
 async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
     """An outgoing message carries the link of this locked request: SENT, with its card the first time. Key: one card per request."""
-    if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is not None:
+    if not is_open(request):
         return None
     before = request.status
     first = request.sent_at is None

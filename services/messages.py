@@ -22,7 +22,7 @@ from models.tables import (
     MessagePaymentRequest,
     PaymentRequest,
 )
-from services import capability, composing, connections, deliveries, idempotency, links, summaries, text
+from services import capability, composing, connections, deliveries, idempotency, links, repeats, summaries, text
 from services.actors import Actor
 from services.changes import change
 from services.composing import Template
@@ -90,11 +90,6 @@ async def send_message(
     if idempotency_key is None:
         return await run(save)
 
-    async def rebuild(ids: dict[str, Any]) -> SentMessage:
-        message = await Message.get(id=UUID(ids["message"]), account_id=actor.account_id)
-        cards = ActivityCard.filter(account_id=actor.account_id, message_id=message.id, kind="PAYMENT_REQUEST")
-        return SentMessage(message=message, cards=await cards.order_by("seq"))
-
     given = {
         "conversation": conversation_id,
         "channel": channel_id,
@@ -102,7 +97,63 @@ async def send_message(
         "subject": subject,
         "template": template,
     }
-    return await idempotency.once(actor, "sendMessage", idempotency_key, given, run, rebuild)
+    return await idempotency.once(
+        actor, "sendMessage", idempotency_key, given, run, lambda ids: _sent(actor.account_id, ids)
+    )
+
+
+async def resend_message(
+    actor: Actor,
+    *,
+    message_id: UUID,
+    channel_id: UUID,
+    idempotency_key: str,
+    confirm_possible_duplicate: bool = False,
+) -> SentMessage:
+    """Send a message that failed again, or one whose outcome nobody knows, on the same or another channel: same text, same links.
+
+    Of several who do it at once one succeeds. An UNKNOWN one may have arrived: once the look-ups have given up a person decides,
+    before that, and for a program, only with `confirm_possible_duplicate`. Raises: NotFound, Forbidden, Invalid (has not failed, or is
+    repeated already), ConfirmationRequired, TooLong, AlreadyPaid, AlreadyVoid, and the refusals of capability.py.
+    """
+    actor.require("message")
+    message = await Message.get_or_none(id=message_id, account_id=actor.account_id)
+    if message is None:
+        raise NotFound(field="messageId")
+    again = repeats.Repeat(message=message, confirmed=confirm_possible_duplicate)
+
+    async def run(keep: idempotency.Save | None) -> SentMessage:
+        try:
+            return await _write(
+                actor,
+                conversation_id=message.conversation_id,
+                channel_id=channel_id,
+                body=message.body,
+                subject=message.subject,
+                template=repeats.template_of(message, channel_id),
+                must_bind=None,
+                save=keep,
+                repeat=again,
+            )
+        except Refusal as found:
+            if found.field is not None and found.field[0] in (
+                "body",
+                "template",
+            ):  # not given here: the channel is wrong for it
+                found.field = ("channelId",)
+            raise
+
+    given = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
+    return await idempotency.once(
+        actor, "resendMessage", idempotency_key, given, run, lambda ids: _sent(actor.account_id, ids)
+    )
+
+
+async def _sent(account_id: UUID, ids: dict[str, Any]) -> SentMessage:
+    """What an earlier call with the same key has made."""
+    message = await Message.get(id=UUID(ids["message"]), account_id=account_id)
+    cards = ActivityCard.filter(account_id=account_id, message_id=message.id, kind="PAYMENT_REQUEST")
+    return SentMessage(message=message, cards=await cards.order_by("seq"))
 
 
 async def refusal(
@@ -173,7 +224,7 @@ async def _admit(
         if request.id == must_bind:
             _refuse_closed(request)
     able = await capability.capability(
-        actor, draft.conversation, draft.connection, payment_request=any(_open(r) for r in requests), now=now
+        actor, draft.conversation, draft.connection, payment_request=any(links.is_open(r) for r in requests), now=now
     )
     capability.refuse(able, template=draft.template is not None)
     composing.refuse_long(draft.words, draft.connection, field="body")
@@ -193,6 +244,7 @@ async def _write(
     template: Template | None,
     must_bind: UUID | None,
     save: idempotency.Save | None,
+    repeat: repeats.Repeat | None = None,
 ) -> SentMessage:
     draft = await _read(
         actor,
@@ -213,6 +265,10 @@ async def _write(
                 raise NotFound(field="paymentRequestId")  # discarded in the meantime
             await summaries.lock_contact(actor.account_id, contact_id)
             conversation = await Conversation.filter(id=draft.conversation.id).select_for_update(no_key=True).get()
+            if repeat is not None:
+                await repeats.refuse(actor, repeat, now=changed.now)
+                if requests and not any(links.is_open(request) for request in requests):
+                    _refuse_closed(requests[0], "messageId")  # it asks for money that nobody owes any more
             able = await _admit(actor, draft, requests, must_bind=must_bind, now=changed.now)
             address = await ContactAddress.get(contact_id=contact_id, kind=connection.kind)
             message = Message(
@@ -229,13 +285,16 @@ async def _write(
                 template_id=draft.template.id if draft.template is not None else None,
                 template_variables=dict(draft.template.variables) if draft.template is not None else None,
                 delivery_status="QUEUED",
+                retry_of_id=repeats.first_of(repeat.message) if repeat is not None else None,
                 author_id=actor.user_id,
                 author_name=actor.name,
                 occurred_at=changed.now,
             )
             changed.message(message)
-            bound = [await links.bind_sent(changed, request, message) for request in requests if _open(request)]
-            if conversation.draft is not None:
+            bound = [await links.bind_sent(changed, request, message) for request in requests if links.is_open(request)]
+            if (
+                conversation.draft is not None and repeat is None and actor.kind != "system"
+            ):  # it was the draft that was sent
                 await Conversation.filter(id=conversation.id).update(draft=None)
                 changed.event(
                     "conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id
@@ -254,15 +313,11 @@ async def _write(
     return SentMessage(message=message, cards=[card for card in bound if card is not None])
 
 
-def _open(request: PaymentRequest) -> bool:
-    return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
-
-
-def _refuse_closed(request: PaymentRequest) -> None:
+def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> None:
     if request.status == Status.PAID:
-        raise AlreadyPaid(field="paymentRequestId")
-    if not _open(request):
-        raise AlreadyVoid(field="paymentRequestId")
+        raise AlreadyPaid(field=field)
+    if not links.is_open(request):
+        raise AlreadyVoid(field=field)
 
 
 async def _subject(account_id: UUID, requests: Sequence[PaymentRequest]) -> str:

@@ -18,6 +18,8 @@ SEND_REQUEST = f"""mutation($input: SendPaymentRequestInput!) {{ sendPaymentRequ
   paymentRequest {{ {REQUEST_FIELDS} }} message {{ id body channel deliveryStatus }} activityCard {{ id kind status }} {ERRORS} }} }}"""
 SEND_MESSAGE = f"""mutation($input: SendMessageInput!) {{ sendMessage(input: $input) {{
   message {{ id body channel deliveryStatus paymentRequests {{ id status }} }} activityCards {{ id kind status paymentRequest {{ id }} }} {ERRORS} }} }}"""
+RESEND = f"""mutation($input: ResendMessageInput!) {{ resendMessage(input: $input) {{
+  message {{ id body channel deliveryStatus retryOf {{ id }} paymentRequests {{ id status }} }} {ERRORS} }} }}"""
 REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} status payment {{ id kind status amount {{ minorUnits }} }}
   activityCard {{ id kind status }} message {{ id body channel deliveryStatus }} {ERRORS} }} }}"""

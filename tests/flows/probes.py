@@ -37,7 +37,7 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
-from models.tables import PaymentRequest
+from models.tables import Message, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
 from services import accounts, sign_in, simulator
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
@@ -284,6 +284,7 @@ ID_KINDS = {
     "tellContactOn": "channel",
     "userId": "user",
     "apiKeyId": "apiKey",
+    "messageId": "lost",
 }
 assert set(PREFIXES) >= {"Contact", "Conversation", "Channel", "PaymentRequest", "Processor", "User", "ApiKey"}
 
@@ -353,6 +354,7 @@ async def furnish(team: Team, *, mark: str) -> House:
     house.requests["ben"] = await team.request(ben, **names)
     await writes(team, "SMS", "+14155552601", f"Hello from {mark}")
 
+    lost = await lose(team, maria)
     key = await new_key(team, "VIEWER")
     seen = await team.product.gql(
         """query($c: ID!, $p: ID!) {
@@ -368,7 +370,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         token=team.owner,
     )
     thread = seen["conversation"]["thread"]
-    by_type = {item["__typename"]: item["id"] for item in thread["nodes"]}
+    by_type = {item["__typename"]: item["id"] for item in thread["nodes"] if item["id"] != lost}
     house.ids = {
         "account": seen["account"]["id"],
         "user": seen["viewer"]["user"]["id"],
@@ -381,6 +383,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "draft": house.requests["draft"]["id"],
         "payment": seen["paymentRequest"]["payments"][0]["id"],
         "message": by_type["Message"],
+        "lost": lost,
         "card": by_type["ActivityCard"],
         "notification": seen["notifications"]["edges"][0]["node"]["id"],
     }
@@ -393,6 +396,15 @@ async def furnish(team: Team, *, mark: str) -> House:
         "notifications": seen["notifications"]["edges"][0]["cursor"],
     }
     return house
+
+
+async def lose(team: Team, contact: dict[str, Any]) -> str:
+    """The id of a message whose answer the vendor owes us."""
+    given = {"conversationId": contact["conversation"]["id"], "channelId": team.channels["SMS"], "body": "Lost?"}
+    sent = await team.product.ok(d.SEND_MESSAGE, {"idempotencyKey": harness.key(), **given}, token=team.agent)
+    lost = str(sent["message"]["id"])
+    await Message.filter(id=row_id(lost)).update(delivery_status="UNKNOWN", sending_at=datetime.now(UTC))
+    return lost
 
 
 def row_id(public: str) -> UUID:
@@ -456,6 +468,12 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "body": "Hello",
             "subject": "About",
         },
+        "resendMessage": {
+            "idempotencyKey": key(),
+            "messageId": w.ids["lost"],
+            "channelId": w.ids["channel"],
+            "confirmPossibleDuplicate": True,
+        },
         "refundPayment": {
             "idempotencyKey": key(),
             "paymentId": w.ids["payment"],
@@ -482,6 +500,8 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "confirmPartiallyPaid": True,
         },
         "markConversationRead": {"conversationId": maria},
+        "closeConversation": {"conversationId": maria},
+        "reopenConversation": {"conversationId": maria},
         "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
         "followConversation": {"conversationId": maria, "following": False},
         "saveDraft": {"conversationId": maria, "text": "Hi"},
@@ -581,6 +601,9 @@ async def world(bare: Team) -> World:
     await bare.send(w.requests["ben"], "EMAIL", idempotencyKey=w.used_key)
     said = {"conversationId": w.ids["conversation"], "channelId": w.ids["channel"], "body": "Other"}
     await product.ok(d.SEND_MESSAGE, {"idempotencyKey": w.used_key, **said}, token=bare.agent)
+    again: dict[str, Any] = {"idempotencyKey": w.used_key, "messageId": await lose(bare, w.contacts["maria"])}
+    again |= {"channelId": w.ids["channel"], "confirmPossibleDuplicate": True}
+    await product.ok(d.RESEND, again, token=bare.agent)
     back = {"idempotencyKey": w.used_key, "paymentId": w.ids["payment"], "amount": "0.50", "reason": "OTHER"}
     await product.ok(d.REFUND, back, token=bare.owner)
     cash = {"idempotencyKey": w.used_key, "paymentRequestId": w.requests["outside"]["id"], "method": "CASH"}
@@ -593,7 +616,7 @@ async def world(bare: Team) -> World:
 
 
 async def refill(w: World) -> None:
-    """Anew, what `right` uses up: a session, a draft to discard, a request to void, a key to revoke."""
+    """Anew, what `right` uses up: a session, a draft to discard, a request to void, a lost message, a key to revoke."""
     session = await w.product.ok(
         f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
         {"email": w.email, "password": PASSWORD},
@@ -604,6 +627,7 @@ async def refill(w: World) -> None:
     # No processor of this release pays in parts: only the status matters here.
     partly = PaymentRequest.filter(id=row_id(w.requests["partly"]["id"]))
     await partly.update(status="PARTIALLY_PAID")
+    w.ids["lost"] = await lose(w.team, w.contacts["maria"])
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
 
 

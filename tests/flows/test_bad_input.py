@@ -370,6 +370,14 @@ CASES = [
         ("confirmPartiallyPaid", False, "CONFIRMATION_REQUIRED"),
     ),
     *of(
+        "resendMessage",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("messageId", lambda w: w.ids["message"], "INVALID"),
+        ("confirmPossibleDuplicate", False, "CONFIRMATION_REQUIRED"),
+        ("channelId", off("disconnected"), "CHANNEL_NOT_CONNECTED"),
+        ("channelId", off("WHATSAPP"), "MESSAGING_WINDOW_CLOSED"),
+    ),
+    *of(
         "refundPayment",
         *BAD_AMOUNTS,
         ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),

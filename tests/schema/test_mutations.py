@@ -337,6 +337,9 @@ INPUTS: dict[str, dict[str, Any]] = {
     "recordLinkCopied": {"paymentRequestId": "pr"},
     "discardPaymentRequest": {"paymentRequestId": "pr"},
     "sendMessage": {"idempotencyKey": KEY, "conversationId": "cnv", "channelId": "chn", "body": "Hello"},
+    "resendMessage": {"idempotencyKey": KEY, "messageId": "msg", "channelId": "chn"},
+    "closeConversation": {"conversationId": "cnv"},
+    "reopenConversation": {"conversationId": "cnv"},
     "markConversationRead": {"conversationId": "cnv"},
     "assignConversation": {"conversationId": "cnv", "userId": "usr"},
     "followConversation": {"conversationId": "cnv", "following": True},
@@ -359,6 +362,7 @@ REFERENCES = {
     "contactId": "cnt",
     "conversationId": "cnv",
     "channelId": "chn",
+    "messageId": "msg",
     "paymentRequestId": "pr",
     "userId": "usr",
     "processorId": "prc",
@@ -383,10 +387,18 @@ async def own_ids(team: Team) -> dict[str, str]:
     key = await factories.api_key(team.account, "ptk_one_of_our_own_keys_001")
     request = await factories.payment_request(team.contact, processor_connection_id=team.processor.id)
     fact = await factories.money_fact(request)
+    failed = await factories.message(
+        team.conversation,
+        channel_connection_id=team.channels["SMS"].id,
+        address=team.addresses["SMS"].address,
+        direction="OUTBOUND",
+        delivery_status="FAILED",
+    )
     return {
         "pay": public_id("pay", fact.id),
         "key": public_id("key", key.id),
         "pr": public_id("pr", request.id),
+        "msg": public_id("msg", failed.id),
         "cnt": public_id("cnt", team.contact.id),
         "cnv": public_id("cnv", team.conversation.id),
         "chn": public_id("chn", team.channels["SMS"].id),

@@ -458,7 +458,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_page(team: Team, 
         await factories.contact_address(other)
         await factories.conversation(other, assignee_id=team.owner.user_id)
     conversation, contact = public_id("cnv", team.conversation.id), public_id("cnt", team.contact.id)
-    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 11), (TAB, {"id": contact}, 8)):
+    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 12), (TAB, {"id": contact}, 8)):
         counts = {}
         for n in (2, 30):
             async with statements() as seen:
