@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -24,6 +25,14 @@ async def loader(request: Request) -> Response:
         media_type="text/javascript",
         headers={"cache-control": "public, max-age=3600", "cross-origin-resource-policy": "cross-origin"},
     )
+
+
+async def sites(request: Request) -> Response:
+    """The allowed sites, told to the loader as a script: all of them stand in the page's header for everybody to read."""
+    row = await visitors.widget(request.path_params["key"])
+    listed = orjson.dumps(row.allowed_origins if row is not None else []).decode()
+    headers = {"cache-control": "no-store", "cross-origin-resource-policy": "cross-origin"}
+    return Response(f'Paythread("sites", {listed});\n', media_type="text/javascript", headers=headers)
 
 
 async def frame(request: Request) -> Response:
@@ -48,4 +57,5 @@ async def frame(request: Request) -> Response:
 routes: Final = [
     Route("/widget.js", loader, methods=["GET"]),
     Route("/widget/{key}", frame, methods=["GET"]),
+    Route("/widget/{key}/sites.js", sites, methods=["GET"]),
 ]

@@ -165,6 +165,7 @@ class Guard:
     """What must not happen on a page. `allowed`: parts of console texts that a test expects."""
 
     host: str
+    sites: set[str] = field(default_factory=set)  # further hosts that a test serves itself
     found: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -181,7 +182,7 @@ class Guard:
 
     def _only_ours(self, route: Route, request: Request) -> None:
         self.asked.append(request.url)
-        if urlsplit(request.url).netloc == self.host or request.url.startswith("data:"):
+        if urlsplit(request.url).netloc in {self.host, *self.sites} or request.url.startswith("data:"):
             route.fallback()
         else:
             self.found.append(f"foreign request {request.url}")

@@ -64,6 +64,18 @@ async def test_an_unknown_a_disconnected_an_empty_and_a_foreign_widget_answer_al
     assert (await site.http.get(f"/widget/{public_id('chn', good.id)}")).text == answers[0].text
 
 
+async def test_the_loader_is_told_the_sites(site: Site) -> None:
+    row = await chat("https://shop.example", "https://*.example.com")
+    answer = await site.http.get(f"/widget/{public_id('chn', row.id)}/sites.js")
+    assert answer.text == 'Paythread("sites", ["https://shop.example","https://*.example.com"]);\n'
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+    empty = await chat()
+    for key in (public_id("chn", empty.id), public_id("chn", uuid7()), "rubbish"):
+        nothing = await site.http.get(f"/widget/{key}/sites.js")
+        assert (nothing.status_code, nothing.text) == (200, 'Paythread("sites", []);\n')
+
+
 async def test_the_loader_is_one_small_script_that_any_site_may_include(site: Site) -> None:
     answer = await site.http.get("/widget.js")
     assert answer.status_code == 200

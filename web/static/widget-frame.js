@@ -52,12 +52,13 @@
       }
       identity = data.identity;
       open = data.open;
+      if (data.focus) focusText();
       begin();
     },
     open: ({ focus }) => {
       open = true;
       bottom();
-      if (focus) $("text").focus();
+      if (focus) focusText();
       report();
     },
     close: () => {
@@ -449,6 +450,9 @@
   const state = (text) => {
     if ($("state").textContent !== text) $("state").textContent = text;
   };
+
+  // In a frame that was hidden nothing takes the focus before it is drawn.
+  const focusText = () => requestAnimationFrame(() => $("text").focus());
 
   const grow = () => {
     const text = $("text");

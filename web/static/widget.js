@@ -5,6 +5,7 @@
   const script = document.currentScript;
   const key = script.dataset.key;
   const { origin } = new URL(script.src);
+  const address = `${origin}/widget/${encodeURIComponent(key)}`;
   const store = `paythread:${key}`;
   const narrow = matchMedia("(max-width: 479px)");
   const waiting = window.Paythread?.q ?? [];
@@ -27,7 +28,7 @@
     }
   };
 
-  let button, badge, frame, port, identity = null, open = false, gone = false;
+  let button, badge, asking, frame, port, identity = null, open = false, focused = false, gone = false;
 
   const style = (element, rules) => {
     for (const [name, value] of Object.entries(rules)) element.style.setProperty(name, value, "important");
@@ -48,11 +49,12 @@
   const show = (yes, focus) => {
     if (gone || !button) return;
     open = yes;
-    if (yes) load();
+    focused = focus;
+    if (yes) ask();
     write("sessionStorage", `${store}:open`, yes ? "1" : null);
     button.setAttribute("aria-expanded", String(yes));
     lay();
-    if (yes && focus) frame.focus();
+    if (yes && focus) frame?.focus();
     tell({ type: yes ? "open" : "close", focus });
     if (!yes && focus) button.focus();
   };
@@ -78,8 +80,22 @@
     identity: () => window.dispatchEvent(new CustomEvent("paythread:identity")),
   };
 
+  // The sites come as a script, which the page's policy allows. Asked first, because a browser that has to refuse a frame says so
+  // in the console; what it allows in the end is decided by the frame's own header.
+  const ask = () => {
+    if (asking) return;
+    asking = document.createElement("script");
+    asking.src = `${address}/sites.js`;
+    asking.onerror = () => {
+      asking = null;
+      show(false, false);
+    };
+    document.head.append(asking);
+  };
+  const fits = (site) =>
+    new RegExp(`^${site.replaceAll(".", "\\.").replace("*", "[^/:]+").replace("http:", "https?:")}$`).test(location.origin);
+
   const load = () => {
-    if (frame) return;
     let ready = false;
     frame = document.createElement("iframe");
     frame.title = "Chat";
@@ -93,11 +109,12 @@
       port = channel.port1;
       port.onmessage = ({ data }) => heard[data.type]?.(data);
       frame.contentWindow.postMessage("paythread:port", origin, [channel.port2]);
-      tell({ type: "start", kept: read("localStorage", store), identity, open });
+      tell({ type: "start", kept: read("localStorage", store), identity, open, focus: open && focused });
+      if (open && focused) frame.focus();
     });
-    // Not a word from it: the site is not allowed, or there is no chat any more.
+    // Not a word from it: the browser has refused it, or there is no chat any more.
     frame.addEventListener("load", () => setTimeout(() => ready || leave(), 1500));
-    frame.src = `${origin}/widget/${encodeURIComponent(key)}`;
+    frame.src = address;
     document.body.append(frame);
     lay();
   };
@@ -130,11 +147,12 @@
 
     if (read("sessionStorage", `${store}:open`)) show(true, false);
     // Somebody who has written before may have an answer.
-    else if (read("localStorage", store)) setTimeout(load, 500);
+    else if (read("localStorage", store)) setTimeout(ask, 500);
     for (const call of waiting) window.Paythread(...call);
   };
 
   const commands = {
+    sites: (list) => (list.some(fits) ? frame || load() : leave()),
     open: () => show(true, true),
     close: () => show(false, false),
     identify: (token) => {
