@@ -201,7 +201,9 @@ def _text(part: Message) -> str:
 
 def _attachment(part: Message, kind: str) -> dict[str, str]:
     content = _bytes(part)
-    found = {"content_type": kind[:100], "size": str(len(content)), "content": base64.b64encode(content).decode()}
+    found = {"content_type": kind[:100], "size": str(len(content))}
+    if content:  # an attached message has parts and no bytes of its own
+        found["content"] = base64.b64encode(content).decode()
     try:
         name = part.get_filename()
     except (ValueError, LookupError):  # a charset that is none

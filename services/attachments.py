@@ -67,7 +67,7 @@ async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, st
             except (binascii.Error, ValueError):
                 row.status, row.reason = _FAILED, "unreadable"
         elif not url or len(url) > URL_LIMIT:
-            row.status, row.reason = _FAILED, "no_address"
+            row.status, row.reason = _FAILED, "not_given"
         else:
             row.source_url = vault.seal(message.account_id, url)
             await jobs.enqueue(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import traceback
 from collections.abc import AsyncIterator, Mapping
@@ -502,6 +503,8 @@ def test_attachments_are_named_measured_and_not_opened() -> None:
         ("message/rfc822", None),
     ]
     assert got.attachments[0]["size"] == "40"
+    contents = [a.get("content") for a in got.attachments]
+    assert [base64.b64decode(one) if one is not None else None for one in contents] == [b"\x89PNG" * 10, b"a,b\n", None]
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ async def test_what_is_told_is_stored_with_the_message_and_its_address_is_sealed
     assert [(row.name, row.content_type, row.size_bytes, row.status, row.reason) for row in rows] == [
         ("passwd", "image/png", 28, "PENDING", None),
         ("attachment-2", "image/jpeg", None, "PENDING", None),
-        ("attachment-3", "application/octet-stream", None, "FAILED", "no_address"),
-        ("attachment-4", "application/octet-stream", None, "FAILED", "no_address"),
+        ("attachment-3", "application/octet-stream", None, "FAILED", "not_given"),
+        ("attachment-4", "application/octet-stream", None, "FAILED", "not_given"),
     ]
     assert "secret-token" not in (rows[0].source_url or "")
     assert vault.unseal(team.account.id, rows[0].source_url or "") == URL
