@@ -84,7 +84,7 @@ NODES = {
     "card": "ActivityCard",
     "notification": "Notification",
 }
-DEEP = ("Contact", "Conversation", "ConversationChannel")  # read one level further down
+DEEP = ("Contact", "Conversation", "ConversationChannel", "PaymentRequest")  # read one level further down
 
 
 # ------------------------------------------------------------------------------------------------------------- fixtures
