@@ -570,9 +570,12 @@ async def mark_shown(visit: Visit, message_id: UUID, *, read: bool) -> None:
             await deliveries.record_status(connection, StatusUpdate(external_id=row.external_id, status=status))
 
 
+async def forget_silent(now: datetime) -> int:
+    """Forget who opened the widget a month ago and never wrote; how many."""
+    silent = Visitor.filter(contact_id=None, external_id=None, last_seen_at__lt=now - FORGOTTEN_AFTER)
+    return await silent.delete()
+
+
 @jobs.periodic("visitors.prune", 3600)
 async def _prune(job: jobs.JobContext) -> None:
-    """Forget who opened the widget and never wrote."""
-    await Visitor.filter(
-        contact_id=None, external_id=None, last_seen_at__lt=datetime.now(UTC) - FORGOTTEN_AFTER
-    ).delete()
+    await forget_silent(datetime.now(UTC))

@@ -544,6 +544,31 @@ def test_it_fits_every_screen_and_fills_a_small_one(
     assert (background == "rgb(16, 22, 21)") == (scheme == "dark")
 
 
+def test_the_newest_words_stay_in_view(chat: Chat, open_context: NewContext, guard: Guard) -> None:
+    guard.allowed += ["ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED"]
+    context = open_context(viewport={"width": 390, "height": 500})
+    page = context.new_page()
+    frame = opened(page, chat.site)
+    write(frame, "Hello")
+    bubbles(frame, 1)
+    for n in range(6):
+        chat.says(f"Line {n}")
+    bubbles(frame, 7)
+    expect(frame.get_by_text("Line 5")).to_be_in_viewport(ratio=1)
+    context.set_offline(True)  # a line about it takes room from the list
+    expect(frame.get_by_text("You are offline.")).to_be_visible()
+    expect(frame.get_by_text("Line 5")).to_be_in_viewport(ratio=1)
+    context.set_offline(False)
+    # Who reads further up is left there.
+    expect(frame.get_by_text("You are offline.")).to_have_count(0)
+    frame.get_by_text("Hello").scroll_into_view_if_needed()
+    page.wait_for_timeout(100)
+    chat.says("Line 6")
+    bubbles(frame, 8)
+    expect(frame.get_by_text("Hello")).to_be_in_viewport()
+    expect(frame.get_by_text("Line 6")).not_to_be_in_viewport()
+
+
 HOSTILE = ("<img src=x onerror=\"document.title='owned'\">", 'javascript:alert(1) https://x"onmouseover=alert(1)//')
 
 

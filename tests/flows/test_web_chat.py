@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from models.tables import AuditEntry, Contact, ContactAddress, Message, Visitor
+from services import visitors
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team, opened
@@ -439,6 +440,41 @@ async def test_who_signs_in_keeps_the_conversation_that_began_without(widget: Wi
     second.identity = widget.identity("42")
     assert [m["body"] for m in (await second.start())["visit"]["messages"]["nodes"]] == ["Before signing in"]
     assert await Contact.all().count() == 2
+
+
+async def test_devices_that_say_the_same_at_once_end_in_one_conversation(widget: Widget) -> None:
+    devices = [widget.browser() for _ in range(5)]
+    for device in devices:
+        await device.start()
+    for n, device in enumerate(devices):
+        await device.writes(f"From device {n}")
+    for device in devices:
+        device.identity = widget.identity("42")
+    begun = await asyncio.gather(*(device.start() for device in devices))
+    assert [answer["userErrors"] for answer in begun] == [[]] * 5
+    await asyncio.gather(*(device.writes(f"Signed in on {n}") for n, device in enumerate(devices)))
+    read = [[m["body"] for m in await device.read()] for device in devices]
+    assert read == [read[0]] * 5
+    assert sorted(body for body in read[0] if body.startswith("Signed in")) == [f"Signed in on {n}" for n in range(5)]
+    assert sum(body.startswith("From device") for body in read[0]) == 1
+    assert await ContactAddress.filter(address=f"42@{widget.id}").count() == 1
+    assert {row.external_id for row in await Visitor.all()} == {"42"}
+    assert len({row.contact_id for row in await Visitor.all()}) == 1
+
+
+async def test_who_never_wrote_is_forgotten_after_a_month(widget: Widget) -> None:
+    silent, recent, writer, named = (widget.browser() for _ in range(4))
+    named.identity = widget.identity("42")
+    for visitor in (silent, recent, writer, named):
+        await visitor.start()
+    await writer.writes("Hello")
+    ids = [row.id for row in await Visitor.all().order_by("id")]
+    long_ago = datetime.now(UTC) - timedelta(days=31)
+    await Visitor.exclude(id=ids[1]).update(last_seen_at=long_ago)
+    await visitors.forget_silent(datetime.now(UTC))
+    assert [row.id for row in await Visitor.all().order_by("id")] == ids[1:]
+    assert await silent.code(READ) == "UNAUTHENTICATED"
+    assert [m["body"] for m in await writer.read()] == ["Hello"]
 
 
 async def test_history_under_an_identity_needs_it_again(widget: Widget) -> None:

@@ -402,8 +402,6 @@
 
   /** Bring the list up to date: only what has changed is made anew, so that focus and place stay. */
   const draw = () => {
-    const scroll = $("scroll");
-    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
     const wanted = [
       ...inOrder().map((message) => [message.id, message, bubble]),
       ...kept.outbox.map((item) => [item.id, item, waiting]),
@@ -442,10 +440,16 @@
     report();
   };
 
+  // Who reads the end stays there when something is added, or when the list gets less room.
+  const scroll = $("scroll");
+  let atEnd = true;
   const bottom = () => {
-    const scroll = $("scroll");
     scroll.scrollTop = scroll.scrollHeight;
   };
+  scroll.addEventListener("scroll", () => {
+    atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  });
+  new ResizeObserver(() => atEnd && bottom()).observe(scroll);
 
   const state = (text) => {
     if ($("state").textContent !== text) $("state").textContent = text;
@@ -483,7 +487,6 @@
   $("close").addEventListener("click", () => tell({ type: "close" }));
   $("anew").addEventListener("click", () => heard.reset());
   $("earlier").addEventListener("click", async () => {
-    const scroll = $("scroll");
     const mine = visit;
     try {
       const found = await ask(EARLIER, { before: inOrder()[0]?.cursor });
