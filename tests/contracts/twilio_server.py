@@ -110,6 +110,7 @@ class TwilioServer(ContractServer):
         super().__init__(contract)
         self.messages: list[dict[str, Any]] = []
         self.opted_out: set[str] = set()
+        self.numbers = {FROM_NUMBER}  # the account's own
         self.landlines: set[str] = set()
         self.account_status = "active"
         self.templates = {TEMPLATE_SID: "Your payment link: {{1}}. Thank you, {{2}}!"}
@@ -185,12 +186,13 @@ class TwilioServer(ContractServer):
         to, sender, service = form["To"], form.get("From", ""), form.get("MessagingServiceSid", "")
         callback, body = form.get("StatusCallback", ""), form.get("Body", "")
         whatsapp = to.startswith(WHATSAPP)
-        ours = WHATSAPP + FROM_NUMBER if whatsapp else FROM_NUMBER
+        ours = {WHATSAPP + number if whatsapp else number for number in self.numbers}
         template, variables = form.get("ContentSid", ""), _variables(form.get("ContentVariables", ""))
         refusals = (
             (not _ADDRESS.fullmatch(to), 21211),
             (not sender and not service, 21603),
-            ((sender or ours) != ours or (service or SERVICE_SID) != SERVICE_SID, 63007 if whatsapp else 21606),
+            (bool(sender) and sender not in ours, 63007 if whatsapp else 21606),
+            ((service or SERVICE_SID) != SERVICE_SID, 63007 if whatsapp else 21606),
             (bool(template) and (bool(body) or template not in self.templates), 21655),
             (variables is None, 21656),
             (not body and not template, 21602),

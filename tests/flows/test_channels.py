@@ -1,4 +1,4 @@
-"""WhatsApp, e-mail, Messenger and Instagram by their real protocols: asked, delivered, answered, paid. SMS: test_twilio.py."""
+"""SMS, WhatsApp, e-mail, Messenger and Instagram by their real protocols: asked, delivered, answered, paid."""
 
 from __future__ import annotations
 
@@ -147,6 +147,59 @@ async def status_of(message: Mapping[str, Any], line: Line, *statuses: str) -> s
             await asyncio.sleep(0.05)
 
 
+# ---------------------------------------------------------------------------------------------------------------- SMS
+async def test_sms_from_the_request_to_paid_and_the_answer_comes_in(bare: Team, twilio: TwilioServer) -> None:
+    credentials = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
+    line = await Line.connect(bare, "SMS", "twilio_sms", FROM_NUMBER, credentials)
+    assert await line.icon() == (True, None)
+    async with line.feed() as feed:
+        await opened(feed)
+        request, message = await line.asks(feed)
+        (sent,) = [m for m in twilio.messages if m["to"] == MARIA_PHONE]
+        url, body, headers = twilio.status_callback(sent["sid"], "delivered")
+        await line.taken(body, headers, url)
+        await line.becomes(feed, request, message, "DELIVERED")
+        await line.taken(*twilio.inbound(line.url, sender=MARIA_PHONE, body="Thank you"))
+        await line.appears(feed, "Thank you")
+        await line.is_paid(feed, request)
+    assert len([m for m in twilio.messages if m["to"] == MARIA_PHONE]) == 1
+
+
+OTHER_NUMBER = "+14155550199"
+PREFERRED = "query($id: ID!) { conversation(id: $id) { channels { preferred channel { id } messages { reason } } } }"
+
+
+async def test_an_answer_to_one_of_two_numbers_starts_there_and_a_stop_to_it_holds_for_both(
+    bare: Team, twilio: TwilioServer
+) -> None:
+    credentials = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
+    line = await Line.connect(bare, "SMS", "twilio_sms", FROM_NUMBER, credentials)
+    twilio.numbers.add(OTHER_NUMBER)
+    named = {**credentials, "from_number": OTHER_NUMBER}.items()
+    given = {"provider": "twilio_sms", "credentials": [{"name": name, "value": value} for name, value in named]}
+    connected = await bare.product.ok(d.CONNECT_CHANNEL, {"kind": "SMS", **given}, token=bare.owner)
+    second = connected["channel"]["id"]
+    other_url = line.url.replace(bare.channels["SMS"], second)
+
+    async def asked() -> dict[str, tuple[bool, str | None]]:
+        found = await bare.product.one(PREFERRED, {"id": line.contact["conversation"]["id"]})
+        return {c["channel"]["id"]: (c["preferred"], c["messages"]["reason"]) for c in found["channels"]}
+
+    await line.taken(*twilio.inbound(other_url, sender=MARIA_PHONE, body="Hi", To=OTHER_NUMBER), other_url)
+    assert await asked() == {bare.channels["SMS"]: (False, None), second: (True, None)}
+    request = await bare.request(line.contact)
+    bare.channels["OTHER"] = second
+    message = (await bare.send(request, "OTHER"))["message"]
+    await status_of(message, line, "SENT")
+    assert [m["from"] for m in twilio.messages if m["to"] == MARIA_PHONE] == [OTHER_NUMBER]
+    await line.taken(*twilio.inbound(other_url, sender=MARIA_PHONE, body="Stop!", To=OTHER_NUMBER), other_url)
+    assert {reason for _, reason in (await asked()).values()} == {"CONTACT_OPTED_OUT"}
+    await line.taken(*twilio.inbound(line.url, sender=MARIA_PHONE, body="START"))  # to the number that was not stopped
+    assert {reason for _, reason in (await asked()).values()} == {"CONTACT_OPTED_OUT"}
+    await line.taken(*twilio.inbound(other_url, sender=MARIA_PHONE, body="Start", To=OTHER_NUMBER), other_url)
+    assert await asked() == {bare.channels["SMS"]: (False, None), second: (True, None)}
+
+
 # ----------------------------------------------------------------------------------------------------------- WhatsApp
 async def whatsapp(team: Team) -> Line:
     credentials = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
@@ -269,12 +322,13 @@ async def test_email_from_the_request_to_paid_in_one_thread(bare: Team, mail: Ma
 
 
 # ----------------------------------------------------------------------------------------------- Messenger, Instagram
-async def at_meta(team: Team, kind: str) -> Line:
+async def at_meta(team: Team, kind: str, **more: str) -> Line:
     credentials = {
         "account_id": PAGE_ID if kind == "MESSENGER" else INSTAGRAM_ID,
         "access_token": meta_server.ACCESS_TOKEN,
         "app_secret": meta_server.APP_SECRET,
         "verify_token": meta_server.VERIFY_TOKEN,
+        **more,
     }
     return await Line.connect(team, kind, "meta_messenger", "acmecleaning", credentials)
 
@@ -305,6 +359,7 @@ async def story_at_meta(line: Line, meta: MetaServer) -> None:
             "text": message["body"],
             "buttons": [{"type": "web_url", "url": request["checkoutUrl"], "title": "Pay now"}],
         }
+        sent = {**sent, "from": account}  # what events say of a message that a page sent for its Instagram account
         await line.taken(*meta.status(sent, "echo"))
         await line.taken(*meta.status(sent, "delivery"))
         await line.becomes(feed, request, message, "DELIVERED")
@@ -319,6 +374,13 @@ async def story_at_meta(line: Line, meta: MetaServer) -> None:
 
 async def test_messenger_from_the_contacts_first_word_to_paid(bare: Team, meta: MetaServer) -> None:
     await story_at_meta(await at_meta(bare, "MESSENGER"), meta)
+
+
+async def test_instagram_of_a_page_from_the_contacts_first_word_to_paid(bare: Team, meta: MetaServer) -> None:
+    line = await at_meta(bare, "INSTAGRAM_DM", page_id=PAGE_ID)
+    await story_at_meta(line, meta)
+    calls = [call.path for call in meta.calls if call.method == "POST"]
+    assert calls == [f"/v26.0/{PAGE_ID}/messages"]  # sent by the page that the account is connected to
 
 
 async def test_instagram_from_the_contacts_first_word_to_paid(bare: Team, meta: MetaServer) -> None:

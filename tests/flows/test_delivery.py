@@ -104,8 +104,8 @@ class Vendors:
             await line.taken(raw, headers, url)
 
 
-async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line]:
-    """Five channels with one contact, whose windows are open."""
+async def connect(team: Team, mail: MailServer) -> dict[str, Line]:
+    """A channel of each real provider and kind, with one contact."""
     at_twilio = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "from_number": FROM_NUMBER}
     at_meta = {
         "access_token": meta_server.ACCESS_TOKEN,
@@ -128,7 +128,12 @@ async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line
         team.channels[kind] = payload["channel"]["id"]
     addresses = [{"kind": name, "address": MARIA_AT_META} for name in ("MESSENGER", "INSTAGRAM_DM")]
     maria = await team.contact(addresses=addresses)
-    lines = {kind: Line(team, kind, provider, maria) for kind, (provider, _) in given.items()}
+    return {kind: Line(team, kind, provider, maria) for kind, (provider, _) in given.items()}
+
+
+async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line]:
+    """Five channels with one contact, whose windows are open."""
+    lines = await connect(team, mail)
     whatsapp = lines["WHATSAPP"]
     await whatsapp.taken(*vendors.twilio.inbound(whatsapp.url, sender=WHATSAPP + MARIA_PHONE, body="Hi"))
     for kind, account in (("MESSENGER", PAGE_ID), ("INSTAGRAM_DM", INSTAGRAM_ID)):
