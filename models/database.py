@@ -125,6 +125,7 @@ def tortoise_config(
             "busy_timeout": busy_timeout_ms,
             "journal_mode": "WAL",
             "foreign_keys": "ON",
+            "recursive_triggers": "ON",  # else REPLACE deletes rows without asking the triggers of what is append-only
             "synchronous": synchronous,
         }
     else:

@@ -14,6 +14,7 @@ COLUMNS: Final = (
     ("processor_connection", "credentials"),
     ("channel_connection", "credentials"),
     ("payment_request", "token"),
+    ("attachment", "source_url"),  # only until the file is there
 )
 BATCH: Final = 500
 LOOKED_AT: Final = 100  # of each table, when only asked whether the keys are the right ones
@@ -30,7 +31,8 @@ async def rotate() -> dict[str, int]:
         last = UUID(int=0)
         while True:
             rows = await database.rows(
-                f"SELECT id, account_id, {column} AS sealed FROM {table} WHERE id > ? ORDER BY id LIMIT {BATCH}",  # noqa: S608
+                f"SELECT id, account_id, {column} AS sealed FROM {table}"  # noqa: S608
+                f" WHERE id > ? AND {column} IS NOT NULL ORDER BY id LIMIT {BATCH}",
                 last,
             )
             for row in rows:
@@ -54,7 +56,8 @@ async def unreadable() -> dict[str, int]:
     found: dict[str, int] = {}
     for table, column in COLUMNS:
         rows = await database.rows(
-            f"SELECT account_id, {column} AS sealed FROM {table} ORDER BY id DESC LIMIT {LOOKED_AT}"  # noqa: S608
+            f"SELECT account_id, {column} AS sealed FROM {table}"  # noqa: S608
+            f" WHERE {column} IS NOT NULL ORDER BY id DESC LIMIT {LOOKED_AT}"
         )
         closed = sum(not _opens(database.to_uuid(row["account_id"]), row["sealed"]) for row in rows)
         if closed:

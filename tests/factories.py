@@ -208,6 +208,19 @@ async def message(of: tables.Conversation, **overrides: Any) -> tables.Message:
     return await tables.Message.create(**values | overrides)
 
 
+async def attachment(of: tables.Message, **overrides: Any) -> tables.Attachment:
+    """A file that came with a message, not fetched and of no address."""
+    values: dict[str, Any] = {
+        "id": uuid7(),
+        "account_id": of.account_id,
+        "message_id": of.id,
+        "n": 1,
+        "name": "photo.png",
+        "content_type": "image/png",
+    }
+    return await tables.Attachment.create(**values | overrides)
+
+
 async def activity_card(
     of: tables.PaymentRequest, kind: str = "PAYMENT_REQUEST", **overrides: Any
 ) -> tables.ActivityCard:

@@ -110,7 +110,10 @@ async def test_after_a_rotation_every_connection_works_and_the_old_key_can_be_dr
         await quiet()
         code, out, errors = await rotate(database, f"{NEW},{OLD}")
         assert (code, errors) == (0, "")
-        sealed = {table: len(await everything(table)) for table, _ in key_rotation.COLUMNS}
+        sealed = {
+            table: sum(row[column] is not None for row in await everything(table))
+            for table, column in key_rotation.COLUMNS
+        }
         assert out == "".join(f"{table}: {count}\n" for table, count in sealed.items())
         assert sealed["processor_connection"] == sealed["channel_connection"] == 3
         assert (await product.http.get("/readyz")).json()["checks"]["secrets"] == "ok"
@@ -175,7 +178,10 @@ def test_whoever_seals_is_known_here_with_the_column_that_takes_it() -> None:
     sealers = {
         "services/connections.py": {("processor_connection", "credentials"), ("channel_connection", "credentials")},
         "services/payment_requests.py": {("payment_request", "token")},
+        "services/attachments.py": {("attachment", "source_url")},
         "services/key_rotation.py": set(),  # puts back what it took
+        "schema/visitor.py": set(),  # cursors that a widget holds: with the key gone, it reads anew
+        "resolvers/visitor/subscription.py": set(),  # the same cursors
     }
     found = set()
     for room in ("services", "models", "integrations", "schema", "resolvers", "web"):
@@ -195,6 +201,8 @@ async def test_every_sealed_value_of_a_full_database_stands_in_a_column_that_is_
     contact = await factories.contact(await factories.account())
     await factories.payment_request(contact)
     await factories.channel_connection(await tables.Account.get(id=contact.account_id))
+    message = await factories.message(await factories.conversation(contact))
+    await factories.attachment(message, source_url=vault.seal(message.account_id, "https://files.test/1"))
     assert await sealed_columns() == set(key_rotation.COLUMNS)
     # The search finds what it is for.
     await tables.Contact.filter(id=contact.id).update(name=vault.seal(contact.account_id, "x")[:120])
