@@ -23,7 +23,7 @@ from integrations.base import (
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.tables import CheckoutSession, ProcessorConnection, ProcessorEvent
-from services import captures, connections, jobs, recorder
+from services import captures, connections, jobs, links, recorder
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -106,14 +106,14 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
 
 
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
-    """Store the raw event once; the row, locked."""
+    """Store the event once, raw but for our links' tokens; the row, locked."""
     row = ProcessorEvent(
         id=uuid7(),
         account_id=connection.account_id,
         processor_connection_id=connection.id,
         external_id=event.external_id,
         type=event.type[:120],
-        body=body,
+        body=links.hidden(body),
         received_at=now,
     )
     await ProcessorEvent.bulk_create([row], ignore_conflicts=True)

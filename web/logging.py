@@ -60,6 +60,9 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(max(logging.WARNING, root.level))
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
+    # At debug the server writes every frame of a WebSocket, and the first one carries a token.
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(max(logging.INFO, server.level))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

@@ -429,3 +429,20 @@ async def test_a_webhook_for_a_request_that_is_being_opened_waits_for_nothing(wo
     assert await PaymentRequest.filter(status="PAID").count() == 1
     await world.run_jobs()
     assert world.vendor.open_sessions(request) == []
+
+
+async def test_a_stored_event_holds_no_links_token_and_is_understood_all_the_same(world: World) -> None:
+    request, token = await world.request()
+    session = world.vendor.sessions[await world.open(token)]
+    world.vendor.pay(session.external_id)
+    (sent,) = world.vendor.outbox
+    body = sent.body.replace(
+        b'"decides"', f'"success_url":"https://pay.example.test/p/{token}/return","decides"'.encode()
+    )
+    body = body.replace(b'"decides":true', b'"decides":false')  # read again later, from what was stored
+    await world.deliver(signed(body))
+    (row,) = await ProcessorEvent.all()
+    assert token not in row.body
+    assert '"https://pay.example.test/p/…/return"' in row.body
+    await world.run_jobs()
+    assert await world.status(request) == "PAID"

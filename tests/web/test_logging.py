@@ -115,3 +115,13 @@ def _logged(node: ast.AST) -> list[str]:
         if keyword.arg == "extra" and isinstance(keyword.value, ast.Dict):
             names += [str(key.value) for key in keyword.value.keys if isinstance(key, ast.Constant)]
     return [name for name in names if name]
+
+
+def test_at_debug_the_servers_frames_and_headers_are_not_written(stream: io.StringIO) -> None:
+    web_logging.configure("debug", stream)
+    logging.getLogger("uvicorn.error").debug('< TEXT \'{"type": "connection_init", "payload": {"Authorization": ...')
+    logging.getLogger("services.x").debug("ours")
+    assert [line["event"] for line in _lines(stream)] == ["ours"]
+    web_logging.configure("error", stream)
+    logging.getLogger("uvicorn.error").info("started")
+    assert [line["event"] for line in _lines(stream)] == ["ours"]
