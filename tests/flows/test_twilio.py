@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -12,14 +13,16 @@ import httpx2
 import pytest
 
 from integrations.kit.vendor import FailureMode
-from models.tables import ChannelConnection, Message, Notification
-from services import connections
+from models.tables import ChannelConnection, Job, Message, Notification
+from services import connections, jobs
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer, contracts, signed
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
 from tests.flows.harness import Product
 
+CARDS = """query($id: ID!) { conversation(id: $id) { thread { nodes { ... on ActivityCard { kind message {
+  id deliveryStatus resendOptions { channel { id } } } } } } } }"""
 MARIA = "+14155552601"  # the number of the team's first contact
 
 
@@ -152,6 +155,17 @@ async def test_a_failed_delivery_is_a_card_and_the_link_stays(texting: Team, twi
     assert (now["deliveryState"], now["status"]) == ("FAILED", "SENT")
     assert [kind for kind, _ in await texting.cards(maria)] == ["PAYMENT_REQUEST", "DELIVERY_FAILED"]
     assert await Notification.filter(kind="DELIVERY_FAILED").count() == 1
+    # The card offers where it can be sent again: here only the channel that it failed on.
+    found = await texting.product.one(CARDS, {"id": maria["conversation"]["id"]})
+    (card,) = [item for item in found["thread"]["nodes"] if item.get("kind") == "DELIVERY_FAILED"]
+    option = {"channel": {"id": texting.channels["SMS"]}}
+    assert card["message"] == {"id": message["id"], "deliveryStatus": "FAILED", "resendOptions": [option]}
+    given = {"messageId": message["id"], "channelId": texting.channels["SMS"], "idempotencyKey": harness.key()}
+    again = (await texting.product.ok(d.RESEND, given))["message"]
+    assert again["retryOf"] == {"id": message["id"]}
+    await status_of(texting, maria, again["id"], "SENT")
+    assert (await texting.read(request))["deliveryState"] == "SENT"
+    assert [kind for kind, _ in await texting.cards(maria)] == ["PAYMENT_REQUEST", "DELIVERY_FAILED"]
     assert await icon(texting, maria) == (True, None)
     async with texting.product.browser() as browser:
         assert (await browser.open(request["checkoutUrl"])).status == 200
@@ -282,6 +296,19 @@ async def test_what_surely_never_left_is_sent_again_and_arrives_once(texting: Te
     maria = await texting.contact()
     twilio.fail_next("rate_limit", times=2)
     message = (await texting.send(await texting.request(maria)))["message"]
+    for calls in (1, 2):
+        async with asyncio.timeout(15):  # each time the connection waits for as long as the limit asks …
+            while (
+                len(sends(twilio)) < calls
+                or not await Job.filter(kind="message.send", status="queued", attempts=0).exists()
+            ):
+                await asyncio.sleep(0.05)
+        assert (await Message.get(body=message["body"])).delivery_status == "QUEUED"
+        assert (await ChannelConnection.get(kind="SMS")).next_send_at is not None
+        # … which is over.
+        await ChannelConnection.filter(kind="SMS").update(next_send_at=None)
+        await Job.filter(kind="message.send").update(due_at=datetime.now(UTC))
+        jobs.wake()
     await status_of(texting, maria, message["id"], "SENT")
     assert len(sends(twilio)) == 3
     assert [m["body"] for m in twilio.messages] == [message["body"]]

@@ -159,6 +159,16 @@ async def test_the_team_works_with_a_conversation(team: Team, api: Api) -> None:
     given = {"conversationId": ids(team)["conversation"]}
     read = await api.run("markConversationRead", given, "conversation { unreadCount }")
     assert read["conversation"] == {"unreadCount": 0}
+    done = await api.run("closeConversation", given, "conversation { closedAt }")
+    assert done["conversation"]["closedAt"].endswith("Z")
+    listed = "query($c: Boolean) { conversations(closed: $c) { nodes { id } } }"
+    one = [{"id": given["conversationId"]}]
+    for closed, expected in ((True, one), (False, []), (None, one)):
+        assert (await api.one(listed, {"c": closed}))["nodes"] == expected
+    opened = await api.run("reopenConversation", given, "conversation { closedAt }")
+    assert opened["conversation"] == {"closedAt": None}
+    for closed, expected in ((True, []), (False, one)):
+        assert (await api.one(listed, {"c": closed}))["nodes"] == expected
     draft = await api.run("saveDraft", given | {"text": "Dear Maya"}, "conversation { draft }")
     assert draft["conversation"] == {"draft": "Dear Maya"}
     none = await api.run("saveDraft", given, "conversation { draft }")
