@@ -162,8 +162,12 @@ def read_identity(connection: ChannelConnection, token: str) -> Identity:
         ends_at = datetime.fromtimestamp(int(claims["exp"]), UTC)
         if ends_at - datetime.fromtimestamp(int(claims["iat"]), UTC) > IDENTITY_LIFE:
             raise IdentityInvalid
+        subject = text.required(claims["sub"], limit=SUBJECT_LIMIT, field="sub")
+        # Exactly as signed, and never what a browser's own address looks like.
+        if subject != claims["sub"] or parse_public_id(subject, "vis") is not None:
+            raise IdentityInvalid
         return Identity(
-            subject=text.required(claims["sub"], limit=SUBJECT_LIMIT, field="sub"),
+            subject=subject,
             name=text.optional(_words(claims.get("name")), limit=contacts.NAME_LIMIT, field="name"),
             email=text.email(_words(claims.get("email")), field="email"),
             ends_at=ends_at + LEEWAY,

@@ -118,7 +118,8 @@ def _chosen(text: str, contacts: list[Contact]) -> Contact | None:
 
 async def _kinds(contact: Contact, connections: list[ChannelConnection]) -> list[str]:
     """The channels on which this contact can be reached and can write."""
-    addresses = await ContactAddress.filter(contact_id=contact.id)
+    # A visitor of the real widget writes there, not here.
+    addresses = [row for row in await ContactAddress.filter(contact_id=contact.id) if "@chn_" not in row.address]
     reachable = {row.kind for row in addresses} & {
         row.kind for row in connections if row.account_id == contact.account_id
     }

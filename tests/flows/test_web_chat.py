@@ -247,7 +247,9 @@ async def test_a_feed_resumes_without_a_gap_or_a_double_and_says_when_it_can_not
         assert (await feed.next())["__typename"] == "VisitorSubscribed"
         await feed.nothing()
     account = await team.product.one("{ conversations(first: 1) { eventCursor } }", token=team.agent)
-    for wrong in ("rubbish", last[:-4] + "AAAA", account["eventCursor"]):
+    neighbour = (await widget_of(await probes.newcomer(team.product, "Neighbour"))).browser()
+    theirs = (await neighbour.start())["visit"]["eventCursor"]
+    for wrong in ("rubbish", last[:-4] + "AAAA", account["eventCursor"], theirs):
         async with visitor.listen(wrong) as feed:
             event = await feed.next()
             assert (event["__typename"], event["reason"]) == ("VisitorResyncRequired", "OTHER_EPOCH")
@@ -282,6 +284,9 @@ async def test_a_long_conversation_is_read_page_by_page(widget: Widget) -> None:
     assert ([m["body"] for m in older["nodes"]], older["hasMore"]) == (["Message 0", "Message 1", "Message 2"], False)
     newer = (await visitor.one(page, {"after": newest["nodes"][-3]["cursor"]}))["messages"]
     assert ([m["body"] for m in newer["nodes"]], newer["hasMore"]) == (["Message 51", "Message 52"], False)
+    neighbour = (await widget_of(await probes.newcomer(widget.team.product, "Neighbour"))).browser()
+    theirs = (await neighbour.start())["visit"]["eventCursor"]
+    assert await visitor.code(page, {"before": theirs}) == "BAD_REQUEST"
     both = {"before": newest["nodes"][0]["cursor"], "after": newest["nodes"][0]["cursor"]}
     assert await visitor.code(page, both) == await visitor.code(page, {"before": "rubbish"}) == "BAD_REQUEST"
 
@@ -523,6 +528,8 @@ async def test_forged_expired_and_foreign_identities_are_refused(widget: Widget)
         "no sub": widget.identity("42", sub=None),
         "empty sub": widget.identity(""),
         "long sub": widget.identity("4" * 121),
+        "a sub with spaces around it": widget.identity(" 42"),
+        "a sub like a browser's address": widget.identity("vis_01m83n9trye0vsa4w0xzcqwmg7"),
         "a sub that no database takes": widget.identity("4\x00"),
         "no exp": widget.identity("42", exp=None),
         "no iat": widget.identity("42", iat=None),
