@@ -572,8 +572,9 @@ async def _unregister_webhook(row: ProcessorConnection) -> bool:
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
     """Offer it no more. Its credentials stay: money that is still under way must be verified and read. Safe to repeat.
 
-    The default passes to the oldest that is left. A webhook that was registered for the user is taken back afterwards, its secret
-    with it, as far as the vendor answers: from then on the sweeper alone asks about what is open. Raises: Forbidden, NotFound.
+    The default passes to the oldest that is left, of the same mode if there is one: nobody shall ask for test money unawares. A
+    webhook that was registered for the user is taken back afterwards, its secret with it, as far as the vendor answers: from then on
+    the sweeper alone asks about what is open. Raises: Forbidden, NotFound.
     """
     actor.require("settings")
     async with database.transaction():
@@ -585,9 +586,8 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
                 connected=False, is_default=False, version=row.version + 1
             )
             if row.is_default:
-                heir = (
-                    await ProcessorConnection.filter(account_id=actor.account_id, connected=True).order_by("id").first()
-                )
+                others = await ProcessorConnection.filter(account_id=actor.account_id, connected=True).order_by("id")
+                heir = min(others, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
                 if heir is not None:
                     await ProcessorConnection.filter(id=heir.id).update(is_default=True)
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))

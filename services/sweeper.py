@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
 READS_AT_ONCE: Final = 5  # of one connection
 READS_PER_S: Final = 10.0  # of one connection: promises.md, 1.6
+QUIET_AT_MOST: Final = timedelta(hours=1)  # whatever a vendor's Retry-After says: open money must be asked about
 SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
 LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
 OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
@@ -94,7 +95,7 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
             error = await _check(session, now)
             silent = silent + 1 if error is not None and error.retryable else 0
             if error is not None and error.retry_after_s is not None:
-                _quiet_until[connection_id] = now + timedelta(seconds=error.retry_after_s)
+                _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
 
     for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
         if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again

@@ -212,6 +212,18 @@ async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(tea
     ]
 
 
+async def test_a_live_default_passes_to_a_live_connection_though_an_older_one_is_of_test_mode(team: Team) -> None:
+    of = {"connected": True, "is_default": False, "test_mode": False}
+    first, second = [await factories.processor_connection(team.account, processor="stripe", **of) for _ in range(2)]
+    await ProcessorConnection.filter(account_id=team.account.id).update(is_default=False)
+    await ProcessorConnection.filter(id=first.id).update(is_default=True)
+    await connections.disconnect_processor(team.owner, first.id)
+    assert [row.id for row in await ProcessorConnection.filter(is_default=True)] == [second.id]
+    # Only where no live one is left.
+    await connections.disconnect_processor(team.owner, second.id)
+    assert [row.id for row in await ProcessorConnection.filter(is_default=True)] == [team.processor.id]
+
+
 async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
     before = await ProcessorConnection.all().count()
     foreign = await factories.processor_connection(await factories.account())

@@ -246,19 +246,22 @@ async def test_a_vendor_that_answers_nothing_is_left_alone_until_the_next_round(
     assert world.vendor.count("read") == 12  # those that failed come later
 
 
-async def test_a_vendor_that_wants_quiet_gets_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("wanted", "given"), [(600, 600), (999_999_999, 3600)])
+async def test_a_vendor_that_wants_quiet_gets_it_for_an_hour_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch, wanted: float, given: float
+) -> None:
     _, token = await world.request()
     await world.open(token)
 
     async def busy(_: str) -> object:
-        raise IntegrationError("sandbox", "rate_limited", retryable=True, retry_after_s=600)
+        raise IntegrationError("sandbox", "rate_limited", retryable=True, retry_after_s=wanted)
 
     monkeypatch.setattr(world.vendor, "read_checkout", busy)
     now = in_(minutes=2)
     assert await sweeper.sweep(now) == 1
     monkeypatch.undo()
-    assert await sweeper.sweep(now + timedelta(seconds=599)) == 0
-    assert await sweeper.sweep(now + timedelta(seconds=601)) == 1
+    assert await sweeper.sweep(now + timedelta(seconds=given - 1)) == 0
+    assert await sweeper.sweep(now + timedelta(seconds=given + 1)) == 1
     assert world.vendor.count("read") == 1
 
 
