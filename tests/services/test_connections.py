@@ -213,7 +213,7 @@ async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(tea
 
 
 async def test_a_live_default_passes_to_a_live_connection_though_an_older_one_is_of_test_mode(team: Team) -> None:
-    of = {"connected": True, "is_default": False, "test_mode": False}
+    of: dict[str, Any] = {"connected": True, "is_default": False, "test_mode": False}
     first, second = [await factories.processor_connection(team.account, processor="stripe", **of) for _ in range(2)]
     await ProcessorConnection.filter(account_id=team.account.id).update(is_default=False)
     await ProcessorConnection.filter(id=first.id).update(is_default=True)
