@@ -63,6 +63,7 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         "{name} has no active location of this id for this access token{mode}: copy the location's id.",
     ),
 }
+REFUSED: Final = frozenset({"authentication_failed", "permission_denied"})  # reasons that concern the credentials
 
 _environment: Environment | None = None
 _sandbox_open = False
@@ -240,6 +241,17 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error != kept:
         await ChannelConnection.filter(id=row.id).update(last_error=kept)
+
+
+async def note_refused(connection_id: UUID, error: IntegrationError) -> None:
+    """Keep for Settings → Payments that a vendor takes the stored credentials no more, until they work again. Safe to repeat."""
+    if error.reason not in REFUSED:
+        return
+    row = await processor_connection(connection_id)
+    name = registry.processor_class(row.processor).display_name
+    said = ADVICE[error.reason][1].format(name=name, mode="")[:ERROR_LIMIT]
+    if row.last_error != said:
+        await ProcessorConnection.filter(id=row.id).update(last_error=said)
 
 
 def _make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:

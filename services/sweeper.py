@@ -134,7 +134,10 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
     if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
         await captures.tell_unresolved(fresh)
-    return failed if isinstance(failed, IntegrationError) else None
+    if not isinstance(failed, IntegrationError):
+        return None
+    await connections.note_refused(session.processor_connection_id, failed)
+    return failed
 
 
 def _reason(error: Exception) -> str:

@@ -246,6 +246,28 @@ async def test_a_vendor_that_answers_nothing_is_left_alone_until_the_next_round(
     assert world.vendor.count("read") == 12  # those that failed come later
 
 
+async def test_credentials_that_were_withdrawn_are_told_in_the_settings_until_they_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, token = await world.request()
+    await world.open(token)
+
+    async def refused(_: str) -> object:
+        raise IntegrationError("sandbox", "authentication_failed", "sk_secret")
+
+    async def silent(_: str) -> object:
+        raise IntegrationError("sandbox", "timeout", retryable=True)
+
+    monkeypatch.setattr(world.vendor, "read_checkout", silent)
+    assert await sweeper.sweep(in_(minutes=2)) == 1
+    assert (await ProcessorConnection.get(id=world.connection.id)).last_error is None
+    monkeypatch.setattr(world.vendor, "read_checkout", refused)
+    assert await sweeper.sweep(in_(minutes=20)) == 1
+    assert (await ProcessorConnection.get(id=world.connection.id)).last_error == (
+        "Sandbox does not accept these credentials: copy them again, and see that all are of one application and mode."
+    )
+
+
 @pytest.mark.parametrize(("wanted", "given"), [(600, 600), (999_999_999, 3600)])
 async def test_a_vendor_that_wants_quiet_gets_it_for_an_hour_at_most(
     world: World, monkeypatch: pytest.MonkeyPatch, wanted: float, given: float
