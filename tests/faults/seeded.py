@@ -52,6 +52,7 @@ MEDIA: Final = "tests/integrations/test_media.py"
 ATTACHMENTS: Final = "tests/services/test_attachments.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
+WEB_CHAT: Final = "tests/flows/test_web_chat.py"
 
 FAULTS: Final = (
     # ------------------------------------------------------------------------------------------------------- money
@@ -710,5 +711,70 @@ FAULTS: Final = (
         " or moment > int(ends):",
         ":",
         ATTACHMENTS,
+    ),
+    # ---------------------------------------------------------------------------------------------------- web chat
+    _fault(
+        "security",
+        "visitor-reads-other-channels",
+        "services/visitors.py",
+        "        channel_connection_id=visit.connection_id,\n    )",
+        "    )",
+        f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
+    ),
+    _fault(
+        "security",
+        "visitor-told-of-other-requests",
+        "services/visitors.py",
+        "    if not await readable.filter(id__in=list(bound)).exists():",
+        "    if not readable:",
+        f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
+    ),
+    _fault(
+        "security",
+        "anybodys-identity-will-do",
+        "services/visitors.py",
+        "shown if shown is not None and shown.subject == row.external_id else None",
+        "shown",
+        f"{WEB_CHAT}::test_history_under_an_identity_needs_it_again",
+    ),
+    _fault(
+        "security",
+        "identity-algorithm-not-pinned",
+        "services/visitors.py",
+        'algorithms=["HS256"],',
+        'algorithms=["HS256", "HS384", "HS512", "none"],',
+        f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
+    ),
+    _fault(
+        "security",
+        "identity-for-another-widget",
+        "services/visitors.py",
+        'audience=public_id("chn", connection.id),',
+        'audience=jwt.decode(token, options={"verify_signature": False}).get("aud"),',
+        f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
+    ),
+    _fault(
+        "security",
+        "token-of-another-widget",
+        "services/visitors.py",
+        "row.channel_connection_id != connection.id:",
+        "row.channel_connection_id is None:",
+        f"{WEB_CHAT}::test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit",
+    ),
+    _fault(
+        "messages",
+        "visitor-message-twice",
+        "services/visitors.py",
+        'external_id = f"{visit.visitor_id.hex}:{client_message_id}"',
+        'external_id = f"{visit.visitor_id.hex}:{uuid7().hex}"',
+        f"{WEB_CHAT}::test_the_same_message_sent_again_is_stored_once_also_at_once",
+    ),
+    _fault(
+        "log",
+        "new-visitor-hears-nothing",
+        "services/visitors.py",
+        "            _known(changed, visit, contact.id, conversation.id)\n        await Visitor",
+        "        await Visitor",
+        f"{WEB_CHAT}::test_a_visitor_is_asked_in_the_widget_and_its_card_turns_paid_live_on_both_sides",
     ),
 )
