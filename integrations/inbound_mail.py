@@ -2,7 +2,8 @@
 
 It bounds the work before the standard library's parser sees a byte (that parser is quadratic in some hostile inputs), uses no
 codec outside a list, never opens an attachment and never renders HTML. It decides nothing: smtp_email.py does.
-Source: RFC 5322, RFC 2047, RFC 3464 (delivery reports), RFC 8098 (read receipts); docs.python.org/3/library/email.
+Source: RFC 5322, RFC 2047, RFC 3464 (delivery reports), RFC 8098 (read receipts), RFC 3834 (automatic answers);
+docs.python.org/3/library/email.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class DeliveryReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """A message, decoded. `text` is without the quoted original; `report` is set if this is no letter but a report."""
+    """A message, decoded. `text` is without the quoted original; `report` is set if this is no letter but a report.
+
+    `automatic`: a program wrote it (RFC 3834), such as an answer of somebody who is away.
+    """
 
     message_id: str | None  # with its angle brackets
     sender: str
@@ -75,6 +79,7 @@ class Mail:
     references: Sequence[str]
     attachments: Sequence[dict[str, str]]
     report: DeliveryReport | None = None
+    automatic: bool = False
 
 
 def read(raw: bytes) -> Mail:
@@ -105,6 +110,7 @@ def read(raw: bytes) -> Mail:
         references=references[:_MAX_REFERENCES],
         attachments=attachments,
         report=_report(message),
+        automatic=_automatic(message),
     )
 
 
@@ -144,6 +150,14 @@ def _addresses(message: Message, name: str) -> list[tuple[str, str]]:
     """(name, address) of each mailbox in a header; anything that is not plainly an address is left out."""
     found = getaddresses([_header(message, name)])
     return [(_words(shown)[:120], address) for shown, address in found if _ADDRESS.fullmatch(address)]
+
+
+def _automatic(message: Message) -> bool:
+    """RFC 3834, 5; the others are what mail programs wrote before it and beside it."""
+    submitted = _header(message, "auto-submitted").partition(";")[0].strip().lower()
+    if submitted not in ("", "no") or _header(message, "x-autoreply") or _header(message, "x-autorespond"):
+        return True
+    return _header(message, "precedence").strip().lower() == "auto_reply"
 
 
 def _decoded(data: bytes, charset: str) -> str:

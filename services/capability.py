@@ -220,7 +220,7 @@ def _decide(
     """Pure: the first failing reason in the order of REASONS (domain.md, section 5)."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
-    if address is not None and not _belongs(connection, address.address):
+    if address is not None and not belongs(connection, address.address):
         address = None
     window_hours = limits.window_hours
     if (actor.kind == "user" if by_person is None else by_person) and limits.person_window_hours is not None:
@@ -306,7 +306,7 @@ def _settings(actor: Actor, kind: str, what: str) -> Help:
     return Help(kind="ASK_ROLE", sentence=f"Ask an owner or admin to connect {what}.")
 
 
-def _belongs(connection: ChannelConnection, address: str) -> bool:
+def belongs(connection: ChannelConnection, address: str) -> bool:
     """Whether an address can be meant for this connection: a widget's visitor is reached through that widget alone."""
     if connection.kind != ChannelKind.WEB_CHAT:
         return True

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from models.ids import PREFIXES, parse_public_id, public_id
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, Message
-from services import simulator
+from services import capability, simulator
 from settings import Settings
 from web import demo
 from web.checkout import same_origin
@@ -82,7 +82,9 @@ async def _contacts(connections: list[ChannelConnection]) -> list[Contact]:
     # The one who was written to last comes first: after sending a link, this page opens on it.
     talks = await Conversation.filter(account_id__in=accounts).order_by("-last_activity_at", "-id").limit(CONTACTS)
     rows = {row.id: row for row in await Contact.filter(id__in=[talk.contact_id for talk in talks])}
-    return [rows[talk.contact_id] for talk in talks]
+    found = [rows[talk.contact_id] for talk in talks]
+    # Visitors of the real widget have no phone here: their messages are on /demo/site.
+    return [row for row in found if await _kinds(row, connections)]
 
 
 async def show(request: Request) -> Response:
@@ -166,6 +168,8 @@ async def write(request: Request) -> Response:
     connection = next((row for row in connections if row.account_id == contact.account_id and row.kind == kind), None)
     address = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind)
     if not text or len(text) > LONGEST or connection is None or address is None:
+        return error_page(400)
+    if not capability.belongs(connection, address.address):
         return error_page(400)
     await simulator.contact_writes(connection.id, address.address, text)
     return RedirectResponse(f"/demo/phone?contact={contact_text}", 303, {**PAGE_HEADERS})

@@ -289,10 +289,12 @@ class SmtpEmail(Channel):
         if mail.sender.partition("@")[0].lower() in _SERVERS:
             return ChannelWebhook()
         answered = self._ours(mail.references)
+        # Who answers has read it; a program that answers for somebody who is away proves that it has arrived.
+        proven = DeliveryStatus.DELIVERED if mail.automatic else DeliveryStatus.READ
         return ChannelWebhook(
             messages=(_letter(mail, request.body, self.message_id_of(answered) if answered else None),),
-            # Who answers has read it: this, too, resolves a message whose answer was lost.
-            statuses=() if answered is None else (self._status(answered, DeliveryStatus.READ),),
+            # This, too, resolves a message whose answer was lost.
+            statuses=() if answered is None else (self._status(answered, proven),),
         )
 
     def _ours(self, references: object) -> str | None:

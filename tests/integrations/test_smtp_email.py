@@ -669,6 +669,24 @@ def test_an_answer_proves_that_its_message_was_read() -> None:
     assert (forged.statuses, forged.messages[0].in_reply_to) == ((), None)
 
 
+@pytest.mark.parametrize(
+    ("header", "value", "proves"),
+    [
+        ("Auto-Submitted", "auto-replied", "DELIVERED"),
+        ("Auto-Submitted", "Auto-Replied; owner-email=x@y.test", "DELIVERED"),
+        ("Auto-Submitted", "no", "READ"),
+        ("X-Autoreply", "yes", "DELIVERED"),
+        ("Precedence", "auto_reply", "DELIVERED"),
+        ("Precedence", "bulk", "READ"),
+    ],
+)
+def test_a_program_that_answers_has_received_a_message_and_read_nothing(header: str, value: str, proves: str) -> None:
+    ours = make().message_id_of("msg_1")
+    received = take(letter("I am away until Monday.", In_Reply_To=ours, **{header: value}))
+    assert [m.body for m in received.messages] == ["I am away until Monday."]
+    assert [(u.message_id, u.status.value) for u in received.statuses] == [("msg_1", proves)]
+
+
 # --------------------------------------------------------------------------------------------------------- signatures
 def refused(raw: bytes, header: str, **changes: str) -> str:
     with pytest.raises(SignatureInvalid) as caught:

@@ -219,11 +219,29 @@ async def test_the_phone_opens_on_the_contact_who_was_written_to_last(site: Site
     await factories.channel_connection(account, "SMS")
     for name, days_ago in (("Early Ana", 2), ("Late Leo", 0), ("Middle Mia", 1)):
         contact = await factories.contact(account, name=name)
+        await factories.contact_address(contact, "SMS")
         await factories.conversation(contact, last_activity_at=factories.now() - timedelta(days=days_ago))
     site.app.state.demo = Access(account.id)
     text = (await site.http.get("/demo/phone")).text
     assert "<h1>Late Leo</h1>" in text
     assert text.index("Late Leo") < text.index("Middle Mia") < text.index("Early Ana")
+
+
+async def test_a_visitor_of_the_real_widget_has_no_phone(site: Site) -> None:
+    account = await factories.account()
+    await factories.channel_connection(account, "WEB_CHAT")
+    widget = await factories.channel_connection(account, "WEB_CHAT", provider="web_chat")
+    for name, address in (("Ana", "visitor_ana"), ("Website visitor x70z", f"vis_1@{public_id('chn', widget.id)}")):
+        contact = await factories.contact(account, name=name)
+        await factories.contact_address(contact, "WEB_CHAT", address=address)
+        await factories.conversation(contact)
+    site.app.state.demo = Access(account.id)
+    text = (await site.http.get("/demo/phone")).text
+    assert "<h1>Ana</h1>" in text
+    assert "x70z" not in text
+    form = {"contact": public_id("cnt", contact.id), "channel": "WEB_CHAT", "text": "Hello"}
+    answer = await site.http.post("/demo/phone", data=form, headers={"Origin": site.base_url})
+    assert (answer.status_code, await Message.all().count()) == (404, 0)
 
 
 @pytest.mark.parametrize("name", ["create_request", "read_thread", "subscribe"])
