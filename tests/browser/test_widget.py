@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -248,9 +249,9 @@ def test_shown_is_delivered_and_seen_is_read(chat: Chat, visitor: BrowserContext
     frame.get_by_role("button", name="Close chat").click()
     shown = chat.says("While it is closed")
     reaches(shown, "DELIVERED")
-    expect(page.get_by_role("button", name="Chat, 1 unread")).to_be_visible()
+    expect(page.get_by_role("button", name="Chat (1)")).to_be_visible()
     assert state(shown) == "DELIVERED"
-    page.get_by_role("button", name="Chat, 1 unread").click()
+    page.get_by_role("button", name="Chat (1)").click()
     reaches(shown, "READ")
     expect(page.get_by_role("button", name="Chat", exact=True)).to_be_visible()
 
@@ -334,7 +335,7 @@ def test_a_reload_and_another_page_of_the_site_go_on_where_they_were(chat: Chat,
     page.reload()
     expect(page.locator("iframe")).to_be_attached()  # somebody who has written may have an answer
     chat.says("Another answer")
-    expect(page.get_by_role("button", name="Chat, 1 unread")).to_be_visible()
+    expect(page.get_by_role("button", name="Chat (1)")).to_be_visible()
     assert [m["body"] for m in chat.thread(chat.newest()["id"])] == ["First", "An answer", "Second", "Another answer"]
 
 
@@ -498,7 +499,7 @@ def test_keyboard_and_screen_reader_find_their_way(chat: Chat, visitor: BrowserC
         page.keyboard.press("Tab")
         inner = next(f for f in page.frames if "/widget/" in f.url)
         stops.append(inner.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')"))
-    assert stops == ["Send", "close", "scroll", "text", "Send"]
+    assert stops == ["send", "close", "scroll", "text", "send"]
     page.keyboard.press("Escape")
     expect(button).to_have_attribute("aria-expanded", "false")
     expect(button).to_be_focused()
@@ -567,6 +568,41 @@ def test_the_newest_words_stay_in_view(chat: Chat, open_context: NewContext, gua
     bubbles(frame, 8)
     expect(frame.get_by_text("Hello")).to_be_in_viewport()
     expect(frame.get_by_text("Line 6")).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    ("language", "label", "pays", "sending"),
+    [
+        ("de-DE", "Ihre Nachricht", "25,00\xa0$ bezahlen", "Senden"),
+        ("fr-CA", "Votre message", "Payer 25,00\xa0$\xa0US", "Envoyer"),
+        ("pt-BR", "Sua mensagem", "Pagar US$\xa025,00", "Enviar"),
+        ("es-MX", "Su mensaje", "Pagar USD\xa025.00", "Enviar"),
+        ("ja-JP", "Your message", "Pay $25.00", "Send"),
+    ],
+)
+def test_it_speaks_the_languages_of_the_pay_page(
+    chat: Chat, open_context: NewContext, language: str, label: str, pays: str, sending: str
+) -> None:
+    page = open_context(locale=language).new_page()
+    frame = opened(page, chat.site)
+    frame.get_by_label(label).fill("Hello")
+    frame.get_by_role("button", name=sending).click()
+    expect(frame.get_by_role("log").locator("time")).to_have_count(1)
+    chat.asks()
+    assert frame.locator(".button").inner_text() == pays
+    inner = next(f for f in page.frames if "/widget/" in f.url)
+    assert inner.evaluate("document.documentElement.lang").startswith(language[:2] if language != "ja-JP" else "en")
+
+
+def test_every_language_has_every_text(chat: Chat, visitor: BrowserContext) -> None:
+    page = visitor.new_page()
+    opened(page, chat.site)
+    inner = next(f for f in page.frames if "/widget/" in f.url)
+    texts = inner.evaluate("PAYTHREAD_TEXTS")
+    marks = {name: sorted(re.findall(r"\{\w+\}", text)) for name, text in texts["en"].items()}
+    assert sorted(texts) == ["de", "en", "es", "fr", "pt"]
+    for language, found in texts.items():
+        assert {name: sorted(re.findall(r"\{\w+\}", text)) for name, text in found.items()} == marks, language
 
 
 HOSTILE = ("<img src=x onerror=\"document.title='owned'\">", 'javascript:alert(1) https://x"onmouseover=alert(1)//')

@@ -9,7 +9,13 @@
   const PING_EVERY = 15000;
   const PONG_WITHIN = 5000;
 
-  const CARD = "id number productName amount { formatted } amountDue { formatted } status payUrl";
+  // The language of the browser, as on the pay page; the region decides how an amount is written, if there is one.
+  const locale = navigator.languages.find((one) => PAYTHREAD_TEXTS[one.slice(0, 2)] && /^[a-z]{2}(-[A-Z]{2})?$/.test(one)) ?? "en-US";
+  const texts = PAYTHREAD_TEXTS[locale.slice(0, 2)];
+  const say = (name, values = {}) => texts[name].replace(/\{(\w+)\}/g, (_, value) => values[value]);
+
+  const MONEY = `{ formatted(locale: "${locale}") }`;
+  const CARD = `id number productName amount ${MONEY} amountDue ${MONEY} status payUrl`;
   const MESSAGE = `id cursor writtenBy author body sentAt clientMessageId payments { ${CARD} }`;
   const VISIT = `business { name } eventCursor messages { hasMore nodes { ${MESSAGE} } }`;
   const START = `mutation($input: StartVisitInput!) { startVisit(input: $input) { token visit { ${VISIT} } userErrors { code } } }`;
@@ -114,7 +120,7 @@
     const mine = ++visit;
     disconnect();
     clearTimeout(timer);
-    state(messages.size ? "Connecting…" : "");
+    state(messages.size ? say("connecting") : "");
     try {
       const started = await ask(START, { input: { widgetKey: key, token: kept.token, identity } }, {});
       if (mine !== visit) return;
@@ -142,7 +148,7 @@
     } else {
       // The history is somebody's who is not signed in now.
       forget();
-      state("Sign in on this site to see your conversation.");
+      state(say("sign_in"));
       anonymous(true);
       tell({ type: "identity" });
     }
@@ -163,7 +169,7 @@
   const take = (found) => {
     $("name").textContent = found.business.name;
     $("initial").textContent = found.business.name.slice(0, 1).toUpperCase();
-    document.title = `Chat with ${found.business.name}`;
+    document.title = say("chat_with", { name: found.business.name });
     cursor = found.eventCursor;
     hasMore = messages.size ? hasMore : found.messages.hasMore;
     found.messages.nodes.forEach(put);
@@ -188,7 +194,7 @@
       clearInterval(beat);
       if (ws !== socket) return;
       disconnect();
-      state(navigator.onLine ? "Connecting…" : "You are offline. What you write is sent when you are back.");
+      state(say(navigator.onLine ? "connecting" : "offline"));
       // 4403: the token or the identity is no longer good; startVisit knows why.
       later(code === 4403 ? begin : connect);
     };
@@ -229,7 +235,9 @@
       for (const message of messages.values()) {
         message.payments = message.payments.map((card) => (card.id === event.card.id ? event.card : card));
       }
-      if (event.card.status === "PAID") $("told").textContent = `Paid: ${event.card.productName}, ${event.card.amount.formatted}`;
+      if (event.card.status === "PAID") {
+        $("told").textContent = say("paid_news", { product: event.card.productName, amount: event.card.amount.formatted });
+      }
       draw();
     } else if (event.__typename === "VisitorResyncRequired") {
       reload();
@@ -362,14 +370,14 @@
   const payment = (card) => {
     const badge = (text, icon) => make("p", { class: "badge" }, icon, text);
     const foot = {
-      OPEN: () => [external(card.payUrl, "button", `Pay ${card.amountDue.formatted}`)],
-      PROCESSING: () => [badge("Payment is being processed", null)],
-      PAID: () => [badge("Paid", check()), external(card.payUrl, "receipt", "View receipt")],
-      CANCELLED: () => [badge("Cancelled", null)],
+      OPEN: () => [external(card.payUrl, "button", say("pay", { amount: card.amountDue.formatted }))],
+      PROCESSING: () => [badge(say("processing"), null)],
+      PAID: () => [badge(say("paid"), check()), external(card.payUrl, "receipt", say("receipt"))],
+      CANCELLED: () => [badge(say("cancelled"), null)],
     }[card.status];
     return make(
       "div",
-      { class: `pay ${card.status.toLowerCase()}`, role: "group", "aria-label": `Payment request: ${card.productName}` },
+      { class: `pay ${card.status.toLowerCase()}`, role: "group", "aria-label": say("request", { product: card.productName }) },
       make("p", { class: "product" }, card.productName),
       make("p", { class: "amount" }, card.amount.formatted),
       make("p", { class: "number" }, card.number),
@@ -377,7 +385,7 @@
     );
   };
 
-  const time = (at) => new Date(at).toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
+  const time = (at) => new Date(at).toLocaleTimeString(locale, { hour: "numeric", minute: "2-digit" });
 
   const bubble = (message) => {
     const own = message.writtenBy === "VISITOR";
@@ -397,7 +405,7 @@
       "li",
       { class: `own ${item.refused ? "failed" : "waiting"}` },
       make("p", { class: "text" }, item.body),
-      make("p", { class: "when" }, item.refused ? `Not sent: ${item.refused}` : "Sending…"),
+      make("p", { class: "when" }, item.refused ? say("not_sent", { reason: item.refused }) : say("sending")),
     );
 
   /** Bring the list up to date: only what has changed is made anew, so that focus and place stay. */
@@ -497,7 +505,7 @@
       draw();
       scroll.scrollTop = scroll.scrollHeight - below;
     } catch {
-      state("Earlier messages can't be read now. Try again.");
+      state(say("earlier_failed"));
     }
   });
   document.addEventListener("keydown", (event) => {
@@ -520,7 +528,7 @@
   window.addEventListener("offline", () => {
     if (!socket) return;
     disconnect();
-    state("You are offline. What you write is sent when you are back.");
+    state(say("offline"));
   });
   window.addEventListener("online", () => {
     tries = 0;
@@ -529,6 +537,16 @@
     else if (!socket) connect();
     flush();
   });
+
+  document.documentElement.lang = locale;
+  $("hello").textContent = say("hello");
+  $("earlier").textContent = say("earlier");
+  $("anew").textContent = say("anew");
+  $("label").textContent = say("message");
+  $("text").placeholder = say("placeholder");
+  for (const [id, name] of [["close", "close"], ["send", "send"], ["scroll", "conversation"], ["log", "messages"]]) {
+    $(id).setAttribute("aria-label", say(name));
+  }
 
   // Says nothing but that the frame was let in: the site's page may now hand over the port.
   if (window.parent !== window) window.parent.postMessage("paythread:ready", "*");

@@ -69,7 +69,7 @@
   const unread = (count) => {
     badge.textContent = count > 9 ? "9+" : String(count);
     style(badge, { display: count ? "block" : "none" });
-    button.setAttribute("aria-label", count ? `Chat, ${count} unread` : "Chat");
+    button.setAttribute("aria-label", count ? `Chat (${count})` : "Chat");
   };
 
   const heard = {
