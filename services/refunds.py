@@ -241,8 +241,9 @@ async def _ask(row: Refund, actor: Actor, *, now: bool) -> None:
         if error.ambiguous:
             await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
         elif not error.retryable:
+            # Only the first call's no says that nothing was made: whoever called before may have died before the answer.
             fresh = await Refund.get(id=row.id)
-            if fresh.status == "PENDING" or (await _look(fresh, connection)) is False:
+            if now or (await _look(fresh, connection)) is False:
                 await _give_up(fresh, _words(error), tell=not now)
         # What surely never left stays PENDING: its job repeats it.
         return

@@ -15,6 +15,7 @@ from models.tables import (
     ContactSummary,
     IdempotencyKey,
     Message,
+    Notification,
     PaymentRequest,
     Refund,
 )
@@ -252,6 +253,38 @@ async def test_a_key_that_only_repeats_its_fault_is_resolved_by_reading_the_char
     await at_rest(world)
 
 
+async def test_a_refusal_of_a_repeat_says_nothing_of_the_call_before_it(world: World) -> None:
+    request, _, _ = await paid(world)
+    await world.run_jobs()  # none but the refund's is left
+    world.vendor.faults = ["after"]
+    done = await give_back(world, request, "50.00")
+    await Refund.filter(id=done.refund.id).update(status="PENDING")  # its process died before it could note anything
+    world.vendor.faults = ["refuse", "before"]  # the key was withdrawn meanwhile, say: nothing can be read, either
+    await world.run_jobs(rounds=1)
+    fresh = await Refund.get(id=done.refund.id)
+    assert fresh.status != "FAILED"
+    assert (await world.cards(request))[-1] != "REFUND_FAILED"
+    await world.run_jobs()
+    fresh = await Refund.get(id=done.refund.id)
+    assert (fresh.status, len(world.vendor.refunds())) == ("SUCCEEDED", 1)
+    await at_rest(world)
+
+
+async def test_a_refusal_of_a_repeat_after_an_unknown_answer_waits_until_the_charge_can_be_read(world: World) -> None:
+    request, _, _ = await paid(world)
+    await world.run_jobs()  # none but the refund's is left
+    world.vendor.faults = ["before"]
+    done = await give_back(world, request, "50.00")
+    world.vendor.faults = ["refuse", "before"]
+    await world.run_jobs(rounds=1)
+    assert (await Refund.get(id=done.refund.id)).status == "UNKNOWN"
+    world.vendor.faults = ["refuse"]
+    await world.run_jobs(rounds=1)
+    assert (await Refund.get(id=done.refund.id)).status == "FAILED"  # the charge was read, and has no refund
+    assert (await world.cards(request))[-1] == "REFUND_FAILED"
+    await at_rest(world)
+
+
 async def test_after_the_keys_life_it_is_only_read(world: World) -> None:
     request, _, charge = await paid(world)
     world.vendor.faults = ["before"]
@@ -282,6 +315,25 @@ async def test_a_refund_that_was_never_made_fails_at_the_end_of_its_checks_and_f
     assert world.vendor.refunds() == []
     assert (await give_back(world, request)).refund.status == "SUCCEEDED"
     await at_rest(world)
+
+
+async def test_a_refund_that_can_never_be_read_stays_unknown_reserves_its_amount_and_is_told_to_the_team(
+    world: World,
+) -> None:
+    request, _, _ = await paid(world)
+    await world.run_jobs()
+    world.vendor.faults = ["before"]
+    done = await give_back(world, request, "100.00")
+    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - refunds.KEY_LIFE)
+    world.vendor.faults = ["before"] * 20
+    await world.run_jobs(rounds=20)
+    world.vendor.faults = []
+    assert (await Refund.get(id=done.refund.id)).status == "UNKNOWN"
+    assert (await Notification.all().order_by("-seq").first()).title == "Refund not confirmed"  # type: ignore[union-attr]
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+    with pytest.raises(errors.RefundExceedsPayment):
+        await give_back(world, request, "25.01")
+    assert world.vendor.count("refund") == 1
 
 
 async def test_what_surely_never_left_is_repeated_by_the_job(world: World) -> None:
