@@ -160,16 +160,17 @@ class ContactAddress(TenantRow):
 
 
 class OptOut(TenantRow):
-    """A contact wrote STOP to one sender of ours. While one stands, the address is opted out of the whole kind of channel."""
+    """An address wrote STOP to one sender of ours. While one stands, it is opted out of the whole kind of channel, whoever has it."""
 
-    contact_id = fields.UUIDField()
     channel_connection_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
+    address = fields.CharField(max_length=254)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "opt_out"
-        unique_together = (("contact_id", "channel_connection_id"),)
+        unique_together = (("channel_connection_id", "address"),)
+        indexes = (("account_id", "kind", "address"),)
 
 
 class ContactSummary(TenantRow):

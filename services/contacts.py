@@ -13,8 +13,8 @@ from integrations.phones import normalise_phone
 from models import database
 from models.errors import AlreadyUsed, Invalid, NotFound
 from models.ids import public_id, uuid7
-from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, OptOut
-from services import audit, text
+from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
+from services import audit, opt_outs, text
 from services.accounts import region_of
 from services.actors import Actor
 from services.changes import Change, change
@@ -122,7 +122,7 @@ async def find_or_create_by_address(
     # Locked before the address is added, so that two callbacks of one contact add it once.
     contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
     if not await ContactAddress.exists(contact_id=contact.id, kind=kind):
-        await ContactAddress.create(account_id=account_id, contact_id=contact.id, kind=kind, address=address)
+        await give_address(contact, kind, address)
         held = await Conversation.get(contact_id=contact.id)
         changed.event("contact.updated", conversation_id=held.id, contact_id=contact.id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
@@ -150,7 +150,7 @@ async def _make(
         id=uuid7(), account_id=account_id, contact_id=contact.id, last_activity_at=changed.now
     )
     for kind, address in addresses.items():
-        await ContactAddress.create(account_id=account_id, contact_id=contact.id, kind=kind, address=address)
+        await give_address(contact, kind, address)
     changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
     return contact, conversation
 
@@ -170,16 +170,25 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
     for kind, address in wanted.items():
         row = held.get(kind)
         if row is None:
-            await ContactAddress.create(
-                account_id=contact.account_id, contact_id=contact.id, kind=kind, address=address
-            )
+            await give_address(contact, kind, address)
         elif row.address != address:
-            await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=None, last_inbound_at=None)
-            await OptOut.filter(contact_id=contact.id, kind=kind).delete()  # of the old address
+            since = await opt_outs.opted_out_at(contact.account_id, kind, address)
+            await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=since, last_inbound_at=None)
         else:
             continue
         moved.append(kind)
     return moved
+
+
+async def give_address(contact: Contact, kind: str, address: str) -> None:
+    """A first address on this kind of channel. A STOP that came from it before stands, whoever had it then."""
+    await ContactAddress.create(
+        account_id=contact.account_id,
+        contact_id=contact.id,
+        kind=kind,
+        address=address,
+        opted_out_at=await opt_outs.opted_out_at(contact.account_id, kind, address),
+    )
 
 
 async def _region(account_id: UUID) -> str | None:

@@ -408,4 +408,4 @@ async def _advance(
         for request in requests:
             await links.delivery_changed(changed, request, message)
         if reason == "opted_out":
-            await opt_outs.opt_out(changed, message.contact_id, message.channel_connection_id, message.kind)
+            await opt_outs.opt_out(changed, message.channel_connection_id, message.kind, message.address)

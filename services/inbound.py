@@ -93,7 +93,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
-            await said(changed, contact.id, connection.id, connection.kind)
+            await said(changed, connection.id, connection.kind, address)
         message = Message(
             id=uuid7(),
             account_id=connection.account_id,

@@ -1,6 +1,6 @@
 """Who does not want to be written to: STOP and START per sender, e-mail's unsubscribe link, and what HELP is answered.
 
-While one opt-out of a contact stands, its address is opted out of the whole kind of channel (`opted_out_at`, by which
+While one opt-out of an address stands, it is opted out of the whole kind of channel (`opted_out_at`, by which
 capability.py refuses): STOP to one number of ours is not evaded by another.
 """
 
@@ -8,39 +8,45 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime
 from uuid import UUID
 
 from models import vault
 from models.errors import NotFound
-from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Message, OptOut
+from models.tables import Account, ContactAddress, Conversation, Message, OptOut
 from services import links, summaries
 from services.changes import Change, change
 
 _PURPOSE = "unsubscribe"
 
 
-async def opt_out(changed: Change, contact_id: UUID, channel_connection_id: UUID, kind: str) -> None:
-    """The contact wants nothing more from this sender. Key: (contact, connection). The caller holds the contact's lock."""
-    if not await OptOut.exists(contact_id=contact_id, channel_connection_id=channel_connection_id):
+async def opt_out(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
+    """Who has this address wants nothing more from this sender. Key: (connection, address). The caller holds the contact's lock."""
+    if not await OptOut.exists(channel_connection_id=channel_connection_id, address=address):
         await OptOut.create(
-            account_id=changed.account_id,
-            contact_id=contact_id,
-            channel_connection_id=channel_connection_id,
-            kind=kind,
+            account_id=changed.account_id, channel_connection_id=channel_connection_id, kind=kind, address=address
         )
-    held = ContactAddress.filter(account_id=changed.account_id, contact_id=contact_id, kind=kind)
-    if await held.filter(opted_out_at=None).update(opted_out_at=changed.now):
-        await _tell(changed, contact_id)
+    held = await ContactAddress.get_or_none(account_id=changed.account_id, kind=kind, address=address)
+    if held is not None and held.opted_out_at is None:
+        await ContactAddress.filter(id=held.id).update(opted_out_at=changed.now)
+        await _tell(changed, held.contact_id)
 
 
-async def opt_in(changed: Change, contact_id: UUID, channel_connection_id: UUID, kind: str) -> None:
-    """The contact takes the opt-out of this sender back; those of others stand. Safe to repeat. The caller holds the contact's lock."""
-    await OptOut.filter(contact_id=contact_id, channel_connection_id=channel_connection_id).delete()
-    if await OptOut.exists(contact_id=contact_id, kind=kind):
+async def opt_in(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
+    """The opt-out of this sender is taken back; those of others stand. Safe to repeat. The caller holds the contact's lock."""
+    await OptOut.filter(channel_connection_id=channel_connection_id, address=address).delete()
+    if await opted_out_at(changed.account_id, kind, address) is not None:
         return
-    held = ContactAddress.filter(account_id=changed.account_id, contact_id=contact_id, kind=kind)
-    if await held.filter(opted_out_at__not_isnull=True).update(opted_out_at=None):
-        await _tell(changed, contact_id)
+    held = await ContactAddress.get_or_none(account_id=changed.account_id, kind=kind, address=address)
+    if held is not None and held.opted_out_at is not None:
+        await ContactAddress.filter(id=held.id).update(opted_out_at=None)
+        await _tell(changed, held.contact_id)
+
+
+async def opted_out_at(account_id: UUID, kind: str, address: str) -> datetime | None:
+    """Since when an address wants nothing more, for whoever gets it; None: it may be written to."""
+    first = await OptOut.filter(account_id=account_id, kind=kind, address=address).order_by("created_at").first()
+    return None if first is None else first.created_at
 
 
 async def _tell(changed: Change, contact_id: UUID) -> None:
@@ -58,32 +64,31 @@ async def help_text(account_id: UUID) -> str:
 
 # ------------------------------------------------------------------------------------------------------- unsubscribe
 def unsubscribe_url(message: Message) -> str:
-    """Where a mail program posts its one-click unsubscribe (RFC 8058), of this contact and sender."""
-    subject = message.contact_id.bytes + message.channel_connection_id.bytes
+    """Where a mail program posts its one-click unsubscribe (RFC 8058) of this message's address from its sender."""
+    subject = message.id.bytes
     token = base64.urlsafe_b64encode(subject + vault.mark(_PURPOSE, subject)).decode().rstrip("=")
     return links.absolute(f"/unsubscribe/{token}")
 
 
-async def sender_of(token: str) -> tuple[str, ChannelConnection, UUID]:
-    """The business's name, the sender and the contact of an unsubscribe link. Raises: NotFound."""
+async def written_by(token: str) -> tuple[str, Message]:
+    """The business's name and the message of an unsubscribe link. Raises: NotFound."""
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (ValueError, binascii.Error) as error:
         raise NotFound from error
-    subject, mark = raw[:32], raw[32:]
-    if len(subject) != 32 or not vault.is_mark(_PURPOSE, subject, mark):
+    subject, mark = raw[:16], raw[16:]
+    if len(subject) != 16 or not vault.is_mark(_PURPOSE, subject, mark):
         raise NotFound
-    connection = await ChannelConnection.get_or_none(id=UUID(bytes=subject[16:]))
-    if connection is None:
+    message = await Message.get_or_none(id=UUID(bytes=subject))
+    if message is None:
         raise NotFound
-    account = await Account.get(id=connection.account_id)
-    return account.name, connection, UUID(bytes=subject[:16])
+    return (await Account.get(id=message.account_id)).name, message
 
 
 async def unsubscribe(token: str) -> str:
-    """Opt the contact of this link out of its sender's kind of channel; the business's name. Safe to repeat. Raises: NotFound."""
-    name, connection, contact_id = await sender_of(token)
-    async with change(connection.account_id) as changed:
-        await summaries.lock_contact(connection.account_id, contact_id)
-        await opt_out(changed, contact_id, connection.id, connection.kind)
+    """Opt the address of this link out of its sender's kind of channel; the business's name. Safe to repeat. Raises: NotFound."""
+    name, message = await written_by(token)
+    async with change(message.account_id) as changed:
+        await summaries.lock_contact(message.account_id, message.contact_id)
+        await opt_out(changed, message.channel_connection_id, message.kind, message.address)
     return name

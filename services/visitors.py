@@ -347,9 +347,7 @@ async def _vouch(contact: Contact, person: Visit) -> None:
         contact.email = email
         mine = Q(kind="EMAIL") & (Q(contact_id=contact.id) | Q(address=email))
         if not await ContactAddress.filter(mine, account_id=contact.account_id).exists():
-            await ContactAddress.create(
-                account_id=contact.account_id, contact_id=contact.id, kind="EMAIL", address=email
-            )
+            await contacts.give_address(contact, "EMAIL", email)
     contact.version += 1
     await contact.save(update_fields=["name", "email", "version", "updated_at"])
 

@@ -17,7 +17,7 @@ from web.pages import error_page, render
 async def show(request: Request) -> Response:
     """The page with the button."""
     try:
-        name, _, _ = await opt_outs.sender_of(request.path_params["token"])
+        name, _ = await opt_outs.written_by(request.path_params["token"])
     except NotFound:
         return error_page(404)
     return _page(name, done=False)

@@ -22,15 +22,17 @@ ALTER TABLE message ADD COLUMN template_variables JSON;
 CREATE TABLE opt_out (
     id CHAR(36) NOT NULL PRIMARY KEY,
     account_id CHAR(36) NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
-    contact_id CHAR(36) NOT NULL REFERENCES contact (id) ON DELETE RESTRICT,
     channel_connection_id CHAR(36) NOT NULL REFERENCES channel_connection (id) ON DELETE RESTRICT,
     kind VARCHAR(12) NOT NULL,
+    address VARCHAR(254) NOT NULL,
     created_at TIMESTAMP NOT NULL,
-    UNIQUE (contact_id, channel_connection_id),
+    UNIQUE (channel_connection_id, address),
     CONSTRAINT opt_out_kind_valid CHECK (
         kind IN ('SMS', 'EMAIL', 'WHATSAPP', 'INSTAGRAM_DM', 'MESSENGER', 'WEB_CHAT', 'CUSTOM')
     )
 );
+
+CREATE INDEX opt_out_account_kind_address ON opt_out (account_id, kind, address);
 
 CREATE TABLE attachment (
     id CHAR(36) NOT NULL PRIMARY KEY,

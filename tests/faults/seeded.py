@@ -538,7 +538,7 @@ FAULTS: Final = (
         "messages",
         "one-start-lifts-every-stop",
         "services/opt_outs.py",
-        "    if await OptOut.exists(contact_id=contact_id, kind=kind):\n        return\n",
+        "    if await opted_out_at(changed.account_id, kind, address) is not None:\n        return\n",
         "",
         "tests/services/test_opt_outs.py",
     ),

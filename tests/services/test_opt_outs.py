@@ -42,11 +42,8 @@ async def refused(team: Team, number: str) -> bool:
 async def test_a_stop_to_one_number_is_not_evaded_by_another(numbers: Team) -> None:
     await says(numbers, "Stop.", "in-1")
     row = await OptOut.get()
-    assert (row.contact_id, row.channel_connection_id, row.kind) == (
-        numbers.contact.id,
-        numbers.channels["SMS"].id,
-        "SMS",
-    )
+    said = (numbers.channels["SMS"].id, "SMS", numbers.addresses["SMS"].address)
+    assert (row.channel_connection_id, row.kind, row.address) == said
     assert [await refused(numbers, number) for number in ("SMS", SECOND, "EMAIL")] == [True, True, False]
 
 
@@ -92,7 +89,7 @@ async def test_the_vendors_refusal_counts_for_its_sender(numbers: Team) -> None:
 async def test_another_address_is_not_bound_by_what_the_old_one_said(numbers: Team) -> None:
     await says(numbers, "STOP", "in-1")
     await contacts.update_contact(numbers.agent, numbers.contact.id, changes={"addresses": [("SMS", "+14155552222")]})
-    assert await OptOut.all().count() == 0
+    assert await OptOut.all().count() == 1  # of the old one
     assert not await refused(numbers, "SMS")
     await numbers.hears("SMS", "STOP", "in-2", sender="+14155552222")
     await numbers.hears("SMS", "START", "in-3", sender="+14155552222")
@@ -149,14 +146,26 @@ async def address_on_a_letter(team: Team) -> str:
 async def test_an_unsubscribe_link_opts_its_contact_out_of_mail_and_of_nothing_else(team: Team) -> None:
     url = await address_on_a_letter(team)
     token = url.removeprefix(links.absolute("/unsubscribe/"))
-    assert len(token) == 64
-    name, connection, contact_id = await opt_outs.sender_of(token)
-    assert (name, connection.id, contact_id) == ("Acme Cleaning", team.channels["EMAIL"].id, team.contact.id)
+    name, message = await opt_outs.written_by(token)
+    assert (name, message.address) == ("Acme Cleaning", team.addresses["EMAIL"].address)
     assert await OptOut.all().count() == 0
     assert [await opt_outs.unsubscribe(token) for _ in range(2)] == ["Acme Cleaning"] * 2
     assert await OptOut.all().count() == 1
     assert [await refused(team, kind) for kind in ("EMAIL", "SMS")] == [True, False]
     assert (await kinds_logged(team.account.id)).count("contact.updated") == 1
+
+
+async def test_a_stop_follows_its_address_and_not_its_contact(team: Team) -> None:
+    stopped = team.addresses["EMAIL"].address
+    token = (await address_on_a_letter(team)).rpartition("/")[2]
+    await contacts.update_contact(team.agent, team.contact.id, changes={"email": "other@example.com"})
+    await opt_outs.unsubscribe(token)  # of a letter to the address of before
+    assert await refused(team, "EMAIL") is False
+    await contacts.update_contact(team.agent, team.contact.id, changes={"email": stopped})
+    assert await refused(team, "EMAIL") is True
+    await contacts.update_contact(team.agent, team.contact.id, changes={"email": "other@example.com"})
+    again = await contacts.create_contact(team.agent, name="Maria again", email=stopped, phone=None, addresses=[])
+    assert (await ContactAddress.get(contact_id=again.id, kind="EMAIL")).opted_out_at is not None
 
 
 async def test_a_link_that_we_did_not_make_changes_nothing(team: Team) -> None:
