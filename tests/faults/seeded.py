@@ -90,6 +90,30 @@ FAULTS: Final = (
     ),
     _fault(
         "money",
+        "late-money-dropped",
+        "services/recorder.py",
+        "    if await _insert(fact):\n        return [fact]\n    if statement.kind",
+        "    if fact.after_void:\n        return []\n    if await _insert(fact):\n        return [fact]\n    if statement.kind",
+        RECORDER,
+    ),
+    _fault(
+        "money",
+        "second-money-dropped",
+        "services/recorder.py",
+        "    if await _insert(fact):\n        return [fact]\n    if statement.kind",
+        '    if request.status == "PAID":\n        return []\n    if await _insert(fact):\n        return [fact]\n    if statement.kind',
+        RECORDER,
+    ),
+    _fault(
+        "money",
+        "what-pays-again-after-an-undone-record-unsaid",
+        "services/settling.py",
+        "again = settles and await ActivityCard",
+        "again = False and await ActivityCard",
+        "tests/services/test_outside_payments.py",
+    ),
+    _fault(
+        "money",
         "second-money-not-flagged",
         "services/cards.py",
         'case "CHARGE", "SUCCEEDED" if request.status == "PAID":',
@@ -179,6 +203,43 @@ FAULTS: Final = (
         "    async with database.transaction():\n        made = Change(account_id, actor_id)",
         "    if True:\n        made = Change(account_id, actor_id)",
         RECORDER,
+    ),
+    _fault(
+        "transaction",
+        "split-in-two",
+        "services/changes.py",
+        "            yield made\n            newest = await made._flush()\n        finally:\n            _current.reset(token)\n"
+        "        if newest",
+        "            yield made\n            newest = 0\n        finally:\n            _current.reset(token)\n"
+        "    async with database.transaction():\n        newest = await made._flush()\n        if newest",
+        CHANGES,
+        RECORDER,
+    ),
+    _fault(
+        "transaction",
+        "answered-before-the-commit",
+        "web/webhooks.py",
+        "        await processor_events.receive(name, connection_id, await request.body(), dict(request.headers))",
+        "        import asyncio\n\n        asyncio.ensure_future(  # noqa: RUF006\n            processor_events.receive("
+        "name, connection_id, await request.body(), dict(request.headers))\n        )",
+        "tests/web/test_webhooks.py",
+    ),
+    _fault(
+        "transaction",
+        "answered-though-nothing-was-kept",
+        "services/processor_events.py",
+        "            raise  # nothing was kept; the vendor sends it again",
+        "            return",
+        EVENTS,
+    ),
+    _fault(
+        "transaction",
+        "vendor-called-inside-a-transaction",
+        "services/voids.py",
+        "        state = await connections.processor(connection).expire_checkout(session.external_id)",
+        "        async with change(session.account_id):\n"
+        "            state = await connections.processor(connection).expire_checkout(session.external_id)",
+        VOIDS,
     ),
     _fault(
         "transaction",

@@ -253,6 +253,7 @@ class Scripted(Processor):
         work_says: Callable[[Checkout], Checkout] | None = None,
     ) -> Checkout:
         self.calls.append((verb, subject))
+        assert not database.in_transaction(), "a vendor is called while a lock is held"
         if self.before_call is not None:
             await self.before_call(verb)
         fault = self.faults.pop(0) if self.faults else ""
@@ -364,6 +365,7 @@ class Scripted(Processor):
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
         self.calls.append(("refund", order.idempotency_key))
+        assert not database.in_transaction(), "a vendor is called while a lock is held"
         if self.before_call is not None:
             await self.before_call("refund")
         fault = self.faults.pop(0) if self.faults else ""

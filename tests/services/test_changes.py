@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from models import database as db
+from models import event_log, tables
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import ActivityCard, Conversation, Message, Notification
@@ -184,3 +185,23 @@ async def test_changes_at_the_same_time_get_numbers_without_holes(world: World) 
     assert sum(isinstance(result, ZeroDivisionError) for result in results) == 5
     numbers = [seq for seq, _ in await log(world.account.id)]
     assert numbers == list(range(1, sum(n % 3 + 1 for n in range(25) if n % 5) + 1))
+
+
+async def test_a_change_whose_log_cannot_be_written_did_not_happen(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = await factories.account(name="Before")
+
+    async def fails(entries: object) -> None:
+        raise RuntimeError("no log")
+
+    async def rename() -> None:
+        async with change(account.id) as changed:
+            await tables.Account.filter(id=account.id).update(name="After")
+            changed.event("account.updated")
+
+    monkeypatch.setattr(event_log, "append", fails)
+    with pytest.raises(RuntimeError, match="no log"):
+        await rename()
+    now = await tables.Account.get(id=account.id)
+    assert (now.name, now.event_seq) == ("Before", 0)

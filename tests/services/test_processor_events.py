@@ -446,3 +446,22 @@ async def test_a_stored_event_holds_no_links_token_and_is_understood_all_the_sam
     assert '"https://pay.example.test/p/…/return"' in row.body
     await world.run_jobs()
     assert await world.status(request) == "PAID"
+
+
+async def test_a_database_that_is_away_is_not_answered_as_if_the_event_were_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, token = await world.request()
+    world.vendor.pay(await world.open(token))
+    (sent,) = world.vendor.outbox
+
+    async def away(*_: object) -> ProcessorEvent:
+        raise TimeoutError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(processor_events, "_keep", away)
+        with pytest.raises(TimeoutError):
+            await world.deliver(sent)
+    assert await ProcessorEvent.all().count() == 0
+    await world.deliver(sent)  # the vendor sends it again
+    assert await world.status(request) == "PAID"
