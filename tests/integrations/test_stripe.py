@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -469,6 +470,17 @@ async def test_a_refund_says_its_reason_in_stripes_words_or_not_at_all() -> None
             assert (refund.charge_external_id, refund.request_reference) == (charge.external_id, REFERENCE)
             assert (refund.kind, refund.outcome) == (MoneyKind.REFUND, MoneyOutcome.SUCCEEDED)
         assert server.violations == []
+
+
+@pytest.mark.parametrize(("currency", "ours", "theirs"), [("ISK", 300, 30000), ("MGA", 300, 3), ("JPY", 300, 300)])
+async def test_a_refund_is_made_and_read_in_stripes_units(currency: str, ours: int, theirs: int) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order(currency=currency, amount_minor=50_000))
+        (charge,) = receive(processor, server.webhook(server.pay(made.external_id))).money
+        wanted = dataclasses.replace(refund_order(charge.external_id, ours), currency=currency)
+        refund = await processor.refund(wanted)
+        assert server.refunds[refund.external_id]["amount"] == theirs
+    assert (refund.amount_minor, refund.currency, charge.amount_minor) == (ours, currency, 50_000)
 
 
 async def test_a_refund_that_failed_later_is_read_as_failed() -> None:

@@ -95,6 +95,20 @@ async def test_open_checkouts_are_closed_when_cash_pays_all(world: World) -> Non
     assert world.vendor.pay(session) is None
 
 
+async def test_open_checkouts_that_ask_for_another_amount_than_is_due_are_closed(world: World) -> None:
+    request, token = await world.request()
+    whole = await world.open(token)
+    first = await record(world, request, amount="25.00")
+    await world.run_jobs()
+    assert world.vendor.open_sessions(request) == []
+    assert world.vendor.pay(whole) is None
+    rest = await world.open(token)
+    await outside_payments.undo(world.actor, payment_id=first.payment.id)
+    await world.run_jobs()
+    assert world.vendor.open_sessions(request) == []
+    assert world.vendor.pay(rest) is None
+
+
 async def test_money_that_arrives_beside_the_cash_is_excess_and_can_be_given_back(world: World) -> None:
     request, token = await world.request()
     session = await world.open(token)
