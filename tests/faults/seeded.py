@@ -40,6 +40,7 @@ CHECKOUT: Final = "tests/services/test_checkout.py"
 VOIDS: Final = "tests/services/test_voids.py"
 CAPTURES: Final = "tests/services/test_captures.py"
 SWEEPER: Final = "tests/services/test_sweeper.py"
+REFUNDS: Final = "tests/services/test_refunds.py"
 AT_ONCE: Final = "tests/services/test_at_once.py"
 CHANGES: Final = "tests/services/test_changes.py"
 LOG: Final = "tests/models/test_event_log.py"
@@ -290,6 +291,96 @@ FAULTS: Final = (
         "SET state = 'done', result = ?",
         "SET state = 'running', result = ?",
         "tests/services/test_idempotency.py",
+    ),
+    # -------------------------------------------------------------------------------------- refunds, money recorded by hand
+    _fault(
+        "refunds",
+        "row-lock-removed-when-a-refund-is-promised",
+        "services/refunds.py",
+        "PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()",
+        "PaymentRequest.filter(id=request_id).get()",
+        REFUNDS,
+        postgres=True,
+    ),
+    _fault(
+        "refunds",
+        "refunds-under-way-not-counted",
+        "services/refunds.py",
+        "- await _under_way(charge)",
+        "- 0",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "lost-answer-of-a-refund-is-a-failure",
+        "services/refunds.py",
+        "        if error.ambiguous:\n            await Refund",
+        "        if False:\n            await Refund",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "refund-repeated-under-another-key",
+        "services/refunds.py",
+        "idempotency_key=row.idempotency_key,",
+        "idempotency_key=row.idempotency_key + str(row.checks),",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "refund-repeated-after-its-keys-life",
+        "services/refunds.py",
+        "if row.created_at > datetime.now(UTC) - KEY_LIFE:",
+        "if True:",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "refund-given-up-for-the-refusal-of-a-repeat",
+        "services/refunds.py",
+        "if now or (await _look(fresh, connection)) is False:",
+        "if True:",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "refund-given-up-though-the-charge-was-not-read",
+        "services/refunds.py",
+        "if found is False and row.checks",
+        "if not found and row.checks",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "disputed-money-given-back",
+        "services/ledger_views.py",
+        'view.kind in ("REFUND", "DISPUTE")',
+        'view.kind == "REFUND"',
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "refund-in-our-units-at-stripe",
+        "integrations/processors/stripe.py",
+        '"amount": to_vendor(order.amount_minor, order.currency),',
+        '"amount": order.amount_minor,',
+        "tests/integrations/test_stripe.py",
+    ),
+    _fault(
+        "refunds",
+        "cash-recorded-while-a-capture-is-undecided",
+        "services/outside_payments.py",
+        "if await captures.under_way(request.id):",
+        "if False:",
+        CAPTURES,
+    ),
+    _fault(
+        "refunds",
+        "checkouts-that-cash-outdates-left-open",
+        "services/settling.py",
+        "if by_hand or request.status in",
+        "if request.status in",
+        "tests/services/test_outside_payments.py",
     ),
     # ------------------------------------------------------------------------------------------- checkout and void
     Fault(
