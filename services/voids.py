@@ -175,5 +175,6 @@ async def _expire_job(job: jobs.JobContext) -> None:
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
         # A processor that stays away, or takes its time, is asked less and less often.
-        age = datetime.now(UTC) - (session.closing_at or datetime.now(UTC))
+        now = datetime.now(UTC)
+        age = now - (session.closing_at or session.capturing_at or now)
         raise jobs.Later(max(AGAIN_AFTER, age / 10).total_seconds())

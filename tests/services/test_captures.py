@@ -13,6 +13,7 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorEvent
 from services import captures, checkout, connections, outside_payments, sweeper, voids
+from services.jobs import JobContext, Later
 from tests.services.scripted import World, assert_consistent
 
 
@@ -517,3 +518,24 @@ async def test_no_log_line_of_a_capture_tells_what_the_vendor_wrote(world: World
             "ambiguous": True,
         }
     ]
+
+
+async def test_a_checkout_to_be_closed_whose_capture_is_not_answered_is_asked_about_less_and_less_often(
+    world: World,
+) -> None:
+    request, token = await world.request()
+    await approved(world, token)
+    session = await CheckoutSession.get(payment_request_id=request.id)
+    await CheckoutSession.filter(id=session.id).update(capturing_at=in_(hours=-10), capture_n=1)
+    world.vendor.faults = ["before"]
+    job = JobContext(
+        job_id=session.id,
+        kind="checkout.expire",
+        payload={"session_id": str(session.id)},
+        account_id=world.account.id,
+        attempt=1,
+        last_attempt=False,
+    )
+    with pytest.raises(Later) as later:
+        await voids._expire_job(job)
+    assert 3600 <= later.value.delay_s < 3700
