@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import jwt
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import Demo, Guard, NewContext
@@ -543,6 +544,45 @@ def test_it_fits_every_screen_and_fills_a_small_one(
         assert min(size["width"], size["height"]) >= 44
     background = inner.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(16, 22, 21)") == (scheme == "dark")
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds in the chat's frame: rule and element."""
+    inner = next(f for f in page.frames if "/widget/" in f.url)
+    found = Axe().run(inner).response["violations"]
+    return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(390, 780), (1200, 800)])
+def test_axe_finds_nothing_in_any_state(
+    chat: Chat, open_context: NewContext, guard: Guard, width: int, height: int, scheme: Any
+) -> None:
+    guard.allowed += ["ERR_INTERNET_DISCONNECTED", "ERR_NETWORK_CHANGED"]
+    context = open_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    frame = opened(page, chat.site)
+    found = {"open": violations(page)}
+    write(frame, "Hello")
+    bubbles(frame, 1)
+    chat.asks()
+    expect(frame.get_by_role("link", name="Pay $25.00")).to_be_visible()
+    found["card"] = violations(page)
+    pay(context, page)
+    expect(frame.get_by_text("Paid", exact=True)).to_be_visible()
+    found["paid"] = violations(page)
+    context.set_offline(True)
+    write(frame, "Are you there?")
+    expect(frame.get_by_text("Sending…")).to_be_visible()
+    found["offline"] = violations(page)
+    assert found == {"open": [], "card": [], "paid": [], "offline": []}
+
+
+def test_axe_would_find_a_fault(chat: Chat, visitor: BrowserContext) -> None:
+    page = visitor.new_page()
+    frame = opened(page, chat.site)
+    frame.get_by_role("button", name="Send").evaluate("button => { button.textContent = ''; button.ariaLabel = '' }")
+    assert [one.partition(":")[0] for one in violations(page)] == ["button-name"]
 
 
 def test_the_newest_words_stay_in_view(chat: Chat, open_context: NewContext, guard: Guard) -> None:
