@@ -532,6 +532,11 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
 
 async def _store(connection: ChannelConnection, visit: Visit, external_id: str, words: str) -> None:
     async with change(visit.account_id) as changed:
+        # The visitor before the contact, as in _identify. Who has become somebody in the meantime writes as that person, or not at all:
+        # under the old address the message would stand in a conversation that they see no more.
+        same = Visitor.filter(id=visit.visitor_id, external_id=visit.external_id).select_for_update(no_key=True)
+        if await same.get_or_none() is None:
+            raise IdentityRequired
         first = await _contact_id(visit) is None
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, KIND, visit.address, visit.name

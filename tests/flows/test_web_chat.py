@@ -467,6 +467,21 @@ async def test_devices_that_say_the_same_at_once_end_in_one_conversation(widget:
     assert len({row.contact_id for row in await Visitor.all()}) == 1
 
 
+async def test_who_signs_in_while_a_message_is_on_its_way_loses_nothing(widget: Widget) -> None:
+    visitor = widget.browser()
+    await visitor.start()
+    await visitor.writes("Before")
+    before = await visitors.authenticate(visitor.token or "")
+    assert before is not None
+    visitor.identity = widget.identity("42")
+    await visitor.start()
+    with pytest.raises(visitors.IdentityRequired):  # it was authenticated before that, and is stored only now
+        await visitors.write(before, client_message_id="on-its-way", body="Meanwhile", client_address="")
+    assert await Contact.all().count() == 1
+    await visitor.writes("Meanwhile", "on-its-way")
+    assert [message["body"] for message in await visitor.read()] == ["Before", "Meanwhile"]
+
+
 async def test_who_never_wrote_is_forgotten_after_a_month(widget: Widget) -> None:
     silent, recent, writer, named = (widget.browser() for _ in range(4))
     named.identity = widget.identity("42")

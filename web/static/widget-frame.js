@@ -289,6 +289,9 @@
         } else if (sent.userErrors[0].code === "RATE_LIMITED") {
           setTimeout(flush, LONGEST_PAUSE);
           return;
+        } else if (sent.userErrors[0].code === "IDENTITY_REQUIRED") {
+          begin(); // another tab has signed in since this one began
+          return;
         } else {
           item.refused = sent.userErrors[0].message;
           keep();
