@@ -26,6 +26,7 @@ __all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "rec
 log = structlog.get_logger(__name__)
 
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
+HELP_AGAIN: Final = timedelta(minutes=10)
 
 
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
@@ -114,13 +115,24 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
         if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
-            await _answer_help(connection, conversation.id)
+            await _answer_help(connection, conversation.id, changed.now)
 
 
-async def _answer_help(connection: ChannelConnection, conversation_id: UUID) -> None:
-    """Carriers ask of every sender that HELP is answered. Not to who has opted out; in the transaction that stores the HELP."""
+async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
+    """Carriers ask of every sender that HELP is answered. Not to who has opted out; in the transaction that stores the HELP.
+
+    Once in HELP_AGAIN: who asks on and on may be a machine that answers ours. The caller holds the conversation's lock.
+    """
     actor = system_actor(connection.account_id)
     words = await opt_outs.help_text(connection.account_id)
+    if await Message.exists(
+        conversation_id=conversation_id,
+        channel_connection_id=connection.id,
+        direction="OUTBOUND",
+        body=words,
+        occurred_at__gt=now - HELP_AGAIN,
+    ):
+        return
     try:
         await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
     except Refusal as refusal:
