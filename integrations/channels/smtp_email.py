@@ -98,6 +98,12 @@ _MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 _ANY_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)\]']")
+# What mail programs put below the words by themselves: RFC 3676, 4.3, and what telephones say.
+_SIGNATURE = re.compile(
+    r"\n-- ?\n|\n\s{0,9}(?:Sent from (?:my|mail|outlook|yahoo)|Get Outlook for|Von meinem|Envoyé de mon|Enviado desde mi"
+    r"|Inviato da|Verzonden vanaf mijn)\b",
+    re.IGNORECASE,
+)
 _SERVERS = frozenset({"mailer-daemon", "postmaster"})
 _REFERENCES = 20
 
@@ -337,7 +343,7 @@ _URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
 
 
 def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
-    opt_out = opt_out_word(mail.text)
+    opt_out = opt_out_word(_SIGNATURE.split(mail.text, maxsplit=1)[0])
     if opt_out is None and not mail.text:
         opt_out = opt_out_word(mail.subject)  # what the unsubscribe address of our messages makes mail programs send
     return InboundMessage(

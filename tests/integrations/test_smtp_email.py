@@ -512,6 +512,10 @@ def test_attachments_are_named_measured_and_not_opened() -> None:
     [
         ("STOP", "Re: Your payment", True),
         ("Stop\r\n\r\nOn Mon, Acme wrote:\r\n> Pay", "Re: x", True),
+        ("STOP\r\n\r\nSent from my iPhone", "Re: x", True),
+        ("Stop.\r\n-- \r\nDana Diaz\r\nAcme", "Re: x", True),
+        ("Stop here on Monday\r\n-- \r\nDana Diaz", "Re: x", None),
+        ("Sent from my heart\r\nSTOP", "Re: x", None),
         ("START", "Re: x", False),
         ("", "unsubscribe", True),
         ("please do not unsubscribe me", "unsubscribe", None),
