@@ -77,7 +77,7 @@ class ChannelNotConnected(Refusal):
 
 
 class NoProcessorConfigured(Refusal):
-    """No payment processor is connected: connect one in Settings → Payments (configureProcessor)."""
+    """No payment processor is ready: connect one in Settings → Payments, or make one the default (configureProcessor)."""
 
     code = "NO_PROCESSOR_CONFIGURED"
 

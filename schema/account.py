@@ -281,7 +281,9 @@ class PaymentSettings:
         description="The text that goes with a link; marks: {business} {amount} {product} {number} {link}."
     )
 
-    @field("The processor of new requests; null: none is connected, nothing can be asked.")
+    @field(
+        "The processor of new requests; null: none is connected and chosen, nothing can be asked without naming one."
+    )
     async def default_processor(self, info: Info) -> ProcessorKind | None:
         row = await info.context.reads.default_processor()
         return ProcessorKind[connections.processor_kind(row)] if row is not None else None
@@ -331,7 +333,7 @@ class PaymentRequestDefaults:
     currency: CurrencyCode = strawberry.field(description="The account's currency: preselected.")
     currencies: list[CurrencyCode] = strawberry.field(description="The currencies that can be chosen.")
     processor: ProcessorKind | None = strawberry.field(
-        description="Null: none is connected, so the $ icon is off with NO_PROCESSOR_CONFIGURED."
+        description="Null: none is connected and chosen, so the $ icon is off with NO_PROCESSOR_CONFIGURED."
     )
     test_mode: bool = strawberry.field(description="Whether requests made now move no real money.")
 

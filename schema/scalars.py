@@ -328,7 +328,8 @@ class CapabilityReason(Enum):
         "CHANNEL_NOT_SUPPORTED", description="Its provider is not installed here, or its credentials can't be read."
     )
     NO_PROCESSOR_CONFIGURED = value(
-        "NO_PROCESSOR_CONFIGURED", description="No payment processor is connected: Settings → Payments."
+        "NO_PROCESSOR_CONFIGURED",
+        description="No payment processor is ready: connect or choose one in Settings → Payments.",
     )
     FORBIDDEN = value("FORBIDDEN", description="The viewer's role may not send this.")
     CONTACT_HAS_NO_ADDRESS = value("CONTACT_HAS_NO_ADDRESS", description="The contact has no address on it.")
@@ -383,7 +384,7 @@ class UserErrorCode(Enum):
     CURRENCY_NOT_SUPPORTED = value("CURRENCY_NOT_SUPPORTED", description="The processor does not take this currency.")
     CHANNEL_NOT_SUPPORTED = value("CHANNEL_NOT_SUPPORTED", description="The channel can't carry a payment request.")
     CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
-    NO_PROCESSOR_CONFIGURED = value("NO_PROCESSOR_CONFIGURED", description="No payment processor is connected.")
+    NO_PROCESSOR_CONFIGURED = value("NO_PROCESSOR_CONFIGURED", description="No payment processor is ready to use.")
     PROCESSOR_REJECTED = value("PROCESSOR_REJECTED", description="The payment processor refused.")
     PROCESSOR_UNAVAILABLE = value("PROCESSOR_UNAVAILABLE", description="The payment processor does not answer now.")
     MESSAGING_WINDOW_CLOSED = value(

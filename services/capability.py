@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -93,7 +93,7 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
-    has_processor = await connections.default_processor(actor.account_id) is not None
+    has_processor = await connections.can_ask(actor.account_id)
     addresses: dict[UUID, dict[str, ContactAddress]] = {c.contact_id: {} for c in conversations}
     for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(addresses)):
         addresses[address.contact_id][address.kind] = address
@@ -135,15 +135,17 @@ async def capability(
     payment_request: bool,
     now: datetime,
     by_person: bool | None = None,
+    processor_ids: Collection[UUID] = (),
 ) -> Capability:
     """One channel for this contact; without `payment_request` for a message that asks for no money.
 
+    `processor_ids`: the connections of the requests that it carries, which need no default any more.
     `by_person`: whether a person wrote it, where somebody else hands it over; None: the actor is its author.
     """
     address = await ContactAddress.get_or_none(
         account_id=actor.account_id, contact_id=conversation.contact_id, kind=connection.kind
     )
-    has_processor = not payment_request or await connections.default_processor(actor.account_id) is not None
+    has_processor = not payment_request or await connections.can_ask(actor.account_id, named=processor_ids)
     return _decide(
         actor,
         connection,

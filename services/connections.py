@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -138,9 +138,37 @@ async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnecti
 
 
 async def default_processor(account_id: UUID) -> ProcessorConnection | None:
-    """The account's default among its connected processors, else the oldest; the sandbox counts only where it is open."""
-    rows = await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("-is_default", "id")
-    return next((row for row in rows if usable(row)), None)
+    """What a new request uses unless it names another; None: there is none, or one has to be chosen. See `first_choice`."""
+    return first_choice(await ProcessorConnection.filter(account_id=account_id))
+
+
+async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
+    """Whether money can be asked for now: there is a default, or what was `named` in its place can be used."""
+    rows = await ProcessorConnection.filter(account_id=account_id)
+    chosen = [row for row in rows if row.id in named]
+    return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
+
+
+def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
+    """Of an account's connections, disconnected ones too: the default if it can be used now, else the oldest that can.
+
+    Where there has ever been a live one, a test connection counts only if it was made the default: nobody shall ask for test
+    money unawares because a live connection is gone, or can't be used at the moment.
+    """
+    only_test = all(row.test_mode for row in rows)
+    offered = [row for row in rows if row.is_default or only_test or not row.test_mode]
+    return next((row for row in sorted(offered, key=lambda row: (not row.is_default, row.id)) if _ready(row)), None)
+
+
+def _ready(row: ProcessorConnection) -> bool:
+    """Whether the row is usable, and its live processor can be made: its plug-in is installed, its credentials are readable."""
+    if not usable(row):
+        return False
+    try:
+        processor(row)
+    except ProcessorUnavailable:
+        return False
+    return True
 
 
 def usable(row: ProcessorConnection | ChannelConnection) -> bool:
@@ -348,7 +376,12 @@ async def configure_processor(
     async with database.transaction():
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
         defaults = ProcessorConnection.filter(account_id=actor.account_id, is_default=True, connected=True)
-        is_default = bool(make_default) or not await defaults.exclude(id=row.id if row is not None else new_id).exists()
+        is_test = row.test_mode if row is not None else mode if mode is not None else processor in SELF_ISSUED
+        is_default = bool(make_default)
+        if not await defaults.exclude(id=row.id if row is not None else new_id).exists():
+            # Test money only where there has been no other, or somebody says so: see first_choice.
+            had_live = ProcessorConnection.filter(account_id=actor.account_id, test_mode=False)
+            is_default = is_default or not is_test or not await had_live.exists()
         if row is not None and make_default is None:
             is_default = is_default or row.is_default
         if is_default:
@@ -368,7 +401,7 @@ async def configure_processor(
                 account_id=actor.account_id,
                 processor=processor,
                 display_name=name or cls.display_name,
-                test_mode=mode if mode is not None else processor in SELF_ISSUED,
+                test_mode=is_test,
                 **values,
             )
         else:
@@ -584,9 +617,10 @@ async def _unregister_webhook(row: ProcessorConnection) -> bool:
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
     """Offer it no more. Its credentials stay: money that is still under way must be verified and read. Safe to repeat.
 
-    The default passes to the oldest that is left, of the same mode if there is one: nobody shall ask for test money unawares. A
-    webhook that was registered for the user is taken back afterwards, its secret with it, as far as the vendor answers: from then on
-    the sweeper alone asks about what is open. Raises: Forbidden, NotFound.
+    The default passes to the oldest that is left, of the same mode if there is one; never from a live one to one of test mode, where
+    no default is left until one is chosen: nobody shall ask for test money unawares. A webhook that was registered for the user is
+    taken back afterwards, its secret with it, as far as the vendor answers: from then on the sweeper alone asks about what is open.
+    Raises: Forbidden, NotFound.
     """
     actor.require("settings")
     async with database.transaction():
@@ -599,7 +633,8 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
             )
             if row.is_default:
                 others = await ProcessorConnection.filter(account_id=actor.account_id, connected=True).order_by("id")
-                heir = min(others, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
+                heirs = [one for one in others if row.test_mode or not one.test_mode]
+                heir = min(heirs, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
                 if heir is not None:
                     await ProcessorConnection.filter(id=heir.id).update(is_default=True)
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))

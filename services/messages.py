@@ -223,8 +223,14 @@ async def _admit(
     for request in requests:
         if request.id == must_bind:
             _refuse_closed(request)
+    asking = [request for request in requests if links.is_open(request)]
     able = await capability.capability(
-        actor, draft.conversation, draft.connection, payment_request=any(links.is_open(r) for r in requests), now=now
+        actor,
+        draft.conversation,
+        draft.connection,
+        payment_request=bool(asking),
+        now=now,
+        processor_ids={request.processor_connection_id for request in asking},
     )
     capability.refuse(able, template=draft.template is not None)
     composing.refuse_long(draft.words, draft.connection, field="body")

@@ -201,14 +201,15 @@ async def _connection(account_id: UUID, kind: str | None, connection_id: UUID | 
         if connection is None:
             raise errors.NoProcessorConfigured
         return connection
-    found = await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("-is_default", "id")
-    for row in found:
-        if connections.processor_kind(row) == kind and connections.usable(row):
-            return row
-    raise errors.NoProcessorConfigured(
-        "No processor of this kind is connected: connect one in Settings → Payments (configureProcessor), or choose another.",
-        field="processor",
-    )
+    found = await ProcessorConnection.filter(account_id=account_id)
+    chosen = connections.first_choice([row for row in found if connections.processor_kind(row) == kind])
+    if chosen is None:
+        raise errors.NoProcessorConfigured(
+            "No processor of this kind is connected: connect one in Settings → Payments (configureProcessor), or choose another."
+            " A test connection beside a live one must be named (processorId).",
+            field="processor",
+        )
+    return chosen
 
 
 def _price(amount: str, currency: str, connection: ProcessorConnection) -> Money:

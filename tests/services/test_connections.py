@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -212,16 +213,46 @@ async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(tea
     ]
 
 
-async def test_a_live_default_passes_to_a_live_connection_though_an_older_one_is_of_test_mode(team: Team) -> None:
-    of: dict[str, Any] = {"connected": True, "is_default": False, "test_mode": False}
-    first, second = [await factories.processor_connection(team.account, processor="stripe", **of) for _ in range(2)]
+async def live(team: Team, **overrides: Any) -> ProcessorConnection:
+    return await factories.processor_connection(team.account, **{"test_mode": False, "is_default": False} | overrides)
+
+
+async def defaults() -> list[UUID]:
+    return [row.id for row in await ProcessorConnection.filter(is_default=True)]
+
+
+async def test_a_live_default_has_live_heirs_only_and_test_money_must_be_chosen(team: Team) -> None:
+    first, second = [await live(team) for _ in range(2)]
     await ProcessorConnection.filter(account_id=team.account.id).update(is_default=False)
     await ProcessorConnection.filter(id=first.id).update(is_default=True)
     await connections.disconnect_processor(team.owner, first.id)
-    assert [row.id for row in await ProcessorConnection.filter(is_default=True)] == [second.id]
-    # Only where no live one is left.
+    assert await defaults() == [second.id]
     await connections.disconnect_processor(team.owner, second.id)
-    assert [row.id for row in await ProcessorConnection.filter(is_default=True)] == [team.processor.id]
+    assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
+    # Neither a change of the test connection nor another one chooses it.
+    await connections.configure_processor(team.owner, processor="sandbox", display_name="Test money")
+    await connections.disconnect_processor(team.owner, team.processor.id)
+    await connections.configure_processor(team.owner, processor="sandbox")
+    assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
+    chosen = await connections.configure_processor(team.owner, processor="sandbox", make_default=True)
+    assert await defaults() == [chosen.id]
+    assert await connections.default_processor(team.account.id) == chosen
+
+
+async def test_a_default_that_cannot_be_made_is_skipped_but_not_for_test_money(team: Team) -> None:
+    broken = await live(team, credentials={"secret_key": "sk_of_no_sandbox"})
+    await ProcessorConnection.filter(id=broken.id).update(processor="uninstalled")
+    # Nobody has made the live one the default.
+    assert await connections.default_processor(team.account.id) == await ProcessorConnection.get(id=team.processor.id)
+    await ProcessorConnection.filter(id=team.processor.id).update(is_default=False)
+    await ProcessorConnection.filter(id=broken.id).update(is_default=True)
+    assert await connections.default_processor(team.account.id) is None
+    other = await live(team)
+    assert await connections.default_processor(team.account.id) == other
+    await ProcessorConnection.filter(id=other.id).update(
+        credentials=vault.seal((await factories.account()).id, "{}"), version=2
+    )
+    assert await connections.default_processor(team.account.id) is None
 
 
 async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:

@@ -12,7 +12,7 @@ import pytest
 from models import database as db
 from models import errors
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
-from services import checkout, composing, connections, links, payment_requests, voids
+from services import capability, checkout, composing, connections, links, payment_requests, voids
 from services.actors import Actor
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
@@ -199,6 +199,41 @@ async def test_without_a_processor_nothing_can_be_asked(asked: Team) -> None:
         await create(asked)
     given = await payment_requests.defaults(asked.agent)
     assert (given.processor, given.currencies) == (None, ["USD"])
+    assert await counts(*TABLES) == dict.fromkeys(TABLES, 0)
+
+
+async def test_test_money_is_asked_for_only_where_it_is_named_once_there_was_a_live_processor(asked: Team) -> None:
+    await ProcessorConnection.filter(id=asked.processor.id).update(is_default=False)
+    live = await factories.processor_connection(asked.account, test_mode=False)
+    await connections.disconnect_processor(asked.owner, live.id)
+    for kind in (None, "SANDBOX"):
+        with pytest.raises(errors.NoProcessorConfigured):
+            await create(asked, processor=kind)
+    assert await counts(*TABLES) == dict.fromkeys(TABLES, 0)
+    given = await payment_requests.defaults(asked.agent)
+    assert (given.processor, given.currencies, given.test_mode) == (None, ["USD"], False)
+    assert not any(
+        reach.payment_requests.enabled for reach in await capability.capabilities(asked.agent, asked.conversation)
+    )
+    request = await create(asked, processor_id=asked.processor.id)
+    assert request.test_mode
+    sent = await payment_requests.send(
+        asked.agent, payment_request_id=request.id, channel_id=asked.channels["SMS"].id, idempotency_key="a-named-one"
+    )
+    assert sent.request.status == "SENT"
+
+
+@pytest.mark.parametrize("broken", [{"processor": "uninstalled"}, {"credentials": "v1.nobody.reads.this"}])
+async def test_a_default_that_cannot_be_made_is_none_for_the_dialog_the_icon_and_for_creating(
+    asked: Team, broken: dict[str, str]
+) -> None:
+    await ProcessorConnection.filter(id=asked.processor.id).update(**broken, version=2)
+    given = await payment_requests.defaults(asked.agent)
+    assert (given.processor, given.currencies) == (None, ["USD"])
+    reaches = await capability.capabilities(asked.agent, asked.conversation)
+    assert {reach.payment_requests.reason for reach in reaches} == {"NO_PROCESSOR_CONFIGURED"}
+    with pytest.raises(errors.NoProcessorConfigured):
+        await create(asked)
     assert await counts(*TABLES) == dict.fromkeys(TABLES, 0)
 
 
