@@ -463,7 +463,7 @@ class Channel(ABC):
 
     @abstractmethod
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify, then parse. Raises SignatureInvalid, PayloadInvalid."""
+        """Verify, then parse; large bodies on another thread. Raises SignatureInvalid, PayloadInvalid."""
 
     def media_headers(self, url: str) -> Mapping[str, str]:
         """What a GET of one of its attachments needs (authorization); empty for any address that is not the vendor's own."""

@@ -21,8 +21,9 @@ from email.policy import compat32
 from email.utils import getaddresses
 from string import ascii_lowercase, ascii_uppercase
 
-_MAX_BYTES = 2 << 20
+MAX_BYTES = 14 << 20  # a file of 10 MiB in base64, and the words around it
 _MAX_LINES = 40_000
+_BYTES_A_LINE = 70  # base64 has 76: what is longer than _MAX_LINES must have lines like a file's
 _MAX_PARTS = 100
 _MAX_NESTING = 20
 _MAX_PART_HEADER = 4096
@@ -115,7 +116,7 @@ def read(raw: bytes) -> Mail:
 
 
 def _refuse_hostile(body: bytes) -> None:
-    if len(body) > _MAX_BYTES or body.count(b"\n") > _MAX_LINES:
+    if len(body) > MAX_BYTES or body.count(b"\n") > _MAX_LINES + len(body) // _BYTES_A_LINE:
         raise Unreadable("too_large")
     headers = _PART_HEADER.findall(body)
     # Parsing a parameter list is quadratic in its length.

@@ -29,6 +29,7 @@ _BRANDS: Final = (  # of ISO media files: the four bytes after "ftyp"
     ((b"qt  ",), "video/quicktime"),
     ((b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"MSNV", b"dash"), "video/mp4"),
 )
+_CONTROLS: Final = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 INLINE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})  # what a browser may show in place
 
 
@@ -46,7 +47,7 @@ def of(content: bytes) -> str | None:
 
 def _is_text(content: bytes) -> bool:
     try:
-        text = content.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return bool(text) and not any(ord(character) < 32 and character not in "\t\n\v\f\r" for character in text)
+    return bool(content) and len(content.translate(None, _CONTROLS)) == len(content)

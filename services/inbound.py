@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -25,6 +26,12 @@ __all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "rec
 
 log = structlog.get_logger(__name__)
 
+SMALL_BODY: Final = 4096  # bytes that any channel reads in a moment, whoever wrote them
+LETTER_REFUSED: Final = {
+    "too_large": "A letter was not taken: it is too large, or has too many lines.",
+    "too_many_parts": "A letter was not taken: it has too many parts.",
+}
+LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 HELP_AGAIN: Final = timedelta(minutes=10)
 
@@ -56,10 +63,17 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
     if channel is None:  # its package is gone or broken, its credentials can't be read: perhaps for a while
         raise NotVerifiable("provider_unavailable")
     try:
-        webhook = channel.receive(request)
+        # Reading what is large or hostile takes up to seconds: the loop goes on meanwhile.
+        webhook = (
+            channel.receive(request)
+            if len(request.body) <= SMALL_BODY
+            else await asyncio.to_thread(channel.receive, request)
+        )
     except SignatureInvalid as error:
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
+        if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
+            await connections.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
         raise BadPayload(error.reason) from error
     if connection.last_webhook_at is None or request.now - connection.last_webhook_at > WEBHOOK_SEEN_EVERY:
         await ChannelConnection.filter(id=connection.id).update(last_webhook_at=request.now)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from integrations import signatures
+from integrations import inbound_mail, signatures
 from integrations.base import WebhookRequest
 from integrations.channels.smtp_email import NAME, SIGNATURE_HEADER
 from models.errors import NotFound
@@ -16,7 +17,7 @@ from services.processor_events import BadPayload
 
 __all__ = ["LIMIT", "BadPayload", "receive", "takes"]
 
-LIMIT: Final = 2 << 20  # bytes of a letter: what the reader takes
+LIMIT: Final = inbound_mail.MAX_BYTES  # of a letter, with its files
 
 
 async def takes(connection_id: UUID) -> bool:
@@ -33,7 +34,7 @@ async def receive(connection_id: UUID, raw: bytes) -> None:
     request = WebhookRequest(
         method="POST",
         public_url=connections.environment().public_url,
-        headers={SIGNATURE_HEADER.lower(): signatures.sign(secret, raw, at=now)},
+        headers={SIGNATURE_HEADER.lower(): await asyncio.to_thread(signatures.sign, secret, raw, at=now)},
         body=raw,
         now=now,
     )

@@ -30,7 +30,7 @@ BODY_TIMEOUT_S: Final = 10.0
 DEFAULT_BODY: Final = 128 * 1024
 BODY_LIMITS: Final = (
     ("/webhooks/", 512 * 1024),
-    ("/inbound/smtp_email/", 2 * 1024 * 1024),  # a letter with its files, as far as it is read (services/mail.py)
+    ("/inbound/smtp_email/", 14 * 1024 * 1024),  # a letter with its files, as far as it is read (services/mail.py)
     ("/inbound/", 512 * 1024),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import smtplib
+import threading
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
+from email.policy import SMTP
 from typing import Any
 
 import pytest
 
-from models.tables import ChannelConnection, Message
+from integrations.base import ChannelWebhook, WebhookRequest
+from integrations.channels.smtp_email import SmtpEmail
+from models.tables import Attachment, ChannelConnection, Message
 from services import mail
 from tests.contracts.smtp_server import MailServer
 from tests.flows import documents as d
@@ -113,6 +117,46 @@ async def test_what_is_no_letter_is_refused_for_good_and_what_fails_here_is_not(
         broken.setattr(mail, "receive", fails)
         assert await hand_over(door, [f"{mailbox}@x.invalid"], letter().as_bytes()) == 451
     assert not await Message.exists(direction="INBOUND")
+    noted = ChannelConnection.get(provider="smtp_email")
+    assert (await noted).last_error == "A letter was not taken: it can't be read."
+    long = b"From: a@x.test\r\n\r\n" + b"\r\n" * 41_000
+    assert await hand_over(door, [f"{mailbox}@x.invalid"], long) == 554
+    assert (await noted).last_error == "A letter was not taken: it can't be read.", "what stands there goes first"
+    await ChannelConnection.all().update(last_error=None)
+    assert await hand_over(door, [f"{mailbox}@x.invalid"], long) == 554
+    assert (await noted).last_error == "A letter was not taken: it is too large, or has too many lines."
+
+
+async def test_a_letter_with_photos_is_taken_and_only_a_file_over_ten_megabytes_is_not_kept(
+    bare: Team, mailbox: str, door: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[int] = []
+    read = SmtpEmail.receive
+
+    def watched(self: SmtpEmail, request: WebhookRequest) -> ChannelWebhook:
+        readers.append(threading.get_ident())
+        return read(self, request)
+
+    monkeypatch.setattr(SmtpEmail, "receive", watched)
+    jpeg = b"\xff\xd8\xff\xe0"
+    for name, size in (("kitchen", 4 << 20), ("bath", 10 << 20), ("roof", (10 << 20) + 1)):
+        made = letter(f"The {name}:")
+        made.replace_header("Message-ID", f"<{name}@mail.example.com>")
+        made.add_attachment(jpeg + bytes(size - 4), maintype="image", subtype="jpeg", filename=f"{name}.jpg")
+        assert await hand_over(door, [f"{mailbox}@x.invalid"], made.as_bytes(policy=SMTP)) == {}
+    assert await Message.filter(direction="INBOUND").order_by("seq").values_list("body", flat=True) == [
+        "The kitchen:",
+        "The bath:",
+        "The roof:",
+    ]
+    assert await Attachment.all().order_by("id").values_list("name", "size_bytes", "status", "reason") == [
+        ("kitchen.jpg", 4 << 20, "STORED", None),
+        ("bath.jpg", 10 << 20, "STORED", None),
+        ("roof.jpg", (10 << 20) + 1, "REFUSED", "too_large"),
+    ]
+    # Read beside the loop, which must go on.
+    assert len(readers) == 3
+    assert threading.get_ident() not in readers
 
 
 async def test_a_stop_by_mail_is_taken_though_the_channel_is_disconnected(bare: Team, mailbox: str, door: int) -> None:
