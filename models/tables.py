@@ -20,7 +20,7 @@ partial unique: activity_card (payment_request_id) WHERE kind = 'PAYMENT_REQUEST
 partial unique: processor_connection (account_id) WHERE is_default AND connected
 partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
 partial index: job (due_at) WHERE status IN ('queued', 'running')
-partial index: checkout_session (next_check_at) WHERE status IN ('OPENING', 'OPEN', 'PROCESSING')
+partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
 """

@@ -38,7 +38,7 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = R
     One whose creation was never answered has no id to ask for; the sweeper looks after it.
     """
     found = Reconciled()
-    for connection in await ProcessorConnection.filter(account_id=account_id, connected=True).order_by("id"):
+    for connection in await sweeper.listed_connections(datetime.now(UTC), account_id):
         await _unknown(connection, since, found)
     after: UUID | None = None
     while True:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
@@ -22,6 +22,8 @@ from services.settling import settle
 
 # A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
+# How long after its payment a checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
+READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ async def record(
         session, moved = None, False
         if checkout is not None:
             session = await _session_of(connection, request, sessions, checkout, changed.now)
-            moved = await _move(session, checkout, statements)
+            moved = await _move(session, checkout, statements, changed.now)
             recorded.session = session
         fresh: list[MoneyFact] = []
         for statement in statements:
@@ -174,7 +176,9 @@ async def _session_of(
     return session
 
 
-async def _move(session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement]) -> bool:
+async def _move(
+    session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
+) -> bool:
     """Take over the checkout's state; whether it changed."""
     paid = any(s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED for s in statements)
     said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
@@ -182,7 +186,7 @@ async def _move(session: CheckoutSession, checkout: CheckoutReport, statements: 
     if moved:
         session.status = said
         if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
-            session.next_check_at = None
+            session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
     if checkout.expires_at is not None:
         session.expires_at = checkout.expires_at
     await session.save()

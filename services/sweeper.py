@@ -1,4 +1,4 @@
-"""What heals by itself: checkouts that are not final are read, unknown ones found, undelivered events fetched, voids finished.
+"""What heals by itself: open checkouts are read, paid ones again, unknown ones found, undelivered events fetched, voids finished.
 
 It calls the processors gently (a few reads a second of each connection, back-off per checkout) and records through the one recorder.
 """
@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
 from integrations.base import Checkout, CheckoutStatus, IntegrationError
 from models import event_log
+from models.ids import public_id
 from models.ledger import Status
-from models.tables import CheckoutSession, Job, PaymentRequest, ProcessorConnection, ProcessorEvent
+from models.tables import (
+    AuditEntry,
+    CheckoutSession,
+    Job,
+    MoneyFact,
+    PaymentRequest,
+    ProcessorConnection,
+    ProcessorEvent,
+)
 from services import captures, checkout, connections, jobs, processor_events, recorder, settling, voids
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
 READS_AT_ONCE: Final = 5  # of one connection
+LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not keep the others waiting
+UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
 READS_PER_S: Final = 10.0  # of one connection: promises.md, 1.6
 QUIET_AT_MOST: Final = timedelta(hours=1)  # whatever a vendor's Retry-After says: open money must be asked about
 SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
@@ -32,6 +43,9 @@ OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there
 NO_CREATE_ANSWER: Final = timedelta(minutes=5)
 VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then by their jobs
 DAY: Final = timedelta(days=1)
+PAID_READ_FOR: Final = timedelta(days=120)  # then a paid checkout that can't be read is left alone
+DISCONNECTED: Final = "processor.disconnected"  # the audit's word, which connections.py writes
+LISTED_STILL: Final = timedelta(days=7)  # a disconnected connection: its last creations may be found late
 _every = timedelta(seconds=300)
 _reads_per_s = READS_PER_S
 _quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
@@ -61,13 +75,13 @@ class Pace:
 
 @jobs.periodic("sweeper.checkouts", 15)
 async def sweep_checkouts(job: jobs.JobContext) -> None:
-    """Read every checkout whose time has come. A repeat reads again and changes nothing."""
+    """Read every checkout whose time has come, paid ones too: a refund may have been made there. A repeat changes nothing."""
     await sweep(datetime.now(UTC))
 
 
 async def sweep(now: datetime) -> int:
     """Read what is due at `now`, each connection at its own pace; return how many checkouts were read."""
-    due = CheckoutSession.filter(status__in=["OPENING", "OPEN", "PROCESSING"], next_check_at__lte=now)
+    due = CheckoutSession.filter(status__in=[*UNSETTLED, "COMPLETED"], next_check_at__lte=now)
     of = await due.distinct().values_list("processor_connection_id", flat=True)
     counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
     for count in counts:
@@ -78,10 +92,13 @@ async def sweep(now: datetime) -> int:
 
 async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
     """Read what is due of one connection; how many. A vendor that is silent, or wants quiet, is left alone for this round."""
-    if _quiet_until.get(connection_id, now) > now:
+    if _wants_quiet(connection_id, now):
         return 0
     due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
-    sessions = await due.filter(status__in=["OPENING", "OPEN", "PROCESSING"]).order_by("next_check_at").limit(BATCH)
+    due = due.order_by("next_check_at")
+    sessions = await due.filter(status__in=UNSETTLED).limit(BATCH)
+    if len(sessions) < BATCH:  # what is paid never delays what is open
+        sessions += await due.filter(status="COMPLETED").limit(BATCH - len(sessions))
     gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(_reads_per_s)
     silent = checked = 0
 
@@ -89,13 +106,12 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
         nonlocal silent, checked
         async with gate:
             await pace.turn()
-            if silent >= SILENT_AFTER or _quiet_until.get(connection_id, now) > now:
+            if silent >= SILENT_AFTER or _wants_quiet(connection_id, now):
                 return
             checked += 1
             error = await _check(session, now)
             silent = silent + 1 if error is not None and error.retryable else 0
-            if error is not None and error.retry_after_s is not None:
-                _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
+            _note_quiet(connection_id, error, now)
 
     for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
         if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again
@@ -103,10 +119,19 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
     return checked
 
 
+def _wants_quiet(connection_id: UUID, now: datetime) -> bool:
+    return _quiet_until.get(connection_id, now) > now
+
+
+def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> None:
+    """Keep for how long a vendor that refused a call wants none."""
+    if isinstance(error, IntegrationError) and error.retry_after_s is not None:
+        _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
+
+
 async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
     """Read one checkout, unless another process does; the vendor's error, if it gave one."""
-    # As often as promised for a day; a link that stays open for months is read less and less often.
-    next_at = now + max(_every, (now - session.created_at) * (_every / DAY))
+    next_at = await _next_read(session, now)
     taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
         next_check_at=next_at, checks=session.checks + 1
     )
@@ -127,7 +152,11 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         failed = error
     fresh = await CheckoutSession.get(id=session.id)
     begun_at = fresh.capturing_at if fresh.status in captures.UNDECIDED else None
-    if failed is not None:
+    if failed is not None and fresh.status == "COMPLETED":
+        age = now - await _paid_at(fresh)
+        later = now + max(_every, age / 10) if age < PAID_READ_FOR else None
+        await CheckoutSession.filter(id=session.id).update(next_check_at=later)
+    elif failed is not None:
         # What can't be read (a revoked key, say) is asked for less and less often; a capture at least daily, as long as it is unanswered.
         age = now - (begun_at or fresh.created_at)
         later = now + max(_every, min(age / 10, DAY) if begun_at else age / 10)
@@ -138,6 +167,22 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         return None
     await connections.note_refused(session.processor_connection_id, failed)
     return failed
+
+
+async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
+    """When a checkout that is read now is read again; None: a paid one has been read often enough."""
+    if session.status != "COMPLETED":
+        # As often as promised for a day; a link that stays open for months is read less and less often.
+        return now + max(_every, (now - session.created_at) * (_every / DAY))
+    paid_at = await _paid_at(session)
+    return next((paid_at + age for age in recorder.READ_AGAIN_AFTER if paid_at + age > now), None)
+
+
+async def _paid_at(session: CheckoutSession) -> datetime:
+    """When we learnt that a checkout is paid."""
+    charges = MoneyFact.filter(payment_request_id=session.payment_request_id, checkout_session_id=session.id)
+    first = await charges.filter(kind="CHARGE", outcome="SUCCEEDED").order_by("id").first()
+    return first.recorded_at if first is not None else session.created_at
 
 
 def _reason(error: Exception) -> str:
@@ -170,20 +215,42 @@ async def sweep_events(job: jobs.JobContext) -> None:
     """Repeat unhandled events, and fetch what a vendor could not deliver lately. Key: the event's id."""
     now = datetime.now(UTC)
     await processor_events.repeat_unhandled(now, BATCH)
-    for connection in await ProcessorConnection.filter(connected=True):
-        await fetch_events(connection, now)
+    await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
 
 
 @jobs.periodic("sweeper.events_back", 3600)
 async def sweep_events_back(job: jobs.JobContext) -> None:
     """Fetch everything that a vendor could not deliver and still has. Key: the event's id."""
     now = datetime.now(UTC)
-    for connection in await ProcessorConnection.filter(connected=True):
-        await fetch_events(connection, now, since=now - LISTS_BACK)
+    since = now - LISTS_BACK
+    await _each(
+        await ProcessorConnection.filter(connected=True),
+        lambda connection: fetch_events(connection, now, since=since),
+    )
+
+
+async def _each(
+    connections_: Iterable[ProcessorConnection], ask: Callable[[ProcessorConnection], Awaitable[int]]
+) -> None:
+    """Ask about every connection, some at once."""
+    gate = asyncio.Semaphore(LISTS_AT_ONCE)
+
+    async def one(connection: ProcessorConnection) -> None:
+        async with gate:
+            await ask(connection)
+
+    for ended in await asyncio.gather(*(one(connection) for connection in connections_), return_exceptions=True):
+        if isinstance(ended, Exception):  # one connection must not stop the others; its time comes again
+            log.error("sweep_list_failed", error=type(ended).__name__)
 
 
 async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
-    """Take over the events that the vendor could not deliver since the last look; return how many we had not handled."""
+    """Take over the events that the vendor could not deliver since the last look; return how many we had not handled.
+
+    Nothing is asked while the vendor wants quiet.
+    """
+    if _wants_quiet(connection.id, now):
+        return 0
     since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
     try:
         events = await connections.processor(connection).list_events(since)
@@ -195,6 +262,7 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
             await processor_events.take_listed(connection, event, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
+        _note_quiet(connection.id, error, now)
         return 0
     # The vendor marks an event undelivered only after its first tries.
     await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - OVERLAP)
@@ -205,17 +273,36 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
 async def sweep_unknown(job: jobs.JobContext) -> None:
     """Find checkouts of ours that we do not know, for their creation was never answered. Key: the checkout's id."""
     now = datetime.now(UTC)
-    for connection in await ProcessorConnection.filter(connected=True):
-        await find_unknown(connection, now)
+    await _each(await listed_connections(now), lambda connection: find_unknown(connection, now))
+
+
+async def listed_connections(now: datetime, account_id: UUID | None = None) -> list[ProcessorConnection]:
+    """Those whose vendor may have checkouts that we do not know, by id: connected, or disconnected lately, or with open ones.
+
+    `account_id`: of this account only.
+    """
+    rows = ProcessorConnection.all() if account_id is None else ProcessorConnection.filter(account_id=account_id)
+    found = await rows.order_by("id")
+    left = [row for row in found if not row.connected]
+    if not left:
+        return found
+    entries = AuditEntry.filter(account_id__in=list({row.account_id for row in left}), action=DISCONNECTED)
+    lately: set[Any] = set(await entries.filter(occurred_at__gte=now - LISTED_STILL).values_list("subject", flat=True))
+    sessions = CheckoutSession.filter(processor_connection_id__in=[row.id for row in left], status__in=UNSETTLED)
+    open_there: set[Any] = set(await sessions.distinct().values_list("processor_connection_id", flat=True))
+    return [row for row in found if row.connected or public_id("prc", row.id) in lately or row.id in open_there]
 
 
 async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
-    """Adopt what the vendor has and we do not, made since the last look; return how many."""
+    """Adopt what the vendor has and we do not, made since the last look; return how many. Nothing is asked while the vendor wants quiet."""
+    if _wants_quiet(connection.id, now):
+        return 0
     since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
     try:
         adopted = await adopt_since(connection, since, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
+        _note_quiet(connection.id, error, now)
         return 0
     # A creation that is under way now is looked at next time.
     await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)

@@ -3,6 +3,10 @@
 ALTER TABLE checkout_session ADD COLUMN capturing_at TIMESTAMPTZ;
 ALTER TABLE checkout_session ADD COLUMN capture_n INT NOT NULL DEFAULT 0;
 ALTER TABLE checkout_session ADD COLUMN closing_at TIMESTAMPTZ;
+DROP INDEX checkout_session_next_check;
+CREATE INDEX checkout_session_next_check ON checkout_session (next_check_at) WHERE next_check_at IS NOT NULL;
+-- Paid checkouts are read again: those of before are due now.
+UPDATE checkout_session SET next_check_at = updated_at WHERE status = 'COMPLETED';
 
 ALTER TABLE processor_connection ADD COLUMN checkouts_read_until TIMESTAMPTZ;
 
@@ -77,6 +81,9 @@ ALTER TABLE processor_connection DROP COLUMN webhook_registered;
 ALTER TABLE money_fact DROP COLUMN dispute_reason;
 ALTER TABLE money_fact DROP COLUMN response_due_at;
 ALTER TABLE processor_connection DROP COLUMN checkouts_read_until;
+UPDATE checkout_session SET next_check_at = NULL WHERE status = 'COMPLETED';
+DROP INDEX checkout_session_next_check;
+CREATE INDEX checkout_session_next_check ON checkout_session (next_check_at) WHERE status IN ('OPENING', 'OPEN', 'PROCESSING');
 ALTER TABLE checkout_session DROP COLUMN closing_at;
 ALTER TABLE checkout_session DROP COLUMN capture_n;
 ALTER TABLE checkout_session DROP COLUMN capturing_at;

@@ -55,7 +55,7 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"}))
     },
     "job": {(False, ("due_at",), frozenset({"status", "queued", "running"}))},
-    "checkout_session": {(False, ("next_check_at",), frozenset({"status", "OPENING", "OPEN", "PROCESSING"}))},
+    "checkout_session": {(False, ("next_check_at",), frozenset({"next_check_at", "IS", "NOT", "NULL"}))},
 }
 
 POSTGRES_TYPES = {"VARCHAR": "character varying", "INT": "integer", "BOOL": "boolean", "TIMESTAMPTZ": "timestamptz"}

@@ -471,6 +471,7 @@ async def retire() -> None:
     """Let earlier worlds of this database rest: nothing of theirs is swept or run any more. Cheaper than an empty database."""
     await database.execute("DELETE FROM job")
     await database.execute("UPDATE checkout_session SET next_check_at = NULL WHERE next_check_at IS NOT NULL")
+    await CheckoutSession.filter(status__in=sweeper.UNSETTLED).update(status="ABANDONED")
     await database.execute("UPDATE payment_request SET void_requested_at = NULL WHERE voided_at IS NULL")
     await database.execute("UPDATE processor_event SET handled_at = received_at WHERE handled_at IS NULL")
     await Refund.filter(status__in=refunds.UNDECIDED).update(status="FAILED")

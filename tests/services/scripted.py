@@ -134,7 +134,8 @@ class Scripted(Processor):
     def settle(self, external_id: str, *, ok: bool) -> None:
         """An asynchronous payment that was PENDING arrives, or does not."""
         session = self.sessions[external_id]
-        money_id = next(id_ for id_, s in session.money.items() if s.outcome == MoneyOutcome.PENDING)
+        charges = {id_: s for id_, s in session.money.items() if s.kind == MoneyKind.CHARGE}
+        money_id = next(id_ for id_, s in charges.items() if s.outcome == MoneyOutcome.PENDING)
         outcome = MoneyOutcome.SUCCEEDED if ok else MoneyOutcome.FAILED
         session.status = CheckoutStatus.COMPLETED if ok else CheckoutStatus.FAILED
         self._say(session, money_id, outcome, "checkout.async")
@@ -177,7 +178,9 @@ class Scripted(Processor):
             fee_minor=None,
             method_summary=None,
         )
-        self._send(self.sessions[charge.checkout_external_id or ""], "dispute", statement)
+        session = self.sessions[charge.checkout_external_id or ""]
+        session.money[statement.external_id] = statement
+        self._send(session, "dispute", statement)
 
     def tell_refund(self, statement: MoneyStatement) -> None:
         """A refund of the vendor's book is what this statement says from now on: its webhook."""

@@ -1,5 +1,7 @@
 """Every webhook lost: the sweeper alone makes every paid request PAID, within its bound. No sweeper: the webhooks alone do.
 
+What happens at the vendor after a payment is found, too, without a webhook and without a list: when the checkout is read again.
+
 The clock is moved in the steps in which the job runner looks; how long each payment stayed unknown is counted, not waited for.
 """
 
@@ -13,11 +15,12 @@ from typing import Any
 
 import pytest
 
+from integrations.base import MoneyOutcome, MoneyStatement
 from models.ids import uuid7
-from models.tables import PaymentRequest
+from models.tables import CheckoutSession, MoneyFact, PaymentRequest
 from services import auditing, jobs, sweeper
 from tests.clock import Clock, moved
-from tests.services.scripted import World
+from tests.services.scripted import World, assert_consistent
 
 PAYMENTS = 24
 SPAN_S = 1200  # in which they are paid
@@ -84,7 +87,8 @@ async def run_periodic(elapsed_s: float) -> None:
     """The sweeper's handlers whose time has come, and the jobs that they leave."""
     for kind, every_s in jobs._periodic.items():
         handler = jobs._handlers[kind]
-        if handler.__module__ == sweeper.__name__ and elapsed_s % every_s < STEP.total_seconds():
+        of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
+        if of_the_sweeper and elapsed_s % every_s < STEP.total_seconds():
             given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
             await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
     await jobs.Runner().run_due()
@@ -140,3 +144,105 @@ async def test_without_the_sweeper_the_webhooks_alone_reach_the_same_end(databas
         assert sorted(await world.notifications()) == ["PAYMENT_RECEIVED"] * PAYMENTS
         assert world.vendor.count("complete") == (PAYMENTS if shape.captured_by_us else 0)
         assert await auditing.audit(world.account.id) == []
+
+
+# ------------------------------------------------------------------------------- after the payment, at the vendor itself
+async def paid_and_told(world: World, shape: Shape) -> tuple[PaymentRequest, MoneyStatement]:
+    """A request that is PAID, whose vendor tells and lists nothing any more."""
+    world.vendor.closes_late = shape.closes_late
+    request, token = await world.request()
+    pay(world, shape, await world.open(token))
+    await world.deliver()
+    await world.run_jobs()
+    assert await world.status(request) == "PAID"
+    (charge,) = world.vendor.received(request)
+    return request, charge
+
+
+async def pass_days(world: World, clock: Clock, days: int) -> None:
+    """Time passes day by day, with all of the sweeper's rounds and no webhook."""
+    for _ in range(days):
+        clock.move(timedelta(days=1))
+        world.vendor.outbox.clear()
+        await run_periodic(0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize(("after", "known"), [(0, 1), (2, 7), (20, 30), (60, 90)])
+async def test_a_refund_made_at_the_vendor_is_found_when_its_webhook_is_lost(
+    database: str, shape: Shape, after: int, known: int
+) -> None:
+    with moved() as clock:
+        world = await World.make()
+        request, charge = await paid_and_told(world, shape)
+        await pass_days(world, clock, after)
+        world.vendor.give_back(charge, 5000)
+        await pass_days(world, clock, known - after - 1)
+        assert (await world.fresh(request)).refunded_minor == 0
+        await pass_days(world, clock, 2)
+        assert (await world.fresh(request)).refunded_minor == 5000
+        assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
+        assert await world.notifications() == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
+        (fact,) = await MoneyFact.filter(kind="REFUND")
+        assert (fact.source, fact.amount_minor) == ("sweeper", 5000)
+        await assert_consistent(world.account.id)
+        assert await auditing.audit(world.account.id) == []
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+async def test_a_dispute_whose_webhooks_are_lost_is_found_and_so_is_its_end(database: str, shape: Shape) -> None:
+    with moved() as clock:
+        world = await World.make()
+        request, charge = await paid_and_told(world, shape)
+        world.vendor.dispute(charge)
+        await pass_days(world, clock, 2)
+        assert (await world.fresh(request)).dispute_state == "NEEDS_RESPONSE"
+        world.vendor.dispute(charge, MoneyOutcome.SUCCEEDED)
+        await pass_days(world, clock, 6)
+        assert (await world.fresh(request)).dispute_state == "LOST"
+        assert await world.cards(request) == ["PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
+        await assert_consistent(world.account.id)
+        assert await auditing.audit(world.account.id) == []
+
+
+async def test_a_paid_checkout_is_read_four_times_and_then_no_more(database: str) -> None:
+    with moved() as clock:
+        world = await World.make()
+        await paid_and_told(world, SHAPES[0])
+        before = world.vendor.count("read")
+        reads = []
+        for _ in range(100):
+            await pass_days(world, clock, 1)
+            reads.append(world.vendor.count("read") - before)
+        assert [reads[day] for day in (0, 2, 6, 8, 29, 31, 89, 91, 99)] == [1, 1, 2, 2, 3, 3, 4, 4, 4]
+        assert (await CheckoutSession.get()).next_check_at is None
+
+
+async def test_a_paid_checkout_that_cannot_be_read_is_asked_for_less_and_less_often_and_given_up(database: str) -> None:
+    with moved() as clock:
+        world = await World.make()
+        await paid_and_told(world, SHAPES[0])
+        before = world.vendor.count("read")
+        for _ in range(2 * 150):
+            clock.move(timedelta(hours=12))
+            world.vendor.faults = ["before"]
+            await sweeper.sweep(clock.now())
+        assert 20 < world.vendor.count("read") - before < 60
+        assert (await CheckoutSession.get()).next_check_at is None
+
+
+async def test_what_is_paid_never_delays_what_is_open(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with moved() as clock:
+        world = await World.make()
+        for _ in range(3):
+            await paid_and_told(world, SHAPES[0])
+        clock.move(timedelta(days=1))
+        _, token = await world.request()
+        page = await world.open(token)
+        clock.move(timedelta(minutes=2))
+        monkeypatch.setattr(sweeper, "BATCH", 2)
+        before = world.vendor.count("read")
+        assert await sweeper.sweep(clock.now()) == 2
+        read = world.vendor.keys_of("read")[before:]
+        assert page in read
+        assert await sweeper.sweep(clock.now()) == 2

@@ -42,7 +42,7 @@ async def test_with_all_webhooks_lost_the_sweeper_records_the_payment(world: Wor
     assert await world.status(request) == "PAID"
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
     assert (await MoneyFact.get()).source == "sweeper"
-    assert await sweeper.sweep(in_(days=1)) == 0
+    assert await sweeper.sweep(in_(hours=23)) == 0
 
 
 async def test_webhooks_only_sweeper_only_and_both_come_to_the_same_end(world: World) -> None:
