@@ -240,7 +240,7 @@ async def _create(prepared: _Prepared) -> Checkout:
     """Call the processor. Raises: ProcessorUnavailable, ProcessorRejected."""
     session = prepared.session
     try:
-        return await connections.processor(prepared.connection).create_checkout(prepared.order)
+        made = await connections.processor(prepared.connection).create_checkout(prepared.order)
     except IntegrationError as error:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
         await ProcessorConnection.filter(id=prepared.connection.id).update(
@@ -255,6 +255,8 @@ async def _create(prepared: _Prepared) -> Checkout:
             # The vendor replays a failed answer for this key: the next attempt takes another one.
             await waiting.update(status="ABANDONED", next_check_at=None)
         raise errors.ProcessorUnavailable from error
+    await connections.note_working(prepared.connection)
+    return made
 
 
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:

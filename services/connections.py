@@ -276,10 +276,41 @@ async def note_refused(connection_id: UUID, error: IntegrationError) -> None:
     if error.reason not in REFUSED:
         return
     row = await processor_connection(connection_id)
-    name = registry.processor_class(row.processor).display_name
-    said = ADVICE[error.reason][1].format(name=name, mode="")[:ERROR_LIMIT]
+    said = _advice(row, error.reason)
     if row.last_error != said:
         await ProcessorConnection.filter(id=row.id).update(last_error=said)
+
+
+async def note_working(row: ProcessorConnection) -> None:
+    """The vendor has answered as it should: forget what went wrong before. Costs nothing where nothing had.
+
+    Not what no such answer mends: a permission that is missing for other calls, and webhooks that can't arrive. `row` is as it was
+    read before the call, so that what has gone wrong since stays.
+    """
+    if row.last_error is None or row.last_error == _advice(row, "permission_denied"):
+        return
+    left = webhook_problem(row)
+    if left != row.last_error:
+        await ProcessorConnection.filter(id=row.id, last_error=row.last_error).update(last_error=left)
+
+
+def webhook_problem(row: ProcessorConnection) -> str | None:
+    """Why a connected processor's webhooks can't arrive: nobody has told the vendor where to. None: they can, or did once."""
+    cls = registry.processor_class(row.processor)
+    url = webhook_url(row)
+    told = row.webhook_registered or row.last_webhook_at is not None or not row.connected
+    registers = cls.register_webhook is not Processor.register_webhook and url.startswith("https://")
+    if told or not registers or any(_readable(row).get(field) for field in _webhook_secrets(cls)):
+        return None
+    return (
+        f"{cls.display_name} does not know where to send webhooks: add {url} there and give its secret here, or give the"
+        " credentials again to have it added. Until then payments are noticed late."
+    )[:ERROR_LIMIT]
+
+
+def _advice(row: ProcessorConnection, reason: str) -> str:
+    name = registry.processor_class(row.processor).display_name
+    return ADVICE[reason][1].format(name=name, mode="")[:ERROR_LIMIT]
 
 
 def _make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
@@ -420,9 +451,9 @@ async def configure_processor(
 
 
 async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
-    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`, else that is cleared.
+    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`.
 
-    Raises: Forbidden, NotFound.
+    When it refuses nothing, that is cleared, or says that webhooks can't arrive. Raises: Forbidden, NotFound.
     """
     actor.require("settings")
     row = await processor_connection(connection_id, actor.account_id)
@@ -442,7 +473,8 @@ async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorCo
     except vault.VaultError:
         refusal = ProcessorUnavailable(UNREADABLE)
     async with database.transaction():
-        await ProcessorConnection.filter(id=row.id).update(last_error=refusal and refusal.message[:ERROR_LIMIT])
+        problem = refusal.message[:ERROR_LIMIT] if refusal is not None else webhook_problem(row)
+        await ProcessorConnection.filter(id=row.id).update(last_error=problem)
         await audit.record(actor, "processor.tested", public_id("prc", row.id), {"passed": refusal is None})
         return await processor_connection(connection_id, actor.account_id), refusal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 from integrations import registry
-from integrations.base import Environment
+from integrations.base import Environment, IntegrationError
 from integrations.processors.stripe import Stripe
 from models import database as db
 from models import vault
@@ -630,6 +631,45 @@ async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a
     assert (gone.connected, gone.webhook_registered) == (False, True)
     assert addresses(stripe) == [connections.webhook_url(row)]
     assert connections.credentials_of(gone) == connections.credentials_of(row)
+
+
+async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, stripe: StripeServer) -> None:
+    stripe.fail_next("before_500", match=about_endpoints)
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    tested, refusal = await connections.test_processor(team.owner, row.id)
+    missing = tested.last_error or ""
+    assert (refusal, tested.webhook_registered) == (None, False)
+    assert missing.startswith("Stripe does not know where to send webhooks: add https://")
+    assert connections.webhook_url(row) in missing
+    assert len(missing) < connections.ERROR_LIMIT
+    # A call that works forgets what a call could not do, and no more.
+    await connections.note_working(tested)
+    await ProcessorConnection.filter(id=row.id).update(last_error="timeout: no answer")
+    await connections.note_working(await ProcessorConnection.get(id=row.id))
+    assert (await ProcessorConnection.get(id=row.id)).last_error == missing
+    # It has arrived once, or its secret is there: then somebody has told the vendor.
+    await ProcessorConnection.filter(id=row.id).update(last_webhook_at=datetime.now(UTC))
+    tested, _ = await connections.test_processor(team.owner, row.id)
+    assert tested.last_error is None
+    await ProcessorConnection.filter(id=row.id).update(last_webhook_at=None)
+    own = await connections.configure_processor(team.owner, processor="stripe", credentials={"webhook_secret": SIGNING})
+    tested, _ = await connections.test_processor(team.owner, own.id)
+    assert tested.last_error is None
+
+
+async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_since(
+    team: Team, stripe: StripeServer
+) -> None:
+    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    lacking = IntegrationError("stripe", "permission_denied", "may not read")
+    await connections.note_refused(row.id, lacking)
+    noted = await ProcessorConnection.get(id=row.id)
+    await connections.note_working(noted)
+    assert (await ProcessorConnection.get(id=row.id)).last_error == noted.last_error
+    assert "lack a permission" in (noted.last_error or "")
+    noted.last_error = "timeout: what another task has read"
+    await connections.note_working(noted)
+    assert "lack a permission" in ((await ProcessorConnection.get(id=row.id)).last_error or "")
 
 
 async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, stripe: StripeServer) -> None:
