@@ -110,6 +110,13 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentIntent.status
     "canceled": MoneyOutcome.CANCELED,
     "requires_payment_method": MoneyOutcome.FAILED,
 }
+# Ways to pay whose answer comes days later: a session has one such attempt, and its intent names it from PENDING to the end.
+# Source: docs.stripe.com/payments/payment-methods/payment-method-support#additional-api-supportability.
+_DELAYED = (
+    "acss_debit au_becs_debit bacs_debit boleto customer_balance konbini multibanco nz_bank_account oxxo payto sepa_debit"
+    " sofort us_bank_account"
+)
+DELAYED: Final = frozenset(_DELAYED.split())
 REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
     "pending": MoneyOutcome.PENDING,
     "requires_action": MoneyOutcome.PENDING,
@@ -783,12 +790,18 @@ def _charge_of(
     details: Mapping[str, Any] = charge if isinstance(charge, Mapping) else {}
     currency = str(intent["currency"]).upper()
     amount = intent.get("amount_received") if outcome is MoneyOutcome.SUCCEEDED else None
+    external_id = str(intent["id"])
+    if outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and (session is None or session["status"] != "complete"):
+        # The untouched intent of an expired session is canceled: what stays to be told is its last attempt, which failed.
+        outcome, external_id = MoneyOutcome.FAILED, _attempt_id(intent)
+        if external_id not in (intent["id"], details.get("id")):
+            details = {}  # another attempt's charge: this one came to none
     failed = outcome is MoneyOutcome.FAILED
     failure: Mapping[str, Any] = error if failed and error else {}
     code = failure.get("decline_code") or failure.get("code") or details.get("failure_code")
     return MoneyStatement(
         kind=MoneyKind.CHARGE,
-        external_id=str(intent["id"]),
+        external_id=external_id,
         outcome=outcome,
         amount_minor=from_vendor(int(amount or intent["amount"]), currency),
         currency=currency,
@@ -800,6 +813,22 @@ def _charge_of(
         failure_message=sentence(code, DECLINES) if failed else None,
         occurred_at=_time(details["created"]) if details.get("created") else occurred_at,
     )
+
+
+def _attempt_id(intent: Mapping[str, Any]) -> str:
+    """What a failed attempt is named by: an intent outlives its declines, each of which is a charge of its own.
+
+    One that came to no charge (the payer failed the bank's check) is named by the intent and its way to pay. Known from the intent
+    alone, so that a read and a webhook agree. Source: docs.stripe.com/api/payment_intents/object#last_payment_error.
+    """
+    intent_id = str(intent["id"])
+    error: Mapping[str, Any] = intent.get("last_payment_error") or {}
+    method: Mapping[str, Any] = error.get("payment_method") or {}
+    if method.get("type") in DELAYED:
+        return intent_id
+    if charge := _id(error.get("charge")):
+        return charge
+    return f"{intent_id}.{method['id']}" if method.get("id") else _id(intent.get("latest_charge")) or intent_id
 
 
 def _fee(balance: Any, currency: str) -> int | None:

@@ -468,7 +468,9 @@ class StripeServer(ContractServer):
         session = self.sessions[session_id]
         intent = self.intents[session["payment_intent"]]
         failure = {"code": "payment_method_provider_decline", "message": "The bank refused the debit."}
-        intent |= {"status": "requires_payment_method", "last_payment_error": {"type": "card_error", **failure}}
+        error = {"type": "card_error", "payment_method": self.payment_method("sepa_debit"), **failure}
+        error["charge"] = intent["latest_charge"]
+        intent |= {"status": "requires_payment_method", "last_payment_error": error}
         self.charges[intent["latest_charge"]] |= {
             "status": "failed",
             "failure_code": failure["code"],
@@ -486,8 +488,17 @@ class StripeServer(ContractServer):
             "code": "card_declined",
             "decline_code": decline_code,
             "message": "Your card has insufficient funds.",
+            "charge": intent["latest_charge"],
+            "payment_method": self.payment_method("card"),
         }
         return self.event("payment_intent.payment_failed", intent)
+
+    def payment_method(self, kind: str) -> dict[str, Any]:
+        """A payer's way to pay, as an error of an intent names it."""
+        named = {"id": self._id("pm"), "type": kind}
+        if "payment_method" not in self.contract.spec["components"]["schemas"]:
+            return named
+        return self._new("payment_method", created=self._unix(), **named)
 
     def expire(self, session_id: str) -> dict[str, Any]:
         """Let the session's time run out; returns `checkout.session.expired`."""

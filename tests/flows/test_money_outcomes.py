@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from models.tables import CheckoutSession, MoneyFact, Notification, ProcessorEvent
+from models.tables import CheckoutSession, MoneyFact, Notification, PaymentRequest, ProcessorEvent
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -333,6 +333,41 @@ async def test_a_declined_card_is_shown_and_the_link_still_works(shop: Team, str
     assert await press_pay(shop, request) == session
     assert await post(shop, stripe, stripe.pay(session)) == 200
     await settled(shop, request, status="PAID")
+
+
+async def test_every_decline_of_one_checkout_is_told_and_the_newest_reason_stands(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    request = await sent(shop, maria)
+    session = await press_pay(shop, request)
+    first = stripe.decline(session)
+    second = stripe.decline(session, decline_code="expired_card")
+    for event in (first, second, first, second):
+        assert await post(shop, stripe, event) == 200
+    async with asyncio.timeout(10):
+        while len(await kinds(shop, maria)) < 3 or await ProcessorEvent.exists(handled_at=None):
+            await asyncio.sleep(0.05)
+    now = await shop.read(request)
+    assert (now["status"], now["lastAttempt"]["declineCode"]) == ("SENT", "expired_card")
+    notices = (await shop.product.one(d.NOTIFICATIONS, token=shop.agent))["nodes"]
+    what = "A payment of $120.00 for Deep clean did not go through."
+    texts = [
+        f"{what} The bank declined the payment: insufficient funds. The link still works.",
+        f"{what} The card has expired. The link still works.",
+    ]
+    assert [card["text"] for card in (await shop.thread(maria))[-2:]] == texts
+    assert sorted(notice["body"] for notice in notices) == sorted(texts)
+    assert await post(shop, stripe, stripe.pay(session)) == 200
+    await settled(shop, request, status="PAID")
+    async with asyncio.timeout(10):
+        while await ProcessorEvent.exists(handled_at=None):
+            await asyncio.sleep(0.05)
+    assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_FAILED", "PAYMENT_FAILED", "PAYMENT_RECEIVED"]
+    charges = await MoneyFact.filter(kind="CHARGE").order_by("id")
+    assert [fact.outcome for fact in charges] == ["FAILED", "FAILED", "SUCCEEDED"]
+    row = await PaymentRequest.get()
+    assert (row.amount_paid_minor, row.excess_minor, row.last_attempt_status) == (12000, 0, "SUCCEEDED")
 
 
 async def test_an_expired_checkout_is_replaced_silently(shop: Team, stripe: StripeServer) -> None:

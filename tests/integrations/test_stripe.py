@@ -388,6 +388,72 @@ async def test_a_decline_tells_the_team_why() -> None:
     assert (told.checkout_status, told.decides) == (None, True)
 
 
+async def test_each_decline_is_named_by_its_own_charge_by_webhooks_and_reads_alike() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        seen = []
+        for code in ("insufficient_funds", "expired_card"):
+            told = receive(processor, server.webhook(server.decline(made.external_id, decline_code=code)))
+            read = await processor.read_checkout(made.external_id)
+            (listed,) = await processor.list_checkouts(datetime(2020, 1, 1, tzinfo=UTC))
+            seen.append([(one.money[0].external_id, one.money[0].failure_code) for one in (told, read, listed)])
+        charges = list(server.charges)
+        server.pay(made.external_id)
+        (paid,) = (await processor.read_checkout(made.external_id)).money
+    assert seen == [[(charges[0], "insufficient_funds")] * 3, [(charges[1], "expired_card")] * 3]
+    assert (paid.outcome, paid.external_id) == (MoneyOutcome.SUCCEEDED, next(iter(server.intents)))
+
+
+async def test_an_expired_session_tells_its_last_decline_and_no_other_money() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        (declined,) = receive(processor, server.webhook(server.decline(made.external_id))).money
+        server.expire(made.external_id)
+        server.intents[next(iter(server.intents))]["status"] = "canceled"  # as Stripe does with the session's
+        read = await processor.read_checkout(made.external_id)
+    assert (read.status, [(m.external_id, m.outcome) for m in read.money]) == (
+        CheckoutStatus.EXPIRED,
+        [(declined.external_id, MoneyOutcome.FAILED)],
+    )
+
+
+async def test_an_attempt_that_came_to_no_charge_does_not_take_the_name_of_the_one_before() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        (declined,) = receive(processor, server.webhook(server.decline(made.external_id))).money
+        ((intent_id, intent),) = server.intents.items()
+        intent["last_payment_error"] = {
+            "type": "invalid_request_error",
+            "code": "payment_intent_authentication_failure",
+            "payment_method": (method := server.payment_method("card")),
+        }
+        told = receive(processor, server.webhook(server.event("payment_intent.payment_failed", intent)))
+        read = await processor.read_checkout(made.external_id)
+    assert declined.external_id == intent["latest_charge"]
+    for one in (told.money[0], read.money[0]):
+        assert (one.external_id, one.failure_code, one.method_summary) == (
+            f"{intent_id}.{method['id']}",
+            "payment_intent_authentication_failure",
+            None,
+        )
+
+
+async def test_a_bank_debit_keeps_its_name_from_pending_to_failed() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        told = [receive(processor, server.webhook(server.pay_async(made.external_id)))]
+        server.async_fail(made.external_id)
+        told += [receive(processor, server.webhook(event)) for event in server.events[-2:]]
+        read = await processor.read_checkout(made.external_id)
+        (intent_id,) = server.intents
+    assert [(t.money[0].external_id, t.money[0].outcome) for t in told] == [
+        (intent_id, MoneyOutcome.PENDING),
+        (intent_id, MoneyOutcome.FAILED),
+        (intent_id, MoneyOutcome.FAILED),
+    ]
+    assert [(m.external_id, m.outcome) for m in read.money] == [(intent_id, MoneyOutcome.FAILED)]
+
+
 async def test_refunds_and_disputes_name_the_charge_that_they_concern() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
@@ -587,7 +653,7 @@ def expected_of_fixtures() -> list[tuple[str, CheckoutStatus | None, str | None,
         ("checkout.session.async_payment_failed", CheckoutStatus.FAILED, money, failed, 2500),
         ("checkout.session.expired", CheckoutStatus.EXPIRED, None, None, None),
         ("payment_intent.succeeded", None, money, succeeded, 2500),
-        ("payment_intent.payment_failed", None, money, failed, 2500),
+        ("payment_intent.payment_failed", None, "ch_3PayRequest0001", failed, 2500),
         ("charge.refunded", None, money, succeeded, 2500),
         ("charge.refunded", None, money, succeeded, 2500),
         ("refund.created", None, "re_3PayRequest0001", succeeded, 1000),
