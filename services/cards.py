@@ -110,6 +110,11 @@ def capture_unconfirmed(request: PaymentRequest) -> str:
     return f"The processor has not confirmed a payment of {amount_text(request)} for {request.product_name}. Please check there."
 
 
+def event_unhandled(request: PaymentRequest) -> str:
+    """The notice of a processor's event that could not be understood or recorded for days."""
+    return f"The processor told something about {request.number} that Paythread could not take in. Please check there."
+
+
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
     """The text of the PAYMENT_MISMATCH card for a webhook that the processor's own object does not confirm."""
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."

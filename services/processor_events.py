@@ -22,8 +22,9 @@ from integrations.base import (
 )
 from models import database, errors
 from models.ids import public_id, uuid7
-from models.tables import CheckoutSession, ProcessorConnection, ProcessorEvent
-from services import captures, connections, jobs, links, recorder
+from models.ledger import CardKind
+from models.tables import CheckoutSession, Job, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services import captures, cards, connections, jobs, links, notifications, recorder
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
 LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
+AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of what can't be handled
+NOTICE_AFTER = timedelta(days=7)  # unhandled for so long: the team is told
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
 
 
@@ -146,19 +149,34 @@ async def _postpone(row: ProcessorEvent, *, due_at: datetime | None = None) -> N
         "processor_event.handle",
         {"event_id": str(row.id)},
         account_id=row.account_id,
-        key=f"processor_event:{row.id}",
+        key=_job_key(row),
         due_at=due_at,
         again=True,
     )
 
 
+def _job_key(row: ProcessorEvent) -> str:
+    return f"processor_event:{row.id}"
+
+
 async def repeat_unhandled(now: datetime, limit: int) -> int:
-    """Queue again what was received over a minute ago and is not handled; return how many. Key: the event."""
+    """Queue again what was received over a minute ago, is not handled and waits for no job; return how many. Key: the event."""
     stuck = ProcessorEvent.filter(handled_at=None, received_at__lte=now - timedelta(seconds=60))
     rows = await stuck.order_by("attempts", "received_at").limit(limit)
-    for row in rows:
-        await _postpone(row)
-    return len(rows)
+    jobs_of = await Job.filter(key__in=[_job_key(row) for row in rows]).only("id", "key", "status")
+    state = {job.key: job.status for job in jobs_of}
+    left = [row for row in rows if state.get(_job_key(row)) not in ("queued", "running")]
+    for row in left:
+        # Dead: its process died at every try. It may do so again.
+        dead = state.get(_job_key(row)) == "dead"
+        await _postpone(row, due_at=now + _again_after(row, now) if dead else None)
+    return len(left)
+
+
+def _again_after(row: ProcessorEvent, now: datetime) -> timedelta:
+    """How long an event that can't be handled waits for its next try: the longer, the older it is."""
+    age = now - row.received_at
+    return AGAIN_AT_MOST if age > NOTICE_AFTER else min(max(AGAIN_AT_LEAST, age / 10), AGAIN_AT_MOST)
 
 
 async def _fits(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
@@ -200,21 +218,61 @@ def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetim
 
 @jobs.handler("processor_event.handle")
 async def handle_job(job: jobs.JobContext) -> None:
-    """Read what the event points at, then record. Key: the stored event; a handled one is left alone."""
+    """Read what the event points at, then record. Key: the stored event; a handled one is left alone.
+
+    What fails is tried again soon, as every job; when those tries are used up, less and less often, for as long as it is unhandled.
+    """
     row = await ProcessorEvent.get(id=UUID(job.payload["event_id"]))
     if row.handled_at is not None and row.result != "foreign":
         return
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
     await ProcessorEvent.filter(id=row.id).update(attempts=row.attempts + 1)
+    event: ProcessorWebhook | None = None
     try:
         event = connections.processor(connection).parse(row.body.encode())
         recorded = await _handle(connection, event, row)
-    except IntegrationError as error:
-        await ProcessorEvent.filter(id=row.id).update(error=f"{error.reason}: {error.message}"[:300])
-        raise
+    except Exception as error:  # (the loop's top of stored events: whatever fails, the event is tried again)
+        await ProcessorEvent.filter(id=row.id).update(error=_words(error))
+        if row.handled_at is not None:
+            raise  # foreign as far as we know: nobody waits for it
+        now = datetime.now(UTC)
+        if now - row.received_at > NOTICE_AFTER:
+            await _tell_unhandled(connection, event, row)
+        elif not job.last_attempt:
+            raise
+        log.warning("processor_event_waits", provider=connection.processor, event_type=row.type, error=_reason(error))
+        raise jobs.Later(_again_after(row, now).total_seconds()) from error
     later = _look_again_after(event, row, datetime.now(UTC)) if recorded.request is None else None
     if later is not None:
         raise jobs.Later(later.total_seconds())
+
+
+def _words(error: Exception) -> str:
+    return f"{error.reason}: {error.message}"[:300] if isinstance(error, IntegrationError) else type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, IntegrationError) else type(error).__name__
+
+
+async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebhook | None, row: ProcessorEvent) -> None:
+    """Ask the team to look at the processor, once per event; whose request is not known is told to the operator only."""
+    log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
+    if event is None:
+        return
+    async with change(connection.account_id) as changed:
+        owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+        if owner is None:
+            return
+        request = await PaymentRequest.filter(id=owner).select_for_update(no_key=True).get()
+        await notifications.notify(
+            changed,
+            request,
+            CardKind.PAYMENT_MISMATCH,
+            title="Processor's event not recorded",
+            body=cards.event_unhandled(request),
+            cause_key=f"event_unhandled:{row.id}",
+        )
 
 
 async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:

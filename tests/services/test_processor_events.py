@@ -15,8 +15,9 @@ from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneySt
 from models import database as db
 from models import errors
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import checkout, processor_events, recorder
+from services import checkout, jobs, processor_events, recorder
 from tests import factories
+from tests.clock import moved
 from tests.services.scripted import SECRET, Delivery, World, assert_consistent, signed
 
 
@@ -373,10 +374,9 @@ async def test_a_repeat_of_an_unhandled_event_is_queued_again(world: World) -> N
     hint = world.vendor.event("checkout.paid", session=world.vendor.sessions[page], decides=False)
     world.vendor.faults = ["before"]
     await world.deliver(hint)
-    await db.execute("UPDATE job SET max_attempts = 1")
     await world.run_jobs(rounds=1)
-    assert (await Job.get()).status == "dead"
-    assert (await ProcessorEvent.get()).error is not None
+    assert (await ProcessorEvent.get()).error == "connection: "
+    await db.execute("UPDATE job SET status = 'dead'")  # its process died, again and again
     world.vendor.pay(page)
     await world.deliver(hint)
     await world.run_jobs()
@@ -394,6 +394,56 @@ async def test_an_unhandled_event_is_repeated_by_the_sweeper_after_a_minute(worl
     assert await processor_events.repeat_unhandled(now + timedelta(seconds=70), 10) == 1
     await world.run_jobs()
     assert await results() == ["repeated"]  # the checkout is as open as before
+
+
+async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_told_to_the_team_after_a_week(
+    world: World,
+) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    with moved() as clock:
+        hint = world.vendor.event("checkout.paid", session=world.vendor.sessions[page], decides=False)
+        await world.deliver(hint)
+        began = clock.now()
+        tries: list[timedelta] = []
+        told: list[timedelta] = []
+        while clock.now() - began < timedelta(days=20):
+            world.vendor.faults = ["before"]
+            before = world.vendor.count("read")
+            await processor_events.repeat_unhandled(clock.now(), 10)
+            await jobs.Runner().run_due()
+            age = clock.now() - began
+            tries += [age] * (world.vendor.count("read") - before)
+            told += [age] * (len(await world.notifications()) - len(told))
+            clock.move(timedelta(seconds=60) if age < timedelta(hours=1) else timedelta(hours=1))
+        waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
+        first_day = [age for age in tries if age < timedelta(days=1)]
+        last_days = [wait for age, wait in zip(tries[1:], waits, strict=True) if age > timedelta(days=9)]
+        assert 8 < len(first_day) < 60
+        assert len([age for age in tries if age < timedelta(days=7)]) < 90
+        assert {round(wait / timedelta(hours=1)) for wait in last_days} <= {24, 25}
+        assert len(told) == 1
+        assert timedelta(days=7) < told[0] < timedelta(days=8)
+        assert await world.notifications() == ["PAYMENT_MISMATCH"]
+        assert await world.cards(request) == []
+        world.vendor.faults = []
+        world.vendor.pay(page)
+        clock.move(timedelta(days=1))
+        await jobs.Runner().run_due()
+        assert await world.status(request) == "PAID"
+        assert (await ProcessorEvent.get()).error is None
+
+
+async def test_an_event_whose_process_dies_at_every_try_is_not_begun_anew_at_once(world: World) -> None:
+    _, token = await world.request()
+    page = await world.open(token)
+    await world.deliver(world.vendor.event("checkout.paid", session=world.vendor.sessions[page], decides=False))
+    now = datetime.now(UTC)
+    await ProcessorEvent.all().update(received_at=now - timedelta(hours=20))
+    await db.execute("UPDATE job SET status = 'dead'")
+    assert await processor_events.repeat_unhandled(now, 10) == 1
+    assert (await Job.get()).due_at == now + timedelta(hours=2)
+    assert await processor_events.repeat_unhandled(now, 10) == 0  # it waits
 
 
 async def test_a_paid_webhook_that_the_object_does_not_confirm_is_a_notice_to_the_team(world: World) -> None:
