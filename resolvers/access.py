@@ -28,7 +28,7 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
-from services import capability, connections, ledger_views, notifications, repeats
+from services import capability, connections, ledger_views, notifications, refunds, repeats
 from services.actors import Actor
 from services.capability import Reach
 from services.ledger_views import PaymentView
@@ -64,6 +64,7 @@ class Access:
         self._overdue = DataLoader(self._load_overdue)
         self._payments = DataLoader(self._load_payments)
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
+        self._refundable = DataLoader(self._load_refundable)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
         self._attachments = DataLoader(self._load_attachments)
         self._families: DataLoader[tables.Message, list[tables.Message]] = DataLoader(
@@ -179,6 +180,9 @@ class Access:
 
     async def payments(self, payment_request_id: UUID) -> list[PaymentView]:
         return await self._payments.load(payment_request_id)
+
+    async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
+        return await self._refundable.load(payment_request_id)
 
     async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None:
         return await self._payments_of_facts.load(money_fact_id)
@@ -423,6 +427,11 @@ class Access:
 
     async def _load_payments(self, request_ids: list[UUID]) -> list[list[PaymentView]]:
         found = await ledger_views.payments(self._account_id, request_ids)
+        return [found[id] for id in request_ids]
+
+    async def _load_refundable(self, request_ids: list[UUID]) -> list[dict[UUID, int]]:
+        payments = await self._payments.load_many(request_ids)
+        found = await refunds.refundable(self._account_id, dict(zip(request_ids, payments, strict=True)))
         return [found[id] for id in request_ids]
 
     async def _load_payments_of_facts(self, fact_ids: list[UUID]) -> list[PaymentView | None]:

@@ -11,6 +11,7 @@ from strawberry.types.lazy_type import LazyType
 from models import tables
 from models.errors import Refusal
 from models.ids import parse_public_id, public_id
+from schema.account import Processor
 from schema.connections import PAYMENT_REQUESTS, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
@@ -99,6 +100,7 @@ class ComposerInsert:
 
 @strawberry.type(description="One movement of money: an entry of the append-only ledger.")
 class Payment(Node):
+    view: strawberry.Private[PaymentView]
     kind: PaymentKind = strawberry.field(description="What moved.")
     status: PaymentStatus = strawberry.field(description="How it stands.")
     amount: Money = strawberry.field(description="How much.")
@@ -123,6 +125,7 @@ class Payment(Node):
         fee = view.fee_minor
         return cls(
             id=strawberry.ID(public_id("pay", view.id)),
+            view=view,
             kind=PaymentKind[view.kind],
             status=PaymentStatus[view.status],
             amount=money(view.amount_minor, view.currency),
@@ -135,6 +138,24 @@ class Payment(Node):
             note=view.note,
             created_at=view.occurred_at,
         )
+
+    @field("Of a refund or a dispute: the charge that it concerns. Null: it is a charge, or its charge is not known.")
+    async def charge(self, info: Info) -> Payment | None:
+        if self.view.kind == "CHARGE" or self.view.charge_reference is None:
+            return None
+        payments = await info.context.reads.payments(self.view.payment_request_id)
+        found = ledger_views.charge_of(self.view, payments)
+        return Payment.from_view(found) if found is not None else None
+
+    @field(
+        "Of a charge: what refundPayment can still give back of it, 0 if nothing; refunds under way and disputes that are"
+        " not won have taken their part. Null: it is not a charge."
+    )
+    async def refundable(self, info: Info) -> Money | None:
+        if self.view.kind != "CHARGE":
+            return None
+        left = await info.context.reads.refundable(self.view.payment_request_id)
+        return money(left.get(self.view.id, 0), self.view.currency)
 
 
 def _processor_kind(name: str) -> ProcessorKind:
@@ -277,10 +298,17 @@ class PaymentRequest(Node):
 
     @field("Where it is paid.")
     async def processor(self, info: Info) -> ProcessorKind:
+        return ProcessorKind[connections.processor_kind(await self._connection(info))]
+
+    @field("The connection on which it is paid: which of several of one kind. It stays so after it is disconnected.")
+    async def processor_connection(self, info: Info) -> Processor:
+        return Processor.from_row(await self._connection(info))
+
+    async def _connection(self, info: Info) -> tables.ProcessorConnection:
         row = await info.context.reads.processor(self.row.processor_connection_id)
         if row is None:
             raise RuntimeError("a payment request without its processor connection")
-        return ProcessorKind[connections.processor_kind(row)]
+        return row
 
     @field("Its movements of money, oldest first.")
     async def payments(self, info: Info) -> list[Payment]:

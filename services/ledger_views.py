@@ -85,6 +85,12 @@ def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
     return {payment_id: rest for payment_id, rest in left.values() if rest > 0}
 
 
+def charge_of(view: PaymentView, views: Sequence[PaymentView]) -> PaymentView | None:
+    """The charge that a refund or a dispute concerns, among the payments of its request; None: it is not known."""
+    charges = (other for other in views if other.kind == "CHARGE" and other.connection_id == view.connection_id)
+    return next((charge for charge in charges if charge.processor_reference == view.charge_reference), None)
+
+
 def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
     """The dispute that a request's `dispute_state` speaks of (models/ledger.py chooses alike)."""
     disputes = [view for view in views if view.kind == "DISPUTE"]

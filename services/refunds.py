@@ -7,6 +7,7 @@ are made at the processor come in as facts like any money (recorder.py); money r
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -117,7 +118,7 @@ async def _promise(
         if charge is None:
             raise errors.NotFound(field="paymentId")
         _refuse_kind(charge)
-        left = ledger_views.refundable(views).get(payment_id, 0) - await _under_way(charge)
+        left = (await refundable(actor.account_id, {request.id: views}))[request.id].get(payment_id, 0)
         if left <= 0:
             raise errors.NotRefundable("Nothing is left of this payment that could be given back.", field="paymentId")
         amount_minor = left if amount is None else _amount(amount, charge.currency)
@@ -177,15 +178,19 @@ def _amount(amount: str, currency: str) -> int:
     return money.amount_minor
 
 
-async def _under_way(charge: PaymentView) -> int:
-    """Of refunds that the ledger does not know yet, in minor units; those whose id we know, it knows."""
-    rows = await Refund.filter(
-        processor_connection_id=charge.connection_id,
-        charge_external_id=charge.processor_reference,
-        status__in=UNDECIDED,
-        external_id=None,
-    )
-    return sum(row.amount_minor for row in rows)
+async def refundable(account_id: UUID, payments: Mapping[UUID, Sequence[PaymentView]]) -> dict[UUID, dict[UUID, int]]:
+    """What can still be given back of each charge, by request and payment id: above 0, in minor units. One query at most.
+
+    As the ledger says, less the refunds under way that it does not know yet; those whose id we know, it knows.
+    """
+    found = {request_id: ledger_views.refundable(views) for request_id, views in payments.items()}
+    asked = [request_id for request_id, left in found.items() if left]
+    rows = Refund.filter(account_id=account_id, payment_request_id__in=asked, status__in=UNDECIDED, external_id=None)
+    for row in await rows if asked else ():
+        left = found[row.payment_request_id]
+        if row.money_fact_id in left:
+            left[row.money_fact_id] -= row.amount_minor
+    return {request_id: {id: rest for id, rest in left.items() if rest > 0} for request_id, left in found.items()}
 
 
 async def _refuse_channel(actor: Actor, request: PaymentRequest, channel_id: UUID, now: datetime) -> None:

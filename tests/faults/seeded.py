@@ -306,8 +306,8 @@ FAULTS: Final = (
         "refunds",
         "refunds-under-way-not-counted",
         "services/refunds.py",
-        "- await _under_way(charge)",
-        "- 0",
+        "-= row.amount_minor",
+        "-= 0",
         REFUNDS,
     ),
     _fault(

@@ -9,7 +9,7 @@ import pytest
 
 from models import tables
 from models.event_log import Cursor as EventCursor
-from models.ids import public_id
+from models.ids import public_id, uuid7
 from services import contacts, payment_requests
 from services.actors import Actor
 from tests import factories
@@ -195,6 +195,65 @@ async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: 
     ]
     reading = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST} }} }}"
     assert (await api.one(reading, {"id": shown["id"]}, viewer=team.viewer))["availableActions"] == []
+
+
+async def test_a_payment_says_which_charge_it_concerns_and_what_of_it_can_still_be_given_back(
+    team: Team, api: Api
+) -> None:
+    second = await factories.processor_connection(team.account, display_name="The other shop")
+    request = await factories.payment_request(team.contact, amount_minor=12550, processor_connection_id=second.id)
+    charge = await factories.money_fact(request, external_id="pi_1")
+    await factories.money_fact(
+        request, kind="REFUND", external_id="re_1", charge_external_id="pi_1", outcome="PENDING", amount_minor=1000
+    )
+    await factories.money_fact(
+        request, kind="DISPUTE", external_id="dp_1", charge_external_id="pi_1", outcome="PENDING", amount_minor=550
+    )
+    # Of another connection's charge that happens to be called the same, and of one that nobody knows.
+    await factories.money_fact(
+        request,
+        kind="REFUND",
+        external_id="re_1",
+        charge_external_id="pi_1",
+        processor_connection_id=team.processor.id,
+        amount_minor=100,
+    )
+    given_up = await factories.money_fact(request, external_id="pi_2", outcome="FAILED")
+    for status, external_id in (("UNKNOWN", None), ("FAILED", None), ("SUCCEEDED", "re_1")):
+        await tables.Refund.create(
+            id=uuid7(),
+            account_id=team.account.id,
+            payment_request_id=request.id,
+            money_fact_id=charge.id,
+            charge_external_id="pi_1",
+            processor_connection_id=second.id,
+            idempotency_key=f"rfd_{status}",
+            amount_minor=2000,
+            currency="USD",
+            reason="OTHER",
+            status=status,
+            external_id=external_id,
+        )
+    shown = await api.one(
+        """query($id: ID!) { paymentRequest(id: $id) { processor processorConnection { id displayName }
+          payments { kind charge { id kind } refundable { amount } } } }""",
+        {"id": public_id("pr", request.id)},
+    )
+    assert shown["processor"] == "SANDBOX"
+    assert shown["processorConnection"] == {"id": public_id("prc", second.id), "displayName": "The other shop"}
+    of_it = {"id": public_id("pay", charge.id), "kind": "CHARGE"}
+    assert shown["payments"] == [
+        {"kind": "CHARGE", "charge": None, "refundable": {"amount": "90.00"}},
+        {"kind": "REFUND", "charge": of_it, "refundable": None},
+        {"kind": "DISPUTE", "charge": of_it, "refundable": None},
+        {"kind": "REFUND", "charge": None, "refundable": None},
+        {"kind": "CHARGE", "charge": None, "refundable": {"amount": "0.00"}},
+    ]
+    failed = await api.one(
+        "query($id: ID!) { node(id: $id) { ... on Payment { charge { id } refundable { minorUnits } } } }",
+        {"id": public_id("pay", given_up.id)},
+    )
+    assert failed == {"charge": None, "refundable": {"minorUnits": "0"}}
 
 
 async def test_a_locale_that_is_none_is_the_clients_mistake(team: Team, api: Api) -> None:
@@ -439,7 +498,8 @@ INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id pr
   contact { name addresses { kind } paymentSummary { currency overdueCount } }
   channels { id paymentRequests { enabled } } } } }"""
 TAB = """query($id: ID!, $n: Int) { contact(id: $id) { payments(first: $n) { totalCount nodes { id status
-  payments { id } processor channel checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
+  payments { id charge { id } refundable { amount } } processor processorConnection { id }
+  channel checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
 
 
 @sqlite_only
@@ -449,6 +509,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_page(team: Team, 
             team.contact, processor_connection_id=team.processor.id, status="PAID"
         )
         fact = await factories.money_fact(request)
+        await factories.money_fact(request, kind="REFUND", amount_minor=100, charge_external_id=fact.external_id)
         message = await factories.message(team.conversation, direction="OUTBOUND")
         await tables.MessagePaymentRequest.create(
             account_id=team.account.id, message_id=message.id, payment_request_id=request.id
@@ -458,7 +519,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_page(team: Team, 
         await factories.contact_address(other)
         await factories.conversation(other, assignee_id=team.owner.user_id)
     conversation, contact = public_id("cnv", team.conversation.id), public_id("cnt", team.contact.id)
-    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 12), (TAB, {"id": contact}, 8)):
+    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 12), (TAB, {"id": contact}, 9)):
         counts = {}
         for n in (2, 30):
             async with statements() as seen:
