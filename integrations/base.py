@@ -110,6 +110,7 @@ class MoneyStatement:
     failure_message: str | None = None
     response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
     dispute_reason: str | None = None  # of a dispute: the vendor's word
+    inquiry: bool = False  # of a dispute: so far a question, which takes no money; a refund can settle it
     occurred_at: datetime | None = None
 
 

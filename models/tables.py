@@ -470,6 +470,7 @@ class MoneyFact(TenantRow):
     failure_message = fields.CharField(max_length=300, null=True)
     response_due_at = fields.DatetimeField(null=True)  # of a dispute: until when the business may answer
     dispute_reason = fields.CharField(max_length=80, null=True)
+    inquiry = fields.BooleanField(default=False)  # of a dispute: the bank only asked when this was told
     test_mode = fields.BooleanField()
     source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, refund, manual
     occurred_at = fields.DatetimeField()

@@ -64,6 +64,9 @@ class PaymentAttempt:
 class Dispute:
     state: DisputeState = strawberry.field(description="How it stands.")
     amount: Money = strawberry.field(description="How much is disputed.")
+    is_inquiry: bool = strawberry.field(
+        description="Whether the bank only asks so far: it took nothing, and a refund settles it."
+    )
     reason: str | None = strawberry.field(
         description="The processor's word for why, such as fraudulent; null: none given."
     )
@@ -79,6 +82,7 @@ class Dispute:
         return cls(
             state=DisputeState[state],
             amount=money(view.amount_minor, view.currency),
+            is_inquiry=view.inquiry,
             reason=view.dispute_reason,
             response_due_at=view.response_due_at,
             opened_at=view.occurred_at,

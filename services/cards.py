@@ -120,6 +120,13 @@ def unconfirmed(request: PaymentRequest, *, state: str) -> str:
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
 
 
+def _why(fact: MoneyFact) -> str:
+    """How a sentence about an open dispute goes on: its reason, and until when to answer."""
+    why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
+    due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""
+    return f"{why}.{due}"
+
+
 def about(
     request: PaymentRequest, fact: MoneyFact, *, first_settling: bool, settles_again: bool = False
 ) -> tuple[CardKind, str] | None:
@@ -158,15 +165,20 @@ def about(
         case "REFUND", "FAILED" | "CANCELED":
             why = f" {fact.failure_message}" if fact.failure_message else ""
             return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed.{why}"
+        case "DISPUTE", "PENDING" if fact.inquiry:
+            words = f"The contact's bank asks about {money} for {name}{_why(fact)} A refund settles it."
+            return CardKind.DISPUTE_OPENED, words
+        case "ADJUSTMENT", "SUCCEEDED" if fact.charge_external_id != fact.external_id:
+            return CardKind.DISPUTE_OPENED, f"What the contact's bank asked about {name} is now a dispute{_why(fact)}"
         case "DISPUTE", "PENDING":
-            why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
-            due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""
-            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{why}.{due}"
+            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{_why(fact)}"
         case "DISPUTE", "SUCCEEDED":
             return (
                 CardKind.DISPUTE_CLOSED,
                 f"The dispute over {money} for {name} was lost. The money goes back to the contact.",
             )
+        case "DISPUTE", _ if fact.inquiry:
+            return CardKind.DISPUTE_CLOSED, f"The bank's question about {money} for {name} is closed. It took no money."
         case "DISPUTE", _:
             return CardKind.DISPUTE_CLOSED, f"The dispute over {money} for {name} was won. The money stays."
     return None

@@ -34,6 +34,7 @@ class PaymentView:
     last_at: datetime  # when it came to its status
     response_due_at: datetime | None  # of a dispute that is not decided
     dispute_reason: str | None  # the processor's word
+    inquiry: bool  # of a dispute: the bank only asks so far, and took nothing
     note: str | None
 
 
@@ -70,7 +71,8 @@ def rank(fact: MoneyFact) -> int:
 def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
     """What of each charge of a request can still be given back, by payment id: above 0, in minor units.
 
-    Pending refunds and disputes that are not won take their part; money recorded by hand can't be sent back from here.
+    Pending refunds and disputes that are not won take their part, but for inquiries, which a refund is to settle; money recorded by
+    hand can't be sent back from here.
     """
     left = {
         (view.connection_id, view.processor_reference): (view.id, view.amount_minor)
@@ -79,7 +81,8 @@ def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
     }
     for view in views:
         charge = (view.connection_id, view.charge_reference or "")
-        if view.kind in ("REFUND", "DISPUTE") and view.status in ("PENDING", "SUCCEEDED") and charge in left:
+        taken = view.kind in ("REFUND", "DISPUTE") and view.status in ("PENDING", "SUCCEEDED") and not view.inquiry
+        if taken and charge in left:
             payment_id, rest = left[charge]
             left[charge] = (payment_id, rest - view.amount_minor)
     return {payment_id: rest for payment_id, rest in left.values() if rest > 0}
@@ -98,12 +101,10 @@ def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
 
 
 def _money(fact: MoneyFact) -> tuple[object, str, str]:
-    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date."""
+    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date or start."""
     kind = fact.kind
-    if kind == "ADJUSTMENT" and fact.response_due_at is not None:
-        kind = "DISPUTE"
-    elif kind == "ADJUSTMENT" and fact.charge_external_id == fact.external_id:
-        kind = "CHARGE"
+    if kind == "ADJUSTMENT":
+        kind = "CHARGE" if fact.charge_external_id == fact.external_id else "DISPUTE"
     return fact.processor_connection_id, kind, fact.external_id
 
 
@@ -132,5 +133,6 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         if best.outcome == "PENDING"
         else None,
         dispute_reason=next((f.dispute_reason for f in reversed(facts) if f.dispute_reason), None),
+        inquiry=best.outcome == "PENDING" and all(f.inquiry for f in facts),
         note=first.note,
     )

@@ -224,6 +224,7 @@ async def _store(
         failure_message=(statement.failure_message or "")[:300] or None,
         response_due_at=statement.response_due_at,
         dispute_reason=(statement.dispute_reason or "")[:80] or None,
+        inquiry=statement.inquiry,
         test_mode=connection.test_mode,
         source=source,
         occurred_at=statement.occurred_at or now,
@@ -232,7 +233,7 @@ async def _store(
     if await _insert(fact):
         return [fact]
     if statement.kind == MoneyKind.DISPUTE:
-        return await _due_date(fact)
+        return await _told_later(fact)
     if statement.kind != MoneyKind.CHARGE or statement.outcome != MoneyOutcome.SUCCEEDED:
         return []
     # A webhook often comes without fee and method; the object that is read afterwards has them. Facts are never updated: a further row.
@@ -249,12 +250,22 @@ async def _store(
     return [fact] if await _insert(fact) else []
 
 
-async def _due_date(fact: MoneyFact) -> list[MoneyFact]:
-    """Until when a known dispute must be answered, if that is only told now (PayPal opens it first, and asks later): a further row."""
-    known = MoneyFact.filter(processor_connection_id=fact.processor_connection_id, external_id=fact.external_id)
-    if fact.response_due_at is None or await known.filter(response_due_at__not_isnull=True).exists():
+async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
+    """What is only told now of a known open dispute, as a further row: until when it must be answered, that an inquiry became a dispute.
+
+    PayPal opens it first and asks later, and all processors keep the id when a bank that asked takes the money back after all.
+    """
+    known = await MoneyFact.filter(
+        processor_connection_id=fact.processor_connection_id,
+        external_id=fact.external_id,
+        kind__in=["DISPUTE", "ADJUSTMENT"],
+    )
+    escalated = not fact.inquiry and all(row.inquiry and row.outcome == "PENDING" for row in known)
+    due = fact.response_due_at is not None and all(row.response_due_at is None for row in known)
+    if fact.outcome != "PENDING" or not (escalated or due):
         return []
     fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
+    fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # a row of its own beside a due date's
     return [fact] if await _insert(fact) else []
 
 

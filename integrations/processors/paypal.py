@@ -762,6 +762,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         charge_external_id=transactions[0].get("seller_transaction_id"),
         response_due_at=_time(due) if due and not resolved else None,
         dispute_reason=dispute.get("reason"),
+        inquiry=dispute.get("dispute_life_cycle_stage") == "INQUIRY",
         occurred_at=occurred_at,
     )
 

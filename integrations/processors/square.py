@@ -617,6 +617,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         charge_external_id=(dispute.get("disputed_payment") or {}).get("payment_id"),
         response_due_at=_time(due) if due and outcome is MoneyOutcome.PENDING else None,
         dispute_reason=dispute.get("reason"),
+        inquiry=str(dispute["state"]).startswith("INQUIRY_"),
         occurred_at=occurred_at,
     )
 

@@ -893,6 +893,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         charge_external_id=_id(dispute.get("payment_intent")),
         response_due_at=_time(due_by) if due_by and outcome is MoneyOutcome.PENDING else None,
         dispute_reason=dispute.get("reason"),
+        inquiry=str(dispute["status"]).startswith("warning_"),
         occurred_at=occurred_at,
     )
 

@@ -12,6 +12,7 @@ ALTER TABLE processor_connection ADD COLUMN checkouts_read_until TIMESTAMPTZ;
 
 ALTER TABLE money_fact ADD COLUMN response_due_at TIMESTAMPTZ;
 ALTER TABLE money_fact ADD COLUMN dispute_reason VARCHAR(80);
+ALTER TABLE money_fact ADD COLUMN inquiry BOOL NOT NULL DEFAULT FALSE;
 
 ALTER TABLE processor_connection ADD COLUMN webhook_registered BOOL NOT NULL DEFAULT FALSE;
 
@@ -78,6 +79,7 @@ ALTER TABLE conversation DROP COLUMN closed_at;
 ALTER TABLE channel_connection DROP COLUMN next_send_at;
 ALTER TABLE channel_connection DROP COLUMN allowed_origins;
 ALTER TABLE processor_connection DROP COLUMN webhook_registered;
+ALTER TABLE money_fact DROP COLUMN inquiry;
 ALTER TABLE money_fact DROP COLUMN dispute_reason;
 ALTER TABLE money_fact DROP COLUMN response_due_at;
 ALTER TABLE processor_connection DROP COLUMN checkouts_read_until;

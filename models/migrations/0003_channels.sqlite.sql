@@ -12,6 +12,7 @@ ALTER TABLE processor_connection ADD COLUMN checkouts_read_until TIMESTAMP;
 
 ALTER TABLE money_fact ADD COLUMN response_due_at TIMESTAMP;
 ALTER TABLE money_fact ADD COLUMN dispute_reason VARCHAR(80);
+ALTER TABLE money_fact ADD COLUMN inquiry INT NOT NULL DEFAULT 0;
 
 ALTER TABLE processor_connection ADD COLUMN webhook_registered INT NOT NULL DEFAULT 0;
 
@@ -78,6 +79,7 @@ ALTER TABLE conversation DROP COLUMN closed_at;
 ALTER TABLE channel_connection DROP COLUMN next_send_at;
 ALTER TABLE channel_connection DROP COLUMN allowed_origins;
 ALTER TABLE processor_connection DROP COLUMN webhook_registered;
+ALTER TABLE money_fact DROP COLUMN inquiry;
 ALTER TABLE money_fact DROP COLUMN dispute_reason;
 ALTER TABLE money_fact DROP COLUMN response_due_at;
 ALTER TABLE processor_connection DROP COLUMN checkouts_read_until;

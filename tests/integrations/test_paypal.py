@@ -706,8 +706,24 @@ async def test_a_dispute_names_the_capture_that_it_concerns(
         (money,) = (await told(processor, server.webhook(event))).money
     assert (money.kind, money.outcome, money.amount_minor) == (MoneyKind.DISPUTE, outcome, 2500)
     assert (money.external_id, money.charge_external_id) == ("PP-D-27803", "3C679366HH908993F")
+    assert money.inquiry is False
     due = None if status == "RESOLVED" else datetime(2026, 12, 7, 10, tzinfo=UTC)
     assert (money.dispute_reason, money.response_due_at) == ("MERCHANDISE_OR_SERVICE_NOT_RECEIVED", due)
+
+
+@pytest.mark.parametrize(("stage", "inquiry"), [("INQUIRY", True), ("CHARGEBACK", False), ("ARBITRATION", False)])
+async def test_an_inquiry_is_told_from_a_chargeback(stage: str, inquiry: bool) -> None:
+    dispute = {
+        "dispute_id": "PP-D-27803",
+        "disputed_transactions": [{"seller_transaction_id": "3C679366HH908993F"}],
+        "status": "WAITING_FOR_SELLER_RESPONSE",
+        "dispute_life_cycle_stage": stage,
+        "dispute_amount": {"currency_code": "USD", "value": "25.00"},
+    }
+    async with connected() as (server, processor):
+        event = server.event("CUSTOMER.DISPUTE.UPDATED", "dispute", dispute)
+        (money,) = (await told(processor, server.webhook(event))).money
+    assert (money.inquiry, money.outcome) == (inquiry, MoneyOutcome.PENDING)
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:

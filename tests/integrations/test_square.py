@@ -511,6 +511,7 @@ async def test_a_refund_is_told_alike_by_event_and_by_reading(status: str, outco
     ("state", "outcome"),
     [
         ("EVIDENCE_REQUIRED", MoneyOutcome.PENDING),
+        ("INQUIRY_EVIDENCE_REQUIRED", MoneyOutcome.PENDING),
         ("WON", MoneyOutcome.FAILED),
         ("LOST", MoneyOutcome.SUCCEEDED),
         ("ACCEPTED", MoneyOutcome.SUCCEEDED),
@@ -536,6 +537,7 @@ async def test_a_dispute_names_the_payment_that_it_concerns(state: str, outcome:
         "NOT_AS_DESCRIBED",
     )
     assert money.charge_external_id == "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"
+    assert money.inquiry is state.startswith("INQUIRY")
     waits = outcome is MoneyOutcome.PENDING
     assert money.response_due_at == (datetime(2026, 12, 7, tzinfo=UTC) if waits else None)
 

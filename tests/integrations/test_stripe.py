@@ -514,6 +514,25 @@ async def test_a_dispute_says_why_and_until_when_it_can_be_answered() -> None:
     assert (mute.response_due_at, lost.response_due_at, lost.dispute_reason) == (None, None, "fraudulent")
 
 
+@pytest.mark.parametrize(
+    ("status", "inquiry", "outcome"),
+    [
+        ("warning_needs_response", True, MoneyOutcome.PENDING),
+        ("warning_under_review", True, MoneyOutcome.PENDING),
+        ("warning_closed", True, MoneyOutcome.CANCELED),
+        ("needs_response", False, MoneyOutcome.PENDING),
+        ("under_review", False, MoneyOutcome.PENDING),
+        ("lost", False, MoneyOutcome.SUCCEEDED),
+    ],
+)
+async def test_an_inquiry_is_told_from_a_dispute(status: str, inquiry: bool, outcome: MoneyOutcome) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(made.external_id)
+        (money,) = receive(processor, server.webhook(server.dispute(made.external_id, status=status))).money
+    assert (money.inquiry, money.outcome) == (inquiry, outcome)
+
+
 async def test_a_refund_says_its_reason_in_stripes_words_or_not_at_all() -> None:
     words = {
         RefundReason.DUPLICATE: "duplicate",

@@ -119,6 +119,65 @@ async def test_of_two_disputes_the_newest_is_shown(world: World) -> None:
     assert (view.processor_reference, (await world.fresh(request)).dispute_state) == ("dp_2", "NEEDS_RESPONSE")
 
 
+async def left(world: World, request: PaymentRequest) -> list[int]:
+    """What can still be given back of the request's charges."""
+    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    return list(ledger_views.refundable(views).values())
+
+
+async def test_an_inquiry_leaves_the_charge_refundable_and_ends_without_taking_it(world: World) -> None:
+    request, charge = await paid(world)
+    asked = dispute(charge, inquiry=True)
+    later = dispute(charge, inquiry=True, response_due_at=DUE)
+    opened = "The contact's bank asks about $125.00 for Deep clean: product not received. A refund settles it."
+    assert await tell(world, asked, later, asked, later) == [opened]
+    assert (await left(world, request), (await shown(world, request)).inquiry) == ([12500], True)
+    assert (await shown(world, request)).response_due_at == DUE
+    closed = "The bank's question about $125.00 for Deep clean is closed. It took no money."
+    ended = dispute(charge, MoneyOutcome.CANCELED, inquiry=True, occurred_at=OPENED + timedelta(days=1))
+    assert await tell(world, ended, dispute(charge)) == [closed]
+    view = await shown(world, request)
+    assert (view.status, view.inquiry, await left(world, request)) == ("CANCELED", False, [12500])
+    assert [str(one) for one in await auditing.audit()] == []
+
+
+@pytest.mark.parametrize("due_before", [False, True])
+async def test_an_inquiry_that_becomes_a_dispute_takes_its_part_from_then_on_and_is_told_once(
+    world: World, due_before: bool
+) -> None:
+    request, charge = await paid(world)
+    asked = [dispute(charge, inquiry=True), dispute(charge, inquiry=True, response_due_at=DUE)]
+    await tell(world, *asked[: 2 if due_before else 1])
+    due = DUE + timedelta(days=9)
+    real = dispute(charge, response_due_at=due)
+    text = (
+        "What the contact's bank asked about Deep clean is now a dispute: product not received."
+        " Answer by December 16, 2026, 23:59 UTC."
+    )
+    assert await tell(world, real, real, *asked) == [text]
+    assert [notice.body for notice in await Notification.filter(kind="DISPUTE_OPENED").order_by("id")][1:] == [text]
+    view = await shown(world, request)
+    assert (view.status, view.inquiry, view.amount_minor, view.response_due_at) == ("PENDING", False, 12500, due)
+    assert await left(world, request) == []
+    assert await tell(world, dispute(charge, MoneyOutcome.FAILED, occurred_at=due)) == [
+        "The dispute over $125.00 for Deep clean was won. The money stays."
+    ]
+    assert await left(world, request) == [12500]
+    assert len((await ledger_views.payments(world.account.id, [request.id]))[request.id]) == 2
+    assert [str(one) for one in await auditing.audit()] == []
+
+
+async def test_a_dispute_takes_its_part_though_it_is_told_without_a_due_date_or_before_its_inquiry(
+    world: World,
+) -> None:
+    request, charge = await paid(world)
+    await tell(world, dispute(charge, inquiry=True), dispute(charge, dispute_reason=None))
+    assert await left(world, request) == []
+    other, second = await paid(world)
+    texts = await tell(world, dispute(second, external_id="dp_2"), dispute(second, external_id="dp_2", inquiry=True))
+    assert (len(texts), await left(world, other)) == (1, [])
+
+
 @pytest.mark.parametrize(
     ("code", "sentence", "words"),
     [
