@@ -18,6 +18,8 @@ _LIMITS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70
 
 _STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL"})
 _START_WORDS = frozenset({"START", "YES", "UNSTOP"})
+_PLAIN_STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE"})
+_PLAIN_START_WORDS = frozenset({"START"})
 _HELP_WORDS = frozenset({"HELP", "INFO"})
 _KEYWORD_LIMIT = 40  # characters, punctuation included
 
@@ -68,15 +70,16 @@ def segments(text: str) -> SmsSegments:
     return SmsSegments(encoding, characters, count, part - used)
 
 
-def opt_out_word(text: str) -> bool | None:
+def opt_out_word(text: str, *, by_phone: bool = True) -> bool | None:
     """True: the reply withdraws consent (STOP and its kin), False: it gives it again (START, YES, UNSTOP), None: neither.
 
-    Only a reply that is nothing but the word counts; case, spaces and punctuation don't ("Stop all." is STOPALL).
+    Only a reply that is nothing but the word counts; case, spaces and punctuation don't ("Stop all." is STOPALL). Off phones no
+    carrier has taught people what CANCEL, END, QUIT and YES do: an e-mail that says "Yes" answers a question.
     """
     word = _word(text)
-    if word in _STOP_WORDS:
+    if word in (_STOP_WORDS if by_phone else _PLAIN_STOP_WORDS):
         return True
-    return False if word in _START_WORDS else None
+    return False if word in (_START_WORDS if by_phone else _PLAIN_START_WORDS) else None
 
 
 def asks_help(text: str) -> bool:

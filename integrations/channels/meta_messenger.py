@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import httpx2
+import structlog
 
 from integrations.base import (
     Author,
@@ -45,6 +46,8 @@ from integrations.base import (
 )
 from integrations.links import DEFAULT_LABEL, payment_link
 from integrations.sms import opt_out_word
+
+log = structlog.get_logger(__name__)
 
 NAME = "meta_messenger"
 API_VERSION = "v26.0"
@@ -93,6 +96,7 @@ _BUTTON_TITLE = 20
 _LISTED = 20
 _MAX_EVENTS = 1000
 _MAX_ATTACHMENTS = 20
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _ID = re.compile(r"\d{1,40}")
 _OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -291,7 +295,7 @@ class MetaMessenger(Channel):
             raise PayloadInvalid(NAME, "channel_mismatch", "The callback is of another kind of channel.")
         try:
             return self._read(payload)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        except _MALFORMED as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
 
     def _verified_address(self, query: Mapping[str, str]) -> ChannelWebhook:
@@ -324,13 +328,23 @@ class MetaMessenger(Channel):
             if str(entry["id"]) != self._credentials.account_id:
                 others.append(str(entry["id"]))
                 continue
+            # One event that can't be read is left out; the envelope around it must be right.
             # "changes" and "standby" are events of other kinds, or of threads that another app has taken over.
-            for event in _objects(entry.get("messaging", [])):
+            events = entry.get("messaging", [])
+            if not isinstance(events, list):
+                raise TypeError("not a list of events")
+            for event in events:
                 count += 1
                 if count > _MAX_EVENTS:
                     raise ValueError("too many events")
-                statuses += _statuses(event)
-                messages += _messages(event)
+                try:
+                    told, written = [*_statuses(event)], [*_messages(event)]
+                except _MALFORMED as error:
+                    # Meta repeats a refused request for hours, and with it all that others wrote beside this one.
+                    log.warning("event_not_understood", provider=NAME, error=type(error).__name__)
+                    continue
+                statuses += told
+                messages += written
         return ChannelWebhook(
             statuses=tuple(statuses),
             messages=tuple(messages),
@@ -379,7 +393,7 @@ def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
         sender=sender,
         recipient=_account(event["recipient"]),
         body=body,
-        opt_out=opt_out_word(body),
+        opt_out=opt_out_word(body, by_phone=False),
         occurred_at=at,
         attachments=found,
         in_reply_to=_mid(answered) if answered else None,

@@ -144,7 +144,7 @@ class Simulated(Channel):
             if kind == "message.status":
                 return ChannelWebhook(statuses=(_status(payload),))
             if kind == "message.received":
-                return ChannelWebhook(messages=(_inbound(payload),))
+                return ChannelWebhook(messages=(_inbound(payload, by_phone=self._kind in _PHONES),))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
         raise PayloadInvalid(NAME, "unknown_type", "The callback's type is not known.")
@@ -270,7 +270,10 @@ def _status(payload: Mapping[str, Any]) -> StatusUpdate:
     )
 
 
-def _inbound(payload: Mapping[str, Any]) -> InboundMessage:
+_PHONES = frozenset({ChannelKind.SMS, ChannelKind.WHATSAPP})
+
+
+def _inbound(payload: Mapping[str, Any], *, by_phone: bool) -> InboundMessage:
     text = payload["text"]
     if not isinstance(text, str):
         raise TypeError("text")
@@ -278,7 +281,7 @@ def _inbound(payload: Mapping[str, Any]) -> InboundMessage:
         external_id=_text(payload, "message_id"),
         sender=_text(payload, "from"),
         body=text,
-        opt_out=opt_out_word(text),
+        opt_out=opt_out_word(text, by_phone=by_phone),
         occurred_at=_moment(payload),
     )
 

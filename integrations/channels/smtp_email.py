@@ -69,6 +69,7 @@ from integrations.sms import opt_out_word
 
 NAME = "smtp_email"
 SIGNATURE_HEADER = "Paythread-Mail-Signature"
+UNSUBSCRIBE = "unsubscribe"  # the subject of a letter to the address in List-Unsubscribe
 
 # What a delivery report (RFC 3464, Action) or a read receipt (RFC 8098, Disposition) says, in our words.
 STATES: Mapping[str, DeliveryStatus] = {
@@ -218,7 +219,7 @@ class SmtpEmail(Channel):
         if thread:
             # The first names the thread, the last ones what is being answered; between them some may be left out.
             letter["References"] = " ".join([thread[0], *thread[1:][-_REFERENCES:]])
-        unsubscribe = [f"<mailto:{quote(answers, safe='@')}?subject=unsubscribe>"]
+        unsubscribe = [f"<mailto:{quote(answers, safe='@')}?subject={UNSUBSCRIBE}>"]
         if message.unsubscribe_url is not None and message.unsubscribe_url.startswith("https://"):
             unsubscribe.insert(0, f"<{quote(message.unsubscribe_url, safe=_URL_SAFE)}>")
             letter["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -343,9 +344,10 @@ _URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
 
 
 def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
-    opt_out = opt_out_word(_SIGNATURE.split(mail.text, maxsplit=1)[0])
-    if opt_out is None and not mail.text:
-        opt_out = opt_out_word(mail.subject)  # what the unsubscribe address of our messages makes mail programs send
+    # The subject that the unsubscribe address of our messages gives; mail programs put words of their own below it.
+    unsubscribes = mail.subject.strip().lower() == UNSUBSCRIBE
+    words = mail.text or mail.subject
+    opt_out = unsubscribes or opt_out_word(_SIGNATURE.split(words, maxsplit=1)[0], by_phone=False)
     return InboundMessage(
         external_id=external_id(mail.message_id or "sha256:" + hashlib.sha256(raw).hexdigest()),
         sender=mail.sender,

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -700,16 +701,7 @@ def test_events_that_are_no_messages_change_nothing() -> None:
         {"object": "page", "entry": {}},
         {"object": "page", "entry": [1]},
         {"object": "page", "entry": [{"messaging": []}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [7]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [event(message={"text": "no mid"})]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [message("m_1", text=7)]}]},  # type: ignore[arg-type]
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [message(mid="")]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [event(message=["x"])]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [event(message={"mid": "m", "attachments": "x"})]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [{**message("m_1"), "sender": {"id": "eve"}}]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [{**message("m_1"), "timestamp": "now"}]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [{**message("m_1"), "timestamp": 10**30}]}]},
-        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [event(read={"watermark": True})]}]},
+        {"object": "page", "entry": [{"id": PAGE_ID, "messaging": {}}]},
         {"object": "page", "entry": [{"id": PAGE_ID, "messaging": [event(read={"watermark": 1})] * 1001}]},
     ],
 )
@@ -717,6 +709,30 @@ def test_a_signed_body_outside_the_contract_is_not_taken(payload: Any) -> None:
     with pytest.raises(PayloadInvalid) as caught:
         make().receive(request(*signed(payload)))
     assert not isinstance(caught.value, SignatureInvalid)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        7,
+        event(message={"text": "no mid"}),
+        message("m_1", text=7),  # type: ignore[arg-type]
+        message(mid=""),
+        event(message=["x"]),
+        event(message={"mid": "m", "attachments": "x"}),
+        {**message("m_1"), "sender": {"id": "eve"}},
+        {**message("m_1"), "timestamp": "now"},
+        {**message("m_1"), "timestamp": 10**30},
+        event(read={"watermark": True}),
+    ],
+)
+def test_an_event_that_cant_be_read_is_left_out_and_those_beside_it_are_taken(bad: Any) -> None:
+    delivered = event(delivery={"mids": ["m_9"], "watermark": 1795392000000})
+    with structlog.testing.capture_logs() as lines:
+        received = read(message("m_1", "one"), bad, delivered, message("m_2", "two"))
+    assert [(m.external_id, m.body) for m in received.messages] == [("m_1", "one"), ("m_2", "two")]
+    assert [(u.external_id, u.status.value) for u in received.statuses] == [("m_9", "DELIVERED")]
+    assert [(line["event"], line["provider"]) for line in lines] == [("event_not_understood", "meta_messenger")]
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"\xff\xfe", b"[" * 100_000])

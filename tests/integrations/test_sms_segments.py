@@ -78,6 +78,18 @@ def test_only_a_bare_word_opts_out_or_in(text: str, expected: bool | None) -> No
 
 @pytest.mark.parametrize(
     ("text", "expected"),
+    [
+        *((word, True) for word in ("STOP", "stop.", "Stop all", "un-subscribe")),
+        ("Start!", False),
+        *((word, None) for word in ("Cancel", "End", "QUIT", "Yes", "Unstop", "please stop", "")),
+    ],
+)
+def test_off_phones_only_words_with_no_other_meaning_opt_out_or_in(text: str, expected: bool | None) -> None:
+    assert opt_out_word(text, by_phone=False) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
     [("HELP", True), (" help! ", True), ("Info", True), ("help me", False), ("", False), ("STOP", False)],
 )
 def test_only_a_bare_word_asks_for_help(text: str, expected: bool) -> None:
