@@ -117,12 +117,11 @@ async def resend_message(
     repeated already), ConfirmationRequired, TooLong, AlreadyPaid, AlreadyVoid, and the refusals of capability.py.
     """
     actor.require("message")
-    message = await Message.get_or_none(id=message_id, account_id=actor.account_id)
-    if message is None:
-        raise NotFound(field="messageId")
-    again = repeats.Repeat(message=message, confirmed=confirm_possible_duplicate)
 
     async def run(keep: idempotency.Save | None) -> SentMessage:
+        message = await Message.get_or_none(id=message_id, account_id=actor.account_id)
+        if message is None:
+            raise NotFound(field="messageId")
         try:
             return await _write(
                 actor,
@@ -133,14 +132,11 @@ async def resend_message(
                 template=repeats.template_of(message, channel_id),
                 must_bind=None,
                 save=keep,
-                repeat=again,
+                repeat=repeats.Repeat(message=message, confirmed=confirm_possible_duplicate),
             )
         except Refusal as found:
-            if found.field is not None and found.field[0] in (
-                "body",
-                "template",
-            ):  # not given here: the channel is wrong for it
-                found.field = ("channelId",)
+            if found.field is not None and found.field[0] in ("body", "template"):
+                found.field = ("channelId",)  # neither is given here: the channel is wrong for it
             raise
 
     given = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}

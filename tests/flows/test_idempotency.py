@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 from graphql import GraphQLEnumType
 
+from models.ids import parse_public_id
+from models.tables import Message
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team
 from tests.flows.harness import Product, key
 
 CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
-REFUND, OUTSIDE = "refundPayment", "recordOutsidePayment"
+RESEND, REFUND, OUTSIDE = "resendMessage", "refundPayment", "recordOutsidePayment"
 DOCUMENTS = {
     CREATE: d.CREATE,
     SEND: d.SEND_REQUEST,
     WRITE: d.SEND_MESSAGE,
+    RESEND: d.RESEND,
     REFUND: d.REFUND,
     OUTSIDE: d.RECORD_OUTSIDE,
 }
@@ -40,7 +43,10 @@ async def product(database: str, events_url: str) -> AsyncIterator[Product]:
 
 async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Complete inputs of the mutations, each with a fresh key; what is given back is another request's, which is paid."""
-    sms = team.channels["SMS"]
+    sms, whatsapp = team.channels["SMS"], team.channels["WHATSAPP"]
+    thread = {"idempotencyKey": key(), "conversationId": contact["conversation"]["id"], "channelId": sms}
+    failed = (await team.product.ok(d.SEND_MESSAGE, {**thread, "body": "Hello"}, token=team.agent))["message"]
+    await Message.filter(id=parse_public_id(failed["id"], "msg")).update(delivery_status="FAILED")
     paid = await team.request(contact)
     await team.send(paid)
     await team.pay(paid)
@@ -54,19 +60,28 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "description": "All rooms",
             "dueAt": probes.DUE,
             "processor": "SANDBOX",
+            "processorId": team.processor["id"],
         },
         SEND: {
             "idempotencyKey": key(),
             "paymentRequestId": request["id"],
-            "channelId": sms,
+            "channelId": whatsapp,
             "body": "Please: {link}",
+            "template": {"id": "HX1", "variables": [{"name": "1", "value": "{link}"}]},
         },
         WRITE: {
             "idempotencyKey": key(),
             "conversationId": contact["conversation"]["id"],
-            "channelId": sms,
+            "channelId": whatsapp,
             "body": f"Here: {request['checkoutUrl']}",
             "subject": "About",
+            "template": {"id": "HX1", "variables": [{"name": "1", "value": request["checkoutUrl"]}]},
+        },
+        RESEND: {
+            "idempotencyKey": key(),
+            "messageId": failed["id"],
+            "channelId": sms,
+            "confirmPossibleDuplicate": False,
         },
         REFUND: {
             "idempotencyKey": key(),
@@ -128,7 +143,14 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
         assert await run(team, mutation, input) == made[0], mutation
         now = await objects(team, maria)
         # One request more; or one message, whose link is carried for the first time by the first sending only.
-        more = {CREATE: (1, 0, 0), SEND: (0, 1, 1), WRITE: (0, 1, 0), REFUND: (0, 1, 1), OUTSIDE: (0, 0, 1)}[mutation]
+        more = {
+            CREATE: (1, 0, 0),
+            SEND: (0, 1, 1),
+            WRITE: (0, 1, 0),
+            RESEND: (0, 1, 0),
+            REFUND: (0, 1, 1),
+            OUTSIDE: (0, 0, 1),
+        }[mutation]
         assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
 
 
@@ -165,10 +187,12 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
     """Another value of the leaf's type."""
     value: Any = input
     for name in leaf.path.split(".")[1:]:
-        value = value[name]
+        value = (value[0] if isinstance(value, list) else value)[name]
     kind = probes.schema().get_type(leaf.type)
     if isinstance(kind, GraphQLEnumType):
         return next(word for word in kind.values if word != value)
+    if isinstance(value, bool):
+        return not value
     fixed = {"Decimal": "120.01", "CurrencyCode": "EUR", "DateTime": "2199-01-01T00:00:01Z"}
     if leaf.type in fixed:
         return fixed[leaf.type]
@@ -180,8 +204,9 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
     whatsapp = team.channels["WHATSAPP"]
     wrong = {
         CREATE: {"productName": ""},
-        SEND: {"channelId": whatsapp},
+        SEND: {"template": None},
         WRITE: {"body": " "},
+        RESEND: {"channelId": whatsapp},
         REFUND: {"tellContactOn": whatsapp},
         OUTSIDE: {"amount": "0"},
     }
@@ -206,7 +231,7 @@ async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Tea
             made = payload.get("payment") or payload.get("paymentRequest") or payload["message"]
             answers.append(str(made["id"]))
     # Creating made a request per account, sending sent another one, writing a message, the others a payment each.
-    assert len(set(answers)) == 10
+    assert len(set(answers)) == 2 * len(DOCUMENTS)
 
 
 async def test_a_repeat_shows_the_object_as_it_is_now(team: Team) -> None:
