@@ -473,6 +473,22 @@ FAULTS: Final = (
     ),
     _fault(
         "checkout",
+        "connections-left-lately-not-listed",
+        "services/sweeper.py",
+        "if row.connected or public_id(",
+        "if row.connected or False and public_id(",
+        SWEEPER,
+    ),
+    _fault(
+        "checkout",
+        "unhandled-event-tried-every-minute",
+        "services/processor_events.py",
+        "min(max(AGAIN_AT_LEAST, age / 10), AGAIN_AT_MOST)",
+        "AGAIN_AT_LEAST",
+        EVENTS,
+    ),
+    _fault(
+        "checkout",
         "undelivered-events-not-fetched",
         "services/sweeper.py",
         "            await processor_events.take_listed(connection, event, now)",

@@ -349,6 +349,29 @@ async def test_a_refund_of_another_program_is_forgotten_after_three_days(world: 
     assert await results() == ["foreign"]
 
 
+async def test_a_foreign_event_that_cannot_be_looked_at_again_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refund = MoneyStatement(
+        kind=MoneyKind.REFUND,
+        external_id="re_foreign",
+        outcome=MoneyOutcome.SUCCEEDED,
+        amount_minor=1,
+        currency="USD",
+        charge_external_id="pay_foreign",
+    )
+    await world.deliver(world.vendor.event("refund.created", statement=refund))
+
+    def fails(_: bytes) -> ProcessorWebhook:
+        raise IntegrationError("sandbox", "unexpected_shape")
+
+    monkeypatch.setattr(world.vendor, "parse", fails)
+    await world.run_jobs(rounds=20)
+    assert (await Job.get()).status == "dead"
+    assert await processor_events.repeat_unhandled(datetime.now(UTC) + timedelta(days=1), 10) == 0
+    assert await world.notifications() == []
+
+
 # ----------------------------------------------------------------------------------------------------- kept and healed
 async def test_an_event_that_cannot_be_recorded_is_kept_with_its_error_and_recorded_later(
     world: World, monkeypatch: pytest.MonkeyPatch

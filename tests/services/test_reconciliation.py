@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from integrations.base import MoneyOutcome
 from models.ids import public_id
-from models.tables import CheckoutSession, PaymentRequest
-from services import sweeper
+from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
+from services import connections, sweeper
 from services.reconciliation import Reconciled, reconcile
 from tests.services.scripted import World, assert_consistent
 
@@ -65,6 +66,17 @@ async def test_a_checkout_that_only_the_processor_knows_is_found_and_told_once(w
     assert found.differed == [f"{connection}: checkouts that were not known: 1"]
     assert await world.status(request) == "PAID"
     assert (await run(world)).differed == []
+
+
+async def test_a_processor_that_was_disconnected_lately_is_asked_too(world: World) -> None:
+    request, token = await world.request()
+    world.vendor.pay(await world.open(token))
+    await CheckoutSession.all().delete()
+    await connections.disconnect_processor(replace(world.actor, role="OWNER"), world.connection.id)
+    row = await ProcessorConnection.get(id=world.connection.id)
+    connections._processors[row.id] = (row.version, world.vendor)
+    assert len((await run(world)).differed) == 1
+    assert await world.status(request) == "PAID"
 
 
 async def test_what_agrees_is_read_and_not_told(world: World) -> None:

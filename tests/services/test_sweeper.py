@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ from integrations.base import CheckoutStatus, IntegrationError, MoneyOutcome
 from models import errors, event_log
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import checkout, connections, sweeper, voids
-from services.jobs import JobContext
+from services.jobs import Handler, JobContext
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -471,6 +473,98 @@ async def test_the_vendors_list_of_checkouts_is_read_on_from_an_hour_before_the_
     await sweeper.find_unknown(row, now + timedelta(minutes=15))
     asked = [datetime.fromisoformat(since) for since in world.vendor.keys_of("list_checkouts")]
     assert asked == [now - timedelta(days=30), now - timedelta(days=30), now - timedelta(hours=1)]
+
+
+async def disconnected(world: World) -> None:
+    """The team disconnects the processor."""
+    owner = replace(world.actor, role="OWNER")
+    await connections.disconnect_processor(owner, world.connection.id)
+    row = await ProcessorConnection.get(id=world.connection.id)
+    connections._processors[row.id] = (row.version, world.vendor)
+
+
+async def test_a_checkout_that_we_do_not_know_is_found_though_its_processor_was_disconnected(world: World) -> None:
+    request, token = await world.request()
+    world.vendor.pay(await lose_a_creation(world, token))
+    world.vendor.outbox.clear()
+    await disconnected(world)
+    await sweeper.sweep_unknown(tick())
+    assert await world.status(request) == "PAID"
+
+
+async def test_a_disconnected_processor_is_asked_for_a_week_and_then_while_something_is_open_there(
+    world: World,
+) -> None:
+    other = await World.make()
+    await disconnected(world)
+    now = datetime.now(UTC)
+
+    async def asked(at: datetime) -> list[object]:
+        return [row.id for row in await sweeper.listed_connections(at)]
+
+    assert await asked(now + timedelta(days=6)) == [world.connection.id, other.connection.id]
+    assert await asked(now + timedelta(days=8)) == [other.connection.id]
+    assert [row.id for row in await sweeper.listed_connections(now, world.account.id)] == [world.connection.id]
+    request, _ = await world.request()
+    await checkout._insert(request, 12500, now)
+    assert await asked(now + timedelta(days=8)) == [world.connection.id, other.connection.id]
+    await CheckoutSession.all().update(status="EXPIRED")
+    assert await asked(now + timedelta(days=8)) == [other.connection.id]
+
+
+async def test_a_vendor_that_wants_quiet_is_asked_for_no_list(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(_: datetime) -> object:
+        raise IntegrationError("sandbox", "rate_limited", retryable=True, retry_after_s=600)
+
+    now = datetime.now(UTC)
+    monkeypatch.setattr(world.vendor, "list_checkouts", busy)
+    assert await sweeper.find_unknown(world.connection, now) == 0
+    monkeypatch.undo()
+    await sweeper.find_unknown(world.connection, now + timedelta(seconds=599))
+    await sweeper.fetch_events(world.connection, now + timedelta(seconds=599))
+    assert world.vendor.calls == []
+    await sweeper.find_unknown(world.connection, now + timedelta(seconds=601))
+    await sweeper.fetch_events(world.connection, now + timedelta(seconds=601))
+    assert [verb for verb, _ in world.vendor.calls] == ["list_checkouts", "list"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "round_"), [("list_checkouts", sweeper.sweep_unknown), ("list_events", sweeper.sweep_events)]
+)
+async def test_a_vendor_that_does_not_answer_keeps_no_other_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch, verb: str, round_: Handler
+) -> None:
+    other = await World.make()
+    other_asked = asyncio.Event()
+
+    async def silent(_: datetime) -> list[object]:
+        await asyncio.wait_for(other_asked.wait(), 20)  # an answer that comes only after the other was asked
+        return []
+
+    async def answers(_: datetime) -> list[object]:
+        other_asked.set()
+        return []
+
+    monkeypatch.setattr(world.vendor, verb, silent)
+    monkeypatch.setattr(other.vendor, verb, answers)
+    await round_(tick())
+    place = "checkouts_read_until" if verb == "list_checkouts" else "events_read_until"
+    assert await ProcessorConnection.filter(**{f"{place}__not_isnull": True}).count() == 2
+
+
+async def test_no_more_lists_are_read_at_once_than_allowed(world: World) -> None:
+    running = most = 0
+
+    async def ask(_: ProcessorConnection) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return 0
+
+    await sweeper._each([world.connection] * 50, ask)
+    assert most == sweeper.LISTS_AT_ONCE
 
 
 async def test_retention_prunes_the_log_only(world: World) -> None:
