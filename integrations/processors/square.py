@@ -144,6 +144,7 @@ class Credentials:
     webhook_signature_key: str = field(repr=False, default="")
     mode: str = "live"
     webhook_subscription_id: str = ""  # of what `register_webhook` made; empty: a person pasted its key
+    currency: str = ""  # the location's, checked by `check`; empty: not said, so Square alone refuses another
 
 
 class Square(Processor):
@@ -162,7 +163,10 @@ class Square(Processor):
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.mode not in ADDRESSES:
             raise IntegrationError(NAME, "credentials_invalid", "mode is live or test")
+        if credentials.currency and credentials.currency not in CURRENCIES:
+            raise IntegrationError(NAME, "credentials_invalid", "currency is one that Square takes: USD, EUR …")
         self._location_id = credentials.location_id
+        self._currencies = frozenset({credentials.currency}) if credentials.currency else CURRENCIES
         keys = (key.strip() for key in credentials.webhook_signature_key.split(","))
         self._keys = [key for key in keys if key]
         self._webhook_url = webhook_url or ""
@@ -174,17 +178,22 @@ class Square(Processor):
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
         """Bounds in ISO minor units, which are Square's. Source: developer.squareup.com/docs/payment-card-support-by-country."""
-        return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in CURRENCIES else None
+        return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in self._currencies else None
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The merchant whose token it is; the location must be an active one. Source: .../locations-api/list-locations."""
+        """The merchant whose token it is; the location must be an active one, of the currency that was said.
+
+        Source: developer.squareup.com/docs/locations-api.
+        """
         answer = await self._call("GET", "/v2/locations", reading=True)
         with _expected():
             found = {str(one["id"]): one for one in answer.get("locations") or ()}
             location = found.get(self._location_id)
             if location is None or location.get("status") != "ACTIVE":
                 raise IntegrationError(NAME, "location_unknown", "the token has no active location of this id")
+            if location.get("currency", "") not in ("", *self._currencies):
+                raise IntegrationError(NAME, "location_currency_differs", "the location takes another currency")
             return _text(location, "merchant_id")
         raise AssertionError("the block above returns or raises")
 

@@ -232,7 +232,7 @@ class PayPalVendor(Vendor):
 
 class SquareVendor(Vendor):
     processor = square.Square
-    public = frozenset({"location_id", "mode", "webhook_subscription_id"})
+    public = frozenset({"location_id", "mode", "webhook_subscription_id", "currency"})
     secret = square_server.SIGNATURE_KEY
     rolled_secret = "rolled_signature_key"
     signature_header = square.SIGNATURE_HEADER

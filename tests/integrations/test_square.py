@@ -40,11 +40,12 @@ async def connected(
     location: str = square_server.LOCATION_ID,
     webhook_url: str | None = square_server.WEBHOOK_URL,
     subscription_id: str = "",
+    currency: str = "",
 ) -> AsyncIterator[tuple[SquareServer, square.Square]]:
     async with SquareServer(contract or square_server.our_contract()) as server:
         made = square.Square(
             square.Credentials(
-                square_server.ACCESS_TOKEN, location, square_server.SIGNATURE_KEY, "test", subscription_id
+                square_server.ACCESS_TOKEN, location, square_server.SIGNATURE_KEY, "test", subscription_id, currency
             ),
             environment=Environment(
                 public_url="http://localhost", sandbox_url="http://localhost", base_addresses={"square": server.url}
@@ -593,3 +594,18 @@ async def test_limits_are_of_the_six_currencies_of_square() -> None:
         limits = {c: processor.amount_limits(c) for c in (*sorted(square.CURRENCIES), "CHF", "BRL")}
     known = AmountLimits(minimum_minor=1, maximum_minor=99_999_999)
     assert limits == dict.fromkeys(("AUD", "CAD", "EUR", "GBP", "JPY", "USD"), known) | {"CHF": None, "BRL": None}
+
+
+async def test_a_location_whose_currency_was_said_takes_that_one_only_and_is_refused_where_it_has_another() -> None:
+    async with connected(currency="EUR") as (server, processor):
+        takes = [c for c in sorted(square.CURRENCIES) if processor.amount_limits(c) is not None]
+        server.location["currency"] = "EUR"
+        merchant = await processor.check()
+        server.location["currency"] = "USD"
+        with pytest.raises(IntegrationError) as refused:
+            await processor.check()
+    assert (takes, merchant) == (["EUR"], square_server.MERCHANT_ID)
+    assert (refused.value.reason, refused.value.retryable) == ("location_currency_differs", False)
+    with pytest.raises(IntegrationError, match="credentials_invalid"):
+        async with connected(currency="CHF"):
+            pass
