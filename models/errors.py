@@ -77,7 +77,7 @@ class ChannelNotConnected(Refusal):
 
 
 class NoProcessorConfigured(Refusal):
-    """No payment processor is ready: connect one in Settings → Payments, or make one the default (configureProcessor)."""
+    """No payment processor is ready: connect one, or make one the default, in Settings → Payments (configureProcessor)."""
 
     code = "NO_PROCESSOR_CONFIGURED"
 

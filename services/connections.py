@@ -372,6 +372,8 @@ async def configure_processor(
     row = await _existing(actor.account_id, processor, connection_id, mode)
     if row is not None and mode is not None and row.test_mode != mode:
         raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
+    if given and processor in SELF_ISSUED:
+        raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", min(given)))
     mode = row.test_mode if row is not None else mode
 
     new_id = uuid7()
@@ -713,6 +715,8 @@ async def connect_channel(
     row = await channel_connection(connection_id, actor.account_id) if connection_id is not None else None
     if row is not None and (row.provider != provider or row.kind != kind):
         raise NotFound(field="connectionId")
+    if credentials and provider in SELF_ISSUED:
+        raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
     merged = _readable(row)
     for field, value in (credentials or {}).items():
         merged[field] = text.optional(value, limit=SECRET_LIMIT, field="credentials") or ""

@@ -78,7 +78,7 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
 async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
     """Keep the team's unsent text, spaces included; nothing is sent. Raises: Forbidden, NotFound, TooLong, Invalid."""
     actor.require("message")
-    kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text", lines=True) is not None else None
+    kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         conversation = await _locked(actor, conversation_id)
         if conversation.draft != kept:

@@ -197,7 +197,7 @@ async def _read(
     if conversation is None:
         raise NotFound(field="conversationId")
     connection = await connections.channel_connection(channel_id, actor.account_id)
-    words = text.required(body, limit=BODY_LIMIT, field="body", lines=True)
+    words = text.required(body, limit=BODY_LIMIT, field="body", message=True)
     title = text.optional(subject, limit=SUBJECT_LIMIT, field="subject")
     filled = composing.checked(template) if template is not None else None
     carried = await links.carried(actor.account_id, "\n".join([words, *(filled.values if filled is not None else ())]))

@@ -22,23 +22,26 @@ _INVISIBLE = re.compile(
 Field = str | tuple[str, ...]
 
 
-def optional(value: str | None, *, limit: int, field: Field, lines: bool = False) -> str | None:
-    """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid."""
+def optional(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str | None:
+    """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid.
+
+    `message`: it is what somebody writes to another, shown by itself and as it was written: with lines, and with turns of its direction.
+    """
     text = (value or "").strip()
     if _INVISIBLE.fullmatch(text):
         return None
-    if _CONTROL.search(text) or (not lines and _DIRECTION.search(text)):
+    if _CONTROL.search(text) or (not message and _DIRECTION.search(text)):
         raise Invalid("This text holds a character that can't be stored.", field=field)
-    if not lines and ("\n" in text or "\r" in text):
+    if not (lines or message) and ("\n" in text or "\r" in text):
         raise Invalid("This text must be one line.", field=field)
     if len(text) > limit:
         raise TooLong(f"At most {limit} characters.", field=field)
     return text or None
 
 
-def required(value: str | None, *, limit: int, field: Field, lines: bool = False) -> str:
-    """The trimmed text. Raises: Blank, TooLong, Invalid."""
-    text = optional(value, limit=limit, field=field, lines=lines)
+def required(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str:
+    """The trimmed text, as `optional`. Raises: Blank, TooLong, Invalid."""
+    text = optional(value, limit=limit, field=field, lines=lines, message=message)
     if text is None:
         raise Blank(field=field)
     return text

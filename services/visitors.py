@@ -515,7 +515,7 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
     Raises: IdentityRequired, WidgetClosed, Blank, TooLong, Invalid, RateLimited.
     """
     visit.require_identity()
-    words = text.required(body, limit=web_chat.MAX_LENGTH, field="body", lines=True)
+    words = text.required(body, limit=web_chat.MAX_LENGTH, field="body", message=True)
     if _CLIENT_ID.fullmatch(client_message_id) is None:
         raise Invalid("8 to 64 letters, digits, - and _.", field="clientMessageId")
     connection = await _widget(visit.connection_id)

@@ -294,6 +294,7 @@ NO_SECRETS = {"secretKey": None, "webhookSecret": None}
 CASES = [
     *of(
         "createPaymentRequest",
+        ("description", "turns\u202earound", "INVALID"),
         ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
         ("conversationId", conversation("ben"), "NOT_FOUND"),
         (AMOUNT, "", "INVALID"),
@@ -360,6 +361,7 @@ CASES = [
     ),
     *of(
         "voidPaymentRequest",
+        ("reason", "turns\u202earound", "INVALID"),
         ("paymentRequestId", request("paid"), "ALREADY_PAID", SAME, {"expectedVersion": None}),
         ("paymentRequestId", request("void"), "ALREADY_VOID", SAME, {"expectedVersion": None}),
         ("paymentRequestId", request("discarded"), "NOT_FOUND"),
@@ -389,6 +391,7 @@ CASES = [
     ),
     *of(
         "recordOutsidePayment",
+        ("note", "turns\u202earound", "INVALID"),
         *BAD_AMOUNTS,
         ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
         ("amount", "118.01", "AMOUNT_TOO_LARGE"),
@@ -461,6 +464,13 @@ CASES = [
         ("kind", "CUSTOM", "INVALID", "provider", {"provider": None}),
         ("kind", "PAYPAL", "INVALID", "provider"),
         ("kind", "SANDBOX", "NOT_FOUND", "processorId", {"testMode": None, **NOTHING_OF_STRIPES}),
+        (
+            "credentials",
+            [{"name": "secret_key", "value": "sk_of_my_own"}],
+            "INVALID",
+            "credentials.secret_key",
+            {"kind": "SANDBOX", "processorId": None, "testMode": None, "provider": None, **NO_SECRETS},
+        ),
         ("provider", "paypal", "INVALID"),
         ("provider", "../stripe", "INVALID", SAME, {"kind": "CUSTOM"}),
         ("testMode", False, "INVALID"),
@@ -498,6 +508,13 @@ CASES = [
         ("kind", "EMAIL", "NOT_FOUND", "channelId", {"provider": "simulated"}),
         ("kind", "CUSTOM", "INVALID", SAME, {"provider": "simulated"}),
         ("credentials", [], "INVALID", SAME, {"channelId": None}),
+        (
+            "credentials",
+            [{"name": "secret", "value": "of my own"}],
+            "INVALID",
+            SAME,
+            {"provider": "simulated", "channelId": None},
+        ),
         ("credentials", [{"name": "auth_token", "value": "0" * 32}], "INVALID"),
         ("credentials", [{"name": "auth_token", "value": ""}], "INVALID"),
         ("allowedOrigins", ["https://shop.example"], "INVALID"),

@@ -21,7 +21,9 @@ def test_scripts_and_emoji_keep_their_joiners(kept: str) -> None:
 
 
 @pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u202a"])
-def test_one_line_may_not_turn_the_direction_of_what_stands_around_it(mark: str) -> None:
+@pytest.mark.parametrize("lines", [False, True])
+def test_only_a_message_may_turn_the_direction_of_the_text(mark: str, lines: bool) -> None:
     with pytest.raises(errors.Invalid):
-        text.required(f"Deep{mark}clean", limit=50, field="name")
-    assert text.optional(f"Deep{mark}clean", limit=50, field="body", lines=True) == f"Deep{mark}clean"
+        text.required(f"Deep{mark}clean", limit=50, field="name", lines=lines)
+    written = f"Deep\n{mark}clean"
+    assert text.optional(written, limit=50, field="body", message=True) == written
