@@ -281,7 +281,7 @@ class Process:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        async with asyncio.timeout(30), httpx2.AsyncClient() as http:
+        async with asyncio.timeout(60), httpx2.AsyncClient() as http:
             while True:
                 with contextlib.suppress(httpx2.TransportError):
                     if (await http.get(f"http://127.0.0.1:{self.port}/readyz")).status_code == 200:
@@ -304,9 +304,9 @@ async def process(
     """The server as a process that can be killed and started again on the same port."""
     port = free_port()
     server = Process(port, environment(port, database_url, events_url, **more), arguments)
-    await server.start()
     product = Product(f"http://127.0.0.1:{port}")
     try:
+        await server.start()
         yield product, server
     finally:
         await product.aclose()
