@@ -86,6 +86,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         queries_by_get=False,
         limits=VISITOR_LIMITS,
         credential_of=credential_of,
+        foreign_posts=False,
     )
 
     @asynccontextmanager

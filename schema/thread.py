@@ -9,7 +9,7 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
-from schema.account import ConversationChannel
+from schema.account import Channel, ConversationChannel
 from schema.connections import THREAD, Slice
 from schema.context import Info
 from schema.describe import field
@@ -105,6 +105,13 @@ class Message(ThreadItem):
             template_id=row.template_id,
             author=row.author_name,
         )
+
+    @field("The connection that it came in on or goes out of: tells two numbers of one kind apart.")
+    async def via(self, info: Info) -> Channel:
+        row = await info.context.reads.channel(self.row.channel_connection_id)
+        if row is None:
+            raise RuntimeError("a message without its channel")
+        return Channel.from_row(row)
 
     @field("The files that came with it, in the contact's order.")
     async def attachments(self, info: Info) -> list[Attachment]:

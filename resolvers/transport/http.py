@@ -10,7 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 import orjson
@@ -170,6 +170,7 @@ class GraphQLView(GraphQL[Any, None]):
         limits: Limits,
         sharing: Sharing | None,
         credential_of: CredentialOf,
+        foreign_posts: bool,
     ) -> None:
         super().__init__(
             schema,
@@ -189,6 +190,7 @@ class GraphQLView(GraphQL[Any, None]):
             credential_of=credential_of,
         )
         self._make_context = get_context
+        self._foreign_posts = foreign_posts
         self._http_app: ASGIApp = self._answer_http
         if self.allowed_origins:
             self._http_app = CORSMiddleware(
@@ -215,6 +217,9 @@ class GraphQLView(GraphQL[Any, None]):
         answer = scope[_ANSWER] = _Answer(media_type=negotiate(request.headers.get("accept")))
         try:
             if request.method == "POST":
+                # The socket's own rule, which reads nothing but the headers.
+                if not self._foreign_posts and not self._check_websocket_origin(cast(WebSocket, request)):
+                    raise Refusal(403, "FORBIDDEN", "Pages of other origins are not answered.")
                 request = Request(scope, _replay(await self._read_body(request)))
             response = await self.run(request)
         except ClientDisconnect:
@@ -439,6 +444,7 @@ def get_view(
     limits: Limits | None = None,
     sharing: Sharing | None = None,
     credential_of: CredentialOf = token_of,
+    foreign_posts: bool = True,
 ) -> GraphQLView:
     """The ASGI application to mount at /graphql, and at any other place with a schema and credentials of its own.
 
@@ -447,6 +453,7 @@ def get_view(
     every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
     `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
     `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
+    `foreign_posts`: whether a POST of a page that may not call us is executed, unread as its answer is; never over WebSocket.
     """
     return GraphQLView(
         schema,
@@ -458,4 +465,5 @@ def get_view(
         limits=limits or Limits(),
         sharing=sharing,
         credential_of=credential_of,
+        foreign_posts=foreign_posts,
     )

@@ -215,6 +215,7 @@ def test_a_visitor_is_asked_and_pays_and_the_card_turns_paid_live(
     expect(card.get_by_text("$25.00", exact=True)).to_be_visible()
     expect(card.get_by_text(request["number"])).to_be_visible()
     assert request["checkoutUrl"] not in " ".join(texts(frame))  # the card stands for the link
+    assert (len(texts(frame)), "Pay here" in texts(frame)[-1]) == (2, False)
     paying = pay(visitor, page)
     expect(card.get_by_text("Paid", exact=True)).to_be_visible()
     expect(card.get_by_role("link", name="View receipt")).to_have_attribute("href", request["checkoutUrl"])

@@ -725,5 +725,13 @@ async def test_hostile_documents_bodies_and_methods_are_refused(widget: Widget) 
     with pytest.raises(Exception, match="403"):
         async with connect(url, subprotocols=["graphql-transport-ws"], additional_headers=foreign):  # type: ignore[list-item]
             pass
+    for stranger in (foreign["Origin"], "null", SITE):
+        refused = await http.post(
+            "/widget/graphql", json={"query": "{ visit { identified } }"}, headers={"Origin": stranger}
+        )
+        assert (refused.status_code, refused.json()["errors"][0]["extensions"]["code"]) == (403, "FORBIDDEN")
+        assert "data" not in refused.json()
+    own = {"Origin": widget.team.product.base_url}
+    assert (await http.post("/widget/graphql", json={"query": "{ __typename }"}, headers=own)).status_code == 200
     preflight = await http.options("/widget/graphql", headers={**foreign, "Access-Control-Request-Method": "POST"})
     assert "access-control-allow-origin" not in preflight.headers

@@ -430,15 +430,22 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
         team.conversation, direction="OUTBOUND", delivery_status="FAILED", error_code="30006", error_message="Landline"
     )
     second = await factories.message(
-        team.conversation, direction="OUTBOUND", delivery_status="SENDING", retry_of_id=first.id, author_name="Agent"
+        team.conversation,
+        direction="OUTBOUND",
+        delivery_status="SENDING",
+        retry_of_id=first.id,
+        author_name="Agent",
+        channel_connection_id=(await factories.channel_connection(team.account, "SMS")).id,
     )
+    numbers = [public_id("chn", one.channel_connection_id) for one in (first, second)]
+    assert numbers[0] != numbers[1]
     request = await factories.payment_request(team.contact)
     await tables.MessagePaymentRequest.create(
         account_id=team.account.id, message_id=second.id, payment_request_id=request.id
     )
     shown = await api.one(
         """query($ids: [ID!]!) { nodes(ids: $ids) { ... on Message {
-          deliveryStatus errorCode failureReason author retryOf { id } paymentRequests { id } } } }""",
+          deliveryStatus errorCode failureReason author via { id } retryOf { id } paymentRequests { id } } } }""",
         {"ids": [public_id("msg", first.id), public_id("msg", second.id)]},
     )
     assert shown == [
@@ -447,6 +454,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "errorCode": "30006",
             "failureReason": "Landline",
             "author": None,
+            "via": {"id": numbers[0]},
             "retryOf": None,
             "paymentRequests": [],
         },
@@ -455,6 +463,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "errorCode": None,
             "failureReason": None,
             "author": "Agent",
+            "via": {"id": numbers[1]},
             "retryOf": {"id": public_id("msg", first.id)},
             "paymentRequests": [{"id": public_id("pr", request.id)}],
         },
@@ -491,7 +500,7 @@ async def test_a_card_tells_who_caused_it_and_which_money(team: Team, api: Api) 
 
 THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unreadCount contact { name } thread(last: $n) { nodes {
   __typename id occurredAt
-  ... on Message { body deliveryStatus paymentRequests { id status } }
+  ... on Message { body deliveryStatus via { displayName } paymentRequests { id status } }
   ... on ActivityCard { kind text actor payment { id amount { amount } } paymentRequest { id number status
     amount { formatted } contact { id name } conversation { id } processor channel payments { id status } } } } } } }"""
 INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
@@ -519,7 +528,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_page(team: Team, 
         await factories.contact_address(other)
         await factories.conversation(other, assignee_id=team.owner.user_id)
     conversation, contact = public_id("cnv", team.conversation.id), public_id("cnt", team.contact.id)
-    for document, variables, most in ((THREAD, {"id": conversation}, 11), (INBOX, {}, 12), (TAB, {"id": contact}, 9)):
+    for document, variables, most in ((THREAD, {"id": conversation}, 12), (INBOX, {}, 12), (TAB, {"id": contact}, 9)):
         counts = {}
         for n in (2, 30):
             async with statements() as seen:

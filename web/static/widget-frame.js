@@ -355,13 +355,17 @@
   const external = (href, className, text) =>
     make("a", { href, class: className, target: "_blank", rel: "noopener noreferrer" }, text);
 
-  /** A text with its addresses as links; that of a payment is left out, because its card stands below. */
+  // "Pay here:" before an address: a short sentence, or line, that ends with a colon.
+  const lead = /(?<=^|\n|[.!?…]\s)(?:(?![.!?…]\s)[^\n]){0,40}[:：]\s*$/;
+
+  /** A text with its addresses as links; that of a payment is left out with what leads to it, because its card stands below. */
   const words = (body, payments) => {
     const parts = [];
     let end = 0;
     for (const match of body.matchAll(/https?:\/\/[^\s<>"']*[^\s<>"'.,;:!?)\]]/g)) {
-      parts.push(body.slice(end, match.index));
-      if (!payments.some((card) => card.payUrl === match[0])) parts.push(external(match[0], "", match[0]));
+      const before = body.slice(end, match.index);
+      if (payments.some((card) => card.payUrl === match[0])) parts.push(before.replace(lead, ""));
+      else parts.push(before, external(match[0], "", match[0]));
       end = match.index + match[0].length;
     }
     parts.push(body.slice(end));
