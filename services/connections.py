@@ -62,6 +62,10 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         "location_id",
         "{name} has no active location of this id for this access token{mode}: copy the location's id.",
     ),
+    "location_currency_differs": (
+        "currency",
+        "At {name} this location takes another currency{mode}: give the one that its settings show, or leave it out.",
+    ),
 }
 REFUSED: Final = frozenset({"authentication_failed", "permission_denied"})  # reasons that concern the credentials
 

@@ -202,7 +202,7 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
 async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
     maria = await team.contact()
     whatsapp = team.channels["WHATSAPP"]
-    wrong = {
+    wrong: dict[str, dict[str, Any]] = {
         CREATE: {"productName": ""},
         SEND: {"template": None},
         WRITE: {"body": " "},
