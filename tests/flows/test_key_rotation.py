@@ -150,6 +150,9 @@ async def test_with_a_wrong_key_readiness_the_command_and_the_operation_say_what
         assert ready.json()["checks"]["secrets"] == "not readable with these SECRET_KEYS"
         team.agent = product.token = await product.sign_in(email)
         payload = await product.one(d.CREATE, {"input": team.ask(maria)})
+        assert [e["code"] for e in payload["userErrors"]] == ["NO_PROCESSOR_CONFIGURED"]
+        named = {**team.ask(maria), "processorId": team.processor["id"]}
+        payload = await product.one(d.CREATE, {"input": named})
         assert [(e["code"], e["message"]) for e in payload["userErrors"]] == [
             ("PROCESSOR_UNAVAILABLE", "Its credentials can't be read with this server's SECRET_KEYS.")
         ]

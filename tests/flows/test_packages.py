@@ -205,8 +205,9 @@ async def test_a_package_that_is_missing_after_a_restart_takes_nothing_down(
     (shown,) = (await bare.product.one(d.SETTINGS, token=bare.owner))["paymentSettings"]["processors"]
     assert (shown["kind"], shown["connected"]) == ("CUSTOM", True)
     assert await reasons(bare, contact) == [("CUSTOM", False, "CHANNEL_NOT_SUPPORTED")]
-    refused = await bare.product.one(d.CREATE, {"input": bare.ask(contact)})
-    assert [error["code"] for error in refused["userErrors"]] == ["PROCESSOR_UNAVAILABLE"]
+    for named, code in (({}, "NO_PROCESSOR_CONFIGURED"), ({"processorId": shown["id"]}, "PROCESSOR_UNAVAILABLE")):
+        refused = await bare.product.one(d.CREATE, {"input": {**bare.ask(contact), **named}})
+        assert [error["code"] for error in refused["userErrors"]] == [code]
     async with bare.product.browser() as contacts_browser:
         assert (await contacts_browser.open(request["checkoutUrl"])).status == 200
     spoken = acme.chat.writes("visitor-7", "Are you there?")

@@ -527,7 +527,7 @@ async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
     for about, sentence in connections.ADVICE.values():
         said = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
         assert "{" not in said
-        assert about in {None, "webhook_id", "location_id"}
+        assert about in {None, "webhook_id", "location_id", "currency"}
 
 
 def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
