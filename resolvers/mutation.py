@@ -99,13 +99,14 @@ from schema.scalars import Cursor, RefundStatus
 from schema.thread import ActivityCard, Message
 from services import (
     accounts,
-    connections,
+    channel_settings,
     contacts,
     conversations,
     messages,
     notifications,
     outside_payments,
     payment_requests,
+    processor_settings,
     refunds,
     scenarios,
     sign_in,
@@ -628,9 +629,9 @@ class Mutation:
                 if value is not None and name in listed:
                     raise Invalid("Give this secret once.", field=SHORT_FOR[name])
             try:
-                row = await connections.configure_processor(
+                row = await processor_settings.configure_processor(
                     actor,
-                    processor=connections.provider_of(input.kind.name, input.provider),
+                    processor=processor_settings.provider_of(input.kind.name, input.provider),
                     connection_id=_id_or_none(input.processor_id, "prc", "processorId"),
                     display_name=input.display_name,
                     test_mode=input.test_mode,
@@ -656,7 +657,7 @@ class Mutation:
         self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="Which one.")]
     ) -> TestProcessorPayload:
         async def work(actor: Actor) -> TestProcessorPayload:
-            row, refusal = await connections.test_processor(actor, _id(input.processor_id, "prc", "processorId"))
+            row, refusal = await processor_settings.test_processor(actor, _id(input.processor_id, "prc", "processorId"))
             return TestProcessorPayload(processor=Processor.from_row(row), user_errors=_beside(refusal))
 
         return await _run(info, TestProcessorPayload, work, names={None: "processorId"})
@@ -669,7 +670,7 @@ class Mutation:
         self, info: Info, input: Annotated[DisconnectProcessorInput, strawberry.argument(description="Which one.")]
     ) -> DisconnectProcessorPayload:
         async def work(actor: Actor) -> DisconnectProcessorPayload:
-            row = await connections.disconnect_processor(actor, _id(input.processor_id, "prc", "processorId"))
+            row = await processor_settings.disconnect_processor(actor, _id(input.processor_id, "prc", "processorId"))
             return DisconnectProcessorPayload(processor=Processor.from_row(row))
 
         return await _run(
@@ -681,7 +682,7 @@ class Mutation:
         self, info: Info, input: Annotated[ConnectChannelInput, strawberry.argument(description="The channel.")]
     ) -> ConnectChannelPayload:
         async def work(actor: Actor) -> ConnectChannelPayload:
-            row = await connections.connect_channel(
+            row = await channel_settings.connect_channel(
                 actor,
                 kind=input.kind.name,
                 provider=input.provider,
@@ -703,7 +704,7 @@ class Mutation:
         self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="Which one.")]
     ) -> TestChannelPayload:
         async def work(actor: Actor) -> TestChannelPayload:
-            row, refusal = await connections.test_channel(actor, _id(input.channel_id, "chn", "channelId"))
+            row, refusal = await channel_settings.test_channel(actor, _id(input.channel_id, "chn", "channelId"))
             return TestChannelPayload(channel=Channel.from_row(row), user_errors=_beside(refusal))
 
         return await _run(info, TestChannelPayload, work, names={None: "channelId"})
@@ -713,7 +714,7 @@ class Mutation:
         self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="Which one.")]
     ) -> DisconnectChannelPayload:
         async def work(actor: Actor) -> DisconnectChannelPayload:
-            row = await connections.disconnect_channel(actor, _id(input.channel_id, "chn", "channelId"))
+            row = await channel_settings.disconnect_channel(actor, _id(input.channel_id, "chn", "channelId"))
             return DisconnectChannelPayload(channel=Channel.from_row(row))
 
         return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
@@ -726,7 +727,9 @@ class Mutation:
         self, info: Info, input: Annotated[RotateIdentitySecretInput, strawberry.argument(description="Which one.")]
     ) -> RotateIdentitySecretPayload:
         async def work(actor: Actor) -> RotateIdentitySecretPayload:
-            row, secret = await connections.rotate_identity_secret(actor, _id(input.channel_id, "chn", "channelId"))
+            row, secret = await channel_settings.rotate_identity_secret(
+                actor, _id(input.channel_id, "chn", "channelId")
+            )
             return RotateIdentitySecretPayload(channel=Channel.from_row(row), secret=secret)
 
         return await _run(info, RotateIdentitySecretPayload, work)

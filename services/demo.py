@@ -30,6 +30,7 @@ from models.tables import (
 from models.vault import digest
 from services import (
     accounts,
+    channel_settings,
     checkout,
     connections,
     contacts,
@@ -38,6 +39,7 @@ from services import (
     links,
     messages,
     payment_requests,
+    processor_settings,
     recorder,
     sign_in,
     voids,
@@ -139,13 +141,13 @@ async def _agent(account_id: UUID, email: str) -> Actor:
 
 async def _connect(actor: Actor) -> None:
     if await connections.default_processor(actor.account_id) is None:
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             actor, processor="sandbox", display_name="Sandbox (test money)", make_default=True
         )
     connected = {row.kind for row in await ChannelConnection.filter(account_id=actor.account_id)}
     for kind, (name, sender) in CHANNELS.items():
         if kind not in connected:
-            await connections.connect_channel(
+            await channel_settings.connect_channel(
                 actor, kind=kind, provider=simulated.NAME, display_name=name, sender=sender
             )
 
@@ -158,7 +160,7 @@ async def _connect_widget(actor: Actor, settings: Settings) -> None:
         dict.fromkeys([own, own.replace("//localhost", "//127.0.0.1"), own.replace("//127.0.0.1", "//localhost")])
     )
     if row is None or (row.connected and not set(sites) <= set(row.allowed_origins)):
-        await connections.connect_channel(
+        await channel_settings.connect_channel(
             actor,
             kind="WEB_CHAT",
             provider=web_chat.NAME,

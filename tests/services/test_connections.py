@@ -19,7 +19,7 @@ from models import vault
 from models.errors import Forbidden, Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, TooLong
 from models.ids import public_id, uuid7
 from models.tables import AuditEntry, ChannelConnection, ProcessorConnection
-from services import connections, key_rotation
+from services import channel_settings, connections, key_rotation, processor_settings
 from settings import Settings
 from tests import factories
 from tests.contracts import paypal_server, square_server, stripe_contract, stripe_server, twilio_server
@@ -57,7 +57,7 @@ def asked(stripe: StripeServer) -> int:
 
 
 async def test_a_key_is_checked_at_the_vendor_then_sealed_and_masked(team: Team, stripe: StripeServer) -> None:
-    row = await connections.configure_processor(
+    row = await processor_settings.configure_processor(
         team.owner,
         processor="stripe",
         credentials={"secret_key": f" {KEY} ", "webhook_secret": SIGNING},
@@ -84,7 +84,7 @@ async def test_a_key_is_checked_at_the_vendor_then_sealed_and_masked(team: Team,
 
 async def test_a_refused_key_stores_nothing(team: Team, stripe: StripeServer) -> None:
     with pytest.raises(ProcessorRejected) as refused:
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             team.owner, processor="stripe", credentials={"secret_key": "sk_test_wrong"}
         )
     assert refused.value.field == ("credentials", "secret_key")
@@ -99,17 +99,19 @@ async def test_a_silent_vendor_stores_nothing_and_says_try_again(team: Team) -> 
         sandbox_open=True,
     )
     with pytest.raises(ProcessorUnavailable):
-        await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+        await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert await ProcessorConnection.filter(processor="stripe").count() == 0
 
 
 async def test_a_second_configuration_changes_the_same_connection_and_asks_again_for_every_new_credential(
     team: Team, stripe: StripeServer
 ) -> None:
-    first = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    first = await processor_settings.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": KEY}
+    )
     assert not first.is_default
     live = connections.processor(first)
-    again = await connections.configure_processor(
+    again = await processor_settings.configure_processor(
         team.owner, processor="stripe", display_name="Main", credentials={"webhook_secret": SIGNING}, make_default=True
     )
     assert (again.id, again.display_name, again.version, again.is_default) == (first.id, "Main", 2, True)
@@ -117,7 +119,7 @@ async def test_a_second_configuration_changes_the_same_connection_and_asks_again
     assert asked(stripe) == 2
     assert connections.processor(again) is not live
     assert connections.processor(again) is connections.processor(again)
-    renamed = await connections.configure_processor(team.owner, processor="stripe", display_name="Cards")
+    renamed = await processor_settings.configure_processor(team.owner, processor="stripe", display_name="Cards")
     assert (renamed.id, renamed.display_name) == (first.id, "Cards")
     assert asked(stripe) == 2
 
@@ -125,7 +127,7 @@ async def test_a_second_configuration_changes_the_same_connection_and_asks_again
 async def test_a_key_of_another_vendor_account_makes_another_connection(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await connections.configure_processor(
+    first = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
     )
 
@@ -134,13 +136,13 @@ async def test_a_key_of_another_vendor_account_makes_another_connection(
 
     monkeypatch.setattr(Stripe, "check", check)
     with pytest.raises(ProcessorRejected):
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             team.owner,
             processor="stripe",
             connection_id=first.id,
             credentials={"secret_key": "sk_test_of_another_account"},
         )
-    second = await connections.configure_processor(
+    second = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": "sk_test_of_another_account"}
     )
     assert second.id != first.id
@@ -152,7 +154,7 @@ async def test_a_key_of_another_vendor_account_makes_another_connection(
         "webhook_secret": SIGNING,
     }
     # Its next key is known by whose it is, not by which connection came first.
-    third = await connections.configure_processor(
+    third = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": "sk_test_rolled_of_the_other"}
     )
     assert (third.id, third.version) == (second.id, 2)
@@ -162,13 +164,13 @@ async def test_a_key_of_another_vendor_account_makes_another_connection(
 async def test_the_keys_own_mode_decides_and_a_contradiction_is_refused(team: Team, stripe: StripeServer) -> None:
     for key, test_mode in ((KEY, False), ("sk_live_0123456789abcdef", True)):
         with pytest.raises(Invalid) as refused:
-            await connections.configure_processor(
+            await processor_settings.configure_processor(
                 team.owner, processor="stripe", credentials={"secret_key": key}, test_mode=test_mode
             )
         assert refused.value.field == ("testMode",)
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     with pytest.raises(Invalid):
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             team.owner, processor="stripe", connection_id=row.id, credentials={"secret_key": "sk_live_0123456789abcdef"}
         )
     assert asked(stripe) == 1
@@ -176,36 +178,36 @@ async def test_the_keys_own_mode_decides_and_a_contradiction_is_refused(team: Te
 
 async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Team) -> None:
     await ProcessorConnection.all().delete()
-    row = await connections.configure_processor(team.owner, processor="sandbox")
+    row = await processor_settings.configure_processor(team.owner, processor="sandbox")
     assert (row.test_mode, row.is_default, connections.processor_kind(row)) == (True, True, "SANDBOX")
     keys = connections.credentials_of(row)
     assert set(keys) == {"secret_key", "webhook_secret"}
     assert len(set(keys.values())) == 2
-    again = await connections.configure_processor(team.owner, processor="sandbox", display_name="Test money")
+    again = await processor_settings.configure_processor(team.owner, processor="sandbox", display_name="Test money")
     assert (again.id, connections.credentials_of(again)) == (row.id, keys)
     with pytest.raises(Invalid):
-        await connections.configure_processor(team.owner, processor="sandbox", test_mode=False)
+        await processor_settings.configure_processor(team.owner, processor="sandbox", test_mode=False)
     connections.configure(connections.environment(), sandbox_open=False)
     with pytest.raises(Invalid):
-        await connections.configure_processor(team.owner, processor="sandbox")
+        await processor_settings.configure_processor(team.owner, processor="sandbox")
     with pytest.raises(ProcessorUnavailable):
         connections.processor(again)
     with pytest.raises(Invalid):
-        await connections.connect_channel(team.owner, kind="SMS", provider="simulated")
+        await channel_settings.connect_channel(team.owner, kind="SMS", provider="simulated")
 
 
 async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(team: Team, stripe: StripeServer) -> None:
-    row = await connections.configure_processor(
+    row = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY}, make_default=True
     )
-    gone = await connections.disconnect_processor(team.owner, row.id)
-    await connections.disconnect_processor(team.owner, row.id)
+    gone = await processor_settings.disconnect_processor(team.owner, row.id)
+    await processor_settings.disconnect_processor(team.owner, row.id)
     assert (gone.connected, gone.is_default) == (False, False)
     assert connections.credentials_of(gone)["secret_key"] == KEY
     heir = await connections.default_processor(team.account.id)
     assert heir is not None
     assert (heir.id, heir.is_default) == (team.processor.id, True)
-    back = await connections.configure_processor(team.owner, processor="stripe", connection_id=row.id)
+    back = await processor_settings.configure_processor(team.owner, processor="stripe", connection_id=row.id)
     assert (back.connected, back.is_default) == (True, False)
     assert [e.action for e in await AuditEntry.all().order_by("id")] == [
         "processor.configured",
@@ -226,16 +228,16 @@ async def test_a_live_default_has_live_heirs_only_and_test_money_must_be_chosen(
     first, second = [await live(team) for _ in range(2)]
     await ProcessorConnection.filter(account_id=team.account.id).update(is_default=False)
     await ProcessorConnection.filter(id=first.id).update(is_default=True)
-    await connections.disconnect_processor(team.owner, first.id)
+    await processor_settings.disconnect_processor(team.owner, first.id)
     assert await defaults() == [second.id]
-    await connections.disconnect_processor(team.owner, second.id)
+    await processor_settings.disconnect_processor(team.owner, second.id)
     assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
     # Neither a change of the test connection nor another one chooses it.
-    await connections.configure_processor(team.owner, processor="sandbox", display_name="Test money")
-    await connections.disconnect_processor(team.owner, team.processor.id)
-    await connections.configure_processor(team.owner, processor="sandbox")
+    await processor_settings.configure_processor(team.owner, processor="sandbox", display_name="Test money")
+    await processor_settings.disconnect_processor(team.owner, team.processor.id)
+    await processor_settings.configure_processor(team.owner, processor="sandbox")
     assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
-    chosen = await connections.configure_processor(team.owner, processor="sandbox", make_default=True)
+    chosen = await processor_settings.configure_processor(team.owner, processor="sandbox", make_default=True)
     assert await defaults() == [chosen.id]
     assert await connections.default_processor(team.account.id) == chosen
 
@@ -272,20 +274,20 @@ async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
         (NotFound, {"processor": "stripe", "connection_id": team.processor.id, "credentials": {"secret_key": KEY}}),
     ):
         with pytest.raises(refusal):
-            await connections.configure_processor(team.owner, **given)
+            await processor_settings.configure_processor(team.owner, **given)
     with pytest.raises(NotFound):
-        await connections.disconnect_processor(stranger, team.processor.id)
+        await processor_settings.disconnect_processor(stranger, team.processor.id)
     with pytest.raises(NotFound):
-        await connections.disconnect_channel(stranger, team.channels["SMS"].id)
+        await channel_settings.disconnect_channel(stranger, team.channels["SMS"].id)
     for actor in (team.agent, team.viewer):
         with pytest.raises(Forbidden):
-            await connections.configure_processor(actor, processor="sandbox")
+            await processor_settings.configure_processor(actor, processor="sandbox")
         with pytest.raises(Forbidden):
-            await connections.disconnect_processor(actor, team.processor.id)
+            await processor_settings.disconnect_processor(actor, team.processor.id)
         with pytest.raises(Forbidden):
-            await connections.connect_channel(actor, kind="SMS", provider="simulated")
+            await channel_settings.connect_channel(actor, kind="SMS", provider="simulated")
         with pytest.raises(Forbidden):
-            await connections.disconnect_channel(actor, team.channels["SMS"].id)
+            await channel_settings.disconnect_channel(actor, team.channels["SMS"].id)
     assert await ProcessorConnection.all().count() == before + 1
     assert await AuditEntry.all().count() == 0
 
@@ -302,11 +304,11 @@ async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> N
             "from_number": twilio_server.FROM_NUMBER,
         }
         with pytest.raises(Invalid) as refused:
-            await connections.connect_channel(
+            await channel_settings.connect_channel(
                 team.owner, kind="SMS", provider="twilio_sms", credentials=given | {"auth_token": "wrong-token"}
             )
         assert refused.value.field == ("credentials",)
-        row = await connections.connect_channel(
+        row = await channel_settings.connect_channel(
             team.owner,
             kind="SMS",
             provider="twilio_sms",
@@ -317,7 +319,7 @@ async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> N
         assert twilio_server.AUTH_TOKEN not in row.credentials
         assert (row.display_name, row.sender, row.connected) == ("Office line", "+14155550100", True)
         assert connections.inbound_url(row) == f"{BASE_URL}/inbound/twilio_sms/{public_id('chn', row.id)}"
-        renamed = await connections.connect_channel(
+        renamed = await channel_settings.connect_channel(
             team.owner, kind="SMS", provider="twilio_sms", connection_id=row.id, display_name="Line 1"
         )
         assert (renamed.id, renamed.display_name, renamed.sender, renamed.version) == (
@@ -343,7 +345,7 @@ async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> N
 async def test_a_channel_that_cannot_be_is_refused(team: Team, given: dict[str, object], field: str) -> None:
     before = await ChannelConnection.all().count()
     with pytest.raises(Invalid) as refused:
-        await connections.connect_channel(team.owner, **given)  # type: ignore[arg-type]
+        await channel_settings.connect_channel(team.owner, **given)  # type: ignore[arg-type]
     assert refused.value.field == (field,)
     assert await ChannelConnection.all().count() == before
 
@@ -417,7 +419,7 @@ async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]
 async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials(
     team: Team, vendors: tuple[PayPalServer, SquareServer]
 ) -> None:
-    paypal = await connections.configure_processor(
+    paypal = await processor_settings.configure_processor(
         team.owner,
         processor="paypal",
         test_mode=True,
@@ -427,7 +429,7 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
     assert connections.credentials_of(paypal) == stored
     assert (paypal.test_mode, paypal.key_hint, paypal.display_name) == (True, "…rver", "PayPal")
     assert (paypal.vendor_account or "").startswith("app_")
-    square = await connections.configure_processor(
+    square = await processor_settings.configure_processor(
         team.owner, processor="square", test_mode=False, credentials=SQUARE | {"webhook_signature_key": SIGNING}
     )
     stored = SQUARE | {"webhook_signature_key": SIGNING, "mode": "live"}
@@ -435,13 +437,15 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
     assert (square.test_mode, square.key_hint) == (False, "EAAA_…rver")
     assert square.vendor_account == square_server.MERCHANT_ID
     # One value is changed, the others and the mode stay.
-    again = await connections.configure_processor(
+    again = await processor_settings.configure_processor(
         team.owner, processor="square", credentials={"webhook_signature_key": "rolled"}
     )
     assert (again.id, again.test_mode, again.version) == (square.id, False, 2)
     assert connections.credentials_of(again) == stored | {"webhook_signature_key": "rolled"}
     # The other mode stands beside it.
-    test = await connections.configure_processor(team.owner, processor="square", test_mode=True, credentials=SQUARE)
+    test = await processor_settings.configure_processor(
+        team.owner, processor="square", test_mode=True, credentials=SQUARE
+    )
     assert test.id != square.id
     held = connections.credentials_of(test)
     assert {name: held[name] for name in ("access_token", "location_id", "mode")} == SQUARE | {"mode": "test"}
@@ -489,7 +493,7 @@ async def test_credentials_that_cannot_be_right_are_refused_by_name_before_the_v
     words: str,
 ) -> None:
     with pytest.raises(Invalid) as refused:
-        await connections.configure_processor(team.owner, processor=processor, **given)
+        await processor_settings.configure_processor(team.owner, processor=processor, **given)
     assert refused.value.field == field
     assert words in refused.value.message
     assert [server.calls for server in vendors] == [[], []]
@@ -515,7 +519,7 @@ async def test_what_the_vendor_refuses_is_told_with_what_to_do(
 ) -> None:
     right = {"paypal": PAYPAL, "square": SQUARE}[processor]
     with pytest.raises(ProcessorRejected) as refused:
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             team.owner, processor=processor, test_mode=True, credentials=right | wrong
         )
     assert refused.value.field == ("credentials", field)
@@ -531,10 +535,10 @@ async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
 
 
 def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert connections.provider_of("STRIPE", None) == "stripe"
-    assert connections.provider_of("PAYPAL", "paypal") == "paypal"
+    assert processor_settings.provider_of("STRIPE", None) == "stripe"
+    assert processor_settings.provider_of("PAYPAL", "paypal") == "paypal"
     monkeypatch.setattr(registry, "processor_names", lambda: ["acme_pay", "stripe"])
-    assert connections.provider_of("CUSTOM", "acme_pay") == "acme_pay"
+    assert processor_settings.provider_of("CUSTOM", "acme_pay") == "acme_pay"
     for kind, provider in (
         ("STRIPE", "paypal"),
         ("STRIPE", "acme_pay"),
@@ -544,17 +548,19 @@ def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytes
         ("CUSTOM", "nothere"),
     ):
         with pytest.raises(Invalid) as refused:
-            connections.provider_of(kind, provider)
+            processor_settings.provider_of(kind, provider)
         assert refused.value.field == ("provider",)
 
 
 async def test_credentials_whose_key_is_lost_are_given_again(team: Team, stripe: StripeServer) -> None:
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     lost = vault.seal((await factories.account()).id, "{}")
     await ProcessorConnection.filter(id=row.id).update(credentials=lost)
     with pytest.raises(Invalid):
-        await connections.configure_processor(team.owner, processor="stripe", display_name="Cards")
-    again = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+        await processor_settings.configure_processor(team.owner, processor="stripe", display_name="Cards")
+    again = await processor_settings.configure_processor(
+        team.owner, processor="stripe", credentials={"secret_key": KEY}
+    )
     assert (again.id, connections.credentials_of(again)["secret_key"]) == (row.id, KEY)
 
 
@@ -577,40 +583,44 @@ async def test_a_webhook_is_registered_for_the_user_and_taken_back_on_disconnect
     team: Team, stripe: StripeServer
 ) -> None:
     given = {"secret_key": KEY}
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials=given)
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials=given)
     assert addresses(stripe) == [connections.webhook_url(row)]
     (endpoint,) = stripe.endpoints.values()
     ours = {"webhook_secret": endpoint["secret"], "webhook_endpoint_id": endpoint["id"]}
     assert connections.credentials_of(row) == given | ours
     assert (row.webhook_registered, row.last_error) == (True, None)
     # Once is enough.
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials=given, display_name="Cards")
+    row = await processor_settings.configure_processor(
+        team.owner, processor="stripe", credentials=given, display_name="Cards"
+    )
     assert (made(stripe), row.webhook_registered) == (1, True)
     assert connections.credentials_of(row) == given | ours
-    gone = await connections.disconnect_processor(team.owner, row.id)
-    await connections.disconnect_processor(team.owner, row.id)
+    gone = await processor_settings.disconnect_processor(team.owner, row.id)
+    await processor_settings.disconnect_processor(team.owner, row.id)
     assert addresses(stripe) == []
     assert (gone.connected, gone.webhook_registered) == (False, False)
     assert connections.credentials_of(gone) == given
-    back = await connections.configure_processor(team.owner, processor="stripe", connection_id=row.id)
+    back = await processor_settings.configure_processor(team.owner, processor="stripe", connection_id=row.id)
     assert (made(stripe), addresses(stripe)) == (2, [connections.webhook_url(row)])
     assert connections.credentials_of(back)["webhook_secret"] != ours["webhook_secret"]
     # A secret of the user's own replaces ours, which is then nobody's to take back.
-    own = await connections.configure_processor(team.owner, processor="stripe", credentials={"webhook_secret": SIGNING})
+    own = await processor_settings.configure_processor(
+        team.owner, processor="stripe", credentials={"webhook_secret": SIGNING}
+    )
     assert connections.credentials_of(own) == given | {"webhook_secret": SIGNING}
     assert not own.webhook_registered
-    gone = await connections.disconnect_processor(team.owner, own.id)
+    gone = await processor_settings.disconnect_processor(team.owner, own.id)
     assert connections.credentials_of(gone) == given | {"webhook_secret": SIGNING}
     assert made(stripe) == 2
 
 
 async def test_the_secret_of_an_own_webhook_registers_nothing(team: Team, stripe: StripeServer) -> None:
-    row = await connections.configure_processor(
+    row = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
     )
     assert (made(stripe), row.webhook_registered) == (0, False)
     with pytest.raises(Invalid) as refused:
-        await connections.configure_processor(
+        await processor_settings.configure_processor(
             team.owner, processor="stripe", credentials={"webhook_endpoint_id": "we_of_somebody"}
         )
     assert refused.value.field == ("credentials",)
@@ -620,14 +630,14 @@ async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a
     team: Team, stripe: StripeServer
 ) -> None:
     stripe.fail_next("before_500", match=about_endpoints)
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert (row.connected, row.webhook_registered) == (True, False)
     assert (row.last_error or "").startswith("Stripe did not take the webhook's address (server_error): add it there")
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert (row.webhook_registered, row.last_error) == (True, None)
     # Nor does disconnecting depend on the vendor; what is still there keeps its secret.
     stripe.fail_next("before_500", match=about_endpoints)
-    gone = await connections.disconnect_processor(team.owner, row.id)
+    gone = await processor_settings.disconnect_processor(team.owner, row.id)
     assert (gone.connected, gone.webhook_registered) == (False, True)
     assert addresses(stripe) == [connections.webhook_url(row)]
     assert connections.credentials_of(gone) == connections.credentials_of(row)
@@ -635,8 +645,8 @@ async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a
 
 async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, stripe: StripeServer) -> None:
     stripe.fail_next("before_500", match=about_endpoints)
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
-    tested, refusal = await connections.test_processor(team.owner, row.id)
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    tested, refusal = await processor_settings.test_processor(team.owner, row.id)
     missing = tested.last_error or ""
     assert (refusal, tested.webhook_registered) == (None, False)
     assert missing.startswith("Stripe does not know where to send webhooks: add https://")
@@ -649,18 +659,20 @@ async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, 
     assert (await ProcessorConnection.get(id=row.id)).last_error == missing
     # It has arrived once, or its secret is there: then somebody has told the vendor.
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=datetime.now(UTC))
-    tested, _ = await connections.test_processor(team.owner, row.id)
+    tested, _ = await processor_settings.test_processor(team.owner, row.id)
     assert tested.last_error is None
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=None)
-    own = await connections.configure_processor(team.owner, processor="stripe", credentials={"webhook_secret": SIGNING})
-    tested, _ = await connections.test_processor(team.owner, own.id)
+    own = await processor_settings.configure_processor(
+        team.owner, processor="stripe", credentials={"webhook_secret": SIGNING}
+    )
+    tested, _ = await processor_settings.test_processor(team.owner, own.id)
     assert tested.last_error is None
 
 
 async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_since(
     team: Team, stripe: StripeServer
 ) -> None:
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     lacking = IntegrationError("stripe", "permission_denied", "may not read")
     await connections.note_refused(row.id, lacking)
     noted = await ProcessorConnection.get(id=row.id)
@@ -675,7 +687,7 @@ async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_
 async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, stripe: StripeServer) -> None:
     here = dataclasses.replace(connections.environment(), public_url="http://127.0.0.1:8000")
     connections.configure(here, sandbox_open=True)
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert (made(stripe), row.webhook_registered, row.last_error) == (0, False, None)
 
 
@@ -683,45 +695,45 @@ async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, s
 async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_is_wrong(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = await connections.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
+    row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     before = row.version
     stripe.fail_next("before_500")
-    silent, refusal = await connections.test_processor(team.owner, row.id)
+    silent, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorUnavailable)
     assert (refusal.field, silent.last_error) == (None, refusal.message)
-    fine, refusal = await connections.test_processor(team.owner, row.id)
+    fine, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert (refusal, fine.last_error, fine.connected, fine.version) == (None, None, True, before)
     await ProcessorConnection.filter(id=row.id).update(
         credentials=vault.seal(team.account.id, '{"secret_key": "sk_test_withdrawn"}')
     )
-    wrong, refusal = await connections.test_processor(team.owner, row.id)
+    wrong, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorRejected)
     assert wrong.last_error == refusal.message
     assert "copy them again" in refusal.message
     await ProcessorConnection.filter(id=row.id).update(credentials=row.credentials, vendor_account="acct_before")
-    _, refusal = await connections.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorRejected)
     assert "another account" in refusal.message
     await ProcessorConnection.filter(id=row.id).update(credentials=vault.seal((await factories.account()).id, "{}"))
-    _, refusal = await connections.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert refusal is not None
     assert refusal.message == connections.UNREADABLE
     await ProcessorConnection.filter(id=row.id).update(processor="uninstalled")
-    _, refusal = await connections.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert refusal is not None
     assert "not installed" in refusal.message
     entries = await AuditEntry.filter(action="processor.tested").order_by("id")
     assert [entry.detail for entry in entries] == [{"passed": n == 1} for n in range(6)]
     with pytest.raises(NotFound):
-        await connections.test_processor(
+        await processor_settings.test_processor(
             actor_of(await factories.user(await factories.account(), role="OWNER")), row.id
         )
     with pytest.raises(Forbidden):
-        await connections.test_processor(team.agent, row.id)
-    sandbox, refusal = await connections.test_processor(team.owner, team.processor.id)
+        await processor_settings.test_processor(team.agent, row.id)
+    sandbox, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert (refusal, sandbox.last_error) == (None, None)
     connections.configure(connections.environment(), sandbox_open=False)
-    _, refusal = await connections.test_processor(team.owner, team.processor.id)
+    _, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert isinstance(refusal, ProcessorUnavailable)
 
 
@@ -736,18 +748,20 @@ async def test_a_channel_is_tested_with_its_stored_credentials_and_says_what_is_
             "auth_token": twilio_server.AUTH_TOKEN,
             "from_number": twilio_server.FROM_NUMBER,
         }
-        row = await connections.connect_channel(team.owner, kind="SMS", provider="twilio_sms", credentials=given)
+        row = await channel_settings.connect_channel(team.owner, kind="SMS", provider="twilio_sms", credentials=given)
         withdrawn = orjson.dumps(given | {"auth_token": "0" * 32}).decode()
         await ChannelConnection.filter(id=row.id).update(credentials=vault.seal(team.account.id, withdrawn))
-        wrong, refusal = await connections.test_channel(team.owner, row.id)
+        wrong, refusal = await channel_settings.test_channel(team.owner, row.id)
         assert isinstance(refusal, Invalid)
         assert (refusal.field, wrong.last_error) == (None, refusal.message)
         await ChannelConnection.filter(id=row.id).update(credentials=row.credentials)
-        fine, refusal = await connections.test_channel(team.owner, row.id)
+        fine, refusal = await channel_settings.test_channel(team.owner, row.id)
         assert (refusal, fine.last_error) == (None, None)
         details = [entry.detail for entry in await AuditEntry.filter(action="channel.tested").order_by("id")]
         assert details == [{"passed": False}, {"passed": True}]
     with pytest.raises(NotFound):
-        await connections.test_channel(actor_of(await factories.user(await factories.account(), role="OWNER")), row.id)
+        await channel_settings.test_channel(
+            actor_of(await factories.user(await factories.account(), role="OWNER")), row.id
+        )
     with pytest.raises(Forbidden):
-        await connections.test_channel(team.agent, row.id)
+        await channel_settings.test_channel(team.agent, row.id)

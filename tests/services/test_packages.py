@@ -6,7 +6,7 @@ import pytest
 
 from models.errors import Invalid, ProcessorUnavailable
 from models.tables import ProcessorEvent
-from services import capability, checkout, connections, processor_events, sweeper
+from services import capability, channel_settings, checkout, connections, processor_events, processor_settings, sweeper
 from services.processor_events import NotVerifiable
 from tests import factories
 from tests.services.conftest import Team
@@ -21,7 +21,7 @@ async def test_a_processor_that_is_gone_refuses_and_its_webhooks_are_sent_again(
         await processor_events.receive("gone_pay", gone.id, b"{}", {})
     assert await ProcessorEvent.all().count() == 0
     with pytest.raises(Invalid, match="This processor is not installed"):
-        await connections.configure_processor(team.owner, processor="gone_pay", credentials={"secret_key": "x"})
+        await processor_settings.configure_processor(team.owner, processor="gone_pay", credentials={"secret_key": "x"})
     # What was asked through it can still be looked at, and the sweeper goes on to the next.
     request = await factories.payment_request(team.contact, processor_connection_id=gone.id, status="SENT")
     page = await checkout.page(request)
@@ -38,4 +38,4 @@ async def test_a_channel_that_is_gone_says_so_and_the_others_are_open(team: Team
     assert [one.messages.enabled for one in reached if one.connection.kind == "SMS"] == [True]
     assert (mute.connected, connections.inbound_url(mute).split("/")[-2]) == (True, "gone_chat")
     with pytest.raises(Invalid, match="This provider is not installed"):
-        await connections.connect_channel(team.owner, kind="CUSTOM", provider="gone_chat", credentials={})
+        await channel_settings.connect_channel(team.owner, kind="CUSTOM", provider="gone_chat", credentials={})

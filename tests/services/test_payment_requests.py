@@ -12,7 +12,7 @@ import pytest
 from models import database as db
 from models import errors
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
-from services import capability, checkout, composing, connections, links, payment_requests, voids
+from services import capability, checkout, composing, connections, links, payment_requests, processor_settings, voids
 from services.actors import Actor
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
@@ -205,7 +205,7 @@ async def test_without_a_processor_nothing_can_be_asked(asked: Team) -> None:
 async def test_test_money_is_asked_for_only_where_it_is_named_once_there_was_a_live_processor(asked: Team) -> None:
     await ProcessorConnection.filter(id=asked.processor.id).update(is_default=False)
     live = await factories.processor_connection(asked.account, test_mode=False)
-    await connections.disconnect_processor(asked.owner, live.id)
+    await processor_settings.disconnect_processor(asked.owner, live.id)
     for kind in (None, "SANDBOX"):
         with pytest.raises(errors.NoProcessorConfigured):
             await create(asked, processor=kind)

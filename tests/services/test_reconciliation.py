@@ -10,7 +10,7 @@ import pytest
 from integrations.base import MoneyOutcome
 from models.ids import public_id
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
-from services import connections, sweeper
+from services import connections, processor_settings, sweeper
 from services.reconciliation import Reconciled, reconcile
 from tests.services.scripted import World, assert_consistent
 
@@ -72,7 +72,7 @@ async def test_a_processor_that_was_disconnected_lately_is_asked_too(world: Worl
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     await CheckoutSession.all().delete()
-    await connections.disconnect_processor(replace(world.actor, role="OWNER"), world.connection.id)
+    await processor_settings.disconnect_processor(replace(world.actor, role="OWNER"), world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
     connections._processors[row.id] = (row.version, world.vendor)
     assert len((await run(world)).differed) == 1

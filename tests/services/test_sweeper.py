@@ -14,7 +14,7 @@ import pytest
 from integrations.base import CheckoutStatus, IntegrationError, MoneyOutcome
 from models import errors, event_log
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import checkout, connections, sweeper, voids
+from services import checkout, connections, processor_settings, sweeper, voids
 from services.jobs import Handler, JobContext
 from tests import factories
 from tests.services.scripted import World, assert_consistent
@@ -478,7 +478,7 @@ async def test_the_vendors_list_of_checkouts_is_read_on_from_an_hour_before_the_
 async def disconnected(world: World) -> None:
     """The team disconnects the processor."""
     owner = replace(world.actor, role="OWNER")
-    await connections.disconnect_processor(owner, world.connection.id)
+    await processor_settings.disconnect_processor(owner, world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
     connections._processors[row.id] = (row.version, world.vendor)
 
