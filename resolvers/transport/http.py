@@ -39,6 +39,7 @@ from resolvers.transport.limits import (
     is_request_error,
     present,
     request_id_of,
+    shortened,
 )
 from resolvers.transport.socket import (
     Authenticate,
@@ -254,7 +255,7 @@ class GraphQLView(GraphQL[Any, None]):
 
     def _refusal(self, refusal: HTTPException, answer: _Answer) -> Response:
         code = refusal.code if isinstance(refusal, Refusal) else "BAD_REQUEST"
-        body = {"errors": [{"message": refusal.reason, "extensions": {"code": code}}]}
+        body = {"errors": [{"message": shortened(refusal.reason), "extensions": {"code": code}}]}
         response = self._json(body, refusal.status_code, answer)
         if isinstance(refusal, Refusal):
             response.headers.update(refusal.headers)

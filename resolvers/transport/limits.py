@@ -9,6 +9,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
@@ -19,6 +20,7 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLInputObjectType,
     GraphQLList,
     GraphQLNamedType,
     GraphQLSchema,
@@ -30,14 +32,19 @@ from graphql import (
     SelectionSetNode,
     get_named_type,
     get_nullable_type,
+    is_abstract_type,
     parse,
 )
-from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
+from graphql.utilities import get_introspection_query
+from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule, validate
+from graphql.validation.rules import overlapping_fields_can_be_merged
+from graphql.validation.validate import ValidationAbortedError
 from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.schema.schema import validate_document
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext, ExecutionResult
 
 from resolvers.transport.executor import PerEventContext
@@ -47,12 +54,21 @@ log = logging.getLogger(__name__)
 
 FRAMES: Final = 12  # of a bug, innermost last
 
+# The rule compares each pair of fields with one response name: work that grows with the square of the document. A field
+# repeated 100 times, or 30 fragments on one type that select the same fields, stay below this; it costs at most 30 ms.
+overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one client may cost; times in seconds, sizes in bytes."""
 
     tokens: int = 1_000
+    document_chars: int = 65_536
+    # Each error looks for its line from the start of the document.
+    document_lines: int = 2_000
+    # Of validation. Each costs a search for the names that may have been meant.
+    errors: int = 5
     depth: int = 10
     aliases: int = 15
     directives: int = 50
@@ -228,6 +244,118 @@ def _add(one: Size, other: Size) -> Size:
     )
 
 
+# ----------------------------------------------------------------------------------------------------- introspection
+_LARGEST_WRAPPING: Final = 3  # [Item!]!
+
+
+class _Among(Enum):
+    """Which types a selection of introspection speaks of: how many members to expect depends on it."""
+
+    ONE = 0
+    ALL = 1
+    MEMBERS_OF_ALL = 2
+
+
+class _Introspection:
+    """How many values the introspection fields of a document select, at most about. Fragments are counted once each."""
+
+    def __init__(self, schema: GraphQLSchema, document: DocumentNode) -> None:
+        self._counts = _counts(schema)
+        self._fragments = {
+            node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
+        }
+        self._known: dict[tuple[str, _Among, int], int] = {}
+        self._document = document
+
+    def run(self) -> int:
+        return sum(
+            self._selection(node.selection_set, _Among.ONE, 0, inside=False)
+            for node in self._document.definitions
+            if isinstance(node, OperationDefinitionNode)
+        )
+
+    def _selection(self, selection_set: SelectionSetNode, among: _Among, wrapping: int, *, inside: bool) -> int:
+        total = 0
+        for node in selection_set.selections:
+            if isinstance(node, FieldNode):
+                if inside or node.name.value in ("__schema", "__type"):
+                    total += self._field(node, among, wrapping)
+            elif isinstance(node, InlineFragmentNode):
+                total += self._selection(node.selection_set, among, wrapping, inside=inside)
+            else:
+                total += self._spread(cast(FragmentSpreadNode, node).name.value, among, wrapping, inside=inside)
+        return total
+
+    def _field(self, node: FieldNode, among: _Among, wrapping: int) -> int:
+        if node.selection_set is None:
+            return 1
+        name = node.name.value
+        wrapping = wrapping + 1 if name == "ofType" else 0
+        if wrapping > _LARGEST_WRAPPING:
+            return 0
+        mean, most = self._counts.get(name, (1.0, 1))
+        usual = among is _Among.ALL or (among is _Among.MEMBERS_OF_ALL and name == "args")
+        below = _Among.ALL if name == "types" else _Among.MEMBERS_OF_ALL if among is _Among.ALL else _Among.ONE
+        times = mean if usual else most
+        return 2 + round(times * self._selection(node.selection_set, below, wrapping, inside=True))
+
+    def _spread(self, name: str, among: _Among, wrapping: int, *, inside: bool) -> int:
+        key = (name, among, wrapping if inside else -1)
+        if key not in self._known:
+            self._known[key] = 0
+            fragment = self._fragments.get(name)
+            if fragment is not None:
+                self._known[key] = self._selection(fragment.selection_set, among, wrapping, inside=inside)
+        return self._known[key]
+
+
+@lru_cache(4)
+def _counts(schema: GraphQLSchema) -> dict[str, tuple[float, int]]:
+    """How many values each list of introspection has: on average over all types (or fields), and at most."""
+    types = list(schema.type_map.values())
+    fields = [field for named in types for field in getattr(named, "fields", {}).values()]
+    inputs: dict[bool, list[int]] = {True: [], False: []}
+    for named in types:
+        inputs[isinstance(named, GraphQLInputObjectType)].append(len(getattr(named, "fields", {})))
+    sizes = {
+        "fields": inputs[False],
+        "inputFields": inputs[True],
+        "enumValues": [len(getattr(named, "values", {})) for named in types],
+        "interfaces": [len(getattr(named, "interfaces", ())) for named in types],
+        "possibleTypes": [len(schema.get_possible_types(named)) if is_abstract_type(named) else 0 for named in types],
+        "args": [len(getattr(field, "args", {})) for field in fields],
+    }
+    counts = {
+        name: (sum(of) / len(types if name != "args" else fields), max(of, default=0)) for name, of in sizes.items()
+    }
+    return {
+        **counts,
+        "types": (len(types), len(types)),
+        "directives": (len(schema.directives), len(schema.directives)),
+    }
+
+
+def _introspection(schema: GraphQLSchema, document: DocumentNode) -> int:
+    source = document.loc.source.body if document.loc else ""
+    if "__schema" not in source and "__type" not in source:
+        return 0
+    return _Introspection(schema, document).run()
+
+
+@lru_cache(4)
+def _standard_introspection(schema: GraphQLSchema) -> int:
+    """What the query of GraphiQL and of the code generators counts, and some more for those that add to it."""
+    query = get_introspection_query(
+        specified_by_url=True,
+        directive_is_repeatable=True,
+        schema_description=True,
+        input_value_deprecation=True,
+        one_of=True,
+    )
+    return round(1.2 * _Introspection(schema, parse(query)).run())
+
+
+# ------------------------------------------------------------------------------------------------ more of the document
 def _page(node: FieldNode, definition: Any) -> int | None:
     if definition is None or not ({"first", "last"} & definition.args.keys()):
         return None
@@ -235,7 +363,9 @@ def _page(node: FieldNode, definition: Any) -> int | None:
     for argument in node.arguments or ():
         if argument.name.value in ("first", "last"):
             literal = argument.value
-            largest = max(largest, int(literal.value) if isinstance(literal, IntValueNode) else LARGEST_PAGE)
+            # A long number is not converted: Python refuses 4,300 digits.
+            short = isinstance(literal, IntValueNode) and len(literal.value) <= 9
+            largest = max(largest, int(cast(IntValueNode, literal).value) if short else LARGEST_PAGE)
     if not largest:
         defaults = [definition.args[name].default_value for name in ("first", "last") if name in definition.args]
         largest = max((value for value in defaults if isinstance(value, int)), default=DEFAULT_PAGE)
@@ -269,15 +399,27 @@ LONGEST_CACHED: Final = 16_384
 class _Documents:
     """Parses, measures and validates each distinct text once; the cache of rules works because they are shared."""
 
-    def __init__(self, limits: Limits, rules: tuple[type[ASTValidationRule], ...]) -> None:
+    def __init__(
+        self, limits: Limits, rules: tuple[type[ASTValidationRule], ...], *, hide_suggestions: bool = False
+    ) -> None:
         self.limits = limits
         self.rules = rules
+        self.hide_suggestions = hide_suggestions
         self._cached_parse = lru_cache(CACHED_DOCUMENTS)(self._parse)
         self._cached_check = lru_cache(CACHED_DOCUMENTS)(self._check)
 
     def parse(self, query: str) -> DocumentNode | None:
         """The document, or None for a syntax error: strawberry parses it again and reports it in its own way."""
         return self._parse(query) if len(query) > LONGEST_CACHED else self._cached_parse(query)
+
+    def refuse_too_long(self, query: str) -> GraphQLError | None:
+        """The error of a text that is not even parsed, or None."""
+        limits = self.limits
+        if len(query) > limits.document_chars:
+            return too_complex(f"This document is too long: at most {limits.document_chars} characters are allowed.")
+        if query.count("\n") + query.count("\r") > limits.document_lines:
+            return too_complex(f"This document is too long: at most {limits.document_lines} lines are allowed.")
+        return None
 
     def check(
         self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
@@ -298,7 +440,20 @@ class _Documents:
     ) -> list[GraphQLError]:
         # Before the standard rules: some of them take seconds on a document made for it, and report what they find.
         refusal = refuse_too_complex(measure(schema, document), self.limits)
-        return [refusal] if refusal else validate_document(schema, document, rules)
+        if refusal is None and _introspection(schema, document) > _standard_introspection(schema):
+            refusal = too_complex("This document asks for more of the schema than the standard introspection query.")
+        if refusal is not None:
+            return [refusal]
+        errors = validate(
+            schema,
+            document,
+            (*rules, MaybeNullValidationRule, OneOfInputValidationRule),
+            max_errors=self.limits.errors,
+            hide_suggestions=self.hide_suggestions,
+        )
+        if errors and isinstance(errors[-1], ValidationAbortedError) and "errors" not in errors[-1].message:
+            return [too_complex("This document is too complex: it selects the same fields too often.")]
+        return errors
 
 
 class CheckDocument(SchemaExtension):
@@ -312,9 +467,11 @@ class CheckDocument(SchemaExtension):
         yield
 
     def on_parse(self) -> Iterator[None]:
-        query = self.execution_context.query
-        if query and self.execution_context.graphql_document is None:
-            self.execution_context.graphql_document = self._documents.parse(query)
+        context = self.execution_context
+        if context.query and context.graphql_document is None:
+            if (refusal := self._documents.refuse_too_long(context.query)) is not None:
+                raise refusal
+            context.graphql_document = self._documents.parse(context.query)
         yield
 
     def on_validate(self) -> Iterator[None]:
@@ -336,6 +493,7 @@ def _operations(document: DocumentNode) -> int:
 
 # -------------------------------------------------------------------------------------------------------------- errors
 MASKED: Final = "Something went wrong on our side. Quote the request id when you report it."
+MESSAGE_CHARS: Final = 1_000
 SLOW_CONSUMER: Final = "SLOW_CONSUMER"
 _ABOUT_THE_REQUEST: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
 
@@ -366,13 +524,18 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
 
 def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
     return GraphQLError(
-        message,
+        shortened(message),
         nodes=error.nodes,
         source=error.source,
         positions=error.positions,
         path=error.path,
         extensions=extensions,
     )
+
+
+def shortened(message: str) -> str:
+    """The message without the end of what it repeats from a long document."""
+    return message if len(message) <= MESSAGE_CHARS else f"{message[:MESSAGE_CHARS]}…"
 
 
 def request_id_of(context: Any) -> str:
@@ -440,7 +603,7 @@ def schema_options(
     allow_introspection = not production if introspection is None else introspection
     rules: tuple[type[ASTValidationRule], ...] = () if allow_introspection else (NoSchemaIntrospectionCustomRule,)
     limits = limits or Limits()
-    documents = _Documents(limits, rules)
+    documents = _Documents(limits, rules, hide_suggestions=production)
     executor = type("LimitedContext", (PerEventContext,), {"operation_s": limits.operation_s})
     return {
         "extensions": [PresentErrors, lambda: CheckDocument(documents)],

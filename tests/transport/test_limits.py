@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import strawberry
-from graphql import GraphQLError, parse
+from graphql import GraphQLError, get_introspection_query, parse
 
 from resolvers.transport.executor import PerEventContext
 from resolvers.transport.limits import (
@@ -89,7 +89,13 @@ async def test_what_is_over_a_limit_is_called_too_complex(name: str) -> None:
         "{ " + " ".join(f"a{number}: hello" for number in range(15)) + " }",
         "{ hello " + "@include(if: true) @skip(if: false) " + "}",
         "{ page(first: 100) { nodes { name number items(first: 20) { name } } } }",
-        "{ " + "hello " * 300 + "}",
+        "{ " + "hello " * 90 + "}",
+        "{ " + "item { name } " * 60 + "}",
+        "{ item { "
+        + " ".join(f"...F{n}" for n in range(30))
+        + " } } "
+        + " ".join(f"fragment F{n} on Item {{ name number items {{ name }} }}" for n in range(30)),
+        get_introspection_query(input_value_deprecation=True, one_of=True),
     ],
 )
 async def test_what_is_at_a_limit_is_answered(query: str) -> None:
@@ -113,6 +119,56 @@ def test_the_size_of_a_document_counts_fragments_pages_and_lists() -> None:
         SCHEMA._schema, parse("query @a { a: item @b @c { b: name ...F @d } } fragment F on Item { c: number }")
     )
     assert (size.depth, size.aliases, size.directives, size.directives_on_one_field) == (1, 3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ item { a: name a: number } }",
+        "{ item { name } item { name: number } }",
+        "{ ...A ...B } fragment A on Query { x: hello } fragment B on Query { x: me }",
+        'query { hello(name: "a") hello(name: "b") }',
+    ],
+)
+async def test_fields_that_conflict_are_refused(query: str) -> None:
+    assert await codes(query) == ["BAD_REQUEST"]
+
+
+async def test_fields_repeated_too_often_are_refused_before_they_are_all_compared() -> None:
+    repeated = "{ " + "item { name number } " * 150 + "}"
+    assert await codes(repeated) == ["QUERY_TOO_COMPLEX"]
+
+
+async def test_validation_stops_after_a_few_errors_and_shortens_what_it_repeats() -> None:
+    result = await SCHEMA.execute("{ " + " ".join(f"x{number}" for number in range(300)) + " }")
+    messages = [error.message for error in result.errors or ()]
+    assert len(messages) == 6
+    assert "Too many validation errors" in messages[5]
+    result = await SCHEMA.execute("{ " + "x" * 10_000 + " }")
+    assert [len(error.message) for error in result.errors or ()] == [1_001]
+
+
+@pytest.mark.parametrize("query", ["{ hello }" + " " * 65_536, "{ hello }" + "\n" * 2_001, "{ hello }" + "\r" * 2_001])
+async def test_a_text_over_a_limit_is_not_parsed(query: str) -> None:
+    assert await codes(query) == ["QUERY_TOO_COMPLEX"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ "
+        + " ".join(
+            f"a{number}: __schema {{ types {{ fields {{ name args {{ name type {{ name }} }} type {{ name }} }} }} }}"
+            for number in range(15)
+        )
+        + " }",
+        "{ __schema { types { fields { type { fields { name type { fields { name } } } } } } } }",
+        "{ __schema { types { ...A } } } fragment A on __Type { possibleTypes { ...B } fields { type { ...B } } }"
+        " fragment B on __Type { fields { type { ...C } } } fragment C on __Type { fields { name } }",
+    ],
+)
+async def test_introspection_may_cost_what_the_standard_query_costs(query: str) -> None:
+    assert await codes(query) in (["QUERY_TOO_COMPLEX"], ["BAD_REQUEST"])
 
 
 async def test_a_fragment_that_spreads_itself_is_refused_by_validation() -> None:
