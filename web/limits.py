@@ -130,7 +130,19 @@ class Watch:
             if scope["type"] == "http":
                 await self._http(scope, receive, send, request_id)
             else:
-                await self._app(scope, receive, send)
+                await self._socket(scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if not status:
+                status = {"websocket.accept": 101, "websocket.close": 403}.get(message["type"]) or message["status"]
+                log.info("socket", extra={"route": route_of(scope), "status": status})
+            await send(message)
+
+        await self._app(scope, receive, send_on)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         started = time.perf_counter()

@@ -6,9 +6,10 @@ A field that is not listed is left out, so that a body, a token or an address th
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
@@ -26,6 +27,14 @@ FIELDS: Final = frozenset(
 )
 
 OURS: Final = ("web", "resolvers", "schema", "services", "models", "integrations", "uvicorn.error")
+# What may stand in a library's text: tokens of our links, queries, bearers, passwords in addresses of servers.
+_SECRETS: Final = (
+    (re.compile(r"(/(?:p|unsubscribe|attachments|widget|sandbox/pay)/)[^/\s\"'?<>]+"), r"\1…"),
+    (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), "?…"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), r"\1 …"),
+    (re.compile(r"\b(?:ptk_[\w-]+|eyJ[\w-]+\.[\w.-]+)"), "…"),
+    (re.compile(r"(://)[^/\s@\"']+@"), r"\1…@"),
+)
 FRAMES: Final = 12
 LONGEST: Final = 500
 
@@ -42,7 +51,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     handler.setFormatter(
         ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[_where, _allowed, structlog.processors.JSONRenderer()],
+            processors=[_where, _allowed, _redacted, structlog.processors.JSONRenderer()],
         )
     )
     structlog.configure(
@@ -67,8 +76,15 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # limits.py writes our own line for each request, without the query string and without the token of a link.
+    # limits.py writes our own line for each request and each socket, without address, query and token.
     logging.getLogger("uvicorn.access").disabled = True
+    if _not_of_a_socket not in server.filters:
+        server.addFilter(_not_of_a_socket)
+
+
+def _not_of_a_socket(record: logging.LogRecord) -> bool:
+    # uvicorn's lines of accepted and refused WebSockets are its access log, in the logger of its errors.
+    return '"WebSocket %s"' not in str(record.msg)
 
 
 def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -89,7 +105,20 @@ def places(error: BaseException) -> list[str]:
     return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def _allowed(_: Any, __: str, fields: MutableMapping[str, Any]) -> Mapping[str, Any]:
+def _redacted(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The texts without what looks like a secret. Ours hold none; those of libraries quote what they were given."""
+    if fields.get("logger") == "asyncio":
+        # "Task exception was never retrieved", then the task with the exception's message and the arguments of callbacks.
+        fields["event"] = re.split(r"[\n(<]", str(fields["event"]), maxsplit=1)[0].strip()
+    for name, value in fields.items():
+        if isinstance(value, str):
+            for pattern, replacement in _SECRETS:
+                value = pattern.sub(replacement, value)
+            fields[name] = value
+    return fields
+
+
+def _allowed(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: _short(value) for name, value in fields.items() if name in FIELDS}
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import gc
 import io
 import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from resolvers.transport.server import Server, listen, server_config
+from settings import Settings
+from web import limits
 from web import logging as web_logging
 
 
@@ -125,3 +138,89 @@ def test_at_debug_the_servers_frames_and_headers_are_not_written(stream: io.Stri
     web_logging.configure("error", stream)
     logging.getLogger("uvicorn.error").info("started")
     assert [line["event"] for line in _lines(stream)] == ["ours"]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("GET /p/secret/live HTTP/1.1", "GET /p/…/live HTTP/1.1"),
+        ("/unsubscribe/secret or /attachments/secret?signature=secret", "/unsubscribe/… or /attachments/…?…"),
+        ("/graphql?access_token=secret&x=1 is odd", "/graphql?… is odd"),
+        ("header Authorization: Bearer secret", "header Authorization: Bearer …"),
+        ("no redis at redis://user:secret@host:6379/0", "no redis at redis://…@host:6379/0"),
+        ("key ptk_secret and eyJhbGciOi.secret.secret", "key … and …"),
+        ("Is it so? Yes: a/p and 2 = 2", "Is it so? Yes: a/p and 2 = 2"),
+    ],
+)
+def test_texts_of_libraries_lose_their_secrets(stream: io.StringIO, text: str, written: str) -> None:
+    logging.getLogger("some.library").warning("%s", text)
+    logging.getLogger("some.library").warning("x", extra={"reason": text})
+    event, reason = _lines(stream)
+    assert (event["event"], reason["reason"]) == (written, written)
+
+
+async def test_exceptions_that_nobody_retrieves_are_written_without_their_message(stream: io.StringIO) -> None:
+    async def fails() -> None:
+        raise ValueError("secret")
+
+    def breaks(argument: str) -> None:
+        raise ValueError(argument)
+
+    task = asyncio.create_task(fails())
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(breaks, "secret")
+    await asyncio.sleep(0.01)
+    assert [(line["error"], line["logger"]) for line in _lines(stream)] == [("ValueError", "asyncio")] * 2
+    assert "secret" not in stream.getvalue()
+
+
+async def test_no_line_of_a_socket_or_a_request_has_its_path_query_or_address(stream: io.StringIO) -> None:
+    async def accepted(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.close()
+
+    async def refused(socket: WebSocket) -> None:
+        await socket.close()
+
+    async def broken(socket: WebSocket) -> None:
+        raise ValueError("secret")
+
+    async def page(request: Request) -> Response:
+        return Response(request.path_params["token"])
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/graphql", accepted),
+            WebSocketRoute("/refused/{token}", refused),
+            WebSocketRoute("/broken/{token}", broken),
+            Route("/p/{token}", page),
+        ],
+        middleware=limits.middleware(Settings()),
+    )
+    listener = listen("127.0.0.1", 0)
+    at = f"127.0.0.1:{listener.getsockname()[1]}"
+    server = Server(server_config(app, lifespan="off", log_config=None))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with connect(f"ws://{at}/graphql?access_token=secret"):
+            pass
+        for path in ("/refused/secret?a=secret", "/broken/secret", "/p/secret", "/unsubscribe/secret"):
+            with pytest.raises(InvalidStatus):
+                await connect(f"ws://{at}{path}")
+        async with httpx2.AsyncClient(base_url=f"http://{at}") as client:
+            assert (await client.get("/p/secret?a=secret")).text == "secret"
+            await client.post("/unsubscribe/secret")
+        reader, writer = await asyncio.open_connection(*at.split(":"))
+        writer.write(b"GET /p/secret HTTP/1.1\r\nsecret\r\n\r\n")
+        await reader.read()
+        writer.close()
+    finally:
+        server.should_exit = True
+        await serving
+    text = stream.getvalue()
+    assert "secret" not in text
+    assert at.split(":")[0] not in text
+    sockets = [(line["route"], line["status"]) for line in _lines(stream) if line["event"] == "socket"]
+    assert sockets == [("/graphql", 101), ("/refused/{token}", 403), ("(none)", 403), ("(none)", 403)]
