@@ -1,14 +1,16 @@
 """Money: integer minor units with an ISO 4217 code, its decimal text, and how a person reads it. Stores nothing."""
 
 import re
-from copy import copy
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import lru_cache
 from typing import Self
 
 from babel import Locale
-from babel.numbers import NumberPattern
+from babel.numbers import NumberPattern, get_currency_symbol
+
+from models import locales
 
 _EXPONENT_0 = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
 _EXPONENT_2 = (
@@ -31,8 +33,7 @@ A table of our own because CLDR, which babel prints from, gives other decimals f
 # 15 digits before the point and 3 behind it still fit into a signed 64-bit column.
 _AMOUNT = re.compile(r"([0-9]{1,15})(?:\.([0-9]+))?", re.ASCII)
 
-# babel leaves out CLDR's currencySpacing: a code of letters would stick to the digits, "KWD1.234".
-_TOUCHING = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
+_SPACE = "\u00a0"
 
 # 3GPP TS 23.038, 6.2.1: the default alphabet and its extension table.
 _GSM_7 = frozenset(
@@ -95,14 +96,11 @@ class Money:
         digits = str(abs(self.amount_minor)).rjust(exponent + 1, "0")
         return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"
 
-    def formatted(self, locale: str = "en_US") -> str:
-        """The amount as a person of this locale (such as "en_US" or "de-DE") reads it, with the currency's symbol.
+    def formatted(self, locale: str = locales.DEFAULT) -> str:
+        """The amount as a person of this locale (such as "de-DE") reads it, with the currency's symbol; en-US for an unknown one."""
+        return _format(self.amount_minor, self.currency, locales.of(locale))
 
-        Raises: babel.UnknownLocaleError, ValueError for a locale that is none.
-        """
-        return _format(self.amount_minor, self.currency, locale.replace("-", "_"))
-
-    def sms_text(self, locale: str = "en_US") -> str:
+    def sms_text(self, locale: str = locales.DEFAULT) -> str:
         """As `formatted`, or "INR 120.00" where that has a character outside GSM-7.
 
         One such character (₹, a no-break space) turns the whole SMS into UCS-2 and halves what a segment holds.
@@ -112,16 +110,42 @@ class Money:
 
 
 @lru_cache(maxsize=4096)
-def _format(amount_minor: int, currency: str, locale: str) -> str:
-    exponent = CURRENCIES[currency]
-    value = Decimal(amount_minor).scaleb(-exponent)
-    text = _pattern(locale, exponent).apply(value, Locale.parse(locale), currency=currency, currency_digits=False)
-    return _TOUCHING.sub("\u00a0", str(text))
+def _format(amount_minor: int, currency: str, locale: Locale) -> str:
+    """Babel's pattern of the locale, with the rules of CLDR that Babel leaves out and the decimals of our table in place of CLDR's."""
+    pattern = locales.currency_pattern(locale)
+    symbols: Mapping[str, str] = locale.number_symbols.get(locale.default_numbering_system, {})
+    negative = amount_minor < 0
+    number = _number(Money(abs(amount_minor), currency).decimal, pattern, locale, symbols)
+    symbol = get_currency_symbol(currency, locale)
+    minus = symbols.get("minusSign", "-")
+    if negative and locale.default_numbering_system != "latn":
+        # Babel's patterns of negative amounts are those for Latin digits.
+        before, after = minus + pattern.prefix[0], pattern.suffix[0]
+    else:
+        before, after = (part[negative].replace("-", minus) for part in (pattern.prefix, pattern.suffix))
+    # CLDR's currencySpacing: "KWD1.234" gets a space, "$1.23" none.
+    left = _SPACE if before.endswith("¤") and _needs_space(symbol[-1]) else ""
+    right = _SPACE if after.startswith("¤") and _needs_space(symbol[0]) else ""
+    return f"{before}{left}{number}{right}{after}".replace("¤", symbol)
 
 
-@lru_cache(maxsize=256)
-def _pattern(locale: str, exponent: int) -> NumberPattern:
-    """The locale's currency pattern with the decimals of our table in place of CLDR's."""
-    pattern: NumberPattern = copy(Locale.parse(locale).currency_formats["standard"])
-    pattern.frac_prec = (exponent, exponent)
-    return pattern
+def _number(decimal: str, pattern: NumberPattern, locale: Locale, symbols: Mapping[str, str]) -> str:
+    whole, _, fraction = decimal.partition(".")
+    least, size = pattern.grouping
+    groups = []
+    if len(whole) > least and (len(whole) > 4 or locales.groups_four_digits(locale)):
+        groups.append(whole[-least:])
+        whole = whole[:-least]
+        while len(whole) > size:
+            groups.append(whole[-size:])
+            whole = whole[:-size]
+    separator = locales.group_separator(locale) or symbols.get("currencyGroup") or symbols.get("group", ",")
+    text = separator.join([whole, *reversed(groups)])
+    if fraction:
+        text += (symbols.get("currencyDecimal") or symbols.get("decimal", ".")) + fraction
+    return text.translate(locales.digits(locale))
+
+
+def _needs_space(character: str) -> bool:
+    """Whether the end of a currency's symbol needs a space beside a digit: letters and dots do, signs do not."""
+    return unicodedata.category(character)[0] not in "SZ"

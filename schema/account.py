@@ -298,8 +298,12 @@ class Account(Node):
     row: strawberry.Private[tables.Account]
     name: str = strawberry.field(description="The business's name, as contacts see it.")
     default_currency: CurrencyCode = strawberry.field(description="Currency of new payment requests.")
-    locale: str = strawberry.field(description="Language and region of texts to contacts, e.g. en-US.")
-    time_zone: str = strawberry.field(description="IANA time zone, e.g. Europe/Berlin; days of the dashboard.")
+    locale: str = strawberry.field(
+        description="Language and region, e.g. en-US: how messages, cards and pages write amounts and dates."
+    )
+    time_zone: str = strawberry.field(
+        description="IANA time zone, e.g. Europe/Berlin: where days begin, for the dashboard and for due dates."
+    )
     contact_email: str | None = strawberry.field(description="Shown on checkout pages; null: none.")
     contact_phone: str | None = strawberry.field(description="Shown on checkout pages, E.164; null: none.")
     number_prefix: str = strawberry.field(description="What the numbers of payment requests begin with.")

@@ -74,7 +74,13 @@ class CreatePaymentRequestInput:
     description: str | None = strawberry.field(
         default=None, description="More about it, at most 2000 characters; shown on the checkout page."
     )
-    due_at: datetime | None = strawberry.field(default=None, description="Until when it should be paid.")
+    due_at: datetime | None = strawberry.field(
+        default=None,
+        description=(
+            "Until when it should be paid. For a last day, give the midnight that ends it in the account's time zone: pages"
+            " then name that day."
+        ),
+    )
     processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
     processor_id: strawberry.ID | None = strawberry.field(
         default=None, description="A certain connection, where several of one kind are connected."
@@ -287,8 +293,17 @@ class UpdateAccountInput:
     default_currency: CurrencyCode | None = strawberry.field(
         default=strawberry.UNSET, description="Currency of new payment requests."
     )
-    locale: str | None = strawberry.field(default=strawberry.UNSET, description="Language and region, e.g. en-US.")
-    time_zone: str | None = strawberry.field(default=strawberry.UNSET, description="IANA name, e.g. Europe/Berlin.")
+    locale: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=(
+            "Language and region, e.g. en-US, at most 20 characters: how amounts and dates are written in messages, cards"
+            " and pages."
+        ),
+    )
+    time_zone: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Name of an IANA zone or link, e.g. Europe/Berlin, at most 64 characters.",
+    )
     contact_email: str | None = strawberry.field(
         default=strawberry.UNSET, description="Shown on checkout pages; null: none."
     )

@@ -197,7 +197,10 @@ class PaymentRequest(Node):
     last_viewed_at: datetime | None = strawberry.field(description="Newest opening by a person; null: never.")
     human_views: int = strawberry.field(description="How often a person has opened the link.")
     due_at: datetime | None = strawberry.field(
-        description="Until when it should be paid; the link works on. Null: none."
+        description=(
+            "Until when it should be paid; the link works on. Midnight in the account's time zone ends the day before, and"
+            " pages name that day. Null: none."
+        )
     )
     is_overdue: bool = strawberry.field(description="Whether dueAt has passed while it is sent and not paid.")
     paid_at: datetime | None = strawberry.field(description="When it was paid in full; null: it is not.")

@@ -9,13 +9,12 @@ from functools import lru_cache
 from typing import Annotated, Any, NewType
 
 import strawberry
-from babel import UnknownLocaleError
 from strawberry.types.scalar import ScalarDefinition
 
+from models import locales
 from models.money import CURRENCIES
 from models.money import Money as Amount
 from schema.describe import field
-from schema.failures import ApiError
 
 Decimal = NewType("Decimal", str)
 BigInt = NewType("BigInt", str)
@@ -102,13 +101,16 @@ class Money:
     def formatted(
         self,
         locale: Annotated[
-            str | None, strawberry.argument(description="Language and region, e.g. en-US or de-DE. Default: en-US.")
+            str | None,
+            strawberry.argument(
+                description=(
+                    "Language and region, e.g. en-US or de-DE. An unknown region falls back to the language, an unknown"
+                    " language to en-US. Default: en-US."
+                )
+            ),
         ] = None,
     ) -> str:
-        try:
-            return self.value.formatted(locale or "en-US")
-        except (UnknownLocaleError, ValueError) as error:
-            raise ApiError("BAD_REQUEST", "locale is a language and region such as en-US or de-DE") from error
+        return self.value.formatted(locale or locales.DEFAULT)
 
 
 @lru_cache(maxsize=8192)

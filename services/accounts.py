@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from babel import Locale, UnknownLocaleError
 from tortoise.exceptions import IntegrityError
 
 from integrations.phones import normalise_phone
-from models import database
+from models import database, locales, time_zones
 from models.errors import AlreadyUsed, CurrencyNotSupported, Invalid, NotFound
 from models.ids import public_id, uuid7
 from models.money import CURRENCIES
@@ -25,6 +23,8 @@ DEFAULT_LINK_MESSAGE: Final = "{business}: {amount} for {product}. Pay here: {li
 LINK_MESSAGE_MARKS: Final = frozenset({"business", "amount", "product", "number", "link"})
 LINK_MESSAGE_LIMIT: Final = 1000
 NAME_LIMIT: Final = 120
+LOCALE_LIMIT: Final = 20
+TIME_ZONE_LIMIT: Final = 64
 PASSWORD_LEAST: Final = 10  # characters
 _MARK = re.compile(r"\{(\w*)\}")
 _PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,10}")
@@ -123,20 +123,16 @@ def _currency(value: str | None, field: str, region: str | None = None) -> str:
 
 
 def _locale(value: str | None, field: str, region: str | None = None) -> str:
-    code = text.required(value, limit=20, field=field)
-    try:
-        Locale.parse(code.replace("-", "_"))
-    except (UnknownLocaleError, ValueError) as error:
-        raise Invalid("This is not a locale, such as en-US.", field=field) from error
+    code = text.required(value, limit=LOCALE_LIMIT, field=field)
+    if locales.find(code) is None:
+        raise Invalid("This is not a locale, such as en-US.", field=field)
     return code
 
 
 def _time_zone(value: str | None, field: str, region: str | None = None) -> str:
-    name = text.required(value, limit=64, field=field)
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise Invalid("This is not a time zone, such as Europe/Berlin.", field=field) from error
+    name = text.required(value, limit=TIME_ZONE_LIMIT, field=field)
+    if not time_zones.is_known(name):
+        raise Invalid("This is not a time zone, such as Europe/Berlin.", field=field)
     return name
 
 
@@ -174,8 +170,7 @@ def _prefix(value: str | None, field: str, region: str | None = None) -> str:
 
 def region_of(locale: str) -> str | None:
     """The country of a locale ("en-US": "US"), for phone numbers that are typed without one."""
-    territory: str | None = Locale.parse(locale.replace("-", "_")).territory
-    return territory if territory and len(territory) == 2 else None
+    return locales.territory_of(locale)
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[str | None, str, str | None], str | None]]] = {

@@ -214,6 +214,6 @@ async def tell_unresolved(session: CheckoutSession) -> None:
             request,
             CardKind.PAYMENT_MISMATCH,
             title="Payment not confirmed",
-            body=cards.capture_unconfirmed(request),
+            body=cards.capture_unconfirmed(request, await changed.locale()),
             cause_key=f"capture_unconfirmed:{now.id}:{now.capture_n}",
         )

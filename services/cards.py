@@ -51,9 +51,9 @@ def event_of(kind: CardKind, status: str, previous: str) -> str:
     return named.get(status, "updated") if status != previous else "updated"
 
 
-def amount_text(request: PaymentRequest) -> str:
-    """The asked amount for the team's eyes."""
-    return Money(request.amount_minor, request.currency).formatted("en-US")
+def amount_text(request: PaymentRequest, locale: str) -> str:
+    """The asked amount as the account writes amounts."""
+    return Money(request.amount_minor, request.currency).formatted(locale)
 
 
 def _moment(at: datetime) -> str:
@@ -62,15 +62,15 @@ def _moment(at: datetime) -> str:
     return f"{at:%B} {at.day}, {at.year}, {at:%H:%M} UTC"
 
 
-def asked(request: PaymentRequest) -> str:
+def asked(request: PaymentRequest, locale: str) -> str:
     """The text of the PAYMENT_REQUEST card."""
-    return f"Payment request {request.number}: {amount_text(request)} for {request.product_name}."
+    return f"Payment request {request.number}: {amount_text(request, locale)} for {request.product_name}."
 
 
-def processing(request: PaymentRequest) -> str:
+def processing(request: PaymentRequest, locale: str) -> str:
     """The text of the PAYMENT_PROCESSING card."""
     waits = request.last_attempt_message if request.last_attempt_status == "PENDING" else None
-    text = f"A payment of {amount_text(request)} for {request.product_name} is being processed."
+    text = f"A payment of {amount_text(request, locale)} for {request.product_name} is being processed."
     return f"{text} {waits}" if waits else text
 
 
@@ -86,28 +86,28 @@ def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
     return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
 
 
-def attempt_failed(request: PaymentRequest, *, reason: str | None = None, code: str | None = None) -> str:
+def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None = None, code: str | None = None) -> str:
     """The text of the PAYMENT_FAILED card. `reason`: a sentence for the team; `code`: the processor's word, told without a sentence."""
     why = f" ({code})" if code and not reason else ""
     words = f" {reason}" if reason else ""
-    what = f"A payment of {amount_text(request)} for {request.product_name} did not go through"
+    what = f"A payment of {amount_text(request, locale)} for {request.product_name} did not go through"
     return f"{what}{why}.{words} The link still works."
 
 
-def refund_failed(request: PaymentRequest, amount_minor: int, currency: str) -> str:
+def refund_failed(request: PaymentRequest, money: Money, locale: str) -> str:
     """The text of the REFUND_FAILED card of a refund that no processor made."""
-    return f"A refund of {Money(amount_minor, currency).formatted('en-US')} for {request.product_name} failed."
+    return f"A refund of {money.formatted(locale)} for {request.product_name} failed."
 
 
-def refund_unconfirmed(request: PaymentRequest, amount_minor: int, currency: str) -> str:
+def refund_unconfirmed(request: PaymentRequest, money: Money, locale: str) -> str:
     """The notice of a refund of which nobody knows whether it was made."""
-    money = Money(amount_minor, currency).formatted("en-US")
-    return f"The processor has not confirmed a refund of {money} for {request.product_name}. Please check there."
+    amount = money.formatted(locale)
+    return f"The processor has not confirmed a refund of {amount} for {request.product_name}. Please check there."
 
 
-def capture_unconfirmed(request: PaymentRequest) -> str:
+def capture_unconfirmed(request: PaymentRequest, locale: str) -> str:
     """The notice of a payment that the payer agreed to and of which nobody knows whether the processor took it."""
-    return f"The processor has not confirmed a payment of {amount_text(request)} for {request.product_name}. Please check there."
+    return f"The processor has not confirmed a payment of {amount_text(request, locale)} for {request.product_name}. Please check there."
 
 
 def event_unhandled(request: PaymentRequest) -> str:
@@ -128,14 +128,14 @@ def _why(fact: MoneyFact) -> str:
 
 
 def about(
-    request: PaymentRequest, fact: MoneyFact, *, first_settling: bool, settles_again: bool = False
+    request: PaymentRequest, fact: MoneyFact, locale: str, *, first_settling: bool, settles_again: bool = False
 ) -> tuple[CardKind, str] | None:
     """What a new fact, final for its money, means for the team; None for what needs no card.
 
     `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it;
     `settles_again`: it made it PAID once more, after a record by hand had been undone.
     """
-    money = Money(fact.amount_minor, fact.currency).formatted("en-US")
+    money = Money(fact.amount_minor, fact.currency).formatted(locale)
     name = request.product_name
     closed = request.status in ("PAID", "VOID")
     if fact.source == "manual":
@@ -146,7 +146,7 @@ def about(
         return CardKind.RECORDED_OUTSIDE, f"{money} for {name} was received outside ({method}).{note}"
     match fact.kind, fact.outcome:
         case "CHARGE", "SUCCEEDED" if not fact.counted:
-            wanted = f"{amount_text(request)} was asked for {name}"
+            wanted = f"{amount_text(request, locale)} was asked for {name}"
             return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted; please check."
         case "CHARGE", "SUCCEEDED" if fact.after_void:
             return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
@@ -159,7 +159,9 @@ def about(
         case "CHARGE", "SUCCEEDED":
             return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
         case "CHARGE", "FAILED" | "CANCELED" if not closed:
-            return CardKind.PAYMENT_FAILED, attempt_failed(request, reason=fact.failure_message, code=fact.failure_code)
+            return CardKind.PAYMENT_FAILED, attempt_failed(
+                request, locale, reason=fact.failure_message, code=fact.failure_code
+            )
         case "REFUND", "SUCCEEDED":
             return CardKind.REFUND_ISSUED, f"{money} was refunded for {name}."
         case "REFUND", "FAILED" | "CANCELED":

@@ -69,6 +69,14 @@ class Change:
         self._attachments: list[Attachment] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
         self._reopened: set[UUID] = set()  # conversations that somebody should look at
+        self._locale: str | None = None
+
+    async def locale(self) -> str:
+        """How the account writes amounts and dates; read once."""
+        if self._locale is None:
+            (row,) = await database.rows("SELECT locale FROM account WHERE id = ?", self.account_id)
+            self._locale = str(row["locale"])
+        return self._locale
 
     def event(
         self,

@@ -355,7 +355,10 @@ async def record_view(token: str, *, human: bool) -> None:
         if sent:
             await summaries.lock_contact(request.account_id, request.contact_id)
             card = await changed.log_card(
-                request, CardKind.PAYMENT_REQUEST, text=cards.asked(request), key=str(request.id)
+                request,
+                CardKind.PAYMENT_REQUEST,
+                text=cards.asked(request, await changed.locale()),
+                key=str(request.id),
             )
             await summaries.update(request.account_id, request.contact_id)
             changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)

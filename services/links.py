@@ -119,7 +119,7 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
         card = await changed.log_card(
             request,
             CardKind.PAYMENT_REQUEST,
-            text=cards.asked(request),
+            text=cards.asked(request, await changed.locale()),
             key=str(request.id),
             message_id=message.id,
             actor_id=changed.actor_id,

@@ -87,7 +87,9 @@ async def record(
             if await captures.under_way(request.id):
                 raise errors.PaymentInProgress(field="paymentRequestId")
             due = request.amount_minor - request.amount_paid_minor
-            amount_minor = due if amount is None else _amount(amount, request.currency, due)
+            amount_minor = (
+                due if amount is None else _amount(amount, Money(due, request.currency), await changed.locale())
+            )
             fact_id = uuid7()
             fact = MoneyFact(
                 id=fact_id,
@@ -190,10 +192,10 @@ def _refuse_closed(request: PaymentRequest) -> None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 
-def _amount(amount: str, currency: str, due: int) -> int:
+def _amount(amount: str, due: Money, locale: str) -> int:
     """In minor units. Raises: AmountTooSmall, AmountTooLarge, Invalid."""
     try:
-        money = Money.from_decimal(amount, currency)
+        money = Money.from_decimal(amount, due.currency)
     except InvalidAmount as error:
         if amount.strip().startswith("-"):
             raise errors.AmountTooSmall(field="amount") from error
@@ -202,8 +204,8 @@ def _amount(amount: str, currency: str, due: int) -> int:
         ) from error
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
-    if money.amount_minor > due:
-        raise errors.AmountTooLarge(f"Only {Money(due, currency).formatted('en-US')} is due.", field="amount")
+    if money.amount_minor > due.amount_minor:
+        raise errors.AmountTooLarge(f"Only {due.formatted(locale)} is due.", field="amount")
     return money.amount_minor
 
 

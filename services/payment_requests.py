@@ -142,7 +142,12 @@ async def create(
             raise errors.Invalid("The due date is too far away.", field="dueAt")
         account = await Account.get(id=actor.account_id)
         connection = await _connection(actor.account_id, processor, processor_id)
-        money = _price(amount, (account.default_currency if currency is None else currency).upper(), connection)
+        money = _price(
+            amount,
+            (account.default_currency if currency is None else currency).upper(),
+            connection,
+            locale=account.locale,
+        )
         token = secrets.token_urlsafe(TOKEN_BYTES)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             await summaries.lock_contact(actor.account_id, contact_id)
@@ -212,7 +217,7 @@ async def _connection(account_id: UUID, kind: str | None, connection_id: UUID | 
     return chosen
 
 
-def _price(amount: str, currency: str, connection: ProcessorConnection) -> Money:
+def _price(amount: str, currency: str, connection: ProcessorConnection, *, locale: str) -> Money:
     """The amount as money that this processor takes. Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge."""
     try:
         money = Money.from_decimal(amount, currency)
@@ -228,10 +233,10 @@ def _price(amount: str, currency: str, connection: ProcessorConnection) -> Money
     if limits is None:
         raise errors.CurrencyNotSupported(field=("amount", "currency"))
     if money.amount_minor < max(1, limits.minimum_minor):
-        smallest = Money(max(1, limits.minimum_minor), currency).formatted("en-US")
+        smallest = Money(max(1, limits.minimum_minor), currency).formatted(locale)
         raise errors.AmountTooSmall(f"The smallest amount is {smallest}.", field=("amount", "amount"))
     if limits.maximum_minor is not None and money.amount_minor > limits.maximum_minor:
-        largest = Money(limits.maximum_minor, currency).formatted("en-US")
+        largest = Money(limits.maximum_minor, currency).formatted(locale)
         raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
     if money.amount_minor % limits.step_minor:
         raise errors.Invalid("The processor does not take this many decimals.", field=("amount", "amount"))

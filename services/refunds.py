@@ -123,7 +123,7 @@ async def _promise(
             raise errors.NotRefundable("Nothing is left of this payment that could be given back.", field="paymentId")
         amount_minor = left if amount is None else _amount(amount, charge.currency)
         if amount_minor > left:
-            most = Money(left, charge.currency).formatted("en-US")
+            most = Money(left, charge.currency).formatted(await changed.locale())
             raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
         if channel_id is not None:
             await _refuse_channel(actor, request, channel_id, changed.now)
@@ -333,7 +333,10 @@ async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
         )
         if not ended or not tell:
             return
-        kind, text = CardKind.REFUND_FAILED, cards.refund_failed(request, row.amount_minor, row.currency)
+        kind, text = (
+            CardKind.REFUND_FAILED,
+            cards.refund_failed(request, Money(row.amount_minor, row.currency), await changed.locale()),
+        )
         card = await changed.log_card(request, kind, text=text, key=f"refund:{row.id}")
         key = f"refund:{row.id}"
         await notifications.notify(changed, request, kind, title=cards.TITLES[kind], body=text, cause_key=key)
@@ -349,7 +352,10 @@ async def _notice(row: Refund) -> None:
     log.error("refund_unresolved", refund_id=str(row.id))
     async with change(row.account_id) as changed:
         request = await _locked(row.payment_request_id)
-        kind, text = CardKind.REFUND_FAILED, cards.refund_unconfirmed(request, row.amount_minor, row.currency)
+        kind, text = (
+            CardKind.REFUND_FAILED,
+            cards.refund_unconfirmed(request, Money(row.amount_minor, row.currency), await changed.locale()),
+        )
         await notifications.notify(
             changed, request, kind, title="Refund not confirmed", body=text, cause_key=f"refund_unconfirmed:{row.id}"
         )

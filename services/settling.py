@@ -32,7 +32,14 @@ async def settle(
         # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
         request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
         request.status = Status.SENT.value
-        await _say(changed, said, request, CardKind.PAYMENT_REQUEST, cards.asked(request), key=str(request.id))
+        await _say(
+            changed,
+            said,
+            request,
+            CardKind.PAYMENT_REQUEST,
+            cards.asked(request, await changed.locale()),
+            key=str(request.id),
+        )
     at = position_of(request, facts, processing=under_way is not None)
     request.status = at.status.value
     request.amount_paid_minor = at.settled_minor
@@ -64,11 +71,18 @@ async def settle(
         await _say_fact(changed, said, request, fact, facts, before)
     if request.status == Status.PROCESSING and before != Status.PROCESSING:
         key = str(under_way.id if under_way else request.id)
-        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, cards.processing(request), key=key)
+        await _say(
+            changed,
+            said,
+            request,
+            CardKind.PAYMENT_PROCESSING,
+            cards.processing(request, await changed.locale()),
+            key=key,
+        )
     told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
     failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
     if before == Status.PROCESSING and request.status in ledger.OPEN and failed:
-        text = cards.attempt_failed(request)
+        text = cards.attempt_failed(request, await changed.locale())
         await _say(changed, said, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
     if fresh or shown != _shown(request):
         if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
@@ -146,7 +160,7 @@ async def _say_fact(
     settles = request.status == Status.PAID and before != Status.PAID and not named
     # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
     again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
-    news = cards.about(request, fact, first_settling=settles and not again, settles_again=again)
+    news = cards.about(request, fact, await changed.locale(), first_settling=settles and not again, settles_again=again)
     if news is not None:
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)

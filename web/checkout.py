@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -141,6 +142,7 @@ async def _page(request: Request, found: PaymentRequest, *, unavailable: int | N
         "paid_at": found.paid_at,
         "method": page.receipt.method_summary if page.receipt else None,
         "due_at": found.due_at,
+        "overdue": found.due_at is not None and found.due_at < datetime.now(UTC),
         "test_mode": found.test_mode,
         "processor": page.processor_name,
         "email": account.contact_email,

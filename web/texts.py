@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from babel import Locale, UnknownLocaleError
+from babel import Locale
 from babel.dates import format_date, format_time, get_timezone_name
 
+from models import locales, time_zones
 from models.money import Money
 
 DEFAULT: Final = "en"
@@ -95,12 +96,9 @@ class Words:
     @classmethod
     def of(cls, locale: str, time_zone: str) -> Words:
         """For an account's locale, such as "de-AT". Texts fall back to English, amounts and times don't."""
-        try:
-            parsed = Locale.parse(locale.replace("-", "_"))
-        except (ValueError, UnknownLocaleError):
-            parsed, locale = Locale.parse("en_US"), "en-US"
-        language = locale.replace("_", "-") if parsed.language in TEXTS else DEFAULT
-        return cls(language, str(parsed), time_zone)
+        found = locales.of(locale)
+        language = str(found).replace("_", "-") if found.language in TEXTS else DEFAULT
+        return cls(language, str(found), time_zone)
 
     def __call__(self, key: str, **values: str) -> str:
         """The text of a key, its places filled. Raises: KeyError for a text that no language has."""
@@ -129,12 +127,9 @@ class Words:
         name = get_timezone_name(local, width="short", locale=self.locale)
         return f"{format_date(local, 'long', locale=self.locale)}, {format_time(local, 'short', locale=self.locale)} {name}"
 
-    def date(self, moment: datetime) -> str:
-        """The date in the account's zone."""
-        return format_date(moment.astimezone(self._zone()), "long", locale=self.locale)
+    def last_day(self, due_at: datetime) -> str:
+        """The last day in the account's zone on which this due time is not over: a due time at midnight ends the day before."""
+        return format_date((due_at - timedelta(microseconds=1)).astimezone(self._zone()), "long", locale=self.locale)
 
     def _zone(self) -> ZoneInfo:
-        try:
-            return ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError):
-            return ZoneInfo("UTC")
+        return time_zones.zone(self.time_zone)

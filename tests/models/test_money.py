@@ -1,9 +1,10 @@
 """Money: the currency table, decimal text in and out, and what people read."""
 
+import unicodedata
 from collections import Counter
 
 import pytest
-from babel import Locale
+from babel import Locale, localedata
 from babel.core import get_global
 
 from models.money import CURRENCIES, InvalidAmount, Money, UnknownCurrency
@@ -118,6 +119,71 @@ def test_decimal_of_negative_amounts_keeps_the_sign() -> None:
 )
 def test_formatted_uses_our_decimals(money: Money, locale: str, text: str) -> None:
     assert money.formatted(locale) == text
+
+
+@pytest.mark.parametrize(
+    ("locale", "minor", "currency", "text"),
+    [
+        # As Intl.NumberFormat of Node 20 (CLDR 48) prints them.
+        ("fr-CH", 123450, "CHF", "1\u202f234.50\u00a0CHF"),
+        ("fr-FR", 123450, "EUR", "1\u202f234,50\u00a0€"),
+        ("de-CH", 123450, "CHF", "CHF\u00a01'234.50"),
+        ("de-AT", 123450, "EUR", "€\u00a01.234,50"),
+        ("ar-EG", 123450, "EGP", "\u200f١٬٢٣٤٫٥٠\u00a0ج.م.\u200f"),
+        ("ar-EG", -123450, "EGP", "\u061c-\u200f١٬٢٣٤٫٥٠\u00a0ج.م.\u200f"),
+        ("ar-AE", 1234, "KWD", "\u200f1.234\u00a0د.ك.\u200f"),
+        ("fa-IR", 123450, "USD", "\u200e$۱٬۲۳۴٫۵۰"),
+        ("bn-BD", 12345678, "BDT", "১,২৩,৪৫৬.৭৮৳"),
+        ("hi-IN", 12345678, "INR", "₹1,23,456.78"),
+        ("es-ES", 123450, "EUR", "1234,50\u00a0€"),
+        ("es-ES", 1234500, "EUR", "12.345,00\u00a0€"),
+        ("es-MX", 123450, "MXN", "$1,234.50"),
+        ("pt-PT", 123450, "EUR", "1234,50\u00a0€"),
+        ("pt-BR", 123450, "BRL", "R$\u00a01.234,50"),
+        ("pl-PL", 123450, "PLN", "1234,50\u00a0zł"),
+        ("pl-PL", 1234567, "PLN", "12\u00a0345,67\u00a0zł"),
+        ("hu-HU", 123450, "HUF", "1234,50\u00a0Ft"),
+        ("sv-SE", -123450, "SEK", "−1\u00a0234,50\u00a0kr"),
+        ("de-CH", -500, "CHF", "CHF-5.00"),
+        ("en-US", 1234, "KWD", "KWD\u00a01.234"),
+        ("ja-JP", 1234, "JPY", "￥1,234"),
+    ],
+)
+def test_formatted_follows_cldr(locale: str, minor: int, currency: str, text: str) -> None:
+    assert Money(minor, currency).formatted(locale) == text
+
+
+@pytest.mark.parametrize(
+    ("tag", "same_as"),
+    [
+        ("no-NO", "nb-NO"),
+        ("de-US", "de"),
+        ("zh-HK", "zh-Hant-HK"),
+        ("de-DE-u-nu-latn-cu-usd", "de-DE"),
+        ("ar-EG-u-nu-latn", "ar-EG"),
+        ("en_GB.UTF-8", "en-GB"),
+        ("de_AT@euro", "de-AT"),
+        ("FR-ch", "fr-CH"),
+        ("iw-IL", "he-IL"),
+        ("ca-ES-valencia", "ca-ES"),
+        ("en-GB-oxendict", "en-GB"),
+        ("de-DE-x-private", "de-DE"),
+        *(
+            (tag, "en-US")
+            for tag in ("", "xx-YY", "tlh-??", "../../etc/passwd", "C", "x-private", "i-klingon", "a" * 10_000, "\0")
+        ),
+    ],
+)
+def test_a_tag_without_a_locale_of_its_own_falls_back(tag: str, same_as: str) -> None:
+    for minor, currency in ((123450, "EUR"), (-5, "KWD")):
+        assert Money(minor, currency).formatted(tag) == Money(minor, currency).formatted(same_as)
+
+
+def test_every_locale_writes_every_currency_with_all_its_digits() -> None:
+    for identifier in localedata.locale_identifiers():
+        for currency in ("USD", "JPY", "KWD", "IQD"):
+            text = Money(1234567, currency).formatted(identifier)
+            assert "".join(str(unicodedata.decimal(c)) for c in text if c.isdecimal()) == "1234567", (identifier, text)
 
 
 @pytest.mark.parametrize(

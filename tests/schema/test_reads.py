@@ -256,14 +256,22 @@ async def test_a_payment_says_which_charge_it_concerns_and_what_of_it_can_still_
     assert failed == {"charge": None, "refundable": {"minorUnits": "0"}}
 
 
-async def test_a_locale_that_is_none_is_the_clients_mistake(team: Team, api: Api) -> None:
+async def test_a_locale_that_is_none_falls_back_and_spares_the_rest_of_the_answer(team: Team, api: Api) -> None:
     request = await factories.payment_request(team.contact)
-    with pytest.raises(Failed) as failed:
-        await api.one(
-            'query($id: ID!) { paymentRequest(id: $id) { amount { formatted(locale: "tlh-??") } } }',
-            {"id": public_id("pr", request.id)},
-        )
-    assert failed.value.codes == ["BAD_REQUEST"]
+    answer = await api.one(
+        """query($id: ID!) { paymentRequest(id: $id) { number amount {
+          none: formatted(locale: "tlh-??") swiss: formatted(locale: "fr_CH") norwegian: formatted(locale: "no-NO")
+          plain: formatted empty: formatted(locale: "") } } }""",
+        {"id": public_id("pr", request.id)},
+    )
+    assert answer["number"] == request.number
+    assert answer["amount"] == {
+        "none": "$125.00",
+        "swiss": "125.00\u00a0$US",
+        "norwegian": "125,00\u00a0USD",
+        "plain": "$125.00",
+        "empty": "$125.00",
+    }
 
 
 async def test_a_discarded_draft_is_nowhere(team: Team, api: Api) -> None:

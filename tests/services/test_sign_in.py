@@ -307,6 +307,9 @@ async def test_a_new_account_has_an_owner_who_can_sign_in(configured: Settings) 
         ({"locale": "xx-YY-zz-"}, "INVALID", "locale"),
         ({"time_zone": "Mars/Olympus"}, "INVALID", "timeZone"),
         ({"time_zone": "../etc/passwd"}, "INVALID", "timeZone"),
+        ({"time_zone": "posixrules"}, "INVALID", "timeZone"),
+        ({"time_zone": "Factory"}, "INVALID", "timeZone"),
+        ({"time_zone": "localtime"}, "INVALID", "timeZone"),
     ],
 )
 async def test_a_bad_account_is_refused_field_by_field(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from models.tables import CheckoutSession, MoneyFact, PaymentRequest, SandboxCheckout
+from models.tables import Account, CheckoutSession, MoneyFact, PaymentRequest, SandboxCheckout
 from tests import factories
 from tests.web.conftest import Serve, Site, snapshot
 
@@ -106,12 +106,12 @@ async def test_each_state_has_its_code_and_only_an_open_one_has_a_pay_button(sit
 
 async def test_an_open_page_names_amount_currency_and_processor(site: Site) -> None:
     token = factories.token()
-    await _request(token, description="Two rooms\nand the stairs", due_at=datetime(2026, 12, 1, tzinfo=UTC))
+    await _request(token, description="Two rooms\nand the stairs", due_at=datetime(2060, 12, 1, tzinfo=UTC))
     page = _Page((await site.http.get(f"/p/{token}")).text)
     assert "Amount due $125.00 USD" in page.text
     assert "Pay $125.00" in page.text
     assert "Two rooms and the stairs" in page.text
-    assert "Due December 1, 2026" in page.text
+    assert "Due November 30, 2060" in page.text  # midnight ends the day before
     assert "Test mode" in page.text
     assert "You pay on the page of Sandbox" in page.text
     assert page.meta["og:title"] == "Deep clean: $125.00"
@@ -125,6 +125,29 @@ async def test_a_partly_paid_page_asks_for_the_rest(site: Site) -> None:
     page = _Page((await site.http.get(f"/p/{token}")).text)
     assert "Pay $100.00" in page.text
     assert "$25.00 of $125.00 is already paid." in page.text
+
+
+@pytest.mark.parametrize(
+    ("due_at", "zone", "day"),
+    [
+        (datetime(2060, 12, 1, 5, tzinfo=UTC), "America/New_York", "November 30, 2060"),  # midnight there
+        (datetime(2060, 12, 1, 5, 0, 1, tzinfo=UTC), "America/New_York", "December 1, 2060"),
+        (datetime(2060, 12, 1, 22, 59, tzinfo=UTC), "Europe/Berlin", "December 1, 2060"),
+        (datetime(2060, 12, 1, 23, tzinfo=UTC), "Europe/Berlin", "December 1, 2060"),
+        (datetime(2018, 11, 4, 3, tzinfo=UTC), "America/Sao_Paulo", "November 3, 2018"),  # a day without midnight
+        (datetime(2020, 1, 1, tzinfo=UTC), "UTC", "December 31, 2019"),
+    ],
+)
+async def test_a_page_names_the_last_day_on_which_it_is_not_overdue(
+    site: Site, due_at: datetime, zone: str, day: str
+) -> None:
+    token = factories.token()
+    request = await _request(token, due_at=due_at, status="SENT", sent_at=NOW)
+    await Account.filter(id=request.account_id).update(time_zone=zone)
+    page = _Page((await site.http.get(f"/p/{token}")).text)
+    assert f"Due {day}" in page.text
+    assert (f"This payment was due on {day}." in page.text) == (due_at < NOW)
+    assert page.count("button") == 1
 
 
 async def test_a_paid_page_is_a_receipt_without_an_amount_due(site: Site) -> None:
