@@ -60,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         schema,
         get_context=get_context,
         authenticate=sign_in.authenticate,
+        is_signed=sign_in.is_signed,
         still_valid=sign_in.still_valid,
         allowed_origins=settings.origins,
         queries_by_get=not settings.production,
@@ -71,8 +72,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         state = request.scope.get("state", {})
         return VisitorContext(
             hub=app.state.hub,
-            # One address stands for a whole network where a customer has one.
-            client_address=limits.network_of(state.get("client_address", "")),
+            client_address=state.get("client_address", ""),
             request_id=state.get("request_id", ""),
         )
 

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     login_limit: str = Field(default="5/minute", description="Sign-in attempts per e-mail address.")
     login_address_limit: str = Field(default="20/minute", description="Sign-in attempts per client address.")
     graphql_limit: int = Field(
-        default=50, ge=1, description="GraphQL operations per second and credential (burst twice that)."
+        default=50,
+        ge=1,
+        description="GraphQL operations per second of one user or key, and of one network without (burst twice that).",
     )
     widget_address_limit: str = Field(
         default="120/minute", description="Web chat: visits begun and messages written per client address."

@@ -38,6 +38,11 @@ class Actor:
     expires_at: datetime | None = None
     token_version: int = 0
 
+    @property
+    def limit_key(self) -> str:
+        """The user or the key, whichever of a user's tokens was shown."""
+        return f"{self.kind}:{self.user_id or self.credential}"
+
     def may(self, permission: str) -> bool:
         """Whether the role allows it: read, message, request_payment, refund, settings, keys."""
         return allows(self.role, permission)

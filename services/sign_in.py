@@ -245,6 +245,16 @@ async def authenticate(bearer: str) -> Actor | None:
     )
 
 
+def is_signed(bearer: str) -> bool:
+    """Whether this is an access token that we have signed and that has not expired. Looks nothing up."""
+    return (
+        len(bearer) <= TOKEN_LIMIT
+        and bearer.isascii()
+        and not bearer.startswith(KEY_PREFIX)
+        and _claims(bearer) is not None
+    )
+
+
 async def still_valid(actor: Actor) -> bool:
     """Whether an earlier `authenticate` would give the same actor now; at most CACHE_S late. For open sockets."""
     if actor.kind == "system":

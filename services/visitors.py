@@ -199,6 +199,11 @@ class Visit:
         return self.identity.ends_at if self.identity is not None else None
 
     @property
+    def limit_key(self) -> str:
+        """The browser."""
+        return self.visitor_id.hex
+
+    @property
     def address(self) -> str:
         """The visitor's address on the channel: a person's where one is known, else this browser's."""
         who = public_id("vis", self.visitor_id) if self.external_id is None else self.external_id

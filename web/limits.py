@@ -6,7 +6,6 @@ Plain ASGI, so that streams and WebSockets pass untouched. What a request may do
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 import time
@@ -20,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.database import is_transient
+from services.limiting import network_of
 from settings import Settings
 from web import metrics
 from web.pages import error_response, http_error
@@ -84,17 +84,6 @@ def client_address(scope: Scope, *, trust_proxy: bool) -> str:
     return client[0] if client else "unknown"
 
 
-def network_of(address: str) -> str:
-    """What counts as one address: an IPv6 customer has a whole /64 to himself."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if parsed.version == 6:
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return address
-
-
 def route_of(scope: Scope) -> str:
     """The path with its parameters' names in place of their values: no token, no id; the same for every request of a route."""
     if "endpoint" not in scope:
@@ -108,7 +97,8 @@ def route_of(scope: Scope) -> str:
 class Watch:
     """Outermost: gives ids, adds headers, logs and counts, and turns what nobody caught into a plain 500 or 503.
 
-    `scope["state"]` gets `request_id` and `client_address`; resolvers and web read them from `request.state`.
+    `scope["state"]` gets `request_id` and `client_address` (of an IPv6 client: its /64 network); resolvers and web read them
+    from `request.state`.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -125,7 +115,8 @@ class Watch:
         request_id = secrets.token_hex(8)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        state["client_address"] = client_address(scope, trust_proxy=self._trust_proxy)
+        # Only ever a key of limits.
+        state["client_address"] = network_of(client_address(scope, trust_proxy=self._trust_proxy))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if scope["type"] == "http":
                 await self._http(scope, receive, send, request_id)
@@ -194,7 +185,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "
 
 
 class UnknownLinks:
-    """A brake on guessing: an address that met many unknown links is told 429 instead of 404 for a minute.
+    """A limit on guessing: an address that met many unknown links is told 429 instead of 404 for a minute.
 
     A link that exists always works: the token has 128 bits, so that the brake protects the database and not the secret,
     and one guesser behind a shared address must not keep his neighbours from paying.
@@ -205,7 +196,7 @@ class UnknownLinks:
         self._misses: OrderedDict[str, list[float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/p/"):
+        if scope["type"] != "http" or not scope["path"].startswith(("/p/", "/unsubscribe/", "/attachments/")):
             await self._app(scope, receive, send)
             return
         replaced = False
@@ -213,7 +204,7 @@ class UnknownLinks:
         async def send_on(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start" and message["status"] == 404:
-                replaced = self._over(network_of(scope["state"]["client_address"]))
+                replaced = self._over(scope["state"]["client_address"])
                 if replaced:
                     await error_response(429, Headers(scope=scope).get("accept", ""))(scope, receive, send)
             if not replaced:

@@ -29,7 +29,7 @@ FIELDS: Final = frozenset(
 OURS: Final = ("web", "resolvers", "schema", "services", "models", "integrations", "uvicorn.error")
 # What may stand in a library's text: tokens of our links, queries, bearers, passwords in addresses of servers.
 _SECRETS: Final = (
-    (re.compile(r"(/(?:p|unsubscribe|attachments|widget|sandbox/pay)/)[^/\s\"'?<>]+"), r"\1…"),
+    (re.compile(r"(/(?:p|unsubscribe|attachments|sandbox/pay)/)(?!\{)[^/\s\"'?<>]+"), r"\1…"),
     (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), "?…"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), r"\1 …"),
     (re.compile(r"\b(?:ptk_[\w-]+|eyJ[\w-]+\.[\w.-]+)"), "…"),

@@ -34,6 +34,10 @@ class Viewer(Protocol):
     @property
     def expires_at(self) -> datetime | None: ...
 
+    @property
+    def limit_key(self) -> str:
+        """The user, key or visitor, whichever of its tokens was shown: what its requests are counted by."""
+
 
 class Context(Protocol):
     """What the transport needs from the context of one request or of one socket's connection."""

@@ -35,7 +35,6 @@ from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import (
     MASKED,
     Limits,
-    RateLimiter,
     is_request_error,
     present,
     request_id_of,
@@ -46,12 +45,16 @@ from resolvers.transport.socket import (
     Connections,
     CredentialOf,
     Door,
+    IsSigned,
     SocketAdapter,
     SocketHandler,
     StillValid,
+    TooManyRequests,
     key_of,
+    network_in,
     token_of,
 )
+from services.limiting import RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +174,7 @@ class GraphQLView(GraphQL[Any, None]):
         limits: Limits,
         sharing: Sharing | None,
         credential_of: CredentialOf,
+        is_signed: IsSigned | None,
         foreign_posts: bool,
     ) -> None:
         super().__init__(
@@ -189,6 +193,7 @@ class GraphQLView(GraphQL[Any, None]):
             requests=RateLimiter(limits.requests_per_s, limits.requests_burst),
             fanout=Fanout(schema, sharing) if sharing is not None else None,
             credential_of=credential_of,
+            is_signed=is_signed,
         )
         self._make_context = get_context
         self._foreign_posts = foreign_posts
@@ -289,15 +294,19 @@ class GraphQLView(GraphQL[Any, None]):
         answer: _Answer = request.scope[_ANSWER]
         answer.context = context
         token = self.door.credential_of(request.headers)
-        answer.key = key_of(token) if token else f"address:{_address(request)}"
-        if not self.door.requests.take(answer.key):
-            raise Refusal(429, "RATE_LIMITED", "Too many requests, try again in a second.", {"Retry-After": "1"})
-        if token is not None:
-            context.viewer = await self.door.authenticate(token)
-            if context.viewer is None:
-                raise Refusal(
-                    401, "UNAUTHENTICATED", "This token is not valid, or no longer.", {"WWW-Authenticate": "Bearer"}
-                )
+        network = network_in(request.scope)
+        answer.key = key_of(token) if token else f"network:{network}"
+        try:
+            context.viewer = await self.door.viewer_of(token, network)
+            if context.viewer is not None:
+                self.door.count(context.viewer)
+        except TooManyRequests as error:
+            message = "Too many requests, try again in a second."
+            raise Refusal(429, "RATE_LIMITED", message, {"Retry-After": "1"}) from error
+        if token is not None and context.viewer is None:
+            raise Refusal(
+                401, "UNAUTHENTICATED", "This token is not valid, or no longer.", {"WWW-Authenticate": "Bearer"}
+            )
         return context
 
     async def parse_http_body(self, request: Any) -> GraphQLRequestData:
@@ -417,12 +426,6 @@ class GraphQLView(GraphQL[Any, None]):
         )
 
 
-def _address(request: Request) -> str:
-    """The client's address: as the outer layer found it (behind a proxy of ours, the client's own), else the socket's."""
-    known: str | None = request.scope.get("state", {}).get("client_address")
-    return known or (request.client.host if request.client else "")
-
-
 def _replay(body: bytes) -> Receive:
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -445,6 +448,7 @@ def get_view(
     limits: Limits | None = None,
     sharing: Sharing | None = None,
     credential_of: CredentialOf = token_of,
+    is_signed: IsSigned | None = None,
     foreign_posts: bool = True,
 ) -> GraphQLView:
     """The ASGI application to mount at /graphql, and at any other place with a schema and credentials of its own.
@@ -454,6 +458,7 @@ def get_view(
     every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
     `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
     `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
+    `is_signed(token)`: whether we have signed it, found out without a look-up; invented ones are limited by their network.
     `foreign_posts`: whether a POST of a page that may not call us is executed, unread as its answer is; never over WebSocket.
     """
     return GraphQLView(
@@ -466,5 +471,6 @@ def get_view(
         limits=limits or Limits(),
         sharing=sharing,
         credential_of=credential_of,
+        is_signed=is_signed,
         foreign_posts=foreign_posts,
     )

@@ -4,10 +4,8 @@ Everything here is about any GraphQL API; who may see which row is decided in `r
 """
 
 import logging
-import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -83,57 +81,11 @@ class Limits:
     sockets_per_token: int = 20
     messages_per_s: float = 20.0
     messages_burst: int = 100
+    # Of one verified user or key; of what is not verified, of one network.
     requests_per_s: float = 50.0
     requests_burst: int = 100
     # A client that takes nothing for this long, with its buffer full, is cut off.
     stalled_s: float = 10.0
-
-
-# ----------------------------------------------------------------------------------------------------------- how often
-class TokenBucket:
-    """`rate` a second on average, `burst` at once."""
-
-    __slots__ = ("_at", "_burst", "_left", "_rate")
-
-    def __init__(self, rate: float, burst: int, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._left = float(burst)
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        """Whether one more is within the limit at this time (seconds of a clock that only goes forward)."""
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-
-class RateLimiter:
-    """One `TokenBucket` for each key, at most `keys` of them: the longest unused are forgotten."""
-
-    def __init__(
-        self, rate: float, burst: int, *, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._keys = keys
-        self._clock = clock
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-
-    def take(self, key: str) -> bool:
-        """Whether one more of this key is within the limit now."""
-        now = self._clock()
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = TokenBucket(self._rate, self._burst, now)
-            if len(self._buckets) > self._keys:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket.take(now)
 
 
 # ---------------------------------------------------------------------------------------------- how large a document

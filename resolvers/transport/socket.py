@@ -6,14 +6,16 @@ Source: the protocol's page (github.com/enisdenjo/graphql-ws, PROTOCOL.md). What
 import asyncio
 import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
 import orjson
 from graphql import GraphQLError
+from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import WebSocketDisconnected
@@ -26,8 +28,9 @@ from strawberry.types.execution import ExecutionResult
 
 from resolvers.transport.executor import Viewer
 from resolvers.transport.fanout import Fanout, serve
-from resolvers.transport.limits import SLOW_CONSUMER, Limits, RateLimiter, TokenBucket, present, request_id_of
+from resolvers.transport.limits import SLOW_CONSUMER, Limits, present, request_id_of
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
+from services.limiting import RateLimiter, TokenBucket, network_of
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +44,11 @@ TOO_MANY_INITS: Final = 4429
 CLOSE_S: Final = 2.0
 REASON_BYTES: Final = 123
 STILL_VALID_S: Final = 3.0
+VERIFIED: Final = 10_000  # tokens that are remembered as verified
 CHECKED_AT_ONCE: Final = 20
 
 Authenticate = Callable[[str], Awaitable[Any]]
+IsSigned = Callable[[str], bool]
 StillValid = Callable[[Any], Awaitable[bool]]
 CredentialOf = Callable[[Mapping[str, Any]], str | None]
 
@@ -168,6 +173,53 @@ class Door:
     requests: RateLimiter
     fanout: Fanout | None
     credential_of: CredentialOf = token_of
+    is_signed: IsSigned | None = None
+    verified: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    async def viewer_of(self, token: str | None, network: str) -> Viewer | None:
+        """Whom a token speaks for; None without a token, or for one that is not valid.
+
+        What is not verified is counted by its network, and before it costs a look-up: invented tokens are free to make.
+        One that was verified before, or that we signed, is not held up by them. Raises: TooManyRequests.
+        """
+        unverified = f"network:{network}"
+        if token is None:
+            self._take(unverified)
+            return None
+        key = key_of(token)
+        trusted = key in self.verified or (self.is_signed is not None and self.is_signed(token))
+        if not trusted:
+            self._take(unverified)
+        viewer: Viewer | None = await self.authenticate(token)
+        if viewer is None:
+            self.verified.pop(key, None)
+            if trusted:
+                self._take(unverified)
+            return None
+        self.verified[key] = None
+        self.verified.move_to_end(key)
+        if len(self.verified) > VERIFIED:
+            self.verified.popitem(last=False)
+        return viewer
+
+    def count(self, viewer: Viewer) -> None:
+        """Count one request of a verified caller. Raises: TooManyRequests."""
+        self._take(viewer.limit_key)
+
+    def _take(self, key: str) -> None:
+        if not self.requests.take(key):
+            raise TooManyRequests
+
+
+class TooManyRequests(Exception):
+    """A network, a user, a key or a visitor has made more requests than it may."""
+
+
+def network_in(scope: Scope) -> str:
+    """The client's network: as the outer layer found it (behind a proxy of ours, the client's own), else the socket's."""
+    known: str | None = scope.get("state", {}).get("client_address")
+    client = scope.get("client")
+    return network_of(known or (client[0] if client else ""))
 
 
 # ------------------------------------------------------------------------------------------------------- the socket
@@ -231,7 +283,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         self._door = cast(Door, self.view.door)  # type: ignore[attr-defined]
         limits = self._door.limits
         self._messages = TokenBucket(limits.messages_per_s, limits.messages_burst, asyncio.get_running_loop().time())
-        self._key = ""
+        self._limit_key = ""
         self._ending: asyncio.Task[None] | None = None
 
     def end(self, code: int, reason: str) -> None:
@@ -270,7 +322,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         self.context.connection_params = parameters
         token = self._door.credential_of(parameters)
         try:
-            viewer = await self._door.authenticate(token) if token else None
+            viewer = await self._door.viewer_of(token, network_in(self.websocket.ws.scope)) if token else None
+        except TooManyRequests:
+            await self.websocket.close(TRY_AGAIN, "Too many requests")
+            return
         except Exception as error:  # noqa: BLE001 the connection's top: our fault, the client may come again
             log.error("authenticating a socket failed", extra={"error": type(error).__name__})
             await self.websocket.close(TRY_AGAIN, "Try again later")
@@ -279,8 +334,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
             await self.websocket.close(FORBIDDEN, "Forbidden")
             return
         self.context.viewer = viewer
-        self._key = key_of(token)
-        if not self._door.connections.admit(self, self._key, viewer):
+        self._limit_key = viewer.limit_key
+        if not self._door.connections.admit(self, key_of(token), viewer):
             await self.websocket.close(TRY_AGAIN, "Too many connections")
             return
         await self.send_message({"type": "connection_ack"})
@@ -290,8 +345,8 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
     async def run_operation(self, operation: Operation[Any, None]) -> None:
         """The top of an operation's task: its results, then `complete`; whatever breaks ends this operation only."""
         try:
-            if not self._door.requests.take(self._key):
-                refusal = GraphQLError("Too many requests with this token.", extensions={"code": "RATE_LIMITED"})
+            if not self._door.requests.take(self._limit_key):
+                refusal = GraphQLError("Too many requests, try again in a second.", extensions={"code": "RATE_LIMITED"})
                 await operation.send_initial_errors([refusal])
                 return
             await self.stream_operation(operation)

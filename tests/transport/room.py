@@ -27,6 +27,10 @@ class Person:
     name: str
     expires_at: datetime | None = None
 
+    @property
+    def limit_key(self) -> str:
+        return self.name
+
 
 @dataclass
 class Ctx:

@@ -341,6 +341,44 @@ async def test_a_stream_ends_without_complete_when_its_token_expires_or_is_revok
         assert len(room.view.door.connections) == 0
 
 
+async def test_invented_tokens_are_counted_by_their_network_and_looked_up_no_more(client: httpx.AsyncClient) -> None:
+    async with open_room(
+        limits=Limits(requests_per_s=0.001, requests_burst=5), is_signed=lambda token: token == "other"
+    ) as room:
+        asked: list[str] = []
+        genuine = room.view.door.authenticate
+
+        async def authenticate(token: str) -> Any:
+            asked.append(token)
+            return await genuine(token)
+
+        object.__setattr__(room.view.door, "authenticate", authenticate)
+        assert (await post(client, room, "{ me }", Authorization="Bearer good")).status_code == 200
+        codes = [
+            (await post(client, room, "{ me }", Authorization=f"Bearer invented{number}")).status_code
+            for number in range(40)
+        ]
+        assert codes == [401] * 4 + [429] * 36
+        assert len(asked) == 5
+        # Without a token they are of the same network; a token that was verified before, or that we signed, is not.
+        assert (await post(client, room, "{ me }")).status_code == 429
+        assert (await post(client, room, "{ me }", Authorization="Bearer good")).status_code == 200
+        assert (await post(client, room, "{ me }", Authorization="Bearer other")).status_code == 200
+        async with room.socket(None) as socket:
+            await socket.say({"type": "connection_init", "payload": {"Authorization": "Bearer invented"}})
+            assert await socket.closed() == (1013, "Too many requests")
+
+
+async def test_tokens_of_one_user_share_a_limit(client: httpx.AsyncClient) -> None:
+    async with open_room(limits=Limits(requests_per_s=0.001, requests_burst=3)) as room:
+        room.world.people["second"] = room.world.people["good"]
+        codes = [
+            (await post(client, room, "{ me }", Authorization=f"Bearer {token}")).status_code
+            for token in ("good", "second", "good", "second")
+        ]
+        assert codes == [200, 200, 200, 429]
+
+
 async def test_streams_and_sockets_share_the_limit_of_the_token(client: httpx.AsyncClient) -> None:
     async with open_room(limits=Limits(sockets_per_token=1)) as room, room.socket():
         headers = {**SSE, "Authorization": "Bearer good"}

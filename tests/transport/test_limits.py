@@ -13,14 +13,13 @@ from graphql import GraphQLError, get_introspection_query, parse
 from resolvers.transport.executor import PerEventContext
 from resolvers.transport.limits import (
     Limits,
-    RateLimiter,
     Schema,
-    TokenBucket,
     _Documents,
     measure,
     present,
     schema_options,
 )
+from services.limiting import RateLimiter, TokenBucket
 from tests.transport.room import Ctx, World, make_schema
 
 SCHEMA = make_schema()

@@ -9,10 +9,11 @@ import pytest
 
 from models.tables import Message, PaymentRequest
 from services import mail
+from services.limiting import network_of
 from tests import factories
 from tests.web.conftest import Serve, Site
 from web import limits
-from web.limits import body_limit, client_address, network_of
+from web.limits import body_limit, client_address
 
 EIGHT = {
     "content-security-policy",
@@ -120,8 +121,28 @@ async def test_without_a_trusted_proxy_the_claimed_address_is_ignored(site: Site
 
 def test_an_ipv6_customer_counts_once() -> None:
     assert network_of("2001:db8:1:2:3::1") == network_of("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
-    assert network_of("203.0.113.7") == "203.0.113.7"
+    assert network_of("2001:db8:1:2:3::1%eth0") == network_of("[2001:db8:1:2:3::1]:4711") == "2001:db8:1:2::/64"
+    assert network_of("2001:db8:1:2::/64") == "2001:db8:1:2::/64"
+    assert network_of("203.0.113.7") == network_of("203.0.113.7:4711") == "203.0.113.7"
+    # Or all clients with IPv4 would be one.
+    assert network_of("::ffff:203.0.113.7") == network_of("64:ff9b::203.0.113.7") == "203.0.113.7"
     assert network_of("unknown") == "unknown"
+    assert network_of("") == ""
+
+
+async def test_links_guessed_from_one_ipv6_network_are_counted_together(serve: Serve) -> None:
+    async with serve(trust_proxy=True) as site:
+        for path in ("/p", "/unsubscribe"):
+            codes = [
+                (
+                    await site.http.get(
+                        f"{path}/{factories.token()}",
+                        headers={"X-Forwarded-For": f"2001:db8:{len(path)}::{number}"},
+                    )
+                ).status_code
+                for number in range(21)
+            ]
+            assert codes == [404] * 20 + [429]
 
 
 def test_the_last_forwarded_address_counts() -> None:
