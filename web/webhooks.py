@@ -1,6 +1,7 @@
 """Where processors and channels call back: the raw body goes to the service as it came. Nothing of a body is ever logged.
 
 404: no such connection, or one that takes no webhooks. 400: not from the vendor, or not what its contract says; nothing was kept.
+429: this address has sent many forgeries to this connection; nothing was kept.
 503: it can't be told now whether it is true (the vendor is silent, the package is missing); nothing was kept, it sends again. 200: kept.
 """
 
@@ -17,10 +18,40 @@ from starlette.routing import Route
 from models.errors import NotFound
 from models.ids import PREFIXES, parse_public_id
 from services import inbound, processor_events
+from services.limiting import RateLimiter
 from settings import Settings
 from web import metrics
 
 log = logging.getLogger(__name__)
+
+
+class Forgeries:
+    """What fails is counted by connection and address; what is genuine is never counted.
+
+    An address with many failures is checked less often, not never: the vendor may share it, for example where a proxy in
+    front is not trusted (TRUST_PROXY). Its genuine webhooks are then taken among up to `CHECKS_PER_S` forgeries a second.
+    """
+
+    FAILURES_PER_S: Final = 0.5
+    FAILURES: Final = 30
+    CHECKS_PER_S: Final = 20
+    CHECKS: Final = 200
+
+    def __init__(self) -> None:
+        self._failures = RateLimiter(self.FAILURES_PER_S, self.FAILURES)
+        self._checks = RateLimiter(self.CHECKS_PER_S, self.CHECKS)
+
+    def many(self, key: str) -> bool:
+        """Whether this connection and address had many failures lately."""
+        return not self._failures.allows(key)
+
+    def may_check(self, key: str) -> bool:
+        """Whether one more is checked although there were many."""
+        return self._checks.take(key)
+
+    def add(self, key: str) -> None:
+        """Count one failure."""
+        self._failures.take(key)
 
 
 async def processor(request: Request) -> Response:
@@ -29,12 +60,15 @@ async def processor(request: Request) -> Response:
     connection_id = parse_public_id(text, PREFIXES["Processor"])
     if connection_id is None:
         return _answer("unknown", "not found", 404)
+    forgeries, key = _counted(request, text)
+    if forgeries.many(key) and not forgeries.may_check(key):
+        return _too_many(name)
     try:
         await processor_events.receive(name, connection_id, await request.body(), dict(request.headers))
     except NotFound:
         return _answer("unknown", "not found", 404)
     except processor_events.BadSignature as error:
-        return _refuse(name, text, "bad_signature", error)
+        return _forged(request, name, text, error)
     except processor_events.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
     except processor_events.NotVerifiable as error:
@@ -51,6 +85,9 @@ async def channel(request: Request) -> Response:
         return _answer("unknown", "not found", 404)
     path = request.scope.get("raw_path", request.url.path.encode()).decode("latin-1").partition("?")[0]
     query = request.url.query
+    forgeries, key = _counted(request, text)
+    if forgeries.many(key) and not forgeries.may_check(key):
+        return _too_many(name)
     called = inbound.WebhookRequest(
         method=request.method,
         # Vendors sign the address that they were given; behind a proxy ours looks different.
@@ -65,13 +102,33 @@ async def channel(request: Request) -> Response:
     except NotFound:
         return _answer("unknown", "not found", 404)
     except inbound.BadSignature as error:
-        return _refuse(name, text, "bad_signature", error)
+        return _forged(request, name, text, error)
     except inbound.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
     except inbound.NotVerifiable as error:
         return _refuse(name, text, "not_verifiable", error, status=503)
     metrics.webhooks_total.labels(name, "ok").inc()
     return Response(taken.answer_body, 200, media_type=taken.answer_type)
+
+
+def _counted(request: Request, connection: str) -> tuple[Forgeries, str]:
+    state = request.app.state
+    if not hasattr(state, "forgeries"):
+        state.forgeries = Forgeries()
+    return state.forgeries, f"{connection} {request.scope['state']['client_address']}"
+
+
+def _forged(request: Request, provider: str, connection: str, error: Exception) -> Response:
+    forgeries, key = _counted(request, connection)
+    if forgeries.many(key):
+        return _too_many(provider)  # and no line in the log for each
+    forgeries.add(key)
+    return _refuse(provider, connection, "bad_signature", error)
+
+
+def _too_many(provider: str) -> Response:
+    metrics.webhooks_total.labels(provider, "too_many").inc()
+    return PlainTextResponse("too many bad signatures\n", 429, {"retry-after": "2"})
 
 
 def _refuse(provider: str, connection: str, result: str, error: Exception, *, status: int = 400) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from models.tables import ChannelConnection, Message, MoneyFact, PaymentRequest,
 from services import inbound, sandbox
 from tests import factories
 from tests.web.conftest import Serve, Site, snapshot
+from web import webhooks
 
 SECRET = "whsec_sandbox_test_0001"
 
@@ -187,3 +189,42 @@ async def test_a_channel_sees_the_public_address_that_was_called_whatever_the_ho
     assert second[2].public_url == f"https://pay.example.test{path}?a=b%20c"
     assert (second[2].method, second[2].body) == ("POST", b"To=%2B1&Body=")
     assert second[2].headers["x-signed"] == "Yes"
+
+
+async def test_many_forgeries_from_one_address_are_429_and_the_vendor_behind_it_is_still_heard(site: Site) -> None:
+    _, path = await _channel()
+    _, other = await _channel()
+    now = datetime.now(UTC)
+    body = simulated.inbound_body("+14155550142", "Can I pay tomorrow?", at=now, external_id="sim_in_1")
+    forged = {simulated.SIGNATURE_HEADER: simulated.sign("another-secret", body, at=now)}
+    signed = {simulated.SIGNATURE_HEADER: simulated.sign("simulated-secret", body, at=now)}
+    for _ in range(32):  # what is genuine is not counted
+        assert (await site.http.post(path, content=body, headers=signed)).status_code == 200
+    before = await snapshot()
+    codes = [(await site.http.post(path, content=body, headers=forged)).status_code for _ in range(100)]
+    assert codes[:30] == [400] * 30
+    assert codes[40:] == [429] * 60
+    assert await snapshot() == before
+    assert len([line for line in site.lines() if line["event"] == "webhook refused"]) <= 40
+    assert (await site.http.post(other, content=body, headers=forged)).status_code == 400
+    assert (await site.http.post(path, content=body, headers=signed)).status_code == 200
+    assert await Message.all().count() == 1
+
+
+async def test_of_a_flood_of_forgeries_most_are_not_even_checked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, path = await _processor()
+    monkeypatch.setattr(webhooks.Forgeries, "FAILURES_PER_S", 0.001)
+    monkeypatch.setattr(webhooks.Forgeries, "CHECKS_PER_S", 0.001)
+    monkeypatch.setattr(webhooks.Forgeries, "CHECKS", 5)
+    checked = 0
+    genuine = Sandbox.verify_webhook
+
+    async def verify(self: Sandbox, *args: Any, **options: Any) -> Any:
+        nonlocal checked
+        checked += 1
+        return await genuine(self, *args, **options)
+
+    monkeypatch.setattr(Sandbox, "verify_webhook", verify)
+    codes = [(await site.http.post(path, content=b"{}")).status_code for _ in range(60)]
+    assert codes == [400] * 30 + [429] * 30
+    assert checked == 35
