@@ -6,11 +6,14 @@ What Tortoise can't say (partial uniques, checks, triggers) is named in CONSTRAI
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from tortoise import fields
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.models import Model
 
+from models import searching
 from models.ids import uuid7
 
 # Said by the migrations, checked by the drift test.
@@ -21,6 +24,7 @@ partial unique: processor_connection (account_id) WHERE is_default AND connected
 partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
+partial index: contact (id) and payment_request (id) WHERE search IS NULL
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
 """
@@ -57,6 +61,29 @@ class TenantRow(Row):
 
     class Meta:
         abstract = True
+
+
+class Searchable(TenantRow):
+    """A row that people search for. Every save stores its searched values folded; NULL: not done yet (services/search.py)."""
+
+    SEARCHED: ClassVar[tuple[str, ...]]  # its columns that are searched
+    search = fields.TextField(null=True)
+
+    class Meta:
+        abstract = True
+
+    async def save(
+        self,
+        using_db: BaseDBAsyncClient | None = None,
+        update_fields: Iterable[str] | None = None,
+        force_create: bool = False,
+        force_update: bool = False,
+    ) -> None:
+        """Save, with the searched text of what the row says now."""
+        self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
+        if update_fields is not None:
+            update_fields = {*update_fields, "search"}
+        await super().save(using_db, update_fields, force_create, force_update)
 
 
 class Account(Row):
@@ -128,8 +155,10 @@ class ApiKey(TenantRow):
         indexes = (("account_id",),)
 
 
-class Contact(TenantRow):
+class Contact(Searchable):
     """The person who is asked to pay."""
+
+    SEARCHED = ("name", "email", "phone")
 
     name = fields.CharField(max_length=120)
     email = fields.CharField(max_length=254, null=True)
@@ -267,8 +296,10 @@ class ProcessorConnection(TenantRow):
         indexes = (("account_id",),)
 
 
-class PaymentRequest(TenantRow):
+class PaymentRequest(Searchable):
     """What is asked, its link and status. Status and totals are recomputed from facts by ledger.py; nothing else writes them."""
+
+    SEARCHED = ("number", "product_name")
 
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from models import database, tables
+from models import database, searching, tables
 from models.event_log import Cursor as EventCursor
 from models.ids import parse_public_id
 from resolvers.rows import columns, columns_of_both, instance, names
@@ -37,6 +37,7 @@ R = TypeVar("R", bound=tables.Row)
 V = TypeVar("V")
 
 SEARCH_LIMIT = 100  # characters
+_ESCAPE = " ESCAPE '!'"
 _OVERDUE = "(due_at IS NOT NULL AND due_at < ? AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID'))"
 
 
@@ -244,8 +245,8 @@ class Access:
         where, values = "account_id = ?", [self._account_id]
         if closed is not None:
             where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-        if (pattern := _pattern(search)) is not None:
-            matching, more = self._contacts_matching(pattern)
+        if wanted := _patterns(search):
+            matching, more = self._contacts_matching(wanted)
             where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608
             values += more
         return await self._page(tables.Conversation, page, where, values)
@@ -253,8 +254,8 @@ class Access:
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
         """All contacts. `search` as in `conversations`."""
         where, values = "account_id = ?", [self._account_id]
-        if (pattern := _pattern(search)) is not None:
-            where, values = self._contacts_matching(pattern)
+        if wanted := _patterns(search):
+            where, values = self._contacts_matching(wanted)
         return await self._page(tables.Contact, page, where, values)
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
@@ -292,23 +293,18 @@ class Access:
             add("created_at < ?", filter.created_before)
         if filter.test_mode is not None:
             add("test_mode = ?", filter.test_mode)
-        if (pattern := _pattern(filter.search)) is not None:
-            like = _like()
-            matching, more = self._contacts_matching(pattern)
-            add(
-                f"(number {like} OR product_name {like} OR contact_id IN (SELECT id FROM contact WHERE {matching}))",  # noqa: S608
-                pattern,
-                pattern,
-                *more,
-            )
+        if wanted := _patterns(filter.search):
+            contacts, more = self._contacts_matching(wanted)
+            either = [_like(len(wanted)), f"contact_id IN (SELECT id FROM contact WHERE {contacts})"]  # noqa: S608
+            more = [*wanted, *more]
+            for minor, currencies in _amounts(filter.search or ""):
+                either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
+                more += [minor, *currencies]
+            add(f"({' OR '.join(either)})", *more)
         return " AND ".join(clauses), values
 
-    def _contacts_matching(self, pattern: str) -> tuple[str, list[Any]]:
-        like = _like()
-        return (
-            f"account_id = ? AND (name {like} OR email {like} OR phone {like})",
-            [self._account_id, pattern, pattern, pattern],
-        )
+    def _contacts_matching(self, wanted: Sequence[str]) -> tuple[str, list[Any]]:
+        return f"account_id = ? AND {_like(len(wanted))}", [self._account_id, *wanted]
 
     # --------------------------------------------------------------------------------------------------- nouns above
     async def contact_node(self, id: UUID) -> Contact:
@@ -500,21 +496,24 @@ def _grouped(pairs: Iterable[tuple[UUID, V]]) -> defaultdict[UUID, list[V]]:
     return groups
 
 
-def _like() -> str:
-    # SQLite's LIKE ignores the case of ASCII letters by itself.
-    return f"{'ILIKE' if database.dialect() == 'postgres' else 'LIKE'} ? ESCAPE '!'"
+def _like(count: int) -> str:
+    return f"({' OR '.join(['search LIKE ?' + _ESCAPE] * count)})"
 
 
-def _pattern(search: str | None) -> str | None:
-    """A LIKE pattern that finds the text anywhere; None for no text. Raises: ApiError BAD_REQUEST."""
-    text = (search or "").strip()
-    if not text:
-        return None
-    if len(text) > SEARCH_LIMIT or "\x00" in text:
+def _patterns(search: str | None) -> list[str]:
+    """LIKE patterns that find the text anywhere; none for no text. Raises: ApiError BAD_REQUEST."""
+    text = search or ""
+    if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
         raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
-    for special in "!%_":
-        text = text.replace(special, "!" + special)
-    return f"%{text}%"
+    return searching.patterns(text)
+
+
+def _amounts(search: str) -> list[tuple[int, list[str]]]:
+    """The amounts that a search may mean, each with the currencies in which it is one."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for currency, minor in searching.amounts(search):
+        found[minor].append(currency)
+    return sorted(found.items())
 
 
 def access(info: Info) -> Access:

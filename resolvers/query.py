@@ -39,7 +39,10 @@ from services import payment_requests
 Search = Annotated[
     str | None,
     strawberry.argument(
-        description="Part of the contact's name, e-mail address or phone number; at most 100 characters."
+        description=(
+            "Part of the contact's name, e-mail address or phone number, without regard to case, accents and a phone"
+            " number's punctuation; at most 100 characters."
+        )
     ),
 ]
 

@@ -43,7 +43,11 @@ class PaymentRequestFilter:
     created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
     test_mode: bool | None = strawberry.field(default=None, description="Only test requests, or only live ones.")
     search: str | None = strawberry.field(
-        default=None, description="Part of the number, of the product's or of the contact's name."
+        default=None,
+        description=(
+            "Part of the number or of the product's name, or what the search of contacts takes, without regard to case and"
+            " accents; or the amount, with or without its currency (125, 1,250.00, EUR 99). At most 100 characters."
+        ),
     )
 
     def to_filter(self) -> RequestFilter:

@@ -224,9 +224,4 @@ async def sealed_columns() -> set[tuple[str, str]]:
 
 
 def _is_table(thing: Any) -> bool:
-    return (
-        isinstance(thing, type)
-        and issubclass(thing, tables.Row)
-        and thing is not tables.Row
-        and thing is not tables.TenantRow
-    )
+    return isinstance(thing, type) and issubclass(thing, tables.Row) and not thing._meta.abstract

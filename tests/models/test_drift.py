@@ -54,6 +54,8 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
     "money_fact": {
         (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"}))
     },
+    "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
+    "payment_request": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
     "job": {(False, ("due_at",), frozenset({"status", "queued", "running"}))},
     "checkout_session": {(False, ("next_check_at",), frozenset({"next_check_at", "IS", "NOT", "NULL"}))},
 }

@@ -351,6 +351,53 @@ async def test_filters_select_and_searches_find(team: Team, api: Api) -> None:
         assert failed.value.codes == ["BAD_REQUEST"]
 
 
+async def test_searches_ignore_case_accents_and_punctuation(team: Team, api: Api) -> None:
+    made: dict[str, tables.PaymentRequest] = {}
+    for name, product, amount, currency in (
+        ("Søren Ærø", "Straßenfest", 125000, "EUR"),
+        ("İpek Işık", "Deep clean", 12500, "USD"),
+        ("山田 太郎", "ガラス", 12500, "JPY"),
+    ):
+        contact = await factories.contact(
+            team.account, name=name, email=f"{len(made)}@Übung.test", phone=f"+49151234{len(made)}"
+        )
+        await factories.conversation(contact)
+        made[name] = await factories.payment_request(
+            contact, product_name=product, amount_minor=amount, currency=currency
+        )
+    soren, ipek, yamada = made
+    document = """query($s: String) {
+      contacts(search: $s) { nodes { name } } conversations(search: $s) { nodes { contact { name } } }
+      paymentRequests(filter: {search: $s}) { nodes { contact { name } } } }"""
+    for text, people in {
+        "SØREN": [soren],
+        "soren aero": [soren],
+        "IPEK ISIK": [ipek],
+        "太郎": [yamada],
+        "1@ÜBUNG": [ipek],
+        "(0151) 234-2": [yamada],
+        "ubung": [yamada, ipek, soren],
+        "S_ren": [],
+    }.items():
+        answer = await api.all(document, {"s": text})
+        assert [node["name"] for node in answer["contacts"]["nodes"]] == people, text
+        assert sorted(node["contact"]["name"] for node in answer["conversations"]["nodes"]) == sorted(people), text
+        assert [node["contact"]["name"] for node in answer["paymentRequests"]["nodes"]] == people, text
+    for text, people in {
+        "STRASSENFEST": [soren],
+        "ｶﾞﾗｽ": [yamada],
+        "カ": [],
+        made[ipek].number.lower(): [ipek],
+        "1,250.00": [soren],
+        "12500": [yamada],
+        "€ 1.250": [soren],
+        "125.00": [ipek],
+    }.items():
+        answer = await api.all(document, {"s": text})
+        assert [node["contact"]["name"] for node in answer["paymentRequests"]["nodes"]] == people, text
+        assert answer["contacts"]["nodes"] == [], text
+
+
 async def test_a_contact_shows_addresses_totals_and_its_overdue_requests(team: Team, api: Api) -> None:
     late = factories.now() - timedelta(hours=1)
     for status in ("SENT", "PARTIALLY_PAID", "PAID", "VOID", "DRAFT"):

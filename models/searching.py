@@ -1,0 +1,133 @@
+"""Text search without regard to case and accents, equal on both engines: rows store folded text, queries are folded alike.
+
+What is stored is plain text for LIKE; a full-text index can take its place behind `patterns`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Final
+
+from models.money import CURRENCIES
+
+# Letters that Unicode does not decompose and people type without their stroke or ligature.
+_LETTERS: Final = str.maketrans(
+    {
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "ħ": "h",
+        "ŧ": "t",
+        "ı": "i",
+        "þ": "th",
+        "æ": "ae",
+        "œ": "oe",
+        "ŋ": "n",
+        "ĸ": "k",
+        "ƀ": "b",
+        "ɨ": "i",
+        "ʉ": "u",
+        "ȼ": "c",
+        "ǥ": "g",
+        "ɉ": "j",
+        "ɍ": "r",
+        "ƶ": "z",
+        "ɏ": "y",
+        **dict.fromkeys("’‘ʼʻ′`´", "'"),
+        **dict.fromkeys("“”„«»", '"'),
+        **dict.fromkeys("‐‑‒–—―−", "-"),
+        "٫": ".",
+        "٬": ",",
+        "ـ": None,  # the Arabic letter that only lengthens a line
+    }
+)
+# Marks above, below and in letters of Latin, Greek, Cyrillic, Hebrew and Arabic. Those of other scripts make other letters: the
+# voicing marks of kana, vowels of Thai and of India.
+_MARKS: Final = re.compile(
+    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+)
+_NUMBER: Final = re.compile(r"\d(?:[\d.,' ]*\d)?", re.ASCII)
+_PHONE: Final = re.compile(r"[+\d\s().\-/]+", re.ASCII)
+_PHONE_LEAST: Final = 4  # digits
+_CODE: Final = re.compile(r"[a-z]{3}")
+
+
+def fold(text: str) -> str:
+    """The text without case, accents, invisible characters and differences of width; digits as 0 to 9, one space between words."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    folded = _MARKS.sub("", folded).translate(_LETTERS)
+    kept = (_plain(character) for character in folded)
+    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
+
+
+@lru_cache(maxsize=4096)
+def _plain(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    return "" if category == "Cf" else " " if category == "Cc" else character
+
+
+def stored(values: Iterable[str | None]) -> str:
+    """What a row stores to be found by these values. A match never spans two of them."""
+    return "\n".join(fold(value) for value in values if value)
+
+
+def patterns(query: str) -> list[str]:
+    """LIKE patterns with the escape character "!" that find a query in stored text; none for a query without any text.
+
+    A phone number is found however it is typed: "(0151) 234-56" finds +4915123456.
+    """
+    text = fold(query)
+    wanted = [text] if text else []
+    if _PHONE.fullmatch(text):
+        digits = re.sub(r"\D", "", text.replace("(0)", "")).lstrip("0")
+        if len(digits) >= _PHONE_LEAST and digits != text:
+            wanted.append(digits)
+    return [f"%{re.sub('[!%_]', lambda found: '!' + found[0], one)}%" for one in wanted]
+
+
+def amounts(query: str) -> list[tuple[str, int]]:
+    """The (currency, minor units) that a query such as "1,250.00", "125 €" or "EUR 125" may mean; none if it is no amount."""
+    text = fold(query)
+    match = _NUMBER.search(text)
+    if match is None:
+        return []
+    around = f"{text[: match.start()]} {text[match.end() :]}".split()
+    codes = [word.upper() for word in around if _CODE.fullmatch(word) and word.upper() in CURRENCIES]
+    if len(around) > 1 or not all(word.upper() in codes or _is_symbol(word) for word in around):
+        return []
+    wanted = codes or list(CURRENCIES)
+    found = set()
+    for value in _values(match[0]):
+        for currency in wanted:
+            minor = value.scaleb(CURRENCIES[currency])
+            if minor == minor.to_integral_value() and 0 < minor < 2**63:
+                found.add((currency, int(minor)))
+    return sorted(found)
+
+
+def _is_symbol(word: str) -> bool:
+    """Whether it may be a currency's symbol, such as €, R$ or kr."""
+    letters = word.replace(".", "")
+    return any(unicodedata.category(character) == "Sc" for character in word) or (
+        letters.isalpha() and len(letters) <= 3
+    )
+
+
+def _values(number: str) -> set[Decimal]:
+    """What a written number may mean: its last separator may be the decimal one, or all of them group digits."""
+    parts = re.split(r"[.,' ]", number)
+    values = set()
+    grouped = all(len(part) in (2, 3) for part in parts[1:-1])
+    if grouped and (len(parts) == 1 or len(parts[-1]) == 3):
+        values.add(Decimal("".join(parts)))
+    if len(parts) > 1 and grouped and number[-len(parts[-1]) - 1] in ".," and len(parts[-1]) <= 3:
+        values.add(Decimal(f"{''.join(parts[:-1])}.{parts[-1]}"))
+    return values
