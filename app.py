@@ -132,6 +132,8 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         await stack.enter_async_context(database.open_database(settings.database_url))
         stack.push_async_callback(connections.aclose)
         stack.push_async_callback(sandbox.aclose)
+        stack.push_async_callback(sign_in.aclose)
+        stack.push_async_callback(visitors.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)
         hub = Hub(bus, event_log.read, event_log.heads)

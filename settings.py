@@ -65,8 +65,22 @@ class Settings(BaseSettings):
     sweeper_every_s: float = Field(
         default=300, gt=0, description="Seconds between later reads of a checkout that is not final."
     )
-    login_limit: str = Field(default="5/minute", description="Sign-in attempts per e-mail address.")
-    login_address_limit: str = Field(default="20/minute", description="Sign-in attempts per client address.")
+    limits_url: str = Field(
+        default="",
+        description="`redis://…` that counts the limits of sign-in and web chat for all processes. Default: EVENTS_URL if it is"
+        " Redis, else each process counts alone.",
+    )
+    login_limit: str = Field(
+        default="5/minute", description="Sign-in attempts per e-mail address and network (IPv6: /64)."
+    )
+    login_address_limit: str = Field(
+        default="20/minute",
+        description="Sign-in attempts per network, on addresses that have not signed in from it in 30 days.",
+    )
+    login_name_limit: str = Field(
+        default="20/minute",
+        description="Sign-in attempts per e-mail address from all networks that it has not signed in from; more wait 5 s.",
+    )
     graphql_limit: int = Field(
         default=50,
         ge=1,
@@ -111,6 +125,12 @@ class Settings(BaseSettings):
         return [f"{own.scheme}://{own.netloc}", *listed]
 
     @property
+    def limits_redis(self) -> str:
+        """The Redis that counts limits, or nothing."""
+        shared = self.limits_url or self.events_url
+        return shared if shared.startswith(("redis://", "rediss://")) else ""
+
+    @property
     def production(self) -> bool:
         return self.environment == "production"
 
@@ -149,6 +169,8 @@ class Settings(BaseSettings):
             raise ValueError("DATABASE_URL: use sqlite:///path or postgres://user:password@host:port/name.")
         if not self.events_url.startswith(("memory://", "redis://", "rediss://", "postgres://", "postgresql://")):
             raise ValueError("EVENTS_URL: use memory://, redis://host:port/0 or postgres://….")
+        if self.limits_url and not self.limits_redis:
+            raise ValueError("LIMITS_URL: use redis://host:port/0.")
         if self.production:
             if DEMO_KEY in self.keys:
                 raise ValueError("SECRET_KEYS: the demo key is public; set your own before ENVIRONMENT=production.")

@@ -1,4 +1,4 @@
-"""How often somebody may do something, counted in this process; and which addresses count as one client."""
+"""How often somebody may do something; and which addresses count as one client."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+import structlog
+from limits import RateLimitItem
+from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+
+log = structlog.get_logger(__name__)
+
+ANSWER_S: Final = 1.0  # that Redis may take
+AWAY_S: Final = 5.0  # that it is not asked again after it did not answer
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -88,3 +98,49 @@ class RateLimiter:
         """What `take` would answer; counts nothing."""
         bucket = self._buckets.get(key)
         return bucket is None or bucket.allows(self._clock())
+
+
+class Counts:
+    """Moving windows, counted in Redis for all processes (`redis://…`), else in this process.
+
+    While Redis does not answer, this process counts for itself: nobody is kept out, and nobody gets more than one process's share.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._storage: RedisStorage | None = None
+        self._shared: MovingWindowRateLimiter | None = None
+        self._away_until = 0.0
+        if url:
+            self._storage = RedisStorage(
+                f"async+{url}",
+                wrap_exceptions=True,
+                implementation="redispy",
+                key_prefix="paythread:limits",
+                socket_timeout=ANSWER_S,
+                socket_connect_timeout=ANSWER_S,
+            )
+            self._shared = MovingWindowRateLimiter(self._storage)
+
+    async def hit(self, limit: RateLimitItem, *key: str) -> bool:
+        """Count one; whether it is within the limit."""
+        return await self._ask("hit", limit, key)
+
+    async def test(self, limit: RateLimitItem, *key: str) -> bool:
+        """Whether one more would be within the limit; counts nothing."""
+        return await self._ask("test", limit, key)
+
+    async def _ask(self, what: str, limit: RateLimitItem, key: tuple[str, ...]) -> bool:
+        if self._shared is not None and time.monotonic() >= self._away_until:
+            try:
+                return bool(await getattr(self._shared, what)(limit, *key))
+            except StorageError as error:
+                self._away_until = time.monotonic() + AWAY_S
+                log.warning("limits are counted by this process alone", error=type(error.storage_error).__name__)
+        return bool(await getattr(self._own, what)(limit, *key))
+
+    async def aclose(self) -> None:
+        """Close the connections. Twice is harmless."""
+        if self._storage is not None:
+            bridge: Any = self._storage.bridge
+            await bridge.get_connection().aclose()

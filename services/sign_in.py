@@ -1,7 +1,7 @@
 """Signing in, staying signed in, signing out, API keys: who a credential speaks for. What they may do stands in actors.py.
 
 Access tokens are short JWTs; what they say about role and validity is looked up (cached at most CACHE_S), so that a revocation
-works within seconds. Limits of attempts are counted per process.
+works within seconds. Attempts are limited by name and network, so that strangers do not lock anybody out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,8 +22,6 @@ import limits
 import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from models import database
 from models.errors import Invalid, NotFound, RateLimited, SignInFailed
@@ -31,6 +30,7 @@ from models.tables import ApiKey, RefreshToken, User
 from models.vault import digest
 from services import audit, text
 from services.actors import ROLES, Actor
+from services.limiting import Counts, network_of
 from settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,10 @@ TOKEN_LIMIT: Final = 2048  # characters of a bearer that is looked at
 PASSWORD_LIMIT: Final = 256
 REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
 USED_EVERY: Final = timedelta(minutes=1)
+# An attempt on a name that is tried from many networks, unless it has signed in from this one before.
+DELAY_S: Final = 5.0
+WAITING: Final = 5  # of one name at a time; more are refused
+KNOWN_FOR: Final = limits.parse("1/30 days")
 
 # What an unknown name is checked against, so that it costs the same hash. It fits no password.
 _NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$bm9ib2R5LW5vYm9keS0wMQ$bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm8"
@@ -73,11 +77,14 @@ class _Config:
         self.refresh_life = timedelta(days=settings.refresh_token_days)
         self.per_name = limits.parse(settings.login_limit)
         self.per_address = limits.parse(settings.login_address_limit)
-        self.limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.per_name_everywhere = limits.parse(settings.login_name_limit)
+        self.counts = Counts(settings.limits_redis)
+        self.waiting: Counter[str] = Counter()
 
 
 _config: _Config | None = None
 _clock = time.monotonic
+_sleep = asyncio.sleep
 _cache: dict[tuple[str, ...], tuple[float, Any]] = {}
 
 
@@ -86,6 +93,12 @@ def configure(settings: Settings) -> None:
     global _config
     _config = _Config(settings)
     _cache.clear()
+
+
+async def aclose() -> None:
+    """Close what `configure` opened."""
+    if _config is not None:
+        await _config.counts.aclose()
 
 
 def _configured() -> _Config:
@@ -110,19 +123,42 @@ def _fits(hashed: str, password: str) -> bool:
 # ------------------------------------------------------------------------------------------------------------ sign in
 async def sign_in(email: str, password: str, *, client_address: str | None) -> Tokens:
     """Tokens of a new family. Raises: SignInFailed (the same for an unknown name), RateLimited."""
-    config = _configured()
     name = email.strip().lower()
-    allowed = config.limiter.hit(config.per_name, "name", digest(name))
-    if client_address:
-        allowed = config.limiter.hit(config.per_address, "address", client_address) and allowed
-    if not allowed:
-        raise RateLimited
+    network = network_of(client_address or "")
+    await _admit(digest(name), network)
     user = await User.get_or_none(email=name) if "\x00" not in name and len(name) <= text.EMAIL_LIMIT else None
     hashed = user.password_hash if user is not None and user.disabled_at is None else _NOBODY
     fits = await asyncio.get_running_loop().run_in_executor(_threads, _fits, hashed, password[:PASSWORD_LIMIT])
     if user is None or user.disabled_at is not None or not fits:
         raise SignInFailed
+    await _configured().counts.hit(KNOWN_FOR, "known", digest(name), network)
     return await _issue(user, uuid4())
+
+
+async def _admit(name: str, network: str) -> None:
+    """Count an attempt before it costs a hash; delay it where the name is tried from many networks. Raises: RateLimited.
+
+    From a network that the name has signed in from, only its own attempts there count: others can neither lock it out nor
+    slow it down, whatever they try and from where.
+    """
+    config = _configured()
+    known = not await config.counts.test(KNOWN_FOR, "known", name, network)
+    allowed = await config.counts.hit(config.per_name, "name", name, network)
+    if network and not known:
+        allowed = await config.counts.hit(config.per_address, "address", network) and allowed
+    if not allowed:
+        raise RateLimited
+    if known or await config.counts.hit(config.per_name_everywhere, "everywhere", name):
+        return
+    if config.waiting[name] >= WAITING:
+        raise RateLimited
+    config.waiting[name] += 1
+    try:
+        await _sleep(DELAY_S)
+    finally:
+        config.waiting[name] -= 1
+        if not config.waiting[name]:
+            del config.waiting[name]
 
 
 async def refresh(refresh_token: str) -> Tokens:

@@ -16,8 +16,6 @@ from uuid import UUID
 
 import jwt
 import limits
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
@@ -43,6 +41,7 @@ from models.tables import (
 from models.vault import digest
 from services import checkout, connections, contacts, deliveries, inbound, jobs, links, text
 from services.changes import Change, change
+from services.limiting import Counts, network_of
 from settings import Settings
 
 KIND: Final = "WEB_CHAT"
@@ -97,7 +96,7 @@ class _Config:
     def __init__(self, settings: Settings) -> None:
         self.per_address = limits.parse(settings.widget_address_limit)
         self.per_visitor = limits.parse(settings.widget_visitor_limit)
-        self.limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.counts = Counts(settings.limits_redis)
 
 
 _config: _Config | None = None
@@ -109,13 +108,20 @@ def configure(settings: Settings) -> None:
     _config = _Config(settings)
 
 
-def _take(client_address: str, visitor_id: UUID | None = None) -> None:
+async def aclose() -> None:
+    """Close what `configure` opened."""
+    if _config is not None:
+        await _config.counts.aclose()
+
+
+async def _take(client_address: str, visitor_id: UUID | None = None) -> None:
     """Count one visit or message of a client, and of a visitor. Raises: RateLimited."""
     if _config is None:
         raise RuntimeError("call visitors.configure first")
-    allowed = visitor_id is None or _config.limiter.hit(_config.per_visitor, "visitor", visitor_id.hex)
+    allowed = visitor_id is None or await _config.counts.hit(_config.per_visitor, "visitor", visitor_id.hex)
     if client_address:
-        allowed = _config.limiter.hit(_config.per_address, "address", client_address) and allowed
+        network = network_of(client_address)
+        allowed = await _config.counts.hit(_config.per_address, "chat address", network) and allowed
     if not allowed:
         raise RateLimited
 
@@ -248,7 +254,7 @@ async def start(widget_key: str, *, token: str | None, identity: str | None, cli
         if shown.subject != row.external_id:
             row = None
     if row is None or token is None:
-        _take(client_address)
+        await _take(client_address)
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         row = await Visitor.create(
             id=uuid7(),
@@ -529,7 +535,7 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
     external_id = f"{visit.visitor_id.hex}:{client_message_id}"
     row = await Message.get_or_none(channel_connection_id=connection.id, external_id=external_id)
     if row is None:
-        _take(client_address, visit.visitor_id)
+        await _take(client_address, visit.visitor_id)
         await _store(connection, visit, external_id, words)
         row = await Message.get(channel_connection_id=connection.id, external_id=external_id)
     return (await _shown(visit, row.contact_id, [row]))[0]

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import jwt
+import limits
 import pytest
 
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, RateLimited, SignInFailed
@@ -16,6 +17,7 @@ from models.tables import Account, ApiKey, AuditEntry, RefreshToken, User
 from models.vault import digest
 from services import accounts, sign_in
 from services.actors import system_actor
+from services.limiting import Counts
 from settings import Settings
 from tests import factories
 from tests.services.conftest import Team, actor_of
@@ -85,14 +87,85 @@ async def test_a_disabled_user_is_an_unknown_one(user: User, hashes: list[str]) 
     assert hashes == [sign_in._NOBODY]
 
 
-async def test_the_sixth_attempt_on_a_name_is_refused_before_any_hash(user: User, hashes: list[str]) -> None:
-    for n in range(5):
+@pytest.mark.parametrize(
+    ("first", "again"), [(ADDRESS, ADDRESS), ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9")], ids=["ipv4", "ipv6"]
+)
+async def test_the_sixth_attempt_on_a_name_from_a_network_is_refused_before_any_hash(
+    user: User, hashes: list[str], first: str, again: str
+) -> None:
+    for _ in range(5):
         with pytest.raises(SignInFailed):
-            await sign_in.sign_in(user.email, "wrong", client_address=f"203.0.113.{n}")
+            await sign_in.sign_in(user.email, "wrong", client_address=first)
     with pytest.raises(RateLimited):
-        await sign_in.sign_in(user.email.upper(), factories.PASSWORD, client_address="203.0.113.99")
+        await sign_in.sign_in(user.email.upper(), factories.PASSWORD, client_address=again)
     assert len(hashes) == 5
     assert await RefreshToken.all().count() == 0
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+
+
+async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has_signed_in_from_here(
+    user: User, hashes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    monkeypatch.setattr(sign_in, "_sleep", sleep)
+    for n in range(25):
+        with pytest.raises(SignInFailed):
+            await sign_in.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
+    assert waited == [sign_in.DELAY_S] * 6  # its first sign-in was from a new network, too
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    assert len(waited) == 6
+    # From a new network the right password waits like any other attempt, and is taken.
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.99")
+    assert len(waited) == 7
+    # Guesses at other names of the same network do not count against it either.
+    for n in range(21):
+        with pytest.raises((SignInFailed, RateLimited)):
+            await sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+
+
+async def test_only_a_few_attempts_on_a_name_wait_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
+    sign_in.configure(Settings(**given))
+    monkeypatch.setattr(sign_in, "DELAY_S", 0.3)
+    attempts = (
+        sign_in.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}") for n in range(1 + sign_in.WAITING + 4)
+    )
+    refused = await asyncio.gather(*attempts, return_exceptions=True)
+    assert [type(error) for error in refused].count(RateLimited) == 4
+    assert [type(error) for error in refused].count(SignInFailed) == 1 + sign_in.WAITING
+
+
+async def test_processes_with_one_redis_count_together_and_alone_while_it_is_away(redis_url: str) -> None:
+    limit = limits.parse("3/minute")
+    key = uuid4().hex
+    one, other = Counts(redis_url), Counts(redis_url)
+    away, alone = Counts("redis://127.0.0.1:1/0"), Counts("")
+    try:
+        assert [await counts.hit(limit, key) for counts in (one, other, one, other, one)] == [True] * 3 + [False] * 2
+        assert not await other.test(limit, key)
+        for counts in (away, alone):
+            assert [await counts.hit(limit, key) for _ in range(4)] == [True] * 3 + [False]
+    finally:
+        for counts in (one, other, away, alone):
+            await counts.aclose()
+
+
+def test_limits_are_counted_where_the_events_are_if_that_is_redis() -> None:
+    def redis(**given: Any) -> str:
+        return Settings(**{"environment": "test", **given}).limits_redis
+
+    assert redis() == ""
+    assert redis(events_url="redis://a/0") == "redis://a/0"
+    assert redis(events_url="postgres://a/b") == ""
+    assert redis(events_url="postgres://a/b", limits_url="rediss://c/1") == "rediss://c/1"
+    with pytest.raises(ValueError, match="LIMITS_URL"):
+        redis(limits_url="memcached://x")
 
 
 async def test_the_twenty_first_attempt_of_an_address_is_refused(user: User, hashes: list[str]) -> None:
