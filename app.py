@@ -64,6 +64,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         is_signed=sign_in.is_signed,
         still_valid=sign_in.still_valid,
         allowed_origins=settings.origins,
+        local_origins=not settings.production,
         queries_by_get=not settings.production,
         sharing=SHARING if settings.share_subscriptions else None,
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         still_valid=visitors.still_valid,
         # The widget's frame is a page of ours, on whatever site it is shown.
         allowed_origins=settings.origins[:1],
+        origin_remedy="only pages of PUBLIC_URL may call the web chat",
         queries_by_get=False,
         limits=VISITOR_LIMITS,
         credential_of=credential_of,

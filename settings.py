@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         description="Comma-separated keys for secrets at rest and tokens; the first encrypts and signs, all decrypt.",
     )
     allowed_origins: str = Field(
-        default="", description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own."
+        default="",
+        description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own"
+        " (http://localhost on any port may, too, but not in production).",
     )
     share_subscriptions: bool = Field(
         default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."

@@ -226,13 +226,16 @@ class UnknownLinks:
 
 
 class BodyLimit:
-    """Reads the whole body before the application sees the request: not too large, not too slow."""
+    """Reads the whole body before the application sees the request: not too large, not too slow.
+
+    /graphql limits its bodies itself, equally: pages of other origins can read a refusal only with its CORS headers.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] == "/graphql":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -1,6 +1,7 @@
 """GraphQL over HTTP and over server-sent events, after the GraphQL-over-HTTP draft; sockets are handed to `socket`.
 
-It negotiates, limits and formats. Source: graphql.github.io/graphql-over-http/draft and github.com/enisdenjo/graphql-sse.
+It limits and formats; `negotiation` reads Accept, `origins` knows the pages that may call.
+Source: graphql.github.io/graphql-over-http/draft and github.com/enisdenjo/graphql-sse.
 """
 
 import asyncio
@@ -10,20 +11,21 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import isawaitable
-from typing import Any, Final, cast
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
 from cross_web import HTTPException
-from starlette.middleware.cors import CORSMiddleware
+from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.parse_content_type import parse_content_type
+from strawberry.http.streaming import SSETransport
 from strawberry.schema import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -40,6 +42,8 @@ from resolvers.transport.limits import (
     request_id_of,
     shortened,
 )
+from resolvers.transport.negotiation import EVENTS, GRAPHQL_JSON, JSON, Accepted, accepted
+from resolvers.transport.origins import Cors, Origins
 from resolvers.transport.socket import (
     Authenticate,
     Connections,
@@ -58,11 +62,6 @@ from services.limiting import RateLimiter
 
 log = logging.getLogger(__name__)
 
-JSON: Final = "application/json"
-GRAPHQL_JSON: Final = "application/graphql-response+json"
-CORS_HEADERS: Final = ("authorization", "content-type", "accept")
-CORS_MAX_AGE_S: Final = 600
-
 GetContext = Callable[[Request | WebSocket, dict[str, Any] | None], Any]
 
 _ANSWER: Final = "paythread.answer"
@@ -77,45 +76,41 @@ class Refusal(HTTPException):
         self.headers = dict(headers or {})
 
 
+class SubscriptionRefused(Refusal):
+    """A subscription came as a request that accepts no stream of events."""
+
+    def __init__(self) -> None:
+        message = f"A subscription needs a WebSocket (graphql-transport-ws) or server-sent events (Accept: {EVENTS})."
+        super().__init__(400, "BAD_REQUEST", message)
+
+
 @dataclass(slots=True)
 class _Answer:
     """What is decided early about one answer, and needed late; lives in the request's scope."""
 
-    media_type: str = JSON
+    accepted: Accepted
     request_error: bool = False
     context: Any = None
     key: str = ""
+
+    @property
+    def media_type(self) -> str:
+        """The type of a JSON answer; where none is acceptable, what a refusal is written in."""
+        return self.accepted.json or JSON
 
 
 class _SubResponse(Response):
     answer: _Answer
 
 
-def negotiate(accept: str | None) -> str:
-    """The media type to answer with: the acceptable one of highest q, ties to the first; JSON when nothing fits."""
-    best, best_q = JSON, 0.0
-    for part in (accept or "").split(","):
-        name, _, parameters = part.partition(";")
-        media_type = name.strip().lower()
-        if media_type in ("*/*", "application/*"):
-            media_type = JSON
-        if media_type not in (JSON, GRAPHQL_JSON):
-            continue
-        q = _quality(parameters)
-        if q > best_q:
-            best, best_q = media_type, q
-    return best
+class Events(SSETransport):
+    """Server-sent events with lines that end in LF: clients that split at blank lines do not all know CRLF."""
 
+    def encode_event(self, event: str, data: str | None = None) -> str:
+        return super().encode_event(event, data).replace("\r\n", "\n")
 
-def _quality(parameters: str) -> float:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                return 0.0
-    return 1.0
+    def encode_comment(self, comment: str) -> str:
+        return super().encode_comment(comment).replace("\r\n", "\n")
 
 
 class EventStream:
@@ -161,6 +156,7 @@ class GraphQLView(GraphQL[Any, None]):
 
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
+    stream_transport_classes_by_protocol = {GRAPHQL_SSE_PROTOCOL: Events}
 
     def __init__(
         self,
@@ -169,7 +165,7 @@ class GraphQLView(GraphQL[Any, None]):
         get_context: GetContext,
         authenticate: Authenticate,
         still_valid: StillValid | None,
-        allowed_origins: Sequence[str],
+        origins: Origins,
         queries_by_get: bool,
         limits: Limits,
         sharing: Sharing | None,
@@ -184,8 +180,8 @@ class GraphQLView(GraphQL[Any, None]):
             subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_SSE_PROTOCOL),
             connection_init_wait_timeout=timedelta(seconds=limits.init_s),
             max_subscriptions_per_connection=limits.operations_per_socket,
-            allowed_origins=allowed_origins,
         )
+        self.origins = origins
         self.door = Door(
             limits=limits,
             authenticate=authenticate,
@@ -197,15 +193,7 @@ class GraphQLView(GraphQL[Any, None]):
         )
         self._make_context = get_context
         self._foreign_posts = foreign_posts
-        self._http_app: ASGIApp = self._answer_http
-        if self.allowed_origins:
-            self._http_app = CORSMiddleware(
-                self._answer_http,
-                allow_origins=tuple(self.allowed_origins),
-                allow_methods=("GET", "POST"),
-                allow_headers=CORS_HEADERS,
-                max_age=CORS_MAX_AGE_S,
-            )
+        self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
     def end_streams(self) -> None:
         """End every open event stream: before the server waits for its requests to finish."""
@@ -220,12 +208,17 @@ class GraphQLView(GraphQL[Any, None]):
 
     async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        answer = scope[_ANSWER] = _Answer(media_type=negotiate(request.headers.get("accept")))
+        answer = scope[_ANSWER] = _Answer(accepted(request.headers.getlist("accept")))
         try:
+            if request.method not in ("GET", "POST"):
+                raise Refusal(405, "BAD_REQUEST", "Send GET or POST.", {"Allow": "GET, POST"})
+            # Browsers name the origin of a GET only if it is another one. They send no POST before its preflight; one
+            # that arrives was passed on by a proxy of the page's own origin.
+            if (request.method == "GET" or not self._foreign_posts) and not self.origins.allow(request.headers):
+                raise Refusal(403, "FORBIDDEN", self.origins.refuse(request.headers["origin"]))
+            if answer.accepted.json is None and not answer.accepted.events:
+                raise Refusal(406, "BAD_REQUEST", f"Accept {GRAPHQL_JSON}, {JSON} or {EVENTS}.")
             if request.method == "POST":
-                # The socket's own rule, which reads nothing but the headers.
-                if not self._foreign_posts and not self._check_websocket_origin(cast(WebSocket, request)):
-                    raise Refusal(403, "FORBIDDEN", "Pages of other origins are not answered.")
                 request = Request(scope, _replay(await self._read_body(request)))
             response = await self.run(request)
         except ClientDisconnect:
@@ -267,11 +260,22 @@ class GraphQLView(GraphQL[Any, None]):
         return response
 
     def _json(self, body: object, status: int, answer: _Answer) -> Response:
-        return Response(
-            self.encode_json(body), status_code=status, headers={"Content-Type": f"{answer.media_type}; charset=utf-8"}
-        )
+        headers = {"Content-Type": f"{answer.media_type}; charset=utf-8", "Vary": "Accept"}
+        return Response(self.encode_json(body), status_code=status, headers=headers)
 
     # ----------------------------------------------------------------------------------------------- strawberry's hooks
+    def should_render_graphql_ide(self, request: Any) -> bool:
+        # Else strawberry answers 404 to a GET without a query.
+        return False
+
+    def _check_websocket_origin(self, request: WebSocket) -> bool:
+        return self.origins.allow(request.headers)
+
+    async def reject_websocket(self, request: WebSocket) -> WebSocket:
+        refused = self.origins.refuse(request.headers["origin"])
+        await request.send_denial_response(PlainTextResponse(refused, status_code=403))
+        return request
+
     def encode_json(self, data: object) -> bytes:
         return orjson.dumps(data)
 
@@ -313,7 +317,8 @@ class GraphQLView(GraphQL[Any, None]):
         content_type, _ = parse_content_type(request.content_type or "")
         data: Any
         if request.method == "GET":
-            data = self.parse_query_params(request.query_params)
+            # Forms and API tools send the fields that were left empty, too.
+            data = self.parse_query_params({name: value for name, value in request.query_params.items() if value})
         elif content_type == JSON:
             data = self.parse_json(await request.get_body())
         else:
@@ -330,13 +335,43 @@ class GraphQLView(GraphQL[Any, None]):
         ):
             if not isinstance(data.get(name), kind | None):
                 raise Refusal(400, "BAD_REQUEST", f"`{name}` must be {article} or null.")
-        transport = self._get_stream_transport_from_headers(request.headers)
         return GraphQLRequestData(
             query=data.get("query"),
             variables=data.get("variables"),
             operation_name=data.get("operationName"),
             extensions=data.get("extensions"),
-            protocol=transport.protocol if transport else "http",
+            # Whatever becomes a stream is one of server-sent events; `execute_operation` decides what does.
+            protocol="sse",
+        )
+
+    async def execute_operation(
+        self,
+        request: Request,
+        request_adapter: Any,
+        request_data: Any,
+        context: Any,
+        root_value: None,
+        sub_response: Response,
+    ) -> Any:
+        """JSON if the client accepts it; events for a subscription, or if the client accepts nothing else.
+
+        Decided before anything is executed.
+        """
+        if not request_data.query and "persistedQuery" in (request_data.extensions or {}):
+            # The name that Apollo and urql look for; they send the whole document next.
+            code = {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}
+            return ExecutionResult(data=None, errors=[GraphQLError("PersistedQueryNotSupported", extensions=code)])
+        answer: _Answer = request.scope[_ANSWER]
+        if answer.accepted.json is not None:
+            try:
+                return await self.execute_single(
+                    request, request_adapter, sub_response, context, root_value, request_data
+                )
+            except SubscriptionRefused:
+                if not answer.accepted.events:
+                    raise
+        return await super().execute_operation(
+            request, request_adapter, request_data, context, root_value, sub_response
         )
 
     async def execute_single(
@@ -367,12 +402,7 @@ class GraphQLView(GraphQL[Any, None]):
             raise Refusal(400, "BAD_REQUEST", "No GraphQL query found in the request.") from error
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
-                raise Refusal(
-                    400,
-                    "BAD_REQUEST",
-                    "A subscription needs a WebSocket (graphql-transport-ws) or server-sent events"
-                    " (Accept: text/event-stream).",
-                ) from error
+                raise SubscriptionRefused from error
             offered = "queries by GET and POST, mutations by POST" if self.allow_queries_via_get else "POST"
             raise Refusal(405, "BAD_REQUEST", f"Send {offered}.", {"Allow": "POST"}) from error
 
@@ -393,7 +423,7 @@ class GraphQLView(GraphQL[Any, None]):
 
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
         answer: _Answer = sub_response.answer  # type: ignore[attr-defined]
-        refused = answer.request_error and answer.media_type == GRAPHQL_JSON
+        refused = answer.request_error and answer.media_type != JSON
         response = self._json(response_data, sub_response.status_code or (400 if refused else 200), answer)
         response.headers.raw.extend(sub_response.headers.raw)
         response.background = sub_response.background
@@ -422,7 +452,9 @@ class GraphQLView(GraphQL[Any, None]):
         if not connections.admit(events, answer.key, viewer):
             raise Refusal(429, "RATE_LIMITED", "Too many streams with this token.", {"Retry-After": "1"})
         return StreamingResponse(
-            admitted(), status_code=sub_response.status_code or 200, headers={**sub_response.headers, **headers}
+            admitted(),
+            status_code=sub_response.status_code or 200,
+            headers={**sub_response.headers, **headers, "Vary": "Accept"},
         )
 
 
@@ -444,6 +476,8 @@ def get_view(
     authenticate: Authenticate,
     still_valid: StillValid | None = None,
     allowed_origins: Sequence[str] = (),
+    local_origins: bool = False,
+    origin_remedy: str = "set ALLOWED_ORIGINS",
     queries_by_get: bool = True,
     limits: Limits | None = None,
     sharing: Sharing | None = None,
@@ -456,6 +490,7 @@ def get_view(
     `get_context(request or websocket, connection parameters)` makes the context, may be async, leaves `viewer` to us.
     `authenticate(token)` answers the viewer, or None for a token that is not valid. `still_valid(viewer)` is asked
     every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
+    `local_origins`: pages of localhost may, too. `origin_remedy`: what a page that may not is told to do.
     `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
     `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
     `is_signed(token)`: whether we have signed it, found out without a look-up; invented ones are limited by their network.
@@ -466,7 +501,7 @@ def get_view(
         get_context=get_context,
         authenticate=authenticate,
         still_valid=still_valid,
-        allowed_origins=allowed_origins,
+        origins=Origins(allowed_origins, local=local_origins, remedy=origin_remedy),
         queries_by_get=queries_by_get,
         limits=limits or Limits(),
         sharing=sharing,

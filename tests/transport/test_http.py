@@ -9,9 +9,10 @@ from typing import Any
 import httpx2 as httpx
 import orjson
 import pytest
+from websockets.exceptions import InvalidStatus
 
-from resolvers.transport.http import negotiate
 from resolvers.transport.limits import MASKED, Limits
+from resolvers.transport.negotiation import accepted
 from tests.transport.room import SECRET, Person, Room, open_room
 
 NEW = "application/graphql-response+json"
@@ -34,25 +35,181 @@ async def post(client: httpx.AsyncClient, room: Room, query: str, accept: str = 
     return await client.post(room.url, json={"query": query}, headers={"Accept": accept, **headers})
 
 
+LEGACY = "application/graphql+json"
+EVENTS = "text/event-stream"
+URQL = f"{NEW}, {LEGACY}, {OLD}, {EVENTS}, multipart/mixed"
+
+
 @pytest.mark.parametrize(
-    ("accept", "chosen"),
+    ("accept", "json", "events"),
     [
-        (None, OLD),
-        ("*/*", OLD),
-        ("application/*", OLD),
-        ("text/html", OLD),
-        (NEW, NEW),
-        (f"{OLD}, {NEW}", OLD),
-        (f"{NEW}, {OLD}", NEW),
-        (f"{NEW};q=0.5, {OLD};q=0.9", OLD),
-        (f"{NEW};q=0.9, */*;q=0.8", NEW),
-        (f"{NEW};q=x, {OLD};q=0.1", OLD),
-        (f"{NEW};q=0", OLD),
-        (f"text/html, {NEW.upper()} ; Q=1", NEW),
+        # What stock clients send.
+        (None, OLD, True),
+        ("*/*", OLD, True),  # curl, fetch, Relay's examples, Apollo Client 3, Insomnia, Postman
+        (URQL, NEW, True),
+        (f"{NEW},{OLD};q=0.9", NEW, False),  # Apollo Client 4
+        (f"{NEW}; charset=utf-8, {OLD}; charset=utf-8", NEW, False),  # graphql-request, graphql-http
+        (f"{LEGACY}, {OLD}", OLD, False),  # urql 3
+        (f"{OLD}, multipart/mixed", OLD, False),  # GraphiQL
+        (f"{OLD}, text/plain, */*", OLD, True),  # axios
+        (f'multipart/mixed;boundary="graphql,;";subscriptionSpec=1.0,{OLD}', OLD, False),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8", OLD, True),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", OLD, True),  # Java
+        (EVENTS, None, True),
+        (f"{EVENTS}, multipart/mixed", None, True),  # urql's subscriptions
+        # Order and weights among the JSON types.
+        (f"{OLD}, {NEW}", OLD, False),
+        (f"{NEW}, {OLD}", NEW, False),
+        (f"{NEW};q=0.5, {OLD};q=0.9", OLD, False),
+        (f"{OLD};q=0.9, {NEW};q=0.91", NEW, False),
+        (f"{NEW};q=0.9, */*;q=0.8", NEW, True),
+        (f"*/*, {NEW}", NEW, True),
+        (LEGACY, LEGACY, False),
+        (f"{LEGACY}, {OLD};q=0.5", LEGACY, False),
+        (f"text/html, {NEW.upper()} ; Q=1", NEW, False),
+        # The most specific range decides, wherever it is.
+        ("application/*", OLD, False),
+        (f"application/*, {OLD};q=0.5", NEW, False),
+        (f"*/*, {OLD};q=0", NEW, True),
+        (f"{EVENTS};q=0, */*", OLD, False),
+        (f"text/*;q=0, {EVENTS}", None, True),
+        ("application/*;q=0, */*", None, True),
+        ("text/*", None, True),
+        # Nothing acceptable.
+        ("text/html", None, False),
+        (f"{OLD};q=0", None, False),
+        (f"{OLD};q=0.000, {NEW};q=0.", None, False),
+        ("*/*;q=0", None, False),
+        ("json", None, False),
+        ("application/jsonp, application/json5", None, False),
+        # What is no weight makes its range void; an empty header says nothing.
+        (f"{NEW};q=x, {OLD};q=0.1", OLD, False),
+        (f"{NEW};q=nan, {OLD};q=0.1", OLD, False),
+        (f"{NEW};q=9, {OLD};q=0.1", OLD, False),
+        (f"{NEW};q=-1", None, False),
+        (f"{NEW};q=1.5", None, False),
+        ("", OLD, True),
+        (" , ,", OLD, True),
+        (f'{OLD};version="1', OLD, False),
     ],
 )
-def test_the_acceptable_type_of_highest_quality_answers(accept: str | None, chosen: str) -> None:
-    assert negotiate(accept) == chosen
+def test_accept_names_the_json_type_and_whether_events_may_answer(
+    accept: str | None, json: str | None, events: bool
+) -> None:
+    assert accepted([] if accept is None else [accept]) == (json, events)
+
+
+def test_several_accept_headers_are_one_list() -> None:
+    assert accepted(["text/html", f"{OLD};q=0.5", NEW]) == (NEW, False)
+
+
+@pytest.mark.parametrize(
+    "accept", [URQL, f"{EVENTS}, {OLD}", f"{EVENTS}, */*;q=0.1", f"{EVENTS}, {OLD};q=0.1", "*/*", None]
+)
+async def test_a_query_and_a_mutation_are_answered_as_json_wherever_json_is_acceptable(
+    room: Room, client: httpx.AsyncClient, accept: str | None
+) -> None:
+    del client.headers["Accept"]
+    headers = {} if accept is None else {"Accept": accept}
+    for query, data in (("{ hello }", {"hello": "hello world"}), ("mutation { bump }", {"bump": 1})):
+        response = await client.post(room.url, json={"query": query}, headers=headers)
+        kind = NEW if accept == URQL else OLD
+        assert (response.status_code, response.headers["content-type"]) == (200, f"{kind}; charset=utf-8")
+        assert response.headers["vary"] == "Accept, Origin"
+        assert response.json() == {"data": data}
+    assert room.world.calls == ["bump"]
+
+
+@pytest.mark.parametrize("accept", [URQL, EVENTS, f"{OLD}, {EVENTS};q=0.1", "text/*, application/json", "*/*", None])
+async def test_a_subscription_is_answered_with_events_wherever_they_are_acceptable(
+    room: Room, client: httpx.AsyncClient, accept: str | None
+) -> None:
+    del client.headers["Accept"]
+    headers = {} if accept is None else {"Accept": accept}
+    response = await client.post(room.url, json={"query": "subscription { count(to: 1) }"}, headers=headers)
+    assert response.headers["content-type"].startswith(EVENTS)
+    assert response.headers["vary"] == "Accept, Origin"
+    assert response.content == b'event: next\ndata: {"data":{"count":1}}\n\nevent: complete\ndata: \n\n'
+
+
+async def test_a_mutation_that_accepts_events_only_is_executed_once_and_answered_with_one(
+    room: Room, client: httpx.AsyncClient
+) -> None:
+    response = await post(client, room, "mutation { bump }", EVENTS)
+    assert response.content == b'event: next\ndata: {"data":{"bump":1}}\n\nevent: complete\ndata: \n\n'
+    assert room.world.calls == ["bump"]
+
+
+@pytest.mark.parametrize("accept", ["text/html", f"{OLD};q=0", "image/*, text/plain", "multipart/mixed"])
+async def test_what_no_acceptable_type_can_answer_is_406_and_nothing_runs(
+    room: Room, client: httpx.AsyncClient, accept: str
+) -> None:
+    for query in ("mutation { bump }", "{ item { name } }", "subscription { count(to: 1) }"):
+        response = await post(client, room, query, accept)
+        assert response.status_code == 406
+        assert response.json()["errors"] == [
+            {"message": f"Accept {NEW}, {OLD} or {EVENTS}.", "extensions": {"code": "BAD_REQUEST"}}
+        ]
+    by_get = await client.get(room.url, params={"query": "{ item { name } }"}, headers={"Accept": accept})
+    assert by_get.status_code == 406
+    assert room.world.calls == room.world.finished == []
+
+
+async def test_a_mutation_over_the_limit_of_streams_is_refused_and_does_not_run(client: httpx.AsyncClient) -> None:
+    async with open_room(limits=Limits(sockets_per_token=1)) as room, room.socket():
+        response = await post(client, room, "mutation { bump }", EVENTS, Authorization="Bearer good")
+        assert response.status_code == 429
+        assert room.world.calls == []
+
+
+async def test_a_mutation_by_get_does_not_run_as_an_event_either(room: Room, client: httpx.AsyncClient) -> None:
+    for accept in (EVENTS, URQL, "*/*"):
+        response = await client.get(room.url, params={"query": "mutation { bump }"}, headers={"Accept": accept})
+        assert b'"data"' not in response.content
+    assert room.world.calls == []
+
+
+async def test_a_browser_s_event_source_gets_its_events_by_get(room: Room, client: httpx.AsyncClient) -> None:
+    headers = {"Accept": EVENTS, "Cache-Control": "no-cache"}
+    response = await client.get(room.url, params={"query": "subscription { count(to: 1) }"}, headers=headers)
+    assert response.content == b'event: next\ndata: {"data":{"count":1}}\n\nevent: complete\ndata: \n\n'
+
+
+@pytest.mark.parametrize("queries_by_get", [True, False])
+async def test_a_persisted_query_is_refused_under_the_name_that_its_clients_know(
+    client: httpx.AsyncClient, queries_by_get: bool
+) -> None:
+    extensions = {"persistedQuery": {"version": 1, "sha256Hash": "0" * 64}}
+    async with open_room(queries_by_get=queries_by_get) as room:
+        for accept, status in ((OLD, 200), (NEW, 400), ("*/*", 200)):
+            asked = [
+                await client.post(room.url, json={"extensions": extensions}, headers={"Accept": accept}),
+                await client.get(
+                    room.url, params={"extensions": orjson.dumps(extensions).decode()}, headers={"Accept": accept}
+                ),
+            ]
+            for response in asked:
+                assert response.status_code == status
+                assert response.json() == {
+                    "errors": [
+                        {
+                            "message": "PersistedQueryNotSupported",
+                            "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"},
+                        }
+                    ]
+                }
+        whole = {"query": "{ hello }", "extensions": extensions}
+        assert (await client.post(room.url, json=whole)).json() == {"data": {"hello": "hello world"}}
+
+
+async def test_a_get_takes_empty_parameters_as_missing(room: Room, client: httpx.AsyncClient) -> None:
+    for accept in ("*/*", "text/html, */*;q=0.8"):
+        headers = {"Accept": accept}
+        params = {"query": "{ hello }", "variables": "", "operationName": "", "extensions": ""}
+        assert (await client.get(room.url, params=params, headers=headers)).json() == {"data": {"hello": "hello world"}}
+        nothing = await client.get(room.url, headers=headers)
+        assert nothing.status_code == 400
+        assert nothing.json()["errors"][0]["message"] == "No GraphQL query found in the request."
 
 
 async def test_a_field_error_keeps_its_data_and_200_in_both_types(room: Room, client: httpx.AsyncClient) -> None:
@@ -253,25 +410,132 @@ async def test_half_a_body_is_408_and_a_leaving_client_is_nothing() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- CORS
-async def test_an_allowed_origin_passes_the_preflight_and_a_foreign_one_does_not(client: httpx.AsyncClient) -> None:
-    async with open_room(allowed_origins=["https://inbox.example"]) as room:
-        asked = {
-            "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization,content-type",
-        }
-        allowed = await client.options(room.url, headers={"Origin": "https://inbox.example", **asked})
-        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://inbox.example")
+INBOX = "https://inbox.example"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+REFUSED = "origin https://evil.example refused: set ALLOWED_ORIGINS"
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+
+
+async def test_an_allowed_origin_passes_the_preflight_and_a_foreign_one_is_told_what_to_set(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_room(allowed_origins=[INBOX]) as room:
+        allowed = await client.options(room.url, headers={"Origin": INBOX, **PREFLIGHT})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, INBOX)
         assert "access-control-allow-credentials" not in allowed.headers
+        for _ in range(3):
+            foreign = await client.options(room.url, headers={"Origin": "https://evil.example", **PREFLIGHT})
+            assert (foreign.status_code, foreign.text) == (400, REFUSED)
+            assert [name for name in foreign.headers if name.startswith("access-control")] == []
+        by_get = await client.get(
+            room.url, params={"query": "{ item { name } }"}, headers={"Origin": "https://evil.example"}
+        )
+        assert (by_get.status_code, by_get.json()["errors"][0]["message"]) == (403, REFUSED)
+        assert room.world.calls == []
+        assert refusals(caplog) == [REFUSED]
+        answer = await post(client, room, "{ hello }", Origin=INBOX)
+        assert answer.headers["access-control-allow-origin"] == INBOX
+        assert answer.headers["access-control-expose-headers"] == "x-request-id, retry-after"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "authorization,content-type,accept",
+        "traceparent,tracestate,baggage,x-request-id",
+        "apollographql-client-name,apollographql-client-version,apollo-require-preflight,x-apollo-operation-name",
+        "graphql-preflight,sentry-trace,x-datadog-trace-id,b3,newrelic,last-event-id,cache-control",
+    ],
+)
+async def test_an_allowed_origin_may_send_the_headers_of_its_clients_and_tracing_tools(
+    client: httpx.AsyncClient, sent: str
+) -> None:
+    async with open_room(allowed_origins=[INBOX]) as room:
+        for method in ("GET", "POST"):
+            asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": sent}
+            answer = await client.options(room.url, headers={"Origin": INBOX, **asked})
+            assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, sent)
+            assert answer.headers["access-control-allow-methods"] == "GET, POST"
         foreign = await client.options(room.url, headers={"Origin": "https://evil.example", **asked})
         assert foreign.status_code == 400
-        assert "access-control-allow-origin" not in foreign.headers
-        answer = await post(client, room, "{ hello }", Origin="https://inbox.example")
-        assert answer.headers["access-control-allow-origin"] == "https://inbox.example"
+
+
+LOCAL = [
+    "http://localhost:5173",
+    "http://localhost",
+    "https://localhost:3000",
+    "http://127.0.0.1:8080",
+    "http://[::1]:4",
+]
+NOT_LOCAL = [
+    *(
+        "http://localhost.evil.example",
+        "http://evil.example:80",
+        "http://127.0.0.1.evil.example",
+        "http://localhost:5@x",
+    ),
+    *("http://192.168.0.7:3000", "ftp://localhost", "null", "http://127.0.0.2", "http://localhost:5173/x"),
+]
+
+
+async def test_pages_of_this_machine_may_call_where_that_is_asked_for(client: httpx.AsyncClient) -> None:
+    async with open_room(local_origins=True) as local, open_room(allowed_origins=[INBOX]) as closed:
+        for origin in LOCAL:
+            asked = {"Origin": origin, **PREFLIGHT}
+            assert (await client.options(closed.url, headers=asked)).status_code == 400
+            allowed = await client.options(local.url, headers=asked)
+            assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+            answer = await post(client, local, "{ hello }", Origin=origin)
+            assert answer.headers["access-control-allow-origin"] == origin
+            async with local.socket(origin=origin):
+                pass
+        for origin in NOT_LOCAL:
+            assert (await client.options(local.url, headers={"Origin": origin, **PREFLIGHT})).status_code == 400
+            with pytest.raises(InvalidStatus) as refused:
+                async with local.socket(origin=origin):
+                    pass
+            assert refused.value.response.status_code == 403
+            assert b"refused: set ALLOWED_ORIGINS" in refused.value.response.body
+
+
+async def test_refused_origins_are_logged_in_bounded_number_and_size_and_on_one_line(
+    room: Room, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = "https://x\x1b[31m\x85 \xe9"
+    answer = await client.options(room.url, headers={b"Origin": odd.encode("latin-1"), **_bytes(PREFLIGHT)})
+    assert answer.text.isascii()
+    assert answer.text.isprintable()
+    for number in range(60):
+        origin = f"https://user:secret@{number}.example" + "x" * 500
+        await client.options(room.url, headers={"Origin": origin, **PREFLIGHT})
+    lines = refusals(caplog)
+    assert 30 <= len(lines) <= 45
+    assert all(len(line) < 200 and line.isprintable() and "secret" not in line for line in lines)
+
+
+def _bytes(headers: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() for name, value in headers.items()}
 
 
 async def test_without_allowed_origins_no_cors_header_is_sent(room: Room, client: httpx.AsyncClient) -> None:
     answer = await post(client, room, "{ hello }", Origin="https://evil.example")
     assert "access-control-allow-origin" not in answer.headers
+
+
+async def test_a_page_reads_refusals_too(client: httpx.AsyncClient) -> None:
+    async with open_room(allowed_origins=[INBOX]) as room:
+        headers = {"Origin": INBOX, "Content-Type": OLD}
+        for content, more, status in (
+            (b" " * 131_073, {}, 413),
+            (b"{}", {"Accept": "text/html"}, 406),
+            (b"{}", {"Authorization": "Bearer wrong"}, 401),
+            (b"{", {}, 400),
+        ):
+            answer = await client.post(room.url, content=content, headers={**headers, **more})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, INBOX)
 
 
 # ----------------------------------------------------------------------------------------------------------------- SSE
