@@ -32,7 +32,15 @@ def _values(data: Any) -> list[Any]:
 def _problem(answer: httpx2.Response) -> str | None:
     if answer.status_code == 413:
         return None
-    said = answer.json()
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        # A subscription: one event that says what is wrong, and the end.
+        head, _, rest = answer.text.partition("event: next\ndata: ")
+        data, _, end = rest.partition("\n\n")
+        if head or end != "event: complete\ndata: \n\n":
+            return answer.text[:200]
+        said = orjson.loads(data)
+    else:
+        said = answer.json()
     errors = said.get("errors", ())
     fine = (
         answer.status_code in (200, 400)
