@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from resolvers.access import access
 from schema.context import Context, Info
 from schema.describe import subscription
 from schema.events import (
+    AccountUpdated,
     ContactPaymentEvent,
     ContactUpdated,
     ConversationEvent,
@@ -39,9 +41,12 @@ from schema.events import (
 )
 from schema.failures import bad_request, not_found
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
+from services import dashboard
 from services.events import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
 
 DASHBOARD_INTERVAL_S = 1.0
+# A waiting dashboard compares the clock with the end of its day this often: clocks are set, and machines sleep.
+DAY_CHECK_S = 30.0
 
 # Fields whose answer depends on the person, not only on account and role: an operation that selects one can't be shared.
 PERSONAL_FIELDS = frozenset(
@@ -106,6 +111,10 @@ def _conversation(event: LoggedEvent, cursor: Cursor) -> Event | None:
     return ConversationUpdated(cursor=cursor, conversation_row=event.conversation_id)
 
 
+def _account(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    return AccountUpdated(cursor=cursor)
+
+
 def _notification(event: LoggedEvent, cursor: Cursor) -> Event | None:
     if event.notification_id is None:
         return None
@@ -123,6 +132,9 @@ _MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
     "message.updated": _message,
     "contact.updated": _contact,
     "conversation.updated": _conversation,
+    "account.updated": _account,
+    "processor.updated": _account,
+    "channel.updated": _account,
     "notification.created": _notification,
     "notification.read": _notifications_read,
 }
@@ -176,13 +188,13 @@ def _at(context: Context, position: EventCursor) -> Cursor:
 
 
 async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, None]:
-    """Subscribed, the figures, then new figures after changes: at most one in DASHBOARD_INTERVAL_S."""
+    """Subscribed, the figures, then new figures after changes and when the account's day ends: at most one in DASHBOARD_INTERVAL_S."""
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id
     epoch = (await reads.position()).epoch
     loop = asyncio.get_running_loop()
-    async with aclosing(follow(_hub(context), account_id, None, lambda event: _is_request(event.kind))) as feed:
+    async with aclosing(follow(_hub(context), account_id, None, _changes_figures)) as feed:
         step: asyncio.Future[int | None] | None = None
         try:
             seq = await _next_seq(feed)
@@ -191,9 +203,12 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
             yield Subscribed(cursor=_at(context, EventCursor(epoch, account_id, seq)))
             step = asyncio.ensure_future(_next_seq(feed))
             while True:
+                day_ends = await dashboard.day_ends(account_id, datetime.now(UTC))
                 yield DashboardUpdated(cursor=_at(context, EventCursor(epoch, account_id, seq)), range=range)
                 again_at = loop.time() + DASHBOARD_INTERVAL_S
-                newest = await step
+                if not await _done_before(step, day_ends):
+                    continue
+                newest = step.result()
                 while newest is not None:
                     seq = newest
                     step = asyncio.ensure_future(_next_seq(feed))
@@ -211,6 +226,20 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
                 step.cancel()
                 with suppress(asyncio.CancelledError):
                     await step
+
+
+def _changes_figures(event: LoggedEvent) -> bool:
+    return _is_request(event.kind) or event.kind in ("account.updated", "processor.updated")
+
+
+async def _done_before(step: asyncio.Future[int | None], moment: datetime) -> bool:
+    """Wait for the feed's next item; False if the moment comes first."""
+    while not step.done():
+        left = (moment - datetime.now(UTC)).total_seconds()
+        if left <= 0:
+            return False
+        await asyncio.wait({step}, timeout=min(left, DAY_CHECK_S))
+    return True
 
 
 async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]) -> int | None:
@@ -288,7 +317,10 @@ class Subscription:
 
         return _feed(info, after, wants)
 
-    @subscription("The dashboard's figures, at once and after changes. Coalesced: at most one update a second.")
+    @subscription(
+        "The dashboard's figures, at once, after changes of money, requests and settings, and when the account's day ends."
+        " Coalesced: at most one update a second."
+    )
     async def dashboard_events(
         self,
         info: Info,

@@ -62,12 +62,24 @@ class ContactAddress:
 class ContactPaymentSummary:
     currency: CurrencyCode = strawberry.field(description="The currency; sums never cross currencies.")
     test_mode: bool = strawberry.field(description="Whether these are test requests; sums never cross modes.")
-    requested: Money = strawberry.field(description="Asked in all, void requests left out.")
+    requested: Money = strawberry.field(
+        description="Amounts of all requests that were sent, void and discarded ones left out."
+    )
     outstanding: Money = strawberry.field(description="Still due on open requests.")
-    paid: Money = strawberry.field(description="Arrived in all.")
-    refunded: Money = strawberry.field(description="Given back in all.")
-    net: Money = strawberry.field(description="Paid less refunded and lost disputes.")
-    open_count: int = strawberry.field(description="Requests that can still be paid.")
+    paid: Money = strawberry.field(
+        description=(
+            "Money that arrived, before refunds and fees: every succeeded charge and every payment recorded by hand, also"
+            " part payments, excess, late and mismatching money (Payment.counted is false)."
+        )
+    )
+    refunded: Money = strawberry.field(description="Given back in all: succeeded refunds.")
+    net: Money = strawberry.field(
+        description=(
+            "Paid less refunded, lost disputes and the processors' fees. Refunds and lost disputes of one payment take at"
+            " most that payment: some processors report one loss as both."
+        )
+    )
+    open_count: int = strawberry.field(description="Requests that are SENT, PROCESSING or PARTIALLY_PAID.")
     paid_count: int = strawberry.field(description="Requests paid in full.")
     overdue_count: int = strawberry.field(description="Open requests whose due date has passed, as of now.")
     first_paid_at: datetime | None = strawberry.field(description="The first payment; null: none yet.")

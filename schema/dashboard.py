@@ -13,20 +13,44 @@ from schema.scalars import CurrencyCode, Cursor, DashboardRange, Money, money
 from services.dashboard import CurrencyFigures
 
 
-@strawberry.type(description="How requests of one currency went in the period.")
+@strawberry.type(
+    description=(
+        "How requests of one currency went in the period. Over ALL_TIME, requested, paid, outstanding and paidCount are the"
+        " sums of the contacts' paymentSummary of the same mode."
+    )
+)
 class DashboardCurrencyFigures:
     currency: CurrencyCode = strawberry.field(description="The currency; figures never cross currencies.")
     test_mode: bool = strawberry.field(
-        description="Whether these are test requests: only of an account without live ones."
+        description=(
+            "Whether these are test requests: only until the account has connected a live processor. After a disconnect"
+            " live figures stay if a live request was sent."
+        )
     )
-    requests_sent: int = strawberry.field(description="Requests first sent in the period.")
+    requests_sent: int = strawberry.field(
+        description="Requests first sent in the period, void and discarded ones left out."
+    )
     requested: Money = strawberry.field(description="Their amounts.")
-    paid_count: int = strawberry.field(description="Requests paid in full in the period.")
-    paid: Money = strawberry.field(description="Money that arrived in the period.")
-    outstanding: Money = strawberry.field(description="Still due now, whenever it was asked.")
-    conversion_rate: float | None = strawberry.field(description="paidCount / requestsSent; null: nothing was sent.")
+    paid_count: int = strawberry.field(
+        description="Requests that became paid in full in the period, whenever they were sent."
+    )
+    paid: Money = strawberry.field(
+        description=(
+            "Money that arrived in the period, before refunds and fees: every succeeded charge and every payment recorded by"
+            " hand, also part payments, excess, late and mismatching money (Payment.counted is false)."
+        )
+    )
+    outstanding: Money = strawberry.field(description="Still due now on open requests, whenever they were sent.")
+    conversion_rate: float | None = strawberry.field(
+        description=(
+            "Of the requests counted in requestsSent, the part that is paid in full now: 0 to 1. Null: none was sent."
+        )
+    )
     median_seconds_to_pay: int | None = strawberry.field(
-        description="From first sending to paid; null: nothing was paid."
+        description=(
+            "From first sending to paid in full, of the requests counted in paidCount. Those paid before they were sent are"
+            " left out, such as cash recorded afterwards. Null: none is left."
+        )
     )
 
     @classmethod
@@ -42,7 +66,7 @@ class DashboardCurrencyFigures:
             paid_count=figures.paid_count,
             paid=money(figures.paid_minor, currency),
             outstanding=money(figures.outstanding_minor, currency),
-            conversion_rate=figures.paid_count / sent if sent else None,
+            conversion_rate=figures.converted_count / sent if sent else None,
             median_seconds_to_pay=figures.median_seconds_to_pay,
         )
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import strawberry
 
+from schema.account import Account
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
@@ -137,6 +138,18 @@ class ConversationUpdated(Event):
         return Conversation.from_row(row)
 
 
+@strawberry.type(
+    description=(
+        "The account's settings, a processor or a channel changed. What conversations can send, and the dashboard's figures,"
+        " may have changed with it."
+    )
+)
+class AccountUpdated(Event):
+    @field("The account as it is now, with its processors and channels.")
+    async def account(self, info: Info) -> Account:
+        return Account.from_row(await info.context.reads.account())
+
+
 @strawberry.type(description="The viewer is told something.")
 class NotificationAdded(Event):
     notification_row: strawberry.Private[UUID]
@@ -160,7 +173,12 @@ class NotificationsRead(Event):
         return await info.context.reads.unread_count()
 
 
-@strawberry.type(description="The dashboard's figures have changed.")
+@strawberry.type(
+    description=(
+        "The dashboard's figures have changed: by money, requests or settings, or because the account's day is over. The"
+        " last has no entry in the log: its cursor is the one before."
+    )
+)
 class DashboardUpdated(Event):
     range: strawberry.Private[DashboardRange]
 
@@ -195,7 +213,8 @@ InboxEvent: TypeAlias = Annotated[
     | PaymentRequestUpdated
     | MessageUpdated
     | ContactUpdated
-    | ConversationUpdated,
+    | ConversationUpdated
+    | AccountUpdated,
     strawberry.union("InboxEvent", description="What inboxEvents pushes."),
 ]
 ContactPaymentEvent: TypeAlias = Annotated[

@@ -108,6 +108,12 @@ class Payment(Node):
     kind: PaymentKind = strawberry.field(description="What moved.")
     status: PaymentStatus = strawberry.field(description="How it stands.")
     amount: Money = strawberry.field(description="How much.")
+    counted: bool = strawberry.field(
+        description=(
+            "Whether its request counts it, in amountPaid or after VOID in late: false if amount or currency differ from what"
+            " was asked for (card PAYMENT_MISMATCH). Of a refund or a dispute: whether its charge is counted."
+        )
+    )
     fee: Money | None = strawberry.field(
         description="The processor's own fee, Paythread adds none; null: not reported yet."
     )
@@ -133,6 +139,7 @@ class Payment(Node):
             kind=PaymentKind[view.kind],
             status=PaymentStatus[view.status],
             amount=money(view.amount_minor, view.currency),
+            counted=view.counted,
             fee=money(fee, view.currency) if fee is not None else None,
             net=money(view.amount_minor - fee, view.currency) if fee is not None else None,
             processor=_processor_kind(view.processor) if view.processor is not None else None,

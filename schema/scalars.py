@@ -370,8 +370,9 @@ class Role(Enum):
 @strawberry.enum(description="A period up to now, in the account's time zone.")
 class DashboardRange(Enum):
     TODAY = value("TODAY", description="Since midnight.")
-    LAST_7_DAYS = value("LAST_7_DAYS", description="The last seven days.")
-    LAST_30_DAYS = value("LAST_30_DAYS", description="The last thirty days.")
+    LAST_7_DAYS = value("LAST_7_DAYS", description="Today and the six days before.")
+    LAST_30_DAYS = value("LAST_30_DAYS", description="Today and the 29 days before.")
+    ALL_TIME = value("ALL_TIME", description="Everything so far.")
 
 
 @strawberry.enum(description="Why a mutation was refused: a stable word to build on; the message is for people.")

@@ -17,6 +17,7 @@ from models.money import CURRENCIES
 from models.tables import Account, User
 from services import audit, text
 from services.actors import ROLES, Actor, system_actor
+from services.changes import change
 from services.sign_in import PASSWORD_LIMIT, hash_password
 
 DEFAULT_LINK_MESSAGE: Final = "{business}: {amount} for {product}. Pay here: {link}"
@@ -91,9 +92,10 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
         values[name] = read(value, field, region)
     changed = {name: value for name, value in values.items() if getattr(account, name) != value}
     if changed:
-        async with database.transaction():
+        async with change(actor.account_id, actor_id=actor.user_id) as entries:
             # Only what changed: the row also holds counters, which others raise at the same time.
             await Account.filter(id=account.id).update(**changed)
+            entries.event("account.updated", data={"fields": sorted(changed)})
             await audit.record(actor, "account.updated", public_id("acc", account.id), {"fields": sorted(changed)})
     return await Account.get(id=account.id)
 

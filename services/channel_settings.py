@@ -19,6 +19,7 @@ from models.ids import public_id, uuid7
 from models.tables import ChannelConnection
 from services import audit, connections, origins, text
 from services.actors import Actor
+from services.changes import change
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,7 @@ async def connect_channel(
     if provider in connections.SELF_ISSUED:
         merged = connections.issued_keys(provider, [f.name for f in dataclasses.fields(cls.credentials)], merged)
     await _check_channel(provider, kind, merged)
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as entries:
         sealed = connections.sealed(actor.account_id, merged)
         if row is None:
             made = await ChannelConnection.create(
@@ -90,6 +91,7 @@ async def connect_channel(
                 version=row.version + 1,
             )
             made = await ChannelConnection.get(id=row.id)
+        entries.event("channel.updated")
         await audit.record(
             actor,
             "channel.connected",
@@ -173,9 +175,10 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
     """Send nothing more through it; what still comes in (a STOP, a status) is taken. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("settings")
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as entries:
         row = await connections.channel_connection(connection_id, actor.account_id)
         if row.connected:
             await ChannelConnection.filter(id=row.id).update(connected=False, version=row.version + 1)
+            entries.event("channel.updated")
             await audit.record(actor, "channel.disconnected", public_id("chn", row.id))
         return await connections.channel_connection(connection_id, actor.account_id)

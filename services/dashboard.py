@@ -5,79 +5,85 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
-from models import database
+from models import database, time_zones
+from services.figures import ARRIVED, DUE, PAID_IN_FULL, REQUESTED, SENT_AT, STANDS
 
-RANGES: Final[Mapping[str, int]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30}  # days, today included
+# Days, today included; None: all.
+RANGES: Final[Mapping[str, int | None]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30, "ALL_TIME": None}
+BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Live once money is asked for live: while a live processor is connected, and for good when a live request was sent.
+_ACCOUNT: Final = """
+SELECT time_zone, EXISTS (SELECT 1 FROM processor_connection p WHERE p.account_id = account.id AND NOT p.test_mode
+  AND (p.connected OR EXISTS (SELECT 1 FROM payment_request r WHERE r.account_id = account.id
+    AND r.processor_connection_id = p.id AND NOT r.test_mode AND r.status <> 'DRAFT'))) AS live
+FROM account WHERE id = ?
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrencyFigures:
-    """Figures of one currency; amounts in its minor units. `paid_minor` is counted money that arrived, part payments too."""
+    """Figures of one currency; amounts in its minor units. figures.py says what each means."""
 
     currency: str
     test_mode: bool
     requests_sent: int
+    converted_count: int  # of the requests sent in the range: those that are paid in full now
     requested_minor: int
     paid_count: int
     paid_minor: int
     outstanding_minor: int  # of all requests that are open now, whenever they were sent
-    median_seconds_to_pay: int | None
+    median_seconds_to_pay: int | None  # of the requests paid in the range after they were sent
 
 
 async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyFigures]:
     """One row per currency with anything to show, in order of the code. Days are those of the account's time zone.
 
-    Live money; test money only while the account has no live processor. Four queries.
+    Live money; test money until the account asks for live money. Five queries.
     """
-    account = (
-        await database.rows(
-            "SELECT time_zone, EXISTS (SELECT 1 FROM processor_connection p WHERE p.account_id = account.id"
-            " AND NOT p.test_mode) AS live FROM account WHERE id = ?",
-            account_id,
-        )
-    )[0]
+    (account,) = await database.rows(_ACCOUNT, account_id)
     test_mode = not account["live"]
     since = start_of(range, account["time_zone"], now)
     sent = await database.rows(
-        "SELECT currency, count(*) AS n, sum(amount_minor) AS requested FROM payment_request"
-        " WHERE account_id = ? AND test_mode = ? AND discarded_at IS NULL AND sent_at >= ? GROUP BY currency",
+        "SELECT currency, count(*) AS n, sum(amount_minor) AS requested,"  # noqa: S608 (constants)
+        f" sum(CASE WHEN {PAID_IN_FULL} THEN 1 ELSE 0 END) AS converted FROM payment_request"
+        f" WHERE account_id = ? AND test_mode = ? AND {REQUESTED} AND {SENT_AT} >= ? GROUP BY currency",
         account_id,
         test_mode,
         since,
     )
     open_now = await database.rows(
-        "SELECT currency, sum(amount_minor - amount_paid_minor) AS outstanding FROM payment_request"
-        " WHERE account_id = ? AND test_mode = ? AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID')"
-        " AND amount_minor > amount_paid_minor AND discarded_at IS NULL GROUP BY currency",
+        "SELECT currency, sum(amount_minor - amount_paid_minor) AS outstanding FROM payment_request"  # noqa: S608
+        f" WHERE account_id = ? AND test_mode = ? AND {DUE} GROUP BY currency",
         account_id,
         test_mode,
     )
     money = await database.rows(
-        "SELECT currency, sum(amount_minor) AS paid FROM money_fact f WHERE account_id = ? AND test_mode = ?"
-        " AND kind = 'CHARGE' AND outcome = 'SUCCEEDED' AND counted AND occurred_at >= ? AND NOT EXISTS ("
-        "SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL"
-        " AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id"
-        " AND undone.outcome = 'CANCELED') GROUP BY currency",
+        "SELECT currency, sum(amount_minor) AS paid FROM money_fact f WHERE account_id = ? AND test_mode = ?"  # noqa: S608
+        f" AND {ARRIVED} AND occurred_at >= ? AND {STANDS} GROUP BY currency",
         account_id,
         test_mode,
         since,
     )
     paid = await database.rows(
-        "SELECT currency, sent_at, paid_at FROM payment_request"
-        " WHERE account_id = ? AND test_mode = ? AND status = 'PAID' AND paid_at >= ?",
+        "SELECT currency, sent_at, paid_at FROM payment_request"  # noqa: S608
+        f" WHERE account_id = ? AND test_mode = ? AND {PAID_IN_FULL} AND paid_at >= ?",
         account_id,
         test_mode,
         since,
     )
     by_currency: dict[str, dict[str, Any]] = defaultdict(dict)
     for row in sent:
-        by_currency[row["currency"]] |= {"sent": int(row["n"]), "requested": int(row["requested"])}
+        by_currency[row["currency"]] |= {
+            "sent": int(row["n"]),
+            "requested": int(row["requested"]),
+            "converted": int(row["converted"]),
+        }
     for row in open_now:
         by_currency[row["currency"]]["outstanding"] = int(row["outstanding"])
     for row in money:
@@ -87,13 +93,15 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
         entry = by_currency[row["currency"]]
         entry["count"] = entry.get("count", 0) + 1
         if row["sent_at"] is not None:
-            took = database.to_time(row["paid_at"]) - database.to_time(row["sent_at"])
-            seconds[row["currency"]].append(max(0.0, took.total_seconds()))
+            took = (database.to_time(row["paid_at"]) - database.to_time(row["sent_at"])).total_seconds()
+            if took >= 0:  # else it was paid before it was sent: cash, recorded with its date
+                seconds[row["currency"]].append(took)
     return [
         CurrencyFigures(
             currency=currency,
             test_mode=test_mode,
             requests_sent=entry.get("sent", 0),
+            converted_count=entry.get("converted", 0),
             requested_minor=entry.get("requested", 0),
             paid_count=entry.get("count", 0),
             paid_minor=entry.get("paid", 0),
@@ -105,6 +113,12 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
 
 
 def start_of(range: str, time_zone: str, now: datetime) -> datetime:
-    """The first moment of a range, in UTC: midnight of the account's day, so many days back. Raises: KeyError for an unknown range."""
-    today = now.astimezone(ZoneInfo(time_zone)).replace(hour=0, minute=0, second=0, microsecond=0)
-    return (today - timedelta(days=RANGES[range] - 1)).astimezone(UTC)
+    """The first moment of a range, in UTC: the start of the account's day, so many days back. Raises: KeyError for an unknown range."""
+    days = RANGES[range]
+    return BEGINNING if days is None else time_zones.start_of_day(time_zone, now, days_ahead=1 - days)
+
+
+async def day_ends(account_id: UUID, now: datetime) -> datetime:
+    """When the account's day ends, and with it every range moves on."""
+    (account,) = await database.rows("SELECT time_zone FROM account WHERE id = ?", account_id)
+    return time_zones.next_midnight(account["time_zone"], now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -47,7 +47,18 @@ async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, 
     for facts in moneys.values():
         view = _view(facts)
         found[view.payment_request_id].append(view)
-    return found
+    return {request_id: _with_counted(views) for request_id, views in found.items()}
+
+
+def _with_counted(views: list[PaymentView]) -> list[PaymentView]:
+    """A refund and a dispute count if their charge does."""
+    counted = {
+        (view.connection_id, view.processor_reference) for view in views if view.kind == "CHARGE" and view.counted
+    }
+    return [
+        view if view.kind == "CHARGE" else replace(view, counted=(view.connection_id, view.charge_reference) in counted)
+        for view in views
+    ]
 
 
 async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, PaymentView]:

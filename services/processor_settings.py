@@ -19,6 +19,7 @@ from models.ids import public_id, uuid7
 from models.tables import Account, ProcessorConnection
 from services import audit, connections, text
 from services.actors import Actor
+from services.changes import change
 
 log = structlog.get_logger(__name__)
 
@@ -110,7 +111,7 @@ async def configure_processor(
         registered = all(merged.get(field) == held.get(field) for field in connections.webhook_secret_fields(cls))
         merged = merged if registered else {k: v for k, v in merged.items() if k not in _kept(cls) or k == MODE}
 
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as entries:
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
         defaults = ProcessorConnection.filter(account_id=actor.account_id, is_default=True, connected=True)
         is_test = (
@@ -148,6 +149,7 @@ async def configure_processor(
                 display_name=name or row.display_name, version=row.version + 1, **values
             )
             made = await ProcessorConnection.get(id=row.id)
+        entries.event("processor.updated")
         changed = sorted({*given, *(["display_name"] if name else [])})
         await audit.record(
             actor,
@@ -349,7 +351,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
     Raises: Forbidden, NotFound.
     """
     actor.require("settings")
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as entries:
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
         row = await connections.processor_connection(connection_id, actor.account_id)
         was_connected = row.connected
@@ -365,6 +367,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
                 )
                 if heir is not None:
                     await ProcessorConnection.filter(id=heir.id).update(is_default=True)
+            entries.event("processor.updated")
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
         row = await connections.processor_connection(connection_id, actor.account_id)
     if was_connected and row.webhook_registered and await _unregister_webhook(row):

@@ -1,6 +1,7 @@
 """A contact's stored payment totals: recomputed from the requests and the ledger inside the transaction that changed them.
 
-`overdueCount` depends on the clock and is counted when read. Totals are per currency and mode, never summed across.
+figures.py says what each total means. `overdueCount` depends on the clock and is counted when read. Totals are per currency and
+mode, never summed across.
 """
 
 from __future__ import annotations
@@ -11,35 +12,28 @@ from uuid import UUID
 from models import database
 from models.ids import uuid7
 from models.tables import Contact, ContactSummary
+from services import figures
 
-_OPEN = "('SENT', 'PROCESSING', 'PARTIALLY_PAID')"
-
-# requested: sent and not void; outstanding: what is still due of the open ones; paid, refunded, net: money that moved.
 _REQUESTS = f"""
 SELECT currency, test_mode,
-  coalesce(sum(CASE WHEN status NOT IN ('DRAFT', 'VOID') THEN amount_minor ELSE 0 END), 0) AS requested_minor,
-  coalesce(sum(CASE WHEN status IN {_OPEN} AND amount_minor > amount_paid_minor
-    THEN amount_minor - amount_paid_minor ELSE 0 END), 0) AS outstanding_minor,
-  coalesce(sum(CASE WHEN status IN {_OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
-  coalesce(sum(CASE WHEN status = 'PAID' THEN 1 ELSE 0 END), 0) AS paid_count
+  coalesce(sum(CASE WHEN {figures.REQUESTED} THEN amount_minor ELSE 0 END), 0) AS requested_minor,
+  coalesce(sum(CASE WHEN {figures.DUE} THEN amount_minor - amount_paid_minor ELSE 0 END), 0) AS outstanding_minor,
+  coalesce(sum(CASE WHEN {figures.OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
+  coalesce(sum(CASE WHEN {figures.PAID_IN_FULL} THEN 1 ELSE 0 END), 0) AS paid_count
 FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
-# One row per money: the outcome of highest rank decides. A succeeded charge is never taken back by a processor (what a person has
-# recorded can be undone).
-_MONEY = """
+# One row per money: the outcome of highest rank decides.
+_MONEY = f"""
 SELECT currency, test_mode,
-  coalesce(sum(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN amount_minor ELSE 0 END), 0) AS paid_minor,
-  coalesce(sum(CASE WHEN kind = 'ADJUSTMENT' OR (kind = 'CHARGE' AND outcome = 'SUCCEEDED') THEN fee_minor END), 0) AS fee_minor,
+  coalesce(sum(CASE WHEN {figures.ARRIVED} THEN amount_minor ELSE 0 END), 0) AS paid_minor,
+  coalesce(sum(CASE WHEN kind = 'ADJUSTMENT' OR ({figures.ARRIVED}) THEN fee_minor END), 0) AS fee_minor,
   max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
-  min(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS first_paid_at,
-  max(CASE WHEN kind = 'CHARGE' AND outcome = 'SUCCEEDED' THEN occurred_at END) AS last_paid_at
-FROM money_fact f WHERE contact_id = ? AND account_id = ? AND NOT EXISTS (
-    SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL AND undone.processor_connection_id IS NULL
-    AND undone.account_id = f.account_id AND undone.kind = f.kind AND undone.external_id = f.external_id
-    AND undone.outcome = 'CANCELED')
+  min(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS first_paid_at,
+  max(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS last_paid_at
+FROM money_fact f WHERE contact_id = ? AND account_id = ? AND {figures.STANDS}
 GROUP BY currency, test_mode
-"""
+"""  # noqa: S608 (constant)
 
 # Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
 # say). A succeeded refund can still fail.

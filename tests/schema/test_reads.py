@@ -256,6 +256,21 @@ async def test_a_payment_says_which_charge_it_concerns_and_what_of_it_can_still_
     assert failed == {"charge": None, "refundable": {"minorUnits": "0"}}
 
 
+async def test_a_payment_says_whether_its_request_counts_it(team: Team, api: Api) -> None:
+    request = await factories.payment_request(team.contact, status="PAID")
+    for n, counted in enumerate((True, False)):
+        charge = await factories.money_fact(request, counted=counted, external_id=f"pay_{n}")
+        for kind in ("REFUND", "DISPUTE"):
+            await factories.money_fact(
+                request, kind=kind, external_id=f"{kind}_{n}", charge_external_id=charge.external_id, counted=True
+            )
+    await factories.money_fact(request, kind="REFUND", external_id="alone", charge_external_id="unknown", counted=True)
+    shown = await api.one(
+        "query($id: ID!) { paymentRequest(id: $id) { payments { kind counted } } }", {"id": public_id("pr", request.id)}
+    )
+    assert [payment["counted"] for payment in shown["payments"]] == [True, True, True, False, False, False, False]
+
+
 async def test_a_locale_that_is_none_falls_back_and_spares_the_rest_of_the_answer(team: Team, api: Api) -> None:
     request = await factories.payment_request(team.contact)
     answer = await api.one(

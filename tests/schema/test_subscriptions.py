@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -11,10 +14,21 @@ from models import tables
 from models.event_log import Cursor as EventCursor
 from models.ids import public_id
 from resolvers import subscription
-from services import contacts, conversations, messages, notifications, payment_requests, voids
+from services import (
+    accounts,
+    channel_settings,
+    contacts,
+    conversations,
+    messages,
+    notifications,
+    payment_requests,
+    processor_settings,
+    voids,
+)
 from services.actors import Actor
 from services.changes import change
 from tests import factories
+from tests.clock import moved
 from tests.schema.conftest import Api, Failed, event
 from tests.schema.test_reads import another_account
 from tests.services.conftest import Team
@@ -234,6 +248,62 @@ async def test_the_dashboard_begins_with_figures_and_coalesces_changes(
     )
     assert logged[0]["n"] == 4
     assert len(seen) < 4
+
+
+async def test_the_dashboard_moves_on_at_the_accounts_midnight_and_after_a_change_of_its_zone(
+    team: Team, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "DAY_CHECK_S", 0.05)
+    with moved() as clock:
+        # Noon in New York, whatever the time is here.
+        await accounts.update_account(team.owner, changes={"time_zone": "America/New_York"})
+        there = clock.now().astimezone(ZoneInfo("America/New_York"))
+        clock.move(there.replace(hour=12, minute=0) - there + timedelta(days=1))
+        await send(team, await create(team))
+        async with api.subscribe(DASHBOARD) as stream:
+            await event(stream)
+            first = await event(stream)
+            assert [row["requestsSent"] for row in first["figures"]["byCurrency"]] == [1]
+            clock.move(timedelta(hours=11, minutes=59))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(waiting := asyncio.ensure_future(event(stream))), 0.3)
+            clock.move(timedelta(minutes=2))
+            async with asyncio.timeout(10):
+                second = await waiting
+            assert [row["requestsSent"] for row in second["figures"]["byCurrency"]] == [0]
+            assert second["cursor"] == first["cursor"]  # nothing was logged
+            await accounts.update_account(team.owner, changes={"time_zone": "America/Los_Angeles"})
+            async with asyncio.timeout(10):
+                third = await event(stream)  # there it is still yesterday
+            assert [row["requestsSent"] for row in third["figures"]["byCurrency"]] == [1]
+            clock.move(timedelta(hours=3))
+            async with asyncio.timeout(10):
+                fourth = await event(stream)
+            assert [row["requestsSent"] for row in fourth["figures"]["byCurrency"]] == [0]
+
+
+async def test_settings_processors_and_channels_are_pushed(team: Team, api: Api) -> None:
+    inbox = f"subscription {{ inboxEvents {{ {EVENTS} ... on AccountUpdated {{ account {{ name channels {{ connected }} }} }} }} }}"
+    async with api.subscribe(inbox) as stream, api.subscribe(DASHBOARD) as figures:
+        await event(stream)
+        await event(figures)
+        await event(figures)
+        await accounts.update_account(team.owner, changes={"name": "New name"})
+        assert (await event(stream))["account"]["name"] == "New name"
+        assert (await event(figures))["__typename"] == "DashboardUpdated"
+        await accounts.update_account(team.owner, changes={"name": "New name"})  # changes nothing, says nothing
+        await channel_settings.disconnect_channel(team.owner, team.channels["SMS"].id)
+        told = await event(stream)
+        assert [row["connected"] for row in told["account"]["channels"]].count(False) == 1
+        await processor_settings.disconnect_processor(team.owner, team.processor.id)
+        assert (await event(stream))["__typename"] == "AccountUpdated"
+        assert (await event(figures))["__typename"] == "DashboardUpdated"
+    logged = await db.rows(
+        "SELECT kind FROM event WHERE account_id = ? AND kind IN ('account.updated', 'processor.updated', 'channel.updated')"
+        " ORDER BY seq",
+        team.account.id,
+    )
+    assert [row["kind"] for row in logged] == ["account.updated", "channel.updated", "processor.updated"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from models.tables import (
 )
 from services import auditing, checkout, jobs, ledger_views, outside_payments, processor_events, refunds, sweeper, voids
 from tests.clock import Clock, moved
+from tests.services.figures_book import assert_figures
 from tests.services.scripted import Delivery, World, assert_consistent, signed
 
 History = Sequence[tuple[str, int]]
@@ -385,6 +386,7 @@ class Life:
         assert self.arrived <= {event.external_id for event in events}
         assert [event.type for event in events if event.handled_at is None] == []
         assert await auditing.audit(self.world.account.id) == []
+        await assert_figures(self.world.account.id)
         await assert_consistent(self.world.account.id)
         await self.assert_link(now)
         return now.status

@@ -156,8 +156,9 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
         dashboard.CurrencyFigures(
             currency="EUR",
             test_mode=True,
-            requests_sent=1,
-            requested_minor=60,
+            requests_sent=0,
+            converted_count=0,
+            requested_minor=0,
             paid_count=0,
             paid_minor=0,
             outstanding_minor=700,
@@ -167,9 +168,10 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
             currency="USD",
             test_mode=True,
             requests_sent=4,
+            converted_count=3,
             requested_minor=7500,
             paid_count=3,
-            paid_minor=7200,
+            paid_minor=8199,  # the mismatching money arrived, too
             outstanding_minor=300,
             median_seconds_to_pay=1800,
         ),
