@@ -403,7 +403,7 @@ class GraphQLView(GraphQL[Any, None]):
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 raise SubscriptionRefused from error
-            offered = "queries by GET and POST, mutations by POST" if self.allow_queries_via_get else "POST"
+            offered = "mutations by POST" if self.allow_queries_via_get else "POST: queries by GET are not offered here"
             raise Refusal(405, "BAD_REQUEST", f"Send {offered}.", {"Allow": "POST"}) from error
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:

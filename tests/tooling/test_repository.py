@@ -98,14 +98,22 @@ def test_the_image_installs_the_tested_versions_and_no_development_tool() -> Non
     assert {one.split("==")[0] for one in runtime} & {one.split("==")[0] for one in _project()["development"]} == set()
 
 
-def test_the_npm_lock_pins_exactly_and_holds_no_address() -> None:
-    wanted = json.loads((ROOT / "inbox/package.json").read_text())["dependencies"]
-    text = (ROOT / "inbox/package-lock.json").read_text()
+@pytest.mark.parametrize("folder", ["inbox", "tests/clients"])
+def test_the_npm_lock_pins_exactly_and_holds_no_address(folder: str) -> None:
+    text = (ROOT / folder / "package-lock.json").read_text()
     locked = json.loads(text)["packages"]
     assert "://" not in text
-    assert [name for name, package in locked.items() if "resolved" in package] == []
-    assert {name: locked[f"node_modules/{name}"]["version"] for name in wanted} == wanted
-    assert [name for name, package in locked.items() if name and "integrity" not in package] == []
+    own = ["", *json.loads((ROOT / folder / "package.json").read_text()).get("workspaces", [])]
+    for place in own:
+        wanted = json.loads((ROOT / folder / place / "package.json").read_text())["dependencies"]
+        for name, version in wanted.items():
+            # Next to its workspace only where another version has the common place.
+            nested, common = f"{place}/node_modules/{name}", f"node_modules/{name}"
+            assert locked.get(nested, locked.get(common))["version"] == version
+    links = {f"node_modules/{name}": {"resolved": name, "link": True} for name in own if name}
+    assert {name: package for name, package in locked.items() if "resolved" in package} == links
+    fetched = locked.keys() - links.keys() - set(own)
+    assert [name for name in fetched if "integrity" not in locked[name]] == []
 
 
 def test_dev_needs_nothing_but_the_standard_library() -> None:

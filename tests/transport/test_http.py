@@ -422,6 +422,7 @@ def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_allowed_origin_passes_the_preflight_and_a_foreign_one_is_told_what_to_set(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="resolvers.transport.origins")
     async with open_room(allowed_origins=[INBOX]) as room:
         allowed = await client.options(room.url, headers={"Origin": INBOX, **PREFLIGHT})
         assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, INBOX)
@@ -504,6 +505,7 @@ async def test_pages_of_this_machine_may_call_where_that_is_asked_for(client: ht
 async def test_refused_origins_are_logged_in_bounded_number_and_size_and_on_one_line(
     room: Room, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="resolvers.transport.origins")
     odd = "https://x\x1b[31m\x85 \xe9"
     answer = await client.options(room.url, headers={b"Origin": odd.encode("latin-1"), **_bytes(PREFLIGHT)})
     assert answer.text.isascii()
