@@ -34,6 +34,7 @@ LETTER_REFUSED: Final = {
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 HELP_AGAIN: Final = timedelta(minutes=10)
+CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
 
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
@@ -75,7 +76,7 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
         if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
             await connections.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
         raise BadPayload(error.reason) from error
-    if connection.last_webhook_at is None or request.now - connection.last_webhook_at > WEBHOOK_SEEN_EVERY:
+    if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
         await ChannelConnection.filter(id=connection.id).update(last_webhook_at=request.now)
     hint = parse_public_id(request.query.get("m", ""), "msg")
     for update in webhook.statuses:
@@ -104,7 +105,9 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             return
         written_at = min(inbound.occurred_at or now, now)
         held = await ContactAddress.get(contact_id=contact.id, kind=connection.kind)
-        if held.last_inbound_at is None or held.last_inbound_at < written_at:
+        last = held.last_inbound_at
+        # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
+        if last is None or last < written_at or last > now + CLOCK_SKEW:
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
@@ -145,6 +148,8 @@ async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now
         direction="OUTBOUND",
         body=words,
         occurred_at__gt=now - HELP_AGAIN,
+        occurred_at__lt=now
+        + HELP_AGAIN,  # else an answer that a clock ahead of time dated keeps HELP silent until then
     ):
         return
     try:

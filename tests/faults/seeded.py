@@ -782,6 +782,14 @@ FAULTS: Final = (
         "async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:\n    return False\n",
         INBOUND,
     ),
+    _fault(
+        "messages",
+        "late-message-shortens-the-window",
+        "services/inbound.py",
+        "if last is None or last < written_at or last > now + CLOCK_SKEW:",
+        "if True:",
+        INBOUND,
+    ),
     # ---------------------------------------------------------------------------------------------------- security
     _fault(
         "security",

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from integrations.base import (
-    WebhookRequest,
-)
+from integrations.base import InboundMessage, WebhookRequest
 from integrations.channels import meta_messenger, simulated
 from models.errors import (
     ContactOptedOut,
@@ -52,6 +50,29 @@ async def test_an_inbound_message_is_stored_once_and_opens_the_window(team: Team
     assert (await ContactAddress.get(id=team.addresses["MESSENGER"].id)).last_inbound_at is None
     assert await kinds_logged(team.account.id) == ["message.created", "conversation.updated"]
     await send(team, "Hello", "WHATSAPP")
+
+
+async def test_a_late_old_message_leaves_the_window_as_it_is_and_a_time_in_the_future_is_replaced(team: Team) -> None:
+    now = datetime.now(UTC)
+    held = team.addresses["WHATSAPP"]
+
+    async def arrives(external_id: str, occurred_at: datetime | None) -> datetime | None:
+        said = InboundMessage(
+            external_id=external_id, sender=held.address, recipient="+15550000000", body="Hi", occurred_at=occurred_at
+        )
+        await inbound.store(team.channels["WHATSAPP"], said, now)
+        return (await ContactAddress.get(id=held.id)).last_inbound_at
+
+    assert await arrives("in-1", now - timedelta(hours=1)) == now - timedelta(hours=1)
+    assert await arrives("in-2", now - timedelta(hours=30)) == now - timedelta(
+        hours=1
+    )  # late, and older than the window
+    await send(team, "Hello", "WHATSAPP")
+    assert await arrives("in-3", None) == now
+    assert await Message.filter(direction="INBOUND").count() == 3
+    # The clock was a day ahead when the last message came, and was set back.
+    await ContactAddress.filter(id=held.id).update(last_inbound_at=now + timedelta(days=1))
+    assert await arrives("in-4", now - timedelta(seconds=1)) == now - timedelta(seconds=1)
 
 
 async def test_the_same_callback_five_times_at_once_is_one_message(team: Team) -> None:
