@@ -443,7 +443,7 @@ def external_id(text: str) -> str:
     """
     if len(text) <= EXTERNAL_ID_LIMIT:
         return text
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Channel(ABC):

@@ -29,6 +29,7 @@ from models.engine_postgres import SafePostgresClient
 from models.engine_postgres import SafeTransaction as PostgresTransaction
 from models.engine_sqlite import SafeSqliteClient, utc_text
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
+from models.storable import json_text
 
 log = logging.getLogger(__name__)
 
@@ -321,7 +322,7 @@ def _sqlite_value(value: object) -> object:
     if isinstance(value, datetime):
         return utc_text(value)
     if isinstance(value, dict | list):
-        return orjson.dumps(value).decode()
+        return json_text(value)
     return value
 
 
@@ -329,7 +330,7 @@ def _postgres_value(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict | list):
-        return orjson.dumps(value).decode()
+        return json_text(value)
     return value
 
 

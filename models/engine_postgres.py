@@ -20,6 +20,8 @@ from tortoise.backends.base.client import (
 from tortoise.backends.base_postgres.client import translate_exceptions
 from tortoise.connection import get_connections
 
+from models.storable import StorableTexts, texts
+
 log = logging.getLogger(__name__)
 
 # asyncio keeps only weak references to tasks: a release that is collected would lose its connection to the pool.
@@ -82,7 +84,7 @@ class SafeTransactionContext(TransactionContextPooled):
                 await pool.release(connection)
 
 
-class SafeTransaction(TransactionWrapper):
+class SafeTransaction(StorableTexts, TransactionWrapper):
     """The client that queries use inside a transaction."""
 
     def _in_transaction(self) -> TransactionContext:
@@ -96,10 +98,10 @@ class SafeTransaction(TransactionWrapper):
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed."""
-        return await _affected(self, query, values)
+        return await _affected(self, query, texts(values))
 
 
-class SafePostgresClient(AsyncpgDBClient):
+class SafePostgresClient(StorableTexts, AsyncpgDBClient):
     """The client of the process's pool."""
 
     connection_class = PlainConnection
@@ -110,7 +112,7 @@ class SafePostgresClient(AsyncpgDBClient):
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed."""
-        return await _affected(self, query, values)
+        return await _affected(self, query, texts(values))
 
 
 async def _affected(client: AsyncpgDBClient, query: str, values: Sequence[object]) -> int:

@@ -22,6 +22,8 @@ from tortoise.backends.sqlite.client import (
 from tortoise.connection import ConnectionToken, get_connections
 from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
 
+from models.storable import StorableTexts, texts
+
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +85,7 @@ class ImmediateTransactionContext(SqliteTransactionContext):
         self._trxlock.release()
 
 
-class SafeTransaction(SqliteTransactionWrapper):
+class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
     """The client that queries use inside a transaction."""
 
     def _in_transaction(self) -> TransactionContext:
@@ -110,10 +112,10 @@ class SafeTransaction(SqliteTransactionWrapper):
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
-        return await _affected(self, query, values)
+        return await _affected(self, query, texts(values))
 
 
-class SafeSqliteClient(SqliteClient):
+class SafeSqliteClient(StorableTexts, SqliteClient):
     """The client of the process's one connection."""
 
     def __init__(self, file_path: str, **kwargs: Any) -> None:
@@ -179,7 +181,7 @@ class SafeSqliteClient(SqliteClient):
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
-        return await _affected(self, query, values)
+        return await _affected(self, query, texts(values))
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:

@@ -15,6 +15,7 @@ from tortoise.models import Model
 
 from models import searching
 from models.ids import uuid7
+from models.storable import json_text
 
 # Said by the migrations, checked by the drift test.
 CONSTRAINTS = """
@@ -163,7 +164,7 @@ class Contact(Searchable):
     name = fields.CharField(max_length=120)
     email = fields.CharField(max_length=254, null=True)
     phone = fields.CharField(max_length=20, null=True)  # E.164
-    tags: fields.Field[Any] = fields.JSONField(default=list)
+    tags: fields.Field[Any] = fields.JSONField(default=list, encoder=json_text)
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -260,7 +261,9 @@ class ChannelConnection(TenantRow):
     sender = fields.CharField(max_length=254, default="")  # our own address on it, shown to the team
     credentials = fields.TextField()  # encrypted JSON
     connected = fields.BooleanField(default=True)
-    allowed_origins: fields.Field[Any] = fields.JSONField(default=list)  # web chat: the sites that may show the widget
+    allowed_origins: fields.Field[Any] = fields.JSONField(
+        default=list, encoder=json_text
+    )  # web chat: the sites that may show the widget
     next_send_at = fields.DatetimeField(null=True)  # the vendor's rate limit: nothing is sent before
     last_webhook_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=300, null=True)
@@ -371,7 +374,7 @@ class Message(TenantRow):
     template_id = fields.CharField(
         max_length=80, null=True
     )  # the vendor's id of an approved template, sent in place of the body
-    template_variables: fields.Field[Any] = fields.JSONField(null=True)  # placeholder -> text
+    template_variables: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # placeholder -> text
     author_id = fields.UUIDField(null=True)  # user
     author_name = fields.CharField(max_length=120, null=True)
     occurred_at = fields.DatetimeField()
@@ -587,7 +590,7 @@ class IdempotencyKey(TenantRow):
     key = fields.CharField(max_length=80)
     input_hash = fields.CharField(max_length=64)
     state = fields.CharField(max_length=8)  # running, done
-    result: fields.Field[Any] = fields.JSONField(null=True)  # ids, from which the answer is rebuilt
+    result: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # ids, from which the answer is rebuilt
     locked_until = fields.DatetimeField()  # a running one that is older belongs to a process that died
     created_at = fields.DatetimeField(auto_now_add=True)
 
@@ -602,7 +605,7 @@ class Job(Row):
 
     account_id = fields.UUIDField(null=True)
     kind = fields.CharField(max_length=60)
-    payload: fields.Field[Any] = fields.JSONField(default=dict)
+    payload: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)
     key = fields.CharField(max_length=200, null=True, unique=True)
     status = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
     attempts = fields.IntField(default=0)
@@ -634,7 +637,7 @@ class AuditEntry(TenantRow):
     actor_kind = fields.CharField(max_length=8)  # user, api_key, system
     action = fields.CharField(max_length=60)
     subject = fields.CharField(max_length=60)
-    detail: fields.Field[Any] = fields.JSONField(default=dict)  # never a secret
+    detail: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)  # never a secret
     occurred_at = fields.DatetimeField()
 
     class Meta:
@@ -660,7 +663,7 @@ class SandboxCheckout(Row):
     cancel_url = fields.TextField()
     webhook_url = fields.TextField()
     expires_at = fields.DatetimeField()
-    payments: fields.Field[Any] = fields.JSONField(default=list)
+    payments: fields.Field[Any] = fields.JSONField(default=list, encoder=json_text)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
 

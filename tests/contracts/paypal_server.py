@@ -484,7 +484,9 @@ class PayPalServer(ContractServer):
         self, event: Mapping[str, Any], *, webhook_id: str = WEBHOOK_ID, at: datetime | None = None
     ) -> tuple[bytes, dict[str, str]]:
         """The delivery of an event: raw body and headers with lower-case names."""
-        body = json.dumps(event, ensure_ascii=False).encode()
+        text = json.dumps(event, ensure_ascii=False)
+        # Half a surrogate pair can only travel as an escape.
+        body = text.encode("ascii", "backslashreplace") if re.search("[\ud800-\udfff]", text) else text.encode()
         return body, transmission(body, webhook_id=webhook_id, at=at or self.now())
 
     def _stamp(self) -> str:
