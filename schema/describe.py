@@ -10,6 +10,11 @@ import strawberry
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def limited(description: str, limit: int) -> str:
+    """The description of a text with the limit that its service keeps."""
+    return f"{description} At most {limit} characters."
+
+
 def field(description: str) -> Callable[[F], F]:
     """A field with a resolver."""
 

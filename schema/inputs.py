@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 
 from schema.context import RequestFilter
+from schema.describe import limited
 from schema.scalars import (
     ChannelKind,
     CurrencyCode,
@@ -16,6 +17,21 @@ from schema.scalars import (
     ProcessorKind,
     RefundReason,
     Role,
+)
+from services import (
+    accounts,
+    channel_settings,
+    composing,
+    contacts,
+    conversations,
+    messages,
+    origins,
+    outside_payments,
+    payment_requests,
+    processor_settings,
+    sign_in,
+    text,
+    voids,
 )
 from services.composing import Template
 
@@ -73,10 +89,11 @@ class CreatePaymentRequestInput:
     channel_id: strawberry.ID | None = strawberry.field(
         default=None, description="The channel it is meant for; nothing is sent."
     )
-    product_name: str = strawberry.field(description="What is charged for, at most 255 characters.")
+    product_name: str = strawberry.field(description=limited("What is charged for.", payment_requests.NAME_LIMIT))
     amount: MoneyInput = strawberry.field(description="How much.")
     description: str | None = strawberry.field(
-        default=None, description="More about it, at most 2000 characters; shown on the checkout page."
+        default=None,
+        description=limited("More about it, shown on the checkout page.", payment_requests.DESCRIPTION_LIMIT),
     )
     due_at: datetime | None = strawberry.field(
         default=None,
@@ -93,11 +110,14 @@ class CreatePaymentRequestInput:
 
 @strawberry.input(description="What stands in one place of a template.")
 class TemplateVariableInput:
-    name: str = strawberry.field(description="The place's name, e.g. 1; letters, digits and _, at most 40.")
+    name: str = strawberry.field(
+        description=limited("The place's name, e.g. 1: letters, digits and _.", composing.VARIABLE_NAME_LIMIT)
+    )
     value: str = strawberry.field(
-        description=(
-            "One line of at most 1000 characters. Where a payment request is sent, the marks {link} {amount} {product} {number}"
-            " {business} are filled in, and {token}: the link's last part, for a template's URL button."
+        description=limited(
+            "One line. Where a payment request is sent, the marks {link} {amount} {product} {number} {business} are filled in,"
+            " and {token}: the link's last part, for a template's URL button.",
+            composing.VARIABLE_LIMIT,
         )
     )
 
@@ -110,7 +130,7 @@ class TemplateVariableInput:
 )
 class MessageTemplateInput:
     id: str = strawberry.field(
-        description="The vendor's id of it, e.g. Twilio's ContentSid (HX…); at most 80 characters."
+        description=limited("The vendor's id of it, e.g. Twilio's ContentSid (HX…).", composing.TEMPLATE_ID_LIMIT)
     )
     variables: list[TemplateVariableInput] | None = strawberry.field(
         default=None,
@@ -128,7 +148,10 @@ class SendPaymentRequestInput:
     payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
     body: str | None = strawberry.field(
-        default=None, description="Text around the link; {link} marks its place. Default: the account's template."
+        default=None,
+        description=limited(
+            "Text around the link; {link} marks its place. Default: the account's template.", messages.BODY_LIMIT
+        ),
     )
     template: MessageTemplateInput | None = strawberry.field(
         default=None, description="What the contact gets in place of the text, which the thread shows."
@@ -138,7 +161,7 @@ class SendPaymentRequestInput:
 @strawberry.input(description="Which request to void.")
 class VoidPaymentRequestInput:
     payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
-    reason: str | None = strawberry.field(default=None, description="Why, for the team; at most 500 characters.")
+    reason: str | None = strawberry.field(default=None, description=limited("Why, for the team.", voids.REASON_LIMIT))
     expected_version: int | None = strawberry.field(
         default=None, description="The version that you saw; another one gives VERSION_CONFLICT."
     )
@@ -178,7 +201,7 @@ class RecordOutsidePaymentInput:
     amount: Decimal | None = strawberry.field(
         default=None, description="Decimal text in the request's currency, at most what is due. Default: what is due."
     )
-    note: str | None = strawberry.field(default=None, description="For the team; at most 500 characters.")
+    note: str | None = strawberry.field(default=None, description=limited("For the team.", outside_payments.NOTE_LIMIT))
     received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
 
 
@@ -193,8 +216,12 @@ class SendMessageInput:
     idempotency_key: str = strawberry.field(description=_KEY)
     conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
-    body: str = strawberry.field(description="The text; links of ours in it are bound to their requests.")
-    subject: str | None = strawberry.field(default=None, description="For e-mail: the subject line.")
+    body: str = strawberry.field(
+        description=limited("The text; links of ours in it are bound to their requests.", messages.BODY_LIMIT)
+    )
+    subject: str | None = strawberry.field(
+        default=None, description=limited("For e-mail: the subject line.", messages.SUBJECT_LIMIT)
+    )
     template: MessageTemplateInput | None = strawberry.field(
         default=None, description="What the contact gets in place of the text, which the thread shows."
     )
@@ -206,7 +233,10 @@ class MessagePreviewInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel that it is written for.")
     body: str | None = strawberry.field(
         default=None,
-        description="The text. With a payment request {link} marks the link's place, and the default is the account's template.",
+        description=limited(
+            "The text. With a payment request {link} marks the link's place, and the default is the account's template.",
+            messages.BODY_LIMIT,
+        ),
     )
     payment_request_id: strawberry.ID | None = strawberry.field(
         default=None, description="The payment request that goes out with it, as sendPaymentRequest would send it."
@@ -257,22 +287,31 @@ class FollowConversationInput:
 @strawberry.input(description="The team's unsent text.")
 class SaveDraftInput:
     conversation_id: strawberry.ID = strawberry.field(description=_CONVERSATION)
-    text: str | None = strawberry.field(default=None, description="The text; null or blank: no draft.")
+    text: str | None = strawberry.field(
+        default=None, description=limited("The text; null or blank: no draft.", conversations.DRAFT_LIMIT)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ contacts
 @strawberry.input(description="The contact's identity on one kind of channel.")
 class ContactAddressInput:
     kind: ChannelKind = strawberry.field(description="The kind of channel.")
-    address: str = strawberry.field(description="Phone number, e-mail address or the provider's id.")
+    address: str = strawberry.field(
+        description=limited("Phone number, e-mail address or the provider's id.", contacts.ADDRESS_LIMIT)
+    )
 
 
 @strawberry.input(description="A new contact. Its conversation is made with it.")
 class CreateContactInput:
-    name: str = strawberry.field(description="The person's name, at most 120 characters.")
-    email: str | None = strawberry.field(default=None, description="E-mail address; also the address of EMAIL.")
+    name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
+    email: str | None = strawberry.field(
+        default=None, description=limited("E-mail address; also the address of EMAIL.", text.EMAIL_LIMIT)
+    )
     phone: str | None = strawberry.field(
-        default=None, description="Phone number; without a country code one of the account's. For SMS and WHATSAPP."
+        default=None,
+        description=limited(
+            "Phone number; without a country code one of the account's. For SMS and WHATSAPP.", text.PHONE_LIMIT
+        ),
     )
     addresses: list[ContactAddressInput] | None = strawberry.field(
         default=None, description="Identities on further channels; one per kind."
@@ -282,9 +321,15 @@ class CreateContactInput:
 @strawberry.input(description="What to change of a contact. Fields left out stay.")
 class UpdateContactInput:
     contact_id: strawberry.ID = strawberry.field(description="The contact.")
-    name: str | None = strawberry.field(default=strawberry.UNSET, description="The person's name.")
-    email: str | None = strawberry.field(default=strawberry.UNSET, description="E-mail address; null: unknown.")
-    phone: str | None = strawberry.field(default=strawberry.UNSET, description="Phone number; null: unknown.")
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("The person's name.", contacts.NAME_LIMIT)
+    )
+    email: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("E-mail address; null: unknown.", text.EMAIL_LIMIT)
+    )
+    phone: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("Phone number; null: unknown.", text.PHONE_LIMIT)
+    )
     addresses: list[ContactAddressInput] | None = strawberry.field(
         default=strawberry.UNSET, description="Identities to set; kinds left out stay."
     )
@@ -293,39 +338,42 @@ class UpdateContactInput:
 # ------------------------------------------------------------------------------------------------------------ settings
 @strawberry.input(description="What to change of the account. Fields left out stay.")
 class UpdateAccountInput:
-    name: str | None = strawberry.field(default=strawberry.UNSET, description="The business's name.")
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("The business's name.", accounts.NAME_LIMIT)
+    )
     default_currency: CurrencyCode | None = strawberry.field(
         default=strawberry.UNSET, description="Currency of new payment requests."
     )
     locale: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description=(
-            "Language and region, e.g. en-US, at most 20 characters: how amounts and dates are written in messages, cards"
-            " and pages."
+        description=limited(
+            "Language and region, e.g. en-US: how messages, cards and pages write amounts and dates.",
+            accounts.LOCALE_LIMIT,
         ),
     )
     time_zone: str | None = strawberry.field(
         default=strawberry.UNSET,
-        description="Name of an IANA zone or link, e.g. Europe/Berlin, at most 64 characters.",
+        description=limited("Name of an IANA zone or link, e.g. Europe/Berlin.", accounts.TIME_ZONE_LIMIT),
     )
     contact_email: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Shown on checkout pages; null: none."
+        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", text.EMAIL_LIMIT)
     )
     contact_phone: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Shown on checkout pages; null: none."
+        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", text.PHONE_LIMIT)
     )
     link_message_template: str | None = strawberry.field(
-        default=strawberry.UNSET, description="Text that goes with a link; it needs {link} exactly once."
+        default=strawberry.UNSET,
+        description=limited("Text that goes with a link; it needs {link} exactly once.", accounts.LINK_MESSAGE_LIMIT),
     )
     number_prefix: str | None = strawberry.field(
-        default=strawberry.UNSET, description="What new numbers begin with, at most 10 characters."
+        default=strawberry.UNSET, description=limited("What new numbers begin with.", accounts.PREFIX_LIMIT)
     )
 
 
 @strawberry.input(description="One value that a processor's or channel's provider needs.")
 class CredentialInput:
     name: str = strawberry.field(description="Its name in the provider's documentation, e.g. client_id.")
-    value: str = strawberry.field(description="The value. Write-only.")
+    value: str = strawberry.field(description=limited("The value. Write-only.", processor_settings.SECRET_LIMIT))
 
 
 @strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
@@ -338,7 +386,9 @@ class ConfigureProcessorInput:
         default=None,
         description="The connection to change. Default: the one of the same kind and mode, else a new one.",
     )
-    display_name: str | None = strawberry.field(default=None, description="What the team calls it.")
+    display_name: str | None = strawberry.field(
+        default=None, description=limited("What the team calls it.", processor_settings.NAME_LIMIT)
+    )
     test_mode: bool | None = strawberry.field(
         default=None,
         description="Test or live. Default: what the key says; PayPal's and Square's say nothing, so give it with theirs.",
@@ -347,12 +397,15 @@ class ConfigureProcessorInput:
         default=None,
         description="What the processor needs, by the names in docs/howto/connect-processors.md; those left out stay.",
     )
-    secret_key: str | None = strawberry.field(default=None, description="Short for the credential secret_key.")
+    secret_key: str | None = strawberry.field(
+        default=None, description=limited("Short for the credential secret_key.", processor_settings.SECRET_LIMIT)
+    )
     webhook_secret: str | None = strawberry.field(
         default=None,
-        description=(
+        description=limited(
             "Short for the credential webhook_secret. Where nobody gives the secret of a webhook, one is registered at the"
-            " processor if it allows that; without one its webhooks are refused."
+            " processor if it allows that; without one its webhooks are refused.",
+            processor_settings.SECRET_LIMIT,
         ),
     )
     make_default: bool | None = strawberry.field(default=None, description="Whether new requests shall use it.")
@@ -375,16 +428,21 @@ class ConnectChannelInput:
     channel_id: strawberry.ID | None = strawberry.field(
         default=None, description="The connection to change. Default: a new one."
     )
-    display_name: str | None = strawberry.field(default=None, description="What the team calls it.")
-    sender: str | None = strawberry.field(default=None, description="Our own address on it, e.g. the phone number.")
+    display_name: str | None = strawberry.field(
+        default=None, description=limited("What the team calls it.", channel_settings.NAME_LIMIT)
+    )
+    sender: str | None = strawberry.field(
+        default=None, description=limited("Our own address on it, e.g. the phone number.", contacts.ADDRESS_LIMIT)
+    )
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None, description="What the provider needs; those left out stay."
     )
     allowed_origins: list[str] | None = strawberry.field(
         default=None,
-        description=(
+        description=limited(
             "Web chat only: the sites that may show the widget, e.g. https://shop.example, https://*.example.com or"
-            " http://localhost:3000. Empty: none may. Left out: as it was."
+            f" http://localhost:3000. Empty: none may. Left out: as it was. At most {origins.LIMIT} sites.",
+            origins.LONGEST,
         ),
     )
 
@@ -407,24 +465,28 @@ class RotateIdentitySecretInput:
 # ------------------------------------------------------------------------------------------------------------- access
 @strawberry.input(description="Who signs in.")
 class SignInInput:
-    email: str = strawberry.field(description="The user's e-mail address.")
-    password: str = strawberry.field(description="The password.")
+    email: str = strawberry.field(description=limited("The user's e-mail address.", text.EMAIL_LIMIT))
+    password: str = strawberry.field(description=limited("The password.", sign_in.PASSWORD_LIMIT))
 
 
 @strawberry.input(description="What renews a sign-in.")
 class RefreshInput:
-    refresh_token: str = strawberry.field(description="The newest refresh token: each works once.")
+    refresh_token: str = strawberry.field(
+        description=limited("The newest refresh token: each works once.", sign_in.TOKEN_LIMIT)
+    )
 
 
 @strawberry.input(description="What to sign out.")
 class SignOutInput:
-    refresh_token: str | None = strawberry.field(default=None, description="A further sign-in of the same user to end.")
+    refresh_token: str | None = strawberry.field(
+        default=None, description=limited("A further sign-in of the same user to end.", sign_in.TOKEN_LIMIT)
+    )
     everywhere: bool = strawberry.field(default=False, description="End every sign-in of the user, on all devices.")
 
 
 @strawberry.input(description="A new credential for programs.")
 class CreateApiKeyInput:
-    name: str = strawberry.field(description="What it is for.")
+    name: str = strawberry.field(description=limited("What it is for.", sign_in.KEY_NAME_LIMIT))
     role: Role = strawberry.field(description="What it may do.")
 
 

@@ -11,7 +11,7 @@ import strawberry
 from models import vault
 from models.event_log import Cursor as LogCursor
 from models.ids import public_id
-from schema.describe import field
+from schema.describe import field, limited
 from schema.failures import bad_request
 from schema.scalars import URL, Cursor, Money, money, value
 from services import visitors
@@ -179,11 +179,17 @@ class Visit:
 class StartVisitInput:
     widget_key: str = strawberry.field(description="The key in the widget's address.")
     token: str | None = strawberry.field(
-        default=None, description="The token of an earlier visit. One that is not known (any more) is replaced."
+        default=None,
+        description=limited(
+            "The token of an earlier visit. One that is not known (any more) is replaced.", visitors.TOKEN_LIMIT
+        ),
     )
     identity: str | None = strawberry.field(
         default=None,
-        description="A JWT of the site's server: HS256 with the identity secret; aud (the key), sub, iat, exp (24 h at most).",
+        description=limited(
+            "A JWT of the site's server: HS256 with the identity secret; aud (the key), sub, iat, exp (24 h at most).",
+            visitors.IDENTITY_LIMIT,
+        ),
     )
 
 
@@ -192,7 +198,7 @@ class SendVisitorMessageInput:
     client_message_id: str = strawberry.field(
         description="Made by the client, 8 to 64 letters, digits, - and _: sent again with the same, it is the same message."
     )
-    body: str = strawberry.field(description="The text, at most 4,000 characters.")
+    body: str = strawberry.field(description=limited("The text.", visitors.BODY_LIMIT))
 
 
 @strawberry.input(description="What the widget has shown.")

@@ -26,9 +26,10 @@ LINK_MESSAGE_LIMIT: Final = 1000
 NAME_LIMIT: Final = 120
 LOCALE_LIMIT: Final = 20
 TIME_ZONE_LIMIT: Final = 64
+PREFIX_LIMIT: Final = 10
 PASSWORD_LEAST: Final = 10  # characters
 _MARK = re.compile(r"\{(\w*)\}")
-_PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,10}")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]*")
 
 
 async def create_account(
@@ -143,7 +144,7 @@ def _email(value: str | None, field: str, region: str | None = None) -> str | No
 
 
 def _phone(value: str | None, field: str, region: str | None = None) -> str | None:
-    typed = text.optional(value, limit=40, field=field)
+    typed = text.optional(value, limit=text.PHONE_LIMIT, field=field)
     if typed is None:
         return None
     number = normalise_phone(typed, region)
@@ -164,7 +165,7 @@ def _template(value: str | None, field: str, region: str | None = None) -> str:
 
 
 def _prefix(value: str | None, field: str, region: str | None = None) -> str:
-    prefix = text.optional(value, limit=10, field=field) or ""
+    prefix = text.optional(value, limit=PREFIX_LIMIT, field=field) or ""
     if not _PREFIX.fullmatch(prefix):
         raise Invalid("Use letters, digits, and . _ / - only.", field=field)
     return prefix

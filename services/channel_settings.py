@@ -17,7 +17,7 @@ from models import database, vault
 from models.errors import Invalid, NotFound, Refusal
 from models.ids import public_id, uuid7
 from models.tables import ChannelConnection
-from services import audit, connections, origins, text
+from services import audit, connections, contacts, origins, text
 from services.actors import Actor
 from services.changes import change
 
@@ -52,7 +52,7 @@ async def connect_channel(
     if kind not in {k.value for k in cls.kinds}:
         raise Invalid("This provider does not serve this kind of channel.", field="kind")
     name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
-    address = text.optional(sender, limit=254, field="sender")
+    address = text.optional(sender, limit=contacts.ADDRESS_LIMIT, field="sender")
     if allowed_origins and provider != web_chat.NAME:
         raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
     sites = None if allowed_origins is None else origins.checked(allowed_origins)

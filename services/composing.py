@@ -18,7 +18,8 @@ UCS2_REASONS: Final = 5  # characters that are named
 TEMPLATE_ID_LIMIT: Final = 80  # characters
 VARIABLES_LIMIT: Final = 20
 VARIABLE_LIMIT: Final = 1000  # characters of a value
-_VARIABLE_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
+VARIABLE_NAME_LIMIT: Final = 40
+_VARIABLE_NAME: Final = re.compile(rf"[A-Za-z0-9_]{{1,{VARIABLE_NAME_LIMIT}}}")
 _MARK: Final = re.compile(r"\{(business|amount|product|number|link)\}")
 _TEMPLATE_MARK: Final = re.compile(r"\{(business|amount|product|number|link|token)\}")
 

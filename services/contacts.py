@@ -227,7 +227,7 @@ def normalise(kind: str, typed: str, region: str | None) -> str:
 
 
 def _phone(value: str | None, region: str | None, field: str) -> str | None:
-    typed = text.optional(value, limit=40, field=field)
+    typed = text.optional(value, limit=text.PHONE_LIMIT, field=field)
     if typed is None:
         return None
     number = normalise_phone(typed, region)

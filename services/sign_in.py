@@ -43,6 +43,7 @@ CACHE_SIZE: Final = 10_000
 KEY_PREFIX: Final = "ptk_"
 TOKEN_LIMIT: Final = 2048  # characters of a bearer that is looked at
 PASSWORD_LIMIT: Final = 256
+KEY_NAME_LIMIT: Final = 120
 REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
 USED_EVERY: Final = timedelta(minutes=1)
 # An attempt on a name that is tried from many networks, unless it has signed in from this one before.
@@ -413,7 +414,7 @@ async def create_api_key(actor: Actor, *, name: str, role: str, token: str | Non
     Raises: Forbidden, Blank, TooLong, Invalid.
     """
     actor.require("keys")
-    title = text.required(name, limit=120, field="name")
+    title = text.required(name, limit=KEY_NAME_LIMIT, field="name")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
     token = token or KEY_PREFIX + secrets.token_urlsafe(32)

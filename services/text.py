@@ -9,6 +9,7 @@ from models.errors import Blank, Invalid, TooLong
 # One @, no space, a dot in the domain: whether a mailbox exists, only a message can tell.
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]{1,64}@[^@\s<>()\[\],;:\\\"]+\.[^@\s.<>()\[\],;:\\\"]{2,}")
 EMAIL_LIMIT = 254
+PHONE_LIMIT = 40  # as it is typed
 # Control characters and lone surrogates: NUL and surrogates no database stores, escapes forge log and terminal lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 

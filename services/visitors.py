@@ -48,6 +48,7 @@ KIND: Final = "WEB_CHAT"
 TOKEN_PREFIX: Final = "ptv_"  # noqa: S105 (of every token)
 TOKEN_LIMIT: Final = 120  # characters that are looked at
 IDENTITY_LIMIT: Final = 4096
+BODY_LIMIT: Final = web_chat.MAX_LENGTH
 IDENTITY_LIFE: Final = timedelta(hours=24)
 LEEWAY: Final = timedelta(seconds=60)  # between the site's clock and ours
 SUBJECT_LIMIT: Final = 120
@@ -526,7 +527,7 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
     Raises: IdentityRequired, WidgetClosed, Blank, TooLong, Invalid, RateLimited.
     """
     visit.require_identity()
-    words = text.required(body, limit=web_chat.MAX_LENGTH, field="body", message=True)
+    words = text.required(body, limit=BODY_LIMIT, field="body", message=True)
     if _CLIENT_ID.fullmatch(client_message_id) is None:
         raise Invalid("8 to 64 letters, digits, - and _.", field="clientMessageId")
     connection = await _widget(visit.connection_id)
