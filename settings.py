@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Literal
 from urllib.parse import urlsplit
@@ -173,6 +174,11 @@ class Settings(BaseSettings):
             raise ValueError("EVENTS_URL: use memory://, redis://host:port/0 or postgres://….")
         if self.limits_url and not self.limits_redis:
             raise ValueError("LIMITS_URL: use redis://host:port/0.")
+        for origin in self.origins[1:]:
+            if origin != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin, re.IGNORECASE) is None:
+                raise ValueError(
+                    f"ALLOWED_ORIGINS: {origin!r} is no origin; use scheme://host or scheme://host:port, without a path."
+                )
         if self.production:
             if DEMO_KEY in self.keys:
                 raise ValueError("SECRET_KEYS: the demo key is public; set your own before ENVIRONMENT=production.")

@@ -36,3 +36,19 @@ def test_production_refuses_an_address_in_place_of_a_vendors(name: str) -> None:
     with pytest.raises(ValidationError) as refused:
         made(**PRODUCTION, **{f"{name}_api_base": "http://127.0.0.1:9"})
     assert f"{name.upper()}_API_BASE" in str(refused.value)
+
+
+@pytest.mark.parametrize("origin", ["inbox.example", "https://inbox.example/app", "https://", "https://a b", "null"])
+def test_what_is_no_origin_is_refused_before_the_start(origin: str) -> None:
+    with pytest.raises(ValidationError, match=r"ALLOWED_ORIGINS: .* is no origin; use scheme://host"):
+        made(allowed_origins=f"https://inbox.example,{origin}")
+
+
+def test_origins_of_pages_and_of_apps_are_taken_with_a_slash_and_spaces_around() -> None:
+    listed = "https://inbox.example/ , http://[::1]:5173, capacitor://localhost,*"
+    assert made(allowed_origins=listed).origins[1:] == [
+        "https://inbox.example",
+        "http://[::1]:5173",
+        "capacitor://localhost",
+        "*",
+    ]

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from resolvers.transport.http import Events
 from resolvers.transport.limits import MASKED, Limits
 from resolvers.transport.negotiation import accepted
 from tests.transport.room import SECRET, Person, Room, open_room
@@ -130,6 +131,10 @@ async def test_a_subscription_is_answered_with_events_wherever_they_are_acceptab
     assert response.headers["content-type"].startswith(EVENTS)
     assert response.headers["vary"] == "Accept, Origin"
     assert response.content == b'event: next\ndata: {"data":{"count":1}}\n\nevent: complete\ndata: \n\n'
+
+
+def test_the_sign_of_life_of_a_stream_is_a_comment_that_ends_in_lf() -> None:
+    assert Events().heartbeat_message(str) == ": ping\n\n"
 
 
 async def test_a_mutation_that_accepts_events_only_is_executed_once_and_answered_with_one(
@@ -277,9 +282,10 @@ async def test_a_mutation_by_get_is_405_and_does_not_run(room: Room, client: htt
     assert room.world.calls == []
 
 
-@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"])
 async def test_other_methods_are_405(room: Room, client: httpx.AsyncClient, method: str) -> None:
-    assert (await client.request(method, room.url)).status_code == 405
+    response = await client.request(method, room.url)
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
 
 @pytest.mark.parametrize(
