@@ -45,8 +45,6 @@ from services import dashboard
 from services.events import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
 
 DASHBOARD_INTERVAL_S = 1.0
-# A waiting dashboard compares the clock with the end of its day this often: clocks are set, and machines sleep.
-DAY_CHECK_S = 30.0
 
 # Fields whose answer depends on the person, not only on account and role: an operation that selects one can't be shared.
 PERSONAL_FIELDS = frozenset(
@@ -206,8 +204,11 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
                 day_ends = await dashboard.day_ends(account_id, datetime.now(UTC))
                 yield DashboardUpdated(cursor=_at(context, EventCursor(epoch, account_id, seq)), range=range)
                 again_at = loop.time() + DASHBOARD_INTERVAL_S
-                if not await _done_before(step, day_ends):
-                    continue
+                with _hub(context).moments.waiting_for(day_ends) as over:
+                    either: set[asyncio.Future[Any]] = {step, over}
+                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    continue  # the day is over
                 newest = step.result()
                 while newest is not None:
                     seq = newest
@@ -230,16 +231,6 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
 
 def _changes_figures(event: LoggedEvent) -> bool:
     return _is_request(event.kind) or event.kind in ("account.updated", "processor.updated")
-
-
-async def _done_before(step: asyncio.Future[int | None], moment: datetime) -> bool:
-    """Wait for the feed's next item; False if the moment comes first."""
-    while not step.done():
-        left = (moment - datetime.now(UTC)).total_seconds()
-        if left <= 0:
-            return False
-        await asyncio.wait({step}, timeout=min(left, DAY_CHECK_S))
-    return True
 
 
 async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]) -> int | None:

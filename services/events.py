@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, Self
 from uuid import UUID
 
 from integrations.broadcast import GAP, Bus, Hint
+from services.moments import Moments
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +177,7 @@ class Hub:
     ) -> None:
         self.read_log = read_log
         self.heads = heads
+        self.moments = Moments()
         self._bus = bus
         self._poll_s = poll_s
         self._queue_size = queue_size
@@ -202,6 +204,7 @@ class Hub:
     async def stop(self) -> None:
         """End all subscriptions and tasks. The bus is closed by its owner, afterwards."""
         self._polled_at = None
+        self.moments.close()
         tasks = [*self._tasks, *(feed.reader for feed in self._feeds.values() if feed.reader is not None)]
         for feed in self._feeds.values():
             for subscription in feed.subscriptions:

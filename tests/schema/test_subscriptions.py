@@ -27,6 +27,7 @@ from services import (
 )
 from services.actors import Actor
 from services.changes import change
+from services.moments import Moments
 from tests import factories
 from tests.clock import moved
 from tests.schema.conftest import Api, Failed, event
@@ -251,9 +252,9 @@ async def test_the_dashboard_begins_with_figures_and_coalesces_changes(
 
 
 async def test_the_dashboard_moves_on_at_the_accounts_midnight_and_after_a_change_of_its_zone(
-    team: Team, api: Api, monkeypatch: pytest.MonkeyPatch
+    team: Team, api: Api
 ) -> None:
-    monkeypatch.setattr(subscription, "DAY_CHECK_S", 0.05)
+    api.hub.moments = Moments(check_s=0.05)
     with moved() as clock:
         # Noon in New York, whatever the time is here.
         await accounts.update_account(team.owner, changes={"time_zone": "America/New_York"})

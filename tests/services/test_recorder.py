@@ -10,6 +10,7 @@ from tortoise.exceptions import BaseORMException
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
 from models import database as db
 from models.tables import (
+    Account,
     ActivityCard,
     AuditEntry,
     CheckoutSession,
@@ -49,6 +50,18 @@ def refund(
         charge_external_id=charge.external_id,
         request_reference=charge.request_reference,
     )
+
+
+async def test_cards_write_amounts_in_the_accounts_locale(world: World) -> None:
+    await Account.filter(id=world.account.id).update(locale="de-DE")
+    request, token = await world.request(sent_at=None, status="DRAFT")
+    world.vendor.pay(await world.open(token))
+    await world.deliver()
+    cards = await ActivityCard.filter(payment_request_id=request.id).order_by("seq")
+    assert [card.text for card in cards] == [
+        f"Payment request {request.number}: 125,00\u00a0$ for Deep clean.",
+        "Payment received: 125,00\u00a0$ for Deep clean.",
+    ]
 
 
 async def test_a_payment_turns_the_first_card_paid_and_logs_a_second_one(world: World) -> None:

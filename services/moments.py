@@ -1,0 +1,46 @@
+"""Waiting for moments of the wall clock: one timer for all waiters of a process, which follows a clock that is set or was asleep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+CHECK_S: Final = 1.0
+
+
+class Moments:
+    """The waiters of one event loop. The timer runs while there are any."""
+
+    def __init__(self, *, check_s: float = CHECK_S) -> None:
+        self._check_s = check_s
+        self._waiting: dict[asyncio.Future[None], datetime] = {}
+        self._timer: asyncio.Task[None] | None = None
+
+    @contextmanager
+    def waiting_for(self, moment: datetime) -> Iterator[asyncio.Future[None]]:
+        """A future that is done within a second after the moment, for as long as the block lasts."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = moment
+        if self._timer is None or self._timer.done():
+            self._timer = asyncio.create_task(self._run(), name="moments")
+        try:
+            yield future
+        finally:
+            del self._waiting[future]
+            future.cancel()
+
+    def close(self) -> None:
+        """Stop the timer; the futures stay as they are."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _run(self) -> None:
+        while self._waiting:
+            now = datetime.now(UTC)
+            for future, moment in self._waiting.items():
+                if moment <= now and not future.done():
+                    future.set_result(None)
+            await asyncio.sleep(self._check_s)
