@@ -93,6 +93,10 @@ class Settings(BaseSettings):
         default="120/minute", description="Web chat: visits begun and messages written per client address."
     )
     widget_visitor_limit: str = Field(default="30/minute", description="Web chat: messages written per visitor.")
+    monitor_token: str = Field(
+        default="",
+        description="Bearer token for /metrics and the details of /readyz. Without one they are open, and closed in production.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Smallest level that is logged."
     )
@@ -179,6 +183,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"ALLOWED_ORIGINS: {origin!r} is no origin; use scheme://host or scheme://host:port, without a path."
                 )
+        if self.monitor_token and (len(self.monitor_token) < 16 or not self.monitor_token.isascii()):
+            raise ValueError("MONITOR_TOKEN: 16 ASCII characters or more (try: openssl rand -base64 32).")
         if self.production:
             if DEMO_KEY in self.keys:
                 raise ValueError("SECRET_KEYS: the demo key is public; set your own before ENVIRONMENT=production.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -31,7 +32,7 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 when database, live events, migrations and keys are in order, else 503; says which is not, never why in detail."""
+    """200 when database, live events, migrations and keys are in order, else 503; with MONITOR_TOKEN which is not, never why."""
     settings: Settings = request.app.state.settings
     checks = {"database": await _database(), "events": _events(request)}
     checks["migrations"] = await _migrations(request, settings) if checks["database"] == "ok" else "unknown"
@@ -40,8 +41,22 @@ async def readyz(request: Request) -> Response:
     if checks["database"] == checks["migrations"] == "ok" and await unhandled(UNHANDLED_MANY + 1) > UNHANDLED_MANY:
         warnings.append("more than 10 webhooks have waited for over 5 minutes")
     ready = all(check == "ok" for check in checks.values())
-    body = {"status": "ready" if ready else "not ready", "checks": checks, "warnings": warnings}
+    body: dict[str, object] = {"status": "ready" if ready else "not ready"}
+    if _may_look_inside(request):
+        body |= {"checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
+
+
+def _may_look_inside(request: Request) -> bool:
+    """Whether details are shown: with MONITOR_TOKEN to who sends it; without, to everybody, but to nobody in production."""
+    settings: Settings = request.app.state.settings
+    if not settings.monitor_token:
+        return not settings.production
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    # Headers are decoded as Latin-1: compare bytes, compare_digest takes no other text.
+    return scheme.lower() == "bearer" and secrets.compare_digest(
+        token.strip().encode("latin-1"), settings.monitor_token.encode()
+    )
 
 
 async def _database() -> str:
@@ -94,6 +109,10 @@ async def unhandled(limit: int) -> int:
 
 async def metrics_page(request: Request) -> Response:
     """Prometheus text. Numbers of the database are of this moment; without it only the process's own are told."""
+    if not _may_look_inside(request):
+        return PlainTextResponse(
+            "Send MONITOR_TOKEN: Authorization: Bearer …\n", 401, {**NO_STORE, "www-authenticate": "Bearer"}
+        )
     metrics.live.set(1 if request.app.state.hub.healthy else 0)
     try:
         async with asyncio.timeout(5):

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 HEAD_S: Final = 10.0
 HEAD_BYTES: Final = 65_536
+HEADERS: Final = 100
 SOCKET_MESSAGE_BYTES: Final = 131_072
 PING_S: Final = 20.0
 GRACE_S: Final = 15
@@ -36,11 +38,17 @@ class SocketProtocol(Protocol):
     close_sent: bool
 
 
+class HeadTooLarge(Exception):
+    """A request has more bytes or lines in its head than are taken."""
+
+
 class HeadTimeout(HttpToolsProtocol):
-    """An HTTP connection that must send a whole head within 10 s and 64 KiB; middleware never sees a half one."""
+    """An HTTP connection that must send a whole head within 10 s, 64 KiB and 100 headers; middleware never sees a half one."""
 
     head_s = HEAD_S
     head_bytes = HEAD_BYTES
+    headers_most = HEADERS
+    _counted = 0
     _timer: asyncio.TimerHandle | None = None
     _head_left = HEAD_BYTES
     _in_head = True
@@ -59,7 +67,38 @@ class HeadTimeout(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._counted = 0
         self._arm()
+
+    # The parser has no limits of its own: a large head that comes in one piece is counted here, as are trailers.
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        if len(self.headers) >= self.headers_most:
+            raise HeadTooLarge
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._counted += size
+        if self._counted > self.head_bytes:
+            raise HeadTooLarge
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser refused; called inside the handler of its error, which carries ours."""
+        if not isinstance(getattr(sys.exception(), "__context__", None), HeadTooLarge):
+            super().send_400_response(msg)
+        elif self._in_head:
+            text = b"The head of this request is too large."
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(text), text)
+            )
+            self.transport.close()
+        else:
+            self.transport.abort()  # trailers: the answer may have begun
 
     def on_headers_complete(self) -> None:
         self._disarm()

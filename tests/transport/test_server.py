@@ -50,8 +50,41 @@ async def test_a_silent_connection_and_half_a_head_are_cut_off(said: bytes) -> N
 async def test_a_head_that_never_ends_is_cut_off_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeadTimeout, "head_s", 60)
     async with open_room() as room:
+        assert await cut_off(room.port, b"GET /graphql HTTP/1.1\r\nHost: x\r\nX-Filler: " + b"0" * 1_100) == b""
         said = b"GET /graphql HTTP/1.1\r\nHost: x\r\n" + b"X-Filler: 0123456789\r\n" * 50
-        assert await cut_off(room.port, said) == b""
+        assert (await cut_off(room.port, said)).startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"X-Filler: " + b"0" * 60_000 + b"\r\n", b"400"),
+        (b"X-Filler: " + b"0" * 70_000 + b"\r\n", b"431"),
+        (b"X-Filler: 0123456789\r\n" * 90, b"400"),
+        (b"X: 0\r\n" * 110, b"431"),
+        (b"X: " + b"0" * 2_000 + b"\r\n" + b"Y: " + b"0" * 63_500 + b"\r\n", b"431"),
+    ],
+)
+async def test_a_large_head_in_one_piece_is_431(head: bytes, status: bytes) -> None:
+    async with open_room() as room:
+        said = (
+            b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + head
+            + b"Content-Length: 2\r\n\r\n{}"
+        )
+        answer = await cut_off(room.port, said + b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answer.split(b" ")[1] == status
+        assert len(room.server.server_state.connections) == 0
+
+
+async def test_a_long_address_is_431_and_trailers_without_end_are_cut_off() -> None:
+    async with open_room() as room:
+        answer = await cut_off(room.port, b"GET /?" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        said = b"POST /graphql HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+        answer = await cut_off(room.port, said + b"X: 0\r\n" * 200 + b"\r\n")
+        assert b"431" not in answer
+        assert len(room.server.server_state.connections) == 0
 
 
 @pytest.mark.usefixtures("short_heads")

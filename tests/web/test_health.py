@@ -11,7 +11,7 @@ from models import database, migrate, vault
 from models.ids import uuid7
 from models.tables import Job, ProcessorEvent
 from tests import factories
-from tests.web.conftest import Site
+from tests.web.conftest import Serve, Site
 
 
 async def test_a_running_server_is_healthy_and_ready(site: Site) -> None:
@@ -105,3 +105,23 @@ async def test_metrics_count_requests_by_route_and_jobs_by_status(site: Site) ->
     assert value(text, "paythread_oldest_due_job_seconds") >= 30
     assert value(text, "paythread_live_events_healthy") == 1
     assert token not in text
+
+
+@pytest.mark.parametrize("settings", [{"environment": "production"}, {"monitor_token": "a-token-of-the-watcher"}])
+async def test_details_and_metrics_are_for_who_has_the_token(serve: Serve, settings: dict[str, str]) -> None:
+    production = {"secret_keys": "a-key-of-its-own-0001", "public_url": "https://pay.example"}
+    async with serve(**settings, **(production if "environment" in settings else {})) as site:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": b"Bearer \xff"},
+            {"Authorization": "Bearer"},
+        ):
+            ready = await site.http.get("/readyz", headers=headers)
+            assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+            metrics = await site.http.get("/metrics", headers=headers)
+            assert metrics.status_code == 401
+            assert "paythread" not in metrics.text
+        headers = {"Authorization": "Bearer a-token-of-the-watcher"}
+        shown = "checks" in (await site.http.get("/readyz", headers=headers)).json()
+        assert shown is (await site.http.get("/metrics", headers=headers)).is_success is ("monitor_token" in settings)
