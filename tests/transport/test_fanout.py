@@ -29,6 +29,10 @@ class Member:
     role: str = "AGENT"
     expires_at: None = None
 
+    @property
+    def limit_key(self) -> str:
+        return self.name
+
 
 class FeedWorld(World):
     """A hub over a log in memory; counts how often an event is executed."""
