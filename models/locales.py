@@ -57,8 +57,11 @@ _SEPARATORS: Final = {
     "gsw_FR": "'",
     "gsw": "'",
 }
-# Babel keeps one pattern of a locale for all numbering systems, here that of Latin digits.
-_PATTERNS: Final = {"fa": "\u200e¤#,##0.00", "fa_IR": "\u200e¤#,##0.00"}
+# Babel keeps one pattern of a locale for all numbering systems, here that of Latin digits; CLDR 48 has changed the others.
+_PATTERNS: Final = {
+    **dict.fromkeys(("fa", "fa_IR"), "\u200e¤#,##0.00"),
+    **dict.fromkeys(("es_AR", "es_CO"), "¤\u00a0#,##0.00"),
+}
 
 
 def find(tag: str) -> Locale | None:

@@ -46,11 +46,11 @@ _LETTERS: Final = str.maketrans(
         "ـ": None,  # the Arabic letter that only lengthens a line
     }
 )
-# Marks above, below and in letters of Latin, Greek, Cyrillic, Hebrew and Arabic. Those of other scripts make other letters: the
-# voicing marks of kana, vowels of Thai and of India.
+# Marks above, below and in letters of Latin, Greek, Cyrillic, Hebrew and Arabic, and what chooses how a sign looks. Those of other
+# scripts make other letters: the voicing marks of kana, vowels of Thai and of India.
 _MARKS: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
-    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f]"
 )
 _NUMBER: Final = re.compile(r"\d(?:[\d.,' ]*\d)?", re.ASCII)
 _PHONE: Final = re.compile(r"[+\d\s().\-/]+", re.ASCII)

@@ -138,6 +138,7 @@ def test_formatted_uses_our_decimals(money: Money, locale: str, text: str) -> No
         ("es-ES", 123450, "EUR", "1234,50\u00a0€"),
         ("es-ES", 1234500, "EUR", "12.345,00\u00a0€"),
         ("es-MX", 123450, "MXN", "$1,234.50"),
+        ("es-AR", 123450, "ARS", "$\u00a01.234,50"),
         ("pt-PT", 123450, "EUR", "1234,50\u00a0€"),
         ("pt-BR", 123450, "BRL", "R$\u00a01.234,50"),
         ("pl-PL", 123450, "PLN", "1234,50\u00a0zł"),

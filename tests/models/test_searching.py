@@ -28,6 +28,7 @@ from models import searching
         ("ﬁne\u00adtune", "finetune"),
         ("Ma\u200bya", "maya"),
         ("Room ١٢", "room 12"),
+        ("I ❤\ufe0f it", "❤"),
     ],
 )
 def test_the_same_word_is_found_however_it_is_written(stored: str, query: str) -> None:
