@@ -5,6 +5,7 @@ Source: graphql.github.io/graphql-over-http/draft and github.com/enisdenjo/graph
 """
 
 import asyncio
+import codecs
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -319,8 +320,11 @@ class GraphQLView(GraphQL[Any, None]):
         if request.method == "GET":
             # Forms and API tools send the fields that were left empty, too.
             data = self.parse_query_params({name: value for name, value in request.query_params.items() if value})
-        elif content_type == JSON:
-            data = self.parse_json(await request.get_body())
+        elif request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refusal(415, "BAD_REQUEST", "Send the body uncompressed.", {"Accept-Encoding": "identity"})
+        elif content_type.lower() == JSON:
+            # Some programs begin UTF-8 with a byte order mark, which JSON's own standard lets us ignore.
+            data = self.parse_json((await request.get_body()).removeprefix(codecs.BOM_UTF8))
         else:
             raise Refusal(415, "BAD_REQUEST", f"Send {JSON}.")
         if isinstance(data, list):

@@ -1,6 +1,7 @@
 """GraphQL over HTTP and SSE on a real server: negotiation, refusals, credentials, masking, bodies, streams."""
 
 import asyncio
+import gzip
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -298,6 +299,26 @@ async def test_a_content_type_that_a_form_can_send_is_refused_and_nothing_runs(
         room.url, content=b'{"query":"mutation { bump }"}', headers={"Content-Type": content_type}
     )
     assert response.status_code == 415
+    assert room.world.calls == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [OLD, "Application/JSON", f"{OLD};charset=UTF-8", f'{OLD}; charset="utf-8"', f"{OLD}; odata=verbose"],
+)
+async def test_json_is_taken_in_any_spelling_of_its_type_and_with_a_byte_order_mark(
+    room: Room, client: httpx.AsyncClient, content_type: str
+) -> None:
+    for content in (b'{"query":"{ hello }"}', b'\xef\xbb\xbf{"query":"{ hello }"}'):
+        response = await client.post(room.url, content=content, headers={"Content-Type": content_type})
+        assert response.json() == {"data": {"hello": "hello world"}}
+
+
+async def test_a_compressed_body_is_415_and_nothing_runs(room: Room, client: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": OLD, "Content-Encoding": "gzip"}
+    response = await client.post(room.url, content=gzip.compress(b'{"query":"mutation { bump }"}'), headers=headers)
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "identity")
+    assert response.json()["errors"][0]["message"] == "Send the body uncompressed."
     assert room.world.calls == []
 
 
