@@ -26,6 +26,9 @@ PING_S: Final = 20.0
 GRACE_S: Final = 15
 # Linux: give up a connection whose peer has acknowledged nothing for so long, even when we have nothing left to say.
 TCP_USER_TIMEOUT_MS: Final = 30_000
+# What the kernel keeps for a client that does not read. Left to grow by itself it takes megabytes before our own buffer
+# fills, and only then does the limit for slow clients begin. Linux doubles it, for its own bookkeeping.
+SEND_BUFFER_BYTES: Final = 65_536
 
 PROTOCOL_EXTENSION: Final = "paythread.protocol"
 
@@ -170,7 +173,9 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
 
 
 def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:
-    """A listening socket whose connections give up dead peers; pass it to `Server.serve(sockets=[…])`. Port 0: any.
+    """A listening socket, for `Server.serve(sockets=[…])`; its connections give up dead peers and hold little for slow ones.
+
+    Port 0: any.
 
     Raises: OSError when the address is taken.
     """
@@ -182,6 +187,7 @@ def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             # Accepted connections inherit it.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.bind((host, port))
         listener.listen(backlog)
         listener.setblocking(False)

@@ -132,6 +132,7 @@ def test_the_listening_socket_makes_its_connections_quick_and_mortal() -> None:
                 assert accepted.proto == socket.IPPROTO_TCP
                 if hasattr(socket, "TCP_USER_TIMEOUT"):
                     assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+                assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (65_536, 131_072)
         with pytest.raises(OSError, match="in use"):
             listen("127.0.0.1", listener.getsockname()[1])
     finally:

@@ -1,7 +1,11 @@
 """The strict WebSocket handler: one row of the table of close codes per test."""
 
 import asyncio
+import fcntl
 import logging
+import socket
+import sys
+import termios
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +14,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from resolvers.transport.limits import MASKED, Limits
+from resolvers.transport.server import SocketServer
 from tests.transport.room import SECRET, Person, Room, open_room
 
 
@@ -379,6 +384,26 @@ async def test_a_client_that_stops_reading_is_cut_off_and_delays_nobody() -> Non
             await other.hear(HELLO)
         await done(room, "flood")
         stalled.connection.transport.abort()
+
+
+async def test_little_is_kept_for_a_client_that_stops_reading() -> None:
+    async with open_room(limits=Limits(stalled_s=1)) as room:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        narrow.connect(("127.0.0.1", room.port))
+        narrow.setblocking(False)
+        async with room.socket(max_queue=1, sock=narrow) as stalled:
+            stalled.connection.transport.pause_reading()
+            await stalled.subscribe("1", "subscription { flood(size: 500) }")
+            (protocol,) = [each for each in room.server.server_state.connections if isinstance(each, SocketServer)]
+            async with asyncio.timeout(10):
+                while protocol.writable.is_set():
+                    await asyncio.sleep(0.01)
+            end = protocol.transport.get_extra_info("socket")
+            unsent = int.from_bytes(fcntl.ioctl(end.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+            assert unsent + protocol.transport.get_write_buffer_size() < 300_000
+            await done(room, "flood")
+            stalled.connection.transport.abort()
 
 
 async def test_the_server_s_shutdown_closes_sockets_with_1012(room: Room) -> None:
