@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from models import database, searching
 from models.tables import Contact, PaymentRequest, Searchable
@@ -25,9 +26,10 @@ async def fill() -> int:
 
 async def _fill(model: type[Searchable]) -> int:
     table, columns = model._meta.db_table, ", ".join(model.SEARCHED)
-    filled = 0
+    filled, last = 0, UUID(int=0)
     while found := await database.rows(
-        f"SELECT id, {columns} FROM {table} WHERE search IS NULL ORDER BY id LIMIT {BATCH}"  # noqa: S608
+        f"SELECT id, {columns} FROM {table} WHERE search IS NULL AND id > ? ORDER BY id LIMIT {BATCH}",  # noqa: S608
+        last,
     ):
         async with database.transaction():
             for row in found:
@@ -39,4 +41,5 @@ async def _fill(model: type[Searchable]) -> int:
                     row["id"],
                 )
         filled += len(found)
+        last = database.to_uuid(found[-1]["id"])
     return filled
