@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -105,6 +106,19 @@ async def test_what_was_paid_before_it_was_sent_is_not_in_the_median(world: Worl
         await factories.payment_request(world.contact, status="PAID", sent_at=sent, paid_at=paid)
     found = await one(world.account.id)
     assert (found.median_seconds_to_pay, found.paid_count) == (200, 3)
+
+
+async def test_the_median_is_of_each_currency_alone(world: World) -> None:
+    rng, sent = random.Random(7), NOW - timedelta(days=3)
+    took = {"USD": [rng.randrange(200_000) for _ in range(9)], "EUR": [rng.randrange(200_000) for _ in range(6)]}
+    for currency, seconds in took.items():
+        for after in seconds:
+            paid = sent + timedelta(seconds=after, microseconds=rng.randrange(2))
+            await factories.payment_request(world.contact, status="PAID", currency=currency, sent_at=sent, paid_at=paid)
+    found = {
+        row.currency: row.median_seconds_to_pay for row in await dashboard.figures(world.account.id, "ALL_TIME", NOW)
+    }
+    assert found == {currency: round(statistics.median(seconds)) for currency, seconds in took.items()}
 
 
 async def test_live_figures_stay_after_the_live_processor_is_disconnected(world: World) -> None:
