@@ -7,7 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -339,7 +339,11 @@ def key() -> None:
     show_default=True,
     help="What it may do.",
 )
-def key_create(account_id: str, name: str, role: str) -> None:
+@click.option(
+    "--days", type=click.IntRange(1, 730), default=365, show_default=True, help="After how many days it ends."
+)
+@click.option("--manages-keys", is_flag=True, help="Let it make and revoke keys (role OWNER).")
+def key_create(account_id: str, name: str, role: str, days: int, manages_keys: bool) -> None:
     """Make an API key and print it, this once."""
     settings = _settings()
 
@@ -348,7 +352,13 @@ def key_create(account_id: str, name: str, role: str) -> None:
 
         async with _opened(settings):
             found = await _account_id(account_id)
-            _, token = await sign_in.create_api_key(actors.system_actor(found), name=name, role=role)
+            _, token = await sign_in.create_api_key(
+                actors.system_actor(found),
+                name=name,
+                role=role,
+                expires_at=datetime.now(UTC) + timedelta(days=days),
+                manages_keys=manages_keys,
+            )
             return token
 
     click.echo(_run(work()))

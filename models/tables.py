@@ -150,6 +150,8 @@ class ApiKey(TenantRow):
     created_at = fields.DatetimeField(auto_now_add=True)
     last_used_at = fields.DatetimeField(null=True)
     revoked_at = fields.DatetimeField(null=True)
+    expires_at = fields.DatetimeField(null=True)  # null: never, as keys were made before they ended
+    manages_keys = fields.BooleanField(default=False)
 
     class Meta:
         table = "api_key"

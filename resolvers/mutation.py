@@ -262,17 +262,25 @@ class Mutation:
 
         return await _run(info, SignOutPayload, work)
 
-    @mutation("A credential for programs; its secret is in this answer only. For owners.")
+    @mutation(
+        "A credential for programs; its secret is in this answer only. For owners, and keys that may manage keys."
+    )
     async def create_api_key(
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
     ) -> CreateApiKeyPayload:
         async def work(actor: Actor) -> CreateApiKeyPayload:
-            row, secret = await sign_in.create_api_key(actor, name=input.name, role=input.role.name)
+            row, secret = await sign_in.create_api_key(
+                actor,
+                name=input.name,
+                role=input.role.name,
+                expires_at=input.expires_at,
+                manages_keys=input.manages_keys,
+            )
             return CreateApiKeyPayload(api_key=ApiKey.from_row(row), secret=secret)
 
         return await _run(info, CreateApiKeyPayload, work)
 
-    @mutation("End an API key. For owners.")
+    @mutation("End an API key. For owners, and keys that may manage keys.")
     async def revoke_api_key(
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
     ) -> RevokeApiKeyPayload:

@@ -54,7 +54,11 @@ class ApiKey(Node):
     hint: str = strawberry.field(description="The last characters of the secret, to tell keys apart.")
     created_at: datetime = strawberry.field(description="When it was made.")
     last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
-    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it works.")
+    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it was not.")
+    expires_at: datetime | None = strawberry.field(
+        description="When it ends; null: never, as keys were made before they ended."
+    )
+    manages_keys: bool = strawberry.field(description="Whether it may make and revoke keys.")
 
     @classmethod
     def from_row(cls, row: tables.ApiKey) -> Self:
@@ -67,6 +71,8 @@ class ApiKey(Node):
             created_at=row.created_at,
             last_used_at=row.last_used_at,
             revoked_at=row.revoked_at,
+            expires_at=row.expires_at,
+            manages_keys=row.manages_keys,
         )
 
 

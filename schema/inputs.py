@@ -488,6 +488,13 @@ class SignOutInput:
 class CreateApiKeyInput:
     name: str = strawberry.field(description=limited("What it is for.", sign_in.KEY_NAME_LIMIT))
     role: Role = strawberry.field(description="What it may do.")
+    expires_at: datetime | None = strawberry.field(
+        default=None, description="When it ends: two years from now at most. Left out or null: in a year."
+    )
+    manages_keys: bool = strawberry.field(
+        default=False,
+        description="Whether this key, of role OWNER, may make and revoke keys. Only a person can allow it.",
+    )
 
 
 @strawberry.input(description="Which API key to end.")

@@ -37,6 +37,7 @@ class Actor:
     credential: str
     expires_at: datetime | None = None
     token_version: int = 0
+    manages_keys: bool = False  # of an API key
 
     @property
     def limit_key(self) -> str:
@@ -44,7 +45,12 @@ class Actor:
         return f"{self.kind}:{self.user_id or self.credential}"
 
     def may(self, permission: str) -> bool:
-        """Whether the role allows it: read, message, request_payment, refund, settings, keys."""
+        """Whether the role allows it: read, message, request_payment, refund, settings, keys.
+
+        A program manages keys and users only where a person has said so: a key that leaked must not make others.
+        """
+        if permission == "keys" and self.kind == "api_key" and not self.manages_keys:
+            return False
         return allows(self.role, permission)
 
     def require(self, permission: str) -> None:

@@ -46,6 +46,8 @@ PASSWORD_LIMIT: Final = 256
 KEY_NAME_LIMIT: Final = 120
 REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
 USED_EVERY: Final = timedelta(minutes=1)
+KEY_LIFE: Final = timedelta(days=365)  # of an API key, unless its maker says otherwise
+KEY_LIFE_LIMIT: Final = timedelta(days=730)
 # An attempt on a name that is tried from many networks, unless it has signed in from this one before.
 DELAY_S: Final = 5.0
 WAITING: Final = 5  # of one name at a time; more are refused
@@ -251,7 +253,13 @@ class _KeyState:
     account_id: UUID
     name: str
     role: str
-    valid: bool
+    not_revoked: bool
+    expires_at: datetime | None
+    manages_keys: bool
+
+    @property
+    def valid(self) -> bool:
+        return self.not_revoked and (self.expires_at is None or self.expires_at > datetime.now(UTC))
 
 
 async def authenticate(bearer: str) -> Actor | None:
@@ -388,6 +396,8 @@ async def _key_actor(token: str) -> Actor | None:
         name=state.name,
         kind="api_key",
         credential=str(state.id),
+        expires_at=state.expires_at,
+        manages_keys=state.manages_keys,
     )
 
 
@@ -404,19 +414,35 @@ async def _key_state_by_id(key_id: UUID) -> _KeyState | None:
 
 
 def _state_of(row: ApiKey) -> _KeyState:
-    return _KeyState(row.id, row.account_id, row.name, row.role, row.revoked_at is None)
+    return _KeyState(
+        row.id, row.account_id, row.name, row.role, row.revoked_at is None, row.expires_at, row.manages_keys
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- API keys
-async def create_api_key(actor: Actor, *, name: str, role: str, token: str | None = None) -> tuple[ApiKey, str]:
+async def create_api_key(
+    actor: Actor,
+    *,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+    manages_keys: bool = False,
+    token: str | None = None,
+) -> tuple[ApiKey, str]:
     """A new key and its clear text, which is shown once and never stored; `token` is the demo's, which must be known beforehand.
 
+    A key that makes a key gives it no more than it has: no longer life, and not the right to make others.
     Raises: Forbidden, Blank, TooLong, Invalid.
     """
     actor.require("keys")
     title = text.required(name, limit=KEY_NAME_LIMIT, field="name")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
+    if manages_keys and role != "OWNER":
+        raise Invalid("Only a key of role OWNER can manage keys.", field="managesKeys")
+    if manages_keys and actor.kind == "api_key":
+        raise Invalid("Only a person can let a key manage keys.", field="managesKeys")
+    ends_at = _key_end(actor, expires_at)
     token = token or KEY_PREFIX + secrets.token_urlsafe(32)
     async with database.transaction():
         row = await ApiKey.create(
@@ -426,9 +452,26 @@ async def create_api_key(actor: Actor, *, name: str, role: str, token: str | Non
             role=role,
             token_hash=digest(token),
             hint=token[-4:],
+            expires_at=ends_at,
+            manages_keys=manages_keys,
         )
-        await audit.record(actor, "api_key.created", public_id("key", row.id), {"role": role, "name": title})
+        detail = {"role": role, "name": title, "expires_at": ends_at.isoformat(), "manages_keys": manages_keys}
+        await audit.record(actor, "api_key.created", public_id("key", row.id), detail)
     return row, token
+
+
+def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
+    now = datetime.now(UTC)
+    latest = now + KEY_LIFE_LIMIT
+    if actor.kind == "api_key" and actor.expires_at is not None:
+        latest = min(latest, actor.expires_at)
+    if wanted is None:
+        return min(now + KEY_LIFE, latest)
+    if wanted <= now:
+        raise Invalid("This time has passed.", field="expiresAt")
+    if wanted > latest:
+        raise Invalid("A key ends after two years at most, and no later than the key that makes it.", field="expiresAt")
+    return wanted
 
 
 async def revoke_api_key(actor: Actor, key_id: UUID) -> ApiKey:

@@ -519,6 +519,12 @@ CASES = [
         ("credentials", [{"name": "auth_token", "value": ""}], "INVALID"),
         ("allowedOrigins", ["https://shop.example"], "INVALID"),
     ),
+    *of(
+        "createApiKey",
+        ("expiresAt", "2020-01-01T00:00:00Z", "INVALID"),
+        ("expiresAt", "2999-01-01T00:00:00Z", "INVALID"),
+        ("managesKeys", True, "INVALID"),  # the key is an agent's
+    ),
     *of("rotateIdentitySecret", ("channelId", lambda w: w.ids["channel"], "INVALID")),
     *of(
         "signIn", ("email", "nobody@example.com", "SIGN_IN_FAILED", NONE), ("password", "wrong", "SIGN_IN_FAILED", NONE)

@@ -56,8 +56,8 @@ MAY: dict[str, set[str]] = {
     "createApiKey": OWNER,
     "revokeApiKey": OWNER,
 }
-# What only a person can do: an API key has no notifications, whatever its role.
-PERSONAL = {"followConversation", "markNotificationsRead"}
+# What only a person can do: an API key has no notifications, whatever its role, and manages keys only where it was let.
+PERSONAL = {"followConversation", "markNotificationsRead", "createApiKey", "revokeApiKey"}
 
 
 @pytest.fixture(autouse=True)

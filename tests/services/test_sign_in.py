@@ -339,6 +339,60 @@ async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) 
     assert actions == ["api_key.created", "api_key.revoked"]
 
 
+async def test_a_key_ends_when_it_was_said_or_in_a_year(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    row, _ = await sign_in.create_api_key(team.owner, name="Default", role="AGENT")
+    assert row.expires_at is not None
+    assert abs(row.expires_at - now - timedelta(days=365)) < timedelta(minutes=1)
+    for wanted in (now - timedelta(seconds=1), now + timedelta(days=731)):
+        with pytest.raises(Invalid) as refused:
+            await sign_in.create_api_key(team.owner, name="Wrong", role="AGENT", expires_at=wanted)
+        assert refused.value.field == ("expiresAt",)
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    row, token = await sign_in.create_api_key(team.owner, name="Short", role="AGENT", expires_at=soon)
+    actor = await sign_in.authenticate(token)
+    assert actor is not None
+    assert actor.expires_at == soon
+    async with asyncio.timeout(5):
+        while await sign_in.authenticate(token) is not None:
+            await asyncio.sleep(0.05)
+    assert datetime.now(UTC) >= soon
+    assert not await sign_in.still_valid(actor)
+    # Made before keys ended.
+    await ApiKey.filter(id=row.id).update(expires_at=None)
+    sign_in._cache.clear()
+    old = await sign_in.authenticate(token)
+    assert old is not None
+    assert old.expires_at is None
+
+
+async def test_a_key_makes_keys_and_users_only_where_a_person_said_so_and_none_beyond_itself(team: Team) -> None:
+    plain, token = await sign_in.create_api_key(team.owner, name="Owner", role="OWNER")
+    actor = await sign_in.authenticate(token)
+    assert actor is not None
+    for work in (
+        sign_in.create_api_key(actor, name="More", role="VIEWER"),
+        sign_in.revoke_api_key(actor, plain.id),
+        accounts.create_user(actor, email="new@acme.test", name="New", role="OWNER", password="long-enough-1"),
+    ):
+        with pytest.raises(Forbidden):
+            await work
+    with pytest.raises(Invalid):
+        await sign_in.create_api_key(team.owner, name="Admin", role="ADMIN", manages_keys=True)
+    ends = datetime.now(UTC) + timedelta(days=30)
+    _, token = await sign_in.create_api_key(team.owner, name="Vault", role="OWNER", expires_at=ends, manages_keys=True)
+    actor = await sign_in.authenticate(token)
+    assert actor is not None
+    made, _ = await sign_in.create_api_key(actor, name="Child", role="OWNER")
+    assert (made.expires_at, made.manages_keys) == (ends, False)
+    with pytest.raises(Invalid):
+        await sign_in.create_api_key(actor, name="Longer", role="AGENT", expires_at=ends + timedelta(days=1))
+    with pytest.raises(Invalid):
+        await sign_in.create_api_key(actor, name="Grandchild", role="OWNER", manages_keys=True)
+    await sign_in.revoke_api_key(actor, made.id)
+    assert await ApiKey.filter(revoked_at=None).count() == 2
+
+
 async def test_only_the_owner_handles_keys_and_only_of_the_own_account(team: Team) -> None:
     row, token = await sign_in.create_api_key(team.owner, name="Shop", role="OWNER")
     for actor in (team.agent, team.viewer):
