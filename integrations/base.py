@@ -367,6 +367,7 @@ class SendResult:
 
     external_id: str
     status: DeliveryStatus = DeliveryStatus.SENT
+    relay_id: str | None = None  # what the vendor calls the message where it may replace our id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +387,7 @@ class StatusUpdate:
     message_id: str | None = None
     address: str | None = None
     up_to: datetime | None = None
+    answered: bool = False  # the contact answered this very message: it arrived, whatever a report said before
     opted_out: bool = False  # not delivered because the recipient has withdrawn the consent
 
 
@@ -403,7 +405,10 @@ class InboundMessage:
     # Of url, content_type, name, size (bytes): what the vendor tells. `content` (base64) in place of url: it came along.
     attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
-    in_reply_to: str | None = None  # external_id of the message of ours that it answers
+    in_reply_to: str | None = None  # external_id of the message of ours that it answers, as the provider has proved
+    references: Sequence[str] = ()  # ids that it names, of which one may be a relay's
+    quoted: str | None = None  # what the message quotes of earlier ones: kept, and shown apart from `body`
+    cc: Sequence[str] = ()  # addresses of the other recipients of a letter
     help_answered: bool = False  # a HELP that the vendor has answered itself
 
 

@@ -25,6 +25,7 @@ partial unique: processor_connection (account_id) WHERE is_default AND connected
 partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
+partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
 partial index: contact (id) and payment_request (id) WHERE search IS NULL
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
@@ -367,11 +368,14 @@ class Message(TenantRow):
     address = fields.CharField(max_length=254)  # the contact's
     subject = fields.CharField(max_length=255, null=True)
     body = fields.TextField()
+    quoted_text = fields.TextField(null=True)  # of earlier messages, which `body` leaves out
+    cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of a letter's other recipients
     delivery_status = fields.CharField(max_length=12)
     error_code = fields.CharField(max_length=40, null=True)
     error_message = fields.CharField(max_length=300, null=True)
     attempt_id = fields.CharField(max_length=40, null=True)  # committed before the vendor is called
     external_id = fields.CharField(max_length=120, null=True)
+    relay_id = fields.CharField(max_length=120, null=True)  # a relay's name for it, which may replace our Message-ID
     retry_of_id = fields.UUIDField(null=True)
     template_id = fields.CharField(
         max_length=80, null=True

@@ -76,7 +76,12 @@ class Message(ThreadItem):
     direction: MessageDirection = strawberry.field(description="Which way it went.")
     channel: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
     subject: str | None = strawberry.field(description="E-mail's subject line; null on other channels.")
-    body: str = strawberry.field(description="Its text.")
+    body: str = strawberry.field(description="Its text; of a letter without the earlier messages that it quotes.")
+    quoted_text: str | None = strawberry.field(
+        description="What a letter quotes of earlier messages, to be folded; null: nothing that `body` leaves out."
+    )
+    address: str = strawberry.field(description="The contact's address that it came from or went to.")
+    cc: list[str] = strawberry.field(description="E-mail addresses of a letter's other recipients.")
     delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
     failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")
     error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
@@ -99,6 +104,9 @@ class Message(ThreadItem):
             channel=ChannelKind[row.kind],
             subject=row.subject,
             body=row.body,
+            quoted_text=row.quoted_text,
+            address=row.address,
+            cc=row.cc or [],
             delivery_status=DeliveryStatus.QUEUED if status == "SENDING" else DeliveryStatus[status],
             failure_reason=row.error_message,
             error_code=row.error_code,

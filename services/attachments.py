@@ -79,6 +79,13 @@ async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, st
         changed.attachment(row)
 
 
+async def sizes(message_id: UUID) -> list[int | None]:
+    """The sizes in bytes of a message's files, in order."""
+    return [
+        row["size_bytes"] for row in await Attachment.filter(message_id=message_id).order_by("n").values("size_bytes")
+    ]
+
+
 def _clean(text: str) -> str:
     return "".join(character for character in text if character.isprintable()).strip()
 

@@ -128,6 +128,12 @@ async def find_or_create_by_address(
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 
+async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
+    """A known contact and its conversation, both rows locked, contact first."""
+    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
+    return contact, await Conversation.filter(contact_id=contact_id).select_for_update(no_key=True).get()
+
+
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
     """The one contact whose record has this phone or e-mail, and no other address on this kind."""
     if kind in PHONE_KINDS:

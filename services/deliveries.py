@@ -123,7 +123,7 @@ async def _send_job(job: jobs.JobContext) -> None:
         await _not_sent(message, connection, error, last=job.last_attempt)
     else:
         await connections.note_channel(connection, None)
-        await _advance(message, result.status.value, external_id=result.external_id)
+        await _advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
 
 
 async def _earlier_waits(message: Message) -> bool:
@@ -336,7 +336,9 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
         for message in await reached.order_by("seq"):
             await _advance(message, update.status.value)
         return
-    found = await ours.get_or_none(external_id=stored_id(update.external_id))
+    found = await ours.get_or_none(external_id=stored_id(update.external_id)) or await by_relay(
+        connection, [update.external_id]
+    )
     if found is None:
         named = message_id or parse_public_id(update.message_id or "", "msg")
         found = await ours.get_or_none(id=named, external_id=None) if named is not None else None
@@ -354,13 +356,24 @@ async def _apply(message: Message, update: StatusUpdate) -> None:
         reason="opted_out" if update.opted_out else update.reason,
         error_code=update.error_code,
         error_message=update.error_message,
+        answered=update.answered,
     )
 
 
-def forward(before: str, after: str) -> bool:
-    """Whether a delivery status may become this one."""
+async def by_relay(connection: ChannelConnection, references: Sequence[str]) -> Message | None:
+    """The message that one of these ids names by what its relay calls it; relays put a domain of theirs behind it."""
+    names = {part for one in references for part in (one.strip("<>"), one.strip("<>").partition("@")[0]) if part}
+    if connection.kind != "EMAIL" or not names:
+        return None
+    return await Message.filter(
+        account_id=connection.account_id, channel_connection_id=connection.id, relay_id__in=sorted(names)
+    ).first()
+
+
+def forward(before: str, after: str, *, answered: bool = False) -> bool:
+    """Whether a delivery status may become this one. An answer to the very message outweighs a report that it failed."""
     if before == "FAILED":
-        return False
+        return answered and after != "FAILED"
     if after == "FAILED":
         return RANK[before] < RANK["DELIVERED"]
     return RANK[after] > RANK[before]
@@ -371,9 +384,11 @@ async def _advance(
     status: str,
     *,
     external_id: str | None = None,
+    relay_id: str | None = None,
     reason: str | None = None,
     error_code: str | None = None,
     error_message: str | None = None,
+    answered: bool = False,
 ) -> None:
     """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing.
 
@@ -389,11 +404,12 @@ async def _advance(
         message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
         if external_id and message.external_id is None:
             message.external_id = stored_id(external_id)
-            await message.save(update_fields=["external_id"])
+            message.relay_id = relay_id
+            await message.save(update_fields=["external_id", "relay_id"])
             if status == "SENT":
                 connection = await connections.channel_connection(message.channel_connection_id, account_id)
                 await simulator.enqueue_delivery(connection, external_id, message.address)
-        if not forward(message.delivery_status, status):
+        if not forward(message.delivery_status, status, answered=answered):
             return
         message.delivery_status = status
         message.error_code = (reason if reason == WINDOW_CLOSED else error_code or "")[:40] or None

@@ -1,7 +1,12 @@
-"""What a file is, by its first bytes: the kinds that a contact may send. What anybody says about it does not count."""
+"""What a file is, by its bytes. What its sender says about it does not count.
+
+Any file is kept but programs; whatever is no known kind is given out as bytes to download.
+"""
 
 from __future__ import annotations
 
+import io
+import zipfile
 from typing import Final
 
 _STARTS: Final[tuple[tuple[bytes, str], ...]] = (
@@ -10,6 +15,11 @@ _STARTS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
     (b"%PDF-", "application/pdf"),
+    (b"{\\rtf", "application/rtf"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"),  # Office files until 2003, Outlook's .msg
+    (b"\x78\x9f\x3e\x22", "application/ms-tnef"),  # winmail.dat
+    (b"\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07", "application/pkcs7-mime"),  # S/MIME
+    (b"BEGIN:VCALENDAR", "text/calendar"),
     (b"ID3", "audio/mpeg"),
     (b"\xff\xfb", "audio/mpeg"),
     (b"\xff\xf3", "audio/mpeg"),
@@ -19,6 +29,21 @@ _STARTS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"OggS", "audio/ogg"),
     (b"fLaC", "audio/flac"),
     (b"\x1aE\xdf\xa3", "video/webm"),
+)
+_PROGRAMS: Final = (
+    b"MZ",
+    b"\x7fELF",
+    b"\xca\xfe\xba\xbe",
+    b"\xfe\xed\xfa",
+    b"\xcf\xfa\xed\xfe",
+    b"\xce\xfa\xed\xfe",
+    b"#!",
+)
+_BYTES: Final = "application/octet-stream"
+_OFFICE: Final = (  # what a ZIP archive holds, and what it therefore is
+    ("word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+    ("xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+    ("ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
 )
 _RIFF: Final = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 _BRANDS: Final = (  # of ISO media files: the four bytes after "ftyp"
@@ -34,15 +59,32 @@ INLINE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 def of(content: bytes) -> str | None:
-    """The media type; text of any kind (HTML and SVG, too) is text/plain. None: empty, or none of the kinds that are taken."""
+    """The media type; text of any kind (HTML and SVG, too) is text/plain, the unknown octet-stream. None: empty, or a program."""
     for start, found in _STARTS:
         if content.startswith(start):
             return found
+    if not content or content.startswith(_PROGRAMS):
+        return None
     if content[:4] == b"RIFF":
-        return _RIFF.get(content[8:12])
+        return _RIFF.get(content[8:12], _BYTES)
     if content[4:8] == b"ftyp":
-        return next((found for brands, found in _BRANDS if content[8:12].startswith(brands)), None)
-    return "text/plain" if _is_text(content) else None
+        return next((found for brands, found in _BRANDS if content[8:12].startswith(brands)), _BYTES)
+    if content[:4] == b"PK\x03\x04":
+        return _archive(content)
+    return "text/plain" if _is_text(content) else _BYTES
+
+
+def _archive(content: bytes) -> str:
+    """An Office or OpenDocument file by the names in it; its files are not opened."""
+    if content[30:38] == b"mimetype":
+        named = content[38:138].partition(b"PK")[0].decode("ascii", "replace")
+        if named.startswith(("application/vnd.oasis.opendocument.", "application/epub+zip")):
+            return named
+    try:
+        names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+    except (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, RuntimeError):
+        return "application/zip"
+    return next((kind for folder, kind in _OFFICE if any(name.startswith(folder) for name in names)), "application/zip")
 
 
 def _is_text(content: bytes) -> bool:
@@ -50,4 +92,4 @@ def _is_text(content: bytes) -> bool:
         content.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return bool(content) and len(content.translate(None, _CONTROLS)) == len(content)
+    return len(content.translate(None, _CONTROLS)) == len(content)

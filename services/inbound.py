@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -88,7 +89,7 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
 
 async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
     """A contact wrote, as a verified callback or a known visitor says. Key: (connection, external id)."""
-    if await _stored(connection, inbound):
+    if connection.kind != "EMAIL" and await _stored(connection, inbound):
         return
     try:
         address = contacts.normalise(connection.kind, inbound.sender, None)
@@ -97,21 +98,28 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
     body = inbound.body.replace("\x00", "").strip()
     if not body and inbound.attachments:
         body = f"[{len(inbound.attachments)} attachment{'s' if len(inbound.attachments) > 1 else ''}]"
+    subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
+    answered = await _answered(connection, inbound)
     async with change(connection.account_id) as changed:
-        contact, conversation = await contacts.find_or_create_by_address(
-            changed, connection, connection.kind, address, inbound.sender_name
-        )
-        if await _stored(connection, inbound):  # by the same callback on another process, while we waited for the lock
+        if answered is None:
+            contact, conversation = await contacts.find_or_create_by_address(
+                changed, connection, connection.kind, address, inbound.sender_name
+            )
+        else:  # the person whom we wrote to, whatever the address that the answer comes from
+            contact, conversation = await contacts.locked(connection.account_id, answered.contact_id)
+        # Again under the lock: another process may have stored the same callback meanwhile.
+        if (external_id := await _new_id(connection, inbound, address, subject, body)) is None:
             return
         written_at = min(inbound.occurred_at or now, now)
-        held = await ContactAddress.get(contact_id=contact.id, kind=connection.kind)
-        last = held.last_inbound_at
+        held = await ContactAddress.get_or_none(contact_id=contact.id, kind=connection.kind)
+        last = None if held is None else held.last_inbound_at
         # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
-        if last is None or last < written_at or last > now + CLOCK_SKEW:
+        if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
-            await said(changed, connection.id, connection.kind, address)
+            for one in {address, address if answered is None else answered.address}:
+                await said(changed, connection.id, connection.kind, one)
         message = Message(
             id=uuid7(),
             account_id=connection.account_id,
@@ -121,10 +129,12 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             kind=connection.kind,
             channel_connection_id=connection.id,
             address=address,
-            subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
+            subject=subject,
             body=body,
+            quoted_text=(inbound.quoted or "").replace("\x00", "") or None,
+            cc=list(inbound.cc) or None,
             delivery_status="DELIVERED",
-            external_id=stored_id(inbound.external_id),
+            external_id=external_id,
             occurred_at=written_at,
         )
         changed.message(message)
@@ -156,6 +166,38 @@ async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now
         await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
     except Refusal as refusal:
         log.info("help_not_answered", connection=str(connection.id), reason=refusal.code)
+
+
+async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:
+    """The message of ours that a letter answers, proved by an id that only its recipients have seen."""
+    if connection.kind != "EMAIL":
+        return None
+    if inbound.in_reply_to is not None:
+        return await Message.get_or_none(
+            channel_connection_id=connection.id, external_id=stored_id(inbound.in_reply_to), direction="OUTBOUND"
+        )
+    return await deliveries.by_relay(connection, inbound.references)
+
+
+async def _new_id(
+    connection: ChannelConnection, inbound: InboundMessage, address: str, subject: str | None, body: str
+) -> str | None:
+    """The id to store a message under; None: it is stored.
+
+    Scanners and broken mailers give one Message-ID to several letters: one with other content has the id of its content.
+    """
+    known = await Message.get_or_none(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
+    if known is None:
+        return stored_id(inbound.external_id)
+    sizes = [one.get("size", "") for one in inbound.attachments]
+    if connection.kind != "EMAIL" or (
+        (known.address, known.subject, known.body) == (address, subject, body)
+        and [str(size) for size in await attachments.sizes(known.id)] == sizes[: attachments.COUNT_LIMIT]
+    ):
+        return None
+    content = "\0".join([inbound.external_id, address, subject or "", body, *sizes])
+    other = f"sha256:{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return None if await Message.exists(channel_connection_id=connection.id, external_id=other) else other
 
 
 async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:

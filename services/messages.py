@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from integrations import inbound_mail
 from models import database
 from models.errors import AlreadyPaid, AlreadyVoid, Forbidden, Invalid, NotFound, Refusal
 from models.ids import uuid7
@@ -282,7 +283,7 @@ async def _write(
                 kind=connection.kind,
                 channel_connection_id=connection.id,
                 address=address.address,
-                subject=draft.title or (await _subject(actor.account_id, requests) if able.needs_subject else None),
+                subject=draft.title or (await _subject(conversation, requests) if able.needs_subject else None),
                 body=draft.words,
                 template_id=draft.template.id if draft.template is not None else None,
                 template_variables=dict(draft.template.variables) if draft.template is not None else None,
@@ -322,8 +323,16 @@ def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> 
         raise AlreadyVoid(field=field)
 
 
-async def _subject(account_id: UUID, requests: Sequence[PaymentRequest]) -> str:
-    account = await Account.get(id=account_id)
+async def _subject(conversation: Conversation, requests: Sequence[PaymentRequest]) -> str:
+    """What a letter asks for, else "Re: " and the subject of the contact's last letter: mail programs thread by it."""
+    account = await Account.get(id=conversation.account_id)
     if len(requests) == 1:
         return f"{account.name}: {requests[0].product_name}"[:SUBJECT_LIMIT]
+    if not requests:
+        received = Message.filter(
+            conversation_id=conversation.id, kind="EMAIL", direction="INBOUND", subject__not_isnull=True
+        )
+        last = await received.order_by("-seq").first()
+        if last is not None and last.subject:
+            return inbound_mail.reply_subject(last.subject)[:SUBJECT_LIMIT]
     return f"{'Payment requests' if requests else 'Message'} from {account.name}"[:SUBJECT_LIMIT]

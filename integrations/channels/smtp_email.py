@@ -99,10 +99,22 @@ _MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 _ANY_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)\]']")
-# What mail programs put below the words by themselves: RFC 3676, 4.3, and what telephones say.
-_SIGNATURE = re.compile(
-    r"\n-- ?\n|\n\s{0,9}(?:Sent from (?:my|mail|outlook|yahoo)|Get Outlook for|Von meinem|Envoyé de mon|Enviado desde mi"
-    r"|Inviato da|Verzonden vanaf mijn)\b",
+# What mail programs, telephones and virus scanners put below the words: a short line that names the product, in any language.
+_PRODUCT = re.compile(
+    r"iphone|ipad|android|samsung|galaxy|huawei|xiaomi|redmi|pixel|nokia"
+    r"|blackberry|windows|outlook|hotmail|yahoo|gmail|aol|icloud"
+    r"|proton|thunderbird|mail\.ru|яндекс|yandex|web\.de|gmx|t-online|telekom"
+    r"|orange|libero|seznam|naver|qq|163|126|fairphone|spark|mailspring"
+    r"|k-9|fairemail|aqua ?mail|blue ?mail|edison|airmail|evolution|kmail|mailbird|tutanota|tuta|fastmail|zoho|avast|avg|virus",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?:best|kind|warm|many)?\s*(?:regards|wishes|thanks|thank you|cheers"
+    r"|sincerely)|(?:mit )?(?:freundliche[nr]?|viele|beste|liebe) grü(?:ß|ss)en?"
+    r"|mfg|lg|vg|danke|cordialement|bien à vous|merci|saludos|gracias"
+    r"|cordiali saluti|saluti|grazie|atenciosamente|obrigad[oa]|groet(?:en|jes)?"
+    r"|met vriendelijke groet|mvh|med vänlig hälsning|vänliga hälsningar|hilsen"
+    r"|terveisin|pozdrawiam|s pozdravem|üdvözlettel|с уважением|спасибо",
     re.IGNORECASE,
 )
 _SERVERS = frozenset({"mailer-daemon", "postmaster"})
@@ -144,6 +156,7 @@ class SmtpEmail(Channel):
         self._environment = environment
         self._security = credentials.security or "starttls"
         self._port = _port(credentials.port, self._security)
+        self._own = frozenset(one.lower() for one in (credentials.from_address, credentials.reply_to) if one)
         self._tls: ssl.SSLContext | None = None
         for name in ("from_address", "reply_to"):
             given = getattr(credentials, name)
@@ -175,8 +188,12 @@ class SmtpEmail(Channel):
             phase.name = "rcpt"
             await client.rcpt(recipient, options=recipient_options)
             phase.name = "data"
-            await client.data(content)
-        return SendResult(external_id=self.message_id_of(message.message_id), status=DeliveryStatus.SENT)
+            taken = await client.data(content)
+        return SendResult(
+            external_id=self.message_id_of(message.message_id),
+            status=DeliveryStatus.SENT,
+            relay_id=_relay_id(taken.message),
+        )
 
     async def check(self) -> str | None:
         """Connect and sign in; nothing is sent, and a mail service names no account. Raises: IntegrationError."""
@@ -286,12 +303,12 @@ class SmtpEmail(Channel):
             provider=NAME,
         )
         try:
-            mail = inbound_mail.read(request.body)
+            mail = inbound_mail.read(request.body, own=self._own)
         except inbound_mail.Unreadable as error:
             raise PayloadInvalid(NAME, str(error), "The message cannot be taken.") from error
         if mail.report is not None:
             return ChannelWebhook(statuses=self._statuses(mail, mail.report))
-        if mail.sender.lower() == self._credentials.from_address.lower():
+        if self._ours((mail.message_id or "",)) is not None:  # a copy of a message of this channel
             return ChannelWebhook()
         if mail.sender.partition("@")[0].lower() in _SERVERS:
             return ChannelWebhook()
@@ -301,7 +318,7 @@ class SmtpEmail(Channel):
         return ChannelWebhook(
             messages=(_letter(mail, request.body, self.message_id_of(answered) if answered else None),),
             # This, too, resolves a message whose answer was lost.
-            statuses=() if answered is None else (self._status(answered, proven),),
+            statuses=() if answered is None else (self._status(answered, proven, answered=True),),
         )
 
     def _ours(self, references: object) -> str | None:
@@ -313,16 +330,31 @@ class SmtpEmail(Channel):
         return None
 
     def _statuses(self, mail: inbound_mail.Mail, report: inbound_mail.DeliveryReport) -> tuple[StatusUpdate, ...]:
-        message_id = self._ours([*report.references, *mail.references])
         state = STATES.get(report.action)
-        if message_id is None or state is None:
+        if state is None:
             return ()
-        if state is not DeliveryStatus.FAILED:
-            return (self._status(message_id, state),)
-        return (self._status(message_id, state, code=report.status or "failed", words=_explained(report.status or "")),)
+        failed = state is DeliveryStatus.FAILED
+        code = report.status or "failed" if failed else None
+        words = _explained(report.status or "") if failed else None
+        named = [*report.references, *mail.references]
+        if (message_id := self._ours(named)) is not None:
+            return (self._status(message_id, state, code=code, words=words),)
+        domain = f"@{self._credentials.from_address.rpartition('@')[2].lower()}"
+        # A relay may have put its own id in place of ours: the message that has it is looked for.
+        return tuple(
+            StatusUpdate(external_id=one, status=state, error_code=code, error_message=words)
+            for one in dict.fromkeys(reference.strip("<>")[:300] for reference in named)
+            if not one.lower().endswith(domain)
+        )
 
     def _status(
-        self, message_id: str, status: DeliveryStatus, *, code: str | None = None, words: str | None = None
+        self,
+        message_id: str,
+        status: DeliveryStatus,
+        *,
+        code: str | None = None,
+        words: str | None = None,
+        answered: bool = False,
     ) -> StatusUpdate:
         return StatusUpdate(
             external_id=self.message_id_of(message_id),
@@ -330,6 +362,7 @@ class SmtpEmail(Channel):
             status=status,
             error_code=code,
             error_message=words,
+            answered=answered,
         )
 
 
@@ -346,8 +379,7 @@ _URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
 def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
     # The subject that the unsubscribe address of our messages gives; mail programs put words of their own below it.
     unsubscribes = mail.subject.strip().lower() == UNSUBSCRIBE
-    words = mail.text or mail.subject
-    opt_out = unsubscribes or opt_out_word(_SIGNATURE.split(words, maxsplit=1)[0], by_phone=False)
+    opt_out = unsubscribes or opt_out_word(_without_signature(mail), by_phone=False)
     return InboundMessage(
         external_id=external_id(mail.message_id or "sha256:" + hashlib.sha256(raw).hexdigest()),
         sender=mail.sender,
@@ -355,10 +387,41 @@ def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> Inboun
         recipient=mail.recipient,
         subject=mail.subject or None,
         body=mail.text,
+        quoted=mail.quoted,
+        cc=mail.cc,
         opt_out=opt_out,
         attachments=mail.attachments,
         in_reply_to=answered,
+        references=mail.references,
     )
+
+
+def _relay_id(answer: str) -> str | None:
+    """The id that a server's answer to DATA names ("250 Ok 0100018f…-000000"): some relays make it the Message-ID."""
+    named = _MESSAGE_ID.search(answer)
+    if named:
+        return named[0].strip("<>")[:120]
+    found = [word for word in re.findall(r"[A-Za-z0-9._=@+-]{12,120}", answer) if any(c.isdigit() for c in word)]
+    return found[-1] if found else None
+
+
+def _without_signature(mail: inbound_mail.Mail) -> str:
+    """The first words of a letter if all that follows them is a signature, else all words that are not quoted."""
+    lines = [line.strip() for line in (mail.own or mail.subject).split("\n")]
+    first, rest = next(((line, lines[index + 1 :]) for index, line in enumerate(lines) if line), ("", []))
+    name = {
+        part.casefold() for part in re.findall(r"\w{2,}", f"{mail.sender_name or ''} {mail.sender.partition('@')[0]}")
+    }
+    for line in filter(None, rest):
+        if line in ("--", "—", "__") or re.fullmatch(r"[-_=*—]{2,}", line):
+            break  # RFC 3676, 4.3, and what Outlook and telephones draw
+        words = {word.casefold() for word in re.findall(r"\w{2,}", line)}
+        if words and words <= name:
+            break  # a name, and below it what belongs to it
+        product = len(line) <= 120 and "?" not in line and _PRODUCT.search(line)
+        if not product and not _CLOSING.fullmatch(line.strip(" ,.!")):
+            return mail.own
+    return first
 
 
 def _port(text: str, security: str) -> int:

@@ -786,8 +786,8 @@ FAULTS: Final = (
         "messages",
         "late-message-shortens-the-window",
         "services/inbound.py",
-        "if last is None or last < written_at or last > now + CLOCK_SKEW:",
-        "if True:",
+        "if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):",
+        "if held is not None:",
         INBOUND,
     ),
     # ---------------------------------------------------------------------------------------------------- security

@@ -455,7 +455,7 @@ def test_a_long_message_id_fits_the_column_and_stays_one_id() -> None:
         ("Yes please\r\n\r\nOn Mon, 23 Nov 2026 at 04:00, Acme <pay@acme.test> wrote:\r\n> Pay here\r\n", "Yes please"),
         (
             "Ja\r\n\r\nAm Mo., 23. Nov. 2026 um 04:00 Uhr schrieb Acme\r\n<pay@acme.test>:\r\n\r\n> Pay",
-            "Ja\n\nAm Mo., 23. Nov. 2026 um 04:00 Uhr schrieb Acme\n<pay@acme.test>:",
+            "Ja",
         ),
         ("Sí\r\n\r\nEl lun, 23 nov 2026 a las 4:00, Acme (<pay@acme.test>)\r\nescribió:\r\n> Pay", "Sí"),
         ("Top\r\n-----Original Message-----\r\nFrom: Acme\r\nPay", "Top"),
@@ -477,7 +477,7 @@ def test_html_alone_is_turned_into_words() -> None:
     mail = EmailMessage(policy=WIRE)
     mail["From"], mail["Message-ID"] = TO, "<in-2@x.test>"
     mail.set_content(source, subtype="html")
-    assert taken(mail.as_bytes()).body == "Hi youOne <b>\nTwo\nThree end"
+    assert taken(mail.as_bytes()).body == "Hi you\n\nOne <b>\n\nTwo\nThree end\nquoted"
 
 
 def test_the_plain_part_wins_over_the_html_part() -> None:
@@ -500,11 +500,15 @@ def test_attachments_are_named_measured_and_not_opened() -> None:
     assert [(a["content_type"], a.get("name")) for a in got.attachments] == [
         ("image/png", "päss.png"),
         ("text/csv", "list.csv"),
-        ("message/rfc822", None),
+        ("message/rfc822", "message.eml"),
     ]
     assert got.attachments[0]["size"] == "40"
     contents = [a.get("content") for a in got.attachments]
-    assert [base64.b64decode(one) if one is not None else None for one in contents] == [b"\x89PNG" * 10, b"a,b\n", None]
+    assert [base64.b64decode(one) if one is not None else None for one in contents] == [
+        b"\x89PNG" * 10,
+        b"a,b\n",
+        inner.as_bytes().replace(b"\r\n", b"\n"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -568,14 +572,12 @@ def test_latin_1_is_read() -> None:
         (b"hello world", "no_sender"),
         (b"\x00\xff\xfe", "no_sender"),
         (b"From: nobody\r\n\r\nhi", "no_sender"),
-        (b"From: a@x.test, b@x.test\r\n\r\nhi", "no_sender"),
         (b"From: a@x.test\r\n\r\n" + b"\r\n" * 41_000, "too_large"),
         (b"From: a@x.test\r\n\r\n" + (b"a" * 50 + b"\r\n") * 200_000, "too_large"),
         (b"From: a@x.test\r\n\r\n" + b"a" * (14 << 20), "too_large"),
         (b"From: a@x.test\r\nContent-Type: text/plain; " + b';"' * 5000 + b"\r\n\r\nhi", "header_too_long"),
         (b"From: a@x.test\r\nContent-Type: text/plain;\r\n" + b' ;"\r\n' * 2000 + b"\r\n\r\nhi", "header_too_long"),
         (b"From: a@x.test\r\n" + b"Content-Type: message/rfc822\r\n\r\n" * 3000, "too_many_parts"),
-        (b"From: a@x.test\r\n" + b"content-type: text/plain\r\n\r\n" * 101, "too_many_parts"),
         (
             b"From: a@x.test\r\n"
             + b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(60)),
@@ -595,8 +597,9 @@ def test_hostile_html_is_cut_down_in_linear_work() -> None:
 
 
 def test_our_own_mail_and_that_of_mail_servers_is_no_contact() -> None:
-    for sender in ("PAY@acme.test", "MAILER-DAEMON@mx.x.test", "postmaster@x.test"):
+    for sender in ("MAILER-DAEMON@mx.x.test", "postmaster@x.test"):
         assert take(letter(From=sender)) == ChannelWebhook()
+    assert take(letter(From="PAY@acme.test", Message_ID=make().message_id_of("msg_1"))) == ChannelWebhook()
 
 
 # --------------------------------------------------------------------------------------- what became of our messages
@@ -675,7 +678,9 @@ def test_an_answer_proves_that_its_message_was_read() -> None:
     ours = make().message_id_of("msg_1")
     received = take(letter(In_Reply_To=ours, References=f"<old@x.test> {ours}"))
     assert [(m.body, m.in_reply_to) for m in received.messages] == [("When do you come?", ours)]
-    assert list(received.statuses) == [StatusUpdate(external_id=ours, message_id="msg_1", status=DeliveryStatus.READ)]
+    assert list(received.statuses) == [
+        StatusUpdate(external_id=ours, message_id="msg_1", status=DeliveryStatus.READ, answered=True)
+    ]
     forged = take(letter(In_Reply_To="<msg_1.000000000000000000000000@acme.test>"))
     assert (forged.statuses, forged.messages[0].in_reply_to) == ((), None)
 
@@ -688,7 +693,7 @@ def test_an_answer_proves_that_its_message_was_read() -> None:
         ("Auto-Submitted", "no", "READ"),
         ("X-Autoreply", "yes", "DELIVERED"),
         ("Precedence", "auto_reply", "DELIVERED"),
-        ("Precedence", "bulk", "READ"),
+        ("Precedence", "bulk", "DELIVERED"),
     ],
 )
 def test_a_program_that_answers_has_received_a_message_and_read_nothing(header: str, value: str, proves: str) -> None:

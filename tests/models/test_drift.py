@@ -54,6 +54,7 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
     "money_fact": {
         (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"}))
     },
+    "message": {(False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"}))},
     "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
     "payment_request": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
     "job": {(False, ("due_at",), frozenset({"status", "queued", "running"}))},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+
 import pytest
 
 from services import file_types
@@ -32,24 +35,41 @@ def test_a_known_kind_is_recognised(content: bytes) -> None:
     assert file_types.of(content) == KNOWN[content]
 
 
+def _zip(*names: str) -> bytes:
+    kept = io.BytesIO()
+    with zipfile.ZipFile(kept, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x")
+    return kept.getvalue()
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "kind"),
     [
-        b"",
-        b"MZ\x90\x00",
-        b"\x7fELF\x02",
-        b"PK\x03\x04",
-        b"\xca\xfe\xba\xbe",
-        b"RIFF\x00\x00\x00\x00AVI ",
-        b"\x00\x00\x00\x1cftypevil",
-        b"\x00\x00\x00\x1cftyp",
-        b"hello\x00world",
-        b"caf\xe9",
-        b"\x1b[2J",
-        b"\x89PNX",
+        (
+            _zip("[Content_Types].xml", "word/document.xml"),
+            "vnd.openxmlformats-officedocument.wordprocessingml.document",
+        ),
+        (_zip("[Content_Types].xml", "xl/workbook.xml"), "vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
+        (_zip("photo.jpg"), "zip"),
+        (b"PK\x03\x04 cut", "zip"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "x-ole-storage"),
+        (b"{\\rtf1 hello}", "rtf"),
+        (b"\x78\x9f\x3e\x22\x00", "ms-tnef"),
+        (b"\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02", "pkcs7-mime"),
+        (b"RIFF\x00\x00\x00\x00AVI ", "octet-stream"),
+        (b"\x00\x00\x00\x1cftypevil", "octet-stream"),
+        (b"hello\x00world", "octet-stream"),
+        (b"caf\xe9", "octet-stream"),
+        (b"\x1b[2J", "octet-stream"),
     ],
 )
-def test_everything_else_is_not_taken(content: bytes) -> None:
+def test_documents_and_unknown_files_are_kept_to_be_downloaded(content: bytes, kind: str) -> None:
+    assert file_types.of(content) == f"application/{kind}"
+
+
+@pytest.mark.parametrize("content", [b"", b"MZ\x90\x00", b"\x7fELF\x02", b"\xca\xfe\xba\xbe", b"#!/bin/sh\n"])
+def test_programs_and_empty_files_are_not_taken(content: bytes) -> None:
     assert file_types.of(content) is None
 
 

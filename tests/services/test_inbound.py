@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from integrations.base import InboundMessage, WebhookRequest
+from integrations.base import DeliveryStatus, InboundMessage, StatusUpdate, WebhookRequest
 from integrations.channels import meta_messenger, simulated
 from models.errors import (
     ContactOptedOut,
@@ -25,7 +25,7 @@ from models.tables import (
     Message,
     PaymentRequest,
 )
-from services import inbound, links
+from services import deliveries, inbound, links
 from tests import factories
 from tests.contracts.meta_server import APP_SECRET, VERIFY_TOKEN, signed
 from tests.services.conftest import Team, counts, kinds_logged
@@ -205,3 +205,83 @@ async def test_a_signed_callback_that_is_no_callback_is_a_bad_payload(team: Team
     with pytest.raises(inbound.BadPayload):
         await team.calls_back("SMS", b'{"type": "something.else"}')
     assert await counts("message", "event") == {"message": 0, "event": 0}
+
+
+async def _letter(team: Team, body: str, **fields: Any) -> None:
+    said = InboundMessage(**{"external_id": "<m1@x.test>", "sender": "maria@example.com", "body": body, **fields})
+    await inbound.store(team.channels["EMAIL"], said, datetime.now(UTC))
+
+
+async def _sent_letter(team: Team) -> Message:
+    sent = await send(team, "When do you have time?", "EMAIL")
+    await Message.filter(id=sent.message.id).update(
+        external_id="<ours@acme.test>", relay_id="0100abc-000000", delivery_status="SENT"
+    )
+    return await Message.get(id=sent.message.id)
+
+
+async def test_two_letters_with_one_message_id_and_other_content_are_two(team: Team) -> None:
+    scan = {"attachments": [{"name": "scan.pdf", "size": "3", "content": "AAAA"}]}
+    other = {"attachments": [{"name": "scan.pdf", "size": "6", "content": "AAAAAAAA"}]}
+    for _ in range(2):  # each is delivered twice
+        await _letter(team, "A letter of Maria's", subject="Hello")
+        await _letter(team, "A letter of Tom's", sender="tom@example.org")
+        await _letter(team, "", external_id="<m2@x.test>", **scan)
+        await _letter(team, "", external_id="<m2@x.test>", **other)
+    assert [row.body for row in await Message.all().order_by("seq")] == [
+        "A letter of Maria's",
+        "A letter of Tom's",
+        "[1 attachment]",
+        "[1 attachment]",
+    ]
+    assert await Message.filter(external_id="<m1@x.test>").count() == 1
+
+
+@pytest.mark.parametrize(
+    "named", [{"in_reply_to": "<ours@acme.test>"}, {"references": ["<0100abc-000000@mail.relay.test>"]}]
+)
+async def test_an_answer_from_another_address_stays_in_its_conversation(team: Team, named: dict[str, Any]) -> None:
+    ours = await _sent_letter(team)
+    contacts_before = await Contact.all().count()
+    await _letter(
+        team, "I answer from home", sender="maria.private@example.net", cc=["tom@example.org"], quoted="> When", **named
+    )
+    row = await Message.get(direction="INBOUND")
+    assert (row.conversation_id, row.address, row.cc, row.quoted_text) == (
+        ours.conversation_id,
+        "maria.private@example.net",
+        ["tom@example.org"],
+        "> When",
+    )
+    assert await Contact.all().count() == contacts_before
+    assert (await ContactAddress.get(id=team.addresses["EMAIL"].id)).address == ours.address
+
+
+async def test_stop_from_another_address_ends_letters_to_the_address_that_we_wrote_to(team: Team) -> None:
+    ours = await _sent_letter(team)
+    await _letter(team, "STOP", sender="maria.private@example.net", in_reply_to=ours.external_id, opt_out=True)
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello", "EMAIL")
+
+
+async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_failure(team: Team) -> None:
+    ours = await _sent_letter(team)
+    connection = team.channels["EMAIL"]
+    failed = StatusUpdate(
+        external_id="0100abc-000000@mail.relay.test", status=DeliveryStatus.FAILED, error_code="4.4.7"
+    )
+    await deliveries.record_status(connection, failed)
+    assert (await Message.get(id=ours.id)).delivery_status == "FAILED"
+    late = StatusUpdate(external_id="<ours@acme.test>", status=DeliveryStatus.DELIVERED)
+    await deliveries.record_status(connection, late)
+    assert (await Message.get(id=ours.id)).delivery_status == "FAILED"
+    answered = StatusUpdate(external_id="<ours@acme.test>", status=DeliveryStatus.READ, answered=True)
+    await deliveries.record_status(connection, answered)
+    row = await Message.get(id=ours.id)
+    assert (row.delivery_status, row.error_code, row.error_message) == ("READ", None, None)
+
+
+async def test_an_answer_to_a_letter_keeps_its_subject(team: Team) -> None:
+    await _letter(team, "It drips", sender=team.addresses["EMAIL"].address, subject="AW: Broken tap")
+    sent = await send(team, "We come on Monday", "EMAIL")
+    assert sent.message.subject == "Re: Broken tap"

@@ -1,0 +1,166 @@
+"""An HTML part as text: the words that a mail program shows, cells apart, with the addresses of links and marked quotes.
+
+Nothing is fetched or rendered. Work is linear in the size of the source.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from string import ascii_lowercase, ascii_uppercase
+
+import lxml.etree
+import lxml.html
+from inscriptis import Inscriptis
+from inscriptis.css_profiles import CSS_PROFILES
+from inscriptis.model.config import ParserConfig
+
+SOURCE_LIMIT = 2 << 20  # characters, styles and scripts included
+_UNSEEN = ("script", "style", "head", "title", "template", "noscript", "object", "svg", "math")
+_QUOTES = re.compile(
+    r"\b(?:gmail_quote|yahoo_quoted|protonmail_quote|tutanota_quote|moz-cite|quote|cite)\b", re.IGNORECASE
+)
+_QUOTE_STYLE = re.compile(r"border-(?:left|inline-start|right)\s*:(?!\s*(?:none|0))", re.IGNORECASE)
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all", re.IGNORECASE)
+_BLOCKS = frozenset(
+    {"table", "tbody", "thead", "tfoot", "tr", "caption", "center", "section", "article", "header", "footer"}
+)
+# Two characters of the private use area stand for the begin and the end of a quote until the text is made.
+_BEGIN, _END = "\ue0f0", "\ue0f1"
+_CONFIG = ParserConfig(css=CSS_PROFILES["strict"])
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>\s][^<>]*>")
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # keeps every position, as str.lower does not
+_LIST_LEVELS = 8
+_ODD = re.compile("[\ue0f0\ue0f1\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+def to_text(source: str) -> str:
+    """The words of a part; a quote's lines begin with "> "."""
+    source = _ODD.sub("", source[:SOURCE_LIMIT])
+    if not source.strip():
+        return ""
+    parser = lxml.html.HTMLParser(remove_comments=True, remove_pis=True, huge_tree=False)
+    try:
+        tree = lxml.html.document_fromstring(source, parser=parser)
+        if _cut_off(parser):
+            return _plain(source)
+        _prepare(tree)
+        text = Inscriptis(tree, _CONFIG).get_text()
+    except (lxml.etree.LxmlError, RecursionError, ValueError, AssertionError):
+        return _plain(source)
+    return _tidied(_marked(text))
+
+
+def _cut_off(parser: lxml.html.HTMLParser) -> bool:
+    """Whether the parser left something out, as it does below 256 levels."""
+    return any("depth" in entry.message.lower() for entry in parser.error_log)
+
+
+def _prepare(tree: lxml.html.HtmlElement) -> None:
+    for element in list(tree.iter()):
+        if not isinstance(element.tag, str):
+            continue
+        # The library decodes entities once more.
+        element.text, element.tail = (part and part.replace("&", "&amp;") for part in (element.text, element.tail))
+        if element.tag in _UNSEEN or _HIDDEN.search(element.get("style", "")) or element.get("hidden") is not None:
+            element.drop_tree()
+        elif element.tag in ("td", "th"):
+            element.tag = "span"
+            _append(element, "  ")
+        elif element.tag in ("ul", "ol") and _level(element) > _LIST_LEVELS:
+            element.tag = "div"  # each level indents every line in it
+        elif element.tag in _BLOCKS:
+            # Not laid out in columns: a long cell would widen every row.
+            element.tag = "div"
+        elif element.tag == "a":
+            _show_address(element)
+        if element.tag == "blockquote" or (element.tag == "div" and element.get("name") == "quote"):
+            element.tag = "div"
+            if _is_quote(element):
+                _surround(element)
+
+
+def _level(element: lxml.html.HtmlElement) -> int:
+    return sum(1 for _ in element.iterancestors("ul", "ol"))
+
+
+def _is_quote(element: lxml.html.HtmlElement) -> bool:
+    """A quote of an earlier message, not the writer's own indented text."""
+    return (
+        element.get("type") == "cite"
+        or element.get("cite") is not None
+        or element.get("name") == "quote"
+        or _QUOTES.search(element.get("class", "")) is not None
+        or _QUOTE_STYLE.search(element.get("style", "")) is not None
+    )
+
+
+def _surround(element: lxml.html.HtmlElement) -> None:
+    first, last = lxml.html.Element("div"), lxml.html.Element("div")
+    first.text, last.text = _BEGIN, _END
+    first.tail, element.text = element.text, None
+    element.insert(0, first)
+    element.append(last)
+
+
+def _show_address(element: lxml.html.HtmlElement) -> None:
+    address = re.sub(r"\s+", "", element.get("href", ""))
+    kind, _, rest = address.partition(":")
+    if kind.lower() not in ("http", "https", "mailto", "tel", "ftp"):
+        return
+    shown = rest if kind.lower() in ("mailto", "tel") else address
+    words = "".join(element.itertext()).strip()
+    plain = rest.strip("/").partition("?")[0] if kind.lower() in ("mailto", "tel") else rest.strip("/")
+    if plain and plain not in words.replace(" ", "") and words:
+        _append(element, f" <{shown}>")
+    elif not words and element.find(".//img") is not None:
+        _append(element, f"<{shown}>")
+
+
+def _append(element: lxml.html.HtmlElement, text: str) -> None:
+    if len(element):
+        element[-1].tail = (element[-1].tail or "") + text
+    else:
+        element.text = (element.text or "") + text
+
+
+def _marked(text: str) -> str:
+    """Quoted lines with a ">" for each level."""
+    lines, depth = [], 0
+    for line in text.split("\n"):
+        depth += line.count(_BEGIN)
+        words = line.replace(_BEGIN, "").replace(_END, "")
+        if words.strip() or not (_BEGIN in line or _END in line):
+            lines.append(f"{'>' * depth} {words.strip()}".rstrip() if depth else words)
+        depth -= line.count(_END)
+    return "\n".join(lines)
+
+
+def _tidied(text: str) -> str:
+    lines = [line.rstrip().replace("\xa0", " ") for line in text.split("\n")]
+    kept = [line for index, line in enumerate(lines) if line.strip() or (index and lines[index - 1].strip())]
+    while kept and not kept[0].strip():
+        kept.pop(0)
+    return "\n".join(kept).rstrip()
+
+
+def _plain(source: str) -> str:
+    """The words alone, of markup that no browser would lay out: nested too deep, or never closed."""
+    for name in ("script", "style", "title"):
+        source = _without(source, f"<{name}", f"</{name}")
+    text = html.unescape(_TAG.sub("", _BREAK.sub("\n", _without(source, "<!--", "--").replace("\n", " "))))
+    return _tidied("\n".join(" ".join(line.split()) for line in text.split("\n")))
+
+
+def _without(source: str, begin: str, end: str) -> str:
+    """The source without what lies from `begin` to the tag's end after `end`; what is never closed stays."""
+    lowered, kept, position = source.translate(_LOWER), [], 0
+    while (start := lowered.find(begin, position)) >= 0:
+        close = lowered.find(end, start + len(begin))
+        close = lowered.find(">", close) if close >= 0 else -1
+        if close < 0:
+            break
+        kept.append(source[position:start])
+        position = close + 1
+    return "".join([*kept, source[position:]])

@@ -1,0 +1,114 @@
+"""STOP as the answer of real mail programs opts out; ordinary letters do not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integrations.test_smtp_email import letter, taken
+
+STOPS = {
+    "Gmail": "STOP\n\nOn Fri, Nov 27, 2026 at 10:00 AM Acme Cleaning <pay@acme.test> wrote:\n\n> Pay here\n",
+    "Gmail in German": "Stop\n\nAm Fr., 27. Nov. 2026 um 10:00 Uhr schrieb Acme <pay@acme.test>:\n\n> Pay\n",
+    "Gmail in French": "STOP\n\nLe ven. 27 nov. 2026 à 10:00, Acme <pay@acme.test> a\nécrit :\n\n> Pay\n",
+    "Gmail in Polish": "stop\n\npt., 27 lis 2026 o 10:00 Acme <pay@acme.test> napisał(a):\n\n> Pay\n",
+    "Gmail in Japanese": "STOP\n\n2026年11月27日(金) 10:00 Acme <pay@acme.test>:\n\n> Pay\n",
+    "Gmail in Chinese": "STOP\n\nAcme <pay@acme.test> 于2026年11月27日周五 10:00写道：\n\n> Pay\n",
+    "Gmail in Swedish": "Stop\n\nDen fre 27 nov. 2026 kl 10:00 skrev Acme Cleaning <\npay@acme.test>:\n\n> Pay\n",
+    "Outlook": "STOP\n\nFrom: Acme <pay@acme.test>\nSent: Friday, November 27, 2026 10:00 AM\nTo: Dana\nSubject: Your payment\n\nPay",
+    "Outlook in German": "Stop.\n\n________________________________\nVon: Acme <pay@acme.test>\nGesendet: Freitag, 27. November 2026\n"
+    "An: Dana\nBetreff: Your payment\n\nPay",
+    "Outlook in French, no address": "STOP\n\nDe : Acme\nEnvoyé : 27 novembre 2026 10:00\nÀ : Dana\nObjet : Your payment\n\nPay",
+    "Outlook's older words": "STOP\n\n-----Original Message-----\nFrom: Acme\nPay",
+    "Outlook for iPhone": "STOP\n\nGet Outlook for iOS<https://aka.ms/o0ukef>\n\n________________________________\n"
+    "From: Acme <pay@acme.test>\nSent: 27 November 2026 10:00\nSubject: Your payment\n\nPay",
+    "Apple Mail": "STOP\n\n> On 27 Nov 2026, at 10:00, Acme <pay@acme.test> wrote:\n> \n> Pay\n",
+    "iPhone": "Stop\n\nSent from my iPhone\n\n> On Nov 27, 2026, at 10:00, Acme <pay@acme.test> wrote:\n> \n> Pay\n",
+    "iPhone in German": "Stop\n\nVon meinem iPhone gesendet\n\n> Am 27.11.2026 um 10:00 schrieb Acme <pay@acme.test>:\n> \n> Pay\n",
+    "iPhone in Japanese": "STOP\n\niPhoneから送信\n\n> 2026/11/27 10:00、Acme <pay@acme.test>のメール:\n> \n> Pay\n",
+    "Samsung": "Stop\n\nSent from my Galaxy\n\n-------- Original message --------\nFrom: Acme <pay@acme.test>\n"
+    "Date: 27/11/2026 10:00 (GMT+00:00)\nTo: dana@x.test\nSubject: Your payment\n\nPay",
+    "Thunderbird": "STOP\n\nOn 27.11.26 10:00, Acme wrote:\n> Pay\n\n-- \nDana Diaz\n",
+    "Thunderbird, answer below": "On 27.11.26 10:00, Acme wrote:\n> Pay\n\nSTOP\n",
+    "Yahoo": "STOP\n\n    On Friday, November 27, 2026 at 10:00:00 AM GMT+1, Acme <pay@acme.test> wrote:  \n \n Pay here",
+    "Proton": "STOP\n\nSent with Proton Mail secure email.\n\n"
+    "On Friday, November 27th, 2026 at 10:00, Acme <pay@acme.test> wrote:\n\n> Pay\n",
+    "GMX": "Stop\n\nGesendet mit der GMX Mail App\n\nAm 27.11.26, 10:00 schrieb Acme <pay@acme.test>:\n\n> Pay\n",
+    "mail.ru": "STOP\n\n--\nОтправлено из Mail.ru для Android\nпятница, 27 ноября 2026г., 10:00 +03:00 от Acme pay@acme.test:\n\n> Pay\n",
+    "a signature without a line above": "STOP\n\nDana Diaz\nMill Lane 12\n+1 415 555 2671\n",
+    "a closing": "Stop!\n\nKind regards,\nDana\n",
+    "a virus scanner": "STOP\n\nVirus-free.www.avast.com\n",
+    "one word": "unsubscribe",
+    "two words": "Stop all.",
+}
+
+
+@pytest.mark.parametrize("program", STOPS)
+def test_stop_as_an_answer_opts_out(program: str) -> None:
+    assert taken(letter(STOPS[program].replace("\n", "\r\n"))).opt_out is True
+
+
+ORDINARY = [
+    "Please stop by on Monday.",
+    "Stop! I meant Tuesday.",
+    "Stop\n\nI meant Tuesday, not Monday.",
+    "STOP the cleaning of flat 7 only, please.",
+    "Don't stop.",
+    "Non-stop service?",
+    "How do I unsubscribe?",
+    "Unsubscribe my husband, not me.",
+    "The bus stop is at the corner.",
+    "Stop\nStart\nwhichever you like",
+    "Can you stop at the bakery?",
+    "yes",
+    "Yes, stop.",
+    "End",
+    "Cancel",
+    "Cancel Monday please",
+    "Quit",
+    "Revoke",
+    "Opt out of the newsletter? What newsletter?",
+    "stop it :-)",
+    "Full stop",
+    "Please unsubscribe",
+    "Hello,\n\nOn Fri, Nov 27, 2026, Acme <pay@acme.test> wrote:\n> Reply STOP to opt out.\n\nTuesday is fine.",
+    "Thanks!\n\n> Reply with STOP to end messages.\n> STOP",
+    "Which stop is nearest?\n\nSent from my iPhone",
+    "OK\n\nFrom: Acme <pay@acme.test>\nSent: 27 November 2026\nSubject: Your payment\n\nSTOP",
+    "When is the last stop?\n-- \nSTOP",
+    "My reply:\n\n> STOP",
+    "Halt",
+    "Stopp",
+    "arrêtez",
+    "Help",
+    "info",
+    "",
+    "👍",
+    "STOPWATCH",
+    "Stop-and-go traffic, I am late.",
+    "We stop work at five.\n\nDana",
+    "Stop\n\nPS: only the text messages, letters are fine with me",
+    "Stop\n\nWill you?",
+    "stop stop stop",
+    "Start",
+    "Start on Monday.",
+    "Please start.",
+    "Start\n\nat nine",
+    "I'd like to stop paying by card.",
+    "Stop. Hammer time.",
+    "STOP: the pipe is leaking",
+    "Re: STOP",
+    "Please do not stop sending.",
+    "unsubscribe@acme.test is what your footer says, is that right?",
+    "Subscribe",
+    "stop\n\nthe payment, my bank says it is a fraud",
+    "Stop here\n-- \nDana",
+    "The sign says STOP",
+    "No stop.",
+    "STOP is what I wrote last week, did it arrive?",
+    "Stopping by tomorrow",
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
+def test_an_ordinary_letter_does_not_opt_out(text: str) -> None:
+    assert taken(letter(text.replace("\n", "\r\n"))).opt_out is not True
