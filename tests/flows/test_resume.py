@@ -181,7 +181,7 @@ async def test_fifty_clients_that_join_while_others_write_see_one_order_and_miss
     dice = random.Random(50)
     # A credential may have 20 sockets.
     tokens = [await further_key(team, n) for n in range(4)]
-    writing = asyncio.Event()
+    writing, joined = asyncio.Event(), asyncio.Semaphore(0)
     made: list[str] = []
 
     async def write() -> None:
@@ -198,6 +198,7 @@ async def test_fifty_clients_that_join_while_others_write_see_one_order_and_miss
         known = {node["id"] for node in found["nodes"]}
         async with team.product.subscribe(d.INBOX, {"after": found["eventCursor"]}, token=token) as feed:
             assert (await opened(feed)).cursor == found["eventCursor"]
+            joined.release()
             cursor = await last
             while feed.cursor != cursor:
                 await feed.next()
@@ -209,6 +210,8 @@ async def test_fifty_clients_that_join_while_others_write_see_one_order_and_miss
         last: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         clients = [asyncio.create_task(client(n, last)) for n in range(CLIENTS)]
         await asyncio.gather(*(write() for _ in range(WRITERS)))
+        for _ in range(CLIENTS):  # who joins behind the mark would wait for it for ever
+            await joined.acquire()
         mark = await team.contact("Last One", 99)
         await reference.until("ContactUpdated", contact__id=mark["id"])
         assert reference.cursor is not None
