@@ -156,8 +156,8 @@ class Watch:
             log.log(
                 logging.WARNING if again else logging.ERROR,
                 "request failed",
-                exc_info=error,
-                extra={"method": scope["method"], "route": route_of(scope)},
+                exc_info=None if again else error,  # a database's own words may quote values
+                extra={"method": scope["method"], "route": route_of(scope), "error": type(error).__name__},
             )
             if status:
                 raise  # the answer has begun: only closing the connection tells the client that it is broken

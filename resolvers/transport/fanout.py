@@ -35,7 +35,7 @@ from strawberry.schema import BaseSchema
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from resolvers.transport.executor import EVENT_SEEN
-from resolvers.transport.limits import SLOW_CONSUMER, present, request_id_of
+from resolvers.transport.limits import SLOW_CONSUMER, UNAVAILABLE, present, request_id_of
 from resolvers.transport.server import SocketProtocol
 
 log = logging.getLogger(__name__)
@@ -368,7 +368,8 @@ def _payload(result: ExecutionResult, request_id: str) -> tuple[dict[str, Any], 
     slow = False
     if result.errors:
         errors = [present(error, request_id) for error in result.errors]
-        slow = any((error.extensions or {}).get("code") == SLOW_CONSUMER for error in errors)
+        # Its subscribers come back and resume by cursor: whatever could not be made for this event comes then.
+        slow = any((error.extensions or {}).get("code") in (SLOW_CONSUMER, UNAVAILABLE) for error in errors)
         payload["errors"] = [error.formatted for error in errors]
     if result.extensions:
         payload["extensions"] = result.extensions

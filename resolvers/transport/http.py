@@ -33,12 +33,20 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from models.database import is_transient
 from resolvers.transport.executor import Context, Viewer
 from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import (
     MASKED,
+    RETRY_AFTER_S,
+    UNAVAILABLE,
+    UNAVAILABLE_TEXT,
     Limits,
     is_request_error,
+    is_subscription,
+    is_unavailable,
+    log_unavailable,
+    nothing_answered,
     present,
     request_id_of,
     shortened,
@@ -91,6 +99,7 @@ class _Answer:
 
     accepted: Accepted
     request_error: bool = False
+    unavailable: bool = False
     context: Any = None
     key: str = ""
 
@@ -137,7 +146,7 @@ class EventStream:
                     return
                 try:
                     yield step.result()
-                except StopAsyncIteration:
+                except (StopAsyncIteration, _Unavailable):
                     return
         finally:
             closing.cancel()
@@ -146,6 +155,22 @@ class EventStream:
                 with suppress(asyncio.CancelledError, StopAsyncIteration):
                     await step
             await self._chunks.aclose()
+
+
+class _Unavailable(Exception):
+    """The stream ends without `event: complete`: the client comes back and resumes by its cursor."""
+
+
+async def _until_unavailable(
+    results: AsyncGenerator[Any, None], operation: GraphQLRequestData
+) -> AsyncGenerator[Any, None]:
+    """An operation's results. Raises: _Unavailable in place of one of a subscription that could not be made."""
+    async with aclosing(results):
+        async for result in results:
+            failed = any(is_unavailable(error) for error in getattr(result, "errors", None) or ())
+            if failed and is_subscription(operation.query, operation.operation_name):
+                raise _Unavailable
+            yield result
 
 
 async def _next(chunks: AsyncIterator[str]) -> str:
@@ -228,9 +253,14 @@ class GraphQLView(GraphQL[Any, None]):
             response = self._refusal(refusal, answer)
         except Exception as error:  # noqa: BLE001 the request's top
             request_id = request_id_of(answer.context) or uuid4().hex
-            log.error("a GraphQL request broke", extra={"error": type(error).__name__, "request_id": request_id})
-            extensions = {"code": "INTERNAL", "requestId": request_id}
-            response = self._json({"errors": [{"message": MASKED, "extensions": extensions}]}, 500, answer)
+            transient = is_transient(error)
+            if transient:
+                log_unavailable(error, request_id)
+            else:
+                log.error("a GraphQL request broke", extra={"error": type(error).__name__, "request_id": request_id})
+            extensions = {"code": UNAVAILABLE if transient else "INTERNAL", "requestId": request_id}
+            body = {"errors": [{"message": UNAVAILABLE_TEXT if transient else MASKED, "extensions": extensions}]}
+            response = self._json(body, 503 if transient else 500, answer)
         await response(scope, receive, send)
 
     async def _read_body(self, request: Request) -> bytes:
@@ -262,6 +292,8 @@ class GraphQLView(GraphQL[Any, None]):
 
     def _json(self, body: object, status: int, answer: _Answer) -> Response:
         headers = {"Content-Type": f"{answer.media_type}; charset=utf-8", "Vary": "Accept"}
+        if status == 503:
+            headers["Retry-After"] = str(RETRY_AFTER_S)
         return Response(self.encode_json(body), status_code=status, headers=headers)
 
     # ----------------------------------------------------------------------------------------------- strawberry's hooks
@@ -374,9 +406,10 @@ class GraphQLView(GraphQL[Any, None]):
             except SubscriptionRefused:
                 if not answer.accepted.events:
                     raise
-        return await super().execute_operation(
+        results: Any = await super().execute_operation(
             request, request_adapter, request_data, context, root_value, sub_response
         )
+        return _until_unavailable(results, request_data)
 
     async def execute_single(
         self,
@@ -417,6 +450,7 @@ class GraphQLView(GraphQL[Any, None]):
             request_id = request_id_of(answer.context)
             result.errors = [present(error, request_id) for error in result.errors]
             body["errors"] = [error.formatted for error in result.errors]
+            answer.unavailable = nothing_answered(result.data, result.errors)
         if is_request_error(result):
             answer.request_error = True
         else:
@@ -428,7 +462,8 @@ class GraphQLView(GraphQL[Any, None]):
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
         answer: _Answer = sub_response.answer  # type: ignore[attr-defined]
         refused = answer.request_error and answer.media_type != JSON
-        response = self._json(response_data, sub_response.status_code or (400 if refused else 200), answer)
+        status = 503 if answer.unavailable else 400 if refused else 200
+        response = self._json(response_data, sub_response.status_code or status, answer)
         response.headers.raw.extend(sub_response.headers.raw)
         response.background = sub_response.background
         return response

@@ -5,7 +5,7 @@ Everything here is about any GraphQL API; who may see which row is decided in `r
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -30,6 +30,7 @@ from graphql import (
     SelectionSetNode,
     get_named_type,
     get_nullable_type,
+    get_operation_ast,
     is_abstract_type,
     parse,
 )
@@ -45,6 +46,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext, ExecutionResult
 
+from models.database import is_transient
 from resolvers.transport.executor import PerEventContext
 from services.events import SlowConsumer
 
@@ -447,6 +449,11 @@ def _operations(document: DocumentNode) -> int:
 MASKED: Final = "Something went wrong on our side. Quote the request id when you report it."
 MESSAGE_CHARS: Final = 1_000
 SLOW_CONSUMER: Final = "SLOW_CONSUMER"
+UNAVAILABLE: Final = "SERVICE_UNAVAILABLE"
+UNAVAILABLE_TEXT: Final = (
+    "The service can't do this at the moment. Try again; repeat a mutation with the same idempotency key."
+)
+RETRY_AFTER_S: Final = 2
 _ABOUT_THE_REQUEST: Final = (CannotGetOperationTypeError, InvalidOperationTypeError, MissingQueryError)
 
 
@@ -455,8 +462,31 @@ def is_bug(error: GraphQLError) -> bool:
     cause = error.original_error
     if cause is None or isinstance(cause, (GraphQLError, SlowConsumer, RecursionError, *_ABOUT_THE_REQUEST)):
         return False
+    if is_transient(cause):
+        return False
     # With a place in the document but no path, a scalar has refused a literal or a variable: nothing has run yet.
     return not (isinstance(cause, ValueError) and error.nodes and error.path is None)
+
+
+def is_unavailable(error: GraphQLError) -> bool:
+    """Whether the database could not do it at this moment: nobody's fault, and worth a repeat."""
+    if error.extensions and "code" in error.extensions:
+        return bool(error.extensions["code"] == UNAVAILABLE)
+    return error.original_error is not None and is_transient(error.original_error)
+
+
+def nothing_answered(data: Mapping[str, Any] | None, errors: Sequence[GraphQLError]) -> bool:
+    """Whether an answer holds nothing but that the service is not available: over HTTP it is a 503."""
+    return any(is_unavailable(error) for error in errors) and all(value is None for value in (data or {}).values())
+
+
+def is_subscription(query: str | None, operation_name: str | None) -> bool:
+    """Whether this operation, which was parsed before and then failed, is a subscription."""
+    try:
+        operation = get_operation_ast(parse(query or ""), operation_name)
+    except GraphQLError:
+        return False
+    return operation is not None and operation.operation is OperationType.SUBSCRIPTION
 
 
 def present(error: GraphQLError, request_id: str) -> GraphQLError:
@@ -465,6 +495,8 @@ def present(error: GraphQLError, request_id: str) -> GraphQLError:
         return error
     if isinstance(error.original_error, SlowConsumer):
         return _coded(error, str(error.original_error), {"code": SLOW_CONSUMER})
+    if is_unavailable(error):
+        return _coded(error, UNAVAILABLE_TEXT, {"code": UNAVAILABLE, "requestId": request_id})
     if is_bug(error):
         return _coded(error, MASKED, {"code": "INTERNAL", "requestId": request_id})
     if isinstance(error.original_error, RecursionError) or (
@@ -513,8 +545,16 @@ class PresentErrors(SchemaExtension):
             result.errors = [present(error, request_id) for error in errors]
 
 
+def log_unavailable(error: BaseException, request_id: str) -> None:
+    """Log that the database could not do what was asked: the class only, its text may quote values."""
+    log.warning("the database failed for a moment", extra={"error": type(error).__name__, "request_id": request_id})
+
+
 def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext | None) -> None:
-    """Log bugs, without the document and without the exception's text: both may hold what a person typed."""
+    """Log bugs, and once per answer that the database failed, without the document and the exception's text: both may be private."""
+    failed = next((error for error in errors if is_unavailable(error)), None)
+    if failed is not None and failed.original_error is not None:
+        log_unavailable(failed.original_error, request_id_of(execution_context.context if execution_context else None))
     for error in errors:
         cause = error.original_error
         if not is_bug(error) or cause is None:

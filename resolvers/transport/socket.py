@@ -28,7 +28,15 @@ from strawberry.types.execution import ExecutionResult
 
 from resolvers.transport.executor import Viewer
 from resolvers.transport.fanout import Fanout, serve
-from resolvers.transport.limits import SLOW_CONSUMER, Limits, present, request_id_of
+from resolvers.transport.limits import (
+    SLOW_CONSUMER,
+    Limits,
+    is_subscription,
+    is_unavailable,
+    log_unavailable,
+    present,
+    request_id_of,
+)
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
 from services.limiting import RateLimiter, TokenBucket, network_of
 
@@ -40,6 +48,8 @@ TOO_MANY_MESSAGES: Final = 1008
 BAD_REQUEST: Final = 4400
 FORBIDDEN: Final = 4403
 TOO_MANY_INITS: Final = 4429
+
+UNAVAILABLE_REASON: Final = "Try again later, resume by cursor"
 
 CLOSE_S: Final = 2.0
 REASON_BYTES: Final = 123
@@ -353,8 +363,14 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         except (_OperationStreamClosed, WebSocketDisconnected):
             return
         except Exception as error:  # noqa: BLE001 the operation's top
-            log.error("an operation over WebSocket broke", extra={"error": type(error).__name__})
             masked = present(GraphQLError("", original_error=error), request_id_of(self.context))
+            if is_unavailable(masked):
+                log_unavailable(error, request_id_of(self.context))
+                if is_subscription(operation.query, operation.operation_name):
+                    await self.websocket.close(TRY_AGAIN, UNAVAILABLE_REASON)
+                    return
+            else:
+                log.error("an operation over WebSocket broke", extra={"error": type(error).__name__})
             with suppress(WebSocketDisconnected):
                 await operation.send_initial_errors([masked])
 
@@ -369,7 +385,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
     async def results(self, operation: Operation[Any, None], context: Any) -> AsyncGenerator[Any, None]:
         """The operation's own results, fit for the client. `context` is the operation's own: its loaders remember.
 
-        Closes the socket when the operation has been too slow.
+        Closes the socket when the operation has been too slow, and when a subscription's result could not be made.
         """
         results = await self.schema.stream(
             operation.query,
@@ -385,6 +401,12 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                     result.errors = [present(error, request_id) for error in result.errors]
                     if any((error.extensions or {}).get("code") == SLOW_CONSUMER for error in result.errors):
                         await self.close_slow()
+                    if any(map(is_unavailable, result.errors)) and is_subscription(
+                        operation.query, operation.operation_name
+                    ):
+                        # An error would end the subscription for good in the npm client.
+                        await self.websocket.close(TRY_AGAIN, UNAVAILABLE_REASON)
+                        raise _OperationStreamClosed
                 yield result
 
     async def close_slow(self) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NewType
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import orjson
 import strawberry
 from graphql import GraphQLError
+from tortoise.exceptions import OperationalError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -20,6 +22,9 @@ from resolvers.transport.server import Server, listen, server_config
 from services.events import SlowConsumer
 
 SECRET = "4242424242424242"
+AWAY = OperationalError(
+    asyncpg.CannotConnectNowError(f"the database of {SECRET} is starting up")
+)  # as Tortoise wraps it
 
 
 @dataclass
@@ -55,11 +60,11 @@ class World:
         self.people = {"good": Person("Ada"), "other": Person("Grace")}
         self.revoked: set[str] = set()
         self.checked = 0
-        self.authentication_broken = False
+        self.authentication_fails: Exception | None = None
 
     async def authenticate(self, token: str) -> Person | None:
-        if self.authentication_broken:
-            raise ConnectionError(f"no database for {SECRET}")
+        if self.authentication_fails is not None:
+            raise self.authentication_fails
         return self.people.get(token)
 
     async def still_valid(self, person: Person) -> bool:
@@ -116,6 +121,10 @@ class Query:
         raise ZeroDivisionError(f"division of {SECRET}")
 
     @strawberry.field
+    def away(self) -> str | None:
+        raise AWAY
+
+    @strawberry.field
     def refuse(self) -> str | None:
         raise GraphQLError("Not yours.", extensions={"code": "FORBIDDEN"})
 
@@ -144,6 +153,10 @@ class Mutation:
     def bump(self, info: Info) -> int:
         info.context.world.calls.append("bump")
         return len(info.context.world.calls)
+
+    @strawberry.mutation
+    def bump_away(self) -> int:
+        raise AWAY
 
 
 @strawberry.type
@@ -188,6 +201,12 @@ class Subscription:
     async def boom(self) -> AsyncGenerator[int, None]:
         yield 1
         raise ZeroDivisionError(f"division of {SECRET}")
+
+    @strawberry.subscription
+    async def away(self, after: int = 1) -> AsyncGenerator[int, None]:
+        for number in range(after):
+            yield number
+        raise AWAY
 
     @strawberry.subscription
     async def too_slow(self) -> AsyncGenerator[int, None]:

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from resolvers.transport.http import Events
-from resolvers.transport.limits import MASKED, Limits
+from resolvers.transport.limits import MASKED, UNAVAILABLE_TEXT, Limits
 from resolvers.transport.negotiation import accepted
 from tests.transport.room import SECRET, Person, Room, open_room
 
@@ -358,10 +358,63 @@ async def test_a_token_that_is_not_valid_is_401_and_nothing_runs(room: Room, cli
     assert room.world.calls == []
 
 
+@pytest.mark.parametrize(
+    ("document", "accept", "status", "data"),
+    [
+        ("{ away }", NEW, 503, {"away": None}),
+        ("{ away }", "application/json", 503, {"away": None}),
+        ("mutation { bumpAway }", NEW, 503, None),
+        ("{ hello away }", NEW, 200, {"hello": "hello world", "away": None}),
+    ],
+)
+async def test_a_database_that_is_away_is_a_503_where_nothing_was_answered(
+    room: Room,
+    client: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+    document: str,
+    accept: str,
+    status: int,
+    data: object,
+) -> None:
+    response = await post(client, room, document, accept)
+    assert (response.status_code, response.json()["data"]) == (status, data)
+    assert response.headers.get("retry-after") == ("2" if status == 503 else None)
+    (error,) = response.json()["errors"]
+    assert error["message"] == UNAVAILABLE_TEXT
+    assert error["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.levelno, record.__dict__["error"]) == (logging.WARNING, "OperationalError")
+    assert record.__dict__["request_id"] == error["extensions"]["requestId"]
+    assert SECRET not in response.text + str(record.__dict__)
+
+
+async def test_a_database_that_is_away_ends_an_event_stream_without_complete(
+    room: Room, client: httpx.AsyncClient
+) -> None:
+    response = await post(client, room, "subscription { away }", "text/event-stream")
+    assert response.text.count("event: next") == 1
+    assert "event: complete" not in response.text
+    assert "errors" not in response.text
+    response = await post(client, room, "{ away }", "text/event-stream")
+    assert "SERVICE_UNAVAILABLE" in response.text
+    assert "event: complete" in response.text
+
+
+async def test_authentication_without_a_database_is_a_503(
+    room: Room, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    room.world.authentication_fails = ConnectionError(f"no database for {SECRET}")
+    response = await post(client, room, "mutation { bump }", Authorization="Bearer good")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    assert response.json()["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+    assert SECRET not in response.text + caplog.text
+    assert room.world.calls == []
+
+
 async def test_a_failing_authentication_is_a_masked_500(
     room: Room, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room.world.authentication_broken = True
+    room.world.authentication_fails = ZeroDivisionError(f"division of {SECRET}")
     response = await post(client, room, "mutation { bump }", Authorization="Bearer good")
     assert response.status_code == 500
     assert response.json()["errors"][0]["extensions"]["code"] == "INTERNAL"

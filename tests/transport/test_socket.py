@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from resolvers.transport.limits import MASKED, Limits
 from resolvers.transport.server import SocketServer
@@ -190,7 +190,7 @@ async def test_an_init_with_a_null_payload_is_an_init_without_one(room: Room) ->
 async def test_a_failing_authentication_closes_1013_and_tells_nothing(
     room: Room, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room.world.authentication_broken = True
+    room.world.authentication_fails = ConnectionError(f"no database for {SECRET}")
     async with room.socket(None) as client:
         await client.say({"type": "connection_init", "payload": {"Authorization": "Bearer good"}})
         assert await client.closed() == (1013, "Try again later")
@@ -267,6 +267,19 @@ async def test_an_exception_in_a_running_subscription_is_masked_and_logged_witho
     assert [record.__dict__["error"] for record in logged] == ["ZeroDivisionError"]
     assert logged[0].__dict__["request_id"] == error["extensions"]["requestId"]
     assert all(SECRET not in str(record.__dict__) for record in caplog.records)
+
+
+async def test_a_database_that_is_away_fails_a_query_and_closes_a_subscription_with_1013(room: Room) -> None:
+    async with room.socket() as client:
+        await client.subscribe("1", "{ away }")
+        failed = await client.next()
+        assert failed["payload"]["errors"][0]["extensions"]["code"] == "SERVICE_UNAVAILABLE"
+        await client.hear({"id": "1", "type": "complete"})
+        await client.subscribe("1", "subscription { away }")
+        await client.hear({"id": "1", "type": "next", "payload": {"data": {"away": 0}}})
+        with pytest.raises(ConnectionClosed):  # neither an error nor `complete`, which end it for good
+            await client.next()
+        assert await client.closed() == (1013, "Try again later, resume by cursor")
 
 
 async def test_a_slow_consumer_is_closed_with_1013_and_not_completed(room: Room) -> None:
