@@ -65,7 +65,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
         still_valid=sign_in.still_valid,
         allowed_origins=settings.origins,
         local_origins=not settings.production,
-        queries_by_get=not settings.production,
         sharing=SHARING if settings.share_subscriptions else None,
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
     )

@@ -291,7 +291,11 @@ class GraphQLView(GraphQL[Any, None]):
         return response
 
     def _json(self, body: object, status: int, answer: _Answer) -> Response:
-        headers = {"Content-Type": f"{answer.media_type}; charset=utf-8", "Vary": "Accept"}
+        headers = {
+            "Content-Type": f"{answer.media_type}; charset=utf-8",
+            "Vary": "Accept",
+            "Cache-Control": "private, no-store",  # a GET's answer is one viewer's, too
+        }
         if status == 503:
             headers["Retry-After"] = str(RETRY_AFTER_S)
         return Response(self.encode_json(body), status_code=status, headers=headers)

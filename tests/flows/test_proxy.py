@@ -37,3 +37,15 @@ async def test_without_a_trusted_proxy_the_header_gives_nobody_a_new_limit(tmp_p
     async with open_database(url), harness.in_process(url, "memory://", GRAPHQL_LIMIT="1") as product:
         assert 429 in await codes(product.base_url, "198.51.100.1", 6)
         assert await codes(product.base_url, "198.51.100.2", 1) == [429]
+
+
+async def test_production_takes_queries_by_get_and_mutations_by_post_only(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'get.db'}"
+    await migrate.migrate(address)
+    production = {"ENVIRONMENT": "production", "PUBLIC_URL": "https://pay.example.test", "SECRET_KEYS": "k" * 32}
+    async with harness.in_process(address, "memory://", **production) as product:
+        asked = await product.http.get("/graphql", params={"query": "{ viewer { name } }"})
+        assert (asked.status_code, asked.json()["errors"][0]["extensions"]["code"]) == (200, "UNAUTHENTICATED")
+        signed_in = 'mutation { signIn(input: {email: "a@b.test", password: "x"}) { accessToken } }'
+        refused = await product.http.get("/graphql", params={"query": signed_in})
+        assert (refused.status_code, refused.headers["allow"]) == (405, "POST")

@@ -743,3 +743,9 @@ async def test_an_open_stream_does_not_hold_the_server_s_shutdown(client: httpx.
             assert [event async for event in found] == []
         await asyncio.wait_for(room.serving, 10)
     assert room.world.finished == ["forever"]
+
+
+async def test_no_answer_may_be_cached(room: Room, client: httpx.AsyncClient) -> None:
+    by_get = await client.get(room.url, params={"query": "{ item { name } }"})
+    by_post = await client.post(room.url, json={"query": "{ item { name } }"})
+    assert [answer.headers["cache-control"] for answer in (by_get, by_post)] == ["private, no-store"] * 2
