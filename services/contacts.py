@@ -9,10 +9,11 @@ from uuid import UUID
 from tortoise.exceptions import IntegrityError
 
 from integrations.base import ChannelKind
-from integrations.phones import normalise_phone
+from integrations.phones import dialled, normalise_phone, spellings
 from models import database
 from models.errors import AlreadyUsed, Invalid, NotFound
 from models.ids import public_id, uuid7
+from models.storable import storable
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
 from services import audit, opt_outs, text
 from services.accounts import region_of
@@ -105,24 +106,36 @@ async def find_or_create_by_address(
 ) -> tuple[Contact, Conversation]:
     """Who writes from this address; a new contact if nobody is known. Both rows are locked, contact first.
 
-    A contact whose phone or e-mail it is gets the address, if it has none on this kind. Key: (account, kind, address).
+    A contact whose phone or e-mail it is gets the address, if it has none on this kind. A telephone is one in all its spellings;
+    the vendor's is kept, because answers go to it. A contact that is called by this address gets the name.
+    Key: (account, kind, address).
     """
     account_id = connection.account_id
-    known = await ContactAddress.get_or_none(account_id=account_id, kind=kind, address=address)
+    known = await held_address(account_id, kind, address)
     contact_id = known.contact_id if known is not None else await _match(account_id, kind, address)
     if contact_id is None:
         try:
             async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment
                 phone = address if kind in PHONE_KINDS and address.startswith("+") else None
                 email = address if kind == "EMAIL" else None
-                title = (name or "").replace("\x00", "").strip()[:NAME_LIMIT] or address[:NAME_LIMIT]
+                title = storable(name or "").strip()[:NAME_LIMIT] or address[:NAME_LIMIT]
                 return await _make(changed, title, email, phone, {kind: address})
         except IntegrityError:
             contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
     # Locked before the address is added, so that two callbacks of one contact add it once.
     contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
-    if not await ContactAddress.exists(contact_id=contact.id, kind=kind):
+    given = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind)
+    named = _told_name(contact, kind, address, name)
+    if given is None:
         await give_address(contact, kind, address)
+    respelled = given is not None and given.address != address and address in _spelled(kind, given.address)
+    if given is not None and respelled:
+        await ContactAddress.filter(id=given.id).update(address=address)
+    if named is not None:
+        contact.name = named
+    if named is not None or given is None or respelled:
+        contact.version += 1
+        await contact.save(update_fields=["name", "version", "updated_at"])
         held = await Conversation.get(contact_id=contact.id)
         changed.event("contact.updated", conversation_id=held.id, contact_id=contact.id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
@@ -134,10 +147,27 @@ async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversat
     return contact, await Conversation.filter(contact_id=contact_id).select_for_update(no_key=True).get()
 
 
+async def held_address(account_id: UUID, kind: str, address: str) -> ContactAddress | None:
+    """The address of a contact that is this one, in any spelling of its telephone; the same spelling first."""
+    rows = await ContactAddress.filter(account_id=account_id, kind=kind, address__in=_spelled(kind, address))
+    return min(rows, key=lambda row: (row.address != address, row.id), default=None)
+
+
+def _spelled(kind: str, address: str) -> tuple[str, ...]:
+    return spellings(address) if kind in PHONE_KINDS else (address,)
+
+
+def _told_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
+    """The vendor's name of somebody whom the record calls by an address; None: the record has a name, or the vendor tells none."""
+    told = storable(name or "").strip()[:NAME_LIMIT]
+    by_address = contact.name in _spelled(kind, address)
+    return told if told and by_address and told != contact.name else None
+
+
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
     """The one contact whose record has this phone or e-mail, and no other address on this kind."""
     if kind in PHONE_KINDS:
-        found = await Contact.filter(account_id=account_id, phone=address).limit(2)
+        found = await Contact.filter(account_id=account_id, phone__in=spellings(address)).limit(2)
     elif kind == "EMAIL":
         found = await Contact.filter(account_id=account_id, email=address).limit(2)
     else:
@@ -163,7 +193,7 @@ async def _make(
 
 async def _refuse_taken(account_id: UUID, wanted: Mapping[str, str], *, contact_id: UUID | None) -> None:
     for kind, address in wanted.items():
-        taken = await ContactAddress.get_or_none(account_id=account_id, kind=kind, address=address)
+        taken = await held_address(account_id, kind, address)
         if taken is not None and taken.contact_id != contact_id:
             field = {"SMS": "phone", "EMAIL": "email"}.get(kind, "addresses")
             raise AlreadyUsed(field=field)
@@ -177,11 +207,13 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
         row = held.get(kind)
         if row is None:
             await give_address(contact, kind, address)
-        elif row.address != address:
+        elif address in _spelled(
+            kind, row.address
+        ):  # the same telephone: what came from it holds, and how the vendor spells it
+            continue
+        else:
             since = await opt_outs.opted_out_at(contact.account_id, kind, address)
             await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=since, last_inbound_at=None)
-        else:
-            continue
         moved.append(kind)
     return moved
 
@@ -202,8 +234,8 @@ async def _region(account_id: UUID) -> str | None:
 
 
 def _derived(email: str | None, phone: str | None) -> dict[str, str]:
-    found = dict.fromkeys(PHONE_KINDS, phone) if phone else {}
-    return {kind: value for kind, value in (found | ({"EMAIL": email} if email else {})).items() if value}
+    found = {"SMS": dialled(phone), "WHATSAPP": phone} if phone else {}
+    return found | ({"EMAIL": email} if email else {})
 
 
 def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
@@ -215,7 +247,8 @@ def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str
             raise Invalid("This is not a kind of channel.", field="addresses")
         if kind in found:
             raise Invalid("One address per kind of channel.", field="addresses")
-        found[kind] = normalise(kind, typed, region)
+        address = normalise(kind, typed, region)
+        found[kind] = dialled(address) if kind == "SMS" else address
     return found
 
 

@@ -11,6 +11,7 @@ import binascii
 from datetime import datetime
 from uuid import UUID
 
+from integrations.phones import spellings
 from models import vault
 from models.errors import NotFound
 from models.tables import Account, ContactAddress, Conversation, Message, OptOut
@@ -21,31 +22,35 @@ _PURPOSE = "unsubscribe"
 
 
 async def opt_out(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
-    """Who has this address wants nothing more from this sender. Key: (connection, address). The caller holds the contact's lock."""
+    """Who has this address wants nothing more from this sender. Key: (connection, address). The caller holds the contact's lock.
+
+    A telephone is opted out in all its spellings, also where two contacts have one each.
+    """
     if not await OptOut.exists(channel_connection_id=channel_connection_id, address=address):
         await OptOut.create(
             account_id=changed.account_id, channel_connection_id=channel_connection_id, kind=kind, address=address
         )
-    held = await ContactAddress.get_or_none(account_id=changed.account_id, kind=kind, address=address)
-    if held is not None and held.opted_out_at is None:
-        await ContactAddress.filter(id=held.id).update(opted_out_at=changed.now)
-        await _tell(changed, held.contact_id)
+    held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
+    for row in await held.filter(opted_out_at=None).order_by("id"):
+        await ContactAddress.filter(id=row.id).update(opted_out_at=changed.now)
+        await _tell(changed, row.contact_id)
 
 
 async def opt_in(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
     """The opt-out of this sender is taken back; those of others stand. Safe to repeat. The caller holds the contact's lock."""
-    await OptOut.filter(channel_connection_id=channel_connection_id, address=address).delete()
+    await OptOut.filter(channel_connection_id=channel_connection_id, address__in=spellings(address)).delete()
     if await opted_out_at(changed.account_id, kind, address) is not None:
         return
-    held = await ContactAddress.get_or_none(account_id=changed.account_id, kind=kind, address=address)
-    if held is not None and held.opted_out_at is not None:
-        await ContactAddress.filter(id=held.id).update(opted_out_at=None)
-        await _tell(changed, held.contact_id)
+    held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
+    for row in await held.filter(opted_out_at__not_isnull=True).order_by("id"):
+        await ContactAddress.filter(id=row.id).update(opted_out_at=None)
+        await _tell(changed, row.contact_id)
 
 
 async def opted_out_at(account_id: UUID, kind: str, address: str) -> datetime | None:
     """Since when an address wants nothing more, for whoever gets it; None: it may be written to."""
-    first = await OptOut.filter(account_id=account_id, kind=kind, address=address).order_by("created_at").first()
+    rows = OptOut.filter(account_id=account_id, kind=kind, address__in=spellings(address))
+    first = await rows.order_by("created_at").first()
     return None if first is None else first.created_at
 
 

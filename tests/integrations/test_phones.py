@@ -2,7 +2,7 @@
 
 import pytest
 
-from integrations.phones import normalise_phone
+from integrations.phones import normalise_phone, spellings
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,10 @@ from integrations.phones import normalise_phone
         ("＋1 415‐555‐0101", "US", "+14155550101"),
         ("٠٢٠ ٧٩٤٦ ٠٩٥٨", "GB", "+442079460958"),
         ("+39 06 698 1234", None, "+39066981234"),  # Italy keeps its zero
+        ("+52 1 55 1234 5678", None, "+5215512345678"),  # Mexico as WhatsApp spells it
+        ("1 55 1234 5678", "MX", "+5215512345678"),
+        ("55 1234 5678", "MX", "+525512345678"),
+        ("011 15-2345-6789", "AR", "+5491123456789"),
     ],
 )
 def test_a_number_becomes_e164(text: str, region: str | None, expected: str) -> None:
@@ -53,3 +57,25 @@ def test_normalising_twice_changes_nothing() -> None:
 )
 def test_what_cannot_be_a_number_is_refused(text: str, region: str | None) -> None:
     assert normalise_phone(text, region) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "all_spellings"),
+    [
+        ("+5215512345678", ("+525512345678", "+5215512345678")),
+        ("+525512345678", ("+525512345678", "+5215512345678")),
+        ("+554188887777", ("+5541988887777", "+554188887777")),
+        ("+5541988887777", ("+5541988887777", "+554188887777")),
+        ("+541123456789", ("+5491123456789", "+541123456789")),
+        ("+5491123456789", ("+5491123456789", "+541123456789")),
+        ("+22997123456", ("+2290197123456", "+22997123456")),
+        ("+551133334444", ("+551133334444",)),  # a landline: another telephone than +55 11 9 3333 4444
+        ("+5511933334444", ("+5511933334444",)),
+        ("+14155550101", ("+14155550101",)),
+        ("+52551234567", ("+52551234567",)),
+        ("dana@example.test", ("dana@example.test",)),
+    ],
+)
+def test_a_telephone_has_the_same_spellings_whichever_is_given(number: str, all_spellings: tuple[str, ...]) -> None:
+    assert spellings(number) == all_spellings
+    assert all(spellings(other) == all_spellings for other in all_spellings)

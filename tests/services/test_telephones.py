@@ -1,0 +1,128 @@
+"""One telephone is one contact however it is spelled: for matching, windows, opt-outs, saving and names."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from integrations.base import InboundMessage
+from models.errors import AlreadyUsed, ContactOptedOut, MessagingWindowClosed
+from models.tables import Contact, ContactAddress, Message, OptOut
+from services import contacts, inbound
+from tests import factories
+from tests.services.conftest import Team
+from tests.services.outgoing import send
+
+# As the record has it, as WhatsApp tells it.
+PAIRS = [
+    ("+525512345678", "+5215512345678"),
+    ("+5541988887777", "+554188887777"),
+    ("+5491123456789", "+541123456789"),
+    ("+2290197123456", "+22997123456"),
+]
+BOTH_WAYS = PAIRS + [(told, record) for record, told in PAIRS]
+
+
+async def arrives(team: Team, sender: str, body: str = "Hola", kind: str = "WHATSAPP", **more: Any) -> Message:
+    said = InboundMessage(external_id=f"in-{await Message.all().count()}", sender=sender, body=body, **more)
+    await inbound.store(team.channels[kind], said, datetime.now(UTC))
+    return await Message.filter(direction="INBOUND").order_by("-seq").first()  # type: ignore[return-value]
+
+
+async def known(team: Team, phone: str) -> Contact:
+    """The team's contact, with this number on its record."""
+    return await contacts.update_contact(team.agent, team.contact.id, changes={"phone": phone})
+
+
+@pytest.mark.parametrize(("record", "told"), BOTH_WAYS)
+async def test_an_answer_in_another_spelling_opens_the_window_of_the_contact_and_is_answered_there(
+    team: Team, record: str, told: str
+) -> None:
+    contact = await known(team, record)
+    with pytest.raises(MessagingWindowClosed):
+        await send(team, "Hello", "WHATSAPP")
+    assert (await arrives(team, told)).contact_id == contact.id
+    assert await Contact.all().count() == 1
+    sent = (await send(team, "Hello", "WHATSAPP")).message
+    assert sent.address == told  # as the vendor spelled it
+    assert (await Contact.get(id=contact.id)).phone == record
+    # Saving the record in either spelling takes nothing away.
+    for spelled in (told, record):
+        saved = await known(team, spelled)
+        assert saved.phone == spelled
+        held = await ContactAddress.get(contact_id=contact.id, kind="WHATSAPP")
+        assert (held.address, held.last_inbound_at is not None) == (told, True)
+
+
+@pytest.mark.parametrize(("record", "told"), PAIRS)
+async def test_a_stop_holds_in_every_spelling_and_for_whoever_gets_the_number(
+    team: Team, record: str, told: str
+) -> None:
+    await known(team, record)
+    await arrives(team, told, "STOP", opt_out=True)
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello", "WHATSAPP")
+    await known(team, "+14155550199")
+    other = await contacts.create_contact(team.agent, name="Other", phone=record)
+    assert (await ContactAddress.get(contact_id=other.id, kind="WHATSAPP")).opted_out_at is not None
+    await arrives(team, record, "START", opt_out=False)
+    assert (await ContactAddress.get(contact_id=other.id, kind="WHATSAPP")).opted_out_at is None
+    assert await OptOut.all().count() == 0
+
+
+async def test_a_stop_reaches_both_contacts_that_an_older_release_made_of_one_telephone(team: Team) -> None:
+    rows = []
+    for spelled in PAIRS[0]:
+        contact = await factories.contact(team.account, name=spelled, phone=spelled)
+        await factories.conversation(contact)
+        rows.append(await factories.contact_address(contact, kind="WHATSAPP", address=spelled))
+    message = await arrives(team, PAIRS[0][1], "STOP", opt_out=True)
+    assert message.contact_id == rows[1].contact_id
+    assert [(await ContactAddress.get(id=row.id)).opted_out_at is not None for row in rows] == [True, True]
+    # Its record can still be saved as it is.
+    contact = await Contact.get(id=rows[0].contact_id)
+    saved = await contacts.update_contact(team.agent, contact.id, changes={"name": "Maria"})
+    assert saved.name == "Maria"
+
+
+@pytest.mark.parametrize(("record", "told"), PAIRS)
+async def test_one_telephone_is_given_to_one_contact(team: Team, record: str, told: str) -> None:
+    stranger = await arrives(team, told, sender_name="Maria")
+    with pytest.raises(AlreadyUsed):
+        await contacts.create_contact(team.agent, name="Maria again", phone=record)
+    again = await arrives(team, record)
+    assert again.contact_id == stranger.contact_id
+    assert await Contact.all().count() == 2
+
+
+async def test_text_messages_go_to_the_number_that_networks_take(team: Team) -> None:
+    made = await contacts.create_contact(team.agent, name="Maria", phone="+52 1 55 1234 5678")
+    assert made.phone == "+5215512345678"
+    assert (await ContactAddress.get(contact_id=made.id, kind="SMS")).address == "+525512345678"
+    landline = await contacts.create_contact(team.agent, name="Office", phone="+54 11 4123 4567")
+    assert (await ContactAddress.get(contact_id=landline.id, kind="SMS")).address == "+541141234567"
+
+
+@pytest.mark.parametrize(
+    ("called", "kind", "sender", "told", "expected"),
+    [
+        ("+14155552601", "WHATSAPP", "+14155552601", "Dana Diaz", "Dana Diaz"),
+        ("+525512345678", "WHATSAPP", "+5215512345678", "Dana Diaz", "Dana Diaz"),
+        ("24000000000000001", "MESSENGER", "24000000000000001", "Dana Diaz", "Dana Diaz"),
+        ("dana@example.test", "EMAIL", "dana@example.test", "Dana Diaz", "Dana Diaz"),
+        ("Mrs Diaz", "WHATSAPP", "+14155552601", "Dana Diaz", "Mrs Diaz"),
+        ("+14155552601", "WHATSAPP", "+14155552601", " ", "+14155552601"),
+        ("+14155552601", "WHATSAPP", "+14155552601", None, "+14155552601"),
+    ],
+)
+async def test_a_contact_that_is_called_by_its_address_gets_the_name_that_the_vendor_tells(
+    team: Team, called: str, kind: str, sender: str, told: str | None, expected: str
+) -> None:
+    contact = await factories.contact(team.account, name=called)
+    await factories.conversation(contact)
+    await factories.contact_address(contact, kind=kind, address=sender if called == "Mrs Diaz" else called)
+    message = await arrives(team, sender, kind=kind, sender_name=told)
+    assert message.contact_id == contact.id
+    assert (await Contact.get(id=contact.id)).name == expected
