@@ -311,6 +311,59 @@ def test_before_it_is_opened_the_chat_is_one_request(chat: Chat, visitor: Browse
     assert page.evaluate("localStorage.length") == 0
 
 
+def test_a_site_that_swaps_its_body_and_runs_the_snippet_again_keeps_one_chat(
+    chat: Chat, visitor: BrowserContext, guard: Guard
+) -> None:
+    page = visitor.new_page()
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    frame = opened(page, chat.site)
+    write(frame, "Hello")
+    bubbles(frame, 1)
+    frame.get_by_label("Your message").fill("half a sen")
+    before = len(sockets)
+    page.evaluate(
+        """async () => {
+            const snippet = document.querySelector("script[data-key]");
+            for (let n = 0; n < 100; n++) {
+                const body = document.createElement("body");
+                body.append(`page ${n}`);
+                document.body.replaceWith(body);
+                if (n % 10) continue;
+                const again = document.createElement("script");
+                again.src = snippet.src;
+                again.dataset.key = snippet.dataset.key;
+                await new Promise((resolve) => { again.onload = resolve; body.append(again); });
+            }
+        }"""
+    )
+    expect(page.get_by_role("button", name="Chat")).to_have_count(1)
+    expect(page.locator("iframe[title=Chat]")).to_have_count(1)
+    expect(frame.get_by_label("Your message")).to_have_value("half a sen")
+    assert len(sockets) == before
+    assert bubbles(frame, 1) == ["Hello"]
+
+
+def test_a_chat_that_was_taken_out_of_the_page_comes_back_as_it_was(chat: Chat, visitor: BrowserContext) -> None:
+    page = visitor.new_page()
+    frame = opened(page, chat.site)
+    write(frame, "Hello")
+    bubbles(frame, 1)
+    page.evaluate("document.querySelectorAll('html > button, html > iframe').forEach((element) => element.remove())")
+    assert bubbles(frame, 1) == ["Hello"]
+    page.evaluate(
+        """() => {
+            const html = document.createElement("html");
+            html.append(document.createElement("head"), document.createElement("body"));
+            document.documentElement.replaceWith(html);
+        }"""
+    )
+    assert bubbles(frame, 1) == ["Hello"]
+    write(frame, "Still here")
+    assert bubbles(frame, 2) == ["Hello", "Still here"]
+    expect(page.get_by_role("button", name="Chat")).to_have_count(1)
+
+
 def test_the_demos_own_site_has_the_chat(demo: Demo, visitor: BrowserContext) -> None:
     page = visitor.new_page()
     page.goto(f"{demo.base_url}/demo/site")

@@ -1,11 +1,15 @@
 // The chat's button on a site, and the frame that it opens. The chat itself runs in the frame (widget-frame.js), on our own origin.
-// Styles go through the CSSOM, so that a site needs to allow this script and the frame, and nothing else.
+// Styles go through the CSSOM: a site allows this script and the frame, nothing else.
 (() => {
   "use strict";
   const script = document.currentScript;
   const key = script.dataset.key;
   const { origin } = new URL(script.src);
   const address = `${origin}/widget/${encodeURIComponent(key)}`;
+  // A single-page site may run the snippet again.
+  const chats = (window.PaythreadChats ??= {});
+  if (chats[key]) return;
+  chats[key] = true;
   const store = `paythread:${key}`;
   const narrow = matchMedia("(max-width: 479px)");
   const waiting = window.Paythread?.q ?? [];
@@ -28,7 +32,7 @@
     }
   };
 
-  let button, badge, asking, frame, port, identity = null, open = false, focused = false, gone = false;
+  let button, badge, asking, frame, port, identity = null, open = false, focused = false, gone = false, ready = false;
 
   const style = (element, rules) => {
     for (const [name, value] of Object.entries(rules)) element.style.setProperty(name, value, "important");
@@ -59,8 +63,20 @@
     if (!yes && focus) button.focus();
   };
 
+  // Routers swap the body: the chat lives beside it, and returns if it is removed.
+  const stay = () => {
+    const home = document.documentElement;
+    for (const node of [document, home]) observer.observe(node, { childList: true });
+    if (!button.isConnected) home.append(button);
+    if (!frame || frame.isConnected) return;
+    ready = false; // it loads again
+    home.append(frame);
+  };
+  const observer = new MutationObserver(stay);
+
   const leave = () => {
     gone = true;
+    observer.disconnect();
     frame?.remove();
     button?.remove();
     port?.close();
@@ -80,8 +96,7 @@
     identity: () => window.dispatchEvent(new CustomEvent("paythread:identity")),
   };
 
-  // The sites come as a script, which the page's policy allows. Asked first, because a browser that has to refuse a frame says so
-  // in the console; what it allows in the end is decided by the frame's own header.
+  // A script, which the page's policy allows. Asked before the frame is made: a refused frame writes to the console.
   const ask = () => {
     if (asking) return;
     asking = document.createElement("script");
@@ -96,7 +111,6 @@
     new RegExp(`^${site.replaceAll(".", "\\.").replace("*", "[^/:]+").replace("http:", "https?:")}$`).test(location.origin);
 
   const load = () => {
-    let ready = false;
     frame = document.createElement("iframe");
     frame.title = "Chat";
     style(frame, { position: "fixed", "z-index": "2147483001", border: "0", background: "transparent", "color-scheme": "normal",
@@ -105,6 +119,7 @@
       // The frame speaks first: a refused one has no origin to speak to.
       if (ready || event.origin !== origin || event.source !== frame.contentWindow || event.data !== "paythread:ready") return;
       ready = true;
+      port?.close();
       const channel = new MessageChannel();
       port = channel.port1;
       port.onmessage = ({ data }) => heard[data.type]?.(data);
@@ -112,10 +127,10 @@
       tell({ type: "start", kept: read("localStorage", store), identity, open, focus: open && focused });
       if (open && focused) frame.focus();
     });
-    // Not a word from it: the browser has refused it, or there is no chat any more.
+    // Silent: refused by the browser, or the chat is gone.
     frame.addEventListener("load", () => setTimeout(() => ready || leave(), 1500));
     frame.src = address;
-    document.body.append(frame);
+    stay();
     lay();
   };
 
@@ -140,7 +155,7 @@
       "border-radius": "11px", background: "#b3261e", color: "#fff", font: "700 13px/22px system-ui, sans-serif" });
     button.append(icon, badge);
     button.addEventListener("click", () => show(!open, true));
-    document.body.append(button);
+    stay();
     narrow.addEventListener("change", lay);
     unread(0);
     lay();
