@@ -133,6 +133,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         await stack.enter_async_context(database.open_database(settings.database_url))
         stack.push_async_callback(connections.aclose)
         stack.push_async_callback(sandbox.aclose)
+        stack.push_async_callback(checkout.aclose)
         stack.push_async_callback(sign_in.aclose)
         stack.push_async_callback(visitors.aclose)
         bus = await open_bus(settings.events_url)

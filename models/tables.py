@@ -475,6 +475,7 @@ class CheckoutSession(TenantRow):
     url = fields.TextField(null=True)
     expires_at = fields.DatetimeField(null=True)
     returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
+    read_at = fields.DatetimeField(null=True)  # a page last had it read at its processor
     capturing_at = fields.DatetimeField(null=True)  # committed before we take the money of an approved checkout
     capture_n = fields.IntField(default=0)  # how often that was begun: the number in the capture's key
     closing_at = fields.DatetimeField(null=True)  # to be closed at its processor: no capture begins after this

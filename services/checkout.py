@@ -5,11 +5,14 @@ The link never expires, checkouts do: pressing Pay reuses the open one or makes 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import Q
 
 from integrations.base import Checkout, CheckoutOrder, CheckoutStatus, IntegrationError
 from models import errors, ledger, vault
@@ -33,13 +36,22 @@ REUSE_MARGIN = timedelta(minutes=10)  # a checkout that ends sooner is replaced
 KEY_LIFE = timedelta(minutes=10)  # vendors forget keys (after hours): an older one might make a second object
 VIEW_AGAIN = timedelta(seconds=60)  # a look so soon after the last is a reload, not another view
 FIRST_CHECK = timedelta(seconds=60)  # default; SWEEPER_FIRST_CHECK_S
+READ_AGAIN_AFTER = timedelta(seconds=2)  # default: how old a checkout's last read is before a page asks again
+ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor's answer about a checkout
+LEFT_ALONE_S = 10.0  # after a processor did not answer a page, none of its checkouts is read for a page
+LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
+CLOSE_WITHIN_S = 3.0
 _first_check = FIRST_CHECK
+_read_again_after = READ_AGAIN_AFTER
+_readings: set[asyncio.Task[None]] = set()
+_silent_until: dict[UUID, float] = {}  # by connection, in monotonic seconds
 
 
-def configure(*, first_check_s: float) -> None:
-    """Set how long after opening or return the sweeper first reads a checkout, seconds."""
-    global _first_check
-    _first_check = timedelta(seconds=first_check_s)
+def configure(*, first_check_s: float, read_again_s: float = READ_AGAIN_AFTER.total_seconds()) -> None:
+    """Set how long after opening or return the sweeper first reads a checkout, and how often pages do, seconds."""
+    global _first_check, _read_again_after
+    _first_check, _read_again_after = timedelta(seconds=first_check_s), timedelta(seconds=read_again_s)
+    _silent_until.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +148,7 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
     found = await find(token)
     if found is None:
         raise errors.NotFound
+    found = await refresh(found)  # so that Pay does not lead to a page that has ended
     prepared = await _prepare(found, token, locale)
     if isinstance(prepared, Opened):
         return prepared
@@ -297,27 +310,81 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
     return Opened(url=None, state=state)
 
 
+async def refresh(request: PaymentRequest, *, came_back: bool = False) -> PaymentRequest:
+    """Read the newest checkout again if it may have ended at its processor; the request as it is then.
+
+    The processor is asked at most once in READ_AGAIN_AFTER per checkout; the first return of the contact (`came_back`)
+    is always worth a read. After ANSWER_WITHIN_S the caller goes on with what is known, and the read ends by itself.
+    """
+    if request.status in (Status.PAID, Status.VOID):
+        return request
+    live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPEN", "PROCESSING"])
+    session = await live.filter(external_id__not_isnull=True).order_by("-n").first()
+    if session is None or not await _claim_read(session, came_back=came_back):
+        return request
+    reading = asyncio.create_task(_read(session), name="checkout read")
+    _readings.add(reading)
+    reading.add_done_callback(_read_ended)
+    await asyncio.wait({reading}, timeout=ANSWER_WITHIN_S)
+    if reading.done():
+        reading.result()
+    else:
+        log.warning("checkout_read_slow", checkout_session_id=str(session.id))
+        _silent_until[session.processor_connection_id] = time.monotonic() + LEFT_ALONE_S
+    return await PaymentRequest.get(id=request.id)
+
+
+async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
+    """Whether this caller reads the checkout now. Only one of several at once does."""
+    now = datetime.now(UTC)
+    rested = (
+        Q(read_at=None) | Q(read_at__lte=now - _read_again_after) | Q(read_at__gt=now)
+    )  # later: the clock was wrong
+    if came_back and await CheckoutSession.filter(id=session.id, returned_at=None).update(
+        returned_at=now, next_check_at=now + _first_check, read_at=now
+    ):
+        return True
+    if _silent_until.get(session.processor_connection_id, 0.0) > time.monotonic():
+        return False
+    return bool(await CheckoutSession.filter(rested, id=session.id).update(read_at=now))
+
+
+async def _read(session: CheckoutSession) -> None:
+    """Read a checkout for a page. One that nobody can pay any more, though it has not ended, is closed."""
+    try:
+        state = await read_back(session, source="return")
+    except (IntegrationError, errors.ProcessorUnavailable) as error:
+        log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+        if isinstance(error, IntegrationError) and error.retryable:
+            rest_s = min(max(error.retry_after_s or 0.0, LEFT_ALONE_S), LEFT_ALONE_MOST_S)
+            _silent_until[session.processor_connection_id] = time.monotonic() + rest_s
+        return
+    unpayable = state.status == CheckoutStatus.OPEN and state.url is None and not state.awaits_completion
+    if unpayable and await captures.forbid(session) is None:
+        await settling.expire_later(session)
+
+
+def _read_ended(reading: asyncio.Task[None]) -> None:
+    _readings.discard(reading)
+    if not reading.cancelled() and (error := reading.exception()) is not None:  # its page may not wait any more
+        log.error("checkout_read_broke", error=type(error).__name__)
+
+
+async def aclose() -> None:
+    """Give the reads that are under way a moment, then end them; the sweeper reads these checkouts again."""
+    readings = set(_readings)
+    if readings:
+        await asyncio.wait(readings, timeout=CLOSE_WITHIN_S)
+        for reading in readings:
+            reading.cancel()
+        await asyncio.gather(*readings, return_exceptions=True)
+
+
 async def returned(token: str) -> None:
     """The contact came back from the processor: ask it what happened. The page never decides; no answer leaves it to the sweeper."""
     request = await find(token)
-    if request is None or request.status in (Status.PAID, Status.VOID):
-        return
-    session = (
-        await CheckoutSession.filter(
-            payment_request_id=request.id, status__in=["OPEN", "PROCESSING"], external_id__not_isnull=True
-        )
-        .order_by("-n")
-        .first()
-    )
-    if session is None:
-        return
-    await CheckoutSession.filter(id=session.id, returned_at=None).update(
-        returned_at=datetime.now(UTC), next_check_at=datetime.now(UTC) + _first_check
-    )
-    try:
-        await read_back(session, source="return")
-    except (IntegrationError, errors.ProcessorUnavailable) as error:
-        log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+    if request is not None:
+        await refresh(request, came_back=True)
 
 
 async def read_back(session: CheckoutSession, *, source: str) -> Checkout:

@@ -1,6 +1,7 @@
 """The page behind a payment link: shows the request, leads on to the processor, takes the contact back. Decides nothing about money.
 
-GET and HEAD change nothing: preview robots and mail scanners open links. "Viewed" is a POST of the page's script.
+GET and HEAD change nothing by themselves: preview robots and mail scanners open links. A GET has an open checkout read again at
+its processor, now and then, so that the page shows what is. "Viewed" is a POST of the page's script.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ async def show(request: Request) -> Response:
     found = await _find(request)
     if found is None:
         return error_page(404)
+    if request.method == "GET":  # the contact may come from a checkout that has ended, by the address for cancelling
+        found = await checkout.refresh(found)
     return await _page(request, found)
 
 

@@ -482,6 +482,7 @@ class World:
         )
         connections._processors.update(vendors)  # of a test's other worlds
         sweeper.configure(every_s=300, reads_per_s=1e6)  # nobody is spared here
+        checkout.configure(first_check_s=60, read_again_s=0)
         account = await factories.account()
         user = await factories.user(account)
         contact = await factories.contact(account)

@@ -76,9 +76,9 @@ async def test_two_tabs_that_press_pay_at_once_get_the_same_checkout(world: Worl
 async def test_the_open_checkout_is_used_again_until_it_is_too_short(world: World) -> None:
     request, token = await world.request()
     first = await world.open(token)
-    await CheckoutSession.all().update(expires_at=datetime.now(UTC) + timedelta(minutes=11))
+    world.vendor.sessions[first].expires_at = datetime.now(UTC) + timedelta(minutes=11)
     assert await world.open(token) == first
-    await CheckoutSession.all().update(expires_at=datetime.now(UTC) + timedelta(minutes=9))
+    world.vendor.sessions[first].expires_at = datetime.now(UTC) + timedelta(minutes=9)
     second = await world.open(token)
     assert second != first
     await world.run_jobs()

@@ -19,7 +19,7 @@ from tests.services.scripted import World
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_all_orders_of_a_tab_with_its_page_a_second_tab_a_void_and_the_webhooks_end_well(database: str) -> None:
     runs = [run async for run in Stage(Scene("in hand", in_hand=True)).all_after([])]
-    assert len({"".join(run.steps) for run in runs}) == len(runs) == 58
+    assert len({"".join(run.steps) for run in runs}) == len(runs) == 155
     assert {run.end for run in runs} == {"PAID", "VOID"}
 
 
