@@ -1,13 +1,14 @@
 """The status as a function of the set of facts: pure, no table, no clock. What is not in this file is illegal (domain.md, section 3).
 
 Arrival order and repetition of facts cannot matter: a later outcome of the same money outranks an earlier one by rank, not by time.
+Only a dispute goes back and forth (an appeal reopens a decided case): there the vendor's own time ranks first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 
@@ -50,7 +51,8 @@ UNPAID = OPEN | {Status.PROCESSING}
 # No two outcomes of a kind share a rank: the order of arrival would decide between them.
 CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 3}  # a succeeded refund can still fail
-DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}  # SUCCEEDED: lost (money gone); others: won
+# Among words of one moment. SUCCEEDED: lost (money gone); CANCELED, FAILED: won.
+DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
 BY_HAND_RANK = {
     "SUCCEEDED": 0,
@@ -58,10 +60,21 @@ BY_HAND_RANK = {
 }  # what a person has recorded, a person can undo; what a processor said, nobody
 
 
-def rank_of(kind: str, outcome: str, *, by_hand: bool) -> int:
-    """Which outcome of one money stands: the highest. `by_hand`: no processor told it. Kinds without ranks: 0."""
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+def rank_of(kind: str, outcome: str, occurred_at: datetime, *, by_hand: bool) -> tuple[datetime, int]:
+    """Which outcome of one money stands: the highest. `by_hand`: no processor told it. Kinds without ranks: 0.
+
+    Of a dispute the vendor's latest word stands, of two of one moment the higher outcome.
+    """
     ranks = BY_HAND_RANK if by_hand and kind == "CHARGE" else RANKS.get(kind, {})
-    return ranks.get(outcome, 0)
+    return occurred_at if kind == "DISPUTE" else _NO_TIME, ranks.get(outcome, 0)
+
+
+def dispute_state(outcome: str) -> str:
+    """A dispute's outcome as the request's `dispute_state`."""
+    return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(outcome, "WON")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +116,8 @@ def final(facts: Iterable[Fact]) -> list[Fact]:
     return list(best.values())
 
 
-def _rank(fact: Fact) -> int:
-    return rank_of(fact.kind, fact.outcome, by_hand=fact.connection is None)
+def _rank(fact: Fact) -> tuple[datetime, int]:
+    return rank_of(fact.kind, fact.outcome, fact.occurred_at, by_hand=fact.connection is None)
 
 
 def position(
@@ -167,4 +180,4 @@ def _dispute(moneys: list[Fact]) -> str:
     if not disputes:
         return "NONE"
     newest = max(disputes, key=lambda m: (m.occurred_at, m.external_id))
-    return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(newest.outcome, "WON")
+    return dispute_state(newest.outcome)

@@ -23,6 +23,7 @@ append-only (triggers refuse UPDATE and DELETE): activity_card, money_fact, audi
 partial unique: activity_card (payment_request_id) WHERE kind = 'PAYMENT_REQUEST'; the same for 'PAYMENT_RECEIVED' and 'REQUEST_VOIDED'
 partial unique: processor_connection (account_id) WHERE is_default AND connected
 partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
+partial unique: money_fact (processor_connection_id, kind, external_id, outcome) WHERE kind <> 'DISPUTE'; with occurred_at for disputes
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
@@ -490,7 +491,7 @@ class CheckoutSession(TenantRow):
 
 
 class MoneyFact(TenantRow):
-    """What a processor said happened to money, once per outcome. Append-only: the ledger."""
+    """What a processor said happened to money, once per outcome, of a dispute once per outcome and time. Append-only: the ledger."""
 
     payment_request_id = fields.UUIDField()
     contact_id = fields.UUIDField()
@@ -521,7 +522,6 @@ class MoneyFact(TenantRow):
 
     class Meta:
         table = "money_fact"
-        unique_together = (("processor_connection_id", "kind", "external_id", "outcome"),)
         indexes = (("payment_request_id", "id"), ("contact_id", "id"))
 
 

@@ -171,16 +171,32 @@ def about(
             words = f"The contact's bank asks about {money} for {name}{_why(fact)} A refund settles it."
             return CardKind.DISPUTE_OPENED, words
         case "ADJUSTMENT", "SUCCEEDED" if fact.charge_external_id != fact.external_id:
-            return CardKind.DISPUTE_OPENED, f"What the contact's bank asked about {name} is now a dispute{_why(fact)}"
+            return CardKind.DISPUTE_OPENED, _began(request, fact)
         case "DISPUTE", "PENDING":
             return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{_why(fact)}"
-        case "DISPUTE", "SUCCEEDED":
-            return (
-                CardKind.DISPUTE_CLOSED,
-                f"The dispute over {money} for {name} was lost. The money goes back to the contact.",
-            )
-        case "DISPUTE", _ if fact.inquiry:
-            return CardKind.DISPUTE_CLOSED, f"The bank's question about {money} for {name} is closed. It took no money."
         case "DISPUTE", _:
-            return CardKind.DISPUTE_CLOSED, f"The dispute over {money} for {name} was won. The money stays."
+            return CardKind.DISPUTE_CLOSED, _ended(request, fact, money)
     return None
+
+
+def _began(request: PaymentRequest, fact: MoneyFact) -> str:
+    return f"What the contact's bank asked about {request.product_name} is now a dispute{_why(fact)}"
+
+
+def _ended(request: PaymentRequest, fact: MoneyFact, money: str) -> str:
+    name = request.product_name
+    if fact.outcome == "SUCCEEDED":
+        return f"The dispute over {money} for {name} was lost. The money goes back to the contact."
+    if fact.inquiry:
+        return f"The bank's question about {money} for {name} is closed. It took no money."
+    return f"The dispute over {money} for {name} was won. The money stays."
+
+
+def dispute_again(request: PaymentRequest, fact: MoneyFact, locale: str, *, began: bool) -> tuple[CardKind, str]:
+    """What a later word about a known dispute means. `began`: so far the bank only asked."""
+    if began:
+        return CardKind.DISPUTE_OPENED, _began(request, fact)
+    money, name = Money(fact.amount_minor, fact.currency).formatted(locale), request.product_name
+    if fact.outcome == "PENDING":
+        return CardKind.DISPUTE_OPENED, f"The dispute over {money} for {name} is open again{_why(fact)}"
+    return CardKind.DISPUTE_CLOSED, _ended(request, fact, money)

@@ -1,4 +1,4 @@
-"""Payments as the API shows them: one per money, in its highest-ranking outcome, over the append-only facts."""
+"""Payments as the API shows them: one per money, in the outcome that stands, over the append-only facts."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
     return {fact.id: by_money[(fact.payment_request_id, *_money(fact)[1:])] for fact in facts}
 
 
-def rank(fact: MoneyFact) -> int:
+def rank(fact: MoneyFact) -> tuple[datetime, int]:
     """How high the fact's outcome ranks among those of the same money."""
-    return ledger.rank_of(fact.kind, fact.outcome, by_hand=fact.processor_connection_id is None)
+    return ledger.rank_of(fact.kind, fact.outcome, fact.occurred_at, by_hand=fact.processor_connection_id is None)
 
 
 def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
@@ -140,10 +140,17 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         test_mode=best.test_mode,
         occurred_at=min(fact.occurred_at for fact in facts if fact.kind == first.kind),
         last_at=best.occurred_at,
-        response_due_at=next((f.response_due_at for f in reversed(facts) if f.response_due_at), None)
-        if best.outcome == "PENDING"
-        else None,
+        response_due_at=_due_at(facts) if best.outcome == "PENDING" else None,
         dispute_reason=next((f.dispute_reason for f in reversed(facts) if f.dispute_reason), None),
         inquiry=best.outcome == "PENDING" and all(f.inquiry for f in facts),
         note=first.note,
     )
+
+
+def _due_at(facts: list[MoneyFact]) -> datetime | None:
+    """Until when an open dispute must be answered: the latest date that was told since it was last closed."""
+    closed = [fact for fact in facts if fact.kind == "DISPUTE" and fact.outcome != "PENDING"]
+    since = max((rank(fact) for fact in closed), default=None)
+    told = [fact for fact in facts if fact.response_due_at and (since is None or fact.occurred_at > since[0])]
+    latest = max(told, key=lambda fact: (fact.occurred_at, fact.id), default=None)
+    return latest.response_due_at if latest else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStat
 from models import database
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import links
+from services import ledger_views, links
 from services.changes import Change, change
 from services.settling import settle
 
@@ -56,7 +56,8 @@ async def record(
 ) -> Recorded:
     """Record what `connection`'s processor says. `event` is marked handled in the same transaction; a handled one changes nothing.
 
-    Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, (account, key) of a card and a notification.
+    Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, and of a dispute its time; (account, key) of a
+    card and a notification.
     """
     account_id = connection.account_id
     async with change(account_id) as changed:
@@ -227,9 +228,12 @@ async def _store(
         inquiry=statement.inquiry,
         test_mode=connection.test_mode,
         source=source,
-        occurred_at=statement.occurred_at or now,
+        # In UTC: the key compares times of disputes, on SQLite as text.
+        occurred_at=(statement.occurred_at or now).astimezone(UTC),
         recorded_at=now,
     )
+    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _stands_already(fact):
+        return []
     if await _insert(fact):
         return [fact]
     if statement.kind == MoneyKind.DISPUTE:
@@ -250,10 +254,18 @@ async def _store(
     return [fact] if await _insert(fact) else []
 
 
-async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
-    """What is only told now of a known open dispute, as a further row: until when it must be answered, that an inquiry became a dispute.
+async def _stands_already(fact: MoneyFact) -> bool:
+    """Whether a dispute's word without a time says what stands: without one, a repeat can't be known by its key."""
+    known = await MoneyFact.filter(
+        processor_connection_id=fact.processor_connection_id, external_id=fact.external_id, kind="DISPUTE"
+    )
+    return bool(known) and max(known, key=ledger_views.rank).outcome == fact.outcome
 
-    PayPal opens it first and asks later, and all processors keep the id when a bank that asked takes the money back after all.
+
+async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
+    """What is only told now of a dispute's known word, as a further row: until when to answer, that an inquiry became a dispute.
+
+    Words of another time are facts of their own; these came under the same one.
     """
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id,

@@ -156,6 +156,9 @@ async def _say_fact(
     same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(ledger_views.rank(f) > ledger_views.rank(fact) for f in same):
         return
+    if fact.kind == "DISPUTE" and (known := [f for f in same if f.id != fact.id]):
+        await _say_dispute_again(changed, said, request, fact, known)
+        return
     named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in said)
     settles = request.status == Status.PAID and before != Status.PAID and not named
     # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
@@ -165,6 +168,18 @@ async def _say_fact(
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
         await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True)
+
+
+async def _say_dispute_again(
+    changed: Change, said: list[ActivityCard], request: PaymentRequest, fact: MoneyFact, known: list[MoneyFact]
+) -> None:
+    """The card of a dispute's latest word, if it differs from what stood before."""
+    was, now = (ledger.dispute_state(f.outcome) for f in (max(known, key=ledger_views.rank), fact))
+    began = now == "NEEDS_RESPONSE" and not fact.inquiry and all(f.inquiry and f.outcome == "PENDING" for f in known)
+    if was == now and not began:
+        return
+    kind, text = cards.dispute_again(request, fact, await changed.locale(), began=began)
+    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
 
 
 async def _say(

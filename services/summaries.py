@@ -36,7 +36,7 @@ GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
 # Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
-# say). A succeeded refund can still fail.
+# say). A succeeded refund can still fail, and a lost dispute be decided anew.
 _LOSSES = """
 SELECT told.currency, told.test_mode,
   sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded_minor,
@@ -50,6 +50,9 @@ FROM (
   WHERE contact_id = ? AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
     SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
     AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
+    AND NOT EXISTS (
+    SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'DISPUTE'
+    AND later.kind = 'DISPUTE' AND later.external_id = f.external_id AND later.occurred_at > f.occurred_at)
   GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) told
 LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
   AND charge.processor_connection_id = told.processor_connection_id AND charge.external_id = told.charge_external_id

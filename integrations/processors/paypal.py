@@ -763,7 +763,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         response_due_at=_time(due) if due and not resolved else None,
         dispute_reason=dispute.get("reason"),
         inquiry=dispute.get("dispute_life_cycle_stage") == "INQUIRY",
-        occurred_at=occurred_at,
+        occurred_at=_time(dispute["update_time"]) if dispute.get("update_time") else occurred_at,
     )
 
 

@@ -22,7 +22,7 @@ import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
@@ -617,6 +617,8 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
     amount, currency = _money(dispute["amount_money"])
     outcome = DISPUTE_OUTCOME.get(str(dispute["state"]), MoneyOutcome.PENDING)
     due = dispute.get("due_at")
+    updated_at = _time(dispute["updated_at"]) if dispute.get("updated_at") else occurred_at
+    version = dispute.get("version")
     return MoneyStatement(
         kind=MoneyKind.DISPUTE,
         external_id=str(dispute.get("id") or dispute["dispute_id"]),
@@ -627,7 +629,8 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         response_due_at=_time(due) if due and outcome is MoneyOutcome.PENDING else None,
         dispute_reason=dispute.get("reason"),
         inquiry=str(dispute["state"]).startswith("INQUIRY_"),
-        occurred_at=occurred_at,
+        # Square counts the changes of a dispute as well: of two of one moment the higher version is the later.
+        occurred_at=updated_at + timedelta(microseconds=version if type(version) is int and 0 < version < 1000 else 0),
     )
 
 

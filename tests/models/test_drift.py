@@ -52,7 +52,9 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
     },
     "processor_connection": {(True, ("account_id",), frozenset({"is_default", "connected"}))},
     "money_fact": {
-        (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"}))
+        (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"})),
+        (True, ("processor_connection_id", "kind", "external_id", "outcome"), frozenset({"kind", "DISPUTE"})),
+        (True, ("processor_connection_id", "external_id", "outcome", "occurred_at"), frozenset({"kind", "DISPUTE"})),
     },
     "message": {(False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"}))},
     "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},

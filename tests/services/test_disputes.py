@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
+from integrations import registry
+from integrations.base import Environment, MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ActivityCard, MoneyFact, Notification, PaymentRequest
-from services import auditing, ledger_views, recorder
+from services import auditing, ledger_views, recorder, summaries
 from tests.services.scripted import World
 
 OPENED = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -215,3 +221,107 @@ async def test_a_payment_under_way_says_what_it_waits_for_until_it_arrives(world
     await world.deliver()
     now = await world.fresh(request)
     assert (now.status, now.last_attempt_status, now.last_attempt_message) == ("PAID", "SUCCEEDED", None)
+
+
+# ------------------------------------------------------------------------------------------- decided, appealed, decided
+Word = Callable[[str, str, datetime, str], dict[str, object]]
+
+
+def by_stripe(dispute: str, charge: str, at: datetime, state: str) -> dict[str, object]:
+    status = {"open": "needs_response", "review": "under_review"}.get(state, state)
+    about = {"id": dispute, "amount": 12500, "currency": "usd", "payment_intent": charge, "status": status}
+    kind = "closed" if state in ("won", "lost") else "updated"
+    event = {"object": "event", "id": "evt", "type": f"charge.dispute.{kind}", "created": int(at.timestamp())}
+    return event | {"data": {"object": about | {"reason": "general"}}}
+
+
+def by_paypal(dispute: str, charge: str, at: datetime, state: str) -> dict[str, object]:
+    code = {"won": "RESOLVED_SELLER_FAVOUR", "lost": "RESOLVED_BUYER_FAVOUR"}.get(state)
+    about = {
+        "dispute_id": dispute,
+        "update_time": at.astimezone().isoformat(),
+        "disputed_transactions": [{"seller_transaction_id": charge}],
+        "dispute_amount": {"currency_code": "USD", "value": "125.00"},
+        "status": "RESOLVED" if code else {"open": "OPEN", "review": "UNDER_REVIEW"}[state],
+        "dispute_outcome": {"outcome_code": code} if code else {},
+    }
+    # An event is sent some time after the change that it tells of, and not in the order of the changes.
+    event = {"id": "WH", "event_type": "CUSTOMER.DISPUTE.UPDATED", "create_time": "2026-12-24T12:00:00Z"}
+    return event | {"resource": about}
+
+
+def by_square(dispute: str, charge: str, at: datetime, state: str) -> dict[str, object]:
+    # The changes of one moment are told apart by their versions.
+    about = {
+        "id": dispute,
+        "state": {"open": "EVIDENCE_REQUIRED", "review": "PROCESSING"}.get(state, state.upper()),
+        "amount_money": {"amount": 12500, "currency": "USD"},
+        "disputed_payment": {"payment_id": charge},
+        "updated_at": OPENED.isoformat(),
+        "version": 1 + (at - OPENED).days,
+    }
+    event = {"merchant_id": "M", "type": "dispute.state.updated", "event_id": "e", "created_at": "2026-12-24T12:00:00Z"}
+    return event | {"data": {"type": "dispute", "id": dispute, "object": {"dispute": about}}}
+
+
+CREDENTIALS = {
+    "stripe": {"secret_key": "sk_test_1"},
+    "paypal": {"client_id": "a", "client_secret": "b"},
+    "square": {"access_token": "a", "location_id": "L"},
+}
+WORDS: dict[str, Word] = {"stripe": by_stripe, "paypal": by_paypal, "square": by_square}
+
+
+HISTORIES = [("open", "lost", "review", "won"), ("open", "won", "review", "lost"), ("open", "lost", "review")]
+CARD_OF = {"open": "bank disputes", "won": "was won", "lost": "was lost", "review": "is open again"}
+ENDS = {"won": ("WON", "FAILED", 12500), "lost": ("LOST", "SUCCEEDED", 0), "review": ("NEEDS_RESPONSE", "PENDING", 0)}
+
+
+@pytest.mark.parametrize("name", ["stripe", "paypal", "square"])
+async def test_the_vendors_latest_word_stands_in_whatever_order_it_is_told(world: World, name: str) -> None:
+    made: Any = registry.processor_class(name)
+    environment = Environment(public_url="https://pay.example", sandbox_url="https://pay.example")
+    parse = made(made.credentials(**CREDENTIALS[name]), environment=environment).parse
+    lost = 0
+    for said in HISTORIES:
+        ways = list(itertools.permutations(range(len(said))))
+        for n, way in enumerate([ways[0], ways[-1], *random.Random(7).sample(ways[1:-1], 4)]):
+            request, charge = await paid(world)
+            money = f"dp_{'_'.join(said)}_{n}"
+            bodies = [WORDS[name](money, charge.external_id, OPENED + timedelta(days=s), said[s]) for s in way]
+            statements = [statement for body in bodies for statement in parse(json.dumps(body).encode()).money]
+            texts = await tell(world, *statements, *statements)
+            state, status, rest = ENDS[said[-1]]
+            now, view = await world.fresh(request), await shown(world, request)
+            assert (now.dispute_state, view.status, await left(world, request)) == (
+                state,
+                status,
+                [rest] if rest else [],
+            )
+            assert await MoneyFact.filter(external_id=money).count() == len(said)
+            if n == 0:  # told in order: a card for each
+                assert [next(w for w in CARD_OF.values() if w in text) for text in texts] == [
+                    CARD_OF[word] for word in said
+                ]
+            lost += 12500 if state == "LOST" else 0
+    charges = 12500 * 6 * len(HISTORIES)
+    totals = (await summaries.recompute(world.account.id, request.contact_id))[("USD", True)]
+    assert (totals["paid_minor"], totals["net_minor"]) == (charges, charges - lost)
+    assert [str(one) for one in await auditing.audit()] == []
+
+
+async def test_a_dispute_opened_again_asks_for_an_answer_by_its_own_date(world: World) -> None:
+    request, charge = await paid(world)
+    await tell(world, dispute(charge, response_due_at=DUE), dispute(charge, MoneyOutcome.SUCCEEDED, occurred_at=DUE))
+    review = dispute(charge, occurred_at=DUE + timedelta(days=1))
+    text = "The dispute over $125.00 for Deep clean is open again: product not received."
+    assert await tell(world, review, dispute(charge, response_due_at=DUE)) == [text]
+    view = await shown(world, request)
+    assert (view.status, view.response_due_at) == ("PENDING", None)
+    asked = DUE + timedelta(days=20)
+    assert await tell(world, replace(review, response_due_at=asked, occurred_at=DUE + timedelta(days=2))) == []
+    assert (await shown(world, request)).response_due_at == asked
+    # Without a time a repeat changes nothing.
+    told = dispute(charge, MoneyOutcome.FAILED, external_id="dp_2", occurred_at=None)
+    assert len(await tell(world, told, told, told)) == 1
+    assert await MoneyFact.filter(external_id="dp_2").count() == 1
