@@ -411,6 +411,7 @@ class InboundMessage:
     quoted: str | None = None  # what the message quotes of earlier ones: kept, and shown apart from `body`
     cc: Sequence[str] = ()  # addresses of the other recipients of a letter
     help_answered: bool = False  # a HELP that the vendor has answered itself
+    stop_unanswered: bool = False  # a STOP that the vendor leaves to us to confirm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ _EXTENSION = frozenset("\f^{}\\[~]|€")
 
 _LIMITS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70, 67)}  # alone, per part when split
 
-_STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL"})
+# As Twilio's default list since 2025, and the words of 47 CFR 64.1200(a)(10).
+_STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL", "REVOKE", "OPTOUT"})
 _START_WORDS = frozenset({"START", "YES", "UNSTOP"})
-_PLAIN_STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE"})
+_PLAIN_STOP_WORDS = frozenset({"STOP", "STOPALL", "UNSUBSCRIBE", "OPTOUT"})
 _PLAIN_START_WORDS = frozenset({"START"})
 _HELP_WORDS = frozenset({"HELP", "INFO"})
 _KEYWORD_LIMIT = 40  # characters, punctuation included
@@ -73,8 +74,8 @@ def segments(text: str) -> SmsSegments:
 def opt_out_word(text: str, *, by_phone: bool = True) -> bool | None:
     """True: the reply withdraws consent (STOP and its kin), False: it gives it again (START, YES, UNSTOP), None: neither.
 
-    Only a reply that is nothing but the word counts; case, spaces and punctuation don't ("Stop all." is STOPALL). Off phones no
-    carrier has taught people what CANCEL, END, QUIT and YES do: an e-mail that says "Yes" answers a question.
+    Only a reply that is nothing but the word counts; case, spaces and punctuation don't ("Stop all." is STOPALL, "opt-out" OPTOUT).
+    Off phones no carrier has taught people what CANCEL, END, QUIT, REVOKE and YES do: an e-mail that says "Yes" answers a question.
     """
     word = _word(text)
     if word in (_STOP_WORDS if by_phone else _PLAIN_STOP_WORDS):

@@ -51,6 +51,7 @@ from integrations.base import (
     retry_after,
 )
 from integrations.sms import asks_help, opt_out_word
+from integrations.twilio_errors import CANCELED, reason_of, words_of
 
 # Twilio's status to ours. SENT means that the provider has it: Twilio's own queue included, because our QUEUED and
 # SENDING are about our side of the call and would be picked up again.
@@ -69,47 +70,22 @@ STATES: Mapping[str, DeliveryStatus] = {
 }
 INBOUND_STATES = frozenset({"receiving", "received"})
 
-# Twilio's error code to our word. Source: www.twilio.com/docs/api/errors/N.
-REASONS: Mapping[str, str] = {
-    "20003": "unauthorized",
-    "20404": "not_found",
-    "20429": "rate_limited",
-    "21211": "invalid_recipient",
-    "21212": "invalid_sender",
-    "21408": "region_not_allowed",
-    "21602": "empty_message",
-    "21603": "invalid_sender",
-    "21606": "invalid_sender",
-    "21610": "opted_out",
-    "21614": "not_a_mobile",
-    "21617": "too_long",
-    "21635": "landline",
-    "21655": "invalid_template",
-    "21656": "invalid_template",
-    "63003": "invalid_recipient",
-    "63007": "invalid_sender",
-    "63016": "window_closed",
-    "63024": "invalid_recipient",
-}
 _OPTED_OUT = "21610"
-# What a failed delivery means, in words for the team.
-DELIVERY_ERRORS: Mapping[str, str] = {
-    "21610": "The recipient has opted out.",
-    "30003": "The handset could not be reached.",
-    "30005": "The number is unknown.",
-    "30006": "The number is a landline or its carrier cannot be reached.",
-    "30007": "The carrier filtered the message.",
-    "63003": "There is no WhatsApp account at this number.",
-    "63016": "The 24 hours since the contact's last message are over; only an approved template can be sent.",
-    "63024": "The recipient cannot be reached on WhatsApp.",
-}
-# Reasons of a failed delivery that have consequences beyond the message.
-_DELIVERY_REASONS = frozenset({"window_closed"})
 _STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "unauthorized", 404: "not_found", 429: "rate_limited"}
 
 _SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 _NUMBER = re.compile(r"\+?\d{6,}")
-_API = "https://api.twilio.com"
+# Twilio's hosts by region: each has accounts' data, auth tokens and API keys of its own.
+# Source: www.twilio.com/docs/global-infrastructure/using-the-twilio-rest-api-in-a-non-us-region.
+HOSTS: Mapping[str, str] = {
+    "us1": "https://api.twilio.com",
+    "ie1": "https://api.dublin.ie1.twilio.com",
+    "au1": "https://api.sydney.au1.twilio.com",
+}
+# A number of its own for one business: Twilio answers neither HELP nor STOP on it, unless it is in a messaging service.
+# Source: help.twilio.com, "Customizing HELP & STOP messages for SMS filtering".
+_SHORT_CODE = re.compile(r"\d{3,8}")
+_COORDINATE = re.compile(r"-?\d{1,3}(\.\d{1,20})?")
 _MAX_FIELDS = 500
 _MAX_MEDIA = 10
 _LOOK_UP_LIMIT = 100
@@ -136,6 +112,7 @@ class Credentials:
     answer_help: str = (
         ""  # "yes": Twilio does not answer HELP on this number (its own handling is switched off), so we do
     )
+    region: str = ""  # "us1" (the default), "ie1" or "au1": where the account's messages and this token live
 
 
 class _BasicAuth:
@@ -176,11 +153,16 @@ class TwilioMessages(Channel):
 
     credentials: ClassVar[type[Any]] = Credentials
     prefix: ClassVar[str] = ""  # before a number in Twilio's From and To; a number without it belongs to another kind
+    inbound_prefixes: ClassVar[tuple[str, ...]] = ()  # of further networks that reach the same sender
     answers_help: ClassVar[bool] = False  # whether Twilio answers HELP itself on this kind unless that is switched off
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         if kind not in self.kinds:
             raise ValueError(f"{self.name} does not serve {kind}")
+        region = credentials.region.strip().lower() or "us1"
+        if region not in HOSTS:
+            raise IntegrationError(self.name, "credentials_invalid", f"region is one of {', '.join(HOSTS)}.")
+        self._base = environment.base_addresses.get("twilio", HOSTS[region]).rstrip("/")
         self._credentials = credentials
         self._environment = environment
         self._client: Any = None
@@ -277,8 +259,7 @@ class TwilioMessages(Channel):
                 # Not the process's: TWILIO_EDGE and TWILIO_REGION would change the host behind our back.
                 environment={"TWILIO_EDGE": "", "TWILIO_REGION": ""},
             )
-            if address := self._environment.base_addresses.get("twilio"):
-                self._client.api.base_url = address.rstrip("/")
+            self._client.api.base_url = self._base
         return self._client
 
     def _auth(self) -> _BasicAuth:
@@ -330,22 +311,25 @@ class TwilioMessages(Channel):
             )
         if status >= 500 or status in (0, 408):
             return self._lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
-        reason = REASONS.get(vendor_code or "") or _STATUS_REASONS.get(status, "refused")
-        return IntegrationError(self.name, reason, words, code=vendor_code)
+        reason = reason_of(vendor_code) or _STATUS_REASONS.get(status, "refused")
+        return IntegrationError(
+            self.name, reason, words or (words_of(vendor_code) if vendor_code else ""), code=vendor_code
+        )
 
     def media_headers(self, url: str) -> Mapping[str, str]:
         """Basic authorization for this account's media at Twilio's own address; a redirect leads on to a storage that needs none.
 
         Source: www.twilio.com/docs/messaging/api/media-resource (HTTP basic authentication for media URLs).
         """
-        base = self._environment.base_addresses.get("twilio", _API).rstrip("/")
-        if not url.startswith(f"{base}/2010-04-01/Accounts/{self._credentials.account_sid}/"):
+        if not url.startswith(f"{self._base}/2010-04-01/Accounts/{self._credentials.account_sid}/"):
             return {}
         return {"Authorization": self._auth().get_auth_string()}
 
     # ---------------------------------------------------------------------------------------------------- calls in
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
         """Verify over the configured public URL and the form, then parse a status callback or an inbound message.
+
+        A message without words (a place, a pressed button, a kind that Twilio hands on as nothing) is told in words.
 
         Twilio puts no time into its signature: a repeated request is recognised by its MessageSid.
         Raises: SignatureInvalid, PayloadInvalid.
@@ -366,16 +350,20 @@ class TwilioMessages(Channel):
 
     def _inbound(self, form: _Form, external_id: str) -> InboundMessage:
         sender = form.first("From")
-        number = sender.removeprefix(self.prefix)
-        if not number or not sender.startswith(self.prefix) or ":" in number:
+        prefixes = [known for known in (*self.inbound_prefixes, self.prefix) if sender.startswith(known)]
+        number = sender.removeprefix(prefixes[0]) if prefixes else ""
+        if not number or ":" in number:
             raise PayloadInvalid(self.name, "channel_mismatch", "The sender is not an address of this kind of channel.")
         media = form.first("NumMedia") or "0"
         if not media.isdecimal() or int(media) > _MAX_MEDIA:
             raise PayloadInvalid(self.name, "invalid_media", "NumMedia is not a count.")
-        body = form.first("Body")
+        body = _words(form, media=int(media))
         # With Advanced Opt-Out Twilio says itself what the words mean in the contact's language.
         kind = form.first("OptOutType").upper()
         opt_out = {"STOP": True, "START": False}.get(kind) if kind else opt_out_word(body)
+        ours_to_answer = (
+            bool(_SHORT_CODE.fullmatch(form.first("To"))) and not form.first("MessagingServiceSid") and not kind
+        )
         return InboundMessage(
             external_id=external_id,
             sender=number,
@@ -383,7 +371,9 @@ class TwilioMessages(Channel):
             recipient=form.first("To").removeprefix(self.prefix) or None,
             sender_name=form.first("ProfileName") or None,
             opt_out=opt_out,
-            help_answered=kind == "HELP" or (self._answers_help and asks_help(body)),
+            in_reply_to=form.first("OriginalRepliedMessageSid") or None,
+            help_answered=kind == "HELP" or (self._answers_help and asks_help(body) and not ours_to_answer),
+            stop_unanswered=opt_out is True and ours_to_answer,
             attachments=[
                 {"url": form.first(f"MediaUrl{i}"), "content_type": form.first(f"MediaContentType{i}")}
                 for i in range(int(media))
@@ -427,17 +417,44 @@ def _answer(*, statuses: tuple[StatusUpdate, ...] = (), messages: tuple[InboundM
     return ChannelWebhook(statuses=statuses, messages=messages, answer_body="<Response/>", answer_type="text/xml")
 
 
+def _words(form: _Form, *, media: int) -> str:
+    """The text of an inbound message; where it has none, what the message is.
+
+    Source: www.twilio.com/docs/messaging/guides/webhook-request (WhatsApp: Latitude … Label, ButtonText, ListTitle, MessageType).
+    """
+    body = form.first("Body")
+    latitude, longitude = form.first("Latitude").strip(), form.first("Longitude").strip()
+    if _COORDINATE.fullmatch(latitude) and _COORDINATE.fullmatch(longitude):
+        named = [form.first(name).strip() for name in ("Label", "Address")]
+        place = ", ".join(dict.fromkeys([*(known for known in named if known), f"{latitude}, {longitude}"]))
+        rest = "" if body.strip() in named else body  # Twilio repeats the address as the text
+        return f"{rest}\nLocation: {place}".strip()
+    if body.strip():
+        return body
+    for name in ("ButtonText", "ListTitle", "ButtonPayload", "ListId"):
+        if form.first(name).strip():
+            return form.first(name)
+    types = [form.first(f"MediaContentType{i}").partition(";")[0].strip().lower() for i in range(media)]
+    if types and all(one in ("text/vcard", "text/x-vcard") for one in types):
+        return "[contact card]" if len(types) == 1 else f"[{len(types)} contact cards]"
+    kind = form.first("MessageType").strip().lower()
+    if not media and kind not in ("", "text"):
+        return f"[{kind[:40]} message that can't be shown here]"
+    return body
+
+
 def _status(
     sid: str, state: str, code: str | None, words: str | None = None, *, occurred_at: datetime | None = None
 ) -> StatusUpdate:
-    reason = REASONS.get(code) if code else None
+    failed = STATES[state] is DeliveryStatus.FAILED
+    said = words_of(code, _masked(words)) if code else None
     return StatusUpdate(
         external_id=sid,
         status=STATES[state],
         error_code=code,
-        error_message=(words or DELIVERY_ERRORS.get(code)) if code else None,
+        error_message=said or ((CANCELED if state == "canceled" else words_of(None)) if failed else None),
         occurred_at=occurred_at,
-        reason=reason if reason in _DELIVERY_REASONS else None,
+        reason=reason_of(code) if failed else None,
         opted_out=code == _OPTED_OUT,
     )
 

@@ -384,6 +384,10 @@ class Message(TenantRow):
     template_variables: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # placeholder -> text
     author_id = fields.UUIDField(null=True)  # user
     author_name = fields.CharField(max_length=120, null=True)
+    reply_to_id = fields.UUIDField(null=True)  # the message that it answers, where the channel tells
+    reaction = fields.CharField(max_length=40, null=True)  # the contact's, an emoji
+    edited_at = fields.DatetimeField(null=True)  # its writer changed the text afterwards
+    removed_at = fields.DatetimeField(null=True)  # its writer took it back: text and files are gone
     occurred_at = fields.DatetimeField()
     sending_at = fields.DatetimeField(null=True)
     updated_at = fields.DatetimeField(auto_now=True)

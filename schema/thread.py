@@ -88,6 +88,13 @@ class Message(ThreadItem):
     template_id: str | None = strawberry.field(
         description="The approved template that the contact got in place of the text; null: the contact got the text."
     )
+    reaction: str | None = strawberry.field(description="The contact's reaction to it, an emoji; null: none.")
+    edited_at: datetime | None = strawberry.field(
+        description="When its writer changed it last; `body` is the new text; null: it is as it came."
+    )
+    removed_at: datetime | None = strawberry.field(
+        description="When its writer took it back: text and files are gone, `body` says so; null: it stands."
+    )
     author: str | None = strawberry.field(
         description="Who of the team wrote it; null: the contact, or a program without a name."
     )
@@ -111,6 +118,9 @@ class Message(ThreadItem):
             failure_reason=row.error_message,
             error_code=row.error_code,
             template_id=row.template_id,
+            reaction=row.reaction,
+            edited_at=row.edited_at,
+            removed_at=row.removed_at,
             author=row.author_name,
         )
 
@@ -147,6 +157,13 @@ class Message(ThreadItem):
             await reads.requests_of_message(self.row.id),
         )
         return [ConversationChannel.from_reach(conversation, reach) for reach in found]
+
+    @field("The message that it answers, where the channel tells; null: none that is known.")
+    async def reply_to(self, info: Info) -> Message | None:
+        if self.row.reply_to_id is None:
+            return None
+        row = await info.context.reads.message(self.row.reply_to_id)
+        return Message.from_row(row) if row is not None else None
 
     @field("The message that this one repeats, the first of them if it was repeated often; null: it is no repetition.")
     async def retry_of(self, info: Info) -> Message | None:

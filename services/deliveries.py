@@ -19,7 +19,7 @@ from tortoise.expressions import Q
 
 from integrations.base import Author, IntegrationError, OutboundMessage, StatusUpdate
 from integrations.base import external_id as stored_id
-from models.errors import Refusal
+from models.errors import ContactOptedOut, Refusal
 from models.ids import parse_public_id, public_id
 from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Message, MessagePaymentRequest
 from models.vault import VaultError
@@ -50,6 +50,9 @@ _OF_THE_CONNECTION: Final = frozenset(
         "not_supported",
         "account_inactive",
         "wrong_account",
+        "trial_account",
+        "sender_not_registered",
+        "sender_limited",
         "tls_failed",
         "unreachable",
         RATE_LIMITED,
@@ -188,6 +191,8 @@ async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal 
         now=datetime.now(UTC),
         by_person=message.author_id is not None,
     )
+    if able.reason == ContactOptedOut.code and await opt_outs.is_confirmation(message):
+        return None
     try:
         capability.refuse(able, template=message.template_id is not None)
     except Refusal as refusal:
@@ -349,6 +354,9 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
 
 
 async def _apply(message: Message, update: StatusUpdate) -> None:
+    if update.reason in _OF_THE_CONNECTION:
+        connection = await connections.channel_connection(message.channel_connection_id, message.account_id)
+        await connections.note_channel(connection, update.error_message or update.reason)
     await _advance(
         message,
         update.status.value,

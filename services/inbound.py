@@ -18,7 +18,7 @@ from models.ids import parse_public_id, uuid7
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
 from services import attachments, connections, contacts, deliveries, messages, opt_outs
 from services.actors import system_actor
-from services.changes import change
+from services.changes import Change, change
 from services.contacts import PHONE_KINDS
 from services.messages import SUBJECT_LIMIT
 from services.processor_events import BadPayload, BadSignature, NotVerifiable
@@ -35,6 +35,7 @@ LETTER_REFUSED: Final = {
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 HELP_AGAIN: Final = timedelta(minutes=10)
+NO_TEXT: Final = "[message without text]"
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
 
@@ -98,6 +99,8 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
     body = inbound.body.replace("\x00", "").strip()
     if not body and inbound.attachments:
         body = f"[{len(inbound.attachments)} attachment{'s' if len(inbound.attachments) > 1 else ''}]"
+    elif not body and connection.kind != "EMAIL":  # a letter has its subject
+        body = NO_TEXT
     subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
     answered = await _answered(connection, inbound)
     async with change(connection.account_id) as changed:
@@ -116,10 +119,12 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
         if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
+        newly_out = held is not None and held.opted_out_at is None
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
             for one in {address, address if answered is None else answered.address}:
                 await said(changed, connection.id, connection.kind, one)
+        replied = await _replied(conversation, inbound)
         message = Message(
             id=uuid7(),
             account_id=connection.account_id,
@@ -135,6 +140,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             cc=list(inbound.cc) or None,
             delivery_status="DELIVERED",
             external_id=external_id,
+            reply_to_id=None if replied is None else replied.id,
             occurred_at=written_at,
         )
         changed.message(message)
@@ -143,6 +149,8 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
         if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
             await _answer_help(connection, conversation.id, changed.now)
+        if inbound.stop_unanswered and newly_out and connections.usable(connection):
+            await _confirm_stop(changed, message)
 
 
 async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
@@ -166,6 +174,35 @@ async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now
         await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
     except Refusal as refusal:
         log.info("help_not_answered", connection=str(connection.id), reason=refusal.code)
+
+
+async def _confirm_stop(changed: Change, stop: Message) -> None:
+    """Carriers ask for one last message, which the opt-out does not hold up. In the transaction that stores the STOP."""
+    message = Message(
+        id=uuid7(),
+        account_id=stop.account_id,
+        conversation_id=stop.conversation_id,
+        contact_id=stop.contact_id,
+        direction="OUTBOUND",
+        kind=stop.kind,
+        channel_connection_id=stop.channel_connection_id,
+        address=stop.address,
+        body=await opt_outs.stop_text(stop.account_id),
+        delivery_status="QUEUED",
+        reply_to_id=stop.id,
+        author_name=system_actor(stop.account_id).name,
+        occurred_at=changed.now,
+    )
+    changed.message(message)
+    await deliveries.enqueue(message)
+
+
+async def _replied(conversation: Conversation, inbound: InboundMessage) -> Message | None:
+    """The message of this conversation that the contact pointed at, whichever side wrote it."""
+    if inbound.in_reply_to is None:
+        return None
+    said = Message.filter(conversation_id=conversation.id, external_id=stored_id(inbound.in_reply_to))
+    return await said.order_by("-seq").first()
 
 
 async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:

@@ -67,6 +67,19 @@ async def help_text(account_id: UUID) -> str:
     return f"{account.name}: messages about your requests and payments.{contact} Reply STOP to get no more messages."
 
 
+async def stop_text(account_id: UUID) -> str:
+    """What a STOP is answered where the vendor leaves that to us: the one message that may still go out."""
+    account = await Account.get(id=account_id)
+    return f"{account.name}: you are unsubscribed and get no more messages from us. Reply START to get them again."
+
+
+async def is_confirmation(message: Message) -> bool:
+    """Whether this is our answer to a STOP (`stop_text`), which goes to who has opted out by it."""
+    if message.author_id is not None or message.reply_to_id is None or message.direction != "OUTBOUND":
+        return False
+    return message.body == await stop_text(message.account_id)
+
+
 # ------------------------------------------------------------------------------------------------------- unsubscribe
 def unsubscribe_url(message: Message) -> str:
     """Where a mail program posts its one-click unsubscribe (RFC 8058) of this message's address from its sender."""

@@ -1,5 +1,6 @@
-"""SMS through Twilio. The calls and callbacks stand in integrations/twilio_api.py; WhatsApp is another provider.
+"""SMS through Twilio, and RCS of the same sender: one conversation, one consent. WhatsApp is another provider.
 
+The calls and callbacks stand in integrations/twilio_api.py.
 Source: www.twilio.com/docs/messaging/api/message-resource (API 2010-04-01), /docs/api/errors/21617.
 """
 
@@ -19,6 +20,7 @@ class TwilioSms(TwilioMessages):
     name: ClassVar[str] = "twilio_sms"
     display_name: ClassVar[str] = "Twilio SMS"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.SMS,)
+    inbound_prefixes: ClassVar[tuple[str, ...]] = ("rcs:",)
     answers_help: ClassVar[bool] = True
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:

@@ -34,6 +34,7 @@ from integrations.base import (
 )
 from integrations.channels.twilio_sms import STATES, Credentials, TwilioSms
 from integrations.kit.vendor import FailureMode, LoopbackServer
+from integrations.twilio_errors import REASONS, WORDS
 from tests.contracts.openapi import Contract, vendor_file
 from tests.contracts.twilio_server import (
     ACCOUNT_SID,
@@ -484,6 +485,71 @@ async def test_a_failed_delivery_brings_its_code(server: TwilioServer, twilio: T
     )
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "told", "words", "reason"),
+    [
+        (
+            "undelivered",
+            "30034",
+            "",
+            "The number is not registered for messages to the US (A2P 10DLC).",
+            "sender_not_registered",
+        ),
+        ("undelivered", "30032", "", "The toll-free number is not verified at Twilio.", "sender_not_registered"),
+        ("failed", "30002", "", "The Twilio account is suspended.", "account_inactive"),
+        ("failed", "63032", "", "WhatsApp does not deliver this message to this user at the moment.", None),
+        ("failed", "39999", "", "Twilio did not deliver the message (error 39999).", None),
+        (
+            "failed",
+            "39999",
+            "No route to +14155550101.",
+            "Twilio did not deliver the message (error 39999: No route to …).",
+            None,
+        ),
+        ("failed", "", "", "Twilio did not deliver the message and gave no reason.", None),
+        ("canceled", "", "", "The message was cancelled before it was sent.", None),
+        ("delivered", "", "", None, None),
+    ],
+)
+def test_a_failed_delivery_always_says_why(
+    state: str, code: str, told: str, words: str | None, reason: str | None
+) -> None:
+    form = {**STATUS_FORM, "MessageStatus": state, "ErrorCode": code, "ErrorMessage": told}
+    body, headers = signed(URL, form)
+    update = receive(body, headers)[0]
+    assert (update.error_code, update.error_message, update.reason) == (code or None, words, reason)
+
+
+def test_every_code_with_consequences_has_words_or_is_a_refused_call() -> None:
+    assert {code for code in REASONS if code.startswith(("3", "6"))} <= set(WORDS)
+    assert all(sentence.endswith(".") and len(sentence) <= 120 for sentence in WORDS.values())
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("", "https://api.twilio.com"),
+        ("us1", "https://api.twilio.com"),
+        (" IE1 ", "https://api.dublin.ie1.twilio.com"),
+        ("au1", "https://api.sydney.au1.twilio.com"),
+    ],
+)
+async def test_each_region_has_its_host(region: str, host: str) -> None:
+    channel = make("", region=region)
+    media = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/MM1/Media/ME1"
+    assert channel._open().api.base_url == host
+    assert "Authorization" in channel.media_headers(host + media)
+    assert channel.media_headers("https://api.de1.twilio.com" + media) == {}
+    await channel.aclose()
+
+
+@pytest.mark.parametrize("region", ["de1", "ie1.evil.example.test", "ie1/", "eu"])
+def test_an_unknown_region_is_refused(region: str) -> None:
+    with pytest.raises(IntegrationError) as caught:
+        make("", region=region)
+    assert (caught.value.reason, caught.value.message) == ("credentials_invalid", "region is one of us1, ie1, au1.")
+
+
 def test_every_status_of_the_contract_is_mapped() -> None:
     documented = set(our_contract()["components"]["schemas"]["message_enum_status"]["enum"])
     assert set(STATES) == documented - {"receiving", "received"}
@@ -538,6 +604,40 @@ async def test_a_help_that_twilio_answers_is_not_ours_to_answer(
     raw, headers = server.inbound(URL, sender=TO, body=text, **more)
     received = make(server.url, answer_help=credential).receive(inbound_request(raw, headers))
     assert received.messages[0].help_answered is answered
+
+
+SHORT = {"To": "22334"}
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "help_answered", "stop_unanswered"),
+    [
+        ("HELP", SHORT, False, False),  # Twilio answers nothing on a short code of one's own
+        ("STOP", SHORT, False, True),
+        ("opt out", SHORT, False, True),
+        ("START", SHORT, False, False),
+        ("Hello", SHORT, False, False),
+        ("HELP", {**SHORT, "MessagingServiceSid": SERVICE_SID}, True, False),
+        ("STOP", {**SHORT, "MessagingServiceSid": SERVICE_SID}, False, False),
+        ("STOP", {**SHORT, "OptOutType": "STOP"}, False, False),
+        ("STOP", {"To": FROM_NUMBER}, False, False),
+    ],
+)
+def test_twilio_answers_neither_help_nor_stop_on_a_standalone_short_code(
+    text: str, more: dict[str, str], help_answered: bool, stop_unanswered: bool
+) -> None:
+    form = {"MessageSid": "SM" + "a" * 32, "AccountSid": ACCOUNT_SID, "SmsStatus": "received", "From": TO, "Body": text}
+    body, headers = signed(URL, {**form, **more})
+    message = make("").receive(inbound_request(body, headers)).messages[0]
+    assert (message.help_answered, message.stop_unanswered) == (help_answered, stop_unanswered)
+
+
+@pytest.mark.parametrize(("text", "opt_out"), [("Hi", None), ("STOP", True), ("START", False)])
+def test_rcs_is_the_same_conversation_as_sms(text: str, opt_out: bool | None) -> None:
+    form = {"MessageSid": "SM" + "a" * 32, "AccountSid": ACCOUNT_SID, "SmsStatus": "received", "From": "rcs:" + TO}
+    body, headers = signed(URL, {**form, "To": "rcs:acme_agent", "Body": text})
+    message = make("").receive(inbound_request(body, headers)).messages[0]
+    assert (message.sender, message.body, message.opt_out) == (TO, text, opt_out)
 
 
 async def test_a_stop_makes_twilio_refuse_the_next_message(server: TwilioServer, twilio: TwilioSms) -> None:

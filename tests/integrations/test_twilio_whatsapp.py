@@ -293,3 +293,46 @@ def test_the_vendors_signed_examples_are_read_and_their_forgeries_are_not() -> N
         "status-whatsapp-read": [("READ", None, None)],
     }
     assert read == (expected if fixture else {})
+
+
+# ------------------------------------------------------------------------------------------- messages without words
+PLACE = {"Latitude": "52.520008", "Longitude": "13.404954"}
+CARD = {"NumMedia": "1", "MediaUrl0": "https://api.twilio.com/a", "MediaContentType0": "text/vcard"}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (PLACE, "Location: 52.520008, 13.404954"),
+        ({**PLACE, "Address": "Mill Lane 12"}, "Location: Mill Lane 12, 52.520008, 13.404954"),
+        (
+            {**PLACE, "Address": "Mill Lane 12", "Label": "Bakery"},
+            "Location: Bakery, Mill Lane 12, 52.520008, 13.404954",
+        ),
+        ({**PLACE, "Address": "Mill Lane 12", "Body": "Mill Lane 12"}, "Location: Mill Lane 12, 52.520008, 13.404954"),
+        ({**PLACE, "Body": "Here!"}, "Here!\nLocation: 52.520008, 13.404954"),
+        ({"Latitude": "-7", "Longitude": "-110.5"}, "Location: -7, -110.5"),
+        ({"Latitude": "here", "Longitude": "1", "Body": "Hi"}, "Hi"),
+        ({"ButtonText": "Yes, please", "ButtonPayload": "yes", "MessageType": "button"}, "Yes, please"),
+        ({"Body": "Yes", "ButtonText": "Yes", "ButtonPayload": "yes"}, "Yes"),
+        ({"ListId": "deep", "ListTitle": "Deep clean", "MessageType": "interactive"}, "Deep clean"),
+        ({"ButtonPayload": "yes"}, "yes"),
+        (CARD, "[contact card]"),
+        ({**CARD, "Body": "Call her"}, "Call her"),
+        ({**CARD, "MediaContentType0": "image/jpeg"}, ""),  # told by its file
+        ({"MessageType": "order"}, "[order message that can't be shown here]"),
+        ({"MessageType": "unsupported"}, "[unsupported message that can't be shown here]"),
+    ],
+)
+def test_a_message_without_words_says_what_it_is(more: dict[str, str], expected: str) -> None:
+    form = {"MessageSid": "SM" + "a" * 32, "AccountSid": ACCOUNT_SID, "SmsStatus": "received", "From": WHATSAPP + TO}
+    body, headers = signed(URL, {**form, "Body": "", **more})
+    message = make("").receive(request(body, headers)).messages[0]
+    assert message.body == expected
+    assert len(message.attachments) == int(more.get("NumMedia", "0"))
+
+
+def test_an_answer_names_the_message_that_it_answers() -> None:
+    form = {"MessageSid": "SM" + "a" * 32, "AccountSid": ACCOUNT_SID, "SmsStatus": "received", "From": WHATSAPP + TO}
+    body, headers = signed(URL, {**form, "Body": "That one", "OriginalRepliedMessageSid": "MM" + "b" * 32})
+    assert make("").receive(request(body, headers)).messages[0].in_reply_to == "MM" + "b" * 32

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from integrations.base import InboundMessage
+from integrations.base import DeliveryStatus, InboundMessage, SendResult, StatusUpdate
 from models.errors import AlreadyUsed, ContactOptedOut, MessagingWindowClosed
-from models.tables import Contact, ContactAddress, Message, OptOut
-from services import contacts, inbound
+from models.tables import ChannelConnection, Contact, ContactAddress, Message, OptOut
+from services import contacts, deliveries, inbound
 from tests import factories
 from tests.services.conftest import Team
-from tests.services.outgoing import send
+from tests.services.outgoing import replace_vendor, run_job, send
 
 # As the record has it, as WhatsApp tells it.
 PAIRS = [
@@ -126,3 +126,58 @@ async def test_a_contact_that_is_called_by_its_address_gets_the_name_that_the_ve
     message = await arrives(team, sender, kind=kind, sender_name=told)
     assert message.contact_id == contact.id
     assert (await Contact.get(id=contact.id)).name == expected
+
+
+# ------------------------------------------------------------------------------------------- what a phone can send
+@pytest.mark.parametrize("word", ["REVOKE", "optout", "Opt out", "opt-out!", "stop all", "STOP"])
+async def test_every_opt_out_word_of_2025_counts(team: Team, word: str) -> None:
+    await team.hears("SMS", word, "in-1")
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello")
+
+
+async def test_a_message_without_anything_is_told_and_one_that_answers_ours_points_at_it(team: Team) -> None:
+    await arrives(team, team.addresses["WHATSAPP"].address)
+    sent = (await send(team, "Deep clean or normal?", "WHATSAPP")).message
+    await Message.filter(id=sent.id).update(external_id="MM1")
+    answer = await arrives(team, team.addresses["WHATSAPP"].address, "The first", in_reply_to="MM1")
+    assert answer.reply_to_id == sent.id
+    blank = await arrives(team, team.addresses["WHATSAPP"].address, "  ", in_reply_to="MM2")
+    assert (blank.body, blank.reply_to_id) == ("[message without text]", None)
+
+
+async def test_a_stop_that_the_vendor_leaves_to_us_is_confirmed_once_and_goes_out(team: Team) -> None:
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="SM1"))
+    for _ in range(2):
+        await arrives(team, team.addresses["SMS"].address, "STOP", kind="SMS", opt_out=True, stop_unanswered=True)
+    (answer,) = await Message.filter(direction="OUTBOUND")
+    assert answer.body == (
+        "Acme Cleaning: you are unsubscribed and get no more messages from us. Reply START to get them again."
+    )
+    await run_job("message.send", answer.id)
+    assert [one.body for one in vendor.sent] == [answer.body]
+    assert (await Message.get(id=answer.id)).delivery_status == "SENT"
+    with pytest.raises(ContactOptedOut):
+        await send(team, answer.body)
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("sender_not_registered", "Not registered."), ("account_inactive", "Not registered."), (None, None)],
+)
+async def test_a_failed_delivery_that_concerns_the_whole_sender_is_told_at_the_channel(
+    team: Team, reason: str | None, kept: str | None
+) -> None:
+    sent = (await send(team, "Hello")).message
+    await Message.filter(id=sent.id).update(external_id="SM1", delivery_status="SENT")
+    failed = StatusUpdate(
+        external_id="SM1",
+        status=DeliveryStatus.FAILED,
+        error_code="30034",
+        error_message="Not registered.",
+        reason=reason,
+    )
+    await deliveries.record_status(team.channels["SMS"], failed)
+    message = await Message.get(id=sent.id)
+    assert (message.error_code, message.error_message) == ("30034", "Not registered.")
+    assert (await ChannelConnection.get(id=team.channels["SMS"].id)).last_error == kept
