@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A rule said no."""
+    """A rule said no. `others`: the refusals of further fields of the same input."""
 
     code: ClassVar[str]
+    others: tuple[Refusal, ...] = ()
 
     def __init__(self, message: str | None = None, *, field: str | tuple[str, ...] | None = None) -> None:
         self.message = message or (self.__doc__ or "").strip()
         self.field: tuple[str, ...] | None = (field,) if isinstance(field, str) else field
         super().__init__(self.message)
+
+    @property
+    def all(self) -> list[Refusal]:
+        """This refusal and the others of the same input: the first of each field."""
+        first: dict[tuple[str, ...] | None, Refusal] = {}
+        for refusal in (self, *self.others):
+            first.setdefault(refusal.field, refusal)
+        return list(first.values())
+
+
+class Refusals:
+    """Collects the refusals of an input, so that one answer names every wrong field.
+
+    Each `with` block checks one thing; a refusal in it is kept, and the check after it still runs. `raise_any` ends the checks:
+    what a refused block would have assigned is missing until then.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[Refusal] = []
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Refusal):
+            return False
+        self._found += error.all
+        return True
+
+    def __bool__(self) -> bool:
+        """Whether anything was refused so far."""
+        return bool(self._found)
+
+    def raise_any(self) -> None:
+        """Raises: the first refusal, with the others in `others`; nothing if all checks passed."""
+        if self._found:
+            first, *others = self._found
+            first.others = tuple(others)
+            raise first
 
 
 class Blank(Refusal):
@@ -152,6 +195,11 @@ class VersionConflict(Refusal):
     """The object has changed since you read it."""
 
     code = "VERSION_CONFLICT"
+
+    def __init__(self, current: object, *, field: str | tuple[str, ...]) -> None:
+        """`current`: the object's row as it is now."""
+        super().__init__(field=field)
+        self.current = current
 
 
 class IdempotencyConcurrentRequest(Refusal):

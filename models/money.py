@@ -30,6 +30,9 @@ CURRENCIES: dict[str, int] = {
 """Each active code of ISO 4217 list one, to the number of its decimals. No funds, metals, units of account, test codes.
 A table of our own because CLDR, which babel prints from, gives other decimals for a dozen (IQD 0 instead of 3)."""
 
+MOST_DECIMALS = max(CURRENCIES, key=CURRENCIES.__getitem__)
+"""A currency with the most decimals that any has: what is no amount of it is no amount at all."""
+
 # 15 digits before the point and 3 behind it still fit into a signed 64-bit column.
 _AMOUNT = re.compile(r"([0-9]{1,15})(?:\.([0-9]+))?", re.ASCII)
 

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import strawberry
 
-from models.errors import Invalid, NotFound, Refusal
+from models import tables
+from models.errors import Invalid, NotFound, Refusal, Refusals, VersionConflict
 from models.event_log import Cursor as EventCursor
 from models.event_log import CursorInvalid
 from models.ids import parse_public_id
@@ -92,6 +93,7 @@ from schema.payloads import (
     UpdateContactPayload,
     UserError,
     VoidPaymentRequestPayload,
+    user_errors,
 )
 from schema.payment_request import Payment, PaymentRequest
 from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
@@ -100,6 +102,7 @@ from schema.thread import ActivityCard, Message
 from services import (
     accounts,
     channel_settings,
+    connections,
     contacts,
     conversations,
     messages,
@@ -117,6 +120,8 @@ from services.composing import Template
 
 # A credential that has a field of its own in ConfigureProcessorInput.
 SHORT_FOR: Final[Mapping[str, str]] = {"secret_key": "secretKey", "webhook_secret": "webhookSecret"}
+
+NOTHING: Final = UUID(int=0)  # no row has this id
 
 P = TypeVar("P", bound=MutationPayload)
 S = TypeVar("S", bound=SessionPayload)
@@ -144,31 +149,33 @@ async def _run(
     try:
         return await work(actor)
     except Refusal as refusal:
-        return _refused(payload, refusal, names or {}, within)
+        return _refused(info, payload, refusal, names or {}, within)
     finally:
         info.context.renew(position)
 
 
 def _refused(
-    payload: type[P], refusal: Refusal, names: Mapping[str | None, str], within: tuple[str, ...] = ("input",)
+    info: Info,
+    payload: type[P],
+    refusal: Refusal,
+    names: Mapping[str | None, str],
+    within: tuple[str, ...] = ("input",),
 ) -> P:
-    if refusal.field:
-        refusal.field = (names.get(refusal.field[0], refusal.field[0]), *refusal.field[1:])
-    elif isinstance(refusal, NotFound) and None in names:
-        refusal.field = (names[None],)
-    return payload(user_errors=[UserError.from_refusal(refusal, within)])
+    for one in refusal.all:
+        if one.field:
+            one.field = (names.get(one.field[0], one.field[0]), *one.field[1:])
+        elif isinstance(one, NotFound) and None in names:
+            one.field = (names[None],)
+    return payload(user_errors=user_errors(info, refusal, within))
 
 
-def _id(value: str, prefix: str, field: str) -> UUID:
-    """Raises: NotFound for text that is no id of this type: nothing has it."""
-    found = parse_public_id(value, prefix)
-    if found is None:
-        raise NotFound(field=field)
-    return found
+def _id(value: str, prefix: str) -> UUID:
+    """The row's id; for text that is no id of this type one that nothing has, so that the service refuses it like any unknown one."""
+    return parse_public_id(value, prefix) or NOTHING
 
 
-def _id_or_none(value: str | None, prefix: str, field: str) -> UUID | None:
-    return _id(value, prefix, field) if value is not None else None
+def _id_or_none(value: str | None, prefix: str) -> UUID | None:
+    return _id(value, prefix) if value is not None else None
 
 
 def _changes(given: object, names: tuple[str, ...]) -> dict[str, Any]:
@@ -176,17 +183,15 @@ def _changes(given: object, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(given, name)) is not strawberry.UNSET}
 
 
-def _credentials(given: list[CredentialInput] | None) -> dict[str, str]:
-    """Name to value. Raises: Invalid for a name that comes twice."""
-    found = {one.name: one.value for one in given or ()}
-    if len(found) != len(given or ()):
+def _refuse_doubles(given: list[CredentialInput] | None) -> None:
+    """Raises: Invalid for a name that comes twice."""
+    if len({one.name for one in given or ()}) != len(given or ()):
         raise Invalid("Give each credential once.", field="credentials")
-    return found
 
 
-def _beside(refusal: Refusal | None) -> list[UserError]:
+def _beside(info: Info, refusal: Refusal | None) -> list[UserError]:
     """The user errors that stand beside an object."""
-    return [UserError.from_refusal(refusal, ("input",))] if refusal is not None else []
+    return user_errors(info, refusal, ("input",)) if refusal is not None else []
 
 
 def _template(given: MessageTemplateInput | None) -> Template | None:
@@ -201,7 +206,7 @@ async def _session(info: Info, payload: type[S], work: Callable[[], Awaitable[si
     try:
         tokens = await work()
     except Refusal as refusal:
-        return _refused(payload, refusal, {})
+        return _refused(info, payload, refusal, {})
     actor = await sign_in.authenticate(tokens.access_token)
     row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
     if row is None:
@@ -269,12 +274,13 @@ class Mutation:
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
     ) -> CreateApiKeyPayload:
         async def work(actor: Actor) -> CreateApiKeyPayload:
-            row, secret = await sign_in.create_api_key(
+            row, secret = await sign_in.create_api_key_once(
                 actor,
                 name=input.name,
                 role=input.role.name,
                 expires_at=input.expires_at,
                 manages_keys=input.manages_keys,
+                idempotency_key=input.idempotency_key,
             )
             return CreateApiKeyPayload(api_key=ApiKey.from_row(row), secret=secret)
 
@@ -285,7 +291,7 @@ class Mutation:
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
     ) -> RevokeApiKeyPayload:
         async def work(actor: Actor) -> RevokeApiKeyPayload:
-            row = await sign_in.revoke_api_key(actor, _id(input.api_key_id, "key", "apiKeyId"))
+            row = await sign_in.revoke_api_key(actor, _id(input.api_key_id, "key"))
             return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
 
         return await _run(info, RevokeApiKeyPayload, work)
@@ -301,16 +307,16 @@ class Mutation:
         async def work(actor: Actor) -> CreatePaymentRequestPayload:
             row = await payment_requests.create(
                 actor,
-                contact_id=_id(input.contact_id, "cnt", "contactId"),
-                conversation_id=_id_or_none(input.conversation_id, "cnv", "conversationId"),
-                channel_id=_id_or_none(input.channel_id, "chn", "channelId"),
+                contact_id=_id(input.contact_id, "cnt"),
+                conversation_id=_id_or_none(input.conversation_id, "cnv"),
+                channel_id=_id_or_none(input.channel_id, "chn"),
                 product_name=input.product_name,
                 amount=input.amount.amount,
                 currency=input.amount.currency,
                 description=input.description,
                 due_at=input.due_at,
                 processor=input.processor.name if input.processor is not None else None,
-                processor_id=_id_or_none(input.processor_id, "prc", "processorId"),
+                processor_id=_id_or_none(input.processor_id, "prc"),
                 idempotency_key=input.idempotency_key,
             )
             return CreatePaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
@@ -324,8 +330,8 @@ class Mutation:
         async def work(actor: Actor) -> SendPaymentRequestPayload:
             sent = await payment_requests.send(
                 actor,
-                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
-                channel_id=_id(input.channel_id, "chn", "channelId"),
+                payment_request_id=_id(input.payment_request_id, "pr"),
+                channel_id=_id(input.channel_id, "chn"),
                 body=input.body,
                 template=_template(input.template),
                 idempotency_key=input.idempotency_key,
@@ -343,13 +349,20 @@ class Mutation:
         self, info: Info, input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="Which one.")]
     ) -> VoidPaymentRequestPayload:
         async def work(actor: Actor) -> VoidPaymentRequestPayload:
-            done = await voids.void(
-                actor,
-                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
-                reason=input.reason,
-                expected_version=input.expected_version,
-                confirm_partially_paid=input.confirm_partially_paid,
-            )
+            try:
+                done = await voids.void(
+                    actor,
+                    payment_request_id=_id(input.payment_request_id, "pr"),
+                    reason=input.reason,
+                    expected_version=input.expected_version,
+                    confirm_partially_paid=input.confirm_partially_paid,
+                )
+            except Refusal as refusal:
+                current = next((one.current for one in refusal.all if isinstance(one, VersionConflict)), None)
+                if not isinstance(current, tables.PaymentRequest):
+                    raise
+                shown = PaymentRequest.from_row(current)
+                return VoidPaymentRequestPayload(payment_request=shown, user_errors=_beside(info, refusal))
             return VoidPaymentRequestPayload(
                 payment_request=PaymentRequest.from_row(done.request),
                 activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
@@ -364,7 +377,7 @@ class Mutation:
         async def work(actor: Actor) -> RunSandboxScenarioPayload:
             request = await scenarios.run(
                 actor,
-                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                payment_request_id=_id(input.payment_request_id, "pr"),
                 scenario=input.scenario.name,
                 seed=input.seed,
             )
@@ -377,9 +390,7 @@ class Mutation:
         self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="Whose link.")]
     ) -> RecordLinkCopiedPayload:
         async def work(actor: Actor) -> RecordLinkCopiedPayload:
-            row = await payment_requests.record_link_copied(
-                actor, _id(input.payment_request_id, "pr", "paymentRequestId")
-            )
+            row = await payment_requests.record_link_copied(actor, _id(input.payment_request_id, "pr"))
             return RecordLinkCopiedPayload(payment_request=PaymentRequest.from_row(row))
 
         return await _run(info, RecordLinkCopiedPayload, work)
@@ -389,7 +400,7 @@ class Mutation:
         self, info: Info, input: Annotated[DiscardPaymentRequestInput, strawberry.argument(description="Which one.")]
     ) -> DiscardPaymentRequestPayload:
         async def work(actor: Actor) -> DiscardPaymentRequestPayload:
-            row = await payment_requests.discard(actor, _id(input.payment_request_id, "pr", "paymentRequestId"))
+            row = await payment_requests.discard(actor, _id(input.payment_request_id, "pr"))
             return DiscardPaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
 
         return await _run(info, DiscardPaymentRequestPayload, work)
@@ -403,10 +414,10 @@ class Mutation:
         async def work(actor: Actor) -> RefundPaymentPayload:
             done = await refunds.refund(
                 actor,
-                payment_id=_id(input.payment_id, "pay", "paymentId"),
+                payment_id=_id(input.payment_id, "pay"),
                 amount=input.amount,
                 reason=input.reason.name,
-                tell_contact_on=_id_or_none(input.tell_contact_on, "chn", "tellContactOn"),
+                tell_contact_on=_id_or_none(input.tell_contact_on, "chn"),
                 idempotency_key=input.idempotency_key,
             )
             return RefundPaymentPayload(
@@ -428,7 +439,7 @@ class Mutation:
         async def work(actor: Actor) -> RecordOutsidePaymentPayload:
             done = await outside_payments.record(
                 actor,
-                payment_request_id=_id(input.payment_request_id, "pr", "paymentRequestId"),
+                payment_request_id=_id(input.payment_request_id, "pr"),
                 method=input.method.name,
                 amount=input.amount,
                 note=input.note,
@@ -448,7 +459,7 @@ class Mutation:
         self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
     ) -> UndoOutsidePaymentPayload:
         async def work(actor: Actor) -> UndoOutsidePaymentPayload:
-            done = await outside_payments.undo(actor, payment_id=_id(input.payment_id, "pay", "paymentId"))
+            done = await outside_payments.undo(actor, payment_id=_id(input.payment_id, "pay"))
             return UndoOutsidePaymentPayload(
                 payment_request=PaymentRequest.from_row(done.request),
                 payment=Payment.from_view(done.payment),
@@ -468,8 +479,8 @@ class Mutation:
         async def work(actor: Actor) -> SendMessagePayload:
             sent = await messages.send_message(
                 actor,
-                conversation_id=_id(input.conversation_id, "cnv", "conversationId"),
-                channel_id=_id(input.channel_id, "chn", "channelId"),
+                conversation_id=_id(input.conversation_id, "cnv"),
+                channel_id=_id(input.channel_id, "chn"),
                 body=input.body,
                 subject=input.subject,
                 template=_template(input.template),
@@ -493,8 +504,8 @@ class Mutation:
         async def work(actor: Actor) -> ResendMessagePayload:
             sent = await messages.resend_message(
                 actor,
-                message_id=_id(input.message_id, "msg", "messageId"),
-                channel_id=_id(input.channel_id, "chn", "channelId"),
+                message_id=_id(input.message_id, "msg"),
+                channel_id=_id(input.channel_id, "chn"),
                 idempotency_key=input.idempotency_key,
                 confirm_possible_duplicate=input.confirm_possible_duplicate,
             )
@@ -509,7 +520,7 @@ class Mutation:
         self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="Which one.")]
     ) -> CloseConversationPayload:
         async def work(actor: Actor) -> CloseConversationPayload:
-            row = await conversations.close(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            row = await conversations.close(actor, _id(input.conversation_id, "cnv"))
             return CloseConversationPayload(conversation=Conversation.from_row(row))
 
         return await _run(info, CloseConversationPayload, work)
@@ -519,7 +530,7 @@ class Mutation:
         self, info: Info, input: Annotated[ReopenConversationInput, strawberry.argument(description="Which one.")]
     ) -> ReopenConversationPayload:
         async def work(actor: Actor) -> ReopenConversationPayload:
-            row = await conversations.reopen(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            row = await conversations.reopen(actor, _id(input.conversation_id, "cnv"))
             return ReopenConversationPayload(conversation=Conversation.from_row(row))
 
         return await _run(info, ReopenConversationPayload, work)
@@ -529,7 +540,7 @@ class Mutation:
         self, info: Info, input: Annotated[MarkConversationReadInput, strawberry.argument(description="Which one.")]
     ) -> MarkConversationReadPayload:
         async def work(actor: Actor) -> MarkConversationReadPayload:
-            row = await conversations.mark_read(actor, _id(input.conversation_id, "cnv", "conversationId"))
+            row = await conversations.mark_read(actor, _id(input.conversation_id, "cnv"))
             return MarkConversationReadPayload(conversation=Conversation.from_row(row))
 
         return await _run(info, MarkConversationReadPayload, work)
@@ -541,8 +552,8 @@ class Mutation:
         async def work(actor: Actor) -> AssignConversationPayload:
             row = await conversations.assign(
                 actor,
-                _id(input.conversation_id, "cnv", "conversationId"),
-                _id_or_none(input.user_id, "usr", "userId"),
+                _id(input.conversation_id, "cnv"),
+                _id_or_none(input.user_id, "usr"),
             )
             return AssignConversationPayload(conversation=Conversation.from_row(row))
 
@@ -553,9 +564,7 @@ class Mutation:
         self, info: Info, input: Annotated[FollowConversationInput, strawberry.argument(description="Which, or not.")]
     ) -> FollowConversationPayload:
         async def work(actor: Actor) -> FollowConversationPayload:
-            row = await conversations.follow(
-                actor, _id(input.conversation_id, "cnv", "conversationId"), input.following
-            )
+            row = await conversations.follow(actor, _id(input.conversation_id, "cnv"), input.following)
             return FollowConversationPayload(conversation=Conversation.from_row(row))
 
         return await _run(info, FollowConversationPayload, work)
@@ -565,7 +574,7 @@ class Mutation:
         self, info: Info, input: Annotated[SaveDraftInput, strawberry.argument(description="Where and what.")]
     ) -> SaveDraftPayload:
         async def work(actor: Actor) -> SaveDraftPayload:
-            row = await conversations.save_draft(actor, _id(input.conversation_id, "cnv", "conversationId"), input.text)
+            row = await conversations.save_draft(actor, _id(input.conversation_id, "cnv"), input.text)
             return SaveDraftPayload(conversation=Conversation.from_row(row))
 
         return await _run(info, SaveDraftPayload, work)
@@ -582,6 +591,7 @@ class Mutation:
                 email=input.email,
                 phone=input.phone,
                 addresses=_addresses(input.addresses),
+                idempotency_key=input.idempotency_key,
             )
             return CreateContactPayload(contact=Contact.from_row(row))
 
@@ -595,7 +605,7 @@ class Mutation:
             changes = _changes(input, ("name", "email", "phone", "addresses"))
             if "addresses" in changes:
                 changes["addresses"] = _addresses(changes["addresses"])
-            row = await contacts.update_contact(actor, _id(input.contact_id, "cnt", "contactId"), changes=changes)
+            row = await contacts.update_contact(actor, _id(input.contact_id, "cnt"), changes=changes)
             return UpdateContactPayload(contact=Contact.from_row(row))
 
         return await _run(info, UpdateContactPayload, work)
@@ -631,25 +641,40 @@ class Mutation:
         self, info: Info, input: Annotated[ConfigureProcessorInput, strawberry.argument(description="The processor.")]
     ) -> ConfigureProcessorPayload:
         async def work(actor: Actor) -> ConfigureProcessorPayload:
-            listed = _credentials(input.credentials)
+            listed = {one.name: one.value for one in input.credentials or ()}
             short = {"secret_key": input.secret_key, "webhook_secret": input.webhook_secret}
+            processor = processor_settings.built_in(input.kind.name)
+            refusals = Refusals()
+            if input.provider in connections.KINDS and input.provider != processor:
+                processor = None  # which of the two is meant can't be said
+            with refusals:
+                processor = processor_settings.provider_of(input.kind.name, input.provider)
+            with refusals:
+                _refuse_doubles(input.credentials)
             for name, value in short.items():
-                if value is not None and name in listed:
-                    raise Invalid("Give this secret once.", field=SHORT_FOR[name])
+                with refusals:
+                    if value is not None and name in listed:
+                        raise Invalid("Give this secret once.", field=SHORT_FOR[name])
+            wanted: dict[str, Any] = {
+                "connection_id": _id_or_none(input.processor_id, "prc"),
+                "display_name": input.display_name,
+                "test_mode": input.test_mode,
+                "credentials": listed | {name: value for name, value in short.items() if value},
+            }
             try:
+                if refusals or processor is None:
+                    with refusals:
+                        await processor_settings.check(actor, processor=processor, **wanted)
+                    refusals.raise_any()
+                assert processor is not None  # noqa: S101 (refused above)
                 row = await processor_settings.configure_processor(
-                    actor,
-                    processor=processor_settings.provider_of(input.kind.name, input.provider),
-                    connection_id=_id_or_none(input.processor_id, "prc", "processorId"),
-                    display_name=input.display_name,
-                    test_mode=input.test_mode,
-                    credentials=listed | {name: value for name, value in short.items() if value},
-                    make_default=input.make_default,
+                    actor, processor=processor, make_default=input.make_default, **wanted
                 )
             except Refusal as refusal:
-                _, *names = refusal.field or ("",)
-                if names and names[0] in SHORT_FOR and names[0] not in listed:
-                    refusal.field = (SHORT_FOR[names[0]],)
+                for one in refusal.all:
+                    _, *names = one.field or ("",)
+                    if names and names[0] in SHORT_FOR and names[0] not in listed:
+                        one.field = (SHORT_FOR[names[0]],)
                 raise
             return ConfigureProcessorPayload(processor=Processor.from_row(row))
 
@@ -665,8 +690,8 @@ class Mutation:
         self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="Which one.")]
     ) -> TestProcessorPayload:
         async def work(actor: Actor) -> TestProcessorPayload:
-            row, refusal = await processor_settings.test_processor(actor, _id(input.processor_id, "prc", "processorId"))
-            return TestProcessorPayload(processor=Processor.from_row(row), user_errors=_beside(refusal))
+            row, refusal = await processor_settings.test_processor(actor, _id(input.processor_id, "prc"))
+            return TestProcessorPayload(processor=Processor.from_row(row), user_errors=_beside(info, refusal))
 
         return await _run(info, TestProcessorPayload, work, names={None: "processorId"})
 
@@ -678,7 +703,7 @@ class Mutation:
         self, info: Info, input: Annotated[DisconnectProcessorInput, strawberry.argument(description="Which one.")]
     ) -> DisconnectProcessorPayload:
         async def work(actor: Actor) -> DisconnectProcessorPayload:
-            row = await processor_settings.disconnect_processor(actor, _id(input.processor_id, "prc", "processorId"))
+            row = await processor_settings.disconnect_processor(actor, _id(input.processor_id, "prc"))
             return DisconnectProcessorPayload(processor=Processor.from_row(row))
 
         return await _run(
@@ -690,16 +715,23 @@ class Mutation:
         self, info: Info, input: Annotated[ConnectChannelInput, strawberry.argument(description="The channel.")]
     ) -> ConnectChannelPayload:
         async def work(actor: Actor) -> ConnectChannelPayload:
-            row = await channel_settings.connect_channel(
-                actor,
-                kind=input.kind.name,
-                provider=input.provider,
-                connection_id=_id_or_none(input.channel_id, "chn", "channelId"),
-                display_name=input.display_name,
-                sender=input.sender,
-                credentials=_credentials(input.credentials),
-                allowed_origins=input.allowed_origins,
-            )
+            wanted: dict[str, Any] = {
+                "kind": input.kind.name,
+                "provider": input.provider,
+                "connection_id": _id_or_none(input.channel_id, "chn"),
+                "display_name": input.display_name,
+                "sender": input.sender,
+                "credentials": {one.name: one.value for one in input.credentials or ()},
+                "allowed_origins": input.allowed_origins,
+            }
+            refusals = Refusals()
+            with refusals:
+                _refuse_doubles(input.credentials)
+            if refusals:
+                with refusals:
+                    await channel_settings.check(actor, **wanted)
+                refusals.raise_any()
+            row = await channel_settings.connect_channel(actor, **wanted, idempotency_key=input.idempotency_key)
             return ConnectChannelPayload(channel=Channel.from_row(row))
 
         return await _run(info, ConnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
@@ -712,8 +744,8 @@ class Mutation:
         self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="Which one.")]
     ) -> TestChannelPayload:
         async def work(actor: Actor) -> TestChannelPayload:
-            row, refusal = await channel_settings.test_channel(actor, _id(input.channel_id, "chn", "channelId"))
-            return TestChannelPayload(channel=Channel.from_row(row), user_errors=_beside(refusal))
+            row, refusal = await channel_settings.test_channel(actor, _id(input.channel_id, "chn"))
+            return TestChannelPayload(channel=Channel.from_row(row), user_errors=_beside(info, refusal))
 
         return await _run(info, TestChannelPayload, work, names={None: "channelId"})
 
@@ -722,7 +754,7 @@ class Mutation:
         self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="Which one.")]
     ) -> DisconnectChannelPayload:
         async def work(actor: Actor) -> DisconnectChannelPayload:
-            row = await channel_settings.disconnect_channel(actor, _id(input.channel_id, "chn", "channelId"))
+            row = await channel_settings.disconnect_channel(actor, _id(input.channel_id, "chn"))
             return DisconnectChannelPayload(channel=Channel.from_row(row))
 
         return await _run(info, DisconnectChannelPayload, work, names={"connectionId": "channelId", None: "channelId"})
@@ -736,7 +768,7 @@ class Mutation:
     ) -> RotateIdentitySecretPayload:
         async def work(actor: Actor) -> RotateIdentitySecretPayload:
             row, secret = await channel_settings.rotate_identity_secret(
-                actor, _id(input.channel_id, "chn", "channelId")
+                actor, _id(input.channel_id, "chn"), idempotency_key=input.idempotency_key
             )
             return RotateIdentitySecretPayload(channel=Channel.from_row(row), secret=secret)
 

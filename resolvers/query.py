@@ -77,8 +77,8 @@ class Query:
     async def users(self, info: Info) -> list[User]:
         return [User.from_row(row) for row in await access(info).users()]
 
-    @field("The account's API keys, oldest first. For owners; others get FORBIDDEN.")
-    async def api_keys(self, info: Info) -> list[ApiKey]:
+    @field("The account's API keys, oldest first. For owners: null with FORBIDDEN for others.")
+    async def api_keys(self, info: Info) -> list[ApiKey] | None:
         return [ApiKey.from_row(row) for row in await access(info).api_keys()]
 
     @field("One contact; null when there is none with this id.")
@@ -159,10 +159,11 @@ class Query:
 
     @field(
         "A message as it would go out now: text, length, SMS segments, and what sending would say. Sends and stores nothing."
+        " Null with NOT_FOUND for an id that is none."
     )
     async def message_preview(
         self, info: Info, input: Annotated[MessagePreviewInput, strawberry.argument(description="The message.")]
-    ) -> MessagePreview:
+    ) -> MessagePreview | None:
         conversation, channel = parse_public_id(input.conversation_id, "cnv"), parse_public_id(input.channel_id, "chn")
         request = parse_public_id(input.payment_request_id, "pr") if input.payment_request_id is not None else None
         viewer = access(info).viewer
@@ -179,7 +180,7 @@ class Query:
             )
         except NotFound:
             raise not_found() from None
-        return MessagePreview.from_preview(made)
+        return MessagePreview.from_preview(info, made)
 
     @field("What the payment request dialog shows before anything is typed.")
     async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:

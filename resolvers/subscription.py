@@ -133,6 +133,7 @@ _MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
     "account.updated": _account,
     "processor.updated": _account,
     "channel.updated": _account,
+    "api_key.updated": _account,
     "notification.created": _notification,
     "notification.read": _notifications_read,
 }
@@ -272,6 +273,8 @@ class Subscription:
         def wants(event: LoggedEvent) -> bool:
             if event.kind.startswith("notification."):
                 return False
+            if _MEMBERS.get(event.kind) is _account:  # what the conversation's channels can carry may have changed
+                return True
             return event.conversation_id == wanted_id or (
                 event.contact_id == contact_id and event.kind == "contact.updated"
             )

@@ -140,7 +140,7 @@ class ConversationUpdated(Event):
 
 @strawberry.type(
     description=(
-        "The account's settings, a processor or a channel changed. What conversations can send, and the dashboard's figures,"
+        "The account's settings, a processor, a channel or an API key changed. What conversations can send, and the dashboard's figures,"
         " may have changed with it."
     )
 )
@@ -203,7 +203,8 @@ ConversationEvent: TypeAlias = Annotated[
     | PaymentRequestUpdated
     | MessageUpdated
     | ContactUpdated
-    | ConversationUpdated,
+    | ConversationUpdated
+    | AccountUpdated,
     strawberry.union("ConversationEvent", description="What conversationEvents pushes."),
 ]
 InboxEvent: TypeAlias = Annotated[

@@ -39,6 +39,7 @@ _KEY = (
     "8 to 64 characters of your choice, e.g. a UUID: the same key and input again gives the same object and does nothing"
     " twice. Kept for 24 hours or longer."
 )
+_OPTIONAL_KEY = _KEY + " Left out: a repeat is done again."
 _REQUEST = "The payment request."
 _CONVERSATION = "The conversation."
 
@@ -303,6 +304,7 @@ class ContactAddressInput:
 
 @strawberry.input(description="A new contact. Its conversation is made with it.")
 class CreateContactInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
     email: str | None = strawberry.field(
         default=None, description=limited("E-mail address; also the address of EMAIL.", text.EMAIL_LIMIT)
@@ -423,6 +425,7 @@ class DisconnectProcessorInput:
 
 @strawberry.input(description="How to reach a channel's provider.")
 class ConnectChannelInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
     kind: ChannelKind = strawberry.field(description="What kind of channel.")
     provider: str = strawberry.field(description="The adapter, e.g. twilio_sms or simulated.")
     channel_id: strawberry.ID | None = strawberry.field(
@@ -459,6 +462,7 @@ class DisconnectChannelInput:
 
 @strawberry.input(description="Which web chat gets a new identity secret.")
 class RotateIdentitySecretInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
     channel_id: strawberry.ID = strawberry.field(description="The channel.")
 
 
@@ -486,6 +490,7 @@ class SignOutInput:
 
 @strawberry.input(description="A new credential for programs.")
 class CreateApiKeyInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("What it is for.", sign_in.KEY_NAME_LIMIT))
     role: Role = strawberry.field(description="What it may do.")
     expires_at: datetime | None = strawberry.field(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 import strawberry
+from graphql import get_named_type
 
 from models.errors import Refusal
 from schema.account import Account, ApiKey, Channel, Processor, User
 from schema.contact import Contact
+from schema.context import Info
 from schema.conversation import Conversation
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import RefundStatus, SmsEncoding, UserErrorCode
@@ -39,10 +41,34 @@ class UserError:
         )
 
 
+def user_errors(info: Info, refusal: Refusal, within: tuple[str, ...]) -> list[UserError]:
+    """The errors of a refusal in the order of the field's input, those of no single field last."""
+    found = [UserError.from_refusal(one, within) for one in refusal.all]
+    return sorted(found, key=lambda error: _place(info, error.field))
+
+
+def _place(info: Info, path: list[str] | None) -> list[int]:
+    """Where a path stands among the arguments of the running field, level by level."""
+    arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
+    if path is None:
+        return [len(arguments)]
+    place = []
+    for name in path:
+        names = list(arguments)
+        if name not in names:
+            break
+        place.append(names.index(name))
+        arguments = getattr(get_named_type(arguments[name].type), "fields", {})
+    return place
+
+
 @strawberry.interface(description="What every mutation answers.")
 class MutationPayload:
     user_errors: list[UserError] = strawberry.field(
-        default_factory=list, description="Why nothing was changed; empty: it was done."
+        default_factory=list,
+        description=(
+            "Why nothing was changed: one error for each wrong field, in the input's order. Empty: it was done."
+        ),
     )
 
 
@@ -65,7 +91,11 @@ class SendPaymentRequestPayload(MutationPayload):
 @strawberry.type(description="Answer of voidPaymentRequest.")
 class VoidPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
-        default=None, description="The request: VOID, or voidPending while a payment is in flight. " + _REFUSED
+        default=None,
+        description=(
+            "The request: VOID, or voidPending while a payment is in flight; beside VERSION_CONFLICT as it is now. "
+            "Null: refused otherwise, see userErrors."
+        ),
     )
     activity_card: ActivityCard | None = strawberry.field(
         default=None, description="The card REQUEST_VOIDED; null: refused, or not decided yet."
@@ -147,7 +177,7 @@ class MessagePreview:
     )
 
     @classmethod
-    def from_preview(cls, made: Preview) -> Self:
+    def from_preview(cls, info: Info, made: Preview) -> Self:
         """The API's view of the service's answer."""
         found = made.measure
         return cls(
@@ -160,7 +190,7 @@ class MessagePreview:
             segments=found.segments,
             remaining_in_segment=found.remaining,
             reasons_for_ucs2=list(found.ucs2_reasons),
-            user_errors=[UserError.from_refusal(made.refusal, ("input",))] if made.refusal is not None else [],
+            user_errors=user_errors(info, made.refusal, ("input",)) if made.refusal is not None else [],
         )
 
 
@@ -256,7 +286,11 @@ class DisconnectChannelPayload(MutationPayload):
 class RotateIdentitySecretPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The web chat. " + _REFUSED)
     secret: str | None = strawberry.field(
-        default=None, description="Its new identity secret, shown this once. " + _REFUSED
+        default=None,
+        description=(
+            "Its new identity secret, shown this once, and to a repeat with the same idempotencyKey. Null: refused, see"
+            " userErrors, or rotated again since."
+        ),
     )
 
 
@@ -300,7 +334,13 @@ class SignOutPayload(MutationPayload):
 @strawberry.type(description="Answer of createApiKey.")
 class CreateApiKeyPayload(MutationPayload):
     api_key: ApiKey | None = strawberry.field(default=None, description="The new key. " + _REFUSED)
-    secret: str | None = strawberry.field(default=None, description="Its secret, shown this once. " + _REFUSED)
+    secret: str | None = strawberry.field(
+        default=None,
+        description=(
+            "Its secret, shown this once. Null: refused, see userErrors, or a repeat with the same idempotencyKey: the secret"
+            " is not stored; revoke the key if the first answer is lost."
+        ),
+    )
 
 
 @strawberry.type(description="Answer of revokeApiKey.")

@@ -155,6 +155,7 @@ class Message(ThreadItem):
             await reads.family_of(self.row),
             await reads.capabilities(conversation),
             await reads.requests_of_message(self.row.id),
+            await reads.processors(),
         )
         return [ConversationChannel.from_reach(conversation, reach) for reach in found]
 

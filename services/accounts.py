@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 
 from integrations.phones import normalise_phone
 from models import database, locales, time_zones
-from models.errors import AlreadyUsed, CurrencyNotSupported, Invalid, NotFound
+from models.errors import AlreadyUsed, CurrencyNotSupported, Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.money import CURRENCIES
 from models.tables import Account, User
@@ -86,11 +86,14 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
         raise NotFound
     values: dict[str, object] = {}
     region = region_of(account.locale)
+    refusals = Refusals()
     for name, value in changes.items():
         if value is not None and not isinstance(value, str):
             raise TypeError(name)
         field, read = _SETTINGS[name]
-        values[name] = read(value, field, region)
+        with refusals:
+            values[name] = read(value, field, region)
+    refusals.raise_any()
     changed = {name: value for name, value in values.items() if getattr(account, name) != value}
     if changed:
         async with change(actor.account_id, actor_id=actor.user_id) as entries:

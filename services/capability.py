@@ -57,6 +57,7 @@ class Capability:
 class Reach:
     """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request.
 
+    `with_own_processor`: for a request whose processor can be used, whether or not there is a default.
     `rank`: 0 where the contact wrote last, then by when they wrote on this kind. `preferred`: the first of those that are open to
     messages, so that an answer goes out of the number that the contact wrote to; at most one.
     """
@@ -64,6 +65,7 @@ class Reach:
     connection: ChannelConnection
     messages: Capability
     payment_requests: Capability
+    with_own_processor: Capability
     rank: int = 0
     preferred: bool = False
 
@@ -174,6 +176,7 @@ def _reaches(
             connection=row,
             messages=decide(row, "message", True),
             payment_requests=decide(row, "request_payment", has_processor),
+            with_own_processor=decide(row, "request_payment", True),
         )
         for row in rows
     ]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
 
 from integrations import registry
-from integrations.base import IntegrationError
+from integrations.base import Channel, IntegrationError
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import database, vault
-from models.errors import Invalid, NotFound, Refusal
+from models.errors import Invalid, NotFound, Refusal, Refusals
 from models.ids import public_id, uuid7
 from models.tables import ChannelConnection
-from services import audit, connections, contacts, origins, text
+from services import audit, connections, contacts, idempotency, origins, text
 from services.actors import Actor
 from services.changes import change
 
@@ -37,37 +38,131 @@ async def connect_channel(
     sender: str | None = None,
     credentials: Mapping[str, str] | None = None,
     allowed_origins: Sequence[str] | None = None,
+    idempotency_key: str | None = None,
 ) -> ChannelConnection:
     """Connect a channel, or change its connection. New credentials replace single fields of the old.
 
     `allowed_origins`: the sites that may show a chat widget; None leaves them, none at all is the beginning.
-    The vendor is asked before anything is stored. Raises: Forbidden, NotFound, Invalid, TooLong.
+    The vendor is asked before anything is stored. Safe to repeat with the same idempotency key.
+    Raises: Forbidden, NotFound, Invalid, TooLong.
     """
     actor.require("settings")
-    if provider not in registry.channel_names():
-        raise Invalid("This provider is not installed.", field="provider")
-    if provider in connections.STAND_INS and not connections.stand_ins_open():
-        raise Invalid("The simulator is closed here; connect a real provider.", field="provider")
-    cls = registry.channel_class(provider)
-    if kind not in {k.value for k in cls.kinds}:
-        raise Invalid("This provider does not serve this kind of channel.", field="kind")
-    name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
-    address = text.optional(sender, limit=contacts.ADDRESS_LIMIT, field="sender")
-    if allowed_origins and provider != web_chat.NAME:
-        raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
-    sites = None if allowed_origins is None else origins.checked(allowed_origins)
-    row = await connections.channel_connection(connection_id, actor.account_id) if connection_id is not None else None
-    if row is not None and (row.provider != provider or row.kind != kind):
-        raise NotFound(field="connectionId")
-    if credentials and provider in connections.SELF_ISSUED:
-        raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
-    merged = connections.readable(row)
-    for field, value in (credentials or {}).items():
-        merged[field] = text.optional(value, limit=SECRET_LIMIT, field="credentials") or ""
+    given = {
+        "kind": kind,
+        "provider": provider,
+        "connection": connection_id,
+        "name": display_name,
+        "sender": sender,
+        # Stored for days: from a plain hash a short password could be guessed.
+        "credentials": {
+            name: vault.mark("credential", value.encode()).hex() for name, value in (credentials or {}).items()
+        },
+        "origins": list(allowed_origins) if allowed_origins is not None else None,
+    }
+
+    async def run(save: idempotency.Save) -> ChannelConnection:
+        return await _connect(
+            actor,
+            kind=kind,
+            provider=provider,
+            connection_id=connection_id,
+            display_name=display_name,
+            sender=sender,
+            credentials=credentials,
+            allowed_origins=allowed_origins,
+            save=save,
+        )
+
+    async def rebuild(ids: dict[str, Any]) -> ChannelConnection:
+        return await connections.channel_connection(UUID(ids["channel"]), actor.account_id)
+
+    return await idempotency.once(actor, "connectChannel", idempotency_key, given, run, rebuild)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A checked input of `connect_channel`. `row`: the connection that it changes; `sites`: None leaves them."""
+
+    cls: type[Channel]
+    row: ChannelConnection | None
+    name: str | None
+    sender: str | None
+    credentials: Mapping[str, str]
+    sites: list[str] | None
+
+
+async def check(
+    actor: Actor,
+    *,
+    kind: str,
+    provider: str,
+    connection_id: UUID | None = None,
+    display_name: str | None = None,
+    sender: str | None = None,
+    credentials: Mapping[str, str] | None = None,
+    allowed_origins: Sequence[str] | None = None,
+) -> _Wanted:
+    """What can be said of the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong, of every wrong field."""
+    actor.require("settings")
+    row: ChannelConnection | None = None
+    cls = registry.channel_class(provider) if provider in registry.channel_names() else None
+    sites: list[str] | None = None
+    typed: dict[str, str] = {}
+    known = False
+    served = cls is not None and kind in {k.value for k in cls.kinds}
+    refusals = Refusals()
+    with refusals:
+        if cls is None:
+            raise Invalid("This provider is not installed.", field="provider")
+        if provider in connections.STAND_INS and not connections.stand_ins_open():
+            raise Invalid("The simulator is closed here; connect a real provider.", field="provider")
+        if not served:
+            raise Invalid("This provider does not serve this kind of channel.", field="kind")
+    with refusals:
+        if connection_id is not None:
+            row = await connections.channel_connection(connection_id, actor.account_id)
+            if served and (row.provider != provider or row.kind != kind):
+                raise NotFound(field="connectionId")
+        known = True
+    with refusals:
+        name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
+    with refusals:
+        address = text.optional(sender, limit=contacts.ADDRESS_LIMIT, field="sender")
+    with refusals:
+        for field, value in (credentials or {}).items():
+            typed[field] = text.optional(value, limit=SECRET_LIMIT, field="credentials") or ""
+        if cls is not None and served and known:
+            _refuse_credentials(cls, row, typed)
+    with refusals:
+        if allowed_origins and cls is not None and provider != web_chat.NAME:
+            raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
+        sites = None if allowed_origins is None else origins.checked(allowed_origins)
+    refusals.raise_any()
+    assert cls is not None  # noqa: S101 (refused above)
+    return _Wanted(cls=cls, row=row, name=name, sender=address, credentials=typed, sites=sites)
+
+
+def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given: Mapping[str, str]) -> None:
+    """Raises: Invalid for credentials that the provider does not know, or that are missing beside what is stored."""
+    if cls.name in connections.SELF_ISSUED:
+        if given:
+            raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
+        return
+    try:
+        registry.read_credentials(cls, {**connections.readable(row), **given})
+    except IntegrationError as error:
+        raise Invalid(error.message or "The credentials are not complete.", field="credentials") from error
+
+
+async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> ChannelConnection:
+    wanted = await check(actor, **given)
+    cls, row, provider, kind = wanted.cls, wanted.row, given["provider"], given["kind"]
+    name, address, sites = wanted.name, wanted.sender, wanted.sites
+    merged = {**connections.readable(row), **wanted.credentials}
     if provider in connections.SELF_ISSUED:
         merged = connections.issued_keys(provider, [f.name for f in dataclasses.fields(cls.credentials)], merged)
     await _check_channel(provider, kind, merged)
-    async with change(actor.account_id, actor_id=actor.user_id) as entries:
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         sealed = connections.sealed(actor.account_id, merged)
         if row is None:
             made = await ChannelConnection.create(
@@ -83,7 +178,7 @@ async def connect_channel(
         else:
             await ChannelConnection.filter(id=row.id).update(
                 display_name=name or row.display_name,
-                sender=row.sender if sender is None else address or "",
+                sender=row.sender if given["sender"] is None else address or "",
                 credentials=sealed,
                 allowed_origins=row.allowed_origins if sites is None else sites,
                 connected=True,
@@ -91,7 +186,6 @@ async def connect_channel(
                 version=row.version + 1,
             )
             made = await ChannelConnection.get(id=row.id)
-        entries.event("channel.updated")
         await audit.record(
             actor,
             "channel.connected",
@@ -99,9 +193,11 @@ async def connect_channel(
             {
                 "provider": provider,
                 "kind": kind,
-                "changed": sorted([*(credentials or {}), *(["allowed_origins"] if sites is not None else [])]),
+                "changed": sorted([*wanted.credentials, *(["allowed_origins"] if sites is not None else [])]),
             },
         )
+        changed.event("channel.updated")
+        await save({"channel": str(made.id)})
     return made
 
 
@@ -123,17 +219,38 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
         refusal = Invalid("The plug-in of this channel is not installed.")
     except vault.VaultError:
         refusal = Invalid(connections.UNREADABLE)
-    async with database.transaction():
-        await ChannelConnection.filter(id=row.id).update(
-            last_error=refusal and refusal.message[: connections.ERROR_LIMIT]
-        )
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        problem = refusal and refusal.message[: connections.ERROR_LIMIT]
+        await ChannelConnection.filter(id=row.id).update(last_error=problem)
+        if row.last_error != problem:
+            changed.event("channel.updated")
         await audit.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
         return await connections.channel_connection(connection_id, actor.account_id), refusal
 
 
-async def rotate_identity_secret(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, str]:
-    """A new secret to sign visitors' identities with, shown this once; the old one counts no more. Raises: Forbidden, NotFound, Invalid."""
+async def rotate_identity_secret(
+    actor: Actor, connection_id: UUID, *, idempotency_key: str | None = None
+) -> tuple[ChannelConnection, str | None]:
+    """A new secret to sign visitors' identities with, shown this once; the old one counts no more.
+
+    Safe to repeat with the same idempotency key: the repeat gives the secret unless another one came after it.
+    Raises: Forbidden, NotFound, Invalid.
+    """
     actor.require("settings")
+
+    async def run(save: idempotency.Save) -> tuple[ChannelConnection, str | None]:
+        return await _rotate(actor, connection_id, save)
+
+    async def rebuild(ids: dict[str, Any]) -> tuple[ChannelConnection, str | None]:
+        row = await connections.channel_connection(connection_id, actor.account_id)
+        secret = connections.readable(row).get("identity_secret")
+        return row, secret if secret is not None and vault.digest(secret) == ids["secret"] else None
+
+    given = {"connection": connection_id}
+    return await idempotency.once(actor, "rotateIdentitySecret", idempotency_key, given, run, rebuild)
+
+
+async def _rotate(actor: Actor, connection_id: UUID, save: idempotency.Save) -> tuple[ChannelConnection, str]:
     async with database.transaction():
         row = (
             await ChannelConnection.filter(id=connection_id, account_id=actor.account_id)
@@ -149,6 +266,7 @@ async def rotate_identity_secret(actor: Actor, connection_id: UUID) -> tuple[Cha
             credentials=connections.sealed(actor.account_id, issued), version=row.version + 1
         )
         await audit.record(actor, "channel.identity_secret_rotated", public_id("chn", row.id))
+        await save({"secret": vault.digest(issued["identity_secret"])})
         return await connections.channel_connection(connection_id, actor.account_id), issued["identity_secret"]
 
 
@@ -175,10 +293,10 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
     """Send nothing more through it; what still comes in (a STOP, a status) is taken. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("settings")
-    async with change(actor.account_id, actor_id=actor.user_id) as entries:
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await connections.channel_connection(connection_id, actor.account_id)
         if row.connected:
             await ChannelConnection.filter(id=row.id).update(connected=False, version=row.version + 1)
-            entries.event("channel.updated")
+            changed.event("channel.updated")
             await audit.record(actor, "channel.disconnected", public_id("chn", row.id))
         return await connections.channel_connection(connection_id, actor.account_id)

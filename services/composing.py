@@ -9,7 +9,7 @@ from typing import Final
 
 from integrations import sms
 from models import vault
-from models.errors import Invalid, TooLong
+from models.errors import Invalid, Refusals, TooLong
 from models.money import Money
 from models.tables import Account, ChannelConnection, PaymentRequest
 from services import capability, links, text
@@ -121,21 +121,25 @@ class Template:
 
 def checked(template: Template) -> Template:
     """The template as it may be stored. Raises: Blank, TooLong, Invalid."""
-    if len(template.variables) > VARIABLES_LIMIT:
-        raise TooLong(f"A template takes at most {VARIABLES_LIMIT} variables.", field=("template", "variables"))
+    refusals = Refusals()
+    with refusals:
+        template_id = text.required(template.id, limit=TEMPLATE_ID_LIMIT, field=("template", "id"))
+    with refusals:
+        if len(template.variables) > VARIABLES_LIMIT:
+            raise TooLong(f"A template takes at most {VARIABLES_LIMIT} variables.", field=("template", "variables"))
     variables: dict[str, str] = {}
-    for name, value in template.variables:
-        if not _VARIABLE_NAME.fullmatch(name):
-            raise Invalid(
-                "A variable's name is letters and digits, such as 1.", field=("template", "variables", "name")
-            )
-        if name in variables:
-            raise Invalid("Each variable has one value.", field=("template", "variables", "name"))
-        variables[name] = text.required(value, limit=VARIABLE_LIMIT, field=("template", "variables", "value"))
-    return Template(
-        id=text.required(template.id, limit=TEMPLATE_ID_LIMIT, field=("template", "id")),
-        variables=tuple(variables.items()),
-    )
+    for name, value in template.variables[:VARIABLES_LIMIT]:
+        with refusals:
+            if not _VARIABLE_NAME.fullmatch(name):
+                raise Invalid(
+                    "A variable's name is letters and digits, such as 1.", field=("template", "variables", "name")
+                )
+            if name in variables:
+                raise Invalid("Each variable has one value.", field=("template", "variables", "name"))
+        with refusals:
+            variables[name] = text.required(value, limit=VARIABLE_LIMIT, field=("template", "variables", "value"))
+    refusals.raise_any()
+    return Template(id=template_id, variables=tuple(variables.items()))
 
 
 def compose_template(

@@ -147,7 +147,11 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
     """Whether money can be asked for now: there is a default, or what was `named` in its place can be used."""
-    rows = await ProcessorConnection.filter(account_id=account_id)
+    return askable(await ProcessorConnection.filter(account_id=account_id), named)
+
+
+def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
+    """`can_ask`, of all connections of an account."""
     chosen = [row for row in rows if row.id in named]
     return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
 

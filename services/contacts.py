@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,11 +11,11 @@ from tortoise.exceptions import IntegrityError
 from integrations.base import ChannelKind
 from integrations.phones import dialled, normalise_phone, spellings
 from models import database
-from models.errors import AlreadyUsed, Invalid, NotFound
+from models.errors import AlreadyUsed, Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.storable import storable
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
-from services import audit, opt_outs, text
+from services import audit, idempotency, opt_outs, text
 from services.accounts import region_of
 from services.actors import Actor
 from services.changes import Change, change
@@ -33,27 +33,35 @@ async def create_contact(
     email: str | None = None,
     phone: str | None = None,
     addresses: Sequence[tuple[str, str]] = (),
+    idempotency_key: str | None = None,
 ) -> Contact:
     """A contact, its conversation and its addresses: those of `addresses` (kind, address), else from phone and e-mail.
 
-    A phone number without country is read in the account's. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
+    A phone number without country is read in the account's. Safe to repeat with the same idempotency key.
+    Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
     """
     actor.require("message")
-    title = text.required(name, limit=NAME_LIMIT, field="name")
-    region = await _region(actor.account_id)
-    mail = text.email(email, field="email")
-    number = _phone(phone, region, "phone")
-    wanted = _derived(mail, number) | _addresses(addresses, region)
-    try:
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
-            await _refuse_taken(actor.account_id, wanted, contact_id=None)
-            contact, conversation = await _make(changed, title, mail, number, wanted)
-            # Open inboxes learn of the new conversation, too: a stranger's is told with the message that opens it.
-            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
-            await audit.record(actor, "contact.created", public_id("cnt", contact.id))
-    except IntegrityError as error:
-        raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
-    return contact
+    given = {"name": name, "email": email, "phone": phone, "addresses": [list(one) for one in addresses]}
+
+    async def run(save: idempotency.Save) -> Contact:
+        fields = {"name": name, "email": email, "phone": phone, "addresses": addresses}
+        values, wanted = await _checked(actor.account_id, fields, contact_id=None)
+        try:
+            async with change(actor.account_id, actor_id=actor.user_id) as changed:
+                await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
+                contact, conversation = await _make(changed, values["name"], values["email"], values["phone"], wanted)
+                # Open inboxes learn of the new conversation, too: a stranger's is told with the message that opens it.
+                changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+                await audit.record(actor, "contact.created", public_id("cnt", contact.id))
+                await save({"contact": str(contact.id)})
+        except IntegrityError as error:
+            raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
+        return contact
+
+    async def rebuild(ids: dict[str, Any]) -> Contact:
+        return await Contact.get(id=UUID(ids["contact"]), account_id=actor.account_id)
+
+    return await idempotency.once(actor, "createContact", idempotency_key, given, run, rebuild)
 
 
 async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
@@ -65,15 +73,8 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     actor.require("message")
     if unknown := set(changes) - CHANGEABLE:
         raise ValueError(f"not fields of a contact: {sorted(unknown)}")
-    region = await _region(actor.account_id)
-    values: dict[str, Any] = {}
-    if "name" in changes:
-        values["name"] = text.required(changes["name"], limit=NAME_LIMIT, field="name")
-    if "email" in changes:
-        values["email"] = text.email(changes["email"], field="email")
-    if "phone" in changes:
-        values["phone"] = _phone(changes["phone"], region, "phone")
-    wanted = _derived(values.get("email"), values.get("phone")) | _addresses(changes.get("addresses") or (), region)
+    values, wanted = await _checked(actor.account_id, changes, contact_id=contact_id)
+    stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             contact = (
@@ -84,7 +85,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
             if contact is None:
                 raise NotFound(field="contactId")
             values = {name: value for name, value in values.items() if getattr(contact, name) != value}
-            await _refuse_taken(actor.account_id, wanted, contact_id=contact.id)
+            await _refuse_taken(actor.account_id, wanted, stated, contact_id=contact.id)
             moved = await _set_addresses(contact, wanted)
             if not values and not moved:
                 return contact
@@ -191,12 +192,50 @@ async def _make(
     return contact, conversation
 
 
-async def _refuse_taken(account_id: UUID, wanted: Mapping[str, str], *, contact_id: UUID | None) -> None:
+async def _checked(
+    account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The given fields as they are stored, and the addresses that follow from them. `contact_id`: whose; None: a new contact's.
+
+    Raises: NotFound, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    region = await _region(account_id)
+    values: dict[str, Any] = {}
+    stated: dict[str, str] = {}
+    refusals = Refusals()
+    with refusals:
+        if contact_id is not None and not await Contact.exists(id=contact_id, account_id=account_id):
+            raise NotFound(field="contactId")
+    if "name" in given:
+        with refusals:
+            values["name"] = text.required(given["name"], limit=NAME_LIMIT, field="name")
+    if "email" in given:
+        with refusals:
+            values["email"] = text.email(given["email"], field="email")
+    if "phone" in given:
+        with refusals:
+            values["phone"] = _phone(given["phone"], region, "phone")
+    with refusals:
+        stated = _addresses(given.get("addresses") or (), region)
+    wanted = _derived(values.get("email"), values.get("phone")) | stated
+    if refusals:
+        with refusals:  # `_refuse_taken` would refuse the rest later
+            await _refuse_taken(account_id, wanted, stated, contact_id=contact_id)
+    refusals.raise_any()
+    return values, wanted
+
+
+async def _refuse_taken(
+    account_id: UUID, wanted: Mapping[str, str], stated: Collection[str], *, contact_id: UUID | None
+) -> None:
+    """`stated`: the kinds whose address was given in `addresses`, not as phone or e-mail. Raises: AlreadyUsed, of each field."""
+    refusals = Refusals()
     for kind, address in wanted.items():
         taken = await held_address(account_id, kind, address)
-        if taken is not None and taken.contact_id != contact_id:
-            field = {"SMS": "phone", "EMAIL": "email"}.get(kind, "addresses")
-            raise AlreadyUsed(field=field)
+        with refusals:
+            if taken is not None and taken.contact_id != contact_id:
+                raise AlreadyUsed(field="addresses" if kind in stated else "email" if kind == "EMAIL" else "phone")
+    refusals.raise_any()
 
 
 async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from models.errors import Forbidden, NotFound
+from models.errors import Forbidden, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.tables import Conversation, ConversationFollower, User
 from services import audit, text
@@ -49,9 +49,13 @@ async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> C
     """Give it to a user of the account, or to nobody. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        conversation = await _locked(actor, conversation_id)
-        if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
-            raise NotFound(field="userId")
+        refusals = Refusals()
+        with refusals:
+            conversation = await _locked(actor, conversation_id)
+        with refusals:
+            if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
+                raise NotFound(field="userId")
+        refusals.raise_any()
         if conversation.assignee_id != user_id:
             await _store(changed, conversation, "assignee_id", user_id)
             await audit.record(actor, "conversation.assigned", public_id("cnv", conversation.id))
@@ -63,24 +67,30 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
     actor.require("read")
     if actor.user_id is None:
         raise Forbidden("Only a person can follow a conversation.")
-    async with change(actor.account_id, actor_id=actor.user_id):
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         conversation = await _locked(actor, conversation_id)
         held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
-        if not following:
-            await held.delete()
-        elif not await held.exists():
-            await ConversationFollower.create(
-                id=uuid7(), account_id=actor.account_id, conversation_id=conversation.id, user_id=actor.user_id
-            )
+        if await held.exists() != following:
+            if following:
+                await ConversationFollower.create(
+                    id=uuid7(), account_id=actor.account_id, conversation_id=conversation.id, user_id=actor.user_id
+                )
+            else:
+                await held.delete()
+            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)
         return conversation
 
 
 async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
     """Keep the team's unsent text, spaces included; nothing is sent. Raises: Forbidden, NotFound, TooLong, Invalid."""
     actor.require("message")
-    kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
+    refusals = Refusals()
+    with refusals:
+        kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        conversation = await _locked(actor, conversation_id)
+        with refusals:
+            conversation = await _locked(actor, conversation_id)
+        refusals.raise_any()
         if conversation.draft != kept:
             await _store(changed, conversation, "draft", kept)
         return conversation

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from models import database
-from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid
+from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid, Refusal
 from models.ids import uuid7
 from models.tables import IdempotencyKey
 from services import jobs
@@ -30,21 +30,23 @@ KEPT: Final = timedelta(hours=48)
 async def once(
     actor: Actor,
     mutation: str,
-    key: str,
+    key: str | None,
     input: Mapping[str, object],
     run: Callable[[Save], Awaitable[T]],
     rebuild: Callable[[dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """Run it, or rebuild the answer of the run that was done under this key in this account.
+    """Run it, or rebuild the answer of the run that was done under this key in this account. Without a key: run it.
 
     `run` calls `save(ids)` inside its transaction, which marks the key done with the ids that `rebuild` gets on a repeat. A run that
     raises gives the key back. Never call inside a transaction: the promise must be visible to others before the work.
     Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
     """
-    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or not key.isprintable():
-        raise Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
+    if key is None:
+        return await run(_keep_nothing)
     if database.in_transaction():
         raise RuntimeError("idempotency.once inside a transaction")
+    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or not key.isprintable():
+        return await _refuse_key(run)
     wanted = hashlib.sha256(orjson.dumps(dict(input), option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
     claim = await _claim(actor, mutation, key, wanted)
     if isinstance(claim, dict):
@@ -70,6 +72,24 @@ async def once(
         await database.execute(
             "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?", row_id, fence
         )
+
+
+async def _keep_nothing(ids: dict[str, Any]) -> None:
+    """The `save` of a run without a key."""
+
+
+async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
+    """Raises: Invalid for the key, with what else of the input `run` refuses. Its `save` rolls the change back."""
+    wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
+
+    async def refuse(ids: dict[str, Any]) -> None:
+        raise wrong
+
+    try:
+        return await run(refuse)
+    except Refusal as refusal:
+        wrong.others = tuple(found for found in refusal.all if found is not wrong)
+        raise wrong from None
 
 
 async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> tuple[object, datetime] | dict[str, Any]:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from integrations import inbound_mail
 from models import database
-from models.errors import AlreadyPaid, AlreadyVoid, Forbidden, Invalid, NotFound, Refusal
+from models.errors import AlreadyPaid, AlreadyVoid, Forbidden, Invalid, NotFound, Refusal, Refusals
 from models.ids import uuid7
 from models.ledger import Status
 from models.tables import (
@@ -42,13 +42,17 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A message as it was asked for, each part found or checked by itself. `carried`: the requests whose links are in it."""
+    """A message as it was asked for, each part found or checked by itself. `carried`: the requests whose links are in it.
+
+    `templated`: a template was asked for, also one that is refused (then `template` is None).
+    """
 
     conversation: Conversation
     connection: ChannelConnection
     words: str
     title: str | None
     template: Template | None
+    templated: bool
     carried: Sequence[PaymentRequest]
 
 
@@ -121,8 +125,14 @@ async def resend_message(
 
     async def run(keep: idempotency.Save | None) -> SentMessage:
         message = await Message.get_or_none(id=message_id, account_id=actor.account_id)
-        if message is None:
-            raise NotFound(field="messageId")
+        refusals = Refusals()
+        with refusals:
+            if message is None:
+                raise NotFound(field="messageId")
+        with refusals:
+            await connections.channel_connection(channel_id, actor.account_id)
+        refusals.raise_any()
+        assert message is not None  # noqa: S101 (refused above)
         try:
             return await _write(
                 actor,
@@ -136,8 +146,9 @@ async def resend_message(
                 repeat=repeats.Repeat(message=message, confirmed=confirm_possible_duplicate),
             )
         except Refusal as found:
-            if found.field is not None and found.field[0] in ("body", "template"):
-                found.field = ("channelId",)  # neither is given here: the channel is wrong for it
+            for one in found.all:
+                if one.field is not None and one.field[0] in ("body", "template"):
+                    one.field = ("channelId",)  # neither is given here: the channel is wrong for it
             raise
 
     given = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
@@ -181,7 +192,10 @@ async def refusal(
 
 def forbidden(found: Refusal | None) -> Refusal:
     """What a role that may not send is refused with: the reason that the composer shows, else FORBIDDEN, before any id is told of."""
-    return found if found is not None and found.code in capability.REASONS else Forbidden()
+    if found is None or found.code not in capability.REASONS:
+        return Forbidden()
+    found.others = ()
+    return found
 
 
 async def _read(
@@ -195,31 +209,57 @@ async def _read(
     must_bind: UUID | None,
 ) -> _Draft:
     conversation = await Conversation.get_or_none(id=conversation_id, account_id=actor.account_id)
-    if conversation is None:
-        raise NotFound(field="conversationId")
-    connection = await connections.channel_connection(channel_id, actor.account_id)
-    words = text.required(body, limit=BODY_LIMIT, field="body", message=True)
-    title = text.optional(subject, limit=SUBJECT_LIMIT, field="subject")
-    filled = composing.checked(template) if template is not None else None
+    connection: ChannelConnection | None = None
+    filled: Template | None = None
+    words, title = body, subject
+    refusals = Refusals()
+    with refusals:
+        if conversation is None:
+            raise NotFound(field="conversationId")
+    with refusals:
+        connection = await connections.channel_connection(channel_id, actor.account_id)
+    with refusals:
+        words = text.required(body, limit=BODY_LIMIT, field="body", message=True)
+    with refusals:
+        title = text.optional(subject, limit=SUBJECT_LIMIT, field="subject")
+    with refusals:
+        filled = composing.checked(template) if template is not None else None
+    if conversation is None or connection is None:
+        refusals.raise_any()
+    assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
     carried = await links.carried(actor.account_id, "\n".join([words, *(filled.values if filled is not None else ())]))
-    if any(request.contact_id != conversation.contact_id for request in carried):
-        raise Invalid("This text holds the payment link of another contact.", field="body")
-    if must_bind is not None and must_bind not in {request.id for request in carried}:
-        if await PaymentRequest.filter(id=must_bind, discarded_at__not_isnull=True).exists():
-            raise NotFound(field="paymentRequestId")
-        raise Invalid("The payment link is missing in this text.", field="body")
-    return _Draft(
-        conversation=conversation, connection=connection, words=words, title=title, template=filled, carried=carried
+    with refusals:
+        if any(request.contact_id != conversation.contact_id for request in carried):
+            raise Invalid("This text holds the payment link of another contact.", field="body")
+        if must_bind is not None and must_bind not in {request.id for request in carried}:
+            if await PaymentRequest.filter(id=must_bind, discarded_at__not_isnull=True).exists():
+                raise NotFound(field="paymentRequestId")
+            raise Invalid("The payment link is missing in this text.", field="body")
+    draft = _Draft(
+        conversation=conversation,
+        connection=connection,
+        words=words,
+        title=title,
+        template=filled,
+        templated=template is not None,
+        carried=carried,
     )
+    if refusals:
+        with refusals:  # `_admit` would refuse the rest later
+            await _admit(actor, draft, carried, must_bind=must_bind, now=datetime.now(UTC))
+    refusals.raise_any()
+    return draft
 
 
 async def _admit(
     actor: Actor, draft: _Draft, requests: Sequence[PaymentRequest], *, must_bind: UUID | None, now: datetime
 ) -> capability.Capability:
     """The rules about the moment: is the request open, may and can this be sent, does it fit. Raises: the refusal."""
+    refusals = Refusals()
     for request in requests:
         if request.id == must_bind:
-            _refuse_closed(request)
+            with refusals:
+                _refuse_closed(request)
     asking = [request for request in requests if links.is_open(request)]
     able = await capability.capability(
         actor,
@@ -229,11 +269,14 @@ async def _admit(
         now=now,
         processor_ids={request.processor_connection_id for request in asking},
     )
-    capability.refuse(able, template=draft.template is not None)
-    composing.refuse_long(draft.words, draft.connection, field="body")
-    if draft.template is not None:
-        composing.refuse_without_links(draft.words, draft.template, requests)
-        composing.refuse_long("".join(draft.template.values), draft.connection, field=("template", "variables"))
+    with refusals:
+        capability.refuse(able, template=draft.templated)
+        if draft.template is not None:
+            composing.refuse_without_links(draft.words, draft.template, requests)
+            composing.refuse_long("".join(draft.template.values), draft.connection, field=("template", "variables"))
+    with refusals:
+        composing.refuse_long(draft.words, draft.connection, field="body")
+    refusals.raise_any()
     return able
 
 
@@ -268,11 +311,15 @@ async def _write(
                 raise NotFound(field="paymentRequestId")  # discarded in the meantime
             await summaries.lock_contact(actor.account_id, contact_id)
             conversation = await Conversation.filter(id=draft.conversation.id).select_for_update(no_key=True).get()
-            if repeat is not None:
-                await repeats.refuse(actor, repeat, now=changed.now)
-                if requests and not any(links.is_open(request) for request in requests):
-                    _refuse_closed(requests[0], "messageId")  # it asks for money that nobody owes any more
-            able = await _admit(actor, draft, requests, must_bind=must_bind, now=changed.now)
+            refusals = Refusals()
+            with refusals:
+                if repeat is not None:
+                    await repeats.refuse(actor, repeat, now=changed.now)
+                    if requests and not any(links.is_open(request) for request in requests):
+                        _refuse_closed(requests[0], "messageId")  # it asks for money that nobody owes any more
+            with refusals:
+                able = await _admit(actor, draft, requests, must_bind=must_bind, now=changed.now)
+            refusals.raise_any()
             address = await ContactAddress.get(contact_id=contact_id, kind=connection.kind)
             message = Message(
                 id=uuid7(),
@@ -294,6 +341,12 @@ async def _write(
                 occurred_at=changed.now,
             )
             changed.message(message)
+            if repeat is not None:
+                for one in [
+                    repeat.message,
+                    *await repeats.family_of(repeat.message),
+                ]:  # they can't be repeated any more
+                    changed.event("message.updated", conversation_id=conversation.id, message_id=one.id)
             bound = [await links.bind_sent(changed, request, message) for request in requests if links.is_open(request)]
             if (
                 conversation.draft is not None and repeat is None and actor.kind != "system"

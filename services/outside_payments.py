@@ -14,7 +14,7 @@ from uuid import UUID
 from models import errors
 from models.ids import public_id, uuid7
 from models.ledger import Status
-from models.money import InvalidAmount, Money
+from models.money import MOST_DECIMALS, InvalidAmount, Money
 from models.tables import ActivityCard, MoneyFact, PaymentRequest
 from services import audit, captures, idempotency, ledger_views, recorder, text
 from services.actors import Actor
@@ -78,18 +78,23 @@ async def record(
     }
 
     async def run(save: idempotency.Save) -> Recorded:
-        words = text.optional(note, limit=NOTE_LIMIT, field="note", lines=True)
-        if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
-            raise errors.Invalid("The money can't have been received then.", field="receivedAt")
+        refusals = errors.Refusals()
+        with refusals:
+            words = text.optional(note, limit=NOTE_LIMIT, field="note", lines=True)
+        with refusals:
+            if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
+                raise errors.Invalid("The money can't have been received then.", field="receivedAt")
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
-            request = await _locked(actor, payment_request_id)
-            _refuse_closed(request)
-            if await captures.under_way(request.id):
-                raise errors.PaymentInProgress(field="paymentRequestId")
-            due = request.amount_minor - request.amount_paid_minor
-            amount_minor = (
-                due if amount is None else _amount(amount, Money(due, request.currency), await changed.locale())
-            )
+            request: PaymentRequest | None = None
+            with refusals:
+                request = await _locked(actor, payment_request_id)
+                _refuse_closed(request)
+                if await captures.under_way(request.id):
+                    raise errors.PaymentInProgress(field="paymentRequestId")
+            with refusals:
+                amount_minor = _amount(amount, request, await changed.locale())
+            refusals.raise_any()
+            assert request is not None  # noqa: S101 (refused above)
             fact_id = uuid7()
             fact = MoneyFact(
                 id=fact_id,
@@ -192,10 +197,18 @@ def _refuse_closed(request: PaymentRequest) -> None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 
-def _amount(amount: str, due: Money, locale: str) -> int:
-    """In minor units. Raises: AmountTooSmall, AmountTooLarge, Invalid."""
+def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
+    """In minor units; None: all that is due. Without a request only what is no amount in any currency is refused.
+
+    Raises: AmountTooSmall, AmountTooLarge, Invalid.
+    """
+    due = None
+    if request is not None:
+        due = Money(request.amount_minor - request.amount_paid_minor, request.currency)
+    if amount is None:
+        return due.amount_minor if due is not None else 0
     try:
-        money = Money.from_decimal(amount, due.currency)
+        money = Money.from_decimal(amount, due.currency if due is not None else MOST_DECIMALS)
     except InvalidAmount as error:
         if amount.strip().startswith("-"):
             raise errors.AmountTooSmall(field="amount") from error
@@ -204,7 +217,8 @@ def _amount(amount: str, due: Money, locale: str) -> int:
         ) from error
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
-    if money.amount_minor > due.amount_minor:
+    # Of a closed request nothing is due, and that is refused already.
+    if due is not None and 0 < due.amount_minor < money.amount_minor:
         raise errors.AmountTooLarge(f"Only {due.formatted(locale)} is due.", field="amount")
     return money.amount_minor
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from integrations.base import AmountLimits
 from models import database, errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import Status
-from models.money import CURRENCIES, InvalidAmount, Money, UnknownCurrency
+from models.money import CURRENCIES, MOST_DECIMALS, InvalidAmount, Money
 from models.tables import (
     Account,
     ActivityCard,
@@ -27,7 +27,6 @@ from services import composing, connections, idempotency, links, messages, summa
 from services.actors import Actor, allows
 from services.changes import change
 from services.composing import Template
-from services.ledger_views import PaymentView, refundable
 
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
@@ -127,27 +126,43 @@ async def create(
     }
 
     async def run(save: idempotency.Save) -> PaymentRequest:
-        conversation = await Conversation.get_or_none(contact_id=contact_id, account_id=actor.account_id)
-        if conversation is None:
-            raise errors.NotFound(field="contactId")
-        if conversation_id is not None and conversation.id != conversation_id:
-            raise errors.NotFound(field="conversationId")
-        if channel_id is not None and not await ChannelConnection.exists(id=channel_id, account_id=actor.account_id):
-            raise errors.NotFound(field="channelId")
-        name = text.required(product_name, limit=NAME_LIMIT, field="productName")
-        words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
-        if due_at is not None and due_at < datetime.now(UTC):
-            raise errors.Invalid("The due date is in the past.", field="dueAt")
-        if due_at is not None and due_at > datetime.now(UTC) + DUE_WITHIN:
-            raise errors.Invalid("The due date is too far away.", field="dueAt")
         account = await Account.get(id=actor.account_id)
-        connection = await _connection(actor.account_id, processor, processor_id)
-        money = _price(
-            amount,
-            (account.default_currency if currency is None else currency).upper(),
-            connection,
-            locale=account.locale,
-        )
+        conversation = await Conversation.get_or_none(contact_id=contact_id, account_id=actor.account_id)
+        connection: ProcessorConnection | None = None
+        refusals = errors.Refusals()
+        with refusals:
+            if conversation is None:
+                raise errors.NotFound(field="contactId")
+        with refusals:
+            named = Conversation.filter(id=conversation_id, account_id=actor.account_id)
+            if conversation is not None:
+                named = named.filter(contact_id=contact_id)
+            if conversation_id is not None and not await named.exists():
+                raise errors.NotFound(field="conversationId")
+        with refusals:
+            channel = ChannelConnection.filter(id=channel_id, account_id=actor.account_id)
+            if channel_id is not None and not await channel.exists():
+                raise errors.NotFound(field="channelId")
+        with refusals:
+            name = text.required(product_name, limit=NAME_LIMIT, field="productName")
+        with refusals:
+            words = text.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
+        with refusals:
+            if due_at is not None and due_at < datetime.now(UTC):
+                raise errors.Invalid("The due date is in the past.", field="dueAt")
+            if due_at is not None and due_at > datetime.now(UTC) + DUE_WITHIN:
+                raise errors.Invalid("The due date is too far away.", field="dueAt")
+        with refusals:
+            connection = await _connection(actor.account_id, processor, processor_id)
+        with refusals:
+            money = _price(
+                amount,
+                (account.default_currency if currency is None else currency).upper(),
+                connection,
+                locale=account.locale,
+            )
+        refusals.raise_any()
+        assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
         token = secrets.token_urlsafe(TOKEN_BYTES)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             await summaries.lock_contact(actor.account_id, contact_id)
@@ -217,36 +232,61 @@ async def _connection(account_id: UUID, kind: str | None, connection_id: UUID | 
     return chosen
 
 
-def _price(amount: str, currency: str, connection: ProcessorConnection, *, locale: str) -> Money:
-    """The amount as money that this processor takes. Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge."""
+def _price(amount: str, currency: str, connection: ProcessorConnection | None, *, locale: str) -> Money:
+    """The amount as money that this processor takes; without a processor, as money.
+
+    Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge.
+    """
+    known = currency in CURRENCIES
+    limits = None
+    refusals = errors.Refusals()
+    with refusals:
+        if not known:
+            raise errors.CurrencyNotSupported("This is not an ISO 4217 currency.", field=("amount", "currency"))
+        if connection is not None:
+            limits = connections.processor(connection).amount_limits(currency)
+            if limits is None:
+                raise errors.CurrencyNotSupported(field=("amount", "currency"))
+    with refusals:
+        # Of an unknown currency only what is no amount in any currency can be said.
+        money = _money(amount, currency if known else MOST_DECIMALS)
+        if limits is not None:
+            _refuse_beyond(limits, money, locale)
+        elif money.amount_minor == 0:
+            raise errors.AmountTooSmall(field=("amount", "amount"))
+    refusals.raise_any()
+    return money
+
+
+def _money(amount: str, currency: str) -> Money:
+    """The amount, 0 or more. Raises: Invalid, AmountTooSmall."""
     try:
-        money = Money.from_decimal(amount, currency)
-    except UnknownCurrency as error:
-        raise errors.CurrencyNotSupported("This is not an ISO 4217 currency.", field=("amount", "currency")) from error
+        return Money.from_decimal(amount, currency)
     except InvalidAmount as error:
         if amount.strip().startswith("-"):
             raise errors.AmountTooSmall(field=("amount", "amount")) from error
         raise errors.Invalid(
             "Give the amount as a decimal number with the currency's number of decimals.", field=("amount", "amount")
         ) from error
-    limits = connections.processor(connection).amount_limits(currency)
-    if limits is None:
-        raise errors.CurrencyNotSupported(field=("amount", "currency"))
-    if money.amount_minor < max(1, limits.minimum_minor):
-        smallest = Money(max(1, limits.minimum_minor), currency).formatted(locale)
+
+
+def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
+    """Raises: AmountTooSmall, AmountTooLarge, Invalid (a step that the processor does not take)."""
+    least = max(1, limits.minimum_minor)
+    if money.amount_minor < least:
+        smallest = Money(least, money.currency).formatted(locale)
         raise errors.AmountTooSmall(f"The smallest amount is {smallest}.", field=("amount", "amount"))
     if limits.maximum_minor is not None and money.amount_minor > limits.maximum_minor:
-        largest = Money(limits.maximum_minor, currency).formatted(locale)
+        largest = Money(limits.maximum_minor, money.currency).formatted(locale)
         raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
     if money.amount_minor % limits.step_minor:
         raise errors.Invalid("The processor does not take this many decimals.", field=("amount", "amount"))
-    return money
 
 
 # -------------------------------------------------------------------------------------------------------------- link
 async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> ComposerInsert | None:
-    """The text for this channel with the link in it; stores and sends nothing. None once PAID or VOID. Raises: NotFound."""
-    if request.status in (Status.PAID, Status.VOID) or request.discarded_at is not None:
+    """The text for this channel with the link in it; stores and sends nothing. None once its link is closed. Raises: NotFound."""
+    if not links.is_open(request) or request.discarded_at is not None:
         return None
     connection = await connections.channel_connection(channel_id, actor.account_id)
     account = await Account.get(id=actor.account_id)
@@ -294,10 +334,14 @@ async def _composed(
 
 
 async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Remember that the link was copied; nothing is sent, the status stays. Safe to repeat."""
+    """Remember that the link was copied; nothing is sent, the status stays. Safe to repeat.
+
+    Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid: a closed link asks for nothing.
+    """
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         request = await _lock(actor, payment_request_id)
+        _refuse_closed(request)
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
             request.version += 1
@@ -347,9 +391,24 @@ async def send(
     given = {"request": payment_request_id, "channel": channel_id, "body": body, "template": template}
 
     async def run(save: idempotency.Save) -> Sent:
-        request = await _get(actor, payment_request_id)
-        _refuse_closed(request)
-        connection = await connections.channel_connection(channel_id, actor.account_id)
+        request: PaymentRequest | None = None
+        connection: ChannelConnection | None = None
+        refusals = errors.Refusals()
+        with refusals:
+            request = await _get(actor, payment_request_id)
+            _refuse_closed(request)
+        with refusals:
+            connection = await connections.channel_connection(channel_id, actor.account_id)
+        with refusals:
+            text.optional(body, limit=messages.BODY_LIMIT, field="body", message=True)
+        with refusals:
+            if template is not None:
+                composing.checked(template)
+        if refusals and request is not None and connection is not None:
+            with refusals:
+                await _refuse_sending(actor, request, connection, body, template)
+        refusals.raise_any()
+        assert request is not None and connection is not None  # noqa: S101, PT018 (refused above)
         account = await Account.get(id=actor.account_id)
         words, filled = await _composed(request, connection, body, template)
         sent = await messages.send_message(
@@ -373,6 +432,27 @@ async def send(
         return Sent(request=await _get(actor, payment_request_id), message=message, card=card)
 
     return await idempotency.once(actor, "sendPaymentRequest", idempotency_key, given, run, rebuild)
+
+
+async def _refuse_sending(
+    actor: Actor,
+    request: PaymentRequest,
+    connection: ChannelConnection,
+    body: str | None,
+    template: Template | None,
+) -> None:
+    """Raises: what sending this would be refused with now. Reads only."""
+    words, filled = await _composed(request, connection, body, template)
+    refusal = await messages.refusal(
+        actor,
+        conversation_id=request.conversation_id,
+        channel_id=connection.id,
+        body=words,
+        template=filled,
+        must_bind=request.id,
+    )
+    if refusal is not None:
+        raise refusal
 
 
 async def _told(
@@ -402,21 +482,21 @@ def _refuse_closed(request: PaymentRequest) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- shared
-def available_actions(
-    request: PaymentRequest, role: str, payments: Sequence[PaymentView] = ()
-) -> list[tuple[str, str | None]]:
-    """What a viewer of this role may do now, with the status that follows (None: it stays). `payments`: the request's, if any."""
+def available_actions(request: PaymentRequest, role: str, *, refundable: bool = False) -> list[tuple[str, str | None]]:
+    """What a viewer of this role may do now, with the status that follows (None: it stays).
+
+    `refundable`: something of its charges can still be given back (`refunds.refundable`).
+    """
     if role == "VIEWER" or request.discarded_at is not None:
         return []
     actions: list[tuple[str, str | None]] = []
-    closed = request.status in (Status.PAID, Status.VOID) or request.void_requested_at is not None
-    if not closed:
+    if links.is_open(request):
         actions.append(("SEND", Status.SENT.value if request.status == Status.DRAFT else None))
         actions.append(("COPY_LINK", None))
         if request.status in ledger.OPEN:
             actions.append(("VOID", Status.VOID.value))
             actions.append(("RECORD_OUTSIDE_PAYMENT", Status.PAID.value))
-    if allows(role, "refund") and refundable(payments):
+    if refundable and allows(role, "refund"):
         actions.append(("REFUND", None))
     return actions
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,8 +14,8 @@ import structlog
 from integrations import registry
 from integrations.base import IntegrationError, Processor
 from integrations.registry import UnknownProvider
-from models import database, vault
-from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, Refusal
+from models import vault
+from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, Refusal, Refusals
 from models.ids import public_id, uuid7
 from models.tables import Account, ProcessorConnection
 from services import audit, connections, text
@@ -31,9 +32,14 @@ MODE: Final = (
 
 
 # ----------------------------------------------------------------------------------------------- configure a processor
+def built_in(kind: str) -> str | None:
+    """The provider's name of a kind (STRIPE …); None of kind CUSTOM."""
+    return next((name for name, known in connections.KINDS.items() if known == kind), None)
+
+
 def provider_of(kind: str, provider: str | None) -> str:
     """The provider's name of a kind (STRIPE …); of kind CUSTOM the plug-in's, which `provider` names. Raises: Invalid."""
-    own = next((name for name, known in connections.KINDS.items() if known == kind), None)
+    own = built_in(kind)
     if own is None:
         if provider is None:
             raise Invalid("Name the plug-in that kind CUSTOM shall use.", field="provider")
@@ -45,6 +51,75 @@ def provider_of(kind: str, provider: str | None) -> str:
     if provider not in (None, own):
         raise Invalid(f"Kind {kind} is the provider {own}: leave this out, or choose kind CUSTOM.", field="provider")
     return own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A checked input of `configure_processor`. `mode`: test (True) or live; `row`: the connection that it changes."""
+
+    cls: type[Processor]
+    name: str | None
+    given: dict[str, str]
+    mode: bool | None
+    row: ProcessorConnection | None
+
+
+async def check(
+    actor: Actor,
+    *,
+    processor: str | None,
+    connection_id: UUID | None = None,
+    display_name: str | None = None,
+    test_mode: bool | None = None,
+    credentials: Mapping[str, str] | None = None,
+) -> Wanted | None:
+    """What can be said of the input without asking the vendor; None for a `processor` that is refused already.
+
+    Raises: Forbidden, NotFound, Invalid, TooLong, of every wrong field.
+    """
+    actor.require("settings")
+    refusals = Refusals()
+    cls = registry.processor_class(processor) if processor in registry.processor_names() else None
+    given: dict[str, str] = {}
+    mode: bool | None = None
+    row: ProcessorConnection | None = None
+    whole = settled = False
+    with refusals:
+        if processor is not None and cls is None:
+            raise Invalid("This processor is not installed.", field="kind")
+        if processor in connections.STAND_INS and not connections.stand_ins_open():
+            raise Invalid("The sandbox is closed here; connect a real processor.", field="kind")
+    with refusals:
+        name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
+    with refusals:
+        if connection_id is not None:
+            row = await connections.processor_connection(connection_id, actor.account_id)
+    with refusals:
+        if cls is not None and row is not None and row.processor != cls.name:
+            cls = None  # for which of the two the rest is meant can't be said
+            raise NotFound(field="connectionId")
+    if cls is not None:
+        with refusals:
+            given = _given(cls, credentials or {})
+            if given and cls.name in connections.SELF_ISSUED:
+                raise Invalid(
+                    f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", min(given))
+                )
+            whole = row is not None or connection_id is None
+        with refusals:
+            mode = _mode(cls, given, test_mode)
+            if row is None and connection_id is None:
+                row = await _existing(actor.account_id, cls.name, mode)
+            if row is not None and mode is not None and row.test_mode != mode:
+                raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
+            settled = True
+        with refusals:
+            if whole and settled:  # what is missing, beside what is stored
+                _merged(cls, row, given, row.test_mode if row is not None else mode)
+    refusals.raise_any()
+    if cls is None:
+        return None
+    return Wanted(cls=cls, name=name, given=given, mode=mode, row=row)
 
 
 async def configure_processor(
@@ -65,21 +140,17 @@ async def configure_processor(
     the open checkouts of the old one can be read with its credentials only.
     Raises: Forbidden, NotFound, Invalid, TooLong, ProcessorRejected, ProcessorUnavailable.
     """
-    actor.require("settings")
-    if processor not in registry.processor_names():
-        raise Invalid("This processor is not installed.", field="kind")
-    if processor in connections.STAND_INS and not connections.stand_ins_open():
-        raise Invalid("The sandbox is closed here; connect a real processor.", field="kind")
-    cls = registry.processor_class(processor)
-    name = text.optional(display_name, limit=NAME_LIMIT, field="displayName")
-    given = _given(cls, credentials or {})
-    mode = _mode(cls, given, test_mode)
-    row = await _existing(actor.account_id, processor, connection_id, mode)
-    if row is not None and mode is not None and row.test_mode != mode:
-        raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
-    if given and processor in connections.SELF_ISSUED:
-        raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", min(given)))
-    mode = row.test_mode if row is not None else mode
+    wanted = await check(
+        actor,
+        processor=processor,
+        connection_id=connection_id,
+        display_name=display_name,
+        test_mode=test_mode,
+        credentials=credentials,
+    )
+    assert wanted is not None  # noqa: S101 (the processor was named)
+    cls, name, given, row = wanted.cls, wanted.name, wanted.given, wanted.row
+    mode = row.test_mode if row is not None else wanted.mode
 
     new_id = uuid7()
 
@@ -111,7 +182,7 @@ async def configure_processor(
         registered = all(merged.get(field) == held.get(field) for field in connections.webhook_secret_fields(cls))
         merged = merged if registered else {k: v for k, v in merged.items() if k not in _kept(cls) or k == MODE}
 
-    async with change(actor.account_id, actor_id=actor.user_id) as entries:
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
         defaults = ProcessorConnection.filter(account_id=actor.account_id, is_default=True, connected=True)
         is_test = (
@@ -149,13 +220,13 @@ async def configure_processor(
                 display_name=name or row.display_name, version=row.version + 1, **values
             )
             made = await ProcessorConnection.get(id=row.id)
-        entries.event("processor.updated")
-        changed = sorted({*given, *(["display_name"] if name else [])})
+        changed.event("processor.updated")
+        fields = sorted({*given, *(["display_name"] if name else [])})
         await audit.record(
             actor,
             "processor.configured",
             public_id("prc", made.id),
-            {"processor": processor, "test_mode": made.test_mode, "default": made.is_default, "changed": changed},
+            {"processor": processor, "test_mode": made.test_mode, "default": made.is_default, "changed": fields},
         )
     return made
 
@@ -182,11 +253,13 @@ async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorCo
         refusal = ProcessorUnavailable("The plug-in of this processor is not installed.")
     except vault.VaultError:
         refusal = ProcessorUnavailable(connections.UNREADABLE)
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         problem = (
             refusal.message[: connections.ERROR_LIMIT] if refusal is not None else connections.webhook_problem(row)
         )
         await ProcessorConnection.filter(id=row.id).update(last_error=problem)
+        if row.last_error != problem:
+            changed.event("processor.updated")
         await audit.record(actor, "processor.tested", public_id("prc", row.id), {"passed": refusal is None})
         return await connections.processor_connection(connection_id, actor.account_id), refusal
 
@@ -208,14 +281,19 @@ def _kept(cls: type[Processor]) -> list[str]:
 def _given(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, str]:
     """What a person gave, trimmed. Raises: Invalid, TooLong."""
     taken = [name for name in _fields(cls) if name not in _kept(cls)]
-    if MODE in credentials and MODE in _fields(cls):
-        raise Invalid("`mode` follows from testMode: give that.", field=("credentials", MODE))
-    if any(name not in taken for name in credentials):
-        raise Invalid(f"{cls.display_name} takes these credentials only: {', '.join(taken)}.", field="credentials")
-    return {
-        name: text.optional(value, limit=SECRET_LIMIT, field=("credentials", name)) or ""
-        for name, value in credentials.items()
-    }
+    found: dict[str, str] = {}
+    refusals = Refusals()
+    for name, value in credentials.items():
+        with refusals:
+            if name == MODE and MODE in _fields(cls):
+                raise Invalid("`mode` follows from testMode: give that.", field=("credentials", MODE))
+            if name not in taken:
+                raise Invalid(
+                    f"{cls.display_name} takes these credentials only: {', '.join(taken)}.", field="credentials"
+                )
+            found[name] = text.optional(value, limit=SECRET_LIMIT, field=("credentials", name)) or ""
+    refusals.raise_any()
+    return found
 
 
 def _merged(
@@ -229,10 +307,13 @@ def _merged(
         if mode is None:
             raise Invalid("Say whether these are test or live credentials: they don't tell.", field="testMode")
         merged[MODE] = "test" if mode else "live"
+    refusals = Refusals()
     for field in dataclasses.fields(cls.credentials):
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and not merged.get(field.name):
-            raise Invalid(f"{cls.display_name} needs {field.name}.", field=("credentials", field.name))
+        with refusals:
+            if needed and not merged.get(field.name):
+                raise Invalid(f"{cls.display_name} needs {field.name}.", field=("credentials", field.name))
+    refusals.raise_any()
     return merged
 
 
@@ -251,14 +332,8 @@ def _mode(cls: type[Processor], given: Mapping[str, str], wanted: bool | None) -
     return said if said is not None else wanted
 
 
-async def _existing(
-    account_id: UUID, processor: str, connection_id: UUID | None, mode: bool | None
-) -> ProcessorConnection | None:
-    if connection_id is not None:
-        row = await connections.processor_connection(connection_id, account_id)
-        if row.processor != processor:
-            raise NotFound(field="connectionId")
-        return row
+async def _existing(account_id: UUID, processor: str, mode: bool | None) -> ProcessorConnection | None:
+    """The connection that is meant where none is named."""
     found = ProcessorConnection.filter(account_id=account_id, processor=processor)
     if mode is not None:
         found = found.filter(test_mode=mode)
@@ -351,7 +426,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
     Raises: Forbidden, NotFound.
     """
     actor.require("settings")
-    async with change(actor.account_id, actor_id=actor.user_id) as entries:
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
         row = await connections.processor_connection(connection_id, actor.account_id)
         was_connected = row.connected
@@ -367,7 +442,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
                 )
                 if heir is not None:
                     await ProcessorConnection.filter(id=heir.id).update(is_default=True)
-            entries.event("processor.updated")
+            changed.event("processor.updated")
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
         row = await connections.processor_connection(connection_id, actor.account_id)
     if was_connected and row.webhook_registered and await _unregister_webhook(row):

@@ -19,7 +19,7 @@ from integrations.base import IntegrationError, MoneyKind, MoneyStatement, Refun
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
-from models.money import InvalidAmount, Money
+from models.money import MOST_DECIMALS, InvalidAmount, Money
 from models.tables import (
     Account,
     ActivityCard,
@@ -44,7 +44,7 @@ from services import (
     recorder,
 )
 from services.actors import Actor, system_actor
-from services.changes import change
+from services.changes import Change, change
 from services.ledger_views import PaymentView
 
 log = structlog.get_logger(__name__)
@@ -109,24 +109,32 @@ async def _promise(
 ) -> Refund:
     """Commit the refund with its key and its job, under the request's lock: the sum of refunds never exceeds the charge."""
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
-    if fact is None:
-        raise errors.NotFound(field="paymentId")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        request = await _locked(fact.payment_request_id)
-        views = (await ledger_views.payments(actor.account_id, [request.id]))[request.id]
-        charge = next((view for view in views if view.id == payment_id), None)
-        if charge is None:
-            raise errors.NotFound(field="paymentId")
-        _refuse_kind(charge)
-        left = (await refundable(actor.account_id, {request.id: views}))[request.id].get(payment_id, 0)
-        if left <= 0:
-            raise errors.NotRefundable("Nothing is left of this payment that could be given back.", field="paymentId")
-        amount_minor = left if amount is None else _amount(amount, charge.currency)
-        if amount_minor > left:
-            most = Money(left, charge.currency).formatted(await changed.locale())
-            raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
-        if channel_id is not None:
-            await _refuse_channel(actor, request, channel_id, changed.now)
+        request: PaymentRequest | None = None
+        charge: PaymentView | None = None
+        left = 0
+        refusals = errors.Refusals()
+        with refusals:
+            if fact is None:
+                raise errors.NotFound(field="paymentId")
+            request = await _locked(fact.payment_request_id)
+            views = (await ledger_views.payments(actor.account_id, [request.id]))[request.id]
+            charge = next((view for view in views if view.id == payment_id), None)
+            if charge is None:
+                raise errors.NotFound(field="paymentId")
+            _refuse_kind(charge)
+            left = (await refundable(actor.account_id, {request.id: views}))[request.id].get(payment_id, 0)
+            if left <= 0:
+                raise errors.NotRefundable(
+                    "Nothing is left of this payment that could be given back.", field="paymentId"
+                )
+        with refusals:
+            amount_minor = _amount(amount, charge, left, await changed.locale())
+        with refusals:
+            if channel_id is not None:
+                await _refuse_channel(actor, request, channel_id, changed.now)
+        refusals.raise_any()
+        assert fact is not None and request is not None and charge is not None  # noqa: S101, PT018 (refused above)
         assert charge.connection_id is not None  # noqa: S101 (refused above)
         connections.processor(await connections.processor_connection(charge.connection_id, actor.account_id))
         row_id = uuid7()
@@ -153,8 +161,14 @@ async def _promise(
             key=f"refund.settle:{row.id}",
             due_at=changed.now + FIRST_CHECK,  # for an answer that is lost, or a process that dies in between
         )
+        _tell_refundable(changed, request)
         await save({"refund": str(row.id)})
     return row
+
+
+def _tell_refundable(changed: Change, request: PaymentRequest) -> None:
+    """What can still be given back of its charges is another amount now, though the request itself stays."""
+    changed.request_event("updated", request, previous_status=request.status)
 
 
 def _refuse_kind(charge: PaymentView) -> None:
@@ -164,9 +178,15 @@ def _refuse_kind(charge: PaymentView) -> None:
         raise errors.NotRefundable("This payment was recorded by hand: undo its record instead.", field="paymentId")
 
 
-def _amount(amount: str, currency: str) -> int:
+def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
+    """In minor units; None: all that is `left`. Without a charge only what is no amount in any currency is refused.
+
+    Raises: AmountTooSmall, Invalid, RefundExceedsPayment.
+    """
+    if amount is None:
+        return left
     try:
-        money = Money.from_decimal(amount, currency)
+        money = Money.from_decimal(amount, charge.currency if charge is not None else MOST_DECIMALS)
     except InvalidAmount as error:
         if amount.strip().startswith("-"):
             raise errors.AmountTooSmall(field="amount") from error
@@ -175,6 +195,9 @@ def _amount(amount: str, currency: str) -> int:
         ) from error
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
+    if 0 < left < money.amount_minor:  # nothing left: that is refused already
+        most = Money(left, money.currency).formatted(locale)
+        raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
     return money.amount_minor
 
 
@@ -193,8 +216,11 @@ async def refundable(account_id: UUID, payments: Mapping[UUID, Sequence[PaymentV
     return {request_id: {id: rest for id, rest in left.items() if rest > 0} for request_id, left in found.items()}
 
 
-async def _refuse_channel(actor: Actor, request: PaymentRequest, channel_id: UUID, now: datetime) -> None:
+async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_id: UUID, now: datetime) -> None:
+    """Raises: NotFound, and for the contact of a known request the refusals of capability.py."""
     connection = await connections.channel_connection(channel_id, actor.account_id)
+    if request is None:
+        return
     conversation = await Conversation.get(id=request.conversation_id)
     capability.refuse(await capability.capability(actor, conversation, connection, payment_request=False, now=now))
 
@@ -331,7 +357,10 @@ async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
             status="FAILED", failure_reason=why
         )
-        if not ended or not tell:
+        if not ended:
+            return
+        if not tell:
+            _tell_refundable(changed, request)
             return
         kind, text = (
             CardKind.REFUND_FAILED,

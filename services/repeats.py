@@ -13,8 +13,8 @@ from typing import Final
 from uuid import UUID
 
 from models.errors import ConfirmationRequired, Invalid
-from models.tables import Message, PaymentRequest
-from services import composing, deliveries, links
+from models.tables import Message, PaymentRequest, ProcessorConnection
+from services import composing, connections, deliveries, links
 from services.actors import Actor
 from services.capability import Reach
 from services.composing import Template
@@ -82,20 +82,27 @@ def template_of(message: Message, channel_id: UUID) -> Template | None:
 
 
 def options(
-    message: Message, family: Sequence[Message], reaches: Sequence[Reach], requests: Sequence[PaymentRequest]
+    message: Message,
+    family: Sequence[Message],
+    reaches: Sequence[Reach],
+    requests: Sequence[PaymentRequest],
+    processors: Sequence[ProcessorConnection],
 ) -> list[Reach]:
     """The channels on which this message could be sent again now, the best first: another one before the one that failed.
 
-    The same rule as sending. Empty: there is nothing to repeat, or no channel is open.
+    The same rule as sending. `processors`: all of the account. Empty: there is nothing to repeat, or no channel is open.
     """
     if message.direction != "OUTBOUND" or over(message, family):
         return []
     asks = [request for request in requests if links.is_open(request)]
     if requests and not asks:
         return []
+    needs_no_default = connections.askable(processors, {request.processor_connection_id for request in asks})
     found = []
     for reach in sorted(reaches, key=lambda one: (one.connection.id == message.channel_connection_id, one.rank)):
         able = reach.payment_requests if asks else reach.messages
+        if able.reason == "NO_PROCESSOR_CONFIGURED" and needs_no_default:
+            able = reach.with_own_processor
         templated = template_of(message, reach.connection.id) is not None
         if (able.templates if templated else able.enabled) and composing.measure(message.body, reach.connection).fits:
             found.append(reach)

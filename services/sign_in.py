@@ -24,12 +24,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from models import database
-from models.errors import Invalid, NotFound, RateLimited, SignInFailed
+from models.errors import Invalid, NotFound, RateLimited, Refusals, SignInFailed
 from models.ids import public_id, uuid7
 from models.tables import ApiKey, RefreshToken, User
 from models.vault import digest
-from services import audit, text
+from services import audit, idempotency, text
 from services.actors import ROLES, Actor
+from services.changes import change
 from services.limiting import Counts, network_of
 from settings import Settings
 
@@ -428,6 +429,7 @@ async def create_api_key(
     expires_at: datetime | None = None,
     manages_keys: bool = False,
     token: str | None = None,
+    save: idempotency.Save | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its clear text, which is shown once and never stored; `token` is the demo's, which must be known beforehand.
 
@@ -435,16 +437,22 @@ async def create_api_key(
     Raises: Forbidden, Blank, TooLong, Invalid.
     """
     actor.require("keys")
-    title = text.required(name, limit=KEY_NAME_LIMIT, field="name")
-    if role not in ROLES:
-        raise Invalid("This is not a role.", field="role")
-    if manages_keys and role != "OWNER":
-        raise Invalid("Only a key of role OWNER can manage keys.", field="managesKeys")
-    if manages_keys and actor.kind == "api_key":
-        raise Invalid("Only a person can let a key manage keys.", field="managesKeys")
-    ends_at = _key_end(actor, expires_at)
+    refusals = Refusals()
+    with refusals:
+        title = text.required(name, limit=KEY_NAME_LIMIT, field="name")
+    with refusals:
+        if role not in ROLES:
+            raise Invalid("This is not a role.", field="role")
+    with refusals:
+        if manages_keys and role != "OWNER":
+            raise Invalid("Only a key of role OWNER can manage keys.", field="managesKeys")
+        if manages_keys and actor.kind == "api_key":
+            raise Invalid("Only a person can let a key manage keys.", field="managesKeys")
+    with refusals:
+        ends_at = _key_end(actor, expires_at)
+    refusals.raise_any()
     token = token or KEY_PREFIX + secrets.token_urlsafe(32)
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await ApiKey.create(
             id=uuid7(),
             account_id=actor.account_id,
@@ -455,9 +463,36 @@ async def create_api_key(
             expires_at=ends_at,
             manages_keys=manages_keys,
         )
+        changed.event("api_key.updated")
         detail = {"role": role, "name": title, "expires_at": ends_at.isoformat(), "manages_keys": manages_keys}
         await audit.record(actor, "api_key.created", public_id("key", row.id), detail)
+        if save is not None:
+            await save({"api_key": str(row.id)})
     return row, token
+
+
+async def create_api_key_once(
+    actor: Actor,
+    *,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+    manages_keys: bool = False,
+    idempotency_key: str | None,
+) -> tuple[ApiKey, str | None]:
+    """`create_api_key`, safe to repeat with the same idempotency key: the repeat gives the key without its clear text."""
+    actor.require("keys")
+
+    async def run(save: idempotency.Save) -> tuple[ApiKey, str | None]:
+        return await create_api_key(
+            actor, name=name, role=role, expires_at=expires_at, manages_keys=manages_keys, save=save
+        )
+
+    async def rebuild(ids: dict[str, Any]) -> tuple[ApiKey, str | None]:
+        return await ApiKey.get(id=UUID(ids["api_key"]), account_id=actor.account_id), None
+
+    given = {"name": name, "role": role, "expires": expires_at, "manages": manages_keys}
+    return await idempotency.once(actor, "createApiKey", idempotency_key, given, run, rebuild)
 
 
 def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
@@ -477,13 +512,14 @@ def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
 async def revoke_api_key(actor: Actor, key_id: UUID) -> ApiKey:
     """The key stops working, here at once and elsewhere within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("keys")
-    async with database.transaction():
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)
         if row is None:
             raise NotFound(field="apiKeyId")
         if row.revoked_at is None:
             row.revoked_at = datetime.now(UTC)
             await ApiKey.filter(id=row.id).update(revoked_at=row.revoked_at)
+            changed.event("api_key.updated")
             await audit.record(actor, "api_key.revoked", public_id("key", row.id))
     _cache.clear()
     return row

@@ -45,43 +45,56 @@ async def void(
     Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
     """
     actor.require("request_payment")
-    words = text.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
+    refusals = errors.Refusals()
+    with refusals:
+        words = text.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
             .select_for_update(no_key=True)
             .get_or_none()
         )
-        if request is None:
-            raise errors.NotFound(field="paymentRequestId")
-        if expected_version is not None and request.version != expected_version:
-            raise errors.VersionConflict(field="expectedVersion")
-        if request.status == Status.PAID:
-            raise errors.AlreadyPaid(field="paymentRequestId")
-        if request.status == Status.VOID:
-            raise errors.AlreadyVoid(field="paymentRequestId")
-        if request.status == Status.PROCESSING:
-            raise errors.PaymentInProgress(field="paymentRequestId")
-        if request.status == Status.PARTIALLY_PAID and not confirm_partially_paid:
-            raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
-        if request.void_requested_at is None:
-            request.void_requested_at = changed.now
-            request.void_requested_by_id = actor.user_id
-            request.void_reason = words
-            request.version += 1
-            await request.save()
-            await jobs.enqueue(
-                "payment_request.finish_void",
-                {"payment_request_id": str(request.id)},
-                account_id=request.account_id,
-                key=f"finish_void:{request.id}:{request.version}",
-                due_at=changed.now + timedelta(seconds=20),  # for a process that dies in between
-            )
-            changed.request_event("updated", request, previous_status=request.status)
+        with refusals:
+            if request is None:
+                raise errors.NotFound(field="paymentRequestId")
+            _refuse_closed(request)
+        if request is not None:
+            with refusals:
+                if expected_version is not None and request.version != expected_version:
+                    raise errors.VersionConflict(request, field="expectedVersion")
+            with refusals:
+                if request.status == Status.PARTIALLY_PAID and not confirm_partially_paid:
+                    raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
+        refusals.raise_any()
+        assert request is not None  # noqa: S101 (refused above)
+        request.void_requested_at = changed.now
+        request.void_requested_by_id = actor.user_id
+        request.void_reason = words
+        request.version += 1
+        await request.save()
+        await jobs.enqueue(
+            "payment_request.finish_void",
+            {"payment_request_id": str(request.id)},
+            account_id=request.account_id,
+            key=f"finish_void:{request.id}:{request.version}",
+            due_at=changed.now + timedelta(seconds=20),  # for a process that dies in between
+        )
+        changed.request_event("updated", request, previous_status=request.status)
     done = await finish_void(actor.account_id, payment_request_id)
     if done.request.status == Status.PAID:
         raise errors.AlreadyPaid("The payment arrived first; the request is paid.", field="paymentRequestId")
     return done
+
+
+def _refuse_closed(request: PaymentRequest) -> None:
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.void_requested_at is not None:
+        raise errors.AlreadyVoid("A void of this payment request is under way.", field="paymentRequestId")
+    if request.status == Status.PROCESSING:
+        raise errors.PaymentInProgress(field="paymentRequestId")
 
 
 async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:

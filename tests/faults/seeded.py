@@ -770,7 +770,7 @@ FAULTS: Final = (
         "messages",
         "template-without-the-link",
         "services/messages.py",
-        "        composing.refuse_without_links(draft.words, draft.template, requests)\n",
+        "            composing.refuse_without_links(draft.words, draft.template, requests)\n",
         "",
         COMPOSER,
     ),

@@ -6,6 +6,7 @@ it has a case.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -480,7 +481,7 @@ CASES = [
             False,
             "INVALID",
             SAME,
-            {"kind": "SANDBOX", "processorId": None, "secretKey": None, **NOTHING_OF_STRIPES},
+            {"kind": "SANDBOX", "processorId": None, **NOTHING_OF_STRIPES, **NO_SECRETS},
         ),
         (
             "testMode",
@@ -610,6 +611,7 @@ async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world
     wrong = [
         *await wrong_by_rule(world),
         *await wrong_by_type(world),
+        *await wrong_together(world),
         *await lone_surrogates(world),
         *await a_silent_processor(world, stripe),
     ]
@@ -637,12 +639,67 @@ async def wrong_by_rule(world: World) -> list[str]:
     return wrong
 
 
+# Fields that can be judged only beside others: where one of these sets is wrong as well, the field is not named.
+JUDGED_BESIDE: dict[str, list[set[str]]] = {
+    "createPaymentRequest.input.processor": [{"input.processorId"}],  # processorId decides
+    "sendPaymentRequest.input.template": [{"input.paymentRequestId"}, {"input.channelId"}],
+    "sendMessage.input.template": [{"input.conversationId"}, {"input.channelId"}],
+    "voidPaymentRequest.input.expectedVersion": [{"input.paymentRequestId"}],
+    "voidPaymentRequest.input.confirmPartiallyPaid": [{"input.paymentRequestId"}],
+    "resendMessage.input.confirmPossibleDuplicate": [{"input.messageId"}, {"input.channelId"}],
+    "configureProcessor.input.testMode": [{"input.processorId", "input.secretKey"}],  # both tell the mode
+    "configureProcessor.input.credentials.value": [{"input.credentials.name"}],
+    "connectChannel.input.kind": [{"input.provider"}],
+    "connectChannel.input.credentials.name": [{"input.channelId"}, {"input.provider"}, {"input.kind"}],
+}
+
+
+async def wrong_together(world: World) -> list[str]:
+    """Every two wrong fields of a mutation, and all of them: one error for each, in the order of the input, nothing changed."""
+    wrong = []
+    before = await probes.snapshot()
+    for mutation, one in probes.root("Mutation").items():
+        cases: dict[str, Case] = {}
+        for case in [*by_type(), *(case for case in CASES if case.named == SAME)]:
+            if case.mutation == mutation and not case.also and case.expected_field is not None:
+                cases.setdefault(".".join(case.expected_field), case)
+        order = [leaf.path for leaf in probes.leaves(one.args)]
+        chosen = sorted(cases.values(), key=lambda case: place(order, case.path))
+        for together in [*itertools.combinations(chosen, 2), tuple(chosen)]:
+            if len(together) < 2:
+                continue
+            arguments = probes.right(world)[mutation]
+            for case in together:
+                given = case.value(world) if callable(case.value) else case.value
+                arguments = probes.nested(case.path, given, arguments, one.args)
+            answer = await probes.ask(world.product, probes.mutation_document(mutation), arguments, world.team.owner)
+            found = [(e["code"], e["field"]) for e in answer["data"][mutation]["userErrors"]]
+            paths = {case.path for case in together}
+            judged = [
+                case
+                for case in together
+                if not any(others <= paths for others in JUDGED_BESIDE.get(f"{mutation}.{case.path}", []))
+            ]
+            if found != [(case.code, case.expected_field) for case in judged]:
+                wrong.append(f"{' + '.join(map(str, together))}: answered {found}")
+        after = await probes.snapshot()
+        wrong += [f"{mutation} CHANGED {row}" for row in probes.changed(before, after)]
+        before = after
+    return wrong
+
+
+def place(order: list[str], path: str) -> int:
+    return next(n for n, known in enumerate(order) if known == path or known.startswith(path + "."))
+
+
 def _problem(case: Case, answer: dict[str, Any]) -> str | None:
     if answer.get("errors"):
         return f"top-level {answer['errors']}"
     (payload,) = answer["data"].values()
     errors = payload.pop("userErrors")
     payload.pop("unreadCount", None)
+    if case.code == "VERSION_CONFLICT" and payload.pop("paymentRequest") is None:
+        return "answered no current object"
     if any(payload.values()):
         return f"answered {payload}"
     found = [(e["code"], e["field"]) for e in errors]

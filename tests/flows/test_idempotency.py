@@ -1,16 +1,17 @@
-"""One key, one object: however often, at once or with other input, for asking, sending, writing, giving back and recording."""
+"""One key, one object: however often, at once or with other input, for every mutation that takes a key."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from graphql import GraphQLEnumType
 
-from models.ids import parse_public_id
-from models.tables import Message
+from models.ids import parse_public_id, public_id, uuid7
+from models.tables import ApiKey, ChannelConnection, Contact, Message
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team
@@ -18,6 +19,7 @@ from tests.flows.harness import Product, key
 
 CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
 RESEND, REFUND, OUTSIDE = "resendMessage", "refundPayment", "recordOutsidePayment"
+CONTACT, CHANNEL, KEY, ROTATE = "createContact", "connectChannel", "createApiKey", "rotateIdentitySecret"
 DOCUMENTS = {
     CREATE: d.CREATE,
     SEND: d.SEND_REQUEST,
@@ -25,6 +27,11 @@ DOCUMENTS = {
     RESEND: d.RESEND,
     REFUND: d.REFUND,
     OUTSIDE: d.RECORD_OUTSIDE,
+    CONTACT: d.CREATE_CONTACT,
+    CHANNEL: d.CONNECT_CHANNEL,
+    KEY: f"mutation($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ apiKey {{ id }} {d.ERRORS} }} }}",
+    ROTATE: f"""mutation($input: RotateIdentitySecretInput!) {{
+      rotateIdentitySecret(input: $input) {{ channel {{ id }} secret {d.ERRORS} }} }}""",
 }
 AGAIN = "IDEMPOTENCY_CONCURRENT_REQUEST"
 
@@ -51,6 +58,9 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
     await team.send(paid)
     await team.pay(paid)
     (charge,) = (await team.read(paid))["payments"]
+    widget = (await team.product.ok(d.CONNECT_CHANNEL, {"kind": "WEB_CHAT", "provider": "web_chat"}, token=team.owner))[
+        "channel"
+    ]
     return {
         CREATE: {
             **team.ask(contact),
@@ -98,6 +108,29 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "note": "At the door",
             "receivedAt": "2026-01-02T03:04:05Z",
         },
+        CONTACT: {
+            "idempotencyKey": key(),
+            "name": "Zoe",
+            "email": "zoe@example.com",
+            "phone": "+14155550177",
+            "addresses": [{"kind": "MESSENGER", "address": "zoe"}],
+        },
+        CHANNEL: {
+            "idempotencyKey": key(),
+            "kind": "WEB_CHAT",
+            "provider": "web_chat",
+            "displayName": "Chat",
+            "sender": "us",
+            "allowedOrigins": ["https://shop.example"],
+        },
+        KEY: {
+            "idempotencyKey": key(),
+            "name": "Till",
+            "role": "AGENT",
+            "expiresAt": (datetime.now(UTC) + timedelta(days=30)).isoformat(),
+            "managesKeys": False,
+        },
+        ROTATE: {"idempotencyKey": key(), "channelId": widget["id"]},
     }
 
 
@@ -144,21 +177,26 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
         now = await objects(team, maria)
         # One request more; or one message, whose link is carried for the first time by the first sending only.
         more = {
-            CREATE: (1, 0, 0),
-            SEND: (0, 1, 1),
-            WRITE: (0, 1, 0),
-            RESEND: (0, 1, 0),
-            REFUND: (0, 1, 1),
-            OUTSIDE: (0, 0, 1),
+            CREATE: (1, 0, 0, 0, 0, 0),
+            SEND: (0, 1, 1, 0, 0, 0),
+            WRITE: (0, 1, 0, 0, 0, 0),
+            RESEND: (0, 1, 0, 0, 0, 0),
+            REFUND: (0, 1, 1, 0, 0, 0),
+            OUTSIDE: (0, 0, 1, 0, 0, 0),
+            CONTACT: (0, 0, 0, 1, 0, 0),
+            CHANNEL: (0, 0, 0, 0, 1, 0),
+            KEY: (0, 0, 0, 0, 0, 1),
+            ROTATE: (0, 0, 0, 0, 0, 0),
         }[mutation]
         assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
 
 
-async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, int, int]:
-    """How many requests, messages and cards there are."""
+async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, ...]:
+    """How many requests, messages, cards, contacts, channels and API keys there are."""
     payments = (await team.product.one(d.CONTACT, {"id": contact["id"]}, token=team.agent))["payments"]["totalCount"]
     kinds = [item["__typename"] for item in await team.thread(contact)]
-    return payments, kinds.count("Message"), kinds.count("ActivityCard")
+    others = [await table.all().count() for table in (Contact, ChannelConnection, ApiKey)]
+    return payments, kinds.count("Message"), kinds.count("ActivityCard"), *others
 
 
 async def test_the_same_key_with_any_other_input_is_a_mismatch_and_changes_nothing(team: Team) -> None:
@@ -171,9 +209,12 @@ async def test_the_same_key_with_any_other_input_is_a_mismatch_and_changes_nothi
         for leaf in probes.leaves(one.args):
             if leaf.name == "idempotencyKey":
                 continue
-            others = [other_than(leaf, input)]
-            variants = [probes.nested(leaf.path, value, {"input": input}, one.args) for value in others]
-            if leaf.nullable:
+            if ".credentials." in leaf.path:  # none are given: a list with one is another input
+                changed_to: dict[str, Any] = {"input.credentials": [{"name": "secret", "value": "another"}]}
+            else:
+                changed_to = {leaf.path: other_than(leaf, input)}
+            variants = [probes.nested(path, v, {"input": input}, one.args) for path, v in changed_to.items()]
+            if leaf.nullable and leaf.name in input:
                 variants.append(probes.without(leaf.path, {"input": input}))
             for variant in variants:
                 payload = await run(team, mutation, variant["input"])
@@ -187,7 +228,7 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
     """Another value of the leaf's type."""
     value: Any = input
     for name in leaf.path.split(".")[1:]:
-        value = (value[0] if isinstance(value, list) else value)[name]
+        value = (value[0] if isinstance(value, list) else value).get(name)
     kind = probes.schema().get_type(leaf.type)
     if isinstance(kind, GraphQLEnumType):
         return next(word for word in kind.values if word != value)
@@ -196,6 +237,10 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
     fixed = {"Decimal": "120.01", "CurrencyCode": "EUR", "DateTime": "2199-01-01T00:00:01Z"}
     if leaf.type in fixed:
         return fixed[leaf.type]
+    if leaf.type == "ID" and value is None:
+        return public_id("chn", uuid7())
+    if isinstance(value, list):
+        return [*value, "https://other.example"]
     return probes.foreign_to(value) if leaf.type == "ID" else value + "!"
 
 
@@ -209,12 +254,36 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
         RESEND: {"channelId": whatsapp},
         REFUND: {"tellContactOn": whatsapp},
         OUTSIDE: {"amount": "0"},
+        CONTACT: {"name": " "},
+        CHANNEL: {"kind": "SMS"},
+        KEY: {"name": ""},
+        ROTATE: {"channelId": whatsapp},
     }
     for mutation, input in (await given(team, maria, await team.request(maria))).items():
         before = await probes.snapshot()
         assert codes(await run(team, mutation, {**input, **wrong[mutation]})) != []
         assert probes.changed(before, await probes.snapshot()) == []
         assert codes(await run(team, mutation, input)) == []
+
+
+async def test_without_a_key_each_call_is_a_new_one_and_a_repeat_shows_a_stored_secret_only(team: Team) -> None:
+    maria = await team.contact()
+    inputs = await given(team, maria, await team.request(maria))
+    new = "mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) { apiKey { id } secret userErrors { code } } }"
+    first, again = [await team.product.ok(new, inputs[KEY], token=team.owner) for _ in range(2)]
+    assert first["secret"] is not None
+    assert (again["apiKey"], again["secret"]) == (first["apiKey"], None)  # the API key's secret is not stored
+    rotated = await run(team, ROTATE, inputs[ROTATE])
+    later = await run(team, ROTATE, {**inputs[ROTATE], "idempotencyKey": key()})
+    assert len({rotated["secret"], later["secret"]}) == 2
+    assert (await run(team, ROTATE, inputs[ROTATE]))["secret"] is None  # it counts no more
+    for mutation in (CHANNEL, KEY, ROTATE):
+        unkeyed = probes.without("input.idempotencyKey", {"input": inputs[mutation]})["input"]
+        count = await objects(team, maria)
+        secrets = {str(await run(team, mutation, unkeyed)) for _ in range(2)}
+        made = sum(await objects(team, maria)) - sum(count)
+        assert (codes(await run(team, mutation, unkeyed)), len(secrets)) == ([], 2), mutation
+        assert made == (0 if mutation == ROTATE else 2), mutation
 
 
 async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Team) -> None:
@@ -228,9 +297,10 @@ async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Tea
         for mutation, input in (await given(one, contact, await one.request(contact))).items():
             payload = await run(one, mutation, {**input, "idempotencyKey": shared})
             assert codes(payload) == []
-            made = payload.get("payment") or payload.get("paymentRequest") or payload["message"]
+            named = ("payment", "paymentRequest", "message", "contact", "channel", "apiKey")
+            made = next(payload[name] for name in named if payload.get(name))
             answers.append(str(made["id"]))
-    # Creating made a request per account, sending sent another one, writing a message, the others a payment each.
+    # Creating made a request per account, sending sent another one, writing a message, and so on.
     assert len(set(answers)) == 2 * len(DOCUMENTS)
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from graphql import get_named_type, is_composite_type, is_required_argument
 
 from models import tables
 from models.event_log import Cursor as EventCursor
@@ -13,7 +14,7 @@ from models.ids import public_id, uuid7
 from services import contacts, payment_requests
 from services.actors import Actor
 from tests import factories
-from tests.schema.conftest import Api, Failed, statements
+from tests.schema.conftest import SCHEMA, Api, Failed, statements
 from tests.services.conftest import Team
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -130,6 +131,29 @@ async def test_api_keys_are_for_owners(team: Team, api: Api) -> None:
         {"id": public_id("key", row.id), "hint": row.hint}
     ]
     assert await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": public_id("key", row.id)}) is None
+
+
+@sqlite_only
+async def test_a_root_that_the_role_is_refused_is_null_and_the_others_answer(team: Team, api: Api) -> None:
+    roots = SCHEMA._schema.query_type
+    assert roots is not None
+    parts = {
+        name: name + (" { __typename }" if is_composite_type(get_named_type(one.type)) else "")
+        for name, one in roots.fields.items()
+        if not any(is_required_argument(given) for given in one.args.values())
+    }
+    unknown = f'input: {{conversationId: "{public_id("cnv", uuid7())}", channelId: "{public_id("chn", uuid7())}"}}'
+    document = f"{{ {' '.join(parts.values())} messagePreview({unknown}) {{ text }} }}"
+    refused = {"messagePreview": "NOT_FOUND"}
+    for viewer, more in (
+        (team.owner, {}),
+        (team.agent, {"apiKeys": "FORBIDDEN"}),
+        (team.viewer, {"apiKeys": "FORBIDDEN"}),
+    ):
+        result = await api.result(document, viewer=viewer)
+        assert result.data is not None
+        assert {name for name, value in result.data.items() if value is None} == (refused | more).keys()
+        assert {str(e.path[0]): (e.extensions or {})["code"] for e in result.errors or () if e.path} == refused | more
 
 
 async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: Team, api: Api) -> None:

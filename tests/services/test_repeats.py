@@ -23,7 +23,7 @@ from models.errors import (
     TooLong,
 )
 from models.ids import uuid7
-from models.tables import ActivityCard, ChannelConnection, Conversation, Message, PaymentRequest
+from models.tables import ActivityCard, ChannelConnection, Conversation, Message, PaymentRequest, ProcessorConnection
 from services import capability, links, messages, repeats
 from services.actors import system_actor
 from services.composing import Template
@@ -58,6 +58,7 @@ async def offered(team: Team, message: Message) -> list[str]:
         await repeats.family_of(fresh),
         await capability.capabilities(team.agent, team.conversation),
         await links.carried(team.account.id, fresh.body),
+        await ProcessorConnection.filter(account_id=team.account.id),
     )
     return [reach.connection.kind for reach in found]
 

@@ -1,0 +1,188 @@
+"""State before + events = state after: whatever a mutation changes for a client, an event of the log names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type, is_required_argument
+
+from models import database
+from models.ids import PREFIXES, public_id
+from models.tables import Contact
+from services import summaries
+from tests.contracts.stripe_contract import derived_contract
+from tests.contracts.stripe_server import StripeServer
+from tests.contracts.twilio_server import TwilioServer
+from tests.contracts.twilio_server import contracts as twilio_contracts
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import Product
+from tests.flows.probes import World
+
+# Everything that an owner can come to, by ids.
+IDS = """{ account { id channels { id } paymentSettings { processors { id } } } apiKeys { id } users { id }
+  notifications(first: 50) { nodes { id } }
+  paymentRequests(first: 30) { nodes { id payments { id } } }
+  conversations(first: 8) { nodes { id contact { id } channels { id } thread(first: 80) { nodes { id } } } } }"""
+BATCH = 4  # what the limit of an operation's cost allows
+# Positions, signed addresses, and lists whose members are compared by themselves.
+PASSED_OVER = {"eventCursor", "lastUsedAt", "url", "pageInfo", "cursor", "edges", "payments"}
+SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated"}
+
+UNSEEN = {
+    *("signIn", "refresh", "signOut", "rotateIdentitySecret"),
+    *("testProcessor", "testChannel"),  # here they find what was known
+    "runSandboxScenario",  # its webhooks come later
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    probes.hash_quickly(monkeypatch)
+
+
+@pytest.fixture
+async def product(database: str, events_url: str) -> AsyncIterator[Product]:
+    """The server without its job runner: nothing changes by itself."""
+    async with (
+        StripeServer(derived_contract()) as stripe,
+        TwilioServer(twilio_contracts()[0]) as twilio,
+        harness.in_process(
+            database, events_url, RUN_JOBS="false", STRIPE_API_BASE=stripe.url, TWILIO_API_BASE=twilio.url
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+async def world(bare: Team) -> World:
+    return await probes.world(bare)
+
+
+@cache
+def document_of(prefix: str) -> str:
+    """Every field that needs no argument of the nodes whose ids begin so; other nodes in them by their ids."""
+    kind = next(name for name, known in PREFIXES.items() if known == prefix)
+    return f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on {kind} {{ {fields_of(kind)} }} }} }}"
+
+
+def fields_of(kind: str) -> str:
+    of = probes.schema().get_type(kind)
+    assert isinstance(of, GraphQLObjectType | GraphQLInterfaceType)
+    found = []
+    for name, one in of.fields.items():
+        child = get_named_type(one.type)
+        if name in PASSED_OVER or any(is_required_argument(given) for given in one.args.values()):
+            continue
+        if isinstance(child, GraphQLObjectType | GraphQLInterfaceType):
+            if child.name.endswith("Connection"):
+                continue
+            found.append(f"{name} {{ {'id' if 'id' in child.fields else fields_of(child.name)} }}")
+        else:
+            found.append(name)
+    return " ".join(found)
+
+
+async def look(world: World) -> dict[str, dict[str, Any]]:
+    """Every node that the owner sees, by id, with its fields; other nodes in it are named by their ids."""
+    by_prefix: dict[str, list[str]] = {}
+    listed: dict[str, dict[str, Any]] = {}
+    take(await world.product.gql(IDS, token=world.team.owner), listed)
+    for id in listed:
+        by_prefix.setdefault(id.partition("_")[0], []).append(id)
+    found: dict[str, dict[str, Any]] = {}
+    for prefix, ids in by_prefix.items():
+        for batch in _batches(ids):
+            take(await world.product.gql(document_of(prefix), {"ids": batch}, token=world.team.owner), found)
+    return found
+
+
+def _batches(ids: list[str]) -> Iterator[list[str]]:
+    for n in range(0, len(ids), BATCH):
+        yield ids[n : n + BATCH]
+
+
+def take(value: Any, into: dict[str, dict[str, Any]]) -> Any:
+    """The value with each node in it replaced by its id; the nodes' fields go `into`."""
+    if isinstance(value, list):
+        return [take(one, into) for one in value]
+    if not isinstance(value, dict):
+        return value
+    fields = {name: take(one, into) for name, one in value.items() if name not in PASSED_OVER}
+    for listed in PASSED_OVER & value.keys():
+        take(value[listed], into)
+    if "id" not in value:
+        return fields
+    into.setdefault(value["id"], {}).update(fields)
+    return value["id"]
+
+
+async def named(world: World, since: int) -> Iterator[str]:
+    """The ids, or beginnings of ids, of what the events after `since` tell a client to take or read again."""
+    rows = await database.rows("SELECT * FROM event WHERE seq > ? ORDER BY seq", since)
+    found: list[str] = []
+    for row in rows:
+        ids = {
+            name: public_id(prefix, database.to_uuid(row[name])) if row[name] is not None else "-"
+            for name, prefix in {
+                "conversation_id": "cnv",
+                "contact_id": "cnt",
+                "payment_request_id": "pr",
+                "message_id": "msg",
+                "card_id": "card",
+                "notification_id": "ntf",
+            }.items()
+        }
+        channels = "cch_" + ids["conversation_id"].partition("_")[2]
+        match row["kind"]:
+            case kind if kind in SETTINGS:
+                found += ["acc_", "chn_", "prc_", "key_", "cch_"]
+            case "contact.updated":
+                found += [ids["contact_id"], channels]
+            case "conversation.updated":
+                found += [ids["conversation_id"], channels]
+            case "message.created" | "activity.created":  # the conversation's place and preview come with it
+                found += [ids["message_id"], ids["card_id"], ids["conversation_id"]]
+            case "message.updated":
+                found += [ids["message_id"]]
+            case "notification.created" | "notification.read":
+                found += ["ntf_"]
+            case kind if kind.startswith("payment_request."):
+                found += [ids["payment_request_id"], "pay_"]
+    return iter(found)
+
+
+async def head(world: World) -> int:
+    (row,) = await database.rows("SELECT max(seq) AS seq FROM event")
+    return int(row["seq"])
+
+
+# On SQLite only: what is logged is decided by services, not by the engine.
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_whatever_a_mutation_changes_for_a_client_is_named_by_an_event(world: World) -> None:
+    wrong, changed_by = [], set()
+    for contact in await Contact.all():  # some rows of this world were written directly
+        await summaries.update(contact.account_id, contact.id)
+    for mutation, arguments in probes.right(world).items():
+        before, since = await look(world), await head(world)
+        answer = await probes.ask(world.product, probes.mutation_document(mutation), arguments, world.team.owner)
+        assert answer["data"][mutation]["userErrors"] == [], (mutation, answer)
+        if mutation == "signOut":
+            break
+        after = await look(world)
+        told = list(await named(world, since))
+        for id in sorted(before.keys() | after.keys()):
+            was, now = before.get(id, {}), after.get(id, {})
+            if was == now:
+                continue
+            changed_by.add(mutation)
+            fields = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+            follows = fields == ["resendOptions"] and any(name.startswith("cch_") for name in told)
+            if not follows and not any(id.startswith(name) for name in told):
+                wrong.append(f"{mutation} changes {id[:8]}… {fields} and tells {told}")
+    assert not wrong, "\n".join(wrong)
+    # What the others change, no client can see.
+    assert set(probes.right(world)) - changed_by == UNSEEN
