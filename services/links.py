@@ -13,8 +13,9 @@ from models.tables import ActivityCard, Message, PaymentRequest
 from services import cards, notifications, summaries
 from services.changes import Change
 
-# Any host: the public address may have changed since the link was made; the token alone says whose it is.
-_LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})(?![A-Za-z0-9_-])")
+# Any host: the public address may have changed since the link was made; the token alone says whose it is. Its length tells
+# where it ends: `_` may follow, which makes WhatsApp write the words between two of them in italics.
+_LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
 _LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
 # Why a message was not delivered: our provider's word, and the refusal of the same name.
 _WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})

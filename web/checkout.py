@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -22,11 +23,11 @@ from models.money import Money
 from models.tables import PaymentRequest
 from services import checkout
 from settings import Settings
+from web import lengthened
 from web.pages import PAGE_HEADERS, error_page, render
 from web.texts import Words
 
-# What a token can look like; anything else is unknown without asking the database.
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{22}")
+TOKEN_LENGTH: Final = 22  # characters
 
 # Programs that run scripts and still aren't the contact: link previews, mail scanners, search engines, monitors.
 _ROBOT: Final = re.compile(
@@ -60,8 +61,15 @@ def same_origin(request: Request) -> bool:
 
 
 async def _find(request: Request) -> PaymentRequest | None:
-    token = request.path_params["token"]
-    return await checkout.find(token) if _TOKEN.fullmatch(token) else None
+    return await checkout.find(request.path_params["token"])
+
+
+async def stray(request: Request) -> Response:
+    """Lead to the page: from an address with more behind the token, and from one that is reloaded with another method."""
+    for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
+        if await checkout.find(token) is not None:
+            return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
+    return error_page(404)
 
 
 async def show(request: Request) -> Response:
@@ -174,10 +182,19 @@ def _tag(found: PaymentRequest, state: str) -> str:
     return hashlib.sha256(shown.encode()).hexdigest()[:24]
 
 
+class _Token(StringConvertor):
+    """Exactly a token: any other address is `stray`."""
+
+    regex = rf"[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}(?!\n)"  # `$` matches before a final line feed, too
+
+
+register_url_convertor("token", _Token())
+
 routes: Final = [
-    Route("/p/{token}", show, methods=["GET"]),
-    Route("/p/{token}/pay", pay, methods=["POST"]),
-    Route("/p/{token}/return", returned, methods=["GET"]),
-    Route("/p/{token}/live", live, methods=["GET"]),
-    Route("/p/{token}/view", view, methods=["POST"]),
+    Route("/p/{token:token}", show, methods=["GET"]),
+    Route("/p/{token:token}/pay", pay, methods=["POST"]),
+    Route("/p/{token:token}/return", returned, methods=["GET"]),
+    Route("/p/{token:token}/live", live, methods=["GET"]),
+    Route("/p/{token:token}/view", view, methods=["POST"]),
+    Route("/p/{rest:rest}", stray, methods=["GET", "POST"]),
 ]

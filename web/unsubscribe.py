@@ -5,31 +5,42 @@ GET changes nothing: link previews and mail scanners open addresses, too.
 
 from __future__ import annotations
 
+from typing import Final
+
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from models.errors import NotFound
 from services import opt_outs
-from web.pages import error_page, render
+from web import lengthened
+from web.pages import PAGE_HEADERS, error_page, render
+
+TOKEN_LENGTH: Final = 43  # characters: 32 bytes in base64url
 
 
 async def show(request: Request) -> Response:
-    """The page with the button."""
-    try:
-        name, _ = await opt_outs.written_by(request.path_params["token"])
-    except NotFound:
-        return error_page(404)
-    return _page(name, done=False)
+    """The page with the button; from a lengthened address, the way to it."""
+    rest = request.path_params["rest"]
+    for token in lengthened.tokens(rest, TOKEN_LENGTH):
+        try:
+            name, _ = await opt_outs.written_by(token)
+        except NotFound:
+            continue
+        return (
+            _page(name, done=False) if token == rest else RedirectResponse(f"/unsubscribe/{token}", 303, PAGE_HEADERS)
+        )
+    return error_page(404)
 
 
 async def unsubscribe(request: Request) -> Response:
     """Opt out. By mail programs, which send no Origin and follow no redirect, and by the page's button. Safe to repeat."""
-    try:
-        name = await opt_outs.unsubscribe(request.path_params["token"])
-    except NotFound:
-        return error_page(404)
-    return _page(name, done=True)
+    for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
+        try:
+            return _page(await opt_outs.unsubscribe(token), done=True)
+        except NotFound:
+            continue
+    return error_page(404)
 
 
 def _page(name: str, *, done: bool) -> Response:
@@ -37,6 +48,6 @@ def _page(name: str, *, done: bool) -> Response:
 
 
 routes = [
-    Route("/unsubscribe/{token}", show, methods=["GET"]),
-    Route("/unsubscribe/{token}", unsubscribe, methods=["POST"]),
+    Route("/unsubscribe/{rest:rest}", show, methods=["GET"]),
+    Route("/unsubscribe/{rest:rest}", unsubscribe, methods=["POST"]),
 ]

@@ -6,6 +6,7 @@ It serves any ASGI application; which one, and when it starts, is decided by `cl
 import asyncio
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterable
@@ -29,6 +30,8 @@ TCP_USER_TIMEOUT_MS: Final = 30_000
 # What the kernel keeps for a client that does not read. Left to grow by itself it takes megabytes before our own buffer
 # fills, and only then does the limit for slow clients begin. Linux doubles it, for its own bookkeeping.
 SEND_BUFFER_BYTES: Final = 65_536
+
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 PROTOCOL_EXTENSION: Final = "paythread.protocol"
 
@@ -55,12 +58,18 @@ class HeadTimeout(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head_left = HEAD_BYTES
     _in_head = True
+    _in_request_line = True  # what comes next begins or continues one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._arm()
 
     def data_received(self, data: bytes) -> None:
+        if self._in_request_line:
+            # curl and some link previews send a quotation mark of the text behind a link as it is; the parser refuses it.
+            line, end, rest = data.partition(b"\n")
+            data = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest
+            self._in_request_line = not end
         super().data_received(data)
         if self._in_head:
             # Judged after parsing: a small head may come in one piece with a large body.
@@ -102,6 +111,10 @@ class HeadTimeout(HttpToolsProtocol):
             self.transport.close()
         else:
             self.transport.abort()  # trailers: the answer may have begun
+
+    def on_message_complete(self) -> None:
+        self._in_request_line = True
+        super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         self._disarm()
