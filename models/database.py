@@ -6,6 +6,7 @@ It ends at rows and statements: what they mean is the business of the modules be
 import asyncio
 import logging
 import re
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -406,19 +407,36 @@ _TRANSIENT = (
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
+    asyncpg.PostgresSystemError,  # the server can't read or write its files
     asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
     asyncpg.PostgresConnectionError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, during a failover
+    asyncpg.TransactionTimeoutError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InternalClientError,  # how asyncpg answers on a connection whose end it has read, but not yet handled
     DBConnectionError,
     ConnectionError,
     TimeoutError,
+    socket.gaierror,
+)
+# A full disk is mounted read-only by some systems, and shows as READONLY, IOERR or CANTOPEN (the files beside the database).
+_TRANSIENT_SQLITE = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+    }
 )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed when repeated: lock, time-out, deadlock, lost connection, busy file.
+    """Whether the same work may succeed when repeated: lock, time-out, deadlock, lost connection, busy file, full disk.
 
     A connection lost at COMMIT may have committed: repeat only what a key protects.
     """
@@ -426,11 +444,11 @@ def is_transient(error: BaseException) -> bool:
     while seen is not None:
         if isinstance(seen, _TRANSIENT):
             return True
-        if isinstance(seen, asyncpg.InterfaceError) and "closed" in str(seen):
+        if isinstance(seen, asyncpg.InterfaceError) and re.search("clos(ed|ing)", str(seen)):
             return True
         if isinstance(seen, sqlite3.OperationalError):
-            # Extended codes carry the primary one in the low byte.
-            return seen.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            # Extended codes carry the primary one in the low byte. Python's own messages have no code.
+            return getattr(seen, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT_SQLITE
         # Tortoise wraps the driver's error as its first argument, not always as the cause.
         inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
         seen = inner if isinstance(inner, BaseException) else seen.__cause__

@@ -651,6 +651,19 @@ async def test_a_busy_file_is_transient_and_a_broken_rule_is_not(bare_sqlite: Pa
     assert not is_transient(ValueError())
 
 
+async def test_a_full_disk_is_transient_on_sqlite(bare_sqlite: Path) -> None:
+    (pages,) = await rows("PRAGMA page_count")
+    await execute(f"PRAGMA max_page_count = {pages['page_count']}")
+    with pytest.raises(OperationalError) as at_write:
+        await execute("CREATE TABLE blob AS SELECT zeroblob(1000000) AS bytes")
+    assert is_transient(at_write.value)
+    await execute("PRAGMA query_only = ON")
+    with pytest.raises(OperationalError) as read_only:
+        await execute("UPDATE counter SET n = 1")
+    await execute("PRAGMA query_only = OFF")
+    assert is_transient(read_only.value)
+
+
 async def test_lost_locked_and_cancelled_are_transient_on_postgres(bare_postgres: str) -> None:
     async with open_database(bare_postgres, lock_timeout_ms=50, pool_max=3):
         await execute("CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
@@ -668,6 +681,15 @@ async def test_lost_locked_and_cancelled_are_transient_on_postgres(bare_postgres
                 async with transaction():
                     await execute("SET LOCAL statement_timeout = 20")
                     await execute("SELECT pg_sleep(5)")
+            with pytest.raises(asyncpg.InsufficientResourcesError) as full:
+                async with transaction():
+                    await execute("SET LOCAL work_mem = '64kB'")
+                    await execute("SET LOCAL temp_file_limit = '64kB'")
+                    await rows("SELECT n FROM generate_series(1, 100000) AS n ORDER BY md5(n::text)")
+            with pytest.raises(TransactionManagementError) as standby:
+                async with transaction():
+                    await execute("SET LOCAL transaction_read_only = on")
+                    await execute("UPDATE counter SET n = 2 WHERE id = 1")
             with pytest.raises(LOST) as lost:
                 async with transaction():
                     pid = (await rows("SELECT pg_backend_pid() AS pid"))[0]["pid"]
@@ -676,7 +698,8 @@ async def test_lost_locked_and_cancelled_are_transient_on_postgres(bare_postgres
                         await rows("SELECT pg_sleep(0.01)")
         finally:
             await other.close()
-        assert all(is_transient(error.value) for error in (locked, cancelled, lost))
+        assert all(is_transient(error.value) for error in (locked, cancelled, full, lost))
+        assert is_transient(standby.value)
         assert await count() == 0  # the pool has replaced the connection
         with pytest.raises(IntegrityError) as rule:
             await execute("INSERT INTO counter (id, n) VALUES (1, 1)")
