@@ -47,7 +47,7 @@ class Vendor(ChannelHarness):
 
 class TwilioVendor(Vendor):
     channel: ClassVar[type[Channel]] = twilio_sms.provider
-    public = frozenset({"account_sid", "from_number", "messaging_service_sid", "api_key_sid", "answer_help"})
+    public = frozenset({"account_sid", "from_number", "messaging_service_sid", "api_key_sid", "answer_help", "region"})
     signing = ("auth_token",)
     signature_header = "x-twilio-signature"
     states = twilio_sms.STATES
