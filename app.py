@@ -119,6 +119,7 @@ def configure(settings: Settings) -> None:
             public_url=settings.base_url,
             sandbox_url=settings.sandbox_base_url,
             base_addresses=settings.base_addresses,
+            private_hosts=settings.private_hosts,
         ),
         sandbox_open=settings.sandbox_open,
     )

@@ -48,6 +48,11 @@ class Settings(BaseSettings):
         description="Comma-separated origins that may use /graphql beside PUBLIC_URL's own"
         " (http://localhost on any port may, too, but not in production).",
     )
+    allowed_private_hosts: str = Field(
+        default="",
+        description="Comma-separated hosts in private networks that accounts may name as their mail server, written as there:"
+        " host, host:port (another than 25, 465, 587, 2525) or host:*. Every account may then connect to them.",
+    )
     share_subscriptions: bool = Field(
         default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."
     )
@@ -131,6 +136,11 @@ class Settings(BaseSettings):
         listed = [origin.strip().rstrip("/") for origin in self.allowed_origins.split(",") if origin.strip()]
         return [f"{own.scheme}://{own.netloc}", *listed]
 
+    @cached_property
+    def private_hosts(self) -> frozenset[str]:
+        """ALLOWED_PRIVATE_HOSTS, split, in lower case."""
+        return frozenset(entry.strip().lower() for entry in self.allowed_private_hosts.split(",") if entry.strip())
+
     @property
     def limits_redis(self) -> str:
         """The Redis that counts limits, or nothing."""
@@ -182,6 +192,12 @@ class Settings(BaseSettings):
             if origin != "*" and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+", origin, re.IGNORECASE) is None:
                 raise ValueError(
                     f"ALLOWED_ORIGINS: {origin!r} is no origin; use scheme://host or scheme://host:port, without a path."
+                )
+        for entry in self.private_hosts:
+            # A host without a final dot, IPv6 in brackets; then a port or all ports.
+            if re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/:@?#*\[\]]*[^\s/:@?#*\[\].])(:(\d{1,5}|\*))?", entry) is None:
+                raise ValueError(
+                    f"ALLOWED_PRIVATE_HOSTS: {entry!r} is no host; use mail.internal, 10.0.0.5:1025, mail.internal:* or [fd00::5]:25."
                 )
         if self.monitor_token and (len(self.monitor_token) < 16 or not self.monitor_token.isascii()):
             raise ValueError("MONITOR_TOKEN: 16 ASCII characters or more (try: openssl rand -base64 32).")

@@ -498,4 +498,5 @@ class Environment:
     base_addresses: Mapping[str, str] = field(
         default_factory=dict
     )  # vendor name -> address instead of the real one (tests)
+    private_hosts: frozenset[str] = frozenset()  # "host", "host:port" or "host:*": see addresses.connect
     timeout_s: float = 15.0

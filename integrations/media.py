@@ -1,32 +1,27 @@
 """Fetches a file from an address that a stranger may have written: over https from public hosts only, bounded in size and time.
 
-The name is resolved once, here; every address of it must be public; the connection goes to that very address, with TLS for the name.
-What the bytes are is not looked at.
+`addresses.py` decides which hosts are public; the connection goes to the checked address, with TLS for the name. No private host is
+ever allowed here. What the bytes are is not looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpx2
 
+from integrations import addresses
+from integrations.addresses import AddressRefused
 from integrations.base import IntegrationError
 
 NAME: Final = "media"
 REDIRECTS: Final = 3
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _LATER: Final = frozenset({404, 408, 425, 429})  # 404: vendors call before their storage knows the file everywhere
-# Addresses that stand for another one, or for nobody in particular, though Python calls them global.
-_RELAYED: Final = tuple(
-    ipaddress.ip_network(network)
-    for network in ("192.88.99.0/24", "2001::/32", "2002::/16", "64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0/96")
-)
-_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 
 
 async def fetch(
@@ -58,19 +53,6 @@ async def fetch(
 def origin(url: str) -> str:
     """Scheme, host and port of an address. Raises: httpx2.InvalidURL."""
     return _origin(httpx2.URL(url))
-
-
-def public(address: str) -> bool:
-    """Whether an IP address belongs to the internet: not to this machine, this network or a translator of addresses."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if any(ip.version == network.version and ip in network for network in _RELAYED):
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip not in _UNICAST:
-        return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 async def _follow(
@@ -117,14 +99,13 @@ async def _checked(url: httpx2.URL, trusted: frozenset[str]) -> str:
         raise IntegrationError(NAME, "bad_port")
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise IntegrationError(NAME, "unknown_host", retryable=True) from error
-    addresses = [str(entry[4][0]) for entry in found]
-    fits = all(ipaddress.ip_address(one).is_loopback for one in addresses) if stands_in else all(map(public, addresses))
-    if not addresses or not fits:
+        found = await (addresses.look_up(host, port) if stands_in else addresses.look_up_public(host, port))
+    except AddressRefused as error:
+        raise IntegrationError(NAME, error.reason, retryable=error.reason == "unknown_host") from error
+    first = str(found[0][4][0])
+    if stands_in and not all(ipaddress.ip_address(str(info[4][0])).is_loopback for info in found):
         raise IntegrationError(NAME, "not_public")
-    return addresses[0]
+    return first
 
 
 def _origin(url: httpx2.URL) -> str:

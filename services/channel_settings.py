@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 NAME_LIMIT: Final = 120
 SECRET_LIMIT: Final = 1000
+# A channel's reason to refuse an address -> the credential that it is about.
+ADDRESS_REASONS: Final[Mapping[str, str]] = {"host_refused": "host", "port_refused": "port"}
 
 
 async def connect_channel(
@@ -279,6 +281,9 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
         await probe.check()
     except IntegrationError as error:
         log.warning("channel_check_failed", provider=error.provider, reason=error.reason)
+        if error.reason in ADDRESS_REASONS:
+            field = ADDRESS_REASONS[error.reason]
+            raise Invalid(error.message, field=("credentials", field)) from error
         waits = error.retryable or error.ambiguous
         raise Invalid(
             "The provider does not answer at the moment; try again."

@@ -46,6 +46,8 @@ _OF_THE_CONNECTION: Final = frozenset(
         "unauthorized",
         "forbidden",
         "invalid_sender",
+        "host_refused",
+        "port_refused",
         "not_found",
         "not_supported",
         "account_inactive",

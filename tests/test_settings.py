@@ -52,3 +52,17 @@ def test_origins_of_pages_and_of_apps_are_taken_with_a_slash_and_spaces_around()
         "capacitor://localhost",
         "*",
     ]
+
+
+@pytest.mark.parametrize(
+    "entry", ["*", "http://mail.internal", "mail.internal/", "mail:internal", "a b", "fd00::5", ":25", "."]
+)
+def test_what_is_no_private_host_is_refused_before_the_start(entry: str) -> None:
+    with pytest.raises(ValidationError, match=r"ALLOWED_PRIVATE_HOSTS: .* is no host"):
+        made(allowed_private_hosts=f"mail.internal,{entry}")
+
+
+def test_private_hosts_are_taken_with_ports_and_spaces_around() -> None:
+    listed = made(allowed_private_hosts="Mail.Internal , 10.0.0.5:1025,mail:*, [fd00::5]:25").private_hosts
+    assert listed == {"mail.internal", "10.0.0.5:1025", "mail:*", "[fd00::5]:25"}
+    assert made().private_hosts == frozenset()

@@ -46,7 +46,8 @@ from urllib.parse import quote, urlsplit
 
 import aiosmtplib
 
-from integrations import inbound_mail, signatures
+from integrations import addresses, inbound_mail, signatures
+from integrations.addresses import AddressRefused
 from integrations.base import (
     Author,
     Channel,
@@ -93,6 +94,7 @@ DELIVERY_ERRORS: Mapping[str, str] = {
 _FAILED = "The message could not be delivered."
 
 _PORTS: Mapping[str, int] = {"starttls": 587, "tls": 465, "none": 25}
+ALLOWED_PORTS = frozenset({25, 465, 587, 2525})
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _TOKEN = re.compile(r"(msg_[A-Za-z0-9]{1,60})\.([0-9a-f]{24})")
 _MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
@@ -256,15 +258,20 @@ class SmtpEmail(Channel):
         try:
             async with asyncio.timeout(self._environment.timeout_s):
                 client = aiosmtplib.SMTP(
-                    hostname=credentials.host,
-                    port=self._port,
+                    hostname=credentials.host.removesuffix("."),  # what TLS verifies
                     use_tls=self._security == "tls",
                     start_tls=self._security == "starttls",
                     tls_context=await self._tls_context(),
                     local_hostname=_greeting(self._environment.public_url),
                     timeout=None,  # ours bounds the whole
                 )
-                await client.connect()
+                connection = await addresses.connect(
+                    credentials.host,
+                    self._port,
+                    ports=ALLOWED_PORTS,
+                    private_hosts=self._environment.private_hosts,
+                )
+                await client.connect(sock=connection)
                 if client.is_ehlo_or_helo_needed:
                     await client.ehlo()
                 if credentials.username:
@@ -273,6 +280,8 @@ class SmtpEmail(Channel):
                 yield client, phase
                 phase.name = "quit"
                 await client.quit()
+        except AddressRefused as error:
+            raise _no_connection(error) from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
             if phase.name != "quit":  # the message was taken: how we part changes nothing
                 raise _wrapped(error, phase.name) from error
@@ -509,6 +518,14 @@ def _button(link: str, label: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- errors
 def _explained(status: str) -> str:
     return next((words for prefix, words in DELIVERY_ERRORS.items() if status.startswith(prefix)), _FAILED)
+
+
+def _no_connection(error: AddressRefused) -> IntegrationError:
+    """One message for names that are unknown and names of private hosts, and retryable: a resolver may be down for a moment."""
+    if error.reason == "bad_port":
+        ports = ", ".join(map(str, sorted(ALLOWED_PORTS)))
+        return IntegrationError(NAME, "port_refused", f"A mail server's port is one of {ports}.")
+    return IntegrationError(NAME, "host_refused", "No mail server with a public address has this name.", retryable=True)
 
 
 def _wrapped(error: Exception, phase: str) -> IntegrationError:

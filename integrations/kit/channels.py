@@ -129,7 +129,12 @@ def connected(
     provider: type[Channel], kind: ChannelKind, values: Mapping[str, str], addresses: Mapping[str, str]
 ) -> Channel:
     """A channel made as the product makes it."""
-    environment = Environment(public_url=PUBLIC_URL, sandbox_url="http://127.0.0.1:1", base_addresses=addresses)
+    environment = Environment(
+        public_url=PUBLIC_URL,
+        sandbox_url="http://127.0.0.1:1",
+        base_addresses=addresses,
+        private_hosts=frozenset({"127.0.0.1:*"}),  # where the vendor of the test listens
+    )
     made: Any = provider
     channel: Channel = made(registry.read_credentials(provider, values), kind=kind, environment=environment)
     return channel

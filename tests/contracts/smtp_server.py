@@ -254,6 +254,7 @@ def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[ssl.SSLContex
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.test")])
     now = datetime.now(UTC)
+    subject = x509.IPAddress(ip_address(host)) if host[-1].isdigit() else x509.DNSName(host)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -262,7 +263,7 @@ def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[ssl.SSLContex
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([subject]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

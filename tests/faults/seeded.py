@@ -859,9 +859,9 @@ FAULTS: Final = (
     _fault(
         "security",
         "file-from-a-private-address",
-        "integrations/media.py",
-        "else all(map(public, addresses))",
-        "else True",
+        "integrations/addresses.py",
+        "if not all(public(str(info[4][0])) for info in found):",
+        "if not found:",
         MEDIA,
     ),
     _fault(

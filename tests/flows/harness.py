@@ -220,6 +220,7 @@ def environment(port: int, database_url: str, events_url: str, **more: str) -> d
     """The server's environment variables."""
     return {
         "ENVIRONMENT": "test",
+        "ALLOWED_PRIVATE_HOSTS": "127.0.0.1:*",  # the mail server of the tests
         "DATABASE_URL": database_url,
         "EVENTS_URL": events_url,
         "HOST": "127.0.0.1",

@@ -23,7 +23,7 @@ from tests.contracts.smtp_server import MailServer, report
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, WHATSAPP, TwilioServer
 from tests.flows import documents as d
 from tests.flows import harness
-from tests.flows.conftest import Team, opened
+from tests.flows.conftest import Team, new_team, opened
 from tests.flows.harness import Feed, Product
 
 MARIA_MAIL = "maria1@example.com"  # of the team's first contact, as are the next two
@@ -441,3 +441,45 @@ async def test_wrong_credentials_connect_nothing(bare: Team, meta: MetaServer, w
     assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [("INVALID", ["input", "credentials"])]
     assert payload["channel"] is None
     assert await ChannelConnection.all().count() == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_mail_server_in_a_private_network_is_not_connected_to_and_looks_like_an_unknown_one(
+    database: str, mail: MailServer
+) -> None:
+    """Whether something listens there, and whether a resolver knows the name, can't be told from the answers."""
+    allowed = f"127.0.0.1:{mail.port}"
+    async with harness.in_process(database, "memory://", ALLOWED_PRIVATE_HOSTS=allowed) as running:
+        team = await new_team(running)
+
+        async def connect(host: str, port: int, **more: str) -> list[dict[str, Any]]:
+            values = {"host": host, "port": str(port), "security": "none", "from_address": OUR_MAIL, **more}
+            given = {
+                "kind": "EMAIL",
+                "provider": "smtp_email",
+                "credentials": [{"name": name, "value": value} for name, value in values.items()],
+            }
+            payload = await running.one(d.CONNECT_CHANNEL, {"input": given}, token=team.owner)
+            errors: list[dict[str, Any]] = payload["userErrors"]
+            return errors
+
+        hosts = (
+            "localhost",
+            "0.0.0.0",  # noqa: S104
+            "2130706433",
+            "127.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "10.0.0.1",
+        )
+        answers = {str(await connect(host, 25)) for host in (*hosts, "127.0.0.1", "nobody.invalid")}
+        (refusal,) = answers
+        assert "No mail server with a public address has this name." in refusal
+        assert "host" in refusal
+        (port_refusal,) = {str(await connect(host, mail.port)) for host in (*hosts, "nobody.invalid")}
+        assert "A mail server's port is one of 25, 465, 587, 2525." in port_refusal
+        assert mail.commands == []
+        assert await ChannelConnection.filter(provider="smtp_email").count() == 0
+        assert await connect("127.0.0.1", mail.port) == []  # as the operator allows it
+        assert mail.commands == ["EHLO", "QUIT"]

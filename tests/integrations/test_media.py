@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,65 +18,7 @@ from cryptography.x509.oid import NameOID
 from integrations import media
 from integrations.base import IntegrationError
 from integrations.kit.vendor import Answer, Call, FakeVendor
-
-PUBLIC_IP = "93.184.216.34"
-NAMES: Mapping[str, list[str]] = {
-    "files.example.test": [PUBLIC_IP],
-    "files6.example.test": ["2606:2800:220:1:248:1893:25c8:1946"],
-    "inner.example.test": ["10.0.0.5"],
-    "half.example.test": [PUBLIC_IP, "192.168.1.1"],
-    "metadata.example.test": ["169.254.169.254"],
-    "local.example.test": ["127.0.0.1"],
-    "mapped.example.test": ["::ffff:10.0.0.5"],
-    "linklocal.example.test": ["fe80::1%eth0"],
-    "nobody.example.test": [],
-    "localhost": ["127.0.0.1", "::1"],
-    "localhost.": ["127.0.0.1"],
-}
-
-
-class Net:
-    """This machine's names and connections: which were asked for, and where each connection really goes."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.connected: list[tuple[str, int]] = []
-        self.names = {name: list(addresses) for name, addresses in NAMES.items()}
-        self.rewired: dict[tuple[str, int], tuple[str, int]] = {}
-
-    def allow(self, url: str) -> None:
-        """Connections to this server are made."""
-        host, _, port = url.rpartition("/")[2].partition(":")
-        self.rewired[host, int(port)] = (host, int(port))
-
-
-@pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch) -> Net:
-    found = Net()
-    resolve, connect = socket.getaddrinfo, socket.socket.connect
-
-    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> Any:
-        found.asked.append(host)
-        if host not in found.names:
-            # Spellings of numbers are the C library's to read; no name leaves this machine.
-            return resolve(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        if not found.names[host]:
-            raise socket.gaierror(socket.EAI_NONAME, "no such name")
-        families = [(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip) for ip in found.names[host]]
-        return [(family, socket.SOCK_STREAM, 6, "", (ip, port)) for family, ip in families]
-
-    def recorded(self: socket.socket, address: Any) -> None:
-        if self.family not in (socket.AF_INET, socket.AF_INET6):
-            return connect(self, address)
-        found.connected.append((address[0], address[1]))
-        target = found.rewired.get((address[0], address[1]))
-        if target is None:
-            raise ConnectionRefusedError
-        return connect(self, target)
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(socket.socket, "connect", recorded)
-    return found
+from tests.net import PUBLIC_IP, Net
 
 
 async def fetch(url: str, **more: Any) -> bytes:
@@ -371,9 +311,3 @@ async def test_the_vendors_credentials_never_go_elsewhere(net: Net) -> None:
         assert [call.headers.get("authorization") for call in vendor.calls] == ["Basic c2VjcmV0", None]
         assert [call.headers.get("authorization") for call in storage.calls] == [None]
         assert asked == [f"{vendor.url}/start"]
-
-
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", PUBLIC_IP, "2606:4700::1111", "2a00:1450:4001::8a"])
-def test_public_addresses_are_public(address: str) -> None:
-    assert media.public(address)
-    assert ipaddress.ip_address(address).is_global

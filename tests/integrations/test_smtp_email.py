@@ -60,7 +60,12 @@ def make(port: int | str = 1, *, timeout_s: float | str = 5.0, **changes: str) -
         "from_address": FROM,
         "inbound_secret": SECRET,
     }
-    environment = Environment(public_url=PUBLIC, sandbox_url="http://127.0.0.1:1", timeout_s=float(timeout_s))
+    environment = Environment(
+        public_url=PUBLIC,
+        sandbox_url="http://127.0.0.1:1",
+        private_hosts=frozenset({"127.0.0.1:*"}),
+        timeout_s=float(timeout_s),
+    )
     return SmtpEmail(Credentials(**{**values, **changes}), kind=ChannelKind.EMAIL, environment=environment)
 
 

@@ -1,0 +1,3 @@
+"""What several tests of integrations need."""
+
+from tests.net import net as net
