@@ -219,6 +219,67 @@ def rotate_keys() -> None:
         click.echo(f"{table}: {count}")
 
 
+# -------------------------------------------------------------------------------------------------------------- jobs
+@cli.group("jobs")
+def jobs_() -> None:
+    """Dead jobs: work that failed at every try."""
+
+
+_JOB_IDS = click.argument("ids", nargs=-1, type=click.UUID)
+_JOB_KIND = click.option("--kind", help="All dead jobs of this kind, as `jobs list` prints it.")
+
+
+@jobs_.command("list")
+@click.option("--kind", help="Of this kind only.")
+def jobs_list(kind: str | None) -> None:
+    """Print the dead jobs, newest first: id, when it was queued, kind, attempts, last error."""
+    settings = _settings()
+
+    async def work() -> list[str]:
+        from services import jobs
+
+        async with _opened(settings):
+            return [
+                f"{job.id}  {job.created_at:%Y-%m-%d %H:%M}  {job.kind}  {job.attempts}  {job.last_error or ''}".rstrip()
+                for job in await jobs.dead(kind)
+            ]
+
+    click.echo("\n".join(_run(work())) or "no dead jobs")
+
+
+@jobs_.command("requeue")
+@_JOB_IDS
+@_JOB_KIND
+def jobs_requeue(ids: tuple[UUID, ...], kind: str | None) -> None:
+    """Run dead jobs again, by their IDS or by --kind. Work that was done meanwhile is not done again."""
+    click.echo(f"queued {_on_dead_jobs('requeue', ids, kind)}")
+
+
+@jobs_.command("drop")
+@_JOB_IDS
+@_JOB_KIND
+def jobs_drop(ids: tuple[UUID, ...], kind: str | None) -> None:
+    """Forget dead jobs, by their IDS or by --kind."""
+    click.echo(f"dropped {_on_dead_jobs('drop', ids, kind)}")
+
+
+def _on_dead_jobs(name: str, ids: tuple[UUID, ...], kind: str | None) -> int:
+    """Call this function of the jobs service with the dead jobs that are meant; how many it changed."""
+    if bool(ids) == bool(kind):
+        raise click.UsageError("Give the ids of dead jobs, or --kind.")
+    settings = _settings()
+
+    async def work() -> int:
+        from services import jobs
+
+        async with _opened(settings):
+            chosen = list(ids) or [job.id for job in await jobs.dead(kind)]
+            changed: int = await getattr(jobs, name)(chosen)
+            return changed
+
+    return _run(work())
+
+
 # ------------------------------------------------------------------------------------------------------------ ledger
 async def _account_id(public: str) -> UUID:
     """The account that is named. Raises: NotFound."""

@@ -5,10 +5,11 @@ It ends at rows and statements: what they mean is the business of the modules be
 
 import asyncio
 import logging
+import random
 import re
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
@@ -35,6 +36,7 @@ from models.storable import json_text
 log = logging.getLogger(__name__)
 
 Dialect = Literal["sqlite", "postgres"]
+_T = TypeVar("_T")
 _AnyClient = SafeSqliteClient | SqliteTransaction | SafePostgresClient | PostgresTransaction
 
 # One alias per engine: Tortoise caches its INSERTs by alias and table, and both engines may be open in one process's life.
@@ -153,6 +155,9 @@ def tortoise_config(
     }
 
 
+ASIDE_WITHIN_S = 5.0  # a statement of `execute_aside` that takes longer fails
+
+
 # --- opening ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,6 +166,7 @@ class _Opened:
     url: str
     context: TortoiseContext
     loop: asyncio.AbstractEventLoop
+    aside: SafePostgresClient | None
     users: int = 1
 
 
@@ -184,7 +190,7 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
         opened.users += 1
     else:
         context = TortoiseContext()
-        opened = _opened = _Opened(database_url, context, loop)
+        opened = _opened = _Opened(database_url, context, loop, _aside(database_url))
         try:
             with context:  # loading the models asks for the current context; afterwards the global one serves all tasks
                 await context.init(config=tortoise_config(database_url, **options), _enable_global_fallback=True)
@@ -201,6 +207,17 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
             # aiosqlite's thread keeps a process alive whose connection was not closed.
             _opened = None
             await opened.context.close_connections()
+            if opened.aside is not None:
+                await opened.aside.close()
+
+
+def _aside(database_url: str) -> SafePostgresClient | None:
+    """The client of `execute_aside`: one connection, made at the first use. SQLite has one connection for everything."""
+    if dialect_of(database_url) == "sqlite":
+        return None
+    config = tortoise_config(database_url, pool_min=0, pool_max=1, command_timeout_s=ASIDE_WITHIN_S)
+    (connection,) = config["connections"].values()
+    return SafePostgresClient(connection_name="aside", **connection["credentials"])
 
 
 def _client() -> _AnyClient:
@@ -361,6 +378,19 @@ async def execute(sql: str, *args: object) -> int:
     return count
 
 
+async def execute_aside(sql: str, *args: object) -> int:
+    """Run one short statement as `execute` does, outside of every transaction.
+
+    On PostgreSQL it has a connection of its own: a heartbeat must not wait until a pool whose connections all wait for locks
+    has one free.
+    """
+    if _opened is None or _opened.aside is None:
+        return await execute(sql, *args)
+    query, values = _prepare(_opened.aside, sql, args)
+    count: int = await _opened.aside.execute_affected(query, values)
+    return count
+
+
 def placeholders(count: int) -> str:
     """`?, ?, ?` for an IN list of `count` > 0 values."""
     if count < 1:
@@ -435,8 +465,27 @@ _TRANSIENT_SQLITE = frozenset(
 )
 
 
+async def until_taken(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Run `work`, again while the database fails for the moment (a lock, a restart), for as long as that lasts.
+
+    For what must not get lost because it can't be found out again. A key has to make a second run harmless.
+    """
+    delay_s = 0.1
+    while True:
+        try:
+            return await work()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database does not take a change; it is repeated", extra={"error": type(error).__name__})
+        await asyncio.sleep(delay_s * random.uniform(0.75, 1.25))  # noqa: S311 (jitter)
+        delay_s = min(2 * delay_s, 5.0)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed when repeated: lock, time-out, deadlock, lost connection, busy file, full disk.
+
+    Only of the database: an error of another library is not judged by its cause.
 
     A connection lost at COMMIT may have committed: repeat only what a key protects.
     """
@@ -450,6 +499,8 @@ def is_transient(error: BaseException) -> bool:
             # Extended codes carry the primary one in the low byte. Python's own messages have no code.
             return getattr(seen, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT_SQLITE
         # Tortoise wraps the driver's error as its first argument, not always as the cause.
-        inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
+        if not isinstance(seen, BaseORMException):
+            return False
+        inner = seen.args[0] if seen.args else None
         seen = inner if isinstance(inner, BaseException) else seen.__cause__
     return False

@@ -621,7 +621,9 @@ class Job(Row):
     status = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
     attempts = fields.IntField(default=0)
     max_attempts = fields.IntField(default=8)
-    due_at = fields.DatetimeField()
+    due_at = fields.DatetimeField()  # of a running job: until when its process has said that it lives
+    set_at = fields.DatetimeField(null=True)  # when due_at was set
+    again_at = fields.DatetimeField(null=True)  # when to run once more after the run under way
     lease = fields.CharField(max_length=40, null=True)
     last_error = fields.CharField(max_length=300, null=True)
     created_at = fields.DatetimeField(auto_now_add=True)

@@ -20,7 +20,7 @@ from integrations import media
 from integrations.base import IntegrationError
 from models import vault
 from models.ids import parse_public_id, public_id, uuid7
-from models.tables import Attachment, ChannelConnection, Message
+from models.tables import Attachment, ChannelConnection, Job, Message
 from services import connections, file_types, jobs
 from services.changes import Change, change
 
@@ -70,12 +70,7 @@ async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, st
             row.status, row.reason = _FAILED, "not_given"
         else:
             row.source_url = vault.seal(message.account_id, url)
-            await jobs.enqueue(
-                "attachment.fetch",
-                {"attachment_id": str(row.id)},
-                account_id=message.account_id,
-                key=f"attachment.fetch:{row.id}",
-            )
+            await _enqueue(row)
         changed.attachment(row)
 
 
@@ -109,7 +104,37 @@ def _judge(row: Attachment, content: bytes) -> None:
         row.status, row.reason, row.content_type, row.content = _STORED, None, found, content
 
 
-@jobs.handler("attachment.fetch")
+async def _fetch_died(job: jobs.JobContext, error: str) -> None:
+    """The team sees that the file is not there. Safe to repeat."""
+    row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
+    if row is not None and row.status == _PENDING:
+        row.status, row.reason = _FAILED, "not_fetched"
+        await _keep(row)
+
+
+async def sweep_stranded() -> None:
+    """Give files that no job fetches a job again, or an end if it died. Key: the attachment."""
+    for id in await jobs.without_job("attachment", "t.status = 'PENDING'", "attachment.fetch:"):
+        row = await Attachment.get(id=id)
+        if await Job.exists(key=f"attachment.fetch:{id}", status="dead"):
+            row.status, row.reason = _FAILED, "not_fetched"
+            await _keep(row)
+        else:
+            await _enqueue(row, again=True)
+
+
+async def _enqueue(row: Attachment, *, again: bool = False) -> None:
+    """Have one file fetched. Key: the attachment."""
+    await jobs.enqueue(
+        "attachment.fetch",
+        {"attachment_id": str(row.id)},
+        account_id=row.account_id,
+        key=f"attachment.fetch:{row.id}",
+        again=again,
+    )
+
+
+@jobs.handler("attachment.fetch", on_dead=_fetch_died)
 async def fetch(job: jobs.JobContext) -> None:
     """Fetch one file. Key: its row, which leaves PENDING once; a repeated fetch changes nothing at the vendor."""
     row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
@@ -124,6 +149,12 @@ async def fetch(job: jobs.JobContext) -> None:
             raise
         row.status, row.reason = _FAILED if error.retryable else _REFUSED, error.reason[:60]
         log.info("attachment_not_stored", provider=connection.provider, reason=row.reason, message_id=str(message.id))
+    await _keep(row)
+
+
+async def _keep(row: Attachment) -> None:
+    """Store what became of a PENDING file and say it."""
+    message = await Message.get(id=row.message_id)
     async with change(row.account_id) as changed:
         pending = Attachment.filter(id=row.id, status=_PENDING)
         stored = await pending.update(

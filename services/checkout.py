@@ -207,7 +207,7 @@ def _reusable(session: CheckoutSession, now: datetime) -> bool:
     if session.closing_at is not None:
         return False
     if session.status == "OPENING":
-        return session.external_id is None and session.created_at > now - KEY_LIFE
+        return session.external_id is None and abs(now - session.created_at) < KEY_LIFE
     long_enough = session.expires_at is None or session.expires_at > now + REUSE_MARGIN
     return bool(session.url) and long_enough
 
@@ -407,7 +407,7 @@ async def record_view(token: str, *, human: bool) -> None:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
             return
-        if request.last_viewed_at is not None and request.last_viewed_at > changed.now - VIEW_AGAIN:
+        if request.last_viewed_at is not None and abs(changed.now - request.last_viewed_at) < VIEW_AGAIN:
             return
         before = request.status
         request.human_views += 1
@@ -433,7 +433,7 @@ async def record_view(token: str, *, human: bool) -> None:
         changed.request_event("viewed", request, previous_status=before)
 
 
-@jobs.handler("checkout.read_back")
+@jobs.handler("checkout.read_back", on_dead="sweeper.checkouts reads paid checkouts again")
 async def _read_back_job(job: jobs.JobContext) -> None:
     """After a webhook said paid: read the object; if it does not say so, tell the team. Key: the fact."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))

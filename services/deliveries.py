@@ -19,9 +19,10 @@ from tortoise.expressions import Q
 
 from integrations.base import Author, IntegrationError, OutboundMessage, StatusUpdate
 from integrations.base import external_id as stored_id
+from models import database
 from models.errors import ContactOptedOut, Refusal
 from models.ids import parse_public_id, public_id
-from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Message, MessagePaymentRequest
+from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Job, Message, MessagePaymentRequest
 from models.vault import VaultError
 from services import capability, connections, jobs, links, opt_outs, simulator, summaries, text
 from services.actors import system_actor
@@ -63,23 +64,61 @@ _OF_THE_CONNECTION: Final = frozenset(
 GRACE_S: Final = 5.0  # beyond the provider's own time-out
 THREAD_LIMIT: Final = 200  # of an e-mail's references
 
+NOT_SENT: Final = "SENDING_FAILED"  # the error code of a message whose job died
+NOT_SENT_WORDS: Final = "An error of this system kept the message from being sent. Send it again."
+MAYBE_SENT_WORDS: Final = "An error of this system came between: nobody knows whether the message was sent."
+
 # Delivery status only moves up this list; FAILED is final, and reachable until DELIVERED.
 RANK: Final = {"QUEUED": 0, "SENDING": 1, "UNKNOWN": 2, "SENT": 3, "DELIVERED": 4, "READ": 5}
 
 
-async def enqueue(message: Message) -> None:
-    """Have a QUEUED message sent. Call in the transaction that inserts it. Key: one job per message."""
+async def enqueue(message: Message, *, again: bool = False) -> None:
+    """Have a QUEUED message sent. Call in the transaction that inserts it; `again` if its job is gone. Key: one job per message."""
     await jobs.enqueue(
         "message.send",
         {"message_id": str(message.id)},
         account_id=message.account_id,
         key=f"message.send:{message.id}",
         max_attempts=SEND_ATTEMPTS,
+        again=again,
     )
 
 
+async def _send_died(job: jobs.JobContext, error: str) -> None:
+    """The team sees what became of the message, and may send it again. Safe to repeat."""
+    message = await Message.get_or_none(id=UUID(job.payload["message_id"]))
+    if message is not None:
+        await _strand(message)
+
+
+async def _strand(message: Message) -> None:
+    """No job moves it on any more: FAILED if it surely never left, else UNKNOWN."""
+    if message.delivery_status == "SENDING":
+        await _lost(message, MAYBE_SENT_WORDS)
+    elif message.delivery_status == "QUEUED":
+        await _advance(message, "FAILED", only_from="QUEUED", error_code=NOT_SENT, error_message=NOT_SENT_WORDS)
+
+
+async def sweep_stranded(now: datetime) -> None:
+    """Give messages that no job moves on a job, or an end. Key: the message's status."""
+    for id in await jobs.without_job("message", "t.delivery_status IN ('QUEUED', 'SENDING')", "message.send:"):
+        message = await Message.get(id=id)
+        log.warning("message_without_job", message_id=str(id), status=message.delivery_status)
+        died = await Job.exists(key=f"message.send:{id}", status="dead")
+        if message.delivery_status == "QUEUED" and not died and abs(now - message.occurred_at) < STUCK:
+            await enqueue(message, again=True)
+        else:  # an old one says perhaps what is not true any more: a person decides
+            await _strand(message)
+
+
+@jobs.after_set_back
+async def _forget_pauses(now: datetime) -> None:
+    """A pause that was noted by a clock ahead of time would last until then. The vendor says it again."""
+    await ChannelConnection.filter(next_send_at__gt=now).update(next_send_at=None)
+
+
 # --------------------------------------------------------------------------------------------------- to the provider
-@jobs.handler("message.send")
+@jobs.handler("message.send", on_dead=_send_died)
 async def _send_job(job: jobs.JobContext) -> None:
     """Hand one message to its provider, at most once per attempt that may have been accepted.
 
@@ -114,10 +153,7 @@ async def _send_job(job: jobs.JobContext) -> None:
     message.attempt_id = secrets.token_hex(16)
     message.sending_at = datetime.now(UTC)
     outbound = await _outbound(message, connection)
-    taken = await Message.filter(id=message.id, delivery_status="QUEUED").update(
-        delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at
-    )
-    if not taken:
+    if not await database.until_taken(lambda: _take(message)):
         return
     try:
         async with asyncio.timeout(connections.environment().timeout_s + GRACE_S):
@@ -127,8 +163,27 @@ async def _send_job(job: jobs.JobContext) -> None:
     except IntegrationError as error:
         await _not_sent(message, connection, error, last=job.last_attempt)
     else:
+        # The vendor has it: that is stored before all else, however long the database is away.
+        await database.until_taken(
+            lambda: _advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
+        )
         await connections.note_channel(connection, None)
-        await _advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
+
+
+async def _take(message: Message) -> bool:
+    """QUEUED becomes SENDING with this attempt; also if that was committed before and the database's answer got lost."""
+    ours = Q(delivery_status="QUEUED") | Q(delivery_status="SENDING", attempt_id=message.attempt_id)
+    taken = await Message.filter(ours, id=message.id).update(
+        delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at
+    )
+    return taken > 0
+
+
+async def _put_back(message: Message) -> None:
+    """It surely never left: QUEUED again."""
+    await Message.filter(id=message.id, delivery_status="SENDING", attempt_id=message.attempt_id).update(
+        delivery_status="QUEUED", attempt_id=None, sending_at=None
+    )
 
 
 async def _earlier_waits(message: Message) -> bool:
@@ -269,18 +324,22 @@ async def _not_sent(message: Message, connection: ChannelConnection, error: Inte
     wait_s = error.retry_after_s
     if error.reason == RATE_LIMITED:
         wait_s = min(max(wait_s or PAUSE_S, 1.0), LONGEST_PAUSE_S)
-        await _pause(connection, wait_s)
     waits = error.retryable and wait_s is not None and not _waited_too_long(message)
-    if waits or (error.retryable and not last):
-        await Message.filter(id=message.id, delivery_status="SENDING").update(
-            delivery_status="QUEUED", attempt_id=None, sending_at=None
-        )
+    again = waits or (error.retryable and not last)
+    # The message first: an error of the database after it leaves no message in doubt that surely never left.
+    await database.until_taken(lambda: _put_back(message) if again else _fail(message, error))
+    if error.reason == RATE_LIMITED and wait_s is not None:
+        await _pause(connection, wait_s)
+    if again:
         if waits and wait_s is not None:
             raise jobs.Later(wait_s)  # the vendor named a time: no attempt is used up by it
         raise error  # the runner comes back after its pause
     if error.reason in _OF_THE_CONNECTION:
         await connections.note_channel(connection, error.message or error.reason)
     log.warning("message_failed", message_id=str(message.id), provider=error.provider, reason=error.reason)
+
+
+async def _fail(message: Message, error: IntegrationError) -> None:
     await _advance(
         message,
         "FAILED",
@@ -290,10 +349,10 @@ async def _not_sent(message: Message, connection: ChannelConnection, error: Inte
     )
 
 
-async def _lost(message: Message) -> None:
+async def _lost(message: Message, why: str | None = None) -> None:
     """The vendor may or may not have it: UNKNOWN, then look it up; never sent again by itself."""
     async with change(message.account_id) as changed:
-        await _advance(message, "UNKNOWN")
+        await _advance(message, "UNKNOWN", error_code=NOT_SENT if why else None, error_message=why)
         for seconds in LOOK_UPS_S:
             await jobs.enqueue(
                 "message.resolve",
@@ -304,7 +363,9 @@ async def _lost(message: Message) -> None:
             )
 
 
-@jobs.handler("message.resolve")
+@jobs.handler(
+    "message.resolve", on_dead="the message stays UNKNOWN: a callback resolves it, or a person sends it again"
+)
 async def _resolve_job(job: jobs.JobContext) -> None:
     """Ask the vendor what became of a message whose answer was lost. Key: the message is still UNKNOWN."""
     message = await Message.get(id=UUID(job.payload["message_id"]), account_id=job.account_id)
@@ -399,8 +460,11 @@ async def _advance(
     error_code: str | None = None,
     error_message: str | None = None,
     answered: bool = False,
+    only_from: str | None = None,
 ) -> None:
     """Move a message forward, with the delivery state of the requests whose link it carries; else change nothing.
+
+    `only_from`: only if it has this status now.
 
     `reason`: why it failed, where that has consequences. "opted_out" is remembered once, so that a late repeat does not undo a
     START; "window_closed" stands in place of the vendor's number, and the request's card says it.
@@ -412,6 +476,8 @@ async def _advance(
         if reason == "opted_out":
             await summaries.lock_contact(account_id, known.contact_id)
         message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()
+        if only_from is not None and message.delivery_status != only_from:
+            return
         if external_id and message.external_id is None:
             message.external_id = stored_id(external_id)
             message.relay_id = relay_id

@@ -118,7 +118,7 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> tuple[ob
                 raise IdempotencyKeyParameterMismatch(field="idempotencyKey")
             result: dict[str, Any] = row.result
             return result
-        if row.locked_until > now:
+        if now < row.locked_until <= now + LOCK:  # later ones are of a clock that was set back
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
         taken = await database.execute(
             "UPDATE idempotency_key SET locked_until = ?, input_hash = ? WHERE id = ? AND state = 'running' AND locked_until = ?",

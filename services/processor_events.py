@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import Q
 
 from integrations.base import (
     Checkout,
@@ -82,7 +83,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
         log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
         return
     await _take(connection, event, body.decode(), now)
-    if connection.last_webhook_at is None or connection.last_webhook_at < now - SEEN_EVERY:
+    if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
         await ProcessorConnection.filter(id=connection.id).update(last_webhook_at=now)
 
@@ -161,7 +162,9 @@ def _job_key(row: ProcessorEvent) -> str:
 
 async def repeat_unhandled(now: datetime, limit: int) -> int:
     """Queue again what was received over a minute ago, is not handled and waits for no job; return how many. Key: the event."""
-    stuck = ProcessorEvent.filter(handled_at=None, received_at__lte=now - timedelta(seconds=60))
+    # What came in the future came before the clock was set back.
+    old = Q(received_at__lte=now - timedelta(seconds=60)) | Q(received_at__gt=now + timedelta(seconds=60))
+    stuck = ProcessorEvent.filter(old, handled_at=None)
     rows = await stuck.order_by("attempts", "received_at").limit(limit)
     jobs_of = await Job.filter(key__in=[_job_key(row) for row in rows]).only("id", "key", "status")
     state = {job.key: job.status for job in jobs_of}
@@ -216,7 +219,7 @@ def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetim
     return max(LOOK_AGAIN_FIRST, age)
 
 
-@jobs.handler("processor_event.handle")
+@jobs.handler("processor_event.handle", on_dead="sweeper.events queues every unhandled event again")
 async def handle_job(job: jobs.JobContext) -> None:
     """Read what the event points at, then record. Key: the stored event; a handled one is left alone.
 

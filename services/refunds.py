@@ -56,6 +56,7 @@ KEY_LIFE: Final = timedelta(
 FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
 CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # promises.md, 1.6
 ANSWER_WITHIN_S: Final = 7.0  # below what a GraphQL operation may take: who asked is told UNKNOWN, not nothing
+AFTER_DEATH: Final = timedelta(hours=1)  # when a job that died goes on
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between us and a vendor
 
 
@@ -154,13 +155,7 @@ async def _promise(
             created_at=changed.now,
             updated_at=changed.now,
         )
-        await jobs.enqueue(
-            "refund.settle",
-            {"refund_id": str(row.id)},
-            account_id=actor.account_id,
-            key=f"refund.settle:{row.id}",
-            due_at=changed.now + FIRST_CHECK,  # for an answer that is lost, or a process that dies in between
-        )
+        await _settle_later(row, changed.now + FIRST_CHECK)  # for a lost answer, or a process that dies in between
         _tell_refundable(changed, request)
         await save({"refund": str(row.id)})
     return row
@@ -420,7 +415,35 @@ async def _tell_contact(refund_id: UUID, actor: Actor) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- job
-@jobs.handler("refund.settle")
+async def _settle_died(job: jobs.JobContext, error: str) -> None:
+    """The team is asked to look at the processor, and the job goes on: a refund has to be decided. Safe to repeat."""
+    row = await Refund.get_or_none(id=UUID(job.payload["refund_id"]))
+    if row is not None and row.status in UNDECIDED:
+        await _notice(row)
+        raise jobs.Later(AFTER_DEATH.total_seconds())
+
+
+async def sweep_stranded() -> None:
+    """Give refunds that are not decided and that no job moves on a job again. Key: the refund."""
+    undecided = f"t.status IN ('PENDING', 'UNKNOWN') AND t.checks <= {len(CHECKS_S)}"
+    for id in await jobs.without_job("refund", undecided, "refund.settle:"):
+        log.warning("refund_without_job", refund_id=str(id))
+        await _settle_later(await Refund.get(id=id), datetime.now(UTC), again=True)
+
+
+async def _settle_later(row: Refund, due_at: datetime, *, again: bool = False) -> None:
+    """Have it found out what became of a refund. Key: the refund."""
+    await jobs.enqueue(
+        "refund.settle",
+        {"refund_id": str(row.id)},
+        account_id=row.account_id,
+        key=f"refund.settle:{row.id}",
+        due_at=due_at,
+        again=again,
+    )
+
+
+@jobs.handler("refund.settle", on_dead=_settle_died)
 async def _settle_job(job: jobs.JobContext) -> None:
     """Find out what became of a refund that is not decided. Key: the refund, and its own key at the processor."""
     row = await Refund.get(id=UUID(job.payload["refund_id"]), account_id=job.account_id)
@@ -449,7 +472,8 @@ async def _check(row: Refund) -> None:
         else:
             await _record(row, connection, statement, system)
         return
-    if row.created_at > datetime.now(UTC) - KEY_LIFE:
+    # A refund of the future was made before the clock was set back: its age is not known, and its key may be forgotten.
+    if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < KEY_LIFE:
         await _ask(row, system, now=False)
         row = await Refund.get(id=row.id)
         if row.status not in UNDECIDED or row.external_id is not None:

@@ -490,7 +490,7 @@ def signed(webhook_secret: str, body: bytes, *, at: datetime) -> str:
     return f"t={timestamp},v1={digest}"
 
 
-@jobs.handler("sandbox.webhook")
+@jobs.handler("sandbox.webhook", on_dead="the sandbox gives up, as real processors do; the sweeper reads the checkout")
 async def deliver(job: jobs.JobContext) -> None:
     """POST one event to our own webhook door, really signed. Key: the event's id, which the receiver keeps once.
 
@@ -527,7 +527,7 @@ def _http() -> httpx2.AsyncClient:
     return _client
 
 
-@jobs.handler("sandbox.settle")
+@jobs.handler("sandbox.settle", on_dead="the payment stays pending at the sandbox")
 async def settle(job: jobs.JobContext) -> None:
     """Let a pending payment succeed or fail. Key: the payment, which is settled once."""
     async with database.transaction():

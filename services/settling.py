@@ -227,6 +227,16 @@ async def expire_later(session: CheckoutSession) -> None:
     )
 
 
+async def sweep_stranded() -> None:
+    """Close checkouts of paid and void requests that no job closes. Key: the session."""
+    useless = (
+        "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
+        " WHERE r.id = t.payment_request_id AND r.status IN ('PAID', 'VOID'))"
+    )
+    for id in await jobs.without_job("checkout_session", useless, "checkout.expire:"):
+        await expire_later(await CheckoutSession.get(id=id))
+
+
 async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
     by_hand = any(_by_hand(fact) for fact in fresh)  # then what is due is not what the open checkouts ask for

@@ -386,7 +386,7 @@ async def _key_actor(token: str) -> Actor | None:
         state = _state_of(row)
         _remember(("key", hashed), state)
         now = datetime.now(UTC)
-        if state.valid and (row.last_used_at is None or now - row.last_used_at > USED_EVERY):
+        if state.valid and (row.last_used_at is None or abs(now - row.last_used_at) > USED_EVERY):
             await ApiKey.filter(id=row.id).update(last_used_at=now)
     if not state.valid:
         return None

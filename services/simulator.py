@@ -31,7 +31,7 @@ async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to:
     )
 
 
-@jobs.handler("simulator.deliver")
+@jobs.handler("simulator.deliver", on_dead="the simulated network has lost a callback, as real ones do")
 async def _deliver_job(job: jobs.JobContext) -> None:
     """Report what becomes of one message. Safe to repeat: a status never steps back."""
     to: str = job.payload["to"]

@@ -27,7 +27,19 @@ from models.tables import (
     ProcessorConnection,
     ProcessorEvent,
 )
-from services import captures, checkout, connections, jobs, processor_events, recorder, settling, voids
+from services import (
+    attachments,
+    captures,
+    checkout,
+    connections,
+    deliveries,
+    jobs,
+    processor_events,
+    recorder,
+    refunds,
+    settling,
+    voids,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +132,7 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
 
 
 def _wants_quiet(connection_id: UUID, now: datetime) -> bool:
-    return _quiet_until.get(connection_id, now) > now
+    return now < _quiet_until.get(connection_id, now) <= now + QUIET_AT_MOST
 
 
 def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> None:
@@ -139,7 +151,8 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         return None
     if session.external_id is None:
         # The creation was never answered: nobody has its address. If it was made all the same, the vendor's list tells.
-        if session.created_at < now - NO_CREATE_ANSWER:
+        # abs: a creation of the future was begun before the clock was set back.
+        if abs(now - session.created_at) > NO_CREATE_ANSWER:
             await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
                 status="ABANDONED", next_check_at=None
             )
@@ -340,7 +353,10 @@ async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: date
     """Whether it is for a request of this account and connection, none of whose creations is under way: that may be this one."""
     owner = await recorder.owner_of(connection, state.money, state.external_id, state.request_reference)
     return owner is not None and not await CheckoutSession.exists(
-        payment_request_id=owner, status="OPENING", external_id=None, created_at__gt=now - NO_CREATE_ANSWER
+        payment_request_id=owner,
+        status="OPENING",
+        external_id=None,
+        created_at__range=(now - NO_CREATE_ANSWER, now + NO_CREATE_ANSWER),
     )
 
 
@@ -351,6 +367,23 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
     read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
     if read.recorded.session is not None and read.state.status == CheckoutStatus.OPEN:
         await settling.expire_later(read.recorded.session)
+
+
+@jobs.periodic("sweeper.stranded", 30)
+async def sweep_stranded(job: jobs.JobContext) -> None:
+    """Move on what waits for a job that is gone: messages, refunds, files, checkouts to close. Safe to repeat."""
+    await deliveries.sweep_stranded(datetime.now(UTC))
+    await refunds.sweep_stranded()
+    await attachments.sweep_stranded()
+    await settling.sweep_stranded()
+
+
+@jobs.after_set_back
+async def read_all_again(now: datetime) -> None:
+    """Times that a clock ahead noted lie in the future: open checkouts are due now, and the vendors' lists are read from far back."""
+    await CheckoutSession.filter(status__in=UNSETTLED, next_check_at__gt=now).update(next_check_at=now)
+    await ProcessorConnection.filter(events_read_until__gt=now).update(events_read_until=None)
+    await ProcessorConnection.filter(checkouts_read_until__gt=now).update(checkouts_read_until=None)
 
 
 @jobs.periodic("retention", 3600)

@@ -281,7 +281,7 @@ async def authenticate(credential: str) -> Visit | None:
     if row is None or connection is None:
         return None
     now = datetime.now(UTC)
-    if now - row.last_seen_at > SEEN_EVERY:
+    if abs(now - row.last_seen_at) > SEEN_EVERY:
         await Visitor.filter(id=row.id).update(last_seen_at=now)
     shown = None
     if identity and row.external_id is not None:

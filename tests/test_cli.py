@@ -127,6 +127,32 @@ def test_reconciling_prints_its_sum_and_refuses_a_bad_time_and_a_strange_account
     assert (unknown.returncode, unknown.stderr) == (1, "Error: There is nothing with this id. (account)\n")
 
 
+def test_dead_jobs_are_listed_requeued_and_dropped(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    ids = [f"00000000-0000-7000-8000-00000000000{n}" for n in range(4)]
+    with sqlite3.connect(tmp_path / "paythread.db") as connection:
+        connection.executemany(
+            "INSERT INTO job (id, kind, payload, status, attempts, max_attempts, due_at, last_error, created_at)"
+            " VALUES (?, ?, '{}', ?, 5, 5, '2026-11-27 10:00:00.000000+00:00', 'ValueError: no luck',"
+            " '2026-11-27 10:00:00.000000+00:00')",
+            [(ids[0], "a", "dead"), (ids[1], "b", "dead"), (ids[2], "b", "dead"), (ids[3], "b", "done")],
+        )
+    connection.close()
+    listed = run(tmp_path, "jobs", "list").stdout.splitlines()
+    assert listed == [
+        f"{ids[n]}  2026-11-27 10:00  {kind}  5  ValueError: no luck" for n, kind in ((2, "b"), (1, "b"), (0, "a"))
+    ]
+    assert run(tmp_path, "jobs", "list", "--kind", "a").stdout.splitlines() == listed[2:]
+    assert run(tmp_path, "jobs", "requeue", ids[0], ids[3]).stdout == "queued 1\n"
+    assert run(tmp_path, "jobs", "drop", "--kind", "b").stdout == "dropped 2\n"
+    assert run(tmp_path, "jobs", "list").stdout == "no dead jobs\n"
+    left = query(tmp_path, "SELECT id, status, attempts FROM job ORDER BY id")
+    assert left == [(ids[0], "queued", 0), (ids[3], "done", 5)]
+    for wrong in ((), (ids[0], "--kind", "a"), ("no-id",)):
+        refused = run(tmp_path, "jobs", "drop", *wrong)
+        assert (refused.returncode, refused.stdout) == (2, "")
+
+
 def test_a_taken_port_is_said_before_anything_is_made(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -46,6 +46,7 @@ CHANGES: Final = "tests/services/test_changes.py"
 LOG: Final = "tests/models/test_event_log.py"
 HUB: Final = "tests/services/test_hub.py"
 DELIVERIES: Final = "tests/services/test_deliveries.py"
+JOBS: Final = "tests/services/test_jobs.py"
 INBOUND: Final = "tests/services/test_inbound.py"
 CAPABILITY: Final = "tests/services/test_capability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
@@ -330,7 +331,7 @@ FAULTS: Final = (
         "refunds",
         "refund-repeated-after-its-keys-life",
         "services/refunds.py",
-        "if row.created_at > datetime.now(UTC) - KEY_LIFE:",
+        "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < KEY_LIFE:",
         "if True:",
         REFUNDS,
     ),
@@ -682,8 +683,8 @@ FAULTS: Final = (
         "messages",
         "lost-answer-called-failed",
         "services/deliveries.py",
-        '        await _advance(message, "UNKNOWN")',
-        '        await _advance(message, "FAILED")',
+        'await _advance(message, "UNKNOWN", ',
+        'await _advance(message, "FAILED", ',
         DELIVERIES,
     ),
     _fault(
@@ -739,7 +740,7 @@ FAULTS: Final = (
         "rate-limit-not-waited-out",
         "services/deliveries.py",
         "        await _pause(connection, wait_s)\n",
-        "",
+        "        pass\n",
         DELIVERIES,
     ),
     _fault(
@@ -789,6 +790,96 @@ FAULTS: Final = (
         "if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):",
         "if held is not None:",
         INBOUND,
+    ),
+    # ---------------------------------------------------------------------------------------------------------- jobs
+    _fault(
+        "jobs",
+        "database-error-uses-an-attempt-up",
+        "services/jobs.py",
+        "if database.is_transient(error):",
+        "if False:",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "owner-of-a-dead-job-not-told",
+        "services/jobs.py",
+        "        if not isinstance(owner, str):\n",
+        "        if False:\n",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "lease-judged-though-nobody-looked",
+        "services/jobs.py",
+        "passed_s = min(at - self._looked_at, longest_gap_s)",
+        "passed_s = at - self._looked_at",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "lease-never-taken-over",
+        "services/jobs.py",
+        "if unchanged_s >= for_s]",
+        "if False]",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "own-job-taken-over",
+        "services/jobs.py",
+        'if self._mine.get(row["id"]) != row["lease"]}',
+        "}",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "wish-during-the-run-lost",
+        "services/jobs.py",
+        '    WHERE job.status <> \'queued\'"""',
+        "    WHERE job.status IN ('done', 'dead')\"\"\"",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "slot-of-a-clock-ahead-kept",
+        "services/jobs.py",
+        "if tick.next_at <= now or tick in ahead]",
+        "if tick.next_at <= now]",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "due-time-of-a-clock-ahead-kept",
+        "services/jobs.py",
+        "    for row in wrong:\n",
+        "    for row in wrong[:0]:\n",
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "killed-periodic-job-counted-dead",
+        "services/jobs.py",
+        '            await self._finish(job, "done", error=error)\n            return\n',
+        '            await self._finish(job, "dead", error=error)\n            return\n',
+        JOBS,
+    ),
+    _fault(
+        "jobs",
+        "accepted-message-not-stored-first",
+        "services/deliveries.py",
+        "is stored before all else, however long the database is away.\n",
+        "is stored late.\n        await connections.note_channel(connection, None)\n",
+        "tests/services/test_locked_tables.py",
+        postgres=True,
+    ),
+    _fault(
+        "jobs",
+        "message-without-a-job-left-queued",
+        "services/deliveries.py",
+        "message\", \"t.delivery_status IN ('QUEUED', 'SENDING')\"",
+        'message", "t.delivery_status IN (\'SENDING\')"',
+        DELIVERIES,
     ),
     # ---------------------------------------------------------------------------------------------------- security
     _fault(

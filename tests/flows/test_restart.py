@@ -7,7 +7,6 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -20,7 +19,7 @@ import app
 from models import database as db
 from models.event_log import Cursor
 from models.ids import parse_public_id
-from models.tables import Job, Message, MoneyFact, Notification, ProcessorEvent
+from models.tables import Message, MoneyFact, Notification, ProcessorEvent
 from settings import Settings
 from tests.contracts import stripe_contract, twilio_server
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
@@ -219,14 +218,15 @@ async def test_a_kill_while_twilio_is_asked_sends_nothing_twice_and_loses_nothin
         token=team.owner,
     )
     maria = await team.contact()
+    other = await team.contact("Ada Byron", 2)
 
-    async def write(body: str) -> UUID:
+    async def write(body: str, contact: dict[str, Any] = maria) -> UUID:
         message = (
             await team.product.ok(
                 d.SEND_MESSAGE,
                 {
                     "idempotencyKey": harness.key(),
-                    "conversationId": maria["conversation"]["id"],
+                    "conversationId": contact["conversation"]["id"],
                     "channelId": payload["channel"]["id"],
                     "body": body,
                 },
@@ -253,20 +253,24 @@ async def test_a_kill_while_twilio_is_asked_sends_nothing_twice_and_loses_nothin
     await server.kill()
     await server.start()
     assert await statuses() == ["SENDING", "QUEUED"]
-    # The dead process's lease runs out.
-    assert await Job.filter(kind="message.send", status="running").update(due_at=datetime.now(UTC)) >= 1
+    # Another conversation does not wait until the killed process's lease is over; this one does, and no longer.
+    await write("third", other)
     async with asyncio.timeout(20):
-        while await statuses() != ["UNKNOWN", "SENT"]:
+        while (await statuses())[2] != "SENT":
+            await asyncio.sleep(0.02)
+    assert await statuses() == ["SENDING", "QUEUED", "SENT"]
+    async with asyncio.timeout(30):
+        while await statuses() != ["UNKNOWN", "SENT", "SENT"]:
             await asyncio.sleep(0.05)
-    assert texts() == ["first", "second"]
+    assert texts() == ["first", "third", "second"]
 
     # Twilio had taken it: its callback says so, whatever we knew.
     url, body, headers = twilio.status_callback(twilio.messages[0]["sid"], "delivered")
     async with httpx2.AsyncClient() as vendor:
         assert (await vendor.post(url, content=body, headers=headers)).status_code == 200
-    assert await statuses() == ["DELIVERED", "SENT"]
+    assert await statuses() == ["DELIVERED", "SENT", "SENT"]
     assert (await Message.get(id=first)).external_id == twilio.messages[0]["sid"]
-    assert texts() == ["first", "second"]
+    assert texts() == ["first", "third", "second"]
 
 
 async def test_a_cursor_is_good_on_the_next_process(shop: Team, server: Process) -> None:

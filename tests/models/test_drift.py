@@ -56,11 +56,22 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (True, ("processor_connection_id", "kind", "external_id", "outcome"), frozenset({"kind", "DISPUTE"})),
         (True, ("processor_connection_id", "external_id", "outcome", "occurred_at"), frozenset({"kind", "DISPUTE"})),
     },
-    "message": {(False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"}))},
+    "message": {
+        (False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"})),
+        (False, ("id",), frozenset({"delivery_status", "QUEUED", "SENDING"})),
+    },
     "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
     "payment_request": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
-    "job": {(False, ("due_at",), frozenset({"status", "queued", "running"}))},
-    "checkout_session": {(False, ("next_check_at",), frozenset({"next_check_at", "IS", "NOT", "NULL"}))},
+    "job": {
+        (False, ("due_at",), frozenset({"status", "queued"})),
+        (False, ("id",), frozenset({"status", "running"})),
+    },
+    "checkout_session": {
+        (False, ("next_check_at",), frozenset({"next_check_at", "IS", "NOT", "NULL"})),
+        (False, ("id",), frozenset({"status", "OPENING", "OPEN"})),
+    },
+    "attachment": {(False, ("id",), frozenset({"status", "PENDING"}))},
+    "refund": {(False, ("id",), frozenset({"status", "PENDING", "UNKNOWN"}))},
 }
 
 POSTGRES_TYPES = {"VARCHAR": "character varying", "INT": "integer", "BOOL": "boolean", "TIMESTAMPTZ": "timestamptz"}

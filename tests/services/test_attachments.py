@@ -172,3 +172,31 @@ async def test_an_address_lives_for_fifteen_minutes_and_through_a_change_of_keys
     vault.open_vault(["a-new-key-of-sixteen-characters", known])
     assert url is not None
     assert await attachments.opened(name, ends, url.rpartition("s=")[2], now=NOW) is not None
+
+
+async def test_a_file_whose_job_is_gone_is_fetched_and_one_whose_job_died_is_failed(
+    team: Team, told: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told += [{"url": f"{URL}{n}", "content_type": "image/png"} for n in range(3)]
+    gone, died, broken = await arrive(team)
+
+    async def fetch(url: str, **_: Any) -> bytes:
+        if url.endswith("2"):
+            raise ValueError("a bug")
+        return PNG
+
+    monkeypatch.setattr(media, "fetch", fetch)
+    await Job.filter(key=f"attachment.fetch:{gone.id}").delete()
+    await Job.filter(key=f"attachment.fetch:{died.id}").update(status="dead")
+    await Job.filter(key=f"attachment.fetch:{broken.id}").update(max_attempts=1)
+    await jobs.Runner().run_due()
+    for _ in range(2):
+        await attachments.sweep_stranded()
+        await jobs.Runner().run_due()
+    rows = await Attachment.all().order_by("n")
+    assert [(row.status, row.reason) for row in rows] == [
+        ("STORED", None),
+        ("FAILED", "not_fetched"),
+        ("FAILED", "not_fetched"),
+    ]
+    assert [row.source_url for row in rows] == [None] * 3

@@ -527,3 +527,83 @@ async def test_a_failure_of_an_older_message_leaves_the_newer_ones_state(team: T
     )
     assert (await PaymentRequest.get(id=request.id)).delivery_state == "SENT"
     assert await counts("notification") == {"notification": 0}
+
+
+# -------------------------------------------------------------------------------------------------- jobs that are gone
+async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
+    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    later = await send(team, "Are you there?")
+
+    async def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(deliveries, "_obstacle", fail)
+        for _ in range(deliveries.SEND_ATTEMPTS):
+            await db.execute(
+                "UPDATE job SET due_at = ? WHERE key = ?", datetime.now(UTC), f"message.send:{sent.message.id}"
+            )
+            await jobs.Runner().run_due()
+    row = await Message.get(id=sent.message.id)
+    assert (row.delivery_status, row.error_code, row.error_message) == (
+        "FAILED",
+        "SENDING_FAILED",
+        deliveries.NOT_SENT_WORDS,
+    )
+    assert await ActivityCard.filter(kind="DELIVERY_FAILED").count() == 1
+    assert await Job.filter(kind="message.send", status="dead").count() == 1
+    again = await messages.resend_message(
+        team.agent, message_id=row.id, channel_id=team.channels["SMS"].id, idempotency_key="resend-1"
+    )
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"), SendResult(external_id="v-2"))
+    await run_job("message.send", later.message.id)  # the one behind it no longer waits
+    await run_job("message.send", again.message.id)
+    assert [message.body for message in vendor.sent] == [later.message.body, sent.message.body]
+
+
+async def test_messages_without_a_live_job_get_one_or_an_end(team: Team) -> None:
+    now = datetime.now(UTC)
+    kinds = ("SMS", "EMAIL", "WHATSAPP", "MESSENGER", "INSTAGRAM_DM", "WEB_CHAT")
+    await ContactAddress.all().update(last_inbound_at=now)
+    lost, died, old, sending, alive, gone = [(await send(team, kind, kind)).message.id for kind in kinds]
+    await Job.filter(key__in=[f"message.send:{id}" for id in (lost, old, sending)]).delete()
+    await Job.filter(key=f"message.send:{died}").update(status="dead")
+    await db.execute("UPDATE message SET occurred_at = ? WHERE id = ?", now - timedelta(hours=2), old)
+    await Message.filter(id=sending).update(delivery_status="SENDING", attempt_id="a" * 32, sending_at=now)
+    await Job.filter(key=f"message.send:{gone}").update(status="done")
+    await Message.filter(id=gone).update(delivery_status="SENT")
+    for _ in range(2):
+        await deliveries.sweep_stranded(now)
+
+    async def state(id: UUID) -> tuple[str, str | None, str | None]:
+        row = await Message.get(id=id)
+        job = await Job.get_or_none(key=f"message.send:{id}")
+        return row.delivery_status, row.error_code, None if job is None else job.status
+
+    assert [await state(id) for id in (lost, died, old, sending, alive, gone)] == [
+        ("QUEUED", None, "queued"),
+        ("FAILED", "SENDING_FAILED", "dead"),
+        ("FAILED", "SENDING_FAILED", None),
+        ("UNKNOWN", "SENDING_FAILED", None),
+        ("QUEUED", None, "queued"),
+        ("SENT", None, "done"),
+    ]
+    vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"))
+    await run_job("message.send", lost)
+    assert [message.body for message in vendor.sent] == ["SMS"]
+    await run_job("message.send", lost)
+    assert len(vendor.sent) == 1
+
+
+async def test_a_pause_of_a_clock_ahead_of_time_is_forgotten_when_the_clock_is_set_back(team: Team) -> None:
+    sms, email = team.channels["SMS"], team.channels["EMAIL"]
+    now = datetime.now(UTC)
+    await ChannelConnection.filter(id=sms.id).update(next_send_at=now + timedelta(days=1))
+    await ChannelConnection.filter(id=email.id).update(next_send_at=now - timedelta(seconds=1))
+    for correct in jobs._after_set_back:
+        await correct(now)
+    assert (await ChannelConnection.get(id=sms.id)).next_send_at is None
+    assert (await ChannelConnection.get(id=email.id)).next_send_at is not None

@@ -6,27 +6,33 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
+from tortoise.exceptions import OperationalError
 
+from integrations.base import IntegrationError
 from models import database as db
 from models.tables import Job, Tick
 from services import jobs
 from services.jobs import JobContext, Later, Permanent, Runner
+from tests.clock import moved
 
-Register = Callable[[str, jobs.Handler], None]
+Register = Callable[..., None]
 
 
 @pytest.fixture
 def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers handlers for one test; nothing periodic runs beside it."""
     monkeypatch.setattr(jobs, "_handlers", {})
+    monkeypatch.setattr(jobs, "_owners", {})
     monkeypatch.setattr(jobs, "_periodic", {})
 
-    def add_handler(kind: str, function: jobs.Handler) -> None:
-        jobs.handler(kind)(function)
+    def add_handler(kind: str, function: jobs.Handler, on_dead: jobs.DeadHandler | str = "nothing to do") -> None:
+        jobs.handler(kind, on_dead=on_dead)(function)
 
     return add_handler
 
@@ -143,9 +149,9 @@ async def test_the_lease_of_a_killed_runner_is_taken_over(register: Register) ->
     register("work", work)
     await add("work")
     (claimed,) = await Runner()._claim(1)  # this runner is killed now
+    await hasten()
     assert await Runner().run_due() == 0
-    await hasten()  # its lease is over
-    assert await Runner().run_due() == 1
+    assert await Runner(lease_s=0).run_due() == 1
     assert attempts == [2]
     dead = Runner()
     await dead._finish(claimed, "dead", error="too late")  # it was only slow: it has nothing to say any more
@@ -163,12 +169,252 @@ async def test_a_job_that_kills_its_process_every_time_ends_dead(register: Regis
     register("work", work)
     await add("work", max_attempts=3)
     for _ in range(3):
-        await Runner()._claim(1)
-        await hasten()
-    assert await Runner().run_due() == 1
+        runner = Runner(lease_s=0)
+        await runner._take_over()
+        assert len(await runner._claim(1)) == 1
+    assert await Runner(lease_s=0).run_due() == 1
     job = await the_job()
     assert (job.status, job.last_error) == ("dead", "attempts used up")
     assert ran == []
+
+
+async def test_only_leases_that_are_not_renewed_are_taken_over_whatever_the_wall_clock_says(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs of two other processes; one of them lives. Monotonic time is the test's, and the wall clock jumps."""
+
+    async def work(_: JobContext) -> None: ...
+
+    register("work", work)
+    at = 1000.0
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: at))
+    for key in ("living", "killed"):
+        await add("work", key=key)
+        await Runner()._claim(1)
+    watcher = Runner()
+
+    async def taken(passed_s: float, *, renewed: bool) -> list[str]:
+        nonlocal at
+        at += passed_s
+        if renewed:
+            await db.execute("UPDATE job SET due_at = ? WHERE key = 'living'", datetime.now(UTC))
+        await watcher._take_over()
+        return sorted(job.key or "" for job in await Job.filter(status="queued"))
+
+    with moved() as clock:
+        assert await taken(1, renewed=True) == []
+        clock.move(timedelta(days=1))  # every lease ended long ago, by this clock
+        for _ in range(3):
+            assert await taken(1, renewed=True) == []
+        clock.move(timedelta(days=-2))  # and now none has begun
+        assert await taken(60, renewed=False) == []  # the database was away: nobody could renew
+        assert [await taken(1, renewed=True) for _ in range(3)] == [[], [], ["killed"]]
+        assert await taken(1, renewed=True) == ["killed"]
+        assert await watcher.run_due() == 1  # at once, though the clock was set back
+
+
+async def test_a_process_does_not_take_over_its_own_jobs(register: Register) -> None:
+    began, go, ran = asyncio.Event(), asyncio.Event(), []
+
+    async def work(_: JobContext) -> None:
+        ran.append(1)
+        began.set()
+        await go.wait()
+
+    register("work", work)
+    await add("work")
+    runner = Runner()
+    run = asyncio.create_task(runner.run_due())
+    await began.wait()
+    runner._lease_s = 0  # as if no heartbeat had got through
+    await runner._take_over()
+    await runner._take_over()
+    assert (await the_job()).status == "running"
+    go.set()
+    assert await run == 1
+    assert ran == [1]
+
+
+async def test_errors_of_the_database_use_no_attempts_up_and_errors_of_the_handler_do(register: Register) -> None:
+    locked = asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+    unavailable: list[Exception] = [
+        OperationalError(locked),
+        ConnectionRefusedError(),
+        OperationalError(asyncpg.TooManyConnectionsError("full")),
+    ]
+    unavailable += [TimeoutError(), OperationalError(asyncpg.AdminShutdownError("shut down")), OperationalError(locked)]
+    attempts: list[int] = []
+    errors: list[Exception] = [*unavailable, ValueError("a bug"), *unavailable, ValueError("a bug")]
+
+    async def work(job: JobContext) -> None:
+        attempts.append(job.attempt)
+        raise errors[len(attempts) - 1]
+
+    register("work", work)
+    await add("work", max_attempts=2)
+    runner, waits = Runner(), []
+    for _ in errors:
+        assert await runner.run_due() == 1
+        waits.append(((await the_job()).due_at - datetime.now(UTC)).total_seconds())
+        await hasten()
+    assert attempts == [1] * 7 + [2] * 7
+    job = await the_job()
+    assert (job.status, job.last_error) == ("dead", "ValueError: a bug")
+    assert max(waits) <= jobs.DATABASE_BACK_OFF_S
+    assert waits[0] < 1 < waits[3]  # they grow
+
+
+async def test_an_error_of_a_vendor_counts_though_a_connection_is_its_cause(register: Register) -> None:
+    async def work(_: JobContext) -> None:
+        try:
+            raise ConnectionRefusedError
+        except ConnectionRefusedError as error:
+            raise IntegrationError("v", "unreachable", retryable=True) from error
+
+    register("work", work)
+    await add("work", max_attempts=1)
+    assert await Runner().run_due() == 1
+    assert (await the_job()).status == "dead"
+
+
+async def test_an_end_that_the_database_does_not_take_is_written_when_it_does(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    async def work(_: JobContext) -> None:
+        ran.append(1)
+
+    register("work", work)
+    await add("work")
+    execute = db.execute
+    failed: list[int] = []
+
+    async def sometimes(sql: str, *args: object) -> int:
+        if sql.startswith("UPDATE job SET status = CASE") and len(failed) < 2:
+            failed.append(1)
+            raise ConnectionError
+        return await execute(sql, *args)
+
+    monkeypatch.setattr(db, "execute", sometimes)
+    assert await Runner().run_due() == 1
+    assert (len(failed), ran) == (2, [1])
+    job = await the_job()
+    assert (job.status, job.attempts) == ("done", 1)
+
+
+async def test_a_dying_job_tells_its_owner_who_may_let_it_live(register: Register) -> None:
+    told: list[tuple[str, str, str]] = []
+
+    async def fails(_: JobContext) -> None:
+        raise ValueError("no luck")
+
+    async def bury(job: JobContext, error: str) -> None:
+        told.append((job.kind, error, (await Job.get(id=job.job_id)).status))
+
+    async def keep(job: JobContext, error: str) -> None:
+        await bury(job, error)
+        raise Later(600)
+
+    async def fail_too(job: JobContext, error: str) -> None:
+        await bury(job, error)
+        raise ZeroDivisionError
+
+    for kind, owner in (("bury", bury), ("keep", keep), ("fail_too", fail_too)):
+        register(kind, fails, owner)
+        await add(kind, max_attempts=1)
+    assert await Runner().run_due() == 3
+    error = "ValueError: no luck"
+    assert sorted(told) == [(kind, error, "running") for kind in ("bury", "fail_too", "keep")]
+    left = {job.kind: (job.status, job.attempts, job.last_error) for job in await Job.all()}
+    assert left == {"bury": ("dead", 1, error), "keep": ("queued", 0, error), "fail_too": ("dead", 1, error)}
+    assert (await Job.get(kind="keep")).due_at > datetime.now(UTC) + timedelta(seconds=590)
+
+
+def test_every_kind_of_job_has_an_owner_or_says_why_not() -> None:
+    import app  # noqa: F401 (loads every module that registers a job)
+
+    assert len(jobs._handlers) >= 20
+    assert set(jobs._owners) == set(jobs._handlers)
+    for kind, owner in jobs._owners.items():
+        assert callable(owner) or len(owner) > 20, kind
+    # These carry a promise to a person: a sentence is not enough.
+    assert all(callable(jobs._owners[kind]) for kind in ("message.send", "refund.settle", "checkout.expire"))
+    assert callable(jobs._owners["attachment.fetch"])
+
+
+async def test_a_wish_that_comes_while_the_job_runs_is_kept(register: Register) -> None:
+    began, go, ran = asyncio.Event(), asyncio.Event(), []
+    outcome: list[Exception | None] = [None, Later(3600), ValueError(), None]
+
+    async def work(job: JobContext) -> None:
+        ran.append(job.payload["n"])
+        began.set()
+        await go.wait()
+        if (error := outcome[len(ran) - 1]) is not None:
+            raise error
+
+    register("work", work)
+    await add("work", key="k", payload={"n": 0}, max_attempts=1)
+    runner = Runner()
+    for n in (1, 2, 3):
+        began.clear()
+        run = asyncio.create_task(runner._claim(1))
+        (job,) = await run
+        task = asyncio.create_task(runner._run(job))
+        await began.wait()
+        await add("work", key="k", payload={"n": n}, again=True)
+        await add("work", key="k", payload={"n": n}, again=True, due_at=datetime.now(UTC) + timedelta(days=1))
+        assert (await the_job()).status == "running"
+        go.set()
+        await task
+        go.clear()
+        row = await the_job()
+        assert (row.status, row.attempts, row.again_at) == ("queued", 0, None)
+        assert row.due_at <= datetime.now(UTC)  # the earlier of the two wishes
+    go.set()
+    assert await runner.run_due() == 1
+    assert ran == [0, 1, 2, 3]
+    assert (await the_job()).status == "done"
+
+
+async def test_a_job_that_wishes_itself_waits_as_it_says(register: Register) -> None:
+    async def work(_: JobContext) -> None:
+        await add("work", key="k", again=True)
+        raise Later(600)
+
+    register("work", work)
+    await add("work", key="k")
+    assert await Runner().run_due() == 1
+    row = await the_job()
+    assert row.due_at > datetime.now(UTC) + timedelta(seconds=590)
+    assert row.again_at is None
+
+
+async def test_operators_see_requeue_and_drop_dead_jobs_only(register: Register) -> None:
+    ran: list[str] = []
+
+    async def work(job: JobContext) -> None:
+        ran.append(job.kind)
+
+    for kind in ("a", "b"):
+        register(kind, work)
+    now = datetime.now(UTC)
+    rows = {
+        (kind, status): await Job.create(
+            id=uuid4(), kind=kind, status=status, attempts=5, due_at=now + timedelta(days=1), last_error="ValueError"
+        )
+        for kind in ("a", "b")
+        for status in ("dead", "done", "queued")
+    }
+    assert {job.id for job in await jobs.dead()} == {rows["a", "dead"].id, rows["b", "dead"].id}
+    assert [job.id for job in await jobs.dead("a")] == [rows["a", "dead"].id]
+    everything = [row.id for row in rows.values()]
+    assert await jobs.drop([rows["b", "dead"].id, rows["b", "done"].id, rows["b", "queued"].id]) == 1
+    assert await jobs.requeue(everything) == 1
+    assert await Runner().run_due() == 1
+    assert ran == ["a"]
+    assert await Job.all().count() == 5
 
 
 async def test_a_failing_job_is_tried_again_later_and_dead_at_its_last_attempt(register: Register) -> None:
@@ -340,6 +586,7 @@ async def test_a_slot_is_enqueued_by_one_process_and_not_while_the_last_one_runs
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "_handlers", {})
+    monkeypatch.setattr(jobs, "_owners", {})
     monkeypatch.setattr(jobs, "_periodic", {})
     ran = []
 
@@ -360,6 +607,94 @@ async def test_a_slot_is_enqueued_by_one_process_and_not_while_the_last_one_runs
     await jobs._fire_ticks()
     await Runner().run_due()
     assert ran == [1, 1]
+
+
+async def test_after_a_jump_of_the_clock_every_periodic_job_and_every_waiting_job_keeps_its_time(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_handlers", {})
+    monkeypatch.setattr(jobs, "_owners", {})
+    monkeypatch.setattr(jobs, "_periodic", {})
+    corrected: list[datetime] = []
+
+    async def correct(now: datetime) -> None:
+        corrected.append(now)
+
+    monkeypatch.setattr(jobs, "_after_set_back", [correct])
+    periods = {"often": 15.0, "hourly": 3600.0, "daily": 86_400.0}
+    ran: list[str] = []
+
+    async def work(job: JobContext) -> None:
+        ran.append(job.kind)
+
+    for name, every_s in periods.items():
+        jobs.periodic(name, every_s)(work)
+    jobs.handler("once", on_dead="nothing to do")(work)
+
+    async def look() -> list[str]:
+        """What one look of a runner starts."""
+        ran.clear()
+        await jobs._correct_due_times()
+        await jobs._fire_ticks()
+        await Runner().run_due()
+        return sorted(ran)
+
+    with moved() as clock:
+        now = clock.now
+        everything = sorted(periods)
+        await jobs._plant_ticks()
+        assert await look() == everything
+        clock.move(timedelta(days=1, seconds=1))
+        assert await look() == everything
+        await add("once", key="a", due_at=now() + timedelta(minutes=5))
+        # A periodic job that was queued, and not yet run, by the clock ahead.
+        await add("often", key="b", due_at=now() + timedelta(seconds=1))
+        assert corrected == []
+        for back in (timedelta(days=1), timedelta(hours=1)):
+            clock.move(-back)
+            started = await look()
+            assert "hourly" in started if back < timedelta(days=1) else started == ["daily", "hourly"]
+            assert 290 < ((await Job.get(key="a")).due_at - now()).total_seconds() <= 300
+            for name, every_s in periods.items():
+                left = ((await Tick.get(name=name)).next_at - now()).total_seconds()
+                assert left <= every_s + jobs.CLOCK_SKEW.total_seconds()
+            clock.move(timedelta(seconds=2))
+            await look()
+            clock.move(timedelta(seconds=15))
+            assert await look() == ["often"]
+        assert len(corrected) == 2
+        assert await look() == []
+        clock.move(timedelta(minutes=5))
+        assert await look() == ["often", "once"]
+
+
+async def test_a_periodic_job_that_fails_or_is_killed_leaves_no_dead_row(register: Register) -> None:
+    async def fails(_: JobContext) -> None:
+        raise ValueError("no luck")
+
+    jobs.periodic("round", 60)(fails)
+    await jobs._plant_ticks()
+    await jobs._fire_ticks()
+    for _ in range(jobs.PERIODIC_ATTEMPTS):
+        assert await Runner().run_due() == 1
+        await hasten()
+    assert [(job.status, job.last_error) for job in await Job.all()] == [("done", "ValueError: no luck")]
+    await Tick.all().update(next_at=datetime.now(UTC))
+    await jobs._fire_ticks()
+    for _ in range(jobs.PERIODIC_ATTEMPTS):  # its process is killed at every try
+        runner = Runner(lease_s=0)
+        await runner._take_over()
+        assert len(await runner._claim(1)) == 1
+    assert await Runner(lease_s=0).run_due() == 1
+    assert sorted(job.last_error or "" for job in await Job.filter(status="done")) == [
+        "ValueError: no luck",
+        "attempts used up",
+    ]
+    assert await Job.filter(status="dead").count() == 0
+    # What an older release left.
+    old = await Job.create(id=uuid4(), kind="round", status="dead", due_at=datetime.now(UTC))
+    await jobs._prune(JobContext(job_id=uuid4(), kind="x", payload={}, account_id=None, attempt=1, last_attempt=True))
+    assert not await Job.exists(id=old.id)
 
 
 async def test_a_kind_has_one_handler(register: Register) -> None:

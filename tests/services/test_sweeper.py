@@ -13,8 +13,8 @@ import pytest
 
 from integrations.base import CheckoutStatus, IntegrationError, MoneyOutcome
 from models import errors, event_log
-from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import checkout, connections, processor_settings, sweeper, voids
+from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent, Refund
+from services import checkout, connections, ledger_views, processor_settings, refunds, sweeper, voids
 from services.jobs import Handler, JobContext
 from tests import factories
 from tests.services.scripted import World, assert_consistent
@@ -565,6 +565,69 @@ async def test_no_more_lists_are_read_at_once_than_allowed(world: World) -> None
 
     await sweeper._each([world.connection] * 50, ask)
     assert most == sweeper.LISTS_AT_ONCE
+
+
+async def test_what_waits_for_a_job_that_is_gone_gets_one(world: World) -> None:
+    world.actor = replace(world.actor, role="ADMIN")
+    request, token = await world.request()
+    charge = world.vendor.pay(await world.open(token))
+    await world.deliver()
+    assert charge is not None
+    # A refund whose answer was lost, and whose job with it.
+    world.vendor.faults = ["after"]
+    payment = (await ledger_views.payments(world.account.id, [request.id]))[request.id][0]
+    await refunds.refund(
+        world.actor,
+        payment_id=payment.id,
+        amount="10.00",
+        reason="OTHER",
+        tell_contact_on=None,
+        idempotency_key="refund-1",
+    )
+    # A checkout of a paid request that can still be paid.
+    other, other_token = await world.request()
+    page = await world.open(other_token)
+    await PaymentRequest.filter(id=other.id).update(status="VOID", voided_at=datetime.now(UTC))
+    third, third_token = await world.request()
+    await world.open(third_token)  # may be paid: left alone
+    await Job.all().delete()
+    for _ in range(2):
+        await sweeper.sweep_stranded(tick())
+    session = await CheckoutSession.get(payment_request_id=other.id)
+    refund = await Refund.get()
+    keys = {f"refund.settle:{refund.id}", f"checkout.expire:{session.id}"}
+    assert {job.key for job in await Job.filter(status="queued")} == keys
+    await Job.all().update(due_at=datetime.now(UTC))
+    await world.run_jobs()
+    assert (await Refund.get()).status == "SUCCEEDED"
+    assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
+    assert await world.status(third) == "SENT"
+    await sweeper.sweep_stranded(tick())
+    assert await Job.filter(status="queued").count() == 0
+
+
+async def test_after_the_clock_was_set_back_open_checkouts_are_due_and_lists_are_read_from_far_back(
+    world: World,
+) -> None:
+    _, token = await world.request()
+    await world.open(token)
+    now = datetime.now(UTC)
+    ahead = now + timedelta(days=1)
+    await CheckoutSession.all().update(next_check_at=ahead)
+    rows = ProcessorConnection.filter(id=world.connection.id)
+    await rows.update(events_read_until=ahead, checkouts_read_until=now - timedelta(hours=1))
+    assert await sweeper.sweep(now) == 0
+    await sweeper.read_all_again(now)
+    assert await sweeper.sweep(now) == 1
+    connection = await ProcessorConnection.get(id=world.connection.id)
+    assert connection.events_read_until is None
+    assert connection.checkouts_read_until == now - timedelta(hours=1)
+    # A creation that nobody answered by a clock ahead is given up, not waited for until then.
+    await CheckoutSession.all().update(
+        status="OPENING", external_id=None, url=None, created_at=ahead, next_check_at=now
+    )
+    await sweeper.sweep(now)
+    assert (await CheckoutSession.get()).status == "ABANDONED"
 
 
 async def test_retention_prunes_the_log_only(world: World) -> None:
