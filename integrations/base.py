@@ -415,14 +415,42 @@ class InboundMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageChange:
+    """What is told later of a message of either side: its writer changed or removed it, or the contact reacted to it."""
+
+    external_id: str  # of the message
+    body: str | None = None  # the new text; None: it stays
+    removed: bool = False
+    reaction: str | None = None  # the contact's emoji; "": taken back; None: it stays
+    opt_out: bool | None = None  # of the new text, as in InboundMessage
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenElsewhere:
+    """A message to a contact that was not sent through us: a colleague wrote it in the vendor's own inbox or app."""
+
+    external_id: str
+    recipient: str  # the contact's address
+    body: str
+    author: str  # what the thread shows as its author
+    occurred_at: datetime | None = None
+    attachments: Sequence[Mapping[str, str]] = ()  # as in InboundMessage
+    in_reply_to: str | None = None
+    template: bool = False  # a button or a card, which colleagues rarely write: without words of its own it may be ours
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWebhook:
-    """A verified callback: any mix of statuses and messages, and what to answer.
+    """A verified callback: any mix of statuses, messages and changes of messages, and what to answer.
 
     `others`: vendor accounts that the callback speaks of besides this connection's; hand it to their connections, too.
     """
 
     statuses: Sequence[StatusUpdate] = ()
     messages: Sequence[InboundMessage] = ()
+    elsewhere: Sequence[WrittenElsewhere] = ()
+    changes: Sequence[MessageChange] = ()
     others: Sequence[str] = ()
     answer_body: str = ""
     answer_type: str = "text/plain"

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from integrations.base import ChannelWebhook, InboundMessage, PayloadInvalid, SignatureInvalid, WebhookRequest
+from integrations.base import (
+    ChannelWebhook,
+    DeliveryStatus,
+    InboundMessage,
+    PayloadInvalid,
+    SignatureInvalid,
+    StatusUpdate,
+    WebhookRequest,
+    WrittenElsewhere,
+)
 from integrations.base import external_id as stored_id
 from integrations.sms import asks_help
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
+from models.storable import storable
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
-from services import attachments, connections, contacts, deliveries, messages, opt_outs
+from services import attachments, connections, contacts, deliveries, message_changes, messages, opt_outs
 from services.actors import system_actor
 from services.changes import Change, change
 from services.contacts import PHONE_KINDS
+from services.message_changes import NO_TEXT
 from services.messages import SUBJECT_LIMIT
 from services.processor_events import BadPayload, BadSignature, NotVerifiable
 
@@ -35,7 +47,6 @@ LETTER_REFUSED: Final = {
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 HELP_AGAIN: Final = timedelta(minutes=10)
-NO_TEXT: Final = "[message without text]"
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
 
@@ -85,6 +96,10 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
         await deliveries.record_status(connection, update, message_id=hint)
     for message in webhook.messages:
         await store(connection, message, request.now)
+    for written in webhook.elsewhere:
+        await _store_elsewhere(connection, written, request.now)
+    for told in webhook.changes:
+        await message_changes.record(connection, told)
     return webhook
 
 
@@ -98,7 +113,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         address = inbound.sender.replace("\x00", "").strip()[: contacts.ADDRESS_LIMIT]
     body = inbound.body.replace("\x00", "").strip()
     if not body and inbound.attachments:
-        body = f"[{len(inbound.attachments)} attachment{'s' if len(inbound.attachments) > 1 else ''}]"
+        body = _counted(inbound.attachments)
     elif not body and connection.kind != "EMAIL":  # a letter has its subject
         body = NO_TEXT
     subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
@@ -124,7 +139,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
             for one in {address, address if answered is None else answered.address}:
                 await said(changed, connection.id, connection.kind, one)
-        replied = await _replied(conversation, inbound)
+        replied = await _replied(conversation, inbound.in_reply_to)
         message = Message(
             id=uuid7(),
             account_id=connection.account_id,
@@ -151,6 +166,55 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             await _answer_help(connection, conversation.id, changed.now)
         if inbound.stop_unanswered and newly_out and connections.usable(connection):
             await _confirm_stop(changed, message)
+
+
+def _counted(files: Sequence[object]) -> str:
+    """What stands in place of the text of a message that is only files; empty without files."""
+    return f"[{len(files)} attachment{'s' if len(files) > 1 else ''}]" if files else ""
+
+
+async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewhere, now: datetime) -> None:
+    """A colleague wrote to a contact in the vendor's own inbox: it stands in the thread. Key: (connection, external id).
+
+    An echo may overtake the answer to our own call: a message on its way with the same words is that one.
+    """
+    body = storable(written.body).strip()
+    address = written.recipient[: contacts.ADDRESS_LIMIT]
+    external_id = stored_id(written.external_id)
+    mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
+    if await mine.filter(external_id=external_id).exists():
+        return
+    under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
+    for own in await under_way.order_by("seq"):
+        if written.template or body.startswith(own.body.strip()):
+            ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
+            await deliveries.record_status(connection, ours, message_id=own.id)
+            return
+    async with change(connection.account_id) as changed:
+        contact, conversation = await contacts.find_or_create_by_address(
+            changed, connection, connection.kind, address, None
+        )
+        if await mine.filter(external_id=external_id).exists():  # by the same callback on another process
+            return
+        message = Message(
+            id=uuid7(),
+            account_id=connection.account_id,
+            conversation_id=conversation.id,
+            contact_id=contact.id,
+            direction="OUTBOUND",
+            kind=connection.kind,
+            channel_connection_id=connection.id,
+            address=address,
+            body=body or _counted(written.attachments) or NO_TEXT,
+            delivery_status="SENT",
+            external_id=external_id,
+            author_name=written.author[: contacts.NAME_LIMIT],
+            occurred_at=min(written.occurred_at or now, now),
+        )
+        replied = await _replied(conversation, written.in_reply_to)
+        message.reply_to_id = None if replied is None else replied.id
+        changed.message(message)
+        await attachments.keep(changed, message, written.attachments)
 
 
 async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
@@ -197,11 +261,11 @@ async def _confirm_stop(changed: Change, stop: Message) -> None:
     await deliveries.enqueue(message)
 
 
-async def _replied(conversation: Conversation, inbound: InboundMessage) -> Message | None:
+async def _replied(conversation: Conversation, external_id: str | None) -> Message | None:
     """The message of this conversation that the contact pointed at, whichever side wrote it."""
-    if inbound.in_reply_to is None:
+    if external_id is None:
         return None
-    said = Message.filter(conversation_id=conversation.id, external_id=stored_id(inbound.in_reply_to))
+    said = Message.filter(conversation_id=conversation.id, external_id=stored_id(external_id))
     return await said.order_by("-seq").first()
 
 

@@ -4,6 +4,8 @@ The contact must have written first. Within 24 hours of their last message anyth
 what a person wrote (tag HUMAN_AGENT, which Meta grants to an app after review: credential `human_agent`).
 A message is one call. Meta takes no idempotency key: a lost answer is ambiguous, and is resolved by the echo of the message
 (Messenger hands our id back in `metadata`) or by reading the conversation.
+An echo of a message that is not ours was written in Meta's own inbox or app. Left out on purpose: `standby` (another app has the
+thread), comments and other `changes` (they are public, not messages), referrals and opt-ins (they say nothing of a message).
 
 Source: developers.facebook.com/docs/messenger-platform/reference/send-api (v26.0), .../messenger-platform/webhooks,
 .../messenger-platform/send-messages/template/button, .../messenger-platform/conversations, .../docs/messenger-platform/policy,
@@ -35,12 +37,14 @@ from integrations.base import (
     Environment,
     InboundMessage,
     IntegrationError,
+    MessageChange,
     OutboundMessage,
     PayloadInvalid,
     SendResult,
     SignatureInvalid,
     StatusUpdate,
     WebhookRequest,
+    WrittenElsewhere,
     external_id,
     retry_after,
 )
@@ -101,12 +105,32 @@ _ID = re.compile(r"\d{1,40}")
 _OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _NUMBER = re.compile(r"\d{6,}")
+# Attachments that are files. All others are pages and posts of somebody: words and a link, and nothing is fetched.
 _MEDIA: Mapping[str, str] = {
     "image": "image/*",
     "audio": "audio/*",
     "video": "video/*",
     "file": "application/octet-stream",
+    "sticker": "image/*",
+    "animated_image": "image/*",
 }
+_SHARED: Mapping[str, str] = {
+    "story_mention": "mentioned you in a story",
+    "ig_story": "shared a story",
+    "share": "shared a post",
+    "post": "shared a post",
+    "ig_post": "shared a post",
+    "reel": "shared a reel",
+    "ig_reel": "shared a reel",
+    "fallback": "shared a link",
+    "template": "card",
+    "location": "location",
+    "ephemeral": "photo that disappears",
+}
+_DASHBOARD = "0"  # the account that the "Test" button of Meta's dashboard speaks of
+_TEST_NAME = "Meta's test event"
+_INBOX = "Meta inbox"
+_LINK_LIMIT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,39 +348,70 @@ class MetaMessenger(Channel):
         messages: list[InboundMessage] = []
         others: list[str] = []
         count = 0
-        for entry in _objects(payload["entry"]):
-            if str(entry["id"]) != self._credentials.account_id:
-                others.append(str(entry["id"]))
+        elsewhere: list[WrittenElsewhere] = []
+        changes: list[MessageChange] = []
+        entries = payload["entry"]
+        if not isinstance(entries, list):
+            raise TypeError("not a list of entries")
+        # What can't be read is left out: Meta repeats a refused request for hours, and with it all that others wrote beside.
+        # A request of which nothing can be read is refused.
+        odd: list[Exception] = []
+        for entry in entries:
+            try:
+                account = str(entry["id"])
+                events = self._events(entry)
+            except _MALFORMED as error:
+                log.warning("entry_not_understood", provider=NAME, error=type(error).__name__)
+                odd.append(error)
                 continue
-            # One event that can't be read is left out; the envelope around it must be right.
-            # "changes" and "standby" are events of other kinds, or of threads that another app has taken over.
-            events = entry.get("messaging", [])
-            if not isinstance(events, list):
-                raise TypeError("not a list of events")
+            if account not in (self._credentials.account_id, _DASHBOARD):
+                others.append(account)
+                continue
             for event in events:
                 count += 1
                 if count > _MAX_EVENTS:
                     raise ValueError("too many events")
                 try:
                     told, written = [*_statuses(event)], [*_messages(event)]
+                    theirs, changed = [*_elsewhere(event)], [*_changes(event, self._credentials.account_id)]
                 except _MALFORMED as error:
-                    # Meta repeats a refused request for hours, and with it all that others wrote beside this one.
                     log.warning("event_not_understood", provider=NAME, error=type(error).__name__)
                     continue
                 statuses += told
-                messages += written
+                messages += (
+                    [replace(one, sender_name=_TEST_NAME) for one in written] if account == _DASHBOARD else written
+                )
+                elsewhere += theirs
+                changes += changed
+        if odd and len(odd) == len(entries):
+            raise odd[0]
         return ChannelWebhook(
             statuses=tuple(statuses),
             messages=tuple(messages),
+            elsewhere=tuple(elsewhere),
+            changes=tuple(changes),
             others=tuple(dict.fromkeys(others)),
             answer_body="EVENT_RECEIVED",
         )
+
+    def _events(self, entry: Mapping[str, Any]) -> list[Any]:
+        """The messaging events of an entry; the dashboard's "Test" button puts one into `changes`."""
+        events = entry.get("messaging", [])
+        if not isinstance(events, list):
+            raise TypeError("not a list of events")
+        told = entry.get("changes", [])
+        tested = [
+            one["value"]
+            for one in (told if isinstance(told, list) else [])
+            if isinstance(one, dict) and one.get("field") == "messages" and isinstance(one.get("value"), dict)
+        ]
+        return [*events, *tested]
 
 
 def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
     """What an event says about messages of ours. Raises KeyError, TypeError, ValueError."""
     message = event.get("message") or {}
-    if message.get("is_echo"):
+    if _said(message.get("is_echo")) and not _said(message.get("is_deleted")):
         metadata = message.get("metadata")
         ours = metadata if isinstance(metadata, str) and _OUR_ID.fullmatch(metadata) else None
         yield StatusUpdate(external_id=_mid(message["mid"]), status=STATES["echo"], message_id=ours)
@@ -376,34 +431,119 @@ def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
 def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
     """What the contact wrote, or the button that they pressed. Raises KeyError, TypeError, ValueError."""
     message, postback = event.get("message") or {}, event.get("postback") or {}
-    if message.get("is_echo") or message.get("is_deleted") or not (message or postback):
+    if _said(message.get("is_echo")) or _said(message.get("is_deleted")) or not (message or postback):
         return
     sender, at = _account(event["sender"]), _moment(event["timestamp"])
     if message:
         mid = _mid(message["mid"])
-        body = _text(message.get("text", ""))
+        body, found, answered = _content(message)
     else:
         # A pressed button may come without an id of its own.
         mid = _mid(postback.get("mid") or f"postback:{sender}:{event['timestamp']}")
-        body = _text(postback.get("title", ""))
-    found = [_attachment(one) for one in _objects(message.get("attachments") or [])][:_MAX_ATTACHMENTS]
-    answered = (message.get("reply_to") or {}).get("mid")
+        body, found, answered = _text(postback.get("title") or ""), [], None
     yield InboundMessage(
         external_id=mid,
         sender=sender,
         recipient=_account(event["recipient"]),
         body=body,
-        opt_out=opt_out_word(body, by_phone=False),
+        opt_out=opt_out_word(_text(message.get("text") or ""), by_phone=False),
         occurred_at=at,
         attachments=found,
-        in_reply_to=_mid(answered) if answered else None,
+        in_reply_to=answered,
     )
 
 
-def _attachment(given: Mapping[str, Any]) -> dict[str, str]:
-    url = (given.get("payload") or {}).get("url")
-    found = {"content_type": _MEDIA.get(str(given.get("type")), "application/octet-stream")}
-    return {**found, "url": url} if isinstance(url, str) else found
+def _elsewhere(event: Mapping[str, Any]) -> Iterator[WrittenElsewhere]:
+    """An echo of what a colleague wrote in Meta's own inbox or app. Raises KeyError, TypeError, ValueError."""
+    message = event.get("message") or {}
+    metadata = message.get("metadata")
+    ours = isinstance(metadata, str) and _OUR_ID.fullmatch(metadata)
+    if not _said(message.get("is_echo")) or _said(message.get("is_deleted")) or ours:
+        return
+    body, found, answered = _content(message)
+    kinds = {str(one.get("type")) for one in _objects(message.get("attachments") or [])}
+    yield WrittenElsewhere(
+        external_id=_mid(message["mid"]),
+        recipient=_account(event["recipient"]),
+        body=body,
+        author=_INBOX,
+        occurred_at=_moment(event["timestamp"]),
+        attachments=found,
+        in_reply_to=answered,
+        template=kinds == {"template"} and not message.get("text"),
+    )
+
+
+def _changes(event: Mapping[str, Any], account_id: str) -> Iterator[MessageChange]:
+    """What people did with a message that stands already. Raises KeyError, TypeError, ValueError."""
+    message, edit, reaction = (event.get(name) or {} for name in ("message", "message_edit", "reaction"))
+    if _said(message.get("is_deleted")):
+        yield MessageChange(external_id=_mid(message["mid"]), removed=True, occurred_at=_moment(event["timestamp"]))
+    if edit:
+        text = _text(edit["text"])
+        yield MessageChange(
+            external_id=_mid(edit["mid"]),
+            body=text,
+            opt_out=opt_out_word(text, by_phone=False),
+            occurred_at=_moment(event["timestamp"]),
+        )
+    if reaction and _account(event["sender"]) != account_id:
+        taken_back = reaction.get("action") == "unreact"
+        emoji = "" if taken_back else _text(reaction.get("emoji") or reaction.get("reaction") or "")
+        yield MessageChange(external_id=_mid(reaction["mid"]), reaction=emoji, occurred_at=_moment(event["timestamp"]))
+
+
+def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str | None]:
+    """The words of a message, its files, and the id of the message that it answers."""
+    lines = [_text(message.get("text") or "")]
+    files: list[dict[str, str]] = []
+    for given in _objects(message.get("attachments") or [])[:_MAX_ATTACHMENTS]:
+        kind = str(given.get("type"))
+        if kind in _MEDIA:
+            url = _inside(given).get("url")
+            files.append({"content_type": _MEDIA[kind], **({"url": url} if isinstance(url, str) else {})})
+        else:
+            lines.append(_shared(kind, given))
+    answered = message.get("reply_to")
+    answered = answered if isinstance(answered, dict) else {}
+    story = answered.get("story")
+    if isinstance(story, dict):
+        lines.append(f"[answer to your story] {_link(story)}")
+    if _said(message.get("is_unsupported")):
+        lines.append("[message that can't be shown here: open it in the app of Messenger or Instagram]")
+    mid = answered.get("mid")
+    return "\n".join(line.strip() for line in lines if line.strip()), files, _mid(mid) if mid else None
+
+
+def _shared(kind: str, given: Mapping[str, Any]) -> str:
+    """An attachment that is no file, in words: what it is, its title, its link unless the text names it."""
+    inside = _inside(given)
+    product = inside.get("product")
+    elements = inside.get("elements") or (product.get("elements") if isinstance(product, dict) else None)
+    first = elements[0] if isinstance(elements, list) and elements and isinstance(elements[0], dict) else {}
+    titles = (given.get("title"), inside.get("title"), inside.get("text"), first.get("title"))
+    title = next((one.strip() for one in titles if isinstance(one, str) and one.strip()), "")
+    place = inside.get("coordinates")
+    if isinstance(place, dict):
+        title = f"{title} {place.get('lat')}, {place.get('long')}".strip()
+    link = next((found for found in (_link(inside), _link(given), _link(first)) if found), "")
+    name = _SHARED.get(kind) or f"{kind[:40]} that can't be shown here"
+    return " ".join(part for part in (f"[{name}]", title[:300], link) if part)
+
+
+def _inside(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    payload = given.get("payload")
+    return payload if isinstance(payload, dict) else {}
+
+
+def _link(given: Mapping[str, Any]) -> str:
+    url = given.get("url") or given.get("item_url")
+    return url if isinstance(url, str) and url.startswith(("https://", "http://")) and len(url) <= _LINK_LIMIT else ""
+
+
+def _said(flag: Any) -> bool:
+    """Meta writes its flags as true, and as "true"."""
+    return flag is True or flag == 1 or str(flag).lower() == "true"
 
 
 def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
@@ -432,7 +572,9 @@ def _text(value: Any) -> str:
 
 
 def _moment(value: Any) -> datetime:
-    """Milliseconds since 1970."""
+    """Milliseconds since 1970; the dashboard's test event has seconds, as a text."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 13:
+        return datetime.fromtimestamp(int(value) / (1000 if len(value) > 10 else 1), UTC)
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError("timestamp")
     return datetime.fromtimestamp(value / 1000, UTC)

@@ -33,6 +33,7 @@ from integrations.base import (
     SignatureInvalid,
     StatusUpdate,
     WebhookRequest,
+    WrittenElsewhere,
 )
 from integrations.channels.meta_messenger import Credentials, MetaMessenger
 from integrations.kit.vendor import FailureMode, LoopbackServer
@@ -624,7 +625,7 @@ def test_a_message_is_read_with_its_time_its_pictures_and_what_it_answers() -> N
     pictures = [
         {"type": "image", "payload": {"url": "https://cdn.example.test/a.jpg"}},
         {"type": "file", "payload": {"url": "https://cdn.example.test/b.pdf"}},
-        {"type": "fallback", "payload": None},
+        {"type": "fallback", "payload": None},  # somebody's page: no file
     ]
     received = read(message("m_1", "¿Cuánto? 👍", attachments=pictures, reply_to={"mid": "m_0"}))
     assert received.messages == (
@@ -632,12 +633,11 @@ def test_a_message_is_read_with_its_time_its_pictures_and_what_it_answers() -> N
             external_id="m_1",
             sender=TO,
             recipient=PAGE_ID,
-            body="¿Cuánto? 👍",
+            body="¿Cuánto? 👍\n[shared a link]",
             occurred_at=datetime(2026, 11, 23, 0, 0, tzinfo=UTC),
             attachments=[
                 {"content_type": "image/*", "url": "https://cdn.example.test/a.jpg"},
                 {"content_type": "application/octet-stream", "url": "https://cdn.example.test/b.pdf"},
-                {"content_type": "application/octet-stream"},
             ],
             in_reply_to="m_0",
         ),
@@ -678,14 +678,151 @@ def test_events_of_another_account_are_left_to_its_own_connection() -> None:
 
 
 def test_events_that_are_no_messages_change_nothing() -> None:
+    received = read(event(referral={"source": "SHORTLINK"}), event(optin={"type": "x"}), event(read={}))
+    assert (received.messages, received.statuses, received.elsewhere, received.changes) == ((), (), (), ())
+    # Threads that another app has taken over, and what is public.
+    for entry in (
+        {"id": PAGE_ID, "standby": [message("m_1")]},
+        {"id": PAGE_ID, "changes": [{"field": "feed", "value": {"message": "nice"}}, {"field": "comments"}, 7]},
+    ):
+        received = read(entry=entry)
+        assert (received.messages, received.statuses, received.others) == ((), (), ())
+
+
+URL_OF_POST = "https://www.instagram.com/p/1"
+
+
+@pytest.mark.parametrize(
+    ("told", "body", "files"),
+    [
+        (
+            {"is_unsupported": True},
+            "[message that can't be shown here: open it in the app of Messenger or Instagram]",
+            0,
+        ),
+        (
+            {"is_unsupported": "true", "text": "Hi"},
+            "Hi\n[message that can't be shown here: open it in the app of Messenger or Instagram]",
+            0,
+        ),
+        (
+            {"attachments": [{"type": "story_mention", "payload": {"url": URL_OF_POST}}]},
+            f"[mentioned you in a story] {URL_OF_POST}",
+            0,
+        ),
+        (
+            {"text": "Price?", "reply_to": {"story": {"url": URL_OF_POST, "id": "1"}}},
+            f"Price?\n[answer to your story] {URL_OF_POST}",
+            0,
+        ),
+        (
+            {
+                "attachments": [
+                    {"type": "ig_post", "payload": {"ig_post_media_id": "1", "title": "Deep clean", "url": URL_OF_POST}}
+                ]
+            },
+            f"[shared a post] Deep clean {URL_OF_POST}",
+            0,
+        ),
+        ({"attachments": [{"type": "share", "payload": {"url": URL_OF_POST}}]}, f"[shared a post] {URL_OF_POST}", 0),
+        ({"attachments": [{"type": "ig_reel", "payload": {"url": URL_OF_POST}}]}, f"[shared a reel] {URL_OF_POST}", 0),
+        (
+            {
+                "text": f"see {URL_OF_POST}",
+                "attachments": [{"type": "fallback", "title": "Our ovens", "url": URL_OF_POST, "payload": None}],
+            },
+            f"see {URL_OF_POST}\n[shared a link] Our ovens {URL_OF_POST}",
+            0,
+        ),
+        (
+            {"attachments": [{"type": "fallback", "payload": {"url": "javascript:alert(1)", "title": "x"}}]},
+            "[shared a link] x",
+            0,
+        ),
+        (
+            {
+                "attachments": [
+                    {
+                        "type": "template",
+                        "payload": {"product": {"elements": [{"title": "Soap", "item_url": URL_OF_POST}]}},
+                    }
+                ]
+            },
+            f"[card] Soap {URL_OF_POST}",
+            0,
+        ),
+        (
+            {"attachments": [{"type": "location", "payload": {"coordinates": {"lat": 52.52, "long": 13.4}}}]},
+            "[location] 52.52, 13.4",
+            0,
+        ),
+        ({"attachments": [{"type": "hologram", "payload": 7}]}, "[hologram that can't be shown here]", 0),
+        ({"attachments": [{"type": "image", "payload": {"url": "https://cdn.example.test/a"}}]}, "", 1),
+        ({"text": None, "attachments": [{"type": "audio"}]}, "", 1),
+    ],
+)
+def test_what_is_no_text_and_no_file_is_told_in_words_with_its_link(
+    told: dict[str, Any], body: str, files: int
+) -> None:
+    (found,) = read(event(message={"mid": "m_1", **told})).messages
+    assert (found.body, len(found.attachments)) == (body, files)
+
+
+def test_unsent_edited_and_reacted_to_are_changes_of_their_message() -> None:
+    page = {"sender": {"id": PAGE_ID}, "recipient": {"id": TO}}
     received = read(
-        event(reaction={"mid": "m_1", "emoji": "👍"}),
-        event(referral={"source": "SHORTLINK"}),
         event(message={"mid": "m_1", "is_deleted": True}),
-        event(optin={"type": "x"}),
-        event(read={}),
+        event(message={"mid": "m_2", "is_deleted": "true", "text": "gone"}),
+        event(message_edit={"mid": "m_3", "text": "At ten", "num_edit": 1}),
+        event(reaction={"mid": "m_4", "action": "react", "reaction": "love", "emoji": "❤"}),
+        event(reaction={"mid": "m_5", "action": "unreact"}),
+        event(reaction={"mid": "m_6", "reaction": "love"}),
+        {**event(reaction={"mid": "m_7", "action": "react", "emoji": "👍"}), **page},
     )
-    assert (received.messages, received.statuses) == ((), ())
+    assert [(c.external_id, c.removed, c.body, c.reaction) for c in received.changes] == [
+        ("m_1", True, None, None),
+        ("m_2", True, None, None),
+        ("m_3", False, "At ten", None),
+        ("m_4", False, None, "❤"),
+        ("m_5", False, None, ""),
+        ("m_6", False, None, "love"),
+    ]
+    assert (received.messages, received.statuses, received.elsewhere) == ((), (), ())
+
+
+def test_an_echo_of_what_a_colleague_wrote_is_a_message_of_the_thread() -> None:
+    people = {"sender": {"id": PAGE_ID}, "recipient": {"id": TO}, "timestamp": 1795392000000}
+    received = read(
+        {**people, "message": {"mid": "m_1", "is_echo": True, "text": "At nine", "app_id": 26390203743090}},
+        {**people, "message": {"mid": "m_2", "is_echo": True, "text": "ours", "metadata": "msg_1"}},
+    )
+    assert received.elsewhere == (
+        WrittenElsewhere(
+            external_id="m_1",
+            recipient=TO,
+            body="At nine",
+            author="Meta inbox",
+            occurred_at=datetime(2026, 11, 23, 0, 0, tzinfo=UTC),
+            attachments=[],
+        ),
+    )
+    assert received.messages == ()
+
+
+def test_the_dashboards_test_event_is_a_message_of_a_named_sender() -> None:
+    value = {"sender": {"id": "12334"}, "recipient": {"id": "23245"}, "timestamp": "1527459824"}
+    value |= {"message": {"mid": "random_mid", "text": "random_text"}}
+    for account, name in (("0", "Meta's test event"), (PAGE_ID, None)):
+        (found,) = read(entry={"id": account, "time": 1, "changes": [{"field": "messages", "value": value}]}).messages
+        assert (found.sender, found.body, found.sender_name) == ("12334", "random_text", name)
+        assert found.occurred_at == datetime(2018, 5, 27, 22, 23, 44, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("odd", [7, {"messaging": []}, {"id": PAGE_ID, "messaging": {}}, None])
+def test_an_entry_that_cant_be_read_does_not_refuse_those_beside_it(odd: Any) -> None:
+    good = {"id": PAGE_ID, "messaging": [message("m_1", "one")]}
+    body, headers = signed({"object": "page", "entry": [odd, good, odd]})
+    assert [m.body for m in make().receive(request(body, headers)).messages] == ["one"]
 
 
 @pytest.mark.parametrize(

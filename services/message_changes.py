@@ -1,0 +1,67 @@
+"""What channels tell later of messages that stand in a thread: changed, removed, reacted to. New messages are inbound.py's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from integrations.base import MessageChange
+from integrations.base import external_id as stored_id
+from models.storable import storable
+from models.tables import Attachment, ChannelConnection, Conversation, Message
+from services import opt_outs, summaries
+from services.changes import change
+
+log = structlog.get_logger(__name__)
+
+NO_TEXT: Final = "[message without text]"
+REMOVED: Final = "[message removed by its writer]"
+REACTION_LIMIT: Final = 40
+PREVIEW_LIMIT: Final = 160  # of a conversation, as changes.py cuts it
+
+
+async def record(connection: ChannelConnection, told: MessageChange) -> None:
+    """A message was changed, removed or reacted to. Safe to repeat; a change that is older than the last is left out.
+
+    What its writer removed is removed here, too (Meta's platform terms): text, files and the inbox's preview; its place stays.
+    """
+    known = Message.filter(channel_connection_id=connection.id, external_id=stored_id(told.external_id))
+    found = await known.get_or_none()
+    if found is None:
+        log.info("change_of_unknown_message", connection=str(connection.id))
+        return
+    async with change(connection.account_id) as changed:
+        await summaries.lock_contact(connection.account_id, found.contact_id)
+        conversation = await Conversation.filter(id=found.conversation_id).select_for_update(no_key=True).get()
+        message = await Message.filter(id=found.id).select_for_update(no_key=True).get()
+        if message.removed_at is not None:
+            return
+        at = told.occurred_at or changed.now
+        before = message.body
+        if told.removed:
+            message.body = REMOVED
+            message.update_from_dict({"subject": None, "quoted_text": None})
+            message.reaction, message.removed_at = None, changed.now
+            await Attachment.filter(message_id=message.id).delete()
+        elif told.body is not None and (message.edited_at is None or message.edited_at < at):
+            message.body, message.edited_at = storable(told.body).strip() or NO_TEXT, at
+            if told.opt_out is not None and message.direction == "INBOUND":
+                said = opt_outs.opt_out if told.opt_out else opt_outs.opt_in
+                await said(changed, connection.id, message.kind, message.address)
+        elif told.reaction is not None:
+            message.reaction = storable(told.reaction).strip()[:REACTION_LIMIT] or None
+        else:
+            return
+        await message.save(
+            update_fields=["body", "subject", "quoted_text", "reaction", "edited_at", "removed_at", "updated_at"]
+        )
+        changed.event(
+            "message.updated",
+            conversation_id=conversation.id,
+            contact_id=message.contact_id,
+            message_id=message.id,
+        )
+        if message.body != before and conversation.preview == before[:PREVIEW_LIMIT]:
+            await Conversation.filter(id=conversation.id).update(preview=message.body[:PREVIEW_LIMIT])
+            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=message.contact_id)

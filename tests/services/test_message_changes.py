@@ -1,0 +1,142 @@
+"""What channels tell later of messages, and what colleagues write in the vendor's own inbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from integrations.base import InboundMessage, MessageChange, WrittenElsewhere
+from models.errors import ContactOptedOut
+from models.tables import Attachment, Contact, Conversation, Message
+from services import inbound, message_changes
+from tests import factories
+from tests.services.conftest import Team, kinds_logged
+from tests.services.outgoing import send
+
+AT = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
+
+
+async def written(team: Team, body: str = "My card is 4111", external_id: str = "m_1", **more: Any) -> Message:
+    said = InboundMessage(
+        external_id=external_id, sender=team.addresses["MESSENGER"].address, body=body, occurred_at=AT, **more
+    )
+    await inbound.store(team.channels["MESSENGER"], said, datetime.now(UTC))
+    return await Message.get(external_id=external_id)
+
+
+async def told(team: Team, external_id: str = "m_1", **more: Any) -> Message:
+    await message_changes.record(team.channels["MESSENGER"], MessageChange(external_id=external_id, **more))
+    return await Message.get(external_id=external_id)
+
+
+async def test_what_its_writer_removed_is_gone_and_its_place_stays(team: Team) -> None:
+    message = await written(team)
+    await factories.attachment(message)
+    before = await kinds_logged(team.account.id)
+    for _ in range(2):
+        gone = await told(team, removed=True)
+    assert (gone.body, gone.removed_at is not None, gone.seq) == ("[message removed by its writer]", True, message.seq)
+    assert await Attachment.filter(message_id=message.id).count() == 0
+    assert (await Conversation.get(id=message.conversation_id)).preview == "[message removed by its writer]"
+    assert (await kinds_logged(team.account.id))[len(before) :] == ["message.updated", "conversation.updated"]
+    # A late repeat of the message, an edit and a reaction bring nothing back.
+    await written(team)
+    await told(team, body="My card is 4111", occurred_at=AT + timedelta(hours=1))
+    kept = await told(team, reaction="❤")
+    assert (kept.body, kept.reaction, await Message.all().count()) == ("[message removed by its writer]", None, 1)
+
+
+async def test_an_edit_shows_the_new_words_and_an_older_one_that_comes_late_does_not(team: Team) -> None:
+    await written(team, "At nine")
+    later = await told(team, body="At eleven", occurred_at=AT + timedelta(minutes=2))
+    assert (later.body, later.edited_at) == ("At eleven", AT + timedelta(minutes=2))
+    assert (await Conversation.get(id=later.conversation_id)).preview == "At eleven"
+    assert (await told(team, body="At ten", occurred_at=AT + timedelta(minutes=1))).body == "At eleven"
+    await written(team, "Something else", "m_2")
+    await told(team, body="At noon\ud83d", occurred_at=AT + timedelta(minutes=3))
+    assert (await Message.get(external_id="m_1")).body == "At noon\ufffd"
+    assert (await Conversation.get(id=later.conversation_id)).preview == "Something else"
+
+
+async def test_an_edit_that_says_stop_opts_out(team: Team) -> None:
+    await written(team, "Stp")
+    await told(team, body="STOP", opt_out=True, occurred_at=AT + timedelta(minutes=1))
+    with pytest.raises(ContactOptedOut):
+        await send(team, "Hello", "MESSENGER")
+
+
+async def test_a_reaction_stands_on_its_message_until_it_is_taken_back(team: Team) -> None:
+    await written(team)
+    sent = (await send(team, "Hello", "MESSENGER")).message
+    await Message.filter(id=sent.id).update(external_id="m_2")
+    assert (await told(team, "m_2", reaction="❤")).reaction == "❤"
+    assert (await told(team, "m_2", reaction="👍")).reaction == "👍"
+    assert (await told(team, "m_2", reaction="")).reaction is None
+    assert await Message.all().count() == 2
+    await message_changes.record(
+        team.channels["SMS"], MessageChange(external_id="m_2", reaction="❤")
+    )  # another channel's
+    await message_changes.record(
+        team.channels["MESSENGER"], MessageChange(external_id="m_9", removed=True)
+    )  # of nothing
+    assert (await Message.get(external_id="m_2")).reaction is None
+
+
+def echo(team: Team, body: str = "At nine", **more: Any) -> WrittenElsewhere:
+    recipient = team.addresses["MESSENGER"].address
+    return WrittenElsewhere(
+        **{
+            "external_id": "m_7",
+            "recipient": recipient,
+            "body": body,
+            "author": "Meta inbox",
+            "occurred_at": AT,
+            **more,
+        }
+    )
+
+
+async def test_what_a_colleague_writes_in_metas_inbox_stands_in_the_thread_once(team: Team) -> None:
+    asked = await written(team, "When do you come?")
+    for _ in range(2):
+        await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, in_reply_to="m_1"), datetime.now(UTC))
+    (row,) = await Message.filter(direction="OUTBOUND")
+    assert (row.body, row.delivery_status, row.author_id, row.author_name, row.reply_to_id) == (
+        "At nine",
+        "SENT",
+        None,
+        "Meta inbox",
+        asked.id,
+    )
+    assert (row.contact_id, row.occurred_at) == (team.contact.id, AT)
+    thread = await Conversation.get(id=row.conversation_id)
+    assert (thread.preview, thread.unread_count) == ("At nine", 1)
+
+
+@pytest.mark.parametrize(
+    ("echoed", "ours"),
+    [("Hello", True), ("Hello\nhttps://pay.example.test/p/x", True), ("Something else", False), ("", False)],
+)
+async def test_an_echo_that_overtakes_the_answer_to_our_call_is_our_message(
+    team: Team, echoed: str, ours: bool
+) -> None:
+    await written(team)
+    sent = (await send(team, "Hello", "MESSENGER")).message
+    await Message.filter(id=sent.id).update(delivery_status="SENDING")
+    await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, echoed), datetime.now(UTC))
+    row = await Message.get(id=sent.id)
+    assert (row.external_id, row.delivery_status) == (("m_7", "SENT") if ours else (None, "SENDING"))
+    assert await Message.filter(direction="OUTBOUND").count() == (1 if ours else 2)
+    template = echo(team, "[card] Hello", template=True, external_id="m_8")
+    await inbound._store_elsewhere(team.channels["MESSENGER"], template, datetime.now(UTC))
+    assert await Message.filter(direction="OUTBOUND").count() == 2  # on its way: ours; else a colleague's
+
+
+async def test_a_colleague_may_be_the_first_who_writes(team: Team) -> None:
+    first = echo(team, recipient="24000000000000077")
+    await inbound._store_elsewhere(team.channels["MESSENGER"], first, datetime.now(UTC))
+    row = await Message.get(external_id="m_7")
+    assert row.contact_id != team.contact.id
+    assert (await Contact.get(id=row.contact_id)).name == "24000000000000077"
