@@ -41,6 +41,7 @@ ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor's answer about a 
 LEFT_ALONE_S = 10.0  # after a processor did not answer a page, none of its checkouts is read for a page
 LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
 CLOSE_WITHIN_S = 3.0
+CLOCKS_DIFFER = timedelta(minutes=1)  # of two processes, at most
 _first_check = FIRST_CHECK
 _read_again_after = READ_AGAIN_AFTER
 _readings: set[asyncio.Task[None]] = set()
@@ -337,9 +338,8 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
 async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
     """Whether this caller reads the checkout now. Only one of several at once does."""
     now = datetime.now(UTC)
-    rested = (
-        Q(read_at=None) | Q(read_at__lte=now - _read_again_after) | Q(read_at__gt=now)
-    )  # later: the clock was wrong
+    rested = Q(read_at=None) | Q(read_at__lte=now - _read_again_after)
+    rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # a clock was wrong then
     if came_back and await CheckoutSession.filter(id=session.id, returned_at=None).update(
         returned_at=now, next_check_at=now + _first_check, read_at=now
     ):

@@ -190,7 +190,8 @@ async def _move(
             session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
     if checkout.expires_at is not None:
         session.expires_at = checkout.expires_at
-    await session.save()
+    # Only these: pages note at the same time, without a lock, when they read it.
+    await session.save(update_fields=("external_id", "status", "next_check_at", "expires_at", "updated_at"))
     return moved
 
 
