@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +20,8 @@ from pydantic import ValidationError
 from settings import Settings
 
 if TYPE_CHECKING:
+    from models.tables import User
+    from services.actors import Actor
     from services.reconciliation import Reconciled
 
 # The application is imported where it is used: `migrate` and `--help` answer without loading the GraphQL schema.
@@ -351,19 +355,10 @@ def account() -> None:
 @click.option("--user-name", required=True, help="Name of the owner.")
 @click.option("--locale", default="en-US", show_default=True, help="Language and country.")
 @click.option("--time-zone", default="UTC", show_default=True, help="IANA name.")
-@click.option(
-    "--password",
-    envvar="PAYTHREAD_PASSWORD",
-    prompt=True,
-    hide_input=True,
-    confirmation_prompt=True,
-    help="The owner's; asked for unless PAYTHREAD_PASSWORD is set.",
-)
-def account_create(
-    name: str, currency: str, email: str, user_name: str, locale: str, time_zone: str, password: str
-) -> None:
-    """Make an account and its owner."""
+def account_create(name: str, currency: str, email: str, user_name: str, locale: str, time_zone: str) -> None:
+    """Make an account and its owner. The password comes from PAYTHREAD_PASSWORD, from the standard input or a prompt."""
     settings = _settings()
+    password = os.environ.get("PAYTHREAD_PASSWORD") or _typed_password()
     from models.ids import public_id
 
     async def work() -> Any:
@@ -383,6 +378,159 @@ def account_create(
     made, user = _run(work())
     click.echo(f"account  {public_id('acc', made.id)}")
     click.echo(f"owner    {user.email}")
+
+
+# -------------------------------------------------------------------------------------------------------------- users
+ROLE = click.Choice(["OWNER", "ADMIN", "AGENT", "VIEWER"])
+_of_account = click.option("--account", "account_id", help="acc_… of the account. Needed where there are several.")
+_generated = click.option("--generate", is_flag=True, help="Make a password and print it, this once.")
+
+
+def _typed_password() -> str:
+    """A password from a prompt, or the first line of a piped standard input; never from an argument, which `ps` shows."""
+    if sys.stdin.isatty():
+        typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return typed
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+async def _actor_of(public: str | None) -> Actor:
+    """The program, acting in the account that is named, or in the only one there is. Raises: NotFound."""
+    from models.ids import public_id
+    from models.tables import Account
+    from services.actors import system_actor
+
+    if public is not None:
+        return system_actor(await _account_id(public))
+    found = await Account.all().order_by("id").limit(20)
+    if len(found) != 1:
+        known = "".join(f"\n  {public_id('acc', one.id)}  {one.name}" for one in found)
+        raise click.ClickException(f"Choose the account with --account:{known}" if known else "There is no account.")
+    return system_actor(found[0].id)
+
+
+def _on_user(account_id: str | None, email: str, work: Callable[[Actor, UUID], Coroutine[Any, Any, User]]) -> None:
+    """Do something with the user of this address and print how it is afterwards."""
+    settings = _settings()
+
+    async def found() -> User:
+        from services import users
+
+        async with _opened(settings):
+            actor = await _actor_of(account_id)
+            return await work(actor, (await users.find(actor, email)).id)
+
+    click.echo(_line_of(_run(found())))
+
+
+def _line_of(user: User) -> str:
+    state = f"disabled {user.disabled_at:%Y-%m-%d}" if user.disabled_at else "active"
+    return f"{user.email}  {user.role}  {state}  {user.name}"
+
+
+@cli.group()
+def user() -> None:
+    """The people of an account."""
+
+
+@user.command("add")
+@_of_account
+@click.option("--email", required=True, help="The address to sign in with.")
+@click.option("--name", required=True, help="The person's name.")
+@click.option("--role", type=ROLE, default="AGENT", show_default=True, help="What the person may do.")
+@_generated
+def user_add(account_id: str | None, email: str, name: str, role: str, generate: bool) -> None:
+    """Add a user. The password is asked for, or read from the standard input."""
+    settings = _settings()
+    password = secrets.token_urlsafe(15) if generate else _typed_password()
+
+    async def work() -> User:
+        from services import users
+
+        async with _opened(settings):
+            actor = await _actor_of(account_id)
+            return await users.add(actor, email=email, name=name, role=role, password=password)
+
+    click.echo(_line_of(_run(work())))
+    if generate:
+        click.echo(f"password  {password}")
+
+
+@user.command("list")
+@_of_account
+def user_list(account_id: str | None) -> None:
+    """List the users, disabled ones too."""
+    settings = _settings()
+
+    async def work() -> list[User]:
+        from services import users
+
+        async with _opened(settings):
+            return await users.listed(await _actor_of(account_id))
+
+    for one in _run(work()):
+        click.echo(_line_of(one))
+
+
+@user.command("role")
+@_of_account
+@click.argument("email")
+@click.argument("role", type=ROLE)
+def user_role(account_id: str | None, email: str, role: str) -> None:
+    """Give the user with EMAIL a ROLE."""
+
+    async def work(actor: Actor, user_id: UUID) -> User:
+        from services import users
+
+        return await users.set_role(actor, user_id, role)
+
+    _on_user(account_id, email, work)
+
+
+@user.command("disable")
+@_of_account
+@click.argument("email")
+def user_disable(account_id: str | None, email: str) -> None:
+    """Sign the user with EMAIL out everywhere, for good until enabled."""
+
+    async def work(actor: Actor, user_id: UUID) -> User:
+        from services import users
+
+        return await users.disable(actor, user_id)
+
+    _on_user(account_id, email, work)
+
+
+@user.command("enable")
+@_of_account
+@click.argument("email")
+def user_enable(account_id: str | None, email: str) -> None:
+    """Let a disabled user sign in again."""
+
+    async def work(actor: Actor, user_id: UUID) -> User:
+        from services import users
+
+        return await users.enable(actor, user_id)
+
+    _on_user(account_id, email, work)
+
+
+@user.command("password")
+@_of_account
+@click.argument("email")
+@_generated
+def user_password(account_id: str | None, email: str, generate: bool) -> None:
+    """Give the user with EMAIL another password, asked for or read from the standard input, and sign them out everywhere."""
+    password = secrets.token_urlsafe(15) if generate else _typed_password()
+
+    async def work(actor: Actor, user_id: UUID) -> User:
+        from services import users
+
+        return await users.set_password(actor, user_id, password)
+
+    _on_user(account_id, email, work)
+    if generate:
+        click.echo(f"password  {password}")
 
 
 @cli.group()

@@ -1,4 +1,4 @@
-"""Accounts, their settings and their users. Processors and channels are connected in connections.py."""
+"""Accounts and their settings. Users are in users.py; processors and channels are connected in connections.py."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def create_account(
         "locale": _locale(locale, "locale"),
         "time_zone": _time_zone(time_zone, "timeZone"),
     }
-    owner = await _user_values(email=email, name=user_name, role="OWNER", password=password)
+    owner = await user_values(email=email, name=user_name, role="OWNER", password=password)
     try:
         async with database.transaction():
             account = await Account.create(
@@ -60,19 +60,6 @@ async def create_account(
     except IntegrityError as error:
         raise AlreadyUsed("This e-mail address can't be used.", field="email") from error
     return account, user
-
-
-async def create_user(actor: Actor, *, email: str, name: str, role: str, password: str) -> User:
-    """A further user of the actor's account. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed."""
-    actor.require("keys")
-    values = await _user_values(email=email, name=name, role=role, password=password)
-    try:
-        async with database.transaction():
-            user = await User.create(id=uuid7(), account_id=actor.account_id, **values)
-            await audit.record(actor, "user.created", public_id("usr", user.id), {"role": role})
-    except IntegrityError as error:
-        raise AlreadyUsed("This e-mail address can't be used.", field="email") from error
-    return user
 
 
 async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Account:
@@ -104,7 +91,8 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
     return await Account.get(id=account.id)
 
 
-async def _user_values(*, email: str, name: str, role: str, password: str) -> dict[str, Any]:
+async def user_values(*, email: str, name: str, role: str, password: str) -> dict[str, Any]:
+    """The checked columns of a new user. Raises: Blank, TooLong, Invalid."""
     address = text.email(email, field="email")
     if address is None:
         text.required(email, limit=text.EMAIL_LIMIT, field="email")
@@ -112,9 +100,14 @@ async def _user_values(*, email: str, name: str, role: str, password: str) -> di
     title = text.required(name, limit=NAME_LIMIT, field="name")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
+    return {"email": address, "name": title, "role": role, "password_hash": await hashed_password(password)}
+
+
+async def hashed_password(password: str) -> str:
+    """What is stored of a new password. Raises: Invalid for one that is too short or too long."""
     if not PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT:
         raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field="password")
-    return {"email": address, "name": title, "role": role, "password_hash": await hash_password(password)}
+    return await hash_password(password)
 
 
 def _name(value: str | None, field: str, region: str | None = None) -> str:

@@ -42,6 +42,7 @@ from services import (
     processor_settings,
     recorder,
     sign_in,
+    users,
     voids,
 )
 from services.actors import Actor, system_actor
@@ -126,7 +127,7 @@ async def _account() -> Account:
     )
     owner = system_actor(account.id)
     await asyncio.gather(
-        accounts.create_user(owner, email=COLLEAGUE, name="Lena Fischer", role="AGENT", password=PASSWORD),
+        users.add(owner, email=COLLEAGUE, name="Lena Fischer", role="AGENT", password=PASSWORD),
         accounts.update_account(
             owner, changes={"contact_email": "hello@acme-cleaning.test", "contact_phone": "+14155550100"}
         ),

@@ -136,7 +136,12 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
     if user is None or user.disabled_at is not None or not fits:
         raise SignInFailed
     await _configured().counts.hit(KNOWN_FOR, "known", digest(name), network)
-    return await _issue(user, uuid4())
+    async with database.transaction():
+        # The password may have been changed, or the user disabled, while the hash was worked out.
+        same = User.filter(id=user.id, password_hash=user.password_hash, disabled_at=None)
+        if (fresh := await same.select_for_update(no_key=True).first()) is None:
+            raise SignInFailed
+        return await _issue(fresh, uuid4())
 
 
 async def _admit(name: str, network: str) -> None:
@@ -174,9 +179,11 @@ async def refresh(refresh_token: str) -> Tokens:
     if row is None or row.expires_at <= now:
         raise SignInFailed(REFRESH_REFUSED)
     async with database.transaction():
+        # The user before the token, as in revoke_all: a token issued meanwhile is either seen there or refused here.
+        active = User.filter(id=row.user_id, account_id=row.account_id, disabled_at=None)
+        user = await active.select_for_update(no_key=True).first()
         # Compare and set: of two at once only one is the first.
         first = await RefreshToken.filter(id=row.id, used_at=None, revoked_at=None).update(used_at=now)
-        user = await User.get_or_none(id=row.user_id, account_id=row.account_id, disabled_at=None)
         if first and user is not None:
             return await _issue(user, row.family_id)
         await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)
@@ -192,10 +199,7 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
     now = datetime.now(UTC)
     async with database.transaction():
         if everywhere:
-            await database.execute(
-                "UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", actor.user_id
-            )
-            await RefreshToken.filter(user_id=actor.user_id, revoked_at=None).update(revoked_at=now)
+            await revoke_all(actor.user_id)
         else:
             families = {UUID(actor.credential)}
             if refresh_token is not None:
@@ -204,6 +208,17 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
             await RefreshToken.filter(family_id__in=list(families), user_id=actor.user_id, revoked_at=None).update(
                 revoked_at=now
             )
+    _cache.clear()
+
+
+async def revoke_all(user_id: UUID) -> None:
+    """Revoke every access and refresh token of a user, inside the caller's transaction; open sockets end within seconds."""
+    await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
+    await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
+
+
+def forget_cached() -> None:
+    """Look the state of every user and key up again in this process; other processes follow within CACHE_S."""
     _cache.clear()
 
 

@@ -39,6 +39,22 @@ def run(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProce
     )
 
 
+def type_in(folder: Path, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run with this on the standard input and no password in the environment."""
+    variables = environment(folder)
+    del variables["PAYTHREAD_PASSWORD"]
+    return subprocess.run(
+        [sys.executable, "cli.py", *arguments],
+        cwd=ROOT,
+        env=variables,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def query(folder: Path, sql: str) -> list[Any]:
     with sqlite3.connect(f"file:{folder}/paythread.db?mode=ro", uri=True) as connection:
         found = connection.execute(sql).fetchall()
@@ -64,6 +80,42 @@ def test_an_account_and_a_key_are_made_and_only_the_keys_hash_is_kept(tmp_path: 
     [(name, hint, stored)] = query(tmp_path, "SELECT name, hint, token_hash FROM api_key")
     assert (name, hint) == ("Shop", key.stdout.strip()[-4:])
     assert key.stdout.strip() not in stored
+
+
+def test_users_are_added_listed_changed_and_disabled(tmp_path: Path) -> None:
+    run(tmp_path, "migrate")
+    account_id = type_in(tmp_path, "long-enough-1\n", "account", "create", *ACCOUNT).stdout.split()[1]
+    ana = ("--email", "Ana@acme.test", "--name", "Ana")
+    added = type_in(tmp_path, "long-enough-2\n", "user", "add", *ana, "--role", "ADMIN")
+    assert (added.returncode, added.stdout) == (0, "ana@acme.test  ADMIN  active  Ana\n"), added.stderr
+    made = run(tmp_path, "user", "add", "--account", account_id, "--email", "b@acme.test", "--name", "Bo", "--generate")
+    password = made.stdout.splitlines()[1].removeprefix("password  ")
+    assert len(password) == 20
+    assert password not in str(query(tmp_path, "SELECT password_hash FROM user_account"))
+    assert run(tmp_path, "user", "role", "b@acme.test", "VIEWER").stdout == "b@acme.test  VIEWER  active  Bo\n"
+    assert " VIEWER  disabled 2" in run(tmp_path, "user", "disable", "b@acme.test").stdout
+    assert run(tmp_path, "user", "enable", "b@acme.test").stdout == "b@acme.test  VIEWER  active  Bo\n"
+    hashes = query(tmp_path, "SELECT password_hash FROM user_account WHERE email = 'ana@acme.test'")
+    assert type_in(tmp_path, "long-enough-3\n", "user", "password", "ana@acme.test").returncode == 0
+    assert query(tmp_path, "SELECT password_hash FROM user_account WHERE email = 'ana@acme.test'") != hashes
+    last = run(tmp_path, "user", "disable", "olga@acme.test")
+    sentence = "Error: This is the account's last active OWNER; make another user OWNER first. (role)\n"
+    assert (last.returncode, last.stderr) == (1, sentence)
+    short = type_in(tmp_path, "\n", "user", "password", "ana@acme.test")
+    assert (short.returncode, short.stderr) == (1, "Error: Use 10 to 256 characters. (password)\n")
+    unknown = run(tmp_path, "user", "role", "nobody@acme.test", "OWNER")
+    assert unknown.stderr == "Error: No user of this account has this address. (email)\n"
+    assert run(tmp_path, "user", "list").stdout.splitlines() == [
+        "ana@acme.test  ADMIN  active  Ana",
+        "b@acme.test  VIEWER  active  Bo",
+        "olga@acme.test  OWNER  active  Olga",
+    ]
+    for command in (("user", "add"), ("user", "password"), ("account", "create")):
+        assert "--password" not in run(tmp_path, *command, "--help").stdout
+    run(tmp_path, "account", "create", *ACCOUNT[:4], "--email", "o@other.test", "--user-name", "O")
+    several = run(tmp_path, "user", "list")
+    assert (several.returncode, several.stdout) == (1, "")
+    assert several.stderr.startswith("Error: Choose the account with --account:\n  acc_")
 
 
 def test_a_refusal_is_one_line_and_changes_nothing(tmp_path: Path) -> None:

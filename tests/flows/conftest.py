@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from services import accounts, auditing, sign_in
+from services import accounts, auditing, sign_in, users
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.harness import PASSWORD, Browser, Feed, Product
@@ -167,7 +167,7 @@ async def new_team(product: Product) -> Team:
     owner = await sign_in.authenticate(owner_token)
     assert owner is not None
     agent_email = f"agent-{harness.key()}@example.com"
-    agent = await accounts.create_user(owner, email=agent_email, name="Ana Agent", role="AGENT", password=PASSWORD)
+    agent = await users.add(owner, email=agent_email, name="Ana Agent", role="AGENT", password=PASSWORD)
     team = Team(
         product=product,
         account_id=str(account.id),

@@ -13,7 +13,7 @@ import pytest
 
 from models import tables
 from models.ids import public_id
-from services import accounts, auditing, capability, sign_in
+from services import auditing, capability, sign_in, users
 from tests import composer_matrix as m
 from tests.contracts.twilio_server import (
     ACCOUNT_SID,
@@ -64,7 +64,7 @@ async def tokens_of(team: Team) -> dict[str, str]:
     found = {"OWNER": team.owner, "AGENT": team.agent, "AGENT by key": await probes.api_key(team, "AGENT")}
     for role in ("ADMIN", "VIEWER"):
         email = f"{role}-{key()}@example.com"
-        await accounts.create_user(owner, email=email, name=role, role=role, password=PASSWORD)
+        await users.add(owner, email=email, name=role, role=role, password=PASSWORD)
         found[role] = await team.product.sign_in(email)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from graphql import get_named_type, is_composite_type, is_required_argument
 
-from services import accounts, sign_in
+from services import sign_in, users
 from tests.contracts.stripe_contract import derived_contract
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
@@ -86,7 +86,7 @@ async def people(world: World) -> dict[str, str]:
     tokens = {"OWNER": world.team.owner}
     for role in ROLES[1:]:
         email = f"{role}-{key()}@example.com"
-        await accounts.create_user(owner, email=email, name=role, role=role, password=PASSWORD)
+        await users.add(owner, email=email, name=role, role=role, password=PASSWORD)
         tokens[role] = await world.product.sign_in(email)
     return tokens
 

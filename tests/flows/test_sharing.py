@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 
-from services import accounts, sign_in
+from services import sign_in, users
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -19,7 +19,7 @@ async def colleague(team: Team, role: str) -> str:
     owner = await sign_in.authenticate(team.owner)
     assert owner is not None
     email = f"{role.lower()}-{harness.key()}@example.com"
-    await accounts.create_user(owner, email=email, name=role.title(), role=role, password=PASSWORD)
+    await users.add(owner, email=email, name=role.title(), role=role, password=PASSWORD)
     return await team.product.sign_in(email)
 
 

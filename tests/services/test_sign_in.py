@@ -15,7 +15,7 @@ import pytest
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, RateLimited, SignInFailed
 from models.tables import Account, ApiKey, AuditEntry, RefreshToken, User
 from models.vault import digest
-from services import accounts, sign_in
+from services import accounts, sign_in, users
 from services.actors import system_actor
 from services.limiting import Counts
 from settings import Settings
@@ -373,7 +373,7 @@ async def test_a_key_makes_keys_and_users_only_where_a_person_said_so_and_none_b
     for work in (
         sign_in.create_api_key(actor, name="More", role="VIEWER"),
         sign_in.revoke_api_key(actor, plain.id),
-        accounts.create_user(actor, email="new@acme.test", name="New", role="OWNER", password="long-enough-1"),
+        users.add(actor, email="new@acme.test", name="New", role="OWNER", password="long-enough-1"),
     ):
         with pytest.raises(Forbidden):
             await work
@@ -450,16 +450,12 @@ async def test_a_bad_account_is_refused_field_by_field(
 
 
 async def test_an_email_address_signs_in_one_user(team: Team) -> None:
-    user = await accounts.create_user(
-        team.owner, email="new@example.test", name="New", role="AGENT", password="long-enough-1"
-    )
+    user = await users.add(team.owner, email="new@example.test", name="New", role="AGENT", password="long-enough-1")
     assert user.account_id == team.account.id
     with pytest.raises(AlreadyUsed):
-        await accounts.create_user(
-            team.owner, email="NEW@example.test", name="Other", role="AGENT", password="long-enough-1"
-        )
+        await users.add(team.owner, email="NEW@example.test", name="Other", role="AGENT", password="long-enough-1")
     with pytest.raises(Forbidden):
-        await accounts.create_user(team.agent, email="x@example.test", name="X", role="OWNER", password="long-enough-1")
+        await users.add(team.agent, email="x@example.test", name="X", role="OWNER", password="long-enough-1")
     assert await User.filter(account_id=team.account.id).count() == 4
 
 
