@@ -106,6 +106,9 @@ ORDINARY = [
     "No stop.",
     "STOP is what I wrote last week, did it arrive?",
     "Stopping by tomorrow",
+    "Stop calling me Dana Diaz, it is Dana Ruiz.",
+    "Stop\n\nDana said you would come at nine",
+    "The tap does not stop dripping.\n\nKind regards,\nDana",
 ]
 
 
