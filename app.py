@@ -21,6 +21,7 @@ from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
 from resolvers.visitor.context import VisitorContext
 from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, visitors
+from services import channel_renewal as channel_renewal  # its job renews credentials before they end
 from services import search as search  # its job fills what migrations could not
 from services.events import Hub
 from settings import Settings

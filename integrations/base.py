@@ -509,6 +509,17 @@ class Channel(ABC):
         """Resolve an ambiguous send by asking the vendor; None when it has no answer (exactly one match counts)."""
         return None
 
+    async def name_of(self, address: str) -> str | None:
+        """The name of the person with this address, where messages do not bring it; None: the vendor tells none.
+
+        Raises IntegrationError.
+        """
+        return None
+
+    async def renewed(self, *, now: datetime) -> Mapping[str, str] | None:
+        """Credentials in place of those that end soon, to be stored; None: none end soon. Raises IntegrationError."""
+        return None
+
     async def check(self) -> str | None:
         """Call the vendor with the credentials; return its account id. Raises IntegrationError."""
         return None

@@ -27,7 +27,16 @@ from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.storable import storable
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
-from services import attachments, connections, contacts, deliveries, message_changes, messages, opt_outs
+from services import (
+    attachments,
+    connections,
+    contact_names,
+    contacts,
+    deliveries,
+    message_changes,
+    messages,
+    opt_outs,
+)
 from services.actors import system_actor
 from services.changes import Change, change
 from services.contacts import PHONE_KINDS
@@ -128,6 +137,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         # Again under the lock: another process may have stored the same callback meanwhile.
         if (external_id := await _new_id(connection, inbound, address, subject, body)) is None:
             return
+        await contact_names.ask(connection, contact, address)
         written_at = min(inbound.occurred_at or now, now)
         held = await ContactAddress.get_or_none(contact_id=contact.id, kind=connection.kind)
         last = None if held is None else held.last_inbound_at
@@ -196,6 +206,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         )
         if await mine.filter(external_id=external_id).exists():  # by the same callback on another process
             return
+        await contact_names.ask(connection, contact, address)
         message = Message(
             id=uuid7(),
             account_id=connection.account_id,

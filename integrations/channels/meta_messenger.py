@@ -9,7 +9,8 @@ thread), comments and other `changes` (they are public, not messages), referrals
 
 Source: developers.facebook.com/docs/messenger-platform/reference/send-api (v26.0), .../messenger-platform/webhooks,
 .../messenger-platform/send-messages/template/button, .../messenger-platform/conversations, .../docs/messenger-platform/policy,
-.../docs/instagram-platform/instagram-api-with-instagram-login/messaging-api, .../docs/graph-api/guides/error-handling.
+.../docs/instagram-platform/instagram-api-with-instagram-login/messaging-api, .../docs/graph-api/guides/error-handling,
+.../messenger-platform/identity/user-profile, .../docs/instagram-platform/reference/refresh_access_token.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ LIMITS: Mapping[ChannelKind, ChannelLimits] = {
     ),
 }
 PERSON_WINDOW_HOURS = 7 * 24
+_RENEW_BEFORE = timedelta(days=30)
 
 _OBJECTS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "page", ChannelKind.INSTAGRAM_DM: "instagram"}
 _PLATFORMS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "messenger", ChannelKind.INSTAGRAM_DM: "instagram"}
@@ -143,6 +145,7 @@ class Credentials:
     verify_token: str = field(repr=False)  # of our choosing, typed into Meta's webhook form
     page_id: str = ""  # Instagram only: the page it is connected to; empty: Instagram's own login
     human_agent: str = ""  # "yes": Meta has granted the app the Human Agent feature
+    token_ends: str = ""  # kept by `renewed`: which token of an Instagram login ends when
 
 
 class MetaMessenger(Channel):
@@ -168,7 +171,8 @@ class MetaMessenger(Channel):
         self._human_agent = credentials.human_agent.strip().lower() == "yes"
         self._sender = credentials.page_id or credentials.account_id
         own = FACEBOOK if self._by_page else INSTAGRAM
-        self._base = f"{environment.base_addresses.get('meta', own).rstrip('/')}/{API_VERSION}"
+        self._host = environment.base_addresses.get("meta", own).rstrip("/")
+        self._base = f"{self._host}/{API_VERSION}"
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
         """2,000 characters or 1,000 bytes; 24 hours, or seven days for what a person writes."""
@@ -232,6 +236,39 @@ class MetaMessenger(Channel):
             raise IntegrationError(NAME, "wrong_account", "The token belongs to another account.")
         return self._credentials.account_id
 
+    async def name_of(self, address: str) -> str | None:
+        """Read the person's profile, which Meta allows for who has written. Raises: IntegrationError."""
+        if not _ID.fullmatch(address):
+            return None
+        wanted = ("name", "first_name", "last_name") if self._kind is ChannelKind.MESSENGER else ("name", "username")
+        answer = await self._call("GET", f"/{address}", query={"fields": ",".join(wanted)})
+        told = {name: value.strip() for name in wanted if isinstance(value := answer.get(name), str)}
+        whole = f"{told.get('first_name', '')} {told.get('last_name', '')}".strip()
+        return told.get("name") or whole or told.get("username") or None
+
+    async def renewed(self, *, now: datetime) -> Mapping[str, str] | None:
+        """Renew the token of an Instagram login, which lives for 60 days, when half of them are over. Pages' tokens do not end.
+
+        Meta renews a token that is at least a day old and has not ended. Raises: IntegrationError.
+        """
+        if self._by_page:
+            return None
+        token = self._credentials.access_token
+        mark, _, ends = self._credentials.token_ends.partition(" ")
+        try:
+            known = datetime.fromisoformat(ends) if mark == _token_mark(token) else None  # a new token was pasted
+        except ValueError:
+            known = None
+        if known is not None and known.tzinfo is not None and known - now > _RENEW_BEFORE:
+            return None
+        query = {"grant_type": "ig_refresh_token", "access_token": token}
+        answer = await self._call("GET", "/refresh_access_token", query=query, base=self._host)
+        fresh, life_s = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(fresh, str) or not fresh or isinstance(life_s, bool) or not isinstance(life_s, int):
+            raise IntegrationError(NAME, "no_answer", "The answer names no token.", retryable=True)
+        until = now + timedelta(seconds=min(max(life_s, 0), 10**8))
+        return {"access_token": fresh, "token_ends": f"{_token_mark(fresh)} {until.isoformat(timespec='seconds')}"}
+
     async def aclose(self) -> None:
         """Close the HTTP connections, if any were opened."""
         client, self._client = self._client, None
@@ -269,7 +306,13 @@ class MetaMessenger(Channel):
         return {"attachment": {"type": "template", "payload": payload}}
 
     async def _call(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        base: str | None = None,
     ) -> dict[str, Any]:
         """One call: bounded in time, never repeated. Only a POST can be ambiguous."""
         writes = method == "POST"
@@ -283,7 +326,11 @@ class MetaMessenger(Channel):
             # The token goes in a header: addresses end up in logs.
             async with asyncio.timeout(self._environment.timeout_s):
                 answer = await self._open().request(
-                    method, self._base + path, params=params, json=body, headers={"Authorization": f"Bearer {token}"}
+                    method,
+                    (base or self._base) + path,
+                    params=params,
+                    json=body,
+                    headers={"Authorization": f"Bearer {token}"},
                 )
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise IntegrationError(NAME, "unreachable", "No connection to Meta.", retryable=True) from error
@@ -539,6 +586,10 @@ def _inside(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def _link(given: Mapping[str, Any]) -> str:
     url = given.get("url") or given.get("item_url")
     return url if isinstance(url, str) and url.startswith(("https://", "http://")) and len(url) <= _LINK_LIMIT else ""
+
+
+def _token_mark(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
 def _said(flag: Any) -> bool:

@@ -51,6 +51,8 @@ class MetaServer(ContractServer):
         super().__init__(contract)
         self.messages: list[dict[str, Any]] = []
         self.blocked: set[str] = set()  # people who don't want to hear from us
+        self.people: dict[str, dict[str, str]] = {}  # profiles that people let us see
+        self.next_token = "next-access-token-not-real"
         self.unknown: set[str] = set()  # ids that are nobody's
         self.last_wrote: dict[str, datetime] = {}  # who is not in here wrote just now
         self.human_agent = False  # whether the app has been granted the feature
@@ -78,11 +80,21 @@ class MetaServer(ContractServer):
         if operation.operation_id == "whoAmI":
             known = {"id": PAGE_ID, "user_id": INSTAGRAM_ID, "instagram_business_account": {"id": INSTAGRAM_ID}}
             return Answer(200, {name: known[name] for name in operation.query["fields"].split(",")})
+        if operation.operation_id == "readProfile":
+            return self._profile(operation.path_params["person_id"], operation.query["fields"].split(","))
+        if operation.operation_id == "renewToken":
+            return Answer(200, {"access_token": self.next_token, "token_type": "bearer", "expires_in": 5184000})
         if operation.path_params["sender_id"] not in (PAGE_ID, INSTAGRAM_ID):
             return self._refuse(400, 100, "Unsupported post request. Object does not exist", 33)
         if operation.operation_id == "listConversations":
             return self._conversations(operation.query)
         return self._send(operation.path_params["sender_id"], operation.body)
+
+    def _profile(self, person: str, fields: Sequence[str]) -> Answer:
+        if person not in self.people:
+            return self._refuse(400, 100, f"Unsupported get request. Object with ID '{person}' does not exist", 33)
+        known = {**self.people[person], "id": person}
+        return Answer(200, {name: known[name] for name in (*fields, "id") if name in known})
 
     def _send(self, sender: str, body: Mapping[str, Any]) -> Answer:
         to = body["recipient"]["id"]

@@ -172,7 +172,7 @@ class MailVendor(Vendor):
 
 class MetaVendor(Vendor):
     channel = meta_messenger.provider
-    public = frozenset({"account_id", "page_id", "human_agent"})
+    public = frozenset({"account_id", "page_id", "human_agent", "token_ends"})
     signing = ("app_secret",)
     signature_header = "x-hub-signature-256"
     states = meta_messenger.STATES

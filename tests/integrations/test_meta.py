@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import json
 import socket
 import traceback
@@ -577,6 +578,58 @@ def test_without_a_verify_token_no_address_is_verified() -> None:
 def test_only_a_challenge_is_handed_back(challenge: str) -> None:
     with pytest.raises(PayloadInvalid):
         make().receive(verification(hub_challenge=challenge))
+
+
+@pytest.mark.parametrize(
+    ("kind", "profile", "name"),
+    [
+        (ChannelKind.MESSENGER, {"name": "Dana Diaz", "first_name": "Dana", "last_name": "Diaz"}, "Dana Diaz"),
+        (ChannelKind.MESSENGER, {"first_name": "Dana", "last_name": "Diaz"}, "Dana Diaz"),
+        (ChannelKind.MESSENGER, {"first_name": "Dana"}, "Dana"),
+        (ChannelKind.MESSENGER, {}, None),
+        (ChannelKind.INSTAGRAM_DM, {"name": "Dana Diaz", "username": "dana"}, "Dana Diaz"),
+        (ChannelKind.INSTAGRAM_DM, {"name": " ", "username": "dana"}, "dana"),
+    ],
+)
+async def test_a_name_comes_from_the_profile(
+    whole: MetaServer, kind: ChannelKind, profile: dict[str, str], name: str | None
+) -> None:
+    whole.people[TO] = profile
+    channel = make(whole.url, kind)
+    assert await channel.name_of(TO) == name
+    assert await channel.name_of("../me") is None
+    await channel.aclose()
+    assert whole.operations() == ["readProfile"]
+
+
+async def test_a_profile_that_may_not_be_read_is_an_error(whole: MetaServer) -> None:
+    channel = make(whole.url)
+    with pytest.raises(IntegrationError) as caught:
+        await channel.name_of(TO)
+    assert (caught.value.reason, caught.value.retryable, caught.value.ambiguous) == ("refused", False, False)
+    await channel.aclose()
+
+
+async def test_the_token_of_an_instagram_login_is_renewed_when_half_of_its_life_is_over(whole: MetaServer) -> None:
+    async def renewed(kind: ChannelKind = ChannelKind.INSTAGRAM_DM, **changes: Any) -> Mapping[str, str] | None:
+        channel = make(whole.url, kind, **changes)
+        found = await channel.renewed(now=NOW)
+        await channel.aclose()
+        return found
+
+    first = await renewed()  # a pasted token: nobody knows when it ends
+    assert first is not None
+    mark = hashlib.sha256(whole.next_token.encode()).hexdigest()[:16]
+    assert first == {"access_token": whole.next_token, "token_ends": f"{mark} 2027-01-22T04:00:00+00:00"}
+    own = hashlib.sha256(ACCESS_TOKEN.encode()).hexdigest()[:16]
+    assert await renewed(token_ends=f"{own} 2026-12-24T04:00:00+00:00") is None  # 31 days left
+    assert await renewed(token_ends=f"{own} 2026-12-22T04:00:00+00:00") is not None  # 29
+    assert await renewed(token_ends=f"{mark} 2027-01-22T04:00:00+00:00") is not None  # another token was pasted since
+    assert await renewed(token_ends="garbage") is not None
+    assert whole.operations() == ["renewToken"] * 4
+    assert await renewed(page_id=PAGE_ID) is None
+    assert await renewed(ChannelKind.MESSENGER) is None
+    assert whole.operations() == ["renewToken"] * 4
 
 
 # ---------------------------------------------------------------------------------------------------------- receiving
