@@ -169,6 +169,9 @@ class Checkout:
     request_reference: str | None = None
     money: Sequence[MoneyStatement] = ()
     awaits_completion: bool = False
+    test_mode: bool | None = (
+        None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +187,10 @@ class ProcessorWebhook:
     checkout_status: CheckoutStatus | None = None
     request_reference: str | None = None
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
-    raw: bytes = b""  # the event as JSON; only set by list_events, where no body came in
+    raw: bytes = b""  # the event as JSON to be stored, where it is not the body that came in (list_events; a body that only points)
+    test_mode: bool | None = (
+        None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +279,13 @@ class Processor(ABC):
         Only what carries a `request_reference`; empty where the vendor keeps no list.
         """
         return ()
+
+    async def read_charge(self, external_id: str) -> MoneyStatement | None:
+        """A charge as it stands, with its checkout where the vendor knows it; None: these credentials see no such charge.
+
+        Confirms money that names our request and none of its known checkouts. Raises IntegrationError (`unsupported`: can't be read).
+        """
+        raise IntegrationError(self.name, "unsupported", "this processor reads no single charge")
 
     async def register_webhook(self) -> Mapping[str, str] | None:
         """Have the vendor deliver its webhooks to this connection's address; the credentials that come of it, to be stored.

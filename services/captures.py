@@ -51,6 +51,8 @@ async def record_read(
     `money`: said instead of the checkout's own. `event` is handled only once the money is taken: its job repeats what failed.
     Safe to repeat. Raises: IntegrationError, ProcessorUnavailable (what was read is recorded; the mark stays).
     """
+    if state.test_mode is not None and state.test_mode != connection.test_mode:
+        raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
     waits = await _waits(connection, state)
     reference = state.request_reference or request_reference
     report = recorder.CheckoutReport(external_id=state.external_id, status=state.status, expires_at=state.expires_at)

@@ -5,10 +5,14 @@ What can't be recorded at once is kept unhandled with its job; a repeat of an un
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
 from tortoise.expressions import Q
 
@@ -24,7 +28,7 @@ from integrations.base import (
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
-from models.tables import CheckoutSession, Job, PaymentRequest, ProcessorConnection, ProcessorEvent
+from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import captures, cards, connections, jobs, links, notifications, recorder
 from services.changes import change
 
@@ -35,6 +39,7 @@ LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
 AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of what can't be handled
 NOTICE_AFTER = timedelta(days=7)  # unhandled for so long: the team is told
+NAME_LENGTH, NAMES = 200, 2000  # how long the ids are, and how many, that an event not understood is searched for
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
 
 
@@ -75,6 +80,10 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
             raise errors.NotFound from error
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
+        # Signed, and not understood: another program's objects on the same vendor account have any shape.
+        if await _is_foreign(connection, body):
+            log.info("processor_event_foreign", provider=connection.processor, reason=error.reason)
+            return
         raise BadPayload(error.reason) from error
     except IntegrationError as error:
         raise NotVerifiable(error.reason) from error
@@ -82,10 +91,41 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
         # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
         log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
         return
-    await _take(connection, event, body.decode(), now)
+    await _take(connection, event, (event.raw or body).decode(), now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
         await ProcessorConnection.filter(id=connection.id).update(last_webhook_at=now)
+
+
+async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
+    """Whether a signed body is a JSON object that names no request, no checkout and no money of this connection."""
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    if not isinstance(event, dict):
+        return False
+    found = dict.fromkeys(_texts(event))
+    names = list(islice((text for text in found if 0 < len(text) <= NAME_LENGTH), NAMES))
+    for text in names:
+        if text.startswith("pr_") and await recorder.owner_of(connection, (), None, text) is not None:
+            return False
+    ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
+    return not (
+        await CheckoutSession.exists(external_id__in=names, **ours)
+        or await MoneyFact.exists(external_id__in=names, **ours)
+    )
+
+
+def _texts(thing: object) -> Iterator[str]:
+    """Every text of a JSON value."""
+    waiting = [thing]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        else:
+            waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
 async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, now: datetime) -> None:
@@ -94,6 +134,10 @@ async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, 
 
 
 async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> None:
+    if _is_of_other_mode(connection, event):
+        # Test money never settles a live request, nor the reverse: a vendor's live endpoint may be told of both.
+        log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
+        return
     try:
         async with change(connection.account_id):
             row = await _keep(connection, event, body, now)
@@ -107,6 +151,10 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
             row = await _keep(connection, event, body, now)
             await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
             await _postpone(row)
+
+
+def _is_of_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
+    return told.test_mode is not None and told.test_mode != connection.test_mode
 
 
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
@@ -200,6 +248,8 @@ async def _record(
     row: ProcessorEvent,
     money: Sequence[MoneyStatement],
     report: recorder.CheckoutReport | None,
+    *,
+    counts: bool = True,
 ) -> recorder.Recorded:
     return await recorder.record(
         connection,
@@ -208,6 +258,7 @@ async def _record(
         checkout=report,
         request_reference=event.request_reference,
         event=row,
+        counts=counts,
     )
 
 
@@ -280,9 +331,11 @@ async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebho
 
 async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:
     """Record a stored event after reading its checkout at the processor. Raises: IntegrationError, ProcessorUnavailable."""
-    state = await _read(connection, event)
+    if _is_of_other_mode(connection, event):  # stored by an older version
+        return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
+    state, money_read, counts = await _read(connection, event)
     if state is None:
-        return await _record(connection, event, row, event.money, None)
+        return await _record(connection, event, row, money_read, None, counts=counts)
     # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
@@ -292,19 +345,48 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     return read.recorded
 
 
-async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Checkout | None:
-    """The checkout that the event is about, as it stands now; None if it is about none of ours."""
+Reading = tuple[Checkout | None, Sequence[MoneyStatement], bool]
+
+
+async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
+    """The checkout that the event is about, as it stands now; or None, the money to record, and whether it counts."""
     processor = connections.processor(connection)
     if event.checkout_external_id is not None:
-        return await processor.read_checkout(event.checkout_external_id)
+        return await processor.read_checkout(event.checkout_external_id), (), True
     charges = {s.external_id for s in event.money if s.kind == MoneyKind.CHARGE}
     owner = await recorder.owner_of(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
-        return None
+        return None, event.money, True
     # A payment that does not name its checkout: it is the one that knows this money.
     sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
     for session in await sessions.filter(external_id__not_isnull=True).order_by("-n"):
         state = await processor.read_checkout(session.external_id or "")
         if charges & {s.external_id for s in state.money}:
-            return state
-    return None
+            return state, (), True
+    return await _confirmed(connection, event)
+
+
+async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
+    """Money that names a request of ours and none of its known checkouts, as the vendor itself knows it.
+
+    Our reference alone proves nothing: a copy of this system under other keys uses the same ones. What these credentials
+    can't see is not ours. Where the vendor can't be asked, it is shown to the team and does not count.
+    """
+    processor = connections.processor(connection)
+    money: list[MoneyStatement] = []
+    for said in event.money:
+        read: MoneyStatement | None = said
+        if said.kind == MoneyKind.CHARGE:
+            try:
+                read = await processor.read_charge(said.external_id)
+            except IntegrationError as error:
+                if error.reason == "unsupported":
+                    return None, event.money, False
+                raise
+        if read is None:
+            log.warning("processor_money_not_confirmed", provider=connection.processor, event_type=event.type)
+        elif read.checkout_external_id is not None:
+            return await processor.read_checkout(read.checkout_external_id), (), True
+        else:
+            money.append(read)
+    return None, money, True

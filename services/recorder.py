@@ -53,8 +53,11 @@ async def record(
     checkout: CheckoutReport | None = None,
     request_reference: str | None = None,
     event: ProcessorEvent | None = None,
+    counts: bool = True,
 ) -> Recorded:
     """Record what `connection`'s processor says. `event` is marked handled in the same transaction; a handled one changes nothing.
+
+    `counts`: False for charges that the processor could not confirm; the team sees them, and they settle nothing.
 
     Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, and of a dispute its time; (account, key) of a
     card and a notification.
@@ -84,7 +87,7 @@ async def record(
             of = next(
                 (s for s in sessions if s.external_id and s.external_id == statement.checkout_external_id), session
             )
-            fresh += await _store(connection, request, of, statement, source, changed.now)
+            fresh += await _store(connection, request, of, statement, source, changed.now, counts=counts)
         if session is not None and session.status in ("FAILED", "EXPIRED"):
             for statement in await _given_up(session):
                 fresh += await _store(connection, request, session, statement, source, changed.now)
@@ -202,6 +205,8 @@ async def _store(
     statement: MoneyStatement,
     source: str,
     now: datetime,
+    *,
+    counts: bool = True,
 ) -> list[MoneyFact]:
     """Insert the fact; nothing when it was known, or what was not known of it yet (its fee, how it was paid)."""
     fact = MoneyFact(
@@ -217,7 +222,7 @@ async def _store(
         outcome=statement.outcome.value,
         amount_minor=statement.amount_minor,
         currency=statement.currency,
-        counted=_counts(request, session, statement),
+        counted=(counts or statement.kind != MoneyKind.CHARGE) and _counts(request, session, statement),
         after_void=request.voided_at is not None,
         charge_external_id=statement.charge_external_id,
         fee_minor=statement.fee_minor,

@@ -340,7 +340,13 @@ async def adopt_since(connection: ProcessorConnection, since: datetime, now: dat
 
 async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
     """Those without a row of ours that can matter."""
-    mattering = [one for one in listed if one.request_reference and (one.status != CheckoutStatus.EXPIRED or one.money)]
+    mattering = [
+        one
+        for one in listed
+        if one.request_reference
+        and (one.status != CheckoutStatus.EXPIRED or one.money)
+        and one.test_mode in (None, connection.test_mode)
+    ]
     known: set[str | None] = set()
     for start in range(0, len(mattering), BATCH):
         ids = [one.external_id for one in mattering[start : start + BATCH]]

@@ -389,6 +389,18 @@ class PayPal(Processor):
         with _expected():
             return _refund(answer)
 
+    async def read_charge(self, external_id: str) -> MoneyStatement | None:
+        """A capture, with its order. Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
+        try:
+            answer = await self._call("GET", f"/v2/payments/captures/{_path_part(external_id)}", reading=True)
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return None
+            raise
+        with _expected():
+            return _charge(answer, checkout=_order_of(answer), reference=None, method=None)
+        raise AssertionError("the block above returns or raises")
+
     async def register_webhook(self) -> Mapping[str, str] | None:
         """Make a webhook of our address for EVENTS; one that stands there already is deleted before, for PayPal takes an address once.
 
@@ -767,6 +779,11 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
     )
 
 
+def _order_of(capture: Mapping[str, Any]) -> str | None:
+    found = ((capture.get("supplementary_data") or {}).get("related_ids") or {}).get("order_id")
+    return str(found) if found else None
+
+
 def _link(thing: Mapping[str, Any], *names: str) -> str | None:
     links = {link["rel"]: str(link["href"]) for link in thing.get("links") or ()}
     return next((links[name] for name in names if name in links), None)
@@ -795,7 +812,7 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
             empty, checkout_external_id=_text(thing, "id"), request_reference=unit.get("custom_id")
         )
     if kind in CAPTURE_EVENTS:
-        checkout = ((thing.get("supplementary_data") or {}).get("related_ids") or {}).get("order_id")
+        checkout = _order_of(thing)
         money = _charge(thing, checkout=checkout, reference=None, method=None)
         return dataclasses.replace(
             empty,

@@ -288,6 +288,21 @@ class Square(Processor):
             return _refund(answer["refund"])
         raise AssertionError("the block above returns or raises")
 
+    async def read_charge(self, external_id: str) -> MoneyStatement | None:
+        """A payment, with the link of its order if there is one. Source: .../payments-api/get-payment."""
+        try:
+            answer = await self._call("GET", f"/v2/payments/{_path_part(external_id)}", reading=True)
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return None
+            raise
+        with _expected():
+            charge, order_id = _charge(answer["payment"], reference=None), answer["payment"].get("order_id")
+        links = await self._listed(LINKS, "payment_links", limit=LINKS_PER_PAGE) if order_id else []
+        with _expected():
+            found = next((f"{_id(link)}.{order_id}" for link in links if link.get("order_id") == order_id), None)
+        return dataclasses.replace(charge, checkout_external_id=found)
+
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
         """The links made since then that carry our reference, and are not deleted. Source: .../checkout-api/list-payment-links.
 
@@ -438,7 +453,9 @@ class Square(Processor):
         age_s = (now - event.created_at).total_seconds()
         if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
             raise SignatureInvalid(NAME, "signature_stale")
-        return event if age_s <= TOLERANCE_S else dataclasses.replace(event, decides=False)
+        told = headers.get("square-environment", "").lower()
+        test_mode = {"sandbox": True, "production": False}.get(told)
+        return dataclasses.replace(event, decides=event.decides and age_s <= TOLERANCE_S, test_mode=test_mode)
 
     def parse(self, body: bytes) -> ProcessorWebhook:
         """Read a body that was verified before. Raises PayloadInvalid."""

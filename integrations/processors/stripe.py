@@ -204,12 +204,30 @@ SESSION_EVENTS: Final = frozenset(
         "checkout.session.expired",
     }
 )
-PAYMENT_EVENTS: Final = frozenset({"payment_intent.succeeded", "payment_intent.payment_failed"})
+PAYMENT_EVENTS: Final = frozenset(
+    {
+        "payment_intent.succeeded",
+        "payment_intent.payment_failed",
+        "payment_intent.canceled",
+        "payment_intent.processing",
+    }
+)
 REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.failed"})
+# API versions before 2024-10-28 tell a refund's later outcome by this one only.
+OLD_REFUND_EVENTS: Final = frozenset({"charge.refund.updated"})
 DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"})
 EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
 # Not asked for, but understood where a person's own endpoint sends it: it has a running total only, so the charge is read.
 HINTS: Final = frozenset({"charge.refunded"})
+READABLE: Final = EVENTS | HINTS | OLD_REFUND_EVENTS
+THIN: Final = "v2.core.event"
+THIN_OBJECTS: Final[Mapping[str, str]] = {  # type of what a thin event points at -> where it is read
+    "checkout.session": "/v1/checkout/sessions",
+    "payment_intent": "/v1/payment_intents",
+    "charge": "/v1/charges",
+    "refund": "/v1/refunds",
+    "dispute": "/v1/disputes",
+}
 _LOCALES = (
     "bg cs da de el en en-GB es es-419 et fi fil fr fr-CA hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru "
     "sk sl sv th tr vi zh zh-HK zh-TW"
@@ -388,6 +406,26 @@ class Stripe(Processor):
             refund = await self._client.v1.refunds.retrieve_async(external_id)
         return _answered_refund(refund.to_dict())
 
+    async def read_charge(self, external_id: str) -> MoneyStatement | None:
+        """A payment intent, with the session that it belongs to. Source: docs.stripe.com/api/payment_intents/retrieve."""
+        try:
+            async with self._edge(reading=True):
+                read = await self._client.v1.payment_intents.retrieve_async(external_id, {"expand": ["latest_charge"]})
+                sessions = await self._client.v1.checkout.sessions.list_async(
+                    {"payment_intent": external_id, "limit": 1}
+                )
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return None
+            raise
+        intent = read.to_dict()
+        try:
+            money = _charge_of(intent)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise IntegrationError(NAME, "unexpected_answer", type(error).__name__) from error
+        session = sessions.data[0]["id"] if sessions.data else None
+        return dataclasses.replace(money, checkout_external_id=session) if money else None
+
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
         """The sessions made since then that carry our reference. Source: docs.stripe.com/api/checkout/sessions/list."""
         params: dict[str, Any] = {
@@ -511,6 +549,41 @@ class Stripe(Processor):
         self._verify(body, headers.get("stripe-signature", ""), now)
         return self.parse(body)
 
+    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """As `receive`; a thin event only points, so what it points at is read and comes back as the event that would hold it.
+
+        Source: docs.stripe.com/event-destinations#thin-events.
+        """
+        event = self.receive(body, headers, now=now)
+        thin = orjson.loads(body)
+        if thin.get("object") != THIN or event.type not in READABLE or not self._concerns(event):
+            return event
+        related = thin.get("related_object") or {}
+        path = THIN_OBJECTS.get(str(related.get("type")))
+        if path is None or not re.fullmatch(r"[A-Za-z0-9_]{1,200}", str(related.get("id")), re.ASCII):
+            return event
+        try:
+            async with self._edge(reading=True):
+                answer = await self._client.raw_request_async("get", f"{path}/{related['id']}")
+                thing = orjson.loads(answer.body)
+        except IntegrationError as error:
+            if error.reason == "not_found":
+                return event
+            raise
+        whole: dict[str, Any] = {
+            "object": "event",
+            "id": event.external_id,
+            "type": event.type,
+            "data": {"object": thing},
+        }
+        whole |= {"created": int(event.created_at.timestamp()), "livemode": thin.get("livemode")}
+        if event.vendor_account is not None:
+            whole["account"] = event.vendor_account
+        return dataclasses.replace(self._parse(whole), raw=orjson.dumps(whole))
+
+    def _concerns(self, event: ProcessorWebhook) -> bool:
+        return event.vendor_account is None or event.vendor_account == self._account
+
     def parse(self, body: bytes) -> ProcessorWebhook:
         """Read a body that `receive` has verified before. Raises PayloadInvalid."""
         try:
@@ -545,23 +618,33 @@ class Stripe(Processor):
             raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
 
     def _parse_event(self, event: dict[str, Any]) -> ProcessorWebhook:
+        if event["object"] == THIN:
+            return _thin(event)
         if event["object"] != "event":
-            raise PayloadInvalid(NAME, "not_a_snapshot_event", str(event["object"])[:40])
+            raise PayloadInvalid(NAME, "not_an_event", str(event["object"])[:40])
         kind, thing = str(event["type"]), event["data"]["object"]
         created = _time(event["created"])
         account = event.get("account")
-        empty = ProcessorWebhook(external_id=str(event["id"]), type=kind, created_at=created, vendor_account=account)
+        empty = ProcessorWebhook(
+            external_id=str(event["id"]),
+            type=kind,
+            created_at=created,
+            vendor_account=account,
+            test_mode=_test_mode(event),
+        )
         # Only deliveries of a Connect endpoint carry the account; the event list and an account's own endpoint do not.
         if account is not None and account != self._account:
             return empty
         if kind in SESSION_EVENTS:
             return _session_event(empty, thing)
+        if kind == "payment_intent.canceled":
+            return _canceled(empty, thing)
         if kind in PAYMENT_EVENTS:
             money = _charge_of(thing, occurred_at=created)
             return _with_money(empty, money, reference=_reference(thing))
         if kind in HINTS:
             return _hint(empty, thing)
-        if kind in REFUND_EVENTS:
+        if kind in REFUND_EVENTS or kind in OLD_REFUND_EVENTS:
             return _with_money(empty, _refund(thing, created), reference=_reference(thing))
         if kind in DISPUTE_EVENTS:
             return _with_money(empty, _dispute(thing, created), reference=_reference(thing))
@@ -638,6 +721,11 @@ def _reference(thing: Mapping[str, Any]) -> str | None:
     return thing.get("client_reference_id") or (thing.get("metadata") or {}).get(REFERENCE_KEY)
 
 
+def _test_mode(thing: Mapping[str, Any]) -> bool | None:
+    """A platform's live endpoint is told of test events, too. Source: docs.stripe.com/connect/webhooks."""
+    return not thing["livemode"] if isinstance(thing.get("livemode"), bool) else None
+
+
 def _id(value: Any) -> str | None:
     """The id of an expandable field, expanded or not."""
     found = value.get("id") if isinstance(value, Mapping) else value
@@ -664,6 +752,7 @@ def _checkout(session: dict[str, Any]) -> Checkout:
             expires_at=_time(session["expires_at"]),
             request_reference=_reference(session),
             money=(*money, *_refunds(session)),
+            test_mode=_test_mode(session),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=True) from error
@@ -713,28 +802,50 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
     else:
         status, outcome = CheckoutStatus.COMPLETED, None  # nothing was due
     money = (_charge_by_session(session, outcome, occurred_at=empty.created_at),) if outcome else ()
-    return ProcessorWebhook(
-        external_id=empty.external_id,
-        type=empty.type,
-        created_at=empty.created_at,
+    return dataclasses.replace(
+        empty,
         decides=True,
         money=money,
         checkout_external_id=str(session["id"]),
         checkout_status=status,
         request_reference=_reference(session),
-        vendor_account=empty.vendor_account,
+    )
+
+
+def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
+    """A payment that was given up, by the business say: what its checkout is by now is read. Nothing, if nobody tried to pay."""
+    if not intent.get("latest_charge") and not intent.get("last_payment_error"):
+        return empty
+    currency, reference = str(intent["currency"]).upper(), _reference(intent)
+    money = MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id=str(intent["id"]),
+        outcome=MoneyOutcome.CANCELED,
+        amount_minor=from_vendor(int(intent["amount"]), currency),
+        currency=currency,
+        request_reference=reference,
+    )
+    return dataclasses.replace(empty, money=(money,), request_reference=reference)
+
+
+def _thin(event: Mapping[str, Any]) -> ProcessorWebhook:
+    """A thin event's envelope, which tells of no money. Source: docs.stripe.com/api/v2/core/events/object."""
+    created = datetime.fromisoformat(event["created"])
+    if created.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return ProcessorWebhook(
+        external_id=str(event["id"]),
+        type=str(event["type"]).removeprefix("v1."),  # named as the event that holds its object
+        created_at=created,
+        # The account that it happened in; a person's own key sees its own only, and names none.
+        vendor_account=event.get("context") or None,
+        test_mode=_test_mode(event),
     )
 
 
 def _with_money(empty: ProcessorWebhook, money: MoneyStatement | None, *, reference: str | None) -> ProcessorWebhook:
-    return ProcessorWebhook(
-        external_id=empty.external_id,
-        type=empty.type,
-        created_at=empty.created_at,
-        decides=money is not None,
-        money=(money,) if money else (),
-        request_reference=reference,
-        vendor_account=empty.vendor_account,
+    return dataclasses.replace(
+        empty, decides=money is not None, money=(money,) if money else (), request_reference=reference
     )
 
 

@@ -54,6 +54,12 @@ OPERATIONS = [
         "checkout._session_expire_params.SessionExpireParams",
         "checkout.session",
     ),
+    (
+        "get",
+        "/v1/payment_intents/{intent}",
+        "_payment_intent_retrieve_params.PaymentIntentRetrieveParams",
+        "payment_intent",
+    ),
     ("get", "/v1/events", "_event_list_params.EventListParams", "event[]"),
     ("post", "/v1/refunds", "_refund_create_params.RefundCreateParams", "refund"),
     ("get", "/v1/refunds/{refund}", "_refund_retrieve_params.RefundRetrieveParams", "refund"),

@@ -16,6 +16,7 @@ from tests.contracts.openapi import Answer, Call, Contract, ContractServer
 
 API_VERSION = "2026-10-28.endive"
 SECRET_KEY = "sk_test_contract_server"
+LIVE_KEY = "sk_live_contract_server"
 RESTRICTED_KEY = "rk_test_no_balance"  # may not read balance transactions, nor touch webhook endpoints
 ACCOUNT_ID = "acct_1ContractServer"
 CONNECTED_ID = "acct_1Connected"
@@ -131,6 +132,7 @@ class StripeServer(ContractServer):
         self.refunds: dict[str, dict[str, Any]] = {}
         self.events: list[dict[str, Any]] = []
         self.endpoints: dict[str, dict[str, Any]] = {}
+        self.live = False  # whether what it makes is live money
         self.takes_address = True  # whether webhook addresses are public enough
         self.delivered: set[str] = set()
         self._keys: dict[tuple[str, str], tuple[str, Answer]] = {}
@@ -139,7 +141,7 @@ class StripeServer(ContractServer):
     # -------------------------------------------------------------------------------------------------- shape of it
     def _new(self, schema: str, **fields: Any) -> dict[str, Any]:
         out: dict[str, Any] = skeleton(self.contract, {"$ref": f"#/components/schemas/{schema}"})
-        return out | {"object": schema, "livemode": False} | fields
+        return out | {"object": schema, "livemode": self.live} | fields
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{next(self._numbers):06d}"
@@ -174,7 +176,7 @@ class StripeServer(ContractServer):
 
     def _authenticate(self, call: Call) -> None:
         key = call.headers.get("authorization", "").removeprefix("Bearer ")
-        if key not in (SECRET_KEY, RESTRICTED_KEY):
+        if key not in (LIVE_KEY if self.live else SECRET_KEY, RESTRICTED_KEY):
             raise StripeError(401, "invalid_request_error", "Invalid API Key provided: sk_test_****")
         if call.headers.get("stripe-version") != API_VERSION:
             raise StripeError(400, "invalid_request_error", "Invalid Stripe API version")
@@ -241,6 +243,12 @@ class StripeServer(ContractServer):
             if refund is None:
                 raise StripeError(404, "invalid_request_error", "No such refund", code="resource_missing", param="id")
             return Answer(200, copy.deepcopy(refund))
+        if (method, path) == ("GET", "/v1/payment_intents/{intent}"):
+            intent = self.intents.get(call.operation.path_params["intent"])
+            accounts = [s["_account"] for s in self.sessions.values() if intent and s["payment_intent"] == intent["id"]]
+            if intent is None or accounts not in ([], [self._scope(call)]):
+                raise StripeError(404, "invalid_request_error", "No such payment_intent", code="resource_missing")
+            return Answer(200, self._expanded(intent, query.get("expand", []), restricted=_restricted(call)))
         if (method, path) == ("GET", "/v1/events"):
             return self._list_events(query)
         if (method, path) == ("GET", "/v1/account"):
@@ -266,6 +274,8 @@ class StripeServer(ContractServer):
     def _list_sessions(self, call: Call, query: Mapping[str, Any]) -> Answer:
         since = query.get("created", {}).get("gte", 0)
         mine = [s for s in self.sessions.values() if s["_account"] == self._scope(call) and s["created"] >= since]
+        if "payment_intent" in query:
+            mine = [s for s in mine if s["payment_intent"] == query["payment_intent"]]
         expand = [path.removeprefix("data.") for path in query.get("expand", [])]
         page = self._page(mine[::-1], query, "/v1/checkout/sessions")
         page["data"] = [self._expanded(one, expand, restricted=_restricted(call)) for one in page["data"]]

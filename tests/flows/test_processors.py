@@ -649,3 +649,48 @@ async def test_live_and_test_stand_side_by_side_and_are_never_added_up(
     assert [(f["currency"], f["paid"]["minorUnits"], f["paidCount"]) for f in board["byCurrency"]] == [
         ("USD", "1000", 1)
     ]
+
+
+def foreign(kind: str) -> list[dict[str, Any]]:
+    """Events of other programs on the same vendor account, in shapes that ours never have."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if kind == "PAYPAL":
+        old = {"id": "9SALE", "state": "completed", "amount": {"total": "120.00", "currency": "USD"}}
+        resources: list[tuple[str, dict[str, Any]]] = [
+            ("PAYMENT.CAPTURE.COMPLETED", old),
+            ("PAYMENT.CAPTURE.REFUNDED", old | {"state": "pending"}),
+            ("PAYMENT.SALE.COMPLETED", old),
+            ("PAYMENT.CAPTURE.COMPLETED", {"id": "9CAP", "status": "A_NEW_WORD", "amount": None}),
+            ("CHECKOUT.ORDER.APPROVED", {"purchase_units": "none"}),
+            ("CUSTOMER.DISPUTE.CREATED", {"dispute_id": "PP-R-9", "disputed_transactions": []}),
+        ]
+        return [
+            {"id": f"WH-FOREIGN-{n}", "create_time": at, "event_type": name, "resource": resource}
+            for n, (name, resource) in enumerate(resources)
+        ]
+    money = {"amount": 500, "currency": "USD"}
+    objects: list[tuple[str, str, dict[str, Any]]] = [
+        ("refund.created", "refund", {"id": "r9", "unlinked": True, "status": "PENDING", "amount_money": money}),
+        ("payment.updated", "payment", {"id": "p9", "status": "A_NEW_WORD", "amount_money": money}),
+        ("payment.created", "payment", {"id": "p8", "status": "COMPLETED", "note": "Table 7", "amount_money": {}}),
+        ("dispute.created", "dispute", {"id": "d9"}),
+        ("refund.updated", "refund", {}),
+    ]
+    return [
+        {"merchant_id": square_server.MERCHANT_ID, "type": name, "event_id": f"foreign-{n}", "created_at": at}
+        | {"data": {"type": of, "id": "x", "object": {of: thing}}}
+        for n, (name, of, thing) in enumerate(objects)
+    ]
+
+
+async def test_events_of_other_programs_are_taken_whatever_their_shape_and_change_nothing(
+    shop: Team, desk: Desk
+) -> None:
+    maria = await shop.contact()
+    request, _ = await paid(shop, desk, maria)
+    before = await kinds(shop, maria)
+    await deliver(shop, desk, *foreign(desk.kind))
+    await quiet()
+    now = await shop.read(request)
+    assert (now["status"], now["refundState"], now["disputeState"]) == ("PAID", "NONE", "NONE")
+    assert await kinds(shop, maria) == before

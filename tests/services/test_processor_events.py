@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneyStatement, ProcessorWebhook
 from models import database as db
 from models import errors
+from models.ids import public_id
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services import checkout, jobs, processor_events, recorder
 from tests import factories
@@ -136,9 +138,23 @@ async def test_a_signature_is_good_for_300_seconds_in_both_directions(world: Wor
 
 
 async def test_a_signed_body_that_breaks_the_contract_is_refused_and_not_stored(world: World) -> None:
-    for body in (b"{}", b"[]", b"not json", b'{"id": "evt", "type": "x"}'):
+    request, token = await world.request()
+    checkout = await world.open(token)
+    ours = [{"about": public_id("pr", request.id)}, {"data": [{"checkout": {"id": checkout}}]}]
+    for body in (b"[]", b"not json", *(json.dumps(one).encode() for one in ours)):
         with pytest.raises(processor_events.BadPayload):
             await world.deliver(signed(body))
+    assert await nothing_stored()
+
+
+async def test_a_signed_body_of_any_shape_that_names_nothing_of_ours_is_taken_and_not_stored(world: World) -> None:
+    await world.request()
+    for body in (
+        b"{}",
+        b'{"id": "evt", "type": "x"}',
+        b'{"data": {"request_reference": "pr_' + b"0" * 32 + b'", "n": 1e300}}',
+    ):
+        await world.deliver(signed(body))
     assert await nothing_stored()
 
 
