@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+import services.due_dates  # noqa: F401 (its job registers itself)
 from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, vault

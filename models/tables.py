@@ -333,6 +333,7 @@ class PaymentRequest(Searchable):
     sent_via = fields.CharField(max_length=12, null=True)
     link_copied_at = fields.DatetimeField(null=True)
     due_at = fields.DatetimeField(null=True)
+    overdue_for = fields.DatetimeField(null=True)  # the due date whose passing the log has told
     paid_at = fields.DatetimeField(null=True)
     void_requested_at = fields.DatetimeField(null=True)
     void_requested_by_id = fields.UUIDField(null=True)

@@ -61,7 +61,14 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (False, ("id",), frozenset({"delivery_status", "QUEUED", "SENDING"})),
     },
     "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
-    "payment_request": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
+    "payment_request": {
+        (False, ("id",), frozenset({"search", "IS", "NULL"})),
+        (
+            False,
+            ("due_at",),
+            frozenset({"status", "SENT", "PROCESSING", "PARTIALLY_PAID", "overdue_for", "IS", "NULL", "due_at"}),
+        ),
+    },
     "job": {
         (False, ("due_at",), frozenset({"status", "queued"})),
         (False, ("id",), frozenset({"status", "running"})),
