@@ -108,10 +108,7 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Store the recomputed totals. The contact's row is locked by the caller.
-
-    An entry begins with the first total that is not 0: a draft alone changes nothing that a client sees.
-    """
+    """Store the recomputed totals. The contact's row is locked by the caller."""
     totals = await recompute(account_id, contact_id)
     stored = {
         (row.currency, row.test_mode): row
@@ -119,8 +116,6 @@ async def update(account_id: UUID, contact_id: UUID) -> None:
     }
     for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
         row = stored.get((currency, test_mode))
-        if row is None and entry == ZERO:
-            continue
         if row is None:
             await ContactSummary.create(
                 id=uuid7(),
