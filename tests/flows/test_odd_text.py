@@ -103,7 +103,7 @@ async def test_no_text_in_a_channels_callback_is_a_server_error(bare: Team, vend
         kind: f"{base}/inbound/{provider}/{bare.channels[kind]}"
         for kind, provider in (("SMS", "twilio_sms"), ("MESSENGER", "meta_messenger"), ("EMAIL", "smtp_email"))
     }
-    wrong: list[tuple[object, int]] = []
+    wrong: list[tuple[object, object]] = []
 
     form = dict(parse_qsl(vendors.twilio.inbound(at["SMS"], sender=MARIA_PHONE, body="Hello")[0].decode()))
     for name in form:
@@ -115,11 +115,44 @@ async def test_no_text_in_a_channels_callback_is_a_server_error(bare: Team, vend
             if status >= 500:
                 wrong.append((f"SMS {name}", status))
 
-    payload = json.loads(vendors.meta.inbound(PAGE_ID, MARIA_AT_META, "Hello")[0])
-    for path in leaves(payload):
-        status = await send(at["MESSENGER"], *meta_server.signed(odd(payload, path)))
+    place = {"Body": "", "Latitude": "52.5", "Longitude": "13.4", "Address": "Mill Lane 12", "Label": "Bakery"}
+    more = {"ButtonText": "Yes", "ProfileName": "Maria", "OriginalRepliedMessageSid": form["MessageSid"]}
+    for n, name in enumerate([*place, *more]):
+        values = form | place | more | {"MessageSid": f"SM{n:032x}"}
+        values[name] += "\x00"
+        signature = twilio_server.signature(at["SMS"], values, secret=twilio_server.AUTH_TOKEN)
+        headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": signature}
+        status = await send(at["SMS"], urlencode(values).replace("%00", "%ED%A0%80%00").encode(), headers)
         if status >= 500:
-            wrong.append((path, status))
+            wrong.append((f"SMS {name}", status))
+
+    payload = json.loads(vendors.meta.inbound(PAGE_ID, MARIA_AT_META, "Hello")[0])
+    mid = payload["entry"][0]["messaging"][0]["message"]["mid"]
+    people = {key: payload["entry"][0]["messaging"][0][key] for key in ("sender", "recipient", "timestamp")}
+    story = {"story": {"url": "https://www.instagram.com/s/1", "id": "1"}}
+    post = {"type": "share", "title": "Ovens", "payload": {"url": "https://www.instagram.com/p/1", "title": "Ovens"}}
+    kinds: list[dict[str, Any]] = [
+        {"message_edit": {"mid": mid, "text": "Hello again"}},
+        {"reaction": {"mid": mid, "action": "react", "reaction": "love", "emoji": "❤"}},
+        {"message": {"mid": "m_story", "text": "Hi", "reply_to": story, "attachments": [post]}},
+        {"message": {"mid": "m_echo", "text": "At nine", "is_echo": True, "reply_to": {"mid": mid}}},
+        {"message": {"mid": mid, "is_deleted": "true"}},
+    ]
+    for n, told in enumerate([{}, *kinds]):
+        event = people | told if told else payload["entry"][0]["messaging"][0]
+        if told.get("message", {}).get("is_echo"):
+            event = event | {"sender": people["recipient"], "recipient": people["sender"]}
+        shaped = {**payload, "entry": [{**payload["entry"][0], "messaging": [event]}]}
+        for m, path in enumerate(leaves(shaped)):
+            beside = people | {"message": {"mid": f"m_beside_{n}_{m}", "text": "I stand beside it"}}
+            made = odd(shaped, path)
+            made["entry"].append({"id": PAGE_ID, "messaging": [beside]})
+            status = await send(at["MESSENGER"], *meta_server.signed(made))
+            if status >= 500:
+                wrong.append((path, status))
+            if status == 200 and not await Message.exists(external_id=f"m_beside_{n}_{m}"):
+                wrong.append(("lost beside", path))
+    assert await Message.filter(body="I stand beside it").count() >= 30
 
     letter = EmailMessage(policy=WIRE)
     letter["From"], letter["To"], letter["Subject"] = '"Maria" <maria@example.com>', MAIL_FROM, "Hello"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -561,6 +561,27 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "retryOf": {"id": public_id("msg", first.id)},
             "paymentRequests": [{"id": public_id("pr", request.id)}],
         },
+    ]
+
+
+async def test_a_message_shows_what_was_told_of_it_later(team: Team, api: Api) -> None:
+    at = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
+    first = await factories.message(team.conversation, reaction="❤", edited_at=at)
+    second = await factories.message(
+        team.conversation, reply_to_id=first.id, removed_at=at, channel_connection_id=first.channel_connection_id
+    )
+    lost = await factories.message(
+        team.conversation, reply_to_id=uuid7(), channel_connection_id=first.channel_connection_id
+    )
+    shown = await api.one(
+        "query($ids: [ID!]!) { nodes(ids: $ids) { ... on Message { replyTo { id } reaction editedAt removedAt } } }",
+        {"ids": [public_id("msg", row.id) for row in (first, second, lost)]},
+    )
+    told = "2026-11-27T09:00:00Z"
+    assert [list(row.values()) for row in shown] == [
+        [None, "❤", told, None],
+        [{"id": public_id("msg", first.id)}, None, None, told],
+        [None, None, None, None],
     ]
 
 
