@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -21,7 +21,7 @@ from resolvers.transport.limits import Limits
 from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
 from resolvers.visitor.context import VisitorContext
-from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, visitors
+from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, turns, visitors
 from services import channel_renewal as channel_renewal  # its job renews credentials before they end
 from services import search as search  # its job fills what migrations could not
 from services.events import Hub
@@ -42,6 +42,8 @@ from web import (
 )
 from web import checkout as checkout_pages
 from web import sandbox as sandbox_pages
+
+JOBS_WAIT_S = 1.0  # for a turn at a row
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -129,11 +131,20 @@ def configure(settings: Settings) -> None:
     sweeper.configure(every_s=settings.sweeper_every_s)
 
 
+def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """The database of these settings, open until the block ends."""
+    return database.open_database(
+        settings.database_url,
+        pool_max=settings.database_pool_size,
+        lock_timeout_ms=int(settings.database_lock_timeout_s * 1000),
+    )
+
+
 @asynccontextmanager
 async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncIterator[Hub]:
     """Everything that lives as long as the process, closed in the order that loses nothing: jobs, feeds, bus, clients, database last."""
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(database.open_database(settings.database_url))
+        await stack.enter_async_context(opened(settings))
         stack.push_async_callback(connections.aclose)
         stack.push_async_callback(sandbox.aclose)
         stack.push_async_callback(checkout.aclose)
@@ -148,7 +159,8 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         stack.callback(changes.on_change, None)
         if settings.run_jobs if jobs_too is None else jobs_too:
             runner = jobs.Runner()
-            await runner.start()
+            with turns.patience(JOBS_WAIT_S):  # its jobs inherit it: they may come again, and others need their places
+                await runner.start()
             stack.push_async_callback(runner.stop)
         yield hub
 

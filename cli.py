@@ -58,11 +58,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 async def _opened(settings: Settings) -> AsyncIterator[None]:
     """Services configured and the database open, without server, bus and jobs."""
     import app
-    from models import database
     from services import connections
 
     app.configure(settings)
-    async with database.open_database(settings.database_url):
+    async with app.opened(settings):
         try:
             yield
         finally:

@@ -26,6 +26,18 @@ class Settings(BaseSettings):
         default="sqlite:///var/paythread.db",
         description="`sqlite:///path` (embedded) or `postgres://user:password@host:port/name`.",
     )
+    database_pool_size: int = Field(
+        default=10,
+        ge=2,
+        le=500,
+        description="PostgreSQL: connections of each process; about a third of them serve reads only.",
+    )
+    database_lock_timeout_s: float = Field(
+        default=4,
+        gt=0,
+        le=60,
+        description="Seconds that a statement waits for a row (SQLite: for the file) that another session holds.",
+    )
     events_url: str = Field(
         default="memory://",
         description="`memory://` (one process), `redis://host:port/0`, or `postgres://…` (LISTEN/NOTIFY).",

@@ -17,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Final, Literal, TypeVar, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
 
@@ -41,6 +41,9 @@ _AnyClient = SafeSqliteClient | SqliteTransaction | SafePostgresClient | Postgre
 
 # One alias per engine: Tortoise caches its INSERTs by alias and table, and both engines may be open in one process's life.
 _ALIASES: dict[Dialect, str] = {"sqlite": "sqlite", "postgres": "pg"}
+
+
+CONNECT_S: Final = 10.0  # PostgreSQL: until a new connection is given up
 
 
 class InvalidDatabaseUrl(ValueError):
@@ -105,16 +108,16 @@ def tortoise_config(
     database_url: str,
     *,
     synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
-    busy_timeout_ms: int = 15_000,
     pool_min: int = 1,
     pool_max: int = 10,
     command_timeout_s: float = 30,
-    lock_timeout_ms: int = 10_000,
+    lock_timeout_ms: int = 4_000,
     idle_in_transaction_timeout_ms: int = 60_000,
     statement_cache_size: int = 100,
 ) -> dict[str, Any]:
     """Tortoise's configuration for a DATABASE_URL, always with our engine modules.
 
+    `lock_timeout_ms`: how long a statement waits for a row that another session holds; on SQLite, for the file.
     `synchronous` is SQLite's: FULL keeps every acknowledged commit over a power failure, OFF is for tests.
     `statement_cache_size` must be 0 behind a transaction pooler. Raises: InvalidDatabaseUrl.
     """
@@ -126,7 +129,7 @@ def tortoise_config(
         # Every key beside file_path becomes a pragma; WAL and foreign_keys are Tortoise's defaults, said here to be sure.
         credentials = {
             "file_path": sqlite_path(database_url),
-            "busy_timeout": busy_timeout_ms,
+            "patience_ms": lock_timeout_ms,
             "journal_mode": "WAL",
             "foreign_keys": "ON",
             "recursive_triggers": "ON",  # else REPLACE deletes rows without asking the triggers of what is append-only
@@ -144,6 +147,8 @@ def tortoise_config(
         credentials |= {
             "minsize": pool_min,
             "maxsize": pool_max,
+            "for_reads": max(1, pool_max * 3 // 10) if pool_max > 1 else 0,
+            "timeout": CONNECT_S,
             "command_timeout": command_timeout_s + 1,  # the server's own limit answers first, and more clearly
             "statement_cache_size": statement_cache_size,
         }

@@ -6,23 +6,28 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.backends.base.client import (
     NestedTransactionContext,
+    PoolConnectionWrapper,
     TransactionalDBClient,
     TransactionContext,
     TransactionContextPooled,
 )
 from tortoise.backends.base_postgres.client import translate_exceptions
 from tortoise.connection import get_connections
+from tortoise.exceptions import DBConnectionError
 
 from models.storable import StorableTexts, texts
 
 log = logging.getLogger(__name__)
+
+WAIT_S: Final = 15.0  # for a connection of the pool
 
 # asyncio keeps only weak references to tasks: a release that is collected would lose its connection to the pool.
 _cleanups: set[asyncio.Task[None]] = set()
@@ -39,11 +44,31 @@ class PlainConnection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
 
-async def _release(pool: Any, connection: Any) -> None:
+class SafeConnectionWrapper(PoolConnectionWrapper[Any]):
+    """A connection of the pool for one statement. Waits for a limited time; what the network says becomes Tortoise's error."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> Any:
+        await self.ensure_connection()
+        self.connection = await _take(self.client._pool)
+        return self.connection
+
+
+async def _take(pool: Any) -> Any:
+    try:
+        return await pool.acquire(timeout=WAIT_S)
+    except OSError as error:  # refused, unknown host, no socket; TimeoutError is one, too
+        raise DBConnectionError("the database gives no connection") from error
+
+
+async def _release(client: "SafePostgresClient", pool: Any, connection: Any) -> None:
     try:
         await pool.release(connection)
     except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):  # lost, or the pool was closed meanwhile
         log.exception("a PostgreSQL connection could not be given back")
+    finally:
+        client.writers.release()
 
 
 class SafeTransactionContext(TransactionContextPooled):
@@ -53,15 +78,21 @@ class SafeTransactionContext(TransactionContextPooled):
 
     async def __aenter__(self) -> TransactionalDBClient:
         await self.ensure_connection()
-        pool = self.client._parent._pool
-        connection = await pool.acquire()
+        parent: Any = self.client._parent
+        pool = parent._pool
+        await parent.wait_to_write()
+        try:
+            connection = await _take(pool)
+        except BaseException:
+            parent.writers.release()
+            raise
         self.client._connection = connection
         self.token = get_connections().set(self.connection_name, self.client)
         try:
             await self.client.begin()
         except BaseException:
             get_connections().reset(self.token)
-            task = asyncio.get_running_loop().create_task(_release(pool, connection))
+            task = asyncio.get_running_loop().create_task(_release(parent, pool, connection))
             _cleanups.add(task)
             task.add_done_callback(_cleanups.discard)
             raise
@@ -79,9 +110,12 @@ class SafeTransactionContext(TransactionContextPooled):
         finally:
             # The token first: a time-out may fire during the release, and the task goes on.
             get_connections().reset(self.token)
-            pool = client._parent._pool
-            if pool is not None:
-                await pool.release(connection)
+            parent: Any = client._parent
+            try:
+                if parent._pool is not None:
+                    await parent._pool.release(connection)
+            finally:
+                parent.writers.release()
 
 
 class SafeTransaction(StorableTexts, TransactionWrapper):
@@ -102,17 +136,68 @@ class SafeTransaction(StorableTexts, TransactionWrapper):
 
 
 class SafePostgresClient(StorableTexts, AsyncpgDBClient):
-    """The client of the process's pool."""
+    """The client of the process's pool.
+
+    What may wait for a row's lock (transactions, and statements that write) takes at most `maxsize - for_reads` of its
+    connections: reads wait for no lock, and go on while every writer waits for one.
+    """
 
     connection_class = PlainConnection
+
+    def __init__(self, *args: Any, for_reads: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.writers = asyncio.Semaphore(max(1, self.pool_maxsize - for_reads))
+
+    def acquire_connection(self) -> SafeConnectionWrapper:
+        return SafeConnectionWrapper(self, self._pool_init_lock)
 
     def _in_transaction(self) -> TransactionContext:
         return SafeTransactionContext(SafeTransaction(self), self._pool_init_lock)
 
+    async def wait_to_write(self) -> None:
+        """Take one of `writers`. Raises: DBConnectionError after WAIT_S."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self.writers.acquire()
+        except TimeoutError as error:
+            raise DBConnectionError("the database's writers are all busy") from error
+
+    @asynccontextmanager
+    async def _writing(self, query: str) -> AsyncIterator[None]:
+        if query.lstrip()[:6].upper() == "SELECT":
+            yield
+            return
+        await self.wait_to_write()
+        try:
+            yield
+        finally:
+            self.writers.release()
+
+    async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
+        """As the client does it."""
+        async with self._writing(query):
+            return await super().execute_insert(query, values)
+
+    async def execute_many(self, query: str, values: Sequence[Sequence[Any]]) -> None:
+        """As the client does it."""
+        async with self._writing(query):
+            await super().execute_many(query, values)
+
+    async def execute_query(self, query: str, values: Sequence[Any] | None = None) -> Any:
+        """As the client does it."""
+        async with self._writing(query):
+            return await super().execute_query(query, values)
+
+    async def execute_query_dict(self, query: str, values: Sequence[Any] | None = None) -> Any:
+        """As the client does it."""
+        async with self._writing(query):
+            return await super().execute_query_dict(query, values)
+
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed."""
-        return await _affected(self, query, texts(values))
+        async with self._writing(query):
+            return await _affected(self, query, texts(values))
 
 
 async def _affected(client: AsyncpgDBClient, query: str, values: Sequence[object]) -> int:

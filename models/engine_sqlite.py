@@ -6,10 +6,11 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 
 import asyncio
 import logging
+import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import aiosqlite
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionContext
@@ -20,11 +21,17 @@ from tortoise.backends.sqlite.client import (
     translate_exceptions,
 )
 from tortoise.connection import ConnectionToken, get_connections
-from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
+from tortoise.exceptions import BaseORMException, IntegrityError, OperationalError, TransactionManagementError
 
 from models.storable import StorableTexts, texts
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# SQLite's own wait holds the process's one connection: it is short, and the rest of the patience is spent without it.
+BUSY_MS: Final = 30
+AGAIN_S: Final = (0.01, 0.04)
 
 
 def utc_text(value: datetime) -> str:
@@ -56,6 +63,10 @@ class ImmediateTransactionContext(SqliteTransactionContext):
     __slots__ = ()
 
     async def __aenter__(self) -> "SafeTransaction":
+        begun: SafeTransaction = await self.connection._parent.patiently(self._begin)
+        return begun
+
+    async def _begin(self) -> "SafeTransaction":
         await self._trxlock.acquire()
         token: ConnectionToken | None = None
         try:
@@ -118,13 +129,39 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
 class SafeSqliteClient(StorableTexts, SqliteClient):
     """The client of the process's one connection."""
 
-    def __init__(self, file_path: str, **kwargs: Any) -> None:
+    def __init__(self, file_path: str, *, patience_ms: int = 4_000, **kwargs: Any) -> None:
+        kwargs.setdefault("busy_timeout", BUSY_MS)
         super().__init__(file_path, **kwargs)
+        self._patience_s = patience_ms / 1000
         # asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
         self._cleanups: set[asyncio.Task[None]] = set()
 
     def acquire_connection(self) -> SafeConnectionWrapper:
         return SafeConnectionWrapper(self._lock, self)
+
+    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `work` while another process holds the file. In between the process's one connection is free for reads."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._patience_s
+        while True:
+            try:
+                return await work()
+            except (OperationalError, TransactionManagementError) as error:
+                if not _is_busy(error) or loop.time() >= until:
+                    raise
+            await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 (jitter)
+
+    async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
+        """As the client does it."""
+        return await self.patiently(lambda: super(SafeSqliteClient, self).execute_insert(query, values))
+
+    async def execute_query(self, query: str, values: Sequence[Any] | None = None) -> Any:
+        """As the client does it."""
+        return await self.patiently(lambda: super(SafeSqliteClient, self).execute_query(query, values))
+
+    async def execute_query_dict(self, query: str, values: Sequence[Any] | None = None) -> Any:
+        """As the client does it."""
+        return await self.patiently(lambda: super(SafeSqliteClient, self).execute_query_dict(query, values))
 
     def _in_transaction(self) -> TransactionContext:
         return ImmediateTransactionContext(SafeTransaction(self), self._lock)
@@ -178,10 +215,19 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         async with self._in_transaction() as transaction:
             await transaction.execute_many(query, values)
 
-    @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
+        return await self.patiently(lambda: self._execute_affected(query, values))
+
+    @translate_exceptions
+    async def _execute_affected(self, query: str, values: Sequence[object]) -> int:
         return await _affected(self, query, texts(values))
+
+
+def _is_busy(error: BaseORMException) -> bool:
+    driver = error.args[0] if error.args else None
+    code = getattr(driver, "sqlite_errorcode", 0) if isinstance(driver, sqlite3.OperationalError) else 0
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:

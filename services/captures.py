@@ -104,7 +104,7 @@ async def _mark(session: CheckoutSession, *, approved: bool) -> _Marked | None:
 
     What does not fit (void, paid on another device, another amount) is closed instead, so that its payer is not charged.
     """
-    async with change(session.account_id):
+    async with change(session.account_id, rows=[session.payment_request_id]):
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         sessions = await CheckoutSession.filter(payment_request_id=request.id)
         mine = next(one for one in sessions if one.id == session.id)
@@ -164,7 +164,7 @@ async def take(session: CheckoutSession, *, source: str, first: bool = False) ->
         if first and not error.ambiguous and not error.retryable:
             await _unmark(session)
         raise
-    async with change(session.account_id):
+    async with change(session.account_id, rows=[session.payment_request_id]):
         await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         await recorder.record(
             connection,
@@ -194,7 +194,7 @@ async def _unmark(session: CheckoutSession) -> None:
 
 async def forbid(session: CheckoutSession) -> CheckoutSession | None:
     """Let no capture of a checkout begin any more, for it is to be closed. One that has begun is returned: its outcome counts."""
-    async with change(session.account_id) as changed:
+    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)
         if _marked(now):
@@ -205,7 +205,7 @@ async def forbid(session: CheckoutSession) -> CheckoutSession | None:
 
 async def tell_unresolved(session: CheckoutSession) -> None:
     """Nothing can be found out from here about a capture: the team is asked to look at the processor. Once per capture."""
-    async with change(session.account_id) as changed:
+    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)
         if not _marked(now):

@@ -6,7 +6,7 @@ that the order of numbers is the order of commits. After the commit the hub is t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import ActivityCard, Attachment, Conversation, Message, Notification, PaymentRequest
+from services.turns import turn
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
 _announce: Callable[[UUID, int], None] | None = None
@@ -238,15 +239,21 @@ class Change:
 
 
 @asynccontextmanager
-async def change(account_id: UUID, *, actor_id: UUID | None = None) -> AsyncIterator[Change]:
-    """One transaction on one account. A nested one of the same account joins it. Never call a vendor inside."""
+async def change(
+    account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
+) -> AsyncIterator[Change]:
+    """One transaction on one account. A nested one of the same account joins it. Never call a vendor inside.
+
+    `rows`: ids of what it locks first, as far as they are known: others that want the same wait without a connection (turns.py).
+    Raises: Busy.
+    """
     outer = _current.get()
     if outer is not None and database.in_transaction():
         if outer.account_id != account_id:
             raise RuntimeError("a change belongs to one account")
         yield outer
         return
-    async with database.transaction():
+    async with turn(account_id, rows), database.transaction():
         made = Change(account_id, actor_id)
         token = _current.set(made)
         try:

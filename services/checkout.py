@@ -178,7 +178,7 @@ class _Prepared:
 
 async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Prepared | Opened:
     """In one transaction: may it be paid, which checkout, under which key."""
-    async with change(found.account_id) as changed:
+    async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
             raise errors.NotFound
@@ -275,7 +275,7 @@ async def _create(prepared: _Prepared) -> Checkout:
 
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
     """Store what the processor made; what can't or must not be paid any more by now is closed at once."""
-    async with change(found.account_id) as changed:
+    async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         session = await CheckoutSession.get(id=prepared.session.id)
         if session.external_id not in (None, made.external_id):
@@ -403,7 +403,7 @@ async def record_view(token: str, *, human: bool) -> None:
     found = await find(token)
     if found is None or not human:
         return
-    async with change(found.account_id) as changed:
+    async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
             return
@@ -443,7 +443,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
     if state.status == CheckoutStatus.COMPLETED:
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
-    async with change(session.account_id) as changed:
+    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         kind, text = CardKind.PAYMENT_MISMATCH, cards.unconfirmed(request, state=state.status.value)
         key = f"read_back:{job.payload['fact_id']}"

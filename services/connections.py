@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from integrations import registry
 from integrations.base import Channel, ChannelKind, Environment, IntegrationError, Processor
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
-from models import vault
+from models import database, vault
 from models.errors import NotFound, ProcessorUnavailable
 from models.ids import public_id
 from models.tables import ChannelConnection, ProcessorConnection
@@ -277,6 +278,17 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error != kept:
         await ChannelConnection.filter(id=row.id).update(last_error=kept)
+
+
+async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
+    """Note when a webhook came last; not while somebody else holds the row: the webhook must not wait for its settings."""
+    table = row._meta.db_table
+    free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
+    await database.execute(
+        f"UPDATE {table} SET last_webhook_at = ? WHERE id IN (SELECT id FROM {table} WHERE id = ? {free})",  # noqa: S608
+        now,
+        row.id,
+    )
 
 
 async def note_refused(connection_id: UUID, error: IntegrationError) -> None:

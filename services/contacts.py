@@ -76,7 +76,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     values, wanted = await _checked(actor.account_id, changes, contact_id=contact_id)
     stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
             contact = (
                 await Contact.filter(id=contact_id, account_id=actor.account_id)
                 .select_for_update(no_key=True)

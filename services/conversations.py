@@ -18,7 +18,7 @@ DRAFT_LIMIT: Final = 10_000  # characters
 async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
     """The team has seen it: no unread messages. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _locked(actor, conversation_id)
         if conversation.unread_count:
             await _store(changed, conversation, "unread_count", 0)
@@ -28,7 +28,7 @@ async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
 async def close(actor: Actor, conversation_id: UUID) -> Conversation:
     """It is done with, until something happens in it (changes.py opens it again). Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _locked(actor, conversation_id)
         if conversation.closed_at is None:
             await _store(changed, conversation, "closed_at", changed.now)
@@ -38,7 +38,7 @@ async def close(actor: Actor, conversation_id: UUID) -> Conversation:
 async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
     """It is not done with after all. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _locked(actor, conversation_id)
         if conversation.closed_at is not None:
             await _store(changed, conversation, "closed_at", None)
@@ -48,7 +48,7 @@ async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
 async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
     """Give it to a user of the account, or to nobody. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         refusals = Refusals()
         with refusals:
             conversation = await _locked(actor, conversation_id)
@@ -67,7 +67,7 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
     actor.require("read")
     if actor.user_id is None:
         raise Forbidden("Only a person can follow a conversation.")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _locked(actor, conversation_id)
         held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
         if await held.exists() != following:
@@ -87,7 +87,7 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
     refusals = Refusals()
     with refusals:
         kept = draft if text.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         with refusals:
             conversation = await _locked(actor, conversation_id)
         refusals.raise_any()

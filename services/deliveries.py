@@ -471,7 +471,8 @@ async def _advance(
     """
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
-    async with change(account_id) as changed:
+    locked = [*(binding.payment_request_id for binding in bindings), known.id]
+    async with change(account_id, rows=locked) as changed:
         requests = await links.lock_requests(account_id, [binding.payment_request_id for binding in bindings])
         if reason == "opted_out":
             await summaries.lock_contact(account_id, known.contact_id)

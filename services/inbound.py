@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
+import orjson
 import structlog
 
 from integrations.base import (
@@ -23,6 +25,7 @@ from integrations.base import (
 )
 from integrations.base import external_id as stored_id
 from integrations.sms import asks_help
+from models import database, vault
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.storable import storable
@@ -33,16 +36,18 @@ from services import (
     contact_names,
     contacts,
     deliveries,
+    jobs,
     message_changes,
     messages,
     opt_outs,
+    turns,
 )
 from services.actors import system_actor
 from services.changes import Change, change
 from services.contacts import PHONE_KINDS
 from services.message_changes import NO_TEXT
 from services.messages import SUBJECT_LIMIT
-from services.processor_events import BadPayload, BadSignature, NotVerifiable
+from services.processor_events import HELD_AGAIN, VENDOR_WAITS_S, BadPayload, BadSignature, NotVerifiable
 
 __all__ = ["BadPayload", "BadSignature", "NotVerifiable", "WebhookRequest", "receive", "store"]
 
@@ -55,6 +60,8 @@ LETTER_REFUSED: Final = {
 }
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
+KEPT_BODY: Final = 512 * 1024  # bytes; the sender of a longer letter is asked to send it again
+KEPT_ATTEMPTS: Final = 20
 HELP_AGAIN: Final = timedelta(minutes=10)
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
@@ -82,34 +89,87 @@ async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -
 
 
 async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+    webhook = await _read(connection, request)
+    if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
+        await connections.note_webhook(connection, request.now)
+    try:
+        with turns.patience(VENDOR_WAITS_S):
+            await _handle(connection, webhook, _hint(request), request.now)
+    except Exception as error:  # (a held row, most often: kept without it, handled later)
+        if not database.is_transient(error) or len(request.body) > KEPT_BODY:
+            raise
+        log.warning("callback_postponed", connection=str(connection.id), error=type(error).__name__)
+        await _postpone(connection, request)
+    return webhook
+
+
+def _hint(request: WebhookRequest) -> UUID | None:
+    """The message that the callback's address names."""
+    return parse_public_id(request.query.get("m", ""), "msg")
+
+
+async def _read(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+    """What the callback says, if it is the vendor's. Raises: BadSignature, BadPayload, NotVerifiable."""
     channel = connections.usable_channel(connection)
     if channel is None:  # its package is gone or broken, its credentials can't be read: perhaps for a while
         raise NotVerifiable("provider_unavailable")
     try:
         # Reading what is large or hostile takes up to seconds: the loop goes on meanwhile.
-        webhook = (
-            channel.receive(request)
-            if len(request.body) <= SMALL_BODY
-            else await asyncio.to_thread(channel.receive, request)
-        )
+        if len(request.body) <= SMALL_BODY:
+            return channel.receive(request)
+        return await asyncio.to_thread(channel.receive, request)
     except SignatureInvalid as error:
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
         if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
             await connections.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
         raise BadPayload(error.reason) from error
-    if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
-        await ChannelConnection.filter(id=connection.id).update(last_webhook_at=request.now)
-    hint = parse_public_id(request.query.get("m", ""), "msg")
+
+
+async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
     for update in webhook.statuses:
         await deliveries.record_status(connection, update, message_id=hint)
     for message in webhook.messages:
-        await store(connection, message, request.now)
+        await store(connection, message, now)
     for written in webhook.elsewhere:
-        await _store_elsewhere(connection, written, request.now)
+        await _store_elsewhere(connection, written, now)
     for told in webhook.changes:
         await message_changes.record(connection, told)
-    return webhook
+
+
+async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> None:
+    """Have a verified callback handled by a job: most vendors send theirs once. Key: the callback's bytes."""
+    kept = {
+        "method": request.method,
+        "public_url": request.public_url,
+        "headers": dict(request.headers),
+        "body": base64.b64encode(request.body).decode(),
+        "now": request.now.isoformat(),
+        "query": dict(request.query),
+    }
+    await jobs.enqueue(
+        "inbound.handle",
+        {
+            "connection_id": str(connection.id),
+            # A person's words, and perhaps the vendor's credentials.
+            "request": vault.seal(connection.account_id, orjson.dumps(kept).decode()),
+        },
+        account_id=connection.account_id,
+        key=f"inbound:{connection.id}:{hashlib.sha256(request.public_url.encode() + request.body).hexdigest()}",
+        due_at=datetime.now(UTC) + HELD_AGAIN,
+        max_attempts=KEPT_ATTEMPTS,
+        again=True,
+    )
+
+
+@jobs.handler("inbound.handle")
+async def _handle_job(job: jobs.JobContext) -> None:
+    """Handle a callback that met a held row. Key: (connection, external id) of each message; a status only moves forward."""
+    connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))
+    kept = orjson.loads(vault.unseal(connection.account_id, job.payload["request"]))
+    kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
+    request = WebhookRequest(**kept)
+    await _handle(connection, await _read(connection, request), _hint(request), request.now)
 
 
 async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
@@ -127,7 +187,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         body = NO_TEXT
     subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
     answered = await _answered(connection, inbound)
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
         if answered is None:
             contact, conversation = await contacts.find_or_create_by_address(
                 changed, connection, connection.kind, address, inbound.sender_name
@@ -200,7 +260,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await deliveries.record_status(connection, ours, message_id=own.id)
             return
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, connection.kind, address, None
         )

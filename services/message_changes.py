@@ -31,7 +31,7 @@ async def record(connection: ChannelConnection, told: MessageChange) -> None:
     if found is None:
         log.info("change_of_unknown_message", connection=str(connection.id))
         return
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, rows=[found.contact_id]) as changed:
         await summaries.lock_contact(connection.account_id, found.contact_id)
         conversation = await Conversation.filter(id=found.conversation_id).select_for_update(no_key=True).get()
         message = await Message.filter(id=found.id).select_for_update(no_key=True).get()

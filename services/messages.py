@@ -27,6 +27,7 @@ from services import capability, composing, connections, deliveries, idempotency
 from services.actors import Actor
 from services.changes import change
 from services.composing import Template
+from services.turns import turn
 
 BODY_LIMIT: Final = 50_000  # characters, whatever the channel takes
 SUBJECT_LIMIT: Final = 255
@@ -303,8 +304,9 @@ async def _write(
     )
     connection, contact_id = draft.connection, draft.conversation.contact_id
 
+    locked = [*(request.id for request in draft.carried), contact_id, draft.conversation.id]
     # The bindings point at the message, which the change inserts at its own end: hence a transaction around it.
-    async with database.transaction():
+    async with turn(actor.account_id, locked), database.transaction():
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             requests = await links.lock_requests(actor.account_id, [request.id for request in draft.carried])
             if must_bind is not None and must_bind not in {request.id for request in requests}:

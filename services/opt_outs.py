@@ -106,7 +106,7 @@ async def written_by(token: str) -> tuple[str, Message]:
 async def unsubscribe(token: str) -> str:
     """Opt the address of this link out of its sender's kind of channel; the business's name. Safe to repeat. Raises: NotFound."""
     name, message = await written_by(token)
-    async with change(message.account_id) as changed:
+    async with change(message.account_id, rows=[message.contact_id]) as changed:
         await summaries.lock_contact(message.account_id, message.contact_id)
         await opt_out(changed, message.channel_connection_id, message.kind, message.address)
     return name

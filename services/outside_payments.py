@@ -84,7 +84,7 @@ async def record(
         with refusals:
             if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
                 raise errors.Invalid("The money can't have been received then.", field="receivedAt")
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
             request: PaymentRequest | None = None
             with refusals:
                 request = await _locked(actor, payment_request_id)
@@ -150,7 +150,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
         raise errors.NotFound(field="paymentId")
     if fact.processor_connection_id is not None or fact.outcome != "SUCCEEDED":
         raise errors.Invalid("This payment was not recorded by hand: refund it instead.", field="paymentId")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
         request = await _locked(actor, fact.payment_request_id)
         opposite = MoneyFact(
             id=uuid7(),

@@ -164,7 +164,7 @@ async def create(
         refusals.raise_any()
         assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
             await summaries.lock_contact(actor.account_id, contact_id)
             counted = await database.rows(
                 "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
@@ -339,7 +339,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
     Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid: a closed link asks for nothing.
     """
     actor.require("request_payment")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await _lock(actor, payment_request_id)
         _refuse_closed(request)
         if request.link_copied_at is None:
@@ -353,7 +353,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
 async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Hide a draft that nobody has seen: never copied, bound or opened. Its number stays, its link answers 404."""
     actor.require("request_payment")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await _lock(actor, payment_request_id)
         opened = await CheckoutSession.exists(payment_request_id=request.id)
         if (

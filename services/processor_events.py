@@ -29,11 +29,15 @@ from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import captures, cards, connections, jobs, links, notifications, recorder
+from services import captures, cards, connections, jobs, links, notifications, recorder, turns
 from services.changes import change
 
 log = structlog.get_logger(__name__)
 
+VENDOR_WAITS_S = (
+    2.0  # for a turn at the request; vendors give up after 10 s, and the database's lock may take its time on top
+)
+HELD_AGAIN = timedelta(seconds=3)  # until what met a held row is tried again
 SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
 LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
@@ -94,7 +98,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
     await _take(connection, event, (event.raw or body).decode(), now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
-        await ProcessorConnection.filter(id=connection.id).update(last_webhook_at=now)
+        await connections.note_webhook(connection, now)
 
 
 async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
@@ -139,18 +143,23 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
     try:
-        async with change(connection.account_id):
+        owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+        with turns.patience(VENDOR_WAITS_S):
+            async with change(connection.account_id, rows=[owner] if owner is not None else []):
+                row = await _keep(connection, event, body, now)
+                if row.handled_at is None:
+                    await _record_or_postpone(connection, event, row)
+    except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
+        if database.is_transient(error):  # a held row, most often: kept without it, handled later
+            log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
+        else:
+            log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
+        # No turn and no `change`: this waits for nothing but the event's own row. If it fails, too, the vendor sends it again.
+        async with database.transaction():
             row = await _keep(connection, event, body, now)
             if row.handled_at is None:
-                await _record_or_postpone(connection, event, row)
-    except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
-        if database.is_transient(error):
-            raise  # nothing was kept; the vendor sends it again
-        log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
-        async with change(connection.account_id):
-            row = await _keep(connection, event, body, now)
-            await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
-            await _postpone(row)
+                await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
+                await _postpone(row, due_at=datetime.now(UTC) + HELD_AGAIN if database.is_transient(error) else None)
 
 
 def _is_of_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
@@ -314,10 +323,10 @@ async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebho
     log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
     if event is None:
         return
-    async with change(connection.account_id) as changed:
-        owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
-        if owner is None:
-            return
+    owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+    if owner is None:
+        return
+    async with change(connection.account_id, rows=[owner]) as changed:
         request = await PaymentRequest.filter(id=owner).select_for_update(no_key=True).get()
         await notifications.notify(
             changed,

@@ -63,13 +63,15 @@ async def record(
     card and a notification.
     """
     account_id = connection.account_id
-    async with change(account_id) as changed:
+    external_id = checkout.external_id if checkout else None
+    known = None  # its caller has taken the turn before its transaction
+    if not database.in_transaction():
+        known = await owner_of(connection, statements, external_id, request_reference)
+    async with change(account_id, rows=[known] if known is not None else []) as changed:
         # The event before the request, in every transaction: a repeat of it may be waiting for the one while it holds the other.
         if event is not None and await _is_recorded(event):
             return Recorded()
-        request_id = await owner_of(
-            connection, statements, checkout.external_id if checkout else None, request_reference
-        )
+        request_id = await owner_of(connection, statements, external_id, request_reference)
         if request_id is None:
             await _handled(event, "foreign", changed.now)
             return Recorded()

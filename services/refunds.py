@@ -110,7 +110,7 @@ async def _promise(
 ) -> Refund:
     """Commit the refund with its key and its job, under the request's lock: the sum of refunds never exceeds the charge."""
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
         request: PaymentRequest | None = None
         charge: PaymentView | None = None
         left = 0
@@ -305,7 +305,7 @@ async def _record(row: Refund, connection: ProcessorConnection, statement: Money
     """Hand the processor's word to the recorder and note its id, in one transaction; then tell the contact if that was asked."""
     request = await PaymentRequest.get(id=row.payment_request_id)
     said = replace(statement, charge_external_id=row.charge_external_id)
-    async with change(row.account_id, actor_id=actor.user_id):
+    async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
         await _locked(request.id)
         await recorder.record(connection, [said], source="refund", request_reference=links.reference(request))
         row.external_id = said.external_id
@@ -347,7 +347,7 @@ async def _look(row: Refund, connection: ProcessorConnection) -> bool | None:
 
 async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
     """No money has moved and none will: FAILED. `tell`: by card and notification, for nobody waits for the answer any more."""
-    async with change(row.account_id) as changed:
+    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
         request = await _locked(row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
             status="FAILED", failure_reason=why
@@ -374,7 +374,7 @@ async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
 async def _notice(row: Refund) -> None:
     """Nothing can be found out from here: the team is asked to look at the processor. The amount stays reserved."""
     log.error("refund_unresolved", refund_id=str(row.id))
-    async with change(row.account_id) as changed:
+    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
         request = await _locked(row.payment_request_id)
         kind, text = (
             CardKind.REFUND_FAILED,

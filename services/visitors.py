@@ -321,7 +321,7 @@ async def _identify(row: Visitor, shown: Identity) -> None:
     """
     before, row.external_id = _visit(row, None), shown.subject
     person = _visit(row, shown)
-    async with change(row.account_id) as changed:
+    async with change(row.account_id, rows=[row.id]) as changed:
         if not await Visitor.filter(id=row.id, external_id=None).update(external_id=shown.subject):
             return
         contact_id = await _contact_id(person)
@@ -543,7 +543,7 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
 
 
 async def _store(connection: ChannelConnection, visit: Visit, external_id: str, words: str) -> None:
-    async with change(visit.account_id) as changed:
+    async with change(visit.account_id, rows=[visit.visitor_id]) as changed:
         # The visitor before the contact, as in _identify. Who has become somebody in the meantime writes as that person, or not at all:
         # under the old address the message would stand in a conversation that they see no more.
         same = Visitor.filter(id=visit.visitor_id, external_id=visit.external_id).select_for_update(no_key=True)

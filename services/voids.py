@@ -48,7 +48,7 @@ async def void(
     refusals = errors.Refusals()
     with refusals:
         words = text.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
             .select_for_update(no_key=True)
@@ -104,7 +104,7 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         payment_request_id=payment_request_id, account_id=account_id, status__in=["OPENING", "OPEN"]
     ).order_by("n"):
         sure = await close_session(session, source="void") and sure
-    async with change(account_id) as changed:
+    async with change(account_id, rows=[payment_request_id]) as changed:
         request = (
             await PaymentRequest.filter(id=payment_request_id, account_id=account_id)
             .select_for_update(no_key=True)

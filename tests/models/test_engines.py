@@ -227,7 +227,7 @@ async def test_a_first_connection_that_is_cancelled_can_be_made_again_on_sqlite(
 
 
 async def test_a_pragma_that_fails_leaves_no_half_open_connection_on_sqlite(tmp_path: Path) -> None:
-    client = engine_sqlite.SafeSqliteClient(str(tmp_path / "x.db"), connection_name="sqlite", **{"bad pragma": "x"})
+    client = engine_sqlite.SafeSqliteClient(str(tmp_path / "x.db"), **{"connection_name": "sqlite", "bad pragma": "x"})  # type: ignore[arg-type]
     for _ in range(2):
         with pytest.raises(OperationalError):
             await client.execute_query("SELECT 1")
@@ -370,7 +370,7 @@ async def test_sqlite_opens_with_wal_foreign_keys_and_full_sync(bare_sqlite: Pat
     assert await rows("PRAGMA journal_mode") == [{"journal_mode": "wal"}]
     assert await rows("PRAGMA foreign_keys") == [{"foreign_keys": 1}]
     assert await rows("PRAGMA synchronous") == [{"synchronous": 2}]
-    assert await rows("PRAGMA busy_timeout") == [{"timeout": 15_000}]
+    assert await rows("PRAGMA busy_timeout") == [{"timeout": 30}]
 
 
 async def test_postgres_opens_with_time_limits(bare_postgres: str) -> None:
