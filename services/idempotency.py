@@ -5,12 +5,15 @@ It knows nothing of what runs; the answer of a repeat is rebuilt from ids. Sourc
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import orjson
+import structlog
 
 from models import database
 from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid, Refusal
@@ -19,11 +22,16 @@ from models.tables import IdempotencyKey
 from services import jobs
 from services.actors import Actor
 
+log = structlog.get_logger(__name__)
+
 T = TypeVar("T")
 Save = Callable[[dict[str, Any]], Awaitable[None]]
 
 KEY_LENGTHS: Final = (8, 64)
-LOCK: Final = timedelta(seconds=60)  # longer than any mutation may take; then its process is taken for dead
+LEASE: Final = timedelta(seconds=3)  # of a claim; its process extends it while the run goes on
+BEAT_S: Final = 1.0
+# Clocks of several servers differ a little. A claim that ends later than this was made before the clock was set back.
+LONGEST: Final = 2 * LEASE
 KEPT: Final = timedelta(hours=48)
 
 
@@ -38,7 +46,9 @@ async def once(
     """Run it, or rebuild the answer of the run that was done under this key in this account. Without a key: run it.
 
     `run` calls `save(ids)` inside its transaction, which marks the key done with the ids that `rebuild` gets on a repeat. A run that
-    raises gives the key back. Never call inside a transaction: the promise must be visible to others before the work.
+    raises gives the key back; of one whose process died the key is free after LEASE. What `run` does before `save` may then happen
+    again: a vendor may be asked there, and changed only with a key of its own. Never call inside a transaction: the promise must be
+    visible to others before the work.
     Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
     """
     if key is None:
@@ -51,27 +61,30 @@ async def once(
     claim = await _claim(actor, mutation, key, wanted)
     if isinstance(claim, dict):
         return await rebuild(claim)
-    row_id, fence = claim
 
     async def save(ids: dict[str, Any]) -> None:
         if not database.in_transaction():
             raise RuntimeError("save outside of the transaction of the change")
         kept = await database.execute(
-            "UPDATE idempotency_key SET state = 'done', result = ? WHERE id = ? AND state = 'running' AND locked_until = ?",
+            "UPDATE idempotency_key SET state = 'done', result = ? WHERE id = ? AND state = 'running'",
             orjson.dumps(ids).decode(),
-            row_id,
-            fence,
+            claim,
         )
-        if not kept:  # we were too slow and somebody took the key over: their change stands, ours is rolled back
+        if not kept:  # the lease ran out and another run took the key: its change counts, this one is rolled back
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
 
+    beat = asyncio.create_task(_extend(claim), name="idempotency:lease")
     try:
         return await run(save)
     finally:
-        # Nothing to give back after a commit: it made the key done. After a refusal or a fault nothing was changed.
-        await database.execute(
-            "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?", row_id, fence
-        )
+        beat.cancel()
+        # After a commit the key is done and stays. After a refusal or a fault nothing was changed.
+        try:
+            await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
+        except Exception as error:  # (what the run says comes first; the lease ends by itself)
+            if not database.is_transient(error):
+                raise
+            log.warning("idempotency_key_not_given_back", error=type(error).__name__)
 
 
 async def _keep_nothing(ids: dict[str, Any]) -> None:
@@ -92,24 +105,38 @@ async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
         raise wrong from None
 
 
-async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> tuple[object, datetime] | dict[str, Any]:
-    """(row, fence) if the key is ours to run now, else the ids of the run that is done."""
+async def _extend(claim: UUID) -> None:
+    """Extend the lease until cancelled. A claim that was taken over is another row: nothing is extended."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        try:
+            await database.execute_aside(
+                "UPDATE idempotency_key SET locked_until = ? WHERE id = ? AND state = 'running'",
+                datetime.now(UTC) + LEASE,
+                claim,
+            )
+        except Exception as error:  # noqa: BLE001 (the loop's top: the next beat may succeed)
+            log.warning("idempotency_lease_not_extended", error=type(error).__name__)
+
+
+async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | dict[str, Any]:
+    """The id of a fresh claim if the key is free, else the ids of the run that is done."""
     while True:
         now = datetime.now(UTC)
-        row_id, fence = uuid7(), now + LOCK
+        claim = uuid7()
         made = await database.execute(
             "INSERT INTO idempotency_key (id, account_id, mutation, key, input_hash, state, locked_until, created_at)"
             " VALUES (?, ?, ?, ?, ?, 'running', ?, ?) ON CONFLICT (account_id, mutation, key) DO NOTHING",
-            row_id,
+            claim,
             actor.account_id,
             mutation,
             key,
             wanted,
-            fence,
+            now + LEASE,
             now,
         )
         if made:
-            return row_id, fence
+            return claim
         row = await IdempotencyKey.get_or_none(account_id=actor.account_id, mutation=mutation, key=key)
         if row is None:
             continue  # given back between the two statements
@@ -118,17 +145,14 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> tuple[ob
                 raise IdempotencyKeyParameterMismatch(field="idempotencyKey")
             result: dict[str, Any] = row.result
             return result
-        if now < row.locked_until <= now + LOCK:  # later ones are of a clock that was set back
+        if now < row.locked_until <= now + LONGEST:
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
-        taken = await database.execute(
-            "UPDATE idempotency_key SET locked_until = ?, input_hash = ? WHERE id = ? AND state = 'running' AND locked_until = ?",
-            fence,
-            wanted,
+        # Its process died, or the clock was set. The next claim is another row: should the run go on after all, it can't save.
+        await database.execute(
+            "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?",
             row.id,
             row.locked_until,
         )
-        if taken:
-            return row.id, fence
 
 
 @jobs.periodic("idempotency.prune", 3600)

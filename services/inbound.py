@@ -61,7 +61,7 @@ LETTER_REFUSED: Final = {
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 KEPT_BODY: Final = 512 * 1024  # bytes; the sender of a longer letter is asked to send it again
-KEPT_ATTEMPTS: Final = 20
+AGAIN_AFTER_S: Final = 3600.0  # for a kept callback whose attempts are used up
 HELP_AGAIN: Final = timedelta(minutes=10)
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
@@ -157,12 +157,16 @@ async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> N
         account_id=connection.account_id,
         key=f"inbound:{connection.id}:{hashlib.sha256(request.public_url.encode() + request.body).hexdigest()}",
         due_at=datetime.now(UTC) + HELD_AGAIN,
-        max_attempts=KEPT_ATTEMPTS,
         again=True,
     )
 
 
-@jobs.handler("inbound.handle")
+async def _handle_died(job: jobs.JobContext, error: str) -> None:
+    log.error("callback_unhandled", connection=job.payload["connection_id"])
+    raise jobs.Later(AGAIN_AFTER_S)
+
+
+@jobs.handler("inbound.handle", on_dead=_handle_died)
 async def _handle_job(job: jobs.JobContext) -> None:
     """Handle a callback that met a held row. Key: (connection, external id) of each message; a status only moves forward."""
     connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))

@@ -110,7 +110,8 @@ async def _promise(
 ) -> Refund:
     """Commit the refund with its key and its job, under the request's lock: the sum of refunds never exceeds the charge."""
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
-    async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
+    rows = [fact.payment_request_id] if fact is not None else []
+    async with change(actor.account_id, actor_id=actor.user_id, rows=rows) as changed:
         request: PaymentRequest | None = None
         charge: PaymentView | None = None
         left = 0

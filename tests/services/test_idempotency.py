@@ -115,14 +115,17 @@ async def test_a_cancelled_run_gives_the_key_back(actor: Actor) -> None:
     assert await IdempotencyKey.all().count() == 0
 
 
-async def test_the_key_of_a_dead_process_is_taken_over(actor: Actor) -> None:
+@pytest.mark.parametrize("ends_in", [timedelta(seconds=-1), timedelta(seconds=7), timedelta(days=1)])
+async def test_the_key_of_a_dead_process_is_taken_over_also_after_the_clock_was_set_back(
+    actor: Actor, ends_in: timedelta
+) -> None:
     await IdempotencyKey.create(
         account_id=actor.account_id,
         mutation="make",
         key=KEY,
         input_hash="0" * 64,
         state="running",
-        locked_until=datetime.now(UTC) - timedelta(seconds=1),
+        locked_until=datetime.now(UTC) + ends_in,
     )
     first = await Work(actor).once(name="x")
     assert await Work(actor).once(name="x") == first
@@ -141,6 +144,29 @@ async def test_a_run_that_lost_its_key_is_rolled_back(actor: Actor) -> None:
         await slow
     assert [str(row.id) for row in await Contact.all()] == [quick]
     assert await Work(actor).once() == quick
+
+
+async def test_the_claim_of_a_run_that_goes_on_is_extended(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "LEASE", timedelta(seconds=1))
+    monkeypatch.setattr(idempotency, "BEAT_S", 0.1)
+    work = Work(actor)
+    work.go_on.clear()
+    slow = asyncio.create_task(work.once())
+    await work.started.wait()
+    first = (await IdempotencyKey.get()).locked_until
+    async with asyncio.timeout(20):
+        while datetime.now(UTC) < first + timedelta(seconds=0.5):
+            with pytest.raises(IdempotencyConcurrentRequest):
+                await Work(actor).once()
+            await asyncio.sleep(0.05)
+    assert (await IdempotencyKey.get()).locked_until > first
+    work.go_on.set()
+    assert await slow == await Work(actor).once()
+    assert await Contact.all().count() == 1
+
+
+async def test_a_claim_lasts_a_few_seconds_and_its_beat_fits_in_several_times() -> None:
+    assert timedelta(seconds=3 * idempotency.BEAT_S) <= idempotency.LEASE <= timedelta(seconds=4)
 
 
 @pytest.mark.parametrize("key", ["", "1234567", "x" * 65, "abcd\x00efgh"])
