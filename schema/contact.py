@@ -79,7 +79,10 @@ class ContactPaymentSummary:
             " most that payment: some processors report one loss as both."
         )
     )
-    open_count: int = strawberry.field(description="Requests that are SENT, PROCESSING or PARTIALLY_PAID.")
+    open_count: int = strawberry.field(
+        description="How many of the contact's requests in this currency and mode are SENT, PROCESSING or PARTIALLY_PAID,"
+        " overdue ones too; drafts, PAID and VOID ones are not counted."
+    )
     paid_count: int = strawberry.field(description="Requests paid in full.")
     overdue_count: int = strawberry.field(description="Open requests whose due date has passed, as of now.")
     first_paid_at: datetime | None = strawberry.field(description="The first payment; null: none yet.")

@@ -180,8 +180,9 @@ class RefundState(Enum):
 @strawberry.enum(description="The newest dispute (chargeback) of this request.")
 class DisputeState(Enum):
     NONE = value("NONE", description="There is none.")
-    NEEDS_RESPONSE = value("NEEDS_RESPONSE", description="The processor waits for the business's answer.")
-    UNDER_REVIEW = value("UNDER_REVIEW", description="The bank decides.")
+    NEEDS_RESPONSE = value(
+        "NEEDS_RESPONSE", description="It is not decided: the processor waits for the business's answer, or reviews it."
+    )
     WON = value("WON", description="Decided for the business.")
     LOST = value("LOST", description="Decided for the payer; the money is gone, the request stays PAID.")
 
@@ -191,7 +192,6 @@ class PaymentRequestAction(Enum):
     SEND = value("SEND", description="Send its link in a message.")
     COPY_LINK = value("COPY_LINK", description="Copy its link.")
     VOID = value("VOID", description="Cancel it.")
-    REMIND = value("REMIND", description="Remind the contact.")
     REFUND = value("REFUND", description="Give money back.")
     RECORD_OUTSIDE_PAYMENT = value("RECORD_OUTSIDE_PAYMENT", description="Record money that came another way.")
 
@@ -201,7 +201,6 @@ class PaymentKind(Enum):
     CHARGE = value("CHARGE", description="Money from the contact.")
     REFUND = value("REFUND", description="Money back to the contact.")
     DISPUTE = value("DISPUTE", description="Money taken back by the payer's bank.")
-    DISPUTE_REVERSAL = value("DISPUTE_REVERSAL", description="Money returned after a dispute was won.")
     ADJUSTMENT = value("ADJUSTMENT", description="A correction by the processor.")
 
 
@@ -313,12 +312,10 @@ class ActivityKind(Enum):
     REFUND_FAILED = value("REFUND_FAILED", description="A refund failed.")
     DISPUTE_OPENED = value("DISPUTE_OPENED", description="The payer's bank disputes the payment.")
     DISPUTE_CLOSED = value("DISPUTE_CLOSED", description="A dispute was decided.")
-    REMINDER_SENT = value("REMINDER_SENT", description="The contact was reminded.")
     LATE_PAYMENT = value("LATE_PAYMENT", description="Money arrived after the request was voided.")
     EXCESS_PAYMENT = value("EXCESS_PAYMENT", description="More money arrived than was asked.")
     DELIVERY_FAILED = value("DELIVERY_FAILED", description="The message with the link was not delivered.")
     RECORDED_OUTSIDE = value("RECORDED_OUTSIDE", description="The team recorded money that came another way.")
-    CARD_SAVED = value("CARD_SAVED", description="The contact saved a payment method.")
 
 
 @strawberry.enum(

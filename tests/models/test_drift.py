@@ -258,7 +258,7 @@ ENUMS = {
     "channel_connection_kind_valid": set(ChannelKind),
     "opt_out_kind_valid": set(ChannelKind),
     "attachment_status_valid": {"PENDING", "STORED", "REFUSED", "FAILED"},
-    "activity_card_kind_valid": set(CardKind),
+    "activity_card_kind_valid": {*CardKind, "REMINDER_SENT", "CARD_SAVED"},  # two that nothing writes yet
     "activity_card_status_valid": set(Status),
     "checkout_session_status_valid": {"OPENING", *CheckoutStatus, "ABANDONED"},
     "money_fact_kind_valid": {*MoneyKind, "DISPUTE_REVERSAL", "ADJUSTMENT"},
