@@ -27,6 +27,9 @@ SHARING = Sharing(
     ends=lambda event: isinstance(event, ResyncRequired),
 )
 
+# signIn costs a password hash of 150 ms, refresh a locked row; both need no credential.
+ONCE = frozenset({"signIn", "refresh"})
+
 
 def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
     """The schema with its limits. `introspection` default: not in production."""
@@ -36,7 +39,9 @@ def build_schema(*, production: bool, introspection: bool | None = None, limits:
         subscription=Subscription,
         # Members of interfaces that no field names.
         types=[ActivityCard, ApiKey, ConversationChannel, Message, Notification, Payment, Processor],
-        **schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS),
+        **schema_options(
+            production=production, introspection=introspection, limits=limits, scalar_map=SCALARS, once=ONCE
+        ),
     )
 
 

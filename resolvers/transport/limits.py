@@ -5,7 +5,7 @@ Everything here is about any GraphQL API; who may see which row is decided in `r
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -340,6 +340,30 @@ def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
     return None
 
 
+def refuse_repeated(document: DocumentNode, once: Set[str]) -> GraphQLError | None:
+    """The error of a document with an operation that selects a root field of `once` under two names, or None."""
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    for operation in document.definitions:
+        if not isinstance(operation, OperationDefinitionNode):
+            continue
+        names: set[str] = set()  # fields with one name and equal arguments are executed once
+        spread: set[str] = set()
+        waiting = [operation.selection_set]
+        while waiting:
+            for node in waiting.pop().selections:
+                if isinstance(node, FieldNode):
+                    if node.name.value in once:
+                        names.add(node.alias.value if node.alias else node.name.value)
+                elif isinstance(node, InlineFragmentNode):
+                    waiting.append(node.selection_set)
+                elif (name := cast(FragmentSpreadNode, node).name.value) in fragments and name not in spread:
+                    spread.add(name)
+                    waiting.append(fragments[name].selection_set)
+        if len(names) > 1:
+            return too_complex(f"One operation may have one of these fields, once: {', '.join(sorted(once))}.")
+    return None
+
+
 def too_complex(message: str) -> GraphQLError:
     """A refusal with code QUERY_TOO_COMPLEX."""
     return GraphQLError(message, extensions={"code": "QUERY_TOO_COMPLEX"})
@@ -354,9 +378,15 @@ class _Documents:
     """Parses, measures and validates each distinct text once; the cache of rules works because they are shared."""
 
     def __init__(
-        self, limits: Limits, rules: tuple[type[ASTValidationRule], ...], *, hide_suggestions: bool = False
+        self,
+        limits: Limits,
+        rules: tuple[type[ASTValidationRule], ...],
+        *,
+        hide_suggestions: bool = False,
+        once: Set[str] = frozenset(),
     ) -> None:
         self.limits = limits
+        self.once = once
         self.rules = rules
         self.hide_suggestions = hide_suggestions
         self._cached_parse = lru_cache(CACHED_DOCUMENTS)(self._parse)
@@ -393,7 +423,7 @@ class _Documents:
         self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
     ) -> list[GraphQLError]:
         # Before the standard rules: some of them take seconds on a document made for it, and report what they find.
-        refusal = refuse_too_complex(measure(schema, document), self.limits)
+        refusal = refuse_too_complex(measure(schema, document), self.limits) or refuse_repeated(document, self.once)
         if refusal is None and _introspection(schema, document) > _standard_introspection(schema):
             refusal = too_complex("This document asks for more of the schema than the standard introspection query.")
         if refusal is not None:
@@ -587,15 +617,17 @@ def schema_options(
     introspection: bool | None = None,
     limits: Limits | None = None,
     scalar_map: Mapping[object, Any] | None = None,
+    once: Set[str] = frozenset(),
 ) -> dict[str, Any]:
     """Keyword arguments for `Schema(query=..., **schema_options(production=...))`.
 
+    `once`: costly root fields; an operation may have one of them, under one name.
     In production introspection (unless asked for) and the suggestions in error messages are off.
     """
     allow_introspection = not production if introspection is None else introspection
     rules: tuple[type[ASTValidationRule], ...] = () if allow_introspection else (NoSchemaIntrospectionCustomRule,)
     limits = limits or Limits()
-    documents = _Documents(limits, rules, hide_suggestions=production)
+    documents = _Documents(limits, rules, hide_suggestions=production, once=once)
     executor = type("LimitedContext", (PerEventContext,), {"operation_s": limits.operation_s})
     return {
         "extensions": [PresentErrors, lambda: CheckDocument(documents)],

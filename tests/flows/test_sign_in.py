@@ -371,3 +371,45 @@ async def test_a_socket_ends_with_its_access_token(bare: Team) -> None:
         assert await alive(other)
     assert not await works(bare.product, short)
     assert await sign_in.authenticate(bare.owner) is not None
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("fragments", [False, True])
+async def test_a_document_with_several_passwords_or_refresh_tokens_is_refused_before_any_hash(
+    product: Product, monkeypatch: pytest.MonkeyPatch, fragments: bool
+) -> None:
+    seen: list[str] = []
+
+    def fits(hashed: str, _: str) -> bool:
+        seen.append(hashed)
+        return False
+
+    monkeypatch.setattr(sign_in, "_fits", fits)
+
+    def mutation(*fields: str) -> str:
+        if not fragments:
+            return "mutation { " + " ".join(fields) + " }"
+        named = " ".join(f"fragment F{n} on Mutation {{ {field} }}" for n, field in enumerate(fields))
+        inline, *spread = [f"...F{n}" for n in range(len(fields))]
+        return f"mutation {{ ... on Mutation {{ {inline} }} {' '.join(spread)} }} {named}"
+
+    def attempt(alias: str, name: str) -> str:
+        return f'{alias} signIn(input: {{ email: "{name}@example.test", password: "wrong" }}) {{ {d.ERRORS} }}'
+
+    renewal = f'refresh(input: {{ refreshToken: "x" }}) {{ {d.ERRORS} }}'
+    refused = [
+        mutation(*(attempt(f"a{n}:", f"guess{n}") for n in range(15))),
+        mutation(attempt("", "one"), attempt("other:", "two")),
+        mutation(attempt("", "one"), renewal),
+        mutation(renewal, "again: " + renewal),
+    ]
+    for document in refused:
+        answer = await probes.ask(product, document, {}, None)
+        assert [error["extensions"]["code"] for error in answer["errors"]] == ["QUERY_TOO_COMPLEX"]
+        assert not answer.get("data")
+    assert seen == []
+    for document in (mutation(attempt("alias:", "one")), mutation(attempt("", "two"), attempt("", "two"))):
+        answer = await probes.ask(product, document, {}, None)
+        ((_, payload),) = answer["data"].items()
+        assert codes(payload) == ["SIGN_IN_FAILED"]
+    assert len(seen) == 2
