@@ -129,10 +129,13 @@ async def _read(connection: ChannelConnection, request: WebhookRequest) -> Chann
 async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
     for update in webhook.statuses:
         await deliveries.record_status(connection, update, message_id=hint)
-    for message in webhook.messages:
-        await store(connection, message, now)
-    for written in webhook.elsewhere:
-        await _store_elsewhere(connection, written, now)
+    # A thread is in the order in which its messages are stored: a question before a colleague's answer in the same callback.
+    written: list[InboundMessage | WrittenElsewhere] = [*webhook.messages, *webhook.elsewhere]
+    for message in sorted(written, key=lambda one: one.occurred_at or now):
+        if isinstance(message, InboundMessage):
+            await store(connection, message, now)
+        else:
+            await _store_elsewhere(connection, message, now)
     for told in webhook.changes:
         await message_changes.record(connection, told)
 

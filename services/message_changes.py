@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from datetime import UTC, datetime, timedelta
 from typing import Final
+from uuid import UUID
 
+import orjson
 import structlog
 
 from integrations.base import MessageChange
 from integrations.base import external_id as stored_id
+from models import vault
 from models.storable import storable
 from models.tables import Attachment, ChannelConnection, Conversation, Message
-from services import opt_outs, summaries
+from services import connections, jobs, opt_outs, summaries
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -18,11 +23,14 @@ log = structlog.get_logger(__name__)
 NO_TEXT: Final = "[message without text]"
 REMOVED: Final = "[message removed by its writer]"
 REACTION_LIMIT: Final = 40
+TRY_AGAIN: Final = timedelta(minutes=1)
 PREVIEW_LIMIT: Final = 160  # of a conversation, as changes.py cuts it
 
 
-async def record(connection: ChannelConnection, told: MessageChange) -> None:
+async def record(connection: ChannelConnection, told: MessageChange, *, again: bool = False) -> None:
     """A message was changed, removed or reacted to. Safe to repeat; a change that is older than the last is left out.
+
+    The message's own callback may be under way on another process: a change of an unknown message is tried once more (`again`).
 
     What its writer removed is removed here, too (Meta's platform terms): text, files and the inbox's preview; its place stays.
     """
@@ -30,6 +38,8 @@ async def record(connection: ChannelConnection, told: MessageChange) -> None:
     found = await known.get_or_none()
     if found is None:
         log.info("change_of_unknown_message", connection=str(connection.id))
+        if not again:
+            await _later(connection, told)
         return
     async with change(connection.account_id, rows=[found.contact_id]) as changed:
         await summaries.lock_contact(connection.account_id, found.contact_id)
@@ -65,3 +75,24 @@ async def record(connection: ChannelConnection, told: MessageChange) -> None:
         if message.body != before and conversation.preview == before[:PREVIEW_LIMIT]:
             await Conversation.filter(id=conversation.id).update(preview=message.body[:PREVIEW_LIMIT])
             changed.event("conversation.updated", conversation_id=conversation.id, contact_id=message.contact_id)
+
+
+async def _later(connection: ChannelConnection, told: MessageChange) -> None:
+    kept = orjson.dumps(storable(dataclasses.asdict(told))).decode()
+    await jobs.enqueue(
+        "message.change",
+        # A person's words.
+        {"connection_id": str(connection.id), "told": vault.seal(connection.account_id, kept)},
+        account_id=connection.account_id,
+        due_at=datetime.now(UTC) + TRY_AGAIN,
+    )
+
+
+@jobs.handler("message.change", on_dead="it was told of a message that is not ours")
+async def _change_job(job: jobs.JobContext) -> None:
+    """Record a change whose message was not known yet. Safe to repeat, as `record` is."""
+    connection = await connections.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
+    given = orjson.loads(vault.unseal(connection.account_id, job.payload["told"]))
+    if given["occurred_at"] is not None:
+        given["occurred_at"] = datetime.fromisoformat(given["occurred_at"])
+    await record(connection, MessageChange(**given), again=True)

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from integrations.base import InboundMessage, MessageChange, WrittenElsewhere
+from integrations.base import InboundMessage, MessageChange, WebhookRequest, WrittenElsewhere
 from models.errors import ContactOptedOut
-from models.tables import Attachment, Contact, Conversation, Message
-from services import inbound, message_changes
+from models.tables import Attachment, Contact, Conversation, Job, Message
+from services import inbound, jobs, message_changes
 from tests import factories
-from tests.services.conftest import Team, kinds_logged
+from tests.contracts.meta_server import APP_SECRET, PAGE_ID, signed
+from tests.services.conftest import BASE_URL, Team, kinds_logged
 from tests.services.outgoing import send
 
+WHO = "24000000000000077"
 AT = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
 
@@ -140,3 +142,65 @@ async def test_a_colleague_may_be_the_first_who_writes(team: Team) -> None:
     row = await Message.get(external_id="m_7")
     assert row.contact_id != team.contact.id
     assert (await Contact.get(id=row.contact_id)).name == "24000000000000077"
+
+
+async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team) -> None:
+    early = MessageChange(external_id="m_1", removed=True, occurred_at=AT)
+    await message_changes.record(team.channels["MESSENGER"], early)
+    await written(team, "My card is 4111")
+    job = await Job.get(kind="message.change")
+    for _ in range(2):
+        await message_changes._change_job(
+            jobs.JobContext(
+                job_id=job.id,
+                kind=job.kind,
+                payload=job.payload,
+                account_id=job.account_id,
+                attempt=1,
+                last_attempt=False,
+            )
+        )
+    assert (await Message.get(external_id="m_1")).body == "[message removed by its writer]"
+    assert "m_1" not in str(job.payload)
+    await Message.all().update(external_id="m_8")
+    await message_changes._change_job(
+        jobs.JobContext(
+            job_id=job.id, kind=job.kind, payload=job.payload, account_id=job.account_id, attempt=1, last_attempt=False
+        )
+    )
+    assert await Job.filter(kind="message.change").count() == 1  # tried once more, not for ever
+
+
+async def test_one_callback_with_question_and_answer_is_stored_in_their_order(team: Team, meta_page: str) -> None:
+    people = {"sender": {"id": WHO}, "recipient": {"id": meta_page}}
+    back = {"sender": {"id": meta_page}, "recipient": {"id": WHO}}
+    events = [
+        {**people, "timestamp": 1795770000000, "message": {"mid": "m_1", "text": "When?"}},
+        {**back, "timestamp": 1795770001000, "message": {"mid": "m_2", "text": "At nine", "is_echo": True}},
+        {**people, "timestamp": 1795770002000, "message": {"mid": "m_3", "text": "Fine"}},
+        {**people, "timestamp": 1795770003000, "message_edit": {"mid": "m_1", "text": "When do you come?"}},
+        {**people, "timestamp": 1795770004000, "message": {"mid": "m_3", "is_deleted": True}},
+    ]
+    body, headers = signed({"object": "page", "entry": [{"id": meta_page, "time": 1, "messaging": events}]})
+    for _ in range(2):
+        await inbound.receive(
+            "meta_messenger",
+            team.channels["META"].id,
+            WebhookRequest(method="POST", public_url=BASE_URL, headers=headers, body=body, now=datetime.now(UTC)),
+        )
+    rows = await Message.all().order_by("seq")
+    assert [(row.direction, row.body) for row in rows] == [
+        ("INBOUND", "When do you come?"),
+        ("OUTBOUND", "At nine"),
+        ("INBOUND", "[message removed by its writer]"),
+    ]
+
+
+@pytest.fixture
+async def meta_page(team: Team) -> str:
+    """The id of a page that is connected as the channel META."""
+    secrets = {"access_token": "token", "app_secret": APP_SECRET, "verify_token": "word"}
+    team.channels["META"] = await factories.channel_connection(
+        team.account, "MESSENGER", provider="meta_messenger", credentials={"account_id": PAGE_ID, **secrets}
+    )
+    return PAGE_ID
