@@ -147,6 +147,12 @@ class SocketServer(WebSocketsSansIOProtocol):
             # The application's task starts in the next turn of the loop, so it sees this.
             scope["extensions"][PROTOCOL_EXTENSION] = self
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent:
+            # uvicorn forgets this after a denial response, and then logs an error for each refused socket.
+            self.handshake_complete = True
+
     def keepalive_timeout(self) -> None:
         # Stock closes with 1011, which the npm client never retries, and waits for a buffer that nobody reads.
         self.transport.abort()

@@ -300,11 +300,27 @@ async def test_every_push_reads_its_data_anew(room: Room) -> None:
 
 # ------------------------------------------------------------------------------------------------------ admission
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "https://127.0.0.1.evil.example"])
-async def test_a_foreign_origin_is_refused_with_403(room: Room, origin: str) -> None:
+async def test_a_foreign_origin_is_refused_with_403_and_no_error_of_the_server(
+    room: Room, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = asyncio.Event()
+    errors: list[str] = []
+    complete = SocketServer.on_task_complete
+
+    def on_task_complete(protocol: SocketServer, task: asyncio.Task[None]) -> None:
+        complete(protocol, task)
+        done.set()
+
+    monkeypatch.setattr(SocketServer, "on_task_complete", on_task_complete)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "error", lambda text, *_: errors.append(text))
     with pytest.raises(InvalidStatus) as refused:
         async with room.socket(None, origin=origin):
             raise AssertionError("accepted")
     assert refused.value.response.status_code == 403
+    assert "refused" in (refused.value.response.body or b"").decode()
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert errors == []
 
 
 async def test_the_same_origin_and_an_allowed_one_pass() -> None:
