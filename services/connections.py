@@ -314,6 +314,25 @@ async def note_working(row: ProcessorConnection) -> None:
         await ProcessorConnection.filter(id=row.id, last_error=row.last_error).update(last_error=left)
 
 
+async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -> None:
+    """Offer a connection no more; the default passes on. The account's row is locked by the caller.
+
+    The heir is the oldest that is left, of the same mode if there is one; never a test one of a live one: nobody shall ask for test
+    money unawares.
+    """
+    said = {"last_error": last_error} if last_error is not None else {}
+    await ProcessorConnection.filter(id=row.id).update(
+        connected=False, is_default=False, version=row.version + 1, **said
+    )
+    if not row.is_default:
+        return
+    others = await ProcessorConnection.filter(account_id=row.account_id, connected=True).order_by("id")
+    heirs = [one for one in others if row.test_mode or not one.test_mode]
+    heir = min(heirs, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
+    if heir is not None:
+        await ProcessorConnection.filter(id=heir.id).update(is_default=True)
+
+
 def webhook_problem(row: ProcessorConnection) -> str | None:
     """Why a connected processor's webhooks can't arrive: nobody has told the vendor where to. None: they can, or did once."""
     cls = registry.processor_class(row.processor)

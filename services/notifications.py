@@ -35,8 +35,26 @@ async def notify(
     users = await active.filter(id__in=list(wanted)).order_by("id") if wanted else []
     if not users:
         users = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
+    await _tell(changed, users, kind, title, body, cause_key, request)
+
+
+async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
+    """Tell the account's owners and admins of what concerns no one request, once per user and cause, in the caller's transaction."""
+    active = User.filter(account_id=changed.account_id, disabled_at=None, role__in=["OWNER", "ADMIN"])
+    await _tell(changed, await active.order_by("id"), kind, title, body, cause_key, None)
+
+
+async def _tell(
+    changed: Change,
+    users: Iterable[User],
+    kind: CardKind,
+    title: str,
+    body: str,
+    cause_key: str,
+    request: PaymentRequest | None,
+) -> None:
     keys = {user.id: f"{user.id}:{cause_key}" for user in users}
-    repeated = Notification.filter(account_id=request.account_id, key__in=list(keys.values()))
+    repeated = Notification.filter(account_id=changed.account_id, key__in=list(keys.values()))
     told = {row.key for row in await repeated.only("id", "key")}
     for user in users:
         if keys[user.id] in told:
@@ -44,13 +62,13 @@ async def notify(
         changed.notification(
             Notification(
                 id=uuid7(),
-                account_id=request.account_id,
+                account_id=changed.account_id,
                 user_id=user.id,
                 kind=kind.value,
                 title=title[:200],
                 body=body[:500],
-                payment_request_id=request.id,
-                conversation_id=request.conversation_id,
+                payment_request_id=request.id if request else None,
+                conversation_id=request.conversation_id if request else None,
                 key=keys[user.id],
                 created_at=changed.now,
             )

@@ -28,9 +28,18 @@ from integrations.base import (
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
-from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
+from models.tables import (
+    Account,
+    AuditEntry,
+    CheckoutSession,
+    Job,
+    MoneyFact,
+    PaymentRequest,
+    ProcessorConnection,
+    ProcessorEvent,
+)
 from services import captures, cards, connections, jobs, links, notifications, recorder, turns
-from services.changes import change
+from services.changes import Change, change
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +47,7 @@ VENDOR_WAITS_S = (
     2.0  # for a turn at the request; vendors give up after 10 s, and the database's lock may take its time on top
 )
 HELD_AGAIN = timedelta(seconds=3)  # until what met a held row is tried again
+CLOCKS_DIFFER = timedelta(minutes=1)  # at most, ours and a vendor's
 SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
 LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
@@ -145,10 +155,10 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
     try:
         owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
         with turns.patience(VENDOR_WAITS_S):
-            async with change(connection.account_id, rows=[owner] if owner is not None else []):
+            async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
                 row = await _keep(connection, event, body, now)
                 if row.handled_at is None:
-                    await _record_or_postpone(connection, event, row)
+                    await _record_or_postpone(changed, connection, event, row)
     except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
         if database.is_transient(error):  # a held row, most often: kept without it, handled later
             log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
@@ -185,8 +195,37 @@ async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: 
     )
 
 
-async def _record_or_postpone(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> None:
-    if not event.money and event.checkout_external_id is None:
+async def _disconnect(
+    changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
+) -> None:
+    """The business took our rights back at the vendor: offer the connection no more, and tell who can connect it again."""
+    await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
+    now = await connections.processor_connection(connection.id, connection.account_id)
+    configured = AuditEntry.filter(
+        account_id=now.account_id, action="processor.configured", subject=public_id("prc", now.id)
+    )
+    newest = await configured.order_by("-id").first()
+    before = newest is not None and event.created_at < newest.occurred_at - CLOCKS_DIFFER
+    if not now.connected or before:  # connected again since
+        await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
+        return
+    name = connections.processor(now).display_name
+    said = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
+    await connections.put_away(now, last_error=said)
+    await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="recorded")
+    changed.event("processor.updated")
+    await notifications.notify_admins(
+        changed, CardKind.PAYMENT_FAILED, title=f"{name} is disconnected", body=said, cause_key=f"disconnected:{row.id}"
+    )
+    log.warning("processor_disconnected_by_vendor", provider=now.processor)
+
+
+async def _record_or_postpone(
+    changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
+) -> None:
+    if event.disconnected:
+        await _disconnect(changed, connection, event, row)
+    elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
     elif event.decides and await _fits(connection, event):
         report = recorder.CheckoutReport(external_id=event.checkout_external_id or "", status=event.checkout_status)
@@ -342,9 +381,16 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     """Record a stored event after reading its checkout at the processor. Raises: IntegrationError, ProcessorUnavailable."""
     if _is_of_other_mode(connection, event):  # stored by an older version
         return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
+    if event.disconnected:
+        async with change(connection.account_id) as changed:
+            await _disconnect(changed, connection, event, row)
+        return recorder.Recorded()
     state, money_read, counts = await _read(connection, event)
     if state is None:
-        return await _record(connection, event, row, money_read, None, counts=counts)
+        *others, own = await _by_owner(connection, event, money_read)
+        for money in others:
+            await recorder.record(connection, money, source="webhook", counts=counts)
+        return await _record(connection, event, row, own, None, counts=counts)
     # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
@@ -352,6 +398,20 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         connection, state, source="webhook", money=money, request_reference=event.request_reference, event=row
     )
     return read.recorded
+
+
+async def _by_owner(
+    connection: ProcessorConnection, event: ProcessorWebhook, money: Sequence[MoneyStatement]
+) -> list[Sequence[MoneyStatement]]:
+    """The money of each request apart, at least one list: a case at the vendor may concern several payments, not all of them ours."""
+    if len(money) < 2 or event.request_reference is not None:
+        return [money]
+    owned: dict[UUID, list[MoneyStatement]] = {}
+    for said in money:
+        owner = await recorder.owner_of(connection, [said], None, None)
+        if owner is not None:
+            owned.setdefault(owner, []).append(said)
+    return list(owned.values()) or [()]
 
 
 Reading = tuple[Checkout | None, Sequence[MoneyStatement], bool]

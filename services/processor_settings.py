@@ -431,17 +431,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
         row = await connections.processor_connection(connection_id, actor.account_id)
         was_connected = row.connected
         if was_connected:
-            await ProcessorConnection.filter(id=row.id).update(
-                connected=False, is_default=False, version=row.version + 1
-            )
-            if row.is_default:
-                others = await ProcessorConnection.filter(account_id=actor.account_id, connected=True).order_by("id")
-                heirs = [one for one in others if row.test_mode or not one.test_mode]
-                heir = min(
-                    heirs, key=lambda one: (not connections.allowed(one), one.test_mode != row.test_mode), default=None
-                )
-                if heir is not None:
-                    await ProcessorConnection.filter(id=heir.id).update(is_default=True)
+            await connections.put_away(row)
             changed.event("processor.updated")
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
         row = await connections.processor_connection(connection_id, actor.account_id)

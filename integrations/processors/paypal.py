@@ -758,25 +758,39 @@ def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: 
     )
 
 
-def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
-    """Source: developer.paypal.com/docs/api/customer-disputes/v1. Every state that is not resolved is PENDING."""
-    amount, currency = _amount(dispute["dispute_amount"])
+def _disputes(dispute: Mapping[str, Any], occurred_at: datetime) -> list[MoneyStatement]:
+    """A dispute of each payment that it names; every state that is not resolved is PENDING.
+
+    A buyer may dispute several payments in one case. Each is a money of its own then: the case's id and the payment's.
+    Source: developer.paypal.com/docs/api/customer-disputes/v1.
+    """
+    case = _text(dispute, "dispute_id")
+    total, currency = _amount(dispute["dispute_amount"])
     code = (dispute.get("dispute_outcome") or {}).get("outcome_code")
     resolved = dispute["status"] == "RESOLVED"
     transactions = dispute.get("disputed_transactions") or [{}]
     due = dispute.get("seller_response_due_date")
-    return MoneyStatement(
-        kind=MoneyKind.DISPUTE,
-        external_id=_text(dispute, "dispute_id"),
-        outcome=DISPUTE_OUTCOME.get(str(code), MoneyOutcome.PENDING) if resolved else MoneyOutcome.PENDING,
-        amount_minor=amount,
-        currency=currency,
-        charge_external_id=transactions[0].get("seller_transaction_id"),
-        response_due_at=_time(due) if due and not resolved else None,
-        dispute_reason=dispute.get("reason"),
-        inquiry=dispute.get("dispute_life_cycle_stage") == "INQUIRY",
-        occurred_at=_time(dispute["update_time"]) if dispute.get("update_time") else occurred_at,
-    )
+    found = []
+    for transaction in transactions:
+        charge, amount = transaction.get("seller_transaction_id"), total
+        if len(transactions) > 1:
+            gross, gross_currency = _amount(transaction["gross_amount"]) if transaction.get("gross_amount") else (0, "")
+            amount = min(total, gross) if gross_currency == currency else total
+        found.append(
+            MoneyStatement(
+                kind=MoneyKind.DISPUTE,
+                external_id=case if len(transactions) == 1 else f"{case}.{charge}",
+                outcome=DISPUTE_OUTCOME.get(str(code), MoneyOutcome.PENDING) if resolved else MoneyOutcome.PENDING,
+                amount_minor=amount,
+                currency=currency,
+                charge_external_id=charge,
+                response_due_at=_time(due) if due and not resolved else None,
+                dispute_reason=dispute.get("reason"),
+                inquiry=dispute.get("dispute_life_cycle_stage") == "INQUIRY",
+                occurred_at=_time(dispute["update_time"]) if dispute.get("update_time") else occurred_at,
+            )
+        )
+    return found
 
 
 def _order_of(capture: Mapping[str, Any]) -> str | None:
@@ -823,8 +837,8 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
             request_reference=money.request_reference,
         )
     if kind in REFUND_EVENTS or kind in DISPUTE_EVENTS:
-        money = _refund(thing) if kind in REFUND_EVENTS else _dispute(thing, created)
-        return dataclasses.replace(empty, decides=True, money=(money,), request_reference=money.request_reference)
+        told = [_refund(thing)] if kind in REFUND_EVENTS else _disputes(thing, created)
+        return dataclasses.replace(empty, decides=True, money=told, request_reference=told[0].request_reference)
     return empty
 
 

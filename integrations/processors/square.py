@@ -116,7 +116,10 @@ EVENTS: Final[Mapping[str, str]] = {  # event type -> what its object holds
     "refund.updated": "refund",
     "dispute.created": "dispute",
     "dispute.state.updated": "dispute",
+    "oauth.authorization.revoked": "revocation",
 }
+# Not asked for, but understood where a person's own subscription sends it.
+OLD_EVENTS: Final[Mapping[str, str]] = {"dispute.state.changed": "dispute"}
 # Square's code, else its HTTP status -> reason, retryable
 REFUSALS: Final[Mapping[str, tuple[str, bool]]] = {
     "IDEMPOTENCY_KEY_REUSED": ("idempotency_conflict", False),
@@ -660,9 +663,11 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
         created_at=created,
         vendor_account=_text(event, "merchant_id"),
     )
-    found = EVENTS.get(empty.type)
+    found = EVENTS.get(empty.type) or OLD_EVENTS.get(empty.type)
     if found is None:
         return empty
+    if found == "revocation":
+        return dataclasses.replace(empty, disconnected=True)
     thing = event["data"]["object"][found]
     if found == "payment":
         charge = _charge(thing, reference=None)

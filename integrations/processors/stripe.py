@@ -216,7 +216,9 @@ REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.fa
 # API versions before 2024-10-28 tell a refund's later outcome by this one only.
 OLD_REFUND_EVENTS: Final = frozenset({"charge.refund.updated"})
 DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"})
-EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
+# A Connect account takes back what it had allowed the platform.
+DEAUTHORIZED: Final = "account.application.deauthorized"
+EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | {DEAUTHORIZED}
 # Not asked for, but understood where a person's own endpoint sends it: it has a running total only, so the charge is read.
 HINTS: Final = frozenset({"charge.refunded"})
 READABLE: Final = EVENTS | HINTS | OLD_REFUND_EVENTS
@@ -635,6 +637,9 @@ class Stripe(Processor):
         # Only deliveries of a Connect endpoint carry the account; the event list and an account's own endpoint do not.
         if account is not None and account != self._account:
             return empty
+        if kind == DEAUTHORIZED:
+            # An account's own key outlives every application: only the platform's connection ends.
+            return dataclasses.replace(empty, disconnected=account is not None)
         if kind in SESSION_EVENTS:
             return _session_event(empty, thing)
         if kind == "payment_intent.canceled":

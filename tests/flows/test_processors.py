@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from tortoise.expressions import Q
 
-from models.tables import Job, MoneyFact, Notification, ProcessorEvent, Refund, Tick
+from models.tables import Job, MoneyFact, Notification, ProcessorConnection, ProcessorEvent, Refund, Tick
 from services import auditing
 from tests.contracts import paypal_server, square_server
 from tests.contracts.openapi import Call, ContractServer
@@ -694,3 +694,57 @@ async def test_events_of_other_programs_are_taken_whatever_their_shape_and_chang
     now = await shop.read(request)
     assert (now["status"], now["refundState"], now["disputeState"]) == ("PAID", "NONE", "NONE")
     assert await kinds(shop, maria) == before
+
+
+@pytest.mark.parametrize("desk", ["paypal"], indirect=True)  # a case of Square's names one payment
+async def test_a_case_about_several_payments_is_a_dispute_of_each_that_is_ours(
+    shop: Team, desk: Desk, paypal: PayPalServer
+) -> None:
+    maria, luis = await shop.contact(), await shop.contact("Luis Vega", 2)
+    first, one = await paid(shop, desk, maria)
+    second, two = await paid(shop, desk, luis)
+    gross = {"currency_code": "USD", "value": "120.00"}
+    ids = ["9FOREIGN", paypal.capture_of(one)["id"], paypal.capture_of(two)["id"]]
+    case: dict[str, Any] = {
+        "dispute_id": "PP-D-3",
+        "disputed_transactions": [{"seller_transaction_id": one_id, "gross_amount": gross} for one_id in ids],
+        "dispute_amount": {"currency_code": "USD", "value": "360.00"},
+        "status": "OPEN",
+    }
+    await deliver(shop, desk, paypal.event("CUSTOMER.DISPUTE.CREATED", "dispute", case))
+    case |= {"status": "RESOLVED", "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"}}
+    for request in (first, second):
+        await until(shop, request, lambda r: r["disputeState"] == "NEEDS_RESPONSE")
+    closed = paypal.event("CUSTOMER.DISPUTE.RESOLVED", "dispute", case)
+    await deliver(shop, desk, closed, closed)
+    for request, contact in ((first, maria), (second, luis)):
+        now = await until(shop, request, lambda r: r["disputeState"] == "LOST")
+        await quiet()
+        disputes = [p["amount"]["minorUnits"] for p in now["payments"] if p["kind"] == "DISPUTE"]
+        assert disputes == ["12000"]
+        assert (await kinds(shop, contact))[-2:] == ["DISPUTE_OPENED", "DISPUTE_CLOSED"]
+        (entry,) = (await summaries(shop, contact)).values()
+        assert entry["net"] == -desk.fee
+
+
+@pytest.mark.parametrize("desk", ["square"], indirect=True)  # PayPal's keys are the business's own
+async def test_rights_taken_back_at_the_vendor_disconnect_it_and_tell_who_can_connect_it_again(
+    shop: Team, desk: Desk, square: SquareServer
+) -> None:
+    revoked = square.event("oauth.authorization.revoked", "revocation", {"id": "r1", "revoker_type": "MERCHANT"})
+    other = revoked | {"merchant_id": "ANOTHER", "event_id": "revoked-elsewhere"}
+    old = revoked | {"created_at": (datetime.now(UTC) - timedelta(minutes=3)).isoformat(), "event_id": "revoked-before"}
+    await deliver(shop, desk, other, old)
+    assert (await ProcessorConnection.get(processor="square")).connected
+    await deliver(shop, desk, revoked, revoked)
+    row = await ProcessorConnection.get(processor="square")
+    said = "Square no longer allows Paythread on this account. Connect it again under Settings → Payments."
+    assert (row.connected, row.is_default, row.last_error) == (False, False, said)
+    listed = await shop.product.one(d.NOTIFICATIONS, token=shop.owner)
+    assert [(n["kind"], n["title"], n["body"]) for n in listed["nodes"]] == [
+        ("PAYMENT_FAILED", "Square is disconnected", said)
+    ]
+    # Connected again, an old word ends nothing.
+    await connect(shop, desk, testMode=True)
+    await deliver(shop, desk, revoked)
+    assert (await ProcessorConnection.get(processor="square")).connected

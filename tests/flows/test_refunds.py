@@ -372,3 +372,30 @@ async def test_cash_is_recorded_live_closes_the_checkout_and_can_be_undone(shop:
     assert await open_session(shop, request) != session
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "RECORDED_OUTSIDE", "RECORDED_OUTSIDE"]
     assert await told(shop) == []
+
+
+async def test_what_older_versions_and_the_dashboard_tell_by_other_events_is_taken(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    request, session = await paid(shop, stripe, maria)
+    made = stripe.refund(session, amount=5000)
+    await post(shop, stripe, made)
+    await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
+    # An endpoint of an API version before 2024-10-28 tells a refund's failure so, and only so.
+    refund_now = made["data"]["object"] | {"status": "failed", "failure_reason": "expired_or_canceled_card"}
+    await post(shop, stripe, stripe.event("charge.refund.updated", refund_now))
+    now = await until(shop, request, lambda r: r["refundState"] == "NONE")
+    assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "FAILED", "5000")]
+    assert (await kinds(shop, maria))[-2:] == ["REFUND_ISSUED", "REFUND_FAILED"]
+    # A bank debit that the business cancels while it is under way.
+    second = await shop.request(maria)
+    await shop.send(second)
+    debit = await open_session(shop, second)
+    await post(shop, stripe, stripe.pay_async(debit))
+    await until(shop, second, lambda r: r["status"] == "PROCESSING")
+    intent = stripe.intents[stripe.sessions[debit]["payment_intent"]]
+    intent |= {"status": "canceled", "cancellation_reason": "requested_by_customer"}
+    await post(shop, stripe, stripe.event("payment_intent.canceled", intent))
+    await until(shop, second, lambda r: r["status"] == "SENT")
+    assert (await kinds(shop, maria))[-2:] == ["PAYMENT_PROCESSING", "PAYMENT_FAILED"]

@@ -778,3 +778,20 @@ async def test_an_answer_that_is_not_stripes_is_an_integration_error() -> None:
         with pytest.raises(IntegrationError) as odd:
             await processor.read_checkout(made.external_id)
     assert odd.value.reason == "unexpected_answer"
+
+
+async def test_only_a_platforms_own_account_is_disconnected_by_its_word() -> None:
+    event = {"object": "event", "id": "evt_1", "type": "account.application.deauthorized", "created": 1795770000}
+    event |= {"data": {"object": {"object": "application", "id": "ca_1"}}}
+    environment = Environment(public_url="", sandbox_url="")
+    made = stripe.Stripe(stripe.Credentials("sk_test_1", account="acct_1Own"), environment=environment)
+    told = [
+        made.parse(json.dumps(event | more).encode())
+        for more in ({"account": "acct_1Own"}, {"account": "acct_1Other"}, {})
+    ]
+    await made.aclose()
+    assert [(one.disconnected, one.vendor_account) for one in told] == [
+        (True, "acct_1Own"),
+        (False, "acct_1Other"),
+        (False, None),
+    ]
