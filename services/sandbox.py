@@ -462,6 +462,8 @@ def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> lis
             return [(0, paid), (0, _event(row, "refund.succeeded", None, refund=refund))]
         case "DISPUTE_LOST" | "DISPUTE_WON":
             dispute = {"id": f"sbx_dp_{secrets.token_hex(10)}", "status": "needs_response", **about}
+            respond_by = datetime.fromisoformat(payment["created_at"]) + timedelta(days=7)
+            dispute |= {"reason": "product_not_received", "respond_by": respond_by.isoformat()}
             opened = _event(row, "dispute.opened", None, dispute=dispute)
             dispute["status"] = scenario.removeprefix("DISPUTE_").lower()
             closed = _event(row, "dispute.closed", None, dispute=dispute)

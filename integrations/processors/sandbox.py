@@ -332,6 +332,10 @@ def _dispute(dispute: Mapping[str, Any], checkout: Mapping[str, Any]) -> MoneySt
         request_reference=_text(checkout, "request_reference"),
         charge_external_id=_text(dispute, "payment"),
         occurred_at=_time(dispute["created_at"]),
+        dispute_reason=dispute.get("reason"),
+        response_due_at=_time(dispute["respond_by"])
+        if dispute["status"] == "needs_response" and dispute.get("respond_by")
+        else None,
     )
 
 

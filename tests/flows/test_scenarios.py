@@ -87,6 +87,10 @@ async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
         assert (events, (await MoneyFact.get()).source) == (0, "sweeper")
     else:
         assert events > 0
+    if scenario.startswith("DISPUTE"):
+        disputed = await MoneyFact.filter(kind="DISPUTE").order_by("id")
+        assert {fact.dispute_reason for fact in disputed} == {"product_not_received"}
+        assert sorted(fact.response_due_at is not None for fact in disputed) == [False, True]
 
 
 @pytest.mark.parametrize("seed", range(3))
