@@ -482,6 +482,10 @@ async def _advance(
         if external_id and message.external_id is None:
             message.external_id = stored_id(external_id)
             message.relay_id = relay_id
+            # An echo that came first, in words that the vendor has changed, stands in the thread as somebody else's.
+            await Message.filter(
+                channel_connection_id=message.channel_connection_id, external_id=message.external_id
+            ).update(external_id=None)
             await message.save(update_fields=["external_id", "relay_id"])
             if status == "SENT":
                 connection = await connections.channel_connection(message.channel_connection_id, account_id)

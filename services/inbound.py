@@ -245,6 +245,10 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             await _confirm_stop(changed, message)
 
 
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _counted(files: Sequence[object]) -> str:
     """What stands in place of the text of a message that is only files; empty without files."""
     return f"[{len(files)} attachment{'s' if len(files) > 1 else ''}]" if files else ""
@@ -263,7 +267,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         return
     under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
     for own in await under_way.order_by("seq"):
-        if written.template or body.startswith(own.body.strip()):
+        if written.template or _words(body).startswith(_words(own.body)):
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await deliveries.record_status(connection, ours, message_id=own.id)
             return

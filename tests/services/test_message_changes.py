@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from integrations.base import InboundMessage, MessageChange, WebhookRequest, WrittenElsewhere
+from integrations.base import InboundMessage, MessageChange, SendResult, WebhookRequest, WrittenElsewhere
 from models.errors import ContactOptedOut
 from models.tables import Attachment, Contact, Conversation, Job, Message
 from services import inbound, jobs, message_changes
 from tests import factories
 from tests.contracts.meta_server import APP_SECRET, PAGE_ID, signed
 from tests.services.conftest import BASE_URL, Team, kinds_logged
-from tests.services.outgoing import send
+from tests.services.outgoing import replace_vendor, run_job, send
 
 WHO = "24000000000000077"
 AT = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
@@ -119,13 +119,18 @@ async def test_what_a_colleague_writes_in_metas_inbox_stands_in_the_thread_once(
 
 @pytest.mark.parametrize(
     ("echoed", "ours"),
-    [("Hello", True), ("Hello\nhttps://pay.example.test/p/x", True), ("Something else", False), ("", False)],
+    [
+        ("Hello there", True),
+        ("Hello  there\r\nhttps://pay.example.test/p/x", True),
+        ("Something else", False),
+        ("", False),
+    ],
 )
 async def test_an_echo_that_overtakes_the_answer_to_our_call_is_our_message(
     team: Team, echoed: str, ours: bool
 ) -> None:
     await written(team)
-    sent = (await send(team, "Hello", "MESSENGER")).message
+    sent = (await send(team, "Hello\nthere", "MESSENGER")).message
     await Message.filter(id=sent.id).update(delivery_status="SENDING")
     await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, echoed), datetime.now(UTC))
     row = await Message.get(id=sent.id)
@@ -134,6 +139,18 @@ async def test_an_echo_that_overtakes_the_answer_to_our_call_is_our_message(
     template = echo(team, "[card] Hello", template=True, external_id="m_8")
     await inbound._store_elsewhere(team.channels["MESSENGER"], template, datetime.now(UTC))
     assert await Message.filter(direction="OUTBOUND").count() == 2  # on its way: ours; else a colleague's
+
+
+async def test_our_answer_wins_over_an_echo_in_other_words(team: Team) -> None:
+    await written(team)
+    vendor = replace_vendor(team, "MESSENGER", SendResult(external_id="m_7"))
+    sent = (await send(team, "Hello", "MESSENGER")).message
+    await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, "He11o"), datetime.now(UTC))
+    await run_job("message.send", sent.id)
+    row = await Message.get(id=sent.id)
+    assert (row.external_id, row.delivery_status, len(vendor.sent)) == ("m_7", "SENT", 1)
+    await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, "He11o"), datetime.now(UTC))
+    assert await Message.filter(direction="OUTBOUND").count() == 2
 
 
 async def test_a_colleague_may_be_the_first_who_writes(team: Team) -> None:
