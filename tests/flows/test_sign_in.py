@@ -290,9 +290,12 @@ async def closed(ws: ClientConnection) -> int | None:
 
 
 async def alive(ws: ClientConnection) -> bool:
-    """Whether the server still answers on it."""
+    """Whether the server still answers on it; events that come before the answer are read over."""
     await ws.send(json.dumps({"type": "ping"}))
-    return bool(json.loads(await asyncio.wait_for(ws.recv(), 10)) == {"type": "pong"})
+    async with asyncio.timeout(10):
+        while (said := json.loads(await ws.recv()))["type"] == "next":
+            pass
+    return bool(said == {"type": "pong"})
 
 
 NAMES = ("Authorization", "authorization", "AUTHORIZATION", "aUTHORIZATION")
