@@ -202,8 +202,8 @@ FAULTS: Final = (
         "transaction",
         "transaction-removed",
         "services/changes.py",
-        "    async with database.transaction():\n        made = Change(account_id, actor_id)",
-        "    if True:\n        made = Change(account_id, actor_id)",
+        "    async with turn(account_id, rows), database.transaction():\n        made = Change(account_id, actor_id)",
+        "    async with turn(account_id, rows):\n        made = Change(account_id, actor_id)",
         RECORDER,
     ),
     _fault(
