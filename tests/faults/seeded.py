@@ -230,8 +230,8 @@ FAULTS: Final = (
         "transaction",
         "answered-though-nothing-was-kept",
         "services/processor_events.py",
-        "            raise  # nothing was kept; the vendor sends it again",
-        "            return",
+        "        async with database.transaction():\n            row = await _keep(connection, event, body, now)",
+        "        return\n        async with database.transaction():\n            row = await _keep(connection, event, body, now)",
         EVENTS,
     ),
     _fault(
