@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -103,6 +104,9 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
         if demo:
             app.state.demo = _run(_seed(settings))
         _greet(settings, app.state.demo if demo else None)
+        # What lives as long as the process is not walked through again by each collection.
+        gc.collect()
+        gc.freeze()
         config = server_config(app, host=settings.host, port=settings.port, log_config=None)
         server = Server(config, before_shutdown=app.state.before_shutdown)
         server.run(sockets=[listener])

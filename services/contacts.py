@@ -22,6 +22,7 @@ from services.changes import Change, change
 
 NAME_LIMIT: Final = 120
 ADDRESS_LIMIT: Final = 254
+PHONE_STORED: Final = 20  # characters of a stored phone number; a sender that is longer is no phone
 PHONE_KINDS: Final = ("SMS", "WHATSAPP")
 CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
 
@@ -117,7 +118,11 @@ async def find_or_create_by_address(
     if contact_id is None:
         try:
             async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment
-                phone = address if kind in PHONE_KINDS and address.startswith("+") else None
+                phone = (
+                    address
+                    if kind in PHONE_KINDS and address.startswith("+") and len(address) <= PHONE_STORED
+                    else None
+                )
                 email = address if kind == "EMAIL" else None
                 title = storable(name or "").strip()[:NAME_LIMIT] or address[:NAME_LIMIT]
                 return await _make(changed, title, email, phone, {kind: address})
@@ -168,7 +173,8 @@ def _told_name(contact: Contact, kind: str, address: str, name: str | None) -> s
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
     """The one contact whose record has this phone or e-mail, and no other address on this kind."""
     if kind in PHONE_KINDS:
-        found = await Contact.filter(account_id=account_id, phone__in=spellings(address)).limit(2)
+        numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
+        found = await Contact.filter(account_id=account_id, phone__in=numbers).limit(2)
     elif kind == "EMAIL":
         found = await Contact.filter(account_id=account_id, email=address).limit(2)
     else:

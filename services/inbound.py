@@ -62,6 +62,7 @@ LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
 KEPT_BODY: Final = 512 * 1024  # bytes; the sender of a longer letter is asked to send it again
 AGAIN_AFTER_S: Final = 3600.0  # for a kept callback whose attempts are used up
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # a message that claims to be older is dated now
 HELP_AGAIN: Final = timedelta(minutes=10)
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
@@ -205,7 +206,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         if (external_id := await _new_id(connection, inbound, address, subject, body)) is None:
             return
         await contact_names.ask(connection, contact, address)
-        written_at = min(inbound.occurred_at or now, now)
+        written_at = _written_at(inbound.occurred_at, now)
         held = await ContactAddress.get_or_none(contact_id=contact.id, kind=connection.kind)
         last = None if held is None else held.last_inbound_at
         # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
@@ -291,12 +292,17 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             delivery_status="SENT",
             external_id=external_id,
             author_name=written.author[: contacts.NAME_LIMIT],
-            occurred_at=min(written.occurred_at or now, now),
+            occurred_at=_written_at(written.occurred_at, now),
         )
         replied = await _replied(conversation, written.in_reply_to)
         message.reply_to_id = None if replied is None else replied.id
         changed.message(message)
         await attachments.keep(changed, message, written.attachments)
+
+
+def _written_at(told: datetime | None, now: datetime) -> datetime:
+    """When a message was written: what the vendor tells, unless that is in the future or before such messages were."""
+    return told.astimezone(UTC) if told is not None and EARLIEST < told <= now else now
 
 
 async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:

@@ -25,6 +25,7 @@ from integrations.base import (
     ProcessorWebhook,
     SignatureInvalid,
 )
+from integrations.base import external_id as stored_id
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
@@ -178,18 +179,19 @@ def _is_of_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | 
 
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
     """Store the event once, raw but for our links' tokens; the row, locked."""
+    external_id = stored_id(event.external_id)
     row = ProcessorEvent(
         id=uuid7(),
         account_id=connection.account_id,
         processor_connection_id=connection.id,
-        external_id=event.external_id,
+        external_id=external_id,
         type=event.type[:120],
         body=links.hidden(body),
         received_at=now,
     )
     await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
     return (
-        await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=event.external_id)
+        await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=external_id)
         .select_for_update(no_key=True)
         .get()
     )

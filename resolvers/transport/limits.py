@@ -5,6 +5,7 @@ Everything here is about any GraphQL API; who may see which row is decided in `r
 
 import logging
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
@@ -375,7 +376,10 @@ LONGEST_CACHED: Final = 16_384
 
 
 class _Documents:
-    """Parses, measures and validates each distinct text once; the cache of rules works because they are shared."""
+    """Parses, measures and validates, and keeps what it has accepted, so that a client's documents are read once.
+
+    Documents of strangers are not kept: the collector of cyclic garbage walks through all that is kept, for seconds in the end.
+    """
 
     def __init__(
         self,
@@ -389,12 +393,17 @@ class _Documents:
         self.once = once
         self.rules = rules
         self.hide_suggestions = hide_suggestions
-        self._cached_parse = lru_cache(CACHED_DOCUMENTS)(self._parse)
-        self._cached_check = lru_cache(CACHED_DOCUMENTS)(self._check)
+        self.accepted: OrderedDict[str, DocumentNode] = OrderedDict()  # text -> document, the longest unused first
 
     def parse(self, query: str) -> DocumentNode | None:
         """The document, or None for a syntax error: strawberry parses it again and reports it in its own way."""
-        return self._parse(query) if len(query) > LONGEST_CACHED else self._cached_parse(query)
+        if (known := self.accepted.get(query)) is not None:
+            self.accepted.move_to_end(query)
+            return known
+        try:
+            return parse(query, max_tokens=self.limits.tokens)
+        except (GraphQLSyntaxError, RecursionError):
+            return None
 
     def refuse_too_long(self, query: str) -> GraphQLError | None:
         """The error of a text that is not even parsed, or None."""
@@ -406,18 +415,23 @@ class _Documents:
         return None
 
     def check(
-        self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        rules: tuple[type[ASTValidationRule], ...],
+        *,
+        keep: bool,
     ) -> list[GraphQLError]:
-        """One error over a limit, else what validation finds."""
+        """One error over a limit, else what validation finds. `keep`: a signed-in client's, worth keeping."""
         source = document.loc.source.body if document.loc else ""
-        check = self._check if len(source) > LONGEST_CACHED else self._cached_check
-        return check(schema, document, rules + self.rules)
-
-    def _parse(self, query: str) -> DocumentNode | None:
-        try:
-            return parse(query, max_tokens=self.limits.tokens)
-        except (GraphQLSyntaxError, RecursionError):
-            return None
+        if self.accepted.get(source) is document:
+            return []
+        errors = self._check(schema, document, rules + self.rules)
+        if keep and not errors and len(source) <= LONGEST_CACHED:
+            self.accepted[source] = document
+            if len(self.accepted) > CACHED_DOCUMENTS:
+                self.accepted.popitem(last=False)
+        return errors
 
     def _check(
         self, schema: GraphQLSchema, document: DocumentNode, rules: tuple[type[ASTValidationRule], ...]
@@ -467,7 +481,12 @@ class CheckDocument(SchemaExtension):
             context.pre_execution_errors = [GraphQLError("Say which operation of the document to run: operationName.")]
             yield
             return
-        context.pre_execution_errors = self._documents.check(schema, context.graphql_document, context.validation_rules)
+        context.pre_execution_errors = self._documents.check(
+            schema,
+            context.graphql_document,
+            context.validation_rules,
+            keep=getattr(context.context, "viewer", None) is not None,
+        )
         yield
 
 

@@ -153,6 +153,13 @@ class SocketServer(WebSocketsSansIOProtocol):
             # uvicorn forgets this after a denial response, and then logs an error for each refused socket.
             self.handshake_complete = True
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and getattr(self, "scope", None) is None:
+            # The library refused the head (a line over 8 KiB). uvicorn would neither send its answer nor end the connection.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
     def keepalive_timeout(self) -> None:
         # Stock closes with 1011, which the npm client never retries, and waits for a buffer that nobody reads.
         self.transport.abort()

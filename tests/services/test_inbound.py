@@ -285,3 +285,13 @@ async def test_an_answer_to_a_letter_keeps_its_subject(team: Team) -> None:
     await _letter(team, "It drips", sender=team.addresses["EMAIL"].address, subject="AW: Broken tap")
     sent = await send(team, "We come on Monday", "EMAIL")
     assert sent.message.subject == "Re: Broken tap"
+
+
+@pytest.mark.parametrize("kind", ["SMS", "EMAIL", "WHATSAPP"])
+async def test_odd_senders_and_times_are_stored_all_the_same(team: Team, kind: str) -> None:
+    now = datetime.now(UTC)
+    ages_ago = datetime.fromisoformat("0001-01-01T00:00:00+14:00")
+    for n, (sender, at) in enumerate([("+" + "1" * 5_000, None), ("x" * 5_000, ages_ago), ("+14155550100", ages_ago)]):
+        said = InboundMessage(external_id=f"odd-{n}", sender=sender, body="Hi", occurred_at=at)
+        await inbound.store(team.channels[kind], said, now)
+    assert [row.occurred_at for row in await Message.filter(direction="INBOUND")] == [now] * 3

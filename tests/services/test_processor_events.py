@@ -69,6 +69,19 @@ async def test_five_copies_at_once_on_concurrent_connections_count_once(world: W
     await assert_consistent(world.account.id)
 
 
+async def test_an_event_with_a_very_long_id_is_stored_once(world: World) -> None:
+    request, token = await world.request()
+    world.vendor.pay(await world.open(token))
+    (paid,) = world.vendor.outbox
+    told = json.loads(paid.body)
+    told["id"] = "evt_" + "x" * 5_000
+    long = signed(json.dumps(told).encode())
+    await world.deliver(long)
+    await world.deliver(long)
+    assert await results() == ["recorded"]
+    assert await world.cards(request) == ["PAYMENT_RECEIVED"]
+
+
 async def test_two_event_types_of_the_same_money_count_once(world: World) -> None:
     request, token = await world.request()
     page = await world.open(token)

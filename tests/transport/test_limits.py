@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,18 +185,27 @@ async def test_a_document_is_parsed_and_validated_once() -> None:
     for _ in range(100):
         document = documents.parse("{ hello }")
         assert document is not None
-        assert documents.check(schema._schema, document, ()) == []
-    assert documents._cached_parse.cache_info().hits == 99
-    assert documents._cached_check.cache_info().hits == 99
+        assert documents.check(schema._schema, document, (), keep=True) == []
+        assert documents.accepted == {"{ hello }": document}
 
 
-async def test_the_schema_s_own_requests_hit_the_cache() -> None:
+def test_documents_of_strangers_and_refused_ones_are_not_kept() -> None:
+    documents = _Documents(Limits(), ())
+    schema = make_schema()
+    for text, keep in (("{ hello }", False), ("{ " + "a: hello " * 40 + "}", True)):
+        document = documents.parse(text)
+        assert document is not None
+        documents.check(schema._schema, document, (), keep=keep)
+    assert documents.accepted == {}
+
+
+async def test_the_schema_keeps_a_document_of_a_signed_in_client() -> None:
     schema = make_schema()
     documents: Any = schema.get_extensions()[1]._documents  # type: ignore[attr-defined]
-    for _ in range(10):
-        assert await codes("{ hello }", schema) == []
-    assert documents._cached_parse.cache_info().hits == 9
-    assert documents._cached_check.cache_info().hits == 9
+    for viewer, kept in ((None, []), (object(), ["{ hello }"])):
+        result = await schema.execute("{ hello }", context_value=SimpleNamespace(viewer=viewer))
+        assert result.errors is None
+        assert list(documents.accepted) == kept
 
 
 async def test_introspection_and_suggestions_are_off_in_production_only() -> None:

@@ -182,3 +182,28 @@ async def test_sigterm_ends_a_process_with_an_open_stream_and_an_open_socket() -
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@pytest.mark.parametrize("long", [b"Cookie: a=" + b"0" * 9_000 + b"\r\n", b"X-A: 0\r\n" * 80])
+async def test_a_socket_s_head_that_the_library_refuses_is_answered_and_ends(long: bytes) -> None:
+    async with open_room() as room:
+        head = (
+            b"GET /graphql HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n"
+        )
+        answer = await cut_off_or_upgraded(room.port, head + long + b"\r\n")
+        assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 101 "))
+        assert answer.startswith(b"HTTP/1.1 431 ") == (len(long) > 8_192)
+
+
+async def cut_off_or_upgraded(port: int, said: bytes) -> bytes:
+    """The first line of the answer; after a refusal the connection must have ended."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    async with asyncio.timeout(10):
+        line = await reader.readline()
+        if b" 101 " not in line:
+            await reader.read()
+    writer.transport.abort()
+    await asyncio.sleep(0)
+    return line
