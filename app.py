@@ -112,6 +112,13 @@ def create_app(settings: Settings | None = None) -> Starlette:
     return app
 
 
+def health_app(settings: Settings, hub: Hub) -> Starlette:
+    """What watches a process that serves nothing else: the worker."""
+    app = Starlette(routes=[*health.routes])
+    app.state.settings, app.state.hub = settings, hub
+    return app
+
+
 def configure(settings: Settings) -> None:
     """Hand the settings to the rooms that need them. Called by every program: server, worker, CLI."""
     vault.open_vault(settings.keys)

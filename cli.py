@@ -8,6 +8,7 @@ import gc
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -143,13 +144,23 @@ def _greet(settings: Settings, access: Any) -> None:
 
 @cli.command()
 def worker() -> None:
-    """Run the jobs alone, beside servers with RUN_JOBS=false."""
+    """Run the jobs alone, beside servers with RUN_JOBS=false. Its health is at WORKER_PORT."""
     settings = _settings()
-    asyncio.run(_work(settings))
+    from resolvers.transport.server import listen
+
+    try:
+        listener = listen(settings.host, settings.worker_port) if settings.worker_port else None
+    except OSError as error:
+        raise click.ClickException(
+            f"Can't listen on {settings.host}:{settings.worker_port} ({error.strerror}); set WORKER_PORT (0: none)."
+        ) from None
+    with contextlib.closing(listener) if listener is not None else contextlib.nullcontext():
+        asyncio.run(_work(settings, listener))
 
 
-async def _work(settings: Settings) -> None:
+async def _work(settings: Settings, listener: socket.socket | None) -> None:
     import app
+    from resolvers.transport.server import served
     from web import logging
 
     logging.configure(settings.log_level)
@@ -157,7 +168,10 @@ async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with app.running(settings, jobs_too=True):
+    async with contextlib.AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(app.running(settings, jobs_too=True))
+        if listener is not None:
+            await stack.enter_async_context(served(app.health_app(settings, hub), listener))
         click.echo("Paythread worker: running jobs")
         sys.stdout.flush()
         await stop.wait()

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    worker_port: int = Field(
+        default=8001, ge=0, le=65535, description="Port of the worker's /healthz, /readyz and /metrics. 0: none."
+    )
     public_url: str = Field(
         default="", description="Absolute base of links and webhook addresses. Default: http://localhost:PORT."
     )

@@ -56,6 +56,10 @@ GAP: Final = Hint(UUID(int=0), 0)
 class Bus(Protocol):
     """What the hub needs from a bus. One consumer per process calls `subscribe`."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether hints of other processes arrive at this moment, as far as is known."""
+
     async def publish(self, hint: Hint) -> None:
         """Tell all processes, this one included. Raises: whatever the transport raises; a lost hint is harmless."""
 
@@ -78,6 +82,7 @@ class _SupervisedBackend(BroadcastBackend):
         self._queue: asyncio.Queue[Event] = asyncio.Queue(QUEUE_SIZE)
         self._supervisor: asyncio.Task[None] | None = None
         self._delay_s = FIRST_DELAY_S
+        self.connected = False
 
     @abstractmethod
     async def _listen(self, channel: str) -> None:
@@ -106,6 +111,7 @@ class _SupervisedBackend(BroadcastBackend):
 
     def _confirmed(self, channel: str) -> None:
         self._delay_s = FIRST_DELAY_S
+        self.connected = True
         self._received(channel, _GAP_MESSAGE)
 
     def _received(self, channel: str, message: str) -> None:
@@ -120,6 +126,7 @@ class _SupervisedBackend(BroadcastBackend):
             except Exception as error:  # noqa: BLE001 the loop's top: whatever broke, reconnect
                 # Only the class: the text of connection errors holds host names and may hold the URL.
                 log.warning("event bus connection lost, reconnecting", extra={"error": type(error).__name__})
+            self.connected = False
             await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311 jitter, not a secret
             self._delay_s = min(self._delay_s * 2, LAST_DELAY_S)
 
@@ -247,14 +254,19 @@ async def _within(awaitable: Awaitable[Any], seconds: float) -> bool:
 class _BroadcastBus:
     """A `Bus` over one `Broadcast` with exactly one subscription, opened before anything is published."""
 
-    def __init__(self, broadcast: Broadcast) -> None:
+    def __init__(self, broadcast: Broadcast, backend: _SupervisedBackend | None = None) -> None:
         self._broadcast = broadcast
+        self._backend = backend
         self._open = AsyncExitStack()
         self._subscriber: Any = None
 
     async def start(self) -> None:
         await self._broadcast.connect()
         self._subscriber = await self._open.enter_async_context(self._broadcast.subscribe(CHANNEL))
+
+    @property
+    def connected(self) -> bool:
+        return self._backend is None or self._backend.connected
 
     async def publish(self, hint: Hint) -> None:
         await self._broadcast.publish(CHANNEL, f"{hint.account_id}:{hint.seq}")
@@ -293,14 +305,13 @@ async def open_bus(events_url: str) -> Bus:
     Raises: UnsupportedBusError.
     """
     scheme = urlsplit(events_url).scheme
-    if scheme == "memory":
-        broadcast = Broadcast("memory://")
-    elif scheme in ("redis", "rediss"):
-        broadcast = Broadcast(backend=RedisBackend(events_url))
+    backend: _SupervisedBackend | None = None
+    if scheme in ("redis", "rediss"):
+        backend = RedisBackend(events_url)
     elif scheme in ("postgres", "postgresql", "asyncpg"):
-        broadcast = Broadcast(backend=PostgresBackend(events_url))
-    else:
+        backend = PostgresBackend(events_url)
+    elif scheme != "memory":
         raise UnsupportedBusError(UnsupportedBusError.__doc__)
-    bus = _BroadcastBus(broadcast)
+    bus = _BroadcastBus(Broadcast(backend=backend) if backend is not None else Broadcast("memory://"), backend)
     await bus.start()
     return bus

@@ -7,16 +7,18 @@ import asyncio
 import logging
 import random
 import re
+import shutil
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, overload
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
@@ -25,7 +27,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import orjson
 from tortoise.backends.base.client import TransactionalDBClient
 from tortoise.context import TortoiseContext, get_current_context
-from tortoise.exceptions import BaseORMException, DBConnectionError
+from tortoise.exceptions import BaseORMException, DBConnectionError, OperationalError
 
 from models.engine_postgres import SafePostgresClient
 from models.engine_postgres import SafeTransaction as PostgresTransaction
@@ -487,25 +489,80 @@ async def until_taken(work: Callable[[], Awaitable[_T]]) -> _T:
         delay_s = min(2 * delay_s, 5.0)
 
 
+_LOCKED_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed when repeated: lock, time-out, deadlock, lost connection, busy file, full disk.
 
-    Only of the database: an error of another library is not judged by its cause.
-
     A connection lost at COMMIT may have committed: repeat only what a key protects.
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _chain(error):
         if isinstance(seen, _TRANSIENT):
             return True
         if isinstance(seen, asyncpg.InterfaceError) and re.search("clos(ed|ing)", str(seen)):
             return True
         if isinstance(seen, sqlite3.OperationalError):
-            # Extended codes carry the primary one in the low byte. Python's own messages have no code.
-            return getattr(seen, "sqlite_errorcode", 0) & 0xFF in _TRANSIENT_SQLITE
-        # Tortoise wraps the driver's error as its first argument, not always as the cause.
-        if not isinstance(seen, BaseORMException):
-            return False
-        inner = seen.args[0] if seen.args else None
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+            return _sqlite_code(seen) in _TRANSIENT_SQLITE
     return False
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another session held the row or the file for too long."""
+    return any(
+        isinstance(seen, asyncpg.LockNotAvailableError)
+        or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) in _LOCKED_SQLITE)
+        for seen in _chain(error)
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk has no space left."""
+    return any(
+        isinstance(seen, asyncpg.DiskFullError)
+        or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) == sqlite3.SQLITE_FULL)
+        for seen in _chain(error)
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        # Tortoise wraps the driver's error as its first argument, not always as the cause.
+        inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+
+
+def _sqlite_code(error: sqlite3.OperationalError) -> int:
+    """The primary code, which extended ones carry in the low byte. Python's own messages have none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+async def try_write() -> None:
+    """Commit a small change that needs space on the disk. Raises: what a real one would."""
+    await execute(
+        "INSERT INTO tick (name, every_ms, next_at) VALUES ('probe', 1, ?)"
+        " ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at",
+        datetime.now(UTC),
+    )
+    if dialect() == "sqlite":
+        return
+    try:
+        # A small change fits into a page that is there already; a new table needs pages of its own.
+        await execute(
+            "CREATE TEMP TABLE probe ON COMMIT DROP AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 64)"
+        )
+    except OperationalError as error:
+        if not isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):  # this role may make none
+            raise
+
+
+def free_bytes() -> int | None:
+    """The space left on the disk of the SQLite file; None on PostgreSQL, whose disk is elsewhere."""
+    if _opened is None or dialect_of(_opened.url) != "sqlite":
+        return None
+    return shutil.disk_usage(Path(sqlite_path(_opened.url)).parent).free

@@ -192,6 +192,11 @@ class Hub:
         """Whether the last good poll of the log is younger than 10 s."""
         return self._polled_at is not None and asyncio.get_running_loop().time() - self._polled_at < HEALTHY_S
 
+    @property
+    def hinted(self) -> bool:
+        """Whether the bus is connected. Without it events come by the poll, up to a second late."""
+        return self._bus.connected
+
     async def start(self) -> None:
         """Begin to read the bus, to poll and to publish."""
         self._polled_at = asyncio.get_running_loop().time()

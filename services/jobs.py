@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 LEASE_S = 8.0  # a process that has not renewed its leases for so long counts as dead
 BEATS = 4  # renewals per lease
 POLL_S = 1.0
+HEALTHY_S = 30.0
 BACK_OFF_S = (0.2, 3600.0)  # first and longest delay; each is four times the one before, with jitter
 DATABASE_BACK_OFF_S = 15.0  # the longest delay after an error of the database
 PERIODIC_ATTEMPTS = 3  # then the next slot has its turn
@@ -48,6 +49,7 @@ _periodic: dict[str, float] = {}
 _after_set_back: list[Callable[[datetime], Awaitable[None]]] = []
 _running_key: ContextVar[str | None] = ContextVar("job_key", default=None)
 _wake: asyncio.Event | None = None
+_runner: Runner | None = None
 
 
 class Permanent(Exception):
@@ -158,6 +160,11 @@ def wake() -> None:
         _wake.set()
 
 
+def healthy() -> bool | None:
+    """Whether this process's runner has looked for jobs within HEALTHY_S; None: it has no runner."""
+    return None if _runner is None else time.monotonic() - _runner._looked_at < HEALTHY_S
+
+
 def delay_before(attempt: int) -> float:
     """Seconds to wait before the attempt after this one."""
     first, longest = BACK_OFF_S
@@ -178,18 +185,21 @@ class Runner:
         self._loop: asyncio.Task[None] | None = None
         self._stopping = False
         self._wake = asyncio.Event()
+        self._looked_at = time.monotonic()
 
     async def start(self) -> None:
         """Begin to claim. Call from the lifespan, never inside a transaction."""
-        global _wake
-        _wake = self._wake
+        global _wake, _runner
+        _wake, _runner = self._wake, self
         await _plant_ticks()
         self._loop = asyncio.create_task(self._claim_forever(), name="job-runner")
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
         """Stop claiming, wait for what runs, hand the rest back to the queue."""
-        global _wake
+        global _wake, _runner
         self._stopping = True
+        if _runner is self:
+            _runner = None
         if _wake is self._wake:
             _wake = None
         self._wake.set()
@@ -236,6 +246,7 @@ class Runner:
                         task = asyncio.create_task(self._run(job), name=f"job {job['kind']}")
                         self._running[task] = job
                         task.add_done_callback(self._done)
+                self._looked_at = time.monotonic()
             except Exception as error:  # noqa: BLE001 (the loop's top: whatever fails, go on)
                 log.error("job_runner_failed", error=type(error).__name__)
             if not claimed and not self._stopping:

@@ -277,7 +277,7 @@ def test_the_demo_is_served_as_printed_and_stops_in_good_order(tmp_path: Path, p
             assert json.load(answer) == {"data": {"account": {"name": "Acme Cleaning"}}}
     finally:
         code = stop(server)
-    assert code in (0, -signal.SIGTERM)
+    assert code == 0
     assert query(tmp_path, "SELECT count(*) FROM job WHERE status = 'running'") == [(0,)]
 
 
@@ -298,18 +298,26 @@ def test_the_demo_does_not_start_where_settings_close_it(tmp_path: Path, port: s
     assert query(tmp_path, "SELECT count(*) FROM account") == [(0,)]
 
 
-def test_a_worker_runs_jobs_and_stops_on_a_signal(tmp_path: Path) -> None:
+def test_a_worker_runs_jobs_says_how_it_is_and_stops_on_a_signal(tmp_path: Path, port: str) -> None:
     run(tmp_path, "migrate")
     worker = subprocess.Popen(
         [sys.executable, "cli.py", "worker"],
         cwd=ROOT,
-        env=environment(tmp_path),
+        env=environment(tmp_path, WORKER_PORT=port),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert worker.stdout is not None
     assert worker.stdout.readline() == "Paythread worker: running jobs\n"
+    for path in ("healthz", "metrics"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+            assert answer.status == 200
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+        ready = json.load(answer)
+    assert (ready["status"], ready["checks"]["jobs"], ready["checks"]["disk"]) == ("ready", "ok", "ok")
+    second = run(tmp_path, "worker", WORKER_PORT=port)
+    assert (second.returncode, second.stderr.endswith("set WORKER_PORT (0: none).\n")) == (1, True)
     assert stop(worker) == 0
     assert query(tmp_path, "SELECT count(*) FROM tick")[0][0] > 0
 

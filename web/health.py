@@ -1,10 +1,11 @@
-"""What watches the process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus). Reads only."""
+"""What watches the process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus). Changes nothing but a probe."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -14,13 +15,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from models import database, migrate
-from services import key_rotation
+from services import jobs, key_rotation
 from settings import Settings
 from web import metrics
 
 log = logging.getLogger(__name__)
 
 NO_STORE: Final = {"cache-control": "no-store"}
+PROBE_EVERY_S: Final = 5.0
+FULL_BYTES: Final = 2 * 1024 * 1024  # SQLite needs some for its log
+LOW_BYTES: Final = 256 * 1024 * 1024
 UNHANDLED_AFTER: Final = timedelta(minutes=5)
 UNHANDLED_MANY: Final = 10
 JOB_STATUSES: Final = ("queued", "running", "dead")
@@ -32,16 +36,28 @@ async def healthz(request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """200 when database, live events, migrations and keys are in order, else 503; with MONITOR_TOKEN which is not, never why."""
+    """200 when database, disk, live events, migrations, keys and this process's jobs are in order, else 503.
+
+    "degraded" with 200: everything works, but slower than it should. With MONITOR_TOKEN which check failed, never why.
+    """
     settings: Settings = request.app.state.settings
     checks = {"database": await _database(), "events": _events(request)}
+    checks["disk"] = await _disk(request) if checks["database"] == "ok" else "unknown"
     checks["migrations"] = await _migrations(request, settings) if checks["database"] == "ok" else "unknown"
+    checks["bus"] = "ok" if request.app.state.hub.hinted else "unavailable"
     checks["secrets"] = await _secrets() if checks["migrations"] == "ok" else "unknown"
     warnings = []
     if checks["database"] == checks["migrations"] == "ok" and await unhandled(UNHANDLED_MANY + 1) > UNHANDLED_MANY:
         warnings.append("more than 10 webhooks have waited for over 5 minutes")
-    ready = all(check == "ok" for check in checks.values())
-    body: dict[str, object] = {"status": "ready" if ready else "not ready"}
+    free = database.free_bytes()
+    if free is not None and free < LOW_BYTES:
+        warnings.append("less than 256 MB are free on the disk of the SQLite file")
+    if (runs := jobs.healthy()) is not None:
+        checks["jobs"] = "ok" if runs else "stopped"
+    # No reason to take a process out of service: without the bus events come by the poll, a held lock ends by itself.
+    slow = {name for name, said in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == said}
+    ready = all(check == "ok" for name, check in checks.items() if name not in slow)
+    body: dict[str, object] = {"status": ("degraded" if slow else "ready") if ready else "not ready"}
     if _may_look_inside(request):
         body |= {"checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
@@ -66,6 +82,28 @@ async def _database() -> str:
     except Exception as error:  # noqa: BLE001 whatever it is, the answer is the same: not ready
         log.warning("readyz: the database does not answer", extra={"error": type(error).__name__})
         return "unavailable"
+    return "ok"
+
+
+async def _disk(request: Request) -> str:
+    """Whether a change can be stored: tried, but not for each of many askers."""
+    state = request.app.state
+    if getattr(state, "disk", None) is None or time.monotonic() - state.disk_at >= PROBE_EVERY_S:
+        state.disk, state.disk_at = await _tried(), time.monotonic()
+    said: str = state.disk
+    return said
+
+
+async def _tried() -> str:
+    free = database.free_bytes()
+    if free is not None and free < FULL_BYTES:
+        return "full"
+    try:
+        async with asyncio.timeout(10):
+            await database.try_write()
+    except Exception as error:  # noqa: BLE001 whatever it is, nothing can be stored
+        log.warning("readyz: nothing can be stored", extra={"error": type(error).__name__})
+        return "full" if database.is_full(error) else "locked" if database.is_locked(error) else "unavailable"
     return "ok"
 
 
@@ -114,6 +152,7 @@ async def metrics_page(request: Request) -> Response:
             "Send MONITOR_TOKEN: Authorization: Bearer …\n", 401, {**NO_STORE, "www-authenticate": "Bearer"}
         )
     metrics.live.set(1 if request.app.state.hub.healthy else 0)
+    metrics.bus.set(1 if request.app.state.hub.hinted else 0)
     try:
         async with asyncio.timeout(5):
             await _ask_database()

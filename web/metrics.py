@@ -36,4 +36,7 @@ unhandled_events: Final = Gauge(
     "Stored webhooks, older than five minutes, that could not be handled yet.",
     registry=registry,
 )
+bus: Final = Gauge(
+    "paythread_event_bus_connected", "1 while EVENTS_URL is connected, else 0: events are late.", registry=registry
+)
 live: Final = Gauge("paythread_live_events_healthy", "1 while the event log is being read, else 0.", registry=registry)

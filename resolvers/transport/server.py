@@ -7,9 +7,11 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
 
 import uvicorn
@@ -172,6 +174,13 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._before_shutdown = tuple(before_shutdown)
 
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """As uvicorn does it, but a SIGTERM that was obeyed is not raised again: the process ends with status 0."""
+        with super().capture_signals():
+            yield
+            self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for callback in self._before_shutdown:
             callback()
@@ -196,6 +205,18 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
         "proxy_headers": False,
     }
     return uvicorn.Config(app, **{**settings, **options})
+
+
+@asynccontextmanager
+async def served(app: Any, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve an application beside other work, which gets the process's signals."""
+    server = Server(server_config(app, lifespan="off", log_config=None, loop="none", timeout_graceful_shutdown=2))
+    serving = asyncio.create_task(server._serve([listener]), name="served")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:

@@ -81,6 +81,7 @@ class DeadBus:
         self.refuses = refuses
         self.tried: list[Hint] = []
         self.said: asyncio.Queue[Hint] = asyncio.Queue()
+        self.connected = False
 
     async def publish(self, hint: Hint) -> None:
         self.tried.append(hint)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from models import database, migrate, vault
 from models.ids import uuid7
 from models.tables import Job, ProcessorEvent
 from tests import factories
+from tests.flows import harness
+from tests.servers import RedisServer
 from tests.web.conftest import Serve, Site
+from web import health
 
 
 async def test_a_running_server_is_healthy_and_ready(site: Site) -> None:
@@ -20,7 +26,14 @@ async def test_a_running_server_is_healthy_and_ready(site: Site) -> None:
     assert ready.status_code == 200
     assert ready.json() == {
         "status": "ready",
-        "checks": {"database": "ok", "events": "ok", "migrations": "ok", "secrets": "ok"},
+        "checks": {
+            "database": "ok",
+            "disk": "ok",
+            "events": "ok",
+            "bus": "ok",
+            "migrations": "ok",
+            "secrets": "ok",
+        },
         "warnings": [],
     }
 
@@ -40,6 +53,66 @@ async def test_without_the_database_it_is_not_ready_but_healthy(site: Site, monk
     assert "password" not in site.log.getvalue()
 
 
+async def test_a_full_disk_is_not_ready_and_little_space_is_a_warning(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_EVERY_S", 0)
+    monkeypatch.setattr(database, "free_bytes", lambda: 1_000_000)
+    ready = await site.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"], ready.json()["checks"]["disk"]) == (503, "not ready", "full")
+    monkeypatch.setattr(database, "free_bytes", lambda: 200_000_000)
+    ready = await site.http.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["disk"], len(ready.json()["warnings"])) == (200, "ok", 1)
+
+
+async def test_readiness_tries_to_write(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await database.execute("ALTER TABLE tick RENAME TO tick_away")
+    try:
+        ready = await site.http.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["disk"]) == (503, "unavailable")
+    finally:
+        await database.execute("ALTER TABLE tick_away RENAME TO tick")
+    # Many askers cause few writes.
+    assert (await site.http.get("/readyz")).json()["checks"]["disk"] == "unavailable"
+    monkeypatch.setattr(health, "PROBE_EVERY_S", 0)
+    for _ in range(2):
+        assert (await site.http.get("/readyz")).json()["checks"]["disk"] == "ok"
+    assert await database.rows("SELECT name FROM tick") == [{"name": "probe"}]
+
+
+async def test_a_held_probe_is_told_and_no_reason_to_take_the_process_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def held() -> None:
+        raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(database, "try_write", held)
+    ready = await site.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"], ready.json()["checks"]["disk"]) == (200, "degraded", "locked")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_redis_that_is_down_is_told_and_the_server_stays_in_service(database_url: str) -> None:
+    with RedisServer() as redis:
+        async with harness.in_process(database_url, redis.url) as product:
+
+            async def status(wanted: str) -> tuple[int, dict[str, Any]]:
+                async with asyncio.timeout(20):
+                    while True:
+                        ready = await product.http.get("/readyz")
+                        if ready.json()["status"] == wanted:
+                            return ready.status_code, ready.json()["checks"]
+                        await asyncio.sleep(0.05)
+
+            assert (await status("ready"))[1]["bus"] == "ok"
+            redis.kill()
+            code, checks = await status("degraded")
+            assert (code, checks["bus"], checks["events"]) == (200, "unavailable", "ok")
+            assert "paythread_event_bus_connected 0.0" in (await product.http.get("/metrics")).text
+            redis.start()
+            assert (await status("ready"))[1]["bus"] == "ok"
+
+
 async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def pending(url: str) -> list[str]:
         return ["0002_later"]
@@ -50,7 +123,9 @@ async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypa
     assert ready.status_code == 503
     assert ready.json()["checks"] == {
         "database": "ok",
+        "disk": "ok",
         "events": "unavailable",
+        "bus": "ok",
         "migrations": "pending",
         "secrets": "unknown",
     }
