@@ -6,6 +6,7 @@ The link never expires, checkouts do: pressing Pay reuses the open one or makes 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -122,7 +123,8 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         receipt = await standing.order_by("-id").first()
     try:
         processor = connections.processor(connection)
-        name, origins = processor.display_name, processor.checkout_origins
+        name = processor.display_name
+        origins = (*processor.checkout_origins, *await _own_origins(request, connection))
     except errors.ProcessorUnavailable:
         # Closed by the settings: the contact's receipt is still theirs to see.
         name, origins = connection.display_name, ()
@@ -139,6 +141,32 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         processor_name=name,
         origins=origins,
     )
+
+
+async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
+    """Where the vendor's own answers lead: an account may have its checkout on a domain of its own.
+
+    Of this request's checkouts, and of the connection's newest, which tells before the first one of this request.
+    """
+    made = CheckoutSession.filter(processor_connection_id=connection.id, url__not_isnull=True)
+    newest = await made.order_by("-id").limit(1).values_list("url", flat=True)
+    own = await made.filter(payment_request_id=request.id).order_by("-n").limit(5).values_list("url", flat=True)
+    found = (origin_of(str(url)) for url in [*own, *newest])
+    return [origin for origin in dict.fromkeys(found) if origin is not None]
+
+
+async def declared_origins(request: PaymentRequest) -> tuple[str, ...]:
+    """Where the processor's checkouts are, but for those on an account's own domain. Raises: ProcessorUnavailable."""
+    connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
+    return connections.processor(connection).checkout_origins
+
+
+def origin_of(url: str) -> str | None:
+    """The origin of an https address, fit for a policy; None for any other."""
+    found = re.match(
+        r"https://([a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?)(?:[/?#]|$)", url, re.ASCII | re.IGNORECASE
+    )
+    return f"https://{found[1].lower()}" if found else None
 
 
 async def open_checkout(token: str, *, locale: str | None = None) -> Opened:

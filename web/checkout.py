@@ -32,7 +32,10 @@ TOKEN_LENGTH: Final = 22  # characters
 # Programs that run scripts and still aren't the contact: link previews, mail scanners, search engines, monitors.
 _ROBOT: Final = re.compile(
     r"bot\b|bot/|crawl|spider|preview|scan|monitor|facebookexternalhit|whatsapp|telegram|slack|discord|skypeuri|embedly"
-    r"|lighthouse|pingdom|headlesschrome/.*(?:google|bing)|curl/|wget/|python|go-http|okhttp|java/",
+    r"|lighthouse|pingdom|headless|phantomjs|puppeteer|playwright|selenium|jsdom|prerender|pagerenderer|urldefense|safelinks"
+    r"|barracuda|mimecast|proofpoint|fireeye|trellix|forcepoint|cloudmark|symantec|trendmicro|sophos|zscaler|virustotal|urlscan"
+    r"|googlemessages|google-safety|imageproxy|mailproxy|read-aloud"
+    r"|curl/|wget/|python|go-http|okhttp|java/|axios/|node-fetch|undici|libwww|apache-httpclient|guzzle|aiohttp|faraday",
     re.IGNORECASE,
 )
 
@@ -42,6 +45,12 @@ _HTTP: Final = {"open": 200, "processing": 200, "paid": 200, "void": 410}
 def is_robot(user_agent: str) -> bool:
     """Whether this client is no person, as far as it says so itself."""
     return not user_agent or _ROBOT.search(user_agent) is not None
+
+
+def _is_machine(request: Request) -> bool:
+    """Whether the request itself says that nobody looks: it is made ahead of time, or by a browser without a screen."""
+    purpose = f"{request.headers.get('sec-purpose', '')} {request.headers.get('purpose', '')} {request.headers.get('x-moz', '')}"
+    return "prefetch" in purpose or "prerender" in purpose or "headless" in request.headers.get("sec-ch-ua", "").lower()
 
 
 def same_origin(request: Request) -> bool:
@@ -99,6 +108,12 @@ async def pay(request: Request) -> Response:
         # Paid, voided or changed in another tab meanwhile: answer with what it is now.
         fresh = await _find(request)
         return error_page(404) if fresh is None else await _page(request, fresh)
+    origin = checkout.origin_of(opened.url)
+    by_browser = request.headers.get("sec-fetch-dest") == "document"
+    settings: Settings = request.app.state.settings
+    if by_browser and origin not in (None, *settings.origins, *await checkout.declared_origins(found)):
+        # Chromium refuses the redirect if the page that was pressed did not name this origin yet; a page without a form may lead there.
+        return render("leading.html", url=opened.url)
     return RedirectResponse(opened.url, 303, {**PAGE_HEADERS})
 
 
@@ -118,7 +133,7 @@ async def view(request: Request) -> Response:
         return error_page(403)
     if await _find(request) is None:
         return error_page(404)
-    human = not is_robot(request.headers.get("user-agent", ""))
+    human = not is_robot(request.headers.get("user-agent", "")) and not _is_machine(request)
     await checkout.record_view(request.path_params["token"], human=human)
     return Response(status_code=204, headers={**PAGE_HEADERS})
 

@@ -133,6 +133,7 @@ class StripeServer(ContractServer):
         self.events: list[dict[str, Any]] = []
         self.endpoints: dict[str, dict[str, Any]] = {}
         self.live = False  # whether what it makes is live money
+        self.domain = "https://checkout.stripe.com"  # or one that the account has for its checkouts
         self.takes_address = True  # whether webhook addresses are public enough
         self.delivered: set[str] = set()
         self._keys: dict[tuple[str, str], tuple[str, Answer]] = {}
@@ -339,7 +340,7 @@ class StripeServer(ContractServer):
             cancel_url=body.get("cancel_url"),
             created=self._unix(),
             expires_at=expires,
-            url=f"https://checkout.stripe.com/c/pay/{external_id}",
+            url=f"{self.domain}/c/pay/{external_id}",
             payment_intent=None,
         )
         session["_intent"] = body.get("payment_intent_data") or {}

@@ -12,7 +12,7 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import Job, Refund
-from services import refunds
+from services import checkout, refunds
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -399,3 +399,43 @@ async def test_what_older_versions_and_the_dashboard_tell_by_other_events_is_tak
     await post(shop, stripe, stripe.event("payment_intent.canceled", intent))
     await until(shop, second, lambda r: r["status"] == "SENT")
     assert (await kinds(shop, maria))[-2:] == ["PAYMENT_PROCESSING", "PAYMENT_FAILED"]
+
+
+async def test_a_checkout_on_the_accounts_own_domain_is_led_to(shop: Team, stripe: StripeServer) -> None:
+    stripe.domain = "https://checkout.acme.example"
+    maria = await shop.contact()
+    request = await shop.request(maria)
+    await shop.send(request)
+    link, origin = request["checkoutUrl"], shop.product.base_url
+
+    async def policy() -> str:
+        async with httpx2.AsyncClient() as contact:
+            page = await contact.get(link)
+        return next(p for p in page.headers["content-security-policy"].split("; ") if p.startswith("form-action"))
+
+    assert "acme" not in await policy()
+    async with httpx2.AsyncClient() as browser:
+        # The page of this press did not name the domain: a browser is led on by a page, not by a redirect that it would refuse.
+        first = await browser.post(link + "/pay", headers={"Origin": origin, "Sec-Fetch-Dest": "document"})
+    assert first.status_code == 200
+    assert '<meta http-equiv="refresh" content="0; url=https://checkout.acme.example/c/pay/' in first.text
+    assert "https://checkout.acme.example" in (await policy()).split()
+    assert (await press_pay(shop, request)).headers["location"].startswith("https://checkout.acme.example/c/pay/")
+    assert len(stripe.sessions) == 1
+    # The connection's next request names it before its first press.
+    link = (await shop.request(maria))["checkoutUrl"]
+    assert "https://checkout.acme.example" in (await policy()).split()
+
+
+def test_only_https_addresses_get_into_the_policy() -> None:
+    given = {
+        "https://Pay.Acme.example:8443/c/1?x#y": "https://pay.acme.example:8443",
+        "https://pay.acme.example": "https://pay.acme.example",
+        "http://pay.acme.example/c": None,
+        "https://a.example; script-src *": None,
+        "https://user@evil.example/": None,
+        "https://*.example/": None,
+        "https:///c": None,
+        "javascript:alert(1)": None,
+    }
+    assert {url: checkout.origin_of(url) for url in given} == given

@@ -23,7 +23,22 @@ ROBOTS = [
     "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
     "TelegramBot (like TwitterBot)",
     "curl/8.5.0",
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/156.0.0.0 Safari/537.36",
+    "Mozilla/5.0 (Unknown; Linux x86_64) AppleWebKit/538.1 (KHTML, like Gecko) PhantomJS/2.1.1 Safari/538.1",
+    "Mozilla/5.0 (compatible; Barracuda Sentinel)",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Mimecast-URL-Protect",
+    "Mozilla/5.0 (compatible; Proofpoint URL Defense)",
+    "GoogleMessages/20261101",
+    "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0 Prerender (+https://github.com/prerender/prerender)",
+    "axios/1.7.2",
     "",
+]
+# A person's browser by its name; what it asks for says that nobody looks.
+MACHINES = [
+    {"Sec-Purpose": "prefetch;prerender"},
+    {"Purpose": "prefetch"},
+    {"X-Moz": "prefetch"},
+    {"Sec-CH-UA": '"Chromium";v="156", "HeadlessChrome";v="156"'},
 ]
 
 STATES: dict[str, tuple[dict[str, Any], int, bool]] = {
@@ -300,6 +315,9 @@ async def test_a_view_counts_for_people_and_not_for_robots(site: Site) -> None:
     request = await _request(token)
     for agent in ROBOTS:
         answer = await site.http.post(f"/p/{token}/view", headers={"User-Agent": agent})
+        assert answer.status_code == 204
+    for more in MACHINES:
+        answer = await site.http.post(f"/p/{token}/view", headers={"User-Agent": PHONE, **more})
         assert answer.status_code == 204
     assert (await PaymentRequest.get(id=request.id)).human_views == 0
     assert (await site.http.post(f"/p/{token}/view", headers={"User-Agent": PHONE})).status_code == 204

@@ -5,12 +5,16 @@
   const main = () => document.querySelector("main[data-path]");
   const path = main().dataset.path;
   const FINAL = ["paid", "void"];
+  const TOUCHES = ["pointerdown", "pointermove", "touchstart", "wheel", "keydown"];
   const state = () => main().dataset.state;
 
-  // A background tab or a prerendered page is looked at by nobody.
+  // A background tab or a prerendered page is looked at by nobody, and a mail scanner's browser is driven by a program or has no
+  // focus. Whoever touches the page looks at it.
   let seen = false;
-  const say = () => {
-    if (seen || document.visibilityState !== "visible") return;
+  const say = (event) => {
+    const touched = Boolean(event?.isTrusted) && TOUCHES.includes(event.type);
+    const looking = document.hasFocus() && !navigator.webdriver;
+    if (seen || document.visibilityState !== "visible" || !(touched || looking)) return;
     seen = true;
     fetch(`${path}/view`, { method: "POST", keepalive: true }).catch(() => {});
   };
@@ -63,6 +67,8 @@
     if (document.visibilityState === "visible" && !FINAL.includes(state())) ask();
   };
   document.addEventListener("visibilitychange", awake);
+  window.addEventListener("focus", say);
+  TOUCHES.forEach((type) => document.addEventListener(type, say, { passive: true }));
   window.addEventListener("online", awake);
   // Back from the processor by the browser's own button: the page comes out of its cache as it was left.
   window.addEventListener("pageshow", (event) => {
