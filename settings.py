@@ -94,11 +94,12 @@ class Settings(BaseSettings):
         " Redis, else each process counts alone.",
     )
     login_limit: str = Field(
-        default="5/minute", description="Sign-in attempts per e-mail address and network (IPv6: /64)."
+        default="5/minute",
+        description="Sign-in attempts per e-mail address and network (IPv6: /64; a /48 has four times as many).",
     )
     login_address_limit: str = Field(
         default="20/minute",
-        description="Sign-in attempts per network, on addresses that have not signed in from it in 30 days.",
+        description="Sign-in attempts per network, on addresses that have not signed in from it in 30 days (a /48: four times as many).",
     )
     login_name_limit: str = Field(
         default="20/minute",

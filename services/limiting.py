@@ -38,6 +38,15 @@ def network_of(address: str) -> str:
     return str(inside or ipaddress.ip_network((parsed, 64), strict=False))
 
 
+def site_of(network: str) -> str | None:
+    """The /48 around a key of `network_of`, which one IPv6 customer can have at most; None where it is no IPv6 network."""
+    try:
+        parsed = ipaddress.IPv6Network(network)
+    except ValueError:
+        return None
+    return str(parsed.supernet(new_prefix=48)) if parsed.prefixlen == 64 else None
+
+
 def _without_port(address: str) -> str:
     # Some proxies add the client's port: 203.0.113.7:4711, [2001:db8::1]:4711.
     if address.startswith("["):

@@ -31,7 +31,7 @@ from models.vault import digest
 from services import audit, idempotency, text
 from services.actors import ROLES, Actor
 from services.changes import change
-from services.limiting import Counts, network_of
+from services.limiting import Counts, network_of, site_of
 from settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -51,14 +51,17 @@ KEY_LIFE: Final = timedelta(days=365)  # of an API key, unless its maker says ot
 KEY_LIFE_LIMIT: Final = timedelta(days=730)
 # An attempt on a name that is tried from many networks, unless it has signed in from this one before.
 DELAY_S: Final = 5.0
-WAITING: Final = 5  # of one name at a time; more are refused
+# Of one name at a time; more are refused. The strangers' thread hashes about as many in DELAY_S, so none waits for 10 s.
+WAITING: Final = 25
+SITE_TIMES: Final = 4  # an IPv6 /48 may try this many times what one network may
 KNOWN_FOR: Final = limits.parse("1/30 days")
 
 # What an unknown name is checked against, so that it costs the same hash. It fits no password.
 _NOBODY: Final = "$argon2id$v=19$m=65536,t=3,p=4$bm9ib2R5LW5vYm9keS0wMQ$bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm8"
 _hasher = PasswordHasher()
-# At most two hashes at once: each takes 64 MiB and a core for 150 ms.
-_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
+# At most two hashes at once: each takes 64 MiB and a core for 150 ms. Strangers never wait before known networks.
+_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2")
+_strangers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2-strangers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,10 @@ class Tokens:
     user_id: UUID
 
 
+def _times(limit: limits.RateLimitItem, factor: int) -> limits.RateLimitItem:
+    return type(limit)(limit.amount * factor, limit.multiples, limit.namespace)
+
+
 class _Config:
     """What `configure` sets."""
 
@@ -81,6 +88,8 @@ class _Config:
         self.refresh_life = timedelta(days=settings.refresh_token_days)
         self.per_name = limits.parse(settings.login_limit)
         self.per_address = limits.parse(settings.login_address_limit)
+        self.per_name_site = _times(self.per_name, SITE_TIMES)
+        self.per_address_site = _times(self.per_address, SITE_TIMES)
         self.per_name_everywhere = limits.parse(settings.login_name_limit)
         self.counts = Counts(settings.limits_redis)
         self.waiting: Counter[str] = Counter()
@@ -129,10 +138,10 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
     """Tokens of a new family. Raises: SignInFailed (the same for an unknown name), RateLimited."""
     name = email.strip().lower()
     network = network_of(client_address or "")
-    await _admit(digest(name), network)
+    threads = _threads if await _admit(digest(name), network) else _strangers
     user = await User.get_or_none(email=name) if "\x00" not in name and len(name) <= text.EMAIL_LIMIT else None
     hashed = user.password_hash if user is not None and user.disabled_at is None else _NOBODY
-    fits = await asyncio.get_running_loop().run_in_executor(_threads, _fits, hashed, password[:PASSWORD_LIMIT])
+    fits = await asyncio.get_running_loop().run_in_executor(threads, _fits, hashed, password[:PASSWORD_LIMIT])
     if user is None or user.disabled_at is not None or not fits:
         raise SignInFailed
     await _configured().counts.hit(KNOWN_FOR, "known", digest(name), network)
@@ -144,9 +153,10 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
         return await _issue(fresh, uuid4())
 
 
-async def _admit(name: str, network: str) -> None:
+async def _admit(name: str, network: str) -> bool:
     """Count an attempt before it costs a hash; delay it where the name is tried from many networks. Raises: RateLimited.
 
+    Returns whether the name has signed in from this network before.
     From a network that the name has signed in from, only its own attempts there count: others can neither lock it out nor
     slow it down, whatever they try and from where.
     """
@@ -155,10 +165,13 @@ async def _admit(name: str, network: str) -> None:
     allowed = await config.counts.hit(config.per_name, "name", name, network)
     if network and not known:
         allowed = await config.counts.hit(config.per_address, "address", network) and allowed
+        if allowed and (site := site_of(network)) is not None:
+            allowed = await config.counts.hit(config.per_name_site, "name", name, site)
+            allowed = await config.counts.hit(config.per_address_site, "address", site) and allowed
     if not allowed:
         raise RateLimited
     if known or await config.counts.hit(config.per_name_everywhere, "everywhere", name):
-        return
+        return known
     if config.waiting[name] >= WAITING:
         raise RateLimited
     config.waiting[name] += 1
@@ -168,6 +181,7 @@ async def _admit(name: str, network: str) -> None:
         config.waiting[name] -= 1
         if not config.waiting[name]:
             del config.waiting[name]
+    return False
 
 
 async def refresh(refresh_token: str) -> Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -139,6 +140,56 @@ async def test_only_a_few_attempts_on_a_name_wait_at_a_time(user: User, monkeypa
     refused = await asyncio.gather(*attempts, return_exceptions=True)
     assert [type(error) for error in refused].count(RateLimited) == 4
     assert [type(error) for error in refused].count(SignInFailed) == 1 + sign_in.WAITING
+
+
+async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_others(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
+    sign_in.configure(Settings(**given))
+    monkeypatch.setattr(sign_in, "_fits", lambda hashed, password: password == factories.PASSWORD)
+    monkeypatch.setattr(sign_in, "DELAY_S", 0.5)
+    strangers = [
+        sign_in.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1") for n in range(sign_in.WAITING + 5)
+    ]
+    *refused, tokens = await asyncio.gather(
+        *strangers,
+        sign_in.sign_in(user.email, factories.PASSWORD, client_address="2001:db8:78:1::1"),
+        return_exceptions=True,
+    )
+    assert [type(error) for error in refused].count(SignInFailed) == 20
+    assert [type(error) for error in refused].count(RateLimited) == sign_in.WAITING + 5 - 20
+    assert isinstance(tokens, sign_in.Tokens)
+    # The /48 has used up its attempts on this name only.
+    with pytest.raises(SignInFailed):
+        await sign_in.sign_in("other@example.test", "wrong", client_address="2001:db8:77:ff::1")
+
+
+async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    released = threading.Event()
+    hashing = threading.Event()
+
+    def fits(_: str, password: str) -> bool:
+        if password == "wrong":
+            hashing.set()
+            return not released.wait(30)
+        return True
+
+    monkeypatch.setattr(sign_in, "_fits", fits)
+    strangers = [
+        asyncio.ensure_future(sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}"))
+        for n in range(4)
+    ]
+    try:
+        assert await asyncio.to_thread(hashing.wait, 10)
+        async with asyncio.timeout(20):
+            await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+        assert not any(stranger.done() for stranger in strangers)
+    finally:
+        released.set()
+        outcomes = await asyncio.gather(*strangers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [SignInFailed] * 4
 
 
 async def test_processes_with_one_redis_count_together_and_alone_while_it_is_away(redis_url: str) -> None:
