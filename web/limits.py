@@ -104,6 +104,7 @@ class Watch:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._trust_proxy = settings.trust_proxy
+        self._warned = False
         self._headers = dict(HEADERS)
         if settings.base_url.startswith("https://"):
             self._headers["strict-transport-security"] = HSTS
@@ -115,6 +116,9 @@ class Watch:
         request_id = secrets.token_hex(8)
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        if not (self._trust_proxy or self._warned) and "x-forwarded-for" in Headers(scope=scope):
+            self._warned = True  # any client can send the header: one line is enough
+            log.warning("X-Forwarded-For is ignored: set TRUST_PROXY=true if your proxy sends it")
         # Only ever a key of limits.
         state["client_address"] = network_of(client_address(scope, trust_proxy=self._trust_proxy))
         with structlog.contextvars.bound_contextvars(request_id=request_id):

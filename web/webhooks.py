@@ -29,7 +29,8 @@ class Forgeries:
     """What fails is counted by connection and address; what is genuine is never counted.
 
     An address with many failures is checked less often, not never: the vendor may share it, for example where a proxy in
-    front is not trusted (TRUST_PROXY). Its genuine webhooks are then taken among up to `CHECKS_PER_S` forgeries a second.
+    front is not trusted (TRUST_PROXY). Its genuine webhooks are then taken among up to `CHECKS_PER_S` (20)
+    forgeries a second; among more, most are answered 429 and come again from the vendor later.
     """
 
     FAILURES_PER_S: Final = 0.5

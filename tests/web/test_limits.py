@@ -119,6 +119,19 @@ async def test_without_a_trusted_proxy_the_claimed_address_is_ignored(site: Site
     assert codes == [404] * 20 + [429]
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_forwarded_address_that_is_ignored_is_logged_once(serve: Serve, trusted: bool) -> None:
+    async with serve(trust_proxy=trusted) as site:
+        await site.http.get("/healthz")
+        assert "TRUST_PROXY" not in site.log.getvalue()
+        for n in range(3):
+            await site.http.get("/healthz", headers={"X-Forwarded-For": f"203.0.113.{n}"})
+        warned = [line["event"] for line in site.lines() if "TRUST_PROXY" in line["event"]]
+        expected = "X-Forwarded-For is ignored: set TRUST_PROXY=true if your proxy sends it"
+        assert warned == ([] if trusted else [expected])
+        assert "203.0.113" not in site.log.getvalue()
+
+
 def test_an_ipv6_customer_counts_once() -> None:
     assert network_of("2001:db8:1:2:3::1") == network_of("2001:db8:1:2:ffff::9") == "2001:db8:1:2::/64"
     assert network_of("2001:db8:1:2:3::1%eth0") == network_of("[2001:db8:1:2:3::1]:4711") == "2001:db8:1:2::/64"
