@@ -296,7 +296,7 @@ class Processor(ABC):
         return None
 
     async def unregister_webhook(self) -> None:  # noqa: B027 (optional to override)
-        """Take back what `register_webhook` made, if it did. Raises IntegrationError."""
+        """Delete the webhook that these credentials name, if `register_webhook` made it, and no newer one. Raises IntegrationError."""
 
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
         """Events that the vendor could not deliver since then, oldest first; empty where the vendor keeps no list."""

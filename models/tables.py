@@ -295,6 +295,8 @@ class ProcessorConnection(TenantRow):
     events_read_until = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
     checkouts_read_until = fields.DatetimeField(null=True)  # the same in its list of checkouts
     webhook_registered = fields.BooleanField(default=False)  # at the vendor by us, not by a person
+    webhook_claimed_until = fields.DatetimeField(null=True)  # one call is registering it
+    is_duplicate = fields.BooleanField(default=False)  # of a connection to the same vendor account, older than that key
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
 

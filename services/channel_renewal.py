@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import structlog
+from tortoise.expressions import F
 
 from integrations.base import Channel, IntegrationError
 from models.ids import public_id
@@ -29,7 +30,7 @@ async def _renew_job(job: jobs.JobContext) -> None:
 async def renew(row: ChannelConnection) -> bool:
     """Whether the credentials of a connection were replaced. A refusal is kept as its `last_error`, and tried again tomorrow.
 
-    Key: compare-and-set on the row's version, so that credentials which a person gives meanwhile stay.
+    Key: the credentials that were renewed, so that those which a person gives meanwhile stay.
     """
     channel = connections.usable_channel(row) if connections.usable(row) else None
     if channel is None or type(channel).renewed is Channel.renewed:
@@ -38,7 +39,7 @@ async def renew(row: ChannelConnection) -> bool:
         fresh = await channel.renewed(now=datetime.now(UTC))
         if fresh is None:
             return False
-        sealed = connections.sealed(row.account_id, {**connections.credentials_of(row), **fresh})
+        renewed = {**connections.credentials_of(row), **fresh}
     except (IntegrationError, VaultError) as error:
         reason = error.reason if isinstance(error, IntegrationError) else "unreadable"
         log.warning("channel_not_renewed", connection=str(row.id), reason=reason)
@@ -48,12 +49,14 @@ async def renew(row: ChannelConnection) -> bool:
             )
         return False
     async with change(row.account_id) as changed:
-        stored = await ChannelConnection.filter(id=row.id, version=row.version).update(
-            credentials=sealed, version=row.version + 1
-        )
+        now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+        stored = connections.same_credentials(now, row)
         if stored:
+            await ChannelConnection.filter(id=row.id).update(
+                credentials=connections.sealed(row.account_id, renewed), version=F("version") + 1
+            )
             changed.event("channel.updated")
             await audit.record(
                 system_actor(row.account_id), "channel.renewed", public_id("chn", row.id), {"changed": sorted(fresh)}
             )
-    return bool(stored)
+    return stored

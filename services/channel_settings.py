@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import F
 
 from integrations import registry
 from integrations.base import Channel, IntegrationError
@@ -26,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 NAME_LIMIT: Final = 120
 SECRET_LIMIT: Final = 1000
+ROUNDS: Final = 5  # how often the provider is asked when others change the connection meanwhile
 # A channel's reason to refuse an address -> the credential that it is about.
 ADDRESS_REASONS: Final[Mapping[str, str]] = {"host_refused": "host", "port_refused": "port"}
 
@@ -158,42 +160,76 @@ def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given
 
 async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> ChannelConnection:
     wanted = await check(actor, **given)
-    cls, row, provider, kind = wanted.cls, wanted.row, given["provider"], given["kind"]
-    name, address, sites = wanted.name, wanted.sender, wanted.sites
-    merged = {**connections.readable(row), **wanted.credentials}
-    if provider in connections.SELF_ISSUED:
-        merged = connections.issued_keys(provider, [f.name for f in dataclasses.fields(cls.credentials)], merged)
-    await _check_channel(provider, kind, merged)
+    keeps_sender = given["sender"] is None
+    for _ in range(ROUNDS):
+        credentials = _merged(wanted)
+        await _check_channel(wanted.cls.name, given["kind"], credentials)
+        stored = await _store(actor, wanted, given["kind"], credentials, keeps_sender=keeps_sender, save=save)
+        if stored is not None:
+            return stored
+        wanted = dataclasses.replace(
+            wanted, row=await connections.channel_connection(given["connection_id"], actor.account_id)
+        )
+    raise Invalid("Others are changing this connection at the moment: try again.", field="connectionId")
+
+
+def _merged(wanted: _Wanted) -> dict[str, str]:
+    """The stored credentials with the given ones."""
+    merged = {**connections.readable(wanted.row), **wanted.credentials}
+    if wanted.cls.name in connections.SELF_ISSUED:
+        fields = [field.name for field in dataclasses.fields(wanted.cls.credentials)]
+        return connections.issued_keys(wanted.cls.name, fields, merged)
+    return merged
+
+
+async def _store(
+    actor: Actor,
+    wanted: _Wanted,
+    kind: str,
+    credentials: Mapping[str, str],
+    *,
+    keeps_sender: bool,
+    save: idempotency.Save,
+) -> ChannelConnection | None:
+    """Write what this call changes, under the row's lock; None: check again, for the credentials have changed since they were read."""
+    cls, sites = wanted.cls, wanted.sites
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        sealed = connections.sealed(actor.account_id, merged)
-        if row is None:
+        if wanted.row is None:
             made = await ChannelConnection.create(
                 id=uuid7(),
                 account_id=actor.account_id,
                 kind=kind,
-                provider=provider,
-                display_name=name or cls.display_name,
-                sender=address or "",
-                credentials=sealed,
+                provider=cls.name,
+                display_name=wanted.name or cls.display_name,
+                sender=wanted.sender or "",
+                credentials=connections.sealed(actor.account_id, credentials),
                 allowed_origins=sites or [],
             )
         else:
-            await ChannelConnection.filter(id=row.id).update(
-                display_name=name or row.display_name,
-                sender=row.sender if given["sender"] is None else address or "",
-                credentials=sealed,
-                allowed_origins=row.allowed_origins if sites is None else sites,
-                connected=True,
-                last_error=None,
-                version=row.version + 1,
-            )
+            row = await ChannelConnection.filter(id=wanted.row.id).select_for_update(no_key=True).get()
+            if not connections.same_credentials(row, wanted.row):
+                return None
+            values: dict[str, Any] = {}
+            if wanted.name is not None:
+                values["display_name"] = wanted.name
+            if not keeps_sender:
+                values["sender"] = wanted.sender or ""
+            if sites is not None:
+                values["allowed_origins"] = sites
+            if credentials != connections.readable(row):
+                values["credentials"] = connections.sealed(actor.account_id, credentials)
+            if wanted.credentials or not wanted.row.connected:
+                values["connected"] = True  # a call that only renames undoes no disconnection that came meanwhile
+            if row.last_error == wanted.row.last_error:
+                values["last_error"] = None
+            await ChannelConnection.filter(id=row.id).update(**values, version=F("version") + 1)
             made = await ChannelConnection.get(id=row.id)
         await audit.record(
             actor,
             "channel.connected",
             public_id("chn", made.id),
             {
-                "provider": provider,
+                "provider": cls.name,
                 "kind": kind,
                 "changed": sorted([*wanted.credentials, *(["allowed_origins"] if sites is not None else [])]),
             },
@@ -222,9 +258,13 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
     except vault.VaultError:
         refusal = Invalid(connections.UNREADABLE)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        problem = refusal and refusal.message[: connections.ERROR_LIMIT]
-        await ChannelConnection.filter(id=row.id).update(last_error=problem)
-        if row.last_error != problem:
+        now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+        problem = now.last_error
+        # Not about credentials that are stored no more; and what went wrong since stays.
+        if connections.same_credentials(now, row) and (refusal is not None or now.last_error == row.last_error):
+            problem = None if refusal is None else refusal.message[: connections.ERROR_LIMIT]
+        if now.last_error != problem:
+            await ChannelConnection.filter(id=row.id).update(last_error=problem)
             changed.event("channel.updated")
         await audit.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
         return await connections.channel_connection(connection_id, actor.account_id), refusal
@@ -265,7 +305,7 @@ async def _rotate(actor: Actor, connection_id: UUID, save: idempotency.Save) -> 
             raise Invalid("Only a web chat has an identity secret.", field="channelId")
         issued = connections.issued_keys(row.provider, ["identity_secret"], {})
         await ChannelConnection.filter(id=row.id).update(
-            credentials=connections.sealed(actor.account_id, issued), version=row.version + 1
+            credentials=connections.sealed(actor.account_id, issued), version=F("version") + 1
         )
         await audit.record(actor, "channel.identity_secret_rotated", public_id("chn", row.id))
         await save({"secret": vault.digest(issued["identity_secret"])})
@@ -301,7 +341,7 @@ async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnec
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await connections.channel_connection(connection_id, actor.account_id)
         if row.connected:
-            await ChannelConnection.filter(id=row.id).update(connected=False, version=row.version + 1)
+            await ChannelConnection.filter(id=row.id).update(connected=False, version=F("version") + 1)
             changed.event("channel.updated")
             await audit.record(actor, "channel.disconnected", public_id("chn", row.id))
         return await connections.channel_connection(connection_id, actor.account_id)

@@ -285,9 +285,7 @@ async def _create(prepared: _Prepared) -> Checkout:
         made = await connections.processor(prepared.connection).create_checkout(prepared.order)
     except IntegrationError as error:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
-        await ProcessorConnection.filter(id=prepared.connection.id).update(
-            last_error=f"{error.reason}: {error.message}"[:300]
-        )
+        await connections.note_processor(prepared.connection, f"{error.reason}: {error.message}")
         waiting = CheckoutSession.filter(id=session.id, status="OPENING", external_id=None)
         if not error.ambiguous and not error.retryable:
             # A definite no leaves no object behind: this number is used up.
@@ -305,7 +303,7 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
     """Store what the processor made; what can't or must not be paid any more by now is closed at once."""
     async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
-        session = await CheckoutSession.get(id=prepared.session.id)
+        session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt took this row meanwhile: what was made now gets a row of its own.
             await settling.expire_later(session)
@@ -313,9 +311,11 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
         unwanted = session.status == "ABANDONED"  # given up while the answer was on its way
         session.external_id, session.expires_at = made.external_id, made.expires_at
         session.url = made.url or session.url
+        written = ["external_id", "expires_at", "url", "updated_at"]
         if session.status in ("OPENING", "ABANDONED"):
             session.status, session.next_check_at = "OPEN", changed.now + _first_check
-        await session.save()
+            written += ["status", "next_check_at"]
+        await session.save(update_fields=written)
         state = state_of(request)
         if unwanted and state == "open":
             await settling.expire_later(session)
@@ -442,11 +442,13 @@ async def record_view(token: str, *, human: bool) -> None:
         request.last_viewed_at = changed.now
         request.first_viewed_at = request.first_viewed_at or changed.now
         request.version += 1
+        written = ["human_views", "last_viewed_at", "first_viewed_at", "version", "updated_at"]
         sent = request.status == Status.DRAFT and request.sent_at is None
         if sent:
             request.status = Status.SENT.value
             request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
-        await request.save()
+            written += ["status", "sent_at", "sent_via"]
+        await request.save(update_fields=written)
         if sent:
             await summaries.lock_contact(request.account_id, request.contact_id)
             card = await changed.log_card(
@@ -480,5 +482,5 @@ async def _read_back_job(job: jobs.JobContext) -> None:
             return
         await notifications.notify(changed, request, kind, title=cards.TITLES[kind], body=text, cause_key=key)
         request.version += 1
-        await request.save()
+        await request.save(update_fields=["version", "updated_at"])
         changed.request_event("payment_mismatch", request, previous_status=request.status, card_id=card.id)

@@ -2,8 +2,8 @@
 
 `processor_settings.py` and `channel_settings.py` change them.
 
-Provider objects are cached per row and version; a changed row gets a new one, and the old one is closed when the process stops,
-because another task may still be using it.
+Provider objects are cached by the sealed credentials of their row. Changed credentials get a new object, and the old one is closed
+when the process stops, because another task may still be using it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from tortoise.expressions import F
 
 from integrations import registry
 from integrations.base import Channel, ChannelKind, Environment, IntegrationError, Processor
@@ -66,8 +67,8 @@ REFUSED: Final = frozenset({"authentication_failed", "permission_denied"})  # re
 
 _environment: Environment | None = None
 _sandbox_open = False
-_processors: dict[UUID, tuple[int, Processor]] = {}
-_channels: dict[UUID, tuple[int, Channel]] = {}
+_processors: dict[UUID, tuple[str, Processor]] = {}
+_channels: dict[UUID, tuple[str, Channel]] = {}
 _replaced: list[Processor | Channel] = []
 
 
@@ -226,18 +227,32 @@ def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, s
         return {}
 
 
+def same_credentials(
+    one: ProcessorConnection | ChannelConnection, other: ProcessorConnection | ChannelConnection
+) -> bool:
+    """Whether two readings of a row hold the same credentials, perhaps sealed with another key."""
+    return one.credentials == other.credentials or (bool(readable(one)) and readable(one) == readable(other))
+
+
 def sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
     """Credentials as they are stored."""
     return vault.seal(account_id, orjson.dumps(dict(credentials)).decode())
 
 
 # ---------------------------------------------------------------------------------------------------- provider objects
+def cache_key(row: ProcessorConnection | ChannelConnection) -> str:
+    """What the live object of a row depends on: provider, mode and sealed credentials. Versions may be counted twice, these not."""
+    if isinstance(row, ProcessorConnection):
+        return f"{row.processor}:{row.test_mode}:{row.credentials}"
+    return f"{row.provider}:{row.kind}:{row.credentials}"
+
+
 def processor(row: ProcessorConnection) -> Processor:
     """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in, unreadable)."""
     if row.processor in STAND_INS and not _sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = _processors.get(row.id)
-    if known is not None and known[0] == row.version:
+    if known is not None and known[0] == cache_key(row):
         return known[1]
     try:
         made = make_processor(row.processor, credentials_of(row), webhook_url(row))
@@ -248,19 +263,19 @@ def processor(row: ProcessorConnection) -> Processor:
         raise ProcessorUnavailable("Its credentials can't be read with this server's SECRET_KEYS.") from error
     if known is not None:
         _replaced.append(known[1])
-    _processors[row.id] = (row.version, made)
+    _processors[row.id] = (cache_key(row), made)
     return made
 
 
 def channel(row: ChannelConnection) -> Channel:
     """The live channel of a row. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
     known = _channels.get(row.id)
-    if known is not None and known[0] == row.version:
+    if known is not None and known[0] == cache_key(row):
         return known[1]
     made = make_channel(row.provider, row.kind, credentials_of(row))
     if known is not None:
         _replaced.append(known[1])
-    _channels[row.id] = (row.version, made)
+    _channels[row.id] = (cache_key(row), made)
     return made
 
 
@@ -274,10 +289,18 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
 
 
 async def note_channel(row: ChannelConnection, problem: str | None) -> None:
-    """Keep what last went wrong on a channel, for Settings → Channels; None: it works. Safe to repeat."""
+    """Keep what last went wrong on a channel, for Settings → Channels; None: it works. Safe to repeat.
+
+    `row` is as it was read before the call: nothing is noted about credentials that were replaced since, and None clears only what
+    was known then.
+    """
     kept = problem[:ERROR_LIMIT] if problem else None
-    if row.last_error != kept:
-        await ChannelConnection.filter(id=row.id).update(last_error=kept)
+    if row.last_error == kept:
+        return
+    current = ChannelConnection.filter(id=row.id, credentials=row.credentials)
+    if kept is None:
+        current = current.filter(last_error=row.last_error)
+    await current.update(last_error=kept)
 
 
 async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
@@ -291,14 +314,17 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
     )
 
 
-async def note_refused(connection_id: UUID, error: IntegrationError) -> None:
+async def note_refused(row: ProcessorConnection, error: IntegrationError) -> None:
     """Keep for Settings → Payments that a vendor takes the stored credentials no more, until they work again. Safe to repeat."""
-    if error.reason not in REFUSED:
-        return
-    row = await processor_connection(connection_id)
-    said = _advice(row, error.reason)
-    if row.last_error != said:
-        await ProcessorConnection.filter(id=row.id).update(last_error=said)
+    if error.reason in REFUSED:
+        await note_processor(row, _advice(row, error.reason))
+
+
+async def note_processor(row: ProcessorConnection, problem: str) -> None:
+    """Keep what went wrong with a processor, unless its credentials were replaced since `row` was read, before the call."""
+    kept = problem[:ERROR_LIMIT]
+    if row.last_error != kept:
+        await ProcessorConnection.filter(id=row.id, credentials=row.credentials).update(last_error=kept)
 
 
 async def note_working(row: ProcessorConnection) -> None:
@@ -322,7 +348,7 @@ async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -
     """
     said = {"last_error": last_error} if last_error is not None else {}
     await ProcessorConnection.filter(id=row.id).update(
-        connected=False, is_default=False, version=row.version + 1, **said
+        connected=False, is_default=False, version=F("version") + 1, **said
     )
     if not row.is_default:
         return

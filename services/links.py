@@ -113,7 +113,8 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
     request.last_message_id = message.id
     request.delivery_state = "QUEUED"
     request.version += 1
-    await request.save()
+    written = ["status", "sent_at", "sent_via", "last_message_id", "delivery_state", "version", "updated_at"]
+    await request.save(update_fields=written)
     card = None
     if first:
         await summaries.lock_contact(request.account_id, request.contact_id)
@@ -140,7 +141,7 @@ async def delivery_changed(changed: Change, request: PaymentRequest, message: Me
         return
     request.delivery_state = state
     request.version += 1
-    await request.save()
+    await request.save(update_fields=["delivery_state", "version", "updated_at"])
     card = None
     if state == "FAILED" and request.status not in (Status.PAID, Status.VOID):
         card = await changed.log_card(

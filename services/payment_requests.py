@@ -345,7 +345,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
             request.version += 1
-            await request.save()
+            await request.save(update_fields=["link_copied_at", "version", "updated_at"])
             changed.request_event("link_copied", request, previous_status=request.status)
         return request
 
@@ -365,7 +365,7 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
             raise errors.AlreadySent(field="paymentRequestId")
         request.discarded_at = changed.now
         request.version += 1
-        await request.save()
+        await request.save(update_fields=["discarded_at", "version", "updated_at"])
         await summaries.lock_contact(actor.account_id, request.contact_id)
         await summaries.update(actor.account_id, request.contact_id)
         changed.request_event("discarded", request, previous_status=request.status)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
 
 from integrations.base import (
     Checkout,
@@ -330,7 +330,7 @@ async def handle_job(job: jobs.JobContext) -> None:
     if row.handled_at is not None and row.result != "foreign":
         return
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
-    await ProcessorEvent.filter(id=row.id).update(attempts=row.attempts + 1)
+    await ProcessorEvent.filter(id=row.id).update(attempts=F("attempts") + 1)
     event: ProcessorWebhook | None = None
     try:
         event = connections.processor(connection).parse(row.body.encode())

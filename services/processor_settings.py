@@ -6,15 +6,17 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import structlog
+from tortoise.expressions import F, Q
 
 from integrations import registry
 from integrations.base import IntegrationError, Processor
 from integrations.registry import UnknownProvider
-from models import vault
+from models import database, vault
 from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, Refusal, Refusals
 from models.ids import public_id, uuid7
 from models.tables import Account, ProcessorConnection
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 NAME_LIMIT: Final = 120
 SECRET_LIMIT: Final = 1000
+ROUNDS: Final = 5  # how often the vendor is asked when others change the connection meanwhile
+CLAIM: Final = timedelta(minutes=3)  # longer than the calls of one registration take
 MODE: Final = (
     "mode"  # the credential of a provider whose keys don't tell whether they move real money: "test" or "live"
 )
@@ -109,7 +113,7 @@ async def check(
         with refusals:
             mode = _mode(cls, given, test_mode)
             if row is None and connection_id is None:
-                row = await _existing(actor.account_id, cls.name, mode)
+                row = await _existing(actor.account_id, None, cls.name, mode)
             if row is not None and mode is not None and row.test_mode != mode:
                 raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
             settled = True
@@ -149,79 +153,91 @@ async def configure_processor(
         credentials=credentials,
     )
     assert wanted is not None  # noqa: S101 (the processor was named)
-    cls, name, given, row = wanted.cls, wanted.name, wanted.given, wanted.row
-    mode = row.test_mode if row is not None else wanted.mode
-
     new_id = uuid7()
+    for _ in range(ROUNDS):
+        asked = await _ask(actor.account_id, wanted, named=connection_id is not None, new_id=new_id)
+        stored = await _store(actor, wanted, asked, new_id=new_id, make_default=make_default)
+        if stored is not None:
+            return await _ensure_webhook(actor, stored) if asked.changes_credentials else stored
+        row = await _existing(actor.account_id, connection_id, processor, wanted.mode)
+        wanted = dataclasses.replace(wanted, row=row)
+    raise ProcessorUnavailable("Others are changing this connection at the moment: try again.")
 
-    def address() -> str:
-        return connections.webhook_address(processor, row.id if row is not None else new_id)
 
-    merged = _merged(cls, row, given, mode)
-    vendor_account, problem, registered = row.vendor_account if row is not None else None, None, False
-    if row is None or not row.connected or given:
-        vendor_account = await _checked(cls, merged, address(), given)
-        if row is not None and row.vendor_account not in (None, vendor_account):
-            if connection_id is not None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the vendor said of `credentials`, the stored ones with the given ones.
+
+    `row`: the connection as it was read before the vendor was asked; None: a new one.
+    """
+
+    row: ProcessorConnection | None
+    credentials: dict[str, str]
+    vendor_account: str | None
+    changes_credentials: bool
+
+
+async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -> _Asked:
+    """Ask the vendor whose credentials these are, if this call connects or changes them; choose the connection by the answer.
+
+    Raises: Invalid, ProcessorRejected, ProcessorUnavailable.
+    """
+    cls, given, row = wanted.cls, wanted.given, wanted.row
+    mode = row.test_mode if row is not None else wanted.mode
+    credentials = _merged(cls, row, given, mode)
+    if row is not None and row.connected and not given and credentials == connections.readable(row):
+        return _Asked(row=row, credentials=credentials, vendor_account=row.vendor_account, changes_credentials=False)
+    url = connections.webhook_address(cls.name, row.id if row is not None else new_id)
+    vendor_account = await _checked(cls, credentials, url, given)
+    if row is not None and row.vendor_account != vendor_account:
+        other = await _of_vendor_account(account_id, cls.name, row.test_mode, vendor_account)
+        if other is not None or row.vendor_account is not None:
+            if named:
                 raise ProcessorRejected(
                     "These credentials belong to another account there: connect it beside this one, without processorId.",
                     field=_blamed(cls, given),
                 )
             # Another connection, whose own secrets alone may go along.
-            row = await ProcessorConnection.filter(
-                account_id=actor.account_id, processor=processor, test_mode=row.test_mode, vendor_account=vendor_account
-            ).first()
-            merged = _merged(cls, row, given, mode)
-            vendor_account = await _checked(cls, merged, address(), given)
-        if not any(merged.get(field) for field in connections.webhook_secret_fields(cls)):
-            found, problem = await _register_webhook(cls, merged, address())
-            merged, registered = {**merged, **found}, bool(found)
-    if row is not None and row.webhook_registered and not registered:
-        # Until a person gives the secret of another: then what we know of ours is of no use.
-        held = connections.readable(row)
-        registered = all(merged.get(field) == held.get(field) for field in connections.webhook_secret_fields(cls))
-        merged = merged if registered else {k: v for k, v in merged.items() if k not in _kept(cls) or k == MODE}
+            row = other
+            credentials = _merged(cls, row, given, mode)
+            url = connections.webhook_address(cls.name, row.id if row is not None else new_id)
+            vendor_account = await _checked(cls, credentials, url, given)
+    return _Asked(row=row, credentials=credentials, vendor_account=vendor_account, changes_credentials=True)
 
+
+async def _store(
+    actor: Actor, wanted: Wanted, asked: _Asked, *, new_id: UUID, make_default: bool | None
+) -> ProcessorConnection | None:
+    """Write what this call changes, under the locks of account and row; None: ask again, for the connection has changed since.
+
+    So no credentials are stored that the vendor has not seen together, and two calls for one new vendor account make one connection.
+    """
+    cls, processor = wanted.cls, wanted.cls.name
+    row_id = asked.row.id if asked.row is not None else new_id
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()  # serialises who is the default
-        defaults = ProcessorConnection.filter(account_id=actor.account_id, is_default=True, connected=True)
-        is_test = (
-            row.test_mode if row is not None else mode if mode is not None else processor in connections.SELF_ISSUED
-        )
-        is_default = bool(make_default)
-        if not await defaults.exclude(id=row.id if row is not None else new_id).exists():
-            # Test money only where there has been no other, or somebody says so: see first_choice.
-            had_live = ProcessorConnection.filter(account_id=actor.account_id, test_mode=False)
-            is_default = is_default or not is_test or not await had_live.exists()
-        if row is not None and make_default is None:
-            is_default = is_default or row.is_default
-        if is_default:
-            await defaults.exclude(id=row.id if row is not None else new_id).update(is_default=False)
-        values: dict[str, Any] = {
-            "credentials": connections.sealed(actor.account_id, merged),
-            "key_hint": _hint(cls, merged),
-            "vendor_account": vendor_account,
-            "connected": True,
-            "is_default": is_default,
-            "last_error": problem,
-            "webhook_registered": registered,
-        }
+        row = await _locked(actor.account_id, row_id)
+        mode = row.test_mode if row is not None else wanted.mode
+        is_test = mode if mode is not None else processor in connections.SELF_ISSUED
+        if asked.changes_credentials and await _changed_since(actor.account_id, processor, is_test, asked, row):
+            return None
+        values: dict[str, Any] = {} if wanted.name is None else {"display_name": wanted.name}
+        if asked.changes_credentials:
+            values |= _credential_values(actor.account_id, cls, row, asked)
+        if row is None or row.connected or asked.changes_credentials:
+            values["is_default"] = await _becomes_default(actor.account_id, row_id, row, is_test, make_default)
         if row is None:
             made = await ProcessorConnection.create(
-                id=new_id,
+                id=row_id,
                 account_id=actor.account_id,
                 processor=processor,
-                display_name=name or cls.display_name,
                 test_mode=is_test,
-                **values,
+                **{"display_name": cls.display_name} | values,
             )
         else:
-            await ProcessorConnection.filter(id=row.id).update(
-                display_name=name or row.display_name, version=row.version + 1, **values
-            )
+            await ProcessorConnection.filter(id=row.id).update(**values, version=F("version") + 1)
             made = await ProcessorConnection.get(id=row.id)
         changed.event("processor.updated")
-        fields = sorted({*given, *(["display_name"] if name else [])})
+        fields = sorted({*wanted.given, *(["display_name"] if wanted.name else [])})
         await audit.record(
             actor,
             "processor.configured",
@@ -229,6 +245,67 @@ async def configure_processor(
             {"processor": processor, "test_mode": made.test_mode, "default": made.is_default, "changed": fields},
         )
     return made
+
+
+async def _locked(account_id: UUID, row_id: UUID) -> ProcessorConnection | None:
+    """The row, locked, and before it the account: that serialises who is the default, and every change takes both in this order."""
+    await Account.filter(id=account_id).select_for_update(no_key=True).get()
+    return (
+        await ProcessorConnection.filter(id=row_id, account_id=account_id).select_for_update(no_key=True).get_or_none()
+    )
+
+
+async def _changed_since(
+    account_id: UUID, processor: str, is_test: bool, asked: _Asked, row: ProcessorConnection | None
+) -> bool:
+    """Whether the locked `row` is no longer as the vendor was asked for it, or another row has its vendor account."""
+    if row is None or row.vendor_account != asked.vendor_account:
+        other = await _of_vendor_account(account_id, processor, is_test, asked.vendor_account)
+        if other is not None and other != row:
+            return True
+    if row is None or asked.row is None:
+        return row is not asked.row
+    return row.connected != asked.row.connected or not connections.same_credentials(row, asked.row)
+
+
+def _credential_values(
+    account_id: UUID, cls: type[Processor], row: ProcessorConnection | None, asked: _Asked
+) -> dict[str, Any]:
+    """The columns of new credentials. What is known of a registered webhook goes when a person gives the secret of another."""
+    credentials = asked.credentials
+    held = connections.readable(row)
+    registered = (
+        row is not None
+        and row.webhook_registered
+        and all(credentials.get(field) == held.get(field) for field in connections.webhook_secret_fields(cls))
+    )
+    if row is not None and row.webhook_registered and not registered:
+        credentials = {k: v for k, v in credentials.items() if k not in _kept(cls) or k == MODE}
+    return {
+        "credentials": connections.sealed(account_id, credentials),
+        "key_hint": _hint(cls, credentials),
+        "vendor_account": asked.vendor_account,
+        "connected": True,
+        "last_error": None,
+        "webhook_registered": registered,
+    }
+
+
+async def _becomes_default(
+    account_id: UUID, row_id: UUID, row: ProcessorConnection | None, is_test: bool, wanted: bool | None
+) -> bool:
+    """Whether the connection is the default from now on; then no other one is. The caller holds the account's lock."""
+    others = ProcessorConnection.filter(account_id=account_id, is_default=True, connected=True).exclude(id=row_id)
+    is_default = bool(wanted)
+    if not await others.exists():
+        # Test money only where there has been no other, or somebody says so: see first_choice.
+        had_live = ProcessorConnection.filter(account_id=account_id, test_mode=False)
+        is_default = is_default or not is_test or not await had_live.exists()
+    if row is not None and wanted is None:
+        is_default = is_default or row.is_default
+    if is_default:
+        await others.update(is_default=False)
+    return is_default
 
 
 async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
@@ -254,11 +331,15 @@ async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorCo
     except vault.VaultError:
         refusal = ProcessorUnavailable(connections.UNREADABLE)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        problem = (
-            refusal.message[: connections.ERROR_LIMIT] if refusal is not None else connections.webhook_problem(row)
-        )
-        await ProcessorConnection.filter(id=row.id).update(last_error=problem)
-        if row.last_error != problem:
+        now = await _locked(actor.account_id, row.id) or row
+        problem = now.last_error
+        if connections.same_credentials(now, row):  # else the answer is about credentials that are stored no more
+            if refusal is not None:
+                problem = refusal.message[: connections.ERROR_LIMIT]
+            elif now.last_error == row.last_error:  # what went wrong since stays
+                problem = connections.webhook_problem(now)
+        if now.last_error != problem:
+            await ProcessorConnection.filter(id=row.id).update(last_error=problem)
             changed.event("processor.updated")
         await audit.record(actor, "processor.tested", public_id("prc", row.id), {"passed": refusal is None})
         return await connections.processor_connection(connection_id, actor.account_id), refusal
@@ -300,7 +381,11 @@ def _merged(
     cls: type[Processor], row: ProcessorConnection | None, given: Mapping[str, str], mode: bool | None
 ) -> dict[str, str]:
     """The stored credentials with the given ones, complete. Raises: Invalid."""
-    merged = {**connections.readable(row), **given}
+    held = connections.readable(row)
+    if row is not None and row.webhook_registered and not row.connected:
+        # The vendor may have lost our webhook while disconnected: another one is registered.
+        held = {name: value for name, value in held.items() if name not in _webhook_part(row)}
+    merged = {**held, **given}
     if cls.name in connections.SELF_ISSUED:
         merged = connections.issued_keys(cls.name, _fields(cls), merged)
     if MODE in _fields(cls):
@@ -332,12 +417,25 @@ def _mode(cls: type[Processor], given: Mapping[str, str], wanted: bool | None) -
     return said if said is not None else wanted
 
 
-async def _existing(account_id: UUID, processor: str, mode: bool | None) -> ProcessorConnection | None:
-    """The connection that is meant where none is named."""
+async def _existing(
+    account_id: UUID, connection_id: UUID | None, processor: str, mode: bool | None
+) -> ProcessorConnection | None:
+    """The connection that is named, else the one of this processor and mode that comes first. Raises: NotFound."""
+    if connection_id is not None:
+        return await connections.processor_connection(connection_id, account_id)
     found = ProcessorConnection.filter(account_id=account_id, processor=processor)
     if mode is not None:
         found = found.filter(test_mode=mode)
     return await found.order_by("-connected", "-is_default", "id").first()
+
+
+async def _of_vendor_account(
+    account_id: UUID, processor: str, test_mode: bool, vendor_account: str | None
+) -> ProcessorConnection | None:
+    """The connection to this account at the vendor; of connections that a vendor names no account for the first."""
+    found = ProcessorConnection.filter(account_id=account_id, processor=processor, test_mode=test_mode)
+    found = found.filter(vendor_account=vendor_account) if vendor_account else found.filter(vendor_account__isnull=True)
+    return await found.order_by("is_duplicate", "id").first()
 
 
 def _hint(cls: type[Processor], credentials: Mapping[str, str]) -> str | None:
@@ -404,17 +502,66 @@ async def _register_webhook(
         )
 
 
-async def _unregister_webhook(row: ProcessorConnection) -> bool:
-    """Take back a webhook that was registered for the user; whether that was done. Nothing depends on it."""
+async def _unregister_webhook(row: ProcessorConnection, credentials: Mapping[str, str]) -> bool:
+    """Take back the webhook that these credentials name; whether that was done. Nothing depends on it."""
     try:
-        async with _probe(
-            registry.processor_class(row.processor), connections.credentials_of(row), connections.webhook_url(row)
-        ) as probe:
+        async with _probe(registry.processor_class(row.processor), credentials, connections.webhook_url(row)) as probe:
             await probe.unregister_webhook()
-    except (IntegrationError, UnknownProvider, vault.VaultError) as error:
-        log.warning("webhook_removal_failed", provider=row.processor, reason=getattr(error, "reason", "unreadable"))
+    except (IntegrationError, UnknownProvider) as error:
+        log.warning("webhook_removal_failed", provider=row.processor, reason=getattr(error, "reason", "not_installed"))
         return False
     return True
+
+
+async def _ensure_webhook(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
+    """Register the webhook of a stored connection that has no secret of one; the connection afterwards.
+
+    One call at a time does it, by a claim in the row: two would leave a webhook at the vendor whose secret is stored nowhere. A claim
+    whose process died ends by itself, and the next registration deletes what it left at the vendor.
+    """
+    cls = registry.processor_class(row.processor)
+    held = connections.readable(row)
+    if any(held.get(field) for field in connections.webhook_secret_fields(cls)):
+        return row
+    now = datetime.now(UTC)
+    free = Q(webhook_claimed_until=None) | Q(webhook_claimed_until__lt=now)
+    claimed = ProcessorConnection.filter(free, id=row.id, connected=True)
+    if not await claimed.update(webhook_claimed_until=now + CLAIM):
+        return await ProcessorConnection.get(id=row.id)
+    found, problem = await _register_webhook(cls, held, connections.webhook_url(row))
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        current = await _locked(row.account_id, row.id) or row
+        held = connections.readable(current)
+        given = any(held.get(field) for field in connections.webhook_secret_fields(cls))
+        wanted = current.connected and not given  # nobody has disconnected it or given a secret meanwhile
+        values: dict[str, Any] = {"webhook_claimed_until": None}
+        if wanted and found:
+            sealed = connections.sealed(row.account_id, {**held, **found})
+            values |= {"credentials": sealed, "webhook_registered": True, "version": F("version") + 1}
+        elif wanted and problem:
+            values["last_error"] = problem[: connections.ERROR_LIMIT]
+        await ProcessorConnection.filter(id=row.id).update(**values)
+        if len(values) > 1:
+            changed.event("processor.updated")
+    if found and not wanted:
+        await _unregister_webhook(row, {**held, **found})
+    return await ProcessorConnection.get(id=row.id)
+
+
+async def _forget_webhook(row: ProcessorConnection) -> None:
+    """Drop the credentials of the webhook that was taken back at the vendor, unless others have replaced them."""
+    async with database.transaction():
+        current = await _locked(row.account_id, row.id) or row
+        taken, held = _webhook_part(row), connections.readable(current)
+        if current.webhook_registered and _webhook_part(current) == taken:
+            left = {name: value for name, value in held.items() if name not in taken}
+            await ProcessorConnection.filter(id=row.id).update(
+                credentials=connections.sealed(row.account_id, left), webhook_registered=False, version=F("version") + 1
+            )
+
+
+def _webhook_part(row: ProcessorConnection) -> dict[str, str]:
+    return {name: value for name, value in connections.readable(row).items() if name.startswith("webhook")}
 
 
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
@@ -427,20 +574,19 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
     """
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
-        row = await connections.processor_connection(connection_id, actor.account_id)
+        held = await _locked(actor.account_id, connection_id)
+        if held is None:
+            raise NotFound
+        row = held
         was_connected = row.connected
         if was_connected:
             await connections.put_away(row)
             changed.event("processor.updated")
             await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
         row = await connections.processor_connection(connection_id, actor.account_id)
-    if was_connected and row.webhook_registered and await _unregister_webhook(row):
-        left = {
-            name: value for name, value in connections.credentials_of(row).items() if not name.startswith("webhook")
-        }
-        # Only if nobody has connected it again in the meantime.
-        await ProcessorConnection.filter(id=row.id, version=row.version).update(
-            credentials=connections.sealed(row.account_id, left), webhook_registered=False, version=row.version + 1
-        )
+    if was_connected and row.webhook_registered and await _unregister_webhook(row, connections.readable(row)):
+        await _forget_webhook(row)
+        row = await connections.processor_connection(connection_id, actor.account_id)
+        if row.connected:  # somebody has connected it again meanwhile
+            return await _ensure_webhook(actor, row)
     return await connections.processor_connection(connection_id, actor.account_id)

@@ -188,15 +188,19 @@ async def _move(
     """Take over the checkout's state; whether it changed."""
     paid = any(s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED for s in statements)
     said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
+    written = ["external_id", "updated_at"]
     moved = SESSION_RANK[said] > SESSION_RANK[session.status] and (paid or said != "COMPLETED")
     if moved:
         session.status = said
+        written.append("status")
         if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
+            written.append("next_check_at")
             session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
     if checkout.expires_at is not None:
         session.expires_at = checkout.expires_at
+        written.append("expires_at")
     # Only these: pages note at the same time, without a lock, when they read it.
-    await session.save(update_fields=("external_id", "status", "next_check_at", "expires_at", "updated_at"))
+    await session.save(update_fields=written)
     return moved
 
 

@@ -366,7 +366,7 @@ async def _give_up(row: Refund, why: str, *, tell: bool) -> None:
         key = f"refund:{row.id}"
         await notifications.notify(changed, request, kind, title=cards.TITLES[kind], body=text, cause_key=key)
         request.version += 1
-        await request.save()
+        await request.save(update_fields=["version", "updated_at"])
         changed.request_event(
             cards.EVENTS[kind], request, previous_status=request.status, card_id=card.id if card else None
         )

@@ -5,6 +5,7 @@ Only the recorder calls it, with the request's row locked and the new facts stor
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from models import ledger
@@ -12,6 +13,27 @@ from models.ledger import CardKind, Position, Status
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, Refund
 from services import cards, jobs, ledger_views, notifications, summaries
 from services.changes import Change
+
+# What `settle` writes of a request.
+WRITTEN: Final = (
+    "status",
+    "amount_paid_minor",
+    "refunded_minor",
+    "excess_minor",
+    "late_minor",
+    "refund_state",
+    "dispute_state",
+    "sent_at",
+    "sent_via",
+    "paid_at",
+    "void_requested_at",
+    "last_attempt_status",
+    "last_attempt_code",
+    "last_attempt_message",
+    "last_attempt_at",
+    "version",
+    "updated_at",
+)
 
 
 async def settle(
@@ -88,9 +110,9 @@ async def settle(
         if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
             contact.tags = [*contact.tags, "customer"]
             contact.version += 1
-            await contact.save()
+            await contact.save(update_fields=["tags", "version", "updated_at"])
         request.version += 1
-        await request.save()
+        await request.save(update_fields=WRITTEN)
         await summaries.update(request.account_id, request.contact_id)
         _log(changed, request, said, before)
     await _enqueue(request, sessions, fresh)

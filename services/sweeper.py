@@ -158,6 +158,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
             )
         return None
     failed: Exception | None = None
+    connection = await connections.processor_connection(session.processor_connection_id)
     try:
         await checkout.read_back(session, source="sweeper")
     except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
@@ -178,7 +179,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         await captures.tell_unresolved(fresh)
     if not isinstance(failed, IntegrationError):
         return None
-    await connections.note_refused(session.processor_connection_id, failed)
+    await connections.note_refused(connection, failed)
     return failed
 
 

@@ -71,7 +71,9 @@ async def void(
         request.void_requested_by_id = actor.user_id
         request.void_reason = words
         request.version += 1
-        await request.save()
+        await request.save(
+            update_fields=["void_requested_at", "void_requested_by_id", "void_reason", "version", "updated_at"]
+        )
         await jobs.enqueue(
             "payment_request.finish_void",
             {"payment_request_id": str(request.id)},
@@ -122,7 +124,7 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         request.status = Status.VOID.value
         request.voided_at = changed.now
         request.version += 1
-        await request.save()
+        await request.save(update_fields=["status", "voided_at", "version", "updated_at"])
         card = await changed.log_card(
             request,
             CardKind.REQUEST_VOIDED,

@@ -49,6 +49,32 @@ def test_the_doors_write_no_rows() -> None:
     assert wrong == set()
 
 
+def test_a_save_names_the_columns_that_it_writes() -> None:
+    """Else it writes back everything that was read, over what others have changed since. An insert writes them all."""
+    unnamed = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in python_files(*ROOMS)
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "save"
+        and not isinstance(call.func.value, ast.Call)  # super().save
+        and {keyword.arg for keyword in call.keywords}.isdisjoint({"update_fields", "force_create"})
+    ]
+    assert unnamed == []
+
+
+def test_no_version_is_counted_on_from_what_was_read() -> None:
+    """`version=row.version + 1` in an UPDATE counts a change of others away; F("version") + 1 does not."""
+    counted = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in python_files(*ROOMS)
+        for line in path.read_text().splitlines()
+        if re.search(r"\bversion\s*=\s*\w+\.version\s*\+|[\"']version[\"']: \w+\.version \+", line)
+    ]
+    assert counted == []
+
+
 def test_the_benchmarks_import_nothing_of_ours() -> None:
     for path in sorted((ROOT / "bench").rglob("*.py")):
         assert imports(path) & {*ROOMS, "app", "cli", "settings"} == set(), path

@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
@@ -411,7 +411,7 @@ class PayPal(Processor):
             return None
         body = {"url": self._webhook_url, "event_types": [{"name": name} for name in sorted(EVENTS)]}
         try:
-            await self.unregister_webhook()
+            await self._delete(await self._of_our_address())
             answer = await self._call("POST", WEBHOOKS, body=body)
         except IntegrationError as error:
             if error.reason == "permission_denied":
@@ -422,11 +422,20 @@ class PayPal(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def unregister_webhook(self) -> None:
-        """Delete every webhook of our address. Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete."""
+        """Delete the webhook that we made; one that was made after it stays.
+
+        Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete.
+        """
+        await self._delete(self._webhook_ids)
+
+    async def _of_our_address(self) -> list[str]:
         answer = await self._call("GET", WEBHOOKS, reading=True)
         with _expected():
-            ours = [_text(one, "id") for one in answer.get("webhooks") or () if one["url"] == self._webhook_url]
-        for webhook_id in ours:
+            return [_text(one, "id") for one in answer.get("webhooks") or () if one["url"] == self._webhook_url]
+        raise AssertionError("the block above returns or raises")
+
+    async def _delete(self, webhook_ids: Iterable[str]) -> None:
+        for webhook_id in webhook_ids:
             try:
                 await self._call("DELETE", f"{WEBHOOKS}/{quote(webhook_id, safe='')}")
             except IntegrationError as error:

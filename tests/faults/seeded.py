@@ -52,6 +52,7 @@ CAPABILITY: Final = "tests/services/test_capability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
 MEDIA: Final = "tests/integrations/test_media.py"
 ATTACHMENTS: Final = "tests/services/test_attachments.py"
+SETTINGS_AT_ONCE: Final = "tests/services/test_settings_at_once.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
 WEB_CHAT: Final = "tests/flows/test_web_chat.py"
@@ -946,6 +947,30 @@ FAULTS: Final = (
         "await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)",
         "pass",
         SIGN_IN,
+    ),
+    _fault(
+        "transaction",
+        "settings-written-over-those-of-others",
+        "services/processor_settings.py",
+        "        if asked.changes_credentials and await _changed_since(",
+        "        if False and await _changed_since(",
+        SETTINGS_AT_ONCE,
+    ),
+    _fault(
+        "transaction",
+        "rotated-secret-comes-back",
+        "services/channel_settings.py",
+        "            if not connections.same_credentials(row, wanted.row):",
+        "            if False:",
+        SETTINGS_AT_ONCE,
+    ),
+    _fault(
+        "transaction",
+        "two-calls-register-one-webhook",
+        "services/processor_settings.py",
+        "    if not await claimed.update(webhook_claimed_until=now + CLAIM):",
+        "    if False:",
+        SETTINGS_AT_ONCE,
     ),
     _fault(
         "security",

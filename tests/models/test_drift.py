@@ -50,7 +50,10 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (True, ("payment_request_id",), frozenset({"kind", kind}))
         for kind in ("PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REQUEST_VOIDED")
     },
-    "processor_connection": {(True, ("account_id",), frozenset({"is_default", "connected"}))},
+    "processor_connection": {
+        (True, ("account_id",), frozenset({"is_default", "connected"})),
+        (True, ("account_id", "processor", "test_mode", "vendor_account"), frozenset({"is_duplicate", "NOT"})),
+    },
     "money_fact": {
         (True, ("account_id", "kind", "external_id", "outcome"), frozenset({"processor_connection_id", "IS", "NULL"})),
         (True, ("processor_connection_id", "kind", "external_id", "outcome"), frozenset({"kind", "DISPUTE"})),

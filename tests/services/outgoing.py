@@ -73,7 +73,7 @@ class Vendor:
 def replace_vendor(team: Team, kind: str, *answers: object) -> Vendor:
     row = team.channels[kind]
     vendor = Vendor(answers, connections.channel(row))
-    connections._channels[row.id] = (row.version, vendor)  # type: ignore[assignment]
+    connections._channels[row.id] = (connections.cache_key(row), vendor)  # type: ignore[assignment]
     return vendor
 
 

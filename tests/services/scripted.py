@@ -489,7 +489,7 @@ class World:
         await factories.conversation(contact)
         connection = await factories.processor_connection(account)
         vendor = Scripted()
-        connections._processors[connection.id] = (connection.version, vendor)
+        connections._processors[connection.id] = (connections.cache_key(connection), vendor)
         actor = Actor(
             account_id=account.id, role="AGENT", user_id=user.id, name=user.name, kind="user", credential="test"
         )

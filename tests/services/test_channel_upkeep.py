@@ -129,9 +129,19 @@ async def test_an_instagram_logins_token_is_replaced_once_and_used(team: Team, m
 
 async def test_credentials_that_a_person_gives_meanwhile_stay(team: Team, meta: MetaServer) -> None:
     row = team.channels["INSTAGRAM_DM"]
-    await ChannelConnection.filter(id=row.id).update(version=row.version + 1)
+    given = connections.credentials_of(row) | {"access_token": "given by a person"}
+    await ChannelConnection.filter(id=row.id).update(credentials=connections.sealed(team.account.id, given))
     assert not await channel_renewal.renew(row)
-    assert connections.credentials_of(await ChannelConnection.get(id=row.id))["access_token"] == ACCESS_TOKEN
+    assert connections.credentials_of(await ChannelConnection.get(id=row.id)) == given
+
+
+async def test_a_new_name_meanwhile_does_not_lose_the_renewed_token(team: Team, meta: MetaServer) -> None:
+    row = team.channels["INSTAGRAM_DM"]
+    await ChannelConnection.filter(id=row.id).update(display_name="Renamed", version=row.version + 1)
+    assert await channel_renewal.renew(row)
+    now = await ChannelConnection.get(id=row.id)
+    assert (now.display_name, now.version) == ("Renamed", row.version + 2)
+    assert connections.credentials_of(now)["access_token"] == meta.next_token
 
 
 async def test_a_token_that_has_ended_is_told_at_the_channel(team: Team, meta: MetaServer) -> None:

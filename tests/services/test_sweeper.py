@@ -480,7 +480,7 @@ async def disconnected(world: World) -> None:
     owner = replace(world.actor, role="OWNER")
     await processor_settings.disconnect_processor(owner, world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
-    connections._processors[row.id] = (row.version, world.vendor)
+    connections._processors[row.id] = (connections.cache_key(row), world.vendor)
 
 
 async def test_a_checkout_that_we_do_not_know_is_found_though_its_processor_was_disconnected(world: World) -> None:
