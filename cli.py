@@ -105,9 +105,10 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
         if demo:
             app.state.demo = _run(_seed(settings))
         _greet(settings, app.state.demo if demo else None)
-        # What lives as long as the process is not walked through again by each collection.
+        # A collection stops the loop. What lives as long as the process is left out, and the rest is collected in small portions.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(700, 5, 4)
         config = server_config(app, host=settings.host, port=settings.port, log_config=None)
         server = Server(config, before_shutdown=app.state.before_shutdown)
         server.run(sockets=[listener])
