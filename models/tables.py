@@ -98,7 +98,6 @@ class Account(Row):
     time_zone = fields.CharField(max_length=64, default="UTC")
     contact_email = fields.CharField(max_length=254, null=True)  # shown on pay pages
     contact_phone = fields.CharField(max_length=20, null=True)
-    brand_color = fields.CharField(max_length=7, null=True)
     link_message_template = fields.TextField()
     number_prefix = fields.CharField(max_length=10, default="PR-")
     request_count = fields.IntField(default=0)  # the last number given out

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from tortoise.models import Model
 
 from integrations import registry
+from models import tables
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +75,35 @@ def test_no_version_is_counted_on_from_what_was_read() -> None:
         if re.search(r"\bversion\s*=\s*\w+\.version\s*\+|[\"']version[\"']: \w+\.version \+", line)
     ]
     assert counted == []
+
+
+def named(path: Path) -> set[str]:
+    """What a file names as an attribute, as a keyword or in a string (SQL, for example); docstrings and comments don't count."""
+    tree = ast.parse(path.read_text())
+    # A string that is a whole statement is documentation.
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.keyword) and node.arg:
+            found.add(node.arg)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            found |= set(re.findall(r"\w+", node.value))
+    return found
+
+
+def test_every_column_is_named_by_code_outside_the_tables() -> None:
+    files = [*python_files(*ROOMS, "inbox"), ROOT / "app.py", ROOT / "cli.py"]
+    used = set().union(*(named(path) for path in files if path != ROOT / "models" / "tables.py"))
+    columns = {
+        (table._meta.db_table, column)
+        for table in vars(tables).values()
+        if isinstance(table, type) and issubclass(table, Model) and not table._meta.abstract
+        for column in table._meta.fields_map
+    }
+    assert len(columns) > 250
+    assert sorted((table, column) for table, column in columns if column not in used) == []
 
 
 def test_the_benchmarks_import_nothing_of_ours() -> None:
