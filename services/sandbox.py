@@ -63,7 +63,7 @@ class Performed:
 
 
 def configure(*, settle_after_s: float) -> None:
-    """Set how long a delayed payment stays pending, seconds."""
+    """Set how long a delayed payment stays pending, and a fee unknown, seconds."""
     global _settle_after
     _settle_after = timedelta(seconds=settle_after_s)
 
@@ -294,6 +294,7 @@ async def _act(row: SandboxCheckout, action: str) -> None:
         for payment in (first, second):
             if payment is not None:
                 await _tell(row, "checkout.completed", payment)
+                await _charge_fee_later(row, payment)
     elif action in ("pay_later", "pay_later_fail"):
         payment = _payment(row, "pending", method="Test bank debit •••• 3000")
         row.status = "PROCESSING"
@@ -344,6 +345,7 @@ def _payment(row: SandboxCheckout, status: str, *, method: str, failure: str | N
         "status": status,
         "amount_minor": row.amount_minor,
         "currency": row.currency,
+        "fee_minor": None,  # known some seconds after the payment succeeded
         "method": method,
         "failure_code": failure,
         "failure_message": _FAILURES.get(failure or ""),
@@ -376,6 +378,24 @@ def _event(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, **mo
         }
         | {name: dict(thing) for name, thing in more.items() if thing},
     }
+
+
+async def _charge_fee_later(
+    row: SandboxCheckout, payment: dict[str, Any], *, after_s: float = 0, told: bool = True
+) -> None:
+    """Plan the fee of a payment that succeeded. `after_s`: until the payment itself is told; `told`: whether a webhook tells the fee."""
+    await jobs.enqueue(
+        "sandbox.fee",
+        {"checkout": row.external_id, "payment": payment["id"], "told": told},
+        account_id=None,
+        key=f"sandbox.fee:{payment['id']}",
+        due_at=datetime.now(UTC) + timedelta(seconds=after_s) + _settle_after,
+    )
+
+
+def fee_of(amount_minor: int) -> int:
+    """2.9 % (half a unit rounds up) and 30 minor units, at most the amount."""
+    return min(amount_minor, (amount_minor * 29 + 500) // 1000 + 30)
 
 
 async def _send(
@@ -415,6 +435,10 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
             return
         events = _scripted(row, scenario, chosen)
         await _save(row)
+        told_after_s = max((after_s for after_s, _ in events), default=0)
+        for payment in row.payments:
+            if payment["status"] == "succeeded":
+                await _charge_fee_later(row, payment, after_s=told_after_s, told=bool(events))
         if scenario in _IN_ORDER:
             await _send(row, events[0][1], then=[event for _, event in events[1:]])
             return
@@ -549,3 +573,19 @@ async def settle(job: jobs.JobContext) -> None:
             row.status = "FAILED"
         await _save(row)
         await _tell(row, "checkout.completed" if job.payload["succeeds"] else "checkout.payment_failed", payment)
+        if job.payload["succeeds"]:
+            await _charge_fee_later(row, payment)
+
+
+@jobs.handler("sandbox.fee", on_dead="the fee stays unknown at the sandbox")
+async def charge_fee(job: jobs.JobContext) -> None:
+    """Take the fee of a payment and tell it. Key: the payment, whose fee is taken once."""
+    async with database.transaction():
+        row = await _locked(job.payload["checkout"])
+        payment = next(p for p in row.payments if p["id"] == job.payload["payment"])
+        if payment.get("fee_minor") is not None:
+            return
+        payment["fee_minor"] = fee_of(payment["amount_minor"])
+        await _save(row)
+        if job.payload["told"]:
+            await _tell(row, "payment.fee_charged", payment)

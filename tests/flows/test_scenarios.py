@@ -12,13 +12,15 @@ from models.tables import MoneyFact, ProcessorEvent
 from services import sandbox
 from tests.flows import documents as d
 from tests.flows import harness
-from tests.flows.conftest import Team
+from tests.flows.conftest import Team, opened
 from tests.flows.harness import Product
 
 RUN = f"""mutation($input: RunSandboxScenarioInput!) {{ runSandboxScenario(input: $input) {{
   paymentRequest {{ id status }} {d.ERRORS} }} }}"""
 ASKED = "PAYMENT_REQUEST"
 PAID = [ASKED, "PAYMENT_RECEIVED"]
+FEE = 378  # of 120.00: 2.9 % and 30
+SUMMARY = "query($id: ID!) { contact(id: $id) { paymentSummary { paid { minorUnits } net { minorUnits } } } }"
 # scenario -> status, cards, (excess, late, settled) in minor units, refundState, disputeState
 ENDS: dict[str, tuple[str, list[str], tuple[int, int, int], str, str]] = {
     "DUPLICATE_WEBHOOKS": ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"),
@@ -87,10 +89,51 @@ async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
         assert (events, (await MoneyFact.get()).source) == (0, "sweeper")
     else:
         assert events > 0
+    # A fee per payment that succeeded; nothing else changes by it.
+    fees = {"DECLINED": 0, "ASYNC_FAILS": 0, "DROPPED_WEBHOOK": 0, "PAID_TWICE": 2}.get(scenario, 1)
+    async with asyncio.timeout(30):
+        while await MoneyFact.filter(fee_minor__not_isnull=True).count() < fees:
+            await asyncio.sleep(0.1)
+    await comes_to(team, maria, request, ENDS[scenario])
     if scenario.startswith("DISPUTE"):
         disputed = await MoneyFact.filter(kind="DISPUTE").order_by("id")
         assert {fact.dispute_reason for fact in disputed} == {"product_not_received"}
         assert sorted(fact.response_due_at is not None for fact in disputed) == [False, True]
+
+
+async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team) -> None:
+    async def summary() -> list[tuple[str, str]]:
+        found = await team.product.one(SUMMARY, {"id": maria["id"]}, token=team.agent)
+        return [(entry["paid"]["minorUnits"], entry["net"]["minorUnits"]) for entry in found["paymentSummary"]]
+
+    sandbox.configure(settle_after_s=2)
+    maria = await team.contact()
+    request = await team.request(maria)
+    await team.send(request)
+    async with team.inbox() as feed:
+        await opened(feed)
+        await team.pay(request)
+        await team.until_paid(feed, request)
+        (payment,) = (await team.read(request))["payments"]
+        assert (payment["fee"], payment["net"]) == (None, None)
+        assert await summary() == [("12000", "12000")]
+        await feed.until(
+            "PaymentRequestUpdated",
+            paymentRequest__id=request["id"],
+            previousStatus="PAID",
+            paymentRequest__status="PAID",
+        )
+    (payment,) = (await team.read(request))["payments"]
+    assert (payment["fee"]["minorUnits"], payment["net"]["minorUnits"]) == (str(FEE), str(12000 - FEE))
+    assert await summary() == [("12000", str(12000 - FEE))]
+    events = await ProcessorEvent.all().order_by("received_at").values_list("type", "result")
+    assert events == [("checkout.completed", "recorded"), ("payment.fee_charged", "recorded")]
+    assert await team.cards(maria) == [(ASKED, "SENT"), ("PAYMENT_RECEIVED", "PAID")]
+
+
+def test_a_fee_is_rounded_and_at_most_the_amount() -> None:
+    fees = {1: 1, 30: 30, 31: 31, 32: 31, 50: 31, 51: 31, 52: 32, 12000: FEE, 10**11: 29 * 10**8 + 30}
+    assert {amount: sandbox.fee_of(amount) for amount in fees} == fees
 
 
 @pytest.mark.parametrize("seed", range(3))
