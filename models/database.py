@@ -492,6 +492,9 @@ async def until_taken(work: Callable[[], Awaitable[_T]]) -> _T:
 _LOCKED_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
+_DATABASE = (BaseORMException, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed when repeated: lock, time-out, deadlock, lost connection, busy file, full disk.
 
@@ -531,7 +534,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield seen
         # Tortoise wraps the driver's error as its first argument, not always as the cause.
         inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+        if isinstance(inner, BaseException):
+            seen = inner
+        else:
+            # An error of ours, such as a vendor's silence, is what it says, whatever caused it.
+            seen = seen.__cause__ if isinstance(seen, _DATABASE) else None
 
 
 def _sqlite_code(error: sqlite3.OperationalError) -> int:

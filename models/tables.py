@@ -619,6 +619,7 @@ class Job(Row):
     account_id = fields.UUIDField(null=True)
     kind = fields.CharField(max_length=60)
     payload: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)
+    sealed = fields.TextField(null=True)  # what of the payload is secret, encrypted
     key = fields.CharField(max_length=200, null=True, unique=True)
     status = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
     attempts = fields.IntField(default=0)

@@ -25,7 +25,7 @@ from integrations.base import (
 )
 from integrations.base import external_id as stored_id
 from integrations.sms import asks_help
-from models import database, vault
+from models import database
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.storable import storable
@@ -153,15 +153,12 @@ async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> N
     }
     await jobs.enqueue(
         "inbound.handle",
-        {
-            "connection_id": str(connection.id),
-            # A person's words, and perhaps the vendor's credentials.
-            "request": vault.seal(connection.account_id, orjson.dumps(kept).decode()),
-        },
+        {"connection_id": str(connection.id)},
         account_id=connection.account_id,
         key=f"inbound:{connection.id}:{hashlib.sha256(request.public_url.encode() + request.body).hexdigest()}",
         due_at=datetime.now(UTC) + HELD_AGAIN,
         again=True,
+        secret=orjson.dumps(kept).decode(),  # a person's words, and perhaps the vendor's credentials
     )
 
 
@@ -174,7 +171,7 @@ async def _handle_died(job: jobs.JobContext, error: str) -> None:
 async def _handle_job(job: jobs.JobContext) -> None:
     """Handle a callback that met a held row. Key: (connection, external id) of each message; a status only moves forward."""
     connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))
-    kept = orjson.loads(vault.unseal(connection.account_id, job.payload["request"]))
+    kept = orjson.loads(job.secret)
     kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
     request = WebhookRequest(**kept)
     await _handle(connection, await _read(connection, request), _hint(request), request.now)

@@ -22,7 +22,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from models import database
+from models import database, vault
 from models.ids import uuid7
 from models.tables import Job, Tick
 
@@ -74,6 +74,14 @@ class JobContext:
     account_id: UUID | None
     attempt: int  # 1 on the first run
     last_attempt: bool
+    sealed: str | None = None
+
+    @property
+    def secret(self) -> str:
+        """What was given to `enqueue` as `secret`. Raises: VaultError."""
+        if self.sealed is None or self.account_id is None:
+            raise RuntimeError("a job without a secret")
+        return vault.unseal(self.account_id, self.sealed)
 
 
 def handler(kind: str, *, on_dead: DeadHandler | str) -> Callable[[Handler], Handler]:
@@ -119,21 +127,24 @@ async def enqueue(
     due_at: datetime | None = None,
     max_attempts: int = 8,
     again: bool = False,
+    secret: str | None = None,
 ) -> None:
     """Add a job, inside the caller's transaction if there is one. A key that exists already: nothing is added.
 
     `again`: for work that may be needed once more; a job of this key that has ended (done or dead) is queued anew, and one that
     runs now runs once more afterwards, unless it is the caller: that one says so by `Later`.
+    `secret`: stored encrypted, for work of an account. The handler finds it in its context.
     """
     now = datetime.now(UTC)
     conflict = _AGAIN if again and (key is None or key != _running_key.get()) else "DO NOTHING"
     await database.execute(
-        "INSERT INTO job (id, account_id, kind, payload, key, status, attempts, max_attempts, due_at, set_at, created_at)"  # noqa: S608
-        f" VALUES (?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?, ?) ON CONFLICT (key) {conflict}",
+        "INSERT INTO job (id, account_id, kind, payload, sealed, key, status, attempts, max_attempts, due_at, set_at,"  # noqa: S608
+        f" created_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?, ?) ON CONFLICT (key) {conflict}",
         uuid7(),
         account_id,
         kind,
         orjson.dumps(payload).decode(),
+        None if secret is None or account_id is None else vault.seal(account_id, secret),
         key,
         max_attempts,
         due_at or now,
@@ -144,7 +155,7 @@ async def enqueue(
         database.after_commit(wake)
 
 
-_AGAIN = """DO UPDATE SET payload = excluded.payload, created_at = excluded.created_at,
+_AGAIN = """DO UPDATE SET payload = excluded.payload, sealed = excluded.sealed, created_at = excluded.created_at,
     again_at = CASE WHEN job.status <> 'running' THEN NULL
         WHEN job.again_at < excluded.due_at THEN job.again_at ELSE excluded.due_at END,
     attempts = CASE WHEN job.status = 'running' THEN job.attempts ELSE 0 END,
@@ -271,7 +282,7 @@ class Runner:
             f" AND kind IN ({database.placeholders(len(kinds))}) ORDER BY due_at LIMIT {count:d} {skip})"
             " UPDATE job SET status = 'running', lease = ?, due_at = ?, attempts = attempts + 1"
             " WHERE id IN (SELECT id FROM due)"
-            " RETURNING id, account_id, kind, payload, key, attempts, max_attempts, lease",
+            " RETURNING id, account_id, kind, payload, sealed, key, attempts, max_attempts, lease",
             now,
             *kinds,
             secrets.token_hex(12),
@@ -311,6 +322,7 @@ class Runner:
             account_id=database.to_uuid(job["account_id"]) if job["account_id"] is not None else None,
             attempt=int(job["attempts"]),
             last_attempt=int(job["attempts"]) >= int(job["max_attempts"]),
+            sealed=job["sealed"],
         )
         work = asyncio.ensure_future(self._work(context, int(job["max_attempts"])))
         heart = asyncio.create_task(self._heartbeat(job, work))

@@ -15,6 +15,7 @@ COLUMNS: Final = (
     ("channel_connection", "credentials"),
     ("payment_request", "token"),
     ("attachment", "source_url"),  # only until the file is there
+    ("job", "sealed"),
 )
 BATCH: Final = 500
 LOOKED_AT: Final = 100  # of each table, when only asked whether the keys are the right ones

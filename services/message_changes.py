@@ -12,7 +12,6 @@ import structlog
 
 from integrations.base import MessageChange
 from integrations.base import external_id as stored_id
-from models import vault
 from models.storable import storable
 from models.tables import Attachment, ChannelConnection, Conversation, Message
 from services import connections, jobs, opt_outs, summaries
@@ -81,9 +80,9 @@ async def _later(connection: ChannelConnection, told: MessageChange) -> None:
     kept = orjson.dumps(storable(dataclasses.asdict(told))).decode()
     await jobs.enqueue(
         "message.change",
-        # A person's words.
-        {"connection_id": str(connection.id), "told": vault.seal(connection.account_id, kept)},
+        {"connection_id": str(connection.id)},
         account_id=connection.account_id,
+        secret=kept,  # a person's words
         due_at=datetime.now(UTC) + TRY_AGAIN,
     )
 
@@ -92,7 +91,7 @@ async def _later(connection: ChannelConnection, told: MessageChange) -> None:
 async def _change_job(job: jobs.JobContext) -> None:
     """Record a change whose message was not known yet. Safe to repeat, as `record` is."""
     connection = await connections.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
-    given = orjson.loads(vault.unseal(connection.account_id, job.payload["told"]))
+    given = orjson.loads(job.secret)
     if given["occurred_at"] is not None:
         given["occurred_at"] = datetime.fromisoformat(given["occurred_at"])
     await record(connection, MessageChange(**given), again=True)

@@ -17,7 +17,7 @@ import pytest
 from models import database as db
 from models import tables, vault
 from models.tables import Job, Message
-from services import auditing, key_rotation
+from services import auditing, jobs, key_rotation
 from tests import factories
 from tests.flows import documents as d
 from tests.flows import harness
@@ -182,6 +182,7 @@ def test_whoever_seals_is_known_here_with_the_column_that_takes_it() -> None:
         "services/connections.py": {("processor_connection", "credentials"), ("channel_connection", "credentials")},
         "services/payment_requests.py": {("payment_request", "token")},
         "services/attachments.py": {("attachment", "source_url")},
+        "services/jobs.py": {("job", "sealed")},
         "services/key_rotation.py": set(),  # puts back what it took
         "schema/visitor.py": set(),  # cursors that a widget holds: with the key gone, it reads anew
         "resolvers/visitor/subscription.py": set(),  # the same cursors
@@ -206,6 +207,7 @@ async def test_every_sealed_value_of_a_full_database_stands_in_a_column_that_is_
     await factories.channel_connection(await tables.Account.get(id=contact.account_id))
     message = await factories.message(await factories.conversation(contact))
     await factories.attachment(message, source_url=vault.seal(message.account_id, "https://files.test/1"))
+    await jobs.enqueue("inbound.handle", {}, account_id=message.account_id, secret="a callback")
     assert await sealed_columns() == set(key_rotation.COLUMNS)
     # The search finds what it is for.
     await tables.Contact.filter(id=contact.id).update(name=vault.seal(contact.account_id, "x")[:120])

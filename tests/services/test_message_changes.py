@@ -175,6 +175,7 @@ async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team)
                 account_id=job.account_id,
                 attempt=1,
                 last_attempt=False,
+                sealed=job.sealed,
             )
         )
     assert (await Message.get(external_id="m_1")).body == "[message removed by its writer]"
@@ -182,7 +183,13 @@ async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team)
     await Message.all().update(external_id="m_8")
     await message_changes._change_job(
         jobs.JobContext(
-            job_id=job.id, kind=job.kind, payload=job.payload, account_id=job.account_id, attempt=1, last_attempt=False
+            job_id=job.id,
+            kind=job.kind,
+            payload=job.payload,
+            account_id=job.account_id,
+            attempt=1,
+            last_attempt=False,
+            sealed=job.sealed,
         )
     )
     assert await Job.filter(kind="message.change").count() == 1  # tried once more, not for ever
