@@ -534,11 +534,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield seen
         # Tortoise wraps the driver's error as its first argument, not always as the cause.
         inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
-        if isinstance(inner, BaseException):
-            seen = inner
-        else:
-            # An error of ours, such as a vendor's silence, is what it says, whatever caused it.
-            seen = seen.__cause__ if isinstance(seen, _DATABASE) else None
+        # An error of ours, such as a vendor's silence, is what it says, whatever caused it.
+        cause = seen.__cause__ if isinstance(seen, _DATABASE) else None
+        seen = inner if isinstance(inner, BaseException) else cause
 
 
 def _sqlite_code(error: sqlite3.OperationalError) -> int:
