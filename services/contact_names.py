@@ -65,4 +65,4 @@ async def _name_job(job: jobs.JobContext) -> None:
         await contact.save(update_fields=["name", "version", "updated_at"])
         conversation = await Conversation.get(contact_id=contact.id)
         changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
-        log.info("contact_named", contact=public_id("cnt", contact.id))
+        log.info("contact_named", contact_id=public_id("cnt", contact.id))

@@ -495,7 +495,7 @@ async def _fire_ticks() -> None:
     ticks = await Tick.filter(name__in=list(_periodic))
     ahead = [tick for tick in ticks if tick.next_at > now + timedelta(seconds=_periodic[tick.name]) + CLOCK_SKEW]
     if ahead:
-        log.warning("clock_set_back", by_s=round((max(tick.next_at for tick in ahead) - now).total_seconds()))
+        log.warning("clock_set_back", delay_s=round((max(tick.next_at for tick in ahead) - now).total_seconds()))
         for correct in _after_set_back:
             await correct(now)
     for tick in [tick for tick in ticks if tick.next_at <= now or tick in ahead]:

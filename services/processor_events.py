@@ -20,6 +20,7 @@ from integrations.base import (
     Checkout,
     IntegrationError,
     MoneyKind,
+    MoneyOutcome,
     MoneyStatement,
     PayloadInvalid,
     ProcessorWebhook,
@@ -447,7 +448,8 @@ async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -
     money: list[MoneyStatement] = []
     for said in event.money:
         read: MoneyStatement | None = said
-        if said.kind == MoneyKind.CHARGE:
+        # A decline moves no money, and its payment may have gone on to another attempt since.
+        if said.kind == MoneyKind.CHARGE and said.outcome != MoneyOutcome.FAILED:
             try:
                 read = await processor.read_charge(said.external_id)
             except IntegrationError as error:

@@ -21,7 +21,15 @@ FIELDS: Final = frozenset(
         *("request_id", "method", "route", "status", "duration_ms", "name", "version", "host", "port", "pid", "signal"),
         *("error", "where", "code", "reason", "result", "kind", "provider", "processor", "channel", "connection"),
         *("attempt", "attempts", "ambiguous", "delay_s", "retry_in_s", "job", "count", "n", "seq", "path", "pages"),
-        *("account_id", "connection_id", "payment_request_id", "message_id", "checkout_session_id", "job_id"),
+        *(
+            "account_id",
+            "connection_id",
+            "contact_id",
+            "payment_request_id",
+            "message_id",
+            "checkout_session_id",
+            "job_id",
+        ),
         *("refund_id", "event_id", "event_type", "family_id", "endpoint_id", "subscription_id"),
     }
 )
