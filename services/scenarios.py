@@ -52,6 +52,8 @@ async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: in
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID:
         raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.status == Status.PROCESSING:
+        raise errors.PaymentInProgress(field="paymentRequestId")
     opened = await checkout.open_checkout(vault.unseal(request.account_id, request.token))
     if opened.url is None:
         raise errors.PaymentInProgress(field="paymentRequestId")

@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -227,10 +228,15 @@ def redis() -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
+
+    Below the ports that the system gives to clients and to servers on port 0: a server that is killed finds it free again.
+    """
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = random.randrange(15_000, 32_000)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def postgres_version(url: str) -> str:
