@@ -150,7 +150,7 @@ def test_the_committed_schema_is_the_codes(tmp_path: Path) -> None:
 def test_rotation_says_how_many_secrets_of_each_table_it_sealed(tmp_path: Path) -> None:
     run(tmp_path, "migrate")
     assert run(tmp_path, "rotate-keys").stdout == (
-        "processor_connection: 0\nchannel_connection: 0\npayment_request: 0\nattachment: 0\n"
+        "processor_connection: 0\nchannel_connection: 0\npayment_request: 0\nattachment: 0\njob: 0\n"
     )
 
 

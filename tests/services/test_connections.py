@@ -373,6 +373,7 @@ async def test_rotation_leaves_nothing_that_needs_the_old_key(team: Team, config
         "channel_connection": 6,
         "payment_request": 3,
         "attachment": 1,
+        "job": 0,
     }
     vault.open_vault(["the-new-key-000001"])
     assert await key_rotation.unreadable() == {}
