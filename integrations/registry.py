@@ -162,6 +162,11 @@ def _names(room: str) -> list[str]:
     return sorted(_files(room) | usable)
 
 
+def built_in(room: str) -> list[str]:
+    """The names of Paythread's own providers of a room ("processors", "channels"), sorted, whatever packages are installed."""
+    return sorted(_files(room))
+
+
 def processor_names() -> list[str]:
     """Every processor's name, sorted. Imports those of packages: what can't be used is not installed."""
     return _names("processors")

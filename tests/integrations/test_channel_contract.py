@@ -32,7 +32,10 @@ from tests.contracts.openapi import Contract
 # Our own web chat has no vendor who could call back: its promises stand in test_web_chat.py.
 OURS = frozenset({web_chat.NAME})
 CASES = [
-    (name, kind) for name in registry.channel_names() if name not in OURS for kind in registry.channel_class(name).kinds
+    (name, kind)
+    for name in registry.built_in("channels")
+    if name not in OURS
+    for kind in registry.channel_class(name).kinds
 ]
 ADDRESSES = {ChannelKind.SMS: "+14155550101", ChannelKind.WHATSAPP: "+14155550101", ChannelKind.EMAIL: "dana@x.test"}
 
@@ -229,7 +232,7 @@ def harness(request: pytest.FixtureRequest) -> Vendor:
 
 
 def test_every_provider_is_tested_and_every_kind_can_be_sent_on() -> None:
-    assert sorted({*VENDORS, *OURS}) == registry.channel_names()
+    assert sorted({*VENDORS, *OURS}) == registry.built_in("channels")
     assert {kind for _, kind in CASES} == set(ChannelKind) - {ChannelKind.CUSTOM}
     assert [name for name in VENDORS if VENDORS[name].channel is not registry.channel_class(name)] == []
 

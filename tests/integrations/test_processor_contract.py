@@ -310,17 +310,17 @@ def database_file(sqlite_template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copyfile(sqlite_template, tmp_path / "vendor.db"))
 
 
-@pytest.fixture(params=registry.processor_names())
+@pytest.fixture(params=registry.built_in("processors"))
 def harness(request: pytest.FixtureRequest, database_file: Path) -> Vendor:
     """Each processor's vendor."""
     return VENDORS[request.param](database_file)
 
 
 def test_every_processor_has_a_vendor_to_be_tested_against() -> None:
-    assert sorted(VENDORS) == registry.processor_names()
+    assert sorted(VENDORS) == registry.built_in("processors")
 
 
-@pytest.mark.parametrize("name", registry.processor_names())
+@pytest.mark.parametrize("name", registry.built_in("processors"))
 def test_a_processor_stands_in_the_file_of_its_name(name: str) -> None:
     module = inspect.getmodule(registry.processor_class(name))
     assert module is not None

@@ -32,8 +32,11 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_every_file_of_a_room_is_a_provider_under_its_name() -> None:
     files = {room: sorted(p.stem for p in (ROOM / room).glob("[!_]*.py")) for room in ("processors", "channels")}
-    assert registry.processor_names() == files["processors"]
-    assert registry.channel_names() == files["channels"]
+    assert registry.built_in("processors") == files["processors"]
+    assert registry.built_in("channels") == files["channels"]
+    # Packages may be installed beside them.
+    assert set(registry.processor_names()) >= set(files["processors"])
+    assert set(registry.channel_names()) >= set(files["channels"])
     for name in files["processors"]:
         assert issubclass(registry.processor_class(name), Processor)
         assert registry.processor_class(name).name == name
@@ -152,13 +155,14 @@ def forget() -> None:
 
 
 def test_a_package_adds_its_providers_and_is_imported_when_asked_for(package: Callable[..., None]) -> None:
+    others = registry.processor_names()  # a developer's environment may have packages of its own
     package("pay_x_pkg", PROCESSOR + CHANNEL, processors="pay_x = pay_x_pkg:Pay", channels="chat_x = pay_x_pkg:Chat")
     with pytest.raises(registry.UnknownProvider):
         registry.channel_class("pay_x")
     assert "pay_x_pkg" not in sys.modules
     assert registry.processor_class("pay_x") is sys.modules["pay_x_pkg"].Pay
     assert registry.channel_class("chat_x") is sys.modules["pay_x_pkg"].Chat
-    assert registry.processor_names() == ["pay_x", "paypal", "sandbox", "square", "stripe"]
+    assert registry.processor_names() == sorted(["pay_x", *others])
     assert set(registry.channel_names()) >= {"chat_x", "simulated"}
     assert registry.processor_class("stripe") is stripe.Stripe
 

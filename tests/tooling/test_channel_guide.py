@@ -13,7 +13,7 @@ from integrations.channels import simulated
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "connect-channels.md").read_text()
 
 
-@pytest.mark.parametrize("provider", registry.channel_names())
+@pytest.mark.parametrize("provider", registry.built_in("channels"))
 def test_the_guide_names_the_provider_its_kinds_and_every_credential(provider: str) -> None:
     assert f"`{provider}`" in GUIDE
     if provider == simulated.NAME:
