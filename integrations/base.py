@@ -18,6 +18,8 @@ class IntegrationError(Exception):
     `retryable`: the same call may be repeated safely with the same key.
     `ambiguous`: the request left us and its outcome is unknown (time-out, dropped connection, 5xx): read, never repeat blindly.
     `retry_after_s`: how long to wait before the same call. Of a `rate_limited` connection: nothing goes out on it before.
+    `field`: the field of the CheckoutOrder that the vendor refused. An optional one (OPTIONAL_FIELDS) is left out of the next try,
+    so that the contact can pay although their e-mail address, say, is not one that this vendor takes.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class IntegrationError(Exception):
         ambiguous: bool = False,
         code: str | None = None,
         retry_after_s: float | None = None,
+        field: str | None = None,
     ) -> None:
         super().__init__(f"{provider}: {reason}" + (f": {message}" if message else ""))
         self.provider = provider
@@ -39,6 +42,7 @@ class IntegrationError(Exception):
         self.ambiguous = ambiguous
         self.code = code
         self.retry_after_s = retry_after_s
+        self.field = field
 
 
 def retry_after(header: str | None) -> float | None:
@@ -130,6 +134,11 @@ class CheckoutOrder:
     cancel_url: str
     customer_email: str | None = None
     locale: str | None = None
+
+
+OPTIONAL_FIELDS = frozenset(
+    {"customer_email", "description", "locale"}
+)  # of a CheckoutOrder: it can be paid without them
 
 
 class RefundReason(StrEnum):

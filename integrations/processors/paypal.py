@@ -185,8 +185,29 @@ PENDING: Final[Mapping[str, str]] = {  # reason of a capture that is PENDING -> 
 }
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
-TOO_SMALL: Final = frozenset({"CANNOT_BE_ZERO_OR_NEGATIVE", "REFUND_AMOUNT_TOO_LOW"})
-TOO_LARGE: Final = frozenset({"MAX_VALUE_EXCEEDED", "REFUND_AMOUNT_EXCEEDED", "CAPTURE_FULLY_REFUNDED"})
+# Issues -> reasons that tell what to do about them. Source: developer.paypal.com/docs/api/orders/v2/errors.
+ISSUES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("CANNOT_BE_ZERO_OR_NEGATIVE", "REFUND_AMOUNT_TOO_LOW"), "amount_too_small"),
+    **dict.fromkeys(("MAX_VALUE_EXCEEDED", "REFUND_AMOUNT_EXCEEDED", "CAPTURE_FULLY_REFUNDED"), "amount_too_large"),
+    "DECIMAL_PRECISION": "amount_not_representable",
+    "INVALID_CURRENCY_CODE": "currency_not_supported",
+    "CURRENCY_NOT_SUPPORTED": "currency_not_supported",
+    **dict.fromkeys(
+        (
+            "INVALID_ACCOUNT_STATUS",
+            "PAYEE_ACCOUNT_INVALID",
+            "PAYEE_ACCOUNT_LOCKED_OR_CLOSED",
+            "PAYEE_ACCOUNT_NOT_SUPPORTED",
+            "PAYEE_ACCOUNT_NOT_VERIFIED",
+            "PAYEE_ACCOUNT_RESTRICTED",
+        ),
+        "account_restricted",
+    ),
+}
+FIELDS: Final[Mapping[str, str]] = {  # end of the pointer to a field of a new order -> the order's field
+    "locale": "locale",
+    "email_address": "customer_email",
+}
 REFUSALS: Final[Mapping[int, str]] = {
     400: "invalid_request",
     401: "authentication_failed",
@@ -335,7 +356,8 @@ class PayPal(Processor):
             await self._call("PATCH", f"{ORDERS}/{_path_part(external_id)}", body=[patch])
         except IntegrationError as error:
             # Captured, or in a state that takes no patch: the answer is in the order.
-            if error.reason not in ("refused", "invalid_request", "not_found") or not _is_id(external_id):
+            left = ("refused", "invalid_request", "not_found", "account_restricted")
+            if error.reason not in left or not _is_id(external_id):
                 raise
         state = await self.read_checkout(external_id)
         if state.status is not CheckoutStatus.OPEN:
@@ -588,15 +610,14 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
         raise IntegrationError(
             NAME, "server_error", f"HTTP {status}", retryable=True, ambiguous=not reading, code=str(status)
         )
-    code = _issue(payload) or str(status)
+    code, field = _issue(payload) or str(status), _refused_field(payload)
     if status == 429:
         wait = retry_after(answer.headers.get("retry-after"))
         raise IntegrationError(NAME, "rate_limited", code, retryable=True, code=code, retry_after_s=wait)
     if status == 409 or code in IN_PROGRESS:
         raise IntegrationError(NAME, "in_progress", code, retryable=True, ambiguous=not reading, code=code)
-    small, large = code in TOO_SMALL, code in TOO_LARGE
-    reason = "amount_too_small" if small else "amount_too_large" if large else REFUSALS.get(status, "refused")
-    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", code=code)
+    reason = ISSUES.get(code) or REFUSALS.get(status, "refused")
+    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", code=code, field=field)
 
 
 def _issue(payload: Any) -> str | None:
@@ -608,6 +629,14 @@ def _issue(payload: Any) -> str | None:
     found = first.get("issue") if isinstance(first, Mapping) else None
     found = found or payload.get("name") or payload.get("error")
     return found[:80] if isinstance(found, str) else None
+
+
+def _refused_field(payload: Any) -> str | None:
+    """The order's field that a refusal points at; None for every other."""
+    details = payload.get("details") if isinstance(payload, Mapping) else None
+    first = details[0] if isinstance(details, list) and details else None
+    pointer = first.get("field") if isinstance(first, Mapping) else None
+    return FIELDS.get(pointer.rpartition("/")[2]) if isinstance(pointer, str) else None
 
 
 @contextlib.contextmanager

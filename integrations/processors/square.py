@@ -127,11 +127,26 @@ REFUSALS: Final[Mapping[str, tuple[str, bool]]] = {
     "VALUE_TOO_HIGH": ("amount_too_large", False),
     "AMOUNT_TOO_HIGH": ("amount_too_large", False),
     "REFUND_AMOUNT_INVALID": ("amount_too_large", False),
+    "UNSUPPORTED_CURRENCY": ("currency_not_supported", False),
+    "CURRENCY_MISMATCH": ("currency_not_supported", False),
+    "CARD_PROCESSING_NOT_ENABLED": ("account_restricted", False),
+    "MERCHANT_SUBSCRIPTION_NOT_FOUND": ("account_restricted", False),
+    "ACCESS_TOKEN_REVOKED": ("authentication_failed", False),
+    "ACCESS_TOKEN_EXPIRED": ("authentication_failed", False),
+    "CLIENT_DISABLED": ("authentication_failed", False),
+    "APPLICATION_DISABLED": ("authentication_failed", False),
     "400": ("invalid_request", False),
     "401": ("authentication_failed", False),
     "403": ("permission_denied", False),
     "404": ("not_found", False),
     "429": ("rate_limited", True),
+}
+
+
+FIELDS: Final[Mapping[str, str]] = {  # field of a new link -> the order's
+    "order.line_items[0].note": "description",
+    "order.line_items[0].name": "product_name",
+    "pre_populated_data.buyer_email": "customer_email",
 }
 
 
@@ -180,7 +195,7 @@ class Square(Processor):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Bounds in ISO minor units, which are Square's. Source: developer.squareup.com/docs/payment-card-support-by-country."""
+        """Bounds in ISO minor units, which are Square's. Source: developer.squareup.com/docs/payment-minimums."""
         return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in self._currencies else None
 
     # ------------------------------------------------------------------------------------------------------- calls
@@ -503,17 +518,26 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
         if isinstance(payload, dict):
             return payload
         raise IntegrationError(NAME, "unexpected_answer", f"HTTP {status}", ambiguous=not reading)
-    code = _code(payload) or status
+    code, field = _code(payload, "code") or status, _code(payload, "field")
     reason, retryable = REFUSALS.get(code) or REFUSALS.get(status, ("refused", False))
     wait = retry_after(answer.headers.get("retry-after")) if reason == "rate_limited" else None
     # Only the code: a sentence of Square's may repeat what was sent.
-    raise IntegrationError(NAME, reason, f"HTTP {status} {code}", retryable=retryable, code=code, retry_after_s=wait)
+    raise IntegrationError(
+        NAME,
+        reason,
+        f"HTTP {status} {code}",
+        retryable=retryable,
+        code=code,
+        retry_after_s=wait,
+        field=FIELDS.get(field or ""),
+    )
 
 
-def _code(payload: Any) -> str | None:
+def _code(payload: Any, name: str) -> str | None:
+    """A word of the first error: its code, or the field that it is about."""
     errors = payload.get("errors") if isinstance(payload, Mapping) else None
     first = errors[0] if isinstance(errors, list) and errors else None
-    found = first.get("code") if isinstance(first, Mapping) else None
+    found = first.get(name) if isinstance(first, Mapping) else None
     return found[:80] if isinstance(found, str) else None
 
 

@@ -72,18 +72,21 @@ SUPPORTED: Final = frozenset(_SUPPORTED.split())
 UNITS: Final[Mapping[str, tuple[int, int]]] = {"ISK": (1, 100), "UGX": (1, 100), "MGA": (100, 1)}
 # The last of three decimals must be 0 (5.124 KWD is charged as 5120 or 5130).
 THREE_DECIMALS: Final = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
-MAXIMUM: Final = 99_999_999  # eight digits, in Stripe's units
-# A hint, in Stripe's units: the truth is the API's `amount_too_small`, which depends on the settlement currency.
+# In Stripe's units: eight digits, and twelve for the rupiah. Source: docs.stripe.com/currencies#minimum-and-maximum-charge-amounts.
+MAXIMUM: Final = 99_999_999
+MAXIMUMS: Final[Mapping[str, int]] = {"IDR": 999_999_999_999}
+# The documented minimums, in Stripe's units. Where the account settles in another currency, that one's minimum holds after the
+# conversion as well: only the API's `amount_too_small` tells.
 MINIMUMS: Final[Mapping[str, int]] = {
-    **dict.fromkeys(("USD", "EUR", "CAD", "AUD", "NZD", "CHF", "SGD", "JPY"), 50),
+    **dict.fromkeys(("AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD", "USD"), 50),
+    **dict.fromkeys(("AED", "MYR", "PLN", "RON"), 200),
+    **dict.fromkeys(("MXN", "THB"), 1000),
+    **dict.fromkeys(("NOK", "SEK"), 300),
     "GBP": 30,
-    "HKD": 400,
-    "MXN": 1000,
-    "SEK": 300,
-    "NOK": 300,
     "DKK": 250,
-    "PLN": 200,
+    "HKD": 400,
     "CZK": 1500,
+    "HUF": 17_500,
 }
 
 
@@ -196,6 +199,16 @@ REFUND_REASON: Final[Mapping[RefundReason, str]] = {
     RefundReason.FRAUDULENT: "fraudulent",
     RefundReason.REQUESTED_BY_CONTACT: "requested_by_customer",
 }
+_PRODUCT: Final = "line_items[0][price_data][product_data]"
+FIELDS: Final[Mapping[str, str]] = {  # parameter of a new session -> the order's field
+    "customer_email": "customer_email",
+    "locale": "locale",
+    f"{_PRODUCT}[description]": "description",
+    f"{_PRODUCT}[name]": "product_name",
+}
+# The account itself may not take money: it is not activated, or Stripe waits for something. Source: docs.stripe.com/error-codes.
+RESTRICTED: Final = frozenset({"country_unsupported", "testmode_charges_only"})
+RESTRICTED_WORDS: Final = "Your account cannot currently make"
 SESSION_EVENTS: Final = frozenset(
     {
         "checkout.session.completed",
@@ -306,7 +319,7 @@ class Stripe(Processor):
         step = 10 if currency in THREE_DECIMALS else ours
         # Round the minimum up and the maximum down to what can be charged.
         smallest = -(-MINIMUMS.get(currency, 1) * ours // theirs)
-        largest = MAXIMUM * ours // theirs
+        largest = MAXIMUMS.get(currency, MAXIMUM) * ours // theirs
         return AmountLimits(
             minimum_minor=-(-smallest // step) * step, maximum_minor=largest // step * step, step_minor=step
         )
@@ -689,6 +702,7 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
             ambiguous=ambiguous and not reading,
             code=code,
             retry_after_s=wait_s,
+            field="customer_email" if code == "email_invalid" else FIELDS.get(getattr(error, "param", None) or ""),
         )
 
     if isinstance(error, stripe.APIConnectionError):
@@ -703,6 +717,10 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
         return make("idempotency_conflict")
     if isinstance(error, stripe.AuthenticationError):
         return make("authentication_failed")
+    if code == "account_invalid":
+        return make("access_revoked")  # the Connect account has taken its permission back, or never gave it
+    if code in RESTRICTED or message.startswith(RESTRICTED_WORDS):
+        return make("account_restricted")
     if isinstance(error, stripe.PermissionError):
         return make("permission_denied")
     if isinstance(error, stripe.InvalidRequestError):
@@ -710,6 +728,8 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
             return make(code)
         if error.param == "url" or code == "url_invalid":
             return make("address_refused")  # of a webhook: not public, or not https
+        if (error.param or "").endswith("currency") or (error.param or "").endswith("[currency]"):
+            return make("currency_not_supported")
         return make("not_found" if code == "resource_missing" else "invalid_request")
     if status is not None and status < 500 and status >= 400:
         return make("refused")

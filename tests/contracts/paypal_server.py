@@ -35,6 +35,7 @@ _TWO = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK 
 _CURRENCIES = _WHOLE | set(_TWO.split())
 _WORDS = {
     400: ("INVALID_REQUEST", "Request is not well-formed, syntactically incorrect, or violates schema."),
+    403: ("NOT_AUTHORIZED", "Authorization failed due to insufficient permissions."),
     401: (
         "AUTHENTICATION_FAILURE",
         "Authentication failed due to missing authorization header, or invalid authentication credentials.",
@@ -113,15 +114,16 @@ class NotApproved(Exception):
 class PayPalError(Exception):
     """A refusal in PayPal's shape."""
 
-    def __init__(self, status: int, issue: str | None = None) -> None:
+    def __init__(self, status: int, issue: str | None = None, *, field: str | None = None) -> None:
         super().__init__(issue or status)
-        self.answer = _error(status, issue)
+        self.answer = _error(status, issue, field)
 
 
-def _error(status: int, issue: str | None = None) -> Answer:
+def _error(status: int, issue: str | None = None, field: str | None = None) -> Answer:
     name, message = _WORDS[status]
     body: dict[str, Any] = {"name": name, "message": message, "debug_id": "f17c0ntr4ct"}
-    return Answer(status, body | ({"details": [{"issue": issue}]} if issue else {}))
+    detail = {"issue": issue} | ({"field": field} if field else {})
+    return Answer(status, body | ({"details": [detail]} if issue else {}))
 
 
 def transmission(
@@ -160,6 +162,11 @@ class PayPalServer(ContractServer):
         self.may_register = True
         self.outcome: Captured = "COMPLETED"  # of the next capture
         self.patchable = True
+        self.revoked = False  # whether the app's secret was replaced
+        self.refused: tuple[int, str] | None = (
+            None  # status and issue of what PayPal has against new orders of this payee
+        )
+        self.bad_locale = ""  # one that PayPal does not take any more
         self.token_life_s = 31668
         self.tokens: list[str] = []
         self.withdrawn: set[str] = set()
@@ -183,7 +190,7 @@ class PayPalServer(ContractServer):
         if call.path == TOKEN_PATH:
             return self._token(call)
         bearer = call.headers.get("authorization", "").removeprefix("Bearer ")
-        if bearer not in self.tokens or bearer in self.withdrawn:
+        if self.revoked or bearer not in self.tokens or bearer in self.withdrawn:
             return _error(401)
         try:
             return self._dispatch(call)
@@ -192,7 +199,7 @@ class PayPalServer(ContractServer):
 
     def _token(self, call: Call) -> Answer:
         good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        if call.headers.get("authorization") != f"Basic {good}":
+        if self.revoked or call.headers.get("authorization") != f"Basic {good}":
             return Answer(401, {"error": "invalid_client", "error_description": "Client Authentication failed"})
         self.tokens.append(f"A21AA{next(self._numbers):06d}")
         return Answer(200, {"access_token": self.tokens[-1], "token_type": "Bearer", "expires_in": self.token_life_s})
@@ -211,6 +218,11 @@ class PayPalServer(ContractServer):
                 return self._capture(call, params["id"])
             case "captures.refund":
                 return self._refund(call, params["capture_id"], body or {})
+            case "captures.get":
+                found = [o for o in self.orders if self._has(o, params["capture_id"])]
+                if not found:
+                    raise PayPalError(404, "INVALID_RESOURCE_ID")
+                return Answer(200, copy.deepcopy(self.capture_of(found[0])))
             case "refunds.get":
                 if params["refund_id"] not in self.refunds:
                     raise PayPalError(404, "INVALID_RESOURCE_ID")
@@ -285,6 +297,12 @@ class PayPalServer(ContractServer):
         if (known := self._known(call)) is not None:
             return Answer(200, self._shown(known))
         self._amount(body["purchase_units"][0]["amount"])
+        if self.refused is not None:
+            raise PayPalError(*self.refused)
+        locale = body["payment_source"]["paypal"]["experience_context"].get("locale")
+        if self.bad_locale and locale == self.bad_locale:
+            where = "/payment_source/paypal/experience_context/locale"
+            raise PayPalError(400, "INVALID_PARAMETER_SYNTAX", field=where)
         order_id = f"5O19{next(self._numbers):012d}T"
         order = {
             "id": order_id,

@@ -103,14 +103,15 @@ def small_events() -> list[dict[str, Any]]:
 class SquareError(Exception):
     """A refusal in Square's shape."""
 
-    def __init__(self, status: int, code: str, category: str | None = None) -> None:
+    def __init__(self, status: int, code: str, category: str | None = None, *, field: str | None = None) -> None:
         super().__init__(code)
-        self.answer = _error(status, code, category)
+        self.answer = _error(status, code, category, field)
 
 
-def _error(status: int, code: str, category: str | None = None) -> Answer:
+def _error(status: int, code: str, category: str | None = None, field: str | None = None) -> Answer:
     kind = category or _CATEGORIES.get(status, "INVALID_REQUEST_ERROR")
-    return Answer(status, {"errors": [{"category": kind, "code": code, "detail": "a sentence of Square's"}]})
+    error = {"category": kind, "code": code, "detail": "a sentence of Square's"} | ({"field": field} if field else {})
+    return Answer(status, {"errors": [error]})
 
 
 class SquareServer(ContractServer):
@@ -127,6 +128,11 @@ class SquareServer(ContractServer):
         self.subscriptions: dict[str, dict[str, Any]] = {}
         self.may_subscribe = True  # whether the token is the application's own
         self.cancels = True  # whether deleting a link cancels its order at once
+        self.revoked = False  # whether the seller took the token back
+        self.refused: tuple[int, str] | None = (
+            None  # status and code of what Square has against new links of this seller
+        )
+        self.bad_note = ""  # words that Square takes in no note
         self.page = 100  # how many a list shows at once
         self._keys: dict[str, tuple[str, Answer]] = {}
         self._numbers = itertools.count(1)
@@ -141,6 +147,8 @@ class SquareServer(ContractServer):
     # ------------------------------------------------------------------------------------------------------- calls
     async def handle(self, call: Call) -> Answer:
         """Authenticate, replay a known key, then do it."""
+        if self.revoked:
+            return _error(401, "ACCESS_TOKEN_REVOKED")
         if call.headers.get("authorization") != f"Bearer {ACCESS_TOKEN}":
             return _error(401, "UNAUTHORIZED")
         try:
@@ -221,6 +229,10 @@ class SquareServer(ContractServer):
         money = item["base_price_money"]
         if money["amount"] < 1:
             raise SquareError(400, "VALUE_TOO_LOW")
+        if self.refused is not None:
+            raise SquareError(*self.refused)
+        if self.bad_note and self.bad_note in item.get("note", ""):
+            raise SquareError(400, "INVALID_VALUE", field="order.line_items[0].note")
         number = next(self._numbers)
         link_id, order_id = f"PKVT6XGJZ{number:07d}", f"o4b7saqp4HzhNttf5AJxC{number:07d}"
         self.orders[order_id] = {

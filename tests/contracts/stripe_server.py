@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -23,7 +24,64 @@ CONNECTED_ID = "acct_1Connected"
 WEBHOOK_SECRET = "whsec_contract_server"
 EVENTS_FILE = "fixtures/stripe-events.assembled.json"  # of the vendors' specs
 THREE_DECIMALS = {"bhd", "jod", "kwd", "omr", "tnd"}
-MINIMUMS = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50}
+# Written from docs.stripe.com/currencies#minimum-and-maximum-charge-amounts, in the currency's own numbers.
+_MINIMUMS = [
+    "usd",
+    "0.50",
+    "aed",
+    "2",
+    "aud",
+    "0.50",
+    "brl",
+    "0.50",
+    "cad",
+    "0.50",
+    "chf",
+    "0.50",
+    "czk",
+    "15",
+    "dkk",
+    "2.50",
+    "eur",
+    "0.50",
+    "gbp",
+    "0.30",
+    "hkd",
+    "4",
+    "huf",
+    "175",
+    "inr",
+    "0.50",
+    "jpy",
+    "50",
+    "mxn",
+    "10",
+    "myr",
+    "2",
+    "nok",
+    "3",
+    "nzd",
+    "0.50",
+    "pln",
+    "2",
+    "ron",
+    "2",
+    "sek",
+    "3",
+    "sgd",
+    "0.50",
+    "thb",
+    "10",
+]
+MINIMUMS = {
+    currency: round(float(value) * (1 if currency == "jpy" else 100))
+    for currency, value in zip(_MINIMUMS[::2], _MINIMUMS[1::2], strict=True)
+}
+# Stripe takes ASCII only, no empty part between dots, and no label that begins or ends with a hyphen.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+EMAIL = re.compile(
+    rf"{_ATOM}(\.{_ATOM})*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])"
+)
 _EXPANDABLE = {
     "payment_intent": "payment_intent",
     "latest_charge": "charge",
@@ -135,6 +193,10 @@ class StripeServer(ContractServer):
         self.live = False  # whether what it makes is live money
         self.domain = "https://checkout.stripe.com"  # or one that the account has for its checkouts
         self.takes_address = True  # whether webhook addresses are public enough
+        self.revoked = False  # whether the account has rolled its keys
+        self.deauthorized: set[str] = set()  # connected accounts that took their permission back
+        self.restricted = ""  # why the account may not take money at the moment: Stripe's sentence
+        self.settles: tuple[str, Mapping[str, float]] = ("usd", {})  # currency, and what one unit of others is in it
         self.delivered: set[str] = set()
         self._keys: dict[tuple[str, str], tuple[str, Answer]] = {}
         self._numbers = itertools.count(1)
@@ -177,13 +239,18 @@ class StripeServer(ContractServer):
 
     def _authenticate(self, call: Call) -> None:
         key = call.headers.get("authorization", "").removeprefix("Bearer ")
+        if self.revoked:
+            raise StripeError(
+                401, "invalid_request_error", "Expired API Key provided: sk_test_****", code="api_key_expired"
+            )
         if key not in (LIVE_KEY if self.live else SECRET_KEY, RESTRICTED_KEY):
             raise StripeError(401, "invalid_request_error", "Invalid API Key provided: sk_test_****")
         if call.headers.get("stripe-version") != API_VERSION:
             raise StripeError(400, "invalid_request_error", "Invalid Stripe API version")
         account = call.headers.get("stripe-account")
-        if account not in (None, ACCOUNT_ID, CONNECTED_ID):
-            raise StripeError(403, "invalid_request_error", "The provided key does not have access to this account.")
+        if account not in (None, ACCOUNT_ID, CONNECTED_ID) or account in self.deauthorized:
+            words = "The provided key does not have access to this account. Application access may have been revoked."
+            raise StripeError(403, "invalid_request_error", words, code="account_invalid")
 
     def _scope(self, call: Call) -> str:
         return call.headers.get("stripe-account") or ACCOUNT_ID
@@ -310,14 +377,22 @@ class StripeServer(ContractServer):
             if currency in THREE_DECIMALS and amount % 10:
                 raise StripeError(400, "invalid_request_error", "Invalid amount: the last digit must be 0")
             total += amount
-        if total > 99_999_999:
-            raise StripeError(
-                400, "invalid_request_error", "The total must be at most 8 digits", code="amount_too_large"
-            )
-        if total < MINIMUMS.get(currency, 1):
+        digits = 12 if currency == "idr" else 8
+        if len(str(total)) > digits:
+            words = f"The total must be at most {digits} digits"
+            raise StripeError(400, "invalid_request_error", words, code="amount_too_large")
+        settled, rates = self.settles
+        converted = total if currency == settled else total * rates.get(currency, 1)
+        if total < MINIMUMS.get(currency, 1) or converted < (MINIMUMS[settled] if currency in rates else 0):
             raise StripeError(
                 400, "invalid_request_error", "The total is below the minimum charge amount", code="amount_too_small"
             )
+        if self.restricted:
+            raise StripeError(403, "invalid_request_error", self.restricted)
+        address = body.get("customer_email")
+        if address is not None and (EMAIL.fullmatch(address) is None or len(address) > 254):
+            words = f"Invalid email address: {address}"
+            raise StripeError(400, "invalid_request_error", words, code="email_invalid", param="customer_email")
         expires = body.get("expires_at", self._unix() + 24 * 3600)
         if not self._unix() + 30 * 60 - 5 <= expires <= self._unix() + 24 * 3600:
             raise StripeError(
