@@ -353,6 +353,7 @@ class ChannelLimits:
     templates: bool = False  # outside the window an approved template (`template_id`) may be sent
     person_window_hours: int | None = None  # the window for what a person writes, where it is longer
     messages_per_s: float | None = None  # what the vendor takes on one connection; more wait their turn
+    max_cc: int = 0  # e-mail: how many addresses may get a copy (OutboundMessage.cc); 0: `cc` is not sent
 
 
 class Author(StrEnum):
@@ -383,6 +384,7 @@ class OutboundMessage:
     in_reply_to: str | None = None  # external_id of the message that this one answers
     references: Sequence[str] = ()  # external_ids of the thread so far, oldest first
     unsubscribe_url: str | None = None  # https address that takes a one-click POST (RFC 8058)
+    cc: Sequence[str] = ()  # e-mail: who gets a copy; never more than ChannelLimits.max_cc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +394,7 @@ class SendResult:
     external_id: str
     status: DeliveryStatus = DeliveryStatus.SENT
     relay_id: str | None = None  # what the vendor calls the message where it may replace our id
+    refused_cc: Sequence[str] = ()  # of OutboundMessage.cc: the vendor sends them no copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,6 +403,7 @@ class StatusUpdate:
 
     `message_id` (our public id) is known where the vendor hands back what we gave it: it names the message although its
     external id was lost. With `up_to` there is no external id: the status holds for every message to `address` sent until then.
+    Without it `address` is the recipient that the status is about, where an e-mail had several.
     """
 
     external_id: str

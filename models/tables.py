@@ -373,6 +373,7 @@ class Message(TenantRow):
     body = fields.TextField()
     quoted_text = fields.TextField(null=True)  # of earlier messages, which `body` leaves out
     cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of a letter's other recipients
+    undelivered_cc: fields.Field[Any] = fields.JSONField(null=True)  # those that it did not reach
     delivery_status = fields.CharField(max_length=12)
     error_code = fields.CharField(max_length=40, null=True)
     error_message = fields.CharField(max_length=300, null=True)

@@ -28,7 +28,7 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
-from services import capability, connections, ledger_views, notifications, refunds, repeats
+from services import capability, connections, copies, ledger_views, notifications, refunds, repeats
 from services.actors import Actor
 from services.capability import Reach
 from services.ledger_views import PaymentView
@@ -73,6 +73,9 @@ class Access:
         )
         self._capabilities: DataLoader[tables.Conversation, list[Reach]] = DataLoader(
             self._load_capabilities, cache_key_fn=_id_of
+        )
+        self._suggested_cc: DataLoader[tables.Conversation, list[str]] = DataLoader(
+            self._load_suggested_cc, cache_key_fn=_id_of
         )
 
     # ------------------------------------------------------------------------------------------------------- one row
@@ -201,6 +204,10 @@ class Access:
 
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
+
+    async def suggested_cc(self, conversation: tables.Conversation) -> list[str]:
+        """Whom a reply to all would copy."""
+        return await self._suggested_cc.load(conversation)
 
     async def unread_count(self) -> int:
         """The viewer's unread notifications; an API key has none."""
@@ -478,6 +485,10 @@ class Access:
 
     async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:
         found = await capability.capabilities_of(self.viewer, conversations)
+        return [found[row.id] for row in conversations]
+
+    async def _load_suggested_cc(self, conversations: list[tables.Conversation]) -> list[list[str]]:
+        found = await copies.suggested(self._account_id, conversations)
         return [found[row.id] for row in conversations]
 
 

@@ -483,6 +483,7 @@ class Mutation:
                 channel_id=_id(input.channel_id, "chn"),
                 body=input.body,
                 subject=input.subject,
+                cc=input.cc or (),
                 template=_template(input.template),
                 idempotency_key=input.idempotency_key,
             )

@@ -22,7 +22,7 @@ from schema.scalars import (
     ProcessorKind,
     Role,
 )
-from services import connections
+from services import connections, copies
 from services.actors import Actor
 from services.capability import Capability, Help, Reach
 from services.payment_requests import Defaults
@@ -213,6 +213,9 @@ class ConversationChannel(Node):
             " that is open to messages. At most one is."
         )
     )
+    max_cc: int = strawberry.field(
+        description="How many addresses `cc` of sendMessage may hold; 0: this channel sends no copies."
+    )
     messages: ChannelMessageCapability = strawberry.field(
         description="What the composer needs to let text be sent, or to say why not; sendMessage uses the same rule."
     )
@@ -228,6 +231,7 @@ class ConversationChannel(Node):
             id=strawberry.ID(public_id(conversation_part, reach.connection.id)),
             channel=Channel.from_row(reach.connection),
             preferred=reach.preferred,
+            max_cc=copies.allowed(reach.connection),
             messages=ChannelMessageCapability.from_capability(reach.messages),
             payment_requests=ChannelPaymentCapability.from_capability(reach.payment_requests),
         )

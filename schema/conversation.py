@@ -57,6 +57,13 @@ class Conversation(Node):
             ConversationChannel.from_reach(self.row, reach) for reach in await info.context.reads.capabilities(self.row)
         ]
 
+    @field(
+        "Whom a reply to all by e-mail would copy: the other people of the newest letter that was received, without the contact,"
+        " the account itself and who has opted out. Pass it as `cc` of sendMessage, changed or not."
+    )
+    async def suggested_cc(self, info: Info) -> list[str]:
+        return await info.context.reads.suggested_cc(self.row)
+
     @field("Who of the team looks after it; null: nobody.")
     async def assignee(self, info: Info) -> User | None:
         if self.row.assignee_id is None:

@@ -223,6 +223,14 @@ class SendMessageInput:
     subject: str | None = strawberry.field(
         default=None, description=limited("For e-mail: the subject line.", messages.SUBJECT_LIMIT)
     )
+    cc: list[str] | None = strawberry.field(
+        default=None,
+        description=(
+            "For e-mail: addresses that get a copy, no more than ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
+            " to all. The contact's and the account's own addresses are left out. Everyone who gets a payment link can pay with"
+            f" it. {limited('Each:', text.EMAIL_LIMIT)}"
+        ),
+    )
     template: MessageTemplateInput | None = strawberry.field(
         default=None, description="What the contact gets in place of the text, which the thread shows."
     )

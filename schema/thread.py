@@ -82,6 +82,9 @@ class Message(ThreadItem):
     )
     address: str = strawberry.field(description="The contact's address that it came from or went to.")
     cc: list[str] = strawberry.field(description="E-mail addresses of a letter's other recipients.")
+    undelivered_cc: list[str] = strawberry.field(
+        description="Those of `cc` that a letter of ours did not reach; whether it reached the contact, `deliveryStatus` says."
+    )
     delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
     failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")
     error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
@@ -114,6 +117,7 @@ class Message(ThreadItem):
             quoted_text=row.quoted_text,
             address=row.address,
             cc=row.cc or [],
+            undelivered_cc=row.undelivered_cc or [],
             delivery_status=DeliveryStatus.QUEUED if status == "SENDING" else DeliveryStatus[status],
             failure_reason=row.error_message,
             error_code=row.error_code,

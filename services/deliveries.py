@@ -24,7 +24,7 @@ from models.errors import ContactOptedOut, Refusal
 from models.ids import parse_public_id, public_id
 from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Job, Message, MessagePaymentRequest
 from models.vault import VaultError
-from services import capability, connections, jobs, links, opt_outs, simulator, summaries, text
+from services import capability, connections, copies, jobs, links, opt_outs, simulator, summaries, text
 from services.actors import system_actor
 from services.changes import change
 
@@ -152,6 +152,7 @@ async def _send_job(job: jobs.JobContext) -> None:
         raise jobs.Later(wait_s)
     message.attempt_id = secrets.token_hex(16)
     message.sending_at = datetime.now(UTC)
+    message.cc = await copies.remaining(message) or None
     outbound = await _outbound(message, connection)
     if not await database.until_taken(lambda: _take(message)):
         return
@@ -167,6 +168,8 @@ async def _send_job(job: jobs.JobContext) -> None:
         await database.until_taken(
             lambda: _advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
         )
+        if result.refused_cc:
+            await copies.record_failed(message, result.refused_cc)
         await connections.note_channel(connection, None)
 
 
@@ -174,7 +177,7 @@ async def _take(message: Message) -> bool:
     """QUEUED becomes SENDING with this attempt; also if that was committed before and the database's answer got lost."""
     ours = Q(delivery_status="QUEUED") | Q(delivery_status="SENDING", attempt_id=message.attempt_id)
     taken = await Message.filter(ours, id=message.id).update(
-        delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at
+        delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at, cc=message.cc
     )
     return taken > 0
 
@@ -282,7 +285,9 @@ async def _outbound(message: Message, connection: ChannelConnection) -> Outbound
         reply_to=_reply_to(connection),
         in_reply_to=thread.answers,
         references=thread.references,
-        unsubscribe_url=opt_outs.unsubscribe_url(message) if message.kind == "EMAIL" else None,
+        # The address of one-click unsubscribe names the contact: it is not given to whoever else gets the letter.
+        unsubscribe_url=opt_outs.unsubscribe_url(message) if message.kind == "EMAIL" and not message.cc else None,
+        cc=message.cc or (),
     )
 
 
@@ -413,7 +418,21 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
     if found is None:
         log.info("status_of_unknown_message", connection=str(connection.id))
         return
+    if copies.is_copy(found, update.address):
+        await _apply_to_copy(found, update)
+        return
     await _apply(found, update)
+
+
+async def _apply_to_copy(message: Message, update: StatusUpdate) -> None:
+    """What is told of a copy says nothing of the contact's own letter, but that it was sent."""
+    address = update.address or ""
+    if update.status.value == "FAILED":
+        await copies.record_failed(message, [address])
+        return
+    if update.answered:
+        await copies.record_answered(message, address)
+    await _advance(message, "SENT", external_id=update.external_id)
 
 
 async def _apply(message: Message, update: StatusUpdate) -> None:

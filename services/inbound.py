@@ -35,6 +35,7 @@ from services import (
     connections,
     contact_names,
     contacts,
+    copies,
     deliveries,
     jobs,
     message_changes,
@@ -212,7 +213,9 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         newly_out = held is not None and held.opted_out_at is None
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
-            for one in {address, address if answered is None else answered.address}:
+            # Who only got a copy speaks for themselves alone.
+            copied = answered is None or copies.is_copy(answered, address)
+            for one in {address, address if copied or answered is None else answered.address}:
                 await said(changed, connection.id, connection.kind, one)
         replied = await _replied(conversation, inbound.in_reply_to)
         message = Message(

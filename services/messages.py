@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -23,7 +23,18 @@ from models.tables import (
     MessagePaymentRequest,
     PaymentRequest,
 )
-from services import capability, composing, connections, deliveries, idempotency, links, repeats, summaries, text
+from services import (
+    capability,
+    composing,
+    connections,
+    copies,
+    deliveries,
+    idempotency,
+    links,
+    repeats,
+    summaries,
+    text,
+)
 from services.actors import Actor
 from services.changes import change
 from services.composing import Template
@@ -52,6 +63,7 @@ class _Draft:
     connection: ChannelConnection
     words: str
     title: str | None
+    cc: Sequence[str]
     template: Template | None
     templated: bool
     carried: Sequence[PaymentRequest]
@@ -64,6 +76,7 @@ async def send_message(
     channel_id: UUID,
     body: str,
     subject: str | None = None,
+    cc: Sequence[str] = (),
     template: Template | None = None,
     idempotency_key: str | None = None,
     must_bind: UUID | None = None,
@@ -71,14 +84,16 @@ async def send_message(
 ) -> SentMessage:
     """Commit a message as QUEUED, with its job; links of ours in the text bind their requests: each becomes SENT and logs its card.
 
-    With a `template` the contact gets that, and the thread shows `body`. Safe to repeat with the same `idempotency_key`; a caller
-    with a key of its own gives `save` instead (ids: {"message"}). `must_bind` names a request whose link is in the text and which
-    must still be open.
+    With a `template` the contact gets that, and the thread shows `body`. `cc`: who gets a copy of an e-mail. Safe to repeat with the
+    same `idempotency_key`; a caller with a key of its own gives `save` instead (ids: {"message"}). `must_bind` names a request whose
+    link is in the text and which must still be open.
     Raises: NotFound, Forbidden, Blank, TooLong, Invalid, AlreadyPaid, AlreadyVoid, and the refusals of capability.py.
     """
     if not actor.may("message"):
         raise forbidden(
-            await refusal(actor, conversation_id=conversation_id, channel_id=channel_id, body=body, template=template)
+            await refusal(
+                actor, conversation_id=conversation_id, channel_id=channel_id, body=body, cc=cc, template=template
+            )
         )
 
     async def run(keep: idempotency.Save | None) -> SentMessage:
@@ -88,6 +103,7 @@ async def send_message(
             channel_id=channel_id,
             body=body,
             subject=subject,
+            cc=cc,
             template=template,
             must_bind=must_bind,
             save=keep,
@@ -102,7 +118,7 @@ async def send_message(
         "body": body,
         "subject": subject,
         "template": template,
-    }
+    } | ({"cc": list(cc)} if cc else {})
     return await idempotency.once(
         actor, "sendMessage", idempotency_key, given, run, lambda ids: _sent(actor.account_id, ids)
     )
@@ -141,6 +157,7 @@ async def resend_message(
                 channel_id=channel_id,
                 body=message.body,
                 subject=message.subject,
+                cc=(),
                 template=repeats.template_of(message, channel_id),
                 must_bind=None,
                 save=keep,
@@ -171,6 +188,7 @@ async def refusal(
     conversation_id: UUID,
     channel_id: UUID,
     body: str,
+    cc: Sequence[str] = (),
     template: Template | None = None,
     must_bind: UUID | None = None,
 ) -> Refusal | None:
@@ -182,6 +200,7 @@ async def refusal(
             channel_id=channel_id,
             body=body,
             subject=None,
+            cc=cc,
             template=template,
             must_bind=must_bind,
         )
@@ -206,13 +225,14 @@ async def _read(
     channel_id: UUID,
     body: str,
     subject: str | None,
+    cc: Sequence[str],
     template: Template | None,
     must_bind: UUID | None,
 ) -> _Draft:
     conversation = await Conversation.get_or_none(id=conversation_id, account_id=actor.account_id)
     connection: ChannelConnection | None = None
     filled: Template | None = None
-    words, title = body, subject
+    words, title, copied = body, subject, list[str]()
     refusals = Refusals()
     with refusals:
         if conversation is None:
@@ -223,6 +243,10 @@ async def _read(
         words = text.required(body, limit=BODY_LIMIT, field="body", message=True)
     with refusals:
         title = text.optional(subject, limit=SUBJECT_LIMIT, field="subject")
+    with refusals:
+        copied = copies.addresses(cc)
+        if conversation is not None and connection is not None:
+            copied = await copies.checked(conversation, connection, copied)
     with refusals:
         filled = composing.checked(template) if template is not None else None
     if conversation is None or connection is None:
@@ -241,6 +265,7 @@ async def _read(
         connection=connection,
         words=words,
         title=title,
+        cc=copied,
         template=filled,
         templated=template is not None,
         carried=carried,
@@ -288,6 +313,7 @@ async def _write(
     channel_id: UUID,
     body: str,
     subject: str | None,
+    cc: Sequence[str],
     template: Template | None,
     must_bind: UUID | None,
     save: idempotency.Save | None,
@@ -299,10 +325,13 @@ async def _write(
         channel_id=channel_id,
         body=body,
         subject=subject,
+        cc=cc,
         template=template,
         must_bind=must_bind,
     )
     connection, contact_id = draft.connection, draft.conversation.contact_id
+    if repeat is not None and copies.allowed(connection):
+        draft = replace(draft, cc=await copies.remaining(repeat.message))
 
     locked = [*(request.id for request in draft.carried), contact_id, draft.conversation.id]
     # The bindings point at the message, which the change inserts at its own end: hence a transaction around it.
@@ -334,6 +363,7 @@ async def _write(
                 address=address.address,
                 subject=draft.title or (await _subject(conversation, requests) if able.needs_subject else None),
                 body=draft.words,
+                cc=list(draft.cc) or None,
                 template_id=draft.template.id if draft.template is not None else None,
                 template_variables=dict(draft.template.variables) if draft.template is not None else None,
                 delivery_status="QUEUED",

@@ -68,7 +68,7 @@ ANSWER_LOST = "9904"
 
 LIMITS: Mapping[ChannelKind, ChannelLimits] = {
     ChannelKind.SMS: ChannelLimits(max_length=1600),
-    ChannelKind.EMAIL: ChannelLimits(needs_subject=True),
+    ChannelKind.EMAIL: ChannelLimits(needs_subject=True, max_cc=20),
     ChannelKind.WHATSAPP: ChannelLimits(max_length=1600, window_hours=24, link_preview=True, templates=True),
     ChannelKind.INSTAGRAM_DM: ChannelLimits(max_length=1000, length_in_bytes=True, window_hours=24, link_preview=True),
     ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True),

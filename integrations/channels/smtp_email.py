@@ -31,7 +31,7 @@ import hmac
 import html
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -121,6 +121,7 @@ _CLOSING = re.compile(
 )
 _SERVERS = frozenset({"mailer-daemon", "postmaster"})
 _REFERENCES = 20
+MAX_CC = 20  # a mail service counts each recipient
 
 _UTF8 = charset.Charset("utf-8")
 _UTF8.body_encoding = charset.QP
@@ -169,7 +170,7 @@ class SmtpEmail(Channel):
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
         """A subject, and no length that a person would reach."""
-        return ChannelLimits(needs_subject=True, link_button=True)
+        return ChannelLimits(needs_subject=True, link_button=True, max_cc=MAX_CC)
 
     # --------------------------------------------------------------------------------------------------- calls out
     async def send(self, message: OutboundMessage) -> SendResult:
@@ -182,19 +183,26 @@ class SmtpEmail(Channel):
         if not (message.subject or "").strip():
             raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
         recipient = _envelope_address(message.to)
-        content = self._compose(message, recipient)
+        copies, refused = _copies(message.cc)
+        content = self._compose(message, recipient, copies.values())
         async with self._session() as (client, phase):
             mail_options, recipient_options = self._report_options(client, message.message_id)
             phase.name = "mail"
             await client.mail(self._credentials.from_address, options=mail_options)
             phase.name = "rcpt"
             await client.rcpt(recipient, options=recipient_options)
+            for asked, address in copies.items():
+                try:
+                    await client.rcpt(address, options=recipient_options)
+                except aiosmtplib.SMTPRecipientRefused:  # the others get the letter all the same
+                    refused.append(asked)
             phase.name = "data"
             taken = await client.data(content)
         return SendResult(
             external_id=self.message_id_of(message.message_id),
             status=DeliveryStatus.SENT,
             relay_id=_relay_id(taken.message),
+            refused_cc=tuple(refused),
         )
 
     async def check(self) -> str | None:
@@ -219,12 +227,14 @@ class SmtpEmail(Channel):
             return [], []
         return ["RET=HDRS", f"ENVID={self._token(message_id)}"], ["NOTIFY=SUCCESS,FAILURE,DELAY"]
 
-    def _compose(self, message: OutboundMessage, recipient: str) -> bytes:
+    def _compose(self, message: OutboundMessage, recipient: str, copies: Collection[str]) -> bytes:
         credentials = self._credentials
         answers = message.reply_to or credentials.reply_to or credentials.from_address
         letter = MIMEMultipart("alternative")
         letter["From"] = formataddr((_line(message.sender_name or ""), credentials.from_address))
         letter["To"] = recipient
+        if copies:
+            letter["Cc"] = ", ".join(copies)
         letter["Subject"] = _line(message.subject or "")
         letter["Date"] = format_datetime(datetime.now(UTC))
         letter["Message-ID"] = self.message_id_of(message.message_id)
@@ -322,12 +332,12 @@ class SmtpEmail(Channel):
         if mail.sender.partition("@")[0].lower() in _SERVERS:
             return ChannelWebhook()
         answered = self._ours(mail.references)
-        # Who answers has read it; a program that answers for somebody who is away proves that it has arrived.
+        # Who answers has read it, of several recipients that one; the program of a person who is away proves that it arrived.
         proven = DeliveryStatus.DELIVERED if mail.automatic else DeliveryStatus.READ
         return ChannelWebhook(
             messages=(_letter(mail, request.body, self.message_id_of(answered) if answered else None),),
             # This, too, resolves a message whose answer was lost.
-            statuses=() if answered is None else (self._status(answered, proven, answered=True),),
+            statuses=() if answered is None else (self._status(answered, proven, answered=True, address=mail.sender),),
         )
 
     def _ours(self, references: object) -> str | None:
@@ -339,19 +349,33 @@ class SmtpEmail(Channel):
         return None
 
     def _statuses(self, mail: inbound_mail.Mail, report: inbound_mail.DeliveryReport) -> tuple[StatusUpdate, ...]:
-        state = STATES.get(report.action)
+        """Of each recipient that a report names, else of the message as a whole."""
+        if not report.recipients:
+            return self._about(mail, report, None, report.action, report.status)
+        told = (self._about(mail, report, one.address, one.action, one.status) for one in report.recipients[:MAX_CC])
+        return tuple(update for updates in told for update in updates)
+
+    def _about(
+        self,
+        mail: inbound_mail.Mail,
+        report: inbound_mail.DeliveryReport,
+        address: str | None,
+        action: str,
+        status: str | None,
+    ) -> tuple[StatusUpdate, ...]:
+        state = STATES.get(action)
         if state is None:
             return ()
         failed = state is DeliveryStatus.FAILED
-        code = report.status or "failed" if failed else None
-        words = _explained(report.status or "") if failed else None
+        code = status or "failed" if failed else None
+        words = _explained(status or "") if failed else None
         named = [*report.references, *mail.references]
         if (message_id := self._ours(named)) is not None:
-            return (self._status(message_id, state, code=code, words=words),)
+            return (self._status(message_id, state, code=code, words=words, address=address),)
         domain = f"@{self._credentials.from_address.rpartition('@')[2].lower()}"
         # A relay may have put its own id in place of ours: the message that has it is looked for.
         return tuple(
-            StatusUpdate(external_id=one, status=state, error_code=code, error_message=words)
+            StatusUpdate(external_id=one, status=state, error_code=code, error_message=words, address=address)
             for one in dict.fromkeys(reference.strip("<>")[:300] for reference in named)
             if not one.lower().endswith(domain)
         )
@@ -364,6 +388,7 @@ class SmtpEmail(Channel):
         code: str | None = None,
         words: str | None = None,
         answered: bool = False,
+        address: str | None = None,
     ) -> StatusUpdate:
         return StatusUpdate(
             external_id=self.message_id_of(message_id),
@@ -372,6 +397,7 @@ class SmtpEmail(Channel):
             error_code=code,
             error_message=words,
             answered=answered,
+            address=address,
         )
 
 
@@ -468,6 +494,17 @@ def _envelope_address(address: str) -> str:
     if not _ADDRESS.fullmatch(address):
         raise IntegrationError(NAME, "recipient_refused", "This is not an e-mail address.", code="recipient_refused")
     return address
+
+
+def _copies(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The envelope's address of each copy by the given one, and the given ones that can't have one."""
+    found, refused = {}, []
+    for one in given:
+        try:
+            found[one] = _envelope_address(one)
+        except IntegrationError:
+            refused.append(one)
+    return found, refused
 
 
 def _line(text: str) -> str:

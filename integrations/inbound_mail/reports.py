@@ -18,6 +18,7 @@ from integrations.inbound_mail import charsets
 
 _MAX_REFERENCES = 50
 _MAX_TEXT = 100_000
+_ADDRESS = re.compile(r"[^\s<>,;@]{1,64}@[^\s<>,;@]{1,255}")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _REPLY_CODE = re.compile(r"(?<!\d)(55[0-4]|45[0-2])(?=[ -])")
@@ -50,12 +51,22 @@ _AUTOMATIC_SUBJECT = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a report says of one recipient: `action` and `status` as in DeliveryReport."""
+
+    address: str
+    action: str
+    status: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport:
     """What a mail server or a mail program says about a message. Anyone can write one."""
 
     action: str  # "failed", "delayed", "delivered", "relayed", "expanded"; of a read receipt "displayed" and its kin
     status: str | None  # "5.1.1"
     references: Sequence[str]  # Message-IDs and envelope ids that it names
+    recipients: Sequence[Told] = ()  # what it says of each recipient that it names, the first word of each
 
 
 def is_automatic(header: Callable[[str], str], subject: str) -> bool:
@@ -80,9 +91,10 @@ def read(message: Message, text: str, header: Callable[[str], str]) -> DeliveryR
     blocks, named = _parts(message)
     if blocks and (message.get_content_type() == "multipart/report" or _is_from_server(header)):
         return _standard(blocks, named)
-    if not (header("x-failed-recipients") or _SERVER.search(header("from"))):
+    failed = header("x-failed-recipients")
+    if not (failed or _SERVER.search(header("from"))):
         return None
-    return _worded(text, named)
+    return _worded(text, named, _ADDRESS.findall(failed))
 
 
 def _is_from_server(header: Callable[[str], str]) -> bool:
@@ -161,21 +173,38 @@ def _value(message: Message, name: str) -> str:
 
 def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
     action, status = "", ""
+    told: dict[str, Told] = {}
     for block in blocks:
+        for name in ("original-recipient", "final-recipient"):
+            address = _ADDRESS.search(_value(block, name))
+            if address is None:
+                continue
+            state = _STATUS.match(_value(block, "status"))
+            said = _value(block, "action").lower().partition(" ")[0] or _disposition(block)
+            told.setdefault(
+                address[0].lower(), Told(address=address[0].lower(), action=said, status=state[1] if state else None)
+            )
+            break
         named += _MESSAGE_ID.findall(_value(block, "original-message-id"))
         if envelope := _value(block, "original-envelope-id"):
             named.append(envelope)
         if not action:
             action, status = _value(block, "action").lower(), _value(block, "status")
-            if disposition := _value(block, "disposition"):
-                action = disposition.partition(";")[2].partition("/")[0].strip().lower()
+            action = _disposition(block) or action
     number = _STATUS.match(status)
     return DeliveryReport(
-        action=action.partition(" ")[0], status=number[1] if number else None, references=named[:_MAX_REFERENCES]
+        action=action.partition(" ")[0],
+        status=number[1] if number else None,
+        references=named[:_MAX_REFERENCES],
+        recipients=tuple(told.values()),
     )
 
 
-def _worded(text: str, named: list[str]) -> DeliveryReport | None:
+def _disposition(block: Message) -> str:
+    return _value(block, "disposition").partition(";")[2].partition("/")[0].strip().lower()
+
+
+def _worded(text: str, named: list[str], failed: Sequence[str]) -> DeliveryReport | None:
     """A bounce in words (Exim, qmail, old Gmail): it quotes our letter with its headers. None if it names no letter."""
     text = text[:_MAX_TEXT]
     named = [*named, *_MESSAGE_ID.findall(text)]
@@ -185,4 +214,6 @@ def _worded(text: str, named: list[str]) -> DeliveryReport | None:
     code = _REPLY_CODE.search(text)
     status = found[1] if found else {"5": "5.0.0", "4": "4.0.0"}[code[1][0]] if code else None
     delayed = _DELAYED.search(text.partition("Message-ID")[0][:4000]) is not None and not (status or "").startswith("5")
-    return DeliveryReport(action="delayed" if delayed else "failed", status=status, references=named[:_MAX_REFERENCES])
+    action = "delayed" if delayed else "failed"
+    told = (Told(address=one.lower(), action=action, status=status) for one in dict.fromkeys(failed))
+    return DeliveryReport(action=action, status=status, references=named[:_MAX_REFERENCES], recipients=tuple(told))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -208,18 +209,23 @@ def report(
     *,
     status: str = "2.0.0",
     to: str = "dana@x.test",
+    others: Mapping[str, str] | None = None,  # of one report: recipient -> action
     envelope_id: str | None = None,
     quote: Literal["message", "headers", "nothing"] = "headers",
 ) -> bytes:
     """A delivery report (RFC 3464) about a message, as mail servers write it."""
     envelope = f"Original-Envelope-Id: {envelope_id}\r\n" if envelope_id else ""
+    further = "".join(
+        f"\r\nFinal-Recipient: rfc822; {address}\r\nAction: {said}\r\nStatus: {status}\r\n"
+        for address, said in (others or {}).items()
+    )
     quoted = f"Message-ID: {original['Message-ID']}\r\nSubject: Your payment\r\n\r\n"
     parts = [
         "Content-Type: text/plain\r\n\r\nThis is the mail system at host mail.example.test.\r\n",
         "Content-Type: message/delivery-status\r\n\r\n"
         f"Reporting-MTA: dns; mail.example.test\r\n{envelope}\r\n"
         f"Final-Recipient: rfc822; {to}\r\nAction: {action}\r\nStatus: {status}\r\n"
-        f"Diagnostic-Code: smtp; 550 {status} no\r\n",
+        f"Diagnostic-Code: smtp; 550 {status} no\r\n{further}",
     ]
     if quote == "headers":
         parts.append(f"Content-Type: text/rfc822-headers\r\n\r\n{quoted}")

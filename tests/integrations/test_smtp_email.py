@@ -75,7 +75,7 @@ def outbound(body: str = f"Hi Dana,\n\npay here: {LINK}", **changes: Any) -> Out
 
 
 def test_the_limits_ask_for_a_subject_and_promise_a_button() -> None:
-    assert make().limits(ChannelKind.EMAIL) == ChannelLimits(needs_subject=True, link_button=True)
+    assert make().limits(ChannelKind.EMAIL) == ChannelLimits(needs_subject=True, link_button=True, max_cc=20)
 
 
 # ------------------------------------------------------------------------------------------------------------ sending
@@ -629,6 +629,7 @@ def test_a_bounce_fails_its_message_in_words(quote: Literal["headers", "message"
             status=DeliveryStatus.FAILED,
             error_code="5.1.1",
             error_message="There is no such mailbox.",
+            address=TO,
         )
     ]
 
@@ -684,7 +685,7 @@ def test_an_answer_proves_that_its_message_was_read() -> None:
     received = take(letter(In_Reply_To=ours, References=f"<old@x.test> {ours}"))
     assert [(m.body, m.in_reply_to) for m in received.messages] == [("When do you come?", ours)]
     assert list(received.statuses) == [
-        StatusUpdate(external_id=ours, message_id="msg_1", status=DeliveryStatus.READ, answered=True)
+        StatusUpdate(external_id=ours, message_id="msg_1", status=DeliveryStatus.READ, answered=True, address=TO)
     ]
     forged = take(letter(In_Reply_To="<msg_1.000000000000000000000000@acme.test>"))
     assert (forged.statuses, forged.messages[0].in_reply_to) == ((), None)
@@ -756,3 +757,42 @@ def test_another_header_is_not_looked_at() -> None:
     headers: Mapping[str, str] = {"paythread-simulator-signature": sign(SECRET, raw, at=NOW)}
     with pytest.raises(SignatureInvalid):
         make().receive(WebhookRequest(method="POST", public_url=URL, headers=headers, body=raw, now=NOW))
+
+
+# ------------------------------------------------------------------------------------------------------------- copies
+async def test_copies_are_in_the_envelope_and_the_header(server: MailServer) -> None:
+    result = await make(server.port).send(outbound(cc=["tom@x.test", "ann@bücher.test"]))
+    assert result.refused_cc == ()
+    letter = server.letters[0]
+    assert letter.recipients == [TO, "tom@x.test", "ann@xn--bcher-kva.test"]
+    assert (letter.message["To"], letter.message["Cc"]) == (TO, "tom@x.test, ann@xn--bcher-kva.test")
+    assert letter.message["Bcc"] is None
+
+
+async def test_a_copy_that_the_server_refuses_is_named_and_the_others_get_the_letter(server: MailServer) -> None:
+    server.refusals = {"tom@x.test": "550 5.1.1 no such user", "ann@x.test": "450 4.2.0 greylisted"}
+    result = await make(server.port).send(outbound(cc=["tom@x.test", "jörg@x.test", "ann@x.test", "eve@x.test"]))
+    assert sorted(result.refused_cc) == ["ann@x.test", "jörg@x.test", "tom@x.test"]
+    assert [letter.recipients for letter in server.letters] == [[TO, "eve@x.test"]]
+    server.refusals = {TO: "550 5.1.1 no such user"}
+    with pytest.raises(IntegrationError, match="recipient_refused"):
+        await make(server.port).send(outbound(cc=["eve@x.test"]))
+    assert len(server.letters) == 1
+
+
+async def test_reports_and_answers_name_the_recipient_that_they_are_about(server: MailServer) -> None:
+    channel = make(server.port)
+    await channel.send(outbound(cc=["tom@x.test"]))
+    original = server.letters[0].message
+    told = channel.receive(request(report(original, "delivered", others={"Tom@x.test": "failed"})))
+    assert [(one.address, one.status) for one in told.statuses] == [
+        (TO, DeliveryStatus.DELIVERED),
+        ("tom@x.test", DeliveryStatus.FAILED),
+    ]
+    words = (
+        "From: Mail Delivery System <mailer-daemon@x.test>\r\nTo: pay@acme.test\r\nSubject: Mail delivery failed\r\n"
+        "X-Failed-Recipients: tom@x.test\r\nAuto-Submitted: auto-replied\r\n\r\n  550 No such user\r\n\r\n"
+        f"------ This is a copy of your message ------\r\nMessage-ID: {original['Message-ID']}\r\n"
+    )
+    (status,) = channel.receive(request(words.encode())).statuses
+    assert (status.address, status.status) == ("tom@x.test", DeliveryStatus.FAILED)

@@ -73,13 +73,18 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "createPaymentRequest": ("productName", "description"),
     "voidPaymentRequest": ("reason",),
     "recordOutsidePayment": ("note",),
-    "sendMessage": ("body", "subject"),
+    "sendMessage": ("body", "subject", "cc"),
     "saveDraft": ("text",),
     "createApiKey": ("name",),
     "configureProcessor": ("displayName",),
     "connectChannel": ("displayName", "sender"),
 }
-SHAPES = {"email": "{}@example.test", "contactEmail": "{}@example.test", "linkMessageTemplate": "{{link}}{}"}
+SHAPES = {
+    "email": "{}@example.test",
+    "cc": "{}@example.test",
+    "contactEmail": "{}@example.test",
+    "linkMessageTemplate": "{{link}}{}",
+}
 
 
 def text_of(field: str, length: int) -> str:

@@ -1,0 +1,6 @@
+-- Addresses of a letter's Cc that it did not reach.
+
+ALTER TABLE message ADD COLUMN undelivered_cc JSON;
+
+-- down
+ALTER TABLE message DROP COLUMN undelivered_cc;
