@@ -196,7 +196,8 @@ class ProcessorWebhook:
     checkout_status: CheckoutStatus | None = None
     request_reference: str | None = None
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
-    disconnected: bool = False  # the business took these credentials' rights back at the vendor
+    # The business took these credentials' rights back at the vendor. Unless it `decides`, `check` is asked first.
+    disconnected: bool = False
     raw: bytes = b""  # the event as JSON to be stored, where it is not the body that came in (list_events; a body that only points)
     test_mode: bool | None = (
         None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign

@@ -41,6 +41,8 @@ class CardKind(StrEnum):
     EXCESS_PAYMENT = "EXCESS_PAYMENT"
     DELIVERY_FAILED = "DELIVERY_FAILED"
     RECORDED_OUTSIDE = "RECORDED_OUTSIDE"
+    CHECKOUT_REFUSED = "CHECKOUT_REFUSED"
+    PROCESSOR_DISCONNECTED = "PROCESSOR_DISCONNECTED"  # of notifications only
 
 
 OPEN = frozenset({Status.DRAFT, Status.SENT, Status.PARTIALLY_PAID})  # the pay page offers to pay

@@ -245,11 +245,15 @@ class Processor(Node):
         description="The adapter behind it, e.g. stripe; of kind CUSTOM the plug-in's name."
     )
     display_name: str = strawberry.field(description="What the team calls it; contacts see it on the checkout page.")
-    connected: bool = strawberry.field(description="Whether new payment requests can use it.")
+    connected: bool = strawberry.field(
+        description="Whether new payment requests can use it. False, too, while the processor does not accept its credentials."
+    )
     is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
     last_webhook_at: datetime | None = strawberry.field(description="When it last called us; null: never.")
-    last_error: str | None = strawberry.field(description="What last went wrong with it; null: nothing.")
+    last_error: str | None = strawberry.field(
+        description="What last went wrong with it, and what to do; null: nothing. AccountUpdated tells when it changes."
+    )
     key_hint: str | None = strawberry.field(description="The masked key, e.g. sk_…4242; null: it needs none.")
 
     @classmethod

@@ -316,6 +316,14 @@ class ActivityKind(Enum):
     EXCESS_PAYMENT = value("EXCESS_PAYMENT", description="More money arrived than was asked.")
     DELIVERY_FAILED = value("DELIVERY_FAILED", description="The message with the link was not delivered.")
     RECORDED_OUTSIDE = value("RECORDED_OUTSIDE", description="The team recorded money that came another way.")
+    CHECKOUT_REFUSED = value(
+        "CHECKOUT_REFUSED",
+        description="The contact pressed Pay, and the processor refused for good: the text says why and what to do.",
+    )
+    PROCESSOR_DISCONNECTED = value(
+        "PROCESSOR_DISCONNECTED",
+        description="A notification, no card: the processor no longer accepts the account's credentials or has lost its permission.",
+    )
 
 
 @strawberry.enum(

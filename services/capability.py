@@ -13,7 +13,7 @@ from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import database, errors
 from models.ids import public_id
-from models.tables import ChannelConnection, ContactAddress, Conversation
+from models.tables import ChannelConnection, ContactAddress, Conversation, ProcessorConnection
 from models.vault import VaultError
 from services import connections
 from services.actors import Actor
@@ -91,11 +91,13 @@ async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
 
 
 async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
-    """`capabilities` of many conversations of the actor's account, by conversation id. Four queries, however many."""
+    """`capabilities` of many conversations of the actor's account, by conversation id. Four queries, however many, and one more where
+    no processor is ready."""
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
     has_processor = await connections.can_ask(actor.account_id)
+    lost = None if has_processor else await connections.ended(actor.account_id)
     addresses: dict[UUID, dict[str, ContactAddress]] = {c.contact_id: {} for c in conversations}
     for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(addresses)):
         addresses[address.contact_id][address.kind] = address
@@ -108,6 +110,7 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
             addresses[conversation.contact_id],
             last.get(conversation.id),
             has_processor=has_processor,
+            lost=lost,
             now=now,
         )
         for conversation in conversations
@@ -166,6 +169,7 @@ def _reaches(
     last: UUID | None,
     *,
     has_processor: bool,
+    lost: ProcessorConnection | None,
     now: datetime,
 ) -> list[Reach]:
     def decide(row: ChannelConnection, permission: str, needed: bool) -> Capability:
@@ -197,11 +201,13 @@ def _reaches(
             preferred=open_to_messages[:1] == [reach.connection],
             messages=replace(
                 reach.messages,
-                help=_help(actor, reach.connection, reach.messages, open_to_messages, can_copy=False),
+                help=_help(actor, reach.connection, reach.messages, open_to_messages, lost=lost, can_copy=False),
             ),
             payment_requests=replace(
                 reach.payment_requests,
-                help=_help(actor, reach.connection, reach.payment_requests, open_to_requests, can_copy=can_copy),
+                help=_help(
+                    actor, reach.connection, reach.payment_requests, open_to_requests, lost=lost, can_copy=can_copy
+                ),
             ),
         )
         for reach in found
@@ -269,9 +275,13 @@ def _help(
     able: Capability,
     opened: Sequence[ChannelConnection],
     *,
+    lost: ProcessorConnection | None,
     can_copy: bool,
 ) -> list[Help]:
-    """What would help where `able` is off, best first. `opened`: the channels that are on, the one where the contact wrote last first."""
+    """What would help where `able` is off, best first. `opened`: the channels that are on, the one where the contact wrote last first.
+
+    `lost`: the processor whose connection has ended by its vendor's word.
+    """
     if able.reason is None:
         return []
     found = []
@@ -286,7 +296,8 @@ def _help(
         case "CHANNEL_NOT_CONNECTED" | "CHANNEL_NOT_SUPPORTED":
             found.append(_settings(actor, "CONNECT_CHANNEL", "the channel in Settings → Channels"))
         case "NO_PROCESSOR_CONFIGURED":
-            found.append(_settings(actor, "CONNECT_PROCESSOR", "a payment processor in Settings → Payments"))
+            what = f"{connections.processor_name(lost)} again" if lost is not None else "a payment processor"
+            found.append(_settings(actor, "CONNECT_PROCESSOR", f"{what} in Settings → Payments"))
         case "FORBIDDEN":
             found.append(Help(kind="ASK_ROLE", sentence="Ask an owner or admin for a role that may do this."))
         case "CONTACT_HAS_NO_ADDRESS" if connection.kind in _GIVEN_BY_THE_VENDOR:

@@ -18,7 +18,7 @@ from integrations.base import Checkout, CheckoutStatus, IntegrationError, MoneyS
 from models import ledger
 from models.ledger import CardKind
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import cards, connections, notifications, recorder, settling
+from services import cards, checkout_refusals, connections, notifications, processor_health, recorder, settling
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -163,6 +163,9 @@ async def take(session: CheckoutSession, *, source: str, first: bool = False) ->
         log.warning("capture_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
         if first and not error.ambiguous and not error.retryable:
             await _unmark(session)
+            await checkout_refusals.tell(connection, session, error)
+        else:
+            await processor_health.refused(connection, error)
         raise
     async with change(session.account_id, rows=[session.payment_request_id]):
         await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()

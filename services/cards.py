@@ -22,6 +22,8 @@ TITLES: Final = {
     CardKind.DISPUTE_OPENED: "Payment disputed",
     CardKind.DISPUTE_CLOSED: "Dispute closed",
     CardKind.DELIVERY_FAILED: "Message not delivered",
+    CardKind.CHECKOUT_REFUSED: "Payment refused by the processor",
+    CardKind.PROCESSOR_DISCONNECTED: "Processor disconnected",
 }
 
 # The event `payment_request.{name}` that goes with a card (domain.md, section 8).
@@ -40,6 +42,7 @@ EVENTS: Final = {
     CardKind.LATE_PAYMENT: "late_payment",
     CardKind.EXCESS_PAYMENT: "excess_payment",
     CardKind.DELIVERY_FAILED: "delivery_failed",
+    CardKind.CHECKOUT_REFUSED: "checkout_refused",
 }
 
 
@@ -84,6 +87,11 @@ def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
     """The text of the DELIVERY_FAILED card. `window_closed`: the contact wrote too long ago for this channel."""
     why = ": the time to answer the contact's last message on this channel is over" if window_closed else ""
     return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
+
+
+def checkout_refused(contact: str, request: PaymentRequest, processor: str, why: str) -> str:
+    """The text of the CHECKOUT_REFUSED card. `why`: sentences for the team, with what to do."""
+    return f"{contact} pressed Pay for {request.product_name}, but {processor} refused: {why}"
 
 
 def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None = None, code: str | None = None) -> str:

@@ -45,6 +45,7 @@ _REOPENING = frozenset(
         "LATE_PAYMENT",
         "EXCESS_PAYMENT",
         "DELIVERY_FAILED",
+        "CHECKOUT_REFUSED",
     }
 )
 _INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a message of the same change

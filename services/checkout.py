@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import structlog
 from tortoise.expressions import Q
 
-from integrations.base import Checkout, CheckoutOrder, CheckoutStatus, IntegrationError
+from integrations.base import (
+    OPTIONAL_FIELDS,
+    Checkout,
+    CheckoutOrder,
+    CheckoutStatus,
+    IntegrationError,
+    Processor,
+)
 from models import errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import CardKind, Status
@@ -28,7 +37,19 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import captures, cards, connections, jobs, links, notifications, settling, summaries, voids
+from services import (
+    captures,
+    cards,
+    checkout_refusals,
+    connections,
+    jobs,
+    links,
+    notifications,
+    processor_health,
+    settling,
+    summaries,
+    voids,
+)
 from services.changes import change
 
 log = structlog.get_logger(__name__)
@@ -42,6 +63,8 @@ ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor's answer about a 
 LEFT_ALONE_S = 10.0  # after a processor did not answer a page, none of its checkouts is read for a page
 LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
 CLOSE_WITHIN_S = 3.0
+UNUSABLE = "connection_unusable"  # reason of a connection whose processor this process can't make
+TRIES = 2 + len(OPTIONAL_FIELDS)  # to open a checkout at one press
 CLOCKS_DIFFER = timedelta(minutes=1)  # of two processes, at most
 _first_check = FIRST_CHECK
 _read_again_after = READ_AGAIN_AFTER
@@ -172,26 +195,46 @@ def origin_of(url: str) -> str | None:
 async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
     """Pay was pressed: reuse the open checkout or make a new one; state instead of a url when there is nothing to pay.
 
+    An optional field of the order that the processor refuses (an e-mail address, say) is left out of a next try. A definite no is told
+    to the team, once per cause.
     Raises: NotFound, ProcessorUnavailable, ProcessorRejected. Key: `request:n`, stored before the call: a repeat gets the same object.
     """
     found = await find(token)
     if found is None:
         raise errors.NotFound
     found = await refresh(found)  # so that Pay does not lead to a page that has ended
-    prepared = await _prepare(found, token, locale)
-    if isinstance(prepared, Opened):
-        return prepared
-    try:
-        made = await _create(prepared)
-    except errors.ProcessorRejected:
-        if prepared.is_new:
-            raise
-        # The key belongs to an attempt that was made with other words (another language, say): take the next one.
-        prepared = await _prepare(found, token, locale)
+    without: set[str] = set()
+    for _ in range(TRIES):
+        prepared = await _prepare(found, token, locale, without=without)
         if isinstance(prepared, Opened):
             return prepared
-        made = await _create(prepared)
-    return await _keep(found, prepared, made)
+        try:
+            made = await _create(prepared)
+        except _Refused as refused:
+            error = refused.error
+            if error.field in OPTIONAL_FIELDS and getattr(prepared.order, error.field) is not None:
+                without.add(error.field)
+            elif prepared.is_new and error.reason != "idempotency_conflict":
+                await checkout_refusals.tell(prepared.connection, prepared.session, error)
+                if error.reason == UNUSABLE:
+                    raise ConnectionUnusable from refused
+                raise
+            # Otherwise the key belongs to an attempt that was made with other words (another language, say): take the next one.
+        else:
+            return await _keep(found, prepared, made)
+    raise errors.ProcessorUnavailable
+
+
+class _Refused(errors.ProcessorRejected):
+    """The payment processor refused this checkout for good."""
+
+    def __init__(self, error: IntegrationError) -> None:
+        super().__init__()
+        self.error = error
+
+
+class ConnectionUnusable(errors.ProcessorUnavailable):
+    """This server can't use the connection of the payment processor; trying again does not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +247,10 @@ class _Prepared:
     is_new: bool  # False: its key was tried before
 
 
-async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Prepared | Opened:
-    """In one transaction: may it be paid, which checkout, under which key."""
+async def _prepare(
+    found: PaymentRequest, token: str, locale: str | None, *, without: Collection[str]
+) -> _Prepared | Opened:
+    """In one transaction: may it be paid, which checkout, under which key. `without`: fields of the order that are left out."""
     async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
@@ -227,7 +272,8 @@ async def _prepare(found: PaymentRequest, token: str, locale: str | None) -> _Pr
                 await settling.expire_later(one)
             session = await _insert(request, due, changed.now)
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
-        order = await _order(request, session, token, locale)
+        left_out: dict[str, Any] = dict.fromkeys(without)
+        order = replace(await _order(request, session, token, locale), **left_out)
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
 
 
@@ -279,24 +325,32 @@ async def _order(request: PaymentRequest, session: CheckoutSession, token: str, 
 
 
 async def _create(prepared: _Prepared) -> Checkout:
-    """Call the processor. Raises: ProcessorUnavailable, ProcessorRejected."""
+    """Call the processor. Raises: ProcessorUnavailable, _Refused."""
     session = prepared.session
     try:
-        made = await connections.processor(prepared.connection).create_checkout(prepared.order)
+        made = await _processor(prepared.connection).create_checkout(prepared.order)
     except IntegrationError as error:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
-        await connections.note_processor(prepared.connection, f"{error.reason}: {error.message}")
         waiting = CheckoutSession.filter(id=session.id, status="OPENING", external_id=None)
         if not error.ambiguous and not error.retryable:
             # A definite no leaves no object behind: this number is used up.
             await waiting.update(status="ABANDONED", next_check_at=None)
-            raise errors.ProcessorRejected from error
+            raise _Refused(error) from error
+        await processor_health.note(prepared.connection, f"{error.reason}: {error.message}")
         if error.ambiguous and not prepared.is_new:
             # The vendor replays a failed answer for this key: the next attempt takes another one.
             await waiting.update(status="ABANDONED", next_check_at=None)
         raise errors.ProcessorUnavailable from error
-    await connections.note_working(prepared.connection)
+    await processor_health.works(prepared.connection)
     return made
+
+
+def _processor(connection: ProcessorConnection) -> Processor:
+    """The live processor. Raises: IntegrationError, also where this process can't make it: pressing Pay again does not help then."""
+    try:
+        return connections.processor(connection)
+    except errors.ProcessorUnavailable as error:
+        raise IntegrationError(connection.processor, UNUSABLE, error.message) from error
 
 
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
@@ -422,7 +476,12 @@ async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
     """
     assert session.external_id is not None  # noqa: S101 (the callers choose such rows)
     connection = await connections.processor_connection(session.processor_connection_id, session.account_id)
-    state = await connections.processor(connection).read_checkout(session.external_id)
+    try:
+        state = await connections.processor(connection).read_checkout(session.external_id)
+    except IntegrationError as error:
+        await processor_health.refused(connection, error)
+        raise
+    await processor_health.answered(connection)
     return (await captures.record_read(connection, state, source=source)).state
 
 

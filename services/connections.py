@@ -17,7 +17,7 @@ from uuid import UUID
 
 import orjson
 import structlog
-from tortoise.expressions import F
+from tortoise.expressions import F, Q
 
 from integrations import registry
 from integrations.base import Channel, ChannelKind, Environment, IntegrationError, Processor
@@ -49,6 +49,14 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         None,
         "{name} accepts these credentials but they lack a permission: see docs/howto/connect-processors.md for those needed.",
     ),
+    "access_revoked": (
+        "account",
+        "{name} does not let these credentials act for this account{mode}: its owner has to allow it again.",
+    ),
+    "account_restricted": (
+        None,
+        "Your account at {name} may not take payments at the moment{mode}: see what is asked of you there.",
+    ),
     "not_found": (None, "{name} does not know what these credentials name{mode}: copy them again."),
     "webhook_unknown": (
         "webhook_id",
@@ -63,7 +71,8 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         "At {name} this location takes another currency{mode}: give the one that its settings show, or leave it out.",
     ),
 }
-REFUSED: Final = frozenset({"authentication_failed", "permission_denied"})  # reasons that concern the credentials
+# Reasons that concern the credentials, or the account behind them.
+REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permission_denied", "account_restricted"})
 
 _environment: Environment | None = None
 _sandbox_open = False
@@ -150,6 +159,12 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
     """Whether money can be asked for now: there is a default, or what was `named` in its place can be used."""
     return askable(await ProcessorConnection.filter(account_id=account_id), named)
+
+
+async def ended(account_id: UUID) -> ProcessorConnection | None:
+    """Of the connections that are offered no more because of an error, the newest."""
+    lost = ProcessorConnection.filter(account_id=account_id, connected=False, last_error__not_isnull=True)
+    return await lost.order_by("-id").first()
 
 
 def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
@@ -314,30 +329,29 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
     )
 
 
-async def note_refused(row: ProcessorConnection, error: IntegrationError) -> None:
-    """Keep for Settings → Payments that a vendor takes the stored credentials no more, until they work again. Safe to repeat."""
-    if error.reason in REFUSED:
-        await note_processor(row, _advice(row, error.reason))
-
-
-async def note_processor(row: ProcessorConnection, problem: str) -> None:
-    """Keep what went wrong with a processor, unless its credentials were replaced since `row` was read, before the call."""
+async def note_processor(row: ProcessorConnection, problem: str) -> bool:
+    """Keep what went wrong with a processor, unless its credentials were replaced since `row` was read; whether that is news."""
     kept = problem[:ERROR_LIMIT]
-    if row.last_error != kept:
-        await ProcessorConnection.filter(id=row.id, credentials=row.credentials).update(last_error=kept)
+    if row.last_error == kept:
+        return False
+    current = ProcessorConnection.filter(
+        Q(last_error=None) | ~Q(last_error=kept), id=row.id, credentials=row.credentials
+    )
+    return bool(await current.update(last_error=kept))
 
 
-async def note_working(row: ProcessorConnection) -> None:
-    """The vendor has answered as it should: forget what went wrong before. Costs nothing where nothing had.
+async def note_working(row: ProcessorConnection) -> bool:
+    """The vendor has answered as it should: forget what went wrong before; whether there was something.
 
     Not what no such answer mends: a permission that is missing for other calls, and webhooks that can't arrive. `row` is as it was
     read before the call, so that what has gone wrong since stays.
     """
-    if row.last_error is None or row.last_error == _advice(row, "permission_denied"):
-        return
+    if row.last_error is None or row.last_error == advice(row, "permission_denied"):
+        return False
     left = webhook_problem(row)
-    if left != row.last_error:
-        await ProcessorConnection.filter(id=row.id, last_error=row.last_error).update(last_error=left)
+    if left == row.last_error:
+        return False
+    return bool(await ProcessorConnection.filter(id=row.id, last_error=row.last_error).update(last_error=left))
 
 
 async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -> None:
@@ -373,9 +387,17 @@ def webhook_problem(row: ProcessorConnection) -> str | None:
     )[:ERROR_LIMIT]
 
 
-def _advice(row: ProcessorConnection, reason: str) -> str:
-    name = registry.processor_class(row.processor).display_name
-    return ADVICE[reason][1].format(name=name, mode="")[:ERROR_LIMIT]
+def advice(row: ProcessorConnection, reason: str) -> str:
+    """What the team reads of a refusal for a reason of ADVICE, as `last_error`."""
+    return ADVICE[reason][1].format(name=processor_name(row), mode="")[:ERROR_LIMIT]
+
+
+def processor_name(row: ProcessorConnection) -> str:
+    """The vendor's name; the connection's own while its provider is not installed."""
+    try:
+        return registry.processor_class(row.processor).display_name
+    except UnknownProvider:
+        return row.display_name
 
 
 def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:

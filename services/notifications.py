@@ -21,20 +21,29 @@ def audience(request: PaymentRequest, conversation: Conversation, followers: Ite
 
 
 async def notify(
-    changed: Change, request: PaymentRequest, kind: CardKind, *, title: str, body: str, cause_key: str
+    changed: Change,
+    request: PaymentRequest,
+    kind: CardKind,
+    *,
+    title: str,
+    body: str,
+    cause_key: str,
+    admins: bool = False,
 ) -> None:
     """Add a notification for everybody of the audience, once per user and cause, in the caller's transaction.
 
-    If the audience is empty (made by an API key, assigned to nobody), the account's owners and admins are told: money never
-    arrives unseen.
+    `admins`: for the account's owners and admins as well, who alone can change its settings. They are told, too, if the audience is
+    empty (made by an API key, assigned to no user): money never arrives unseen.
     """
     conversation = await Conversation.get(id=request.conversation_id, account_id=request.account_id)
     followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
     wanted = audience(request, conversation, [UUID(str(follower)) for follower in followers])
     active = User.filter(account_id=request.account_id, disabled_at=None)
     users = await active.filter(id__in=list(wanted)).order_by("id") if wanted else []
-    if not users:
-        users = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
+    if admins or not users:
+        known = {user.id for user in users}
+        others = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
+        users += [user for user in others if user.id not in known]
     await _tell(changed, users, kind, title, body, cause_key, request)
 
 

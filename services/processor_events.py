@@ -40,7 +40,7 @@ from models.tables import (
     ProcessorConnection,
     ProcessorEvent,
 )
-from services import captures, cards, connections, jobs, links, notifications, recorder, turns
+from services import captures, cards, connections, jobs, links, notifications, processor_health, recorder, turns
 from services.changes import Change, change
 
 log = structlog.get_logger(__name__)
@@ -102,6 +102,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
             return
         raise BadPayload(error.reason) from error
     except IntegrationError as error:
+        await processor_health.refused(connection, error)  # of vendors who check their signatures themselves
         raise NotVerifiable(error.reason) from error
     if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
         # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
@@ -205,29 +206,26 @@ async def _disconnect(
     await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
     now = await connections.processor_connection(connection.id, connection.account_id)
     configured = AuditEntry.filter(
-        account_id=now.account_id, action="processor.configured", subject=public_id("prc", now.id)
+        account_id=now.account_id, action=processor_health.CONFIGURED, subject=public_id("prc", now.id)
     )
     newest = await configured.order_by("-id").first()
     before = newest is not None and event.created_at < newest.occurred_at - CLOCKS_DIFFER
     if not now.connected or before:  # connected again since
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
         return
-    name = connections.processor(now).display_name
+    name = connections.processor_name(now)
     said = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
-    await connections.put_away(now, last_error=said)
+    await processor_health.disconnect(changed, now, said=said)
     await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="recorded")
-    changed.event("processor.updated")
-    await notifications.notify_admins(
-        changed, CardKind.PAYMENT_FAILED, title=f"{name} is disconnected", body=said, cause_key=f"disconnected:{row.id}"
-    )
-    log.warning("processor_disconnected_by_vendor", provider=now.processor)
 
 
 async def _record_or_postpone(
     changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
 ) -> None:
-    if event.disconnected:
+    if event.disconnected and event.decides:
         await _disconnect(changed, connection, event, row)
+    elif event.disconnected:
+        await _postpone(row)
     elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
     elif event.decides and await _fits(connection, event):
@@ -337,6 +335,8 @@ async def handle_job(job: jobs.JobContext) -> None:
         event = connections.processor(connection).parse(row.body.encode())
         recorded = await _handle(connection, event, row)
     except Exception as error:  # (the loop's top of stored events: whatever fails, the event is tried again)
+        if isinstance(error, IntegrationError):
+            await processor_health.refused(connection, error)
         await ProcessorEvent.filter(id=row.id).update(error=_words(error))
         if row.handled_at is not None:
             raise  # foreign as far as we know: nobody waits for it
@@ -385,6 +385,8 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     if _is_of_other_mode(connection, event):  # stored by an older version
         return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
     if event.disconnected:
+        if not event.decides and not await _is_revoked(connection):
+            return await _record(connection, event, row, (), None)
         async with change(connection.account_id) as changed:
             await _disconnect(changed, connection, event, row)
         return recorder.Recorded()
@@ -401,6 +403,17 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         connection, state, source="webhook", money=money, request_reference=event.request_reference, event=row
     )
     return read.recorded
+
+
+async def _is_revoked(connection: ProcessorConnection) -> bool:
+    """Whether the vendor refuses these credentials now. Raises: IntegrationError (it does not answer), ProcessorUnavailable."""
+    try:
+        await connections.processor(connection).check()
+    except IntegrationError as error:
+        if error.reason not in processor_health.REVOKED:
+            raise
+        return True
+    return False
 
 
 async def _by_owner(

@@ -20,7 +20,7 @@ from models import database, vault
 from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, Refusal, Refusals
 from models.ids import public_id, uuid7
 from models.tables import Account, ProcessorConnection
-from services import audit, connections, text
+from services import audit, connections, processor_health, text
 from services.actors import Actor
 from services.changes import change
 
@@ -240,7 +240,7 @@ async def _store(
         fields = sorted({*wanted.given, *(["display_name"] if wanted.name else [])})
         await audit.record(
             actor,
-            "processor.configured",
+            processor_health.CONFIGURED,
             public_id("prc", made.id),
             {"processor": processor, "test_mode": made.test_mode, "default": made.is_default, "changed": fields},
         )
@@ -330,6 +330,8 @@ async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorCo
         refusal = ProcessorUnavailable("The plug-in of this processor is not installed.")
     except vault.VaultError:
         refusal = ProcessorUnavailable(connections.UNREADABLE)
+    else:
+        await processor_health.answered(row)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         now = await _locked(actor.account_id, row.id) or row
         problem = now.last_error
@@ -582,7 +584,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
         if was_connected:
             await connections.put_away(row)
             changed.event("processor.updated")
-            await audit.record(actor, "processor.disconnected", public_id("prc", row.id))
+            await audit.record(actor, processor_health.DISCONNECTED, public_id("prc", row.id))
         row = await connections.processor_connection(connection_id, actor.account_id)
     if was_connected and row.webhook_registered and await _unregister_webhook(row, connections.readable(row)):
         await _forget_webhook(row)

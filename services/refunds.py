@@ -41,6 +41,7 @@ from services import (
     links,
     messages,
     notifications,
+    processor_health,
     recorder,
 )
 from services.actors import Actor, system_actor
@@ -265,6 +266,7 @@ async def _ask(row: Refund, actor: Actor, *, now: bool) -> None:
         return
     except IntegrationError as error:
         log.warning("refund_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
+        await processor_health.refused(connection, error)
         if error.ambiguous:
             await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
         elif not error.retryable:
@@ -470,6 +472,8 @@ async def _check(row: Refund) -> None:
             statement = await connections.processor(connection).read_refund(row.external_id)
         except (IntegrationError, errors.ProcessorUnavailable) as error:
             log.warning("refund_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+            if isinstance(error, IntegrationError):
+                await processor_health.refused(connection, error)
         else:
             await _record(row, connection, statement, system)
         return

@@ -35,6 +35,7 @@ from services import (
     deliveries,
     jobs,
     processor_events,
+    processor_health,
     recorder,
     refunds,
     settling,
@@ -56,7 +57,6 @@ NO_CREATE_ANSWER: Final = timedelta(minutes=5)
 VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then by their jobs
 DAY: Final = timedelta(days=1)
 PAID_READ_FOR: Final = timedelta(days=120)  # then a paid checkout that can't be read is left alone
-DISCONNECTED: Final = "processor.disconnected"  # the audit's word, which connections.py writes
 LISTED_STILL: Final = timedelta(days=7)  # a disconnected connection: its last creations may be found late
 _every = timedelta(seconds=300)
 _reads_per_s = READS_PER_S
@@ -158,7 +158,6 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
             )
         return None
     failed: Exception | None = None
-    connection = await connections.processor_connection(session.processor_connection_id)
     try:
         await checkout.read_back(session, source="sweeper")
     except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
@@ -177,10 +176,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
     if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
         await captures.tell_unresolved(fresh)
-    if not isinstance(failed, IntegrationError):
-        return None
-    await connections.note_refused(connection, failed)
-    return failed
+    return failed if isinstance(failed, IntegrationError) else None
 
 
 async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
@@ -276,6 +272,8 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
             await processor_events.take_listed(connection, event, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
+        if isinstance(error, IntegrationError):
+            await processor_health.refused(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
     # The vendor marks an event undelivered only after its first tries.
@@ -300,7 +298,9 @@ async def listed_connections(now: datetime, account_id: UUID | None = None) -> l
     left = [row for row in found if not row.connected]
     if not left:
         return found
-    entries = AuditEntry.filter(account_id__in=list({row.account_id for row in left}), action=DISCONNECTED)
+    entries = AuditEntry.filter(
+        account_id__in=list({row.account_id for row in left}), action=processor_health.DISCONNECTED
+    )
     lately: set[Any] = set(await entries.filter(occurred_at__gte=now - LISTED_STILL).values_list("subject", flat=True))
     sessions = CheckoutSession.filter(processor_connection_id__in=[row.id for row in left], status__in=UNSETTLED)
     open_there: set[Any] = set(await sessions.distinct().values_list("processor_connection_id", flat=True))

@@ -12,7 +12,7 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services import captures, cards, connections, jobs, recorder, summaries, text
+from services import captures, cards, connections, jobs, processor_health, recorder, summaries, text
 from services.actors import Actor
 from services.changes import change
 
@@ -162,6 +162,8 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
                 return False
         state = await connections.processor(connection).expire_checkout(session.external_id)
     except (IntegrationError, errors.ProcessorUnavailable) as error:
+        if isinstance(error, IntegrationError):
+            await processor_health.refused(connection, error)
         log.warning("checkout_close_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
         return False
     await recorder.record(

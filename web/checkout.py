@@ -100,10 +100,12 @@ async def pay(request: Request) -> Response:
         return error_page(404)
     try:
         opened = await checkout.open_checkout(request.path_params["token"])
+    except checkout.ConnectionUnusable:
+        return await _page(request, found, unavailable=503, refused=True)
     except ProcessorUnavailable:
         return await _page(request, found, unavailable=503)
     except ProcessorRejected:
-        return await _page(request, found, unavailable=502)
+        return await _page(request, found, unavailable=502, refused=True)
     if opened.url is None:
         # Paid, voided or changed in another tab meanwhile: answer with what it is now.
         fresh = await _find(request)
@@ -138,8 +140,13 @@ async def view(request: Request) -> Response:
     return Response(status_code=204, headers={**PAGE_HEADERS})
 
 
-async def _page(request: Request, found: PaymentRequest, *, unavailable: int | None = None) -> Response:
-    """The page. `unavailable`: the processor did not open a checkout; the page says so with this status."""
+async def _page(
+    request: Request, found: PaymentRequest, *, unavailable: int | None = None, refused: bool = False
+) -> Response:
+    """The page. `unavailable`: the processor did not open a checkout; the page says so with this status.
+
+    `refused`: trying again does not help, and the team has been told.
+    """
     settings: Settings = request.app.state.settings
     try:
         page = await checkout.page(found)
@@ -155,6 +162,7 @@ async def _page(request: Request, found: PaymentRequest, *, unavailable: int | N
         "tag": _tag(found, page.state),
         "closing": found.void_requested_at is not None and found.status != Status.PROCESSING,
         "unavailable": unavailable is not None,
+        "refused": refused,
         "declined": page.state == "open" and page.last_attempt_failed,
         "business": account.name,
         "product": found.product_name,

@@ -32,6 +32,8 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "declined": "Nothing was charged. You can try again, or use another way to pay.",
         "unavailable_title": "The payment page can't be opened at the moment",
         "unavailable": "Nothing was charged. Please try again in a minute.",
+        "refused_title": "This payment cannot be taken right now",
+        "refused": "Nothing was charged. {business} has been notified.",
         "processing_title": "Your payment is being processed",
         "processing": "This can take a little while. This page shows the result as soon as it is known; you don't need to pay again.",
         "closing_title": "This request is being checked",

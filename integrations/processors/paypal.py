@@ -136,7 +136,10 @@ CAPTURE_EVENTS: Final = frozenset(
 # A reversal (a chargeback, say) comes as a refund with an id of its own.
 REFUND_EVENTS: Final = frozenset({"PAYMENT.CAPTURE.REFUNDED", "PAYMENT.CAPTURE.REVERSED"})
 DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED"})
-EVENTS: Final = ORDER_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS
+# A merchant has taken back what it had allowed this app, or its account is closed. Which merchant the keys cannot say.
+CONSENT_EVENTS: Final = frozenset({"MERCHANT.PARTNER-CONSENT.REVOKED"})
+OLD_CONSENT_EVENTS: Final = frozenset({"IDENTITY.AUTHORIZATION-CONSENT.REVOKED"})  # not asked for, but understood
+EVENTS: Final = ORDER_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | CONSENT_EVENTS
 # Issues of a capture that say no: nothing was taken. The payer may choose another way to pay and approve again.
 DECLINED: Final = frozenset(
     {
@@ -874,6 +877,8 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
             checkout_status=CHECKOUT_BY_CHARGE[money.outcome],
             request_reference=money.request_reference,
         )
+    if kind in CONSENT_EVENTS or kind in OLD_CONSENT_EVENTS:
+        return dataclasses.replace(empty, disconnected=True)  # does not decide: whether the keys still work is asked
     if kind in REFUND_EVENTS or kind in DISPUTE_EVENTS:
         told = [_refund(thing)] if kind in REFUND_EVENTS else _disputes(thing, created)
         return dataclasses.replace(empty, decides=True, money=told, request_reference=told[0].request_reference)

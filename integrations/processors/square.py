@@ -691,7 +691,7 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
     if found is None:
         return empty
     if found == "revocation":
-        return dataclasses.replace(empty, disconnected=True)
+        return dataclasses.replace(empty, disconnected=True, decides=True)
     thing = event["data"]["object"][found]
     if found == "payment":
         charge = _charge(thing, reference=None)

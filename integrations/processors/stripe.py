@@ -652,7 +652,7 @@ class Stripe(Processor):
             return empty
         if kind == DEAUTHORIZED:
             # An account's own key outlives every application: only the platform's connection ends.
-            return dataclasses.replace(empty, disconnected=account is not None)
+            return dataclasses.replace(empty, disconnected=account is not None, decides=account is not None)
         if kind in SESSION_EVENTS:
             return _session_event(empty, thing)
         if kind == "payment_intent.canceled":

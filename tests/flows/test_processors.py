@@ -742,7 +742,7 @@ async def test_rights_taken_back_at_the_vendor_disconnect_it_and_tell_who_can_co
     assert (row.connected, row.is_default, row.last_error) == (False, False, said)
     listed = await shop.product.one(d.NOTIFICATIONS, token=shop.owner)
     assert [(n["kind"], n["title"], n["body"]) for n in listed["nodes"]] == [
-        ("PAYMENT_FAILED", "Square is disconnected", said)
+        ("PROCESSOR_DISCONNECTED", "Square is disconnected", said)
     ]
     # Connected again, an old word ends nothing.
     await connect(shop, desk, testMode=True)

@@ -81,7 +81,8 @@ class Scripted(Processor):
         self.calls: list[tuple[str, str]] = []
         self.outbox: list[Delivery] = []
         self.undelivered: list[ProcessorWebhook] = []  # what list_events gives
-        self.faults: list[str] = []  # for the next calls: "before", "after", "refuse", "" (none), "busy" (of refunds)
+        # For the next calls: "before", "after", "refuse" (or "refuse:reason:field"), "" (none), "busy" (of refunds).
+        self.faults: list[str] = []
         self.refund_outcomes: list[MoneyOutcome] = []  # of the next refunds; SUCCEEDED when empty
         self.capture_outcomes: list[str] = []  # of the next: "ok" (when empty), "pending", "failed", "declined"
         self.captures: dict[str, str] = {}  # key of a capture -> its outcome: the same key repeats it
@@ -262,8 +263,10 @@ class Scripted(Processor):
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "before":
             raise IntegrationError(self.name, "connection", retryable=True, ambiguous=verb != "read")
-        if fault == "refuse":
-            raise IntegrationError(self.name, "refused")
+        if fault.startswith("refuse"):
+            _, _, words = fault.partition(":")
+            reason, _, refused_field = words.partition(":")
+            raise IntegrationError(self.name, reason or "refused", field=refused_field or None)
         session = work()
         answer = Checkout(
             external_id=session.external_id,
@@ -372,6 +375,8 @@ class Scripted(Processor):
         if self.before_call is not None:
             await self.before_call("refund")
         fault = self.faults.pop(0) if self.faults else ""
+        if fault.startswith("refuse:"):
+            raise IntegrationError(self.name, fault.partition(":")[2])
         if fault in ("before", "refuse"):
             raise IntegrationError(self.name, fault, ambiguous=fault == "before", retryable=fault == "before")
         if fault == "busy":

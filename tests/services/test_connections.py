@@ -19,7 +19,7 @@ from models import vault
 from models.errors import Forbidden, Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, TooLong
 from models.ids import public_id, uuid7
 from models.tables import AuditEntry, ChannelConnection, ProcessorConnection
-from services import channel_settings, connections, key_rotation, processor_settings
+from services import channel_settings, connections, key_rotation, processor_health, processor_settings
 from settings import Settings
 from tests import factories
 from tests.contracts import paypal_server, square_server, stripe_contract, stripe_server, twilio_server
@@ -533,7 +533,7 @@ async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
     for about, sentence in connections.ADVICE.values():
         said = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
         assert "{" not in said
-        assert about in {None, "webhook_id", "location_id", "currency"}
+        assert about in {None, "account", "webhook_id", "location_id", "currency"}
 
 
 def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -676,7 +676,7 @@ async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_
 ) -> None:
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     lacking = IntegrationError("stripe", "permission_denied", "may not read")
-    await connections.note_refused(row, lacking)
+    assert await processor_health.refused(row, lacking)
     noted = await ProcessorConnection.get(id=row.id)
     await connections.note_working(noted)
     assert (await ProcessorConnection.get(id=row.id)).last_error == noted.last_error

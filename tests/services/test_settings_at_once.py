@@ -19,7 +19,7 @@ from models import database as db
 from models import migrate, vault
 from models.ids import uuid7
 from models.tables import ChannelConnection, ProcessorConnection
-from services import channel_settings, connections, processor_settings
+from services import channel_settings, connections, processor_health, processor_settings
 from tests import factories
 from tests.contracts import paypal_server, stripe_contract, stripe_server
 from tests.contracts.paypal_server import PayPalServer
@@ -317,11 +317,11 @@ async def test_an_answer_about_replaced_credentials_is_not_noted(
     assert refusal is not None
     assert tested.last_error is None
     # The same where a checkout or the sweeper has called with the old ones.
-    await connections.note_refused(row, IntegrationError("stripe", "authentication_failed"))
-    await connections.note_processor(row, "timeout: no answer")
+    assert not await processor_health.refused(row, IntegrationError("stripe", "authentication_failed"))
+    assert not await processor_health.note(row, "timeout: no answer")
     assert (await row_of(row.id)).last_error is None
     now = await row_of(row.id)
-    await connections.note_refused(now, IntegrationError("stripe", "authentication_failed"))
+    assert await processor_health.refused(now, IntegrationError("stripe", "authentication_failed"))
     assert "does not accept these credentials" in ((await row_of(row.id)).last_error or "")
 
 
