@@ -120,6 +120,14 @@ class MoneyStatement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delay:
+    """A payment was begun whose money takes days: a voucher to be paid, a bank debit, a transfer. Never a card's own seconds."""
+
+    method: str | None = None  # as its payers call it: "OXXO", "SEPA Direct Debit"; None: not known
+    until: datetime | None = None  # when it ends unpaid; None: the vendor does not say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutOrder:
     """Everything a processor needs to open one checkout session."""
 
@@ -178,6 +186,9 @@ class Checkout:
     request_reference: str | None = None
     money: Sequence[MoneyStatement] = ()
     awaits_completion: bool = False
+    delay: Delay | None = (
+        None  # of a PROCESSING one whose money takes days; None: it does not, or the vendor does not say
+    )
     test_mode: bool | None = (
         None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
     )
@@ -194,6 +205,7 @@ class ProcessorWebhook:
     money: Sequence[MoneyStatement] = ()
     checkout_external_id: str | None = None
     checkout_status: CheckoutStatus | None = None
+    delay: Delay | None = None  # as Checkout has it
     request_reference: str | None = None
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
     # The business took these credentials' rights back at the vendor. Unless it `decides`, `check` is asked first.
@@ -244,6 +256,13 @@ class Processor(ABC):
     @abstractmethod
     async def expire_checkout(self, external_id: str) -> Checkout:
         """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING)."""
+
+    async def cancel_delayed(self, external_id: str) -> Checkout:
+        """Make a delayed payment that was begun on a PROCESSING checkout impossible, where the vendor can; what it is afterwards.
+
+        Still PROCESSING: it can't be canceled, and may yet be paid. Others are only read. Raises IntegrationError.
+        """
+        return await self.read_checkout(external_id)
 
     async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
         """Take the money of a checkout that `awaits_completion`; return what it is afterwards. Others are only read.

@@ -90,6 +90,7 @@ class Fact:
     after_void: bool
     occurred_at: datetime
     charge_external_id: str | None = None  # of a refund: the charge that it gives back
+    released: bool = False  # its checkout was released: while it is PENDING, the link can be paid another way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,12 @@ class Position:
     refund_state: str  # NONE, PARTIAL, FULL
     dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
     first_settled_at: datetime | None
+    released: bool  # PROCESSING, but everything under way was released: it can be paid another way
+
+
+def is_payable(status: str, *, released: bool) -> bool:
+    """Whether the pay page offers to pay: nothing is under way, or all that is was released."""
+    return status in OPEN or (status == Status.PROCESSING and released)
 
 
 def final(facts: Iterable[Fact]) -> list[Fact]:
@@ -121,9 +128,18 @@ def _rank(fact: Fact) -> tuple[datetime, int]:
 
 
 def position(
-    facts: Iterable[Fact], *, amount_minor: int, sent: bool, voided: bool, checkout_processing: bool
+    facts: Iterable[Fact],
+    *,
+    amount_minor: int,
+    sent: bool,
+    voided: bool,
+    checkout_processing: bool,
+    checkout_released: bool = False,
 ) -> Position:
-    """Derive status and totals from the whole set of facts. `checkout_processing`: a submitted checkout whose money is under way."""
+    """Derive status and totals from the whole set of facts.
+
+    `checkout_processing`: a submitted checkout whose money is under way; `checkout_released`: such a one that was released.
+    """
     moneys = final(facts)
     charges = [m for m in moneys if m.kind == "CHARGE" and m.counted]
     succeeded = [m for m in charges if m.outcome == "SUCCEEDED"]
@@ -135,7 +151,9 @@ def position(
     refunded = sum(given_back.values())
     of_late = sum(given_back.get((m.connection, m.external_id), 0) for m in succeeded if m.after_void)
     received = settled + late
-    pending = checkout_processing or any(m.outcome == "PENDING" for m in charges)
+    under_way = [m for m in charges if m.outcome == "PENDING"]
+    holding = checkout_processing or any(not m.released for m in under_way)
+    pending = holding or checkout_released or bool(under_way)
     status = _status(settled, amount_minor, sent=sent, voided=voided, pending=pending)
     over = max(0, settled - amount_minor)
     return Position(
@@ -147,6 +165,7 @@ def position(
         refund_state="NONE" if not refunded else "FULL" if refunded >= received else "PARTIAL",
         dispute_state=_dispute(moneys),
         first_settled_at=min((m.occurred_at for m in succeeded if not m.after_void), default=None),
+        released=status == Status.PROCESSING and not holding,
     )
 
 

@@ -337,6 +337,8 @@ class PaymentRequest(Searchable):
     overdue_for = fields.DatetimeField(null=True)  # the due date whose passing the log has told
     paid_at = fields.DatetimeField(null=True)
     void_requested_at = fields.DatetimeField(null=True)
+    releasable_at = fields.DatetimeField(null=True)  # PROCESSING: from when on what holds the link may be released
+    released_at = fields.DatetimeField(null=True)  # PROCESSING, and yet it can be paid another way
     void_requested_by_id = fields.UUIDField(null=True)
     void_reason = fields.CharField(max_length=500, null=True)
     voided_at = fields.DatetimeField(null=True)
@@ -487,6 +489,13 @@ class CheckoutSession(TenantRow):
     capturing_at = fields.DatetimeField(null=True)  # committed before we take the money of an approved checkout
     capture_n = fields.IntField(default=0)  # how often that was begun: the number in the capture's key
     closing_at = fields.DatetimeField(null=True)  # to be closed at its processor: no capture begins after this
+    processing_at = fields.DatetimeField(null=True)  # when we learned that its money is under way
+    delayed = fields.BooleanField(default=False)  # the processor said that this money takes days
+    delayed_method = fields.CharField(max_length=60, null=True)  # how it is paid: OXXO, SEPA Direct Debit
+    delayed_until = fields.DatetimeField(null=True)  # when it ends unpaid, where the processor says so
+    released_at = fields.DatetimeField(
+        null=True
+    )  # set once: its money no longer keeps the contact from paying another way
     next_check_at = fields.DatetimeField(null=True)
     checks = fields.IntField(default=0)
     created_at = fields.DatetimeField(auto_now_add=True)

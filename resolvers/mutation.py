@@ -41,6 +41,7 @@ from schema.inputs import (
     RecordOutsidePaymentInput,
     RefreshInput,
     RefundPaymentInput,
+    ReleasePaymentLinkInput,
     ReopenConversationInput,
     ResendMessageInput,
     RevokeApiKeyInput,
@@ -76,6 +77,7 @@ from schema.payloads import (
     RecordOutsidePaymentPayload,
     RefreshPayload,
     RefundPaymentPayload,
+    ReleasePaymentLinkPayload,
     ReopenConversationPayload,
     ResendMessagePayload,
     RevokeApiKeyPayload,
@@ -111,6 +113,7 @@ from services import (
     payment_requests,
     processor_settings,
     refunds,
+    releases,
     scenarios,
     sign_in,
     voids,
@@ -369,6 +372,26 @@ class Mutation:
             )
 
         return await _run(info, VoidPaymentRequestPayload, work)
+
+    @mutation(
+        "Free a link that a voucher, bank debit or transfer holds (action RELEASE_LINK). That payment is canceled where the"
+        " processor can; where it can't, it may still arrive, as excess once another payment has settled the request."
+    )
+    async def release_payment_link(
+        self, info: Info, input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="Whose link.")]
+    ) -> ReleasePaymentLinkPayload:
+        async def work(actor: Actor) -> ReleasePaymentLinkPayload:
+            done = await releases.release(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr"),
+                idempotency_key=input.idempotency_key,
+            )
+            return ReleasePaymentLinkPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            )
+
+        return await _run(info, ReleasePaymentLinkPayload, work)
 
     @mutation("For developers: let the sandbox's vendor play a scenario on a request, by its own signed webhooks.")
     async def run_sandbox_scenario(

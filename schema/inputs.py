@@ -171,6 +171,12 @@ class VoidPaymentRequestInput:
     )
 
 
+@strawberry.input(description="Whose link to free.")
+class ReleasePaymentLinkInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)
+
+
 @strawberry.input(description="Whose link was copied.")
 class RecordLinkCopiedInput:
     payment_request_id: strawberry.ID = strawberry.field(description=_REQUEST)

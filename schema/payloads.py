@@ -102,6 +102,24 @@ class VoidPaymentRequestPayload(MutationPayload):
     )
 
 
+@strawberry.type(description="Answer of releasePaymentLink.")
+class ReleasePaymentLinkPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(
+        default=None,
+        description=(
+            "The request, which can be paid: still PROCESSING with linkReleasedAt while the first payment may arrive, or open"
+            " as before it, if the processor canceled that payment. " + _REFUSED
+        ),
+    )
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None,
+        description=(
+            "The card PAYMENT_PROCESSING that says so, or PAYMENT_FAILED of the canceled payment; null: refused, or it had"
+            " been canceled before."
+        ),
+    )
+
+
 @strawberry.type(description="Answer of recordLinkCopied.")
 class RecordLinkCopiedPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)

@@ -216,6 +216,12 @@ class PaymentRequest(Node):
     void_pending: bool = strawberry.field(
         description="Void was asked for while a payment was in flight; if the money arrives first, the payment wins."
     )
+    link_released_at: datetime | None = strawberry.field(
+        description=(
+            "Since when the link can be paid another way, though a payment is under way (PROCESSING); null: nothing is under"
+            " way, or it holds the link."
+        )
+    )
     discarded_at: datetime | None = strawberry.field(
         description="When the draft was discarded: remove it from lists; null: it was not."
     )
@@ -264,6 +270,7 @@ class PaymentRequest(Node):
             voided_at=row.voided_at,
             void_reason=row.void_reason,
             void_pending=row.void_requested_at is not None and status not in ("VOID", "PAID"),
+            link_released_at=row.released_at if status == "PROCESSING" else None,
             discarded_at=row.discarded_at,
             refund_state=RefundState[row.refund_state],
             dispute_state=DisputeState[row.dispute_state],

@@ -22,6 +22,9 @@ class SandboxScenario(Enum):
     DECLINED = value("DECLINED", description="The card is declined; the request stays open.")
     ASYNC_SUCCEEDS = value("ASYNC_SUCCEEDS", description="A bank debit: PROCESSING, then PAID.")
     ASYNC_FAILS = value("ASYNC_FAILS", description="A bank debit: PROCESSING, then refused and open again.")
+    VOUCHER = value(
+        "VOUCHER", description="A voucher is begun and not paid: PROCESSING; releasing the link cancels it."
+    )
     DISPUTE_LOST = value("DISPUTE_LOST", description="Paid, disputed by the contact's bank, lost; it stays PAID.")
     DISPUTE_WON = value("DISPUTE_WON", description="Paid, disputed by the contact's bank, won.")
     REFUND = value("REFUND", description="Paid, then given back in full at the vendor; it stays PAID.")

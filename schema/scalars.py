@@ -192,6 +192,13 @@ class PaymentRequestAction(Enum):
     SEND = value("SEND", description="Send its link in a message.")
     COPY_LINK = value("COPY_LINK", description="Copy its link.")
     VOID = value("VOID", description="Cancel it.")
+    RELEASE_LINK = value(
+        "RELEASE_LINK",
+        description=(
+            "Let the contact pay another way, though a voucher, bank debit or transfer is under way. It stays PROCESSING,"
+            " unless the processor can cancel that payment."
+        ),
+    )
     REFUND = value("REFUND", description="Give money back.")
     RECORD_OUTSIDE_PAYMENT = value("RECORD_OUTSIDE_PAYMENT", description="Record money that came another way.")
 

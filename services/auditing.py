@@ -97,16 +97,18 @@ async def _compared(requests: Sequence[PaymentRequest]) -> list[tuple[PaymentReq
     of: dict[UUID, list[MoneyFact]] = {
         request_id: list(group) for request_id, group in groupby(facts, key=lambda fact: fact.payment_request_id)
     }
-    sessions = await CheckoutSession.filter(payment_request_id__in=ids, status="PROCESSING")
-    processing = {session.payment_request_id for session in sessions}
+    processing: dict[UUID, list[CheckoutSession]] = {request_id: [] for request_id in ids}
+    for session in await CheckoutSession.filter(payment_request_id__in=ids, status="PROCESSING"):
+        processing[session.payment_request_id].append(session)
     return [
-        (request, list(_differences(request, of.get(request.id, []), processing=request.id in processing)))
-        for request in requests
+        (request, list(_differences(request, of.get(request.id, []), processing[request.id]))) for request in requests
     ]
 
 
-def _differences(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Iterator[Difference]:
-    at = position_of(request, facts, processing=processing)
+def _differences(
+    request: PaymentRequest, facts: list[MoneyFact], processing: list[CheckoutSession]
+) -> Iterator[Difference]:
+    at = position_of(request, facts, processing)
     recomputed = {
         "status": at.status.value,
         "amount_paid_minor": at.settled_minor,
@@ -116,6 +118,11 @@ def _differences(request: PaymentRequest, facts: list[MoneyFact], *, processing:
         "refund_state": at.refund_state,
         "dispute_state": at.dispute_state,
     }
+    if (request.released_at is not None) != at.released:
+        subject = public_id("pr", request.id)
+        yield Difference(
+            subject=subject, name="released", stored=request.released_at is not None, recomputed=at.released
+        )
     for name, value in recomputed.items():
         stored = getattr(request, name)
         if stored != value:

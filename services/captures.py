@@ -55,7 +55,9 @@ async def record_read(
         raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
     waits = await _waits(connection, state)
     reference = state.request_reference or request_reference
-    report = recorder.CheckoutReport(external_id=state.external_id, status=state.status, expires_at=state.expires_at)
+    report = recorder.CheckoutReport(
+        external_id=state.external_id, status=state.status, expires_at=state.expires_at, delay=state.delay
+    )
     recorded = await recorder.record(
         connection,
         state.money if money is None else money,
@@ -132,7 +134,7 @@ def _marked(session: CheckoutSession) -> bool:
 
 def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
     return (
-        request.status in ledger.OPEN
+        ledger.is_payable(request.status, released=request.released_at is not None)
         and request.void_requested_at is None
         and request.discarded_at is None
         and session.closing_at is None
@@ -174,7 +176,7 @@ async def take(session: CheckoutSession, *, source: str, first: bool = False) ->
             state.money,
             source=source,
             checkout=recorder.CheckoutReport(
-                external_id=state.external_id, status=state.status, expires_at=state.expires_at
+                external_id=state.external_id, status=state.status, expires_at=state.expires_at, delay=state.delay
             ),
             request_reference=state.request_reference,
         )

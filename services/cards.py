@@ -77,6 +77,13 @@ def processing(request: PaymentRequest, locale: str) -> str:
     return f"{text} {waits}" if waits else text
 
 
+def released(request: PaymentRequest, method: str | None, locale: str) -> str:
+    """The text of the PAYMENT_PROCESSING card of a link that can be paid another way, though a payment is under way."""
+    by = f" by {method}" if method else ""
+    what = f"A payment of {amount_text(request, locale)} for {request.product_name}{by} is still under way"
+    return f"{what}, and the link can be paid another way. If both arrive, the second one can be refunded."
+
+
 def voided(request: PaymentRequest) -> str:
     """The text of the REQUEST_VOIDED card."""
     why = f" Reason: {request.void_reason}" if request.void_reason else ""

@@ -94,6 +94,8 @@ class CheckoutPage:
     receipt: MoneyFact | None  # the newest counted charge
     processor_name: str
     origins: tuple[str, ...]  # where Pay may lead
+    under_way: CheckoutSession | None  # whose money is under way
+    releasable: bool  # it takes days: the contact may pay another way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +119,8 @@ def state_of(request: PaymentRequest) -> str:
         return "paid"
     if request.status == Status.VOID:
         return "void"
-    if request.status == Status.PROCESSING or request.void_requested_at is not None:
+    held = request.status == Status.PROCESSING and request.released_at is None
+    if held or request.void_requested_at is not None:
         return "processing"
     return "open"
 
@@ -163,7 +166,17 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         receipt=receipt,
         processor_name=name,
         origins=origins,
+        under_way=await _under_way(request),
+        releasable=settling.is_releasable(request),
     )
+
+
+async def _under_way(request: PaymentRequest) -> CheckoutSession | None:
+    """The checkout whose money is under way: the one that holds the link, else the newest."""
+    if request.status != Status.PROCESSING:
+        return None
+    sessions = await CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING").order_by("-n")
+    return next((one for one in sessions if one.released_at is None), sessions[0] if sessions else None)
 
 
 async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:

@@ -35,6 +35,11 @@ LONGEST: Final = 2 * LEASE
 KEPT: Final = timedelta(hours=48)
 
 
+def fits(key: str) -> bool:
+    """Whether a client's text can be a key. A run that changes a vendor before it calls `save` asks this first."""
+    return KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] and key.isprintable()
+
+
 async def once(
     actor: Actor,
     mutation: str,
@@ -55,7 +60,7 @@ async def once(
         return await run(_keep_nothing)
     if database.in_transaction():
         raise RuntimeError("idempotency.once inside a transaction")
-    if not KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] or not key.isprintable():
+    if not fits(key):
         return await _refuse_key(run)
     wanted = hashlib.sha256(orjson.dumps(dict(input), option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
     claim = await _claim(actor, mutation, key, wanted)

@@ -193,7 +193,7 @@ def _refuse_closed(request: PaymentRequest) -> None:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
         raise errors.AlreadyVoid(field="paymentRequestId")
-    if request.status == Status.PROCESSING:
+    if request.status == Status.PROCESSING and request.released_at is None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 

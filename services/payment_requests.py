@@ -23,7 +23,7 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import composing, connections, idempotency, links, messages, summaries, text
+from services import composing, connections, idempotency, links, messages, settling, summaries, text
 from services.actors import Actor, allows
 from services.changes import change
 from services.composing import Template
@@ -493,7 +493,9 @@ def available_actions(request: PaymentRequest, role: str, *, refundable: bool = 
     if links.is_open(request):
         actions.append(("SEND", Status.SENT.value if request.status == Status.DRAFT else None))
         actions.append(("COPY_LINK", None))
-        if request.status in ledger.OPEN:
+        if settling.is_releasable(request):
+            actions.append(("RELEASE_LINK", None))
+        if ledger.is_payable(request.status, released=request.released_at is not None):
             actions.append(("VOID", Status.VOID.value))
             actions.append(("RECORD_OUTSIDE_PAYMENT", Status.PAID.value))
     if refundable and allows(role, "refund"):

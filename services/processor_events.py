@@ -229,7 +229,9 @@ async def _record_or_postpone(
     elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
     elif event.decides and await _fits(connection, event):
-        report = recorder.CheckoutReport(external_id=event.checkout_external_id or "", status=event.checkout_status)
+        report = recorder.CheckoutReport(
+            external_id=event.checkout_external_id or "", status=event.checkout_status, delay=event.delay
+        )
         await _record(connection, event, row, event.money, report)
     elif await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference) is None:
         # Another program uses the same processor account: kept, no effect.

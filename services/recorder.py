@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
+from integrations.base import CheckoutStatus, Delay, MoneyKind, MoneyOutcome, MoneyStatement
 from models import database
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
@@ -33,6 +33,7 @@ class CheckoutReport:
     external_id: str
     status: CheckoutStatus | None = None
     expires_at: datetime | None = None
+    delay: Delay | None = None
 
 
 @dataclass(slots=True)
@@ -108,6 +109,22 @@ async def record_by_hand(changed: Change, request: PaymentRequest, fact: MoneyFa
     if await _insert(fact):
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
         recorded.cards = await settle(changed, request, sessions, [fact])
+    return recorded
+
+
+async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
+    """Let the payments under way no longer keep the contact from paying another way. The request's row is locked by the caller.
+
+    Each checkout is marked once; a repeat changes nothing.
+    """
+    recorded = Recorded(request=request, previous_status=request.status)
+    sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+    held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
+    for session in held:
+        session.released_at = changed.now
+        await session.save(update_fields=["released_at", "updated_at"])
+    if held:
+        recorded.cards = await settle(changed, request, sessions, [])
     return recorded
 
 
@@ -196,12 +213,30 @@ async def _move(
         if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
             written.append("next_check_at")
             session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
+    if session.status == "PROCESSING" and (learned := _learn_delay(session, checkout.delay, now)):
+        written += learned
+        moved = True
     if checkout.expires_at is not None:
         session.expires_at = checkout.expires_at
         written.append("expires_at")
     # Only these: pages note at the same time, without a lock, when they read it.
     await session.save(update_fields=written)
     return moved
+
+
+def _learn_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
+    """Take over what is told of a payment that is under way; the names of what was not known."""
+    told: dict[str, Any] = {}
+    if session.processing_at is None:
+        told["processing_at"] = now
+    if delay is not None:
+        told["delayed"] = True
+        told["delayed_method"] = (delay.method or "")[:60] or session.delayed_method
+        told["delayed_until"] = delay.until or session.delayed_until
+    fresh = [name for name, value in told.items() if getattr(session, name) != value]
+    for name in fresh:
+        setattr(session, name, told[name])
+    return fresh
 
 
 async def _store(

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from integrations.base import IntegrationError, MoneyKind, MoneyStatement, RefundOrder, RefundReason
+from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneyStatement, RefundOrder, RefundReason
 from models import database, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
@@ -343,8 +343,10 @@ async def _look(row: Refund, connection: ProcessorConnection) -> bool | None:
     ]
     if not fitting:
         return False
-    oldest = min(fitting, key=lambda said: said.occurred_at or row.created_at)
-    await _record(row, connection, oldest, system_actor(row.account_id))
+    # Vendors list refunds that failed as well: one that did not is more likely ours.
+    failed = (MoneyOutcome.FAILED, MoneyOutcome.CANCELED)
+    likeliest = min(fitting, key=lambda said: (said.outcome in failed, said.occurred_at or row.created_at))
+    await _record(row, connection, likeliest, system_actor(row.account_id))
     return True
 
 

@@ -28,6 +28,7 @@ from models.tables import Account, ProcessorConnection, SandboxCheckout
 from services import connections, jobs
 
 LIFE: Final = timedelta(hours=23)
+VOUCHER_LIFE: Final = timedelta(days=3)
 DELIVERY_TIMEOUT_S: Final = 10.0
 _EXTERNAL_ID = re.compile(r"sbx_co_[0-9a-f]{32}", re.ASCII)
 _REFUND_ID = re.compile(r"sbx_re_([0-9a-f]{32})_[0-9a-f]{10}", re.ASCII)  # with the checkout's own digits
@@ -36,12 +37,13 @@ _client: httpx2.AsyncClient | None = None
 
 # What a visitor may press on the hosted page.
 ACTIONS: Final = frozenset(
-    {"pay", "pay_twice", "decline", "approve", "reject", "pay_later", "pay_later_fail", "cancel"}
+    {"pay", "pay_twice", "decline", "approve", "reject", "pay_later", "pay_later_fail", "voucher", "cancel"}
 )
 _FAILURES: Final = {
     "card_declined": "The test card was declined.",
     "authentication_failed": "The bank's check was not passed.",
     "debit_refused": "The bank refused the test debit.",
+    "voucher_expired": "The test voucher was not paid in time.",
 }
 
 
@@ -138,6 +140,17 @@ async def expire(connection: ProcessorConnection, external_id: str) -> dict[str,
             return as_json(row)
         status = row.status
     raise SandboxRefusal(409, "not_open", f"The checkout is {status.lower()}.")
+
+
+async def cancel(connection: ProcessorConnection, external_id: str) -> dict[str, Any]:
+    """Cancel a voucher that was not paid yet. Raises: SandboxRefusal (404; 409 `not_cancelable`: no voucher, or paid)."""
+    async with database.transaction():
+        row = await _locked(external_id, connection.id)
+        voucher = _pending_voucher(row)
+        if voucher is not None:
+            await _end_voucher(row, voucher, "canceled")
+            return as_json(row)
+    raise SandboxRefusal(409, "not_cancelable", "Only a voucher that was not paid yet can be canceled.")
 
 
 async def refund(connection: ProcessorConnection, external_id: str, key: str | None, order: Any) -> dict[str, Any]:
@@ -295,6 +308,12 @@ async def _act(row: SandboxCheckout, action: str) -> None:
             if payment is not None:
                 await _tell(row, "checkout.completed", payment)
                 await _charge_fee_later(row, payment)
+    elif action == "voucher":
+        payment = _payment(row, "pending", method="Test voucher")
+        payment["until"] = (datetime.now(UTC) + VOUCHER_LIFE).isoformat()
+        row.status = "PROCESSING"
+        await _save(row)
+        await _tell(row, "checkout.processing", payment)
     elif action in ("pay_later", "pay_later_fail"):
         payment = _payment(row, "pending", method="Test bank debit •••• 3000")
         row.status = "PROCESSING"
@@ -325,7 +344,22 @@ async def _locked(external_id: str, connection_id: UUID | None = None) -> Sandbo
         raise SandboxRefusal(404, "not_found", "There is no such checkout.")
     if row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
         await _close(row)
+    voucher = _pending_voucher(row)
+    if voucher is not None and datetime.fromisoformat(voucher["until"]) <= datetime.now(UTC):
+        await _end_voucher(row, voucher, "failed")
     return row
+
+
+def _pending_voucher(row: SandboxCheckout) -> dict[str, Any] | None:
+    return next((p for p in row.payments if p["status"] == "pending" and p.get("until")), None)
+
+
+async def _end_voucher(row: SandboxCheckout, voucher: dict[str, Any], status: str) -> None:
+    failure = "voucher_expired" if status == "failed" else None
+    voucher |= {"status": status, "failure_code": failure, "failure_message": _FAILURES.get(failure or "")}
+    row.status = "FAILED"
+    await _save(row)
+    await _tell(row, "checkout.payment_failed", voucher)
 
 
 async def _close(row: SandboxCheckout) -> None:
@@ -451,6 +485,7 @@ _PRESSED: Final = {
     "DECLINED": "decline",
     "ASYNC_SUCCEEDS": "pay_later",
     "ASYNC_FAILS": "pay_later_fail",
+    "VOUCHER": "voucher",
     "PAID_TWICE": "pay_twice",
 }
 

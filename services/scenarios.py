@@ -23,6 +23,7 @@ SCENARIOS: Final = (
     "DECLINED",
     "ASYNC_SUCCEEDS",
     "ASYNC_FAILS",
+    "VOUCHER",
     "DISPUTE_LOST",
     "DISPUTE_WON",
     "REFUND",
@@ -52,7 +53,7 @@ async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: in
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID:
         raise errors.AlreadyVoid(field="paymentRequestId")
-    if request.status == Status.PROCESSING:
+    if request.status == Status.PROCESSING and request.released_at is None:
         raise errors.PaymentInProgress(field="paymentRequestId")
     opened = await checkout.open_checkout(vault.unseal(request.account_id, request.token))
     if opened.url is None:

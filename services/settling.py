@@ -5,6 +5,8 @@ Only the recorder calls it, with the request's row locked and the new facts stor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -14,6 +16,8 @@ from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentReque
 from services import cards, jobs, ledger_views, notifications, summaries
 from services.changes import Change
 
+# How long a payment under way holds the link where the processor does not say that it takes days: longer than any card's check.
+HELD_FOR: Final = timedelta(hours=1)
 # What `settle` writes of a request.
 WRITTEN: Final = (
     "status",
@@ -27,6 +31,8 @@ WRITTEN: Final = (
     "sent_via",
     "paid_at",
     "void_requested_at",
+    "releasable_at",
+    "released_at",
     "last_attempt_status",
     "last_attempt_code",
     "last_attempt_message",
@@ -48,7 +54,7 @@ async def settle(
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
     undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
-    before, shown = request.status, _shown(request)
+    before, was_released, shown = request.status, request.released_at is not None, _shown(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
     if request.sent_at is None and request.voided_at is None and (charges or under_way):
         # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
@@ -62,8 +68,10 @@ async def settle(
             cards.asked(request, await changed.locale()),
             key=str(request.id),
         )
-    at = position_of(request, facts, processing=under_way is not None)
+    at = position_of(request, facts, sessions)
     request.status = at.status.value
+    request.released_at = (request.released_at or changed.now) if at.released else None
+    request.releasable_at = _releasable_at(request, facts, sessions)
     request.amount_paid_minor = at.settled_minor
     request.refunded_minor = at.refunded_minor
     request.excess_minor = at.excess_minor
@@ -91,19 +99,18 @@ async def settle(
         if fact.kind == "REFUND":
             await _tell_refund(fact, facts)
         await _say_fact(changed, said, request, fact, facts, before)
-    if request.status == Status.PROCESSING and before != Status.PROCESSING:
+    is_released = request.released_at is not None
+    if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
+        text = cards.processing(request, await changed.locale())
         key = str(under_way.id if under_way else request.id)
-        await _say(
-            changed,
-            said,
-            request,
-            CardKind.PAYMENT_PROCESSING,
-            cards.processing(request, await changed.locale()),
-            key=key,
-        )
+        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=key)
+    if is_released and not was_released and under_way is not None:
+        text = cards.released(request, under_way.delayed_method, await changed.locale())
+        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
     told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
     failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
-    if before == Status.PROCESSING and request.status in ledger.OPEN and failed:
+    open_again = request.status in ledger.OPEN or is_released
+    if before == Status.PROCESSING and open_again and failed:
         text = cards.attempt_failed(request, await changed.locale())
         await _say(changed, said, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
     if fresh or shown != _shown(request):
@@ -126,11 +133,36 @@ def _by_hand(fact: MoneyFact) -> bool:
 
 def _shown(request: PaymentRequest) -> tuple[object, ...]:
     """What a client could see change when a checkout moves and no money does."""
-    return (request.status, request.sent_at, request.void_requested_at)
+    return (request.status, request.sent_at, request.void_requested_at, request.releasable_at, request.released_at)
 
 
-def position_of(request: PaymentRequest, facts: list[MoneyFact], *, processing: bool) -> Position:
-    """What all facts of a request add up to; no reads. `processing`: one of its checkouts is PROCESSING."""
+def is_releasable(request: PaymentRequest) -> bool:
+    """Whether the link is held by a payment that takes days, so that it may be freed to be paid another way."""
+    held = request.status == Status.PROCESSING and request.released_at is None and request.void_requested_at is None
+    return held and request.releasable_at is not None and request.releasable_at <= datetime.now(UTC)
+
+
+def _releasable_at(
+    request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]
+) -> datetime | None:
+    """From when on the payments that hold the link may be released; None: nothing holds it, or a card payment in flight does."""
+    held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
+    if request.status != Status.PROCESSING or not held:
+        return None
+    decided = {fact.external_id for fact in facts if fact.kind == "CHARGE" and fact.outcome != "PENDING"}
+    known = {session.id for session in sessions if session.status == "PROCESSING"}
+    for fact in facts:
+        pending = fact.kind == "CHARGE" and fact.counted and fact.external_id not in decided
+        if pending and fact.checkout_session_id not in known:
+            return None
+    since = [(one.processing_at or one.updated_at, one.delayed) for one in held]
+    return max(at if delayed else at + HELD_FOR for at, delayed in since)
+
+
+def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Position:
+    """What all facts of a request add up to, with those of its checkouts that are PROCESSING; no reads."""
+    under_way = [session for session in sessions if session.status == "PROCESSING"]
+    released = {session.id for session in sessions if session.released_at is not None}
     counted = {(f.processor_connection_id, f.external_id) for f in facts if f.kind == "CHARGE" and f.counted}
     return ledger.position(
         [
@@ -146,6 +178,7 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], *, processing: 
                 after_void=fact.after_void,
                 occurred_at=fact.occurred_at,
                 charge_external_id=fact.charge_external_id,
+                released=fact.checkout_session_id in released,
             )
             for fact in facts
             if fact.kind in ledger.RANKS
@@ -153,7 +186,8 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], *, processing: 
         amount_minor=request.amount_minor,
         sent=request.sent_at is not None,
         voided=request.voided_at is not None,
-        checkout_processing=processing,
+        checkout_processing=any(session.released_at is None for session in under_way),
+        checkout_released=any(session.released_at is not None for session in under_way),
     )
 
 

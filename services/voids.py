@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from integrations.base import CheckoutStatus, IntegrationError
-from models import errors
+from models import errors, ledger
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services import captures, cards, connections, jobs, processor_health, recorder, summaries, text
@@ -95,7 +95,7 @@ def _refuse_closed(request: PaymentRequest) -> None:
         raise errors.AlreadyVoid(field="paymentRequestId")
     if request.void_requested_at is not None:
         raise errors.AlreadyVoid("A void of this payment request is under way.", field="paymentRequestId")
-    if request.status == Status.PROCESSING:
+    if request.status == Status.PROCESSING and request.released_at is None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 
@@ -114,10 +114,9 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         )
         if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
             return Voided(request=request, card=None)
-        flying = await CheckoutSession.exists(
-            payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"]
-        )
-        if flying or not sure or request.status == Status.PROCESSING:
+        left = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"])
+        flying = await left.filter(released_at=None).exists()
+        if flying or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
             return Voided(request=request, card=None)  # voidPending until it is decided
         before = request.status
         await summaries.lock_contact(account_id, request.contact_id)

@@ -10,22 +10,25 @@ import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+import structlog
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from models.errors import ProcessorRejected, ProcessorUnavailable
+from models.errors import ProcessorRejected, ProcessorUnavailable, Refusal
 from models.ledger import Status
 from models.money import Money
 from models.tables import PaymentRequest
-from services import checkout
+from services import checkout, releases, settling
 from settings import Settings
 from web import lengthened
 from web.pages import PAGE_HEADERS, error_page, render
 from web.texts import Words
+
+log = structlog.get_logger(__name__)
 
 TOKEN_LENGTH: Final = 22  # characters
 
@@ -119,6 +122,25 @@ async def pay(request: Request) -> Response:
     return RedirectResponse(opened.url, 303, {**PAGE_HEADERS})
 
 
+async def another_way(request: Request) -> Response:
+    """Free the link that a voucher or bank debit holds, once the contact has confirmed what the page says about it."""
+    if not same_origin(request):
+        return error_page(403)
+    found = await _find(request)
+    if found is None:
+        return error_page(404)
+    form = parse_qsl((await request.body()).decode("ascii", "replace"))
+    if ("confirm", "yes") not in form:
+        return await _page(request, found, unconfirmed=True)
+    try:
+        await releases.release_by_contact(found)
+    except ProcessorUnavailable:
+        return await _page(request, found, unavailable=503)
+    except Refusal as refusal:  # paid, released or voided meanwhile: the page says what it is now
+        log.info("link_not_released", reason=refusal.code)
+    return RedirectResponse(f"/p/{request.path_params['token']}", 303, {**PAGE_HEADERS})
+
+
 async def returned(request: Request) -> Response:
     """Where the processor sends the contact afterwards: have the checkout read, then show the page. Never marks paid."""
     token = request.path_params["token"]
@@ -141,11 +163,17 @@ async def view(request: Request) -> Response:
 
 
 async def _page(
-    request: Request, found: PaymentRequest, *, unavailable: int | None = None, refused: bool = False
+    request: Request,
+    found: PaymentRequest,
+    *,
+    unavailable: int | None = None,
+    refused: bool = False,
+    unconfirmed: bool = False,
 ) -> Response:
-    """The page. `unavailable`: the processor did not open a checkout; the page says so with this status.
+    """The page. `unavailable`: the processor did not answer as needed; the page says so with this status.
 
-    `refused`: trying again does not help, and the team has been told.
+    `refused`: trying again does not help, and the team has been told. `unconfirmed`: another way to pay was asked for without
+    the confirmation.
     """
     settings: Settings = request.app.state.settings
     try:
@@ -154,7 +182,10 @@ async def _page(
         return error_page(503)  # its connection is closed by the settings or not complete
     account = page.account
     words = Words.of(account.locale, account.time_zone)
-    status = unavailable if unavailable and page.state == "open" else _HTTP[page.state]
+    status = _HTTP[page.state]
+    if page.state in ("open", "processing"):
+        status = unavailable or (422 if unconfirmed and page.releasable else status)
+    begun = page.under_way
     path = f"/p/{request.path_params['token']}"
     values: dict[str, Any] = {
         "words": words,
@@ -164,6 +195,11 @@ async def _page(
         "unavailable": unavailable is not None,
         "refused": refused,
         "declined": page.state == "open" and page.last_attempt_failed,
+        "begun_at": begun.processing_at if begun is not None else None,
+        "begun_method": begun.delayed_method if begun is not None else None,
+        "begun_until": begun.delayed_until if begun is not None else None,
+        "releasable": page.releasable,
+        "unconfirmed": unconfirmed,
         "business": account.name,
         "product": found.product_name,
         "description": found.description,
@@ -201,7 +237,8 @@ def _tag(found: PaymentRequest, state: str) -> str:
     """Changes whenever the page would show something else."""
     # Not the version: it grows with every look at the page, too.
     money = f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor}"
-    shown = f"{found.id} {state} {found.status} {money} {found.last_attempt_at} {found.void_requested_at}"
+    release = f"{settling.is_releasable(found)} {found.releasable_at} {found.released_at}"
+    shown = f"{found.id} {state} {found.status} {money} {found.last_attempt_at} {found.void_requested_at} {release}"
     return hashlib.sha256(shown.encode()).hexdigest()[:24]
 
 
@@ -216,6 +253,7 @@ register_url_convertor("token", _Token())
 routes: Final = [
     Route("/p/{token:token}", show, methods=["GET"]),
     Route("/p/{token:token}/pay", pay, methods=["POST"]),
+    Route("/p/{token:token}/another-way", another_way, methods=["POST"]),
     Route("/p/{token:token}/return", returned, methods=["GET"]),
     Route("/p/{token:token}/live", live, methods=["GET"]),
     Route("/p/{token:token}/view", view, methods=["POST"]),

@@ -74,6 +74,10 @@ async def _read_refund(request: Request, connection: ProcessorConnection) -> tup
     return 200, await sandbox.read_refund(connection, request.path_params["refund_id"])
 
 
+async def _cancel(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
+    return 200, await sandbox.cancel(connection, request.path_params["external_id"])
+
+
 async def _expire(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
     return 200, await sandbox.expire(connection, request.path_params["external_id"])
 
@@ -151,6 +155,7 @@ routes: Final = [
     Route("/sandbox/v1/checkouts", _api(_create), methods=["POST"]),
     Route("/sandbox/v1/checkouts/{external_id}", _api(_read), methods=["GET"]),
     Route("/sandbox/v1/checkouts/{external_id}/expire", _api(_expire), methods=["POST"]),
+    Route("/sandbox/v1/checkouts/{external_id}/cancel", _api(_cancel), methods=["POST"]),
     Route("/sandbox/v1/checkouts/{external_id}/refunds", _api(_refund), methods=["POST"]),
     Route("/sandbox/v1/refunds/{refund_id}", _api(_read_refund), methods=["GET"]),
     Route("/sandbox/pay/{external_id}", show, methods=["GET"]),

@@ -9,7 +9,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_date, format_time, get_timezone_name
+from babel.dates import format_date, format_skeleton, format_time, get_timezone_name
 
 from models import locales, time_zones
 from models.money import Money
@@ -36,6 +36,19 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "refused": "Nothing was charged. {business} has been notified.",
         "processing_title": "Your payment is being processed",
         "processing": "This can take a little while. This page shows the result as soon as it is known; you don't need to pay again.",
+        "begun": "You started a payment by {method} on {date}.",
+        "begun_unnamed": "You started a payment on {date}.",
+        "begun_until": "It can take until {date}.",
+        "begun_days": "It can take several days.",
+        "begun_result": "This page shows the result as soon as it is known.",
+        "another_way": "Pay another way",
+        "another_way_warning": (
+            "If you pay another way, do not pay the payment that you started any more: it may be refused."
+            " If it is taken all the same, {business} refunds what was paid twice."
+        ),
+        "another_way_confirm": "I will not pay the first payment any more, and want to pay another way.",
+        "another_way_unconfirmed": "Please confirm first that you want to pay another way.",
+        "released": "If you pay here, do not pay that one any more. If both are taken, {business} refunds one of them.",
         "closing_title": "This request is being checked",
         "closing": "It can't be paid at the moment. This page shows the result as soon as it is known.",
         "paid_title": "Paid",
@@ -132,6 +145,10 @@ class Words:
     def last_day(self, due_at: datetime) -> str:
         """The last day in the account's zone on which this due time is not over: a due time at midnight ends the day before."""
         return format_date((due_at - timedelta(microseconds=1)).astimezone(self._zone()), "long", locale=self.locale)
+
+    def day(self, moment: datetime) -> str:
+        """Day and month in the account's zone."""
+        return format_skeleton("MMMd", moment.astimezone(self._zone()), locale=self.locale)
 
     def _zone(self) -> ZoneInfo:
         return time_zones.zone(self.time_zone)

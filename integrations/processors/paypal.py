@@ -32,6 +32,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -125,6 +126,8 @@ CHECKOUT_BY_CHARGE: Final[Mapping[MoneyOutcome, CheckoutStatus]] = {
     MoneyOutcome.FAILED: CheckoutStatus.FAILED,
 }
 ORDER_EVENTS: Final = frozenset({"CHECKOUT.ORDER.APPROVED", "CHECKOUT.ORDER.COMPLETED", "CHECKOUT.ORDER.VOIDED"})
+# PayPal gave an approval back that was not captured in time. Its object names the order.
+APPROVAL_EVENTS: Final = frozenset({"CHECKOUT.PAYMENT-APPROVAL.REVERSED"})
 CAPTURE_EVENTS: Final = frozenset(
     {
         "PAYMENT.CAPTURE.COMPLETED",
@@ -139,7 +142,7 @@ DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE
 # A merchant has taken back what it had allowed this app, or its account is closed. Which merchant the keys cannot say.
 CONSENT_EVENTS: Final = frozenset({"MERCHANT.PARTNER-CONSENT.REVOKED"})
 OLD_CONSENT_EVENTS: Final = frozenset({"IDENTITY.AUTHORIZATION-CONSENT.REVOKED"})  # not asked for, but understood
-EVENTS: Final = ORDER_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | CONSENT_EVENTS
+EVENTS: Final = ORDER_EVENTS | APPROVAL_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | CONSENT_EVENTS
 # Issues of a capture that say no: nothing was taken. The payer may choose another way to pay and approve again.
 DECLINED: Final = frozenset(
     {
@@ -186,6 +189,8 @@ PENDING: Final[Mapping[str, str]] = {  # reason of a capture that is PENDING -> 
     "UNILATERAL": _WAITS_FOR_YOU,
     "VERIFICATION_REQUIRED": _WAITS_FOR_YOU,
 }
+# Of a PENDING capture: its money takes days by its nature, and not because someone has to look at it.
+DELAYS: Final[Mapping[str, str | None]] = {"ECHECK": "eCheck", "TRANSACTION_APPROVED_AWAITING_FUNDING": None}
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
 # Issues -> reasons that tell what to do about them. Source: developer.paypal.com/docs/api/orders/v2/errors.
@@ -712,10 +717,16 @@ def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
             url=_link(order, "payer-action", "approve") if is_open else None,
             expires_at=created + APPROVAL_LIFE if created else None,
             request_reference=reference,
+            delay=_delay(payments.get("captures") or ()) if status is CheckoutStatus.PROCESSING else None,
             money=(*charges, *refunds),
             awaits_completion=is_open and order["status"] == "APPROVED",
         )
     raise AssertionError("the block above returns or raises")
+
+
+def _delay(captures: Iterable[Mapping[str, Any]]) -> Delay | None:
+    reasons = [(one.get("status_details") or {}).get("reason") for one in captures if one["status"] == "PENDING"]
+    return next((Delay(method=DELAYS[str(reason)]) for reason in reasons if reason in DELAYS), None)
 
 
 def _status(
@@ -860,12 +871,11 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
     kind, thing = _text(event, "event_type"), event["resource"]
     created = _time(_text(event, "create_time"))
     empty = ProcessorWebhook(external_id=_text(event, "id"), type=kind, created_at=created)
-    if kind in ORDER_EVENTS:
+    if kind in ORDER_EVENTS or kind in APPROVAL_EVENTS:
         # An approval is no payment: what to do follows from the order as it is when it is read.
         unit = (thing.get("purchase_units") or [{}])[0]
-        return dataclasses.replace(
-            empty, checkout_external_id=_text(thing, "id"), request_reference=unit.get("custom_id")
-        )
+        order_id = _text(thing, "id" if kind in ORDER_EVENTS else "order_id")
+        return dataclasses.replace(empty, checkout_external_id=order_id, request_reference=unit.get("custom_id"))
     if kind in CAPTURE_EVENTS:
         checkout = _order_of(thing)
         money = _charge(thing, checkout=checkout, reference=None, method=None)
@@ -875,6 +885,7 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
             money=(money,),
             checkout_external_id=checkout,
             checkout_status=CHECKOUT_BY_CHARGE[money.outcome],
+            delay=_delay([thing]),
             request_reference=money.request_reference,
         )
     if kind in CONSENT_EVENTS or kind in OLD_CONSENT_EVENTS:

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -24,6 +24,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -54,6 +55,7 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {
     "pending": MoneyOutcome.PENDING,
     "succeeded": MoneyOutcome.SUCCEEDED,
     "failed": MoneyOutcome.FAILED,
+    "canceled": MoneyOutcome.CANCELED,
 }
 DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {
     "needs_response": MoneyOutcome.PENDING,
@@ -141,6 +143,15 @@ class Sandbox(Processor):
                 return await self.read_checkout(external_id)
             raise
 
+    async def cancel_delayed(self, external_id: str) -> Checkout:
+        """Cancel a voucher that was not paid yet; anything else is read."""
+        try:
+            return _checkout(await self._call("POST", f"{CHECKOUTS}/{_path_part(external_id)}/cancel"))
+        except IntegrationError as error:
+            if error.code == "not_cancelable":
+                return await self.read_checkout(external_id)
+            raise
+
     async def refund(self, order: RefundOrder) -> MoneyStatement:
         """Give back a payment or a part of it; the sandbox finds it by its checkout. The same key gives the same refund."""
         if order.checkout_external_id is None:
@@ -187,6 +198,7 @@ class Sandbox(Processor):
                 money=tuple(money),
                 checkout_external_id=_text(checkout, "id"),
                 checkout_status=CHECKOUT_STATUS[checkout["status"]],
+                delay=_delay([payment] if payment is not None else []),
                 request_reference=_text(checkout, "request_reference"),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -348,6 +360,16 @@ def _answered_refund(
         raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=ambiguous) from error
 
 
+def _delay(payments: Sequence[Mapping[str, Any]]) -> Delay | None:
+    """What a payment under way is waited for with; only debits and vouchers are ever pending here."""
+    pending = next((payment for payment in reversed(payments) if payment["status"] == "pending"), None)
+    if pending is None:
+        return None
+    until = pending.get("until")
+    method = str(pending.get("method") or "").partition(" •")[0]
+    return Delay(method=method or None, until=_time(until) if until else None)
+
+
 def _checkout(answer: dict[str, Any]) -> Checkout:
     try:
         status = CHECKOUT_STATUS[answer["status"]]
@@ -358,6 +380,7 @@ def _checkout(answer: dict[str, Any]) -> Checkout:
             url=_text(answer, "url") if status is CheckoutStatus.OPEN else None,
             expires_at=_time(answer["expires_at"]),
             request_reference=_text(answer, "request_reference"),
+            delay=_delay(payments),
             money=(
                 *(_statement(answer, payment) for payment in payments),
                 *(_refund(refund, answer) for payment in payments for refund in payment.get("refunds") or ()),

@@ -35,6 +35,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -253,7 +254,7 @@ class Square(Processor):
         its link is deleted.
         """
         link_id, order_id = _parts(external_id)
-        order, money = await self._order(external_id, order_id)
+        order, money, delay = await self._order(external_id, order_id)
         state = Checkout(
             external_id=external_id,
             status=CheckoutStatus.OPEN,
@@ -264,7 +265,7 @@ class Square(Processor):
         if MoneyOutcome.SUCCEEDED in outcomes:
             return dataclasses.replace(state, status=CheckoutStatus.COMPLETED)
         if MoneyOutcome.PENDING in outcomes:
-            return dataclasses.replace(state, status=CheckoutStatus.PROCESSING)
+            return dataclasses.replace(state, status=CheckoutStatus.PROCESSING, delay=delay)
         if outcomes:
             await self._delete(link_id, reading=True)
             return dataclasses.replace(state, status=CheckoutStatus.FAILED)
@@ -412,8 +413,11 @@ class Square(Processor):
         """Close the connections to Square."""
         await self._client.aclose()
 
-    async def _order(self, external_id: str, order_id: str) -> tuple[dict[str, Any], Sequence[MoneyStatement]]:
-        """The order, its payments and their refunds, each read from its own object."""
+    async def _order(
+        self, external_id: str, order_id: str
+    ) -> tuple[dict[str, Any], Sequence[MoneyStatement], Delay | None]:
+        """The order, its payments and their refunds, each read from its own object; what a payment under way waits for."""
+        delay: Delay | None = None
         answer = await self._call("GET", f"/v2/orders/{order_id}", reading=True)
         with _expected():
             order = dict(answer["order"])
@@ -425,12 +429,14 @@ class Square(Processor):
                 payment = read["payment"]
                 charge = _charge(payment, reference=order.get("reference_id"))
                 refund_ids = [str(one) for one in payment.get("refund_ids") or ()]
+                if payment["status"] == "PENDING" and payment.get("source_type") == "BANK_ACCOUNT":
+                    delay = Delay(method="ACH")
             money.append(dataclasses.replace(charge, checkout_external_id=external_id))
             for refund_id in refund_ids:
                 money.append(
                     dataclasses.replace(await self.read_refund(refund_id), request_reference=order.get("reference_id"))
                 )
-        return order, tuple(money)
+        return order, tuple(money), delay
 
     async def _url(self, link_id: str) -> str | None:
         """Where the link leads; None once it is deleted."""

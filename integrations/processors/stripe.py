@@ -25,6 +25,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -43,6 +44,7 @@ from integrations.declines import Decline, by_reason, sentence
 if TYPE_CHECKING:
     from stripe.params._event_list_params import EventListParams
     from stripe.params._refund_create_params import RefundCreateParams
+    from stripe.params._refund_list_params import RefundListParams
     from stripe.params._webhook_endpoint_create_params import WebhookEndpointCreateParams
     from stripe.params._webhook_endpoint_list_params import WebhookEndpointListParams
     from stripe.params.checkout._session_create_params import SessionCreateParams
@@ -55,6 +57,7 @@ API_VERSION: Final = "2026-10-28.endive"
 TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
 LIST_PAGES: Final = 50  # of 100 events or sessions each: what one look at a list may read
+REFUND_PAGES: Final = 20  # of 100 refunds of one charge each
 ENDPOINT_PAGES: Final = 5  # of 100 webhook endpoints; Stripe allows an account some tens
 
 # ------------------------------------------------------------------------------------------------------------- money
@@ -115,11 +118,32 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentIntent.status
 }
 # Ways to pay whose answer comes days later: a session has one such attempt, and its intent names it from PENDING to the end.
 # Source: docs.stripe.com/payments/payment-methods/payment-method-support#additional-api-supportability.
-_DELAYED = (
-    "acss_debit au_becs_debit bacs_debit boleto customer_balance konbini multibanco nz_bank_account oxxo payto sepa_debit"
-    " sofort us_bank_account"
-)
-DELAYED: Final = frozenset(_DELAYED.split())
+DELAYED: Final[Mapping[str, str | None]] = {  # as payers call them; None: by a word of each language
+    "acss_debit": "Pre-authorized debit",
+    "au_becs_debit": "BECS Direct Debit",
+    "bacs_debit": "Bacs Direct Debit",
+    "boleto": "Boleto",
+    "customer_balance": None,
+    "konbini": "Konbini",
+    "multibanco": "Multibanco",
+    "nz_bank_account": "BECS Direct Debit",
+    "oxxo": "OXXO",
+    "payto": "PayTo",
+    "sepa_debit": "SEPA Direct Debit",
+    "sofort": "Sofort",
+    "us_bank_account": "ACH Direct Debit",
+}
+# PaymentIntent.next_action.type of a voucher or transfer that waits for its payer -> the way to pay.
+WAITS_FOR: Final[Mapping[str, str]] = {
+    "boleto_display_details": "boleto",
+    "display_bank_transfer_instructions": "customer_balance",
+    "konbini_display_details": "konbini",
+    "multibanco_display_details": "multibanco",
+    "oxxo_display_details": "oxxo",
+    "verify_with_microdeposits": "us_bank_account",
+}
+# Of an intent that no money is on its way for. Source: docs.stripe.com/api/payment_intents/cancel.
+CANCELABLE: Final = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
     "pending": MoneyOutcome.PENDING,
     "requires_action": MoneyOutcome.PENDING,
@@ -223,6 +247,7 @@ PAYMENT_EVENTS: Final = frozenset(
         "payment_intent.payment_failed",
         "payment_intent.canceled",
         "payment_intent.processing",
+        "payment_intent.partially_funded",
     }
 )
 REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.failed"})
@@ -371,10 +396,33 @@ class Stripe(Processor):
         return _checkout(session.to_dict())
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The session with its payment, the charge's method, fee and newest refunds.
+        """The session with its payment, the charge's method, fee and refunds. Source: docs.stripe.com/api/checkout/sessions/retrieve."""
+        return _checkout(await self._session(external_id))
 
-        Source: docs.stripe.com/api/checkout/sessions/retrieve.
+    async def cancel_delayed(self, external_id: str) -> Checkout:
+        """Cancel the intent of a voucher or transfer that waits for its payer; a debit under way is only read.
+
+        Stripe says that it refuses this for most intents of sessions, which then stay PROCESSING.
+        Source: docs.stripe.com/api/payment_intents/cancel.
         """
+        session = await self._session(external_id)
+        state, intent = _checkout(session), session.get("payment_intent")
+        if state.status is not CheckoutStatus.PROCESSING or not isinstance(intent, Mapping):
+            return state
+        if intent.get("status") not in CANCELABLE:
+            return state
+        try:
+            async with self._edge():
+                await self._client.v1.payment_intents.cancel_async(
+                    str(intent["id"]), {"cancellation_reason": "abandoned"}
+                )
+        except IntegrationError as error:
+            if error.ambiguous or error.retryable:
+                raise
+            log.info("stripe_intent_not_canceled", reason=error.reason)
+        return await self.read_checkout(external_id)
+
+    async def _session(self, external_id: str) -> dict[str, Any]:
         for expansion in EXPANSIONS:
             try:
                 async with self._edge(reading=True):
@@ -385,8 +433,29 @@ class Stripe(Processor):
                 if error.reason == "permission_denied" and expansion != EXPANSIONS[-1]:
                     continue
                 raise
-            return _checkout(session.to_dict())
+            found = session.to_dict()
+            await self._complete_refunds(found)
+            return found
         raise AssertionError("the last expansion returns or raises")
+
+    async def _complete_refunds(self, session: Mapping[str, Any]) -> None:
+        """Add the refunds that the session's charge does not list itself: an answer has the newest ten.
+
+        Source: docs.stripe.com/api/refunds/list.
+        """
+        listed = _listed_refunds(session)
+        if not listed.get("has_more") or not listed.get("data"):
+            return
+        found: list[dict[str, Any]] = listed["data"]
+        params: dict[str, Any] = {"payment_intent": _id(session.get("payment_intent")), "limit": 100}
+        for _ in range(REFUND_PAGES):
+            params["starting_after"] = found[-1]["id"]
+            async with self._edge(reading=True):
+                page = await self._client.v1.refunds.list_async(cast("RefundListParams", params))
+            found += [refund.to_dict() for refund in page.data]
+            if not page.has_more or not page.data:
+                return
+        log.warning("stripe_refund_list_cut", pages=REFUND_PAGES)
 
     async def expire_checkout(self, external_id: str) -> Checkout:
         """Close an open session; one that is not open any more is read. Source: .../api/checkout/sessions/expire."""
@@ -540,6 +609,8 @@ class Stripe(Processor):
             if not page.has_more or not page.data:
                 break
             params["starting_after"] = found[-1]["id"]
+        else:
+            log.warning("stripe_endpoint_list_cut", pages=ENDPOINT_PAGES)
         return found
 
     async def _delete_endpoint(self, endpoint_id: str) -> None:
@@ -657,6 +728,8 @@ class Stripe(Processor):
             return _session_event(empty, thing)
         if kind == "payment_intent.canceled":
             return _canceled(empty, thing)
+        if kind == "payment_intent.partially_funded":
+            return _waits(empty, thing)
         if kind in PAYMENT_EVENTS:
             money = _charge_of(thing, occurred_at=created)
             return _with_money(empty, money, reference=_reference(thing))
@@ -776,6 +849,7 @@ def _checkout(session: dict[str, Any]) -> Checkout:
             url=session.get("url") if status is CheckoutStatus.OPEN else None,
             expires_at=_time(session["expires_at"]),
             request_reference=_reference(session),
+            delay=_delay(session) if status is CheckoutStatus.PROCESSING else None,
             money=(*money, *_refunds(session)),
             test_mode=_test_mode(session),
         )
@@ -784,11 +858,31 @@ def _checkout(session: dict[str, Any]) -> Checkout:
 
 
 def _refunds(session: Mapping[str, Any]) -> list[MoneyStatement]:
-    """The refunds of the session's charge, as far as the answer had them: the newest ten."""
+    """The refunds of the session's charge, as far as the answer had them."""
+    return [_refund(refund, _time(refund["created"])) for refund in _listed_refunds(session).get("data") or ()]
+
+
+def _listed_refunds(session: Mapping[str, Any]) -> Mapping[str, Any]:
     intent = session.get("payment_intent")
     charge = intent.get("latest_charge") if isinstance(intent, Mapping) else None
-    listed = (charge.get("refunds") or {}) if isinstance(charge, Mapping) else {}
-    return [_refund(refund, _time(refund["created"])) for refund in listed.get("data") or ()]
+    return (charge.get("refunds") or {}) if isinstance(charge, Mapping) else {}
+
+
+def _delay(session: Mapping[str, Any]) -> Delay:
+    """What a submitted session waits for. Stripe completes one unpaid only for ways to pay whose money takes days.
+
+    Source: docs.stripe.com/checkout/fulfillment#delayed-notification.
+    """
+    intent = session.get("payment_intent")
+    intent = intent if isinstance(intent, Mapping) else {}
+    action = intent.get("next_action") or {}
+    shown = action.get(action.get("type") or "") or {}
+    charge = intent.get("latest_charge")
+    details = (charge.get("payment_method_details") or {}) if isinstance(charge, Mapping) else {}
+    offered: Sequence[str] = session.get("payment_method_types") or ()
+    kind = WAITS_FOR.get(str(action.get("type"))) or details.get("type") or (offered[0] if len(offered) == 1 else "")
+    until = shown.get("expires_after") or shown.get("expires_at")
+    return Delay(method=DELAYED.get(str(kind)), until=_time(until) if until else None)
 
 
 def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[MoneyStatement, ...]]:
@@ -805,12 +899,16 @@ def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[Mo
         return CheckoutStatus.EXPIRED, money
     if state != "complete":
         raise ValueError("unknown session status")
+    if session["payment_status"] == "no_payment_required":
+        return CheckoutStatus.EXPIRED, money  # it ended, and nothing was to be paid
     if session["payment_status"] != "unpaid":
-        if not money and session["payment_status"] == "paid":
+        if not money:
             money = (_charge_by_session(session, MoneyOutcome.SUCCEEDED),)
         return CheckoutStatus.COMPLETED, money
-    if isinstance(intent, Mapping) and intent["status"] in ("canceled", "requires_payment_method"):
-        return CheckoutStatus.FAILED, money
+    # Submitted: also where the intent names no attempt any more (a voucher that was canceled), there was one.
+    ended = {"canceled": MoneyOutcome.CANCELED, "requires_payment_method": MoneyOutcome.FAILED}
+    if isinstance(intent, Mapping) and intent["status"] in ended:
+        return CheckoutStatus.FAILED, money or (_charge_by_session(session, ended[intent["status"]]),)
     return CheckoutStatus.PROCESSING, money or (_charge_by_session(session, MoneyOutcome.PENDING),)
 
 
@@ -825,7 +923,7 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
     elif session["payment_status"] == "unpaid":
         status, outcome = CheckoutStatus.PROCESSING, MoneyOutcome.PENDING
     else:
-        status, outcome = CheckoutStatus.COMPLETED, None  # nothing was due
+        status, outcome = CheckoutStatus.EXPIRED, None  # nothing was to be paid
     money = (_charge_by_session(session, outcome, occurred_at=empty.created_at),) if outcome else ()
     return dataclasses.replace(
         empty,
@@ -833,19 +931,34 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
         money=money,
         checkout_external_id=str(session["id"]),
         checkout_status=status,
+        delay=_delay(session) if status is CheckoutStatus.PROCESSING else None,
         request_reference=_reference(session),
     )
 
 
 def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
-    """A payment that was given up, by the business say: what its checkout is by now is read. Nothing, if nobody tried to pay."""
-    if not intent.get("latest_charge") and not intent.get("last_payment_error"):
+    """A payment that was given up, by the business say: what its checkout is by now is read.
+
+    Nothing, if nobody tried to pay: Stripe itself cancels the untouched intent of an expired session.
+    Source: docs.stripe.com/api/payment_intents/object#cancellation_reason.
+    """
+    untouched = not intent.get("latest_charge") and not intent.get("last_payment_error")
+    if untouched and intent.get("cancellation_reason") in ("automatic", "expired"):
         return empty
+    return _hinted(empty, intent, MoneyOutcome.CANCELED)
+
+
+def _waits(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
+    """A part of a bank transfer came in, and Stripe waits for the rest: what its checkout is by now is read."""
+    return _hinted(empty, intent, MoneyOutcome.PENDING)
+
+
+def _hinted(empty: ProcessorWebhook, intent: Mapping[str, Any], outcome: MoneyOutcome) -> ProcessorWebhook:
     currency, reference = str(intent["currency"]).upper(), _reference(intent)
     money = MoneyStatement(
         kind=MoneyKind.CHARGE,
         external_id=str(intent["id"]),
-        outcome=MoneyOutcome.CANCELED,
+        outcome=outcome,
         amount_minor=from_vendor(int(intent["amount"]), currency),
         currency=currency,
         request_reference=reference,

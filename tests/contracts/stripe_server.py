@@ -82,6 +82,11 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 EMAIL = re.compile(
     rf"{_ATOM}(\.{_ATOM})*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])"
 )
+VOUCHERS = {  # next_action of an intent -> the way to pay
+    "oxxo_display_details": "oxxo",
+    "boleto_display_details": "boleto",
+    "display_bank_transfer_instructions": "customer_balance",
+}
 _EXPANDABLE = {
     "payment_intent": "payment_intent",
     "latest_charge": "charge",
@@ -192,6 +197,8 @@ class StripeServer(ContractServer):
         self.endpoints: dict[str, dict[str, Any]] = {}
         self.live = False  # whether what it makes is live money
         self.domain = "https://checkout.stripe.com"  # or one that the account has for its checkouts
+        # Whether an intent of a session may be canceled: Stripe's reference says no for all but requires_capture.
+        self.cancels_intents = False
         self.takes_address = True  # whether webhook addresses are public enough
         self.revoked = False  # whether the account has rolled its keys
         self.deauthorized: set[str] = set()  # connected accounts that took their permission back
@@ -304,6 +311,11 @@ class StripeServer(ContractServer):
                 )
             self._expire(found)
             return Answer(200, copy.deepcopy(found))
+        if (method, path) == ("GET", "/v1/refunds"):
+            listed = self._refunds_of(self.intents[query["payment_intent"]]["latest_charge"])
+            return Answer(200, self._page(listed[::-1], query, "/v1/refunds"))
+        if (method, path) == ("POST", "/v1/payment_intents/{intent}/cancel"):
+            return self._cancel(call, call.operation.path_params["intent"])
         if (method, path) == ("POST", "/v1/refunds"):
             return self._create_refund(call, body)
         if (method, path) == ("GET", "/v1/refunds/{refund}"):
@@ -431,7 +443,8 @@ class StripeServer(ContractServer):
         if session is None:
             raise StripeError(404, "invalid_request_error", "No such payment_intent", code="resource_missing")
         intent = self.intents[session["payment_intent"]]
-        left = intent["amount_received"] - sum(r["amount"] for r in self._refunds_of(intent["latest_charge"]))
+        given = [r for r in self._refunds_of(intent["latest_charge"]) if r["status"] not in ("failed", "canceled")]
+        left = intent["amount_received"] - sum(r["amount"] for r in given)
         if left == 0:
             raise StripeError(400, "invalid_request_error", "Already refunded.", code="charge_already_refunded")
         if body.get("amount", left) > left:
@@ -472,7 +485,24 @@ class StripeServer(ContractServer):
         return Answer(200, self.endpoints.pop(endpoint_id) | {"deleted": True})
 
     def _refunds_of(self, charge_id: str) -> list[dict[str, Any]]:
-        return [r for r in self.refunds.values() if r["charge"] == charge_id and r["status"] != "failed"]
+        """All of a charge's, failed ones too, oldest first."""
+        return [r for r in self.refunds.values() if r["charge"] == charge_id]
+
+    def _cancel(self, call: Call, intent_id: str) -> Answer:
+        """The rules that no contract states. Source: docs.stripe.com/api/payment_intents/cancel."""
+        intent = self.intents.get(intent_id)
+        session = next((s for s in self.sessions.values() if s["payment_intent"] == intent_id), None)
+        if intent is None or (session is not None and session["_account"] != self._scope(call)):
+            raise StripeError(404, "invalid_request_error", "No such payment_intent", code="resource_missing")
+        waits = intent["status"] in ("requires_payment_method", "requires_confirmation", "requires_action")
+        if not waits or (session is not None and not self.cancels_intents):
+            raise StripeError(
+                400,
+                "invalid_request_error",
+                f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}.",
+                code="payment_intent_unexpected_state",
+            )
+        return Answer(200, copy.deepcopy(self.cancel_intent(intent_id)["data"]["object"]))
 
     def _expire(self, session: dict[str, Any]) -> None:
         session["status"], session["url"] = "expired", None
@@ -484,7 +514,9 @@ class StripeServer(ContractServer):
         for path in expand:
             node: Any = out
             for step in path.split("."):
-                if step == "refunds" and node is not None and node["object"] == "charge":
+                if node is None:
+                    break  # an intent that nobody tried to pay has no charge
+                if step == "refunds" and node["object"] == "charge":
                     data = [copy.deepcopy(r) for r in reversed(self._refunds_of(node["id"]))]
                     node[step] = {"object": "list", "data": data[:10], "has_more": len(data) > 10, "url": "/v1/refunds"}
                     break
@@ -493,7 +525,7 @@ class StripeServer(ContractServer):
                 if step == "balance_transaction" and restricted:
                     raise StripeError(403, "invalid_request_error", "The provided key lacks rak_balance_read.")
                 schema = _EXPANDABLE[step]
-                if node is None or not self._may_expand(node["object"], step):
+                if not self._may_expand(node["object"], step):
                     break
                 if isinstance(node.get(step), str):
                     node[step] = copy.deepcopy(books[schema][node[step]])
@@ -539,10 +571,45 @@ class StripeServer(ContractServer):
         self._attempt(session, "processing", method="sepa_debit")
         return self._complete(session, "unpaid")
 
+    def take_voucher(self, session_id: str, *, kind: str = "oxxo", until: datetime | None = None) -> dict[str, Any]:
+        """Choose a voucher (or a bank transfer), to be paid elsewhere; returns `checkout.session.completed`, unpaid."""
+        session = self._payable(session_id)
+        intent = self._attempt(session, "requires_action", method=kind)
+        del self.charges[intent["latest_charge"]]  # there is no charge before the payer has paid
+        ends = int(until.timestamp()) if until else self._unix() + 3 * 24 * 3600
+        action = next(name for name, of in VOUCHERS.items() if of == kind)
+        details: dict[str, Any] = {
+            "oxxo": {"expires_after": ends, "number": "93000262280678"},
+            "boleto": {"expires_at": ends, "number": "01010101010101"},
+            "customer_balance": {"amount_remaining": intent["amount"], "type": "eu_bank_transfer"},
+        }[kind]
+        intent |= {"latest_charge": None, "next_action": {"type": action, action: details}}
+        self.event("payment_intent.requires_action", intent)
+        return self._complete(session, "unpaid")
+
+    def fund_in_part(self, session_id: str, amount: int) -> dict[str, Any]:
+        """A part of a bank transfer arrived; returns `payment_intent.partially_funded`."""
+        intent = self.intents[self.sessions[session_id]["payment_intent"]]
+        intent["next_action"]["display_bank_transfer_instructions"]["amount_remaining"] -= amount
+        return self.event("payment_intent.partially_funded", intent)
+
+    def cancel_intent(self, intent_id: str) -> dict[str, Any]:
+        """The business cancels a payment at Stripe; returns `payment_intent.canceled`."""
+        intent = self.intents[intent_id]
+        intent |= {"status": "canceled", "canceled_at": self._unix(), "next_action": None}
+        return self.event("payment_intent.canceled", intent)
+
+    def _charge_voucher(self, session: dict[str, Any], intent: dict[str, Any]) -> None:
+        if intent["latest_charge"] is None:
+            kind = VOUCHERS[intent["next_action"]["type"]]
+            intent["next_action"] = None
+            self._attempt(session, "processing", method=kind)
+
     def async_succeed(self, session_id: str) -> dict[str, Any]:
-        """The bank debit arrived; returns `checkout.session.async_payment_succeeded`."""
+        """The debit or voucher arrived; returns `checkout.session.async_payment_succeeded`."""
         session = self.sessions[session_id]
         intent = self.intents[session["payment_intent"]]
+        self._charge_voucher(session, intent)
         intent |= {"status": "succeeded", "amount_received": intent["amount"]}
         self.charges[intent["latest_charge"]] |= {"status": "succeeded", "paid": True}
         session["payment_status"] = "paid"
@@ -550,18 +617,23 @@ class StripeServer(ContractServer):
         return self.event("checkout.session.async_payment_succeeded", session)
 
     def async_fail(self, session_id: str) -> dict[str, Any]:
-        """The bank debit failed; returns `checkout.session.async_payment_failed`."""
+        """The debit failed, or the voucher ended unpaid; returns `checkout.session.async_payment_failed`."""
         session = self.sessions[session_id]
         intent = self.intents[session["payment_intent"]]
         failure = {"code": "payment_method_provider_decline", "message": "The bank refused the debit."}
-        error = {"type": "card_error", "payment_method": self.payment_method("sepa_debit"), **failure}
-        error["charge"] = intent["latest_charge"]
-        intent |= {"status": "requires_payment_method", "last_payment_error": error}
-        self.charges[intent["latest_charge"]] |= {
-            "status": "failed",
-            "failure_code": failure["code"],
-            "failure_message": failure["message"],
-        }
+        kind = "sepa_debit"
+        if intent["latest_charge"] is None:
+            failure = {"code": "payment_intent_payment_attempt_expired", "message": "The voucher has expired."}
+            kind = VOUCHERS[intent["next_action"]["type"]]
+        error = {"type": "card_error", "payment_method": self.payment_method(kind), **failure}
+        if intent["latest_charge"] is not None:
+            error["charge"] = intent["latest_charge"]
+            self.charges[intent["latest_charge"]] |= {
+                "status": "failed",
+                "failure_code": failure["code"],
+                "failure_message": failure["message"],
+            }
+        intent |= {"status": "requires_payment_method", "last_payment_error": error, "next_action": None}
         self.event("payment_intent.payment_failed", intent)
         return self.event("checkout.session.async_payment_failed", session)
 
@@ -675,7 +747,7 @@ class StripeServer(ContractServer):
             "last_payment_error": None,
             "metadata": session["_intent"].get("metadata", {}),
         }
-        details = {"card": {"brand": "visa", "last4": "4242"}, "sepa_debit": {"last4": "3000"}}[method]
+        details = {"card": {"brand": "visa", "last4": "4242"}, "sepa_debit": {"last4": "3000"}}.get(method, {})
         charge = self._new("charge", id=charge_id, created=self._unix())
         method_schema = self.contract.spec["components"]["schemas"]["charge"]["properties"]["payment_method_details"]
         full = skeleton(self.contract, {**method_schema, "nullable": False}) or {}
@@ -685,7 +757,9 @@ class StripeServer(ContractServer):
             "amount": amount,
             "amount_captured": amount if succeeded else 0,
             "currency": currency,
-            "status": {"succeeded": "succeeded", "processing": "pending"}.get(status, "failed"),
+            "status": {"succeeded": "succeeded", "processing": "pending", "requires_action": "pending"}.get(
+                status, "failed"
+            ),
             "paid": succeeded,
             "captured": True,
             "payment_intent": intent["id"],

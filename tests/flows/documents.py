@@ -28,6 +28,8 @@ RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsi
   amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 UNDO_OUTSIDE = f"""mutation($input: UndoOutsidePaymentInput!) {{ undoOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id status }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
+RELEASE = f"""mutation($input: ReleasePaymentLinkInput!) {{ releasePaymentLink(input: $input) {{
+  paymentRequest {{ id status linkReleasedAt }} activityCard {{ id kind text }} {ERRORS} }} }}"""
 VOID = f"""mutation($input: VoidPaymentRequestInput!) {{ voidPaymentRequest(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} activityCard {{ id kind }} {ERRORS} }} }}"""
 COPIED = f"""mutation($input: RecordLinkCopiedInput!) {{ recordLinkCopied(input: $input) {{

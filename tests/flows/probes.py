@@ -490,6 +490,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "receivedAt": "2026-01-02T03:04:05Z",
         },
         "undoOutsidePayment": {"paymentId": w.by_hand},
+        "releasePaymentLink": {"idempotencyKey": key(), "paymentRequestId": request["held"]},
         "runSandboxScenario": {"paymentRequestId": request["draft2"], "scenario": "DECLINED", "seed": 7},
         "recordLinkCopied": {"paymentRequestId": request["draft2"]},
         "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
@@ -610,13 +611,16 @@ async def world(bare: Team) -> World:
     recorded = await product.ok(d.RECORD_OUTSIDE, {**cash, "amount": "2.00"}, token=bare.agent)
     w.by_hand = recorded["payment"]["id"]
 
+    held = {"idempotencyKey": w.used_key, "paymentRequestId": (await _held(w))["id"]}
+    await product.ok(d.RELEASE, held, token=bare.agent)
+
     w.email = (await product.one("{ viewer { user { email } } }", token=bare.owner))["user"]["email"]
     await refill(w)
     return w
 
 
 async def refill(w: World) -> None:
-    """Anew, what `right` uses up: a session, a draft to discard, a request to void, a lost message, a key to revoke."""
+    """Anew, what `right` uses up: a session, a draft to discard, requests to void and to release, a lost message, a key to revoke."""
     session = await w.product.ok(
         f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
         {"email": w.email, "password": PASSWORD},
@@ -624,11 +628,19 @@ async def refill(w: World) -> None:
     w.refresh_token = session["refreshToken"]
     for name in ("draft3", "partly"):
         w.requests[name] = await w.team.request(w.contacts["maria"])
+    w.requests["held"] = await _held(w)
     # No processor of this release pays in parts: only the status matters here.
     partly = PaymentRequest.filter(id=row_id(w.requests["partly"]["id"]))
     await partly.update(status="PARTIALLY_PAID")
     w.ids["lost"] = await lose(w.team, w.contacts["maria"])
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
+
+
+async def _held(w: World) -> dict[str, Any]:
+    """A request whose link a voucher holds."""
+    request = await w.team.request(w.contacts["maria"])
+    await w.team.pay(request, "Take a voucher")
+    return request
 
 
 async def _contact(team: Team, name: str, phone: str | None) -> dict[str, Any]:

@@ -407,6 +407,15 @@ CASES = [
     ),
     *of("undoOutsidePayment", ("paymentId", of_processor, "INVALID")),
     *of(
+        "releasePaymentLink",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("paymentRequestId", request("paid"), "ALREADY_PAID"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("sent"), "INVALID"),
+        ("paymentRequestId", request("draft"), "INVALID"),
+    ),
+    *of(
         "runSandboxScenario",
         ("paymentRequestId", request("paid"), "ALREADY_PAID"),
         ("paymentRequestId", request("void"), "ALREADY_VOID"),

@@ -33,6 +33,7 @@ MAY: dict[str, set[str]] = {
     "refundPayment": ADMINS,
     "recordOutsidePayment": TEAM,
     "undoOutsidePayment": TEAM,
+    "releasePaymentLink": TEAM,
     "runSandboxScenario": TEAM,
     "recordLinkCopied": TEAM,
     "discardPaymentRequest": TEAM,

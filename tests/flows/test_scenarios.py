@@ -29,6 +29,7 @@ ENDS: dict[str, tuple[str, list[str], tuple[int, int, int], str, str]] = {
     "DECLINED": ("SENT", [ASKED, "PAYMENT_FAILED"], (0, 0, 0), "NONE", "NONE"),
     "ASYNC_SUCCEEDS": ("PAID", [ASKED, "PAYMENT_PROCESSING", "PAYMENT_RECEIVED"], (0, 0, 12000), "NONE", "NONE"),
     "ASYNC_FAILS": ("SENT", [ASKED, "PAYMENT_PROCESSING", "PAYMENT_FAILED"], (0, 0, 0), "NONE", "NONE"),
+    "VOUCHER": ("PROCESSING", [ASKED, "PAYMENT_PROCESSING"], (0, 0, 0), "NONE", "NONE"),
     "DISPUTE_LOST": ("PAID", [*PAID, "DISPUTE_OPENED", "DISPUTE_CLOSED"], (0, 0, 12000), "NONE", "LOST"),
     "DISPUTE_WON": ("PAID", [*PAID, "DISPUTE_OPENED", "DISPUTE_CLOSED"], (0, 0, 12000), "NONE", "WON"),
     "REFUND": ("PAID", [*PAID, "REFUND_ISSUED"], (0, 0, 12000), "FULL", "NONE"),
@@ -90,7 +91,7 @@ async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
     else:
         assert events > 0
     # A fee per payment that succeeded; nothing else changes by it.
-    fees = {"DECLINED": 0, "ASYNC_FAILS": 0, "DROPPED_WEBHOOK": 0, "PAID_TWICE": 2}.get(scenario, 1)
+    fees = {"DECLINED": 0, "ASYNC_FAILS": 0, "VOUCHER": 0, "DROPPED_WEBHOOK": 0, "PAID_TWICE": 2}.get(scenario, 1)
     async with asyncio.timeout(30):
         while await MoneyFact.filter(fee_minor__not_isnull=True).count() < fees:
             await asyncio.sleep(0.1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ledger import CHARGE_RANK, Fact, Position, Status, final, position
+from models.ledger import CHARGE_RANK, Fact, Position, Status, final, is_payable, position
 
 T0 = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -25,6 +25,7 @@ def fact(
     after_void: bool = False,
     minutes: int = 0,
     connection: str = "stripe",
+    released: bool = False,
 ) -> Fact:
     return Fact(
         connection=connection,
@@ -35,11 +36,50 @@ def fact(
         counted=counted,
         after_void=after_void,
         occurred_at=T0 + timedelta(minutes=minutes),
+        released=released,
     )
 
 
-def at(*facts: Fact, sent: bool = True, voided: bool = False, processing: bool = False) -> Position:
-    return position(facts, amount_minor=1000, sent=sent, voided=voided, checkout_processing=processing)
+def at(
+    *facts: Fact, sent: bool = True, voided: bool = False, processing: bool = False, released: bool = False
+) -> Position:
+    return position(
+        facts,
+        amount_minor=1000,
+        sent=sent,
+        voided=voided,
+        checkout_processing=processing,
+        checkout_released=released,
+    )
+
+
+PENDING_RELEASED = fact(outcome="PENDING", released=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "processing", "released", "status", "payable"),
+    [
+        ([PENDING_RELEASED], False, True, Status.PROCESSING, True),
+        ([], False, True, Status.PROCESSING, True),
+        ([PENDING_RELEASED], True, True, Status.PROCESSING, False),  # another debit holds the link
+        ([PENDING_RELEASED, fact("pi_2", "PENDING")], False, True, Status.PROCESSING, False),  # a card is in flight
+        ([PENDING_RELEASED, fact("pi_2")], False, True, Status.PAID, False),
+        ([PENDING_RELEASED, fact("pi_2", amount_minor=400)], False, True, Status.PROCESSING, True),
+        ([PENDING_RELEASED, fact(outcome="FAILED")], False, False, Status.SENT, True),
+        ([PENDING_RELEASED, fact()], False, False, Status.PAID, False),
+    ],
+)
+def test_what_was_released_shows_as_processing_and_holds_no_link(
+    facts: list[Fact], processing: bool, released: bool, status: Status, payable: bool
+) -> None:
+    got = at(*facts, processing=processing, released=released)
+    assert (got.status, is_payable(got.status, released=got.released)) == (status, payable)
+    assert not at(*facts, processing=processing, released=released, voided=True).released
+
+
+def test_a_released_payment_that_arrives_second_is_excess() -> None:
+    got = at(PENDING_RELEASED, fact(), fact("pi_2"))
+    assert (got.status, got.excess_minor, got.released) == (Status.PAID, 1000, False)
 
 
 @pytest.mark.parametrize(

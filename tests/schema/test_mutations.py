@@ -343,6 +343,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "refundPayment": {"idempotencyKey": KEY, "paymentId": "pay", "reason": "OTHER", "tellContactOn": "chn"},
     "recordOutsidePayment": {"idempotencyKey": KEY, "paymentRequestId": "pr", "method": "CASH"},
     "undoOutsidePayment": {"paymentId": "pay"},
+    "releasePaymentLink": {"idempotencyKey": KEY, "paymentRequestId": "pr"},
     "runSandboxScenario": {"paymentRequestId": "pr", "scenario": "DECLINED"},
     "recordLinkCopied": {"paymentRequestId": "pr"},
     "discardPaymentRequest": {"paymentRequestId": "pr"},

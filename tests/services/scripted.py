@@ -23,6 +23,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -57,6 +58,7 @@ class Session:
     expires_at: datetime | None = field(default_factory=lambda: datetime.now(UTC) + timedelta(hours=23))
     money: dict[str, MoneyStatement] = field(default_factory=dict)
     approved: bool = False  # the payer has agreed; the money waits for our capture
+    delay: Delay | None = None  # of a payment under way whose money takes days
     deleted: bool = False  # nobody can pay it any more, though it is still OPEN (`closes_late`)
 
 
@@ -86,6 +88,7 @@ class Scripted(Processor):
         self.refund_outcomes: list[MoneyOutcome] = []  # of the next refunds; SUCCEEDED when empty
         self.capture_outcomes: list[str] = []  # of the next: "ok" (when empty), "pending", "failed", "declined"
         self.captures: dict[str, str] = {}  # key of a capture -> its outcome: the same key repeats it
+        self.cancels_delayed = False  # whether a delayed payment under way can be made impossible
         self.closes_late = False  # an expired checkout stays OPEN, unpayable, until `cancel`
         self.disputed: dict[str, MoneyOutcome] = {}  # by the charge's id; PENDING, or how it ended
         self.before_call: Callable[[str], Awaitable[None]] | None = None
@@ -113,6 +116,11 @@ class Scripted(Processor):
             "currency": currency or session.order.currency,
         }
         return self._say(session, f"pay_{next(_counter)}", outcome, "checkout.paid", **values, **more)
+
+    def delay(self, external_id: str, delay: Delay | None = None) -> MoneyStatement | None:
+        """Begin a payment whose money takes days."""
+        self.sessions[external_id].delay = delay or Delay(method="SEPA Direct Debit")
+        return self.pay(external_id, outcome=MoneyOutcome.PENDING)
 
     def approve(self, external_id: str) -> bool:
         """The payer agrees, and no money moves; its webhook is a hint. False if the session can't be paid any more."""
@@ -276,6 +284,7 @@ class Scripted(Processor):
             request_reference=session.order.request_reference,
             money=tuple(session.money.values()),
             awaits_completion=session.status == CheckoutStatus.OPEN and session.approved,
+            delay=session.delay if session.status == CheckoutStatus.PROCESSING else None,
         )
         if work_says is not None:
             answer = work_says(answer)
@@ -313,6 +322,15 @@ class Scripted(Processor):
             return self.sessions[external_id]
 
         return await self._call("expire", external_id, work)
+
+    async def cancel_delayed(self, external_id: str) -> Checkout:
+        def work() -> Session:
+            session = self.sessions[external_id]
+            if session.status == CheckoutStatus.PROCESSING and self.cancels_delayed:
+                self.settle(external_id, ok=False)
+            return session
+
+        return await self._call("cancel", external_id, work)
 
     async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
         """Take the money of an approved session: once per session whatever the key; the same key repeats a no."""

@@ -15,7 +15,7 @@ from models.ids import public_id
 from models.tables import Job, PaymentRequest
 from resolvers.assemble import build_schema, new_context
 from schema.scalars import PaymentRequestAction
-from services import ledger_views, outside_payments, payment_requests, refunds, voids
+from services import checkout, ledger_views, outside_payments, payment_requests, refunds, releases, voids
 from services.actors import ROLES, Actor
 from tests import factories
 from tests.services.scripted import World
@@ -79,6 +79,26 @@ async def _pays(world: World, **how: Any) -> tuple[PaymentRequest, MoneyStatemen
 async def processing(world: World) -> PaymentRequest:
     request, _ = await _pays(world, outcome=MoneyOutcome.PENDING)
     return request
+
+
+async def delayed(world: World) -> PaymentRequest:
+    request, token = await world.request()
+    world.vendor.delay(await world.open(token))
+    await world.deliver()
+    return await checkout.refresh(await world.fresh(request))
+
+
+async def canceled_by_release(world: World) -> PaymentRequest:
+    request = await delayed(world)
+    world.vendor.cancels_delayed = True
+    released = await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
+    world.vendor.cancels_delayed = False
+    return released.request
+
+
+async def released(world: World) -> PaymentRequest:
+    request = await delayed(world)
+    return (await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))).request
 
 
 async def paid(world: World) -> PaymentRequest:
@@ -223,6 +243,9 @@ STATES: Final[Mapping[Build, list[str]]] = {
     checkout_open: OPEN,
     declined: OPEN,
     processing: ["SEND", "COPY_LINK"],
+    delayed: ["SEND", "COPY_LINK", "RELEASE_LINK"],
+    released: OPEN,
+    canceled_by_release: OPEN,
     paid: ["REFUND"],
     mismatched_amount: [*OPEN, "REFUND"],
     mismatched_currency: [*OPEN, "REFUND"],
@@ -269,6 +292,7 @@ MUTATIONS: Final[Mapping[str, str]] = {
     "VOID": "voidPaymentRequest",
     "RECORD_OUTSIDE_PAYMENT": "recordOutsidePayment",
     "REFUND": "refundPayment",
+    "RELEASE_LINK": "releasePaymentLink",
 }
 
 
@@ -280,6 +304,7 @@ async def done(actor: Actor, action: str, request: PaymentRequest, channel_id: s
         "COPY_LINK": [shown],
         "VOID": [shown | {"confirmPartiallyPaid": True}],
         "RECORD_OUTSIDE_PAYMENT": [shown | {"idempotencyKey": str(uuid4()), "method": "CASH"}],
+        "RELEASE_LINK": [shown | {"idempotencyKey": str(uuid4())}],
         "REFUND": [
             {"idempotencyKey": str(uuid4()), "paymentId": public_id("pay", view.id), "reason": "OTHER"}
             for view in (await ledger_views.payments(request.account_id, [request.id]))[request.id]

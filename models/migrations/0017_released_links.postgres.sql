@@ -1,0 +1,18 @@
+-- A payment that takes days (a voucher, a bank debit) no longer holds the link once it was released.
+
+ALTER TABLE checkout_session ADD COLUMN processing_at TIMESTAMPTZ;
+ALTER TABLE checkout_session ADD COLUMN delayed BOOLEAN NOT NULL DEFAULT FALSE;
+ALTER TABLE checkout_session ADD COLUMN delayed_method VARCHAR(60);
+ALTER TABLE checkout_session ADD COLUMN delayed_until TIMESTAMPTZ;
+ALTER TABLE checkout_session ADD COLUMN released_at TIMESTAMPTZ;
+ALTER TABLE payment_request ADD COLUMN releasable_at TIMESTAMPTZ;
+ALTER TABLE payment_request ADD COLUMN released_at TIMESTAMPTZ;
+
+-- down
+ALTER TABLE payment_request DROP COLUMN released_at;
+ALTER TABLE payment_request DROP COLUMN releasable_at;
+ALTER TABLE checkout_session DROP COLUMN released_at;
+ALTER TABLE checkout_session DROP COLUMN delayed_until;
+ALTER TABLE checkout_session DROP COLUMN delayed_method;
+ALTER TABLE checkout_session DROP COLUMN delayed;
+ALTER TABLE checkout_session DROP COLUMN processing_at;
