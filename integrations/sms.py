@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,4 +92,5 @@ def asks_help(text: str) -> bool:
 def _word(text: str) -> str:
     if len(text) > _KEYWORD_LIMIT:
         return ""
-    return "".join(character for character in text if character.isalnum()).upper()
+    # NFKC: telephones in East Asia write full-width letters.
+    return "".join(c for c in unicodedata.normalize("NFKC", text) if c.isalnum()).upper()

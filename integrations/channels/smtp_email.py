@@ -101,24 +101,42 @@ _MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 _ANY_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)\]']")
-# What mail programs, telephones and virus scanners put below the words: a short line that names the product, in any language.
+# What mail programs, telephones and virus scanners put below the words: a verb of sending and the name of a product.
 _PRODUCT = re.compile(
     r"iphone|ipad|android|samsung|galaxy|huawei|xiaomi|redmi|pixel|nokia"
     r"|blackberry|windows|outlook|hotmail|yahoo|gmail|aol|icloud"
     r"|proton|thunderbird|mail\.ru|яндекс|yandex|web\.de|gmx|t-online|telekom"
     r"|orange|libero|seznam|naver|qq|163|126|fairphone|spark|mailspring"
-    r"|k-9|fairemail|aqua ?mail|blue ?mail|edison|airmail|evolution|kmail|mailbird|tutanota|tuta|fastmail|zoho|avast|avg|virus",
+    r"|k-9|fairemail|aqua ?mail|blue ?mail|edison|airmail|evolution|kmail|mailbird|tutanota|tuta|fastmail|zoho",
+    re.IGNORECASE,
+)
+_SENT = re.compile(
+    r"sent|sendt|gesendet|versendet|von mein|envoyé|envia[dt]|inviato|verzonden|verstuurd|skickat|lähetetty|wysłan|odeslán|odoslan"
+    r"|küldve|trimis|posla[nt]o|отправлено|надіслано|изпратено|στάλθηκε|gönderildi|dikirim|dihantar|gửi từ|ส่งจาก|भेजा"
+    r"|saadetud|nosūtīts|išsiųsta|bidalia|ارسال|مرسل|رسلت|נשלח|送信|发送|发自|發自|寄自|보냄",
+    re.IGNORECASE,
+)
+_SENT_FROM = re.compile(r"sent (?:from my|via|using|with) [^,;!]{1,60}", re.IGNORECASE)
+_ADVERT = re.compile(
+    r"outlook (?:for|für|para|pour|per|voor|för|til|til) (?:ios|android|mac|windows)|virus-free|virenfrei|avast\.com|avg\.com|yahoo mail:",
+    re.IGNORECASE,
+)
+# What a company's server puts below every letter.
+_DISCLAIMER = re.compile(
+    r"(?=.{60})(?:.*\b(?:confidential|privileged|disclaimer|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|poufn|конфиденц))",
     re.IGNORECASE,
 )
 _CLOSING = re.compile(
-    r"(?:best|kind|warm|many)?\s*(?:regards|wishes|thanks|thank you|cheers"
-    r"|sincerely)|(?:mit )?(?:freundliche[nr]?|viele|beste|liebe) grü(?:ß|ss)en?"
+    r"(?:all the |with )?(?:best|kind|kindest|warm|many)?\s*(?:regards|rgds|wishes|thanks|thank you|thx|cheers"
+    r"|sincerely)|best|bye|ciao|yours(?: (?:sincerely|truly|faithfully))?"
+    r"|(?:mit )?(?:freundliche[nr]?|viele|beste|liebe) grü(?:ß|ss)en?"
     r"|mfg|lg|vg|danke|cordialement|bien à vous|merci|saludos|gracias"
     r"|cordiali saluti|saluti|grazie|atenciosamente|obrigad[oa]|groet(?:en|jes)?"
     r"|met vriendelijke groet|mvh|med vänlig hälsning|vänliga hälsningar|hilsen"
     r"|terveisin|pozdrawiam|s pozdravem|üdvözlettel|с уважением|спасибо",
     re.IGNORECASE,
 )
+_DELIMITER = re.compile(r"--|—|__|[-_=*—]{2,}")  # RFC 3676, 4.3, and what Outlook and telephones draw
 _SERVERS = frozenset({"mailer-daemon", "postmaster"})
 _REFERENCES = 20
 MAX_CC = 20  # a mail service counts each recipient
@@ -441,22 +459,39 @@ def _relay_id(answer: str) -> str | None:
 
 
 def _without_signature(mail: inbound_mail.Mail) -> str:
-    """The first words of a letter if all that follows them is a signature, else all words that are not quoted."""
-    lines = [line.strip() for line in (mail.own or mail.subject).split("\n")]
-    first, rest = next(((line, lines[index + 1 :]) for index, line in enumerate(lines) if line), ("", []))
+    """The first words of a letter if all that follows them is a signature, else all words that are not quoted.
+
+    Of a letter that is nothing but a signature the subject.
+    """
+    lines = [line.strip() for line in mail.own.split("\n")]
+    lines = [line for line in lines if re.search(r"\w", line) or _DELIMITER.fullmatch(line)]
+    if not lines or _DELIMITER.fullmatch(lines[0]) or all(_is_of_program(line) for line in lines):
+        return mail.subject
+    first, rest = lines[0], lines[1:]
     name = {
         part.casefold() for part in re.findall(r"\w{2,}", f"{mail.sender_name or ''} {mail.sender.partition('@')[0]}")
     }
-    for line in filter(None, rest):
-        if line in ("--", "—", "__") or re.fullmatch(r"[-_=*—]{2,}", line):
-            break  # RFC 3676, 4.3, and what Outlook and telephones draw
-        words = {word.casefold() for word in re.findall(r"\w{2,}", line)}
-        if words and words <= name:
+    closed = False
+    for line in rest:
+        words = re.findall(r"\w{2,}", line)
+        if _DELIMITER.fullmatch(line) or _DISCLAIMER.match(line):
+            break
+        if words and {word.casefold() for word in words} <= name:
             break  # a name, and below it what belongs to it
-        product = len(line) <= 120 and "?" not in line and _PRODUCT.search(line)
-        if not product and not _CLOSING.fullmatch(line.strip(" ,.!")):
+        if closed and len(words) <= 3 and all(word.istitle() for word in words) and re.fullmatch(r"[\w\s.'-]+", line):
+            break  # another name of theirs
+        closed = _CLOSING.fullmatch(line.strip(" ,.!")) is not None
+        if not closed and not _is_of_program(line):
             return mail.own
     return first
+
+
+def _is_of_program(line: str) -> bool:
+    words = re.sub(r"<?https?://\S+", "", line)
+    if len(words) > 120 or "?" in words:
+        return False
+    named = _SENT.search(words) and _PRODUCT.search(words)
+    return bool(named or _SENT_FROM.fullmatch(words) or _ADVERT.search(words))
 
 
 def _port(text: str, security: str) -> int:

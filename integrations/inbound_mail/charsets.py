@@ -20,7 +20,7 @@ _WIDER = {
     "shift_jis": "cp932",
     "euc-kr": "cp949",
     "big5": "big5hkscs",
-    "euc-jp": "euc_jis_2004",
+    "euc-jp": "euc_jp",
     "iso-2022-jp": "iso2022_jp_ext",
 }
 # In mail, not on the Web. No other codec of Python's is used: some are quadratic, some are not text.
@@ -32,21 +32,37 @@ _MAIL_ONLY = {
     "utf-32le": "utf-32-le",
     "utf-32be": "utf-32-be",
     "iso-2022-kr": "iso2022_kr",
-    "cp437": "cp437",
-    "ibm437": "cp437",
-    "cp850": "cp850",
-    "ibm850": "cp850",
-    "cp852": "cp852",
-    "ibm852": "cp852",
+    "hz": "hz",
+    "hz-gb-2312": "hz",
+    "uhc": "cp949",
+    "johab": "johab",
+    "x-johab": "johab",
+    "x-mac-ce": "mac_latin2",
+    "x-mac-centraleurroman": "mac_latin2",
+    "x-mac-greek": "mac_greek",
+    "x-mac-turkish": "mac_turkish",
+    "latin9": "iso8859-15",
+    "latin-9": "iso8859-15",
     "cp932": "cp932",
     "cp936": "gb18030",
     "cp949": "cp949",
     "cp950": "big5hkscs",
-    "cp874": "cp874",
+    **{
+        f"cp{number}": f"cp{number}"
+        for number in (437, 720, 737, 775, 850, 852, 855, 857, 858, *range(860, 867), 869, 874)
+    },
 }
+_CODE_PAGE = re.compile(r"(?:x-)?(?:windows|win|cp|ansi|ms|ibm)[-_ ]?(\d{3,4})")
+_ISO_8859 = re.compile(r"iso[-_ ]?8859[-_ ]?(\d{1,2})")
+_JAPANESE_7_BIT = re.compile(r"(?:x-windows-)?iso-?2022-?jp.*|cp5022[0-2]")
+# Escapes of ISO-2022-JP, which no other 7-bit text has.
+_JAPANESE_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
+_JAPANESE_RUN = re.compile(rb"\x1b(\$\(?[@-D]|\([A-Z])")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
+_META = re.compile(rb"<meta\b[^>]{0,400}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
+# Some programs write "?" and blanks into them.
+_ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?(.{0,2000}?)\?=")
 _BETWEEN_WORDS = re.compile(r"\s+")
 
 
@@ -56,15 +72,21 @@ def decode(data: bytes, label: str | None) -> str:
     A text that its charset can't be is read as UTF-8, else as windows-1252; single damaged characters become U+FFFD.
     """
     codec = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _codec(label)
+    if codec.startswith("utf-16"):
+        codec = _utf_16(data, codec)
+    if data.isascii() and _JAPANESE_ESCAPE.search(data):
+        codec = "iso2022_jp_ext"
     if codec in ("ascii", "cp1252"):
         # Programs write these labels on UTF-8; text in windows-1252 is hardly ever valid UTF-8 by chance.
         text = _strictly(data, "utf-8")
         return text if text is not None else _windows_1252(data)
     text = _strictly(data, codec)
     if text is None:
-        guess = _strictly(data, "utf-8")
+        guess = _strictly(data, "utf-8") if codec != "iso2022_jp_ext" else None
         if guess is not None:
             text = guess
+        elif codec in ("euc_jp", "iso2022_jp_ext"):
+            text = _japanese(data)
         elif codec == "utf-8" and not _mostly_utf8(data):
             text = _windows_1252(data)
         else:
@@ -86,11 +108,23 @@ def decode_header(value: str) -> str:
     return decode_words(raw_header(value))
 
 
-def raw_header(value: str) -> str:
-    """A header's text with its raw 8-bit bytes decoded; encoded words stay as they are, and with them its structure."""
-    if value.isascii():
+def raw_header(value: str, label: str | None = None) -> str:
+    """A header's text with its raw bytes decoded; encoded words stay as they are, and with them its structure.
+
+    `label`: the charset of the letter's words, which is mostly that of raw headers, too.
+    """
+    if value.isascii() and "\x1b" not in value:
         return value
-    return decode(value.encode("utf-8", "surrogateescape"), None)
+    data = value.encode("utf-8", "surrogateescape")
+    text = _strictly(data, "utf-8") if label and not data.isascii() else None
+    return decode(data, label) if text is None else whole(text)
+
+
+def declared(data: bytes) -> str | None:
+    """The charset that an HTML page names in itself; a page that can be read so far is not in UTF-16."""
+    found = _META.search(data, 0, 4096)
+    label = found[1].decode("ascii") if found else None
+    return "utf-8" if label is not None and label.lower().startswith("utf-16") else label
 
 
 def decode_words(text: str) -> str:
@@ -118,8 +152,15 @@ def decode_words(text: str) -> str:
     return whole("".join(piece if isinstance(piece, str) else decode(piece[1], piece[0]) for piece in pieces))
 
 
+def base64_bytes(data: bytes) -> bytes:
+    """Base64 as far as it can be read: also cut off, and of several pieces that each end in "="."""
+    pieces = re.split(rb"=+", re.sub(rb"[^A-Za-z0-9+/=]", b"", data))
+    whole_ones = (piece[:-1] if len(piece) % 4 == 1 else piece for piece in pieces)
+    return b"".join(base64.b64decode(piece + b"=" * (-len(piece) % 4)) for piece in whole_ones)
+
+
 def _codec(label: str | None) -> str:
-    name = (label or "").strip().strip("\"'").lower()[:60]
+    name = (label or "").strip(" \t\"';").lower()[:60]
     if name in ("us-ascii", "ascii", "ansi_x3.4-1968"):
         return "ascii"
     known = webencodings.lookup(name)
@@ -127,7 +168,14 @@ def _codec(label: str | None) -> str:
         return _WIDER.get(known.name) or ("cp1252" if known.name == "windows-1252" else known.codec_info.name)
     if name in _MAIL_ONLY:
         return _MAIL_ONLY[name]
-    return "utf-8"
+    if _JAPANESE_7_BIT.fullmatch(name):
+        return "iso2022_jp_ext"
+    spelled = name.replace("_", "-")
+    if number := _CODE_PAGE.fullmatch(name):
+        spelled = f"windows-{number[1]}" if webencodings.lookup(f"windows-{number[1]}") else f"cp{number[1]}"
+    elif number := _ISO_8859.fullmatch(name):
+        spelled = f"iso-8859-{number[1]}"
+    return "utf-8" if spelled == name else _codec(spelled)
 
 
 def _strictly(data: bytes, codec: str) -> str | None:
@@ -135,6 +183,51 @@ def _strictly(data: bytes, codec: str) -> str | None:
         return codecs.decode(data, codec, "strict")
     except (UnicodeError, ValueError):
         return None
+
+
+def _utf_16(data: bytes, codec: str) -> str:
+    """Which UTF-16 a text without a mark is in; pages in ASCII name it, too."""
+    if b"\x00" not in data and data.isascii():
+        return "ascii"
+    high, low = data[::2].count(0), data[1::2].count(0)
+    return codec if high == low else "utf-16-be" if high > low else "utf-16-le"
+
+
+def _japanese(data: bytes) -> str:
+    """ISO-2022-JP or EUC-JP with the characters of Windows (①, ㈱, 髙), which browsers read and Python's codecs do not."""
+    if not _JAPANESE_ESCAPE.search(data):
+        return _pairs(data)
+    pieces = _JAPANESE_RUN.split(data)
+    words = [pieces[0].decode("ascii", "replace")]
+    for escape, run in zip(pieces[1::2], pieces[2::2], strict=True):
+        high = bytes(byte | 0x80 if byte > 0x20 else byte for byte in run)
+        if escape in (b"$B", b"$@"):
+            words.append(_pairs(high))
+        elif escape == b"(I":
+            words.append(high.decode("cp932", "replace"))
+        else:
+            words.append((b"\x1b" + escape + run).decode("iso2022_jp_ext", "replace"))
+    return "".join(words)
+
+
+def _pairs(data: bytes) -> str:
+    """EUC-JP by way of Windows' Shift_JIS."""
+    found = bytearray()
+    position = 0
+    while position < len(data):
+        pair = data[position : position + 2]
+        if len(pair) == 2 and min(pair) >= 0xA1:
+            row, cell = pair[0] - 0xA1, pair[1] - 0xA1
+            lead = row // 2 + (0x81 if row < 62 else 0xC1)
+            found += bytes((lead, cell + (0x9F if row % 2 else 0x40 if cell < 63 else 0x41)))
+            position += 2
+        elif pair[:1] == b"\x8e" and len(pair) == 2:
+            found.append(pair[1])
+            position += 2
+        else:
+            found.append(pair[0] if pair[0] < 0x80 else 0xFD)
+            position += 1
+    return found.decode("cp932", "replace")
 
 
 def _windows_1252(data: bytes) -> str:
@@ -154,16 +247,13 @@ def _mostly_utf8(data: bytes) -> bool:
     """Whether damaged UTF-8 is likelier than another charset: most of its 8-bit characters are valid."""
     text = data.decode("utf-8", "replace")
     damaged = text.count("\ufffd")
-    return sum(character > "\x7f" for character in text) - damaged >= damaged or (
-        # Cut off inside its last character.
-        damaged == 1 and text.endswith("\ufffd")
-    )
+    return sum(character > "\x7f" for character in text) - damaged >= damaged
 
 
 def _word_bytes(encoding: str, payload: str) -> bytes | None:
     try:
         if encoding in "bB":
-            payload = payload.rstrip("=")
+            payload = "".join(payload.split()).rstrip("=")
             return base64.b64decode(payload + "=" * (-len(payload) % 4), validate=True)
         return quoprimime.header_decode(payload).encode("latin-1")
     except (binascii.Error, ValueError, UnicodeError):

@@ -16,15 +16,53 @@ from inscriptis.css_profiles import CSS_PROFILES
 from inscriptis.model.config import ParserConfig
 
 SOURCE_LIMIT = 2 << 20  # characters, styles and scripts included
-_UNSEEN = ("script", "style", "head", "title", "template", "noscript", "object", "svg", "math")
+# Mail programs run no scripts and load no objects: they show what stands in their place.
+_UNSEEN = ("script", "style", "head", "title", "template")
 _QUOTES = re.compile(
     r"\b(?:gmail_quote|yahoo_quoted|protonmail_quote|tutanota_quote|moz-cite|quote|cite)\b", re.IGNORECASE
 )
 _QUOTE_STYLE = re.compile(r"border-(?:left|inline-start|right)\s*:(?!\s*(?:none|0))", re.IGNORECASE)
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all", re.IGNORECASE)
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _BLOCKS = frozenset(
-    {"table", "tbody", "thead", "tfoot", "tr", "caption", "center", "section", "article", "header", "footer"}
+    [
+        "table",
+        "tbody",
+        "thead",
+        "tfoot",
+        "tr",
+        "caption",
+        "center",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "main",
+        "aside",
+        "nav",
+        "address",
+        "figure",
+        "figcaption",
+        "dl",
+        "dt",
+        "dd",
+        "details",
+        "summary",
+        "fieldset",
+        "legend",
+        "form",
+        "noscript",
+    ]
 )
+# Addresses that no person follows: of pictures in the letter, of scripts, of what a telephone has noticed in the words.
+_NO_LINKS = re.compile(r"javascript|vbscript|data|cid|mid|about|blob|file|x-apple-.*|x-msg|applewebdata")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{1,40}")
+_ADDRESS_AS_TAG = re.compile(
+    r"<((?:mailto:)?[^\s<>@\"'=]{1,64}@[^\s<>@\"'=]{1,190}|https?://[^\s<>\"']{1,2000})>", re.IGNORECASE
+)
+_PICTURE = re.compile(
+    r"(\bsrc\s*=\s*[\"']?)data:(image/[a-z0-9.+-]{1,40});base64,([a-z0-9+/=\s%]{100,})", re.IGNORECASE
+)
+_PICTURES = 20
 # Two characters of the private use area stand for the begin and the end of a quote until the text is made.
 _BEGIN, _END = "\ue0f0", "\ue0f1"
 _CONFIG = ParserConfig(css=CSS_PROFILES["strict"])
@@ -36,8 +74,9 @@ _ODD = re.compile("[\ue0f0\ue0f1\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def to_text(source: str) -> str:
-    """The words of a part; a quote's lines begin with "> "."""
-    source = _ODD.sub("", source[:SOURCE_LIMIT])
+    """The words of a part; a quote's lines begin with "> ". Of pictures alone what they are called."""
+    source = _ODD.sub("", _reduced(source)[:SOURCE_LIMIT])
+    source = _ADDRESS_AS_TAG.sub(r"&lt;\1&gt;", source)
     if not source.strip():
         return ""
     parser = lxml.html.HTMLParser(remove_comments=True, remove_pis=True, huge_tree=False)
@@ -45,11 +84,32 @@ def to_text(source: str) -> str:
         tree = lxml.html.document_fromstring(source, parser=parser)
         if _cut_off(parser):
             return _plain(source)
+        called = [found for one in tree.iter("img") if (found := " ".join(one.get("alt", "").split()))]
         _prepare(tree)
         text = Inscriptis(tree, _CONFIG).get_text()
     except (lxml.etree.LxmlError, RecursionError, ValueError, AssertionError):
         return _plain(source)
-    return _tidied(_marked(text))
+    return _tidied(_marked(text)) or "\n".join(called)
+
+
+def is_cut(source: str) -> bool:
+    """Whether a part is too long to be read to its end."""
+    return len(_reduced(source)) > SOURCE_LIMIT
+
+
+def pictures(source: str) -> list[tuple[str, str]]:
+    """The pictures that stand in the markup itself, as (content type, base64)."""
+    found = _PICTURE.finditer(source)
+    return [
+        (one[2].lower(), one[3].replace("%2B", "+").replace("%2F", "/"))
+        for _, one in zip(range(_PICTURES), found, strict=False)
+    ]
+
+
+def _reduced(source: str) -> str:
+    """The source without pictures and, if it is long, without styles."""
+    source = _PICTURE.sub(r"\1", source)
+    return _without(source, "<style", "</style") if len(source) > SOURCE_LIMIT else source
 
 
 def _cut_off(parser: lxml.html.HTMLParser) -> bool:
@@ -75,6 +135,10 @@ def _prepare(tree: lxml.html.HtmlElement) -> None:
             element.tag = "div"
         elif element.tag == "a":
             _show_address(element)
+        elif element.tag == "img":
+            _show_emoji(element)
+        elif element.tag == "input" and element.get("type", "text").lower() not in ("hidden", "password"):
+            element.tail = f" {element.get('value', '').replace('&', '&amp;')} {element.tail or ''}"
         if element.tag == "blockquote" or (element.tag == "div" and element.get("name") == "quote"):
             element.tag = "div"
             if _is_quote(element):
@@ -107,15 +171,25 @@ def _surround(element: lxml.html.HtmlElement) -> None:
 def _show_address(element: lxml.html.HtmlElement) -> None:
     address = re.sub(r"\s+", "", element.get("href", ""))
     kind, _, rest = address.partition(":")
-    if kind.lower() not in ("http", "https", "mailto", "tel", "ftp"):
+    if address.lower().startswith("www."):
+        kind, rest = "http", address
+    elif not rest or not _SCHEME.fullmatch(kind.lower()) or _NO_LINKS.fullmatch(kind.lower()):
         return
-    shown = rest if kind.lower() in ("mailto", "tel") else address
+    named = kind.lower() in ("mailto", "tel", "sms")
+    shown = rest if named else address
     words = "".join(element.itertext()).strip()
-    plain = rest.strip("/").partition("?")[0] if kind.lower() in ("mailto", "tel") else rest.strip("/")
+    plain = rest.strip("/").partition("?")[0] if named else rest.strip("/")
     if plain and plain not in words.replace(" ", "") and words:
         _append(element, f" <{shown}>")
     elif not words and element.find(".//img") is not None:
         _append(element, f"<{shown}>")
+
+
+def _show_emoji(element: lxml.html.HtmlElement) -> None:
+    """Mail programs draw emoji as pictures; what else a picture is called is seen only where it can't be shown."""
+    called = element.get("alt", "")
+    if called and not any(c.isalnum() for c in called) and any(ord(c) > 0x2000 for c in called):
+        element.tail = called[:20] + (element.tail or "")
 
 
 def _append(element: lxml.html.HtmlElement, text: str) -> None:

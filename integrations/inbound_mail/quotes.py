@@ -8,16 +8,22 @@ between quoted lines keep them, and forwarded letters stay whole. No language is
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
 _LINE = 400  # characters of a line that are looked at
 _INTRODUCTION = 3  # lines that mail programs break an introduction into
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]*]{1,64}@[^\s@<>,;:\"()\[\]*]{1,189}")
-_QUOTED = re.compile(r"\s?>")
+_QUOTED = re.compile(r"\s?>(?!From )")  # ">From" is a line of the writer's that a mailbox file has escaped
 _FIELD = re.compile(r"[\s*_]*([^\s:：<>@*_][^:：<>@]{0,30}?)[\s*_]*[:：][*_]*\s?(.*)")
-_RULE = re.compile(r"\s*[-_=*—]{3,}.*")
-_WORDED_RULE = re.compile(r"\s*[-_=]{3,}\s?\w.{1,60}\w\s?[-_=]{3,}\s*")
+_DASH = r"[-_=*‐‑‒–—―]"
+# BlackBerry centres "Original Message" instead of drawing dashes.
+_RULE = re.compile(rf"\s*{_DASH}{{3,}}.*|\s{{2,}}\S.{{1,40}}\S\s{{2,}}")
+_WORDED_RULE = re.compile(rf"\s*{_DASH}{{3,}}\s?\w.{{1,60}}\w\s?{_DASH}{{3,}}\s*")
+_DASHED = re.compile(rf"{_DASH}{{2,}}\s.*\s{_DASH}{{2,}}")  # Zoho: "---- On … wrote ---"
+_ON_ONE_LINE = re.compile(r"[^:：]{0,30}[:：]\s{2,}\S")  # Yahoo's app goes on behind its introduction
+_TAGS = re.compile(r"\[[^\[\]]{1,20}\]\s*")  # that servers put before a subject: "[EXTERNAL]"
 _MARKS = re.compile("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _YEAR = re.compile(r"(?<!\d)[12]\d{3}(?!\d)")  # also of the Persian and the Buddhist calendar
 _DATE = re.compile(r"\d{1,4}\s?[./-]\s?\d{1,2}\s?[./-]\s?\d{1,4}")
@@ -32,8 +38,8 @@ _FORWARD = re.compile(
     re.IGNORECASE,
 )
 _FORWARDED = re.compile(
-    r"forward|weiterge?leitet|transféré|reenviad|inoltrat|encaminhad|doorgestuurd|vidarebefordra|videresend|välitetty|"
-    r"przekazan|пересл|转发|轉寄|転送|전달된|iletilen",
+    r"forward|weiterge?leitet|transf[eé]r|réexpédi|reenvia[dt]|inoltrat|encaminhad|doorgestuurd|vidarebefordra|videresend|välitetty|"
+    r"przekaz|přeposl|továbbít|redirec|προωθ|пересл|转发|轉寄|転送|전달|iletilen|הועבר|توجيه|chuyển tiếp|diteruskan|ส่งต่อ",
     re.IGNORECASE,
 )
 
@@ -47,13 +53,18 @@ class Divided:
     own: str
 
 
-def divide(text: str, *, subject: str = "", own: Collection[str] = (), known: Collection[str] = ()) -> Divided:
-    """Divide a text. `own`: the business's addresses; `known`: those of the conversation's other people. Both in lower case."""
+def divide(
+    text: str, *, subject: str = "", own: Collection[str] = (), known: Collection[str] = (), names: Collection[str] = ()
+) -> Divided:
+    """Divide a text. `own`: the business's addresses; `known`: those of the conversation's other people. Both in lower case.
+
+    `names`: what the letter calls the business. Many programs name people without their addresses.
+    """
     lines = text.strip("\n").split("\n")
     kinds = [_kind(line) for line in lines]
     hidden: set[int] = set()
     if not _FORWARD.match(subject):
-        end = _original(lines, kinds, subject=subject, own=own, known=known)
+        end = _original(lines, kinds, subject=subject, own=own, known=known, names=names)
         hidden.update(range(end, len(lines)))
         hidden.update(_outer_quotes(lines[:end], kinds[:end], own=own))
     shown = [line for index, line in enumerate(lines) if index not in hidden]
@@ -83,32 +94,51 @@ def _kind(line: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- an original, unmarked
-def _original(lines: list[str], kinds: list[str], *, subject: str, own: Collection[str], known: Collection[str]) -> int:
+def _original(
+    lines: list[str],
+    kinds: list[str],
+    *,
+    subject: str,
+    own: Collection[str],
+    known: Collection[str],
+    names: Collection[str],
+) -> int:
     """The first line of an original that is not marked with ">"; the number of lines if there is none."""
     for index, kind in enumerate(kinds):
         if kind != "w":
             continue
-        if size := _header_block(lines, index):
+        if block := _header_block(lines, index):
             if _forwards(lines, index):
                 break
-            block = lines[index : index + size]
             titled = _below_worded_rule(lines, index)
-            if _is_of_this_conversation(block, titled=titled, subject=subject, own=own, known=known):
+            if _is_of_this_conversation(block, titled=titled, subject=subject, own=own, known=known, names=names):
                 return _with_rule(lines, index)
+        elif _WORDED_RULE.fullmatch(lines[index][:_LINE]):
+            if _FORWARDED.search(lines[index][:_LINE]):
+                break
+            if _first_address(lines[index : index + 6]) in own:
+                return _with_rule(lines, index)
+        elif _names_on_one_line(lines[index], own):
+            return _with_rule(lines, index)
         elif any(">" in following for following in kinds[index + 1 : index + 6]):
             continue  # an introduction to marked lines
-        elif (size := _introduction_below(lines, index)) and _names(lines[index : index + size], own):
+        elif _introduces_below(lines, index, own):
             return _with_rule(lines, index)
     return len(lines)
 
 
-def _header_block(lines: list[str], index: int) -> int:
-    """How many lines from this one are "Label: value", three or more; one below a titled rule."""
+def _header_block(lines: list[str], index: int) -> list[str]:
+    """The lines "Label: value" from this one on, three or more; one below a titled rule. Blank lines may lie between them."""
+    block: list[str] = []
     end = index
-    while end < len(lines) and end - index < 8 and _FIELD.fullmatch(lines[end][:_LINE]):
+    while end < len(lines) and len(block) < 8:
+        if not lines[end].strip() and block and end + 1 < len(lines):
+            end += 1
+        if not _FIELD.fullmatch(lines[end][:_LINE]):
+            break
+        block.append(lines[end])
         end += 1
-    size = end - index
-    return size if size >= (1 if _below_worded_rule(lines, index) else 3) else 0
+    return block if len(block) >= (1 if _below_worded_rule(lines, index) else 3) else []
 
 
 def _below_worded_rule(lines: list[str], index: int) -> bool:
@@ -117,17 +147,34 @@ def _below_worded_rule(lines: list[str], index: int) -> bool:
 
 
 def _is_of_this_conversation(
-    block: list[str], *, titled: bool, subject: str, own: Collection[str], known: Collection[str]
+    block: list[str],
+    *,
+    titled: bool,
+    subject: str,
+    own: Collection[str],
+    known: Collection[str],
+    names: Collection[str],
 ) -> bool:
-    """Between the business and people who have this letter, or without addresses under a title or the letter's own subject."""
+    """From the business, or between it and people who have this letter; without addresses: by its name, title or subject."""
     addresses = {one.lower() for line in block for one in _ADDRESS.findall(line[:_LINE])}
-    about = _REPLY.sub("", subject).strip().casefold()
+    about = _bare(subject)
     values = [found[2].strip() for line in block if (found := _FIELD.fullmatch(line[:_LINE]))]
-    same_subject = bool(about) and any(_REPLY.sub("", value).strip().casefold() == about for value in values)
+    same_subject = bool(about) and any(_bare(value) == about for value in values)
     if not addresses:
-        return same_subject or titled
+        named = bool(values) and values[0].strip("\"' *").casefold() in names and _has_date(block)
+        return same_subject or titled or named
     among_us = addresses <= {*own, *known} and bool(addresses & set(own))
-    return among_us and (same_subject or _has_date(block))
+    return (among_us or _first_address(block) in own) and (same_subject or _has_date(block))
+
+
+def _bare(subject: str) -> str:
+    """A subject without the marks of answers and of servers."""
+    return _REPLY.sub("", _TAGS.sub("", subject)).strip().casefold()
+
+
+def _first_address(lines: list[str]) -> str | None:
+    found = _ADDRESS.search("\n".join(line[:_LINE] for line in lines))
+    return found[0].lower() if found else None
 
 
 def _forwards(lines: list[str], index: int) -> bool:
@@ -147,22 +194,36 @@ def _with_rule(lines: list[str], index: int) -> int:
     return index
 
 
-def _introduction_below(lines: list[str], index: int) -> int:
-    """How many lines from this one introduce a message: a date, an address in brackets, a colon at the end."""
+def _introduces_below(lines: list[str], index: int, own: Collection[str]) -> bool:
+    """Whether the lines from this one, but no fewer, introduce a message of ours: a date, our address, a colon at the end."""
     for size in range(1, min(_INTRODUCTION, len(lines) - index) + 1):
         part = lines[index : index + size]
         if not part[-1].strip():
-            return 0
-        if _introduces(part) and _has_date(part):
-            return size
-    return 0
+            return False
+        if _introduces(part) and _has_date(part) and _names(part, own):
+            # A short line above an introduction is the writer's.
+            return not any(
+                _introduces(rest) and _has_date(rest) and _names(rest, own)
+                for rest in (part[first:] for first in range(1, size))
+            )
+    return False
+
+
+def _names_on_one_line(line: str, own: Collection[str]) -> bool:
+    """Whether the original goes on in the line that introduces it."""
+    found = next((one for one in _ADDRESS.finditer(line[:_LINE]) if one[0].lower() in own), None)
+    return (
+        found is not None
+        and _has_date([line[: found.start()]])
+        and _ON_ONE_LINE.match(line[:_LINE], found.end()) is not None
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- marked lines
 def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str]) -> set[int]:
     """The lines of the quotes that lie below or above all of the writer's words."""
     blocks = _blocks(kinds)
-    if not blocks:
+    if not blocks or any(_forwards(lines, start) for start, _ in blocks):
         return set()
     hidden: set[int] = set()
     start, end = blocks[-1]
@@ -203,6 +264,8 @@ def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[
         if kinds[first] != "w":
             break
         parts.append(first)
+    if parts and _WORDED_RULE.fullmatch(lines[last][:_LINE]):
+        return last
     introducing = [first for first in parts if _introduces(lines[first : last + 1])]
     for first in introducing:
         if _has_date(lines[first : last + 1]):
@@ -218,17 +281,19 @@ def _header_block_above(lines: list[str], kinds: list[str], last: int) -> int | 
     first = last
     while first > 0 and kinds[first - 1] == "w" and last - first < 8 and _FIELD.fullmatch(lines[first - 1][:_LINE]):
         first -= 1
-    return first if _header_block(lines, first) == last - first + 1 else None
+    return first if len(_header_block(lines, first)) == last - first + 1 else None
 
 
 def _introduces(part: list[str]) -> bool:
     joined = _MARKS.sub("", " ".join(line.strip()[:_LINE] for line in part)).rstrip(" *_")
-    return joined.endswith((":", "：")) and not _QUOTED.match(part[0])
+    ends = joined.endswith((":", "：")) or _DASHED.fullmatch(joined) is not None
+    return ends and not _QUOTED.match(part[0])
 
 
 def _has_date(part: list[str]) -> bool:
     """A year of four digits, or a date in numbers such as 27.11.26."""
     words = " ".join(_ADDRESS.sub("", line[:_LINE]) for line in part)
+    words = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in words)
     return _YEAR.search(words) is not None or _DATE.search(words) is not None
 
 

@@ -377,7 +377,7 @@ def test_the_plain_form_is_read_and_an_invitation_beside_it_kept() -> None:
     mail = read(
         multipart(
             part("plain"),
-            part("<p>rich</p>", "text/html"),
+            part("<p>plain</p>", "text/html"),
             part("<amp>", "text/x-amp-html"),
             part("BEGIN:VCALENDAR", "text/calendar; method=REQUEST"),
             kind="alternative",

@@ -485,9 +485,13 @@ def test_html_alone_is_turned_into_words() -> None:
     assert taken(mail.as_bytes()).body == "Hi you\n\nOne <b>\n\nTwo\nThree end\nquoted"
 
 
-def test_the_plain_part_wins_over_the_html_part() -> None:
-    assert taken(letter("plain", html="<p>rich</p>")).body == "plain"
-    assert taken(letter("  ", html="<p>rich</p>")).body == "rich"
+def test_the_plain_part_is_read_unless_the_html_part_says_more() -> None:
+    assert taken(letter("*plain* words", html="<p><b>plain</b><br>words</p>")).body == "*plain* words"
+    assert taken(letter("a long word that is bro\r\nken", html="<p>a long word that is broken</p>")).body.endswith(
+        "ken"
+    )
+    for plain in ("  ", "Your mail program shows no HTML."):
+        assert taken(letter(plain, html="<p>rich</p>")).body == "rich"
 
 
 def test_attachments_are_named_measured_and_not_opened() -> None:

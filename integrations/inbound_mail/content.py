@@ -1,0 +1,279 @@
+"""What a letter holds: its words, and its files. Every part is one or the other.
+
+No attachment is opened but winmail.dat, and nothing is fetched. Source: RFC 2046 (parts), RFC 2231 (names), RFC 3676 (format=flowed).
+"""
+
+from __future__ import annotations
+
+import base64
+import quopri
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+
+import tnefparse
+
+from integrations.inbound_mail import charsets, markup, senders
+
+_MAX_HEADER = 2000
+TEXTS = ("text/plain", "text/html")
+_UNSHOWN = ("text/x-amp-html", "application/x-amp-html", "text/watch-html", "text/enriched")  # forms of the same words
+_FORMS = (*TEXTS, *_UNSHOWN)
+_PLAIN_FILES = {"message/rfc822": "message.eml", "message/global": "message.eml", "text/calendar": "invite.ics"}
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
+_WORD = re.compile(r"\w+")
+_IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # the addresses of links
+_COMPARED = 500  # words of two forms
+
+
+def charset_of_words(message: Message) -> str | None:
+    """The charset that the letter's first words name: raw headers are mostly in it, too."""
+    for part in message.walk():
+        if part.get_content_type() in TEXTS:
+            charset = part.get_param("charset")
+            return charset if isinstance(charset, str) else None
+    return None
+
+
+def header_of(message: Message, name: str, *, label: str | None = None, each: bool = False) -> str:
+    """A header's text on one line, encoded words as they are. `each`: of every header of this name, with commas between."""
+    # As they came: `get` has lost the bytes of an 8-bit header already.
+    values = [str(value) for key, value in message.raw_items() if key.lower() == name]
+    found = ", ".join(values) if each else (values[0] if values else "")
+    return " ".join(charsets.raw_header(found[: _MAX_HEADER * (10 if each else 1)], label).split())
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part of a letter. `hidden`: a form of words that another form shows; what it holds beside them counts."""
+
+    message: Message
+    hidden: bool = False
+
+
+def _inside(part: Message) -> list[Message]:
+    """The parts of a part. Of a leaf nothing is asked: its payload would be decoded by whatever codec it names."""
+    payload = part.get_payload() if part.is_multipart() else []
+    return [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
+
+
+class Content:
+    """The words of all parts that are words, in order, and the other parts as files. Each part is one or the other."""
+
+    def __init__(self, message: Message) -> None:
+        self._read: dict[int, str] = {}  # the words of a part by its identity: HTML is read once
+        parts = list(self._parts(message))
+        words = [self._words(part.message) for part in parts if self._is_words(part.message) and not part.hidden]
+        unnamed = any(text.strip() for text in words)
+        self.words: list[str] = []
+        self.files: list[dict[str, str]] = []
+        for part in parts:
+            if self._is_words(part.message):
+                self._add_words(part)
+            elif not unnamed and not part.hidden and _is_text(part.message):
+                unnamed = True  # gateways of telephones give the words of a message a file's name
+                self._add_words(part)
+            elif not (part.hidden and part.message.get_content_type() in _UNSHOWN):
+                self._add_file(part.message)
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(text for text in self.words if text.strip())
+
+    def _add_words(self, part: _Part) -> None:
+        if part.message.get_content_type() == "text/html":
+            source = _text(part.message)
+            for kind, content in markup.pictures(source):
+                picture = charsets.base64_bytes(content.encode())
+                self.files.append(file_of(f"picture.{kind.partition('/')[2].partition('+')[0]}", kind, picture))
+            if not part.hidden and markup.is_cut(source):
+                self.files.append(file_of("message.html", "text/html", source.encode()))
+        if not part.hidden:
+            self.words.append(self._words(part.message).strip("\n"))
+
+    def _add_file(self, part: Message) -> None:
+        kind, content = part.get_content_type(), _bytes(part)
+        unpacked = _unpacked(content) if content[:4] == _TNEF else None
+        if unpacked is not None:
+            self.words.append(unpacked[0])
+            self.files += unpacked[1]
+        self.files.append(file_of(_filename(part) or _PLAIN_FILES.get(kind, ""), kind, content))
+
+    def _parts(self, message: Message) -> Iterator[_Part]:
+        """The parts in reading order, of alternatives the best form; an attached message is one part."""
+        waiting = [_Part(message)]
+        while waiting:
+            part = waiting.pop()
+            if part.message.is_multipart() and part.message.get_content_maintype() == "multipart":
+                inside = _inside(part.message)
+                shown = self._best(inside) if part.message.get_content_subtype() == "alternative" else inside
+                waiting.extend(_Part(one, part.hidden or one not in shown) for one in reversed(inside))
+            else:
+                yield part
+
+    def _best(self, forms: list[Message]) -> list[Message]:
+        """Of the forms of the same words the one in plain text, unless the richest one says more; and what is no form of them."""
+        worded = [form for form in forms if self._form_words(form).strip()]
+        if not worded:
+            return forms
+        plain = next((form for form in worded if form.get_content_type() == "text/plain"), worded[-1])
+        chosen = worded[-1] if _lacks(self._form_words(plain), self._form_words(worded[-1])) else plain
+        return [form for form in forms if form is chosen or not (form in worded or form.get_content_type() in _FORMS)]
+
+    def _form_words(self, form: Message) -> str:
+        inside = _inside(form) if form.get_content_maintype() == "multipart" else []
+        if inside:
+            return "\n".join(self._form_words(part) for part in inside)
+        return self._words(form) if self._is_words(form) else ""
+
+    @staticmethod
+    def _is_words(part: Message) -> bool:
+        """Also a part that names no boundary, or one that never comes: its source is shown."""
+        if part.get_content_maintype() == "multipart":
+            return not part.is_multipart()
+        return _is_text(part) and not _filename(part)
+
+    def _words(self, part: Message) -> str:
+        found = self._read.get(id(part))
+        if found is None:
+            found = _text(part)
+            if part.get_content_type() == "text/html":
+                found = markup.to_text(found)
+            self._read[id(part)] = found
+        return found
+
+
+def _is_text(part: Message) -> bool:
+    return part.get_content_type() in TEXTS and part.get_content_disposition() != "attachment"
+
+
+def _lacks(plain: str, rich: str) -> bool:
+    """Whether the richer form has words that the plain one lacks: programs write "Your mail program shows no HTML" there."""
+    had = set(_WORD.findall(plain.casefold()))
+    missing = set(_WORD.findall(_IN_BRACKETS.sub(" ", rich.casefold()))) - had
+    joined = "".join(_WORD.findall(plain.casefold()))  # a line may end inside of a word
+    return any(word not in joined for word in sorted(missing)[:_COMPARED])
+
+
+def _bytes(part: Message) -> bytes:
+    if part.get_content_maintype() != "message":
+        return _payload(part)
+    inside = _inside(part)
+    content = b"\n".join(one.as_bytes() for one in inside) if inside else _payload(part)
+    encoding = _encoding(part) if inside else ""
+    if encoding == "base64":  # not allowed for a message, and done
+        return charsets.base64_bytes(content)
+    return quopri.decodestring(content) if encoding == "quoted-printable" else content
+
+
+def _encoding(part: Message) -> str:
+    """A transfer encoding without the quotes, comments and semicolons that some programs write."""
+    return re.sub(r"\(.*?\)|[\s\"';]", "", header_of(part, "content-transfer-encoding")).lower()
+
+
+def _payload(part: Message) -> bytes:
+    encoding = _encoding(part)
+    if encoding == "base64" and part.get_content_type() in TEXTS:
+        part.replace_header("content-transfer-encoding", "8bit")
+        source = _decoded(part)
+        lines = [line.strip() for line in source.splitlines() if line.strip()]
+        if all(map(_BASE64.fullmatch, lines)):  # also cut off, or joined from several, of which the library gives one
+            return charsets.base64_bytes(source)
+        if b" " in lines[0]:
+            return source  # never encoded
+    if encoding in ("base64", "quoted-printable"):
+        part.replace_header("content-transfer-encoding", encoding)
+    return _decoded(part)
+
+
+def _decoded(part: Message) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _text(part: Message) -> str:
+    charset = part.get_param("charset")
+    content = _payload(part)
+    label = charset if isinstance(charset, str) else None
+    if part.get_content_type() == "text/html" and not label:
+        label = charsets.declared(content)
+    text = charsets.decode(content, label)
+    text = text.replace("\r\n", "\n").replace("\x00", "")
+    if part.get_content_type() == "text/plain" and str(part.get_param("format", "")).lower() == "flowed":
+        return _unflowed(text, delete_space=str(part.get_param("delsp", "")).lower() == "yes")
+    return text
+
+
+def _unflowed(text: str, *, delete_space: bool) -> str:
+    """RFC 3676: lines that end in a space go on in the next one of the same quote."""
+    lines: list[str] = []
+    flowing, depth_before = False, 0
+    for line in text.split("\n"):
+        words = line.lstrip(">")
+        depth = len(line) - len(words)
+        words = words.removeprefix(" ")
+        flows = words.endswith(" ") and words != "-- "
+        kept = words[:-1] if flows and delete_space else words
+        if flowing and depth == depth_before and words != "-- ":
+            lines[-1] += kept
+        else:
+            lines.append(f"{'>' * depth} {kept}" if depth else kept)
+        flowing, depth_before = flows, depth
+    return "\n".join(line.rstrip() if line != "-- " else line for line in lines)
+
+
+def _filename(part: Message) -> str:
+    """A name, never a path; "" if there is none."""
+    name = _named(part)
+    if not name and part.get_content_maintype() == "message":
+        inside = _inside(part)
+        subject = header_of(inside[0], "subject") if inside else ""
+        name = f"{charsets.decode_words(subject)}.eml" if subject else ""
+    return re.split(r"[/\\]", senders.words(name))[-1][:200]
+
+
+def _named(part: Message) -> str:
+    """The name that a part's headers give, the one in RFC 2231's form first."""
+    for name, parameter in (("content-disposition", "filename"), ("content-type", "name")):
+        given = header_of(part, name)
+        if not given.isascii():  # raw 8-bit characters, which the library would lose
+            part.replace_header(name, given)
+        values = [value for key, value in part.get_params([], header=name) if key.lower() == parameter]
+        for value in values:
+            if isinstance(value, tuple):
+                return charsets.decode(value[2].encode("latin-1", "replace"), value[0])
+        if values and values[0]:
+            return charsets.decode_header(str(values[0]))
+    return ""
+
+
+def file_of(name: str, kind: str, content: bytes) -> dict[str, str]:
+    found = {"content_type": kind[:100], "size": str(len(content)), "content": base64.b64encode(content).decode()}
+    return {**found, "name": name} if name else found
+
+
+_TNEF = b"\x78\x9f\x3e\x22"
+
+
+def _unpacked(content: bytes) -> tuple[str, list[dict[str, str]]] | None:
+    """The words and files in a winmail.dat of Outlook's; None if it can't be read."""
+    try:
+        packet = tnefparse.TNEF(content, do_checksum=False)
+        body = packet.body or packet.htmlbody or b""
+        words = body if isinstance(body, str) else charsets.decode(body, None)
+        files = [
+            file_of(_tnef_name(one), "application/octet-stream", bytes(one.data or b"")) for one in packet.attachments
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
+        return None
+    if words.lstrip()[:1] == "<":
+        words = markup.to_text(words)
+    return words.replace("\x00", "").strip(), files
+
+
+def _tnef_name(attachment: tnefparse.tnef.TNEFAttachment) -> str:
+    return re.split(r"[/\\]", senders.words(charsets.whole(str(attachment.long_filename() or attachment.name or ""))))[
+        -1
+    ][:200]
