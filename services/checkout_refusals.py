@@ -32,6 +32,9 @@ WORDS: Final = {
     "authentication_failed": "it no longer accepts the stored credentials. Connect {name} again under Settings → Payments.",
     "access_revoked": "it no longer allows Paythread on your account. Connect {name} again under Settings → Payments.",
     "not_found": "it does not know what the stored credentials name. Connect {name} again under Settings → Payments.",
+    "address_refused": (
+        "it does not take this server's address. Ask your operator: PUBLIC_URL must be a public https address."
+    ),
     "connection_unusable": "this server can't use the connection. Connect {name} again under Settings → Payments, or ask your operator.",
 }
 # Reasons that only the request itself has: its author can act. All others concern the connection: owners and admins can.

@@ -141,6 +141,12 @@ def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> 
         _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
 
 
+async def _note_revoked(connection: ProcessorConnection, error: Exception) -> None:
+    """End a connection whose credentials a list refused. A key may lack the permission for lists: that is no error of the connection."""
+    if isinstance(error, IntegrationError) and error.reason in processor_health.REVOKED:
+        await processor_health.refused(connection, error)
+
+
 async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
     """Read one checkout, unless another process does; the vendor's error, if it gave one."""
     next_at = await _next_read(session, now)
@@ -272,8 +278,7 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
             await processor_events.take_listed(connection, event, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
-        if isinstance(error, IntegrationError):
-            await processor_health.refused(connection, error)
+        await _note_revoked(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
     # The vendor marks an event undelivered only after its first tries.
@@ -316,6 +321,7 @@ async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
         adopted = await adopt_since(connection, since, now)
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
+        await _note_revoked(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
     # A creation that is under way now is looked at next time.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
-from models.tables import ProcessorConnection, ProcessorEvent
+from models.tables import AuditEntry, ProcessorConnection, ProcessorEvent
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import ACCOUNT_ID, CONNECTED_ID, SECRET_KEY, StripeServer
 from tests.flows import documents as d
@@ -95,3 +97,37 @@ async def test_a_connect_account_is_asked_paid_and_refunded_on_its_own(bare: Tea
     assert {account for path, account in named if path != "/v1/account"} == {None, CONNECTED_ID}
     await bare.product.ok(d.DISCONNECT_PROCESSOR, {"processorId": bare.processor["id"]}, token=bare.owner)
     assert stripe.endpoints == {}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_connect_account_that_leaves_the_platform_is_disconnected_and_told_to_admins(
+    bare: Team, stripe: StripeServer
+) -> None:
+    answer = await connect(bare, CONNECTED_ID)
+    (endpoint,) = stripe.endpoints.values()
+    assert "account.application.deauthorized" in endpoint["enabled_events"]
+    event = {"object": "event", "id": "evt_left", "type": "account.application.deauthorized", "livemode": False}
+    event |= {
+        "created": int(datetime.now(UTC).timestamp()),
+        "data": {"object": {"id": "ca_1", "object": "application"}},
+    }
+
+    async def told(account: str) -> bool:
+        body, headers = stripe.webhook(event | {"account": account}, endpoint["secret"])
+        async with httpx2.AsyncClient() as vendor:
+            done = await vendor.post(
+                f"{bare.product.base_url}{urlsplit(answer['processor']['webhookUrl']).path}",
+                content=body,
+                headers=headers,
+            )
+        assert done.status_code == 200
+        return (await ProcessorConnection.get()).connected
+
+    assert await told("acct_1AnotherShop")
+    for _ in range(2):
+        assert not await told(CONNECTED_ID)
+    (notice,) = (await bare.product.one(d.NOTIFICATIONS, token=bare.owner))["nodes"]
+    assert (notice["kind"], notice["title"]) == ("PROCESSOR_DISCONNECTED", "Stripe is disconnected")
+    assert (await bare.product.one(d.NOTIFICATIONS, token=bare.agent))["nodes"] == []
+    audited = await AuditEntry.filter(action="processor.disconnected")
+    assert [(entry.actor_kind, entry.detail) for entry in audited] == [("system", {"processor": "stripe"})]

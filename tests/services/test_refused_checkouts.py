@@ -63,6 +63,15 @@ async def test_a_field_that_the_vendor_refuses_is_left_out_under_a_new_key(world
     assert world.vendor.count("create") == 3
 
 
+async def test_a_key_that_the_vendor_knows_for_another_order_is_passed_over(world: World) -> None:
+    request, token = await world.request()  # as after a restored backup, whose numbers the vendor has seen
+    world.vendor.faults = ["refuse:idempotency_conflict", "refuse:idempotency_conflict"]
+    page = await world.open(token)
+    assert [key.rpartition(":")[2] for key in world.vendor.keys_of("create")] == ["1", "2", "3"]
+    assert [s.external_id for s in world.vendor.open_sessions(request)] == [page]
+    assert await world.cards(request) == []
+
+
 async def test_a_required_field_that_is_refused_and_one_that_was_not_sent_are_told(world: World) -> None:
     for field in ("product_name", "customer_email"):  # this contact has no address
         request, token = await world.request()
@@ -187,7 +196,20 @@ async def _by_refund(world: World) -> None:
         )
 
 
-@pytest.mark.parametrize("find", [_by_pay, _by_sweeper, _by_void, _by_refund])
+async def _by_list(world: World) -> None:
+    async def refuse(since: datetime) -> Any:
+        raise IntegrationError("sandbox", reason)
+
+    for name, look in (("list_events", sweeper.fetch_events), ("list_checkouts", sweeper.find_unknown)):
+        reason = "permission_denied"  # which a key may lack for lists
+        setattr(world.vendor, name, refuse)
+        assert await look(await row(world), datetime.now(UTC)) == 0
+        assert (await row(world)).last_error is None
+    reason = "authentication_failed"
+    assert await sweeper.find_unknown(await row(world), datetime.now(UTC)) == 0
+
+
+@pytest.mark.parametrize("find", [_by_pay, _by_sweeper, _by_void, _by_refund, _by_list])
 async def test_revoked_credentials_end_the_connection_once_whoever_finds_them(world: World, find: Any) -> None:
     owner = await factories.user(world.account, role="OWNER")
     await find(world)
