@@ -115,6 +115,7 @@ class MoneyStatement:
     response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
     dispute_reason: str | None = None  # of a dispute: the vendor's word
     inquiry: bool = False  # of a dispute: so far a question, which takes no money; a refund can settle it
+    reversal: bool = False  # of a refund: the vendor took the money back by itself; a dispute that is won ends it
     # Of a dispute: when the vendor came to this word, not when the dispute began. The latest word stands, also after a decision.
     occurred_at: datetime | None = None
 

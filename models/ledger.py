@@ -6,7 +6,7 @@ Only a dispute goes back and forth (an appeal reopens a decided case): there the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -90,6 +90,7 @@ class Fact:
     after_void: bool
     occurred_at: datetime
     charge_external_id: str | None = None  # of a refund: the charge that it gives back
+    reversal: bool = False  # of a refund: the vendor itself took the money back
     released: bool = False  # its checkout was released: while it is PENDING, the link can be paid another way
 
 
@@ -111,6 +112,17 @@ class Position:
 def is_payable(status: str, *, released: bool) -> bool:
     """Whether the pay page offers to pay: nothing is under way, or all that is was released."""
     return status in OPEN or (status == Status.PROCESSING and released)
+
+
+def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable, datetime]:
+    """By charge: when its newest dispute was won. Given: charge, outcome and time of each dispute as it stands.
+
+    What the vendor had taken back of such a charge by then (a reversal) is the business's again.
+    """
+    newest: dict[Hashable, tuple[datetime, int, str]] = {}
+    for charge, outcome, at in disputes:
+        newest[charge] = max(newest.get(charge, (_NO_TIME, -1, "")), (at, DISPUTE_RANK[outcome], outcome))
+    return {charge: at for charge, (at, _, outcome) in newest.items() if outcome in ("FAILED", "CANCELED")}
 
 
 def final(facts: Iterable[Fact]) -> list[Fact]:
@@ -146,7 +158,17 @@ def position(
     settled = sum(m.amount_minor for m in succeeded if not m.after_void)
     late = sum(m.amount_minor for m in succeeded if m.after_void)
     # A refund belongs to counted money only if its charge does; the recorder marks it so.
-    refunds = [m for m in moneys if m.kind == "REFUND" and m.outcome == "SUCCEEDED" and m.counted]
+    won = won_at(
+        ((m.connection, m.charge_external_id), m.outcome, m.occurred_at) for m in moneys if m.kind == "DISPUTE"
+    )
+    refunds = [
+        m
+        for m in moneys
+        if m.kind == "REFUND"
+        and m.outcome == "SUCCEEDED"
+        and m.counted
+        and not (m.reversal and m.occurred_at <= won.get((m.connection, m.charge_external_id), _NO_TIME))
+    ]
     given_back = _given_back(refunds, succeeded)
     refunded = sum(given_back.values())
     of_late = sum(given_back.get((m.connection, m.external_id), 0) for m in succeeded if m.after_void)

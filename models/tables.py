@@ -529,6 +529,7 @@ class MoneyFact(TenantRow):
     response_due_at = fields.DatetimeField(null=True)  # of a dispute: until when the business may answer
     dispute_reason = fields.CharField(max_length=80, null=True)
     inquiry = fields.BooleanField(default=False)  # of a dispute: the bank only asked when this was told
+    reversal = fields.BooleanField(default=False)  # of a refund: the vendor itself took the money back
     test_mode = fields.BooleanField()
     source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, refund, manual
     occurred_at = fields.DatetimeField()

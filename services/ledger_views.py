@@ -34,6 +34,7 @@ class PaymentView:
     last_at: datetime  # when it came to its status
     response_due_at: datetime | None  # of a dispute that is not decided
     dispute_reason: str | None  # the processor's word
+    reversal: bool  # of a refund: the vendor itself took the money back
     inquiry: bool  # of a dispute: the bank only asks so far, and took nothing
     note: str | None
 
@@ -47,7 +48,22 @@ async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, 
     for facts in moneys.values():
         view = _view(facts)
         found[view.payment_request_id].append(view)
-    return {request_id: _with_counted(views) for request_id, views in found.items()}
+    return {request_id: _with_undone(_with_counted(views)) for request_id, views in found.items()}
+
+
+def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
+    """A reversal is over once the newest dispute about its charge is won."""
+    disputes = [view for view in views if view.kind == "DISPUTE"]
+    won = ledger.won_at(((view.connection_id, view.charge_reference), view.status, view.last_at) for view in disputes)
+    return [
+        replace(view, status="CANCELED", last_at=won[charge])
+        if view.reversal
+        and view.status == "SUCCEEDED"
+        and (charge := (view.connection_id, view.charge_reference)) in won
+        and view.last_at <= won[charge]
+        else view
+        for view in views
+    ]
 
 
 def _with_counted(views: list[PaymentView]) -> list[PaymentView]:
@@ -142,6 +158,7 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         last_at=best.occurred_at,
         response_due_at=_due_at(facts) if best.outcome == "PENDING" else None,
         dispute_reason=next((f.dispute_reason for f in reversed(facts) if f.dispute_reason), None),
+        reversal=any(f.reversal for f in facts),
         inquiry=best.outcome == "PENDING" and all(f.inquiry for f in facts),
         note=first.note,
     )

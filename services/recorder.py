@@ -273,6 +273,7 @@ async def _store(
         response_due_at=statement.response_due_at,
         dispute_reason=(statement.dispute_reason or "")[:80] or None,
         inquiry=statement.inquiry,
+        reversal=statement.reversal,
         test_mode=connection.test_mode,
         source=source,
         # In UTC: the key compares times of disputes, on SQLite as text.

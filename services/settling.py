@@ -178,6 +178,7 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Itera
                 after_void=fact.after_void,
                 occurred_at=fact.occurred_at,
                 charge_external_id=fact.charge_external_id,
+                reversal=fact.reversal,
                 released=fact.checkout_session_id in released,
             )
             for fact in facts

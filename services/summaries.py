@@ -36,8 +36,17 @@ GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
 # Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
-# say). A succeeded refund can still fail, and a lost dispute be decided anew.
-_LOSSES = """
+# say). A succeeded refund can still fail, a lost dispute be decided anew, and a reversal end with the dispute that is won.
+_WON = """
+f.kind = 'REFUND' AND f.reversal AND EXISTS (
+  SELECT 1 FROM money_fact won WHERE won.kind = 'DISPUTE' AND won.processor_connection_id = f.processor_connection_id
+  AND won.charge_external_id = f.charge_external_id AND won.outcome IN ('FAILED', 'CANCELED') AND won.occurred_at >= f.occurred_at
+  AND NOT EXISTS (
+    SELECT 1 FROM money_fact newer WHERE newer.kind = 'DISPUTE' AND newer.processor_connection_id = f.processor_connection_id
+    AND newer.charge_external_id = f.charge_external_id AND (newer.occurred_at > won.occurred_at
+    OR newer.occurred_at = won.occurred_at AND newer.outcome = 'SUCCEEDED')))
+"""
+_LOSSES = f"""
 SELECT told.currency, told.test_mode,
   sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded_minor,
   sum(CASE WHEN refunded + lost <= charge.amount_minor OR charge.amount_minor IS NULL THEN lost
@@ -53,12 +62,13 @@ FROM (
     AND NOT EXISTS (
     SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'DISPUTE'
     AND later.kind = 'DISPUTE' AND later.external_id = f.external_id AND later.occurred_at > f.occurred_at)
+    AND NOT ({_WON})
   GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) told
 LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
   AND charge.processor_connection_id = told.processor_connection_id AND charge.external_id = told.charge_external_id
   AND charge.currency = told.currency
 GROUP BY told.currency, told.test_mode
-"""
+"""  # noqa: S608 (constant)
 
 # An entry before anything happened; the names of the stored columns.
 ZERO: dict[str, Any] = {

@@ -891,7 +891,10 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
     if kind in CONSENT_EVENTS or kind in OLD_CONSENT_EVENTS:
         return dataclasses.replace(empty, disconnected=True)  # does not decide: whether the keys still work is asked
     if kind in REFUND_EVENTS or kind in DISPUTE_EVENTS:
-        told = [_refund(thing)] if kind in REFUND_EVENTS else _disputes(thing, created)
+        if kind in REFUND_EVENTS:
+            told = [dataclasses.replace(_refund(thing), reversal=kind == "PAYMENT.CAPTURE.REVERSED")]
+        else:
+            told = _disputes(thing, created)
         return dataclasses.replace(empty, decides=True, money=told, request_reference=told[0].request_reference)
     return empty
 

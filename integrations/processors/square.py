@@ -702,6 +702,8 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
     if found == "payment":
         charge = _charge(thing, reference=None)
         return dataclasses.replace(empty, money=(charge,), request_reference=charge.request_reference)
+    if found == "refund" and not thing.get("payment_id"):
+        return empty  # unlinked: to a card of the seller's choice, of no payment
     money = _refund(thing) if found == "refund" else _dispute(thing, created)
     return dataclasses.replace(empty, decides=True, money=(money,))
 

@@ -292,6 +292,19 @@ class SquareServer(ContractServer):
         self.refunds[refund_id] = refund
         return copy.deepcopy(refund)
 
+    def refund_unlinked(self, amount: int) -> dict[str, Any]:
+        """The seller sends money to a card, of no payment; returns `refund.created`. Source: .../refunds-api/unlinked-refunds."""
+        refund = {
+            "id": f"unlinked_{next(self._numbers):06d}",
+            "status": "PENDING",
+            "unlinked": True,
+            "destination_type": "CARD",
+            "amount_money": {"amount": amount, "currency": "USD"},
+            "location_id": LOCATION_ID,
+            "created_at": self._stamp(),
+        }
+        return self.event("refund.created", "refund", refund)
+
     # ------------------------------------------------------------------------------------------- actions of a payer
     def pay(self, link_id: str, *, status: str = "COMPLETED", amount: int | None = None) -> dict[str, Any]:
         """Pay on Square's page; returns `payment.updated`. FAILED leaves no tender. `amount` forges what arrived."""

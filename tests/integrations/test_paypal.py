@@ -17,6 +17,7 @@ import pytest
 from integrations.base import (
     AmountLimits,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -618,6 +619,48 @@ async def test_when_paypal_cannot_be_asked_the_event_is_neither_taken_nor_refuse
         assert not isinstance(away.value, SignatureInvalid | PayloadInvalid)
         assert (away.value.retryable, away.value.ambiguous) == (True, False)
         assert (await told(processor, delivery)).decides
+
+
+async def test_an_approval_that_paypal_gave_back_names_its_order() -> None:
+    async with connected() as (_, processor):
+        thing = {"order_id": "5O190127TN364715T", "purchase_units": [{"custom_id": "pr_0001"}]}
+        event = {"id": "WH-1", "event_type": "CHECKOUT.PAYMENT-APPROVAL.REVERSED", "resource": thing}
+        body = json.dumps(event | {"create_time": "2026-11-23T00:10:00.000Z"}).encode()
+        read = processor.parse(body)
+        assert read.type in paypal.EVENTS
+    found = (read.decides, read.checkout_external_id, read.checkout_status, read.request_reference, tuple(read.money))
+    assert found == (False, "5O190127TN364715T", None, "pr_0001", ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "reversal"), [("PAYMENT.CAPTURE.REVERSED", True), ("PAYMENT.CAPTURE.REFUNDED", False)]
+)
+async def test_what_paypal_took_back_itself_is_a_reversal(kind: str, reversal: bool) -> None:
+    async with connected() as (_, processor):
+        thing = {
+            "id": "9AB08902781691411",
+            "status": "COMPLETED",
+            "amount": {"currency_code": "USD", "value": "25.00"},
+            "links": [{"rel": "up", "href": "https://api-m.paypal.com/v2/payments/captures/3C679366HH908993F"}],
+        }
+        event = {"id": "WH-1", "event_type": kind, "resource": thing, "create_time": "2026-11-23T00:10:00.000Z"}
+        (money,) = processor.parse(json.dumps(event).encode()).money
+    assert (money.kind, money.charge_external_id, money.reversal) == (MoneyKind.REFUND, "3C679366HH908993F", reversal)
+
+
+@pytest.mark.parametrize(
+    ("reason", "delay"),
+    [
+        ("ECHECK", Delay(method="eCheck")),
+        ("TRANSACTION_APPROVED_AWAITING_FUNDING", Delay()),
+        ("PENDING_REVIEW", None),
+        (None, None),
+    ],
+)
+def test_a_capture_that_takes_days_is_a_delay(reason: str | None, delay: Delay | None) -> None:
+    details = {"status_details": {"reason": reason}} if reason else {}
+    assert paypal._delay([{"status": "PENDING", **details}]) == delay
+    assert paypal._delay([{"status": "COMPLETED", **details}]) is None
 
 
 async def test_webhooks_ask_paypal_a_few_at_a_time() -> None:

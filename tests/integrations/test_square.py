@@ -14,6 +14,7 @@ import pytest
 from integrations.base import (
     AmountLimits,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -411,6 +412,30 @@ async def test_money_that_did_not_arrive_closes_the_link_so_that_failed_stays_tr
         assert server.links == {}
     assert (under_way.status, under_way.money[0].outcome) == (CheckoutStatus.PROCESSING, MoneyOutcome.PENDING)
     assert [(s.status, s.url, s.money[0].outcome) for s in states] == [(CheckoutStatus.FAILED, None, outcome)] * 2
+
+
+async def test_a_refund_of_no_payment_is_understood_and_ignored() -> None:
+    async with connected() as (server, processor):
+        body, _ = server.webhook(server.refund_unlinked(500))
+        told = processor.parse(body)
+    assert (told.type, told.decides, tuple(told.money)) == ("refund.created", False, ())
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "delay"),
+    [("BANK_ACCOUNT", "PENDING", Delay(method="ACH")), ("CARD", "APPROVED", None), ("WALLET", "PENDING", None)],
+)
+async def test_a_bank_payment_under_way_is_a_delay(source: str, status: str, delay: Delay | None) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(link_of(made.external_id), status=status)
+        server.payment_of(order_of(made.external_id))["source_type"] = source
+        read = await processor.read_checkout(made.external_id)
+        assert (read.status, read.delay) == (CheckoutStatus.PROCESSING, delay)
+        kept = await processor.cancel_delayed(made.external_id)
+        assert (kept.status, kept.delay) == (CheckoutStatus.PROCESSING, delay)
+        server.settle(order_of(made.external_id))
+        assert (await processor.read_checkout(made.external_id)).delay is None
 
 
 async def test_money_of_another_amount_is_told_as_it_came() -> None:

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 from stripe._api_version import _ApiVersion
 
 from integrations.base import (
     AmountLimits,
     CheckoutStatus,
+    Delay,
     Environment,
     IntegrationError,
     MoneyKind,
@@ -577,6 +579,86 @@ async def test_a_refund_that_failed_later_is_read_as_failed() -> None:
         read = await processor.read_refund(refund.external_id)
     assert (read.outcome, read.failure_code) == (MoneyOutcome.FAILED, "expired_or_canceled_card")
     assert read.failure_message == "The card has expired or was canceled."
+
+
+async def test_every_refund_of_a_charge_is_read_page_by_page_failed_ones_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay(made.external_id)
+        for n in range(123):
+            server.refund(made.external_id, amount=1 + n, status="failed" if n % 50 == 0 else "succeeded")
+        read = await processor.read_checkout(made.external_id)
+        charge, *refunds = read.money
+        assert (charge.kind, {r.charge_external_id for r in refunds}) == (MoneyKind.CHARGE, {charge.external_id})
+        assert sorted(r.amount_minor for r in refunds) == list(range(1, 124))
+        assert [r.amount_minor for r in refunds if r.outcome is MoneyOutcome.FAILED] == [101, 51, 1]
+        asked = [call for call in server.calls if call.path == "/v1/refunds"]
+        assert len(asked) == 2  # the newest ten came with the session
+        # The bound is named, and logged where it cuts.
+        monkeypatch.setattr(stripe, "REFUND_PAGES", 1)
+        with structlog.testing.capture_logs() as logs:
+            assert len((await processor.read_checkout(made.external_id)).money) == 1 + 10 + 100
+        assert [(log["event"], log["pages"]) for log in logs] == [("stripe_refund_list_cut", 1)]
+        assert server.violations == []
+
+
+async def test_a_session_without_a_charge_is_read_with_every_expansion() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.take_voucher(made.external_id)
+        read = await processor.read_checkout(made.external_id)
+    assert (read.status, [m.outcome for m in read.money]) == (CheckoutStatus.PROCESSING, [MoneyOutcome.PENDING])
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "ends"), [("oxxo", "OXXO", True), ("boleto", "Boleto", True), ("customer_balance", None, False)]
+)
+async def test_a_voucher_is_a_delay_until_its_last_day(kind: str, method: str | None, ends: bool) -> None:
+    until = datetime(2026, 12, 3, 12, tzinfo=UTC)
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        assert (made.delay, (await processor.read_checkout(made.external_id)).delay) == (None, None)
+        told = receive(processor, server.webhook(server.take_voucher(made.external_id, kind=kind, until=until)))
+        assert (told.decides, told.checkout_status) == (True, CheckoutStatus.PROCESSING)
+        assert told.delay == Delay()  # the event does not say more
+        read = await processor.read_checkout(made.external_id)
+        assert read.delay == Delay(method=method, until=until if ends else None)
+        # Stripe's reference: an intent of a session is not canceled, so it goes on.
+        kept = await processor.cancel_delayed(made.external_id)
+        assert (kept.status, kept.delay) == (CheckoutStatus.PROCESSING, read.delay)
+        server.cancels_intents = True
+        over = await processor.cancel_delayed(made.external_id)
+        assert (over.status, [m.outcome for m in over.money], over.delay) == (
+            CheckoutStatus.FAILED,
+            [MoneyOutcome.CANCELED],
+            None,
+        )
+        assert (await processor.cancel_delayed(made.external_id)) == over
+        assert server.violations == []
+
+
+async def test_a_debit_under_way_is_never_canceled() -> None:
+    async with connected() as (server, processor):
+        server.cancels_intents = True
+        made = await processor.create_checkout(order())
+        server.pay_async(made.external_id)
+        kept = await processor.cancel_delayed(made.external_id)
+        assert (kept.status, kept.delay) == (CheckoutStatus.PROCESSING, Delay(method="SEPA Direct Debit"))
+        paid = await processor.create_checkout(order(idempotency_key="card"))
+        server.pay(paid.external_id)
+        assert (await processor.cancel_delayed(paid.external_id)).status is CheckoutStatus.COMPLETED
+        assert not [call for call in server.calls if call.path.endswith("/cancel")]
+
+
+async def test_a_session_that_needed_no_payment_has_ended() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        session = server.sessions[made.external_id]
+        session |= {"status": "complete", "payment_status": "no_payment_required", "url": None}
+        read = await processor.read_checkout(made.external_id)
+        told = receive(processor, server.webhook(server.event("checkout.session.completed", session)))
+    assert (read.status, tuple(read.money)) == (CheckoutStatus.EXPIRED, ())
+    assert (told.checkout_status, tuple(told.money)) == (CheckoutStatus.EXPIRED, ())
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:

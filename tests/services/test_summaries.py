@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -93,6 +94,51 @@ async def test_refunds_and_lost_disputes_together_take_at_most_their_charge(
     views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
     left = ledger_views.refundable(views)
     assert sum(left.values()) == 700 + max(0, 12500 - sum(refunds) - sum(disputes))
+
+
+@pytest.mark.parametrize(
+    ("words", "refunded"),
+    [
+        (["PENDING"], 12500),
+        (["PENDING", "FAILED"], 0),
+        (["PENDING", "CANCELED"], 0),
+        (["PENDING", "SUCCEEDED"], 12500),
+        (["PENDING", "FAILED", "PENDING"], 12500),
+        (["PENDING", "SUCCEEDED", "FAILED"], 0),
+        (["PENDING", "FAILED", "SUCCEEDED"], 12500),
+        ([], 12500),
+    ],
+)
+async def test_a_reversal_ends_with_the_dispute_that_is_won(world: World, words: list[str], refunded: int) -> None:
+    request, _ = await world.request(status="PAID")
+    await factories.money_fact(request, external_id="pay")
+    await factories.money_fact(request, external_id="other")  # a won dispute of another charge undoes nothing
+    at = factories.now()
+    told: dict[str, Any] = {"charge_external_id": "pay", "amount_minor": 12500}
+    await factories.money_fact(request, kind="REFUND", external_id="back", reversal=True, occurred_at=at, **told)
+    for n, outcome in enumerate(words):
+        when = at + timedelta(minutes=n - 1)  # the case is opened before the money is taken
+        await factories.money_fact(
+            request, kind="DISPUTE", external_id="dp", outcome=outcome, occurred_at=when + timedelta(seconds=n), **told
+        )
+    await factories.money_fact(
+        request,
+        kind="DISPUTE",
+        external_id="dp_other",
+        outcome="FAILED",
+        charge_external_id="other",
+        occurred_at=at + timedelta(days=1),
+    )
+    await summaries.update(world.account.id, world.contact.id)
+    got = await totals(world)
+    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
+    assert (got["refunded_minor"], position_of(request, facts, []).refunded_minor) == (refunded, refunded)
+    lost = 12500 if words[-1:] == ["SUCCEEDED"] else 0
+    assert got["net_minor"] == 25000 - max(refunded, lost)
+    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    (back,) = [view for view in views if view.kind == "REFUND"]
+    assert back.status == ("SUCCEEDED" if refunded else "CANCELED")
+    assert refunded or ledger_views.refundable(views)[views[0].id] == 12500
 
 
 async def test_what_is_lost_of_a_charge_that_nobody_knows_yet_is_not_hidden(world: World) -> None:
