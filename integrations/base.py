@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 # ------------------------------------------------------------------------------------------------------------ errors
@@ -197,16 +199,22 @@ class Checkout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorWebhook:
-    """A verified webhook. `decides` says that `money` may be recorded as it stands; otherwise read the checkout first."""
+    """A verified webhook. `decides` says that `money` may be recorded as it stands; otherwise read the checkout first.
 
-    external_id: str  # the event's id: unique per connection
+    What does not decide is a hint: it names what to read, a checkout or (`charge_external_id`) a charge.
+    """
+
+    # The event's own id, unique per connection: a repeat of it changes nothing. None: the vendor gives events no id, so that
+    # each webhook is a hint to read again. Never the id of the payment, which all its events share.
+    external_id: str | None
     type: str
-    created_at: datetime
+    created_at: datetime | None = None  # when the vendor made the event; None: it does not say
     decides: bool = False
     money: Sequence[MoneyStatement] = ()
     checkout_external_id: str | None = None
     checkout_status: CheckoutStatus | None = None
     delay: Delay | None = None  # as Checkout has it
+    charge_external_id: str | None = None  # of a hint without a checkout: what `read_charge` shall read
     request_reference: str | None = None
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
     # The business took these credentials' rights back at the vendor. Unless it `decides`, `check` is asked first.
@@ -226,6 +234,67 @@ class AmountLimits:
     step_minor: int = 1
 
 
+class WebhookProof(StrEnum):
+    """What proves that a webhook comes from the vendor. Only a signature over the body lets it decide."""
+
+    BODY = "BODY"  # a signature over the raw body
+    PARTS = "PARTS"  # a signature over an id and a time, say: whatever else the body tells is not believed
+    NONE = "NONE"  # nothing: only the id of a known checkout or charge causes a read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a vendor offers. Paythread relies on it; the kit tests what is declared, and reports what is not.
+
+    Which currencies a processor takes, `amount_limits` says.
+    """
+
+    webhook_proof: WebhookProof = WebhookProof.BODY
+    webhooks_decide: bool = True  # a payment's webhook tells its checkout and money; False: it is a hint to read
+    webhooks_expire: bool = (
+        True  # what was signed over 300 s ago is refused; False: sent again under the old time, a hint
+    )
+    webhooks_signed_at: bool = True  # the signature covers a time
+    cancels_checkouts: bool = True  # False: an open checkout only ends by itself, `expire_checkout` only reads it
+    checkouts_end: bool = True  # by themselves, at `expires_at`
+    declines_end_checkouts: bool = False  # the payer of a declined payment needs a new checkout
+    reads_declines: bool = True  # `read_checkout` tells declined charges
+    delayed_payments: bool = True  # a payment may be PENDING for days
+    partial_captures: bool = False  # one checkout may be paid by several charges, which add up
+    method_summaries: bool = True  # a charge tells how it was paid
+    refunds: bool = True  # `refund` and `read_refund`
+    partial_refunds: bool = True
+    pending_refunds: bool = False  # a refund may be PENDING first, and fail
+    disputes: bool = True
+    retry_after: bool = True  # a 429 says how long to wait
+
+
+Mode = Literal["test", "live"]
+_MODES: Mapping[str, Mode] = {
+    "test": "test",
+    "sandbox": "test",
+    "live": "live",
+    "prod": "live",
+    "production": "live",
+}
+
+
+def mode_of_keys(credentials: Mapping[str, str]) -> Mode | None:
+    """The mode that keys tell by their text (`sk_test_…`, `live_…`); None: they tell none.
+
+    Raises IntegrationError (`modes_differ`) for keys of both modes.
+    """
+    words = {
+        word
+        for key in credentials.values()
+        for word in re.findall(rf"(?:^|(?<=[_.:-]))({'|'.join(_MODES)})(?=[_.:-])", key.lower())
+    }
+    modes = {_MODES[word] for word in words}
+    if len(modes) > 1:
+        raise IntegrationError("keys", "modes_differ", "some of these keys are of test mode, others of live mode")
+    return modes.pop() if modes else None
+
+
 class Processor(ABC):
     """One connected payment processor. One instance per connection; safe to share between tasks.
 
@@ -237,6 +306,20 @@ class Processor(ABC):
     credentials: ClassVar[type[Any]]  # a frozen dataclass of strings
     checkout_origins: ClassVar[tuple[str, ...]] = ()  # for the pay page's CSP form-action
     session_life_s: ClassVar[int] = 23 * 3600
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    # A reason of `check` to refuse -> the credential that it is about, and a sentence on what to do, with {name}, {mode} and {url}.
+    advice: ClassVar[Mapping[str, tuple[str, str]]] = {}
+
+    @classmethod
+    def mode_of(cls, credentials: Mapping[str, str]) -> Mode | None:
+        """The mode that these credentials, by name, are of; None: they do not tell, so that the owner has to say it.
+
+        Some may be missing. By default the secrets' text decides, but for those of webhooks.
+        Raises IntegrationError (`modes_differ`).
+        """
+        fields = dataclasses.fields(cls.credentials)
+        secrets = [f.name for f in fields if not f.repr and not f.name.startswith("webhook")]
+        return mode_of_keys({name: credentials[name] for name in secrets if credentials.get(name)})
 
     @abstractmethod
     def amount_limits(self, currency: str) -> AmountLimits | None:
@@ -256,7 +339,10 @@ class Processor(ABC):
 
     @abstractmethod
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING)."""
+        """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING).
+
+        Without `cancels_checkouts`: return it as it stands, OPEN until it ends by itself. Raises IntegrationError.
+        """
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
         """Make a delayed payment that was begun on a PROCESSING checkout impossible, where the vendor can; what it is afterwards.
@@ -280,13 +366,17 @@ class Processor(ABC):
         """
         raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
-        """The refund as it stands. Raises IntegrationError."""
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
+        """The refund as it stands. Some vendors find it by its charge, which is given where it is known. Raises IntegrationError."""
         raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
 
-    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """What a door calls: as `receive`, for vendors too who check their signatures themselves, when asked.
+    async def verify_webhook(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
+    ) -> ProcessorWebhook:
+        """What a door calls: as `receive`. Override it to ask the vendor about the signature, or where `query` matters.
 
+        `query` has the parameters of the address that was called. `parse` sees none of them: what it needs goes into `raw`.
+        Without a `webhook_proof` nothing may be fetched here, since anybody can call.
         Raises SignatureInvalid (`no_webhook_secret`, whatever came: this connection takes none), PayloadInvalid;
         IntegrationError if the vendor can't be asked now: nothing is known of the body, so answer 503 and the vendor sends it again.
         """

@@ -275,29 +275,42 @@ async def _prepare(
         if any(one.capturing_at is not None for one in sessions):
             return Opened(url=None, state="processing")
         due = request.amount_minor - request.amount_paid_minor
+        connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
+        cls = type(connections.processor(connection))
         fitting = (one for one in sessions if one.amount_minor == due)
-        session = next((one for one in fitting if _reusable(one, changed.now)), None)
+        session = next((one for one in fitting if _reusable(one, cls, changed.now)), None)
         if session is not None and session.url:
             return Opened(url=session.url, state="open")
         is_new = session is None
         if session is None:
+            if not cls.capabilities.cancels_checkouts and any(_payable(one, changed.now) for one in sessions):
+                raise errors.ProcessorUnavailable  # two could be paid: the next one waits until this one has ended
             for one in sessions:
                 await settling.expire_later(one)
             session = await _insert(request, due, changed.now)
-        connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         left_out: dict[str, Any] = dict.fromkeys(without)
         order = replace(await _order(request, session, token, locale), **left_out)
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
 
 
-def _reusable(session: CheckoutSession, now: datetime) -> bool:
-    """Whether an open checkout can be paid on, or its creation repeated with its key."""
+def _reusable(session: CheckoutSession, cls: type[Processor], now: datetime) -> bool:
+    """Whether an open checkout can be paid on, or its creation repeated with its key.
+
+    One that soon ends is replaced, if it can be canceled; else it is paid on until it has ended.
+    """
     if session.closing_at is not None:
         return False
     if session.status == "OPENING":
         return session.external_id is None and abs(now - session.created_at) < KEY_LIFE
-    long_enough = session.expires_at is None or session.expires_at > now + REUSE_MARGIN
-    return bool(session.url) and long_enough
+    margin = timedelta(0)
+    if cls.capabilities.cancels_checkouts:
+        margin = min(REUSE_MARGIN, timedelta(seconds=cls.session_life_s / 3))
+    return bool(session.url) and (session.expires_at is None or session.expires_at > now + margin)
+
+
+def _payable(session: CheckoutSession, now: datetime) -> bool:
+    """Whether a checkout that can't be canceled may still be paid, for all we know."""
+    return bool(session.url) and (session.expires_at is None or session.expires_at > now - CLOCKS_DIFFER)
 
 
 async def _insert(request: PaymentRequest, amount_minor: int, now: datetime) -> CheckoutSession:

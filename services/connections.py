@@ -39,7 +39,8 @@ KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "s
 UNREADABLE: Final = (
     "The stored credentials can't be decrypted: give them again, or put their key back into SECRET_KEYS."
 )
-# A processor's reason to refuse -> the credential that it is about (None: which one it does not say), and what to do.
+# Any processor's reason to refuse -> the credential that it is about (None: which one it does not say), and what to do.
+# Those of one processor only are its own `advice`.
 ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
     "authentication_failed": (
         None,
@@ -58,18 +59,6 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         "Your account at {name} may not take payments at the moment{mode}: see what is asked of you there.",
     ),
     "not_found": (None, "{name} does not know what these credentials name{mode}: copy them again."),
-    "webhook_unknown": (
-        "webhook_id",
-        "{name} has no webhook of this id{mode}: copy the id of the webhook whose address is {url}.",
-    ),
-    "location_unknown": (
-        "location_id",
-        "{name} has no active location of this id for this access token{mode}: copy the location's id.",
-    ),
-    "location_currency_differs": (
-        "currency",
-        "At {name} this location takes another currency{mode}: give the one that its settings show, or leave it out.",
-    ),
 }
 # Reasons that concern the credentials, or the account behind them.
 REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permission_denied", "account_restricted"})
@@ -385,6 +374,12 @@ def webhook_problem(row: ProcessorConnection) -> str | None:
         f"{cls.display_name} does not know where to send webhooks: add {url} there and give its secret here, or give the"
         " credentials again to have it added. Until then payments are noticed late."
     )[:ERROR_LIMIT]
+
+
+def advice_of(cls: type[Processor], reason: str) -> tuple[str | None, str]:
+    """The credential that a refusal is about, where that is known, and what to do, with {name}, {mode}, {reason} and {url}."""
+    known: Mapping[str, tuple[str | None, str]] = {**ADVICE, **cls.advice}
+    return known.get(reason, (None, "{name} refuses these credentials ({reason})."))
 
 
 def advice(row: ProcessorConnection, reason: str) -> str:

@@ -23,8 +23,10 @@ from integrations.base import (
     MoneyOutcome,
     MoneyStatement,
     PayloadInvalid,
+    Processor,
     ProcessorWebhook,
     SignatureInvalid,
+    WebhookProof,
 )
 from integrations.base import external_id as stored_id
 from models import database, errors
@@ -42,6 +44,7 @@ from models.tables import (
 )
 from services import captures, cards, connections, jobs, links, notifications, processor_health, recorder, turns
 from services.changes import Change, change
+from services.limiting import RateLimiter
 
 log = structlog.get_logger(__name__)
 
@@ -55,8 +58,17 @@ LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
 LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
 AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of what can't be handled
 NOTICE_AFTER = timedelta(days=7)  # unhandled for so long: the team is told
+HINT = "hint:"  # how the stored id of a webhook begins whose vendor gives it none
+HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object within this time cause one read
+OPENED_LATELY = timedelta(hours=1)
+UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # hints at unknown charges that are read, of one connection
+INSTEAD_EVERY_S = 60  # how often open checkouts are read in place of more of them
 NAME_LENGTH, NAMES = 200, 2000  # how long the ids are, and how many, that an event not understood is searched for
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
+
+
+_unknown = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
+_instead = RateLimiter(1 / INSTEAD_EVERY_S, 1)
 
 
 class BadSignature(Exception):
@@ -74,7 +86,13 @@ class NotVerifiable(Exception):
     """
 
 
-async def receive(processor: str, connection_id: UUID, body: bytes, headers: Mapping[str, str]) -> None:
+async def receive(
+    processor: str,
+    connection_id: UUID,
+    body: bytes,
+    headers: Mapping[str, str],
+    query: Mapping[str, str] | None = None,
+) -> None:
     """Take one webhook. `headers` has lower-case names. Returns after the commit.
 
     Raises: NotFound (also where the connection has nothing to verify with), BadSignature, BadPayload, NotVerifiable.
@@ -90,7 +108,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
     try:
-        event = await live.verify_webhook(body, headers, now=now)
+        event = await live.verify_webhook(body, headers, now=now, query=query or {})
     except SignatureInvalid as error:
         if error.reason == CANNOT_VERIFY:
             raise errors.NotFound from error
@@ -108,7 +126,7 @@ async def receive(processor: str, connection_id: UUID, body: bytes, headers: Map
         # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
         log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
         return
-    await _take(connection, event, (event.raw or body).decode(), now)
+    await _take(connection, _believed(live, event), (event.raw or body).decode(errors="replace"), now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
         await connections.note_webhook(connection, now)
@@ -156,7 +174,9 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
     try:
-        owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+        owner = await _owner(connection, event)
+        if event.external_id is None and owner is None and not await _may_ask(connection, event):
+            return
         with turns.patience(VENDOR_WAITS_S):
             async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
                 row = await _keep(connection, event, body, now)
@@ -179,9 +199,64 @@ def _is_of_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | 
     return told.test_mode is not None and told.test_mode != connection.test_mode
 
 
+def _believed(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
+    """What an event may tell by its proof: without a signature over its body it only names what is to be read."""
+    if processor.capabilities.webhook_proof is not WebhookProof.BODY:
+        charges = [s.external_id for s in event.money if s.kind == MoneyKind.CHARGE]
+        charge = event.charge_external_id or next(iter(charges), None)
+        # Whose the object is, the object says, or a body could give the payment of one request to another.
+        alone = event.checkout_external_id is None and charge is None
+        return dataclasses.replace(
+            event,
+            decides=False,
+            disconnected=False,
+            money=(),
+            checkout_status=None,
+            charge_external_id=charge,
+            request_reference=event.request_reference if alone else None,
+        )
+    return dataclasses.replace(event, decides=False) if event.external_id is None else event
+
+
+async def _owner(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:
+    """The request that an event concerns, as far as is known without asking the vendor."""
+    owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+    if owner is None and event.charge_external_id is not None:
+        known = MoneyFact.filter(processor_connection_id=connection.id, external_id=event.charge_external_id)
+        fact = await known.first()
+        owner = fact.payment_request_id if fact is not None else None
+    return owner
+
+
+async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
+    """Whether a hint at something unknown is read. Anybody can send one where webhooks are not signed.
+
+    Checkouts are known before they are paid. An unknown charge may be the payment of one: some are read, and in place of
+    more of them the checkouts that contacts have opened lately.
+    """
+    if event.charge_external_id is None:
+        return False
+    if _unknown.take(str(connection.id)):
+        return True
+    if _instead.take(str(connection.id)):
+        now = datetime.now(UTC)
+        lately = Q(created_at__gt=now - OPENED_LATELY) | Q(returned_at__gt=now - OPENED_LATELY)
+        waiting = CheckoutSession.filter(lately, processor_connection_id=connection.id)
+        await waiting.filter(status__in=["OPEN", "PROCESSING"], next_check_at__gt=now).update(next_check_at=now)
+        log.warning("processor_hints_many", provider=connection.processor, connection_id=str(connection.id))
+    return False
+
+
+def _key_of(event: ProcessorWebhook) -> str:
+    """The id that an event is stored under. Hints at one object share a row, so that many of them cause few reads."""
+    if event.external_id is not None:
+        return stored_id(event.external_id)
+    return stored_id(f"{HINT}{event.checkout_external_id or event.charge_external_id or event.request_reference}")
+
+
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
-    """Store the event once, raw but for our links' tokens; the row, locked."""
-    external_id = stored_id(event.external_id)
+    """Store the event once, raw but for our links' tokens; the row, locked. A hint that comes again is unhandled again."""
+    external_id = _key_of(event)
     row = ProcessorEvent(
         id=uuid7(),
         account_id=connection.account_id,
@@ -192,11 +267,15 @@ async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: 
         received_at=now,
     )
     await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
-    return (
+    kept = (
         await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=external_id)
         .select_for_update(no_key=True)
         .get()
     )
+    if event.external_id is None and kept.handled_at is not None:
+        kept.body, kept.received_at, kept.handled_at, kept.result = row.body, now, None, None
+        await kept.save(update_fields=["body", "received_at", "handled_at", "result"])
+    return kept
 
 
 async def _disconnect(
@@ -209,7 +288,8 @@ async def _disconnect(
         account_id=now.account_id, action=processor_health.CONFIGURED, subject=public_id("prc", now.id)
     )
     newest = await configured.order_by("-id").first()
-    before = newest is not None and event.created_at < newest.occurred_at - CLOCKS_DIFFER
+    told_at = event.created_at
+    before = newest is not None and told_at is not None and told_at < newest.occurred_at - CLOCKS_DIFFER
     if not now.connected or before:  # connected again since
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
         return
@@ -226,6 +306,11 @@ async def _record_or_postpone(
         await _disconnect(changed, connection, event, row)
     elif event.disconnected:
         await _postpone(row)
+    elif event.external_id is None or (event.charge_external_id is not None and not event.decides):
+        # Later, so that further hints at the same object cause one read together.
+        last = await Job.filter(key=_job_key(row)).first()
+        again = last is not None and abs(row.received_at - last.created_at) < HINTS_TOGETHER
+        await _postpone(row, due_at=row.received_at + HINTS_TOGETHER if again else None)
     elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
     elif event.decides and await _fits(connection, event):
@@ -328,13 +413,18 @@ async def handle_job(job: jobs.JobContext) -> None:
     What fails is tried again soon, as every job; when those tries are used up, less and less often, for as long as it is unhandled.
     """
     row = await ProcessorEvent.get(id=UUID(job.payload["event_id"]))
+    if row.handled_at is not None and row.external_id.startswith(HINT):
+        # It came once more while it was being read: what was read may be older.
+        await ProcessorEvent.filter(id=row.id).update(handled_at=None, result=None)
+        row.handled_at = None
     if row.handled_at is not None and row.result != "foreign":
         return
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
     await ProcessorEvent.filter(id=row.id).update(attempts=F("attempts") + 1)
     event: ProcessorWebhook | None = None
     try:
-        event = connections.processor(connection).parse(row.body.encode())
+        live = connections.processor(connection)
+        event = _believed(live, live.parse(row.body.encode()))
         recorded = await _handle(connection, event, row)
     except Exception as error:  # (the loop's top of stored events: whatever fails, the event is tried again)
         if isinstance(error, IntegrationError):
@@ -349,6 +439,9 @@ async def handle_job(job: jobs.JobContext) -> None:
             raise
         log.warning("processor_event_waits", provider=connection.processor, event_type=row.type, error=_reason(error))
         raise jobs.Later(_again_after(row, now).total_seconds()) from error
+    if recorded.request is None and event.external_id is None:  # anybody may have sent it: nothing of it is kept
+        await ProcessorEvent.filter(id=row.id, result="foreign").delete()
+        return
     later = _look_again_after(event, row, datetime.now(UTC)) if recorded.request is None else None
     if later is not None:
         raise jobs.Later(later.total_seconds())
@@ -440,7 +533,11 @@ async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Rea
     processor = connections.processor(connection)
     if event.checkout_external_id is not None:
         return await processor.read_checkout(event.checkout_external_id), (), True
+    if event.charge_external_id is not None and not event.money:
+        return await _charge_read(processor, event.charge_external_id)
     charges = {s.external_id for s in event.money if s.kind == MoneyKind.CHARGE}
+    if not charges and event.external_id is None:
+        return await _newest_read(connection, event)
     owner = await recorder.owner_of(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
         return None, event.money, True
@@ -451,6 +548,34 @@ async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Rea
         if charges & {s.external_id for s in state.money}:
             return state, (), True
     return await _confirmed(connection, event)
+
+
+async def _charge_read(processor: Processor, external_id: str) -> Reading:
+    """What a hint at a charge leads to: its checkout, else the charge alone."""
+    try:
+        charge = await processor.read_charge(external_id)
+    except IntegrationError as error:
+        if error.retryable or error.ambiguous or error.reason in connections.REFUSED:
+            raise
+        charge = None  # a definite no, as for any id that is made up
+    if charge is None:
+        return None, (), True
+    if charge.checkout_external_id is None:
+        return None, [charge], True
+    state = await processor.read_checkout(charge.checkout_external_id)
+    if any(s.external_id == charge.external_id for s in state.money):
+        return state, (), True
+    return dataclasses.replace(state, money=(*state.money, charge)), (), True
+
+
+async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
+    """What a hint that names our request alone leads to: its newest checkout."""
+    owner = await _owner(connection, event)
+    sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
+    session = await sessions.filter(external_id__not_isnull=True).order_by("-n").first()
+    if session is None:
+        return None, (), True
+    return await connections.processor(connection).read_checkout(session.external_id or ""), (), True
 
 
 async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:

@@ -120,6 +120,8 @@ async def check(
         with refusals:
             if whole and settled:  # what is missing, beside what is stored
                 _merged(cls, row, given, row.test_mode if row is not None else mode)
+                if row is None and mode is None:
+                    raise Invalid("Say whether these are test or live credentials: they don't tell.", field="testMode")
     refusals.raise_any()
     if cls is None:
         return None
@@ -410,10 +412,11 @@ def _mode(cls: type[Processor], given: Mapping[str, str], wanted: bool | None) -
         if wanted is False:
             raise Invalid("The sandbox has no live mode.", field="testMode")
         return True
-    if MODE in _fields(cls):
-        return wanted
-    key = given.get("secret_key", "")
-    said = True if "_test_" in key else False if "_live_" in key else None
+    try:
+        mode = cls.mode_of(given)
+    except IntegrationError as error:
+        raise Invalid("Some of these keys are of test mode, others of live mode.", field="credentials") from error
+    said = None if mode is None else mode == "test"
     if said is not None and wanted is not None and said != wanted:
         raise Invalid("This key belongs to the other mode.", field="testMode")
     return said if said is not None else wanted
@@ -473,7 +476,7 @@ async def _checked(
         log.warning("processor_check_failed", provider=error.provider, reason=error.reason)
         if error.retryable or error.ambiguous:
             raise ProcessorUnavailable(field=_blamed(cls, given)) from error
-        field, sentence = connections.ADVICE.get(error.reason, (None, "{name} refuses these credentials ({reason})."))
+        field, sentence = connections.advice_of(cls, error.reason)
         mode = f" in {credentials[MODE]} mode" if credentials.get(MODE) else ""
         raise ProcessorRejected(
             sentence.format(name=cls.display_name, mode=mode, reason=error.reason, url=url),

@@ -471,7 +471,9 @@ async def _check(row: Refund) -> None:
     system = system_actor(row.account_id)
     if row.external_id is not None:
         try:
-            statement = await connections.processor(connection).read_refund(row.external_id)
+            statement = await connections.processor(connection).read_refund(
+                row.external_id, charge_external_id=row.charge_external_id
+            )
         except (IntegrationError, errors.ProcessorUnavailable) as error:
             log.warning("refund_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
             if isinstance(error, IntegrationError):

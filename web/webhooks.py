@@ -65,7 +65,9 @@ async def processor(request: Request) -> Response:
     if forgeries.many(key) and not forgeries.may_check(key):
         return _too_many(name)
     try:
-        await processor_events.receive(name, connection_id, await request.body(), dict(request.headers))
+        await processor_events.receive(
+            name, connection_id, await request.body(), dict(request.headers), dict(request.query_params)
+        )
     except NotFound:
         return _answer("unknown", "not found", 404)
     except processor_events.BadSignature as error:

@@ -29,6 +29,7 @@ import orjson
 
 from integrations.base import (
     AmountLimits,
+    Capabilities,
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
@@ -259,6 +260,15 @@ class PayPal(Processor):
     credentials: ClassVar[type[Any]] = Credentials
     checkout_origins: ClassVar[tuple[str, ...]] = ("https://www.paypal.com", "https://www.sandbox.paypal.com")
     session_life_s: ClassVar[int] = int(APPROVAL_LIFE.total_seconds())
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhooks_expire=False, declines_end_checkouts=True, pending_refunds=True
+    )
+    advice: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "webhook_unknown": (
+            "webhook_id",
+            "{name} has no webhook of this id{mode}: copy the id of the webhook whose address is {url}.",
+        )
+    }
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.mode not in ADDRESSES:
@@ -413,7 +423,7 @@ class PayPal(Processor):
             raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another refund")
         return made
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get."""
         answer = await self._call("GET", f"/v2/payments/refunds/{_path_part(external_id)}", reading=True)
         with _expected():
@@ -477,7 +487,9 @@ class PayPal(Processor):
         await self._client.aclose()
 
     # ---------------------------------------------------------------------------------------------------- webhooks
-    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+    async def verify_webhook(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
+    ) -> ProcessorWebhook:
         """Ask PayPal about the signature, with the raw body inside the question. Fetches no address from a header.
 
         Over 300 s old: comes back with `decides` False, so that its object is read. Raises SignatureInvalid, PayloadInvalid,

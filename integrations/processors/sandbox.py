@@ -35,6 +35,7 @@ from integrations.base import (
     ProcessorWebhook,
     RefundOrder,
     SignatureInvalid,
+    retry_after,
 )
 
 NAME: Final = "sandbox"
@@ -161,7 +162,7 @@ class Sandbox(Processor):
         answer = await self._call("POST", path, body=body, key=order.idempotency_key)
         return _answered_refund(answer, reference=order.request_reference, ambiguous=True)
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         """The refund as it stands."""
         return _answered_refund(await self._call("GET", f"{REFUNDS}/{_path_part(external_id)}", reading=True))
 
@@ -248,7 +249,8 @@ class Sandbox(Processor):
                 NAME, "unexpected_answer", f"HTTP {answer.status_code}", ambiguous=not reading
             ) from broken
         reason, retryable = REFUSALS.get(answer.status_code, ("refused", False))
-        raise IntegrationError(NAME, reason, message, retryable=retryable, code=code)
+        wait_s = retry_after(answer.headers.get("retry-after")) if answer.status_code == 429 else None
+        raise IntegrationError(NAME, reason, message, retryable=retryable, code=code, retry_after_s=wait_s)
 
     @contextlib.asynccontextmanager
     async def _edge(self, *, reading: bool) -> AsyncIterator[None]:

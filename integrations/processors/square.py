@@ -32,6 +32,7 @@ import structlog
 
 from integrations.base import (
     AmountLimits,
+    Capabilities,
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
@@ -178,6 +179,24 @@ class Square(Processor):
         "https://sandbox.square.link",
         "https://connect.squareupsandbox.com",
     )
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhooks_decide=False,
+        webhooks_expire=False,
+        webhooks_signed_at=False,
+        checkouts_end=False,
+        reads_declines=False,
+        pending_refunds=True,
+    )
+    advice: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "location_unknown": (
+            "location_id",
+            "{name} has no active location of this id for this access token{mode}: copy the location's id.",
+        ),
+        "location_currency_differs": (
+            "currency",
+            "At {name} this location takes another currency{mode}: give the one that its settings show, or leave it out.",
+        ),
+    }
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.mode not in ADDRESSES:
@@ -300,7 +319,7 @@ class Square(Processor):
             raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another refund")
         return made
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         """Source: .../refunds-api/get-payment-refund."""
         answer = await self._call("GET", f"/v2/refunds/{_path_part(external_id)}", reading=True)
         with _expected():
@@ -474,6 +493,7 @@ class Square(Processor):
         if not any(hmac.compare_digest(one, header) for one in expected):
             raise SignatureInvalid(NAME)
         event = self.parse(body)
+        assert event.created_at is not None  # noqa: S101 (parse has read it)
         age_s = (now - event.created_at).total_seconds()
         if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
             raise SignatureInvalid(NAME, "signature_stale")

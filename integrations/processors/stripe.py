@@ -22,6 +22,7 @@ import structlog
 
 from integrations.base import (
     AmountLimits,
+    Capabilities,
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
@@ -309,6 +310,7 @@ class Stripe(Processor):
     credentials: ClassVar[type[Any]] = Credentials
     checkout_origins: ClassVar[tuple[str, ...]] = ("https://checkout.stripe.com",)
     session_life_s: ClassVar[int] = 24 * 3600
+    capabilities: ClassVar[Capabilities] = Capabilities(pending_refunds=True)
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.account and not re.fullmatch(r"acct_[A-Za-z0-9]{1,64}", credentials.account, re.ASCII):
@@ -484,7 +486,7 @@ class Stripe(Processor):
             )
         return _answered_refund(made.to_dict(), ambiguous=True)
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         """Source: docs.stripe.com/api/refunds/retrieve."""
         async with self._edge(reading=True):
             refund = await self._client.v1.refunds.retrieve_async(external_id)
@@ -635,7 +637,9 @@ class Stripe(Processor):
         self._verify(body, headers.get("stripe-signature", ""), now)
         return self.parse(body)
 
-    async def verify_webhook(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+    async def verify_webhook(
+        self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
+    ) -> ProcessorWebhook:
         """As `receive`; a thin event only points, so what it points at is read and comes back as the event that would hold it.
 
         Source: docs.stripe.com/event-destinations#thin-events.
@@ -662,6 +666,7 @@ class Stripe(Processor):
             "type": event.type,
             "data": {"object": thing},
         }
+        assert event.created_at is not None  # noqa: S101 (receive has read it)
         whole |= {"created": int(event.created_at.timestamp()), "livemode": thin.get("livemode")}
         if event.vendor_account is not None:
             whole["account"] = event.vendor_account

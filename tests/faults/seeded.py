@@ -222,7 +222,9 @@ FAULTS: Final = (
         "transaction",
         "answered-before-the-commit",
         "web/webhooks.py",
-        "        await processor_events.receive(name, connection_id, await request.body(), dict(request.headers))",
+        "        await processor_events.receive(\n"
+        "            name, connection_id, await request.body(), dict(request.headers), dict(request.query_params)\n"
+        "        )",
         "        import asyncio\n\n        asyncio.ensure_future(  # noqa: RUF006\n            processor_events.receive("
         "name, connection_id, await request.body(), dict(request.headers))\n        )",
         "tests/web/test_webhooks.py",
@@ -453,7 +455,7 @@ FAULTS: Final = (
         "checkout",
         "link-dies-with-its-checkout",
         "services/checkout.py",
-        "return bool(session.url) and long_enough",
+        "return bool(session.url) and (session.expires_at is None or session.expires_at > now + margin)",
         "return bool(session.url)",
         CHECKOUT,
     ),

@@ -113,7 +113,7 @@ async def test_pay_leads_back_and_sends_one_signed_webhook(home: SandboxHome, pr
     event = told(provider, delivery)
     (money,) = event.money
     assert (event.type, event.decides, event.checkout_status) == ("checkout.completed", True, CheckoutStatus.COMPLETED)
-    assert event.external_id.startswith("sbx_evt_")
+    assert str(event.external_id).startswith("sbx_evt_")
     assert (money.external_id[:8], money.outcome, money.amount_minor) == ("sbx_pay_", MoneyOutcome.SUCCEEDED, 12500)
     assert money.method_summary == "Test card •••• 4242"
     page = await home.http.get(f"/sandbox/pay/{checkout}")

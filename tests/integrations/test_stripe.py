@@ -798,7 +798,8 @@ async def test_the_vendors_example_signatures_are_accepted_in_their_time() -> No
                 with pytest.raises(PayloadInvalid):
                     processor.receive(body, {"stripe-signature": header}, now=at)
             else:
-                assert processor.receive(body, {"stripe-signature": header}, now=at).external_id.startswith("evt_1Pay")
+                taken = processor.receive(body, {"stripe-signature": header}, now=at)
+                assert str(taken.external_id).startswith("evt_1Pay")
 
 
 # ------------------------------------------------------------------------------------------------------------- money

@@ -280,7 +280,7 @@ class Life:
         for one in sent:
             fresh = signed(one.body)
             await processor_events.receive("sandbox", self.world.connection.id, fresh.body, fresh.headers)
-            self.arrived.add(self.world.vendor.parse(one.body).external_id)
+            self.arrived.add(str(self.world.vendor.parse(one.body).external_id))
 
     def drop(self, n: int) -> None:
         """Webhooks are lost for good."""

@@ -411,7 +411,7 @@ class Scripted(Processor):
             raise IntegrationError(self.name, "timeout", retryable=True, ambiguous=True)
         return await self.read_refund(self.keys[order.idempotency_key])
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         return next(m for m in self.refunds() if m.external_id == external_id)
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:

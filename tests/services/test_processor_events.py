@@ -192,7 +192,9 @@ async def test_what_the_vendor_cannot_verify_now_is_not_stored_and_taken_when_it
     world.vendor.pay(await world.open(token))
     (paid,) = world.vendor.outbox
 
-    async def down(body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+    async def down(
+        body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str]
+    ) -> ProcessorWebhook:
         raise IntegrationError("sandbox", "timeout", retryable=True)
 
     with monkeypatch.context() as patch:
@@ -212,7 +214,9 @@ async def test_a_late_resend_decides_nothing_until_its_checkout_is_read(
     world.vendor.pay(page)
     (paid,) = world.vendor.outbox
 
-    async def late(body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+    async def late(
+        body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str]
+    ) -> ProcessorWebhook:
         return replace(world.vendor.receive(body, headers, now=now), decides=False)
 
     monkeypatch.setattr(world.vendor, "verify_webhook", late)
