@@ -7,4 +7,10 @@ docs/howto/add-a-processor.md, docs/howto/add-a-channel.md. It needs pytest and 
 import pytest
 
 # Before the suites are imported: a failed assertion then shows its values, as in any test.
-pytest.register_assert_rewrite("integrations.kit.processors", "integrations.kit.channels")
+pytest.register_assert_rewrite(
+    "integrations.kit.channels",
+    "integrations.kit.processor_calls",
+    "integrations.kit.processor_harness",
+    "integrations.kit.processor_money",
+    "integrations.kit.processor_webhooks",
+)

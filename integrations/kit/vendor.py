@@ -7,14 +7,19 @@ import contextlib
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import parse_qsl
 
 import uvicorn
 
-FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_limit"]
+FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_limit", "refuse", "nonsense", "empty"]
+RETRY_AFTER_S: Final = 7.0  # what a 429 asks to wait
+
+
+NOT_DONE: Final[Mapping[str | None, int]] = {"before_500": 500, "rate_limit": 429, "refuse": 400}
+NONSENSE: Final[Mapping[str | None, bytes]] = {"nonsense": b"<html>be right back</html>", "empty": b"{}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,15 @@ class Answer:
 class LoopbackServer(uvicorn.Server):
     """A uvicorn server inside the test's own loop: no signal handlers, starts and stops without polling."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, port: int = 0) -> None:
         config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none")
         super().__init__(config)
         self._stopping = asyncio.Event()
         self._serving = asyncio.Event()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        # With its protocol: without, asyncio leaves Nagle's algorithm on, and each answer waits 40 ms.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(("127.0.0.1", port))
         self._task: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -64,6 +70,17 @@ class LoopbackServer(uvicorn.Server):
         """Wait for the end instead of ticking."""
         await self.on_tick(0)
         await self._stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End without uvicorn's fixed wait of 100 ms."""
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        for _ in range(2500):
+            if not self.server_state.connections and not self.server_state.tasks:
+                break
+            await asyncio.sleep(0.002)
 
     @cached_property
     def url(self) -> str:
@@ -99,9 +116,13 @@ class LoopbackServer(uvicorn.Server):
 
 
 class FakeVendor(ABC):
-    """Use as `async with TheVendor() as vendor:`; `vendor.url` is its address, `calls` every request in order."""
+    """Use as `async with TheVendor() as vendor:`; `vendor.url` is its address, `calls` every request in order.
+
+    `await TheVendor().serve(9000)` serves it on a fixed port until Ctrl-C: for trying a provider in a running Paythread.
+    """
 
     def __init__(self) -> None:
+        self.port = 0
         self.calls: list[Call] = []
         self._failures: list[FailureMode] = []
         self._closing = asyncio.Event()
@@ -112,7 +133,7 @@ class FakeVendor(ABC):
         """Answer a call, whatever becomes of the answer on its way."""
 
     def error(self, status: int) -> Answer:
-        """How this vendor says 429 and 500."""
+        """How this vendor says 400, 429 and 500. A 429 gets its Retry-After by itself."""
         return Answer(status, b"{}")
 
     @property
@@ -126,12 +147,18 @@ class FakeVendor(ABC):
         """Let the next call fail.
 
         accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
-        before_500 and rate_limit (429): not done.
+        before_500, rate_limit (429) and refuse (400): not done. nonsense (a page) and empty ({}): done, and answered 200 with that.
         """
         self._failures.append(mode)
 
+    async def serve(self, port: int) -> None:
+        """Answer on this port of 127.0.0.1 until the task is cancelled."""
+        self.port = port
+        async with self:
+            await asyncio.get_running_loop().create_future()
+
     async def __aenter__(self) -> Self:
-        self._server = LoopbackServer(self._app)
+        self._server = LoopbackServer(self._app, self.port)
         await self._server.__aenter__()
         return self
 
@@ -162,12 +189,16 @@ class FakeVendor(ABC):
         )
         self.calls.append(call)
         mode = self._failures.pop(0) if self._failures else None
-        if mode in ("before_500", "rate_limit"):
-            answer = self.error(500 if mode == "before_500" else 429)
+        if mode in NOT_DONE:
+            answer = self.error(NOT_DONE[mode])
         else:
             answer = await self.handle(call)
         if mode == "accept_then_500":
             answer = self.error(500)
+        if mode == "rate_limit":
+            answer = replace(answer, headers={**answer.headers, "retry-after": f"{RETRY_AFTER_S:.0f}"})
+        if mode in NONSENSE:
+            answer = Answer(200, NONSENSE[mode])
         if mode == "drop" and self._server is not None:
             self._server.cut(tuple(scope["client"]))
         if mode in ("drop", "hang"):

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from integrations.kit.vendor import FailureMode, LoopbackServer
+from integrations.kit.vendor import NONSENSE, FailureMode, LoopbackServer
 
 FORM = "application/x-www-form-urlencoded"
 _BASE = "urn:contract"
@@ -481,7 +481,7 @@ class ContractServer(ABC):
         """Let the next call(s) fail.
 
         accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
-        before_500 and rate_limit (429): not done.
+        before_500, rate_limit (429) and refuse (400): not done. nonsense and empty: done, and answered with nonsense.
         """
         self._failures += [(mode, match)] * times
 
@@ -534,12 +534,16 @@ class ContractServer(ABC):
         mode = self._take_failure(call)
         if mode == "before_500":
             return self._checked(call, self.error(500, "server_error", ["an internal error"], call))
+        if mode == "refuse":
+            return self._encode(self.error(400, "violation", ["refused for the test"], call))
         if mode == "rate_limit":
             return self._checked(call, self.error(429, "rate_limit", ["too many requests"], call))
         answer = await self.handle(call)
         if mode == "accept_then_500":
             answer = self.error(500, "server_error", ["an internal error"], call)
         answer = self.finish(call, answer)
+        if mode in NONSENSE:
+            return Response(NONSENSE[mode], media_type="application/json")
         if mode == "hang":
             return _Hang(self._closing)
         if mode == "drop" and self._server is not None and request.client is not None:

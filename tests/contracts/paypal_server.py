@@ -157,6 +157,7 @@ class PayPalServer(ContractServer):
         self.now = now or (lambda: datetime.now(UTC))
         self.orders: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
+        self.refund_status = "COMPLETED"  # of refunds made by our calls
         self.webhook_ids = {WEBHOOK_ID, OTHER_WEBHOOK_ID}
         self.webhooks: dict[str, dict[str, Any]] = {}  # made by calls
         self.may_register = True
@@ -396,7 +397,7 @@ class PayPalServer(ContractServer):
         order_id = next((o for o in self.orders if self._has(o, capture_id)), None)
         if order_id is None:
             raise PayPalError(404, "INVALID_RESOURCE_ID")
-        made = self.refund_now(order_id, body.get("amount"), custom_id=body.get("custom_id"))
+        made = self.refund_now(order_id, body.get("amount"), custom_id=body.get("custom_id"), status=self.refund_status)
         self._keep(call, made["id"])
         return Answer(201, copy.deepcopy(made))
 

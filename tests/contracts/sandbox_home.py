@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from integrations.base import Environment
-from integrations.kit.vendor import FailureMode, LoopbackServer
+from integrations.kit.vendor import NONSENSE, RETRY_AFTER_S, FailureMode, LoopbackServer
 from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
@@ -114,10 +114,18 @@ class _Failing:
             return
         mode = self._home._failures.pop(0)
         if mode == "rate_limit":
-            await _answer(429, {"error": {"code": "rate_limited", "message": "slow down"}})(scope, receive, send)
+            slow_down = _answer(429, {"error": {"code": "rate_limited", "message": "slow down"}})
+            slow_down.headers["retry-after"] = f"{RETRY_AFTER_S:.0f}"
+            await slow_down(scope, receive, send)
+            return
+        if mode == "refuse":
+            await _answer(400, {"error": {"code": "refused", "message": "no"}})(scope, receive, send)
             return
         if mode != "before_500":
             await self._app(scope, receive, _discard)
+        if mode in NONSENSE:
+            await Response(NONSENSE[mode])(scope, receive, send)
+            return
         if mode in ("accept_then_500", "before_500"):
             await _answer(500, {"error": {"code": "internal", "message": "an error"}})(scope, receive, send)
             return

@@ -193,6 +193,9 @@ class StripeServer(ContractServer):
         self.charges: dict[str, dict[str, Any]] = {}
         self.balances: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, dict[str, Any]] = {}
+        self.refund_status: Literal["pending", "succeeded", "failed", "canceled"] = (
+            "succeeded"  # of refunds made by our calls
+        )
         self.events: list[dict[str, Any]] = []
         self.endpoints: dict[str, dict[str, Any]] = {}
         self.live = False  # whether what it makes is live money
@@ -449,7 +452,8 @@ class StripeServer(ContractServer):
             raise StripeError(400, "invalid_request_error", "Already refunded.", code="charge_already_refunded")
         if body.get("amount", left) > left:
             raise StripeError(400, "invalid_request_error", "Refund amount is greater than unrefunded amount")
-        self.refund(session["id"], amount=body.get("amount", left), metadata=body.get("metadata"))
+        amount = body.get("amount", left)
+        self.refund(session["id"], amount=amount, metadata=body.get("metadata"), status=self.refund_status)
         return Answer(200, copy.deepcopy(list(self.refunds.values())[-1]))
 
     def _webhook_endpoints(self, call: Call, body: dict[str, Any], query: Mapping[str, Any]) -> Answer:
@@ -687,6 +691,11 @@ class StripeServer(ContractServer):
         del refund["livemode"]  # a refund has none
         self.refunds[refund["id"]] = refund
         return self.event("refund.created", refund)
+
+    def settle_refund(self, refund_id: str, *, status: Literal["succeeded", "failed"]) -> dict[str, Any]:
+        """A pending refund arrives, or fails; returns `refund.updated` or `refund.failed`."""
+        self.refunds[refund_id]["status"] = status
+        return self.event("refund.failed" if status == "failed" else "refund.updated", self.refunds[refund_id])
 
     def dispute(
         self, session_id: str, *, status: str = "needs_response", due_by: datetime | None = None

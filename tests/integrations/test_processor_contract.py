@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,24 @@ class StripeVendor(Vendor):
     async def refund(self, external_id: str, amount_minor: int) -> Delivery:
         return self.server.webhook(self.server.refund(external_id, amount=amount_minor))
 
+    async def delay_refunds(self) -> None:
+        self.server.refund_status = "pending"
+
+    async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
+        return self.server.webhook(self.server.settle_refund(refund_id, status="succeeded" if arrives else "failed"))
+
+    async def dispute(self, external_id: str) -> Delivery:
+        return self.server.webhook(self.server.dispute(external_id))
+
+    async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
+        return self.server.webhook(self.server.dispute(external_id, status="won" if won else "lost"))
+
+    async def lapse(self, external_id: str) -> None:
+        self.server.expire(external_id)
+
+    def sent(self) -> str:
+        return "".join(call.raw_body.decode() for call in self.server.calls)
+
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
         return {self.signature_header: stripe_server.sign(body, secret, int(at.timestamp()))}
 
@@ -125,6 +144,7 @@ class SandboxVendor(Vendor):
         return delivery
 
     delayed = "pay_later"
+    made = 0
 
     def will_fail(self) -> None:
         self.delayed = "pay_later_fail"
@@ -132,9 +152,26 @@ class SandboxVendor(Vendor):
     async def refund(self, external_id: str, amount_minor: int) -> Delivery:
         row = await SandboxCheckout.get(external_id=external_id)
         body = {"payment": row.payments[-1]["id"], "amount_minor": amount_minor}
-        await sandbox_vendor.refund(self.home.connection, external_id, "made-by-hand", body)
+        self.made += 1
+        await sandbox_vendor.refund(self.home.connection, external_id, f"made-by-hand-{self.made}", body)
         (delivery,) = await self.home.deliver()
         return delivery
+
+    async def dispute(self, external_id: str) -> Delivery:
+        return await self.disputed(external_id, "needs_response")
+
+    async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
+        return await self.disputed(external_id, "won" if won else "lost")
+
+    async def disputed(self, external_id: str, status: str) -> Delivery:
+        row = await SandboxCheckout.get(external_id=external_id)
+        payment = row.payments[-1]
+        money = {name: payment[name] for name in ("amount_minor", "currency", "created_at")}
+        dispute = {"id": "sbx_dp_1", "payment": payment["id"], "status": status, **money}
+        event = {"id": f"sbx_evt_{status}", "type": "dispute", "created_at": payment["created_at"]}
+        checkout = {"id": external_id, "status": "completed", "request_reference": row.request_reference}
+        body = json.dumps(event | {"data": {"checkout": checkout, "payment": None, "dispute": dispute}}).encode()
+        return body, self.sign(body, self.secret, datetime.now(UTC))
 
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
         return {self.signature_header: sandbox_vendor.signed(secret, body, at=at)}
@@ -148,11 +185,7 @@ class PayPalVendor(Vendor):
     signature_header = "paypal-transmission-sig"
     origin = "https://www.sandbox.paypal.com"
     known_shape = "5O190127TN364715T"
-    amount = b"125.00"
-    holds = "resource"
-    refuses_old = False
     checks_any_body = False
-    decline = "ended"
     method = "PayPal"
     currencies = ("USD", "EUR", "GBP", "JPY", "HUF", "TWD", "BRL", "CHF")
 
@@ -205,6 +238,36 @@ class PayPalVendor(Vendor):
         refund = self.server.refund_now(external_id, amount, custom_id=REFERENCE)
         return self.server.webhook(self.server.event("PAYMENT.CAPTURE.REFUNDED", "refund", refund))
 
+    async def delay_refunds(self) -> None:
+        self.server.refund_status = "PENDING"
+
+    async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
+        refund = self.server.refunds[refund_id]
+        refund["status"] = "COMPLETED" if arrives else "FAILED"
+        return self.server.webhook(self.server.event("PAYMENT.CAPTURE.REFUNDED", "refund", refund))
+
+    async def dispute(self, external_id: str) -> Delivery:
+        return self.disputed(external_id, "WAITING_FOR_SELLER_RESPONSE", {})
+
+    async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
+        code = "RESOLVED_SELLER_FAVOUR" if won else "RESOLVED_BUYER_FAVOUR"
+        return self.disputed(external_id, "RESOLVED", {"dispute_outcome": {"outcome_code": code}})
+
+    def disputed(self, external_id: str, status: str, more: dict[str, Any]) -> Delivery:
+        capture = self.server.capture_of(external_id)
+        dispute = {
+            "dispute_id": "PP-D-27803",
+            "disputed_transactions": [{"seller_transaction_id": capture["id"]}],
+            "reason": "UNAUTHORISED",
+            "status": status,
+            "dispute_amount": capture["amount"],
+            "update_time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        }
+        return self.server.webhook(self.server.event("CUSTOMER.DISPUTE.UPDATED", "dispute", dispute | more))
+
+    def sent(self) -> str:
+        return "".join(call.raw_body.decode() for call in self.server.calls)
+
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
         return paypal_server.transmission(body, webhook_id=secret, at=at)
 
@@ -239,11 +302,6 @@ class SquareVendor(Vendor):
     origin = "https://sandbox.square.link"
     known_shape = "PKVT6XGJZXYUP3NZ.o4b7saqp4HzhNttf5AJxC0Srjd4F"
     unknown_id = "unknown.unknown"
-    lives = False
-    names_checkout = False
-    signs_time = False
-    refuses_old = False
-    decline = "untold"
     currencies = ("USD", "EUR", "GBP", "JPY", "AUD", "CAD")
 
     async def start(self, stack: AsyncExitStack) -> None:
@@ -285,6 +343,34 @@ class SquareVendor(Vendor):
         payment = self.server.payment_of(external_id.split(".")[1])
         refund = self.server.refund_now(payment["id"], amount_minor)
         return self.server.webhook(self.server.settle_refund(refund["id"]))
+
+    async def delay_refunds(self) -> None:
+        """They are."""
+
+    async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
+        status = "COMPLETED" if arrives else "FAILED"
+        return self.server.webhook(self.server.settle_refund(refund_id, status=status))
+
+    async def dispute(self, external_id: str) -> Delivery:
+        return self.disputed(external_id, "EVIDENCE_REQUIRED")
+
+    async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
+        return self.disputed(external_id, "WON" if won else "LOST")
+
+    def disputed(self, external_id: str, state: str) -> Delivery:
+        payment = self.server.payment_of(external_id.split(".")[1])
+        dispute = {
+            "id": "bVTprrwk0gygTLZ96VX1oB",
+            "amount_money": payment["total_money"],
+            "reason": "NO_KNOWLEDGE",
+            "state": state,
+            "updated_at": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "disputed_payment": {"payment_id": payment["id"]},
+        }
+        return self.server.webhook(self.server.event("dispute.state.updated", "dispute", dispute))
+
+    def sent(self) -> str:
+        return "".join(call.raw_body.decode() for call in self.server.calls)
 
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
         return {self.signature_header: square_server.sign(body, secret)}

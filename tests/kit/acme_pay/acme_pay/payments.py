@@ -20,6 +20,7 @@ import httpx2
 
 from integrations.base import (
     AmountLimits,
+    Capabilities,
     Checkout,
     CheckoutOrder,
     CheckoutStatus,
@@ -33,6 +34,7 @@ from integrations.base import (
     ProcessorWebhook,
     RefundOrder,
     SignatureInvalid,
+    retry_after,
 )
 
 NAME: Final = "acme_pay"
@@ -55,6 +57,16 @@ OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # payment.state, refund.state
     "done": MoneyOutcome.SUCCEEDED,
     "declined": MoneyOutcome.FAILED,
     "bounced": MoneyOutcome.FAILED,
+}
+DISPUTE: Final[Mapping[str, MoneyOutcome]] = {  # dispute.state
+    "open": MoneyOutcome.PENDING,  # waits for the business's answer
+    "lost": MoneyOutcome.SUCCEEDED,  # the money has moved: it is gone
+    "won": MoneyOutcome.FAILED,  # also after "lost": Acme gives the money back
+}
+KINDS: Final[Mapping[str, MoneyKind]] = {  # what an event is about
+    "payment": MoneyKind.CHARGE,
+    "refund": MoneyKind.REFUND,
+    "dispute": MoneyKind.DISPUTE,
 }
 REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {  # HTTP status -> reason, retryable
     400: ("invalid_request", False),
@@ -82,6 +94,7 @@ class AcmePay(Processor):
     credentials: ClassVar[type[Any]] = Credentials
     checkout_origins: ClassVar[tuple[str, ...]] = ("https://pay.acme-pay.example",)
     session_life_s: ClassVar[int] = 12 * 3600
+    capabilities: ClassVar[Capabilities] = Capabilities(pending_refunds=True)
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         secrets = (secret.strip() for secret in credentials.webhook_secret.split(","))
@@ -112,16 +125,17 @@ class AcmePay(Processor):
             "return_url": order.success_url,
             "notify_url": self._webhook_url,
         }
-        return _checkout(await self._call("POST", "/v1/orders", body=body, key=order.idempotency_key))
+        return _checkout(await self._call("POST", "/v1/orders", body=body, key=order.idempotency_key), [])
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The order with its payments and their refunds."""
-        return _checkout(await self._call("GET", f"/v1/orders/{_id(external_id)}", reading=True))
+        """The order with its payments, their refunds and their disputes."""
+        order = await self._call("GET", f"/v1/orders/{_id(external_id)}", reading=True)
+        return _checkout(order, await self._refunds(external_id))
 
     async def expire_checkout(self, external_id: str) -> Checkout:
         """Cancel the order. What can't be canceled any more is read: it tells what won."""
         try:
-            return _checkout(await self._call("POST", f"/v1/orders/{_id(external_id)}/cancel"))
+            return _checkout(await self._call("POST", f"/v1/orders/{_id(external_id)}/cancel"), [])
         except IntegrationError as error:
             if error.reason != "conflict":
                 raise
@@ -133,9 +147,22 @@ class AcmePay(Processor):
         path = f"/v1/payments/{_id(order.charge_external_id)}/refunds"
         return _money(await self._call("POST", path, body=body, key=order.idempotency_key), MoneyKind.REFUND)
 
-    async def read_refund(self, external_id: str) -> MoneyStatement:
+    async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
         """The refund as it stands."""
         return _money(await self._call("GET", f"/v1/refunds/{_id(external_id)}", reading=True), MoneyKind.REFUND)
+
+    async def _refunds(self, order_id: str) -> list[dict[str, Any]]:
+        """All refunds of an order: Acme lists a few at a time."""
+        found: list[dict[str, Any]] = []
+        path: str | None = f"/v1/orders/{_id(order_id)}/refunds"
+        while path is not None:
+            answer = await self._call("GET", path, reading=True)
+            try:
+                found += answer["refunds"]
+                path = answer["next"]
+            except (KeyError, TypeError) as error:
+                raise IntegrationError(NAME, "unexpected_answer", type(error).__name__) from error
+        return found
 
     async def aclose(self) -> None:
         """Close the connections to Acme."""
@@ -160,13 +187,13 @@ class AcmePay(Processor):
         try:
             event = json.loads(body)
             order = event["order"]
-            about = [(event.get("payment"), MoneyKind.CHARGE), (event.get("refund"), MoneyKind.REFUND)]
+            about = [(event.get(kind), kind) for kind in KINDS]
             return ProcessorWebhook(
                 external_id=_text(event, "id"),
                 type=_text(event, "type"),
                 created_at=_time(event["at"]),
                 decides=True,
-                money=tuple(_statement(one, kind, order) for one, kind in about if one is not None),
+                money=tuple(_statement(one, KINDS[kind], order) for one, kind in about if one is not None),
                 checkout_external_id=_text(order, "id"),
                 checkout_status=STATUS[order["state"]],
                 request_reference=_text(order, "reference"),
@@ -199,10 +226,8 @@ class AcmePay(Processor):
             raise IntegrationError(NAME, "server_error", retryable=True, ambiguous=not reading)
         if answer.status_code >= 400:
             reason, retryable = REFUSALS.get(answer.status_code, ("refused", False))
-            wait = answer.headers.get("retry-after", "")
-            raise IntegrationError(
-                NAME, reason, retryable=retryable, retry_after_s=float(wait) if wait.isdecimal() else None
-            )
+            wait_s = retry_after(answer.headers.get("retry-after"))
+            raise IntegrationError(NAME, reason, retryable=retryable, retry_after_s=wait_s)
         try:
             return dict(json.loads(answer.content))
         except (TypeError, ValueError) as error:
@@ -230,18 +255,20 @@ def _minor(total: str, currency: str) -> int:
     return int(amount)
 
 
-def _checkout(order: Mapping[str, Any]) -> Checkout:
+def _checkout(order: Mapping[str, Any], refunds: list[dict[str, Any]]) -> Checkout:
     try:
         status = STATUS[order["state"]]
         charges = [_statement(one, MoneyKind.CHARGE, order) for one in order["payments"]]
-        refunds = [_statement(one, MoneyKind.REFUND, order) for pay in order["payments"] for one in pay["refunds"]]
+        given_back = [_statement(one, MoneyKind.REFUND, order) for one in refunds]
+        disputed = [one["dispute"] for one in order["payments"] if one["dispute"] is not None]
+        disputes = [_statement(one, MoneyKind.DISPUTE, order) for one in disputed]
         return Checkout(
             external_id=_text(order, "id"),
             status=status,
             url=_text(order, "pay_url") if status is CheckoutStatus.OPEN else None,
             expires_at=_time(order["lapses_at"]),
             request_reference=_text(order, "reference"),
-            money=(*charges, *refunds),
+            money=(*charges, *given_back, *disputes),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=True) from error
@@ -255,7 +282,8 @@ def _money(answer: Mapping[str, Any], kind: MoneyKind) -> MoneyStatement:
 
 
 def _statement(money: Mapping[str, Any], kind: MoneyKind, order: Mapping[str, Any] | None) -> MoneyStatement:
-    outcome = OUTCOME[money["state"]]
+    outcome = (DISPUTE if kind is MoneyKind.DISPUTE else OUTCOME)[money["state"]]
+    charge = kind is MoneyKind.CHARGE
     return MoneyStatement(
         kind=kind,
         external_id=_text(money, "id"),
@@ -264,10 +292,12 @@ def _statement(money: Mapping[str, Any], kind: MoneyKind, order: Mapping[str, An
         currency=_text(money, "currency"),
         checkout_external_id=_text(order, "id") if order else None,
         request_reference=_text(order, "reference") if order else None,
-        charge_external_id=_text(money, "payment") if kind is MoneyKind.REFUND else None,
+        charge_external_id=None if charge else _text(money, "payment"),
+        fee_minor=_minor(money["fee"], money["currency"]) if charge and money["fee"] else None,
         method_summary=money.get("method"),
-        failure_code=_text(money, "reason") if outcome is MoneyOutcome.FAILED else None,
-        occurred_at=_time(money["at"]),
+        failure_code=_text(money, "reason") if charge and outcome is MoneyOutcome.FAILED else None,
+        dispute_reason=money.get("reason") if kind is MoneyKind.DISPUTE else None,
+        occurred_at=_time(money["at"]),  # of a dispute: of its latest change
     )
 
 

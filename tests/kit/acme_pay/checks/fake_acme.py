@@ -22,6 +22,9 @@ BLOCKED = "visitor-who-left"
 PLACES = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
 
+PAGE = 5  # refunds in one answer
+
+
 class Refused(Exception):
     """An HTTP status of Acme's."""
 
@@ -40,6 +43,9 @@ class FakeAcmePay(FakeVendor):
     def __init__(self) -> None:
         super().__init__()
         self.orders: dict[str, dict[str, Any]] = {}
+        self.refunds: dict[str, list[dict[str, Any]]] = {}  # by payment
+        self.cancels = True
+        self.slow_refunds = False  # they are "clearing" until `settle_refund`
         self._made: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}  # (path, key) -> what was said and made
         self._numbers = count(1)
 
@@ -62,6 +68,8 @@ class FakeAcmePay(FakeVendor):
                 return self._order(order)
             case "POST", ["orders", order, "cancel"]:
                 return self._cancel(self._order(order))
+            case "GET", ["orders", order, "refunds"]:
+                return self._page(self._order(order), int(call.query.get("from", "0")))
             case "POST", ["payments", payment, "refunds"]:
                 return self._once(call, lambda body: self._refund(payment, body))
             case "GET", ["refunds", refund]:
@@ -114,7 +122,7 @@ class FakeAcmePay(FakeVendor):
         return self.orders[order_id]
 
     def _cancel(self, order: dict[str, Any]) -> dict[str, Any]:
-        if order["state"] not in ("open", "canceled"):
+        if order["state"] not in ("open", "canceled") or not self.cancels:
             raise Refused(409)
         order["state"] = "canceled"
         return order
@@ -123,21 +131,29 @@ class FakeAcmePay(FakeVendor):
         return [payment for order in self.orders.values() for payment in order["payments"]]
 
     def _refunds(self) -> list[dict[str, Any]]:
-        return [refund for payment in self._payments() for refund in payment["refunds"]]
+        return [refund for refunds in self.refunds.values() for refund in refunds]
+
+    def _page(self, order: Mapping[str, Any], start: int) -> dict[str, Any]:
+        found = [refund for payment in order["payments"] for refund in self.refunds[payment["id"]]]
+        more = len(found) > start + PAGE
+        following = f"/v1/orders/{order['id']}/refunds?from={start + PAGE}" if more else None
+        return {"refunds": found[start : start + PAGE], "next": following}
 
     def _refund(self, payment_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
         paid = [one for one in self._payments() if (one["id"], one["state"]) == (payment_id, "done")]
         if not paid:
             raise Refused(404)
-        left = Decimal(paid[0]["total"]) - sum((Decimal(r["total"]) for r in paid[0]["refunds"]), Decimal(0))
+        made = (Decimal(one["total"]) for one in self.refunds[payment_id] if one["state"] != "bounced")
+        left = Decimal(paid[0]["total"]) - sum(made, Decimal(0))
         amount = self._amount(body)
         if body.get("at_most"):
             amount = min(amount, left)
         if body["currency"] != paid[0]["currency"] or not 0 < amount <= left:
             raise Refused(422)
-        refund = {"id": self._id("ref"), "payment": payment_id, "state": "done", "total": str(amount), "at": now()}
+        refund = {"id": self._id("ref"), "payment": payment_id, "total": str(amount), "at": now()}
+        refund["state"] = "clearing" if self.slow_refunds else "done"
         refund["currency"] = body["currency"]
-        paid[0]["refunds"].append(refund)
+        self.refunds[payment_id].append(refund)
         return refund
 
     # ------------------------------------------------------------------------------------------------------- events
@@ -154,8 +170,13 @@ class FakeAcmePay(FakeVendor):
             "method": "Acme Card •••• 4242",
             "reason": reason,
             "at": now(),
-            "refunds": [],
+            "fee": None,
+            "dispute": None,
         }
+        if state == "done":
+            payment["fee"] = str((Decimal(order["total"]) / 50).quantize(Decimal(1).scaleb(-PLACES[order["currency"]])))
+            payment["fee"] = payment["fee"] if Decimal(payment["fee"]) else None
+        self.refunds[payment["id"]] = []
         order["payments"].append(payment)
         order["state"] = {"done": "paid", "clearing": "clearing"}.get(state, "open")
         return self._event(f"payment.{state}", order, payment=payment)
@@ -174,6 +195,24 @@ class FakeAcmePay(FakeVendor):
         payment = order["payments"][-1]
         refund = self._refund(payment["id"], {"total": total, "currency": order["currency"]})
         return self._event("refund.done", order, refund=refund)
+
+    def settle_refund(self, refund_id: str, state: str) -> tuple[bytes, dict[str, str]]:
+        """The bank answers to a refund that is clearing ("done", "bounced"); the webhook that tells it."""
+        (refund,) = (one for one in self._refunds() if one["id"] == refund_id)
+        refund["state"] = state
+        return self._event(f"refund.{state}", self._order_of(refund["payment"]), refund=refund)
+
+    def _order_of(self, payment_id: str) -> dict[str, Any]:
+        return next(one for one in self.orders.values() if payment_id in {pay["id"] for pay in one["payments"]})
+
+    def dispute(self, order_id: str, state: str) -> tuple[bytes, dict[str, str]]:
+        """The payer's bank disputes the payment ("open"), or decides ("won", "lost"); the webhook that tells it."""
+        order = self.orders[order_id]
+        payment = order["payments"][-1]
+        made = payment["dispute"] or {"id": self._id("dis"), "payment": payment["id"], "reason": "not_received"}
+        money = {"total": payment["total"], "currency": payment["currency"]}
+        payment["dispute"] = {**made, **money, "state": state, "at": now()}
+        return self._event(f"dispute.{state}", order, dispute=payment["dispute"])
 
     def _event(self, kind: str, order: Mapping[str, Any], **about: Any) -> tuple[bytes, dict[str, str]]:
         event = {"id": self._id("evt"), "type": kind, "at": now(), "order": order, **about}

@@ -1,0 +1,448 @@
+"""The other side of a processor under test: what its author supplies, the fixtures that use it, and the report of what was not tested."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Literal, TypeVar
+
+import pytest
+import pytest_asyncio
+
+from integrations.base import (
+    Capabilities,
+    Checkout,
+    CheckoutOrder,
+    Environment,
+    MoneyKind,
+    MoneyStatement,
+    Processor,
+    ProcessorWebhook,
+    RefundOrder,
+    RefundReason,
+)
+from integrations.kit.vendor import FailureMode
+
+Outcome = Literal["pay", "decline", "delay", "settle", "fail"]
+# Raw body, headers with lower-case names, and the address's parameters where the vendor sends any.
+Delivery = tuple[bytes, dict[str, str]] | tuple[bytes, dict[str, str], dict[str, str]]
+REFERENCE = "pr_01hzx5p4qk8v6m2n3c7t9w0yfd"
+RETURN_URL = "https://pay.example.test/p/token/return"
+EMAIL = "dana+pay@example.test"
+USUAL_MINOR = 12500
+BLOCKED_S = 20  # an event loop that stands still for so long is blocked for good
+# With decimals of every kind, and those where vendors leave ISO 4217.
+TRIED = [
+    "USD",
+    "EUR",
+    "GBP",
+    "JPY",
+    "KWD",
+    "ISK",
+    "UGX",
+    "MGA",
+    "HUF",
+    "TWD",
+    "XOF",
+    "CHF",
+    "BRL",
+    "AUD",
+    "CAD",
+    "INR",
+    "MXN",
+    "KRW",
+    "CLP",
+    "VND",
+    "BHD",
+    "TND",
+    "PLN",
+    "SEK",
+    "NGN",
+    "ZAR",
+    "IDR",
+]
+TRIED_AT_MOST = 12
+
+
+class NotPayable(Exception):
+    """A harness raises it when its payer meets a checkout that can't be paid any more."""
+
+
+class NotSupplied(Exception):
+    """A harness does not supply this; what needs it is not tested, and reported."""
+
+
+class LoopBlocked(Exception):
+    """The event loop stood still: the provider makes a blocking call."""
+
+
+class ProcessorHarness(ABC):
+    """One connection's vendor, and the people around it. What the vendor offers, the class under test declares in `capabilities`."""
+
+    processor: ClassVar[type[Processor]]  # the class under test
+    public: ClassVar[frozenset[str]] = frozenset()  # fields of its credentials that are no secret
+
+    secret = ""  # signs the webhooks of `act` and `refund`
+    rolled_secret = "new-secret-0001"
+    signature_header = ""
+    origin: str  # where its hosted page is
+    checks_key = True  # whether check() asks the vendor
+    known_shape = "cs_1"  # an id as the vendor makes them
+    unknown_id = "cs_unknown"  # an id that the vendor has never made
+    method = "•••• 4242"  # how `method_summary` of a payment ends
+    checks_any_body = True  # a signature can be checked over what is no JSON
+    currencies: Sequence[str] | None = None  # None: up to twelve of those that `amount_limits` takes
+    page_size: int | None = None  # how many refunds the vendor lists at once, if it lists them in pages
+    test_keys: ClassVar[Mapping[str, str]] = {}  # credentials as the vendor writes them, of either mode
+    live_keys: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Start the vendor."""
+
+    @abstractmethod
+    def provider(
+        self, *, secret_key: str | None = None, webhook_secret: str | None = None, timeout_s: float = 10
+    ) -> Processor:
+        """A provider connected to it, by these secrets in place of the right ones."""
+
+    @abstractmethod
+    def unreachable(self) -> Processor:
+        """A provider whose vendor does not answer at all."""
+
+    @abstractmethod
+    def fail_next(self, mode: FailureMode) -> None:
+        """Let the next call fail."""
+
+    @abstractmethod
+    async def checkouts(self) -> int:
+        """How many checkouts the vendor holds."""
+
+    @abstractmethod
+    async def act(self, external_id: str, outcome: Outcome) -> Delivery:
+        """What a payer does (pay, decline, delay) or a bank (settle, fail); the webhook that tells it. Raises: NotPayable."""
+
+    @abstractmethod
+    async def refund(self, external_id: str, amount_minor: int) -> Delivery:
+        """The business gives money back in the vendor's own pages; the webhook that tells it."""
+
+    def will_fail(self) -> None:  # noqa: B027 (optional to override)
+        """Told before a payment is delayed that it will end with "fail", for vendors who must know that first."""
+
+    # ------------------------------------------------------------- needed for what the class declares
+    def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
+        """The signature's headers, computed as the vendor does. Needed with a `webhook_proof`."""
+        raise NotSupplied("sign")
+
+    def calls(self) -> int:
+        """How many requests have reached the vendor. Needed without a `webhook_proof`."""
+        raise NotSupplied("calls")
+
+    def points_at(self, external_id: str) -> Delivery:
+        """An unsigned webhook that points at this id. Needed without a `webhook_proof`."""
+        raise NotSupplied("points_at")
+
+    async def delay_refunds(self) -> None:
+        """Refunds made from now on are pending until `settle_refund`. Needed for `pending_refunds`."""
+        raise NotSupplied("delay_refunds")
+
+    async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
+        """A pending refund arrives, or fails; the webhook that tells it. Needed for `pending_refunds`."""
+        raise NotSupplied("settle_refund")
+
+    async def dispute(self, external_id: str) -> Delivery:
+        """The payer's bank disputes the payment; the webhook that tells it. Needed for `disputes`."""
+        raise NotSupplied("dispute")
+
+    async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
+        """The dispute is decided, for the business or against it; the webhook that tells it. Needed for `disputes`."""
+        raise NotSupplied("end_dispute")
+
+    async def pay_in_parts(self, external_id: str, amounts_minor: Sequence[int]) -> Delivery:
+        """The checkout is paid by several charges; the last one's webhook. Needed for `partial_captures`."""
+        raise NotSupplied("pay_in_parts")
+
+    # ------------------------------------------------------------- each finds more mistakes
+    async def lapse(self, external_id: str) -> None:
+        """An open checkout ends by itself."""
+        raise NotSupplied("lapse")
+
+    async def strange(self, external_id: str) -> Delivery:
+        """A checkout that was paid gets a state that the vendor's documentation does not have; the webhook that tells it."""
+        raise NotSupplied("strange")
+
+    def sent(self) -> str:
+        """All that the provider has sent so far, as text."""
+        raise NotSupplied("sent")
+
+    def forgeries(self, headers: dict[str, str]) -> list[dict[str, str]]:
+        """Broken headers beside a good body. This form is the one of `t=…,v1=…`; other ones are cut, changed and lengthened."""
+        good = headers[self.signature_header]
+        if ",v1=" not in good:
+            values = [
+                "",
+                good[:-1],
+                good[1:],
+                "é" + good[1:],
+                f"{good}{good}",
+                "0" * len(good),
+                good.swapcase(),
+                "\x00",
+            ]
+            return [headers | {self.signature_header: value} for value in [*values, "A" * 5000, f"sha256={good}"]]
+        stamp, digest = good.split(",v1=")
+        values = [
+            "",
+            "t=,v1=",
+            stamp,
+            f"v1={digest}",
+            f"{stamp},v1=",
+            f"{stamp},v1={'0' * 64}",
+            f"{stamp},v0={digest}",
+            f"{stamp},v1={digest[:-1]}",
+            f"t={int(stamp[2:]) + 1},v1={digest}",
+            f"t=-1,v1={digest}",
+            f"t=9e9,v1={digest}",
+            f"t=9{'9' * 40},v1={digest}",
+            f"{stamp},v1=é{digest[1:]}",
+            "\x00",
+            "t=1" * 5000,
+        ]
+        return [headers | {self.signature_header: value} for value in values]
+
+    # ------------------------------------------------------------- for the suite and for authors
+    @property
+    def can(self) -> Capabilities:
+        """What the class under test declares."""
+        return self.processor.capabilities
+
+    def environment(self, url: str, timeout_s: float = 10) -> Environment:
+        """Where a provider under test runs, with this address in place of its vendor's."""
+        addresses = {self.processor.name: url}
+        return Environment(public_url=url, sandbox_url=url, base_addresses=addresses, timeout_s=timeout_s)
+
+
+_harness: list[ProcessorHarness] = []  # of the test that runs
+
+
+def taken(processor: Processor) -> list[str]:
+    """The currencies that the suite tries."""
+    chosen = _harness[-1].currencies
+    found = [one for one in chosen or TRIED if processor.amount_limits(one) is not None]
+    return found if chosen else found[:TRIED_AT_MOST]
+
+
+def usual(processor: Processor) -> tuple[int, str]:
+    """The amount, in minor units, and the currency that the suite asks for where any will do."""
+    currency = taken(processor)[0]
+    limits = processor.amount_limits(currency)
+    assert limits is not None
+    amount = max(USUAL_MINOR, limits.minimum_minor * 20)
+    return min(amount, limits.maximum_minor or amount), currency
+
+
+def order(processor: Processor | None = None, **changes: Any) -> CheckoutOrder:
+    """What the suite asks for, with changes."""
+    amount_minor, currency = usual(processor) if processor is not None else (USUAL_MINOR, "USD")
+    values: dict[str, Any] = {
+        "idempotency_key": "pr_01hzx5p4qk8v6m2n3c7t9w0yfd:1",
+        "request_reference": REFERENCE,
+        "number": "PR-0000042",
+        "product_name": "Boiler repair",
+        "description": "Parts & labour, 50 % off",
+        "amount_minor": amount_minor,
+        "currency": currency,
+        "success_url": RETURN_URL,
+        "cancel_url": "https://pay.example.test/p/token",
+        "customer_email": EMAIL,
+        "locale": "en-US",
+    }
+    return CheckoutOrder(**values | changes)
+
+
+def refund_order(paid: Checkout, amount_minor: int, *, key: str = f"{REFERENCE}:refund:1") -> RefundOrder:
+    """Give so much of it back."""
+    return RefundOrder(
+        idempotency_key=key,
+        request_reference=REFERENCE,
+        charge_external_id=paid.money[0].external_id,
+        checkout_external_id=paid.external_id,
+        amount_minor=amount_minor,
+        currency=paid.money[0].currency,
+        reason=RefundReason.REQUESTED_BY_CONTACT,
+    )
+
+
+async def receive(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> ProcessorWebhook:
+    """What the door does with a delivery that comes so late."""
+    body, headers, *query = delivery
+    now = datetime.now(UTC) + timedelta(seconds=late_s)
+    return await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
+
+
+async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) -> list[MoneyStatement]:
+    """All the money that Paythread knows of after this delivery: what it tells, and what is read where it does not decide."""
+    told = await receive(processor, delivery)
+    if told.decides and told.checkout_external_id is not None:
+        return list(told.money)
+    read = await processor.read_checkout(checkout.external_id)
+    known = {money.external_id for money in read.money}
+    return [*read.money, *(money for money in told.money if money.external_id not in known)]
+
+
+def charge(checkout: Checkout | ProcessorWebhook | Sequence[MoneyStatement]) -> tuple[Any, ...]:
+    """The one charge that is told: outcome, amount, currency, our reference."""
+    money = checkout if isinstance(checkout, Sequence) else checkout.money
+    (one,) = (said for said in money if said.kind is MoneyKind.CHARGE)
+    return one.outcome, one.amount_minor, one.currency, one.request_reference
+
+
+def charge_only(checkout: Checkout) -> list[tuple[str, Any, int]]:
+    """Its charges without their refunds."""
+    return [(m.external_id, m.outcome, m.amount_minor) for m in checkout.money if m.kind is MoneyKind.CHARGE]
+
+
+async def refunds_of(processor: Processor, checkout: Checkout) -> list[MoneyStatement]:
+    """The refunds that a reading tells, the smallest first."""
+    money = (await processor.read_checkout(checkout.external_id)).money
+    return sorted((m for m in money if m.kind is MoneyKind.REFUND), key=lambda m: m.amount_minor)
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+class Report:
+    """What was not tested, for the end of pytest's output."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, set[str]] = {}
+
+    def add(self, why: str, test: str) -> None:
+        """A test that had nothing to check."""
+        self.lines.setdefault(why, set()).add(test)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """List it."""
+        if self.lines:
+            terminalreporter.section("Paythread's kit: not tested")
+        for why, tests in sorted(self.lines.items()):
+            terminalreporter.write_line(f"{why}: {', '.join(sorted(tests))}")
+
+
+REPORT = Report()
+Test = TypeVar("Test", bound=Callable[..., Awaitable[None]])
+
+
+def _is(declared: object, wanted: object) -> bool:
+    return declared in wanted if isinstance(wanted, tuple) else declared == wanted
+
+
+def needs(*names: str, **values: object) -> Callable[[Test], Test]:
+    """Run the test where the class declares these capabilities, and the harness supplies what the test calls; else report it.
+
+    A tuple: any of these values.
+    """
+
+    def wrap(test: Test) -> Test:
+        @functools.wraps(test)
+        async def run(*args: Any, **kwargs: Any) -> None:
+            harness = _harness[-1]
+            name = harness.processor.name
+            wanted = dict.fromkeys(names, True) | values
+            lacking = [one for one, value in wanted.items() if not _is(getattr(harness.can, one), value)]
+            if lacking:
+                declared = (f"{one}={getattr(harness.can, one)}" for one in lacking)
+                REPORT.add(f"{name} declares {', '.join(declared)}", test.__name__)
+                return
+            try:
+                await test(*args, **kwargs)
+            except NotSupplied as missing:
+                if str(missing) in REQUIRED:
+                    raise
+                REPORT.add(f"{name}'s harness does not supply {missing}", test.__name__)
+
+        return run  # type: ignore[return-value]  # functools.wraps keeps the signature, which pytest reads
+
+    return wrap
+
+
+# What a harness must supply where its class declares the capability.
+REQUIRED = frozenset(
+    {"sign", "calls", "points_at", "delay_refunds", "settle_refund", "dispute", "end_dispute", "pay_in_parts"}
+)
+
+
+# ----------------------------------------------------------------------------------------------------------- fixtures
+async def _beat() -> None:
+    while True:
+        signal.setitimer(signal.ITIMER_REAL, BLOCKED_S)
+        await asyncio.sleep(1)
+
+
+@contextlib.asynccontextmanager
+async def _watched() -> AsyncIterator[None]:
+    """End what blocks the event loop for good, where signals reach this thread and no other timer uses them."""
+
+    def blocked(*_: object) -> None:
+        raise LoopBlocked(f"the event loop stood still for {BLOCKED_S} s: the provider makes a blocking call")
+
+    if signal.getitimer(signal.ITIMER_REAL)[0]:  # pytest-timeout's
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, blocked)
+    beat = asyncio.create_task(_beat())
+    try:
+        yield
+    finally:
+        beat.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest_asyncio.fixture
+async def vendor(harness: ProcessorHarness, request: pytest.FixtureRequest) -> AsyncIterator[ProcessorHarness]:
+    """The vendor, running."""
+    if not request.config.pluginmanager.is_registered(REPORT):
+        request.config.pluginmanager.register(REPORT)
+    _harness.append(harness)
+    try:
+        async with AsyncExitStack() as stack, _watched():
+            await harness.start(stack)
+            yield harness
+    finally:
+        _harness.pop()
+
+
+@pytest_asyncio.fixture
+async def processor(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
+    """A provider connected to the vendor."""
+    made = vendor.provider()
+    yield made
+    await made.aclose()
+
+
+@pytest_asyncio.fixture
+async def hasty(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
+    """A provider that waits for one second only."""
+    made = vendor.provider(timeout_s=1)
+    yield made
+    await made.aclose()
+
+
+@pytest_asyncio.fixture
+async def paid(vendor: ProcessorHarness, processor: Processor) -> Checkout:
+    """A checkout over the usual amount that is paid."""
+    made = await processor.create_checkout(order(processor))
+    await vendor.act(made.external_id, "pay")
+    return await processor.read_checkout(made.external_id)
+
+
+@pytest_asyncio.fixture
+async def delivery(vendor: ProcessorHarness, processor: Processor) -> Delivery:
+    """The webhook of a payment."""
+    made = await processor.create_checkout(order(processor))
+    return await vendor.act(made.external_id, "pay")

@@ -1,0 +1,41 @@
+"""Acme Pay of another shape: webhooks are not signed and only name an order, orders live 15 minutes and can't be canceled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import ClassVar
+from urllib.parse import parse_qs
+
+from acme_pay.payments import AcmePay
+from integrations.base import Capabilities, Checkout, PayloadInvalid, ProcessorWebhook, WebhookProof
+
+
+class AcmePings(AcmePay):
+    """One merchant of Acme Pay, of that shape."""
+
+    session_life_s: ClassVar[int] = 15 * 60
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhook_proof=WebhookProof.NONE,
+        webhooks_decide=False,
+        cancels_checkouts=False,
+        delayed_payments=False,
+        method_summaries=False,
+        partial_refunds=False,
+        pending_refunds=True,
+    )
+
+    async def expire_checkout(self, external_id: str) -> Checkout:
+        """The order as it stands: Acme can't cancel it."""
+        return await self.read_checkout(external_id)
+
+    def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
+        """Anybody can send it: nothing is verified, nothing is fetched, and nothing is believed but the id."""
+        return self.parse(body)
+
+    def parse(self, body: bytes) -> ProcessorWebhook:
+        """Read `id=ord_000001`: which order to read again. It has no id of its own, so a repeat is a hint, too."""
+        given = parse_qs(body.decode("ascii", "replace")).get("id", [])
+        if len(given) != 1 or not given[0].startswith("ord_"):
+            raise PayloadInvalid(self.name, "unexpected_shape")
+        return ProcessorWebhook(external_id=None, type="order", checkout_external_id=given[0])

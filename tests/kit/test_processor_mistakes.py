@@ -1,0 +1,91 @@
+"""The kit for processors catches what authors do wrong, by a test whose name says what; the sound sample passes the same tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.kit.mistakes import MISTAKES, Mistake
+from tests.kit.sample import SAMPLE
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = """
+import pytest
+from {module} import AcmePay
+from integrations.kit import processors as kit
+from integrations.kit.processor_harness import *
+from test_acme_pay import AcmePayHarness
+
+{tests}
+
+
+class Planted(AcmePayHarness):
+    processor = AcmePay
+
+
+@pytest.fixture
+def harness():
+    return Planted()
+"""
+
+
+def planted(mistake: Mistake) -> str:
+    """The sample's processor with the mistake in it."""
+    text = (SAMPLE / "acme_pay" / "payments.py").read_text()
+    for old, new in mistake.changes:
+        assert text.count(old) == 1, f"{mistake.name}: {old}"
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
+    """By module ("sound", "m07"): whether each test of the kit that ran there passed. One run of pytest for all."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    shutil.copytree(SAMPLE / "checks", folder / "checks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(SAMPLE / "acme_pay", folder / "acme_pay", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(SAMPLE / "pyproject.toml", folder)
+    catching = sorted({mistake.caught_by for mistake in MISTAKES})
+    suites = {"sound": (catching, "acme_pay.payments")}
+    for n, mistake in enumerate(MISTAKES):
+        (folder / "acme_pay" / f"m{n:02d}.py").write_text(planted(mistake))
+        suites[f"m{n:02d}"] = ([mistake.caught_by], f"acme_pay.m{n:02d}")
+    for name, (tests, module) in suites.items():
+        lines = "\n".join(f"{test} = kit.{test}" for test in tests)
+        (folder / "checks" / f"test_{name}.py").write_text(SUITE.format(module=module, tests=lines))
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=told.xml"),
+            *(f"checks/test_{name}.py" for name in suites),
+        ],
+        cwd=folder,
+        env={**environ, "PYTHONPATH": os.pathsep.join((".", str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
+    told: dict[str, dict[str, bool]] = {}
+    for case in ElementTree.parse(folder / "told.xml").iter("testcase"):  # noqa: S314 (pytest has just written it)
+        module = case.attrib["classname"].rpartition("test_")[2]
+        name = case.attrib["name"].partition("[")[0]
+        passed = not any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
+        told.setdefault(module, {})[name] = passed and told.get(module, {}).get(name, True)
+    return told
+
+
+def test_a_sound_processor_passes_every_test_that_catches_a_mistake(outcomes: dict[str, dict[str, bool]]) -> None:
+    assert outcomes["sound"] == {mistake.caught_by: True for mistake in MISTAKES}
+
+
+@pytest.mark.parametrize("n", range(len(MISTAKES)), ids=lambda n: MISTAKES[n].name)
+def test_the_kit_catches_an_authors_mistake(n: int, outcomes: dict[str, dict[str, bool]]) -> None:
+    assert outcomes[f"m{n:02d}"] == {MISTAKES[n].caught_by: False}
