@@ -439,6 +439,36 @@ async def test_a_dispute_is_opened_and_closed(shop: Team, desk: Desk, state: str
     assert entry["net"] == 12000 - desk.fee - lost
 
 
+# On one engine: every order is told on both in tests/services/test_dispute_orders.py.
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("words", "state"), [(("OPEN", "LOST", "OPEN", "WON"), "WON"), (("OPEN", "WON", "LOST"), "LOST")]
+)
+async def test_signed_words_of_a_dispute_end_in_the_latest_whatever_comes_first(
+    shop: Team, desk: Desk, words: tuple[str, ...], state: str
+) -> None:
+    maria = await shop.contact()
+    request, checkout = await paid(shop, desk, maria)
+    vendor: Any = desk.server
+    begun = datetime.now(UTC) - timedelta(seconds=200)
+    told = []
+    for n, word in enumerate(words):
+        vendor.now = lambda at=begun + timedelta(seconds=30 * n): at
+        told.append(desk.dispute(checkout, word))
+    vendor.now = lambda: datetime.now(UTC)
+    await deliver(shop, desk, told[-1], told[0], *told, *reversed(told))
+    now = await until(shop, request, lambda r: r["disputeState"] == state)
+    await quiet()
+    assert (await shop.read(request))["disputeState"] == state
+    assert await MoneyFact.filter(kind="DISPUTE").count() == len(words)
+    disputes = [kind for kind in await kinds(shop, maria) if kind.startswith("DISPUTE")]
+    assert disputes == ["DISPUTE_CLOSED"]  # the last word came first, and nothing after it changed how it stands
+    (entry,) = (await summaries(shop, maria)).values()
+    assert entry["net"] == 12000 - desk.fee - (12000 if state == "LOST" else 0)
+    codes = [error["code"] for error in (await refund(shop, now))["userErrors"]]
+    assert codes == ([] if state == "WON" else ["NOT_REFUNDABLE"])
+
+
 @pytest.mark.parametrize("product", [SWEEPING], indirect=True)
 async def test_with_every_webhook_lost_the_sweeper_takes_the_money(shop: Team, desk: Desk) -> None:
     maria = await shop.contact()

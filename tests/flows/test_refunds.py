@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
 from integrations.kit.vendor import FailureMode
-from models.tables import Job, Refund
+from models.tables import Job, MoneyFact, Refund
 from services import checkout, refunds
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
@@ -269,7 +269,7 @@ async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
 
 
-async def test_a_refund_that_is_told_before_its_charge_counts_when_the_charge_is_told(
+async def test_a_refund_that_is_wordsbefore_its_charge_counts_when_the_charge_is_told(
     shop: Team, stripe: StripeServer
 ) -> None:
     maria = await shop.contact()
@@ -283,6 +283,28 @@ async def test_a_refund_that_is_told_before_its_charge_counts_when_the_charge_is
     assert sorted(totals(now)[3]) == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "SUCCEEDED", "2000")]
     found = await kinds(shop, maria)
     assert sorted(found) == ["PAYMENT_RECEIVED", "PAYMENT_REQUEST", "REFUND_ISSUED"]
+
+
+# On one engine: every order is told on both in tests/services/test_dispute_orders.py.
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_signed_words_of_a_dispute_end_in_the_latest_whatever_comes_first(
+    shop: Team, stripe: StripeServer
+) -> None:
+    maria = await shop.contact()
+    request, session = await paid(shop, stripe, maria)
+    begun = datetime.now(UTC) - timedelta(seconds=200)
+    words = []
+    vendor: Any = stripe
+    for n, status in enumerate(("warning_needs_response", "needs_response", "lost", "under_review", "won")):
+        vendor.now = lambda at=begun + timedelta(seconds=30 * n): at
+        words.append(stripe.dispute(session, status=status))
+    vendor.now = lambda: datetime.now(UTC)
+    for event in (words[2], words[-1], words[0], *words, *reversed(words)):
+        await post(shop, stripe, event)
+    now = await until(shop, request, lambda r: r["disputeState"] == "WON")
+    assert await MoneyFact.filter(kind="DISPUTE").count() == 5
+    assert (await kinds(shop, maria))[2:] == ["DISPUTE_CLOSED", "DISPUTE_CLOSED"]  # lost, then won
+    assert (await refund(shop, now))["userErrors"] == []
 
 
 @pytest.mark.parametrize(
