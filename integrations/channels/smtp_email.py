@@ -137,7 +137,6 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 _DELIMITER = re.compile(r"--|—|__|[-_=*—]{2,}")  # RFC 3676, 4.3, and what Outlook and telephones draw
-_SERVERS = frozenset({"mailer-daemon", "postmaster"})
 _REFERENCES = 20
 MAX_CC = 20  # a mail service counts each recipient
 
@@ -347,7 +346,8 @@ class SmtpEmail(Channel):
             return ChannelWebhook(statuses=self._statuses(mail, mail.report))
         if self._ours((mail.message_id or "",)) is not None:  # a copy of a message of this channel
             return ChannelWebhook()
-        if mail.sender.partition("@")[0].lower() in _SERVERS:
+        local = mail.sender.partition("@")[0].lower()
+        if local == "mailer-daemon" or (local == "postmaster" and mail.automatic):  # people write from postmaster@, too
             return ChannelWebhook()
         answered = self._ours(mail.references)
         # Who answers has read it, of several recipients that one; the program of a person who is away proves that it arrived.

@@ -58,6 +58,7 @@ _JAPANESE_7_BIT = re.compile(r"(?:x-windows-)?iso-?2022-?jp.*|cp5022[0-2]")
 # Escapes of ISO-2022-JP, which no other 7-bit text has.
 _JAPANESE_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 _JAPANESE_RUN = re.compile(rb"\x1b(\$\(?[@-D]|\([A-Z])")
+_PAIRS_LIMIT = 1 << 20  # bytes
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 _META = re.compile(rb"<meta\b[^>]{0,400}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -211,7 +212,8 @@ def _japanese(data: bytes) -> str:
 
 
 def _pairs(data: bytes) -> str:
-    """EUC-JP by way of Windows' Shift_JIS."""
+    """EUC-JP by way of Windows' Shift_JIS; a very long text only at its beginning."""
+    data, rest = data[:_PAIRS_LIMIT], data[_PAIRS_LIMIT:]
     found = bytearray()
     position = 0
     while position < len(data):
@@ -227,7 +229,7 @@ def _pairs(data: bytes) -> str:
         else:
             found.append(pair[0] if pair[0] < 0x80 else 0xFD)
             position += 1
-    return found.decode("cp932", "replace")
+    return found.decode("cp932", "replace") + rest.decode("euc_jp", "replace")
 
 
 def _windows_1252(data: bytes) -> str:

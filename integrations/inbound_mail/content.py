@@ -26,6 +26,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _WORD = re.compile(r"\w+")
 _IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # the addresses of links
 _COMPARED = 500  # words of two forms
+_COMPARED_TEXT = 100_000  # characters
 
 
 def charset_of_words(message: Message) -> str | None:
@@ -151,10 +152,10 @@ def _is_text(part: Message) -> bool:
 
 def _lacks(plain: str, rich: str) -> bool:
     """Whether the richer form has words that the plain one lacks: programs write "Your mail program shows no HTML" there."""
-    had = set(_WORD.findall(plain.casefold()))
-    missing = set(_WORD.findall(_IN_BRACKETS.sub(" ", rich.casefold()))) - had
-    joined = "".join(_WORD.findall(plain.casefold()))  # a line may end inside of a word
-    return any(word not in joined for word in sorted(missing)[:_COMPARED])
+    had = _WORD.findall(plain[: 2 * _COMPARED_TEXT].casefold())
+    words = set(_WORD.findall(_IN_BRACKETS.sub(" ", rich[:_COMPARED_TEXT].casefold())))
+    joined = "".join(had)  # a line may end inside of a word
+    return any(word not in joined for word in sorted(words - set(had))[:_COMPARED])
 
 
 def _bytes(part: Message) -> bytes:

@@ -45,7 +45,7 @@ class Mail:
     """
 
     message_id: str | None  # with its angle brackets
-    sender: str
+    sender: str  # "" of a report that names none
     sender_name: str | None
     recipient: str | None
     cc: Sequence[str]  # who else received it, without the business and the writer
@@ -73,18 +73,19 @@ def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
     def header(name: str) -> str:
         return header_of(message, name, label=label)
 
-    writer = senders.writer(header, own=own)
-    if writer is None:
-        raise Unreadable("no_sender")
     received = [header_of(message, name, label=label, each=True) for name in ("to", "cc")]
     recipients = senders.mailboxes(received[0])
-    cc = senders.others(received, without={*own, writer.address.lower()})
     own_id = _MESSAGE_ID.findall(header("message-id"))
     answered = f"{header('in-reply-to')} {header_of(message, 'references', each=True)}"
     references = _MESSAGE_ID.findall(answered) or [f"<{one}>" for one in _BARE_ID.findall(answered)]
     subject = senders.words(charsets.decode_words(header("subject")))
     content = Content(message)
     text, attachments = content.text, content.files
+    report = reports.read(message, text, header)
+    writer = senders.writer(header, own=own) or (senders.Mailbox("", "") if report else None)
+    if writer is None:
+        raise Unreadable("no_sender")
+    cc = senders.others(received, without={*own, writer.address.lower()})
     known = {writer.address.lower(), *(one.lower() for one in cc)}
     names = {one.name.casefold() for one in senders.mailboxes(received[0]) if one.name and one.address.lower() in own}
     divided = quotes.divide(text, subject=subject, own=own, known=known, names=names)
@@ -103,7 +104,7 @@ def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
         own=divided.own[:_MAX_TEXT],
         references=tuple(references[:_MAX_REFERENCES]),
         attachments=attachments,
-        report=reports.read(message, text, header),
+        report=report,
         automatic=reports.is_automatic(header, subject),
     )
 

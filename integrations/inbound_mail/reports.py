@@ -14,19 +14,21 @@ from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
 
-from integrations.inbound_mail import charsets
+from integrations.inbound_mail import charsets, senders
 
 _MAX_REFERENCES = 50
 _MAX_TEXT = 100_000
 _ADDRESS = re.compile(r"[^\s<>,;@]{1,64}@[^\s<>,;@]{1,255}")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
-_REPLY_CODE = re.compile(r"(?<!\d)(55[0-4]|45[0-2])(?=[ -])")
-_SERVER = re.compile(
-    r"<?(?:mailer[-_.]?daemon|postmaster|mail[-_.]?delivery\S*|bounce\S*|double-bounce)@?", re.IGNORECASE
-)
+_REPLY_CODE = re.compile(r"(?<!\d)(55[0-4]|45[0-2])(?![\d.])")
+# Local parts of mail servers, and those that people have, too.
+_SERVER = re.compile(r"mailer[-_.]?daemon|mail[-_.]?daemon|double-bounce|microsoftexchange[0-9a-f]{32}", re.IGNORECASE)
+_PERHAPS_SERVER = re.compile(r"postmaster|mail[-_.]?delivery\S*|bounces?", re.IGNORECASE)
 _DELAYED = re.compile(
-    r"\bdelay|will (?:be retried|retry|continue trying)|still trying|temporar|not yet been delivered|warning:", re.I
+    r"\bdelay|will (?:be retried|retry|continue trying)|still trying|temporar|not yet been delivered"
+    r"|warning:|warning only|for more than \d+ hour",
+    re.IGNORECASE,
 )
 _STATUS_PARTS = frozenset(
     {
@@ -36,16 +38,32 @@ _STATUS_PARTS = frozenset(
         "message/global-disposition-notification",
     }
 )
+_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # of a report without an action
 _COPIES = frozenset({"message/rfc822", "message/global"})
 _HEADERS = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/global-headers"})
+_AUTOMATIC_HEADERS = (
+    "x-autoreply",
+    "x-autorespond",
+    "x-autoresponder",
+    "x-auto-reply",
+    "x-vacation",
+    "x-ms-exchange-generated-message-source",
+    "x-ms-exchange-inbox-rules-loop",
+    "list-id",
+    "list-post",
+    "list-unsubscribe",
+    "mailing-list",
+)
 _AUTOMATIC_SUBJECT = re.compile(
-    r"^\s*(?:auto(?:matic|mated|-)?[\s-]*(?:reply|response|answer)|out of (?:the )?office|automatische (?:antwort|beantwoording)"
-    r"|abwesenheits|réponse automatique|message d'absence|absence du bureau"
+    r"^\s*(?:(?:re|aw)\s*:\s*)*(?:auto(?:matic|mated|-)?[\s-]*(?:reply|response|answer)|out of (?:the )?office"
+    r"|automatische (?:antwort|beantwoording)"
+    r"|automatisch antwoord|afwezig|abwesenheits|réponse automatique|message d'absence|absence du bureau"
     r"|respuesta automática|fuera de la oficina|risposta automatica"
     r"|fuori sede|resposta automática|ausência|autosvar|automatiskt svar"
     r"|automatisk svar|automaattinen vastaus|poissaolo|autoodpowiedź"
     r"|automatyczna odpowiedź|automatická odpov|automatikus válasz|otomatik yanıt"
-    r"|автоответ|автоматическ|自動応答|自动回复|自動回覆|자동 회신)",
+    r"|автоответ|автоматическ|自動応答|自動返信|不在通知|自动(?:回复|答复)|自動(?:回覆|答覆)|자동 (?:회신|응답)|부재중"
+    r"|αυτόματη απάντηση|תשובה אוטומטית|رد تلقائي)",
     re.IGNORECASE,
 )
 
@@ -70,14 +88,14 @@ class DeliveryReport:
 
 
 def is_automatic(header: Callable[[str], str], subject: str) -> bool:
-    """Whether a program wrote a letter, or a list sent it: that nobody has read ours because of it."""
+    """Whether a program wrote a letter, or a list sent it: it does not prove that a person has read ours.
+
+    Feedback-ID is no sign: Proton, Fastmail and Zoho put it on what people write.
+    """
     submitted = header("auto-submitted").partition(";")[0].strip().lower()
     if submitted not in ("", "no"):
         return True
-    if any(
-        header(name)
-        for name in ("x-autoreply", "x-autorespond", "x-auto-reply", "list-id", "list-unsubscribe", "feedback-id")
-    ):
+    if any(header(name) for name in _AUTOMATIC_HEADERS) or header("delivered-to").lower() == "autoresponder":
         return True
     if header("precedence").strip().lower() in ("auto_reply", "bulk", "junk", "list"):
         return True
@@ -92,13 +110,28 @@ def read(message: Message, text: str, header: Callable[[str], str]) -> DeliveryR
     if blocks and (message.get_content_type() == "multipart/report" or _is_from_server(header)):
         return _standard(blocks, named)
     failed = header("x-failed-recipients")
-    if not (failed or _SERVER.search(header("from"))):
+    if not (failed or _is_from_server(header) or (_perhaps_server(header) and _STATUS.search(text[:_MAX_TEXT]))):
         return None
-    return _worded(text, named, _ADDRESS.findall(failed))
+    answers = bool(header("in-reply-to") or header("references"))
+    return _worded(text, named, _ADDRESS.findall(failed), answers=answers)
 
 
 def _is_from_server(header: Callable[[str], str]) -> bool:
-    return header("return-path").strip() == "<>" or _SERVER.search(header("from")) is not None
+    """Whether a mail server wrote this. People have addresses such as postmaster@ and bounce@, too."""
+    local = _local_part(header)
+    submitted = header("auto-submitted").partition(";")[0].strip().lower()
+    by_program = header("return-path").strip() == "<>" or submitted not in ("", "no")
+    return _SERVER.fullmatch(local) is not None or (by_program and (not local or _perhaps_server(header)))
+
+
+def _perhaps_server(header: Callable[[str], str]) -> bool:
+    return _PERHAPS_SERVER.fullmatch(_local_part(header)) is not None
+
+
+def _local_part(header: Callable[[str], str]) -> str:
+    """Of From; some servers write no domain."""
+    written = senders.mailboxes(header("from"))
+    return written[0].address.partition("@")[0] if written else header("from").partition(" ")[0].strip('<>"')
 
 
 def _walk(message: Message) -> Iterator[Message]:
@@ -181,6 +214,7 @@ def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
                 continue
             state = _STATUS.match(_value(block, "status"))
             said = _value(block, "action").lower().partition(" ")[0] or _disposition(block)
+            said = said or (_BY_CLASS[state[1][0]] if state else "")
             told.setdefault(
                 address[0].lower(), Told(address=address[0].lower(), action=said, status=state[1] if state else None)
             )
@@ -192,6 +226,7 @@ def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
             action, status = _value(block, "action").lower(), _value(block, "status")
             action = _disposition(block) or action
     number = _STATUS.match(status)
+    action = action or (_BY_CLASS.get(number[1][0], "") if number else "")
     return DeliveryReport(
         action=action.partition(" ")[0],
         status=number[1] if number else None,
@@ -204,11 +239,11 @@ def _disposition(block: Message) -> str:
     return _value(block, "disposition").partition(";")[2].partition("/")[0].strip().lower()
 
 
-def _worded(text: str, named: list[str], failed: Sequence[str]) -> DeliveryReport | None:
-    """A bounce in words (Exim, qmail, old Gmail): it quotes our letter with its headers. None if it names no letter."""
+def _worded(text: str, named: list[str], failed: Sequence[str], *, answers: bool) -> DeliveryReport | None:
+    """A bounce in words (Exim, qmail, QQ): it quotes our letter with its headers, or answers it. None if it names no letter."""
     text = text[:_MAX_TEXT]
     named = [*named, *_MESSAGE_ID.findall(text)]
-    if not named:
+    if not (named or answers):
         return None
     found = _STATUS.search(text)
     code = _REPLY_CODE.search(text)

@@ -337,6 +337,10 @@ def test_a_letter_without_any_sender_is_refused(sender: str) -> None:
 def test_other_recipients_are_kept() -> None:
     mail = read(raw("To: Pay <pay@acme.test>, Tom <tom@example.org>", "Cc: ann@example.net, MARIA@example.com"))
     assert mail.cc == ("tom@example.org", "ann@example.net")
+    mail = read(
+        raw("To: tom@example.org, Lopez, Ann <ann@example.net>; pay@acme.test", "Cc: Eve <e@x.test>, bo@x.test")
+    )
+    assert mail.cc == ("tom@example.org", "ann@example.net", "e@x.test", "bo@x.test")
 
 
 # ---------------------------------------------------------------------------------------------------------------- parts

@@ -217,3 +217,45 @@ def test_a_subject_is_read_as_programs_write_it(header: bytes, label: str, subje
 
 def test_ids_without_brackets_are_references() -> None:
     assert read(raw("In-Reply-To: 1.a@x.test", "References: 0.a@x.test")).references == ("<1.a@x.test>", "<0.a@x.test>")
+
+
+FORM = "From: Acme Site <info@acme-site.test>"
+
+
+@pytest.mark.parametrize(
+    ("headers", "writer"),
+    [
+        (("From: Maria <<maria@example.com>>",), ("Maria", "maria@example.com")),
+        (("From: Maria [mailto:maria@example.com]",), ("Maria", "maria@example.com")),
+        (("From: Maria <SMTP:maria@example.com>",), ("Maria", "maria@example.com")),
+        (("From: Maria <maria@example.com",), ("Maria", "maria@example.com")),
+        (("From: Maria <maria@example.com.>",), ("Maria", "maria@example.com")),
+        (("From: <@relay.test:maria@example.com>",), (None, "maria@example.com")),
+        (("From: <maria@[192.0.2.1]>",), (None, "maria@[192.0.2.1]")),
+        (
+            ("From: Forms <forms-receipts-noreply@google.test>", "Reply-To: maria@example.com"),
+            ("Forms", "maria@example.com"),
+        ),
+        (("From: Forms <no-reply-forms@webflow.test>", "Reply-To: maria@example.com"), ("Forms", "maria@example.com")),
+        (("From: Forms <keine-antwort@x.test>", "Reply-To: maria@example.com"), ("Forms", "maria@example.com")),
+        (
+            ("From: Maria via Tenants <t@lists.test>", "Reply-To: Tenants <t@lists.test>, maria@example.com"),
+            ("Maria", "maria@example.com"),
+        ),
+        (("From: Maria über Mieter <t@lists.test>", "Reply-To: maria@example.com"), ("Maria", "maria@example.com")),
+        ((FORM, "Reply-To: M <maria@example.com>", "X-Mailer: PHPMailer 6.9.1"), ("M", "maria@example.com")),
+        (
+            (FORM, "Reply-To: M <maria@example.com>", "X-PHP-Originating-Script: 33:mail.php"),
+            ("M", "maria@example.com"),
+        ),
+        (
+            (FORM, "Reply-To: M <maria@example.com>", "X-PHP-Originating-Script: 0:rcube.php"),
+            ("Acme Site", "info@acme-site.test"),
+        ),
+        (("From: Form <pay+form@acme.test>", "Reply-To: M <maria@example.com>"), ("M", "maria@example.com")),
+        (("From: N <nora.reply@example.com>", "Reply-To: other@example.com"), ("N", "nora.reply@example.com")),
+    ],
+)
+def test_the_writer_is_found_in_odd_headers(headers: tuple[str, ...], writer: tuple[str | None, str]) -> None:
+    mail = read(raw(*headers))
+    assert (mail.sender_name, mail.sender) == writer

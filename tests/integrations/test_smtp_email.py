@@ -606,8 +606,9 @@ def test_hostile_html_is_cut_down_in_linear_work() -> None:
 
 
 def test_our_own_mail_and_that_of_mail_servers_is_no_contact() -> None:
-    for sender in ("MAILER-DAEMON@mx.x.test", "postmaster@x.test"):
-        assert take(letter(From=sender)) == ChannelWebhook()
+    assert take(letter(From="MAILER-DAEMON@mx.x.test")) == ChannelWebhook()
+    assert take(letter(From="postmaster@x.test", Return_Path="<>")) == ChannelWebhook()
+    assert taken(letter(From="postmaster@x.test")).sender == "postmaster@x.test"
     assert take(letter(From="PAY@acme.test", Message_ID=make().message_id_of("msg_1"))) == ChannelWebhook()
 
 
