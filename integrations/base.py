@@ -451,12 +451,41 @@ class DeliveryStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+class LengthUnit(StrEnum):
+    """What a vendor counts a text in."""
+
+    CHARACTERS = "CHARACTERS"  # Unicode code points
+    UTF16_UNITS = "UTF16_UNITS"  # what is beyond U+FFFF, as most emoji, counts twice
+    BYTES = "BYTES"  # of UTF-8
+
+
+class Feature(StrEnum):
+    """What a channel's vendor offers beside taking texts and telling of them. The kit tests what is declared, and that no more is done."""
+
+    SIGNED_BODY = "SIGNED_BODY"  # callbacks are signed over their raw body; without it they carry a secret
+    DELIVERED = "DELIVERED"  # callbacks tell that a message was delivered
+    READ = "READ"  # … read
+    FAILED = "FAILED"  # … not delivered
+    LOOK_UP = "LOOK_UP"  # a message whose answer was lost can be found again: `look_up`
+    BATCHES = "BATCHES"  # one callback may tell of several events
+    OTHER_EVENTS = "OTHER_EVENTS"  # callbacks may tell of what the channel has no use for
+    SHARED_CALLBACKS = "SHARED_CALLBACKS"  # a callback names the vendor's account; it may be another than ours
+    HANDSHAKE = "HANDSHAKE"  # the vendor checks the address with a GET that wants its challenge back
+    REGISTRATION = "REGISTRATION"  # `register_webhook` tells the vendor our address
+    FILES = "FILES"  # contacts send files
+    EDITS = "EDITS"  # contacts change what they wrote
+    REMOVALS = "REMOVALS"  # contacts take back what they wrote
+    ECHOES = "ECHOES"  # callbacks tell of our own messages, too
+    BLOCKS = "BLOCKS"  # callbacks tell that a contact has blocked us, and that this is over
+    DEEP_LINKS = "DEEP_LINKS"  # a link opens the chat and brings a token of ours back: `deep_link`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelLimits:
     """What a provider can carry, as data."""
 
-    max_length: int | None = None  # characters (or bytes if length_in_bytes) of one message's text
-    length_in_bytes: bool = False
+    max_length: int | None = None  # of one message's text, in `length_unit`
+    length_unit: LengthUnit = LengthUnit.CHARACTERS
     window_hours: int | None = None  # free text only within so many hours of the contact's last inbound message
     needs_subject: bool = False
     link_preview: bool = False
@@ -465,6 +494,17 @@ class ChannelLimits:
     person_window_hours: int | None = None  # the window for what a person writes, where it is longer
     messages_per_s: float | None = None  # what the vendor takes on one connection; more wait their turn
     max_cc: int = 0  # e-mail: how many addresses may get a copy (OutboundMessage.cc); 0: `cc` is not sent
+    recipient_messages_per_s: float | None = None  # … for one recipient; the others need not wait
+
+    def length_of(self, text: str) -> int:
+        """How long a text is, in `length_unit`."""
+        match self.length_unit:
+            case LengthUnit.CHARACTERS:
+                return len(text)
+            case LengthUnit.UTF16_UNITS:
+                return len(text.encode("utf-16-le", "surrogatepass")) // 2
+            case LengthUnit.BYTES:
+                return len(text.encode("utf-8", "surrogatepass"))
 
 
 class Author(StrEnum):
@@ -532,16 +572,20 @@ class StatusUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundMessage:
-    """What a contact wrote."""
+    """What a contact wrote.
+
+    `external_id` is unique on this connection: of a vendor that counts in each chat, it is made of chat and number. Times have a zone.
+    """
 
     external_id: str
-    sender: str
+    sender: str  # the address that `send` takes, in one spelling
     body: str
     recipient: str | None = None
     sender_name: str | None = None
     opt_out: bool | None = None  # True: STOP, False: START, None: neither
     occurred_at: datetime | None = None
-    # Of url, content_type, name, size (bytes): what the vendor tells. `content` (base64) in place of url: it came along.
+    # Of url, content_type, name, size (bytes): what the vendor tells. In place of url: `id`, for `media_url` to find the address
+    # later; or `content` (base64), which came along.
     attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
     in_reply_to: str | None = None  # external_id of the message of ours that it answers, as the provider has proved
@@ -550,6 +594,7 @@ class InboundMessage:
     cc: Sequence[str] = ()  # addresses of the other recipients of a letter
     help_answered: bool = False  # a HELP that the vendor has answered itself
     stop_unanswered: bool = False  # a STOP that the vendor leaves to us to confirm
+    link_token: str | None = None  # what `deep_link` was given, where the contact came by such a link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -561,6 +606,15 @@ class MessageChange:
     removed: bool = False
     reaction: str | None = None  # the contact's emoji; "": taken back; None: it stays
     opt_out: bool | None = None  # of the new text, as in InboundMessage
+    occurred_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocking:
+    """A contact has blocked us at the vendor, or has taken that back. A STOP that they wrote stays whatever this says."""
+
+    address: str
+    blocked: bool
     occurred_at: datetime | None = None
 
 
@@ -589,6 +643,7 @@ class ChannelWebhook:
     messages: Sequence[InboundMessage] = ()
     elsewhere: Sequence[WrittenElsewhere] = ()
     changes: Sequence[MessageChange] = ()
+    blockings: Sequence[Blocking] = ()
     others: Sequence[str] = ()
     answer_body: str = ""
     answer_type: str = "text/plain"
@@ -626,6 +681,7 @@ class Channel(ABC):
     display_name: ClassVar[str]
     kinds: ClassVar[tuple[ChannelKind, ...]]
     credentials: ClassVar[type[Any]]
+    features: ClassVar[frozenset[Feature]] = frozenset()
 
     @abstractmethod
     def limits(self, kind: ChannelKind) -> ChannelLimits:
@@ -637,11 +693,32 @@ class Channel(ABC):
 
     @abstractmethod
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify, then parse; large bodies on another thread. Raises SignatureInvalid, PayloadInvalid."""
+        """Verify, then parse, without a call; large bodies on another thread. Raises SignatureInvalid, PayloadInvalid.
+
+        What the channel has no use for is left out, and never keeps what stands beside it in the callback from being taken.
+        """
 
     def media_headers(self, url: str) -> Mapping[str, str]:
         """What a GET of one of its attachments needs (authorization); empty for any address that is not the vendor's own."""
         return {}
+
+    async def media_url(self, media_id: str) -> str:
+        """The address of an attachment that its callback named by `id` only. Raises IntegrationError.
+
+        Asked by the job that fetches the file. It may carry a secret: it is neither stored nor logged.
+        """
+        raise IntegrationError(self.name, "unsupported", "this channel names no files by id")
+
+    async def register_webhook(self, url: str) -> Mapping[str, str] | None:
+        """Have the vendor call `url` for this connection; the credentials that come of it, to be stored. Raises IntegrationError.
+
+        None: a person pastes the address. It may be asked again: a secret that these credentials have already stays.
+        """
+        return None
+
+    def deep_link(self, token: str) -> str | None:
+        """An address that opens this channel and brings `token` (48 of A-Z a-z 0-9 _ -) back as `link_token`; None: there is none."""
+        return None
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
         """Resolve an ambiguous send by asking the vendor; None when it has no answer (exactly one match counts)."""

@@ -40,6 +40,7 @@ from integrations.base import (
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     InboundMessage,
     IntegrationError,
     OutboundMessage,
@@ -152,6 +153,17 @@ class TwilioMessages(Channel):
     """One kind of channel of one Twilio account. Subclasses say which, and what they can carry."""
 
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset(
+        {
+            Feature.SIGNED_BODY,
+            Feature.DELIVERED,
+            Feature.READ,
+            Feature.FAILED,
+            Feature.LOOK_UP,
+            Feature.SHARED_CALLBACKS,
+            Feature.FILES,
+        }
+    )
     prefix: ClassVar[str] = ""  # before a number in Twilio's From and To; a number without it belongs to another kind
     inbound_prefixes: ClassVar[tuple[str, ...]] = ()  # of further networks that reach the same sender
     answers_help: ClassVar[bool] = False  # whether Twilio answers HELP itself on this kind unless that is switched off
@@ -174,6 +186,8 @@ class TwilioMessages(Channel):
 
         Raises: IntegrationError; `ambiguous` after a time-out, a cut connection, a 5xx or an answer without an id.
         """
+        if message.template_id is None and not message.body.strip():
+            raise IntegrationError(self.name, "empty_message", "The text is empty.", code="21602")
         arguments = {"to": self._address(message.to), **self._content(message), **self._sender()}
         if message.status_url:
             arguments["status_callback"] = message.status_url

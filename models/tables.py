@@ -198,6 +198,7 @@ class OptOut(TenantRow):
     channel_connection_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
     address = fields.CharField(max_length=254)
+    blocked = fields.BooleanField(default=False)  # the vendor says so; the contact has not written STOP
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

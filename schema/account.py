@@ -18,6 +18,7 @@ from schema.scalars import (
     ChannelKind,
     CurrencyCode,
     HelpKind,
+    LengthUnit,
     Node,
     ProcessorKind,
     Role,
@@ -167,7 +168,11 @@ class ChannelCapability:
         description="Until when free text may be sent; null: no window applies, or it is closed."
     )
     max_message_length: int | None = strawberry.field(description="Longest text; null: no practical limit.")
-    length_in_bytes: bool = strawberry.field(description="Whether maxMessageLength counts UTF-8 bytes, not characters.")
+    length_unit: LengthUnit = strawberry.field(description="What maxMessageLength counts.")
+    length_in_bytes: bool = strawberry.field(
+        description="Whether maxMessageLength counts UTF-8 bytes, not characters.",
+        deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
+    )
     link_preview: bool = strawberry.field(description="Whether the contact's app shows a preview of links.")
     needs_subject: bool = strawberry.field(description="Whether a message has a subject line.")
 
@@ -183,7 +188,8 @@ class ChannelCapability:
             templates=able.templates,
             window_closes_at=able.window_closes_at,
             max_message_length=able.max_message_length,
-            length_in_bytes=able.length_in_bytes,
+            length_unit=LengthUnit[able.length_unit],
+            length_in_bytes=able.length_unit == "BYTES",
             link_preview=able.link_preview,
             needs_subject=able.needs_subject,
         )
@@ -216,6 +222,12 @@ class ConversationChannel(Node):
     max_cc: int = strawberry.field(
         description="How many addresses `cc` of sendMessage may hold; 0: this channel sends no copies."
     )
+    invite_url: URL | None = strawberry.field(
+        description=(
+            "An address for this contact alone, to be sent on another way: who opens it on this channel within 30 days is this"
+            " contact. Null: the channel has no such addresses, or the contact can be reached on it already."
+        )
+    )
     messages: ChannelMessageCapability = strawberry.field(
         description="What the composer needs to let text be sent, or to say why not; sendMessage uses the same rule."
     )
@@ -232,6 +244,7 @@ class ConversationChannel(Node):
             channel=Channel.from_row(reach.connection),
             preferred=reach.preferred,
             max_cc=copies.allowed(reach.connection),
+            invite_url=URL(reach.invite_url) if reach.invite_url is not None else None,
             messages=ChannelMessageCapability.from_capability(reach.messages),
             payment_requests=ChannelPaymentCapability.from_capability(reach.payment_requests),
         )

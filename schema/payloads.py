@@ -14,7 +14,7 @@ from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
 from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import RefundStatus, SmsEncoding, UserErrorCode
+from schema.scalars import LengthUnit, RefundStatus, SmsEncoding, UserErrorCode
 from schema.thread import ActivityCard, Message
 from services.payment_requests import Preview
 
@@ -176,9 +176,13 @@ class SendMessagePayload(MutationPayload):
 @strawberry.type(description="Answer of messagePreview: the message as it would go out now.")
 class MessagePreview:
     text: str = strawberry.field(description="The text, with the payment link in it.")
-    length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthInBytes.")
+    length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthUnit.")
     max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
-    length_in_bytes: bool = strawberry.field(description="Whether the two count UTF-8 bytes, not characters.")
+    length_unit: LengthUnit = strawberry.field(description="What the two count.")
+    length_in_bytes: bool = strawberry.field(
+        description="Whether the two count UTF-8 bytes, not characters.",
+        deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
+    )
     fits: bool = strawberry.field(
         description="Whether it is within the limit; what does not fit is refused, never cut."
     )
@@ -202,7 +206,8 @@ class MessagePreview:
             text=made.text,
             length=found.length,
             max_length=found.max_length,
-            length_in_bytes=found.in_bytes,
+            length_unit=LengthUnit[found.unit],
+            length_in_bytes=found.unit == "BYTES",
             fits=found.fits,
             encoding=SmsEncoding[found.encoding] if found.encoding is not None else None,
             segments=found.segments,

@@ -365,6 +365,13 @@ class HelpKind(Enum):
     COPY_LINK = value("COPY_LINK", description="Copy the link and hand it over another way: checkoutUrl.")
 
 
+@strawberry.enum(description="What a channel counts the length of a text in.")
+class LengthUnit(Enum):
+    CHARACTERS = value("CHARACTERS", description="Unicode code points.")
+    UTF16_UNITS = value("UTF16_UNITS", description="UTF-16 units, as JavaScript counts: most emoji count twice.")
+    BYTES = value("BYTES", description="Bytes of UTF-8.")
+
+
 @strawberry.enum(description="How the characters of an SMS travel; it decides how many fit into a segment.")
 class SmsEncoding(Enum):
     GSM_7 = value("GSM_7", description="160 characters in one SMS, 153 in each of several; some count twice.")

@@ -30,6 +30,7 @@ PREFIX: Final = "att"
 COUNT_LIMIT: Final = 20  # of one message
 SIZE_LIMIT: Final = 10 * 1024 * 1024  # bytes
 URL_LIMIT: Final = 4000
+BY_ID: Final = "id:"  # before what is kept of a file that the vendor names by an id alone
 LIFE_S: Final = 15 * 60  # of an address that we give out
 _PURPOSE: Final = "attachment"
 _PENDING, _STORED, _REFUSED, _FAILED = "PENDING", "STORED", "REFUSED", "FAILED"
@@ -60,16 +61,16 @@ async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, st
             content_type=content_type,
             size_bytes=int(size) if size.isascii() and size.isdecimal() and len(size) < 16 else None,
         )
-        url = one.get("url", "")
+        url, media_id = one.get("url", ""), one.get("id", "")
         if "content" in one:  # it came with the message (e-mail)
             try:
                 _judge(row, base64.b64decode(one["content"], validate=True))
             except (binascii.Error, ValueError):
                 row.status, row.reason = _FAILED, "unreadable"
-        elif not url or len(url) > URL_LIMIT:
+        elif not (url or media_id) or len(url or media_id) > URL_LIMIT or url.startswith(BY_ID):
             row.status, row.reason = _FAILED, "not_given"
         else:
-            row.source_url = vault.seal(message.account_id, url)
+            row.source_url = vault.seal(message.account_id, url or BY_ID + media_id)
             await _enqueue(row)
         changed.attachment(row)
 
@@ -183,6 +184,8 @@ async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
         url = vault.unseal(row.account_id, row.source_url or "")
     except vault.VaultError as error:
         raise IntegrationError(media.NAME, "unreadable") from error
+    if url.startswith(BY_ID):
+        url = await channel.media_url(url.removeprefix(BY_ID))
     return await media.fetch(url, headers=channel.media_headers, limit_bytes=SIZE_LIMIT, trusted=_stand_ins())
 
 

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from integrations.base import ChannelKind, ChannelLimits, IntegrationError
+from integrations.base import ChannelKind, ChannelLimits, IntegrationError, LengthUnit
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import database, errors
 from models.ids import public_id
 from models.tables import ChannelConnection, ContactAddress, Conversation, ProcessorConnection
 from models.vault import VaultError
-from services import connections
+from services import connections, invitations
 from services.actors import Actor
 
 
@@ -30,7 +30,7 @@ class Help:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What a contact can be sent through one channel now. `max_message_length` in bytes if `length_in_bytes`, else characters.
+    """What a contact can be sent through one channel now. `max_message_length` is in `length_unit`.
 
     `reason` is the first that failed, None if `enabled`, which is about free text: `templates` says whether an approved template
     would be accepted. `window_closes_at` is None unless a window is open. `help`: best first; only `capabilities` finds it.
@@ -41,7 +41,7 @@ class Capability:
     reason: str | None
     templates: bool
     max_message_length: int | None
-    length_in_bytes: bool
+    length_unit: LengthUnit
     link_preview: bool
     window_closes_at: datetime | None
     needs_subject: bool
@@ -60,6 +60,7 @@ class Reach:
     `with_own_processor`: for a request whose processor can be used, whether or not there is a default.
     `rank`: 0 where the contact wrote last, then by when they wrote on this kind. `preferred`: the first of those that are open to
     messages, so that an answer goes out of the number that the contact wrote to; at most one.
+    `invite_url`: what the contact can open to be known there, where the channel is usable and has no address of theirs.
     """
 
     connection: ChannelConnection
@@ -68,6 +69,7 @@ class Reach:
     with_own_processor: Capability
     rank: int = 0
     preferred: bool = False
+    invite_url: str | None = None
 
 
 _REFUSALS: Final[dict[str, type[errors.Refusal]]] = {
@@ -107,6 +109,7 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
         conversation.id: _reaches(
             actor,
             rows,
+            conversation.contact_id,
             addresses[conversation.contact_id],
             last.get(conversation.id),
             has_processor=has_processor,
@@ -165,6 +168,7 @@ async def capability(
 def _reaches(
     actor: Actor,
     rows: Sequence[ChannelConnection],
+    contact_id: UUID,
     addresses: dict[str, ContactAddress],
     last: UUID | None,
     *,
@@ -181,6 +185,7 @@ def _reaches(
             messages=decide(row, "message", True),
             payment_requests=decide(row, "request_payment", has_processor),
             with_own_processor=decide(row, "request_payment", True),
+            invite_url=None if row.kind in addresses else _invitation(row, contact_id, now),
         )
         for row in rows
     ]
@@ -212,6 +217,11 @@ def _reaches(
         )
         for reach in found
     ]
+
+
+def _invitation(row: ChannelConnection, contact_id: UUID, now: datetime) -> str | None:
+    channel = connections.usable_channel(row) if connections.usable(row) else None
+    return None if channel is None else invitations.url(channel, row.id, contact_id, now)
 
 
 def _heard(address: ContactAddress | None) -> float:
@@ -262,7 +272,7 @@ def _decide(
         reason=reason,
         templates=limits.templates and reason in (None, "MESSAGING_WINDOW_CLOSED"),
         max_message_length=limits.max_length,
-        length_in_bytes=limits.length_in_bytes,
+        length_unit=limits.length_unit,
         link_preview=limits.link_preview,
         window_closes_at=closes_at,
         needs_subject=limits.needs_subject,

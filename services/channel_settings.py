@@ -166,7 +166,8 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
         await _check_channel(wanted.cls.name, given["kind"], credentials)
         stored = await _store(actor, wanted, given["kind"], credentials, keeps_sender=keeps_sender, save=save)
         if stored is not None:
-            return stored
+            asked = wanted.row is None or bool(wanted.credentials) or not wanted.row.connected
+            return await _register(actor, stored) if asked else stored
         wanted = dataclasses.replace(
             wanted, row=await connections.channel_connection(given["connection_id"], actor.account_id)
         )
@@ -267,7 +268,65 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
             await ChannelConnection.filter(id=row.id).update(last_error=problem)
             changed.event("channel.updated")
         await audit.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
-        return await connections.channel_connection(connection_id, actor.account_id), refusal
+        tested = await connections.channel_connection(connection_id, actor.account_id)
+    # Where nothing has come yet, the vendor may not know our address.
+    return (await _register(actor, tested) if refusal is None and row.last_webhook_at is None else tested), refusal
+
+
+async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
+    """Have the vendor call this connection's address, where it allows that; the connection afterwards.
+
+    A refusal is its `last_error`. What comes of it is stored if the credentials are still those that it was asked with; else it is
+    asked again, with the new ones: so what is stored at last is what the vendor was told last.
+    """
+    for _ in range(ROUNDS):
+        if not _registers(row):
+            return row
+        found, problem = await _registered(row)
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+            if connections.same_credentials(now, row):
+                values: dict[str, Any] = {} if problem is None else {"last_error": problem[: connections.ERROR_LIMIT]}
+                if found:
+                    merged = {**connections.readable(now), **found}
+                    values |= {"credentials": connections.sealed(row.account_id, merged), "version": F("version") + 1}
+                if values:
+                    await ChannelConnection.filter(id=row.id).update(**values)
+                    changed.event("channel.updated")
+                return await connections.channel_connection(row.id, actor.account_id)
+        row = now
+    return row
+
+
+def _registers(row: ChannelConnection) -> bool:
+    try:
+        cls = registry.channel_class(row.provider)
+    except UnknownProvider:
+        return False
+    return row.connected and connections.allowed(row) and cls.register_webhook is not Channel.register_webhook
+
+
+async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
+    """What came of telling the vendor our address, and what stood in the way, for people."""
+    cls, url = registry.channel_class(row.provider), connections.inbound_url(row)
+    if not url.startswith("https://") and row.provider not in connections.environment().base_addresses:
+        return (
+            {},
+            f"{cls.display_name} can't be told to call {url}: set PUBLIC_URL to an https address and test the channel.",
+        )
+    channel = connections.make_channel(row.provider, row.kind, connections.readable(row))
+    try:
+        found = await channel.register_webhook(url) or {}
+        registry.read_credentials(cls, {**connections.readable(row), **found})
+    except IntegrationError as error:
+        log.warning("channel_not_registered", provider=error.provider, reason=error.reason)
+        return (
+            {},
+            f"{cls.display_name} did not take the address for messages: add {url} there, or test the channel again.",
+        )
+    finally:
+        await channel.aclose()
+    return found, None
 
 
 async def rotate_identity_secret(

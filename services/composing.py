@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from integrations import sms
+from integrations.base import LengthUnit
 from models import vault
 from models.errors import Invalid, Refusals, TooLong
 from models.money import Money
@@ -19,6 +20,11 @@ TEMPLATE_ID_LIMIT: Final = 80  # characters
 VARIABLES_LIMIT: Final = 20
 VARIABLE_LIMIT: Final = 1000  # characters of a value
 VARIABLE_NAME_LIMIT: Final = 40
+_UNITS: Final[Mapping[LengthUnit, str]] = {
+    LengthUnit.CHARACTERS: "characters",
+    LengthUnit.UTF16_UNITS: "characters (most emoji count twice)",
+    LengthUnit.BYTES: "bytes",
+}
 _VARIABLE_NAME: Final = re.compile(rf"[A-Za-z0-9_]{{1,{VARIABLE_NAME_LIMIT}}}")
 _MARK: Final = re.compile(r"\{(business|amount|product|number|link)\}")
 _TEMPLATE_MARK: Final = re.compile(r"\{(business|amount|product|number|link|token)\}")
@@ -55,7 +61,7 @@ def _filled(mark: re.Pattern[str], words: str, values: Mapping[str, str]) -> str
 # ------------------------------------------------------------------------------------------------------------ length
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """How long a text is on one channel: `length` and `max_length` in bytes if `in_bytes`, else characters. The rest is of SMS.
+    """How long a text is on one channel: `length` and `max_length` in `unit`. The rest is of SMS.
 
     `remaining`: what the last segment still holds, in septets (GSM_7) or UTF-16 units (UCS_2). `ucs2_reasons`: the characters
     that force UCS_2, at most UCS2_REASONS of them.
@@ -63,7 +69,7 @@ class Measure:
 
     length: int
     max_length: int | None
-    in_bytes: bool
+    unit: LengthUnit
     encoding: str | None = None
     segments: int | None = None
     remaining: int | None = None
@@ -79,9 +85,9 @@ def measure(words: str, connection: ChannelConnection) -> Measure:
     """The length of a text as this channel counts it."""
     limits = capability.limits_of(connection)
     found = Measure(
-        length=len(words.encode()) if limits.length_in_bytes else len(words),
+        length=limits.length_of(words),
         max_length=limits.max_length,
-        in_bytes=limits.length_in_bytes,
+        unit=limits.length_unit,
     )
     if connection.kind != "SMS":
         return found
@@ -99,9 +105,9 @@ def refuse_long(words: str, connection: ChannelConnection, *, field: text.Field)
     """A text over the limit is refused, never cut or split. Raises: TooLong."""
     found = measure(words, connection)
     if not found.fits:
-        unit = "bytes" if found.in_bytes else "characters"
         raise TooLong(
-            f"This channel takes at most {found.max_length} {unit}; the text has {found.length}.", field=field
+            f"This channel takes at most {found.max_length} {_UNITS[found.unit]}; the text has {found.length}.",
+            field=field,
         )
 
 

@@ -104,17 +104,27 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
 
 
 async def find_or_create_by_address(
-    changed: Change, connection: ChannelConnection, kind: str, address: str, name: str | None
+    changed: Change,
+    connection: ChannelConnection,
+    kind: str,
+    address: str,
+    name: str | None,
+    *,
+    invited: UUID | None = None,
 ) -> tuple[Contact, Conversation]:
     """Who writes from this address; a new contact if nobody is known. Both rows are locked, contact first.
 
-    A contact whose phone or e-mail it is gets the address, if it has none on this kind. A telephone is one in all its spellings;
-    the vendor's is kept, because answers go to it. A contact that is called by this address gets the name.
+    A contact whose phone or e-mail it is, or who was `invited`, gets the address, if it has none on this kind. A telephone is one
+    in all its spellings; the vendor's is kept, because answers go to it. A contact that is called by this address gets the name.
     Key: (account, kind, address).
     """
     account_id = connection.account_id
     known = await held_address(account_id, kind, address)
-    contact_id = known.contact_id if known is not None else await _match(account_id, kind, address)
+    if known is None and invited is not None:
+        guest = await Contact.filter(id=invited, account_id=account_id).select_for_update(no_key=True).get_or_none()
+        if guest is None or await ContactAddress.exists(contact_id=guest.id, kind=kind):
+            invited = None  # merged or forgotten; or the invitation has been used
+    contact_id = known.contact_id if known is not None else invited or await _match(account_id, kind, address)
     if contact_id is None:
         try:
             async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment

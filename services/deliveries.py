@@ -204,9 +204,15 @@ async def _earlier_waits(message: Message) -> bool:
 async def _wait_for_turn(message: Message, connection: ChannelConnection) -> float | None:
     """Seconds until this connection may send again; None: now, and the turn is taken. Key: compare-and-set on `next_send_at`.
 
-    A vendor's rate limit (429) and the pace of ChannelLimits.messages_per_s stand in the same column.
+    A vendor's rate limit (429) and the pace of ChannelLimits.messages_per_s are in the same column. Of one recipient's messages the
+    time of the last is enough: they go out in order.
     """
-    pace = capability.limits_of(connection).messages_per_s
+    limits = capability.limits_of(connection)
+    if limits.recipient_messages_per_s is not None:
+        recipient_s = await _recipient_waits(message, timedelta(seconds=1 / limits.recipient_messages_per_s))
+        if recipient_s:
+            return recipient_s
+    pace = limits.messages_per_s
     paused_s = _paused_for(connection)
     if pace is None:
         return paused_s or None
@@ -220,6 +226,21 @@ async def _wait_for_turn(message: Message, connection: ChannelConnection) -> flo
         channel_connection_id=connection.id, direction="OUTBOUND", delivery_status="QUEUED", seq__lt=message.seq
     ).count()
     return paused_s + ahead / pace
+
+
+async def _recipient_waits(message: Message, gap: timedelta) -> float:
+    """Seconds until a message is `gap` behind the one before it to the same recipient; 0: it is."""
+    now = datetime.now(UTC)
+    before = Message.filter(
+        conversation_id=message.conversation_id,
+        channel_connection_id=message.channel_connection_id,
+        direction="OUTBOUND",
+        sending_at__gt=now - gap,
+    )
+    last = await before.exclude(id=message.id).order_by("-sending_at").first()
+    if last is None or last.sending_at is None:
+        return 0.0
+    return min(last.sending_at + gap - now, gap).total_seconds()  # a clock that was set back
 
 
 def _paused_for(connection: ChannelConnection) -> float:
@@ -524,4 +545,4 @@ async def _advance(
         for request in requests:
             await links.delivery_changed(changed, request, message)
         if reason == "opted_out":
-            await opt_outs.opt_out(changed, message.channel_connection_id, message.kind, message.address)
+            await opt_outs.opt_out(changed, message.channel_connection_id, message.kind, message.address, blocked=True)

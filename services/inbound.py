@@ -32,11 +32,13 @@ from models.storable import storable
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message
 from services import (
     attachments,
+    blockings,
     connections,
     contact_names,
     contacts,
     copies,
     deliveries,
+    invitations,
     jobs,
     message_changes,
     messages,
@@ -140,6 +142,8 @@ async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: 
             await _store_elsewhere(connection, message, now)
     for told in webhook.changes:
         await message_changes.record(connection, told)
+    for blocking in webhook.blockings:
+        await blockings.record(connection, blocking)
 
 
 async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> None:
@@ -193,10 +197,12 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         body = NO_TEXT
     subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
     answered = await _answered(connection, inbound)
+    token = inbound.link_token
+    invited = None if token is None else invitations.contact_of(token, connection.id, now)
     async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
         if answered is None:
             contact, conversation = await contacts.find_or_create_by_address(
-                changed, connection, connection.kind, address, inbound.sender_name
+                changed, connection, connection.kind, address, inbound.sender_name, invited=invited
             )
         else:  # the person whom we wrote to, whatever the address that the answer comes from
             contact, conversation = await contacts.locked(connection.account_id, answered.contact_id)

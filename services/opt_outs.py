@@ -21,24 +21,40 @@ from services.changes import Change, change
 _PURPOSE = "unsubscribe"
 
 
-async def opt_out(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
+async def opt_out(
+    changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
+) -> None:
     """Who has this address wants nothing more from this sender. Key: (connection, address). The caller holds the contact's lock.
 
-    A telephone is opted out in all its spellings, also where two contacts have one each.
+    A telephone is opted out in all its spellings, also where two contacts have one each. `blocked`: the vendor says so; the contact
+    has not written it.
     """
-    if not await OptOut.exists(channel_connection_id=channel_connection_id, address=address):
+    known = await OptOut.get_or_none(channel_connection_id=channel_connection_id, address=address)
+    if known is None:
         await OptOut.create(
-            account_id=changed.account_id, channel_connection_id=channel_connection_id, kind=kind, address=address
+            account_id=changed.account_id,
+            channel_connection_id=channel_connection_id,
+            kind=kind,
+            address=address,
+            blocked=blocked,
         )
+    elif known.blocked and not blocked:
+        await OptOut.filter(id=known.id).update(blocked=False)
     held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
     for row in await held.filter(opted_out_at=None).order_by("id"):
         await ContactAddress.filter(id=row.id).update(opted_out_at=changed.now)
         await _tell(changed, row.contact_id)
 
 
-async def opt_in(changed: Change, channel_connection_id: UUID, kind: str, address: str) -> None:
-    """The opt-out of this sender is taken back; those of others stand. Safe to repeat. The caller holds the contact's lock."""
-    await OptOut.filter(channel_connection_id=channel_connection_id, address__in=spellings(address)).delete()
+async def opt_in(
+    changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
+) -> None:
+    """The opt-out of this sender is taken back; those of others stay. Safe to repeat. The caller holds the contact's lock.
+
+    `blocked`: the vendor says so; a STOP that the contact wrote stays.
+    """
+    rows = OptOut.filter(channel_connection_id=channel_connection_id, address__in=spellings(address))
+    await (rows.filter(blocked=True) if blocked else rows).delete()
     if await opted_out_at(changed.account_id, kind, address) is not None:
         return
     held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))

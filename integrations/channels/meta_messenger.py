@@ -36,8 +36,10 @@ from integrations.base import (
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     InboundMessage,
     IntegrationError,
+    LengthUnit,
     MessageChange,
     OutboundMessage,
     PayloadInvalid,
@@ -89,7 +91,7 @@ _STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "forbidden", 404
 LIMITS: Mapping[ChannelKind, ChannelLimits] = {
     ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True, link_button=True),
     ChannelKind.INSTAGRAM_DM: ChannelLimits(
-        max_length=1000, length_in_bytes=True, window_hours=24, link_preview=True, link_button=True
+        max_length=1000, length_unit=LengthUnit.BYTES, window_hours=24, link_preview=True, link_button=True
     ),
 }
 PERSON_WINDOW_HOURS = 7 * 24
@@ -155,6 +157,22 @@ class MetaMessenger(Channel):
     display_name: ClassVar[str] = "Meta (Messenger, Instagram)"
     kinds: ClassVar[tuple[ChannelKind, ...]] = tuple(LIMITS)
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset(
+        {
+            Feature.SIGNED_BODY,
+            Feature.DELIVERED,
+            Feature.READ,
+            Feature.LOOK_UP,
+            Feature.BATCHES,
+            Feature.OTHER_EVENTS,
+            Feature.SHARED_CALLBACKS,
+            Feature.HANDSHAKE,
+            Feature.FILES,
+            Feature.EDITS,
+            Feature.REMOVALS,
+            Feature.ECHOES,
+        }
+    )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`)."""
@@ -295,7 +313,7 @@ class MetaMessenger(Channel):
         text = message.body if link is None or link in message.body else f"{message.body}\n{link}"
         if not message.body.strip():
             raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
-        length = len(text.encode()) if limits.length_in_bytes else len(text)
+        length = limits.length_of(text)
         if limits.max_length is not None and length > limits.max_length:
             raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
         if link is None or len(text) > _BUTTON_TEXT:

@@ -32,8 +32,10 @@ from integrations.base import (
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     InboundMessage,
     IntegrationError,
+    LengthUnit,
     OutboundMessage,
     PayloadInvalid,
     SendResult,
@@ -70,7 +72,9 @@ LIMITS: Mapping[ChannelKind, ChannelLimits] = {
     ChannelKind.SMS: ChannelLimits(max_length=1600),
     ChannelKind.EMAIL: ChannelLimits(needs_subject=True, max_cc=20),
     ChannelKind.WHATSAPP: ChannelLimits(max_length=1600, window_hours=24, link_preview=True, templates=True),
-    ChannelKind.INSTAGRAM_DM: ChannelLimits(max_length=1000, length_in_bytes=True, window_hours=24, link_preview=True),
+    ChannelKind.INSTAGRAM_DM: ChannelLimits(
+        max_length=1000, length_unit=LengthUnit.BYTES, window_hours=24, link_preview=True
+    ),
     ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True),
     ChannelKind.WEB_CHAT: ChannelLimits(max_length=4000),
 }
@@ -90,6 +94,9 @@ class Simulated(Channel):
     display_name: ClassVar[str] = "Simulator"
     kinds: ClassVar[tuple[ChannelKind, ...]] = tuple(LIMITS)
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset(
+        {Feature.SIGNED_BODY, Feature.DELIVERED, Feature.READ, Feature.FAILED, Feature.LOOK_UP}
+    )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         if kind not in self.kinds:
@@ -107,10 +114,9 @@ class Simulated(Channel):
         Raises: IntegrationError as a vendor would: too_long, empty_message, subject_required, opted_out, or ambiguous.
         """
         limits = self.limits(self._kind)
-        length = len(message.body.encode()) if limits.length_in_bytes else len(message.body)
         if not message.body.strip():
             raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
-        if limits.max_length is not None and length > limits.max_length:
+        if limits.max_length is not None and limits.length_of(message.body) > limits.max_length:
             raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
         if limits.needs_subject and not message.subject:
             raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
@@ -145,7 +151,7 @@ class Simulated(Channel):
                 return ChannelWebhook(statuses=(_status(payload),))
             if kind == "message.received":
                 return ChannelWebhook(messages=(_inbound(payload, by_phone=self._kind in _PHONES),))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
         raise PayloadInvalid(NAME, "unknown_type", "The callback's type is not known.")
 

@@ -56,6 +56,7 @@ from integrations.base import (
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     InboundMessage,
     IntegrationError,
     OutboundMessage,
@@ -167,6 +168,9 @@ class SmtpEmail(Channel):
     display_name: ClassVar[str] = "E-mail (SMTP)"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.EMAIL,)
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset(
+        {Feature.SIGNED_BODY, Feature.DELIVERED, Feature.READ, Feature.FAILED, Feature.FILES}
+    )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`, `insecure`)."""

@@ -21,6 +21,7 @@ from integrations.base import (
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     IntegrationError,
     OutboundMessage,
     SendResult,
@@ -51,6 +52,7 @@ class WebChat(Channel):
     display_name: ClassVar[str] = "Website chat"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.WEB_CHAT,)
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset({Feature.DELIVERED, Feature.READ, Feature.LOOK_UP})
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         if kind not in self.kinds:

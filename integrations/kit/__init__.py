@@ -8,6 +8,9 @@ import pytest
 
 # Before the suites are imported: a failed assertion then shows its values, as in any test.
 pytest.register_assert_rewrite(
+    "integrations.kit.channel_bench",
+    "integrations.kit.channel_callbacks",
+    "integrations.kit.channel_sending",
     "integrations.kit.channels",
     "integrations.kit.processor_calls",
     "integrations.kit.processor_harness",

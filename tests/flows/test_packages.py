@@ -123,7 +123,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
         await opened(feed)
         message = (await bare.send(request, "CUSTOM"))["message"]
         await feed.until("MessageUpdated", message__id=message["id"], message__deliveryStatus="SENT")
-        ((to, text, sent_id),) = [(m["to"], m["text"], m["id"]) for m in acme.chat.messages]
+        ((to, text, sent_id),) = [(m["chat"], m["text"], m["id"]) for m in acme.chat.messages]
         assert (to, text) == ("visitor-7", message["body"])
         assert request["checkoutUrl"] in text
         seen = acme.chat.tells(type="state", id=sent_id, state="seen")

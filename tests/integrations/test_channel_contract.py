@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import email.policy
+import email.utils
+import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
-from typing import ClassVar
-from uuid import uuid4
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -16,16 +20,20 @@ from integrations import base, registry, signatures
 from integrations.base import (
     Channel,
     ChannelKind,
+    ChannelLimits,
     DeliveryStatus,
     Environment,
+    LengthUnit,
     OutboundMessage,
     PayloadInvalid,
     SignatureInvalid,
     WebhookRequest,
 )
 from integrations.channels import meta_messenger, simulated, smtp_email, twilio_sms, twilio_whatsapp, web_chat
+from integrations.kit import channel_bench as kit
+from integrations.kit.channel_bench import PUBLIC_URL
 from integrations.kit.channels import *  # noqa: F403 (the suite)
-from integrations.kit.channels import PUBLIC_URL, Bench, Callback, ChannelHarness
+from integrations.kit.vendor import Answer, Call, FailureMode, FakeVendor
 from tests.contracts import meta_server, smtp_server, twilio_server
 from tests.contracts.openapi import Contract
 
@@ -40,12 +48,27 @@ CASES = [
 ADDRESSES = {ChannelKind.SMS: "+14155550101", ChannelKind.WHATSAPP: "+14155550101", ChannelKind.EMAIL: "dana@x.test"}
 
 
-class Vendor(ChannelHarness):
+LIMITS = {
+    ChannelKind.SMS: ChannelLimits(max_length=1600),
+    ChannelKind.EMAIL: ChannelLimits(needs_subject=True, max_cc=20),
+    ChannelKind.WHATSAPP: ChannelLimits(max_length=1600, window_hours=24, link_preview=True, templates=True),
+    ChannelKind.MESSENGER: ChannelLimits(max_length=2000, window_hours=24, link_preview=True),
+    ChannelKind.INSTAGRAM_DM: ChannelLimits(
+        max_length=1000, length_unit=LengthUnit.BYTES, window_hours=24, link_preview=True
+    ),
+    ChannelKind.WEB_CHAT: ChannelLimits(max_length=4000),
+}
+
+
+class Vendor(kit.ChannelHarness):
     """What the harnesses here are made of."""
+
+    shows_buttons = False
 
     def __init__(self, kind: ChannelKind) -> None:
         super().__init__(kind)
         self.address = ADDRESSES.get(kind, "1234567890")
+        self.documented = dataclasses.replace(LIMITS[kind], link_button=self.shows_buttons)
 
 
 class TwilioVendor(Vendor):
@@ -53,7 +76,18 @@ class TwilioVendor(Vendor):
     public = frozenset({"account_sid", "from_number", "messaging_service_sid", "api_key_sid", "answer_help", "region"})
     signing = ("auth_token",)
     signature_header = "x-twilio-signature"
-    states = twilio_sms.STATES
+    words = {
+        "queued": DeliveryStatus.SENT,
+        "sending": DeliveryStatus.SENT,
+        "sent": DeliveryStatus.SENT,
+        "delivered": DeliveryStatus.DELIVERED,
+        "read": DeliveryStatus.READ,
+        "undelivered": DeliveryStatus.FAILED,
+        "failed": DeliveryStatus.FAILED,
+        "canceled": DeliveryStatus.FAILED,
+    }
+    tells_time = False
+    rate_limit_s = None
     credentials = {
         "account_sid": twilio_server.ACCOUNT_SID,
         "auth_token": twilio_server.AUTH_TOKEN,
@@ -69,32 +103,51 @@ class TwilioVendor(Vendor):
         self.server.opted_out.add(self.prefix + self.refused)
         return {"twilio": self.server.url}
 
-    def lose_answer(self) -> None:
-        self.server.fail_next("drop")
+    def fail_next(self, mode: FailureMode) -> None:
+        self.server.fail_next(mode)
 
     def texts(self) -> list[str] | None:
         return [message["body"] for message in self.server.messages if message["direction"] != "inbound"]
 
-    def status(self, external_id: str, word: str) -> Callback:
-        return self.server.status_callback(external_id, word, error_code=30003 if word == "undelivered" else None)
+    def signed(self, body: bytes) -> kit.Callback:
+        params: dict[str, list[str]] = {}
+        for name, value in parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True):
+            params.setdefault(name, []).append(value)
+        return self.url, body, twilio_server.signed(self.url, params)[1]
 
-    def inbound(self, sender: str, text: str) -> Callback:
-        return (self.url, *self.server.inbound(self.url, sender=self.prefix + sender, body=text))
-
-    def garbage(self) -> Callback:
-        return (self.url, *twilio_server.signed(self.url, {"hello": "world"}))
+    def tell(self, *events: kit.Event) -> kit.Callback:
+        (event,) = events
+        more = {"AccountSid": "AC" + "9" * 32} if isinstance(event, kit.WroteToAnother) else {}
+        match event:
+            case kit.Became(external_id=id, word=word):
+                code = 30003 if word in ("undelivered", "failed", "canceled") else None
+                return self.server.status_callback(id, word, error_code=code)
+            case kit.SentFile(sender=sender, number=number, text=text):
+                files = [(event.content_type, event.content)]
+                return (self.url, *self.server.mms(self.url, sender=self.prefix + sender, files=files, body=text))
+            case kit.OpenedLink() | kit.Edited():
+                raise kit.NotOffered
+            case kit.Wrote(sender=sender, number=number, text=text):
+                more["MessageSid"] = "SM" + hashlib.md5(f"{sender} {number}".encode()).hexdigest()  # noqa: S324
+                return (self.url, *self.server.inbound(self.url, sender=self.prefix + sender, body=text, **more))
+        raise kit.NotOffered
 
 
 class TwilioWhatsAppVendor(TwilioVendor):
     channel = twilio_whatsapp.provider
-    states = twilio_whatsapp.STATES
     prefix = twilio_server.WHATSAPP
 
 
 class SimulatedVendor(Vendor):
     channel = simulated.provider
     signature_header = simulated.SIGNATURE_HEADER.lower()
-    states = simulated.STATES
+    words = {
+        "sent": DeliveryStatus.SENT,
+        "delivered": DeliveryStatus.DELIVERED,
+        "read": DeliveryStatus.READ,
+        "undelivered": DeliveryStatus.FAILED,
+    }
+    failures = frozenset()
     secret = "a-secret-of-the-simulator"
     credentials = {"secret": secret}
     refused = "+14155559902"
@@ -103,29 +156,39 @@ class SimulatedVendor(Vendor):
     def texts(self) -> list[str] | None:
         return None
 
-    def _signed(self, body: bytes) -> Callback:
+    def signed(self, body: bytes) -> kit.Callback:
         signature = simulated.sign(self.secret, body, at=datetime.now(UTC))
         return self.url, body, {simulated.SIGNATURE_HEADER.lower(): signature}
 
-    def status(self, external_id: str, word: str) -> Callback:
-        body = simulated.status_body(external_id, "+14155550101", simulated.STATES[word], at=datetime.now(UTC))
-        return self._signed(body)
-
-    def inbound(self, sender: str, text: str) -> Callback:
-        return self._signed(
-            simulated.inbound_body(sender, text, at=datetime.now(UTC), external_id=f"sim_in_{uuid4().hex}")
-        )
-
-    def garbage(self) -> Callback:
-        return self._signed(b'{"type": "hello"}')
+    def tell(self, *events: kit.Event) -> kit.Callback:
+        (event,) = events
+        told: dict[str, str | None] = {"occurred_at": event.at.isoformat()}
+        match event:
+            case kit.Became(external_id=id, word=word):
+                code = "9901" if word == "undelivered" else None
+                told |= {"type": "message.status", "message_id": id, "status": word, "error_code": code}
+            case kit.Wrote(sender=sender, number=number, text=text) if type(event) is kit.Wrote:
+                id = f"sim_in_{sender}_{number}"
+                told |= {"type": "message.received", "message_id": id, "from": sender, "text": text}
+            case _:
+                raise kit.NotOffered
+        return self.signed(json.dumps(told).encode())
 
 
 class MailVendor(Vendor):
     channel = smtp_email.provider
+    shows_buttons = True
     public = frozenset({"host", "port", "security", "username", "from_address", "reply_to", "delivery_reports"})
     signing = ("inbound_secret",)
     signature_header = smtp_email.SIGNATURE_HEADER.lower()
-    states = smtp_email.STATES
+    words = {
+        "delayed": DeliveryStatus.SENT,
+        "relayed": DeliveryStatus.SENT,
+        "delivered": DeliveryStatus.DELIVERED,
+        "displayed": DeliveryStatus.READ,
+        "failed": DeliveryStatus.FAILED,
+    }
+    failures = frozenset({"drop", "hang"})
     secret = "a-secret-of-the-mailbox"
     credentials = {
         "host": "127.0.0.1",
@@ -133,6 +196,8 @@ class MailVendor(Vendor):
         "from_address": "pay@acme.test",
         "inbound_secret": secret,
     }
+    tells_time = False  # a letter's date is its sender's word
+    spellings = ("Dana Diaz <dana@x.test>",)
     refused = "nobody@x.test"
     refused_as = "recipient_refused"
 
@@ -142,43 +207,64 @@ class MailVendor(Vendor):
         self.credentials = {**self.credentials, "port": str(self.server.port)}
         return {}
 
-    def lose_answer(self) -> None:
-        self.server.fail_next("drop")
+    def fail_next(self, mode: FailureMode) -> None:
+        assert mode in ("drop", "hang")
+        self.server.fail_next(mode)
 
-    def word_of(self, message: OutboundMessage) -> Callback | None:
-        return self.status(self.server.letters[-1].message["Message-ID"], "delivered")
+    def closed(self) -> Mapping[str, str]:
+        return {**self.credentials, "port": "9"}
+
+    def word_of(self, message: OutboundMessage) -> kit.Callback | None:
+        id = self.server.letters[-1].message["Message-ID"]
+        return self.tell(kit.Became(external_id=id, word="delivered"))
 
     def texts(self) -> list[str] | None:
         return [letter.text() for letter in self.server.letters]
 
-    def _signed(self, body: bytes) -> Callback:
+    def signed(self, body: bytes) -> kit.Callback:
         signature = signatures.sign(self.secret, body, at=datetime.now(UTC))
         return self.url, body, {smtp_email.SIGNATURE_HEADER.lower(): signature}
 
-    def status(self, external_id: str, word: str) -> Callback:
-        original = EmailMessage()
-        original["Message-ID"] = external_id
-        if word == "displayed":
-            return self._signed(smtp_server.receipt(original))
-        action = "failed" if word == "undelivered" else word
-        return self._signed(smtp_server.report(original, action, status="5.1.1" if action == "failed" else "2.0.0"))
+    def tell(self, *events: kit.Event) -> kit.Callback:
+        (event,) = events
+        match event:
+            case kit.Became(external_id=id, word=word):
+                original = EmailMessage()
+                original["Message-ID"] = id
+                if word == "displayed":
+                    return self.signed(smtp_server.receipt(original))
+                status = "5.1.1" if word == "failed" else "2.0.0"
+                return self.signed(smtp_server.report(original, word, status=status))
+            case kit.Wrote(sender=sender, number=number, text=text) if type(event) in (kit.Wrote, kit.SentFile):
+                letter = EmailMessage(policy=email.policy.SMTP)
+                letter["From"], letter["To"] = sender, "pay@acme.test"
+                letter["Date"] = email.utils.format_datetime(event.at)
+                letter["Message-ID"] = f"<{number}.{hashlib.sha256(sender.encode()).hexdigest()[:16]}@x.test>"
+                letter.set_content(text)
+                if isinstance(event, kit.SentFile):
+                    kind, _, part = event.content_type.partition("/")
+                    letter.add_attachment(event.content, maintype=kind, subtype=part, filename=event.name)
+                return self.signed(letter.as_bytes())
+        raise kit.NotOffered
 
-    def inbound(self, sender: str, text: str) -> Callback:
-        letter = EmailMessage(policy=email.policy.SMTP)
-        letter["From"], letter["To"], letter["Message-ID"] = sender, "pay@acme.test", f"<{uuid4().hex}@x.test>"
-        letter.set_content(text)
-        return self._signed(letter.as_bytes())
 
-    def garbage(self) -> Callback:
-        return self._signed(b"hello world")
+class Storage(FakeVendor):
+    """Where Meta's files are: anybody who has the address may read."""
+
+    content = b""
+
+    async def handle(self, call: Call) -> Answer:
+        return Answer(200, self.content, {"content-type": "image/png"})
 
 
 class MetaVendor(Vendor):
     channel = meta_messenger.provider
+    shows_buttons = True
     public = frozenset({"account_id", "page_id", "human_agent", "token_ends"})
     signing = ("app_secret",)
     signature_header = "x-hub-signature-256"
-    states = meta_messenger.STATES
+    words = {"echo": DeliveryStatus.SENT, "delivery": DeliveryStatus.DELIVERED, "read": DeliveryStatus.READ}
+    rate_limit_s = None
     credentials = {
         "account_id": meta_server.PAGE_ID,
         "access_token": meta_server.ACCESS_TOKEN,
@@ -192,27 +278,61 @@ class MetaVendor(Vendor):
     async def start(self, stack: AsyncExitStack) -> dict[str, str]:
         contract = Contract(meta_server.our_contract(), name="ours")
         self.server = await stack.enter_async_context(meta_server.MetaServer(contract))
+        self.storage = await stack.enter_async_context(Storage())
         self.server.blocked.add(self.refused)
         if self.kind is ChannelKind.INSTAGRAM_DM:
             self.account = meta_server.INSTAGRAM_ID
             self.credentials = {**self.credentials, "account_id": self.account}
-        return {"meta": self.server.url}
+        return {"meta": self.server.url, "storage": self.storage.url}
 
-    def lose_answer(self) -> None:
-        self.server.fail_next("drop")
+    def fail_next(self, mode: FailureMode) -> None:
+        self.server.fail_next(mode)
 
     def texts(self) -> list[str] | None:
         return [message["text"] for message in self.server.messages]
 
-    def status(self, external_id: str, word: str) -> Callback:
-        message = next(one for one in self.server.messages if base.external_id(one["mid"]) == external_id)
-        return (self.url, *self.server.status(message, {"delivered": "delivery"}.get(word, word)))
+    def handshake(self, challenge: str, *, genuine: bool) -> Mapping[str, str]:
+        token = meta_server.VERIFY_TOKEN if genuine else "another-token"
+        return {"hub.mode": "subscribe", "hub.verify_token": token, "hub.challenge": challenge}
 
-    def inbound(self, sender: str, text: str) -> Callback:
-        return (self.url, *self.server.inbound(self.account, sender, text))
+    def signed(self, body: bytes) -> kit.Callback:
+        header = meta_server.signature(body, secret=meta_server.APP_SECRET)
+        return self.url, body, {"content-type": "application/json", "x-hub-signature-256": header}
 
-    def garbage(self) -> Callback:
-        return (self.url, *meta_server.signed({"hello": "world"}))
+    def tell(self, *events: kit.Event) -> kit.Callback:
+        foreign = any(isinstance(event, kit.WroteToAnother) for event in events)
+        entry = {"id": "999" if foreign else self.account, "messaging": [self.event(event) for event in events]}
+        kind = "instagram" if self.kind is ChannelKind.INSTAGRAM_DM else "page"
+        return self.signed(json.dumps({"object": kind, "entry": [entry]}).encode())
+
+    def event(self, event: kit.Event) -> dict[str, Any]:
+        told: dict[str, Any] = {"recipient": {"id": self.account}, "timestamp": int(event.at.timestamp() * 1000)}
+        sender = getattr(event, "sender", self.address)
+        mid = f"m_{sender}_{getattr(event, 'number', 0)}"
+        told["sender"] = {"id": sender}
+        match event:
+            case kit.Became(external_id=id) | kit.Echo(external_id=id):
+                word = event.word if isinstance(event, kit.Became) else "echo"
+                message = next(one for one in self.server.messages if base.external_id(one["mid"]) == id)
+                if word not in self.words:
+                    return {**told, word: {"mid": message["mid"]}}
+                entry = json.loads(self.server.status(message, word)[0])["entry"][0]
+                return dict(entry["messaging"][0])
+            case kit.Edited(text=text):
+                return {**told, "message_edit": {"mid": mid, "text": text, "num_edit": 1}}
+            case kit.TookBack():
+                return {**told, "message": {"mid": mid, "is_deleted": True}}
+            case kit.SentFile(content=content):
+                self.storage.content = content
+                file = {"type": "image", "payload": {"url": f"{self.storage.url}/1.png"}}
+                return {**told, "message": {"mid": mid, "attachments": [file]}}
+            case kit.Wrote(text=text) if not isinstance(event, kit.OpenedLink):
+                return {**told, "message": {"mid": mid, "text": text}}
+            case kit.Odd():
+                return {**told, "optin": {"ref": "summer"}}
+            case kit.Broken():
+                return {"message": {"mid": "m_broken", "text": "Hello"}}
+        raise kit.NotOffered
 
 
 VENDORS: Mapping[str, type[Vendor]] = {
@@ -235,22 +355,6 @@ def test_every_provider_is_tested_and_every_kind_can_be_sent_on() -> None:
     assert sorted({*VENDORS, *OURS}) == registry.built_in("channels")
     assert {kind for _, kind in CASES} == set(ChannelKind) - {ChannelKind.CUSTOM}
     assert [name for name in VENDORS if VENDORS[name].channel is not registry.channel_class(name)] == []
-
-
-EXPECTED_LIMITS = {
-    ChannelKind.SMS: (1600, False, None, False),
-    ChannelKind.EMAIL: (None, False, None, True),
-    ChannelKind.WHATSAPP: (1600, False, 24, False),
-    ChannelKind.INSTAGRAM_DM: (1000, True, 24, False),
-    ChannelKind.MESSENGER: (2000, False, 24, False),
-    ChannelKind.WEB_CHAT: (4000, False, None, False),
-}
-
-
-async def test_the_limits_are_those_of_the_handbook(bench: Bench) -> None:
-    limits = bench.channel.limits(bench.kind)
-    stated = (limits.max_length, limits.length_in_bytes, limits.window_hours, limits.needs_subject)
-    assert stated == EXPECTED_LIMITS[bench.kind]
 
 
 # ------------------------------------------------------------------------------------------- the simulator's own part

@@ -28,6 +28,7 @@ from integrations.base import (
     Environment,
     InboundMessage,
     IntegrationError,
+    LengthUnit,
     OutboundMessage,
     PayloadInvalid,
     SendResult,
@@ -218,7 +219,7 @@ def test_the_limits_say_what_a_person_may() -> None:
     instagram = make("", ChannelKind.INSTAGRAM_DM, human_agent="yes").limits(ChannelKind.INSTAGRAM_DM)
     assert instagram == ChannelLimits(
         max_length=1000,
-        length_in_bytes=True,
+        length_unit=LengthUnit.BYTES,
         window_hours=24,
         link_preview=True,
         link_button=True,

@@ -157,7 +157,6 @@ async def test_any_text_arrives_as_it_was_written(server: TwilioServer, twilio: 
         ({"to": "+14155550188"}, {}, "opted_out", "21610"),
         ({"to": "+14155550199"}, {}, "not_a_mobile", "21614"),
         ({"body": "a" * 1601}, {}, "too_long", "21617"),
-        ({"body": ""}, {}, "empty_message", "21602"),
         ({}, {"from_number": "+14155550111"}, "invalid_sender", "21606"),
         ({}, {"auth_token": "wrong"}, "unauthorized", "20003"),
         ({"status_url": "nowhere"}, {}, "refused", "21609"),

@@ -38,9 +38,9 @@ def test_it_declares_itself() -> None:
     assert SECRET not in repr(web_chat.Credentials(SECRET))
     assert [f.name for f in dataclasses.fields(web_chat.Credentials)] == ["identity_secret"]
     limits = channel().limits(ChannelKind.WEB_CHAT)
-    assert (limits.max_length, limits.length_in_bytes, limits.window_hours, limits.link_button) == (
+    assert (limits.max_length, limits.length_unit, limits.window_hours, limits.link_button) == (
         4000,
-        False,
+        "CHARACTERS",
         None,
         True,
     )

@@ -73,13 +73,13 @@ async def test_a_reachable_contact_is_enabled_on_channels_without_window(team: T
         "INSTAGRAM_DM": (True, False, "MESSAGING_WINDOW_CLOSED"),
         "MESSENGER": (True, False, "MESSAGING_WINDOW_CLOSED"),
     }
-    assert {kind: (able.max_message_length, able.length_in_bytes) for kind, able in found.items()} == {
-        "SMS": (1600, False),
-        "EMAIL": (None, False),
-        "WEB_CHAT": (4000, False),
-        "WHATSAPP": (1600, False),
-        "INSTAGRAM_DM": (1000, True),
-        "MESSENGER": (2000, False),
+    assert {kind: (able.max_message_length, able.length_unit) for kind, able in found.items()} == {
+        "SMS": (1600, "CHARACTERS"),
+        "EMAIL": (None, "CHARACTERS"),
+        "WEB_CHAT": (4000, "CHARACTERS"),
+        "WHATSAPP": (1600, "CHARACTERS"),
+        "INSTAGRAM_DM": (1000, "BYTES"),
+        "MESSENGER": (2000, "CHARACTERS"),
     }
     assert [kind for kind, able in found.items() if able.needs_subject] == ["EMAIL"]
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from integrations.base import LengthUnit
 from models import database as db
 from models import errors
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
@@ -246,12 +247,18 @@ async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(ask
     assert sms.text == f"Acme Cleaning: $125.00 for Deep clean. Pay here: {link}"
     n = len(sms.text)
     expected = composing.Measure(
-        length=n, max_length=1600, in_bytes=False, encoding="GSM_7", segments=1, remaining=160 - n, ucs2_reasons=[]
+        length=n,
+        max_length=1600,
+        unit=LengthUnit.CHARACTERS,
+        encoding="GSM_7",
+        segments=1,
+        remaining=160 - n,
+        ucs2_reasons=[],
     )
     assert (sms.checkout_url, sms.measure) == (link, expected)
     mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
     assert mail is not None
-    assert mail.measure == composing.Measure(length=len(mail.text), max_length=None, in_bytes=False)
+    assert mail.measure == composing.Measure(length=len(mail.text), max_length=None, unit=LengthUnit.CHARACTERS)
     assert await counts("message", "job", "activity_card") == {"message": 0, "job": 0, "activity_card": 0}
     assert (await PaymentRequest.get(id=request.id)).version == 1
 

@@ -7,7 +7,9 @@ import re
 import pytest
 
 from integrations import kit, registry
-from integrations.base import Channel, Processor
+from integrations.base import Channel, Feature, Processor
+from integrations.kit import channel_bench
+from integrations.kit.channel_bench import Event
 from tests.kit.sample import SAMPLE
 from tests.kit.test_kit import ROOT
 
@@ -21,7 +23,7 @@ BLOCKS = [
 
 
 def test_both_guides_show_code() -> None:
-    assert [sum(name == guide for name, _ in BLOCKS) for guide in GUIDES] == [9, 7]
+    assert [sum(name == guide for name, _ in BLOCKS) for guide in GUIDES] == [9, 15]
 
 
 @pytest.mark.parametrize(("guide", "block"), BLOCKS)
@@ -34,6 +36,14 @@ def test_a_guide_names_every_method_of_its_interface(guide: str, interface: type
     methods = [name for name, value in vars(interface).items() if not name.startswith("_") and callable(value)]
     assert len(methods) >= 7
     assert [name for name in methods if f"`{name}`" not in GUIDES[guide]] == []
+
+
+def test_the_guide_names_every_feature_of_a_channel_and_every_event_of_the_suite() -> None:
+    guide = GUIDES["add-a-channel.md"]
+    events = [cls.__name__ for cls in vars(channel_bench).values() if isinstance(cls, type) and issubclass(cls, Event)]
+    assert len(events) >= 10
+    named = [feature.value for feature in Feature] + [name for name in events if name != Event.__name__]
+    assert [name for name in named if f"`{name}`" not in guide] == []
 
 
 def test_the_guides_name_the_groups_the_kit_and_its_command() -> None:

@@ -9,7 +9,8 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -17,27 +18,31 @@ from typing import Any, ClassVar, Final
 import httpx2
 
 from integrations.base import (
+    Blocking,
     Channel,
     ChannelKind,
     ChannelLimits,
     ChannelWebhook,
     DeliveryStatus,
     Environment,
+    Feature,
     InboundMessage,
     IntegrationError,
+    LengthUnit,
+    MessageChange,
     OutboundMessage,
     PayloadInvalid,
     SendResult,
     SignatureInvalid,
     StatusUpdate,
     WebhookRequest,
+    retry_after,
 )
 from integrations.sms import opt_out_word
 
 NAME: Final = "acme_chat"
 ADDRESS: Final = "https://api.acme-chat.example"
 SIGNATURE_HEADER: Final = "acme-signature"
-LONGEST: Final = 500
 
 STATES: Final[Mapping[str, DeliveryStatus]] = {
     "taken": DeliveryStatus.SENT,
@@ -51,15 +56,22 @@ REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {  # HTTP status -> reason, re
     404: ("recipient_unavailable", False),
     429: ("rate_limited", True),
 }
+LIMITS: Final = ChannelLimits(
+    max_length=500,
+    length_unit=LengthUnit.UTF16_UNITS,
+    window_hours=48,
+    messages_per_s=20,
+    recipient_messages_per_s=1,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`bot` is its public name at Acme."""
+    """`bot` is its public name at Acme. `signing_secret` is made when the channel registers its address."""
 
     bot: str
     token: str = field(repr=False)
-    signing_secret: str = field(repr=False)
+    signing_secret: str = field(repr=False, default="")
 
 
 class AcmeChat(Channel):
@@ -69,6 +81,25 @@ class AcmeChat(Channel):
     display_name: ClassVar[str] = "Acme Chat"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.CUSTOM,)
     credentials: ClassVar[type[Any]] = Credentials
+    features: ClassVar[frozenset[Feature]] = frozenset(
+        {
+            Feature.SIGNED_BODY,
+            Feature.DELIVERED,
+            Feature.READ,
+            Feature.FAILED,
+            Feature.LOOK_UP,
+            Feature.BATCHES,
+            Feature.OTHER_EVENTS,
+            Feature.SHARED_CALLBACKS,
+            Feature.REGISTRATION,
+            Feature.FILES,
+            Feature.EDITS,
+            Feature.REMOVALS,
+            Feature.ECHOES,
+            Feature.BLOCKS,
+            Feature.DEEP_LINKS,
+        }
+    )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
         if kind not in self.kinds:
@@ -80,30 +111,51 @@ class AcmeChat(Channel):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """500 characters; written to within two days of the contact's last message; twenty a second."""
-        return ChannelLimits(max_length=LONGEST, window_hours=48, messages_per_s=20)
+        """500 UTF-16 units; written to within two days of the contact's last message; twenty a second, one to each chat."""
+        return LIMITS
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
         """The bot whose token it is."""
-        return str((await self._call("GET", "/v1/me", reading=True))["bot"])
+        return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))
 
     async def send(self, message: OutboundMessage) -> SendResult:
         """One call, at most once. Acme keeps our attempt's id, so that `look_up` finds it."""
         if not message.body.strip():
             raise IntegrationError(NAME, "empty_message", "The text is empty.")
-        if len(message.body) > LONGEST:
-            raise IntegrationError(NAME, "too_long", f"Over {LONGEST} characters.")
-        body = {"to": message.to, "text": message.body, "mark": message.attempt_id}
+        if LIMITS.length_of(message.body) > (LIMITS.max_length or 0):
+            raise IntegrationError(NAME, "too_long", f"Over {LIMITS.max_length} characters.")
+        body = {"chat": message.to, "text": message.body, "mark": message.attempt_id}
         made = await self._call("POST", "/v1/messages", body=body)
-        return SendResult(external_id=str(made["id"]), status=STATES[made["state"]])
+        if not isinstance(made.get("id"), str):
+            raise IntegrationError(NAME, "unexpected_answer", "Taken, but the answer names no message.", ambiguous=True)
+        return SendResult(external_id=made["id"], status=STATES.get(made.get("state", ""), DeliveryStatus.SENT))
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
         """The message that an attempt without an answer made, if it made one."""
         found = (await self._call("GET", f"/v1/messages?mark={message.attempt_id}", reading=True))["messages"]
-        if len(found) != 1:
+        if len(found) != 1 or found[0]["chat"] != message.to:
             return None
         return StatusUpdate(external_id=str(found[0]["id"]), status=STATES[found[0]["state"]])
+
+    async def register_webhook(self, url: str) -> Mapping[str, str] | None:
+        """Acme calls one address per bot, and signs with the secret that it was given last: one that we have stays."""
+        secret = self._credentials.signing_secret or secrets.token_urlsafe(32)
+        await self._call("PUT", "/v1/webhook", body={"url": url, "secret": secret}, reading=True)
+        return {"signing_secret": secret}
+
+    def deep_link(self, token: str) -> str | None:
+        """Opens the bot; the token comes back with the chat's first event."""
+        return f"https://acme-chat.example/{self._credentials.bot}?start={token}"
+
+    async def media_url(self, media_id: str) -> str:
+        """Where a file is now: Acme's addresses end after an hour."""
+        found = await self._call("GET", f"/v1/files/{media_id}", reading=True)
+        return self._base + str(found["path"])
+
+    def media_headers(self, url: str) -> Mapping[str, str]:
+        """The token, for Acme's own address."""
+        return {"authorization": self._headers["authorization"]} if url.startswith(f"{self._base}/") else {}
 
     async def aclose(self) -> None:
         """Close the connections to Acme."""
@@ -112,6 +164,7 @@ class AcmeChat(Channel):
     async def _call(
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, reading: bool = False
     ) -> dict[str, Any]:
+        """`reading`: it may be repeated without harm."""
         content = json.dumps(body).encode() if body is not None else None
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -125,7 +178,9 @@ class AcmeChat(Channel):
             raise IntegrationError(NAME, "server_error", retryable=reading, ambiguous=not reading)
         if answer.status_code >= 400:
             reason, retryable = REFUSALS.get(answer.status_code, ("refused", False))
-            raise IntegrationError(NAME, reason, retryable=retryable, code=str(answer.status_code))
+            wait = retry_after(answer.headers.get("retry-after"))
+            code = str(answer.status_code)
+            raise IntegrationError(NAME, reason, retryable=retryable, code=code, retry_after_s=wait)
         try:
             return dict(json.loads(answer.content))
         except (TypeError, ValueError) as error:
@@ -133,24 +188,46 @@ class AcmeChat(Channel):
 
     # --------------------------------------------------------------------------------------------------- callbacks
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify the HMAC-SHA256 over the raw body, then parse. Acme signs no time."""
-        expected = sign(self._credentials.signing_secret, request.body).encode()
-        if not hmac.compare_digest(expected, request.headers.get(SIGNATURE_HEADER, "").encode()):
+        """Verify the HMAC-SHA256 over the raw body, then read every event. Acme signs no time."""
+        secret = self._credentials.signing_secret
+        expected = sign(secret, request.body).encode()
+        if not secret or not hmac.compare_digest(expected, request.headers.get(SIGNATURE_HEADER, "").encode()):
             raise SignatureInvalid(NAME)
         try:
             told = json.loads(request.body)
-            if told["type"] == "state":
-                return ChannelWebhook(statuses=(_status(told),))
-            if told["type"] == "text":
-                return ChannelWebhook(messages=(_inbound(told),))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            bot, events = told["bot"], list(told["events"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
-        raise PayloadInvalid(NAME, "unknown_type")
+        if bot != self._credentials.bot:
+            return ChannelWebhook()  # Acme has one address per app
+        return _read(events)
 
 
 def sign(secret: str, body: bytes) -> str:
     """The signature header's value."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+def _read(events: Sequence[Any]) -> ChannelWebhook:
+    statuses: list[StatusUpdate] = []
+    messages: list[InboundMessage] = []
+    changes: list[MessageChange] = []
+    blockings: list[Blocking] = []
+    for event in events:
+        try:
+            match event["type"]:
+                case "text" | "file":
+                    messages.append(_inbound(event))
+                case "edit" | "unsend":
+                    changes.append(_change(event))
+                case "block" | "unblock":
+                    blocked = event["type"] == "block"
+                    blockings.append(Blocking(address=_chat(event), blocked=blocked, occurred_at=_at(event)))
+                case "state" if _text(event, "state") in STATES:
+                    statuses.append(_status(event))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            continue  # one event that can't be read; those beside it are people's words
+    return ChannelWebhook(statuses=statuses, messages=messages, changes=changes, blockings=blockings)
 
 
 def _status(told: Mapping[str, Any]) -> StatusUpdate:
@@ -161,19 +238,54 @@ def _status(told: Mapping[str, Any]) -> StatusUpdate:
         status=status,
         error_code=_text(told, "reason") if failed else None,
         error_message="Acme could not deliver it." if failed else None,
-        occurred_at=datetime.fromisoformat(told["at"]),
+        occurred_at=_at(told),
     )
 
 
 def _inbound(told: Mapping[str, Any]) -> InboundMessage:
-    text = _text(told, "text")
+    text = told.get("text") or ""
+    if not isinstance(text, str):
+        raise TypeError("text")
     return InboundMessage(
-        external_id=_text(told, "id"),
-        sender=_text(told, "from"),
+        external_id=_id(told),
+        sender=_chat(told),
         body=text,
-        opt_out=opt_out_word(text),
-        occurred_at=datetime.fromisoformat(told["at"]),
+        sender_name=_text(told, "name") if "name" in told else None,
+        opt_out=opt_out_word(text, by_phone=False),
+        occurred_at=_at(told),
+        attachments=[_file(told["file"])] if told["type"] == "file" else (),
+        link_token=_text(told, "start") if "start" in told else None,
     )
+
+
+def _file(told: Mapping[str, Any]) -> Mapping[str, str]:
+    return {"id": _text(told, "id"), "name": _text(told, "name"), "content_type": _text(told, "mime")}
+
+
+def _change(told: Mapping[str, Any]) -> MessageChange:
+    if told["type"] == "unsend":
+        return MessageChange(external_id=_id(told), removed=True, occurred_at=_at(told))
+    text = _text(told, "text")
+    return MessageChange(
+        external_id=_id(told), body=text, opt_out=opt_out_word(text, by_phone=False), occurred_at=_at(told)
+    )
+
+
+def _id(told: Mapping[str, Any]) -> str:
+    """Acme counts the messages of each chat from 1: a number alone names a message of every contact."""
+    return f"{_chat(told)}:{int(told['number'])}"
+
+
+def _chat(told: Mapping[str, Any]) -> str:
+    """Acme writes a chat's name as its owner types it, in capitals or not."""
+    return _text(told, "chat").lower()
+
+
+def _at(told: Mapping[str, Any]) -> datetime:
+    moment = datetime.fromisoformat(_text(told, "at"))
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
 
 
 def _text(thing: Mapping[str, Any], name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,7 +11,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from acme_pay import chat, payments
+from acme_pay import payments
 
 from integrations.kit.processors import NotPayable
 from integrations.kit.vendor import Answer, Call, FakeVendor
@@ -18,6 +20,7 @@ API_KEY = "acme_key_0001"
 TOKEN = "acme_chat_token_0001"
 WEBHOOK_SECRET = "acme_webhook_secret_0001"
 SIGNING_SECRET = "acme_chat_secret_0001"
+BOT = "acme_bot"
 BLOCKED = "visitor-who-left"
 PLACES = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
@@ -232,34 +235,52 @@ class FakeAcmeChat(FakeVendor):
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[dict[str, Any]] = []
+        self.files: dict[str, bytes] = {}
+        self.webhook: dict[str, str] = {"url": "", "secret": SIGNING_SECRET}
         self._numbers = count(1)
 
     async def handle(self, call: Call) -> Answer:
         """Acme's API."""
         if call.headers.get("authorization") != f"Bearer {TOKEN}":
             return self.error(401)
-        match call.method, call.path:
-            case "GET", "/v1/me":
-                return self._says({"bot": "acme_bot"})
-            case "GET", "/v1/messages":
+        match call.method, call.path.removeprefix("/v1/").split("/"):
+            case "GET", ["me"]:
+                return self._says({"bot": BOT})
+            case "GET", ["messages"]:
                 found = [one for one in self.messages if one["mark"] == call.query["mark"]]
                 return self._says({"messages": found})
-            case "POST", "/v1/messages":
-                said = json.loads(call.body)
-                if said["to"] == BLOCKED:
-                    return self.error(403)
-                self.messages.append({"id": f"msg{next(self._numbers)}", "state": "taken", **said})
-                return self._says(self.messages[-1])
+            case "POST", ["messages"]:
+                return self._take(json.loads(call.body))
+            case "PUT", ["webhook"]:
+                self.webhook = json.loads(call.body)
+                return self._says({})
+            case "GET", ["files", file] if file in self.files:
+                return self._says({"path": f"/v1/content/{file}"})
+            case "GET", ["content", file] if file in self.files:
+                return Answer(200, self.files[file], {"content-type": "application/octet-stream"})
         return self.error(404)
+
+    def _take(self, said: dict[str, Any]) -> Answer:
+        if said["chat"] == BLOCKED:
+            return self.error(403)
+        if len(said["text"].encode("utf-16-le")) > 1000:  # 500 units
+            return self.error(422)
+        self.messages.append({"id": f"msg{next(self._numbers)}", "state": "taken", **said})
+        return self._says(self.messages[-1])
 
     def _says(self, payload: Mapping[str, Any]) -> Answer:
         return Answer(200, json.dumps(payload).encode())
 
-    def tells(self, **told: Any) -> tuple[bytes, dict[str, str]]:
-        """A signed callback."""
-        body = json.dumps({"at": now(), **told}).encode()
-        return body, {chat.SIGNATURE_HEADER: chat.sign(SIGNING_SECRET, body)}
+    def signed(self, body: bytes) -> tuple[bytes, dict[str, str]]:
+        """A callback with this body."""
+        digest = hmac.new(self.webhook["secret"].encode(), body, hashlib.sha256).hexdigest()
+        return body, {"acme-signature": digest}
+
+    def tells(self, *events: Mapping[str, Any], bot: str = BOT, **event: Any) -> tuple[bytes, dict[str, str]]:
+        """A callback that tells of these events, or of one."""
+        told = [{"at": now(), **one} for one in events or (event,)]
+        return self.signed(json.dumps({"bot": bot, "events": told}).encode())
 
     def writes(self, sender: str, text: str) -> tuple[bytes, dict[str, str]]:
         """Somebody writes to the bot; the callback that tells it."""
-        return self.tells(type="text", id=f"in{next(self._numbers)}", **{"from": sender}, text=text)
+        return self.tells(type="text", chat=sender, number=next(self._numbers), text=text)

@@ -1,0 +1,44 @@
+"""Links by which a known contact opens a channel whose addresses only the vendor gives: who comes by one is that contact.
+
+The token is of our making and stored nowhere: contact and day, marked for one connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from integrations.base import Channel
+from models import vault
+
+LIFE: Final = timedelta(days=30)
+_PURPOSE: Final = "invitation"
+_LENGTH: Final = 16 + 4 + 16  # contact, day, mark
+
+
+def url(channel: Channel, connection_id: UUID, contact_id: UUID, now: datetime) -> str | None:
+    """The address for this contact, the same all day; None: the channel has none."""
+    if type(channel).deep_link is Channel.deep_link:
+        return None
+    subject = contact_id.bytes + (_day(now) + LIFE.days).to_bytes(4)
+    token = base64.urlsafe_b64encode(subject + vault.mark(_PURPOSE, connection_id.bytes + subject)).decode()
+    return channel.deep_link(token)
+
+
+def contact_of(token: str, connection_id: UUID, now: datetime) -> UUID | None:
+    """Whom a token of this connection was made for; None: it is not ours, or too old."""
+    try:
+        raw = base64.b64decode(token, altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    subject, mark = raw[:20], raw[20:]
+    if len(raw) != _LENGTH or not vault.is_mark(_PURPOSE, connection_id.bytes + subject, mark):
+        return None
+    return UUID(bytes=subject[:16]) if _day(now) <= int.from_bytes(subject[16:]) else None
+
+
+def _day(now: datetime) -> int:
+    return (now.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days

@@ -1,0 +1,474 @@
+"""The kit for channels finds what authors get wrong: each mistake, patched into the sample, fails the test that names its rule.
+
+The kit's tests run in this process; tests/kit/test_kit.py runs them as an author does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from integrations.kit import channels
+from integrations.kit.channel_bench import ChannelHarness
+from tests.kit.sample import SAMPLE
+
+CHAT = (SAMPLE / "acme_pay" / "chat.py").read_text()
+PLANTED = "acme_chat_with_a_mistake"
+
+
+@pytest.fixture(scope="module")
+def sample() -> Iterator[type[ChannelHarness]]:
+    """The sample's own harness."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SAMPLE)
+        patch.syspath_prepend(SAMPLE / "checks")
+        yield importlib.import_module("test_acme_chat").AcmeChatHarness
+    taken = ("acme_pay", "fake_acme", "test_acme_chat", PLANTED)
+    for name in [name for name in sys.modules if name.partition(".")[0] in taken]:
+        del sys.modules[name]
+
+
+def suite() -> list[str]:
+    return [name for name in channels.__all__ if name.startswith("test_")]
+
+
+async def run(name: str, harness: type[ChannelHarness]) -> int:
+    """One test of the kit with each of its parameters; how many runs passed. Raises what fails."""
+    test = getattr(channels, name)
+    choices: list[list[dict[str, Any]]] = []
+    for mark in getattr(test, "pytestmark", []):
+        names, rows = mark.args
+        many = not isinstance(names, str)
+        choices.append([dict(zip(names, row, strict=True)) if many else {names: row} for row in rows])
+    passed = 0
+    for chosen in itertools.product(*choices):
+        given = {key: value for part in chosen for key, value in part.items()}
+        if "harness" in inspect.signature(test).parameters:
+            made = test(harness=harness(), **given)
+            if inspect.isawaitable(made):
+                await made
+        else:
+            async with channels.running(harness()) as bench:
+                made = test(bench=bench, **given)
+                if inspect.isawaitable(made):
+                    await made
+        passed += 1
+    return passed
+
+
+async def test_the_sample_without_a_mistake_passes_every_test(sample: type[ChannelHarness]) -> None:
+    assert sum([await run(name, sample) for name in suite()]) >= 50
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What an author does, and the test that must not let it pass."""
+
+    name: str
+    caught_by: str
+    changes: tuple[tuple[str, str], ...]
+
+
+def of(name: str, caught_by: str, *changes: tuple[str, str]) -> Mistake:
+    return Mistake(name, caught_by, changes)
+
+
+IMPORTS = ("import secrets\n", "import html\nimport secrets\nimport time\n")
+DECLARED = "            Feature.EDITS,\n"
+RECEIVE = "        secret = self._credentials.signing_secret\n        expected"
+LIMIT = "if LIMITS.length_of(message.body) > (LIMITS.max_length or 0):"
+LOST = "test_a_lost_answer_is_ambiguous_and_nothing_is_sent_twice"
+FORGED = "test_unsigned_and_forged_requests_are_refused"
+RATE = "test_a_rate_limit_is_tried_again_after_the_wait_that_the_vendor_names"
+LIMITS = "test_the_limits_are_those_that_the_vendor_documents"
+EVENTS = "test_every_event_of_a_callback_is_taken_and_an_odd_one_holds_none_up"
+CONSENT = "test_words_that_withdraw_and_give_consent_count"
+TIMES = "test_times_are_the_vendors_and_have_a_zone"
+STATES = "test_every_state_of_the_vendor_is_mapped_and_read"
+LENGTH = "test_a_text_at_the_limit_is_taken_and_one_more_is_refused_whole"
+EDITS = "test_an_edit_changes_its_message_and_is_no_new_one"
+FILES = "test_files_are_named_by_the_callback_and_fetched_later"
+BLOCKS = "test_a_block_and_its_end_are_told"
+REGISTER = "test_registering_tells_the_vendor_our_address_and_its_calls_are_taken"
+LINKS = "test_a_deep_link_brings_our_token_back_with_the_contact"
+LOOP = "test_no_call_stops_the_event_loop"
+CLASS = "test_what_is_declared_is_implemented_and_nothing_else"
+NONSENSE = "test_a_genuine_callback_that_makes_no_sense_is_refused_or_left_out"
+
+MISTAKES = (
+    # messages
+    of(
+        "a message id that is unique in its chat only",
+        "test_messages_of_two_contacts_never_have_the_same_id",
+        ("""return f"{_chat(told)}:{int(told['number'])}\"""", "return str(int(told['number']))"),
+    ),
+    of(
+        "an id of our own for every delivery",
+        "test_an_inbound_message_is_read_as_it_was_written",
+        ("""return f"{_chat(told)}:{int(told['number'])}\"""", "return secrets.token_hex()"),
+    ),
+    of(
+        "one person in two spellings",
+        "test_one_person_has_one_address_however_the_vendor_writes_it",
+        ('return _text(told, "chat").lower()', 'return _text(told, "chat")'),
+    ),
+    of(
+        "times without a zone",
+        TIMES,
+        (
+            '    if moment.tzinfo is None:\n        raise ValueError("a time without a zone")\n    return moment',
+            "    return moment.replace(tzinfo=None)",
+        ),
+    ),
+    of("times in the zone of the office", TIMES, ('(_text(told, "at"))', '(_text(told, "at")[:19] + "-05:00")')),
+    of("times of the delivery", TIMES, ('(_text(told, "at"))', '("2026-11-27T10:00:00+00:00")')),
+    of("only the first event of a callback", EVENTS, ("for event in events:", "for event in events[:1]:")),
+    of(
+        "an odd event refuses those beside it",
+        EVENTS,
+        ("            continue  #", '            raise PayloadInvalid(NAME, "odd") from None  #'),
+    ),
+    of(
+        "an unknown kind of event is refused",
+        "test_what_the_channel_has_no_use_for_is_answered_and_left_out",
+        (
+            "                    statuses.append(_status(event))\n",
+            "                    statuses.append(_status(event))\n"
+            "                case _:\n"
+            '                    raise PayloadInvalid(NAME, "unknown_type")\n',
+        ),
+    ),
+    of(
+        "an echo of our own message is the contact's",
+        "test_our_own_messages_are_not_taken_for_the_contacts",
+        ('case "text" | "file":', 'case "text" | "file" | "sent":'),
+        ("int(told['number'])", "told.get('number') or told['id']"),
+    ),
+    of(
+        "a message to another account is ours",
+        "test_another_accounts_message_is_not_ours",
+        ("if bot != self._credentials.bot:", "if False:"),
+    ),
+    of(
+        "STOP is a text as any other",
+        CONSENT,
+        ("        opt_out=opt_out_word(text, by_phone=False),\n        occ", "        occ"),
+    ),
+    of(
+        "STOP in one spelling",
+        CONSENT,
+        (
+            "        opt_out=opt_out_word(text, by_phone=False),\n        occ",
+            '        opt_out={"STOP": True, "START": False}.get(text),\n        occ',
+        ),
+    ),
+    of(
+        "every text with stop in it",
+        CONSENT,
+        (
+            "        opt_out=opt_out_word(text, by_phone=False),\n        occ",
+            '        opt_out=True if "stop" in text.lower() else opt_out_word(text, by_phone=False),\n        occ',
+        ),
+    ),
+    of(
+        "Yes, in a chat, gives consent",
+        CONSENT,
+        (
+            "        opt_out=opt_out_word(text, by_phone=False),\n        occ",
+            "        opt_out=opt_out_word(text),\n        occ",
+        ),
+    ),
+    # changes of messages
+    of(
+        "an edit is a new message",
+        EDITS,
+        ('case "text" | "file":', 'case "text" | "file" | "edit":'),
+        ('case "edit" | "unsend":', 'case "unsend":'),
+    ),
+    of(
+        "an edit to STOP is not heard",
+        EDITS,
+        ("body=text, opt_out=opt_out_word(text, by_phone=False), occ", "body=text, occ"),
+    ),
+    of("edits are read and not declared", EDITS, (DECLARED, "")),
+    of(
+        "what was taken back stays",
+        "test_a_message_that_its_writer_takes_back_is_removed",
+        ('case "edit" | "unsend":', 'case "edit":'),
+    ),
+    # blocks, links, files
+    of("a block is not told", BLOCKS, ('case "block" | "unblock":', 'case "unblock":')),
+    of("the end of a block is a block", BLOCKS, ('blocked = event["type"] == "block"', "blocked = True")),
+    of("the token of a link is not read", LINKS, ('_text(told, "start") if "start" in told else None', "None")),
+    of("a link with the bot's secret", LINKS, ("{self._credentials.bot}?start=", "{self._credentials.token}?start=")),
+    of("a link that names nobody", LINKS, ("?start={token}", "")),
+    of(
+        "files are fetched while the callback is read",
+        FILES,
+        (
+            '    return {"id": _text(told, "id"), "name"',
+            '    httpx2.get(ADDRESS)\n    return {"id": _text(told, "id"), "name"',
+        ),
+    ),
+    of("files are left out", FILES, ('[_file(told["file"])] if told["type"] == "file" else ()', "()")),
+    of(
+        "the token goes to every host",
+        FILES,
+        (
+            '{"authorization": self._headers["authorization"]} if url.startswith(f"{self._base}/") else {}',
+            '{"authorization": self._headers["authorization"]}',
+        ),
+    ),
+    # states
+    of("what is read is delivered", STATES, ('"seen": DeliveryStatus.READ', '"seen": DeliveryStatus.DELIVERED')),
+    of(
+        "a failure without its reason",
+        STATES,
+        ('error_code=_text(told, "reason") if failed else None', "error_code=None"),
+    ),
+    of(
+        "a state that is not known is a failure",
+        "test_a_state_that_nobody_knows_yet_is_no_failure",
+        ('case "state" if _text(event, "state") in STATES:', 'case "state":'),
+        ('status = STATES[told["state"]]', 'status = STATES.get(told["state"], DeliveryStatus.FAILED)'),
+    ),
+    # who calls
+    of(
+        "a signature is there, and not compared",
+        FORGED,
+        (
+            'not hmac.compare_digest(expected, request.headers.get(SIGNATURE_HEADER, "").encode())',
+            "not request.headers.get(SIGNATURE_HEADER)",
+        ),
+    ),
+    of(
+        "signed is what was parsed and written again",
+        FORGED,
+        (
+            "sign(secret, request.body).encode()",
+            'sign(secret, json.dumps(json.loads(request.body or b"{}")).encode()).encode()',
+        ),
+    ),
+    of(
+        "only the beginning of a signature",
+        FORGED,
+        (
+            'hmac.compare_digest(expected, request.headers.get(SIGNATURE_HEADER, "").encode())',
+            'request.headers.get(SIGNATURE_HEADER, "").encode().startswith(expected)',
+        ),
+    ),
+    of(
+        "a header that is not ASCII is a crash",
+        FORGED,
+        ("sign(secret, request.body).encode()", "sign(secret, request.body)"),
+        ('request.headers.get(SIGNATURE_HEADER, "").encode()', 'request.headers.get(SIGNATURE_HEADER, "")'),
+    ),
+    of(
+        "a connection without a secret takes what is signed with none",
+        "test_a_connection_without_a_secret_takes_nothing",
+        ("if not secret or not hmac", "if not hmac"),
+        (
+            "def sign(secret: str, body: bytes) -> str:\n",
+            'def sign(secret: str, body: bytes) -> str:\n    if not secret:\n        return ""\n',
+        ),
+    ),
+    of(
+        "the check of the address echoes whatever is asked",
+        "test_the_check_of_the_address_answers_the_vendor_alone",
+        (
+            RECEIVE,
+            '        if request.method == "GET":\n            return ChannelWebhook(answer_body=request.query.get("challenge", ""))\n'
+            + RECEIVE,
+        ),
+    ),
+    of(
+        "nonsense is a crash",
+        NONSENSE,
+        ("except (KeyError, TypeError, ValueError, RecursionError) as error:", "except ValueError as error:"),
+    ),
+    of("a deep nest is a crash", NONSENSE, (", ValueError, RecursionError)", ", ValueError)")),
+    of(
+        "a number where a text belongs is a crash",
+        "test_no_odd_value_in_a_callback_is_a_crash",
+        (
+            "    if not isinstance(value, str) or not value:\n        raise ValueError",
+            "    if not value:\n        raise ValueError",
+        ),
+    ),
+    # registration
+    of("each registration makes another secret", REGISTER, ("self._credentials.signing_secret or secrets", "secrets")),
+    of(
+        "the secret of a registration is forgotten",
+        REGISTER,
+        ('        return {"signing_secret": secret}\n', "        return {}\n"),
+    ),
+    of("the vendor is told another address", REGISTER, ('body={"url": url,', 'body={"url": url.rstrip("1"),')),
+    # sending
+    of(
+        "a blocking client",
+        LOOP,
+        (
+            "await self._client.request(method, self._base + path,",
+            "httpx2.request(method, self._base + path, timeout=2,",
+        ),
+    ),
+    of(
+        "a pause that blocks",
+        LOOP,
+        IMPORTS,
+        ('        body = {"chat": message.to', '        time.sleep(0.05)\n        body = {"chat": message.to'),
+    ),
+    of(
+        "a time-out is a plain failure",
+        LOST,
+        ('"timeout", retryable=reading, ambiguous=not reading', '"timeout", retryable=True'),
+    ),
+    of(
+        "a server error is a plain failure",
+        LOST,
+        ('"server_error", retryable=reading, ambiguous=not reading', '"server_error", retryable=True'),
+    ),
+    of(
+        "an answer that makes no sense is a crash",
+        LOST,
+        (
+            '        except (TypeError, ValueError) as error:\n            raise IntegrationError(NAME, "unexpected',
+            '        except ZeroDivisionError as error:\n            raise IntegrationError(NAME, "unexpected',
+        ),
+    ),
+    of(
+        "the client's exceptions get out",
+        LOST,
+        ("except (TimeoutError, httpx2.HTTPError) as error:", "except ZeroDivisionError as error:"),
+    ),
+    of(
+        "an answer without an id is a crash",
+        LOST,
+        ('        if not isinstance(made.get("id"), str):', "        if False:"),
+        ('external_id=made["id"]', 'external_id=str(made["id"])'),
+    ),
+    of(
+        "send repeats itself",
+        LOST,
+        (
+            '        made = await self._call("POST", "/v1/messages", body=body)\n',
+            "        try:\n"
+            '            made = await self._call("POST", "/v1/messages", body=body)\n'
+            "        except IntegrationError:\n"
+            '            made = await self._call("POST", "/v1/messages", body=body)\n',
+        ),
+    ),
+    of(
+        "what surely never left is in doubt",
+        "test_a_vendor_that_is_not_reached_has_taken_nothing",
+        ("type(error).__name__, retryable=True)", "ambiguous=True)"),
+    ),
+    of(
+        "a refusal is in doubt",
+        "test_a_recipient_whom_the_vendor_refuses_is_refused_for_good",
+        ("retryable=retryable, code=code", "ambiguous=True, code=code"),
+    ),
+    of(
+        "who has blocked us is a refusal as any other",
+        "test_a_recipient_whom_the_vendor_refuses_is_refused_for_good",
+        ('403: ("opted_out", False)', '403: ("refused", False)'),
+    ),
+    of("a rate limit is for good", RATE, ('429: ("rate_limited", True)', '429: ("rate_limited", False)')),
+    of("the wait after a rate limit is not read", RATE, (", retry_after_s=wait)", ")")),
+    of(
+        "a rate limit is in doubt",
+        RATE,
+        ("retryable=retryable, code=code", "retryable=retryable, ambiguous=retryable, code=code"),
+    ),
+    of(
+        "a text that is too long is cut",
+        LENGTH,
+        ('"text": message.body,', '"text": message.body[:250],'),
+        (LIMIT, "if False:"),
+    ),
+    of("a text is counted in code points", LENGTH, (LIMIT, "if len(message.body) > (LIMITS.max_length or 0):")),
+    of("a text is counted in bytes", LENGTH, (LIMIT, "if len(message.body.encode()) > (LIMITS.max_length or 0):")),
+    of(
+        "a text is escaped",
+        "test_a_text_arrives_exactly_as_it_was_written",
+        IMPORTS,
+        ('"text": message.body,', '"text": html.escape(message.body),'),
+    ),
+    of(
+        "an empty text is sent",
+        "test_an_empty_text_is_refused",
+        ("if not message.body.strip():", "if not message.body:"),
+    ),
+    of(
+        "a secret in an error",
+        "test_no_error_shows_a_secret",
+        ('"connection", type(error).__name__,', '"connection", f"{error} with {self._headers}",'),
+    ),
+    of("the limit is told in code points", LIMITS, ("length_unit=LengthUnit.UTF16_UNITS,", "")),
+    of("the window is not told", LIMITS, ("    window_hours=48,\n", "")),
+    of("the pace for one recipient is not told", LIMITS, ("    recipient_messages_per_s=1,\n", "")),
+    # what is found again, and what is claimed
+    of(
+        "a message that is not there is found",
+        "test_a_lost_answer_is_found_again_where_the_vendor_can_be_asked",
+        (
+            '        if len(found) != 1 or found[0]["chat"] != message.to:\n            return None\n',
+            "        if len(found) != 1:\n            return None\n",
+        ),
+    ),
+    of(
+        "a state is declared and never told",
+        CLASS,
+        ('    "lost": DeliveryStatus.FAILED,\n', ""),
+        ("            Feature.FAILED,\n", ""),
+    ),
+    of("look_up is written and not declared", CLASS, ("            Feature.LOOK_UP,\n", "")),
+    of(
+        "the token is shown",
+        "test_credentials_do_not_show_their_secrets",
+        ("token: str = field(repr=False)", "token: str"),
+    ),
+    of(
+        "check asks nobody",
+        "test_check_answers_without_sending_anything",
+        ('return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))', "return None"),
+    ),
+    of(
+        "every kind is served",
+        "test_a_channel_is_not_made_for_a_kind_that_it_does_not_serve",
+        ("if kind not in self.kinds:", "if False:"),
+    ),
+)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+async def test_the_kit_catches_an_authors_mistake(mistake: Mistake, sample: type[ChannelHarness]) -> None:
+    text = CHAT
+    for old, new in mistake.changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    module = ModuleType(PLANTED)
+    sys.modules[PLANTED] = module
+    exec(compile(text, f"{PLANTED}.py", "exec"), module.__dict__)  # noqa: S102 (the sample, changed above)
+    planted = type("Planted", (sample,), {"channel": module.AcmeChat})
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        await run(mistake.caught_by, planted)
+
+
+def test_every_test_of_the_kit_has_a_mistake_that_only_it_need_find() -> None:
+    assert len(MISTAKES) >= 60
+    unproved = set(suite()) - {mistake.caught_by for mistake in MISTAKES}
+    assert unproved == {
+        "test_a_missing_subject_is_refused_where_one_is_needed",  # e-mail
+        "test_one_call_is_one_message_and_each_attempt_has_its_own_id",
+        "test_one_instance_serves_many_tasks_and_closes_twice",
+        "test_the_registry_takes_the_class_under_its_name",  # tests/integrations/test_registry.py
+    }
