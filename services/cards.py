@@ -9,6 +9,8 @@ from models.ledger import CardKind
 from models.money import Money
 from models.tables import MoneyFact, PaymentRequest
 
+NAME_SHOWN: Final = 80  # characters of a name in a sentence that has to say more
+
 # Of notifications. A kind that is missing here is told to nobody.
 TITLES: Final = {
     CardKind.PAYMENT_RECEIVED: "Payment received",
@@ -98,7 +100,12 @@ def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
 
 def checkout_refused(contact: str, request: PaymentRequest, processor: str, why: str) -> str:
     """The text of the CHECKOUT_REFUSED card. `why`: sentences for the team, with what to do."""
-    return f"{contact} pressed Pay for {request.product_name}, but {processor} refused: {why}"
+    who, what = _short(contact), _short(request.product_name)  # so that no card cuts off what to do
+    return f"{who} pressed Pay for {what}, but {processor} refused: {why}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_SHOWN else f"{name[: NAME_SHOWN - 1]}…"
 
 
 def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None = None, code: str | None = None) -> str:

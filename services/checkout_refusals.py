@@ -56,7 +56,8 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
     made = CheckoutSession.filter(payment_request_id=session.payment_request_id, external_id__not_isnull=True)
     last = await made.order_by("-n").first()
     since = f"{last.n if last else 0}:{vault.digest(connection.credentials)[:12]}"
-    key = f"{session.payment_request_id}:{error.reason}:{error.code or ''}"[:90] + f":{session.amount_minor}:{since}"
+    cause = f"{error.reason}:{error.code}:{error.field}:{session.amount_minor}:{since}"
+    key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         contact = await Contact.get(id=request.contact_id)

@@ -38,6 +38,7 @@ LEDGER: Final = "tests/models/test_ledger.py"
 EVENTS: Final = "tests/services/test_processor_events.py"
 CHECKOUT: Final = "tests/services/test_checkout.py"
 VOIDS: Final = "tests/services/test_voids.py"
+REFUSED: Final = "tests/services/test_refused_checkouts.py"
 CAPTURES: Final = "tests/services/test_captures.py"
 SWEEPER: Final = "tests/services/test_sweeper.py"
 REFUNDS: Final = "tests/services/test_refunds.py"
@@ -1078,5 +1079,29 @@ FAULTS: Final = (
         "            _known(changed, visit, contact.id, conversation.id)\n        await Visitor",
         "        await Visitor",
         f"{WEB_CHAT}::test_a_visitor_is_asked_in_the_widget_and_its_card_turns_paid_live_on_both_sides",
+    ),
+    _fault(
+        "checkout",
+        "refused-field-sent-again",
+        "services/checkout.py",
+        "                without.add(error.field)\n",
+        "                pass\n",
+        REFUSED,
+    ),
+    _fault(
+        "checkout",
+        "refusal-told-at-every-press",
+        "services/checkout_refusals.py",
+        '    cause = f"{error.reason}:',
+        '    cause = f"{session.n}{error.reason}:',
+        REFUSED,
+    ),
+    _fault(
+        "checkout",
+        "revoked-key-offered-on",
+        "services/processor_health.py",
+        "        if error.reason in REVOKED and now.connected:",
+        "        if error.reason in () and now.connected:",
+        REFUSED,
     ),
 )

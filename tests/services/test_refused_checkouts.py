@@ -131,6 +131,16 @@ async def test_a_definite_no_is_told_once_to_those_who_can_act(world: World, rea
     await assert_consistent(world.account.id)
 
 
+async def test_long_names_and_words_never_hide_what_to_do(world: World) -> None:
+    await tables.Contact.filter(id=world.contact.id).update(name="M" * 120)
+    request, token = await world.request(product_name="P" * 255)
+    assert await press(world, token, fault="refuse:permission_denied") == "PROCESSOR_REJECTED"
+    assert await press(world, token, fault=f"refuse:{'w' * 250}") == "PROCESSOR_REJECTED"
+    first, second = await tables.ActivityCard.filter(payment_request_id=request.id).order_by("seq")
+    assert first.text.endswith("or see your account there.")
+    assert (len(second.text) <= 500, len((await row(world)).last_error or "")) == (True, 300)
+
+
 async def test_a_silent_vendor_is_told_to_nobody_but_settings(world: World) -> None:
     request, token = await world.request()
     assert await press(world, token, fault="before") == "PROCESSOR_UNAVAILABLE"
