@@ -276,7 +276,7 @@ async def _prepare(
             return Opened(url=None, state="processing")
         due = request.amount_minor - request.amount_paid_minor
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
-        cls = type(connections.processor(connection))
+        cls = _class_of(connection)
         fitting = (one for one in sessions if one.amount_minor == due)
         session = next((one for one in fitting if _reusable(one, cls, changed.now)), None)
         if session is not None and session.url:
@@ -291,6 +291,14 @@ async def _prepare(
         left_out: dict[str, Any] = dict.fromkeys(without)
         order = replace(await _order(request, session, token, locale), **left_out)
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
+
+
+def _class_of(connection: ProcessorConnection) -> type[Processor]:
+    """The class of a connection's processor; the base class where this process can't make it, which `_create` then tells."""
+    try:
+        return type(connections.processor(connection))
+    except errors.ProcessorUnavailable:
+        return Processor
 
 
 def _reusable(session: CheckoutSession, cls: type[Processor], now: datetime) -> bool:

@@ -104,7 +104,13 @@ async def answered(connection: ProcessorConnection) -> None:
         by_vendor = newest is not None and newest.action == DISCONNECTED and newest.actor_kind == "system"
         if now.connected or not by_vendor or not connections.same_credentials(now, connection):
             return
-        await ProcessorConnection.filter(id=now.id).update(connected=True, last_error=None, version=F("version") + 1)
+        others = ProcessorConnection.filter(account_id=now.account_id)
+        chosen = await others.filter(is_default=True, connected=True).exists()
+        # Test money only where there has been no other: see first_choice.
+        wanted = not now.test_mode or not await others.filter(test_mode=False).exists()
+        await ProcessorConnection.filter(id=now.id).update(
+            connected=True, is_default=wanted and not chosen, last_error=None, version=F("version") + 1
+        )
         changed.event("processor.updated")
         await audit.record(system_actor(now.account_id), RECONNECTED, subject, {"processor": now.processor})
         log.info("processor_reconnected", provider=now.processor)

@@ -252,7 +252,7 @@ async def test_a_vendor_that_accepts_the_credentials_again_brings_the_connection
     assert await world.cards(request) == ["CHECKOUT_REFUSED"]
     assert await press(world, token) == "open"
     back = await row(world)
-    assert (back.connected, back.last_error) == (True, None)
+    assert (back.connected, back.is_default, back.last_error) == (True, True, None)
     assert await connections.can_ask(world.account.id)
     assert await events("processor.updated") == 2
     audited = await tables.AuditEntry.filter(subject__startswith="prc").order_by("id")
