@@ -122,8 +122,9 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         await summaries.lock_contact(account_id, request.contact_id)
         request.status = Status.VOID.value
         request.voided_at = changed.now
+        request.released_at = None  # what is still under way would be late
         request.version += 1
-        await request.save(update_fields=["status", "voided_at", "version", "updated_at"])
+        await request.save(update_fields=["status", "voided_at", "released_at", "version", "updated_at"])
         card = await changed.log_card(
             request,
             CardKind.REQUEST_VOIDED,

@@ -154,6 +154,24 @@ async def test_a_delayed_payment_may_fail(vendor: ProcessorHarness, processor: P
     assert read.status is CheckoutStatus.FAILED
 
 
+@needs("delayed_payments")
+async def test_a_delayed_payment_is_canceled_for_good_or_goes_on(
+    vendor: ProcessorHarness, processor: Processor
+) -> None:
+    made = await processor.create_checkout(order(processor))
+    await vendor.act(made.external_id, "delay")
+    after = await processor.cancel_delayed(made.external_id)
+    read = await processor.read_checkout(made.external_id)
+    assert after.status is read.status
+    if read.status is CheckoutStatus.PROCESSING:
+        await vendor.act(made.external_id, "settle")
+        arrived = await processor.cancel_delayed(made.external_id)
+        assert (arrived.status, charge(arrived)[0]) == (CheckoutStatus.COMPLETED, MoneyOutcome.SUCCEEDED)
+    else:
+        assert read.status in (CheckoutStatus.FAILED, CheckoutStatus.EXPIRED)
+        assert {m.outcome for m in read.money} <= {MoneyOutcome.FAILED, MoneyOutcome.CANCELED}
+
+
 @needs("partial_captures")
 async def test_a_checkout_paid_in_parts_tells_each_part_and_all_of_them(
     vendor: ProcessorHarness, processor: Processor

@@ -57,7 +57,7 @@ NAME: Final = "stripe"
 API_VERSION: Final = "2026-10-28.endive"
 TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
-LIST_PAGES: Final = 50  # of 100 events or sessions each: what one look at a list may read
+LIST_PAGES: Final = 200  # of 100 events or sessions each: what one look at a list may read
 REFUND_PAGES: Final = 20  # of 100 refunds of one charge each
 ENDPOINT_PAGES: Final = 5  # of 100 webhook endpoints; Stripe allows an account some tens
 

@@ -29,7 +29,18 @@ from models.tables import (
     ProcessorEvent,
     Refund,
 )
-from services import auditing, checkout, jobs, ledger_views, outside_payments, processor_events, refunds, sweeper, voids
+from services import (
+    auditing,
+    checkout,
+    jobs,
+    ledger_views,
+    outside_payments,
+    processor_events,
+    refunds,
+    releases,
+    sweeper,
+    voids,
+)
 from tests.clock import Clock, moved
 from tests.services.figures_book import assert_figures
 from tests.services.scripted import Delivery, World, assert_consistent, signed
@@ -43,6 +54,8 @@ ACTS: Final = {
     "approve": 6,
     "decline": 3,
     "debit": 4,
+    "voucher": 4,
+    "release": 4,
     "debit arrives": 3,
     "debit fails": 2,
     "wrong amount": 2,
@@ -101,6 +114,7 @@ class Life:
     lost: list[Delivery] = field(default_factory=list)  # that the vendor could not deliver: its list has them
     arrived: set[str] = field(default_factory=set)  # ids of events that were taken with 2xx
     forced: bool = False  # the vendor took money on a page that was paid already
+    released: bool = False  # the link was freed while money was under way, which may arrive at any time
     by_hand: dict[Any, int] = field(default_factory=dict)  # what is recorded as cash and not undone
     seen: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # facts and cards as they were first read
 
@@ -111,6 +125,7 @@ class Life:
             "open": self.open,
             "second device": self.second_device,
             "void": self.void,
+            "release": self.release,
             "refund": self.refund,
             "refund too much": self.refund_too_much,
             "cash": self.cash,
@@ -155,6 +170,18 @@ class Life:
         refused = (errors.AlreadyPaid, errors.AlreadyVoid, errors.PaymentInProgress, errors.ConfirmationRequired)
         with suppress(*refused):
             await voids.void(self.world.actor, payment_request_id=self.request.id, confirm_partially_paid=n > 0)
+
+    async def release(self, n: int) -> None:
+        """The contact (n below 3) or the agent frees the link of what takes days; of some vouchers the vendor can make an end (n even)."""
+        self.world.vendor.cancels_delayed = n % 2 == 0
+        refused = (errors.AlreadyPaid, errors.AlreadyVoid, errors.PaymentInProgress, errors.Invalid)
+        with suppress(*refused, errors.ProcessorUnavailable):
+            if n < 3:
+                await releases.release_by_contact(await self.world.fresh(self.request))
+            else:
+                key = f"release-of-history-{next(_keys)}"
+                await releases.release(self.world.actor, payment_request_id=self.request.id, idempotency_key=key)
+            self.released = True
 
     async def refund(self, n: int) -> None:
         """Give back a part (n even: all that is left) of one of the payments that we know of."""
@@ -220,6 +247,7 @@ class Life:
             "pay": lambda: vendor.pay(page.external_id),
             "approve": lambda: self.approve(page.external_id, n),
             "decline": lambda: vendor.decline(page.external_id),
+            "voucher": lambda: vendor.delay(page.external_id),
             "debit": lambda: vendor.pay(page.external_id, outcome=MoneyOutcome.PENDING),
             "wrong amount": lambda: vendor.pay(page.external_id, amount_minor=99 + n),
             "lapse": lambda: vendor.lapse(page.external_id),
@@ -365,7 +393,7 @@ class Life:
             if (said.amount_minor, said.currency) == self.asked(said)
         }
         late = {f.external_id for f in facts if f.kind == "CHARGE" and f.outcome == "SUCCEEDED" and f.after_void}
-        assert not late or self.forced  # there is no way to pay after a void
+        assert not late or self.forced or self.released  # there is no other way to pay after a void
         settled = sum(amount for id_, amount in counted.items() if id_ not in late) + sum(self.by_hand.values())
         back = [r for r in vendor.refunds() if r.outcome == MoneyOutcome.SUCCEEDED and r.charge_external_id in counted]
         assert (now.amount_paid_minor, now.refunded_minor) == (settled, sum(said.amount_minor for said in back))
@@ -440,8 +468,10 @@ class Life:
     async def assert_link(self, now: PaymentRequest) -> None:
         """The link works until PAID or VOID, however many checkouts have ended."""
         opened = await checkout.open_checkout(self.token)
-        states = {"PAID": "paid", "VOID": "void", "PROCESSING": "processing"}
-        assert opened.state == states.get(now.status, "open")
+        states = {"PAID": "paid", "VOID": "void"}
+        held = "processing" if now.status == "PROCESSING" and now.released_at is None else "open"
+        assert opened.state == states.get(now.status, held)
+        assert (now.released_at is not None) <= (now.status == "PROCESSING" and self.released)
         if opened.url is not None:
             order = self.world.vendor.sessions[opened.url.rpartition("/")[2]].order
             assert (order.amount_minor, order.currency) == (now.amount_minor - now.amount_paid_minor, now.currency)

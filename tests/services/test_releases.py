@@ -240,6 +240,7 @@ async def test_a_released_request_can_be_voided_and_its_debit_is_late(database: 
         await voids.void(world.actor, payment_request_id=request.id)
     await release(world, request)
     assert (await voids.void(world.actor, payment_request_id=request.id)).request.status == "VOID"
+    await assert_sound(world)
     world.vendor.settle(debit, ok=True)
     await world.deliver()
     now = await world.fresh(request)
