@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import Final
 
 import phonenumbers
@@ -25,15 +26,25 @@ _FORMS: Final = (
 )
 
 
+# Prefixes of dialling within a country, which people type before the rest: (as typed, as the network takes it).
+_TRUNKS: Final = {
+    "+52": (re.compile(r"(?:\+52)?(?:01|04[45])(\d{10})"), r"+52\1"),
+    "+54": (re.compile(r"\+549(\d{12})"), r"+54\1"),  # both the 9 and the 15 of mobile numbers
+}
+
+
 def normalise_phone(text: str, region: str | None) -> str | None:
     """The number in E.164 ("+14155550101") as it is spelled, or None if it cannot be one.
 
     `region` (ISO 3166-1 alpha-2, "US") is used for numbers without a leading plus; None accepts only those with one.
     """
+    # Copied numbers carry invisible marks of direction, and links their scheme.
+    text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    text = text[4:] if text[:4].lower() == "tel:" else text
     if not _SHAPE.fullmatch(text):
         return None
     try:
-        number = phonenumbers.parse(text, region)
+        number = phonenumbers.parse(_without_trunk(text, region), region)
     except phonenumbers.NumberParseException:
         return None
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
@@ -42,6 +53,14 @@ def normalise_phone(text: str, region: str | None) -> str | None:
     if any(_possible(spelled) for spelled in spellings(written)):
         return written
     return None
+
+
+def _without_trunk(text: str, region: str | None) -> str:
+    digits = "".join("+" if c in "+＋" else str(unicodedata.decimal(c, "")) for c in text)
+    country = digits[:3] if digits.startswith("+") else {"MX": "+52"}.get(region or "", "")
+    typed, dialled_as = _TRUNKS.get(country, (None, ""))
+    found = typed.fullmatch(digits) if typed else None
+    return found.expand(dialled_as) if found else text
 
 
 def spellings(number: str) -> tuple[str, ...]:

@@ -88,7 +88,8 @@ HOSTS: Mapping[str, str] = {
 _SHORT_CODE = re.compile(r"\d{3,8}")
 _COORDINATE = re.compile(r"-?\d{1,3}(\.\d{1,20})?")
 _MAX_FIELDS = 500
-_MAX_MEDIA = 10
+_MAX_MEDIA = 100
+_OPT_OUTS: Mapping[str, bool | None] = {"STOP": True, "START": False, "HELP": None}
 _LOOK_UP_LIMIT = 100
 
 # The SDK logs addresses, phone numbers in queries and response headers at INFO: its logger leads nowhere.
@@ -368,13 +369,11 @@ class TwilioMessages(Channel):
         number = sender.removeprefix(prefixes[0]) if prefixes else ""
         if not number or ":" in number:
             raise PayloadInvalid(self.name, "channel_mismatch", "The sender is not an address of this kind of channel.")
-        media = form.first("NumMedia") or "0"
-        if not media.isdecimal() or int(media) > _MAX_MEDIA:
-            raise PayloadInvalid(self.name, "invalid_media", "NumMedia is not a count.")
-        body = _words(form, media=int(media))
+        media = _media(form)
+        body = _words(form, media=media)
         # With Advanced Opt-Out Twilio says itself what the words mean in the contact's language.
         kind = form.first("OptOutType").upper()
-        opt_out = {"STOP": True, "START": False}.get(kind) if kind else opt_out_word(body)
+        opt_out = _OPT_OUTS[kind] if kind in _OPT_OUTS else _said(form, body)
         ours_to_answer = (
             bool(_SHORT_CODE.fullmatch(form.first("To"))) and not form.first("MessagingServiceSid") and not kind
         )
@@ -390,7 +389,7 @@ class TwilioMessages(Channel):
             stop_unanswered=opt_out is True and ours_to_answer,
             attachments=[
                 {"url": form.first(f"MediaUrl{i}"), "content_type": form.first(f"MediaContentType{i}")}
-                for i in range(int(media))
+                for i in range(media)
             ],
         )
 
@@ -431,6 +430,20 @@ def _answer(*, statuses: tuple[StatusUpdate, ...] = (), messages: tuple[InboundM
     return ChannelWebhook(statuses=statuses, messages=messages, answer_body="<Response/>", answer_type="text/xml")
 
 
+def _media(form: _Form) -> int:
+    """How many files came: as many as the form counts, or as it names."""
+    told = form.first("NumMedia")
+    count = int(told) if told.isascii() and told.isdecimal() and len(told) < 4 else 0
+    named = [int(name[8:]) + 1 for name in form if re.fullmatch(r"MediaUrl\d{1,2}", name)]
+    return min(max([count, *named]), _MAX_MEDIA)
+
+
+def _said(form: _Form, body: str) -> bool | None:
+    """What the words say of consent, or the button that a template of ours gives for it ("Stop promotions")."""
+    found = opt_out_word(body)
+    return opt_out_word(form.first("ButtonPayload"), by_phone=False) if found is None else found
+
+
 def _words(form: _Form, *, media: int) -> str:
     """The text of an inbound message; where it has none, what the message is.
 
@@ -438,14 +451,16 @@ def _words(form: _Form, *, media: int) -> str:
     """
     body = form.first("Body")
     latitude, longitude = form.first("Latitude").strip(), form.first("Longitude").strip()
-    if _COORDINATE.fullmatch(latitude) and _COORDINATE.fullmatch(longitude):
-        named = [form.first(name).strip() for name in ("Label", "Address")]
-        place = ", ".join(dict.fromkeys([*(known for known in named if known), f"{latitude}, {longitude}"]))
+    named = [known for name in ("Label", "Address") if (known := form.first(name).strip())]
+    located = _COORDINATE.fullmatch(latitude) and _COORDINATE.fullmatch(longitude)
+    if located or named:
+        place = ", ".join(dict.fromkeys([*named, *([f"{latitude}, {longitude}"] if located else [])]))
         rest = "" if body.strip() in named else body  # Twilio repeats the address as the text
         return f"{rest}\nLocation: {place}".strip()
     if body.strip():
         return body
-    for name in ("ButtonText", "ListTitle", "ButtonPayload", "ListId"):
+    # FlowData and InteractiveData: what the contact filled in, as JSON.
+    for name in ("ButtonText", "ListTitle", "FlowData", "InteractiveData", "ButtonPayload", "ListId"):
         if form.first(name).strip():
             return form.first(name)
     types = [form.first(f"MediaContentType{i}").partition(";")[0].strip().lower() for i in range(media)]

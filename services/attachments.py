@@ -27,7 +27,7 @@ from services.changes import Change, change
 log = structlog.get_logger(__name__)
 
 PREFIX: Final = "att"
-COUNT_LIMIT: Final = 20  # of one message
+COUNT_LIMIT: Final = 50  # of one message; what is over it is named in the message
 SIZE_LIMIT: Final = 10 * 1024 * 1024  # bytes
 URL_LIMIT: Final = 4000
 BY_ID: Final = "id:"  # before what is kept of a file that the vendor names by an id alone

@@ -63,7 +63,7 @@ def of(content: bytes) -> str | None:
     for start, found in _STARTS:
         if content.startswith(start):
             return found
-    if not content or content.startswith(_PROGRAMS):
+    if not content or (content.startswith(_PROGRAMS) and not _is_note(content)):
         return None
     if content[:4] == b"RIFF":
         return _RIFF.get(content[8:12], _BYTES)
@@ -72,6 +72,11 @@ def of(content: bytes) -> str | None:
     if content[:4] == b"PK\x03\x04":
         return _archive(content)
     return "text/plain" if _is_text(content) else _BYTES
+
+
+def _is_note(content: bytes) -> bool:
+    """Words that begin as Windows' programs do; no program is text."""
+    return content.startswith(b"MZ") and _is_text(content)
 
 
 def _archive(content: bytes) -> str:

@@ -195,6 +195,8 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         body = _counted(inbound.attachments)
     elif not body and connection.kind != "EMAIL":  # a letter has its subject
         body = NO_TEXT
+    if (left_out := len(inbound.attachments) - attachments.COUNT_LIMIT) > 0:
+        body = f"{body}\n[{left_out} more attachment{'s' if left_out > 1 else ''} left out]"
     subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
     answered = await _answered(connection, inbound)
     token = inbound.link_token

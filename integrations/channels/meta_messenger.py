@@ -20,10 +20,11 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import httpx2
 import structlog
@@ -55,6 +56,8 @@ from integrations.links import DEFAULT_LABEL, payment_link
 from integrations.sms import opt_out_word
 
 log = structlog.get_logger(__name__)
+
+_Told = TypeVar("_Told")
 
 NAME = "meta_messenger"
 API_VERSION = "v26.0"
@@ -103,9 +106,12 @@ _BUTTON_TEXT = 640
 _BUTTON_TITLE = 20
 _LISTED = 20
 _MAX_EVENTS = 1000
-_MAX_ATTACHMENTS = 20
+_MAX_ATTACHMENTS = 100
+_MAX_DIGITS = 100
+_MAX_ODD_TEXT = 2000
+_UNSHOWN = "[message that can't be shown here: open it in the app of Messenger or Instagram]"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-_ID = re.compile(r"\d{1,40}")
+_ID = re.compile(r"\d{1,100}")
 _OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _NUMBER = re.compile(r"\d{6,}")
@@ -130,6 +136,7 @@ _SHARED: Mapping[str, str] = {
     "template": "card",
     "location": "location",
     "ephemeral": "photo that disappears",
+    "like_heart": "heart",
 }
 _DASHBOARD = "0"  # the account that the "Test" button of Meta's dashboard speaks of
 _TEST_NAME = "Meta's test event"
@@ -374,7 +381,8 @@ class MetaMessenger(Channel):
             return self._verified_address(request.query)
         self._verify(request)
         try:
-            payload = json.loads(request.body)
+            # One odd character or number does not cost the batch.
+            payload = json.loads(request.body.decode("utf-8-sig", "replace"), parse_int=_integer)
         except (ValueError, RecursionError) as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
         kind = payload.get("object") if isinstance(payload, dict) else None
@@ -436,18 +444,16 @@ class MetaMessenger(Channel):
                 count += 1
                 if count > _MAX_EVENTS:
                     raise ValueError("too many events")
-                try:
-                    told, written = [*_statuses(event)], [*_messages(event)]
-                    theirs, changed = [*_elsewhere(event)], [*_changes(event, self._credentials.account_id)]
-                except _MALFORMED as error:
-                    log.warning("event_not_understood", provider=NAME, error=type(error).__name__)
+                if not isinstance(event, dict):
+                    log.warning("event_not_understood", provider=NAME, error="TypeError")
                     continue
-                statuses += told
+                statuses += _understood(_statuses, event)
+                written = _understood(_messages, event)
                 messages += (
                     [replace(one, sender_name=_TEST_NAME) for one in written] if account == _DASHBOARD else written
                 )
-                elsewhere += theirs
-                changes += changed
+                elsewhere += _understood(_elsewhere, event)
+                changes += _understood(partial(_changes, account_id=self._credentials.account_id), event)
         if odd and len(odd) == len(entries):
             raise odd[0]
         return ChannelWebhook(
@@ -473,9 +479,18 @@ class MetaMessenger(Channel):
         return [*events, *tested]
 
 
+def _understood(read: Callable[[Mapping[str, Any]], Iterator[_Told]], event: Mapping[str, Any]) -> list[_Told]:
+    """What one reader finds in an event; nothing, and a line in the log, if it can't be read."""
+    try:
+        return [*read(event)]
+    except _MALFORMED as error:
+        log.warning("event_not_understood", provider=NAME, error=type(error).__name__)
+        return []
+
+
 def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
     """What an event says about messages of ours. Raises KeyError, TypeError, ValueError."""
-    message = event.get("message") or {}
+    message = _object(event.get("message"))
     if _said(message.get("is_echo")) and not _said(message.get("is_deleted")):
         metadata = message.get("metadata")
         ours = metadata if isinstance(metadata, str) and _OUR_ID.fullmatch(metadata) else None
@@ -494,25 +509,30 @@ def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
 
 
 def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
-    """What the contact wrote, or the button that they pressed. Raises KeyError, TypeError, ValueError."""
-    message, postback = event.get("message") or {}, event.get("postback") or {}
-    if _said(message.get("is_echo")) or _said(message.get("is_deleted")) or not (message or postback):
+    """What the contact wrote, or the button that they pressed. Only who wrote must be known. Raises KeyError, TypeError, ValueError."""
+    message, postback = event.get("message"), event.get("postback")
+    given = _object(message)
+    if _said(given.get("is_echo")) or _said(given.get("is_deleted")) or not (message or postback):
         return
-    sender, at = _account(event["sender"]), _moment(event["timestamp"])
-    if message:
-        mid = _mid(message["mid"])
-        body, found, answered = _content(message)
+    sender = _account(event["sender"])
+    mid = given.get("mid") or _object(postback).get("mid")
+    if not (mid or message) and "timestamp" in event:  # a pressed button may come without an id of its own
+        mid = f"postback:{sender}:{event['timestamp']}"
+    if given:
+        body, found, answered = _content(given)
+        opt_out = opt_out_word(_text(given.get("text")), by_phone=False)
+    elif message:
+        body, found, answered, opt_out = _UNSHOWN, [], None, None
     else:
-        # A pressed button may come without an id of its own.
-        mid = _mid(postback.get("mid") or f"postback:{sender}:{event['timestamp']}")
-        body, found, answered = _text(postback.get("title") or ""), [], None
+        body, found, answered = _text(_object(postback).get("title") or _object(postback).get("payload")), [], None
+        opt_out = opt_out_word(body, by_phone=False)
     yield InboundMessage(
-        external_id=mid,
+        external_id=_named(mid, event),
         sender=sender,
-        recipient=_account(event["recipient"]),
+        recipient=_recipient(event),
         body=body,
-        opt_out=opt_out_word(_text(message.get("text") or ""), by_phone=False),
-        occurred_at=at,
+        opt_out=opt_out,
+        occurred_at=_when(event),
         attachments=found,
         in_reply_to=answered,
     )
@@ -520,19 +540,19 @@ def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
 
 def _elsewhere(event: Mapping[str, Any]) -> Iterator[WrittenElsewhere]:
     """An echo of what a colleague wrote in Meta's own inbox or app. Raises KeyError, TypeError, ValueError."""
-    message = event.get("message") or {}
+    message = _object(event.get("message"))
     metadata = message.get("metadata")
     ours = isinstance(metadata, str) and _OUR_ID.fullmatch(metadata)
     if not _said(message.get("is_echo")) or _said(message.get("is_deleted")) or ours:
         return
     body, found, answered = _content(message)
-    kinds = {str(one.get("type")) for one in _objects(message.get("attachments") or [])}
+    kinds = {str(one.get("type")) for one in _objects(message.get("attachments"))}
     yield WrittenElsewhere(
         external_id=_mid(message["mid"]),
         recipient=_account(event["recipient"]),
         body=body,
         author=_INBOX,
-        occurred_at=_moment(event["timestamp"]),
+        occurred_at=_when(event),
         attachments=found,
         in_reply_to=answered,
         template=kinds == {"template"} and not message.get("text"),
@@ -541,29 +561,29 @@ def _elsewhere(event: Mapping[str, Any]) -> Iterator[WrittenElsewhere]:
 
 def _changes(event: Mapping[str, Any], account_id: str) -> Iterator[MessageChange]:
     """What people did with a message that stands already. Raises KeyError, TypeError, ValueError."""
-    message, edit, reaction = (event.get(name) or {} for name in ("message", "message_edit", "reaction"))
+    message, edit, reaction = (_object(event.get(name)) for name in ("message", "message_edit", "reaction"))
     if _said(message.get("is_deleted")):
-        yield MessageChange(external_id=_mid(message["mid"]), removed=True, occurred_at=_moment(event["timestamp"]))
-    if edit:
+        yield MessageChange(external_id=_mid(message["mid"]), removed=True, occurred_at=_when(event))
+    if edit and edit.get("text") is not None:
         text = _text(edit["text"])
         yield MessageChange(
             external_id=_mid(edit["mid"]),
             body=text,
             opt_out=opt_out_word(text, by_phone=False),
-            occurred_at=_moment(event["timestamp"]),
+            occurred_at=_when(event),
         )
     if reaction and _account(event["sender"]) != account_id:
         taken_back = reaction.get("action") == "unreact"
-        emoji = "" if taken_back else _text(reaction.get("emoji") or reaction.get("reaction") or "")
-        yield MessageChange(external_id=_mid(reaction["mid"]), reaction=emoji, occurred_at=_moment(event["timestamp"]))
+        emoji = "" if taken_back else _text(reaction.get("emoji") or reaction.get("reaction"))
+        yield MessageChange(external_id=_mid(reaction["mid"]), reaction=emoji, occurred_at=_when(event))
 
 
 def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str | None]:
     """The words of a message, its files, and the id of the message that it answers."""
-    lines = [_text(message.get("text") or "")]
+    lines = [_text(message.get("text") or _object(message.get("quick_reply")).get("payload"))]
     files: list[dict[str, str]] = []
-    for given in _objects(message.get("attachments") or [])[:_MAX_ATTACHMENTS]:
-        kind = str(given.get("type"))
+    for given in _objects(message.get("attachments"))[:_MAX_ATTACHMENTS]:
+        kind = str(given.get("type") or "attachment")
         if kind in _MEDIA:
             url = _inside(given).get("url")
             files.append({"content_type": _MEDIA[kind], **({"url": url} if isinstance(url, str) else {})})
@@ -575,7 +595,7 @@ def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str
     if isinstance(story, dict):
         lines.append(f"[answer to your story] {_link(story)}")
     if _said(message.get("is_unsupported")):
-        lines.append("[message that can't be shown here: open it in the app of Messenger or Instagram]")
+        lines.append(_UNSHOWN)
     mid = answered.get("mid")
     return "\n".join(line.strip() for line in lines if line.strip()), files, _mid(mid) if mid else None
 
@@ -615,36 +635,74 @@ def _said(flag: Any) -> bool:
     return flag is True or flag == 1 or str(flag).lower() == "true"
 
 
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise TypeError("not a list of objects")
-    return value
+    """The objects of a list; what is none becomes one that says nothing."""
+    if not value:
+        return []
+    return [one if isinstance(one, dict) else {} for one in (value if isinstance(value, list) else [value])]
 
 
 def _account(value: Any) -> str:
     found = value["id"]
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = str(found)
     if not isinstance(found, str) or not _ID.fullmatch(found):
         raise ValueError("id")
     return found
 
 
+def _recipient(event: Mapping[str, Any]) -> str | None:
+    try:
+        return _account(event["recipient"])
+    except _MALFORMED:
+        return None
+
+
 def _mid(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str) or not value:
         raise ValueError("mid")
     return external_id(value)
 
 
+def _named(mid: Any, event: Mapping[str, Any]) -> str:
+    """A message's id; of one that has none an id that follows from its event."""
+    try:
+        return _mid(mid)
+    except ValueError:
+        content = json.dumps(event, sort_keys=True, default=str)
+        return f"event:{hashlib.sha256(content.encode()).hexdigest()}"
+
+
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("text")
-    return value
+    """A text; what Meta gives in place of one as it is written in JSON."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)[:_MAX_ODD_TEXT]
+
+
+def _integer(text: str) -> int | None:
+    return int(text) if len(text) <= _MAX_DIGITS else None
+
+
+def _when(event: Mapping[str, Any]) -> datetime | None:
+    """When something happened; None: not told, or not in a way that can be read."""
+    try:
+        return _moment(event["timestamp"])
+    except (*_MALFORMED, OSError):
+        return None
 
 
 def _moment(value: Any) -> datetime:
     """Milliseconds since 1970; the dashboard's test event has seconds, as a text."""
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 13:
         return datetime.fromtimestamp(int(value) / (1000 if len(value) > 10 else 1), UTC)
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("timestamp")
     return datetime.fromtimestamp(value / 1000, UTC)
 

@@ -906,15 +906,10 @@ def test_a_signed_body_outside_the_contract_is_not_taken(payload: Any) -> None:
     "bad",
     [
         7,
-        event(message={"text": "no mid"}),
-        message("m_1", text=7),  # type: ignore[arg-type]
-        message(mid=""),
-        event(message=["x"]),
-        event(message={"mid": "m", "attachments": "x"}),
         {**message("m_1"), "sender": {"id": "eve"}},
-        {**message("m_1"), "timestamp": "now"},
-        {**message("m_1"), "timestamp": 10**30},
+        {**message("m_1"), "sender": None},
         event(read={"watermark": True}),
+        event(reaction={"mid": None, "emoji": "x"}),
     ],
 )
 def test_an_event_that_cant_be_read_is_left_out_and_those_beside_it_are_taken(bad: Any) -> None:
@@ -924,6 +919,45 @@ def test_an_event_that_cant_be_read_is_left_out_and_those_beside_it_are_taken(ba
     assert [(m.external_id, m.body) for m in received.messages] == [("m_1", "one"), ("m_2", "two")]
     assert [(u.external_id, u.status.value) for u in received.statuses] == [("m_9", "DELIVERED")]
     assert [(line["event"], line["provider"]) for line in lines] == [("event_not_understood", "meta_messenger")]
+
+
+HIDDEN = "[message that can't be shown here: open it in the app of Messenger or Instagram]"
+
+
+@pytest.mark.parametrize(
+    ("told", "body"),
+    [
+        (event(message={"text": "no mid"}), "no mid"),
+        (event(message={"mid": 7, "text": 8}), "8"),
+        (event(message=["x"]), HIDDEN),
+        (event(message={"mid": "m", "attachments": "x"}), "[attachment that can't be shown here]"),
+        (event(message={"mid": "m", "text": "hi", "attachments": [None]}), "hi\n[attachment that can't be shown here]"),
+        (event(message={"mid": "m", "attachments": {"type": "like_heart"}}), "[heart]"),
+        (event(message={"mid": "m", "text": "hi", "reply_to": {"mid": 7}}), "hi"),
+        (event(message={"mid": "m", "quick_reply": {"payload": "YES"}}), "YES"),
+        (event(postback={"payload": "GET_STARTED"}), "GET_STARTED"),
+        ({**message("m"), "sender": {"id": int(TO)}}, "hi"),
+        ({**message("m"), "recipient": None}, "hi"),
+        ({**message("m"), "timestamp": "now"}, "hi"),
+        ({**message("m"), "timestamp": 10**30}, "hi"),
+        ({**message("m"), "timestamp": 1795392000000.5}, "hi"),
+        ({"sender": {"id": TO}, "message": {"mid": "m", "text": "hi"}}, "hi"),
+        ({**message("m"), "read": {"watermark": "x"}}, "hi"),
+    ],
+)
+def test_what_a_known_person_wrote_is_kept_whatever_is_odd_about_it(told: dict[str, Any], body: str) -> None:
+    received = read(told, message("m_2", "two"))
+    assert [(m.sender, m.body) for m in received.messages] == [(TO, body), (TO, "two")]
+    assert [m.external_id for m in read(told).messages] == [received.messages[0].external_id]
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"one"', b'"o\xffe"'), (b": 1,", b": " + b"9" * 5000 + b",")])
+def test_one_odd_character_or_number_does_not_cost_the_batch(old: bytes, new: bytes) -> None:
+    raw = json.dumps({"object": "page", "entry": [{"id": PAGE_ID, "time": 1, "messaging": [message("m_1", "one")]}]})
+    body = raw.encode().replace(old, new)
+    assert new in body
+    (found,) = make().receive(request(body, {"x-hub-signature-256": signature(body)})).messages
+    assert found.external_id == "m_1"
 
 
 @pytest.mark.parametrize("body", [b"", b"not json", b"\xff\xfe", b"[" * 100_000])

@@ -320,6 +320,8 @@ CARD = {"NumMedia": "1", "MediaUrl0": "https://api.twilio.com/a", "MediaContentT
         (CARD, "[contact card]"),
         ({**CARD, "Body": "Call her"}, "Call her"),
         ({**CARD, "MediaContentType0": "image/jpeg"}, ""),  # told by its file
+        ({"Address": "Mill Lane 12", "Label": "Bakery"}, "Location: Bakery, Mill Lane 12"),
+        ({"InteractiveData": '{"day": "Monday"}', "MessageType": "interactive"}, '{"day": "Monday"}'),
         ({"MessageType": "order"}, "[order message that can't be shown here]"),
         ({"MessageType": "unsupported"}, "[unsupported message that can't be shown here]"),
     ],

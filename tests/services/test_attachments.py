@@ -69,9 +69,9 @@ async def test_what_is_told_is_stored_with_the_message_and_its_address_is_sealed
     assert await Job.filter(kind="attachment.fetch").count() == 2
 
 
-async def test_at_most_twenty_files_of_a_message_are_kept(team: Team, told: list[dict[str, str]]) -> None:
-    told += [{"url": f"{URL}{n}"} for n in range(50)]
-    assert len(await arrive(team)) == 20
+async def test_at_most_fifty_files_of_a_message_are_kept(team: Team, told: list[dict[str, str]]) -> None:
+    told += [{"url": f"{URL}{n}"} for n in range(60)]
+    assert len(await arrive(team)) == 50
 
 
 async def test_a_file_that_came_with_its_message_is_judged_at_once(team: Team, told: list[dict[str, str]]) -> None:

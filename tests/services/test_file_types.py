@@ -68,6 +68,10 @@ def test_documents_and_unknown_files_are_kept_to_be_downloaded(content: bytes, k
     assert file_types.of(content) == f"application/{kind}"
 
 
+def test_a_note_that_begins_as_a_program_is_text() -> None:
+    assert file_types.of("MZ: München, Zürich".encode()) == "text/plain"
+
+
 @pytest.mark.parametrize("content", [b"", b"MZ\x90\x00", b"\x7fELF\x02", b"\xca\xfe\xba\xbe", b"#!/bin/sh\n"])
 def test_programs_and_empty_files_are_not_taken(content: bytes) -> None:
     assert file_types.of(content) is None

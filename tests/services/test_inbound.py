@@ -18,6 +18,7 @@ from models.errors import (
 from models.ids import uuid7
 from models.tables import (
     Account,
+    Attachment,
     ChannelConnection,
     Contact,
     ContactAddress,
@@ -79,6 +80,17 @@ async def test_the_same_callback_five_times_at_once_is_one_message(team: Team) -
     await asyncio.gather(*(team.hears("SMS", "Hi", "in-1") for _ in range(5)))
     assert await Message.all().count() == 1
     assert (await Conversation.get(id=team.conversation.id)).unread_count == 1
+
+
+async def test_files_over_the_limit_are_named(team: Team) -> None:
+    for kind, count, body in (("SMS", 52, "Photos\n[2 more attachments left out]"), ("WHATSAPP", 50, "Photos")):
+        files = [{"content_type": "image/png", "url": ""}] * count
+        said = InboundMessage(
+            external_id=f"in-{kind}", sender=team.addresses[kind].address, body="Photos", attachments=files
+        )
+        await inbound.store(team.channels[kind], said, datetime.now(UTC))
+        row = await Message.get(kind=kind)
+        assert (row.body, await Attachment.filter(message_id=row.id).count()) == (body, 50)
 
 
 async def test_inbound_links_never_bind(team: Team) -> None:
