@@ -62,8 +62,34 @@ def test_a_page_that_waits_shows_the_result_when_it_is_known(demo: Demo, phone: 
     phone.get_by_role("button", name="Pay $25.00").click()
     _pay_at_the_sandbox(phone, demo, "Pay later (succeeds)")
     expect(phone.get_by_role("status")).to_contain_text("being processed")
-    expect(phone.get_by_role("button")).to_have_count(0)
+    expect(phone.get_by_role("button", name="Pay $25.00")).to_have_count(0)
     expect(phone.get_by_role("heading", name="Receipt")).to_be_visible(timeout=30_000)
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_a_contact_who_took_a_voucher_pays_another_way(
+    demo: Demo, open_context: NewContext, playwright: Any, scripts: bool
+) -> None:
+    request = demo.new_request()
+    page = open_context(**playwright.devices["Pixel 7"], java_script_enabled=scripts).new_page()
+    page.goto(request["checkoutUrl"])
+    page.get_by_role("button", name="Pay $25.00").click()
+    _pay_at_the_sandbox(page, demo, "Take a voucher")
+    expect(page.get_by_role("status")).to_contain_text("You started a payment by Test voucher on")
+    again = page.get_by_role("button", name="Pay another way")
+    again.click()  # the browser asks for the confirmation first
+    assert demo.status(request["id"]) == "PROCESSING"
+    sure = page.get_by_role("checkbox", name="I will not pay the first payment")
+    for target in (again, page.locator("label")):
+        box = target.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
+    sure.check()
+    again.click()
+    page.get_by_role("button", name="Pay $25.00").click()
+    _pay_at_the_sandbox(page, demo)
+    expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
+    assert demo.status(request["id"]) == "PAID"
 
 
 def test_a_voided_request_is_a_clear_notice(demo: Demo, phone: Page, guard: Guard) -> None:
