@@ -407,7 +407,7 @@ class ConfigureProcessorInput:
     )
     test_mode: bool | None = strawberry.field(
         default=None,
-        description="Test or live. Default: what the key says; PayPal's and Square's say nothing, so give it with theirs.",
+        description="Test or live. Default: what the keys say. Needed where they say nothing, as PayPal's and Square's.",
     )
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None,

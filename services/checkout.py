@@ -276,14 +276,14 @@ async def _prepare(
             return Opened(url=None, state="processing")
         due = request.amount_minor - request.amount_paid_minor
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
-        cls = _class_of(connection)
+        processor = _offers(connection)
         fitting = (one for one in sessions if one.amount_minor == due)
-        session = next((one for one in fitting if _reusable(one, cls, changed.now)), None)
+        session = next((one for one in fitting if _reusable(one, processor, changed.now)), None)
         if session is not None and session.url:
             return Opened(url=session.url, state="open")
         is_new = session is None
         if session is None:
-            if not cls.capabilities.cancels_checkouts and any(_payable(one, changed.now) for one in sessions):
+            if not processor.capabilities.cancels_checkouts and any(_payable(one, changed.now) for one in sessions):
                 raise errors.ProcessorUnavailable  # two could be paid: the next one waits until this one has ended
             for one in sessions:
                 await settling.expire_later(one)
@@ -293,15 +293,15 @@ async def _prepare(
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
 
 
-def _class_of(connection: ProcessorConnection) -> type[Processor]:
-    """The class of a connection's processor; the base class where this process can't make it, which `_create` then tells."""
+def _offers(connection: ProcessorConnection) -> Processor | type[Processor]:
+    """What tells the capabilities of a connection; the base class where this process can't make it, which `_create` then tells."""
     try:
-        return type(connections.processor(connection))
+        return connections.processor(connection)
     except errors.ProcessorUnavailable:
         return Processor
 
 
-def _reusable(session: CheckoutSession, cls: type[Processor], now: datetime) -> bool:
+def _reusable(session: CheckoutSession, processor: Processor | type[Processor], now: datetime) -> bool:
     """Whether an open checkout can be paid on, or its creation repeated with its key.
 
     One that soon ends is replaced, if it can be canceled; else it is paid on until it has ended.
@@ -311,8 +311,8 @@ def _reusable(session: CheckoutSession, cls: type[Processor], now: datetime) -> 
     if session.status == "OPENING":
         return session.external_id is None and abs(now - session.created_at) < KEY_LIFE
     margin = timedelta(0)
-    if cls.capabilities.cancels_checkouts:
-        margin = min(REUSE_MARGIN, timedelta(seconds=cls.session_life_s / 3))
+    if processor.capabilities.cancels_checkouts:
+        margin = min(REUSE_MARGIN, timedelta(seconds=processor.session_life_s / 3))
     return bool(session.url) and (session.expires_at is None or session.expires_at > now + margin)
 
 

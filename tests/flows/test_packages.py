@@ -165,7 +165,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
         token=bare.owner,
     )
     assert payload["payment"]["amount"]["minorUnits"] == "2000"
-    ((refunded, currency),) = [(r["total"], r["currency"]) for p in order["payments"] for r in p["refunds"]]
+    ((refunded, currency),) = [(r["total"], r["currency"]) for made in acme.pay.refunds.values() for r in made]
     assert (refunded, currency) == ("20.00", "USD")
 
     # STOP holds on this channel as on any.

@@ -29,6 +29,7 @@ from tests.contracts.square_server import SquareServer
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
 from tests.services.conftest import BASE_URL, Team, actor_of
+from tests.services.scripted import Scripted
 
 KEY = stripe_server.SECRET_KEY
 SIGNING = "whsec_contract_0001"
@@ -175,6 +176,67 @@ async def test_the_keys_own_mode_decides_and_a_contradiction_is_refused(team: Te
             team.owner, processor="stripe", connection_id=row.id, credentials={"secret_key": "sk_live_0123456789abcdef"}
         )
     assert asked(stripe) == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PlugKeys:
+    """Of a plug-in: no secret is called `secret_key`."""
+
+    api_key: str = dataclasses.field(repr=False)
+    partner_token: str = dataclasses.field(repr=False, default="")
+    webhook_secret: str = dataclasses.field(repr=False, default="")
+    profile: str = ""
+
+
+class Plug(Scripted):
+    """A plug-in's processor."""
+
+    name = "plug"
+    credentials = PlugKeys
+
+    def __init__(self, credentials: PlugKeys, *, environment: Environment, webhook_url: str | None = None) -> None:
+        super().__init__()
+
+
+@pytest.mark.parametrize(
+    ("keys", "asked_for", "test_mode"),
+    [
+        ({"api_key": "test_dHar4XY7LxsDOtmnkVtjNVWXLSlXsM"}, None, True),
+        ({"api_key": "test_dHar4XY7LxsDOtmnkVtjNVWXLSlXsM"}, False, "testMode"),
+        ({"api_key": "live_dHar4XY7LxsDOtmnkVtjNVWXLSlXsM"}, None, False),
+        ({"api_key": "live_dHar4XY7LxsDOtmnkVtjNVWXLSlXsM"}, True, "testMode"),
+        ({"api_key": "rzp_test_1DP5mmOlF5G5ag"}, None, True),
+        ({"api_key": "TEST-7c1b2f3a4d5e6f708192a3b4c5d6e7f8"}, None, True),
+        ({"api_key": "acme.sandbox.9f8e7d6c5b4a3928"}, False, "testMode"),
+        ({"api_key": "prod-9f8e7d6c5b4a39281706"}, None, False),
+        ({"api_key": "test_dHar4XY7LxsDOtmnkVtj", "partner_token": "live_Xy7LxsDOtmnkVtjNV"}, None, "credentials"),
+        ({"api_key": "9f8e7d6c5b4a39281706"}, None, "testMode"),
+        ({"api_key": "9f8e7d6c5b4a39281706"}, True, True),
+        ({"api_key": "9f8e7d6c5b4a39281706"}, False, False),
+        ({"api_key": "fastest_livery_9f8e7d6c", "profile": "test_profile"}, False, False),  # no words of a mode
+        ({"api_key": "live_9f8e7d6c5b4a3928", "webhook_secret": "test_9f8e7d6c5b4a"}, None, False),
+    ],
+)
+async def test_the_mode_follows_from_a_plug_ins_keys_whatever_they_are_called(
+    team: Team,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, str],
+    asked_for: bool | None,
+    test_mode: bool | str,
+) -> None:
+    monkeypatch.setattr(registry, "processor_names", lambda: ["plug"])
+    monkeypatch.setattr(registry, "processor_class", lambda name: Plug)
+    configure = processor_settings.configure_processor(
+        team.owner, processor="plug", credentials=keys, test_mode=asked_for
+    )
+    if isinstance(test_mode, bool):
+        assert (await configure).test_mode is test_mode
+        return
+    with pytest.raises(Invalid) as refused:
+        await configure
+    assert refused.value.field is not None
+    assert refused.value.field[0] == test_mode
+    assert await ProcessorConnection.filter(processor="plug").count() == 0
 
 
 async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Team) -> None:
