@@ -66,7 +66,7 @@ def divide(
     if not _FORWARD.match(subject):
         end = _original(lines, kinds, subject=subject, own=own, known=known, names=names)
         hidden.update(range(end, len(lines)))
-        hidden.update(_outer_quotes(lines[:end], kinds[:end], own=own))
+        hidden.update(_outer_quotes(lines[:end], kinds[:end], own=own, names=names))
     shown = [line for index, line in enumerate(lines) if index not in hidden]
     visible = "\n".join(shown).strip("\n").rstrip()
     written = "\n".join(
@@ -104,19 +104,21 @@ def _original(
     names: Collection[str],
 ) -> int:
     """The first line of an original that is not marked with ">"; the number of lines if there is none."""
+    below = 0  # the end of a header block of other people's
     for index, kind in enumerate(kinds):
-        if kind != "w":
+        if kind != "w" or index < below:
             continue
         if block := _header_block(lines, index):
             if _forwards(lines, index):
                 break
+            below = index + len(block)
             titled = _below_worded_rule(lines, index)
             if _is_of_this_conversation(block, titled=titled, subject=subject, own=own, known=known, names=names):
                 return _with_rule(lines, index)
         elif _WORDED_RULE.fullmatch(lines[index][:_LINE]):
             if _FORWARDED.search(lines[index][:_LINE]):
                 break
-            if _first_address(lines[index : index + 6]) in own:
+            if _first_address(lines[index : index + 3]) in own and _has_date(lines[index : index + 6]):
                 return _with_rule(lines, index)
         elif _names_on_one_line(lines[index], own):
             return _with_rule(lines, index)
@@ -220,20 +222,36 @@ def _names_on_one_line(line: str, own: Collection[str]) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------- marked lines
-def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str]) -> set[int]:
-    """The lines of the quotes that lie below or above all of the writer's words."""
+def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str], names: Collection[str]) -> set[int]:
+    """The lines of the quotes that lie below or above all of the writer's words.
+
+    A quote above them needs an introduction, and below them a line that ends in a colon must be one: "You promised:" is the writer's.
+    """
     blocks = _blocks(kinds)
-    if not blocks or any(_forwards(lines, start) for start, _ in blocks):
+    if not blocks or any(_forwards(lines, start) or _is_forward(lines, start) for start, _ in blocks):
         return set()
     hidden: set[int] = set()
     start, end = blocks[-1]
-    if _only_signature(lines, end):
-        hidden.update(range(_introduced(lines, kinds, start, own), end))
+    top = _introduced(lines, kinds, start, own, names)
+    if _only_signature(lines, end) and (top < start or not _above_colon(lines, start)):
+        hidden.update(range(top, end))
     start, end = blocks[0]
-    top = _introduced(lines, kinds, start, own)
-    if len(blocks) == 1 and not any(kinds[:top]) and not hidden:
+    top = _introduced(lines, kinds, start, own, names)
+    if len(blocks) == 1 and top < start and not any(kinds[:top]) and not hidden:
         hidden.update(range(end))
     return hidden
+
+
+def _above_colon(lines: list[str], start: int) -> bool:
+    """Whether the words right above a quote end in a colon."""
+    above = [line for line in lines[max(0, start - 2) : start] if line.strip()][-1:]
+    return bool(above) and _introduces(above)
+
+
+def _is_forward(lines: list[str], start: int) -> bool:
+    """Apple Mail marks what it forwards: "> Begin forwarded message:"."""
+    first = [words for line in lines[start : start + 3] if (words := line.strip("> \t"))][:1]
+    return bool(first) and _introduces(first) and _FORWARDED.search(first[0][:_LINE]) is not None
 
 
 def _blocks(kinds: list[str]) -> list[tuple[int, int]]:
@@ -254,7 +272,7 @@ def _only_signature(lines: list[str], end: int) -> bool:
     return not rest or _SIGNATURE.fullmatch(rest[0].rstrip("\r")) is not None
 
 
-def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[str]) -> int:
+def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[str], names: Collection[str]) -> int:
     """The first line of the words that introduce a quote ("On … wrote:"), else its own first line."""
     last = start - 1
     while last >= 0 and start - last <= 2 and not kinds[last]:
@@ -271,7 +289,8 @@ def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[
         if _has_date(lines[first : last + 1]):
             return _with_rule(lines, first)
     for first in introducing:
-        if _names(lines[first : last + 1], own):
+        part = lines[first : last + 1]
+        if _names(part, own) or any(name in " ".join(part).casefold() for name in names):
             return _with_rule(lines, first)
     above = _header_block_above(lines, kinds, last) if parts else None
     return start if above is None else _with_rule(lines, above)

@@ -87,7 +87,11 @@ def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
         raise Unreadable("no_sender")
     cc = senders.others(received, without={*own, writer.address.lower()})
     known = {writer.address.lower(), *(one.lower() for one in cc)}
-    names = {one.name.casefold() for one in senders.mailboxes(received[0]) if one.name and one.address.lower() in own}
+    names = {
+        one.name.casefold()
+        for one in senders.mailboxes(received[0])
+        if len(one.name) > 2 and one.address.lower() in own
+    }
     divided = quotes.divide(text, subject=subject, own=own, known=known, names=names)
     if len(divided.visible) > _MAX_TEXT or len(divided.quoted or "") > _MAX_TEXT:
         attachments.append(file_of("message.txt", "text/plain", text.encode()))

@@ -127,10 +127,34 @@ WHOLE = {
         "Re: Acme",
         "See.\n\nFrom: Tom <tom@example.org>\nSent: 27.11.2026 9:00\nTo: Maria <maria@example.com>\nSubject: Flood\n\nWet.",
     ),
+    "a letter of somebody else's to us": (
+        "Re: Acme",
+        "See.\n\nFrom: Tom <tom@example.org>\nSent: 27.11.2026 9:00\nTo: Acme <pay@acme.test>; maria@example.com\nSubject: Flood\n\nWet.",
+    ),
+    "a marked forward of Apple Mail's": (
+        "Re: x",
+        "fyi\n\n> Begin forwarded message:\n> \n> From: Tom <tom@example.org>\n> Subject: Flood\n> \n> Wet",
+    ),
+    "a marked forward in French": (
+        "x",
+        "fyi\n\n> Début du message réexpédié :\n> \n> De: Tom <tom@example.org>\n> \n> Wet",
+    ),
+    "what we have promised": ("Re: x", "This is what you promised:\n> 95 euros"),
+    "a mark at the beginning": ("Re: x", "> 100 m2: 120 euros\n< 100 m2: 95 euros\nWhich one am I?"),
+    "titles between lines": (
+        "Re: x",
+        "Rooms:\n--- ground floor ---\nkitchen (ask pay@acme.test)\n--- first floor ---\nbath",
+    ),
+    "a bill": ("Re: x", "Please correct:\n\nBill to: Acme\nEmail: pay@acme.test\nAmount: 120 EUR\n\nIt should be 95."),
     "only a quote": ("Re: x", "> Which day?"),
     "a colon and a time": ("Re: x", "Come at 10:30:\nthe key is under the mat"),
     "a mark of somebody's own": ("Re: x", "Prices\n> 100 are too high for me\nSorry"),
 }
+
+
+def test_a_line_right_above_an_introduction_stays() -> None:
+    words = "I will pay on Friday, as we said on the telephone on Monday morning."
+    assert reply(f"{words}\nOn Fri, Nov 27, 2026 Acme <pay@acme.test> wrote:\n\nWhich day?").text == words
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -92,7 +92,8 @@ HTML_STOPS = {
     "Outlook, a paragraph for each field": "<p>STOP</p><p><b>From:</b> Acme &lt;pay@acme.test&gt;</p>"
     "<p><b>Sent:</b> Friday, November 27, 2026</p>"
     "<p><b>To:</b> dana@x.test</p><p><b>Subject:</b> Your payment</p><p>Pay</p>",
-    "QQ": "<div>STOP</div><div>---&nbsp;原始邮件&nbsp;---</div><div><b>发件人:</b>&nbsp;Acme &lt;pay@acme.test&gt;;</div><div>Pay</div>",
+    "QQ": "<div>STOP</div><div>---&nbsp;原始邮件&nbsp;---</div><div><b>发件人:</b>&nbsp;Acme &lt;pay@acme.test&gt;;</div>"
+    "<div><b>发送时间:</b>&nbsp;2026年11月27日</div><div>Pay</div>",
     "Mail.ru": '<div>STOP</div><blockquote style="border-left:1px">27 ноября 2026, 10:00 от &lt;pay@acme.test&gt;:<br>Pay</blockquote>',
 }
 
