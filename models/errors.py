@@ -173,6 +173,18 @@ class RefundExceedsPayment(Refusal):
     code = "REFUND_EXCEEDS_PAYMENT"
 
 
+class NothingToResolve(Refusal):
+    """No money of this request waits for a decision."""
+
+    code = "NOTHING_TO_RESOLVE"
+
+
+class ResolutionNotPossible(Refusal):
+    """This resolution does not fit the money that arrived."""
+
+    code = "RESOLUTION_NOT_POSSIBLE"
+
+
 class AlreadyVoid(Refusal):
     """This payment request has been voided."""
 

@@ -6,10 +6,11 @@ Only a dispute goes back and forth (an appeal reopens a decided case): there the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Final
 
 
 class Status(StrEnum):
@@ -60,6 +61,9 @@ BY_HAND_RANK = {
 }  # what a person has recorded, a person can undo; what a processor said, nobody
 
 
+KINDS: Final = frozenset({*RANKS, "ACCEPTANCE", "WAIVER"})  # of facts that decide about a request
+MOST_TENDERS: Final = 12  # of one checkout that may add up; vendors allow fewer
+
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
@@ -77,6 +81,9 @@ def dispute_state(outcome: str) -> str:
     return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(outcome, "WON")
 
 
+Money = tuple[object, str]  # connection and id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """A fact as the rules need it."""
@@ -86,12 +93,27 @@ class Fact:
     external_id: str
     outcome: str
     amount_minor: int
-    counted: bool
+    counted: bool  # of a charge: amount and currency are those of its checkout
     after_void: bool
     occurred_at: datetime
-    charge_external_id: str | None = None  # of a refund: the charge that it gives back
+    charge_external_id: str | None = None  # of a refund or dispute: its charge; of an acceptance: the accepted charge
     reversal: bool = False  # of a refund: the vendor itself took the money back
     released: bool = False  # its checkout was released: while it is PENDING, the link can be paid another way
+    currency: str = ""
+    checkout: object = None  # which one a charge was paid on; None: not known
+    # Of a charge: what its checkout asked for in this currency; None: it adds up to nothing.
+    asked_minor: int | None = None
+    confirmed: bool = True  # of a charge: False if its processor could not be asked
+
+    @property
+    def money(self) -> Money:
+        """Which money it is, among those of its kind."""
+        return self.connection, self.external_id
+
+    @property
+    def of_charge(self) -> tuple[object, str | None]:
+        """The money of the charge that it concerns."""
+        return self.connection, self.charge_external_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +122,15 @@ class Position:
 
     status: Status
     settled_minor: int  # counted charges that succeeded before VOID
+    waived_minor: int  # what the team does without
     refunded_minor: int
-    excess_minor: int  # settled above the amount, less refunds
+    excess_minor: int  # settled above what is asked and not waived, less refunds
     late_minor: int  # succeeded after VOID, less its refunds
     refund_state: str  # NONE, PARTIAL, FULL
     dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
     first_settled_at: datetime | None
     released: bool  # PROCESSING, but everything under way was released: it can be paid another way
+    unresolved: dict[str, int]  # by currency: money that arrived and does not count, less what was given back
 
 
 def is_payable(status: str, *, released: bool) -> bool:
@@ -139,6 +163,68 @@ def _rank(fact: Fact) -> tuple[datetime, int]:
     return rank_of(fact.kind, fact.outcome, fact.occurred_at, by_hand=fact.connection is None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """Which charges count."""
+
+    charges: frozenset[Money]
+    parts: frozenset[Money]  # those of them that count because they add up to what their checkout asked for
+
+
+def counting(moneys: Sequence[Fact]) -> Counting:
+    """Of final facts: a charge counts if it is what its checkout asked for, if it is one of several on one checkout that add up
+    to that (split tenders), or if the team accepted it. More facts never take this back.
+    """
+    charges = [m for m in moneys if m.kind == "CHARGE"]
+    exact = {m.money for m in charges if m.counted}
+    split: dict[object, list[Fact]] = {}
+    for charge in charges:
+        if charge.outcome == "SUCCEEDED" and not charge.counted and charge.asked_minor and charge.checkout is not None:
+            split.setdefault(charge.checkout, []).append(charge)
+    parts = {part.money for tenders in split.values() for part in _adding_up(tenders)}
+    named = {m.of_charge for m in moneys if m.kind == "ACCEPTANCE"}
+    accepted = {m.money for m in charges if m.money in named}
+    return Counting(charges=frozenset(exact | parts | accepted), parts=frozenset(parts))
+
+
+def _adding_up(tenders: list[Fact]) -> tuple[Fact, ...]:
+    """The first of them, by the vendor's time, that add up to what their checkout asked for; none if no choice of them does."""
+    asked = tenders[0].asked_minor
+    sums: dict[int, tuple[Fact, ...]] = {0: ()}
+    for tender in sorted(tenders, key=lambda m: (m.occurred_at, m.external_id))[:MOST_TENDERS]:
+        for total, parts in list(sums.items()):
+            sums.setdefault(total + tender.amount_minor, (*parts, tender))
+        if asked in sums:
+            return sums[asked]
+    return ()
+
+
+def _gone_back(moneys: Sequence[Fact]) -> list[Fact]:
+    """The refunds that have succeeded; what a vendor took back is not among them once the dispute about it is won."""
+    won = won_at((m.of_charge, m.outcome, m.occurred_at) for m in moneys if m.kind == "DISPUTE")
+    return [
+        m
+        for m in moneys
+        if m.kind == "REFUND"
+        and m.outcome == "SUCCEEDED"
+        and not (m.reversal and m.occurred_at <= won.get(m.of_charge, _NO_TIME))
+    ]
+
+
+def unresolved(moneys: Sequence[Fact], counted: frozenset[Money]) -> dict[Money, int]:
+    """What is left of each charge that arrived, is confirmed and does not count; refunds and lost disputes have taken their part."""
+    left = {
+        m.money: m.amount_minor
+        for m in moneys
+        if m.kind == "CHARGE" and m.outcome == "SUCCEEDED" and m.confirmed and m.money not in counted
+    }
+    lost = [m for m in moneys if m.kind == "DISPUTE" and m.outcome == "SUCCEEDED"]
+    for m in [*_gone_back(moneys), *lost]:
+        if m.charge_external_id is not None and (charge := (m.connection, m.charge_external_id)) in left:
+            left[charge] -= m.amount_minor
+    return {charge: rest for charge, rest in left.items() if rest > 0}
+
+
 def position(
     facts: Iterable[Fact],
     *,
@@ -147,47 +233,51 @@ def position(
     voided: bool,
     checkout_processing: bool,
     checkout_released: bool = False,
+    currency: str = "",
 ) -> Position:
     """Derive status and totals from the whole set of facts.
 
     `checkout_processing`: a submitted checkout whose money is under way; `checkout_released`: such a one that was released.
+    `currency`: the request's; accepted money of another one counts, and adds nothing to the totals.
     """
     moneys = final(facts)
-    charges = [m for m in moneys if m.kind == "CHARGE" and m.counted]
-    succeeded = [m for m in charges if m.outcome == "SUCCEEDED"]
+    counted = counting(moneys).charges
+    charges = [m for m in moneys if m.kind == "CHARGE" and m.money in counted]
+    arrived = [m for m in charges if m.outcome == "SUCCEEDED"]
+    succeeded = [m for m in arrived if m.currency == currency]
     settled = sum(m.amount_minor for m in succeeded if not m.after_void)
     late = sum(m.amount_minor for m in succeeded if m.after_void)
-    # A refund belongs to counted money only if its charge does; the recorder marks it so.
-    won = won_at(
-        ((m.connection, m.charge_external_id), m.outcome, m.occurred_at) for m in moneys if m.kind == "DISPUTE"
-    )
-    refunds = [
-        m
-        for m in moneys
-        if m.kind == "REFUND"
-        and m.outcome == "SUCCEEDED"
-        and m.counted
-        and not (m.reversal and m.occurred_at <= won.get((m.connection, m.charge_external_id), _NO_TIME))
-    ]
-    given_back = _given_back(refunds, succeeded)
+    # A refund belongs to counted money only if its charge does.
+    refunds = [m for m in _gone_back(moneys) if m.counted or m.of_charge in counted]
+    given_back = _given_back([m for m in refunds if m.currency == currency], succeeded)
     refunded = sum(given_back.values())
-    of_late = sum(given_back.get((m.connection, m.external_id), 0) for m in succeeded if m.after_void)
+    of_late = sum(given_back.get(m.money, 0) for m in succeeded if m.after_void)
     received = settled + late
     under_way = [m for m in charges if m.outcome == "PENDING"]
     holding = checkout_processing or any(not m.released for m in under_way)
     pending = holding or checkout_released or bool(under_way)
-    status = _status(settled, amount_minor, sent=sent, voided=voided, pending=pending)
-    over = max(0, settled - amount_minor)
+    waived = sum(m.amount_minor for m in moneys if m.kind == "WAIVER")
+    status = _status(settled, amount_minor - waived, sent=sent, voided=voided, pending=pending)
+    over = max(0, settled + waived - amount_minor)
+    foreign = [m for m in arrived if m.currency != currency]
+    foreign_back = _given_back([m for m in refunds if m.currency != currency], foreign)
+    all_back = refunded >= received and all(foreign_back.get(m.money, 0) >= m.amount_minor for m in foreign)
+    waiting: dict[str, int] = {}
+    currencies = {m.money: m.currency for m in moneys if m.kind == "CHARGE"}
+    for charge, rest in sorted(unresolved(moneys, counted).items(), key=lambda one: currencies[one[0]]):
+        waiting[currencies[charge]] = waiting.get(currencies[charge], 0) + rest
     return Position(
         status=status,
         settled_minor=settled,
+        waived_minor=waived,
         refunded_minor=refunded,
         excess_minor=max(0, over - (refunded - of_late)),
         late_minor=max(0, late - of_late),
-        refund_state="NONE" if not refunded else "FULL" if refunded >= received else "PARTIAL",
+        refund_state="NONE" if not refunded and not foreign_back else "FULL" if all_back else "PARTIAL",
         dispute_state=_dispute(moneys),
-        first_settled_at=min((m.occurred_at for m in succeeded if not m.after_void), default=None),
+        first_settled_at=min((m.occurred_at for m in arrived if not m.after_void), default=None),
         released=status == Status.PROCESSING and not holding,
+        unresolved=waiting,
     )
 
 
@@ -196,11 +286,10 @@ def _given_back(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, 
 
     Some processors tell the same loss twice: a reversal comes as a refund, though refunds had been made before it.
     """
-    amounts: dict[tuple[object, str | None], int] = {(m.connection, m.external_id): m.amount_minor for m in charges}
+    amounts: dict[tuple[object, str | None], int] = {m.money: m.amount_minor for m in charges}
     back: dict[tuple[object, str | None], int] = {}
     for refund in refunds:
-        charge = (refund.connection, refund.charge_external_id)
-        back[charge] = back.get(charge, 0) + refund.amount_minor
+        back[refund.of_charge] = back.get(refund.of_charge, 0) + refund.amount_minor
     return {charge: min(amount, amounts.get(charge, amount)) for charge, amount in back.items()}
 
 

@@ -329,6 +329,8 @@ class PaymentRequest(Searchable):
     refunded_minor: fields.Field[int] = fields.BigIntField(default=0)
     excess_minor: fields.Field[int] = fields.BigIntField(default=0)
     late_minor: fields.Field[int] = fields.BigIntField(default=0)
+    waived_minor: fields.Field[int] = fields.BigIntField(default=0)  # what the team does without
+    unresolved = fields.BooleanField(default=False)  # money that arrived waits for the team's decision
     refund_state = fields.CharField(max_length=8, default="NONE")
     dispute_state = fields.CharField(max_length=16, default="NONE")
     sent_at = fields.DatetimeField(null=True)
@@ -508,7 +510,9 @@ class CheckoutSession(TenantRow):
 
 
 class MoneyFact(TenantRow):
-    """What a processor said happened to money, once per outcome, of a dispute once per outcome and time. Append-only: the ledger."""
+    """What a processor said happened to money, once per outcome, of a dispute once per outcome and time; and what the team decided
+    about it (ACCEPTANCE, WAIVER). Append-only: the ledger.
+    """
 
     payment_request_id = fields.UUIDField()
     contact_id = fields.UUIDField()
@@ -520,7 +524,10 @@ class MoneyFact(TenantRow):
     outcome = fields.CharField(max_length=12)
     amount_minor: fields.Field[int] = fields.BigIntField()
     currency = fields.CharField(max_length=3)
-    counted = fields.BooleanField()  # amount and currency equal its checkout's
+    counted = fields.BooleanField()  # amount and currency equal its checkout's; what counts besides: ledger.counting
+    confirmed = fields.BooleanField(default=True)  # of a charge: False if its processor could not be asked
+    # Of a confirmed charge: what its checkout asked for, in the same currency; null: it does not add up with others.
+    asked_minor: fields.Field[int] | None = fields.BigIntField(null=True)
     after_void = fields.BooleanField(default=False)
     charge_external_id = fields.CharField(max_length=200, null=True)
     fee_minor: fields.Field[int] | None = fields.BigIntField(null=True)

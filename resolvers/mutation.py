@@ -44,6 +44,7 @@ from schema.inputs import (
     ReleasePaymentLinkInput,
     ReopenConversationInput,
     ResendMessageInput,
+    ResolveMismatchInput,
     RevokeApiKeyInput,
     RotateIdentitySecretInput,
     SaveDraftInput,
@@ -80,6 +81,7 @@ from schema.payloads import (
     ReleasePaymentLinkPayload,
     ReopenConversationPayload,
     ResendMessagePayload,
+    ResolveMismatchPayload,
     RevokeApiKeyPayload,
     RotateIdentitySecretPayload,
     SaveDraftPayload,
@@ -108,6 +110,7 @@ from services import (
     contacts,
     conversations,
     messages,
+    mismatches,
     notifications,
     outside_payments,
     payment_requests,
@@ -476,6 +479,30 @@ class Mutation:
             )
 
         return await _run(info, RecordOutsidePaymentPayload, work)
+
+    @mutation(
+        "Decide about money that arrived and is not what was asked for (PaymentRequest.unresolved): accept it as paid or as part"
+        " payment, or give the difference back. Money that arrives later is judged anew."
+    )
+    async def resolve_mismatch(
+        self,
+        info: Info,
+        input: Annotated[ResolveMismatchInput, strawberry.argument(description="Of which request, and how.")],
+    ) -> ResolveMismatchPayload:
+        async def work(actor: Actor) -> ResolveMismatchPayload:
+            done = await mismatches.resolve(
+                actor,
+                payment_request_id=_id(input.payment_request_id, "pr"),
+                resolution=input.resolution.name,
+                idempotency_key=input.idempotency_key,
+            )
+            return ResolveMismatchPayload(
+                payment_request=PaymentRequest.from_row(done.request),
+                activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+                refund_status=RefundStatus[done.refund.status] if done.refund is not None else None,
+            )
+
+        return await _run(info, ResolveMismatchPayload, work)
 
     @mutation("Take back what was recorded by hand; the request may become payable again. Safe to repeat.")
     async def undo_outside_payment(

@@ -12,6 +12,7 @@ from schema.scalars import (
     ChannelKind,
     CurrencyCode,
     Decimal,
+    MismatchResolution,
     OutsideMethod,
     PaymentRequestStatus,
     ProcessorKind,
@@ -167,7 +168,8 @@ class VoidPaymentRequestInput:
         default=None, description="The version that you saw; another one gives VERSION_CONFLICT."
     )
     confirm_partially_paid: bool = strawberry.field(
-        default=False, description="Needed for a PARTIALLY_PAID request, else CONFIRMATION_REQUIRED."
+        default=False,
+        description="Needed for a PARTIALLY_PAID request and for one with unresolved money, else CONFIRMATION_REQUIRED.",
     )
 
 
@@ -210,6 +212,15 @@ class RecordOutsidePaymentInput:
     )
     note: str | None = strawberry.field(default=None, description=limited("For the team.", outside_payments.NOTE_LIMIT))
     received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
+
+
+@strawberry.input(description="What becomes of a request's unresolved money.")
+class ResolveMismatchInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    payment_request_id: strawberry.ID = strawberry.field(
+        description="The payment request. The decision is about all its unresolved money; what arrives later waits for another."
+    )
+    resolution: MismatchResolution = strawberry.field(description="The decision.")
 
 
 @strawberry.input(description="Which record to undo.")

@@ -156,6 +156,21 @@ class RecordOutsidePaymentPayload(MutationPayload):
     )
 
 
+@strawberry.type(description="Answer of resolveMismatch.")
+class ResolveMismatchPayload(MutationPayload):
+    payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
+    activity_card: ActivityCard | None = strawberry.field(
+        default=None, description="The card PAYMENT_RECEIVED, PARTIAL_PAYMENT or EXCESS_PAYMENT. " + _REFUSED
+    )
+    refund_status: RefundStatus | None = strawberry.field(
+        default=None,
+        description=(
+            "Of REFUND_DIFFERENCE: how the refund stands, the last one if there are several. FAILED: the request is settled, and"
+            " the difference is its excess. Null: nothing goes back."
+        ),
+    )
+
+
 @strawberry.type(description="Answer of undoOutsidePayment.")
 class UndoOutsidePaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)

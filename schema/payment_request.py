@@ -35,7 +35,7 @@ from schema.scalars import (
     SmsEncoding,
     money,
 )
-from services import connections, ledger_views, links, payment_requests
+from services import connections, ledger_views, links, mismatches, payment_requests
 from services.actors import allows
 from services.ledger_views import PaymentView
 
@@ -110,8 +110,9 @@ class Payment(Node):
     amount: Money = strawberry.field(description="How much.")
     counted: bool = strawberry.field(
         description=(
-            "Whether its request counts it, in amountPaid or after VOID in late: false if amount or currency differ from what"
-            " was asked for (card PAYMENT_MISMATCH). Of a refund or a dispute: whether its charge is counted."
+            "Whether its request counts it, in amountPaid or after VOID in late. A charge counts if it is what its checkout asked"
+            " for, if it adds up to that with others on the same checkout (gift card and card, say), or if the team accepted it"
+            " (resolveMismatch); else it is unresolved. Of a refund or a dispute: whether its charge is counted."
         )
     )
     fee: Money | None = strawberry.field(
@@ -191,7 +192,12 @@ class PaymentRequest(Node):
     description: str | None = strawberry.field(description="More about it, shown on the checkout page; null: nothing.")
     amount: Money = strawberry.field(description="How much is asked.")
     amount_paid: Money = strawberry.field(description="How much has arrived and counts.")
-    amount_due: Money = strawberry.field(description="Amount less what has arrived, never below 0.")
+    amount_due: Money = strawberry.field(
+        description="Amount less what has arrived and counts and what is waived, never below 0."
+    )
+    waived: Money = strawberry.field(
+        description="What the team does without, because it accepted less or another currency as paid (resolveMismatch)."
+    )
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
     created_at: datetime = strawberry.field(description="When it was made.")
     sent_at: datetime | None = strawberry.field(description="When it first went out; null: not yet.")
@@ -228,7 +234,7 @@ class PaymentRequest(Node):
     refund_state: RefundState = strawberry.field(description="How much has been given back.")
     dispute_state: DisputeState = strawberry.field(description="Of the newest dispute.")
     last_attempt: PaymentAttempt | None = strawberry.field(description="The newest try to pay; null: none.")
-    excess: Money = strawberry.field(description="Settled above the amount, less its refunds.")
+    excess: Money = strawberry.field(description="Settled above the amount less what is waived; less its refunds.")
     late: Money = strawberry.field(description="Arrived after VOID, less its refunds.")
     contact: object = strawberry.field(
         resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="The person who is asked."
@@ -254,7 +260,8 @@ class PaymentRequest(Node):
             description=row.description,
             amount=money(row.amount_minor, currency),
             amount_paid=money(row.amount_paid_minor, currency),
-            amount_due=money(max(0, row.amount_minor - row.amount_paid_minor), currency),
+            amount_due=money(max(0, row.amount_minor - row.amount_paid_minor - row.waived_minor), currency),
+            waived=money(row.waived_minor, currency),
             test_mode=row.test_mode,
             created_at=row.created_at,
             sent_at=row.sent_at,
@@ -335,6 +342,20 @@ class PaymentRequest(Node):
     async def payments(self, info: Info) -> list[Payment]:
         return [Payment.from_view(view) for view in await info.context.reads.payments(self.row.id)]
 
+    @field(
+        "Money that arrived and does not count, by currency, less what was given back of it: another sum or currency than was"
+        " asked for. While an unpaid request has any, its link asks for nothing and says that the business checks the payment."
+        " Decide by resolveMismatch, or give it back by refundPayment. Empty: nothing waits."
+    )
+    async def unresolved(self, info: Info) -> list[Money]:
+        if not self.row.unresolved:
+            return []
+        sums: dict[str, int] = {}
+        for view in await info.context.reads.payments(self.row.id):
+            if view.unresolved_minor:
+                sums[view.currency] = sums.get(view.currency, 0) + view.unresolved_minor
+        return [money(amount, currency) for currency, amount in sorted(sums.items())]
+
     @field("Its newest dispute; null: there is none.")
     async def dispute(self, info: Info) -> Dispute | None:
         if self.row.dispute_state == "NONE":
@@ -346,13 +367,17 @@ class PaymentRequest(Node):
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         role = info.context.actor.role
         # Any request may hold money that was not counted, such as a mismatch: read for a whole page in one query.
-        left = await info.context.reads.refundable(self.row.id) if allows(role, "refund") else {}
+        waits = self.row.unresolved and allows(role, "request_payment")
+        left = await info.context.reads.refundable(self.row.id) if allows(role, "refund") or waits else {}
+        resolvable = waits and mismatches.resolvable(await info.context.reads.payments(self.row.id), left)
         return [
             AvailableAction(
                 action=PaymentRequestAction[action],
                 resulting_status=PaymentRequestStatus[status] if status is not None else None,
             )
-            for action, status in payment_requests.available_actions(self.row, role, refundable=bool(left))
+            for action, status in payment_requests.available_actions(
+                self.row, role, refundable=bool(left), resolvable=resolvable
+            )
         ]
 
 

@@ -30,8 +30,21 @@ class SandboxScenario(Enum):
     REFUND = value("REFUND", description="Paid, then given back in full at the vendor; it stays PAID.")
     PAID_TWICE = value("PAID_TWICE", description="Paid on two devices: the second payment is excess.")
     PAID_AFTER_VOID = value("PAID_AFTER_VOID", description="Voided, yet the vendor takes a payment: it is late.")
-    WRONG_AMOUNT = value("WRONG_AMOUNT", description="Another amount arrives: a mismatch, not counted.")
-    WRONG_CURRENCY = value("WRONG_CURRENCY", description="Another currency arrives: a mismatch, not counted.")
+    SPLIT_TENDER = value(
+        "SPLIT_TENDER",
+        description="A gift card pays a part, a card the rest some seconds later: PAID, one payment card.",
+    )
+    PART_ONLY = value(
+        "PART_ONLY",
+        description="A gift card pays a part, and the rest never comes: a mismatch after a minute, to be decided by resolveMismatch.",
+    )
+    WRONG_AMOUNT = value(
+        "WRONG_AMOUNT",
+        description="More or less arrives, as the seed says: a mismatch, to be decided by resolveMismatch.",
+    )
+    WRONG_CURRENCY = value(
+        "WRONG_CURRENCY", description="Another currency arrives: a mismatch, to be decided by resolveMismatch."
+    )
 
 
 @strawberry.input(description="Which story to play on which request.")

@@ -201,6 +201,10 @@ class PaymentRequestAction(Enum):
     )
     REFUND = value("REFUND", description="Give money back.")
     RECORD_OUTSIDE_PAYMENT = value("RECORD_OUTSIDE_PAYMENT", description="Record money that came another way.")
+    RESOLVE_MISMATCH = value(
+        "RESOLVE_MISMATCH",
+        description="Decide about money that arrived and does not count (unresolved): resolveMismatch.",
+    )
 
 
 @strawberry.enum(description="What moved. A payment is one movement of money at a processor, or recorded by hand.")
@@ -217,6 +221,30 @@ class PaymentStatus(Enum):
     SUCCEEDED = value("SUCCEEDED", description="The money has moved.")
     FAILED = value("FAILED", description="Refused; nothing has moved.")
     CANCELED = value("CANCELED", description="Given up; nothing has moved.")
+
+
+@strawberry.enum(description="What becomes of money that arrived and is not what was asked for.")
+class MismatchResolution(Enum):
+    ACCEPT_AS_PAID = value(
+        "ACCEPT_AS_PAID",
+        description=(
+            "It settles the request: PAID. What is missing is waived (waived), what is more is excess. Of money in another"
+            " currency, all that is due is waived."
+        ),
+    )
+    ACCEPT_AS_PART = value(
+        "ACCEPT_AS_PART",
+        description=(
+            "It counts as part payment: PARTIALLY_PAID, the link asks for the rest. For less than is due, in the request's currency."
+        ),
+    )
+    REFUND_DIFFERENCE = value(
+        "REFUND_DIFFERENCE",
+        description=(
+            "What is more than due goes back to the contact at the processor, and the rest settles the request: PAID. For more"
+            " than is due, in the request's currency; for owners and admins, as refundPayment."
+        ),
+    )
 
 
 @strawberry.enum(description="Why money is given back.")
@@ -312,7 +340,8 @@ class ActivityKind(Enum):
     PAYMENT_PROCESSING = value("PAYMENT_PROCESSING", description="A payment was submitted and is not decided.")
     PAYMENT_FAILED = value("PAYMENT_FAILED", description="An attempt to pay failed.")
     PAYMENT_MISMATCH = value(
-        "PAYMENT_MISMATCH", description="Money arrived that differs in amount or currency; kept, not counted."
+        "PAYMENT_MISMATCH",
+        description="Money arrived that differs in amount or currency: kept, and not counted until the team decides.",
     )
     REQUEST_VOIDED = value("REQUEST_VOIDED", description="The request was voided.")
     REFUND_ISSUED = value("REFUND_ISSUED", description="Money was given back.")
@@ -420,6 +449,11 @@ class UserErrorCode(Enum):
     ALREADY_USED = value("ALREADY_USED", description="Another object has this value already.")
     NOT_REFUNDABLE = value("NOT_REFUNDABLE", description="The payment can't be given back from here.")
     REFUND_EXCEEDS_PAYMENT = value("REFUND_EXCEEDS_PAYMENT", description="More than what is left of the payment.")
+    NOTHING_TO_RESOLVE = value("NOTHING_TO_RESOLVE", description="No money of the request waits for a decision.")
+    RESOLUTION_NOT_POSSIBLE = value(
+        "RESOLUTION_NOT_POSSIBLE",
+        description="The resolution does not fit the money that arrived; the message says why.",
+    )
     PAYMENT_IN_PROGRESS = value("PAYMENT_IN_PROGRESS", description="A payment of this request is under way.")
     CONFIRMATION_REQUIRED = value("CONFIRMATION_REQUIRED", description="Part of it is paid: confirm the void.")
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")

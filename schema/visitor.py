@@ -40,6 +40,10 @@ class WrittenBy(Enum):
 class PaymentCardStatus(Enum):
     OPEN = value("OPEN", description="It can be paid.")
     PROCESSING = value("PROCESSING", description="A payment is under way, or the request is being cancelled.")
+    REVIEW = value(
+        "REVIEW",
+        description="Another sum arrived than was asked for: the business checks it, nothing is to be paid now.",
+    )
     PAID = value("PAID", description="It is paid; payUrl shows the receipt.")
     CANCELLED = value("CANCELLED", description="It can't be paid any more.")
 
@@ -47,6 +51,7 @@ class PaymentCardStatus(Enum):
 _STATUS = {
     "open": PaymentCardStatus.OPEN,
     "processing": PaymentCardStatus.PROCESSING,
+    "review": PaymentCardStatus.REVIEW,
     "paid": PaymentCardStatus.PAID,
     "void": PaymentCardStatus.CANCELLED,
 }

@@ -115,6 +115,8 @@ def _differences(
         "refunded_minor": at.refunded_minor,
         "excess_minor": at.excess_minor,
         "late_minor": at.late_minor,
+        "waived_minor": at.waived_minor,
+        "unresolved": bool(at.unresolved),
         "refund_state": at.refund_state,
         "dispute_state": at.dispute_state,
     }

@@ -139,7 +139,8 @@ def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
         and request.discarded_at is None
         and session.closing_at is None
         and session.capture_n < LIMIT
-        and session.amount_minor <= request.amount_minor - request.amount_paid_minor
+        and session.amount_minor <= request.amount_minor - request.amount_paid_minor - request.waived_minor
+        and not request.unresolved
     )
 
 

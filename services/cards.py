@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -149,15 +150,50 @@ def _why(fact: MoneyFact) -> str:
     return f"{why}.{due}"
 
 
+def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[CardKind, str]:
+    """The PAYMENT_MISMATCH card of money that does not count."""
+    money = Money(fact.amount_minor, fact.currency).formatted(locale)
+    wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
+    advice = (
+        "Accept it or give it back." if fact.confirmed else "The processor does not confirm it; please check there."
+    )
+    return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted yet. {advice}"
+
+
+def accepted(
+    request: PaymentRequest, facts: Sequence[MoneyFact], locale: str, *, settles: bool, settles_again: bool
+) -> tuple[CardKind, str]:
+    """The card of the team's decision about money that did not count. `facts`: its acceptances; `request` has its new status."""
+    sums: dict[str, int] = {}
+    for fact in facts:
+        sums[fact.currency] = sums.get(fact.currency, 0) + fact.amount_minor
+    money = " and ".join(Money(minor, currency).formatted(locale) for currency, minor in sorted(sums.items()))
+    wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
+    note = f" {facts[0].note}" if facts[0].note else ""
+    if settles or request.status != "PAID":
+        kind = CardKind.PAYMENT_RECEIVED if settles and not settles_again else CardKind.PARTIAL_PAYMENT
+        how = "payment in full" if settles else "part payment"
+        return kind, f"{money} was accepted as {how}; {wanted}.{note}"
+    return CardKind.EXCESS_PAYMENT, f"{money} was accepted for {request.product_name}, which was paid already.{note}"
+
+
 def about(
-    request: PaymentRequest, fact: MoneyFact, locale: str, *, first_settling: bool, settles_again: bool = False
+    request: PaymentRequest,
+    fact: MoneyFact,
+    locale: str,
+    *,
+    first_settling: bool,
+    settles_again: bool = False,
+    counted: bool = True,
+    money_minor: int | None = None,
 ) -> tuple[CardKind, str] | None:
     """What a new fact, final for its money, means for the team; None for what needs no card.
 
+    `counted`: of a charge, whether it counts; `money_minor`: with the other tenders that add up with it, where there are any.
     `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it;
     `settles_again`: it made it PAID once more, after a record by hand had been undone.
     """
-    money = Money(fact.amount_minor, fact.currency).formatted(locale)
+    money = Money(fact.amount_minor if money_minor is None else money_minor, fact.currency).formatted(locale)
     name = request.product_name
     closed = request.status in ("PAID", "VOID")
     if fact.source == "manual":
@@ -167,9 +203,8 @@ def about(
         note = f" {fact.note}" if fact.note else ""
         return CardKind.RECORDED_OUTSIDE, f"{money} for {name} was received outside ({method}).{note}"
     match fact.kind, fact.outcome:
-        case "CHARGE", "SUCCEEDED" if not fact.counted:
-            wanted = f"{amount_text(request, locale)} was asked for {name}"
-            return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted; please check."
+        case "CHARGE", "SUCCEEDED" if not counted:
+            return mismatch(request, fact, locale)
         case "CHARGE", "SUCCEEDED" if fact.after_void:
             return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
         case "CHARGE", "SUCCEEDED" if first_settling:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,8 @@ from integrations.base import (
     CheckoutOrder,
     CheckoutStatus,
     IntegrationError,
+    MoneyKind,
+    MoneyOutcome,
     Processor,
 )
 from models import errors, ledger, vault
@@ -43,6 +45,7 @@ from services import (
     checkout_refusals,
     connections,
     jobs,
+    ledger_views,
     links,
     notifications,
     processor_health,
@@ -51,6 +54,7 @@ from services import (
     voids,
 )
 from services.changes import change
+from services.ledger_views import PaymentView
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +85,7 @@ def configure(*, first_check_s: float, read_again_s: float = READ_AGAIN_AFTER.to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutPage:
-    """What the page behind the link shows. `state`: open, processing, paid, void."""
+    """What the page behind the link shows. `state`: open, processing, review, paid, void."""
 
     request: PaymentRequest
     account: Account
@@ -91,7 +95,9 @@ class CheckoutPage:
     asked: Money
     paid: Money
     last_attempt_failed: bool
-    receipt: MoneyFact | None  # the newest counted charge
+    receipt: PaymentView | None  # the newest counted charge
+    received: tuple[Money, ...]  # by currency: what counts, and on an unpaid request what waits for a decision
+    methods: tuple[str, ...]  # how the receipt's charge was paid, and others on the same checkout
     processor_name: str
     origins: tuple[str, ...]  # where Pay may lead
     under_way: CheckoutSession | None  # whose money is under way
@@ -114,7 +120,7 @@ async def find(token: str) -> PaymentRequest | None:
 
 
 def state_of(request: PaymentRequest) -> str:
-    """open, processing, paid or void, as the contact sees it."""
+    """open, processing, review, paid or void, as the contact sees it. review: money that arrived waits for the team's decision."""
     if request.status == Status.PAID:
         return "paid"
     if request.status == Status.VOID:
@@ -122,7 +128,7 @@ def state_of(request: PaymentRequest) -> str:
     held = request.status == Status.PROCESSING and request.released_at is None
     if held or request.void_requested_at is not None:
         return "processing"
-    return "open"
+    return "review" if request.unresolved else "open"
 
 
 async def state_now(request: PaymentRequest) -> str:
@@ -137,16 +143,9 @@ async def page(request: PaymentRequest) -> CheckoutPage:
     """Everything that the page shows. Reads only."""
     account = await Account.get(id=request.account_id)
     connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
-    receipt = None
-    if request.amount_paid_minor:
-        charges = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", counted=True)
-        undone = await charges.filter(processor_connection_id=None, outcome="CANCELED").values_list(
-            "external_id", flat=True
-        )
-        standing = charges.filter(outcome="SUCCEEDED")
-        if undone:
-            standing = standing.exclude(external_id__in=list(undone))
-        receipt = await standing.order_by("-id").first()
+    views = (await ledger_views.payments(account.id, [request.id]))[request.id]
+    charges = [view for view in views if view.kind == "CHARGE" and view.status == "SUCCEEDED"]
+    counted = [view for view in charges if view.counted]
     try:
         processor = connections.processor(connection)
         name = processor.display_name
@@ -159,11 +158,13 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         account=account,
         connection=connection,
         state=await state_now(request),
-        due=Money(max(0, request.amount_minor - request.amount_paid_minor), request.currency),
+        due=Money(max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor), request.currency),
         asked=Money(request.amount_minor, request.currency),
         paid=Money(request.amount_paid_minor, request.currency),
         last_attempt_failed=request.last_attempt_status in ("FAILED", "CANCELED") and request.status in ledger.OPEN,
-        receipt=receipt,
+        receipt=counted[-1] if counted else None,
+        received=_received(counted if request.status == Status.PAID else charges),
+        methods=_methods(counted),
         processor_name=name,
         origins=origins,
         under_way=await _under_way(request),
@@ -177,6 +178,22 @@ async def _under_way(request: PaymentRequest) -> CheckoutSession | None:
         return None
     sessions = await CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING").order_by("-n")
     return next((one for one in sessions if one.released_at is None), sessions[0] if sessions else None)
+
+
+def _received(charges: Sequence[PaymentView]) -> tuple[Money, ...]:
+    sums: dict[str, int] = {}
+    for view in charges:
+        amount = view.amount_minor if view.counted else view.unresolved_minor
+        sums[view.currency] = sums.get(view.currency, 0) + amount
+    return tuple(Money(amount, currency) for currency, amount in sorted(sums.items()) if amount)
+
+
+def _methods(counted: Sequence[PaymentView]) -> tuple[str, ...]:
+    if not counted:
+        return ()
+    checkout = counted[-1].checkout_session_id
+    paid_with = [view for view in counted if view is counted[-1] or (checkout and view.checkout_session_id == checkout)]
+    return tuple(dict.fromkeys(view.method_summary for view in paid_with if view.method_summary))
 
 
 async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
@@ -274,7 +291,7 @@ async def _prepare(
         sessions = await live.order_by("-n")
         if any(one.capturing_at is not None for one in sessions):
             return Opened(url=None, state="processing")
-        due = request.amount_minor - request.amount_paid_minor
+        due = request.amount_minor - request.amount_paid_minor - request.waived_minor
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         processor = _offers(connection)
         fitting = (one for one in sessions if one.amount_minor == due)
@@ -563,7 +580,12 @@ async def _read_back_job(job: jobs.JobContext) -> None:
     if session.external_id is None:
         return
     state = await read_back(session, source="sweeper")
-    if state.status == CheckoutStatus.COMPLETED:
+    fact = await MoneyFact.get(id=UUID(job.payload["fact_id"]))
+    confirmed = any(
+        (said.kind, said.outcome, said.external_id) == (MoneyKind.CHARGE, MoneyOutcome.SUCCEEDED, fact.external_id)
+        for said in state.money
+    )
+    if state.status == CheckoutStatus.COMPLETED or confirmed:  # a part of what is asked may have been paid so far
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:

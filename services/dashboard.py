@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from models import database, time_zones
-from services.figures import ARRIVED, DUE, PAID_IN_FULL, REQUESTED, SENT_AT, STANDS
+from services.figures import ARRIVED, DUE, LEFT, PAID_IN_FULL, REQUESTED, SENT_AT, STANDS
 
 # Days, today included; None: all.
 RANGES: Final[Mapping[str, int | None]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30, "ALL_TIME": None}
@@ -70,7 +70,7 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
         since,
     )
     open_now = await database.rows(
-        "SELECT currency, sum(amount_minor - amount_paid_minor) AS outstanding FROM payment_request"  # noqa: S608
+        f"SELECT currency, sum({LEFT}) AS outstanding FROM payment_request"  # noqa: S608 (constants)
         f" WHERE account_id = ? AND test_mode = ? AND {DUE} GROUP BY currency",
         account_id,
         test_mode,

@@ -1,7 +1,7 @@
 """What each figure of the dashboard and of a contact's totals means, as conditions for SQL. Both add up by these and no others.
 
 requested    amounts of requests that were sent and are neither void nor discarded; a dashboard's range goes by when they were sent
-outstanding  what is still due of open requests
+outstanding  what is still due of open requests: amounts less what was paid and what the team waived
 paid         money that arrived: every succeeded charge and every record by hand that stands, whether its request counts it or not
              (part payments, excess, late and mismatching money); a range goes by when the money moved
 refunded     succeeded refunds of that money
@@ -19,7 +19,8 @@ from typing import Final
 REQUESTED: Final = "status NOT IN ('DRAFT', 'VOID') AND discarded_at IS NULL"
 SENT_AT: Final = "coalesce(sent_at, created_at)"  # void before it was sent, and paid all the same: it never was
 OPEN: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND discarded_at IS NULL"
-DUE: Final = f"{OPEN} AND amount_minor > amount_paid_minor"
+LEFT: Final = "amount_minor - amount_paid_minor - waived_minor"
+DUE: Final = f"{OPEN} AND {LEFT} > 0"
 PAID_IN_FULL: Final = "status = 'PAID'"
 
 # Of money_fact, called f. A processor never takes a succeeded charge back; a person can undo a record by hand.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -29,6 +29,8 @@ class PaymentView:
     method_summary: str | None
     failure_message: str | None
     counted: bool
+    unresolved_minor: int  # of a charge: what of it waits for the team's decision
+    checkout_session_id: UUID | None
     test_mode: bool
     occurred_at: datetime
     last_at: datetime  # when it came to its status
@@ -42,13 +44,12 @@ class PaymentView:
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
     """The payments of each request, oldest first, in one query. Every id asked for has an entry."""
     found: dict[UUID, list[PaymentView]] = {request_id: [] for request_id in request_ids}
-    moneys: dict[tuple[object, str, str], list[MoneyFact]] = {}
+    of: dict[UUID, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(account_id=account_id, payment_request_id__in=list(request_ids)).order_by("id"):
-        moneys.setdefault(_money(fact), []).append(fact)
-    for facts in moneys.values():
-        view = _view(facts)
-        found[view.payment_request_id].append(view)
-    return {request_id: _with_undone(_with_counted(views)) for request_id, views in found.items()}
+        of.setdefault(fact.payment_request_id, []).append(fact)
+    for request_id, facts in of.items():
+        found[request_id] = views_of(facts)
+    return found
 
 
 def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
@@ -66,14 +67,40 @@ def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
     ]
 
 
-def _with_counted(views: list[PaymentView]) -> list[PaymentView]:
-    """A refund and a dispute count if their charge does."""
-    counted = {
-        (view.connection_id, view.processor_reference) for view in views if view.kind == "CHARGE" and view.counted
-    }
+def views_of(facts: Sequence[MoneyFact]) -> list[PaymentView]:
+    """The payments of one request, oldest first, from all its facts."""
+    moneys: dict[tuple[object, str, str], list[MoneyFact]] = {}
+    for fact in facts:
+        if fact.kind != "WAIVER":  # no money has moved
+            moneys.setdefault(_money(fact), []).append(fact)
+    final = ledger.final(as_ledger(facts))
+    counted = ledger.counting(final).charges
+    unresolved = ledger.unresolved(final, counted)
+    return _with_undone([_view(of_one, counted, unresolved) for of_one in moneys.values()])
+
+
+def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) -> list[ledger.Fact]:
+    """The facts of a request as the ledger's rules need them. `released`: ids of its checkouts that hold the link no more."""
     return [
-        view if view.kind == "CHARGE" else replace(view, counted=(view.connection_id, view.charge_reference) in counted)
-        for view in views
+        ledger.Fact(
+            connection=fact.processor_connection_id,
+            kind=fact.kind,
+            external_id=fact.external_id,
+            outcome=fact.outcome,
+            amount_minor=fact.amount_minor,
+            counted=fact.counted and fact.kind == "CHARGE",
+            after_void=fact.after_void,
+            occurred_at=fact.occurred_at,
+            charge_external_id=fact.charge_external_id,
+            reversal=fact.reversal,
+            released=fact.checkout_session_id in released,
+            currency=fact.currency,
+            checkout=fact.checkout_session_id,
+            asked_minor=fact.asked_minor,
+            confirmed=fact.confirmed,
+        )
+        for fact in facts
+        if fact.kind in ledger.KINDS
     ]
 
 
@@ -128,15 +155,20 @@ def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
 
 
 def _money(fact: MoneyFact) -> tuple[object, str, str]:
-    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date or start."""
-    kind = fact.kind
+    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date or start.
+
+    An acceptance speaks of the charge that the team accepted.
+    """
+    kind = "CHARGE" if fact.kind == "ACCEPTANCE" else fact.kind
     if kind == "ADJUSTMENT":
         kind = "CHARGE" if fact.charge_external_id == fact.external_id else "DISPUTE"
     return fact.processor_connection_id, kind, fact.external_id
 
 
-def _view(facts: list[MoneyFact]) -> PaymentView:
+def _view(facts: list[MoneyFact], counted: frozenset[ledger.Money], unresolved: dict[ledger.Money, int]) -> PaymentView:
     first = facts[0]
+    money = (first.processor_connection_id, first.external_id)
+    charge = (first.processor_connection_id, next((f.charge_external_id for f in facts if f.charge_external_id), None))
     best = max((fact for fact in facts if fact.kind == first.kind), key=rank)
     return PaymentView(
         id=first.id,
@@ -149,10 +181,13 @@ def _view(facts: list[MoneyFact]) -> PaymentView:
         fee_minor=next((f.fee_minor for f in reversed(facts) if f.fee_minor is not None), None),
         processor=best.processor,
         processor_reference=best.external_id,
-        charge_reference=next((f.charge_external_id for f in facts if f.charge_external_id), None),
+        charge_reference=charge[1],
         method_summary=next((f.method_summary for f in reversed(facts) if f.method_summary), None),
         failure_message=best.failure_message if best.outcome in ("FAILED", "CANCELED") else None,
-        counted=best.counted,
+        # A refund and a dispute count if their charge does.
+        counted=(money if first.kind == "CHARGE" else charge) in counted,
+        unresolved_minor=unresolved.get(money, 0) if first.kind == "CHARGE" else 0,
+        checkout_session_id=next((f.checkout_session_id for f in facts if f.checkout_session_id), None),
         test_mode=best.test_mode,
         occurred_at=min(fact.occurred_at for fact in facts if fact.kind == first.kind),
         last_at=best.occurred_at,

@@ -204,7 +204,7 @@ def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> 
     """
     due = None
     if request is not None:
-        due = Money(request.amount_minor - request.amount_paid_minor, request.currency)
+        due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
     if amount is None:
         return due.amount_minor if due is not None else 0
     try:

@@ -482,10 +482,13 @@ def _refuse_closed(request: PaymentRequest) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- shared
-def available_actions(request: PaymentRequest, role: str, *, refundable: bool = False) -> list[tuple[str, str | None]]:
+def available_actions(
+    request: PaymentRequest, role: str, *, refundable: bool = False, resolvable: bool = False
+) -> list[tuple[str, str | None]]:
     """What a viewer of this role may do now, with the status that follows (None: it stays).
 
-    `refundable`: something of its charges can still be given back (`refunds.refundable`).
+    `refundable`: something of its charges can still be given back (`refunds.refundable`); `resolvable`: money that does not
+    count can be accepted (`mismatches.resolvable`).
     """
     if role == "VIEWER" or request.discarded_at is not None:
         return []
@@ -500,6 +503,10 @@ def available_actions(request: PaymentRequest, role: str, *, refundable: bool = 
             actions.append(("RECORD_OUTSIDE_PAYMENT", Status.PAID.value))
     if refundable and allows(role, "refund"):
         actions.append(("REFUND", None))
+    held = request.status == Status.PROCESSING and request.released_at is None
+    closing = request.status == Status.VOID or request.void_requested_at is not None
+    if resolvable and not held and not closing:
+        actions.append(("RESOLVE_MISMATCH", None if request.status == Status.PAID else Status.PAID.value))
     return actions
 
 

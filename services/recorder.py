@@ -100,15 +100,16 @@ async def record(
         return recorded
 
 
-async def record_by_hand(changed: Change, request: PaymentRequest, fact: MoneyFact) -> Recorded:
-    """Record what a person says about money that no processor knows. The request's row is locked by the caller.
+async def record_by_hand(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
+    """Record what a person says: money that no processor knows, or a decision. The request's row is locked by the caller.
 
-    Key: (account, kind, money id, outcome) of the fact.
+    Key: (account, or the charge's connection; kind, money id, outcome) of each fact.
     """
     recorded = Recorded(request=request, previous_status=request.status)
-    if await _insert(fact):
+    fresh = [fact for fact in facts if await _insert(fact)]
+    if fresh:
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
-        recorded.cards = await settle(changed, request, sessions, [fact])
+        recorded.cards = await settle(changed, request, sessions, fresh)
     return recorded
 
 
@@ -203,7 +204,10 @@ async def _move(
     session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
 ) -> bool:
     """Take over the checkout's state; whether it changed."""
-    paid = any(s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED for s in statements)
+    arrived = [s for s in statements if s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED]
+    # A part of what was asked for, while the processor's page still takes the rest, ends nothing.
+    goes_on = checkout.status in (CheckoutStatus.OPEN, CheckoutStatus.PROCESSING)
+    paid = bool(arrived) and not (goes_on and sum(s.amount_minor for s in arrived) < session.amount_minor)
     said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
     written = ["external_id", "updated_at"]
     moved = SESSION_RANK[said] > SESSION_RANK[session.status] and (paid or said != "COMPLETED")
@@ -264,6 +268,8 @@ async def _store(
         amount_minor=statement.amount_minor,
         currency=statement.currency,
         counted=(counts or statement.kind != MoneyKind.CHARGE) and _counts(request, session, statement),
+        confirmed=counts,
+        asked_minor=_asked(session, statement) if counts else None,
         after_void=request.voided_at is not None,
         charge_external_id=statement.charge_external_id,
         fee_minor=statement.fee_minor,
@@ -336,12 +342,19 @@ async def _insert(fact: MoneyFact) -> bool:
 
 
 def _counts(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
-    """A charge counts only if amount and currency equal what was stored before the processor was called.
+    """A charge counts by itself if amount and currency equal what was stored before the processor was called.
 
-    Whether a refund or dispute counts follows from its charge, which may be told later: that is asked when the facts are added up.
+    What counts besides, and whether a refund or dispute does, follows from other facts: that is asked when they are added up.
     """
     asked = (session.amount_minor, session.currency) if session else (request.amount_minor, request.currency)
     return statement.kind != MoneyKind.CHARGE or (statement.amount_minor, statement.currency) == asked
+
+
+def _asked(session: CheckoutSession | None, statement: MoneyStatement) -> int | None:
+    """What its checkout asked for, if it did so in the charge's currency."""
+    if session is None or statement.kind != MoneyKind.CHARGE or session.currency != statement.currency:
+        return None
+    return session.amount_minor
 
 
 async def _given_up(session: CheckoutSession) -> list[MoneyStatement]:

@@ -138,28 +138,45 @@ async def _promise(
                 await _refuse_channel(actor, request, channel_id, changed.now)
         refusals.raise_any()
         assert fact is not None and request is not None and charge is not None  # noqa: S101, PT018 (refused above)
-        assert charge.connection_id is not None  # noqa: S101 (refused above)
-        connections.processor(await connections.processor_connection(charge.connection_id, actor.account_id))
-        row_id = uuid7()
-        row = await Refund.create(
-            id=row_id,
-            account_id=actor.account_id,
-            payment_request_id=request.id,
-            money_fact_id=fact.id,
-            charge_external_id=charge.processor_reference,
-            processor_connection_id=charge.connection_id,
-            idempotency_key=public_id("rfd", row_id),
-            amount_minor=amount_minor,
-            currency=charge.currency,
-            reason=reason.value,
-            requested_by_id=actor.user_id,
-            channel_connection_id=channel_id,
-            created_at=changed.now,
-            updated_at=changed.now,
-        )
-        await _settle_later(row, changed.now + FIRST_CHECK)  # for a lost answer, or a process that dies in between
+        row = await promise(changed, actor, request, charge, amount_minor, reason, channel_id=channel_id)
         _tell_refundable(changed, request)
         await save({"refund": str(row.id)})
+    return row
+
+
+async def promise(
+    changed: Change,
+    actor: Actor,
+    request: PaymentRequest,
+    charge: PaymentView,
+    amount_minor: int,
+    reason: RefundReason,
+    *,
+    channel_id: UUID | None = None,
+) -> Refund:
+    """Store a refund with its key and its job; `make` asks for it after the commit. The caller holds the request's lock and has seen
+    that so much is left of the charge. Raises: ProcessorUnavailable.
+    """
+    assert charge.connection_id is not None  # noqa: S101 (what a person recorded is refused before)
+    connections.processor(await connections.processor_connection(charge.connection_id, actor.account_id))
+    row_id = uuid7()
+    row = await Refund.create(
+        id=row_id,
+        account_id=actor.account_id,
+        payment_request_id=request.id,
+        money_fact_id=charge.id,
+        charge_external_id=charge.processor_reference,
+        processor_connection_id=charge.connection_id,
+        idempotency_key=public_id("rfd", row_id),
+        amount_minor=amount_minor,
+        currency=charge.currency,
+        reason=reason.value,
+        requested_by_id=actor.user_id,
+        channel_connection_id=channel_id,
+        created_at=changed.now,
+        updated_at=changed.now,
+    )
+    await _settle_later(row, changed.now + FIRST_CHECK)  # for a lost answer, or a process that dies in between
     return row
 
 
@@ -248,6 +265,11 @@ async def _facts(row: Refund) -> list[MoneyFact]:
     return await MoneyFact.filter(
         processor_connection_id=row.processor_connection_id, kind="REFUND", external_id=row.external_id
     ).order_by("id")
+
+
+async def make(row: Refund, actor: Actor) -> None:
+    """Ask the processor for a refund of `promise`. One that it refuses is told by card and notification."""
+    await _ask(row, actor, now=False)
 
 
 # ------------------------------------------------------------------------------------------------------ the processor

@@ -363,21 +363,25 @@ async def _end_voucher(row: SandboxCheckout, voucher: dict[str, Any], status: st
 
 
 async def _close(row: SandboxCheckout) -> None:
-    row.status = "EXPIRED"
+    """End an open checkout; one that was paid in part has ended with that part."""
+    paid = any(payment["status"] == "succeeded" for payment in row.payments)
+    row.status = "COMPLETED" if paid else "EXPIRED"
     await _save(row)
-    await _tell(row, "checkout.expired", None)
+    await _tell(row, "checkout.completed" if paid else "checkout.expired", None)
 
 
 async def _save(row: SandboxCheckout) -> None:
     await row.save(update_fields=["status", "payments", "updated_at"])
 
 
-def _payment(row: SandboxCheckout, status: str, *, method: str, failure: str | None = None) -> dict[str, Any]:
-    """Add an attempt to pay to the checkout. Not saved here."""
+def _payment(
+    row: SandboxCheckout, status: str, *, method: str, failure: str | None = None, amount_minor: int | None = None
+) -> dict[str, Any]:
+    """Add an attempt to pay to the checkout, all of it or a part. Not saved here."""
     payment = {
         "id": f"sbx_pay_{secrets.token_hex(10)}",
         "status": status,
-        "amount_minor": row.amount_minor,
+        "amount_minor": row.amount_minor if amount_minor is None else amount_minor,
         "currency": row.currency,
         "fee_minor": None,  # known some seconds after the payment succeeded
         "method": method,
@@ -467,6 +471,9 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
         if scenario in _PRESSED:
             await _act(row, _PRESSED[scenario])
             return
+        if scenario in ("SPLIT_TENDER", "PART_ONLY"):
+            await _pay_part(row, chosen, rest=scenario == "SPLIT_TENDER")
+            return
         events = _scripted(row, scenario, chosen)
         await _save(row)
         told_after_s = max((after_s for after_s, _ in events), default=0)
@@ -478,6 +485,38 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
             return
         for copy, (after_s, event) in enumerate(events):
             await _send(row, event, after_s=after_s, copy=copy)
+
+
+async def _pay_part(row: SandboxCheckout, chosen: random.Random, *, rest: bool) -> None:
+    """A gift card pays a part, and the checkout stays open. `rest`: a card pays what is left, some seconds later."""
+    part = chosen.randint(1, max(1, row.amount_minor - 1))
+    payment = _payment(row, "succeeded", method="Test gift card", amount_minor=part)
+    await _save(row)
+    await _tell(row, "checkout.paid_in_part", payment)
+    await _charge_fee_later(row, payment)
+    if rest:
+        await jobs.enqueue(
+            "sandbox.rest",
+            {"checkout": row.external_id},
+            account_id=None,
+            key=f"sandbox.rest:{row.external_id}",
+            due_at=datetime.now(UTC) + _settle_after,
+        )
+
+
+@jobs.handler("sandbox.rest", on_dead="the rest of the checkout is never paid")
+async def pay_rest(job: jobs.JobContext) -> None:
+    """Pay what is left of a checkout that was paid in part. Key: the checkout, which is open for it once."""
+    async with database.transaction():
+        row = await _locked(job.payload["checkout"])
+        left = row.amount_minor - sum(p["amount_minor"] for p in row.payments if p["status"] == "succeeded")
+        if row.status != "OPEN" or left <= 0:
+            return
+        payment = _payment(row, "succeeded", method="Test card •••• 4242", amount_minor=left)
+        row.status = "COMPLETED"
+        await _save(row)
+        await _tell(row, "checkout.completed", payment)
+        await _charge_fee_later(row, payment)
 
 
 # What a visitor could press as well.
@@ -496,7 +535,9 @@ def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> lis
         return _reordered(row, chosen)
     payment = _payment(row, "succeeded", method="Test card •••• 4242")
     if scenario == "WRONG_AMOUNT":
-        payment["amount_minor"] += chosen.randint(1, 500)
+        # Less or more, and never nothing.
+        payment["amount_minor"] += chosen.choice([-1, 1]) * chosen.randint(1, min(500, max(1, row.amount_minor - 1)))
+        payment["amount_minor"] = max(1, payment["amount_minor"])
     elif scenario == "WRONG_CURRENCY":
         payment["currency"] = chosen.choice([code for code in ("EUR", "USD", "GBP") if code != row.currency])
     row.status = "COMPLETED"

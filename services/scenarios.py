@@ -29,6 +29,8 @@ SCENARIOS: Final = (
     "REFUND",
     "PAID_TWICE",
     "PAID_AFTER_VOID",
+    "SPLIT_TENDER",
+    "PART_ONLY",
     "WRONG_AMOUNT",
     "WRONG_CURRENCY",
 )

@@ -6,6 +6,7 @@ Only the recorder calls it, with the request's row locked and the new facts stor
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,11 @@ from services.changes import Change
 
 # How long a payment under way holds the link where the processor does not say that it takes days: longer than any card's check.
 HELD_FOR: Final = timedelta(hours=1)
+# How long a checkout that was paid in part may stay open for the rest, before the team hears of it.
+REST_WITHIN: Final = timedelta(seconds=60)
+# Kinds of facts that say what the team decided.
+DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
+
 # What `settle` writes of a request.
 WRITTEN: Final = (
     "status",
@@ -25,6 +31,8 @@ WRITTEN: Final = (
     "refunded_minor",
     "excess_minor",
     "late_minor",
+    "waived_minor",
+    "unresolved",
     "refund_state",
     "dispute_state",
     "sent_at",
@@ -54,6 +62,7 @@ async def settle(
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
     undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
+    counting = ledger.counting(ledger.final(ledger_views.as_ledger(facts)))
     before, was_released, shown = request.status, request.released_at is not None, _shown(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
     if request.sent_at is None and request.voided_at is None and (charges or under_way):
@@ -76,14 +85,20 @@ async def settle(
     request.refunded_minor = at.refunded_minor
     request.excess_minor = at.excess_minor
     request.late_minor = at.late_minor
+    request.waived_minor = at.waived_minor
+    request.unresolved = bool(at.unresolved)
     request.refund_state = at.refund_state
     request.dispute_state = at.dispute_state
     if at.status == Status.PAID and request.paid_at is None:
         settling = [
             f.occurred_at
             for f in charges
-            if f.outcome == "SUCCEEDED" and f.counted and not f.after_void and f.external_id not in undone
+            if f.outcome == "SUCCEEDED"
+            and _money(f) in counting.charges
+            and not f.after_void
+            and f.external_id not in undone
         ]
+        settling += [f.occurred_at for f in facts if f.kind in DECISIONS]
         request.paid_at = max(settling)
         request.void_requested_at = None  # the payment won
     elif at.status != Status.PAID:
@@ -98,7 +113,7 @@ async def settle(
     for fact in fresh:
         if fact.kind == "REFUND":
             await _tell_refund(fact, facts)
-        await _say_fact(changed, said, request, fact, facts, before)
+        await _say_fact(changed, said, request, fact, _Known(facts, fresh, sessions, counting), before)
     is_released = request.released_at is not None
     if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
         text = cards.processing(request, await changed.locale())
@@ -122,7 +137,7 @@ async def settle(
         await request.save(update_fields=WRITTEN)
         await summaries.update(request.account_id, request.contact_id)
         _log(changed, request, said, before)
-    await _enqueue(request, sessions, fresh)
+    await _enqueue(changed, request, sessions, fresh)
     return said
 
 
@@ -163,33 +178,50 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Itera
     """What all facts of a request add up to, with those of its checkouts that are PROCESSING; no reads."""
     under_way = [session for session in sessions if session.status == "PROCESSING"]
     released = {session.id for session in sessions if session.released_at is not None}
-    counted = {(f.processor_connection_id, f.external_id) for f in facts if f.kind == "CHARGE" and f.counted}
     return ledger.position(
-        [
-            ledger.Fact(
-                connection=fact.processor_connection_id,
-                kind=fact.kind,
-                external_id=fact.external_id,
-                outcome=fact.outcome,
-                amount_minor=fact.amount_minor,
-                counted=fact.counted
-                if fact.kind == "CHARGE"
-                else (fact.processor_connection_id, fact.charge_external_id) in counted,
-                after_void=fact.after_void,
-                occurred_at=fact.occurred_at,
-                charge_external_id=fact.charge_external_id,
-                reversal=fact.reversal,
-                released=fact.checkout_session_id in released,
-            )
-            for fact in facts
-            if fact.kind in ledger.RANKS
-        ],
+        ledger_views.as_ledger(facts, released=released),
         amount_minor=request.amount_minor,
+        currency=request.currency,
         sent=request.sent_at is not None,
         voided=request.voided_at is not None,
         checkout_processing=any(session.released_at is None for session in under_way),
         checkout_released=any(session.released_at is not None for session in under_way),
     )
+
+
+def _money(fact: MoneyFact) -> ledger.Money:
+    return fact.processor_connection_id, fact.external_id
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a new fact is judged by."""
+
+    facts: list[MoneyFact]
+    fresh: list[MoneyFact]
+    sessions: list[CheckoutSession]
+    counting: ledger.Counting
+
+    def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
+        """The charges that add up with this one; itself alone if none do."""
+        if _money(fact) not in self.counting.parts:
+            return [fact]
+        return [
+            one
+            for one in self.facts
+            if one.kind == "CHARGE"
+            and one.outcome == "SUCCEEDED"
+            and one.checkout_session_id == fact.checkout_session_id
+            and _money(one) in self.counting.parts
+        ]
+
+    def waits(self, fact: MoneyFact) -> bool:
+        """Whether the rest of a charge that does not count may still arrive: its checkout goes on, and less than asked has come."""
+        session = next((one for one in self.sessions if one.id == fact.checkout_session_id), None)
+        if session is None or session.status not in ("OPEN", "PROCESSING") or fact.asked_minor is None:
+            return False
+        parts = [one for one in self.facts if one.kind == "CHARGE" and one.outcome == "SUCCEEDED"]
+        return fact.asked_minor > sum(p.amount_minor for p in parts if p.checkout_session_id == session.id)
 
 
 async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
@@ -206,25 +238,73 @@ async def _say_fact(
     said: list[ActivityCard],
     request: PaymentRequest,
     fact: MoneyFact,
-    facts: list[MoneyFact],
+    known: _Known,
     before: str,
 ) -> None:
     """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
-    same = [f for f in facts if f.kind == fact.kind and f.external_id == fact.external_id]
+    same = [f for f in known.facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(ledger_views.rank(f) > ledger_views.rank(fact) for f in same):
         return
-    if fact.kind == "DISPUTE" and (known := [f for f in same if f.id != fact.id]):
-        await _say_dispute_again(changed, said, request, fact, known)
+    if fact.kind == "DISPUTE" and (earlier := [f for f in same if f.id != fact.id]):
+        await _say_dispute_again(changed, said, request, fact, earlier)
         return
+    counted = fact.kind != "CHARGE" or _money(fact) in known.counting.charges
+    if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
+        if not counted and known.waits(fact):
+            await _judge_later(changed, request, fact)
+            return
+        if fact.id != max((one.id for one in known.tenders(fact) if one in known.fresh), default=fact.id):
+            return  # tenders that arrived together are told once, by the last of them
+    if fact.kind == "WAIVER":
+        return  # the card of what was accepted tells of it
+    if fact.kind == "ACCEPTANCE" and fact.id != max(one.id for one in known.fresh if one.kind == "ACCEPTANCE"):
+        return  # one decision, one card
     named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in said)
     settles = request.status == Status.PAID and before != Status.PAID and not named
     # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
     again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
-    news = cards.about(request, fact, await changed.locale(), first_settling=settles and not again, settles_again=again)
+    locale = await changed.locale()
+    if fact.kind == "ACCEPTANCE":
+        accepted = [one for one in known.fresh if one.kind == "ACCEPTANCE"]
+        news: tuple[CardKind, str] | None = cards.accepted(
+            request, accepted, locale, settles=settles, settles_again=again
+        )
+    else:
+        news = cards.about(
+            request,
+            fact,
+            locale,
+            counted=counted,
+            money_minor=sum(one.amount_minor for one in known.tenders(fact)),
+            first_settling=settles and not again,
+            settles_again=again,
+        )
     if news is not None:
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
         await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True)
+
+
+async def _judge_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+    """Tell the team of a part only if the rest does not come. Key: the fact."""
+    await jobs.enqueue(
+        "mismatch.judge",
+        {"fact_id": str(fact.id)},
+        account_id=request.account_id,
+        key=f"mismatch.judge:{fact.id}",
+        due_at=changed.now + REST_WITHIN,
+    )
+
+
+async def say_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+    """Tell the team of money that does not count, once. The request's row is locked by the caller. Key: the fact."""
+    said: list[ActivityCard] = []
+    kind, text = cards.mismatch(request, fact, await changed.locale())
+    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
+    if said:
+        request.version += 1
+        await request.save(update_fields=["version", "updated_at"])
+        _log(changed, request, said, request.status)
 
 
 async def _say_dispute_again(
@@ -273,34 +353,41 @@ def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], bef
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
 
-async def expire_later(session: CheckoutSession) -> None:
+async def expire_later(session: CheckoutSession, *, due_at: datetime | None = None) -> None:
     """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
     await jobs.enqueue(
         "checkout.expire",
         {"session_id": str(session.id)},
         account_id=session.account_id,
         key=f"checkout.expire:{session.id}",
+        due_at=due_at,
         again=True,
     )
 
 
 async def sweep_stranded() -> None:
-    """Close checkouts of paid and void requests that no job closes. Key: the session."""
+    """Close checkouts that must not be paid any more and that no job closes. Key: the session."""
     useless = (
         "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
-        " WHERE r.id = t.payment_request_id AND r.status IN ('PAID', 'VOID'))"
+        " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"
     )
     for id in await jobs.without_job("checkout_session", useless, "checkout.expire:"):
         await expire_later(await CheckoutSession.get(id=id))
 
 
-async def _enqueue(request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]) -> None:
+async def _enqueue(
+    changed: Change, request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]
+) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
-    by_hand = any(_by_hand(fact) for fact in fresh)  # then what is due is not what the open checkouts ask for
-    if by_hand or request.status in (Status.PAID, Status.VOID):
+    # After a record by hand what is due is not what the open checkouts ask for.
+    by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in fresh)
+    if by_hand or request.unresolved or request.status in (Status.PAID, Status.VOID):
+        paid_on = {fact.checkout_session_id for fact in fresh if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED"}
         for session in sessions:
             if session.status in ("OPENING", "OPEN"):
-                await expire_later(session)
+                # One that was paid in part just now stays open for the rest a while.
+                rest = request.status != Status.PAID and session.id in paid_on
+                await expire_later(session, due_at=changed.now + REST_WITHIN if rest else None)
     for fact in fresh:
         if (
             fact.kind == "CHARGE"

@@ -510,7 +510,7 @@ def _author(row: Message, account: Account) -> str | None:
 
 
 def _card(request: PaymentRequest) -> Card:
-    left = max(0, request.amount_minor - request.amount_paid_minor)
+    left = max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor)
     return Card(
         request=request,
         state=checkout.state_of(request),

@@ -63,7 +63,7 @@ async def void(
                 if expected_version is not None and request.version != expected_version:
                     raise errors.VersionConflict(request, field="expectedVersion")
             with refusals:
-                if request.status == Status.PARTIALLY_PAID and not confirm_partially_paid:
+                if (request.status == Status.PARTIALLY_PAID or request.unresolved) and not confirm_partially_paid:
                     raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
         refusals.raise_any()
         assert request is not None  # noqa: S101 (refused above)

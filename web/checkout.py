@@ -42,7 +42,7 @@ _ROBOT: Final = re.compile(
     re.IGNORECASE,
 )
 
-_HTTP: Final = {"open": 200, "processing": 200, "paid": 200, "void": 410}
+_HTTP: Final = {"open": 200, "processing": 200, "review": 200, "paid": 200, "void": 410}
 
 
 def is_robot(user_agent: str) -> bool:
@@ -210,7 +210,8 @@ async def _page(
         "partly_paid": 0 < page.paid.amount_minor < page.asked.amount_minor,
         "refunded": Money(found.refunded_minor, found.currency),
         "paid_at": found.paid_at,
-        "method": page.receipt.method_summary if page.receipt else None,
+        "received": page.received,
+        "method": ", ".join(page.methods),
         "due_at": found.due_at,
         "overdue": found.due_at is not None and found.due_at < datetime.now(UTC),
         "test_mode": found.test_mode,
@@ -236,7 +237,9 @@ async def live(request: Request) -> Response:
 def _tag(found: PaymentRequest, state: str) -> str:
     """Changes whenever the page would show something else."""
     # Not the version: it grows with every look at the page, too.
-    money = f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor}"
+    money = (
+        f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor} {found.unresolved}"
+    )
     release = f"{settling.is_releasable(found)} {found.releasable_at} {found.released_at}"
     shown = f"{found.id} {state} {found.status} {money} {found.last_attempt_at} {found.void_requested_at} {release}"
     return hashlib.sha256(shown.encode()).hexdigest()[:24]

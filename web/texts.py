@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -51,6 +51,8 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "released": "If you pay here, do not pay that one any more. If both are taken, {business} refunds one of them.",
         "closing_title": "This request is being checked",
         "closing": "It can't be paid at the moment. This page shows the result as soon as it is known.",
+        "review_title": "{business} is checking this payment",
+        "review": "{asked} asked, {received} received. {business} is checking this payment; you don't need to pay again.",
         "paid_title": "Paid",
         "paid": "Thank you. {business} has received your payment.",
         "receipt": "Receipt",
@@ -135,6 +137,10 @@ class Words:
         """As `money`, and the currency's code where the symbol alone leaves it open."""
         text = self.money(amount)
         return text if amount.currency in text else f"{text} {amount.currency}"
+
+    def sum(self, amounts: Sequence[Money], *, code: bool = False) -> str:
+        """Amounts of several currencies in one line. `code`: as `money_with_code`."""
+        return " + ".join(self.money_with_code(one) if code else self.money(one) for one in amounts)
 
     def time(self, moment: datetime) -> str:
         """Date and time in the account's zone, with the zone's name."""

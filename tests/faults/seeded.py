@@ -144,8 +144,8 @@ FAULTS: Final = (
         "money",
         "refund-clears-paid",
         "models/ledger.py",
-        "status = _status(settled, amount_minor,",
-        "status = _status(settled - refunded, amount_minor,",
+        "status = _status(settled, amount_minor - waived,",
+        "status = _status(settled - refunded, amount_minor - waived,",
         LEDGER,
     ),
     _fault(

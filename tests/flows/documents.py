@@ -26,6 +26,9 @@ REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $inpu
 RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processor processorReference methodSummary note createdAt
   amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
+RESOLVE = f"""mutation($input: ResolveMismatchInput!) {{ resolveMismatch(input: $input) {{
+  paymentRequest {{ id status amountPaid {{ minorUnits }} waived {{ minorUnits }} unresolved {{ minorUnits currency }} }}
+  activityCard {{ id kind text }} refundStatus {ERRORS} }} }}"""
 UNDO_OUTSIDE = f"""mutation($input: UndoOutsidePaymentInput!) {{ undoOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id status }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 RELEASE = f"""mutation($input: ReleasePaymentLinkInput!) {{ releasePaymentLink(input: $input) {{

@@ -40,6 +40,7 @@ from models.ids import PREFIXES, parse_public_id, public_id, uuid7
 from models.tables import Message, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
 from services import accounts, sign_in, simulator
+from tests import factories
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER
 from tests.flows import documents as d
@@ -491,6 +492,11 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         },
         "undoOutsidePayment": {"paymentId": w.by_hand},
         "releasePaymentLink": {"idempotencyKey": key(), "paymentRequestId": request["held"]},
+        "resolveMismatch": {
+            "idempotencyKey": key(),
+            "paymentRequestId": request["mismatched"],
+            "resolution": "ACCEPT_AS_PAID",
+        },
         "runSandboxScenario": {"paymentRequestId": request["draft2"], "scenario": "DECLINED", "seed": 7},
         "recordLinkCopied": {"paymentRequestId": request["draft2"]},
         "discardPaymentRequest": {"paymentRequestId": request["draft3"]},
@@ -610,6 +616,9 @@ async def world(bare: Team) -> World:
     cash = {"idempotencyKey": w.used_key, "paymentRequestId": w.requests["outside"]["id"], "method": "CASH"}
     recorded = await product.ok(d.RECORD_OUTSIDE, {**cash, "amount": "2.00"}, token=bare.agent)
     w.by_hand = recorded["payment"]["id"]
+    decided = await mismatched(bare, w.contacts["maria"])
+    resolved = {"idempotencyKey": w.used_key, "paymentRequestId": decided["id"], "resolution": "ACCEPT_AS_PART"}
+    await product.ok(d.RESOLVE, resolved, token=bare.agent)
 
     held = {"idempotencyKey": w.used_key, "paymentRequestId": (await _held(w))["id"]}
     await product.ok(d.RELEASE, held, token=bare.agent)
@@ -632,6 +641,7 @@ async def refill(w: World) -> None:
     # No processor of this release pays in parts: only the status matters here.
     partly = PaymentRequest.filter(id=row_id(w.requests["partly"]["id"]))
     await partly.update(status="PARTIALLY_PAID")
+    w.requests["mismatched"] = await mismatched(w.team, w.contacts["maria"])
     w.ids["lost"] = await lose(w.team, w.contacts["maria"])
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
 
@@ -640,6 +650,16 @@ async def _held(w: World) -> dict[str, Any]:
     """A request whose link a voucher holds."""
     request = await w.team.request(w.contacts["maria"])
     await w.team.pay(request, "Take a voucher")
+    return request
+
+
+async def mismatched(team: Team, contact: dict[str, Any]) -> dict[str, Any]:
+    """A request of 120.00 for which 1.00 came."""
+    request = await team.request(contact)
+    await team.send(request)
+    row = await PaymentRequest.get(id=row_id(request["id"]))
+    await factories.money_fact(row, amount_minor=100, counted=False)
+    await PaymentRequest.filter(id=row.id).update(unresolved=True)
     return request
 
 

@@ -405,6 +405,15 @@ CASES = [
         ("receivedAt", "2199-01-01T00:00:00Z", "INVALID"),
         ("receivedAt", "0001-01-01T00:00:00Z", "INVALID"),
     ),
+    *of(
+        "resolveMismatch",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+        ("paymentRequestId", request("paid"), "NOTHING_TO_RESOLVE"),
+        ("paymentRequestId", request("discarded"), "NOT_FOUND"),
+        ("paymentRequestId", request("processing"), "PAYMENT_IN_PROGRESS"),
+        ("resolution", "REFUND_DIFFERENCE", "RESOLUTION_NOT_POSSIBLE"),
+    ),
     *of("undoOutsidePayment", ("paymentId", of_processor, "INVALID")),
     *of(
         "releasePaymentLink",
@@ -660,6 +669,7 @@ JUDGED_BESIDE: dict[str, list[set[str]]] = {
     "resendMessage.input.confirmPossibleDuplicate": [{"input.messageId"}, {"input.channelId"}],
     "configureProcessor.input.testMode": [{"input.processorId", "input.secretKey"}],  # both tell the mode
     "configureProcessor.input.credentials.value": [{"input.credentials.name"}],
+    "resolveMismatch.input.resolution": [{"input.paymentRequestId"}],
     "connectChannel.input.kind": [{"input.provider"}],
     "connectChannel.input.credentials.name": [{"input.channelId"}, {"input.provider"}, {"input.kind"}],
 }

@@ -19,6 +19,7 @@ from tests.flows.harness import Product, key
 
 CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
 RESEND, REFUND, OUTSIDE = "resendMessage", "refundPayment", "recordOutsidePayment"
+RESOLVE = "resolveMismatch"
 CONTACT, CHANNEL, KEY, ROTATE = "createContact", "connectChannel", "createApiKey", "rotateIdentitySecret"
 DOCUMENTS = {
     CREATE: d.CREATE,
@@ -27,6 +28,7 @@ DOCUMENTS = {
     RESEND: d.RESEND,
     REFUND: d.REFUND,
     OUTSIDE: d.RECORD_OUTSIDE,
+    RESOLVE: d.RESOLVE,
     CONTACT: d.CREATE_CONTACT,
     CHANNEL: d.CONNECT_CHANNEL,
     KEY: f"mutation($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ apiKey {{ id }} {d.ERRORS} }} }}",
@@ -108,6 +110,11 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "note": "At the door",
             "receivedAt": "2026-01-02T03:04:05Z",
         },
+        RESOLVE: {
+            "idempotencyKey": key(),
+            "paymentRequestId": (await probes.mismatched(team, contact))["id"],
+            "resolution": "ACCEPT_AS_PAID",
+        },
         CONTACT: {
             "idempotencyKey": key(),
             "name": "Zoe",
@@ -183,6 +190,7 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
             RESEND: (0, 1, 0, 0, 0, 0),
             REFUND: (0, 1, 1, 0, 0, 0),
             OUTSIDE: (0, 0, 1, 0, 0, 0),
+            RESOLVE: (0, 0, 1, 0, 0, 0),
             CONTACT: (0, 0, 0, 1, 0, 0),
             CHANNEL: (0, 0, 0, 0, 1, 0),
             KEY: (0, 0, 0, 0, 0, 1),
@@ -254,6 +262,7 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
         RESEND: {"channelId": whatsapp},
         REFUND: {"tellContactOn": whatsapp},
         OUTSIDE: {"amount": "0"},
+        RESOLVE: {"resolution": "REFUND_DIFFERENCE"},
         CONTACT: {"name": " "},
         CHANNEL: {"kind": "SMS"},
         KEY: {"name": ""},

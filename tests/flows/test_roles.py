@@ -34,6 +34,7 @@ MAY: dict[str, set[str]] = {
     "recordOutsidePayment": TEAM,
     "undoOutsidePayment": TEAM,
     "releasePaymentLink": TEAM,
+    "resolveMismatch": TEAM,
     "runSandboxScenario": TEAM,
     "recordLinkCopied": TEAM,
     "discardPaymentRequest": TEAM,

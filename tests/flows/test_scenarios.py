@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from models.tables import MoneyFact, ProcessorEvent
-from services import sandbox
+from services import sandbox, settling
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -35,6 +36,8 @@ ENDS: dict[str, tuple[str, list[str], tuple[int, int, int], str, str]] = {
     "REFUND": ("PAID", [*PAID, "REFUND_ISSUED"], (0, 0, 12000), "FULL", "NONE"),
     "PAID_TWICE": ("PAID", [*PAID, "EXCESS_PAYMENT"], (12000, 0, 24000), "NONE", "NONE"),
     "PAID_AFTER_VOID": ("VOID", [ASKED, "REQUEST_VOIDED", "LATE_PAYMENT"], (0, 12000, 0), "NONE", "NONE"),
+    "SPLIT_TENDER": ("PAID", PAID, (0, 0, 12000), "NONE", "NONE"),
+    "PART_ONLY": ("SENT", [ASKED, "PAYMENT_MISMATCH"], (0, 0, 0), "NONE", "NONE"),
     "WRONG_AMOUNT": ("SENT", [ASKED, "PAYMENT_MISMATCH"], (0, 0, 0), "NONE", "NONE"),
     "WRONG_CURRENCY": ("SENT", [ASKED, "PAYMENT_MISMATCH"], (0, 0, 0), "NONE", "NONE"),
 }
@@ -42,8 +45,9 @@ FIELDS = "id status amountPaid { minorUnits } excess { minorUnits } late { minor
 
 
 @pytest.fixture
-async def product(database: str, events_url: str) -> AsyncIterator[Product]:
-    """The server; its sweeper looks soon, and its sandbox settles at once."""
+async def product(database: str, events_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Product]:
+    """The server; its sweeper looks soon, its sandbox settles soon, and the rest of a part is waited for 2 s."""
+    monkeypatch.setattr(settling, "REST_WITHIN", timedelta(seconds=2))
     async with harness.in_process(
         database, events_url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
@@ -91,7 +95,14 @@ async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
     else:
         assert events > 0
     # A fee per payment that succeeded; nothing else changes by it.
-    fees = {"DECLINED": 0, "ASYNC_FAILS": 0, "VOUCHER": 0, "DROPPED_WEBHOOK": 0, "PAID_TWICE": 2}.get(scenario, 1)
+    fees = {
+        "DECLINED": 0,
+        "ASYNC_FAILS": 0,
+        "VOUCHER": 0,
+        "DROPPED_WEBHOOK": 0,
+        "PAID_TWICE": 2,
+        "SPLIT_TENDER": 2,
+    }.get(scenario, 1)
     async with asyncio.timeout(30):
         while await MoneyFact.filter(fee_minor__not_isnull=True).count() < fees:
             await asyncio.sleep(0.1)

@@ -264,7 +264,7 @@ ENUMS = {
     "activity_card_kind_valid": {*CardKind, "REMINDER_SENT", "CARD_SAVED"},  # two that nothing writes yet
     "activity_card_status_valid": set(Status),
     "checkout_session_status_valid": {"OPENING", *CheckoutStatus, "ABANDONED"},
-    "money_fact_kind_valid": {*MoneyKind, "DISPUTE_REVERSAL", "ADJUSTMENT"},
+    "money_fact_kind_valid": {*MoneyKind, "DISPUTE_REVERSAL", "ACCEPTANCE", "WAIVER", "ADJUSTMENT"},
     "money_fact_outcome_valid": set(MoneyOutcome),
     "money_fact_source_valid": {"webhook", "return", "sweeper", "void", "refund", "manual"},
     "refund_reason_valid": set(RefundReason),

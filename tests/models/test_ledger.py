@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ledger import CHARGE_RANK, Fact, Position, Status, final, is_payable, position
+from models.ledger import CHARGE_RANK, Fact, Position, Status, counting, final, is_payable, position
 
 T0 = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -38,6 +40,21 @@ def fact(
         occurred_at=T0 + timedelta(minutes=minutes),
         released=released,
     )
+
+
+def tender(external_id: str, amount_minor: int, **how: Any) -> Fact:
+    """A charge of another amount than its checkout, which asked for 1000."""
+    values: dict[str, Any] = {"counted": False, "checkout": "cs_1", "asked_minor": 1000}
+    minutes = how.pop("minutes", 0)
+    return replace(fact(external_id, amount_minor=amount_minor, minutes=minutes), **values | how)
+
+
+def accepts(charge: Fact) -> Fact:
+    return replace(charge, kind="ACCEPTANCE", charge_external_id=charge.external_id)
+
+
+def waives(amount_minor: int) -> Fact:
+    return fact("waived", kind="WAIVER", amount_minor=amount_minor)
 
 
 def at(
@@ -189,3 +206,94 @@ def test_one_more_fact_never_takes_paid_back(facts: list[Fact], more: Fact) -> N
     before, after = at(*facts), at(*facts, more)
     if before.status == Status.PAID and (more.kind, more.external_id) not in {(f.kind, f.external_id) for f in facts}:
         assert after.status == Status.PAID
+
+
+@pytest.mark.parametrize(
+    ("facts", "status", "settled", "unresolved"),
+    [
+        ([tender("a", 400)], Status.SENT, 0, {"": 400}),
+        ([tender("a", 400), tender("b", 600)], Status.PAID, 1000, {}),
+        ([tender("a", 400), tender("b", 600, checkout="cs_2")], Status.SENT, 0, {"": 1000}),
+        ([tender("a", 400), tender("b", 600, asked_minor=None, currency="EUR")], Status.SENT, 0, {"": 400, "EUR": 600}),
+        ([tender("a", 400), tender("b", 600, asked_minor=None, confirmed=False)], Status.SENT, 0, {"": 400}),
+        ([tender("a", 400), tender("b", 500)], Status.SENT, 0, {"": 900}),
+        ([tender("a", 400), tender("b", 600), tender("c", 300)], Status.PAID, 1000, {"": 300}),
+        ([tender("a", 300), tender("b", 400), tender("c", 600)], Status.PAID, 1000, {"": 300}),
+        ([tender("a", 250), tender("b", 250), tender("c", 500)], Status.PAID, 1000, {}),
+        ([tender("a", 400, outcome="PENDING"), tender("b", 600)], Status.SENT, 0, {"": 600}),
+        ([fact(), tender("a", 400), tender("b", 600)], Status.PAID, 2000, {}),
+        ([tender("a", 400), accepts(tender("a", 400))], Status.PARTIALLY_PAID, 400, {}),
+        ([tender("a", 400), accepts(tender("a", 400)), waives(600)], Status.PAID, 400, {}),
+        ([tender("a", 400), accepts(tender("a", 400)), tender("b", 600)], Status.PAID, 1000, {}),
+        ([tender("a", 1300), accepts(tender("a", 1300))], Status.PAID, 1300, {}),
+        ([tender("a", 900, currency="EUR"), accepts(tender("a", 900)), waives(1000)], Status.PAID, 0, {}),
+    ],
+)
+def test_sums_that_differ_count_if_they_add_up_or_are_accepted(
+    facts: list[Fact], status: Status, settled: int, unresolved: dict[str, int]
+) -> None:
+    for order in itertools.permutations(facts):
+        got = at(*order, *order)
+        assert (got.status, got.settled_minor, got.unresolved) == (status, settled, unresolved)
+
+
+def test_what_was_given_back_or_lost_of_money_that_does_not_count_is_not_unresolved() -> None:
+    back = replace(fact("re_1", kind="REFUND", amount_minor=100, counted=False), charge_external_id="a")
+    lost = replace(fact("dp_1", kind="DISPUTE", amount_minor=400), charge_external_id="a")
+    assert at(tender("a", 400), back).unresolved == {"": 300}
+    assert at(tender("a", 400), back).refunded_minor == 0
+    assert at(tender("a", 400), replace(back, outcome="PENDING")).unresolved == {"": 400}
+    assert at(tender("a", 400), lost).unresolved == {}
+    assert at(tender("a", 400), back, lost).unresolved == {}
+
+
+def test_after_a_waiver_whatever_more_arrives_is_excess() -> None:
+    got = at(tender("a", 400), accepts(tender("a", 400)), waives(600), fact("b"))
+    assert (got.settled_minor, got.waived_minor, got.excess_minor) == (1400, 600, 1000)
+
+
+def test_the_refund_facet_knows_accepted_money_of_another_currency() -> None:
+    charge = tender("a", 900, currency="EUR")
+    back = replace(fact("re_1", kind="REFUND", amount_minor=900, counted=False), charge_external_id="a", currency="EUR")
+    facts = [charge, accepts(charge), waives(1000)]
+    assert at(*facts).refund_state == "NONE"
+    assert (at(*facts, back).refund_state, at(*facts, back).refunded_minor) == ("FULL", 0)
+    assert at(*facts, replace(back, amount_minor=100)).refund_state == "PARTIAL"
+
+
+TENDERS = st.builds(
+    tender,
+    external_id=st.sampled_from("abcdef"),
+    amount_minor=st.sampled_from([100, 300, 400, 600, 700, 1300]),
+    outcome=st.sampled_from(["PENDING", "SUCCEEDED", "SUCCEEDED"]),
+    checkout=st.sampled_from(["cs_1", "cs_2"]),
+    minutes=st.integers(0, 5),
+)
+
+
+@given(st.lists(TENDERS, max_size=9), st.sets(st.sampled_from("abcdef")), st.randoms(use_true_random=False))
+def test_splits_are_the_same_in_every_order_and_no_money_is_lost(
+    tenders: list[Fact], accepted: set[str], random: Random
+) -> None:
+    seen: dict[str, Fact] = {}
+    told = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
+    told += [accepts(one) for one in seen.values() if one.external_id in accepted]
+    shuffled = [*told, *told]
+    random.shuffle(shuffled)
+    got = at(*told)
+    assert at(*shuffled) == got
+    received = sum(one.amount_minor for one in final(told) if one.kind == "CHARGE" and one.outcome == "SUCCEEDED")
+    assert got.settled_minor + sum(got.unresolved.values()) == received
+    for checkout in ("cs_1", "cs_2"):
+        here = [m for m in final(told) if m.kind == "CHARGE" and m.checkout == checkout and m.outcome == "SUCCEEDED"]
+        sums = {sum(m.amount_minor for m in some) for n in range(7) for some in itertools.combinations(here, n)}
+        counted = sum(m.amount_minor for m in here if m.money in counting(final(told)).parts)
+        assert counted == (1000 if 1000 in sums else 0)
+
+
+@given(st.lists(TENDERS, max_size=7), TENDERS)
+def test_one_more_tender_never_takes_paid_back(tenders: list[Fact], more: Fact) -> None:
+    seen: dict[str, Fact] = {}
+    told = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
+    if more.external_id not in seen and at(*told).status == Status.PAID:
+        assert at(*told, more).status == Status.PAID

@@ -344,6 +344,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "recordOutsidePayment": {"idempotencyKey": KEY, "paymentRequestId": "pr", "method": "CASH"},
     "undoOutsidePayment": {"paymentId": "pay"},
     "releasePaymentLink": {"idempotencyKey": KEY, "paymentRequestId": "pr"},
+    "resolveMismatch": {"idempotencyKey": KEY, "paymentRequestId": "pr", "resolution": "ACCEPT_AS_PAID"},
     "runSandboxScenario": {"paymentRequestId": "pr", "scenario": "DECLINED"},
     "recordLinkCopied": {"paymentRequestId": "pr"},
     "discardPaymentRequest": {"paymentRequestId": "pr"},

@@ -25,7 +25,7 @@ async def book(account_id: UUID, contact_id: UUID | None = None) -> dict[Key, di
             entry["sent_count"] += 1
         if request.status in OPEN:
             entry["open_count"] += 1
-            entry["outstanding"] += max(0, request.amount_minor - request.amount_paid_minor)
+            entry["outstanding"] += max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor)
         entry["paid_count"] += request.status == "PAID"
     moneys: dict[tuple[Any, str, str], list[MoneyFact]] = defaultdict(list)
     for fact in await MoneyFact.filter(**of):

@@ -44,6 +44,7 @@ from tests import factories
 SECRET = "whsec_scripted"  # the processor's, from `World.make`
 HEADER = "scripted-signature"
 _WON = MoneyOutcome.CANCELED  # of a dispute: the money stays
+_ARRIVED = (MoneyKind.CHARGE, MoneyOutcome.SUCCEEDED)
 _counter = itertools.count(1)
 
 
@@ -122,6 +123,17 @@ class Scripted(Processor):
         self.sessions[external_id].delay = delay or Delay(method="SEPA Direct Debit")
         return self.pay(external_id, outcome=MoneyOutcome.PENDING)
 
+    def pay_part(self, external_id: str, amount_minor: int, **more: Any) -> MoneyStatement | None:
+        """One of several tenders (a gift card, then a card); the page takes the rest until all has come. None: it is closed."""
+        session = self.sessions[external_id]
+        if session.status != CheckoutStatus.OPEN or session.deleted:
+            return None
+        charges = [m for m in session.money.values() if m.kind == MoneyKind.CHARGE]
+        come = sum(m.amount_minor for m in charges if m.outcome == MoneyOutcome.SUCCEEDED) + amount_minor
+        session.status = CheckoutStatus.COMPLETED if come >= session.order.amount_minor else CheckoutStatus.OPEN
+        money_id = f"pay_{next(_counter)}"
+        return self._say(session, money_id, MoneyOutcome.SUCCEEDED, "checkout.paid", amount_minor=amount_minor, **more)
+
     def approve(self, external_id: str) -> bool:
         """The payer agrees, and no money moves; its webhook is a hint. False if the session can't be paid any more."""
         session = self.sessions[external_id]
@@ -150,10 +162,11 @@ class Scripted(Processor):
         self._say(session, money_id, outcome, "checkout.async")
 
     def lapse(self, external_id: str) -> None:
-        """The session's life is over."""
+        """The session's life is over. What was paid in part has ended with that part."""
         session = self.sessions[external_id]
         if session.status == CheckoutStatus.OPEN:
-            session.status = CheckoutStatus.EXPIRED
+            arrived = any((m.kind, m.outcome) == _ARRIVED for m in session.money.values())
+            session.status = CheckoutStatus.COMPLETED if arrived else CheckoutStatus.EXPIRED
             self._send(session, "checkout.expired", None)
 
     def give_back(self, charge: MoneyStatement, amount_minor: int | None = None, **more: Any) -> MoneyStatement:
@@ -202,6 +215,13 @@ class Scripted(Processor):
         taken = [r for r in self.refunds() if r.charge_external_id == charge.external_id]
         held = charge.amount_minor if self.disputed.get(charge.external_id, _WON) != _WON else 0
         return charge.amount_minor - held - sum(r.amount_minor for r in taken if r.outcome != MoneyOutcome.FAILED)
+
+    def kept(self, charge: MoneyStatement) -> int:
+        """What of a charge the business still has: less what has gone back or was lost."""
+        if self.disputed.get(charge.external_id) == MoneyOutcome.SUCCEEDED:
+            return 0
+        gone = [r for r in self.refunds() if r.charge_external_id == charge.external_id]
+        return charge.amount_minor - sum(r.amount_minor for r in gone if r.outcome == MoneyOutcome.SUCCEEDED)
 
     def refunds(self) -> list[MoneyStatement]:
         """All refunds that the vendor has made."""

@@ -15,7 +15,7 @@ from models.ids import public_id
 from models.tables import Job, PaymentRequest
 from resolvers.assemble import build_schema, new_context
 from schema.scalars import PaymentRequestAction
-from services import checkout, ledger_views, outside_payments, payment_requests, refunds, releases, voids
+from services import checkout, ledger_views, mismatches, outside_payments, payment_requests, refunds, releases, voids
 from services.actors import ROLES, Actor
 from tests import factories
 from tests.services.scripted import World
@@ -146,7 +146,57 @@ async def void(world: World) -> PaymentRequest:
 
 async def void_with_a_mismatch(world: World) -> PaymentRequest:
     request = await mismatched_amount(world)
-    return (await voids.void(world.actor, payment_request_id=request.id)).request
+    return (await voids.void(world.actor, payment_request_id=request.id, confirm_partially_paid=True)).request
+
+
+async def mismatched_after_paid(world: World) -> PaymentRequest:
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.pay(page)
+    world.vendor.pay(page, force=True, amount_minor=500)
+    await world.deliver()
+    await world.run_jobs()
+    return request
+
+
+async def part_that_waits_for_the_rest(world: World) -> PaymentRequest:
+    request, token = await world.request()
+    world.vendor.pay_part(await world.open(token), 2500)
+    await world.deliver()
+    await world.run_jobs()
+    return request
+
+
+async def _gives_the_mismatch_back(world: World, outcome: MoneyOutcome) -> PaymentRequest:
+    request, charge = await _pays(world, amount_minor=10_000)
+    world.vendor.give_back(charge, outcome=outcome)
+    await world.deliver()
+    await world.run_jobs()
+    return request
+
+
+async def mismatch_given_back(world: World) -> PaymentRequest:
+    return await _gives_the_mismatch_back(world, MoneyOutcome.SUCCEEDED)
+
+
+async def mismatch_on_its_way_back(world: World) -> PaymentRequest:
+    return await _gives_the_mismatch_back(world, MoneyOutcome.PENDING)
+
+
+async def mismatch_disputed(world: World) -> PaymentRequest:
+    request, charge = await _pays(world, amount_minor=10_000)
+    world.vendor.dispute(charge)
+    await world.deliver()
+    await world.run_jobs()
+    return request
+
+
+async def mismatch_accepted(world: World) -> PaymentRequest:
+    request = await mismatched_amount(world)
+    await mismatches.resolve(
+        world.actor, payment_request_id=request.id, resolution="ACCEPT_AS_PAID", idempotency_key=str(uuid4())
+    )
+    return request
 
 
 async def void_pending(world: World) -> PaymentRequest:
@@ -247,8 +297,14 @@ STATES: Final[Mapping[Build, list[str]]] = {
     released: OPEN,
     canceled_by_release: OPEN,
     paid: ["REFUND"],
-    mismatched_amount: [*OPEN, "REFUND"],
-    mismatched_currency: [*OPEN, "REFUND"],
+    mismatched_amount: [*OPEN, "REFUND", "RESOLVE_MISMATCH"],
+    mismatched_currency: [*OPEN, "REFUND", "RESOLVE_MISMATCH"],
+    mismatched_after_paid: ["REFUND", "RESOLVE_MISMATCH"],
+    mismatch_given_back: OPEN,
+    mismatch_on_its_way_back: OPEN,
+    mismatch_disputed: OPEN,
+    mismatch_accepted: ["REFUND"],
+    part_that_waits_for_the_rest: [*OPEN, "REFUND", "RESOLVE_MISMATCH"],
     paid_twice: ["REFUND"],
     paid_in_part: OPEN,
     paid_outside: [],
@@ -293,6 +349,7 @@ MUTATIONS: Final[Mapping[str, str]] = {
     "RECORD_OUTSIDE_PAYMENT": "recordOutsidePayment",
     "REFUND": "refundPayment",
     "RELEASE_LINK": "releasePaymentLink",
+    "RESOLVE_MISMATCH": "resolveMismatch",
 }
 
 
@@ -305,6 +362,7 @@ async def done(actor: Actor, action: str, request: PaymentRequest, channel_id: s
         "VOID": [shown | {"confirmPartiallyPaid": True}],
         "RECORD_OUTSIDE_PAYMENT": [shown | {"idempotencyKey": str(uuid4()), "method": "CASH"}],
         "RELEASE_LINK": [shown | {"idempotencyKey": str(uuid4())}],
+        "RESOLVE_MISMATCH": [shown | {"idempotencyKey": str(uuid4()), "resolution": "ACCEPT_AS_PAID"}],
         "REFUND": [
             {"idempotencyKey": str(uuid4()), "paymentId": public_id("pay", view.id), "reason": "OTHER"}
             for view in (await ledger_views.payments(request.account_id, [request.id]))[request.id]

@@ -379,6 +379,7 @@
     const foot = {
       OPEN: () => [external(card.payUrl, "button", say("pay", { amount: card.amountDue.formatted }))],
       PROCESSING: () => [badge(say("processing"), null)],
+      REVIEW: () => [badge(say("review"), null)],
       PAID: () => [badge(say("paid"), check()), external(card.payUrl, "receipt", say("receipt"))],
       CANCELLED: () => [badge(say("cancelled"), null)],
     }[card.status];
