@@ -20,6 +20,7 @@ from integrations import media
 from integrations.base import IntegrationError
 from models import vault
 from models.ids import parse_public_id, public_id, uuid7
+from models.storable import storable
 from models.tables import Attachment, ChannelConnection, Job, Message
 from services import connections, file_types, jobs
 from services.changes import Change, change
@@ -61,7 +62,7 @@ async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, st
             content_type=content_type,
             size_bytes=int(size) if size.isascii() and size.isdecimal() and len(size) < 16 else None,
         )
-        url, media_id = one.get("url", ""), one.get("id", "")
+        url, media_id = storable(one.get("url", "")), storable(one.get("id", ""))
         if "content" in one:  # it came with the message (e-mail)
             try:
                 _judge(row, base64.b64decode(one["content"], validate=True))

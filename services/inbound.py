@@ -6,17 +6,20 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid5
 
 import orjson
 import structlog
 
 from integrations.base import (
+    Blocking,
     ChannelWebhook,
     DeliveryStatus,
     InboundMessage,
+    MessageChange,
     PayloadInvalid,
     SignatureInvalid,
     StatusUpdate,
@@ -70,6 +73,9 @@ HELP_AGAIN: Final = timedelta(minutes=10)
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
 
 
+_Part = TypeVar("_Part", StatusUpdate, InboundMessage, WrittenElsewhere, MessageChange, Blocking)
+
+
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
     """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
 
@@ -120,14 +126,33 @@ async def _read(connection: ChannelConnection, request: WebhookRequest) -> Chann
     try:
         # Reading what is large or hostile takes up to seconds: the loop goes on meanwhile.
         if len(request.body) <= SMALL_BODY:
-            return channel.receive(request)
-        return await asyncio.to_thread(channel.receive, request)
+            return _zoned(channel.receive(request), connection)
+        return _zoned(await asyncio.to_thread(channel.receive, request), connection)
     except SignatureInvalid as error:
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
         if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
             await connections.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
         raise BadPayload(error.reason) from error
+
+
+def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWebhook:
+    """The webhook without times that have no zone: a provider's mistake must not lose what people write."""
+
+    def kept(parts: Sequence[_Part]) -> Sequence[_Part]:
+        odd = [one for one in parts if one.occurred_at is not None and one.occurred_at.utcoffset() is None]
+        if odd:
+            log.error("time_without_zone", connection=str(connection.id), provider=connection.provider)
+        return [replace(one, occurred_at=None) if one in odd else one for one in parts] if odd else parts
+
+    return replace(
+        webhook,
+        statuses=kept(webhook.statuses),
+        messages=kept(webhook.messages),
+        elsewhere=kept(webhook.elsewhere),
+        changes=kept(webhook.changes),
+        blockings=kept(webhook.blockings),
+    )
 
 
 async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:

@@ -15,11 +15,15 @@ from integrations.base import (
     ChannelKind,
     ChannelLimits,
     ChannelWebhook,
+    DeliveryStatus,
     InboundMessage,
     IntegrationError,
     LengthUnit,
+    MessageChange,
     SendResult,
+    StatusUpdate,
     WebhookRequest,
+    WrittenElsewhere,
 )
 from integrations.channels.simulated import Simulated
 from models.errors import TooLong
@@ -303,6 +307,37 @@ async def test_a_file_that_is_named_by_an_id_is_asked_for_and_fetched_by_its_job
     assert (stored.status, stored.name) == ("STORED", "a.png")
     assert stored.source_url is None
     assert asked == ["file-1", "file-1", "https://files.example.test/token/1"]
+
+
+async def test_a_providers_times_without_a_zone_lose_nothing(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    naive = datetime(2026, 11, 27, 9, 0)  # noqa: DTZ001 (the provider's mistake)
+    sender = team.addresses["SMS"].address
+
+    def receive(self: Simulated, request: WebhookRequest) -> ChannelWebhook:
+        said = InboundMessage(external_id="in-1", sender=sender, body="Hello", occurred_at=naive)
+        later = dataclasses.replace(said, external_id="in-2", occurred_at=NOW, attachments=({"url": "\ud83d"},))
+        return ChannelWebhook(
+            statuses=(StatusUpdate(external_id="out-1", status=DeliveryStatus.READ, occurred_at=naive),),
+            messages=(later, said),
+            elsewhere=(
+                WrittenElsewhere(external_id="el-1", recipient=sender, body="Hi", author="A", occurred_at=naive),
+            ),
+            changes=(MessageChange(external_id="in-1", body="Hello there", occurred_at=naive),),
+            blockings=(Blocking(address=sender, blocked=True, occurred_at=naive),),
+        )
+
+    monkeypatch.setattr(Simulated, "receive", receive)
+    request = WebhookRequest(method="POST", public_url="", headers={}, body=b"", now=NOW)
+    for _ in range(2):
+        await inbound.receive("simulated", team.channels["SMS"].id, request)
+    stored = {row.external_id: row for row in await Message.all()}
+    assert {id: row.body for id, row in stored.items()} == {
+        "in-1": "Hello there",
+        "in-2": "Hello",
+        "el-1": "Hi",
+    }
+    assert stored["in-1"].occurred_at == NOW
+    assert await opted_out(team)
 
 
 # ------------------------------------------------------------------------------------------------------ limits and pace
