@@ -110,6 +110,10 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
     assert (bare.processor["kind"], bare.processor["displayName"]) == ("CUSTOM", "Acme Pay")
     assert bare.processor["webhookUrl"] == f"{bare.product.base_url}/webhooks/acme_pay/{bare.processor['id']}"
 
+    # Acme was told where to call, and what to sign with.
+    secret = next(one["value"] for one in acme.credentials["acme_chat"] if one["name"] == "signing_secret")
+    assert acme.chat.webhook == {"url": inbound_url(bare), "secret": secret}
+
     # The contact writes first.
     assert await post(inbound_url(bare), acme.chat.writes("visitor-7", "How much is it?")) == 200
     (conversation,) = (await bare.product.one(d.CONVERSATIONS))["nodes"]
