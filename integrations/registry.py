@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import structlog
 
-from integrations.base import Channel, ChannelKind, Feature, IntegrationError, Processor
+from integrations.base import Capabilities, Channel, ChannelKind, Feature, IntegrationError, Processor
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +121,8 @@ def why_not(room: str, name: str, made: object) -> str | None:
             return "its `kinds` is not a tuple of ChannelKind with at least one in it"
         if not isinstance(cls.features, frozenset) or not all(isinstance(one, Feature) for one in cls.features):
             return "its `features` is not a frozenset of Feature"
+    elif not isinstance(cls.capabilities, Capabilities):
+        return "its `capabilities` is not a Capabilities"
     elif not isinstance(cls.checkout_origins, tuple) or not all(
         isinstance(origin, str) and ORIGIN.fullmatch(origin) for origin in cls.checkout_origins
     ):

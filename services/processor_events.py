@@ -176,7 +176,7 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
     try:
         owner = await _owner(connection, event)
         if event.external_id is None and owner is None and not await _may_ask(connection, event):
-            return
+            return  # nothing of ours, as far as may be asked
         with turns.patience(VENDOR_WAITS_S):
             async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
                 row = await _keep(connection, event, body, now)
@@ -206,8 +206,11 @@ def _believed(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook
         charge = event.charge_external_id or next(iter(charges), None)
         # Whose the object is, the object says, or a body could give the payment of one request to another.
         alone = event.checkout_external_id is None and charge is None
+        unsigned = processor.capabilities.webhook_proof is WebhookProof.NONE
         return dataclasses.replace(
             event,
+            # What anybody can invent makes no event: else each invented one would be kept and read.
+            external_id=None if unsigned else event.external_id,
             decides=False,
             disconnected=False,
             money=(),
@@ -236,6 +239,9 @@ async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> 
     """
     if event.charge_external_id is None:
         return False
+    proof = connections.processor(connection).capabilities.webhook_proof
+    if proof is not WebhookProof.NONE:
+        return True
     if _unknown.take(str(connection.id)):
         return True
     if _instead.take(str(connection.id)):

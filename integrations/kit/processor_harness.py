@@ -363,7 +363,7 @@ def needs(*names: str, **values: object) -> Callable[[Test], Test]:
             except NotSupplied as missing:
                 if str(missing) in REQUIRED:
                     raise
-                REPORT.add(f"{name}'s harness does not supply {missing}", test.__name__)
+                REPORT.add(f"{name}: there is no {missing}", test.__name__)
 
         return run  # type: ignore[return-value]  # functools.wraps keeps the signature, which pytest reads
 

@@ -124,7 +124,7 @@ class FakeVendor(ABC):
     def __init__(self) -> None:
         self.port = 0
         self.calls: list[Call] = []
-        self._failures: list[FailureMode] = []
+        self._failures: list[tuple[FailureMode, Callable[[Call], bool] | None]] = []
         self._closing = asyncio.Event()
         self._server: LoopbackServer | None = None
 
@@ -143,13 +143,20 @@ class FakeVendor(ABC):
             raise RuntimeError("the vendor is not running")
         return self._server.url
 
-    def fail_next(self, mode: FailureMode) -> None:
-        """Let the next call fail.
+    def fail_next(self, mode: FailureMode, *, match: Callable[[Call], bool] | None = None) -> None:
+        """Let the next call fail, or the next one that matches, where a token has to be fetched first, say.
 
         accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
         before_500, rate_limit (429) and refuse (400): not done. nonsense (a page) and empty ({}): done, and answered 200 with that.
         """
-        self._failures.append(mode)
+        self._failures.append((mode, match))
+
+    def _failure(self, call: Call) -> FailureMode | None:
+        for index, (mode, match) in enumerate(self._failures):
+            if match is None or match(call):
+                del self._failures[index]
+                return mode
+        return None
 
     async def serve(self, port: int) -> None:
         """Answer on this port of 127.0.0.1 until the task is cancelled."""
@@ -188,7 +195,7 @@ class FakeVendor(ABC):
             body=body,
         )
         self.calls.append(call)
-        mode = self._failures.pop(0) if self._failures else None
+        mode = self._failure(call)
         if mode in NOT_DONE:
             answer = self.error(NOT_DONE[mode])
         else:

@@ -196,6 +196,7 @@ BROKEN = {
     "it can't be made as Pay(credentials, environment=…, webhook_url=…)": (
         PROCESSOR + "\ndef init(self, credentials, *, environment): pass\nPay.__init__ = init"
     ),
+    "its `capabilities` is not a Capabilities": PROCESSOR + '\nPay.capabilities = {"refunds": False}',
     "its `checkout_origins` is not a tuple of origins such as https://pay.example.com": (
         PROCESSOR + '\nPay.checkout_origins = ("https://a.example; script-src *",)'
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
@@ -152,6 +153,32 @@ async def test_made_up_checkouts_cause_no_call_and_leave_nothing(world: World) -
     await world.run_jobs()
     assert world.vendor.calls == before
     assert await ProcessorEvent.all().count() == 0
+
+
+async def test_an_unsigned_webhook_gets_no_event_of_its_own_by_the_id_that_it_claims(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claimed(body: bytes) -> ProcessorWebhook:
+        return replace(parse(body), external_id=body.decode())
+
+    async def verify(body: bytes, *_: object, **__: object) -> ProcessorWebhook:
+        return claimed(body)
+
+    monkeypatch.setattr(world.vendor, "verify_webhook", verify)
+    monkeypatch.setattr(world.vendor, "parse", claimed)
+    request, token = await world.request()
+    page = await world.open(token)
+    before = list(world.vendor.calls)
+    for n in range(60):
+        await ping(world, f"session=cs_forged_{n}")
+    await world.run_jobs()
+    assert world.vendor.calls == before
+    for n in range(60):
+        await ping(world, f"session={page}&n={n}")
+    assert await ProcessorEvent.all().count() == 1
+    world.vendor.pay(page)
+    await world.run_jobs()
+    assert await world.status(request) == "PAID"
 
 
 @pytest.mark.parametrize("kind", ["pay_forged", "odd"])

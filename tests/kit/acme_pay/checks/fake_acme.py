@@ -160,7 +160,9 @@ class FakeAcmePay(FakeVendor):
         return refund
 
     # ------------------------------------------------------------------------------------------------------- events
-    def pay(self, order_id: str, state: str, reason: str | None = None) -> tuple[bytes, dict[str, str]]:
+    def pay(
+        self, order_id: str, state: str, reason: str | None = None, total: str | None = None
+    ) -> tuple[bytes, dict[str, str]]:
         """The payer's card answers ("done", "declined", "clearing"); the webhook that tells it. Raises: NotPayable."""
         order = self.orders[order_id]
         if order["state"] != "open":
@@ -168,7 +170,7 @@ class FakeAcmePay(FakeVendor):
         payment = {
             "id": self._id("pay"),
             "state": state,
-            "total": order["total"],
+            "total": total or order["total"],
             "currency": order["currency"],
             "method": "Acme Card •••• 4242",
             "reason": reason,
