@@ -477,7 +477,7 @@ class Feature(StrEnum):
     REMOVALS = "REMOVALS"  # contacts take back what they wrote
     ECHOES = "ECHOES"  # callbacks tell of our own messages, too
     BLOCKS = "BLOCKS"  # callbacks tell that a contact has blocked us, and that this is over
-    DEEP_LINKS = "DEEP_LINKS"  # a link opens the chat and brings a token of ours back: `deep_link`
+    DEEP_LINKS = "DEEP_LINKS"  # a link opens the chat and brings our token back: `deep_link`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -695,7 +695,7 @@ class Channel(ABC):
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
         """Verify, then parse, without a call; large bodies on another thread. Raises SignatureInvalid, PayloadInvalid.
 
-        What the channel has no use for is left out, and never keeps what stands beside it in the callback from being taken.
+        What the channel has no use for is left out, and never keeps the rest of the callback from being taken.
         """
 
     def media_headers(self, url: str) -> Mapping[str, str]:

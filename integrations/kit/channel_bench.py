@@ -108,7 +108,7 @@ class Blocked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Became(Event):
-    """What became of a message of ours, in the vendor's word. DELIVERED, READ, FAILED."""
+    """What became of one of our messages, in the vendor's word. DELIVERED, READ, FAILED."""
 
     external_id: str
     word: str
@@ -157,7 +157,7 @@ class ChannelHarness(ABC):
 
     documented: ChannelLimits  # what the vendor documents
     credentials: Mapping[str, str]
-    address = "1234567890"  # somebody who can be written to
+    address = "1234567890"  # a person who can be written to
     spellings: Sequence[str] = ()  # other ways in which the vendor writes this address
     refused: str  # an address that the vendor refuses
     refused_as: str = "opted_out"  # why

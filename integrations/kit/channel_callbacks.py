@@ -48,7 +48,7 @@ ANOTHER: Final = "9876543210"  # another sender, where addresses are no phone nu
 
 
 def another_sender(bench: Bench) -> str:
-    """Somebody else who writes."""
+    """Another person who writes."""
     if bench.kind in PHONES:
         return "+14155550102"
     return "maya@x.test" if bench.kind is ChannelKind.EMAIL else ANOTHER

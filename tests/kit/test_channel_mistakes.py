@@ -6,22 +6,16 @@ The kit's tests run in this process; tests/kit/test_kit.py runs them as an autho
 from __future__ import annotations
 
 import importlib
-import inspect
-import itertools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import pytest
 
-from integrations.kit import channels
 from integrations.kit.channel_bench import ChannelHarness
+from tests.kit.planting import PLANTED, Mistake, of, run, suite, with_mistake
 from tests.kit.sample import SAMPLE
 
 CHAT = (SAMPLE / "acme_pay" / "chat.py").read_text()
-PLANTED = "acme_chat_with_a_mistake"
 
 
 @pytest.fixture(scope="module")
@@ -36,49 +30,8 @@ def sample() -> Iterator[type[ChannelHarness]]:
         del sys.modules[name]
 
 
-def suite() -> list[str]:
-    return [name for name in channels.__all__ if name.startswith("test_")]
-
-
-async def run(name: str, harness: type[ChannelHarness]) -> int:
-    """One test of the kit with each of its parameters; how many runs passed. Raises what fails."""
-    test = getattr(channels, name)
-    choices: list[list[dict[str, Any]]] = []
-    for mark in getattr(test, "pytestmark", []):
-        names, rows = mark.args
-        many = not isinstance(names, str)
-        choices.append([dict(zip(names, row, strict=True)) if many else {names: row} for row in rows])
-    passed = 0
-    for chosen in itertools.product(*choices):
-        given = {key: value for part in chosen for key, value in part.items()}
-        if "harness" in inspect.signature(test).parameters:
-            made = test(harness=harness(), **given)
-            if inspect.isawaitable(made):
-                await made
-        else:
-            async with channels.running(harness()) as bench:
-                made = test(bench=bench, **given)
-                if inspect.isawaitable(made):
-                    await made
-        passed += 1
-    return passed
-
-
 async def test_the_sample_without_a_mistake_passes_every_test(sample: type[ChannelHarness]) -> None:
     assert sum([await run(name, sample) for name in suite()]) >= 50
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """What an author does, and the test that must not let it pass."""
-
-    name: str
-    caught_by: str
-    changes: tuple[tuple[str, str], ...]
-
-
-def of(name: str, caught_by: str, *changes: tuple[str, str]) -> Mistake:
-    return Mistake(name, caught_by, changes)
 
 
 IMPORTS = ("import secrets\n", "import html\nimport secrets\nimport time\n")
@@ -209,7 +162,7 @@ MISTAKES = (
     of("the end of a block is a block", BLOCKS, ('blocked = event["type"] == "block"', "blocked = True")),
     of("the token of a link is not read", LINKS, ('_text(told, "start") if "start" in told else None', "None")),
     of("a link with the bot's secret", LINKS, ("{self._credentials.bot}?start=", "{self._credentials.token}?start=")),
-    of("a link that names nobody", LINKS, ("?start={token}", "")),
+    of("a link without the token", LINKS, ("?start={token}", "")),
     of(
         "files are fetched while the callback is read",
         FILES,
@@ -310,7 +263,7 @@ MISTAKES = (
         REGISTER,
         ('        return {"signing_secret": secret}\n', "        return {}\n"),
     ),
-    of("the vendor is told another address", REGISTER, ('body={"url": url,', 'body={"url": url.rstrip("1"),')),
+    of("another address is registered", REGISTER, ('body={"url": url,', 'body={"url": url.rstrip("1"),')),
     # sending
     of(
         "a blocking client",
@@ -412,9 +365,9 @@ MISTAKES = (
         "test_no_error_shows_a_secret",
         ('"connection", type(error).__name__,', '"connection", f"{error} with {self._headers}",'),
     ),
-    of("the limit is told in code points", LIMITS, ("length_unit=LengthUnit.UTF16_UNITS,", "")),
-    of("the window is not told", LIMITS, ("    window_hours=48,\n", "")),
-    of("the pace for one recipient is not told", LIMITS, ("    recipient_messages_per_s=1,\n", "")),
+    of("the limit is declared in code points", LIMITS, ("length_unit=LengthUnit.UTF16_UNITS,", "")),
+    of("the window is not declared", LIMITS, ("    window_hours=48,\n", "")),
+    of("the pace for one recipient is not declared", LIMITS, ("    recipient_messages_per_s=1,\n", "")),
     # what is found again, and what is claimed
     of(
         "a message that is not there is found",
@@ -437,7 +390,7 @@ MISTAKES = (
         ("token: str = field(repr=False)", "token: str"),
     ),
     of(
-        "check asks nobody",
+        "check asks no vendor",
         "test_check_answers_without_sending_anything",
         ('return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))', "return None"),
     ),
@@ -451,14 +404,7 @@ MISTAKES = (
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 async def test_the_kit_catches_an_authors_mistake(mistake: Mistake, sample: type[ChannelHarness]) -> None:
-    text = CHAT
-    for old, new in mistake.changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    module = ModuleType(PLANTED)
-    sys.modules[PLANTED] = module
-    exec(compile(text, f"{PLANTED}.py", "exec"), module.__dict__)  # noqa: S102 (the sample, changed above)
-    planted = type("Planted", (sample,), {"channel": module.AcmeChat})
+    planted = type("Planted", (sample,), {"channel": with_mistake(CHAT, mistake).AcmeChat})
     with pytest.raises((Exception, pytest.fail.Exception)):
         await run(mistake.caught_by, planted)
 

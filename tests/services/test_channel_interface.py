@@ -215,7 +215,7 @@ async def test_who_opens_an_invitation_is_the_contact_and_it_works_for_one_addre
     assert await opens(team, token, "9001") == await Contact.get(id=team.contact.id)
     assert await Message.filter(conversation_id=team.conversation.id).count() == 1
     assert await invited(team) is None
-    # The next one to open it is somebody else, also after the first has written again.
+    # The next one to open it is another contact, also after the first has written again.
     assert (await opens(team, token, "9002")).id != team.contact.id
     assert (await opens(team, token, "9001", 2)).id == team.contact.id
     assert await Contact.all().count() == 2
