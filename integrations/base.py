@@ -473,6 +473,9 @@ class Feature(StrEnum):
     HANDSHAKE = "HANDSHAKE"  # the vendor checks the address with a GET that wants its challenge back
     REGISTRATION = "REGISTRATION"  # `register_webhook` tells the vendor our address
     FILES = "FILES"  # contacts send files
+    OTHER_CONTENT = (
+        "OTHER_CONTENT"  # contacts send what is neither text nor file (a place, a sticker): a message all the same
+    )
     EDITS = "EDITS"  # contacts change what they wrote
     REMOVALS = "REMOVALS"  # contacts take back what they wrote
     ECHOES = "ECHOES"  # callbacks tell of our own messages, too

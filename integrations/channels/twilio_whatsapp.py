@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from integrations.base import ChannelKind, ChannelLimits, OutboundMessage
+from integrations.base import ChannelKind, ChannelLimits, Feature, OutboundMessage
 from integrations.twilio_api import STATES, Credentials, TwilioMessages
 
 __all__ = ["STATES", "Credentials", "TwilioWhatsApp", "provider"]
@@ -23,6 +23,7 @@ class TwilioWhatsApp(TwilioMessages):
     display_name: ClassVar[str] = "Twilio WhatsApp"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.WHATSAPP,)
     prefix: ClassVar[str] = "whatsapp:"
+    features: ClassVar[frozenset[Feature]] = TwilioMessages.features | {Feature.OTHER_CONTENT}
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
         """Twilio's 1,600 characters (Meta alone takes 4,096); 24 hours, then templates."""

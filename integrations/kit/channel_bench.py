@@ -86,6 +86,11 @@ class SentFile(Wrote):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentOther(Wrote):
+    """A contact sends what is neither text nor file: a place, a sticker; `text` is empty. OTHER_CONTENT."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edited(Wrote):
     """A contact changes message `number` to this text. EDITS."""
 

@@ -37,6 +37,7 @@ from integrations.kit.channel_bench import (
     Odd,
     OpenedLink,
     SentFile,
+    SentOther,
     TookBack,
     Wrote,
     WroteToAnother,
@@ -228,6 +229,19 @@ async def test_a_deep_link_brings_our_token_back_with_the_contact(bench: Bench) 
     assert [secret for secret in bench.secrets if secret in url] == []
     assert [(m.sender, m.link_token) for m in received.messages] == [(bench.vendor.address, TOKEN)]
     assert TOKEN not in received.messages[0].body, "the thread shows the body"
+
+
+async def test_what_is_neither_text_nor_file_is_a_message_all_the_same(bench: Bench) -> None:
+    received = bench.told(Feature.OTHER_CONTENT, SentOther(sender=bench.vendor.address, text="", number=5))
+    if received is not None:
+        assert [m.sender for m in received.messages] == [bench.vendor.address], "say in `body` what it is"
+        assert received.messages[0].opt_out is None
+
+
+async def test_the_words_beside_a_file_are_read(bench: Bench) -> None:
+    received = bench.told(Feature.FILES, SentFile(sender=bench.vendor.address, text="the receipt", number=6))
+    if received is not None:
+        assert [(m.body.strip(), len(m.attachments)) for m in received.messages] == [("the receipt", 1)]
 
 
 async def test_files_are_named_by_the_callback_and_fetched_later(bench: Bench) -> None:

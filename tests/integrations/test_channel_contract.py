@@ -125,7 +125,10 @@ class TwilioVendor(Vendor):
             case kit.SentFile(sender=sender, number=number, text=text):
                 files = [(event.content_type, event.content)]
                 return (self.url, *self.server.mms(self.url, sender=self.prefix + sender, files=files, body=text))
-            case kit.OpenedLink() | kit.Edited():
+            case kit.SentOther(sender=sender) if self.prefix:
+                spot = {"Latitude": "52.5", "Longitude": "13.4"}
+                return (self.url, *self.server.inbound(self.url, sender=self.prefix + sender, body="", **spot))
+            case kit.OpenedLink() | kit.Edited() | kit.SentOther():
                 raise kit.NotOffered
             case kit.Wrote(sender=sender, number=number, text=text):
                 more["MessageSid"] = "SM" + hashlib.md5(f"{sender} {number}".encode()).hexdigest()  # noqa: S324
@@ -322,10 +325,13 @@ class MetaVendor(Vendor):
                 return {**told, "message_edit": {"mid": mid, "text": text, "num_edit": 1}}
             case kit.TookBack():
                 return {**told, "message": {"mid": mid, "is_deleted": True}}
-            case kit.SentFile(content=content):
+            case kit.SentFile(content=content, text=text):
                 self.storage.content = content
                 file = {"type": "image", "payload": {"url": f"{self.storage.url}/1.png"}}
-                return {**told, "message": {"mid": mid, "attachments": [file]}}
+                words = {"text": text} if text else {}
+                return {**told, "message": {"mid": mid, "attachments": [file], **words}}
+            case kit.SentOther():
+                return {**told, "message": {"mid": mid, "is_unsupported": True}}
             case kit.Wrote(text=text) if not isinstance(event, kit.OpenedLink):
                 return {**told, "message": {"mid": mid, "text": text}}
             case kit.Odd():

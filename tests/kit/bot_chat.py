@@ -71,6 +71,7 @@ class BotChat(Channel):
             Feature.OTHER_EVENTS,
             Feature.REGISTRATION,
             Feature.FILES,
+            Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.BLOCKS,
             Feature.DEEP_LINKS,
@@ -183,6 +184,8 @@ def _message(told: Mapping[str, Any]) -> InboundMessage:
     command, _, token = text.partition(" ")
     started = token.strip() if command == "/start" else ""
     document = told.get("document")
+    if "sticker" in told:
+        text = _text(told["sticker"].get("emoji", "[sticker]"))
     files = [] if document is None else [{"id": _text(document["file_id"]), "name": _text(document["file_name"])}]
     return InboundMessage(
         external_id=_id(told),
@@ -307,6 +310,9 @@ class BotChatHarness(kit.ChannelHarness):
                 if isinstance(event, kit.SentFile):
                     self.bot.file = event.content
                     told |= {"document": {"file_id": "f1", "file_name": event.name}}
+                    told |= {"caption": told.pop("text")}
+                if isinstance(event, kit.SentOther):
+                    told |= {"sticker": {"emoji": "👍"}}
                 if isinstance(event, kit.OpenedLink):
                     told |= {"text": f"/start {event.token}"}
                 if isinstance(event, kit.Edited):

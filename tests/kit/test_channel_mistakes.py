@@ -102,7 +102,7 @@ MISTAKES = (
     of(
         "an echo of our own message is the contact's",
         "test_our_own_messages_are_not_taken_for_the_contacts",
-        ('case "text" | "file":', 'case "text" | "file" | "sent":'),
+        ('case "text" | "file" | "place":', 'case "text" | "file" | "place" | "sent":'),
         ("int(told['number'])", "told.get('number') or told['id']"),
     ),
     of(
@@ -143,7 +143,7 @@ MISTAKES = (
     of(
         "an edit is a new message",
         EDITS,
-        ('case "text" | "file":', 'case "text" | "file" | "edit":'),
+        ('case "text" | "file" | "place":', 'case "text" | "file" | "place" | "edit":'),
         ('case "edit" | "unsend":', 'case "unsend":'),
     ),
     of(
@@ -390,6 +390,26 @@ MISTAKES = (
         ("token: str = field(repr=False)", "token: str"),
     ),
     of(
+        "a place is left out",
+        "test_what_is_neither_text_nor_file_is_a_message_all_the_same",
+        ('case "text" | "file" | "place":', 'case "text" | "file":'),
+    ),
+    of(
+        "the words beside a file are lost",
+        "test_the_words_beside_a_file_are_read",
+        ('else told.get("text") or ""', 'else told["text"] if told["type"] == "text" else ""'),
+    ),
+    of(
+        "any key is taken",
+        "test_check_refuses_keys_that_the_vendor_does_not_know",
+        ('return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))', "return self._credentials.bot"),
+    ),
+    of(
+        "an id that is a number",
+        "test_one_call_is_one_message_and_each_attempt_has_its_own_id",
+        ('external_id=made["id"]', 'external_id=int(made["id"][3:])'),
+    ),
+    of(
         "check asks no vendor",
         "test_check_answers_without_sending_anything",
         ('return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))', "return None"),
@@ -414,7 +434,6 @@ def test_every_test_of_the_kit_has_a_mistake_that_only_it_need_find() -> None:
     unproved = set(suite()) - {mistake.caught_by for mistake in MISTAKES}
     assert unproved == {
         "test_a_missing_subject_is_refused_where_one_is_needed",  # e-mail
-        "test_one_call_is_one_message_and_each_attempt_has_its_own_id",
         "test_one_instance_serves_many_tasks_and_closes_twice",
         "test_the_registry_takes_the_class_under_its_name",  # tests/integrations/test_registry.py
     }

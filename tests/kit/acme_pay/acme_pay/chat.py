@@ -93,6 +93,7 @@ class AcmeChat(Channel):
             Feature.SHARED_CALLBACKS,
             Feature.REGISTRATION,
             Feature.FILES,
+            Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.REMOVALS,
             Feature.ECHOES,
@@ -216,7 +217,7 @@ def _read(events: Sequence[Any]) -> ChannelWebhook:
     for event in events:
         try:
             match event["type"]:
-                case "text" | "file":
+                case "text" | "file" | "place":
                     messages.append(_inbound(event))
                 case "edit" | "unsend":
                     changes.append(_change(event))
@@ -243,7 +244,7 @@ def _status(told: Mapping[str, Any]) -> StatusUpdate:
 
 
 def _inbound(told: Mapping[str, Any]) -> InboundMessage:
-    text = told.get("text") or ""
+    text = "[a place on the map]" if told["type"] == "place" else told.get("text") or ""
     if not isinstance(text, str):
         raise TypeError("text")
     return InboundMessage(

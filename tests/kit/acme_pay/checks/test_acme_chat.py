@@ -61,10 +61,12 @@ class AcmeChatHarness(kit.ChannelHarness):
         """The event as Acme tells it."""
         at = event.at.isoformat()
         match event:
-            case kit.SentFile(sender=chat, number=number, name=name, content_type=mime, content=content):
+            case kit.SentFile(sender=chat, number=number, text=text, name=name, content_type=mime, content=content):
                 self.acme.files["f1"] = content
                 file = {"id": "f1", "name": name, "mime": mime}
-                return {"type": "file", "chat": chat, "number": number, "file": file, "at": at}
+                return {"type": "file", "chat": chat, "number": number, "text": text, "file": file, "at": at}
+            case kit.SentOther(sender=chat, number=number):
+                return {"type": "place", "chat": chat, "number": number, "spot": [52.5, 13.4], "at": at}
             case kit.OpenedLink(sender=chat, number=number, token=token):
                 return {"type": "text", "chat": chat, "number": number, "text": "/start", "start": token, "at": at}
             case kit.Edited(sender=chat, number=number, text=text):
