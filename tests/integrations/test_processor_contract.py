@@ -166,7 +166,8 @@ class SandboxVendor(Vendor):
     async def disputed(self, external_id: str, status: str) -> Delivery:
         row = await SandboxCheckout.get(external_id=external_id)
         payment = row.payments[-1]
-        money = {name: payment[name] for name in ("amount_minor", "currency", "created_at")}
+        money = {name: payment[name] for name in ("amount_minor", "currency")}
+        money["created_at"] = datetime.now(UTC).isoformat()
         dispute = {"id": "sbx_dp_1", "payment": payment["id"], "status": status, **money}
         event = {"id": f"sbx_evt_{status}", "type": "dispute", "created_at": payment["created_at"]}
         checkout = {"id": external_id, "status": "completed", "request_reference": row.request_reference}

@@ -277,9 +277,15 @@ MISTAKES: Final = (
     ),
     _one(
         "a lost dispute counts as won",
-        "the_end_of_a_dispute_is_told_under_its_id_and_later_than_its_beginning",
+        "the_end_of_a_dispute_is_told_under_its_id",
         '"lost": MoneyOutcome.SUCCEEDED,',
         '"lost": MoneyOutcome.FAILED,',
+    ),
+    _one(
+        "a dispute has the time of its payment",
+        "a_dispute_that_is_won_after_it_was_lost_is_told_with_a_later_time",
+        '        occurred_at=_time(money["at"]),',
+        '        occurred_at=_time(order["payments"][0]["at"] if kind is MoneyKind.DISPUTE and order else money["at"]),',
     ),
     # ---------------------------------------------------------------------------------------------------- webhooks
     _one(
