@@ -296,9 +296,10 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
     body = storable(written.body).strip()
     address = written.recipient[: contacts.ADDRESS_LIMIT]
     external_id = stored_id(written.external_id)
-    mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
-    if await mine.filter(external_id=external_id).exists():
+    stored = Message.filter(channel_connection_id=connection.id, external_id=external_id)
+    if await stored.exists():
         return
+    mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
     under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
     for own in await under_way.order_by("seq"):
         if written.template or _words(body).startswith(_words(own.body)):
@@ -309,7 +310,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, connection.kind, address, None
         )
-        if await mine.filter(external_id=external_id).exists():  # by the same callback on another process
+        if await stored.exists():  # by the same callback on another process
             return
         await contact_names.ask(connection, contact, address)
         message = Message(

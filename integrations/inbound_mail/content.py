@@ -42,7 +42,7 @@ def header_of(message: Message, name: str, *, label: str | None = None, each: bo
     """A header's text on one line, encoded words as they are. `each`: of every header of this name, with commas between."""
     # As they came: `get` has lost the bytes of an 8-bit header already.
     values = [str(value) for key, value in message.raw_items() if key.lower() == name]
-    found = ", ".join(values) if each else (values[0] if values else "")
+    found = (", ".join(values) if each else (values[0] if values else "")).replace("\x00", "")
     return " ".join(charsets.raw_header(found[: _MAX_HEADER * (10 if each else 1)], label).split())
 
 
