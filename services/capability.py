@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from integrations.base import ChannelKind, ChannelLimits, IntegrationError, LengthUnit
+from integrations.base import Channel, ChannelKind, ChannelLimits, IntegrationError, LengthUnit
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
 from models import database, errors
@@ -220,7 +220,7 @@ def _reaches(
 
 
 def _invitation(row: ChannelConnection, contact_id: UUID, now: datetime) -> str | None:
-    channel = connections.usable_channel(row) if connections.usable(row) else None
+    channel = _channel(row) if connections.usable(row) else None
     return None if channel is None else invitations.url(channel, row.id, contact_id, now)
 
 
@@ -346,8 +346,13 @@ def limits_of(connection: ChannelConnection) -> ChannelLimits:
 
 
 def _known_limits(connection: ChannelConnection) -> ChannelLimits | None:
+    channel = _channel(connection)
+    return None if channel is None else channel.limits(ChannelKind(connection.kind))
+
+
+def _channel(connection: ChannelConnection) -> Channel | None:
     try:
-        return connections.channel(connection).limits(ChannelKind(connection.kind))
+        return connections.channel(connection)
     except (UnknownProvider, IntegrationError, VaultError, ValueError):
         return None  # a plug-in that is gone, or credentials that can't be read: the channel can't be used
 

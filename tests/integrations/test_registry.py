@@ -222,10 +222,20 @@ def test_a_package_that_cant_be_used_is_not_installed_and_says_why_once(
     assert logged == [f"paythread.processors pay_x broken: broken:Pay: {reason}"]
 
 
-def test_a_channel_without_kinds_is_refused(package: Callable[..., None], logged: list[str]) -> None:
-    package("mute", CHANNEL + "\nChat.kinds = ('SMS',)", channels="chat_x = mute:Chat")
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("Chat.kinds = ('SMS',)", "its `kinds` is not a tuple of ChannelKind with at least one in it"),
+        ("Chat.features = ['READ']", "its `features` is not a frozenset of Feature"),
+        ("Chat.features = frozenset({'READ'})", "its `features` is not a frozenset of Feature"),
+    ],
+)
+def test_a_channel_that_declares_what_is_none_is_refused(
+    package: Callable[..., None], logged: list[str], line: str, reason: str
+) -> None:
+    package("mute", f"{CHANNEL}\n{line}", channels="chat_x = mute:Chat")
     assert "chat_x" not in registry.channel_names()
-    assert logged[0].endswith("its `kinds` is not a tuple of ChannelKind with at least one in it")
+    assert logged[0].endswith(reason)
 
 
 @pytest.mark.parametrize("name", ["P", "Pay", "1pay", "pay-x", "pay.x", "pay/x", "p" * 41])
