@@ -270,7 +270,7 @@ class Square(Processor):
         """The order with its payments and refunds; then its link. Source: .../orders-api/retrieve-order.
 
         An order whose money was under way and did not arrive is FAILED, and that it can't be paid any more is made true here:
-        its link is deleted.
+        its link is deleted. One that was paid in part (a gift card, say) stays OPEN for the rest as long as its link is there.
         """
         link_id, order_id = _parts(external_id)
         order, money, delay = await self._order(external_id, order_id)
@@ -281,10 +281,16 @@ class Square(Processor):
             money=money,
         )
         outcomes = {one.outcome for one in money if one.kind is MoneyKind.CHARGE}
-        if MoneyOutcome.SUCCEEDED in outcomes:
+        in_part = MoneyOutcome.SUCCEEDED in outcomes and _is_short(order, money)
+        if MoneyOutcome.SUCCEEDED in outcomes and not in_part:
             return dataclasses.replace(state, status=CheckoutStatus.COMPLETED)
         if MoneyOutcome.PENDING in outcomes:
             return dataclasses.replace(state, status=CheckoutStatus.PROCESSING, delay=delay)
+        if in_part:
+            if outcomes & {MoneyOutcome.FAILED, MoneyOutcome.CANCELED}:  # the rest was under way and did not arrive
+                await self._delete(link_id, reading=True)
+            url = await self._url(link_id)
+            return dataclasses.replace(state, status=CheckoutStatus.OPEN if url else CheckoutStatus.COMPLETED, url=url)
         if outcomes:
             await self._delete(link_id, reading=True)
             return dataclasses.replace(state, status=CheckoutStatus.FAILED)
@@ -622,6 +628,15 @@ def _money(money: Mapping[str, Any]) -> tuple[int, str]:
     if type(amount) is not int or amount < 0:
         raise ValueError("the amount is not a whole number of the smallest unit")
     return amount, _text(money, "currency")
+
+
+def _is_short(order: Mapping[str, Any], money: Sequence[MoneyStatement]) -> bool:
+    """Whether an order that is not completed has less than it asks for, all of it in its own currency."""
+    with _expected():
+        total, currency = _money(order["total_money"])
+    arrived = [s for s in money if s.kind is MoneyKind.CHARGE and s.outcome is MoneyOutcome.SUCCEEDED]
+    fits = all(one.currency == currency for one in arrived)
+    return order.get("state") != "COMPLETED" and fits and sum(one.amount_minor for one in arrived) < total
 
 
 def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatement:

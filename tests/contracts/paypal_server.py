@@ -353,11 +353,14 @@ class PayPalServer(ContractServer):
         self._keep(call, order_id)
         return Answer(201, self._shown(order_id))
 
-    def capture_now(self, order_id: str, outcome: str = "COMPLETED", *, value: str | None = None) -> None:
-        """What the capture call does at PayPal. `value` forges the amount."""
+    def capture_now(
+        self, order_id: str, outcome: str = "COMPLETED", *, value: str | None = None, currency: str | None = None
+    ) -> None:
+        """What the capture call does at PayPal. `value` and `currency` forge what arrived."""
         order = self.orders[order_id]
         unit = order["purchase_units"][0]
-        amount = copy.deepcopy(unit["amount"]) | ({"value": value} if value else {})
+        forged = {"value": value, "currency_code": currency}
+        amount = copy.deepcopy(unit["amount"]) | {name: said for name, said in forged.items() if said is not None}
         capture_id = f"3C67{next(self._numbers):012d}F"
         capture = {
             "id": capture_id,

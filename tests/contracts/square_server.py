@@ -306,16 +306,48 @@ class SquareServer(ContractServer):
         return self.event("refund.created", "refund", refund)
 
     # ------------------------------------------------------------------------------------------- actions of a payer
-    def pay(self, link_id: str, *, status: str = "COMPLETED", amount: int | None = None) -> dict[str, Any]:
-        """Pay on Square's page; returns `payment.updated`. FAILED leaves no tender. `amount` forges what arrived."""
+    def pay(
+        self, link_id: str, *, status: str = "COMPLETED", amount: int | None = None, currency: str | None = None
+    ) -> dict[str, Any]:
+        """Pay on Square's page; returns `payment.updated`. FAILED leaves no tender. `amount`, `currency` forge what arrived."""
+        if link_id in self.links and self.orders[self.links[link_id]["order_id"]].get("tenders"):
+            raise NotPayable("the order has its payment")
+        order = self._payable(link_id)
+        forged = {"amount": amount, "currency": currency}
+        money = order["total_money"] | {name: value for name, value in forged.items() if value is not None}
+        payment = self._paid(link_id, money, status=status)
+        if status == "COMPLETED":
+            self._settled(payment)
+        return self.told(payment["id"])
+
+    def pay_part(
+        self, link_id: str, amount: int, *, status: str = "COMPLETED", gift_card: bool = False
+    ) -> dict[str, Any]:
+        """One of several tenders of an order; returns `payment.updated`. The order is completed by the one that completes its sum."""
+        order = self._payable(link_id)
+        payment = self._paid(link_id, order["total_money"] | {"amount": amount}, status=status)
+        if gift_card:
+            payment["card_details"]["card"] = {"card_brand": "SQUARE_GIFT_CARD", "last_4": "0018"}
+        if status == "COMPLETED":
+            self._settled(payment)
+            come = sum(self.payments[tender["payment_id"]]["total_money"]["amount"] for tender in order["tenders"])
+            order["state"] = "COMPLETED" if come >= order["total_money"]["amount"] else "OPEN"
+        return self.told(payment["id"])
+
+    def _payable(self, link_id: str) -> dict[str, Any]:
+        """The link's order. Raises: NotPayable."""
         if link_id not in self.links:
             raise NotPayable("the link is deleted")
+        order = self.orders[self.links[link_id]["order_id"]]
+        if order["state"] not in ("DRAFT", "OPEN"):
+            raise NotPayable(order["state"])
+        return order
+
+    def _paid(self, link_id: str, money: Mapping[str, Any], *, status: str) -> dict[str, Any]:
+        """A payment of the link's order, and its tender."""
         link = self.links[link_id]
         order = self.orders[link["order_id"]]
-        if order["state"] not in ("DRAFT", "OPEN") or order.get("tenders"):
-            raise NotPayable(order["state"])
-        money = order["total_money"] | ({"amount": amount} if amount is not None else {})
-        payment = {
+        payment: dict[str, Any] = {
             "id": f"bP9mAsEMYPUGjjGNaNO5{next(self._numbers):08d}",
             "status": status,
             "created_at": self._stamp(),
@@ -334,12 +366,11 @@ class SquareServer(ContractServer):
         self.payments[payment["id"]] = payment
         if status == "FAILED":
             payment["card_details"]["errors"] = [{"category": "PAYMENT_METHOD_ERROR", "code": "GENERIC_DECLINE"}]
-            return self.told(payment["id"])
-        order["tenders"] = [{"id": payment["id"], "payment_id": payment["id"], "type": "CARD", "amount_money": money}]
+            return payment
+        tender = {"id": payment["id"], "payment_id": payment["id"], "type": "CARD", "amount_money": dict(money)}
+        order["tenders"] = [*order.get("tenders", ()), tender]
         order["state"] = "OPEN"
-        if status == "COMPLETED":
-            self._settled(payment)
-        return self.told(payment["id"])
+        return payment
 
     def _settled(self, payment: dict[str, Any]) -> None:
         fee = {"amount": 392, "currency": payment["total_money"]["currency"]}

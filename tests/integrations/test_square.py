@@ -446,6 +446,37 @@ async def test_money_of_another_amount_is_told_as_it_came() -> None:
     assert (money.amount_minor, money.outcome) == (12499, MoneyOutcome.SUCCEEDED)
 
 
+async def test_an_order_that_is_paid_in_part_stays_open_for_the_rest_until_its_link_is_gone() -> None:
+    async with connected() as (server, processor):
+        split, cut = [await processor.create_checkout(order(idempotency_key=key)) for key in ("split", "cut")]
+        for made in (split, cut):
+            server.pay_part(link_of(made.external_id), 5000, gift_card=True)
+        part = await processor.read_checkout(split.external_id)
+        server.pay_part(link_of(split.external_id), 7500)
+        whole = await processor.read_checkout(split.external_id)
+        ended = [await processor.expire_checkout(cut.external_id), await processor.read_checkout(cut.external_id)]
+    assert (part.status, part.url, [m.amount_minor for m in part.money]) == (CheckoutStatus.OPEN, split.url, [5000])
+    assert (whole.status, whole.url) == (CheckoutStatus.COMPLETED, None)
+    assert [(m.amount_minor, m.method_summary) for m in whole.money] == [
+        (5000, "Square Gift Card •••• 0018"),
+        (7500, "Visa •••• 4242"),
+    ]
+    assert [(one.status, one.url, len(one.money)) for one in ended] == [(CheckoutStatus.COMPLETED, None, 1)] * 2
+
+
+async def test_a_rest_that_did_not_arrive_ends_the_order_with_its_part() -> None:
+    async with connected() as (server, processor):
+        made = await processor.create_checkout(order())
+        server.pay_part(link_of(made.external_id), 5000, gift_card=True)
+        server.pay_part(link_of(made.external_id), 7500, status="APPROVED")
+        under_way = await processor.read_checkout(made.external_id)
+        server.settle(order_of(made.external_id), status="FAILED")
+        ended = await processor.read_checkout(made.external_id)
+        assert server.links == {}
+    assert (under_way.status, ended.status) == (CheckoutStatus.PROCESSING, CheckoutStatus.COMPLETED)
+    assert [m.outcome for m in ended.money] == [MoneyOutcome.SUCCEEDED, MoneyOutcome.FAILED]
+
+
 async def test_an_order_of_an_unknown_state_is_an_integration_error() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
