@@ -447,24 +447,29 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
 async def refresh(request: PaymentRequest, *, came_back: bool = False) -> PaymentRequest:
     """Read the newest checkout again if it may have ended at its processor; the request as it is then.
 
+    Released ones are read with it: their money may have arrived, and then nothing is to be paid another way.
     The processor is asked at most once in READ_AGAIN_AFTER per checkout; the first return of the contact (`came_back`)
     is always worth a read. After ANSWER_WITHIN_S the caller goes on with what is known, and the read ends by itself.
     """
     if request.status in (Status.PAID, Status.VOID):
         return request
     live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPEN", "PROCESSING"])
-    session = await live.filter(external_id__not_isnull=True).order_by("-n").first()
-    if session is None or not await _claim_read(session, came_back=came_back):
+    sessions = await live.filter(external_id__not_isnull=True).order_by("-n")
+    asked = [one for one in sessions[:1] if await _claim_read(one, came_back=came_back)]
+    asked += [one for one in sessions[1:] if one.released_at is not None and await _claim_read(one, came_back=False)]
+    if not asked:
         return request
-    reading = asyncio.create_task(_read(session), name="checkout read")
-    _readings.add(reading)
-    reading.add_done_callback(_read_ended)
-    await asyncio.wait({reading}, timeout=ANSWER_WITHIN_S)
-    if reading.done():
-        reading.result()
-    else:
-        log.warning("checkout_read_slow", checkout_session_id=str(session.id))
-        _silent_until[session.processor_connection_id] = time.monotonic() + LEFT_ALONE_S
+    readings = {asyncio.create_task(_read(session), name="checkout read"): session for session in asked}
+    for reading in readings:
+        _readings.add(reading)
+        reading.add_done_callback(_read_ended)
+    await asyncio.wait(readings, timeout=ANSWER_WITHIN_S)
+    for reading, session in readings.items():
+        if reading.done():
+            reading.result()
+        else:
+            log.warning("checkout_read_slow", checkout_session_id=str(session.id))
+            _silent_until[session.processor_connection_id] = time.monotonic() + LEFT_ALONE_S
     return await PaymentRequest.get(id=request.id)
 
 

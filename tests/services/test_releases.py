@@ -269,6 +269,20 @@ async def test_what_holds_no_link_is_not_released(database: str) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_pay_reads_the_released_payment_first_so_that_nothing_is_paid_twice(database: str) -> None:
+    world = await World.make()
+    request, token, debit = await under_way(world)
+    await release(world, request)
+    other = await world.open(token)
+    world.vendor.settle(debit, ok=True)
+    world.vendor.outbox.clear()  # its webhook is on its way
+    assert await checkout.open_checkout(token) == checkout.Opened(url=None, state="paid")
+    await world.run_jobs()
+    assert world.vendor.pay(other) is None
+    assert ((await world.fresh(request)).excess_minor, await world.status(request)) == (0, "PAID")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_sweeper_goes_on_reading_a_released_checkout(database: str) -> None:
     world = await World.make()
     request, _, debit = await under_way(world)
