@@ -29,7 +29,9 @@ _YEAR = re.compile(r"(?<!\d)[12]\d{3}(?!\d)")  # also of the Persian and the Bud
 _DATE = re.compile(r"\d{1,4}\s?[./-]\s?\d{1,2}\s?[./-]\s?\d{1,4}")
 _SIGNATURE = re.compile(r"-- ?")
 _REPLY = re.compile(
-    r"^(?:\s*(?:re|aw|sv|vs|odp|antw?|res|ref|rif|bls|ynt|回复|回覆|答复|返信|답장|отв|відп|atb|vá|απ|תשובה|رد)(?:\[\d+\])?\s*[:：])+\s*",
+    r"^(?:\s*(?:re?|rép|aw|antwort|sv|svar|vs|odp|antw?"
+    r"|res|ref|rif|bls|balas|ynt|trả lời|ตอบ|回复|回覆|答复|答覆|返信|답장|отв|відп|atb|vá|απ|תשובה|رد)"
+    r"(?:\[\d+\]|\(\d+\)|\^\d+)?\.?\s*[:：])+\s*",
     re.IGNORECASE,
 )
 _FORWARD = re.compile(

@@ -431,6 +431,7 @@ _WORD = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=3,
 _WORDS = st.lists(_WORD, min_size=1, max_size=6).map(lambda found: [f"w{n}{word}" for n, word in enumerate(found)])
 
 
+_ODD_FORMS = ["html", "files in a form", "more in HTML"]
 _FILES = st.lists(st.tuples(st.sampled_from(["file", "inline file", "bytes", "letter"]), _WORDS), max_size=4)
 
 
@@ -440,6 +441,16 @@ def letter(first: list[str], form: str, more: list[tuple[str, list[str]]]) -> by
     mail["From"], mail["Subject"] = HERS, "x"
     if form == "html":
         mail.set_content("<div><b>" + "</b> <i>".join(first) + "</i></div>", subtype="html")
+    elif form == "files in a form":  # as Apple Mail does
+        mail.set_content("See below.")
+        mail.add_alternative("<p>See below.</p>", subtype="html")
+        rich = list(mail.iter_parts())[1]
+        assert isinstance(rich, EmailMessage)
+        rich.make_mixed()
+        rich.add_attachment(" ".join(first).encode(), maintype="image", subtype="x-thing")
+    elif form == "more in HTML":
+        mail.set_content(first[0])
+        mail.add_alternative("<p>" + "</p><p>".join(first) + "</p>", subtype="html")
     else:
         mail.set_content(" ".join(first), cte=form)
         mail.add_alternative("<p>" + " ".join(first) + "</p>", subtype="html")
@@ -459,7 +470,7 @@ def letter(first: list[str], form: str, more: list[tuple[str, list[str]]]) -> by
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(_WORDS, st.sampled_from(["quoted-printable", "base64", "8bit", "html"]), _FILES)
+@given(_WORDS, st.sampled_from(["quoted-printable", "base64", "8bit", *_ODD_FORMS]), _FILES)
 def test_every_word_of_every_part_is_in_the_message_or_its_files(
     first: list[str], form: str, more: list[tuple[str, list[str]]]
 ) -> None:
@@ -601,6 +612,9 @@ def test_a_program_is_told_from_a_person(header: str) -> None:
         ("AW: SV: Broken tap", "Re: Broken tap"),
         ("回复：Broken tap", "Re: Broken tap"),
         ("Re[2]: Broken tap", "Re: Broken tap"),
+        ("Re(2): R: Rép : Broken tap", "Re: Broken tap"),
+        ("Odp.: Trả lời: Broken tap", "Re: Broken tap"),
+        ("Fwd: Broken tap", "Re: Fwd: Broken tap"),
         ("Reply needed", "Re: Reply needed"),
     ],
 )
