@@ -533,6 +533,12 @@ async def _ensure_webhook(actor: Actor, row: ProcessorConnection) -> ProcessorCo
     claimed = ProcessorConnection.filter(free, id=row.id, connected=True)
     if not await claimed.update(webhook_claimed_until=now + CLAIM):
         return await ProcessorConnection.get(id=row.id)
+    # Under the claim: another call may have registered it since `row` was read, and a second one would delete the first.
+    row = await ProcessorConnection.get(id=row.id)
+    held = connections.readable(row)
+    if any(held.get(field) for field in connections.webhook_secret_fields(cls)):
+        await ProcessorConnection.filter(id=row.id).update(webhook_claimed_until=None)
+        return await ProcessorConnection.get(id=row.id)
     found, problem = await _register_webhook(cls, held, connections.webhook_url(row))
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         current = await _locked(row.account_id, row.id) or row

@@ -20,6 +20,7 @@ from models import migrate, vault
 from models.ids import uuid7
 from models.tables import ChannelConnection, ProcessorConnection
 from services import channel_settings, connections, processor_health, processor_settings
+from services.actors import Actor
 from tests import factories
 from tests.contracts import paypal_server, stripe_contract, stripe_server
 from tests.contracts.paypal_server import PayPalServer
@@ -99,6 +100,26 @@ async def secrets_work(row: ProcessorConnection, stripe: StripeServer) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- processors
+async def test_a_call_that_read_the_connection_before_its_webhook_was_made_makes_no_other(
+    team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"secret_key": KEY}
+    before: list[ProcessorConnection] = []
+    ensure = processor_settings._ensure_webhook
+
+    async def late(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
+        before.append(row)
+        return await ensure(actor, row)
+
+    monkeypatch.setattr(processor_settings, "_ensure_webhook", late)
+    made = await processor_settings.configure_processor(team.owner, processor="stripe", credentials=given)
+    await secrets_work(made, stripe)
+    again = await ensure(team.owner, before[0])
+    await secrets_work(again, stripe)
+    assert again.webhook_claimed_until is None
+    assert [call.method for call in stripe.calls if "webhook_endpoints" in call.path] == ["GET", "POST"]
+
+
 async def test_a_double_click_connects_one_vendor_account_once_with_one_webhook(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
