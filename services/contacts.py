@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -24,6 +25,7 @@ NAME_LIMIT: Final = 120
 ADDRESS_LIMIT: Final = 254
 PHONE_STORED: Final = 20  # characters of a stored phone number; a sender that is longer is no phone
 PHONE_KINDS: Final = ("SMS", "WHATSAPP")
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are drawn as nothing
 CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
 
 
@@ -134,7 +136,7 @@ async def find_or_create_by_address(
                     else None
                 )
                 email = address if kind == "EMAIL" else None
-                title = storable(name or "").strip()[:NAME_LIMIT] or address[:NAME_LIMIT]
+                title = _seen(name) or address[:NAME_LIMIT]
                 return await _make(changed, title, email, phone, {kind: address})
         except IntegrityError:
             contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
@@ -173,9 +175,16 @@ def _spelled(kind: str, address: str) -> tuple[str, ...]:
     return spellings(address) if kind in PHONE_KINDS else (address,)
 
 
+def _seen(name: str | None) -> str:
+    """A vendor's name of a person on one line; "" if it shows nothing: some people call themselves by invisible characters."""
+    line = " ".join("".join(c for c in storable(name or "") if c.isspace() or unicodedata.category(c) != "Cc").split())
+    shown = any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in line)
+    return line[:NAME_LIMIT] if shown else ""
+
+
 def _told_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
     """The vendor's name of somebody whom the record calls by an address; None: the record has a name, or the vendor tells none."""
-    told = storable(name or "").strip()[:NAME_LIMIT]
+    told = _seen(name)
     by_address = contact.name in _spelled(kind, address)
     return told if told and by_address and told != contact.name else None
 

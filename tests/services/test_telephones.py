@@ -113,7 +113,8 @@ async def test_text_messages_go_to_the_number_that_networks_take(team: Team) -> 
         ("24000000000000001", "MESSENGER", "24000000000000001", "Dana Diaz", "Dana Diaz"),
         ("dana@example.test", "EMAIL", "dana@example.test", "Dana Diaz", "Dana Diaz"),
         ("Mrs Diaz", "WHATSAPP", "+14155552601", "Dana Diaz", "Mrs Diaz"),
-        ("+14155552601", "WHATSAPP", "+14155552601", " ", "+14155552601"),
+        ("+14155552601", "WHATSAPP", "+14155552601", "Dana\n\x07Diaz 🧹", "Dana Diaz 🧹"),
+        ("+14155552601", "WHATSAPP", "+14155552601", "\u3164\u200b", "+14155552601"),  # a name that shows nothing
         ("+14155552601", "WHATSAPP", "+14155552601", None, "+14155552601"),
     ],
 )
