@@ -40,6 +40,7 @@ EVENTS: Final = "tests/services/test_processor_events.py"
 CHECKOUT: Final = "tests/services/test_checkout.py"
 VOIDS: Final = "tests/services/test_voids.py"
 REFUSED: Final = "tests/services/test_refused_checkouts.py"
+RELEASES: Final = "tests/services/test_releases.py"
 CAPTURES: Final = "tests/services/test_captures.py"
 SWEEPER: Final = "tests/services/test_sweeper.py"
 REFUNDS: Final = "tests/services/test_refunds.py"
@@ -1152,5 +1153,54 @@ FAULTS: Final = (
         "        if error.reason in REVOKED and now.connected:",
         "        if error.reason in () and now.connected:",
         REFUSED,
+    ),
+    _fault(
+        "checkout",
+        "card-in-flight-released",
+        "services/settling.py",
+        "        if pending and fact.checkout_session_id not in known:\n            return None\n",
+        "",
+        RELEASES,
+    ),
+    _fault(
+        "checkout",
+        "held-for-no-time",
+        "services/settling.py",
+        "at if delayed else at + HELD_FOR",
+        "at",
+        RELEASES,
+    ),
+    _fault(
+        "checkout",
+        "released-without-asking-the-vendor",
+        "services/releases.py",
+        "        said += await _cancel(session)\n",
+        "        pass\n",
+        RELEASES,
+    ),
+    _fault(
+        "checkout",
+        "silent-vendor-taken-for-a-no",
+        "services/releases.py",
+        "if error.ambiguous or error.retryable:",
+        "if error.ambiguous and error.retryable and False:",
+        RELEASES,
+    ),
+    _fault(
+        "money",
+        "second-debit-holds-no-link",
+        "models/ledger.py",
+        "holding = checkout_processing or any(not m.released for m in under_way)",
+        "holding = checkout_processing and not checkout_released",
+        RELEASES,
+        LEDGER,
+    ),
+    _fault(
+        "money",
+        "reversal-outlives-its-won-dispute",
+        "models/ledger.py",
+        "and not (m.reversal and m.occurred_at",
+        "and not (False and m.occurred_at",
+        "tests/services/test_summaries.py",
     ),
 )

@@ -180,6 +180,28 @@ async def test_a_card_in_flight_on_an_open_checkout_holds_the_link(database: str
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_debit_is_not_released_while_a_card_is_in_flight_in_another_tab(database: str) -> None:
+    world = await World.make()
+    request, token = await world.request()
+    debit = await world.open(token)
+    world.vendor.sessions[debit].expires_at = datetime.now(UTC) + timedelta(minutes=5)  # so that the next is another
+    card = await world.open(token)
+    assert card != debit
+    world.vendor.pay(card, outcome=MoneyOutcome.PENDING)
+    await world.deliver()
+    await CheckoutSession.filter(external_id=card).update(status="OPEN")
+    world.vendor.delay(debit)
+    await world.deliver()
+    await checkout.read_back(await CheckoutSession.get(external_id=debit), source="sweeper")
+    await CheckoutSession.filter(external_id=card).update(status="OPEN")
+    now = await world.fresh(request)
+    assert (await CheckoutSession.get(external_id=debit)).delayed
+    assert (now.status, now.releasable_at, "RELEASE_LINK" in actions(now)) == ("PROCESSING", None, False)
+    with pytest.raises(errors.PaymentInProgress):
+        await release(world, request)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_second_debit_locks_the_link_again_with_its_own_card(database: str) -> None:
     world = await World.make()
     request, token, first = await under_way(world)
