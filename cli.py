@@ -633,15 +633,16 @@ def simulate(contact: str, kind: str, text: str) -> None:
     from models.tables import ChannelConnection, Contact, ContactAddress
 
     async def work() -> str:
-        from services import simulator
+        from services import kept, simulator
 
         async with _opened(settings):
             contact_id = parse_public_id(contact, "cnt")
             found = Contact.filter(id=contact_id) if contact_id else Contact.filter(email=contact.lower())
-            who = await found.first()
+            known = await found.first()
+            who = await kept.contact(known.account_id, known.id) if known is not None else None
             if who is None:
                 raise click.ClickException("No such contact.")
-            address = await ContactAddress.get_or_none(contact_id=who.id, kind=kind)
+            address = await ContactAddress.get_or_none(contact_id=who.id, kind=kind, in_use=True)
             row = await ChannelConnection.filter(
                 account_id=who.account_id, kind=kind, provider="simulated", connected=True
             ).first()

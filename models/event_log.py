@@ -48,10 +48,15 @@ class LogEntry:
 
 async def reserve(account_id: UUID, count: int) -> int:
     """Raise the account's counter by `count` and return the first of the new numbers. Call last in the transaction."""
+    return (await reserve_and_merges(account_id, count))[0]
+
+
+async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
+    """`reserve`, and how many contacts of the account were merged before."""
     found = await database.rows(
-        "UPDATE account SET event_seq = event_seq + ? WHERE id = ? RETURNING event_seq", count, account_id
+        "UPDATE account SET event_seq = event_seq + ? WHERE id = ? RETURNING event_seq, merge_count", count, account_id
     )
-    return int(found[0]["event_seq"]) - count + 1
+    return int(found[0]["event_seq"]) - count + 1, int(found[0]["merge_count"])
 
 
 async def append(entries: Sequence[LogEntry]) -> None:

@@ -28,6 +28,8 @@ partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
 partial index: contact (id) and payment_request (id) WHERE search IS NULL
+partial index: contact (merged_into_id) WHERE merged_into_id IS NOT NULL
+partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
 """
@@ -103,6 +105,7 @@ class Account(Row):
     request_count = fields.IntField(default=0)  # the last number given out
     event_seq: fields.Field[int] = fields.BigIntField(default=0)
     event_epoch = fields.CharField(max_length=12)  # new after a restored backup
+    merge_count = fields.IntField(default=0)  # of contacts; 0: no id has been replaced
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -162,12 +165,20 @@ class ApiKey(TenantRow):
 class Contact(Searchable):
     """The person who is asked to pay."""
 
-    SEARCHED = ("name", "email", "phone")
+    SEARCHED = ("name", "email", "phone", "also_known_as")
 
     name = fields.CharField(max_length=120)
     email = fields.CharField(max_length=254, null=True)
     phone = fields.CharField(max_length=20, null=True)  # E.164
     tags: fields.Field[Any] = fields.JSONField(default=list, encoder=json_text)
+    merged_into_id = fields.UUIDField(null=True)  # the contact that is kept in its place
+    merged_at = fields.DatetimeField(null=True)
+    merged_ids: fields.Field[Any] = fields.JSONField(
+        null=True, encoder=json_text
+    )  # of a kept one: all ids merged into it
+    also_known_as = fields.TextField(
+        null=True
+    )  # of a kept one: names, e-mails and phones of the others, to be found by
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -185,11 +196,12 @@ class ContactAddress(TenantRow):
     address = fields.CharField(max_length=254)
     opted_out_at = fields.DatetimeField(null=True)
     last_inbound_at = fields.DatetimeField(null=True)
+    in_use = fields.BooleanField(default=True)  # of a merged contact's several of one kind: the one that is written to
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
         table = "contact_address"
-        unique_together = (("account_id", "kind", "address"), ("contact_id", "kind"))
+        unique_together = (("account_id", "kind", "address"),)
 
 
 class OptOut(TenantRow):
@@ -238,6 +250,10 @@ class Conversation(TenantRow):
     unread_count = fields.IntField(default=0)
     draft = fields.TextField(null=True)  # the team's unsent composer text
     closed_at = fields.DatetimeField(null=True)  # done with; the contact's next message opens it again
+    merged_into_id = fields.UUIDField(null=True)  # the conversation that is kept in its place
+    merged_ids: fields.Field[Any] = fields.JSONField(
+        null=True, encoder=json_text
+    )  # of a kept one: all ids merged into it
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:

@@ -28,7 +28,7 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
-from services import capability, connections, copies, ledger_views, notifications, refunds, repeats
+from services import capability, connections, copies, kept, ledger_views, notifications, refunds, repeats
 from services.actors import Actor
 from services.capability import Reach
 from services.ledger_views import PaymentView
@@ -62,7 +62,9 @@ class Access:
         self._following = DataLoader(self._load_following)
         self._addresses = DataLoader(self._load_addresses)
         self._summaries = DataLoader(self._load_summaries)
-        self._overdue = DataLoader(self._load_overdue)
+        self._overdue: DataLoader[tables.Contact, dict[tuple[str, bool], int]] = DataLoader(
+            self._load_overdue, cache_key_fn=_id_of
+        )
         self._payments = DataLoader(self._load_payments)
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
         self._refundable = DataLoader(self._load_refundable)
@@ -104,10 +106,32 @@ class Access:
         return await self._users.load(id)
 
     async def contact(self, id: UUID) -> tables.Contact | None:
-        return await self._contacts.load(id)
+        """Of a merged one the contact that is kept."""
+        row = await self._contacts.load(id)
+        while row is not None and row.merged_into_id is not None:
+            row = await self._contacts.load(row.merged_into_id)
+        return row
 
     async def conversation(self, id: UUID) -> tables.Conversation | None:
-        return await self._conversations.load(id)
+        """Of a merged one the conversation that is kept."""
+        row = await self._conversations.load(id)
+        while row is not None and row.merged_into_id is not None:
+            row = await self._conversations.load(row.merged_into_id)
+        return row
+
+    async def merged_contacts(self, contact: tables.Contact) -> list[tables.Contact]:
+        """The contacts that were merged into this one, as they were, the last first."""
+        found = await self._contacts.load_many(kept.ids_of(contact)[1:])
+        return sorted(
+            (row for row in found if row is not None),
+            key=lambda row: (row.merged_at or row.created_at, row.id),
+            reverse=True,
+        )
+
+    async def merged_contact(self, id: UUID) -> tables.Contact | None:
+        """A contact that was merged, as it was; None: it is not merged."""
+        row = await self._contacts.load(id)
+        return row if row is not None and row.merged_into_id is not None else None
 
     async def payment_request(self, id: UUID) -> tables.PaymentRequest | None:
         """Also a discarded one: an event may tell of it. Lists and look-ups by clients leave it out."""
@@ -179,8 +203,8 @@ class Access:
     async def summaries(self, contact_id: UUID) -> list[tables.ContactSummary]:
         return await self._summaries.load(contact_id)
 
-    async def overdue(self, contact_id: UUID) -> dict[tuple[str, bool], int]:
-        return await self._overdue.load(contact_id)
+    async def overdue(self, contact: tables.Contact) -> dict[tuple[str, bool], int]:
+        return await self._overdue.load(contact)
 
     async def payments(self, payment_request_id: UUID) -> list[PaymentView]:
         return await self._payments.load(payment_request_id)
@@ -214,42 +238,46 @@ class Access:
         return await notifications.unread_count(self.viewer.user_id) if self.viewer.user_id is not None else 0
 
     # ----------------------------------------------------------------------------------------------------- pages
-    async def thread(self, conversation_id: UUID, page: Page) -> Slice[tables.Message | tables.ActivityCard]:
-        """One statement over both tables, each branch read no further than the page."""
+    async def thread(
+        self, conversation: tables.Conversation, page: Page
+    ) -> Slice[tables.Message | tables.ActivityCard]:
+        """One statement over both tables and all merged conversations, each branch read no further than the page."""
+        ids = kept.ids_of(conversation)
         branches = " UNION ALL ".join(
             f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608
             f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
+            for n in range(len(ids))
             for mark, model, other, alias in (
-                (0, tables.Message, tables.ActivityCard, "m"),
-                (1, tables.ActivityCard, tables.Message, "a"),
+                (0, tables.Message, tables.ActivityCard, f"m{n}"),
+                (1, tables.ActivityCard, tables.Message, f"a{n}"),
             )
         )
-        values = [self._account_id, conversation_id, *page.values]
-        found = await database.rows(branches + page.order, *values, *values)
+        values = [value for id in ids for _ in range(2) for value in (self._account_id, id, *page.values)]
+        found = await database.rows(branches + page.order, *values)
         return page.cut([_thread_row(raw) for raw in found])
 
     async def contact_payments(
-        self, contact_id: UUID, page: Page, filter: RequestFilter
+        self, contact: tables.Contact, page: Page, filter: RequestFilter
     ) -> Slice[tables.PaymentRequest]:
         """The contact's payment requests."""
-        where, values = self._requests_where(filter, contact_id=contact_id)
+        where, values = self._requests_where(filter, contact=contact)
         return await self._page(tables.PaymentRequest, page, where, values)
 
-    async def contact_payments_count(self, contact_id: UUID, filter: RequestFilter) -> int:
-        where, values = self._requests_where(filter, contact_id=contact_id)
+    async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
+        where, values = self._requests_where(filter, contact=contact)
         found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608
         return int(found[0]["n"])
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
         """The account's payment requests. Raises: ApiError BAD_REQUEST for a search that is none."""
-        where, values = self._requests_where(filter, contact_id=None)
+        where, values = self._requests_where(filter, contact=None)
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def conversations(
         self, page: Page, search: str | None, closed: bool | None = None
     ) -> Slice[tables.Conversation]:
         """The inbox. `search`: in the contact's name, e-mail address or phone number. Raises: ApiError BAD_REQUEST."""
-        where, values = "account_id = ?", [self._account_id]
+        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
         if closed is not None:
             where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
         if wanted := _patterns(search):
@@ -260,7 +288,7 @@ class Access:
 
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
         """All contacts. `search` as in `conversations`."""
-        where, values = "account_id = ?", [self._account_id]
+        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
         if wanted := _patterns(search):
             where, values = self._contacts_matching(wanted)
         return await self._page(tables.Contact, page, where, values)
@@ -277,7 +305,7 @@ class Access:
         found = await database.rows(sql, *values, *page.values)
         return page.cut([instance(model, raw) for raw in found])
 
-    def _requests_where(self, filter: RequestFilter, *, contact_id: UUID | None) -> tuple[str, list[Any]]:
+    def _requests_where(self, filter: RequestFilter, *, contact: tables.Contact | None) -> tuple[str, list[Any]]:
         clauses = ["account_id = ?", "discarded_at IS NULL"]
         values: list[Any] = [self._account_id]
 
@@ -285,8 +313,9 @@ class Access:
             clauses.append(clause)
             values.extend(more)
 
-        if contact_id is not None:
-            add("contact_id = ?", contact_id)
+        if contact is not None:
+            ids = kept.ids_of(contact)
+            add(f"contact_id IN ({database.placeholders(len(ids))})", *ids)
         if filter.status is not None:
             # Any of no status: nothing.
             add(
@@ -302,8 +331,11 @@ class Access:
             add("test_mode = ?", filter.test_mode)
         if wanted := _patterns(filter.search):
             contacts, more = self._contacts_matching(wanted)
-            either = [_like(len(wanted)), f"contact_id IN (SELECT id FROM contact WHERE {contacts})"]  # noqa: S608
-            more = [*wanted, *more]
+            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608
+            # A request keeps the contact that it was made for; the one that is kept has the searched text of all.
+            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608
+            either = [_like(len(wanted)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
+            more = [*wanted, *more, *more]
             for minor, currencies in _amounts(filter.search or ""):
                 either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
                 more += [minor, *currencies]
@@ -311,7 +343,8 @@ class Access:
         return " AND ".join(clauses), values
 
     def _contacts_matching(self, wanted: Sequence[str]) -> tuple[str, list[Any]]:
-        return f"account_id = ? AND {_like(len(wanted))}", [self._account_id, *wanted]
+        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(wanted))}"
+        return where, [self._account_id, *wanted]
 
     # --------------------------------------------------------------------------------------------------- nouns above
     async def contact_node(self, id: UUID) -> Contact:
@@ -413,20 +446,22 @@ class Access:
         followed = {database.to_uuid(raw["conversation_id"]) for raw in found}
         return [id in followed for id in conversation_ids]
 
-    async def _load_overdue(self, contact_ids: list[UUID]) -> list[dict[tuple[str, bool], int]]:
+    async def _load_overdue(self, contacts: list[tables.Contact]) -> list[dict[tuple[str, bool], int]]:
+        of = {id: contact.id for contact in contacts for id in kept.ids_of(contact)}
         found = await database.rows(
             "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608
-            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(contact_ids))})"
+            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(of))})"
             f" AND discarded_at IS NULL AND {_OVERDUE} GROUP BY contact_id, currency, test_mode",
             self._account_id,
-            *contact_ids,
+            *of,
             datetime.now(UTC),
         )
         counts: defaultdict[UUID, dict[tuple[str, bool], int]] = defaultdict(dict)
         for raw in found:
             key = raw["currency"], database.to_bool(raw["test_mode"])
-            counts[database.to_uuid(raw["contact_id"])][key] = int(raw["n"])
-        return [counts[id] for id in contact_ids]
+            counted = counts[of[database.to_uuid(raw["contact_id"])]]
+            counted[key] = counted.get(key, 0) + int(raw["n"])
+        return [counts[contact.id] for contact in contacts]
 
     async def _load_payments(self, request_ids: list[UUID]) -> list[list[PaymentView]]:
         found = await ledger_views.payments(self._account_id, request_ids)
@@ -467,7 +502,8 @@ class Access:
         firsts = list({repeats.first_of(message) for message in messages})
         places = database.placeholders(len(firsts))
         # By conversation, which has an index.
-        conversations = list({message.conversation_id for message in messages})
+        rows_of = [await self.conversation(id) for id in {message.conversation_id for message in messages}]
+        conversations = list({id for row in rows_of if row is not None for id in kept.ids_of(row)})
         found = await database.rows(
             f"SELECT {columns(tables.Message)} FROM message WHERE account_id = ?"  # noqa: S608
             f" AND conversation_id IN ({database.placeholders(len(conversations))})"

@@ -36,6 +36,7 @@ from schema.inputs import (
     DisconnectProcessorInput,
     FollowConversationInput,
     MarkConversationReadInput,
+    MergeContactsInput,
     MessageTemplateInput,
     RecordLinkCopiedInput,
     RecordOutsidePaymentInput,
@@ -73,6 +74,7 @@ from schema.payloads import (
     FollowConversationPayload,
     MarkConversationReadPayload,
     MarkNotificationsReadPayload,
+    MergeContactsPayload,
     MutationPayload,
     RecordLinkCopiedPayload,
     RecordOutsidePaymentPayload,
@@ -109,6 +111,7 @@ from services import (
     connections,
     contacts,
     conversations,
+    merging,
     messages,
     mismatches,
     notifications,
@@ -660,6 +663,26 @@ class Mutation:
             return UpdateContactPayload(contact=Contact.from_row(row))
 
         return await _run(info, UpdateContactPayload, work)
+
+    @mutation(
+        "Merge two contacts that are one person on several channels: one record, one thread, one set of totals. Empty fields are"
+        " filled, tags and addresses united; messages, cards, payment requests and payments of both stand in the kept contact. It"
+        " can't be undone."
+    )
+    async def merge_contacts(
+        self, info: Info, input: Annotated[MergeContactsInput, strawberry.argument(description="Which two.")]
+    ) -> MergeContactsPayload:
+        async def work(actor: Actor) -> MergeContactsPayload:
+            row = await merging.merge(
+                actor,
+                contact_id=_id(input.contact_id, "cnt"),
+                merged_contact_id=_id(input.merged_contact_id, "cnt"),
+                addresses=_addresses(input.addresses),
+                idempotency_key=input.idempotency_key,
+            )
+            return MergeContactsPayload(contact=Contact.from_row(row))
+
+        return await _run(info, MergeContactsPayload, work)
 
     # --------------------------------------------------------------------------------------------------- settings
     @mutation("Change the account's settings; fields left out stay. For owners and admins.")

@@ -6,7 +6,7 @@ Order and back-pressure are the hub's; sockets, streams and sharing are the tran
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from uuid import UUID
 
 import strawberry
 
+from models import tables
 from models.event_log import Cursor as EventCursor
 from models.event_log import CursorInvalid
 from models.ids import parse_public_id, public_id
@@ -22,6 +23,7 @@ from schema.context import Context, Info
 from schema.describe import subscription
 from schema.events import (
     AccountUpdated,
+    ContactMerged,
     ContactPaymentEvent,
     ContactUpdated,
     ConversationEvent,
@@ -41,7 +43,7 @@ from schema.events import (
 )
 from schema.failures import bad_request, not_found
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
-from services import dashboard
+from services import dashboard, kept, merging
 from services.events import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
 
 DASHBOARD_INTERVAL_S = 1.0
@@ -103,6 +105,18 @@ def _contact(event: LoggedEvent, cursor: Cursor) -> Event | None:
     return ContactUpdated(cursor=cursor, contact_row=event.contact_id) if event.contact_id is not None else None
 
 
+def _merged(event: LoggedEvent, cursor: Cursor) -> Event | None:
+    if event.contact_id is None or event.conversation_id is None:
+        return None
+    return ContactMerged(
+        cursor=cursor,
+        contact_row=event.contact_id,
+        conversation_row=event.conversation_id,
+        merged_contact_id=strawberry.ID(public_id("cnt", UUID(event.data["contact_id"]))),
+        merged_conversation_id=strawberry.ID(public_id("cnv", UUID(event.data["conversation_id"]))),
+    )
+
+
 def _conversation(event: LoggedEvent, cursor: Cursor) -> Event | None:
     if event.conversation_id is None:
         return None
@@ -129,6 +143,7 @@ _MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
     "message.created": _thread_item,
     "message.updated": _message,
     "contact.updated": _contact,
+    merging.MERGED: _merged,
     "conversation.updated": _conversation,
     "account.updated": _account,
     "processor.updated": _account,
@@ -150,8 +165,46 @@ def member(event: LoggedEvent, cursor: Cursor) -> Event | None:
 
 
 # ------------------------------------------------------------------------------------------------------------- feeds
-async def _feed(info: Info, after: str | None, wants: Wants) -> AsyncGenerator[Any, None]:
-    """Subscribed, what was missed, then what happens; or ResyncRequired alone. Raises: ApiError BAD_REQUEST, SlowConsumer."""
+class _OfContact:
+    """The events of one contact, under all ids that it has had. `wants` says what else an event must be.
+
+    Until `settle` everything may be of the contact: a merge may come between the look at its row and the feed.
+    """
+
+    def __init__(self, row: tables.Contact | tables.Conversation, wants: Wants) -> None:
+        self._ids: set[UUID | None] = set(kept.ids_of(row))
+        self._name = "contact_id" if isinstance(row, tables.Contact) else "conversation_id"
+        self._wants = wants
+        self._settled = False
+
+    def settle(self, row: tables.Contact | tables.Conversation | None) -> None:
+        """What the row is after the feed has begun."""
+        self._ids.update(kept.ids_of(row) if row is not None else ())
+        self._settled = True
+
+    def __call__(self, event: LoggedEvent) -> bool:
+        """Quick: no look at the database."""
+        if event.kind == merging.MERGED:
+            both = {getattr(event, self._name), UUID(event.data[self._name])}
+            if both & self._ids:
+                self._ids |= both
+                return True
+        if not self._wants(event):
+            return False
+        id = getattr(event, self._name)
+        of_account = (
+            event.contact_id is None and event.conversation_id is None
+        )  # what channels can carry may have changed
+        return of_account or not self._settled or id in self._ids
+
+
+async def _feed(
+    info: Info, after: str | None, wants: Wants, begun: Callable[[], Awaitable[None]] | None = None
+) -> AsyncGenerator[Any, None]:
+    """Subscribed, what was missed, then what happens; or ResyncRequired alone. Raises: ApiError BAD_REQUEST, SlowConsumer.
+
+    `begun` is called when the feed is attached to the log; then `wants` is asked once more of each event.
+    """
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id
@@ -167,10 +220,12 @@ async def _feed(info: Info, after: str | None, wants: Wants) -> AsyncGenerator[A
         async for item in feed:
             cursor = _at(context, EventCursor(here.epoch, account_id, item.seq))
             if isinstance(item, Start):
+                if begun is not None:
+                    await begun()
                 yield Subscribed(cursor=cursor)
             elif isinstance(item, ResyncNeeded):
                 yield ResyncRequired(cursor=cursor, reason=item.reason.value)
-            elif (found := member(item, cursor)) is not None:
+            elif (begun is None or wants(item)) and (found := member(item, cursor)) is not None:
                 yield found
 
 
@@ -268,18 +323,12 @@ class Subscription:
         row = await reads.conversation(found) if found is not None else None
         if row is None:
             raise not_found()
-        wanted_id, contact_id = row.id, row.contact_id
+        wants = _OfContact(row, lambda event: not event.kind.startswith("notification."))
 
-        def wants(event: LoggedEvent) -> bool:
-            if event.kind.startswith("notification."):
-                return False
-            if _MEMBERS.get(event.kind) is _account:  # what the conversation's channels can carry may have changed
-                return True
-            return event.conversation_id == wanted_id or (
-                event.contact_id == contact_id and event.kind == "contact.updated"
-            )
+        async def begun() -> None:
+            wants.settle(await kept.conversation(row.account_id, row.id))
 
-        return _feed(info, after, wants)
+        return _feed(info, after, wants, begun)
 
     @subscription("What changes in one contact's Payments tab and totals.")
     async def contact_payment_events(
@@ -293,12 +342,12 @@ class Subscription:
         row = await reads.contact(found) if found is not None else None
         if row is None:
             raise not_found()
-        wanted_id = row.id
+        wants = _OfContact(row, lambda event: _is_request(event.kind) or event.kind == "contact.updated")
 
-        def wants(event: LoggedEvent) -> bool:
-            return event.contact_id == wanted_id and (_is_request(event.kind) or event.kind == "contact.updated")
+        async def begun() -> None:
+            wants.settle(await kept.contact(row.account_id, row.id))
 
-        return _feed(info, after, wants)
+        return _feed(info, after, wants, begun)
 
     @subscription("The viewer's own notifications: the one feed that differs by person.")
     async def notification_events(

@@ -13,6 +13,7 @@ from schema.connections import CONTACT_PAYMENTS, CONTACTS, After, Before, First,
 from schema.context import Info, RequestFilter, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
+from schema.merged_contact import MergedContact
 from schema.payment_request import PaymentRequest
 from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, PaymentRequestStatus, money
 
@@ -44,6 +45,12 @@ class ContactAddress:
     last_inbound_at: datetime | None = strawberry.field(
         description="When the contact last wrote on it; null: never. Windows run from here."
     )
+    in_use: bool = strawberry.field(
+        description=(
+            "Whether messages of this kind go here. A merged contact may have several addresses of one kind: it is the one"
+            " that the contact wrote from last; updateContact can choose another."
+        )
+    )
 
     @classmethod
     def from_row(cls, row: tables.ContactAddress) -> Self:
@@ -53,6 +60,7 @@ class ContactAddress:
             address=row.address,
             opted_out_at=row.opted_out_at,
             last_inbound_at=row.last_inbound_at,
+            in_use=row.in_use,
         )
 
 
@@ -124,7 +132,7 @@ class ContactPaymentConnection:
 
     @field("How many there are with this filter.")
     async def total_count(self, info: Info) -> int:
-        return await info.context.reads.contact_payments_count(self.contact.id, self.filter)
+        return await info.context.reads.contact_payments_count(self.contact, self.filter)
 
     @field("Position in the event log, read before the data: pass it to contactPaymentEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:
@@ -161,6 +169,12 @@ class Contact(Node):
     async def addresses(self, info: Info) -> list[ContactAddress]:
         return [ContactAddress.from_row(row) for row in await info.context.reads.addresses(self.row.id)]
 
+    @field(
+        "The contacts that were merged into this one (mergeContacts), the last first; their ids answer as this one's."
+    )
+    async def merged_from(self, info: Info) -> list[MergedContact]:
+        return [MergedContact.from_row(row) for row in await info.context.reads.merged_contacts(self.row)]
+
     @field("The one conversation with the contact; null: none was begun.")
     async def conversation(self, info: Info) -> Conversation | None:
         row = await info.context.reads.conversation_of(self.row.id)
@@ -180,7 +194,7 @@ class Contact(Node):
     ) -> ContactPaymentConnection:
         page = CONTACT_PAYMENTS.page(first=first, after=after, last=last, before=before)
         wanted = filter.to_filter() if filter is not None else RequestFilter()
-        found = await info.context.reads.contact_payments(self.row.id, page, wanted)
+        found = await info.context.reads.contact_payments(self.row, page, wanted)
         nodes = [PaymentRequest.from_row(row) for row in found.rows]
         cursors = [CONTACT_PAYMENTS.cursor(row.id) for row in found.rows]
         return ContactPaymentConnection(
@@ -195,7 +209,7 @@ class Contact(Node):
     async def payment_summary(self, info: Info) -> list[ContactPaymentSummary]:
         reads = info.context.reads
         rows = await reads.summaries(self.row.id)
-        overdue = await reads.overdue(self.row.id)
+        overdue = await reads.overdue(self.row)
         return [ContactPaymentSummary.from_row(row, overdue.get((row.currency, row.test_mode), 0)) for row in rows]
 
 

@@ -80,7 +80,7 @@ class Conversation(Node):
         self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
     ) -> ThreadConnection:
         page = THREAD.page(first=first, after=after, last=last, before=before, from_end=True)
-        return ThreadConnection.from_slice(await info.context.reads.thread(self.row.id, page))
+        return ThreadConnection.from_slice(await info.context.reads.thread(self.row, page))
 
     @field(
         "Position in the event log, read before the data of this answer: pass it to conversationEvents(after:) so"

@@ -126,6 +126,33 @@ class ContactUpdated(Event):
         return Contact.from_row(row)
 
 
+@strawberry.type(
+    description=(
+        "Two contacts are one from here on (mergeContacts). Drop the merged contact and its conversation, and read the kept ones"
+        " again with thread and payments. The merged ids answer as the kept ones' for ever."
+    )
+)
+class ContactMerged(Event):
+    contact_row: strawberry.Private[UUID]
+    conversation_row: strawberry.Private[UUID]
+    merged_contact_id: strawberry.ID = strawberry.field(description="The contact to drop.")
+    merged_conversation_id: strawberry.ID = strawberry.field(description="The conversation to drop.")
+
+    @field("The contact that is kept, as it is now.")
+    async def contact(self, info: Info) -> Contact:
+        row = await info.context.reads.contact(self.contact_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Contact.from_row(row)
+
+    @field("The conversation that is kept, as it is now.")
+    async def conversation(self, info: Info) -> Conversation:
+        row = await info.context.reads.conversation(self.conversation_row)
+        if row is None:
+            raise Gone(self.cursor)
+        return Conversation.from_row(row)
+
+
 @strawberry.type(description="Assignee, followers, draft or unread count of a conversation changed.")
 class ConversationUpdated(Event):
     conversation_row: strawberry.Private[UUID]
@@ -203,6 +230,7 @@ ConversationEvent: TypeAlias = Annotated[
     | PaymentRequestUpdated
     | MessageUpdated
     | ContactUpdated
+    | ContactMerged
     | ConversationUpdated
     | AccountUpdated,
     strawberry.union("ConversationEvent", description="What conversationEvents pushes."),
@@ -214,12 +242,13 @@ InboxEvent: TypeAlias = Annotated[
     | PaymentRequestUpdated
     | MessageUpdated
     | ContactUpdated
+    | ContactMerged
     | ConversationUpdated
     | AccountUpdated,
     strawberry.union("InboxEvent", description="What inboxEvents pushes."),
 ]
 ContactPaymentEvent: TypeAlias = Annotated[
-    Subscribed | ResyncRequired | PaymentRequestUpdated | ContactUpdated,
+    Subscribed | ResyncRequired | PaymentRequestUpdated | ContactUpdated | ContactMerged,
     strawberry.union("ContactPaymentEvent", description="What contactPaymentEvents pushes."),
 ]
 NotificationEvent: TypeAlias = Annotated[

@@ -362,6 +362,22 @@ class UpdateContactInput:
     )
 
 
+@strawberry.input(description="Two contacts that are one person.")
+class MergeContactsInput:
+    idempotency_key: str = strawberry.field(description=_KEY)
+    contact_id: strawberry.ID = strawberry.field(description="The contact that is kept.")
+    merged_contact_id: strawberry.ID = strawberry.field(
+        description="The contact that is merged into it. Its ids answer as the kept one's from then on."
+    )
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=None,
+        description=(
+            "Of kinds on which both have an address: the one that messages go to. Left out: the one that the person wrote from"
+            " last."
+        ),
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ settings
 @strawberry.input(description="What to change of the account. Fields left out stay.")
 class UpdateAccountInput:

@@ -279,6 +279,13 @@ class UpdateContactPayload(MutationPayload):
     contact: Contact | None = strawberry.field(default=None, description="The contact. " + _REFUSED)
 
 
+@strawberry.type(description="Answer of mergeContacts.")
+class MergeContactsPayload(MutationPayload):
+    contact: Contact | None = strawberry.field(
+        default=None, description="The contact that is kept, with what both had. " + _REFUSED
+    )
+
+
 @strawberry.type(description="Answer of updateAccount.")
 class UpdateAccountPayload(MutationPayload):
     account: Account | None = strawberry.field(default=None, description="The account. " + _REFUSED)

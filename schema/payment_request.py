@@ -16,6 +16,7 @@ from schema.connections import PAYMENT_REQUESTS, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.failures import ApiError, not_found
+from schema.merged_contact import MergedContact
 from schema.scalars import (
     URL,
     ChannelKind,
@@ -158,6 +159,13 @@ class Payment(Node):
         payments = await info.context.reads.payments(self.view.payment_request_id)
         found = ledger_views.charge_of(self.view, payments)
         return Payment.from_view(found) if found is not None else None
+
+    @field(
+        "The contact that was asked for it, where that was merged into another since (mergeContacts); null: it was not."
+    )
+    async def merged_from(self, info: Info) -> MergedContact | None:
+        row = await info.context.reads.merged_contact(self.view.contact_id)
+        return MergedContact.from_row(row) if row is not None else None
 
     @field(
         "Of a charge: what refundPayment can still give back of it, 0 if nothing; refunds under way and disputes that are"

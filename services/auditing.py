@@ -134,7 +134,7 @@ def _differences(
 # ---------------------------------------------------------------------------------------------------------- summaries
 async def _summaries(account_id: UUID) -> list[Difference]:
     found: list[Difference] = []
-    for contact in await Contact.filter(account_id=account_id).order_by("id"):
+    for contact in await Contact.filter(account_id=account_id, merged_into_id=None).order_by("id"):
         if await _of_contact(account_id, contact.id):
             async with database.transaction():
                 await summaries.lock_contact(account_id, contact.id)

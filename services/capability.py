@@ -11,11 +11,11 @@ from uuid import UUID
 from integrations.base import Channel, ChannelKind, ChannelLimits, IntegrationError, LengthUnit
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
-from models import database, errors
+from models import errors
 from models.ids import public_id
-from models.tables import ChannelConnection, ContactAddress, Conversation, ProcessorConnection
+from models.tables import ChannelConnection, ContactAddress, Conversation, Message, ProcessorConnection
 from models.vault import VaultError
-from services import connections, invitations
+from services import connections, invitations, kept
 from services.actors import Actor
 
 
@@ -85,6 +85,9 @@ REASONS: Final = tuple(_REFUSALS)  # in the order in which they are checked
 _ABOUT_THE_CALLER: Final = frozenset({"NO_PROCESSOR_CONFIGURED", "FORBIDDEN"})
 # Addresses that only the contact can make, by writing first.
 _GIVEN_BY_THE_VENDOR: Final = frozenset({"INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"})
+_OF_ONE_CONNECTION: Final = _GIVEN_BY_THE_VENDOR | {
+    "CUSTOM"
+}  # kinds whose addresses mean a person on one of our pages only
 
 
 async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
@@ -100,38 +103,29 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
     has_processor = await connections.can_ask(actor.account_id)
     lost = None if has_processor else await connections.ended(actor.account_id)
-    addresses: dict[UUID, dict[str, ContactAddress]] = {c.contact_id: {} for c in conversations}
-    for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(addresses)):
-        addresses[address.contact_id][address.kind] = address
-    last = await _written_to([conversation.id for conversation in conversations])
+    held: dict[UUID, dict[str, list[ContactAddress]]] = {c.contact_id: {} for c in conversations}
+    for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(held)).order_by("id"):
+        held[address.contact_id].setdefault(address.kind, []).append(address)
+    addresses = {
+        conversation.id: {
+            row.id: await _chosen(conversation, row, held[conversation.contact_id].get(row.kind, [])) for row in rows
+        }
+        for conversation in conversations
+    }
+    last = await kept.newest_inbound(conversations, "channel_connection_id")  # where each contact wrote last
     now = datetime.now(UTC)
     return {
         conversation.id: _reaches(
             actor,
             rows,
             conversation.contact_id,
-            addresses[conversation.contact_id],
+            addresses[conversation.id],
             last.get(conversation.id),
             has_processor=has_processor,
             lost=lost,
             now=now,
         )
         for conversation in conversations
-    }
-
-
-async def _written_to(conversation_ids: Sequence[UUID]) -> dict[UUID, UUID]:
-    """The connection on which each conversation's contact wrote last."""
-    found = await database.rows(
-        "SELECT c.id AS conversation_id, (SELECT m.channel_connection_id FROM message m WHERE m.conversation_id = c.id"  # noqa: S608
-        " AND m.direction = 'INBOUND' ORDER BY m.seq DESC LIMIT 1) AS connection_id"
-        f" FROM conversation c WHERE c.id IN ({database.placeholders(len(conversation_ids))})",
-        *conversation_ids,
-    )
-    return {
-        database.to_uuid(raw["conversation_id"]): database.to_uuid(raw["connection_id"])
-        for raw in found
-        if raw["connection_id"] is not None
     }
 
 
@@ -144,15 +138,15 @@ async def capability(
     now: datetime,
     by_person: bool | None = None,
     processor_ids: Collection[UUID] = (),
+    address: ContactAddress | None = None,
 ) -> Capability:
     """One channel for this contact; without `payment_request` for a message that asks for no money.
 
     `processor_ids`: the connections of the requests that it carries, which need no default any more.
+    `address`: where it goes, if that is decided already.
     `by_person`: whether a person wrote it, where somebody else hands it over; None: the actor is its author.
     """
-    address = await ContactAddress.get_or_none(
-        account_id=actor.account_id, contact_id=conversation.contact_id, kind=connection.kind
-    )
+    address = address or await address_of(conversation, connection)
     has_processor = not payment_request or await connections.can_ask(actor.account_id, named=processor_ids)
     return _decide(
         actor,
@@ -165,11 +159,41 @@ async def capability(
     )
 
 
+async def address_of(conversation: Conversation, connection: ChannelConnection) -> ContactAddress | None:
+    """Where a message of this connection to the conversation's contact goes; None: the contact has no such address."""
+    held = ContactAddress.filter(
+        account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
+    )
+    return await _chosen(conversation, connection, await held.order_by("id"))
+
+
+async def _chosen(
+    conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
+) -> ContactAddress | None:
+    """Of the contact's addresses of this kind (several only after a merge) the one that the connection writes to.
+
+    Where the vendor gives addresses out, each is for one page or widget: the one that was written from there last.
+    """
+    if len(held) < 2:
+        return held[0] if held else None
+    fitting = [row for row in held if belongs(connection, row.address)]
+    if len(fitting) > 1 and connection.kind in _OF_ONE_CONNECTION:
+        said = Message.filter(
+            conversation_id__in=kept.ids_of(conversation),
+            channel_connection_id=connection.id,
+            address__in=[row.address for row in fitting],
+        )
+        newest = await said.order_by("-seq").first()
+        if newest is not None:
+            return next(row for row in fitting if row.address == newest.address)
+    return next((row for row in fitting if row.in_use), fitting[0] if fitting else None)
+
+
 def _reaches(
     actor: Actor,
     rows: Sequence[ChannelConnection],
     contact_id: UUID,
-    addresses: dict[str, ContactAddress],
+    addresses: dict[UUID, ContactAddress | None],
     last: UUID | None,
     *,
     has_processor: bool,
@@ -177,7 +201,7 @@ def _reaches(
     now: datetime,
 ) -> list[Reach]:
     def decide(row: ChannelConnection, permission: str, needed: bool) -> Capability:
-        return _decide(actor, row, addresses.get(row.kind), permission=permission, has_processor=needed, now=now)
+        return _decide(actor, row, addresses[row.id], permission=permission, has_processor=needed, now=now)
 
     found = [
         Reach(
@@ -185,14 +209,14 @@ def _reaches(
             messages=decide(row, "message", True),
             payment_requests=decide(row, "request_payment", has_processor),
             with_own_processor=decide(row, "request_payment", True),
-            invite_url=None if row.kind in addresses else _invitation(row, contact_id, now),
+            invite_url=None if addresses[row.id] is not None else _invitation(row, contact_id, now),
         )
         for row in rows
     ]
     # Where the contact wrote last comes first.
     recent = sorted(
         found,
-        key=lambda reach: (reach.connection.id == last, _heard(addresses.get(reach.connection.kind))),
+        key=lambda reach: (reach.connection.id == last, _heard(addresses[reach.connection.id])),
         reverse=True,
     )
     ranks = {reach.connection.id: rank for rank, reach in enumerate(recent)}

@@ -19,6 +19,7 @@ from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import ActivityCard, Attachment, Conversation, Message, Notification, PaymentRequest
+from services import kept
 from services.turns import turn
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
@@ -207,21 +208,14 @@ class Change:
         """Write everything; return the newest number, 0 if nothing was added."""
         if not self._pending:
             return 0
-        for conversation_id in sorted(self._reopened):
+        shown = {id: await self._show_activity(id, preview) for id, preview in sorted(self._activity.items())}
+        for conversation_id in sorted({shown.get(id, id) for id in self._reopened}):
             if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
                 opened = await Conversation.get(id=conversation_id)
                 self.event("conversation.updated", conversation_id=opened.id, contact_id=opened.contact_id)
-        for conversation_id, preview in sorted(self._activity.items()):
-            # A change that began later may have committed first: the time never steps back.
-            await database.execute(
-                "UPDATE conversation SET preview = ?,"
-                " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END WHERE id = ?",
-                preview,
-                self.now,
-                self.now,
-                conversation_id,
-            )
-        first = await event_log.reserve(self.account_id, len(self._pending))
+        first, merges = await event_log.reserve_and_merges(self.account_id, len(self._pending))
+        if merges:
+            await self._follow_merges()
         for seq, pending in enumerate(self._pending, first):
             if pending.row is not None:
                 pending.row.seq = seq
@@ -237,6 +231,33 @@ class Change:
             ]
         )
         return first + len(self._pending) - 1
+
+    async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
+        """Put the conversation's newest item into the inbox; the conversation that this id stands for."""
+        while True:
+            # A change that began later may have committed first: the time never steps back.
+            found = await database.rows(
+                "UPDATE conversation SET preview = ?,"
+                " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END"
+                " WHERE id = ? AND merged_into_id IS NULL RETURNING id",
+                preview,
+                self.now,
+                self.now,
+                conversation_id,
+            )
+            if found:
+                return conversation_id
+            conversation_id = (await kept.conversation_of(self.account_id, conversation_id)).id
+
+    async def _follow_merges(self) -> None:
+        """Write all under the contact that is kept, also what began before the merge. The account's row is locked: none comes between."""
+        for name in ("contact_id", "conversation_id"):
+            told = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
+            replaced = await kept.replaced(name.removesuffix("_id"), self.account_id, told)
+            for pending in self._pending:
+                pending.fields[name] = replaced.get(pending.fields[name], pending.fields[name])
+                if pending.row is not None and getattr(pending.row, name, None) in replaced:
+                    setattr(pending.row, name, replaced[getattr(pending.row, name)])
 
 
 @asynccontextmanager

@@ -34,7 +34,6 @@ from models.money import Money
 from models.tables import (
     Account,
     CheckoutSession,
-    Contact,
     MoneyFact,
     PaymentRequest,
     ProcessorConnection,
@@ -45,6 +44,7 @@ from services import (
     checkout_refusals,
     connections,
     jobs,
+    kept,
     ledger_views,
     links,
     notifications,
@@ -358,7 +358,7 @@ async def _insert(request: PaymentRequest, amount_minor: int, now: datetime) -> 
 
 
 async def _order(request: PaymentRequest, session: CheckoutSession, token: str, locale: str | None) -> CheckoutOrder:
-    contact = await Contact.get(id=request.contact_id)
+    contact = await kept.contact_of(request.account_id, request.contact_id)
     link = links.url_of(token)
     return CheckoutOrder(
         idempotency_key=session.idempotency_key,

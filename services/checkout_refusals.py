@@ -7,8 +7,8 @@ from typing import Final
 from integrations.base import IntegrationError
 from models import vault
 from models.ledger import CardKind
-from models.tables import CheckoutSession, Contact, PaymentRequest, ProcessorConnection
-from services import cards, connections, notifications, processor_health
+from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
+from services import cards, connections, kept, notifications, processor_health
 from services.changes import change
 
 _ASK_ANEW: Final = "Void this request and ask for another amount, or by another processor."
@@ -60,7 +60,7 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
     key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
-        contact = await Contact.get(id=request.contact_id)
+        contact = await kept.contact_of(request.account_id, request.contact_id)
         kind, text = CardKind.CHECKOUT_REFUSED, cards.checkout_refused(contact.name, request, name, why)
         card = await changed.log_card(request, kind, text=text, key=key)
         if card is None:

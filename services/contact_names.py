@@ -11,7 +11,7 @@ from integrations.base import Channel, IntegrationError
 from models.ids import public_id
 from models.storable import storable
 from models.tables import ChannelConnection, Contact, Conversation
-from services import connections, jobs, summaries
+from services import connections, jobs, kept, summaries
 from services.changes import change
 from services.contacts import NAME_LIMIT
 
@@ -40,7 +40,9 @@ async def ask(connection: ChannelConnection, contact: Contact, address: str) -> 
 async def _name_job(job: jobs.JobContext) -> None:
     """Ask the vendor for a name. Key: the contact is still called by its address; a failure changes nothing."""
     address = job.payload["address"]
-    contact = await Contact.get_or_none(id=UUID(job.payload["contact_id"]), account_id=job.account_id)
+    if job.account_id is None:
+        return
+    contact = await kept.contact(job.account_id, UUID(job.payload["contact_id"]))
     if contact is None or contact.name != address:
         return
     connection = await connections.channel_connection(UUID(job.payload["connection_id"]), contact.account_id)

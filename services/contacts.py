@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from models.errors import AlreadyUsed, Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.storable import storable
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
-from services import audit, idempotency, opt_outs, text
+from services import audit, idempotency, kept, opt_outs, summaries, text
 from services.accounts import region_of
 from services.actors import Actor
 from services.changes import Change, change
@@ -26,6 +27,7 @@ ADDRESS_LIMIT: Final = 254
 PHONE_STORED: Final = 20  # characters of a stored phone number; a sender that is longer is no phone
 PHONE_KINDS: Final = ("SMS", "WHATSAPP")
 _BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are drawn as nothing
+MOST_MATCHED: Final = 100  # rows of one phone or e-mail that are looked at: merged contacts keep theirs
 CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
 
 
@@ -62,7 +64,10 @@ async def create_contact(
         return contact
 
     async def rebuild(ids: dict[str, Any]) -> Contact:
-        return await Contact.get(id=UUID(ids["contact"]), account_id=actor.account_id)
+        contact = await kept.contact(actor.account_id, UUID(ids["contact"]))
+        if contact is None:
+            raise RuntimeError("a contact is never deleted")
+        return contact
 
     return await idempotency.once(actor, "createContact", idempotency_key, given, run, rebuild)
 
@@ -80,11 +85,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
         async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
-            contact = (
-                await Contact.filter(id=contact_id, account_id=actor.account_id)
-                .select_for_update(no_key=True)
-                .get_or_none()
-            )
+            contact = await kept.lock_contact(actor.account_id, contact_id)
             if contact is None:
                 raise NotFound(field="contactId")
             values = {name: value for name, value in values.items() if getattr(contact, name) != value}
@@ -123,9 +124,9 @@ async def find_or_create_by_address(
     account_id = connection.account_id
     known = await held_address(account_id, kind, address)
     if known is None and invited is not None:
-        guest = await Contact.filter(id=invited, account_id=account_id).select_for_update(no_key=True).get_or_none()
-        if guest is None or await ContactAddress.exists(contact_id=guest.id, kind=kind):
-            invited = None  # merged or forgotten; or the invitation has been used
+        guest = await kept.lock_contact(account_id, invited)
+        used = guest is None or await ContactAddress.exists(contact_id=guest.id, kind=kind)
+        invited = None if guest is None or used else guest.id
     contact_id = known.contact_id if known is not None else invited or await _match(account_id, kind, address)
     if contact_id is None:
         try:
@@ -141,28 +142,50 @@ async def find_or_create_by_address(
         except IntegrityError:
             contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
     # Locked before the address is added, so that two callbacks of one contact add it once.
-    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
-    given = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind)
+    contact, conversation = await locked(account_id, contact_id)
+    held = await ContactAddress.filter(contact_id=contact.id, kind=kind).order_by("-in_use", "id")
+    mine = [row for row in held if address in _spelled(kind, row.address)]
+    given = next((row for row in mine if row.address == address), mine[0] if mine else None)
     named = _told_name(contact, kind, address, name)
-    if given is None:
+    if not held:
         await give_address(contact, kind, address)
-    respelled = given is not None and given.address != address and address in _spelled(kind, given.address)
+    respelled = given is not None and given.address != address
     if given is not None and respelled:
         await ContactAddress.filter(id=given.id).update(address=address)
     if named is not None:
         contact.name = named
-    if named is not None or given is None or respelled:
+    if named is not None or not held or respelled:
         contact.version += 1
         await contact.save(update_fields=["name", "version", "updated_at"])
-        held = await Conversation.get(contact_id=contact.id)
-        changed.event("contact.updated", conversation_id=held.id, contact_id=contact.id)
-    return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+        changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    return contact, conversation
+
+
+async def answered_from(
+    changed: Change, contact: Contact, conversation: Conversation, row: ContactAddress, at: datetime
+) -> None:
+    """The contact, who has several addresses of one kind by a merge, wrote from this one: answers go there. The contact is locked."""
+    if row.in_use:
+        return
+    before = await ContactAddress.get_or_none(contact_id=contact.id, kind=row.kind, in_use=True)
+    if before is not None and before.last_inbound_at is not None and before.last_inbound_at > at:
+        return  # an old message that came late
+    await use_address(row)
+    contact.version += 1
+    await contact.save(update_fields=["version", "updated_at"])
+    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+
+
+async def use_address(row: ContactAddress) -> None:
+    """Messages of its kind go to this one of the contact's addresses. The caller holds the contact's lock."""
+    await ContactAddress.filter(contact_id=row.contact_id, kind=row.kind, in_use=True).update(in_use=False)
+    await ContactAddress.filter(id=row.id).update(in_use=True)
 
 
 async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
-    """A known contact and its conversation, both rows locked, contact first."""
-    contact = await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
-    return contact, await Conversation.filter(contact_id=contact_id).select_for_update(no_key=True).get()
+    """The contact that this id stands for and its conversation, both rows locked, contact first."""
+    contact = await summaries.lock_contact(account_id, contact_id)
+    return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 
 async def held_address(account_id: UUID, kind: str, address: str) -> ContactAddress | None:
@@ -193,14 +216,15 @@ async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
     """The one contact whose record has this phone or e-mail, and no other address on this kind."""
     if kind in PHONE_KINDS:
         numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
-        found = await Contact.filter(account_id=account_id, phone__in=numbers).limit(2)
+        found = Contact.filter(account_id=account_id, phone__in=numbers)
     elif kind == "EMAIL":
-        found = await Contact.filter(account_id=account_id, email=address).limit(2)
+        found = Contact.filter(account_id=account_id, email=address)
     else:
         return None
-    if len(found) != 1 or await ContactAddress.exists(contact_id=found[0].id, kind=kind):
+    people = {row.merged_into_id or row.id for row in await found.only("id", "merged_into_id").limit(MOST_MATCHED)}
+    if len(people) != 1 or await ContactAddress.exists(contact_id__in=people, kind=kind):
         return None
-    return found[0].id
+    return people.pop()
 
 
 async def _make(
@@ -229,8 +253,11 @@ async def _checked(
     stated: dict[str, str] = {}
     refusals = Refusals()
     with refusals:
-        if contact_id is not None and not await Contact.exists(id=contact_id, account_id=account_id):
-            raise NotFound(field="contactId")
+        if contact_id is not None:
+            known = await kept.contact(account_id, contact_id)
+            if known is None:
+                raise NotFound(field="contactId")
+            contact_id = known.id
     if "name" in given:
         with refusals:
             values["name"] = text.required(given["name"], limit=NAME_LIMIT, field="name")
@@ -265,12 +292,16 @@ async def _refuse_taken(
 
 async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:
     """Give the contact these addresses; the kinds that changed."""
-    held = {row.kind: row for row in await ContactAddress.filter(contact_id=contact.id)}
+    rows = await ContactAddress.filter(contact_id=contact.id).order_by("id")
+    held = {row.kind: row for row in rows if row.in_use}
     moved = []
     for kind, address in wanted.items():
         row = held.get(kind)
+        other = next((one for one in rows if one.kind == kind and address in _spelled(kind, one.address)), None)
         if row is None:
             await give_address(contact, kind, address)
+        elif other is not None and not other.in_use:  # one that the contact has by a merge
+            await use_address(other)
         elif address in _spelled(
             kind, row.address
         ):  # the same telephone: what came from it holds, and how the vendor spells it
@@ -291,6 +322,16 @@ async def give_address(contact: Contact, kind: str, address: str) -> None:
         address=address,
         opted_out_at=await opt_outs.opted_out_at(contact.account_id, kind, address),
     )
+
+
+async def normalised(account_id: UUID, given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Kind to address as it is stored, one of each kind. Raises: Invalid, Blank, TooLong."""
+    return _addresses(given, await _region(account_id))
+
+
+def same_address(kind: str, one: str, other: str) -> bool:
+    """Whether these are one address, in any spelling of a telephone."""
+    return one in _spelled(kind, other)
 
 
 async def _region(account_id: UUID) -> str | None:

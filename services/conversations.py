@@ -8,7 +8,7 @@ from uuid import UUID
 from models.errors import Forbidden, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.tables import Conversation, ConversationFollower, User
-from services import audit, text
+from services import audit, kept, text
 from services.actors import Actor
 from services.changes import Change, change
 
@@ -97,11 +97,7 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
 
 
 async def _locked(actor: Actor, conversation_id: UUID) -> Conversation:
-    row = (
-        await Conversation.filter(id=conversation_id, account_id=actor.account_id)
-        .select_for_update(no_key=True)
-        .get_or_none()
-    )
+    row = await kept.lock_conversation(actor.account_id, conversation_id)
     if row is None:
         raise NotFound(field="conversationId")
     return row

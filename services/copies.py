@@ -7,10 +7,9 @@ from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
-from models import database
 from models.errors import Blank, ContactOptedOut, Invalid, Refusal, Refusals, TooLong
 from models.tables import ChannelConnection, Contact, ContactAddress, Conversation, Message, OptOut
-from services import capability, connections, text
+from services import capability, connections, kept, text
 from services.changes import Change, change
 
 MOST: Final = 100  # addresses that are looked at, whatever a channel sends
@@ -63,8 +62,10 @@ async def remaining(message: Message) -> list[str]:
 
 
 async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, list[str]]:
-    """Whom a reply to all copies, by conversation id: the other people of the newest letter that was received. Five queries."""
-    letters = await _newest_letters([one.id for one in conversations])
+    """Whom a reply to all copies, by conversation id: the other people of the newest letter that was received. Six queries."""
+    found = await kept.newest_inbound(conversations, "id", kind="EMAIL")
+    rows = {row.id: row for row in await Message.filter(id__in=list(found.values()))} if found else {}
+    letters = {id: rows[message_id] for id, message_id in found.items()}
     people: dict[UUID, list[str]] = {one.id: [] for one in conversations}
     for id, letter in letters.items():
         for typed in [letter.address, *(letter.cc or [])]:
@@ -74,20 +75,9 @@ async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> 
         return people
     known = await _known(account_id, [one for one in conversations if one.id in letters])
     out = await _opted_out(account_id, {one for found in people.values() for one in found})
-    rows = await ChannelConnection.filter(account_id=account_id, kind="EMAIL", connected=True)
-    limit = max((allowed(row) for row in rows), default=0)
+    senders = await ChannelConnection.filter(account_id=account_id, kind="EMAIL", connected=True)
+    limit = max((allowed(row) for row in senders), default=0)
     return {id: without(found, {"", *known.get(id, ()), *out})[:limit] for id, found in people.items()}
-
-
-async def _newest_letters(conversation_ids: Sequence[UUID]) -> dict[UUID, Message]:
-    found = await database.rows(
-        "SELECT (SELECT m.id FROM message m WHERE m.conversation_id = c.id AND m.kind = 'EMAIL'"  # noqa: S608
-        " AND m.direction = 'INBOUND' ORDER BY m.seq DESC LIMIT 1) AS id"
-        f" FROM conversation c WHERE c.id IN ({database.placeholders(len(conversation_ids))})",
-        *conversation_ids,
-    )
-    ids = [database.to_uuid(raw["id"]) for raw in found if raw["id"] is not None]
-    return {row.conversation_id: row for row in await Message.filter(id__in=ids)} if ids else {}
 
 
 def without(addresses: Iterable[str], left_out: Collection[str]) -> list[str]:

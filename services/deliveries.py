@@ -22,9 +22,9 @@ from integrations.base import external_id as stored_id
 from models import database
 from models.errors import ContactOptedOut, Refusal
 from models.ids import parse_public_id, public_id
-from models.tables import Account, ChannelConnection, ContactAddress, Conversation, Job, Message, MessagePaymentRequest
+from models.tables import Account, ChannelConnection, Job, Message, MessagePaymentRequest
 from models.vault import VaultError
-from services import capability, connections, copies, jobs, links, opt_outs, simulator, summaries, text
+from services import capability, connections, contacts, copies, jobs, kept, links, opt_outs, simulator, summaries, text
 from services.actors import system_actor
 from services.changes import change
 
@@ -191,8 +191,8 @@ async def _put_back(message: Message) -> None:
 
 async def _earlier_waits(message: Message) -> bool:
     """Messages of one conversation and channel go out in order."""
-    return await Message.filter(
-        conversation_id=message.conversation_id,
+    beside = await kept.messages_of(message)
+    return await beside.filter(
         channel_connection_id=message.channel_connection_id,
         direction="OUTBOUND",
         seq__lt=message.seq,
@@ -263,11 +263,12 @@ async def _pause(connection: ChannelConnection, seconds: float) -> None:
 
 async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal | None:
     """What has come between the commit and the call: an opt-out, a closed window, a disconnected channel."""
-    conversation = await Conversation.get(id=message.conversation_id)
+    conversation = await kept.conversation_of(message.account_id, message.conversation_id)
     able = await capability.capability(
         system_actor(message.account_id),
         conversation,
         connection,
+        address=await contacts.held_address(message.account_id, message.kind, message.address),
         payment_request=False,
         now=datetime.now(UTC),
         by_person=message.author_id is not None,
@@ -283,7 +284,7 @@ async def _obstacle(message: Message, connection: ChannelConnection) -> Refusal 
 
 async def _outbound(message: Message, connection: ChannelConnection) -> OutboundMessage:
     account = await Account.get(id=message.account_id)
-    held = await ContactAddress.get_or_none(contact_id=message.contact_id, kind=message.kind)
+    held = await contacts.held_address(message.account_id, message.kind, message.address)
     button = await links.button(message.account_id, message.body)
     thread = await _thread(message) if message.kind == "EMAIL" else _Thread()
     reference = public_id("msg", message.id)
@@ -321,9 +322,10 @@ class _Thread:
 
 
 async def _thread(message: Message) -> _Thread:
-    earlier = Message.filter(
-        conversation_id=message.conversation_id, kind="EMAIL", seq__lt=message.seq, external_id__not_isnull=True
-    ).exclude(delivery_status="FAILED")
+    beside = await kept.messages_of(message)
+    earlier = beside.filter(kind="EMAIL", seq__lt=message.seq, external_id__not_isnull=True).exclude(
+        delivery_status="FAILED"
+    )
     newest = await earlier.order_by("-seq").limit(THREAD_LIMIT)
     received = (known.external_id for known in newest if known.direction == "INBOUND")
     return _Thread(

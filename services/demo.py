@@ -303,7 +303,7 @@ async def _tell(actor: Actor, story: Story) -> None:
         "MESSENGER": f"fb_{story.slug}",
         "WEB_CHAT": f"visitor_{story.slug}",
     }
-    contact = await Contact.get_or_none(account_id=actor.account_id, email=story.email)
+    contact = await Contact.get_or_none(account_id=actor.account_id, email=story.email, merged_into_id=None)
     if contact is None:
         contact = await contacts.create_contact(
             actor, name=story.name, email=story.email, phone=story.phone, addresses=list(handles.items())

@@ -32,7 +32,7 @@ from models import database
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.storable import storable
-from models.tables import ChannelConnection, ContactAddress, Conversation, Message
+from models.tables import ChannelConnection, Contact, ContactAddress, Conversation, Message
 from services import (
     attachments,
     blockings,
@@ -43,6 +43,7 @@ from services import (
     deliveries,
     invitations,
     jobs,
+    kept,
     message_changes,
     messages,
     opt_outs,
@@ -238,11 +239,13 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             return
         await contact_names.ask(connection, contact, address)
         written_at = _written_at(inbound.occurred_at, now)
-        held = await ContactAddress.get_or_none(contact_id=contact.id, kind=connection.kind)
+        held = await _address_of(contact, connection.kind, address)
         last = None if held is None else held.last_inbound_at
         # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
         if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):
             await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
+        if held is not None:
+            await contacts.answered_from(changed, contact, conversation, held, written_at)
         newly_out = held is not None and held.opted_out_at is None
         if inbound.opt_out is not None:
             said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
@@ -277,6 +280,14 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             await _answer_help(connection, conversation.id, changed.now)
         if inbound.stop_unanswered and newly_out and connections.usable(connection):
             await _confirm_stop(changed, message)
+
+
+async def _address_of(contact: Contact, kind: str, address: str) -> ContactAddress | None:
+    """The contact's address that this is; where it is none (a letter from elsewhere), the one that is written to."""
+    held = await contacts.held_address(contact.account_id, kind, address)
+    if held is not None and held.contact_id == contact.id:
+        return held
+    return await ContactAddress.get_or_none(contact_id=contact.id, kind=kind, in_use=True)
 
 
 def _words(text: str) -> str:
@@ -347,7 +358,7 @@ async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now
     actor = system_actor(connection.account_id)
     words = await opt_outs.help_text(connection.account_id)
     if await Message.exists(
-        conversation_id=conversation_id,
+        conversation_id__in=kept.ids_of(await kept.conversation_of(connection.account_id, conversation_id)),
         channel_connection_id=connection.id,
         direction="OUTBOUND",
         body=words,
@@ -387,7 +398,7 @@ async def _replied(conversation: Conversation, external_id: str | None) -> Messa
     """The message of this conversation that the contact pointed at, whichever side wrote it."""
     if external_id is None:
         return None
-    said = Message.filter(conversation_id=conversation.id, external_id=stored_id(external_id))
+    said = Message.filter(conversation_id__in=kept.ids_of(conversation), external_id=stored_id(external_id))
     return await said.order_by("-seq").first()
 
 

@@ -17,6 +17,7 @@ class PaymentView:
 
     id: UUID
     payment_request_id: UUID
+    contact_id: UUID  # whom it was stored for, perhaps before a merge
     connection_id: UUID | None  # None: recorded by hand
     kind: str
     status: str
@@ -173,6 +174,7 @@ def _view(facts: list[MoneyFact], counted: frozenset[ledger.Money], unresolved: 
     return PaymentView(
         id=first.id,
         payment_request_id=first.payment_request_id,
+        contact_id=first.contact_id,
         connection_id=first.processor_connection_id,
         kind=first.kind,
         status=best.outcome,

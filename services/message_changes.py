@@ -41,8 +41,8 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
             await _later(connection, told)
         return
     async with change(connection.account_id, rows=[found.contact_id]) as changed:
-        await summaries.lock_contact(connection.account_id, found.contact_id)
-        conversation = await Conversation.filter(id=found.conversation_id).select_for_update(no_key=True).get()
+        contact = await summaries.lock_contact(connection.account_id, found.contact_id)
+        conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
         message = await Message.filter(id=found.id).select_for_update(no_key=True).get()
         if message.removed_at is not None:
             return

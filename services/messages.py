@@ -17,7 +17,6 @@ from models.tables import (
     Account,
     ActivityCard,
     ChannelConnection,
-    ContactAddress,
     Conversation,
     Message,
     MessagePaymentRequest,
@@ -30,6 +29,7 @@ from services import (
     copies,
     deliveries,
     idempotency,
+    kept,
     links,
     repeats,
     summaries,
@@ -229,7 +229,7 @@ async def _read(
     template: Template | None,
     must_bind: UUID | None,
 ) -> _Draft:
-    conversation = await Conversation.get_or_none(id=conversation_id, account_id=actor.account_id)
+    conversation = await kept.conversation(actor.account_id, conversation_id)
     connection: ChannelConnection | None = None
     filled: Template | None = None
     words, title, copied = body, subject, list[str]()
@@ -254,7 +254,7 @@ async def _read(
     assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
     carried = await links.carried(actor.account_id, "\n".join([words, *(filled.values if filled is not None else ())]))
     with refusals:
-        if any(request.contact_id != conversation.contact_id for request in carried):
+        if any(request.conversation_id not in kept.ids_of(conversation) for request in carried):
             raise Invalid("This text holds the payment link of another contact.", field="body")
         if must_bind is not None and must_bind not in {request.id for request in carried}:
             if await PaymentRequest.filter(id=must_bind, discarded_at__not_isnull=True).exists():
@@ -340,8 +340,9 @@ async def _write(
             requests = await links.lock_requests(actor.account_id, [request.id for request in draft.carried])
             if must_bind is not None and must_bind not in {request.id for request in requests}:
                 raise NotFound(field="paymentRequestId")  # discarded in the meantime
-            await summaries.lock_contact(actor.account_id, contact_id)
-            conversation = await Conversation.filter(id=draft.conversation.id).select_for_update(no_key=True).get()
+            contact = await summaries.lock_contact(actor.account_id, contact_id)
+            conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+            draft = replace(draft, conversation=conversation)
             refusals = Refusals()
             with refusals:
                 if repeat is not None:
@@ -351,7 +352,8 @@ async def _write(
             with refusals:
                 able = await _admit(actor, draft, requests, must_bind=must_bind, now=changed.now)
             refusals.raise_any()
-            address = await ContactAddress.get(contact_id=contact_id, kind=connection.kind)
+            address = await capability.address_of(conversation, connection)
+            assert address is not None  # noqa: S101 (refused above)
             message = Message(
                 id=uuid7(),
                 account_id=actor.account_id,
@@ -415,7 +417,7 @@ async def _subject(conversation: Conversation, requests: Sequence[PaymentRequest
         return f"{account.name}: {requests[0].product_name}"[:SUBJECT_LIMIT]
     if not requests:
         received = Message.filter(
-            conversation_id=conversation.id, kind="EMAIL", direction="INBOUND", subject__not_isnull=True
+            conversation_id__in=kept.ids_of(conversation), kind="EMAIL", direction="INBOUND", subject__not_isnull=True
         )
         last = await received.order_by("-seq").first()
         if last is not None and last.subject:

@@ -10,6 +10,7 @@ from models.errors import Forbidden
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import Conversation, ConversationFollower, Notification, PaymentRequest, User
+from services import kept
 from services.actors import Actor
 from services.changes import Change, change
 
@@ -35,7 +36,7 @@ async def notify(
     `admins`: for the account's owners and admins as well, who alone can change its settings. They are told, too, if the audience is
     empty (made by an API key, assigned to no user): money never arrives unseen.
     """
-    conversation = await Conversation.get(id=request.conversation_id, account_id=request.account_id)
+    conversation = await kept.conversation_of(request.account_id, request.conversation_id)
     followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
     wanted = audience(request, conversation, [UUID(str(follower)) for follower in followers])
     active = User.filter(account_id=request.account_id, disabled_at=None)

@@ -23,7 +23,7 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import composing, connections, idempotency, links, messages, settling, summaries, text
+from services import composing, connections, idempotency, kept, links, messages, settling, summaries, text
 from services.actors import Actor, allows
 from services.changes import change
 from services.composing import Template
@@ -127,17 +127,18 @@ async def create(
 
     async def run(save: idempotency.Save) -> PaymentRequest:
         account = await Account.get(id=actor.account_id)
-        conversation = await Conversation.get_or_none(contact_id=contact_id, account_id=actor.account_id)
+        contact = await kept.contact(actor.account_id, contact_id)
+        conversation = await Conversation.get_or_none(contact_id=contact.id) if contact is not None else None
         connection: ProcessorConnection | None = None
         refusals = errors.Refusals()
         with refusals:
             if conversation is None:
                 raise errors.NotFound(field="contactId")
         with refusals:
-            named = Conversation.filter(id=conversation_id, account_id=actor.account_id)
-            if conversation is not None:
-                named = named.filter(contact_id=contact_id)
-            if conversation_id is not None and not await named.exists():
+            named = await kept.conversation(actor.account_id, conversation_id) if conversation_id is not None else None
+            if conversation_id is not None and (
+                named is None or (conversation is not None and named.id != conversation.id)
+            ):
                 raise errors.NotFound(field="conversationId")
         with refusals:
             channel = ChannelConnection.filter(id=channel_id, account_id=actor.account_id)
@@ -164,8 +165,9 @@ async def create(
         refusals.raise_any()
         assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
-            await summaries.lock_contact(actor.account_id, contact_id)
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation.contact_id]) as changed:
+            contact = await summaries.lock_contact(actor.account_id, conversation.contact_id)
+            conversation = await Conversation.get(contact_id=contact.id)
             counted = await database.rows(
                 "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
                 actor.account_id,
@@ -174,7 +176,7 @@ async def create(
                 id=uuid7(),
                 account_id=actor.account_id,
                 conversation_id=conversation.id,
-                contact_id=contact_id,
+                contact_id=contact.id,
                 number=f"{counted[0]['number_prefix']}{int(counted[0]['request_count']):07d}",
                 token_hash=vault.digest(token),
                 token=vault.seal(actor.account_id, token),
@@ -191,7 +193,7 @@ async def create(
                 created_at=changed.now,
                 updated_at=changed.now,
             )
-            await summaries.update(actor.account_id, contact_id)
+            await summaries.update(actor.account_id, contact.id)
             changed.request_event("created", request, previous_status=None)
             await save({"payment_request": str(request.id)})
         return request

@@ -24,7 +24,6 @@ from models.tables import (
     Account,
     ActivityCard,
     CheckoutSession,
-    Conversation,
     Message,
     MoneyFact,
     PaymentRequest,
@@ -37,6 +36,7 @@ from services import (
     connections,
     idempotency,
     jobs,
+    kept,
     ledger_views,
     links,
     messages,
@@ -235,7 +235,7 @@ async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_
     connection = await connections.channel_connection(channel_id, actor.account_id)
     if request is None:
         return
-    conversation = await Conversation.get(id=request.conversation_id)
+    conversation = await kept.conversation_of(request.account_id, request.conversation_id)
     capability.refuse(await capability.capability(actor, conversation, connection, payment_request=False, now=now))
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from models.errors import ConfirmationRequired, Invalid
 from models.tables import Message, PaymentRequest, ProcessorConnection
-from services import composing, connections, deliveries, links
+from services import composing, connections, deliveries, kept, links
 from services.actors import Actor
 from services.capability import Reach
 from services.composing import Template
@@ -40,7 +40,8 @@ def first_of(message: Message) -> UUID:
 async def family_of(message: Message) -> list[Message]:
     """The message's family without itself, oldest first."""
     first = first_of(message)
-    found = await Message.filter(conversation_id=message.conversation_id, retry_of_id=first).order_by("seq")
+    beside = await kept.messages_of(message)  # by conversation, which has an index
+    found = await beside.filter(retry_of_id=first).order_by("seq")
     if first != message.id:
         found.insert(0, await Message.get(id=first))
     return [one for one in found if one.id != message.id]

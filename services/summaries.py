@@ -6,13 +6,14 @@ mode, never summed across.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from models import database
 from models.ids import uuid7
 from models.tables import Contact, ContactSummary
-from services import figures
+from services import figures, kept
 
 _REQUESTS = f"""
 SELECT currency, test_mode,
@@ -20,7 +21,7 @@ SELECT currency, test_mode,
   coalesce(sum(CASE WHEN {figures.DUE} THEN {figures.LEFT} ELSE 0 END), 0) AS outstanding_minor,
   coalesce(sum(CASE WHEN {figures.OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
   coalesce(sum(CASE WHEN {figures.PAID_IN_FULL} THEN 1 ELSE 0 END), 0) AS paid_count
-FROM payment_request WHERE contact_id = ? AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
+FROM payment_request WHERE contact_id IN (%s) AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
 # One row per money: the outcome of highest rank decides.
@@ -31,7 +32,7 @@ SELECT currency, test_mode,
   max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
   min(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS first_paid_at,
   max(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS last_paid_at
-FROM money_fact f WHERE contact_id = ? AND account_id = ? AND {figures.STANDS}
+FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.STANDS}
 GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
@@ -56,7 +57,7 @@ FROM (
     sum(CASE WHEN kind = 'REFUND' THEN amount_minor ELSE 0 END) AS refunded,
     sum(CASE WHEN kind = 'DISPUTE' THEN amount_minor ELSE 0 END) AS lost
   FROM money_fact f
-  WHERE contact_id = ? AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
+  WHERE contact_id IN (%s) AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
     SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
     AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
     AND NOT EXISTS (
@@ -85,16 +86,22 @@ ZERO: dict[str, Any] = {
 
 
 async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
-    """What the requests and the ledger add up to now, by (currency, test mode). Reads only."""
+    """What the requests and the ledger add up to now, by (currency, test mode), with those of merged contacts. Reads only."""
+    ids = await kept.contact_ids(account_id, contact_id)
+    return await _totals(account_id, ids) if ids else {}
+
+
+async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
+    marks = database.placeholders(len(ids))
     totals: dict[tuple[str, bool], dict[str, Any]] = {}
-    for row in await database.rows(_REQUESTS, contact_id, account_id):
+    for row in await database.rows(_REQUESTS % marks, *ids, account_id):
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
             entry[name] = int(row[name])
-    moneys = await database.rows(_MONEY, contact_id, account_id)
+    moneys = await database.rows(_MONEY % marks, *ids, account_id)
     # Most contacts have never been given anything back: they are spared the second look.
     some_lost = any(row["has_losses"] for row in moneys)
-    losses = await database.rows(_LOSSES, contact_id, account_id) if some_lost else []
+    losses = await database.rows(_LOSSES % marks, *ids, account_id) if some_lost else []
     lost = {(row["currency"], row["test_mode"]): row for row in losses}
     for row in moneys:
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
@@ -109,17 +116,19 @@ async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool]
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
-    """Lock the contact's row: its totals and record are changed under this lock only (after requests, before conversation).
-
-    `no_key`, as for every row that others refer to: a foreign key's check takes a shared lock, and two transactions that hold it and
-    then want the whole row would wait for each other.
+    """Lock the row of the contact that this id stands for: totals and record are changed under this lock only (after requests, before
+    conversation).
     """
-    return await Contact.filter(id=contact_id, account_id=account_id).select_for_update(no_key=True).get()
+    row = await kept.lock_contact(account_id, contact_id)
+    if row is None:
+        raise RuntimeError("a row without its contact")
+    return row
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Store the recomputed totals. The contact's row is locked by the caller."""
-    totals = await recompute(account_id, contact_id)
+    """Store the recomputed totals of the contact that this id stands for. Its row is locked by the caller."""
+    ids = await kept.contact_ids(account_id, contact_id)
+    contact_id, totals = ids[0], await _totals(account_id, ids)
     stored = {
         (row.currency, row.test_mode): row
         for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)

@@ -39,7 +39,7 @@ from models.tables import (
     Visitor,
 )
 from models.vault import digest
-from services import checkout, connections, contacts, deliveries, inbound, jobs, links, text
+from services import checkout, connections, contacts, deliveries, inbound, jobs, kept, links, text
 from services.changes import Change, change
 from services.limiting import Counts, network_of
 from settings import Settings
@@ -334,11 +334,11 @@ async def _identify(row: Visitor, shown: Identity) -> None:
 
 async def _rename(changed: Change, contact_id: UUID, before: Visit, person: Visit) -> UUID:
     """Give a visitor's contact the person's address and, in place of ours, their name. The contact that has the address at the end."""
-    contact = await Contact.filter(id=contact_id, account_id=person.account_id).select_for_update(no_key=True).get()
+    contact, conversation = await contacts.locked(person.account_id, contact_id)
     try:
         async with database.transaction():  # a savepoint: another device may say the same at this moment
             await ContactAddress.filter(
-                account_id=person.account_id, contact_id=contact_id, kind=KIND, address=before.address
+                account_id=person.account_id, contact_id=contact.id, kind=KIND, address=before.address
             ).update(address=person.address)
     except IntegrityError:
         held = await ContactAddress.get(account_id=person.account_id, kind=KIND, address=person.address)
@@ -346,10 +346,9 @@ async def _rename(changed: Change, contact_id: UUID, before: Visit, person: Visi
     if contact.name == before.name and contact.name != person.name:
         contact.name = person.name
     await _vouch(contact, person)
-    conversation = await Conversation.get(contact_id=contact_id)
-    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact_id)
-    _known(changed, person, contact_id, conversation.id)
-    return contact_id
+    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    _known(changed, person, contact.id, conversation.id)
+    return contact.id
 
 
 async def _vouch(contact: Contact, person: Visit) -> None:
@@ -402,6 +401,12 @@ async def contact_of(visit: Visit) -> UUID | None:
     return await _contact_id(visit)
 
 
+async def contact_ids(visit: Visit) -> list[UUID]:
+    """All ids of the visitor's contact, those from before a merge too; none until somebody has written. Raises: IdentityRequired."""
+    contact_id = await contact_of(visit)
+    return await kept.contact_ids(visit.account_id, contact_id) if contact_id is not None else []
+
+
 async def _contact_id(visit: Visit) -> UUID | None:
     held = await ContactAddress.get_or_none(account_id=visit.account_id, kind=KIND, address=visit.address)
     return held.contact_id if held is not None else None
@@ -426,7 +431,7 @@ async def thread(visit: Visit, *, before: int | None = None, after: int | None =
     contact_id = await contact_of(visit)
     if contact_id is None:
         return [], False
-    found = _readable(visit, contact_id, await Conversation.get(contact_id=contact_id))
+    found = await _readable(visit, contact_id)
     if before is not None:
         found = found.filter(seq__lt=before)
     if after is not None:
@@ -441,7 +446,7 @@ async def message(visit: Visit, message_id: UUID) -> Shown | None:
     contact_id = await contact_of(visit)
     if contact_id is None:
         return None
-    rows = await _readable(visit, contact_id, await Conversation.get(contact_id=contact_id)).filter(id=message_id)
+    rows = await (await _readable(visit, contact_id)).filter(id=message_id)
     return (await _shown(visit, contact_id, rows))[0] if rows else None
 
 
@@ -455,22 +460,39 @@ async def card(visit: Visit, request_id: UUID) -> Card | None:
     )
     if not bound:
         return None
-    readable = _readable(visit, contact_id, await Conversation.get(contact_id=contact_id))
+    readable = await _readable(visit, contact_id)
     if not await readable.filter(id__in=list(bound)).exists():
         return None
-    request = await PaymentRequest.get_or_none(id=request_id, contact_id=contact_id, discarded_at=None)
+    ids = await kept.contact_ids(visit.account_id, contact_id)
+    request = await PaymentRequest.get_or_none(id=request_id, contact_id__in=ids, discarded_at=None)
     return _card(request) if request is not None else None
 
 
-def _readable(visit: Visit, contact_id: UUID, conversation: Conversation) -> QuerySet[Message]:
-    """The messages of the visitor's contact on this widget alone: other channels of the same person are not shown here."""
-    return Message.filter(
+async def _readable(visit: Visit, contact_id: UUID) -> QuerySet[Message]:
+    """The messages of the visitor's contact on this widget alone: other channels of the same person are not shown here.
+
+    Of a contact whom the team has merged from several visitors each sees its own: the team may have been wrong.
+    """
+    conversation = await Conversation.get(contact_id=contact_id)
+    found = Message.filter(
         Q(direction="INBOUND") | Q(delivery_status__in=_READABLE),
         account_id=visit.account_id,
-        conversation_id=conversation.id,
-        contact_id=contact_id,
+        conversation_id__in=kept.ids_of(conversation),
         channel_connection_id=visit.connection_id,
     )
+    if not conversation.merged_ids or await ContactAddress.filter(contact_id=contact_id, kind=KIND).count() < 2:
+        return found
+    return found.filter(address__in=await _own_addresses(visit))
+
+
+async def _own_addresses(visit: Visit) -> list[str]:
+    """What the visitor has written from: the person's address, and those of the person's browsers from before they were known."""
+    browsers = [visit.visitor_id]
+    if visit.external_id is not None:
+        same = Visitor.filter(channel_connection_id=visit.connection_id, external_id=visit.external_id)
+        browsers += [row.id for row in await same.only("id")]
+    widget_key = public_id("chn", visit.connection_id)
+    return [visit.address, *(web_chat.address_of(public_id("vis", id), widget_key) for id in browsers)]
 
 
 async def _shown(visit: Visit, contact_id: UUID, rows: Sequence[Message]) -> list[Shown]:
@@ -481,7 +503,9 @@ async def _shown(visit: Visit, contact_id: UUID, rows: Sequence[Message]) -> lis
     requests = {
         request.id: request
         for request in await PaymentRequest.filter(
-            id__in=[binding.payment_request_id for binding in bindings], contact_id=contact_id, discarded_at=None
+            id__in=[binding.payment_request_id for binding in bindings],
+            contact_id__in=await kept.contact_ids(visit.account_id, contact_id),
+            discarded_at=None,
         )
     }
     own = f"{visit.visitor_id.hex}:"
@@ -572,10 +596,9 @@ async def mark_shown(visit: Visit, message_id: UUID, *, read: bool) -> None:
     Raises: IdentityRequired, Invalid (not a message of this visitor).
     """
     contact_id = await contact_of(visit)
-    conversation = await Conversation.get_or_none(contact_id=contact_id) if contact_id is not None else None
-    if contact_id is None or conversation is None:
+    if contact_id is None:
         raise Invalid("This is no message of this conversation.", field="upTo")
-    readable = _readable(visit, contact_id, conversation)
+    readable = await _readable(visit, contact_id)
     newest = await readable.get_or_none(id=message_id)
     if newest is None:
         raise Invalid("This is no message of this conversation.", field="upTo")

@@ -59,7 +59,11 @@ async def examples(request: Request) -> list[dict[str, str]]:
     found = demo.access(request)
     newest = None
     if found is not None:
-        newest = await Conversation.filter(account_id=found.account_id).order_by("-last_activity_at", "-id").first()
+        newest = (
+            await Conversation.filter(account_id=found.account_id, merged_into_id=None)
+            .order_by("-last_activity_at", "-id")
+            .first()
+        )
     contact = public_id(PREFIXES["Contact"], newest.contact_id) if newest else "cnt_…"
     conversation = public_id(PREFIXES["Conversation"], newest.id) if newest else "cnv_…"
     key = found.api_key if found else "<API key or access token>"

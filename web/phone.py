@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from models.ids import PREFIXES, parse_public_id, public_id
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, Message
-from services import capability, simulator
+from services import capability, kept, simulator
 from settings import Settings
 from web import demo
 from web.checkout import same_origin
@@ -80,7 +80,8 @@ async def _contacts(connections: list[ChannelConnection]) -> list[Contact]:
     if not accounts:
         return []
     # The one who was written to last comes first: after sending a link, this page opens on it.
-    talks = await Conversation.filter(account_id__in=accounts).order_by("-last_activity_at", "-id").limit(CONTACTS)
+    shown = Conversation.filter(account_id__in=accounts, merged_into_id=None)
+    talks = await shown.order_by("-last_activity_at", "-id").limit(CONTACTS)
     rows = {row.id: row for row in await Contact.filter(id__in=[talk.contact_id for talk in talks])}
     found = [rows[talk.contact_id] for talk in talks]
     # Visitors of the real widget have no phone here: their messages are on /demo/site.
@@ -131,7 +132,7 @@ async def _kinds(contact: Contact, connections: list[ChannelConnection]) -> list
 async def _messages(contact: Contact, connections: set[UUID], kind: str | None) -> list[dict[str, object]]:
     account = await Account.get(id=contact.account_id)
     words = Words.of(account.locale, account.time_zone)
-    found = Message.filter(contact_id=contact.id, channel_connection_id__in=connections)
+    found = Message.filter(contact_id__in=kept.ids_of(contact), channel_connection_id__in=connections)
     if kind is not None:
         found = found.filter(kind=kind)
     rows = await found.order_by("-seq").limit(MESSAGES)
@@ -166,7 +167,7 @@ async def write(request: Request) -> Response:
         return error_page(404)
     text = text.strip()
     connection = next((row for row in connections if row.account_id == contact.account_id and row.kind == kind), None)
-    address = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind)
+    address = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind, in_use=True)
     if not text or len(text) > LONGEST or connection is None or address is None:
         return error_page(400)
     if not capability.belongs(connection, address.address):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Annotated
 from uuid import UUID
@@ -24,7 +24,7 @@ from schema.visitor import (
     seal,
     unseal,
 )
-from services import visitors
+from services import merging, visitors
 from services.events import LoggedEvent, ResyncNeeded, Start, follow
 from services.visitors import Visit
 
@@ -34,24 +34,29 @@ class _Ears:
 
     def __init__(self, visit: Visit) -> None:
         self._mark = visitors.mark(visit)
-        self.contact_id: UUID | None = None
+        self.contact_ids: set[UUID | None] = set()
         self.settled = False
 
-    def settle(self, contact_id: UUID | None) -> None:
-        """From here on the log itself says when the visitor gets a contact."""
-        self.contact_id = self.contact_id or contact_id
+    def settle(self, contact_ids: Iterable[UUID]) -> None:
+        """From here on the log itself says when the visitor gets a contact, and when that is merged with another."""
+        self.contact_ids.update(contact_ids)
         self.settled = True
 
     def wants(self, event: LoggedEvent) -> bool:
         """Quick: no look at the database."""
         if event.kind == visitors.KNOWN:
             if event.data.get("visitor") == self._mark:
-                self.contact_id = event.contact_id
+                self.contact_ids.add(event.contact_id)
+            return False
+        if event.kind == merging.MERGED:
+            both = {event.contact_id, UUID(event.data["contact_id"])}
+            if both & self.contact_ids:
+                self.contact_ids |= both
             return False
         if not event.kind.startswith(("message.", "payment_request.")):
             return False
         # Between attaching and `settle` anything may be ours.
-        return event.contact_id == self.contact_id if self.settled else True
+        return event.contact_id in self.contact_ids if self.settled else True
 
 
 async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> AsyncGenerator[VisitorEvent, None]:
@@ -69,11 +74,11 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
         async for item in feed:
             at = LogCursor(here.epoch, visit.account_id, item.seq)
             if isinstance(item, Start):
-                ears.settle(await visitors.contact_of(visit))
+                ears.settle(await visitors.contact_ids(visit))
                 yield VisitorSubscribed(cursor=seal(at))
             elif isinstance(item, ResyncNeeded):
                 yield VisitorResyncRequired(cursor=seal(at), reason=item.reason.value)
-            elif item.contact_id == ears.contact_id and (found := await _event(visit, item, at)) is not None:
+            elif item.contact_id in ears.contact_ids and (found := await _event(visit, item, at)) is not None:
                 yield found
 
 

@@ -668,8 +668,8 @@ FAULTS: Final = (
         "log",
         "holes-in-the-numbers",
         "models/event_log.py",
-        'RETURNING event_seq", count, account_id',
-        'RETURNING event_seq", count + 1, account_id',
+        'RETURNING event_seq, merge_count", count, account_id',
+        'RETURNING event_seq, merge_count", count + 1, account_id',
         LOG,
     ),
     _fault(

@@ -286,6 +286,7 @@ ID_KINDS = {
     "userId": "user",
     "apiKeyId": "apiKey",
     "messageId": "lost",
+    "mergedContactId": "twin",
 }
 assert set(PREFIXES) >= {"Contact", "Conversation", "Channel", "PaymentRequest", "Processor", "User", "ApiKey"}
 
@@ -377,6 +378,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "user": seen["viewer"]["user"]["id"],
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
+        "twin": ben["id"],
         "conversation": maria["conversation"]["id"],
         "conversationChannel": seen["conversation"]["channels"][0]["id"],
         "channel": team.channels["SMS"],
@@ -437,6 +439,7 @@ class World(House):
     off: dict[str, str] = field(default_factory=dict)  # channels: disconnected, outside their window …
     used_key: str = ""
     by_hand: str = ""  # a payment that was recorded by hand
+    twin: str = ""  # the name of the contact that `right` merges
 
 
 def right(w: World) -> dict[str, dict[str, Any]]:
@@ -524,6 +527,12 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "email": "maria@example.com",
             "phone": "+14155550178",
             "addresses": [{"kind": "WEB_CHAT", "address": "maria"}],
+        },
+        "mergeContacts": {
+            "idempotencyKey": key(),
+            "contactId": w.ids["contact"],
+            "mergedContactId": w.ids["twin"],
+            "addresses": [{"kind": "EMAIL", "address": f"{w.twin}@example.com"}],
         },
         "updateAccount": {
             "name": "Acme",
@@ -619,6 +628,12 @@ async def world(bare: Team) -> World:
     decided = await mismatched(bare, w.contacts["maria"])
     resolved = {"idempotencyKey": w.used_key, "paymentRequestId": decided["id"], "resolution": "ACCEPT_AS_PART"}
     await product.ok(d.RESOLVE, resolved, token=bare.agent)
+    pair = [(await _contact(bare, name, None))["id"] for name in ("Eve", "Eva")]
+    await product.ok(
+        f"mutation($input: MergeContactsInput!) {{ mergeContacts(input: $input) {{ {d.ERRORS} }} }}",
+        {"idempotencyKey": w.used_key, "contactId": pair[0], "mergedContactId": pair[1]},
+        token=bare.agent,
+    )
 
     held = {"idempotencyKey": w.used_key, "paymentRequestId": (await _held(w))["id"]}
     await product.ok(d.RELEASE, held, token=bare.agent)
@@ -643,6 +658,9 @@ async def refill(w: World) -> None:
     await partly.update(status="PARTIALLY_PAID")
     w.requests["mismatched"] = await mismatched(w.team, w.contacts["maria"])
     w.ids["lost"] = await lose(w.team, w.contacts["maria"])
+    w.twin = f"twin-{key()[:8]}"
+    twin = await w.product.ok(d.CREATE_CONTACT, {"name": w.twin, "email": f"{w.twin}@example.com"}, token=w.team.agent)
+    w.ids["twin"] = twin["contact"]["id"]
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
 
 

@@ -76,6 +76,7 @@ LIMITS = {
     "updateContact.input.email": 254,
     "updateContact.input.phone": 40,
     "updateContact.input.addresses.address": 254,
+    "mergeContacts.input.addresses.address": 254,
     "updateAccount.input.name": 120,
     "updateAccount.input.locale": 20,
     "updateAccount.input.timeZone": 64,
@@ -113,6 +114,7 @@ BLANKS = (
     "createContact.input.addresses.address",
     "updateContact.input.name",
     "updateContact.input.addresses.address",
+    "mergeContacts.input.addresses.address",
     "updateAccount.input.name",
     "updateAccount.input.locale",
     "updateAccount.input.timeZone",
@@ -131,11 +133,13 @@ HARMLESS = {
     "createApiKey.input.role": "a closed set: any other word is refused by its type",
     "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
+    "mergeContacts.input.addresses.kind": "a closed set: any other word is refused by its type",
 }
 # What the answer names instead of the path of a list's item, or where nothing may be named.
 NAMED = {
     "createContact.input.addresses.address": "input.addresses",
     "updateContact.input.addresses.address": "input.addresses",
+    "mergeContacts.input.addresses.address": "input.addresses",
     "configureProcessor.input.credentials.name": "input.credentials",
     "configureProcessor.input.credentials.value": "input.credentials.account",
     "connectChannel.input.credentials.name": "input.credentials",
@@ -457,6 +461,13 @@ CASES = [
     *of("createContact", *BAD_ADDRESSES, ("email", "maria1@example.com", "ALREADY_USED")),
     *of("updateContact", *BAD_ADDRESSES, ("name", None, "BLANK")),
     *of(
+        "mergeContacts",
+        ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
+        ("mergedContactId", lambda w: w.ids["contact"], "INVALID"),
+        ("addresses", [{"kind": "SMS", "address": "+14155552602"}], "INVALID"),  # Ben's
+        ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID"),
+    ),
+    *of(
         "updateAccount",
         ("name", None, "BLANK"),
         ("defaultCurrency", None, "BLANK"),
@@ -671,6 +682,7 @@ JUDGED_BESIDE: dict[str, list[set[str]]] = {
     "configureProcessor.input.credentials.value": [{"input.credentials.name"}],
     "resolveMismatch.input.resolution": [{"input.paymentRequestId"}],
     "connectChannel.input.kind": [{"input.provider"}],
+    "mergeContacts.input.addresses": [{"input.contactId"}, {"input.mergedContactId"}],
     "connectChannel.input.credentials.name": [{"input.channelId"}, {"input.provider"}, {"input.kind"}],
 }
 

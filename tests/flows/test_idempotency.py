@@ -35,6 +35,10 @@ DOCUMENTS = {
     ROTATE: f"""mutation($input: RotateIdentitySecretInput!) {{
       rotateIdentitySecret(input: $input) {{ channel {{ id }} secret {d.ERRORS} }} }}""",
 }
+MERGE = "mergeContacts"
+DOCUMENTS[MERGE] = (
+    f"mutation($input: MergeContactsInput!) {{ mergeContacts(input: $input) {{ contact {{ id }} {d.ERRORS} }} }}"
+)
 AGAIN = "IDEMPOTENCY_CONCURRENT_REQUEST"
 
 
@@ -62,6 +66,11 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
     (charge,) = (await team.read(paid))["payments"]
     widget = (await team.product.ok(d.CONNECT_CHANNEL, {"kind": "WEB_CHAT", "provider": "web_chat"}, token=team.owner))[
         "channel"
+    ]
+    emails = [f"{name}-{key()}@example.com" for name in ("eve", "eva")]
+    pair = [
+        (await team.product.ok(d.CREATE_CONTACT, {"name": "Eve", "email": email}, token=team.agent))["contact"]
+        for email in emails
     ]
     return {
         CREATE: {
@@ -138,6 +147,12 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "managesKeys": False,
         },
         ROTATE: {"idempotencyKey": key(), "channelId": widget["id"]},
+        MERGE: {
+            "idempotencyKey": key(),
+            "contactId": pair[0]["id"],
+            "mergedContactId": pair[1]["id"],
+            "addresses": [{"kind": "EMAIL", "address": emails[1]}],
+        },
     }
 
 
@@ -195,6 +210,7 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
             CHANNEL: (0, 0, 0, 0, 1, 0),
             KEY: (0, 0, 0, 0, 0, 1),
             ROTATE: (0, 0, 0, 0, 0, 0),
+            MERGE: (0, 0, 0, 0, 0, 0),
         }[mutation]
         assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
 
@@ -247,6 +263,8 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
         return fixed[leaf.type]
     if leaf.type == "ID" and value is None:
         return public_id("chn", uuid7())
+    if leaf.type == "String" and value is None:
+        return "other"
     if isinstance(value, list):
         return [*value, "https://other.example"]
     return probes.foreign_to(value) if leaf.type == "ID" else value + "!"
@@ -267,6 +285,7 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
         CHANNEL: {"kind": "SMS"},
         KEY: {"name": ""},
         ROTATE: {"channelId": whatsapp},
+        MERGE: {"contactId": "cnt_none"},
     }
     for mutation, input in (await given(team, maria, await team.request(maria))).items():
         before = await probes.snapshot()

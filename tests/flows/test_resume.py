@@ -378,9 +378,10 @@ _CARD = "id kind status text paymentRequest { id } payment { id }"
 _CONVERSATION = "id unreadCount draft assignee { id } contact { id }"
 _CONTACT = """id name tags addresses { kind address optedOutAt } paymentSummary { currency requested { minorUnits }
   outstanding { minorUnits } paid { minorUnits } net { minorUnits } openCount paidCount }"""
+_THREAD = f"""thread(last: 50) {{ nodes {{ __typename ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }}"""
 LIST = f"{{ conversations(first: 20) {{ eventCursor nodes {{ {_CONVERSATION} }} }} }}"
 DETAIL = f"""query($id: ID!) {{ conversation(id: $id) {{ contact {{ {_CONTACT} payments(first: 30) {{ nodes {{ {_REQUEST} }} }} }}
-  thread(last: 50) {{ nodes {{ __typename ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }} }} }}"""
+  {_THREAD} }} }}"""
 CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __typename
   ... on Subscribed {{ cursor }}
   ... on ResyncRequired {{ cursor reason }}
@@ -389,6 +390,8 @@ CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __ty
   ... on MessageUpdated {{ cursor message {{ __typename {_MESSAGE} }} }}
   ... on PaymentRequestUpdated {{ cursor paymentRequest {{ {_REQUEST} }} }}
   ... on ContactUpdated {{ cursor contact {{ {_CONTACT} }} }}
+  ... on ContactMerged {{ cursor mergedContactId mergedConversationId
+    contact {{ {_CONTACT} payments(first: 30) {{ nodes {{ {_REQUEST} }} }} }} conversation {{ {_CONVERSATION} {_THREAD} }} }}
   ... on ConversationUpdated {{ cursor conversation {{ {_CONVERSATION} }} }} }} }}"""
 
 State = dict[str, dict[str, Any]]
@@ -428,6 +431,17 @@ def apply(state: State, event: dict[str, Any]) -> None:
                 state["requests"][request["id"]] = request
         case "ContactUpdated":
             state["contacts"][event["contact"]["id"]] = event["contact"]
+        case "ContactMerged":
+            contact, conversation = event["contact"], event["conversation"]
+            del state["contacts"][event["mergedContactId"]]
+            for part in ("conversations", "order"):
+                del state[part][event["mergedConversationId"]]
+            items = conversation.pop("thread")["nodes"]
+            state["requests"] |= {request["id"]: request for request in contact.pop("payments")["nodes"]}
+            state["contacts"][contact["id"]] = contact
+            state["conversations"][conversation["id"]] = conversation
+            state["items"] |= {item["id"]: item for item in items}
+            state["order"][conversation["id"]] = [item["id"] for item in items]
         case "ConversationUpdated":
             conversation = event["conversation"]
             state["conversations"][conversation["id"]] = conversation
@@ -440,6 +454,9 @@ BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/130.0"}
 UPDATE_CONTACT = (
     f"mutation($input: UpdateContactInput!) {{ updateContact(input: $input) {{ contact {{ id }} {d.ERRORS} }} }}"
 )
+
+
+MERGE = f"mutation($input: MergeContactsInput!) {{ mergeContacts(input: $input) {{ contact {{ id }} {d.ERRORS} }} }}"
 
 
 async def test_state_and_events_give_what_a_fresh_fetch_gives(team: Team) -> None:
@@ -466,6 +483,15 @@ async def test_state_and_events_give_what_a_fresh_fetch_gives(team: Team) -> Non
             )
             assert answer.status_code == 204, answer.status_code
 
+    others: dict[str, dict[str, Any]] = {}
+
+    async def add_ben() -> None:
+        others["ben"] = await team.contact("Ben Okafor", 2)
+
+    async def ask_ben() -> None:
+        others["request"] = await team.request(others["ben"])
+        await team.send(others["request"])
+
     send = {**conversation, "channelId": team.channels["SMS"], "body": f"Here: {copied['checkoutUrl']}"}
     actions: dict[str, Callable[[], Awaitable[object]]] = {
         "createPaymentRequest": lambda: team.request(maria, amount={"amount": "3.50"}),
@@ -483,10 +509,16 @@ async def test_state_and_events_give_what_a_fresh_fetch_gives(team: Team) -> Non
         "a payment": lambda: team.pay(paid),
         "voidPaymentRequest": lambda: team.product.ok(d.VOID, {"paymentRequestId": voided["id"]}),
         "discardPaymentRequest": lambda: team.product.ok(d.DISCARD, {"paymentRequestId": discarded["id"]}),
-        "createContact": lambda: team.contact("Ben Okafor", 2),
+        "createContact": add_ben,
         "updateContact": lambda: team.product.ok(
             UPDATE_CONTACT, {"contactId": maria["id"], "name": "Maria Lopez-Ruiz"}
         ),
+        "a request of Ben's": ask_ben,
+        "mergeContacts": lambda: team.product.ok(
+            MERGE, {"idempotencyKey": harness.key(), "contactId": maria["id"], "mergedContactId": others["ben"]["id"]}
+        ),
+        "a payment of the merged contact": lambda: team.pay(others["request"]),
+        "a message of the merged contact": lambda: writes(team, "SMS", "+14155552602", "It is me"),
     }
     differences = 0
     async with team.product.subscribe(CHANGES, {"after": cursor}) as feed:

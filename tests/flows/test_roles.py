@@ -47,6 +47,7 @@ MAY: dict[str, set[str]] = {
     "saveDraft": TEAM,
     "createContact": TEAM,
     "updateContact": TEAM,
+    "mergeContacts": TEAM,
     "updateAccount": ADMINS,
     "configureProcessor": ADMINS,
     "testProcessor": ADMINS,

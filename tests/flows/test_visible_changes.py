@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any
+from uuid import UUID
 
 import pytest
 from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type, is_required_argument
@@ -142,6 +143,13 @@ async def named(world: World, since: int) -> Iterator[str]:
                 found += ["acc_", "chn_", "prc_", "key_", "cch_"]
             case "contact.updated":
                 found += [ids["contact_id"], channels]
+            case "contact.merged":  # the merged ones go, the kept ones are read again with their lists
+                found += [public_id("cnt", UUID(database.to_json(row["data"])["contact_id"])), ids["contact_id"]]
+                found += [
+                    public_id("cnv", UUID(database.to_json(row["data"])["conversation_id"])),
+                    ids["conversation_id"],
+                    "cch_",
+                ]
             case "conversation.updated":
                 found += [ids["conversation_id"], channels]
             case "message.created" | "activity.created":  # the conversation's place and preview come with it

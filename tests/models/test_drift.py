@@ -63,7 +63,11 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"})),
         (False, ("id",), frozenset({"delivery_status", "QUEUED", "SENDING"})),
     },
-    "contact": {(False, ("id",), frozenset({"search", "IS", "NULL"}))},
+    "contact": {
+        (False, ("id",), frozenset({"search", "IS", "NULL"})),
+        (False, ("merged_into_id",), frozenset({"merged_into_id", "IS", "NOT", "NULL"})),
+    },
+    "contact_address": {(True, ("contact_id", "kind"), frozenset({"in_use"}))},
     "payment_request": {
         (False, ("id",), frozenset({"search", "IS", "NULL"})),
         (

@@ -168,7 +168,7 @@ async def test_raw_rows_are_the_instances_that_the_orm_reads(team: Team) -> None
     message = await factories.message(team.conversation, subject="Hi", external_id="x-1", sending_at=factories.now())
     card = await factories.activity_card(request, actor_id=team.agent.user_id)
     reads = Access(team.agent, None)
-    thread = await reads.thread(team.conversation.id, THREAD.page())
+    thread = await reads.thread(team.conversation, THREAD.page())
     found: list[tables.Row | None] = [
         *thread.rows,
         await reads.payment_request(request.id),

@@ -1,0 +1,131 @@
+"""Contacts and conversations that were merged: the row that an id stands for now, and all ids that a row stands for.
+
+A merged row stays and points at the one that is kept (`merged_into_id`, always the last of a chain). The kept one lists the others
+(`merged_ids`), by whose ids messages, cards and money were stored. Which contacts are merged is merging.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from tortoise.queryset import QuerySet
+
+from models import database
+from models.tables import Contact, Conversation, Message
+
+
+def ids_of(row: Contact | Conversation) -> list[UUID]:
+    """The row's own id, and those of the rows that were merged into it."""
+    return [row.id, *(UUID(id) for id in row.merged_ids or ())]
+
+
+async def contact(account_id: UUID, id: UUID) -> Contact | None:
+    """The contact that this id stands for."""
+    row = await Contact.get_or_none(id=id, account_id=account_id)
+    while row is not None and row.merged_into_id is not None:
+        row = await Contact.get(id=row.merged_into_id, account_id=account_id)
+    return row
+
+
+async def contact_of(account_id: UUID, id: UUID) -> Contact:
+    """`contact`, of an id that a row of ours has. Raises: RuntimeError."""
+    row = await contact(account_id, id)
+    if row is None:
+        raise RuntimeError("a row without its contact")
+    return row
+
+
+async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
+    """The conversation that this id stands for."""
+    row = await Conversation.get_or_none(id=id, account_id=account_id)
+    while row is not None and row.merged_into_id is not None:
+        row = await Conversation.get(id=row.merged_into_id, account_id=account_id)
+    return row
+
+
+async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
+    """`conversation`, of an id that a row of ours has. Raises: RuntimeError."""
+    row = await conversation(account_id, id)
+    if row is None:
+        raise RuntimeError("a row without its conversation")
+    return row
+
+
+async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
+    """The contact that this id stands for, its row locked.
+
+    `no_key`, as for every row that others refer to: a foreign key's check takes a shared lock, and two transactions that hold it and
+    then want the whole row would wait for each other.
+    """
+    while True:
+        wanted = Contact.filter(id=id, account_id=account_id, merged_into_id=None)
+        row = await wanted.select_for_update(no_key=True).get_or_none()
+        if row is not None:
+            return row
+        # Merged, perhaps while we waited: the other one is locked in its place.
+        known = await Contact.get_or_none(id=id, account_id=account_id)
+        if known is None:
+            return None
+        id = known.merged_into_id or id
+
+
+async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
+    """The conversation that this id stands for, its row locked."""
+    while True:
+        wanted = Conversation.filter(id=id, account_id=account_id, merged_into_id=None)
+        row = await wanted.select_for_update(no_key=True).get_or_none()
+        if row is not None:
+            return row
+        known = await Conversation.get_or_none(id=id, account_id=account_id)
+        if known is None:
+            return None
+        id = known.merged_into_id or id
+
+
+async def contact_ids(account_id: UUID, id: UUID) -> list[UUID]:
+    """All ids of the contact that this id stands for; none of an unknown one."""
+    row = await contact(account_id, id)
+    return ids_of(row) if row is not None else []
+
+
+async def messages_of(message: Message) -> QuerySet[Message]:
+    """The messages of this one's conversation, whichever of its merged conversations they were stored with."""
+    row = await conversation_of(message.account_id, message.conversation_id)
+    return Message.filter(conversation_id__in=ids_of(row))
+
+
+async def newest_inbound(
+    conversations: Sequence[Conversation], column: str, *, kind: str | None = None
+) -> dict[UUID, UUID]:
+    """Of each conversation an id in the newest message that the contact wrote, on any or one kind of channel. One query."""
+    of = {id: row.id for row in conversations for id in ids_of(row)}
+    newest = (
+        "(SELECT m.{} FROM message m WHERE m.conversation_id = c.id AND m.direction = 'INBOUND'"  # noqa: S608 (constants)
+        f"{' AND m.kind = ?' if kind is not None else ''} ORDER BY m.seq DESC LIMIT 1)"
+    )
+    given = [kind] if kind is not None else []
+    found = await database.rows(
+        f"SELECT c.id AS id, {newest.format(column)} AS found, {newest.format('seq')} AS seq"  # noqa: S608
+        f" FROM conversation c WHERE c.id IN ({database.placeholders(len(of))})",
+        *given,
+        *given,
+        *of,
+    )
+    result: dict[UUID, UUID] = {}
+    for raw in sorted((raw for raw in found if raw["found"] is not None), key=lambda raw: int(raw["seq"])):
+        result[of[database.to_uuid(raw["id"])]] = database.to_uuid(raw["found"])
+    return result
+
+
+async def replaced(table: str, account_id: UUID, ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """Of these rows of `contact` or `conversation` those that were merged, each with the one that is kept."""
+    if not ids:
+        return {}
+    found: Sequence[dict[str, object]] = await database.rows(
+        f"SELECT id, merged_into_id FROM {table} WHERE account_id = ? AND merged_into_id IS NOT NULL"  # noqa: S608
+        f" AND id IN ({database.placeholders(len(ids))})",
+        account_id,
+        *ids,
+    )
+    return {database.to_uuid(row["id"]): database.to_uuid(row["merged_into_id"]) for row in found}
