@@ -294,7 +294,10 @@ async def _prepare(
         due = request.amount_minor - request.amount_paid_minor - request.waived_minor
         connection = await connections.processor_connection(request.processor_connection_id, request.account_id)
         processor = _offers(connection)
-        fitting = (one for one in sessions if one.amount_minor == due)
+        arrived = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", outcome="SUCCEEDED")
+        paid_on = set(await arrived.values_list("checkout_session_id", flat=True)) if sessions else set()
+        # One that was paid in part asks for the rest only, whatever became of that part.
+        fitting = (one for one in sessions if one.amount_minor == due and one.id not in paid_on)
         session = next((one for one in fitting if _reusable(one, processor, changed.now)), None)
         if session is not None and session.url:
             return Opened(url=session.url, state="open")

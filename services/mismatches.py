@@ -257,6 +257,9 @@ async def _judge(job: jobs.JobContext) -> None:
             log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
     async with change(fact.account_id, rows=[fact.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=fact.payment_request_id).select_for_update(no_key=True).get()
-        views = (await ledger_views.by_facts(fact.account_id, [fact.id]))[fact.id]
-        if views.unresolved_minor:
+        view = (await ledger_views.by_facts(fact.account_id, [fact.id]))[fact.id]
+        if view.unresolved_minor:
             await settling.say_mismatch(changed, request, fact)
+        session = await CheckoutSession.get(id=fact.checkout_session_id)
+        if session.status in ("OPENING", "OPEN"):
+            await settling.expire_later(session)

@@ -6,7 +6,6 @@ Only the recorder calls it, with the request's row locked and the new facts stor
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -62,7 +61,7 @@ async def settle(
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
     undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
-    counting = ledger.counting(ledger.final(ledger_views.as_ledger(facts)))
+    known = _Known(facts, fresh, sessions, changed.now)
     before, was_released, shown = request.status, request.released_at is not None, _shown(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
     if request.sent_at is None and request.voided_at is None and (charges or under_way):
@@ -94,7 +93,7 @@ async def settle(
             f.occurred_at
             for f in charges
             if f.outcome == "SUCCEEDED"
-            and _money(f) in counting.charges
+            and _money(f) in known.counting.charges
             and not f.after_void
             and f.external_id not in undone
         ]
@@ -113,7 +112,7 @@ async def settle(
     for fact in fresh:
         if fact.kind == "REFUND":
             await _tell_refund(fact, facts)
-        await _say_fact(changed, said, request, fact, _Known(facts, fresh, sessions, counting), before)
+        await _say_fact(changed, said, request, fact, known, before)
     is_released = request.released_at is not None
     if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
         text = cards.processing(request, await changed.locale())
@@ -137,7 +136,7 @@ async def settle(
         await request.save(update_fields=WRITTEN)
         await summaries.update(request.account_id, request.contact_id)
         _log(changed, request, said, before)
-    await _enqueue(changed, request, sessions, fresh)
+    await _enqueue(request, known)
     return said
 
 
@@ -193,35 +192,39 @@ def _money(fact: MoneyFact) -> ledger.Money:
     return fact.processor_connection_id, fact.external_id
 
 
-@dataclass(frozen=True, slots=True)
 class _Known:
-    """What a new fact is judged by."""
+    """What a new fact is judged by: all facts of its request, its checkouts, and what follows from them."""
 
-    facts: list[MoneyFact]
-    fresh: list[MoneyFact]
-    sessions: list[CheckoutSession]
-    counting: ledger.Counting
+    def __init__(
+        self, facts: list[MoneyFact], fresh: list[MoneyFact], sessions: list[CheckoutSession], now: datetime
+    ) -> None:
+        self.facts, self.fresh, self.sessions, self.now = facts, fresh, sessions, now
+        final = ledger.final(ledger_views.as_ledger(facts))
+        self.counting = ledger.counting(final)
+        self._unresolved = ledger.unresolved(final, self.counting.charges)
 
     def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
         """The charges that add up with this one; itself alone if none do."""
         if _money(fact) not in self.counting.parts:
             return [fact]
-        return [
-            one
-            for one in self.facts
-            if one.kind == "CHARGE"
-            and one.outcome == "SUCCEEDED"
-            and one.checkout_session_id == fact.checkout_session_id
-            and _money(one) in self.counting.parts
-        ]
+        arrived = self._arrived_on(fact.checkout_session_id)
+        return [one for one in arrived if _money(one) in self.counting.parts]
 
-    def waits(self, fact: MoneyFact) -> bool:
-        """Whether the rest of a charge that does not count may still arrive: its checkout goes on, and less than asked has come."""
-        session = next((one for one in self.sessions if one.id == fact.checkout_session_id), None)
-        if session is None or session.status not in ("OPEN", "PROCESSING") or fact.asked_minor is None:
+    def waits(self, session: CheckoutSession | None) -> bool:
+        """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""
+        if session is None or session.status not in ("OPEN", "PROCESSING"):
             return False
-        parts = [one for one in self.facts if one.kind == "CHARGE" and one.outcome == "SUCCEEDED"]
-        return fact.asked_minor > sum(p.amount_minor for p in parts if p.checkout_session_id == session.id)
+        parts = self._arrived_on(session.id)
+        return (
+            bool(parts)
+            and all(one.asked_minor and self._unresolved.get(_money(one)) == one.amount_minor for one in parts)
+            and sum(one.amount_minor for one in parts) < session.amount_minor
+            and max(one.recorded_at for one in parts) > self.now - REST_WITHIN
+        )
+
+    def _arrived_on(self, session_id: UUID | None) -> list[MoneyFact]:
+        charges = [one for one in self.facts if one.kind == "CHARGE" and one.outcome == "SUCCEEDED"]
+        return [one for one in charges if one.checkout_session_id == session_id]
 
 
 async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
@@ -250,7 +253,8 @@ async def _say_fact(
         return
     counted = fact.kind != "CHARGE" or _money(fact) in known.counting.charges
     if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
-        if not counted and known.waits(fact):
+        session = next((one for one in known.sessions if one.id == fact.checkout_session_id), None)
+        if not counted and known.waits(session):
             await _judge_later(changed, request, fact)
             return
         if fact.id != max((one.id for one in known.tenders(fact) if one in known.fresh), default=fact.id):
@@ -282,7 +286,8 @@ async def _say_fact(
     if news is not None:
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
-        await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True)
+        title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
+        await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
 
 
 async def _judge_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
@@ -329,6 +334,7 @@ async def _say(
     key: str,
     money_fact_id: UUID | None = None,
     notify: bool = False,
+    title: str | None = None,
 ) -> None:
     card = await changed.log_card(
         request, kind, text=text, key=key, money_fact_id=money_fact_id, actor_id=changed.actor_id
@@ -337,7 +343,7 @@ async def _say(
         return
     said.append(card)
     if notify and kind in cards.TITLES:
-        title = cards.TITLES[kind]
+        title = title or cards.TITLES[kind]
         await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
 
 
@@ -353,14 +359,13 @@ def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], bef
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
 
-async def expire_later(session: CheckoutSession, *, due_at: datetime | None = None) -> None:
+async def expire_later(session: CheckoutSession) -> None:
     """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
     await jobs.enqueue(
         "checkout.expire",
         {"session_id": str(session.id)},
         account_id=session.account_id,
         key=f"checkout.expire:{session.id}",
-        due_at=due_at,
         again=True,
     )
 
@@ -370,25 +375,24 @@ async def sweep_stranded() -> None:
     useless = (
         "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
         " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"
+        " AND NOT EXISTS (SELECT 1 FROM money_fact f JOIN job j ON j.key = 'mismatch.judge:' || CAST(f.id AS VARCHAR(36))"
+        " WHERE f.checkout_session_id = t.id AND j.status IN ('queued', 'running'))"
     )
     for id in await jobs.without_job("checkout_session", useless, "checkout.expire:"):
         await expire_later(await CheckoutSession.get(id=id))
 
 
-async def _enqueue(
-    changed: Change, request: PaymentRequest, sessions: list[CheckoutSession], fresh: list[MoneyFact]
-) -> None:
+async def _enqueue(request: PaymentRequest, known: _Known) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
     # After a record by hand what is due is not what the open checkouts ask for.
-    by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in fresh)
-    if by_hand or request.unresolved or request.status in (Status.PAID, Status.VOID):
-        paid_on = {fact.checkout_session_id for fact in fresh if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED"}
-        for session in sessions:
-            if session.status in ("OPENING", "OPEN"):
-                # One that was paid in part just now stays open for the rest a while.
-                rest = request.status != Status.PAID and session.id in paid_on
-                await expire_later(session, due_at=changed.now + REST_WITHIN if rest else None)
-    for fact in fresh:
+    by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in known.fresh)
+    closed = request.status in (Status.PAID, Status.VOID)
+    for session in known.sessions:
+        if session.status not in ("OPENING", "OPEN"):
+            continue
+        if closed or ((by_hand or request.unresolved) and not known.waits(session)):
+            await expire_later(session)
+    for fact in known.fresh:
         if (
             fact.kind == "CHARGE"
             and fact.outcome == "SUCCEEDED"

@@ -23,7 +23,18 @@ from models.tables import (
     PaymentRequest,
     Refund,
 )
-from services import auditing, checkout, jobs, ledger_views, mismatches, outside_payments, recorder, refunds, voids
+from services import (
+    auditing,
+    checkout,
+    jobs,
+    ledger_views,
+    mismatches,
+    outside_payments,
+    recorder,
+    refunds,
+    sweeper,
+    voids,
+)
 from services.mismatches import Resolved
 from tests import factories
 from tests.services.figures_book import assert_figures
@@ -181,6 +192,39 @@ async def test_money_that_the_processor_does_not_confirm_adds_up_to_nothing(worl
     assert [view.unresolved_minor for view in views] == [5000, 0]
     assert "The processor does not confirm it" in (await texts(request))[-1]
     await sound(world)
+
+
+async def test_a_part_that_was_given_back_leads_to_a_new_checkout_over_the_whole_sum(world: World) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    part = world.vendor.pay_part(page, 5000)
+    assert part is not None
+    await told(world)
+    world.vendor.give_back(part)
+    await told(world)
+    assert world.vendor.sessions[page].status == CheckoutStatus.OPEN  # its payer was faster than the closing
+    again = await world.open(token)
+    assert again != page
+    assert world.vendor.sessions[again].order.amount_minor == ASKED
+    await told(world)
+    assert [one.external_id for one in world.vendor.open_sessions(request)] == [again]
+    await world.run_jobs()
+    assert await world.cards(request) == ["REFUND_ISSUED"]
+    await sound(world)
+
+
+async def test_an_accepted_part_closes_its_page_without_waiting(world: World) -> None:
+    request, token = await world.request()
+    world.vendor.pay_part(await world.open(token), 5000)
+    await told(world)
+    swept: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
+    await sweeper.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
+    await told(world)
+    assert len(world.vendor.open_sessions(request)) == 1  # the sweep leaves it to its job
+    await resolve(world, request, "ACCEPT_AS_PART")
+    await told(world)
+    assert world.vendor.open_sessions(request) == []
+    assert world.vendor.sessions[await world.open(token)].order.amount_minor == 7500
 
 
 # ------------------------------------------------------------------------------------------------------- the locked link
