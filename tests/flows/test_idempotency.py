@@ -19,7 +19,7 @@ from tests.flows.harness import Product, key
 
 CREATE, SEND, WRITE = "createPaymentRequest", "sendPaymentRequest", "sendMessage"
 RESEND, REFUND, OUTSIDE = "resendMessage", "refundPayment", "recordOutsidePayment"
-RESOLVE = "resolveMismatch"
+RESOLVE, RELEASE = "resolveMismatch", "releasePaymentLink"
 CONTACT, CHANNEL, KEY, ROTATE = "createContact", "connectChannel", "createApiKey", "rotateIdentitySecret"
 DOCUMENTS = {
     CREATE: d.CREATE,
@@ -29,6 +29,7 @@ DOCUMENTS = {
     REFUND: d.REFUND,
     OUTSIDE: d.RECORD_OUTSIDE,
     RESOLVE: d.RESOLVE,
+    RELEASE: d.RELEASE,
     CONTACT: d.CREATE_CONTACT,
     CHANNEL: d.CONNECT_CHANNEL,
     KEY: f"mutation($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{ apiKey {{ id }} {d.ERRORS} }} }}",
@@ -64,6 +65,8 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
     await team.send(paid)
     await team.pay(paid)
     (charge,) = (await team.read(paid))["payments"]
+    held = await team.request(contact)
+    await team.pay(held, "Take a voucher")
     widget = (await team.product.ok(d.CONNECT_CHANNEL, {"kind": "WEB_CHAT", "provider": "web_chat"}, token=team.owner))[
         "channel"
     ]
@@ -119,6 +122,7 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "note": "At the door",
             "receivedAt": "2026-01-02T03:04:05Z",
         },
+        RELEASE: {"idempotencyKey": key(), "paymentRequestId": held["id"]},
         RESOLVE: {
             "idempotencyKey": key(),
             "paymentRequestId": (await probes.mismatched(team, contact))["id"],
@@ -206,6 +210,7 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
             REFUND: (0, 1, 1, 0, 0, 0),
             OUTSIDE: (0, 0, 1, 0, 0, 0),
             RESOLVE: (0, 0, 1, 0, 0, 0),
+            RELEASE: (0, 0, 1, 0, 0, 0),
             CONTACT: (0, 0, 0, 1, 0, 0),
             CHANNEL: (0, 0, 0, 0, 1, 0),
             KEY: (0, 0, 0, 0, 0, 1),
@@ -281,6 +286,7 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
         REFUND: {"tellContactOn": whatsapp},
         OUTSIDE: {"amount": "0"},
         RESOLVE: {"resolution": "REFUND_DIFFERENCE"},
+        RELEASE: {"paymentRequestId": "pr_none"},
         CONTACT: {"name": " "},
         CHANNEL: {"kind": "SMS"},
         KEY: {"name": ""},
