@@ -8,14 +8,11 @@ from __future__ import annotations
 import base64
 import quopri
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 
-import tnefparse
-
-from integrations.inbound_mail import charsets, markup, senders
+from integrations.inbound_mail import charsets, markup, senders, winmail
 
 _MAX_HEADER = 2000
 TEXTS = ("text/plain", "text/html")
@@ -96,10 +93,10 @@ class Content:
 
     def _add_file(self, part: Message) -> None:
         kind, content = part.get_content_type(), _bytes(part)
-        unpacked = _unpacked(content) if content[:4] == _TNEF else None
+        unpacked = winmail.unpacked(content) if content.startswith(winmail.SIGNATURE) else None
         if unpacked is not None:
             self.words.append(unpacked[0])
-            self.files += unpacked[1]
+            self.files += [file_of(name, "application/octet-stream", data) for name, data in unpacked[1]]
         self.files.append(file_of(_filename(part) or _PLAIN_FILES.get(kind, ""), kind, content))
 
     def _parts(self, message: Message) -> Iterator[_Part]:
@@ -253,28 +250,3 @@ def _named(part: Message) -> str:
 def file_of(name: str, kind: str, content: bytes) -> dict[str, str]:
     found = {"content_type": kind[:100], "size": str(len(content)), "content": base64.b64encode(content).decode()}
     return {**found, "name": name} if name else found
-
-
-_TNEF = b"\x78\x9f\x3e\x22"
-
-
-def _unpacked(content: bytes) -> tuple[str, list[dict[str, str]]] | None:
-    """The words and files in a winmail.dat of Outlook's; None if it can't be read."""
-    try:
-        packet = tnefparse.TNEF(content, do_checksum=False)
-        body = packet.body or packet.htmlbody or b""
-        words = body if isinstance(body, str) else charsets.decode(body, None)
-        files = [
-            file_of(_tnef_name(one), "application/octet-stream", bytes(one.data or b"")) for one in packet.attachments
-        ]
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
-        return None
-    if words.lstrip()[:1] == "<":
-        words = markup.to_text(words)
-    return words.replace("\x00", "").strip(), files
-
-
-def _tnef_name(attachment: tnefparse.tnef.TNEFAttachment) -> str:
-    return re.split(r"[/\\]", senders.words(charsets.whole(str(attachment.long_filename() or attachment.name or ""))))[
-        -1
-    ][:200]

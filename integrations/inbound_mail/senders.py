@@ -55,7 +55,9 @@ def mailboxes(raw: str, *, bare: bool = False) -> list[Mailbox]:
     Commas, "@" and brackets in unquoted names are part of the name: mail programs write them so. `bare`: of a list of recipients,
     where an address between commas is one.
     """
-    raw = _GROUP.sub("", raw.strip().rstrip(";").strip())
+    raw = raw.strip()
+    if raw.endswith(";"):  # "Friends: a@x.test, b@x.test;", and not "Mill Lane: Maria <…>"
+        raw = _GROUP.sub("", raw.rstrip(";").strip())
     found: list[Mailbox] = []
     position = 0
     brackets = sorted([*_IN_BRACKETS.finditer(raw), *_QUOTED_LOCAL.finditer(raw)], key=lambda one: one.start())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import struct
 
 import pytest
 
@@ -219,6 +220,70 @@ def test_ids_without_brackets_are_references() -> None:
     assert read(raw("In-Reply-To: 1.a@x.test", "References: 0.a@x.test")).references == ("<1.a@x.test>", "<0.a@x.test>")
 
 
+def attribute(level: int, kind: int, form: int, data: bytes) -> bytes:
+    return bytes([level]) + struct.pack("<HHL", kind, form, len(data)) + data + struct.pack("<H", sum(data) & 0xFFFF)
+
+
+WINMAIL = b"\x78\x9f\x3e\x22\x01\x00" + b"".join(
+    attribute(*one)
+    for one in (
+        (1, 0x9006, 0x0008, struct.pack("<L", 0x10000)),
+        (1, 0x9007, 0x0006, struct.pack("<LL", 1252, 0)),
+        (1, 0x800C, 0x0002, b"Come at nine.\x00"),
+        (2, 0x9002, 0x0006, b"\x01\x00\xff\xff\xff\xff" + bytes(8)),
+        (2, 0x8010, 0x0001, b"rooms.txt\x00"),
+        (2, 0x800F, 0x0006, b"kitchen, bath"),
+    )
+)
+
+
+def winmail(content: bytes) -> bytes:
+    kind = "Content-Type: application/ms-tnef; name=winmail.dat\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    return whole(nested(part("See."), kind.encode() + base64.encodebytes(content)))
+
+
+def test_what_outlook_packed_is_unpacked_and_a_damaged_pack_is_a_file() -> None:
+    mail = read(winmail(WINMAIL))
+    assert (mail.text, files(mail)) == (
+        "See.\n\nCome at nine.",
+        [("rooms.txt", b"kitchen, bath"), ("winmail.dat", WINMAIL)],
+    )
+    for n in range(4, len(WINMAIL)):
+        for damaged in (WINMAIL[:n], WINMAIL[:n] + bytes([WINMAIL[n] ^ 0x55]) + WINMAIL[n + 1 :]):
+            assert files(read(winmail(damaged)))[-1] == ("winmail.dat", damaged)
+
+
+def property_list(count: int, *properties: bytes) -> bytes:
+    return struct.pack("<L", count) + b"".join(properties)
+
+
+BODY = struct.pack("<HHLL", 0x1E, 0x1000, 1, 8) + b"At ten.\x00"
+SIZE = struct.pack("<HHL", 0x03, 0x0E08, 7)
+
+
+def test_the_properties_of_a_pack_are_read() -> None:
+    listed = attribute(1, 0x9003, 0x0006, property_list(2, SIZE, BODY))
+    assert (
+        read(winmail(WINMAIL[:6] + attribute(1, 0x9007, 0x0006, struct.pack("<LL", 1252, 0)) + listed)).text
+        == "See.\n\nAt ten."
+    )
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        attribute(1, 0x9004, 0x0006, struct.pack("<L", 0xFFFFFFFF)),  # as many recipients
+        attribute(1, 0x9003, 0x0006, property_list(0xFFFFFFFF, SIZE)),
+        attribute(
+            1, 0x9003, 0x0006, property_list(1, struct.pack("<HHL", 0x1002, 0x1000, 0xFFFFFFFF))
+        ),  # as many values
+        attribute(1, 0x8005, 0x0006, b"") * 100_000,
+    ],
+)
+def test_counts_in_a_pack_cost_no_work(hostile: bytes) -> None:
+    assert files(read(winmail(WINMAIL + hostile)))[-1] == ("winmail.dat", WINMAIL + hostile)
+
+
 FORM = "From: Acme Site <info@acme-site.test>"
 
 
@@ -226,6 +291,8 @@ FORM = "From: Acme Site <info@acme-site.test>"
     ("headers", "writer"),
     [
         (("From: Maria <<maria@example.com>>",), ("Maria", "maria@example.com")),
+        (("From: Mill Lane: Maria <maria@example.com>",), ("Mill Lane: Maria", "maria@example.com")),
+        (("From: Mill Lane: Maria <maria@example.com>;",), ("Maria", "maria@example.com")),
         (("From: Maria [mailto:maria@example.com]",), ("Maria", "maria@example.com")),
         (("From: Maria <SMTP:maria@example.com>",), ("Maria", "maria@example.com")),
         (("From: Maria <maria@example.com",), ("Maria", "maria@example.com")),

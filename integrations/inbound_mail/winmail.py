@@ -1,0 +1,124 @@
+"""The words and files in a winmail.dat of Outlook's (TNEF), with the library's work bounded before it sees a byte.
+
+Source: [MS-OXTNEF]. The library believes every count in the stream: a few bytes could keep it busy for hours.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+import tnefparse
+
+from integrations.inbound_mail import charsets, markup, senders
+
+SIGNATURE = b"\x78\x9f\x3e\x22"
+_OBJECTS = 300  # the library copies the rest of the stream for each
+_COUNT = 1000  # properties, values of a property
+_HEADER = struct.Struct("<BHHL")
+_RECIPIENTS, _PROPERTIES, _FILE_PROPERTIES = 0x9004, 0x9003, 0x9005
+_EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"  # another stream inside
+_SIZES = {0x02: 2, 0x0B: 2, 0x03: 4, 0x04: 4, 0x0A: 4, 0x05: 8, 0x06: 8, 0x07: 8, 0x14: 8, 0x40: 8, 0x48: 16}
+_LENGTHY = frozenset({0x00, 0x0D, 0x1E, 0x1F, 0x102})
+_SEVERAL, _NAMED = 0x1000, 0x8000
+# What the library raises for damaged ones; it asserts, and uses an attachment before its first one begins.
+_DAMAGED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NameError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+def unpacked(content: bytes) -> tuple[str, list[tuple[str, bytes]]] | None:
+    """The words, and the files by their names; None if it can't be read."""
+    try:
+        packet = tnefparse.TNEF(_bounded(content), do_checksum=False)
+        body = packet.body or packet.htmlbody or b""
+        words = body if isinstance(body, str) else charsets.decode(body, None)
+        files = [(_name(one), bytes(one.data or b"")) for one in packet.attachments]
+    except _DAMAGED:
+        return None
+    if words.lstrip()[:1] == "<":
+        words = markup.to_text(words)
+    return charsets.whole(words.replace("\x00", "")).strip(), files
+
+
+def _name(attachment: tnefparse.tnef.TNEFAttachment) -> str:
+    name = charsets.whole(str(attachment.long_filename() or attachment.name or ""))
+    return re.split(r"[/\\]", senders.words(name))[-1][:200]
+
+
+def _bounded(content: bytes) -> bytes:
+    """The stream without what would cost too much work: recipients, streams in the stream, properties that overrun their object.
+
+    Raises: ValueError for too many objects; struct.error.
+    """
+    kept = [content[:6]]
+    position = 6
+    for _ in range(_OBJECTS):
+        if position + _HEADER.size + 2 > len(content):
+            return b"".join(kept)
+        _, name, _, length = _HEADER.unpack_from(content, position)
+        end = position + _HEADER.size + length + 2
+        data = content[position + _HEADER.size : end - 2]
+        listed = name in (_PROPERTIES, _FILE_PROPERTIES)
+        if name != _RECIPIENTS and not (listed and (_EMBEDDED in data or not _fits(data))):
+            kept.append(content[position:end])
+        position = end
+    raise ValueError("too many objects")
+
+
+def _fits(data: bytes) -> bool:
+    """Whether a list of properties stays within its bytes."""
+    try:
+        end = _walked(data)
+    except struct.error:
+        return False
+    return end is not None and end <= len(data) + 3  # padding may be missing
+
+
+def _walked(data: bytes) -> int | None:
+    """Where a list of properties ends; None if it counts too much or has a kind that is not known. Raises: struct.error."""
+    (count,) = struct.unpack_from("<L", data)
+    position = 4
+    if count > _COUNT:
+        return None
+    for _ in range(count):
+        kind, name = struct.unpack_from("<HH", data, position)
+        position += 4
+        if name >= _NAMED:
+            (how,) = struct.unpack_from("<L", data, position + 16)
+            position += 24
+            if how:
+                position += _padded(struct.unpack_from("<L", data, position - 4)[0])
+        values, several = 1, bool(kind & _SEVERAL)
+        kind &= ~_SEVERAL
+        if several:
+            (values,) = struct.unpack_from("<L", data, position)
+            position += 4
+        if values > _COUNT or (kind not in _SIZES and kind not in _LENGTHY):
+            return None
+        if kind in _SIZES:
+            position += _SIZES[kind] * values + (2 if _SIZES[kind] == 2 and values % 2 else 0)
+            continue
+        for _ in range(values):
+            inner = 1
+            if not several:
+                (inner,) = struct.unpack_from("<L", data, position)
+                position += 4
+            if inner > _COUNT:
+                return None
+            for _ in range(inner):
+                position += 4 + _padded(struct.unpack_from("<L", data, position)[0])
+    return position
+
+
+def _padded(length: int) -> int:
+    return length + -length % 4
