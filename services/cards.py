@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from models.ledger import CardKind
+from models.ledger import CardKind, is_payable
 from models.money import Money
 from models.tables import MoneyFact, PaymentRequest
 
@@ -84,6 +84,8 @@ def released(request: PaymentRequest, method: str | None, locale: str) -> str:
     """The text of the PAYMENT_PROCESSING card of a link that can be paid another way, though a payment is under way."""
     by = f" by {method}" if method else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name}{by} is still under way"
+    if request.unresolved:
+        return f"{what}. It no longer holds the link, but money that arrived waits for your decision first."
     return f"{what}, and the link can be paid another way. If both arrive, the second one can be refunded."
 
 
@@ -114,7 +116,13 @@ def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None =
     why = f" ({code})" if code and not reason else ""
     words = f" {reason}" if reason else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name} did not go through"
-    return f"{what}{why}.{words} The link still works."
+    return f"{what}{why}.{words}{' The link still works.' if _is_payable(request) else ''}"
+
+
+def _is_payable(request: PaymentRequest) -> bool:
+    """Whether the contact can pay by the link now."""
+    closing = request.unresolved or request.void_requested_at is not None
+    return is_payable(request.status, released=request.released_at is not None) and not closing
 
 
 def refund_failed(request: PaymentRequest, money: Money, locale: str) -> str:
@@ -153,10 +161,11 @@ def _why(fact: MoneyFact) -> str:
 def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[CardKind, str]:
     """The PAYMENT_MISMATCH card of money that does not count."""
     money = Money(fact.amount_minor, fact.currency).formatted(locale)
+    if not fact.confirmed:
+        said = f"A webhook said that {money} arrived for {request.product_name}. It is not counted."
+        return CardKind.PAYMENT_MISMATCH, f"{said} The processor does not confirm it; please check there."
     wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
-    advice = (
-        "Accept it or give it back." if fact.confirmed else "The processor does not confirm it; please check there."
-    )
+    advice = "The request is void: give it back." if request.status == "VOID" else "Accept it or give it back."
     return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted yet. {advice}"
 
 
@@ -170,11 +179,13 @@ def accepted(
     money = " and ".join(Money(minor, currency).formatted(locale) for currency, minor in sorted(sums.items()))
     wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
     note = f" {facts[0].note}" if facts[0].note else ""
+    was = "was" if len(sums) == 1 else "were"
     if settles or request.status != "PAID":
         kind = CardKind.PAYMENT_RECEIVED if settles and not settles_again else CardKind.PARTIAL_PAYMENT
         how = "payment in full" if settles else "part payment"
-        return kind, f"{money} was accepted as {how}; {wanted}.{note}"
-    return CardKind.EXCESS_PAYMENT, f"{money} was accepted for {request.product_name}, which was paid already.{note}"
+        return kind, f"{money} {was} accepted as {how}; {wanted}.{note}"
+    words = f"{money} {was} accepted for {request.product_name}, which was paid already.{note}"
+    return CardKind.EXCESS_PAYMENT, words
 
 
 def about(
@@ -212,7 +223,7 @@ def about(
         case "CHARGE", "SUCCEEDED" if settles_again:
             return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. It is paid again."
         case "CHARGE", "SUCCEEDED" if request.status == "PAID":
-            return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name} a second time."
+            return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name}, which was paid already."
         case "CHARGE", "SUCCEEDED":
             return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
         case "CHARGE", "FAILED" | "CANCELED" if not closed:

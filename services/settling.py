@@ -204,11 +204,15 @@ class _Known:
         self._unresolved = ledger.unresolved(final, self.counting.charges)
 
     def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
-        """The charges that add up with this one; itself alone if none do."""
+        """The charges that are told with this one: those that add up with it, but for what the team accepted before, and for those
+        that came on the other side of a void. Itself alone if there are none.
+        """
         if _money(fact) not in self.counting.parts:
             return [fact]
+        accepted = {_money(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_money(fact)}
+        told = self.counting.parts - accepted
         arrived = self._arrived_on(fact.checkout_session_id)
-        return [one for one in arrived if _money(one) in self.counting.parts]
+        return [one for one in arrived if _money(one) in told and one.after_void == fact.after_void]
 
     def waits(self, session: CheckoutSession | None) -> bool:
         """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""

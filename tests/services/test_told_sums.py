@@ -1,0 +1,113 @@
+"""The words about money that is not the exact sum: each sum is told once, and what they advise can be done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
+from models.tables import ActivityCard, CheckoutSession, PaymentRequest
+from services import checkout, jobs, mismatches, recorder, releases, voids
+from tests.services.scripted import World
+
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+async def world(database: str) -> World:
+    return await World.make()
+
+
+async def told(world: World) -> None:
+    await world.deliver()
+    while await jobs.Runner().run_due():
+        pass
+
+
+async def part_paid(world: World) -> tuple[PaymentRequest, str]:
+    """A request for 125.00 of which 50.00 arrived, and the page that takes the rest."""
+    request, token = await world.request()
+    page = await world.open(token)
+    world.vendor.pay_part(page, 5000)
+    await told(world)
+    return request, page
+
+
+async def decide(world: World, request: PaymentRequest, resolution: str) -> None:
+    admin = replace(world.actor, role="ADMIN")
+    key = str(uuid4())
+    await mismatches.resolve(admin, payment_request_id=request.id, resolution=resolution, idempotency_key=key)
+
+
+async def last(request: PaymentRequest) -> str:
+    return (await ActivityCard.filter(payment_request_id=request.id).order_by("seq"))[-1].text
+
+
+@pytest.mark.parametrize(
+    ("resolution", "text"),
+    [
+        ("ACCEPT_AS_PART", "Payment received: $75.00 for Deep clean."),
+        ("ACCEPT_AS_PAID", "$75.00 arrived for Deep clean, which was paid already."),
+    ],
+)
+async def test_the_rest_after_a_decision_is_told_without_what_was_accepted(
+    world: World, resolution: str, text: str
+) -> None:
+    request, page = await part_paid(world)
+    await decide(world, request, resolution)
+    world.vendor.pay_part(page, 7500)
+    await told(world)
+    assert await last(request) == text
+
+
+async def test_the_rest_after_a_void_is_told_without_what_came_before(world: World) -> None:
+    request, page = await part_paid(world)
+    await voids.void(world.actor, payment_request_id=request.id, confirm_partially_paid=True)
+    world.vendor.pay(page, amount_minor=7500, force=True)
+    await told(world)
+    assert await last(request) == "$75.00 arrived for Deep clean after the request had been voided."
+    assert (await world.fresh(request)).late_minor == 7500
+
+
+async def test_a_wrong_sum_on_a_void_request_is_to_be_given_back(world: World) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    await voids.void(world.actor, payment_request_id=request.id)
+    world.vendor.pay(page, amount_minor=7500, force=True)
+    await told(world)
+    assert (await last(request)).endswith("It is not counted yet. The request is void: give it back.")
+
+
+async def test_no_card_offers_a_link_that_unresolved_money_locks(world: World) -> None:
+    request, page = await part_paid(world)
+    world.vendor.decline(page)
+    await told(world)
+    declined = "A payment of $125.00 for Deep clean did not go through (card_declined)."
+    assert await last(request) == declined
+    world.vendor.delay(page)
+    await told(world)
+    await checkout.read_back(await CheckoutSession.get(external_id=page), source="sweeper")
+    await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
+    assert (await last(request)).endswith(
+        "is still under way. It no longer holds the link, but money that arrived waits for your decision first."
+    )
+    assert checkout.state_of(await world.fresh(request)) == "review"
+
+
+async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> None:
+    request, token = await world.request()
+    said = MoneyStatement(
+        kind=MoneyKind.CHARGE,
+        external_id="pi_unseen",
+        outcome=MoneyOutcome.SUCCEEDED,
+        amount_minor=12500,
+        currency="USD",
+        checkout_external_id=await world.open(token),
+    )
+    await recorder.record(world.connection, [said], source="webhook", counts=False)
+    assert await last(request) == (
+        "A webhook said that $125.00 arrived for Deep clean. It is not counted."
+        " The processor does not confirm it; please check there."
+    )
