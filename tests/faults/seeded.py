@@ -59,6 +59,8 @@ SETTINGS_AT_ONCE: Final = "tests/services/test_settings_at_once.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SIGN_IN: Final = "tests/services/test_sign_in.py"
 WEB_CHAT: Final = "tests/flows/test_web_chat.py"
+MERGING: Final = "tests/services/test_merging.py"
+MERGED_MONEY: Final = "tests/services/test_merged_money.py"
 
 FAULTS: Final = (
     # ------------------------------------------------------------------------------------------------------- money
@@ -664,6 +666,31 @@ FAULTS: Final = (
         CAPTURES,
     ),
     # --------------------------------------------------------------------------------------------------------- log
+    # ------------------------------------------------------------------------------------------------------ merging
+    _fault(
+        "merging",
+        "late-rows-under-the-merged-ids",
+        "services/changes.py",
+        "        if merges:\n",
+        "        if False:\n",
+        MERGING,
+    ),
+    _fault(
+        "merging",
+        "totals-of-the-kept-contact-alone",
+        "services/summaries.py",
+        "    contact_id, totals = ids[0], await _totals(account_id, ids)\n",
+        "    contact_id, totals = ids[0], await _totals(account_id, ids[:1])\n",
+        MERGED_MONEY,
+    ),
+    _fault(
+        "merging",
+        "queued-message-judged-by-another-address",
+        "services/deliveries.py",
+        "        address=await contacts.held_address(message.account_id, message.kind, message.address),\n",
+        "",
+        MERGING,
+    ),
     _fault(
         "log",
         "holes-in-the-numbers",
