@@ -219,7 +219,8 @@ class ProcessorWebhook:
     vendor_account: str | None = None  # Stripe Connect: must equal the connection's
     # The business took these credentials' rights back at the vendor. Unless it `decides`, `check` is asked first.
     disconnected: bool = False
-    raw: bytes = b""  # the event as JSON to be stored, where it is not the body that came in (list_events; a body that only points)
+    # The event as JSON to be stored, where it is not the body that came in (list_events; a body that only points; one of a batch).
+    raw: bytes = b""
     test_mode: bool | None = (
         None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
     )
@@ -255,6 +256,7 @@ class Capabilities:
         True  # what was signed over 300 s ago is refused; False: sent again under the old time, a hint
     )
     webhooks_signed_at: bool = True  # the signature covers a time
+    webhook_batches: bool = False  # one webhook may tell several events, also of several checkouts
     cancels_checkouts: bool = True  # False: an open checkout only ends by itself, `expire_checkout` only reads it
     checkouts_end: bool = True  # by themselves, at `expires_at`
     declines_end_checkouts: bool = False  # the payer of a declined payment needs a new checkout
@@ -372,9 +374,11 @@ class Processor(ABC):
 
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
-    ) -> ProcessorWebhook:
+    ) -> ProcessorWebhook | Sequence[ProcessorWebhook]:
         """What a door calls: as `receive`. Override it to ask the vendor about the signature, or where `query` matters.
 
+        With `webhook_batches` a body may tell several events: return each with its own `raw`. An event of a batch that can't be
+        read is left out, or given by its type alone: it must not refuse the others.
         `query` has the parameters of the address that was called. `parse` sees none of them: what it needs goes into `raw`.
         Without a `webhook_proof` nothing may be fetched here, since anybody can call.
         Raises SignatureInvalid (`no_webhook_secret`, whatever came: this connection takes none), PayloadInvalid;

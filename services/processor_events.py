@@ -6,6 +6,7 @@ What can't be recorded at once is kept unhandled with its job; a repeat of an un
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -62,6 +63,7 @@ HINT = "hint:"  # how the stored id of a webhook begins whose vendor gives it no
 HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object within this time cause one read
 OPENED_LATELY = timedelta(hours=1)
 UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # hints at unknown charges that are read, of one connection
+UNSIGNED_TOGETHER = 100  # events of one unsigned webhook that are taken: anybody may send it
 INSTEAD_EVERY_S = 60  # how often open checkouts are read in place of more of them
 NAME_LENGTH, NAMES = 200, 2000  # how long the ids are, and how many, that an event not understood is searched for
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
@@ -95,6 +97,8 @@ async def receive(
 ) -> None:
     """Take one webhook. `headers` has lower-case names. Returns after the commit.
 
+    One webhook may tell several events: each is kept and handled by itself, and one that fails holds up no other.
+
     Raises: NotFound (also where the connection has nothing to verify with), BadSignature, BadPayload, NotVerifiable.
     """
     connection = await ProcessorConnection.get_or_none(id=connection_id, processor=processor)
@@ -108,7 +112,7 @@ async def receive(
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
     try:
-        event = await live.verify_webhook(body, headers, now=now, query=query or {})
+        told = await live.verify_webhook(body, headers, now=now, query=query or {})
     except SignatureInvalid as error:
         if error.reason == CANNOT_VERIFY:
             raise errors.NotFound from error
@@ -122,11 +126,7 @@ async def receive(
     except IntegrationError as error:
         await processor_health.refused(connection, error)  # of vendors who check their signatures themselves
         raise NotVerifiable(error.reason) from error
-    if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
-        # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
-        log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
-        return
-    await _take(connection, _believed(live, event), (event.raw or body).decode(errors="replace"), now)
+    await _take_all(connection, live, [told] if isinstance(told, ProcessorWebhook) else told, body, now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
         await connections.note_webhook(connection, now)
@@ -168,7 +168,39 @@ async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, 
     await _take(connection, event, event.raw.decode(), now)
 
 
-async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> None:
+async def _take_all(
+    connection: ProcessorConnection, live: Processor, events: Sequence[ProcessorWebhook], body: bytes, now: datetime
+) -> None:
+    """Take each event of a webhook. If one can't be kept, the others are, and the vendor sends all of them again."""
+    if live.capabilities.webhook_proof is WebhookProof.NONE and len(events) > UNSIGNED_TOGETHER:
+        log.warning("processor_hints_many", provider=connection.processor, count=len(events))
+        events = events[:UNSIGNED_TOGETHER]
+    failure: Exception | None = None
+    ends = time.monotonic() + VENDOR_WAITS_S
+    for event in events:
+        if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
+            # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
+            log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
+            continue
+        kept = (event.raw or body).decode(errors="replace")
+        try:
+            await _take(connection, _believed(live, event), kept, now, patience_s=max(0.0, ends - time.monotonic()))
+        except Exception as error:  # (the loop's top of a batch; raised at its end)
+            log.exception("processor_event_not_kept", provider=connection.processor, event_type=event.type)
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+async def _take(
+    connection: ProcessorConnection,
+    event: ProcessorWebhook,
+    body: str,
+    now: datetime,
+    *,
+    patience_s: float = VENDOR_WAITS_S,
+) -> None:
+    """Keep one event, and handle it unless no turn at its request comes within `patience_s`: then later."""
     if _is_of_other_mode(connection, event):
         # Test money never settles a live request, nor the reverse: a vendor's live endpoint may be told of both.
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
@@ -177,7 +209,9 @@ async def _take(connection: ProcessorConnection, event: ProcessorWebhook, body: 
         owner = await _owner(connection, event)
         if event.external_id is None and owner is None and not await _may_ask(connection, event):
             return  # nothing of ours, as far as may be asked
-        with turns.patience(VENDOR_WAITS_S):
+        if patience_s <= 0:
+            raise turns.Busy(turns.Busy.__doc__)
+        with turns.patience(patience_s):
             async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
                 row = await _keep(connection, event, body, now)
                 if row.handled_at is None:

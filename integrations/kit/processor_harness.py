@@ -116,6 +116,22 @@ class ProcessorHarness(ABC):
         """The signature's headers, computed as the vendor does. Needed with a `webhook_proof`."""
         raise NotSupplied("sign")
 
+    def signed(self, body: bytes, secret: str, at: datetime) -> tuple[bytes, dict[str, str]]:
+        """This body and its headers, signed. Override it where the signature is inside the body; else `sign` is all that is needed."""
+        return body, self.sign(body, secret, at)
+
+    def forged(self, delivery: Delivery) -> list[Delivery]:
+        """The delivery with broken signatures. Override it, and `unsigned`, where they are inside the body."""
+        body, headers, *query = delivery
+        return [(body, broken, query[0]) if query else (body, broken) for broken in self.forgeries(headers)]
+
+    def unsigned(self, delivery: Delivery) -> list[Delivery]:
+        """The delivery without a signature."""
+        body, headers, *query = delivery
+        others = {name: value for name, value in headers.items() if name != self.signature_header}
+        bare: list[dict[str, str]] = [{}, others, {**others, "authorization": "Bearer x"}]
+        return [(body, without, query[0]) if query else (body, without) for without in bare]
+
     def calls(self) -> int:
         """How many requests have reached the vendor. Needed without a `webhook_proof`."""
         raise NotSupplied("calls")
@@ -123,6 +139,14 @@ class ProcessorHarness(ABC):
     def points_at(self, external_id: str) -> Delivery:
         """An unsigned webhook that points at this id. Needed without a `webhook_proof`."""
         raise NotSupplied("points_at")
+
+    def batch(self, deliveries: Sequence[Delivery]) -> Delivery:
+        """One webhook that tells all events of these, in their order. Needed for `webhook_batches`."""
+        raise NotSupplied("batch")
+
+    def odd_event(self) -> Delivery:
+        """A genuine webhook of one event that the provider can't read. Finds more mistakes with `webhook_batches`."""
+        raise NotSupplied("odd_event")
 
     async def delay_refunds(self) -> None:
         """Refunds made from now on are pending until `settle_refund`. Needed for `pending_refunds`."""
@@ -259,11 +283,19 @@ def refund_order(paid: Checkout, amount_minor: int, *, key: str = f"{REFERENCE}:
     )
 
 
-async def receive(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> ProcessorWebhook:
+async def receive_all(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> list[ProcessorWebhook]:
     """What the door does with a delivery that comes so late."""
     body, headers, *query = delivery
     now = datetime.now(UTC) + timedelta(seconds=late_s)
-    return await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
+    told = await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
+    return [told] if isinstance(told, ProcessorWebhook) else list(told)
+
+
+async def receive(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> ProcessorWebhook:
+    """What the door does with a delivery of one event that comes so late."""
+    told = await receive_all(processor, delivery, late_s=late_s)
+    assert len(told) == 1, "a delivery of one event tells one"
+    return told[0]
 
 
 async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) -> list[MoneyStatement]:
@@ -352,7 +384,7 @@ def needs(*names: str, **values: object) -> Callable[[Test], Test]:
 
 # What a harness must supply where its class declares the capability.
 REQUIRED = frozenset(
-    {"sign", "calls", "points_at", "delay_refunds", "settle_refund", "dispute", "end_dispute", "pay_in_parts"}
+    {"sign", "calls", "points_at", "batch", "delay_refunds", "settle_refund", "dispute", "end_dispute", "pay_in_parts"}
 )
 
 

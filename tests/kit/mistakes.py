@@ -8,15 +8,16 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Mistake:
-    """Changes of the sample's payments.py, each of a text that stands there once."""
+    """Changes of a module of the sample, each of a text that is there once."""
 
     name: str
     caught_by: str
     changes: tuple[tuple[str, str], ...]
+    module: str = "payments"
 
 
-def _one(name: str, caught_by: str, old: str, new: str) -> Mistake:
-    return Mistake(name, f"test_{caught_by}", ((old, new),))
+def _one(name: str, caught_by: str, old: str, new: str, *, module: str = "payments") -> Mistake:
+    return Mistake(name, f"test_{caught_by}", ((old, new),), module)
 
 
 MISTAKES: Final = (
@@ -353,5 +354,34 @@ MISTAKES: Final = (
         "nonsense_is_an_invalid_payload",
         "except (KeyError, TypeError, ValueError, AttributeError) as error:\n            raise PayloadInvalid",
         "except ZeroDivisionError as error:\n            raise PayloadInvalid",
+    ),
+    # ---------------------------------------------------------------------------------------------------- batches
+    _one(
+        "only the first of a batch is told",
+        "every_event_of_a_batch_is_told_as_if_it_came_alone",
+        "        return told\n",
+        "        return told[:1]\n",
+        module="batches",
+    ),
+    _one(
+        "only the first of a batch is verified",
+        "every_event_of_a_batch_is_verified",
+        "        for one, part, given in signed:\n",
+        "        first = signed[0]\n        for one in notifications:\n            _, part, given = first\n",
+        module="batches",
+    ),
+    _one(
+        "the events of a batch are stored under the whole body",
+        "every_event_of_a_batch_is_told_as_if_it_came_alone",
+        "told.append(dataclasses.replace(self.parse(raw), raw=raw))",
+        "told.append(self.parse(raw))",
+        module="batches",
+    ),
+    _one(
+        "an odd event refuses its batch",
+        "an_odd_event_of_a_batch_refuses_no_other",
+        "                continue\n",
+        "                raise\n",
+        module="batches",
     ),
 )

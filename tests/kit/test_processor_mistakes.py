@@ -15,18 +15,20 @@ from tests.kit.mistakes import MISTAKES, Mistake
 from tests.kit.sample import SAMPLE
 
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = {"payments": ("AcmePay", "acme_pay"), "batches": ("AcmeBatches", "acme_batches")}  # module -> class, tests
+CATCHING = {module: {one.caught_by for one in MISTAKES if one.module == module} for module in SAMPLES}
 SUITE = """
 import pytest
-from {module} import AcmePay
+from {module} import {cls}
 from integrations.kit import processors as kit
 from integrations.kit.processor_harness import *
-from test_acme_pay import AcmePayHarness
+from test_{checks} import {cls}Harness
 
 {tests}
 
 
-class Planted(AcmePayHarness):
-    processor = AcmePay
+class Planted({cls}Harness):
+    processor = {cls}
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def harness():
 
 def planted(mistake: Mistake) -> str:
     """The sample's processor with the mistake in it."""
-    text = (SAMPLE / "acme_pay" / "payments.py").read_text()
+    text = (SAMPLE / "acme_pay" / f"{mistake.module}.py").read_text()
     for old, new in mistake.changes:
         assert text.count(old) == 1, f"{mistake.name}: {old}"
         text = text.replace(old, new)
@@ -46,19 +48,20 @@ def planted(mistake: Mistake) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
-    """By module ("sound", "m07"): whether each test of the kit that ran there passed. One run of pytest for all."""
+    """By module ("sound_payments", "m07"): whether each test of the kit that ran there passed. One run of pytest for all."""
     folder = tmp_path_factory.mktemp("mistakes")
     shutil.copytree(SAMPLE / "checks", folder / "checks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SAMPLE / "acme_pay", folder / "acme_pay", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SAMPLE / "pyproject.toml", folder)
-    catching = sorted({mistake.caught_by for mistake in MISTAKES})
-    suites = {"sound": (catching, "acme_pay.payments")}
+    suites = {f"sound_{module}": (sorted(CATCHING[module]), f"acme_pay.{module}", module) for module in SAMPLES}
     for n, mistake in enumerate(MISTAKES):
         (folder / "acme_pay" / f"m{n:02d}.py").write_text(planted(mistake))
-        suites[f"m{n:02d}"] = ([mistake.caught_by], f"acme_pay.m{n:02d}")
-    for name, (tests, module) in suites.items():
+        suites[f"m{n:02d}"] = ([mistake.caught_by], f"acme_pay.m{n:02d}", mistake.module)
+    for name, (tests, module, sample) in suites.items():
         lines = "\n".join(f"{test} = kit.{test}" for test in tests)
-        (folder / "checks" / f"test_{name}.py").write_text(SUITE.format(module=module, tests=lines))
+        cls, checks = SAMPLES[sample]
+        text = SUITE.format(module=module, tests=lines, cls=cls, checks=checks)
+        (folder / "checks" / f"test_{name}.py").write_text(text)
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
         [
@@ -75,15 +78,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
     told: dict[str, dict[str, bool]] = {}
     for case in ElementTree.parse(folder / "told.xml").iter("testcase"):  # noqa: S314 (pytest has just written it)
-        module = case.attrib["classname"].rpartition("test_")[2]
+        module = case.attrib["classname"].rpartition(".test_")[2]
         name = case.attrib["name"].partition("[")[0]
         passed = not any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
         told.setdefault(module, {})[name] = passed and told.get(module, {}).get(name, True)
     return told
 
 
-def test_a_sound_processor_passes_every_test_that_catches_a_mistake(outcomes: dict[str, dict[str, bool]]) -> None:
-    assert outcomes["sound"] == {mistake.caught_by: True for mistake in MISTAKES}
+@pytest.mark.parametrize("module", SAMPLES)
+def test_a_sound_processor_passes_every_test_that_catches_a_mistake(
+    module: str, outcomes: dict[str, dict[str, bool]]
+) -> None:
+    assert outcomes[f"sound_{module}"] == dict.fromkeys(CATCHING[module], True)
 
 
 @pytest.mark.parametrize("n", range(len(MISTAKES)), ids=lambda n: MISTAKES[n].name)
