@@ -264,11 +264,19 @@ class Capabilities:
     delayed_payments: bool = True  # a payment may be PENDING for days
     partial_captures: bool = False  # one checkout may be paid by several charges, which add up
     method_summaries: bool = True  # a charge tells how it was paid
+    # How long the vendor remembers an idempotency key, seconds: later the same call would make a second object, so it is never
+    # repeated, only looked for. 0: it knows no keys. None: for six hours or more, or the provider finds what a key has made.
+    key_life_s: int | None = None
     refunds: bool = True  # `refund` and `read_refund`
     partial_refunds: bool = True
     pending_refunds: bool = False  # a refund may be PENDING first, and fail
     disputes: bool = True
     retry_after: bool = True  # a 429 says how long to wait
+
+    @property
+    def knows_keys(self) -> bool:
+        """Whether the same idempotency key gives the same object, for a while at least."""
+        return self.key_life_s != 0
 
 
 Mode = Literal["test", "live"]
@@ -333,7 +341,7 @@ class Processor(ABC):
 
     @abstractmethod
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Open a session. The same key gives the same session. Raises IntegrationError."""
+        """Open a session. The same key gives the same session, within `key_life_s`. Raises IntegrationError."""
 
     @abstractmethod
     async def read_checkout(self, external_id: str) -> Checkout:
@@ -362,7 +370,7 @@ class Processor(ABC):
         return await self.read_checkout(external_id)
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Give back a charge or a part of it. The same key gives the same refund. Raises IntegrationError.
+        """Give back a charge or a part of it. The same key gives the same refund, within `key_life_s`. Raises IntegrationError.
 
         Ambiguous: repeat with the same key within its life, later only read the checkout, whose money has its refunds.
         """

@@ -329,7 +329,8 @@ def _reusable(session: CheckoutSession, processor: Processor | type[Processor], 
     if session.closing_at is not None:
         return False
     if session.status == "OPENING":
-        return session.external_id is None and abs(now - session.created_at) < KEY_LIFE
+        life = connections.key_life(processor, at_most=KEY_LIFE)
+        return session.external_id is None and abs(now - session.created_at) < life
     margin = timedelta(0)
     if processor.capabilities.cancels_checkouts:
         margin = min(REUSE_MARGIN, timedelta(seconds=processor.session_life_s / 3))
@@ -337,7 +338,9 @@ def _reusable(session: CheckoutSession, processor: Processor | type[Processor], 
 
 
 def _payable(session: CheckoutSession, now: datetime) -> bool:
-    """Whether a checkout that can't be canceled may still be paid, for all we know."""
+    """Whether a checkout that can't be canceled may still be paid, for all we know. One that is being opened may be soon."""
+    if session.status == "OPENING":
+        return abs(now - session.created_at) < connections.CALL_LASTS
     return bool(session.url) and (session.expires_at is None or session.expires_at > now - CLOCKS_DIFFER)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 ERROR_LIMIT: Final = 300
 # Stand-ins for vendors, closed by a setting. Their keys are made here.
+CALL_LASTS: Final = timedelta(seconds=30)  # a call to a vendor, at most, with what it waits for
 STAND_INS: Final = frozenset({"sandbox", "simulated"})
 # Without a vendor, so that their keys are made here.
 SELF_ISSUED: Final = STAND_INS | {web_chat.NAME}
@@ -269,6 +270,14 @@ def processor(row: ProcessorConnection) -> Processor:
         _replaced.append(known[1])
     _processors[row.id] = (cache_key(row), made)
     return made
+
+
+def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timedelta:
+    """For how long after its first use a call may be repeated with its idempotency key. Zero: never."""
+    declared = made.capabilities.key_life_s
+    if declared is None:
+        return at_most
+    return min(at_most, max(timedelta(0), timedelta(seconds=declared) - CALL_LASTS))
 
 
 def channel(row: ChannelConnection) -> Channel:

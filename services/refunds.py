@@ -487,6 +487,13 @@ async def _settle_job(job: jobs.JobContext) -> None:
     await _tell_contact(row.id, system_actor(row.account_id))
 
 
+def _key_life(connection: ProcessorConnection) -> timedelta:
+    try:
+        return connections.key_life(connections.processor(connection), at_most=KEY_LIFE)
+    except errors.ProcessorUnavailable:
+        return KEY_LIFE  # nothing is called
+
+
 async def _check(row: Refund) -> None:
     """One try to find out."""
     connection = await connections.processor_connection(row.processor_connection_id, row.account_id)
@@ -504,7 +511,7 @@ async def _check(row: Refund) -> None:
             await _record(row, connection, statement, system)
         return
     # A refund of the future was made before the clock was set back: its age is not known, and its key may be forgotten.
-    if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < KEY_LIFE:
+    if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):
         await _ask(row, system, now=False)
         row = await Refund.get(id=row.id)
         if row.status not in UNDECIDED or row.external_id is not None:

@@ -173,6 +173,10 @@ class ProcessorHarness(ABC):
         """An open checkout ends by itself."""
         raise NotSupplied("lapse")
 
+    def age_keys(self, seconds: float) -> None:
+        """So much time passes for the vendor's idempotency keys; it forgets those that are too old. Needed with `key_life_s`."""
+        raise NotSupplied("age_keys")
+
     async def strange(self, external_id: str) -> Delivery:
         """A checkout that was paid gets a state that the vendor's documentation does not have; the webhook that tells it."""
         raise NotSupplied("strange")

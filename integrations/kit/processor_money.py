@@ -20,6 +20,7 @@ from integrations.base import (
     Processor,
     ProcessorWebhook,
 )
+from integrations.kit.processor_calls import nearly_the_life_of_a_key
 from integrations.kit.processor_harness import (
     REFERENCE,
     NotSupplied,
@@ -322,12 +323,27 @@ async def test_a_charge_that_is_given_back_whole_stays_a_charge(
     assert (after.status, charge_only(after)) == (CheckoutStatus.COMPLETED, charge_only(paid))
 
 
-@needs("refunds")
+@needs("refunds", "knows_keys")
 async def test_the_same_key_gives_one_refund(vendor: ProcessorHarness, processor: Processor, paid: Checkout) -> None:
     part = usual(processor)[0] // (5 if vendor.can.partial_refunds else 1)
     made = [await processor.refund(refund_order(paid, part)) for _ in range(3)]
     assert len({one.external_id for one in made}) == 1
     assert [m.external_id for m in await refunds_of(processor, paid)] == [made[0].external_id]
+
+
+@needs("refunds", "knows_keys")
+async def test_a_refunds_key_is_known_for_its_declared_life(
+    vendor: ProcessorHarness, processor: Processor, paid: Checkout
+) -> None:
+    part = usual(processor)[0] // (5 if vendor.can.partial_refunds else 1)
+    made = await processor.refund(refund_order(paid, part))
+    vendor.age_keys(nearly_the_life_of_a_key(vendor))
+    try:
+        again = await processor.refund(refund_order(paid, part))
+    finally:
+        listed = await refunds_of(processor, paid)
+    assert [one.external_id for one in listed] == [made.external_id], "declare key_life_s, or look for what it has made"
+    assert again.external_id == made.external_id
 
 
 @needs("refunds", "partial_refunds")

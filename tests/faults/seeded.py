@@ -387,7 +387,7 @@ FAULTS: Final = (
         "refunds",
         "refund-repeated-after-its-keys-life",
         "services/refunds.py",
-        "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < KEY_LIFE:",
+        "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):",
         "if True:",
         REFUNDS,
     ),

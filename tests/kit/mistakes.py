@@ -122,6 +122,18 @@ MISTAKES: Final = (
         '{"idempotency-key": f"{key}{id(body)}{asyncio.get_running_loop().time()}"}',
     ),
     _one(
+        "the vendor forgets keys, and the second checkout is made",
+        "a_checkouts_key_is_known_for_its_declared_life",
+        "pending_refunds=True, key_life_s=3600",
+        "pending_refunds=True",
+    ),
+    _one(
+        "the vendor forgets keys, and the second refund is made",
+        "a_refunds_key_is_known_for_its_declared_life",
+        "pending_refunds=True, key_life_s=3600",
+        "pending_refunds=True, key_life_s=24 * 3600",
+    ),
+    _one(
         "the key of a refund is its charge",
         "a_charge_is_given_back_in_parts",
         'await self._call("POST", path, body=body, key=order.idempotency_key), MoneyKind.REFUND',

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from integrations.base import CheckoutStatus, MoneyOutcome
+from integrations.base import Capabilities, CheckoutStatus, MoneyOutcome
 from models import database as db
 from models import errors
 from models.tables import CheckoutSession, Contact, MoneyFact, ProcessorConnection
@@ -226,6 +226,41 @@ async def test_an_old_unanswered_creation_is_not_repeated_with_its_key(world: Wo
     await world.open(token)
     await world.run_jobs()
     assert await states() == [(1, "ABANDONED"), (2, "OPEN")]
+
+
+@pytest.mark.parametrize(("age_s", "opened"), [(200, [(1, "OPEN")]), (280, [(1, "ABANDONED"), (2, "OPEN")])])
+async def test_a_creation_is_repeated_only_within_the_life_of_its_key(
+    world: World, monkeypatch: pytest.MonkeyPatch, age_s: int, opened: list[tuple[int, str]]
+) -> None:
+    monkeypatch.setattr(world.vendor, "capabilities", Capabilities(key_life_s=300))
+    request, token = await world.request()
+    world.vendor.faults = ["after"]
+    with pytest.raises(errors.ProcessorUnavailable):
+        await checkout.open_checkout(token)
+    await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(seconds=age_s))
+    await world.open(token)
+    await world.run_jobs()
+    assert await states() == opened
+    assert len(world.vendor.of_request(request)) == len(opened)
+
+
+async def test_without_keys_and_cancellation_a_second_press_waits_for_the_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.vendor, "capabilities", Capabilities(key_life_s=0, cancels_checkouts=False))
+    request, token = await world.request()
+    pressed: list[str] = []
+
+    async def press_again(verb: str) -> None:
+        if verb == "create" and not pressed:
+            pressed.append(verb)
+            with pytest.raises(errors.ProcessorUnavailable):
+                await checkout.open_checkout(token)
+
+    world.vendor.before_call = press_again
+    await world.open(token)
+    assert pressed == ["create"]
+    assert len(world.vendor.of_request(request)) == 1
 
 
 async def test_an_answer_that_comes_after_the_creation_was_given_up_is_closed(world: World) -> None:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from integrations.base import MoneyOutcome, MoneyStatement
+from integrations.base import Capabilities, MoneyOutcome, MoneyStatement
 from models import errors
 from models.tables import (
     ContactSummary,
@@ -300,6 +300,27 @@ async def test_after_the_keys_life_it_is_only_read(world: World) -> None:
     fresh = await Refund.get(id=done.refund.id)
     assert (fresh.status, fresh.external_id) == ("SUCCEEDED", made.external_id)
     assert world.vendor.count("refund") == 1
+
+
+@pytest.mark.parametrize(
+    ("key_life_s", "age_s", "repeated"), [(300, 200, 1), (300, 280, 0), (0, 1, 0), (10**9, 20_000, 0)]
+)
+async def test_a_key_is_repeated_only_within_the_life_that_its_processor_declares(
+    world: World, monkeypatch: pytest.MonkeyPatch, key_life_s: int, age_s: int, repeated: int
+) -> None:
+    monkeypatch.setattr(world.vendor, "capabilities", Capabilities(key_life_s=key_life_s))
+    request, _, _ = await paid(world)
+    world.vendor.faults = ["after"]
+    done = await give_back(world, request, "50.00")
+    assert done.refund.status == "UNKNOWN"
+    if not repeated:
+        world.vendor.keys.clear()  # a repeat would make another refund
+    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - timedelta(seconds=age_s))
+    await world.run_jobs(rounds=1)
+    assert world.vendor.count("refund") == 1 + repeated
+    (made,) = world.vendor.refunds()
+    fresh = await Refund.get(id=done.refund.id)
+    assert (fresh.status, fresh.external_id) == ("SUCCEEDED", made.external_id)
 
 
 async def test_a_refund_that_was_never_made_fails_at_the_end_of_its_checks_and_frees_its_amount(world: World) -> None:

@@ -22,6 +22,7 @@ class AcmeBatches(AcmePay):
         webhook_batches=True,
         webhooks_decide=False,
         pending_refunds=True,
+        key_life_s=3600,
     )
 
     async def verify_webhook(

@@ -94,7 +94,7 @@ class AcmePay(Processor):
     credentials: ClassVar[type[Any]] = Credentials
     checkout_origins: ClassVar[tuple[str, ...]] = ("https://pay.acme-pay.example",)
     session_life_s: ClassVar[int] = 12 * 3600
-    capabilities: ClassVar[Capabilities] = Capabilities(pending_refunds=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(pending_refunds=True, key_life_s=3600)
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         secrets = (secret.strip() for secret in credentials.webhook_secret.split(","))

@@ -23,6 +23,7 @@ class AcmePings(AcmePay):
         method_summaries=False,
         partial_refunds=False,
         pending_refunds=True,
+        key_life_s=3600,
     )
 
     async def expire_checkout(self, external_id: str) -> Checkout:

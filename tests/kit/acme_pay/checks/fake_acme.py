@@ -25,6 +25,7 @@ BLOCKED = "visitor-who-left"
 PLACES = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
 
+KEYS_LIVE_S = 3600
 PAGE = 5  # refunds in one answer
 
 
@@ -50,6 +51,7 @@ class FakeAcmePay(FakeVendor):
         self.cancels = True
         self.slow_refunds = False  # they are "clearing" until `settle_refund`
         self._made: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}  # (path, key) -> what was said and made
+        self._keys_age_s = 0.0
         self._numbers = count(1)
 
     async def handle(self, call: Call) -> Answer:
@@ -92,6 +94,12 @@ class FakeAcmePay(FakeVendor):
         if said != call.body:
             raise Refused(422)
         return made
+
+    def age_keys(self, seconds: float) -> None:
+        """Acme forgets keys after an hour."""
+        self._keys_age_s += seconds
+        if self._keys_age_s > KEYS_LIVE_S:
+            self._made.clear()
 
     def _id(self, prefix: str) -> str:
         return f"{prefix}_{next(self._numbers):06d}"

@@ -24,7 +24,11 @@ HEADER = "acme-id-signature"
 
 class AcmeParts(AcmePay):
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhook_proof=WebhookProof.PARTS, webhooks_decide=False, partial_captures=True, pending_refunds=True
+        webhook_proof=WebhookProof.PARTS,
+        webhooks_decide=False,
+        partial_captures=True,
+        pending_refunds=True,
+        key_life_s=3600,
     )
 
     async def verify_webhook(

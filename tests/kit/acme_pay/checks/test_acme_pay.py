@@ -79,6 +79,9 @@ class AcmePayHarness(ProcessorHarness):
     async def lapse(self, external_id: str) -> None:
         self.acme.orders[external_id]["state"] = "lapsed"
 
+    def age_keys(self, seconds: float) -> None:
+        self.acme.age_keys(seconds)
+
     async def strange(self, external_id: str) -> Delivery:
         return self.acme.pay(external_id, "held_for_review")
 
