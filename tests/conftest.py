@@ -17,6 +17,27 @@ from models.database import open_database, postgres_arguments
 from tests import servers
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--quick`: the daily loop, see `_is_quick`."""
+    parser.addoption("--quick", action="store_true", help="SQLite only, without servers and slow tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--quick` leaves out; pytest counts it as deselected."""
+    if config.getoption("--quick"):
+        left_out = [item for item in items if not _is_quick(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if _is_quick(item)]
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    """One engine, no server beside the tests, none of the slow ones."""
+    given = getattr(item, "callspec", None)
+    servers_needed = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
+    on_sqlite = given is None or not {"postgres", "redis"} & {str(value) for value in given.params.values()}
+    return on_sqlite and not servers_needed and item.get_closest_marker("slow") is None
+
+
 def _server(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     with ExitStack() as stack:
         try:

@@ -17,6 +17,8 @@ import pytest
 
 from tests.servers import free_port
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 ACCOUNT = ["--name", "Acme", "--currency", "EUR", "--email", "olga@acme.test", "--user-name", "Olga"]
 

@@ -637,6 +637,7 @@ def test_every_mutation_and_every_input_field_has_a_case() -> None:
         assert sorted(set(table) - wanted) == []
 
 
+@pytest.mark.slow
 async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world: World, stripe: StripeServer) -> None:
     """One server for all that changes nothing."""
     wrong = [

@@ -25,6 +25,8 @@ from tests.flows.conftest import Team, new_team
 from tests.flows.harness import PASSWORD
 from tests.flows.probes import api_key
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / "tests" / "clients"
 GUIDE = (ROOT / "docs" / "howto" / "build-an-inbox.md").read_text()

@@ -69,6 +69,7 @@ async def tokens_of(team: Team) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", [False], indirect=True)
 async def test_the_api_keeps_the_composers_word_for_every_pair_of_what_decides(
     bare: Team, monkeypatch: pytest.MonkeyPatch

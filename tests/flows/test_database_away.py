@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from models import migrate
 from models.database import open_database
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import new_team
 from tests.servers import PostgresServer
+
+pytestmark = pytest.mark.slow
 
 BROWSER = {"accept": "text/html,application/xhtml+xml"}
 

@@ -181,6 +181,7 @@ async def offered(line: Line, message: dict[str, Any]) -> list[str]:
     return [option["channel"]["kind"] for option in found["resendOptions"]]
 
 
+@pytest.mark.slow
 async def test_no_lost_answer_is_a_second_send_and_every_unknown_is_resolved(
     bare: Team, twilio: TwilioServer, meta: MetaServer, mail: MailServer
 ) -> None:

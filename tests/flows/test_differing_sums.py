@@ -19,6 +19,8 @@ from tests.flows.conftest import Team
 from tests.flows.harness import Product, key
 from tests.flows.vendors import Vendors, all_vendors, connect_processor, press_pay
 
+pytestmark = pytest.mark.slow
+
 PROCESSORS = ("STRIPE", "PAYPAL", "SQUARE")
 ACTIONS = "query($id: ID!) { paymentRequest(id: $id) { availableActions { action } } }"
 

@@ -12,10 +12,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.flows import documents as d
 from tests.flows.conftest import Team, opened
 from tests.flows.harness import ROOT, Feed, Product, free_port, key
+
+pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager

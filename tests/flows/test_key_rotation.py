@@ -24,6 +24,8 @@ from tests.flows import harness
 from tests.flows.conftest import Team, new_team
 from tests.flows.vendors import Vendors, all_vendors, connect_channel, connect_processor, post, press_pay
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 OLD, NEW, FOREIGN = "the-old-key-of-the-account", "the-new-key-of-the-account", "a-key-of-somebody-else"
 KINDS = ("SMS", "EMAIL")

@@ -23,6 +23,8 @@ from tests.flows.test_channels import MARIA_AT_META, MARIA_PHONE, signed_mail
 from tests.flows.test_vendor_examples import Vendor, connect
 from tests.flows.vendors import MAIL_FROM, MAIL_SECRET, Vendors, all_vendors, connect_channel, press_pay
 
+pytestmark = pytest.mark.slow
+
 ODD = "\x00\ud800"
 
 

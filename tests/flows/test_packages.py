@@ -22,6 +22,8 @@ from tests.flows.conftest import Team, opened
 from tests.flows.harness import Process, Product
 from tests.kit.sample import SAMPLE, install
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from fake_acme import FakeAcmeChat, FakeAcmePay
 

@@ -6,6 +6,8 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.flows import harness
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +20,7 @@ def tour() -> str:
     return found[1]
 
 
+@pytest.mark.slow
 async def test_the_tour_of_the_readme_turns_the_card_paid(tmp_path: Path) -> None:
     database_url = f"sqlite:///{tmp_path}/demo.db"
     async with harness.process(database_url, "memory://", arguments=("--demo",), ENVIRONMENT="development") as (

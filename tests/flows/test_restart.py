@@ -29,6 +29,8 @@ from tests.flows import harness
 from tests.flows.conftest import Team, opened
 from tests.flows.harness import Feed, Process, Product
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 3  # requests that are paid in one round
 ROUNDS = ("in flight", "at the answer", "a moment later")
 

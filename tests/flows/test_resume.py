@@ -34,6 +34,8 @@ from tests.flows.conftest import Team, opened
 from tests.flows.harness import PASSWORD, Feed, GraphQLFailed, Product
 from tests.servers import RedisServer, free_port
 
+pytestmark = pytest.mark.slow
+
 FEEDS = ("inbox", "conversation", "contact", "notifications")
 
 

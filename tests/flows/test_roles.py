@@ -107,6 +107,7 @@ def test_every_mutation_has_its_roles() -> None:
     assert sorted(MAY) == sorted(probes.root("Mutation"))
 
 
+@pytest.mark.slow
 async def test_every_mutation_is_done_or_forbidden_by_role_for_people_and_for_api_keys(world: World) -> None:
     await available_actions(world)
     persons, keys = await people(world), {**world.tokens, "OWNER": await probes.api_key(world.team, "OWNER")}

@@ -82,6 +82,7 @@ async def comes_to(team: Team, contact: dict[str, Any], request: dict[str, Any],
         raise AssertionError(seen) from None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ENDS)
 async def test_a_scenario_ends_as_promised(team: Team, scenario: str) -> None:
     maria = await team.contact()

@@ -311,6 +311,7 @@ async def cli(*arguments: str, **environ: str) -> list[str]:
     return [out.decode()]
 
 
+@pytest.mark.slow
 async def test_no_planted_secret_is_in_the_log_the_database_or_an_answer(watched: Watched, database: str) -> None:
     product = watched.product
     team = await new_team(product)

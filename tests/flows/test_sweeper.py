@@ -19,6 +19,8 @@ from tests.flows import harness
 from tests.flows.conftest import Team, opened
 from tests.flows.harness import Product
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def stripe() -> AsyncIterator[StripeServer]:

@@ -28,6 +28,8 @@ from tests.flows import harness
 from tests.flows.conftest import Team
 from tests.flows.harness import Product
 
+pytestmark = pytest.mark.slow
+
 Names = dict[str, str]  # what stands in an example -> what it is called at the vendor's fake
 Event = dict[str, Any]
 ASKED = "PAYMENT_REQUEST"

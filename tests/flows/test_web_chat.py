@@ -685,6 +685,7 @@ async def test_a_text_that_is_too_long_empty_or_unstorable_is_refused(widget: Wi
     assert len((await visitor.writes("x" * 4000))["body"]) == 4000
 
 
+@pytest.mark.slow
 async def test_a_visitor_and_an_address_can_only_do_so_much(database: str, events_url: str, bare: Team) -> None:
     # A server of its own on the same data, with small limits.
     widget = await widget_of(bare)

@@ -686,6 +686,7 @@ async def test_of_several_signatures_one_may_fit() -> None:
             assert receive(processor, (body, {"stripe-signature": value})).decides
 
 
+@pytest.mark.slow
 async def test_checkouts_come_page_by_page_and_oldest_first_and_only_ours() -> None:
     clock = datetime(2026, 11, 23, 12, tzinfo=UTC)
     async with connected() as (server, processor):

@@ -15,6 +15,8 @@ from integrations.kit.channel_bench import ChannelHarness
 from tests.kit.planting import PLANTED, Mistake, of, run, suite, with_mistake
 from tests.kit.sample import SAMPLE
 
+pytestmark = pytest.mark.slow
+
 CHAT = (SAMPLE / "acme_pay" / "chat.py").read_text()
 
 

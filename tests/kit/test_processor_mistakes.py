@@ -24,6 +24,8 @@ from integrations.kit import processors as kit
 from integrations.kit.processor_harness import *
 from test_{checks} import {cls}Harness
 
+pytestmark = pytest.mark.slow
+
 {tests}
 
 

@@ -629,6 +629,7 @@ def test_placeholders_are_as_many_as_asked_for() -> None:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_busy_file_is_transient_and_a_broken_rule_is_not(bare_sqlite: Path) -> None:
     with contextlib.closing(sqlite3.connect(bare_sqlite, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

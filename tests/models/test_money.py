@@ -180,6 +180,7 @@ def test_a_tag_without_a_locale_of_its_own_falls_back(tag: str, same_as: str) ->
         assert Money(minor, currency).formatted(tag) == Money(minor, currency).formatted(same_as)
 
 
+@pytest.mark.slow
 def test_every_locale_writes_every_currency_with_all_its_digits() -> None:
     for identifier in localedata.locale_identifiers():
         for currency in ("USD", "JPY", "KWD", "IQD"):

@@ -24,6 +24,8 @@ from services.jobs import JobContext, Later
 from tests.services.orders import PER_ACCOUNT, Actor, cut_by_call, settle_down, void
 from tests.services.scripted import World, assert_consistent
 
+pytestmark = pytest.mark.slow
+
 
 async def two_pages(world: World, token: str) -> list[str]:
     """The pages of two tabs, each with a checkout of its own, both open: nothing has closed the first yet."""

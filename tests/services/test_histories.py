@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from tests.services.histories import CHOICES, live
 
+pytestmark = pytest.mark.slow
+
 HISTORIES = 150  # of each profile
 HISTORY = st.lists(st.tuples(st.sampled_from(CHOICES), st.integers(0, 7)), min_size=6, max_size=16)
 

@@ -15,6 +15,8 @@ import pytest
 from tests.services.orders import PER_ACCOUNT, Scene, Stage, assert_at_rest, at_random, press_pay, settle_down, void
 from tests.services.scripted import World
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_all_orders_of_a_tab_with_its_page_a_second_tab_a_void_and_the_webhooks_end_well(database: str) -> None:

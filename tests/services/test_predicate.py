@@ -26,6 +26,8 @@ from tests import composer_matrix as m
 from tests import factories
 from tests.services.conftest import actor_of
 
+pytestmark = pytest.mark.slow
+
 
 async def people(account: tables.Account) -> dict[str, Actor]:
     """An actor for each of ROLES."""

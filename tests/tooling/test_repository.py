@@ -135,6 +135,7 @@ def test_dev_explains_itself(arguments: list[str], code: int) -> None:
     done = subprocess.run([sys.executable, "dev", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "./dev test [options]" in done.stdout
+    assert "./dev test --quick" in done.stdout
 
 
 @pytest.mark.parametrize(

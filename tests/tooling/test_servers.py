@@ -9,6 +9,8 @@ import pytest
 
 from tests import servers
 
+pytestmark = pytest.mark.slow
+
 
 def _value(url: str, query: str) -> object:
     async def ask() -> object:

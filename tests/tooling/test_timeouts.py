@@ -15,6 +15,8 @@ HANGING = """
 import asyncio
 import threading
 
+pytestmark = pytest.mark.slow
+
 async def test_awaits_for_ever():
     await asyncio.Event().wait()
 

@@ -405,6 +405,7 @@ async def test_a_client_that_stops_reading_is_cut_off_with_bounded_memory_and_de
         stalled.connection.transport.abort()
 
 
+@pytest.mark.slow
 async def test_two_hundred_clients_with_reconnects_each_see_every_number_once(room: FeedRoom) -> None:
     last = 300
 

@@ -14,6 +14,8 @@ from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from settings import Settings
 from tests.transport import hostile
 
+pytestmark = pytest.mark.slow
+
 # The figure to keep is 50 ms (the junit report has it); a busy machine needs more room before this says that a limit is gone.
 MOST_S = 0.5
 MOST_ERRORS = 51  # graphql-core's own limit for the values of variables; documents have six at most
