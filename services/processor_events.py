@@ -66,6 +66,7 @@ UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # hints at unknown charges that are re
 UNSIGNED_TOGETHER = 100  # events of one unsigned webhook that are taken: anybody may send it
 INSTEAD_EVERY_S = 60  # how often open checkouts are read in place of more of them
 NAME_LENGTH, NAMES = 200, 2000  # how long the ids are, and how many, that an event not understood is searched for
+MAY_LAG = timedelta(minutes=5)  # a vendor's checkout may name a payment so much later than its event
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
 
 
@@ -526,6 +527,9 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
             await _disconnect(changed, connection, event, row)
         return recorder.Recorded()
     state, money_read, counts = await _read(connection, event)
+    if not counts and datetime.now(UTC) - row.received_at < MAY_LAG:
+        # Once it is stored as unconfirmed it never counts, for no fact is changed: its checkout may name it soon.
+        raise IntegrationError(connection.processor, "not_confirmed_yet", retryable=True)
     if state is None:
         *others, own = await _by_owner(connection, event, money_read)
         for money in others:

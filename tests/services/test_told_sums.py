@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
-from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
-from models.tables import ActivityCard, CheckoutSession, PaymentRequest
+from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
+from models.tables import ActivityCard, CheckoutSession, PaymentRequest, ProcessorEvent
 from services import checkout, jobs, mismatches, recorder, releases, voids
 from tests.services.scripted import World
 
@@ -111,3 +112,28 @@ async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> N
         "A webhook said that $125.00 arrived for Deep clean. It is not counted."
         " The processor does not confirm it; please check there."
     )
+
+
+@pytest.mark.parametrize("named_later", [True, False])
+async def test_a_payment_that_its_checkout_names_later_counts(world: World, named_later: bool) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    paid = world.vendor.pay(page)
+    assert paid is not None
+    world.vendor.outbox.clear()
+    session = world.vendor.sessions[page]
+    session.status = CheckoutStatus.OPEN
+    session.money.clear()  # the vendor's checkout does not name it yet, and this vendor reads no charge alone
+    said = replace(paid, checkout_external_id=None)
+    told_by = world.vendor.event("charge.paid", statement=said, reference=session.order.request_reference)
+    await world.deliver(told_by)
+    await world.run_jobs(rounds=1)
+    assert (await world.facts(request), await world.cards(request)) == ([], [])
+    if named_later:
+        session.status, session.money[paid.external_id] = CheckoutStatus.COMPLETED, paid
+    event = await ProcessorEvent.all().get()
+    await ProcessorEvent.filter(id=event.id).update(received_at=event.received_at - timedelta(minutes=5))
+    await world.run_jobs()
+    assert await world.facts(request) == [("CHARGE", "SUCCEEDED", 12500)]
+    end = ("PAID", ["PAYMENT_RECEIVED"]) if named_later else ("SENT", ["PAYMENT_MISMATCH"])
+    assert (await world.status(request), await world.cards(request)) == end
