@@ -94,7 +94,7 @@ class ProcessorHarness(ABC):
 
     @abstractmethod
     def fail_next(self, mode: FailureMode) -> None:
-        """Let the next call fail."""
+        """Let the next call fail that opens, reads, refunds: not one for a token, and no look-up before it."""
 
     @abstractmethod
     async def checkouts(self) -> int:
@@ -165,13 +165,28 @@ class ProcessorHarness(ABC):
         raise NotSupplied("end_dispute")
 
     async def pay_in_parts(self, external_id: str, amounts_minor: Sequence[int]) -> Delivery:
-        """The checkout is paid by several charges; the last one's webhook. Needed for `partial_captures`."""
+        """The checkout is paid by these charges; the last one's webhook. Needed for `partial_captures`.
+
+        The suite gives a part of the whole first, then the rest.
+        """
         raise NotSupplied("pay_in_parts")
 
     # ------------------------------------------------------------- each finds more mistakes
     async def lapse(self, external_id: str) -> None:
         """An open checkout ends by itself."""
         raise NotSupplied("lapse")
+
+    def give_tokens(self, life_s: float) -> None:
+        """Tokens that the vendor gives from now on live so long. For vendors with tokens."""
+        raise NotSupplied("give_tokens")
+
+    def fail_next_token(self, mode: FailureMode) -> None:
+        """Let the next call for a token fail. For vendors with tokens."""
+        raise NotSupplied("fail_next_token")
+
+    def secrets(self) -> Sequence[str]:
+        """What else may be in no error and no log: tokens that were given, an `authorization` header as it was sent."""
+        return ()
 
     def age_keys(self, seconds: float) -> None:
         """So much time passes for the vendor's idempotency keys; it forgets those that are too old. Needed with `key_life_s`."""

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,6 +62,14 @@ def is_object(body: bytes) -> bool:
         return isinstance(json.loads(body), dict)
     except ValueError:
         return False
+
+
+def body_of(delivery: Delivery) -> Any:
+    """The body's JSON; None if it is none."""
+    try:
+        return json.loads(delivery[0])
+    except ValueError:
+        return None
 
 
 def tampered(body: bytes) -> list[bytes]:
@@ -175,6 +184,38 @@ async def test_what_is_not_signed_is_not_believed(
         except (SignatureInvalid, PayloadInvalid):
             continue
         assert not told.decides
+
+
+def altered(value: Any, old: str, new: str) -> Iterator[Any]:
+    """A JSON value with one of its numbers and texts changed: an id for another one, else the last digit."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from ({**value, name: other} for other in altered(one, old, new))
+    elif isinstance(value, list):
+        for n, one in enumerate(value):
+            yield from ([*value[:n], other, *value[n + 1 :]] for other in altered(one, old, new))
+    elif isinstance(value, str) and value:
+        yield value.replace(old, new) if old in value else f"{value[:-1]}{'2' if value[-1] == '1' else '1'}"
+    elif type(value) is int:
+        yield value + 1
+
+
+@needs(webhook_proof=PARTS)
+async def test_the_ids_of_a_webhook_are_signed(vendor: ProcessorHarness, processor: Processor) -> None:
+    made, sent = await several(vendor, processor, 2)
+    told = await receive(processor, sent[0])
+    others = [with_body(sent[0], json.dumps(one).encode()) for one in altered(body_of(sent[0]), *made)]
+    if len(sent[0]) == 3:
+        others += [(sent[0][0], sent[0][1], query) for query in altered(sent[0][2], *made)]
+    for other in others:
+        try:
+            claimed = await receive_all(processor, other)
+        except (SignatureInvalid, PayloadInvalid):
+            continue
+        for one in claimed:
+            named = one.external_id, one.checkout_external_id, one.charge_external_id
+            # By an id that anybody may choose, a repeat names another's payment, or takes the id of an event to come.
+            assert named == (told.external_id, told.checkout_external_id, told.charge_external_id), other
 
 
 @needs(webhook_proof=(BODY, PARTS))

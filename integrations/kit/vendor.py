@@ -18,7 +18,7 @@ FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_lim
 RETRY_AFTER_S: Final = 7.0  # what a 429 asks to wait
 
 
-NOT_DONE: Final[Mapping[str | None, int]] = {"before_500": 500, "rate_limit": 429, "refuse": 400}
+NOT_DONE: Final[Mapping[str | None, int]] = {"before_500": 500, "refuse": 400}
 NONSENSE: Final[Mapping[str | None, bytes]] = {"nonsense": b"<html>be right back</html>", "empty": b"{}"}
 
 
@@ -133,8 +133,17 @@ class FakeVendor(ABC):
         """Answer a call, whatever becomes of the answer on its way."""
 
     def error(self, status: int) -> Answer:
-        """How this vendor says 400, 429 and 500. A 429 gets its Retry-After by itself."""
+        """How this vendor says 400, 429 and 500."""
         return Answer(status, b"{}")
+
+    def rate_limited(self) -> Answer:
+        """How it says 429. Override it where the vendor sends no Retry-After, or says RETRY_AFTER_S in another header."""
+        answer = self.error(429)
+        return replace(answer, headers={**answer.headers, "retry-after": f"{RETRY_AFTER_S:.0f}"})
+
+    def is_prelude(self, call: Call) -> bool:
+        """Whether a call only prepares another one, as one for a token or a look-up does: `fail_next` spares it."""
+        return False
 
     @property
     def url(self) -> str:
@@ -144,7 +153,7 @@ class FakeVendor(ABC):
         return self._server.url
 
     def fail_next(self, mode: FailureMode, *, match: Callable[[Call], bool] | None = None) -> None:
-        """Let the next call fail, or the next one that matches, where a token has to be fetched first, say.
+        """Let the next call fail that is no prelude, or the next one that matches.
 
         accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
         before_500, rate_limit (429) and refuse (400): not done. nonsense (a page) and empty ({}): done, and answered 200 with that.
@@ -153,7 +162,7 @@ class FakeVendor(ABC):
 
     def _failure(self, call: Call) -> FailureMode | None:
         for index, (mode, match) in enumerate(self._failures):
-            if match is None or match(call):
+            if match(call) if match is not None else not self.is_prelude(call):
                 del self._failures[index]
                 return mode
         return None
@@ -196,14 +205,14 @@ class FakeVendor(ABC):
         )
         self.calls.append(call)
         mode = self._failure(call)
-        if mode in NOT_DONE:
+        if mode == "rate_limit":
+            answer = self.rate_limited()
+        elif mode in NOT_DONE:
             answer = self.error(NOT_DONE[mode])
         else:
             answer = await self.handle(call)
         if mode == "accept_then_500":
             answer = self.error(500)
-        if mode == "rate_limit":
-            answer = replace(answer, headers={**answer.headers, "retry-after": f"{RETRY_AFTER_S:.0f}"})
         if mode in NONSENSE:
             answer = Answer(200, NONSENSE[mode])
         if mode == "drop" and self._server is not None:

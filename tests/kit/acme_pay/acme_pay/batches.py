@@ -1,17 +1,34 @@
-"""Acme Pay of a third shape: one webhook tells several notifications, each signed inside the body over a few of its fields."""
+"""Acme Pay of a third shape: short-lived tokens; payments in parts; one webhook tells several notifications, each signed in the body.
+
+Signed are the order's id and the time.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import dataclasses
 import hmac
 import json
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
-from acme_pay.payments import TOLERANCE_S, AcmePay, sign
-from integrations.base import Capabilities, PayloadInvalid, ProcessorWebhook, SignatureInvalid, WebhookProof
+from acme_pay.payments import DECIMALS, TOLERANCE_S, AcmePay, Credentials, sign
+from integrations.base import (
+    AmountLimits,
+    Capabilities,
+    Environment,
+    IntegrationError,
+    PayloadInvalid,
+    ProcessorWebhook,
+    SignatureInvalid,
+    WebhookProof,
+)
+
+MARGIN_S: Final = 60  # a token that ends sooner is not used any more
 
 
 class AcmeBatches(AcmePay):
@@ -21,9 +38,43 @@ class AcmeBatches(AcmePay):
         webhook_proof=WebhookProof.PARTS,
         webhook_batches=True,
         webhooks_decide=False,
+        partial_captures=True,
         pending_refunds=True,
         key_life_s=3600,
     )
+
+    def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
+        super().__init__(credentials, environment=environment, webhook_url=webhook_url)
+        self._basic = "Basic " + base64.b64encode(f"shop:{credentials.api_key}".encode()).decode()
+        self._token_ends = 0.0  # time.monotonic()
+        self._renewing = asyncio.Lock()
+
+    def amount_limits(self, currency: str) -> AmountLimits | None:
+        """No maximum is known."""
+        return AmountLimits() if currency in DECIMALS else None
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        reading: bool = False,
+    ) -> dict[str, Any]:
+        """Under a token that lives."""
+        async with self._renewing:  # one renews it for all
+            if time.monotonic() >= self._token_ends:
+                self._headers["authorization"] = self._basic
+                # What fails here has made nothing, whatever the call itself would do.
+                token = await super()._call("POST", "/v1/token", reading=True)
+                try:
+                    lives_s, bearer = float(token["expires_in"]), f"Bearer {token['token']}"
+                except (KeyError, TypeError, ValueError) as error:
+                    raise IntegrationError(self.name, "unexpected_answer", type(error).__name__) from error
+                self._headers["authorization"] = bearer
+                self._token_ends = time.monotonic() + lives_s - min(MARGIN_S, lives_s / 2)
+        return await super()._call(method, path, body=body, key=key, reading=reading)
 
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None

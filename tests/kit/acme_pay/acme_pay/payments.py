@@ -47,6 +47,7 @@ MAXIMUM_MINOR: Final = 99_999_999
 STATUS: Final[Mapping[str, CheckoutStatus]] = {  # order.state
     "open": CheckoutStatus.OPEN,
     "clearing": CheckoutStatus.PROCESSING,
+    "part_paid": CheckoutStatus.OPEN,  # the rest is awaited
     "paid": CheckoutStatus.COMPLETED,
     "bounced": CheckoutStatus.FAILED,
     "canceled": CheckoutStatus.EXPIRED,

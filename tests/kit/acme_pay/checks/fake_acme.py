@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,6 +28,7 @@ PLACES = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}
 
 
 KEYS_LIVE_S = 3600
+BASIC = "Basic " + base64.b64encode(f"shop:{API_KEY}".encode()).decode()
 PAGE = 5  # refunds in one answer
 
 
@@ -49,6 +52,8 @@ class FakeAcmePay(FakeVendor):
         self.orders: dict[str, dict[str, Any]] = {}
         self.refunds: dict[str, list[dict[str, Any]]] = {}  # by payment
         self.cancels = True
+        self.tokens: dict[str, float] = {}  # when each ends
+        self.token_life_s = 600.0
         self.slow_refunds = False  # they are "clearing" until `settle_refund`
         self._made: dict[tuple[str, str], tuple[bytes, dict[str, Any]]] = {}  # (path, key) -> what was said and made
         self._keys_age_s = 0.0
@@ -56,12 +61,23 @@ class FakeAcmePay(FakeVendor):
 
     async def handle(self, call: Call) -> Answer:
         """Acme's API."""
-        if call.headers.get("authorization") != f"Bearer {API_KEY}":
+        given = call.headers.get("authorization", "")
+        if call.path == "/v1/token" and given == BASIC:
+            return self._token()
+        if given != f"Bearer {API_KEY}" and self.tokens.get(given.removeprefix("Bearer "), 0) < time.monotonic():
             return self.error(401)
         try:
             return Answer(200, json.dumps(self._answer(call)).encode())
         except Refused as refused:
             return self.error(refused.status)
+
+    def is_prelude(self, call: Call) -> bool:
+        return call.path == "/v1/token"
+
+    def _token(self) -> Answer:
+        token = f"token-{next(self._numbers)}-of-acme"
+        self.tokens[token] = time.monotonic() + self.token_life_s
+        return Answer(200, json.dumps({"token": token, "expires_in": self.token_life_s}).encode())
 
     def _answer(self, call: Call) -> dict[str, Any]:
         match call.method, call.path.removeprefix("/v1/").split("/"):
@@ -173,7 +189,7 @@ class FakeAcmePay(FakeVendor):
     ) -> tuple[bytes, dict[str, str]]:
         """The payer's card answers ("done", "declined", "clearing"); the webhook that tells it. Raises: NotPayable."""
         order = self.orders[order_id]
-        if order["state"] != "open":
+        if order["state"] not in ("open", "part_paid"):
             raise NotPayable(order["state"])
         payment = {
             "id": self._id("pay"),
@@ -192,6 +208,9 @@ class FakeAcmePay(FakeVendor):
         self.refunds[payment["id"]] = []
         order["payments"].append(payment)
         order["state"] = {"done": "paid", "clearing": "clearing"}.get(state, "open")
+        paid = sum((Decimal(one["total"]) for one in order["payments"] if one["state"] == "done"), Decimal(0))
+        if state == "done" and paid < Decimal(order["total"]):
+            order["state"] = "part_paid"
         return self._event(f"payment.{state}", order, payment=payment)
 
     def settle(self, order_id: str, state: str) -> tuple[bytes, dict[str, str]]:

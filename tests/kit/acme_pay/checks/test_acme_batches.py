@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from acme_pay.batches import AcmeBatches, signed_part
 from acme_pay.payments import sign
-from fake_acme import WEBHOOK_SECRET
+from fake_acme import API_KEY, BASIC, WEBHOOK_SECRET
 from test_acme_pay import AcmePayHarness
 
 from integrations.kit.processors import *  # noqa: F403 (the suite)
 from integrations.kit.processors import Delivery, Outcome
+from integrations.kit.vendor import FailureMode
 
 
 class AcmeBatchesHarness(AcmePayHarness):
@@ -56,6 +57,20 @@ class AcmeBatchesHarness(AcmePayHarness):
 
     def odd_event(self) -> Delivery:
         return self.at("subscription_77")
+
+    async def pay_in_parts(self, external_id: str, amounts_minor: Sequence[int]) -> Delivery:
+        for amount in amounts_minor:
+            self.acme.pay(external_id, "done", total=f"{amount // 100}.{amount % 100:02d}")
+        return self.at(external_id)
+
+    def give_tokens(self, life_s: float) -> None:
+        self.acme.token_life_s = life_s
+
+    def fail_next_token(self, mode: FailureMode) -> None:
+        self.acme.fail_next(mode, match=self.acme.is_prelude)
+
+    def secrets(self) -> list[str]:
+        return [BASIC, API_KEY, *self.acme.tokens]
 
     async def act(self, external_id: str, outcome: Outcome) -> Delivery:
         await super().act(external_id, outcome)
