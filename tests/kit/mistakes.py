@@ -367,6 +367,66 @@ MISTAKES: Final = (
         "except (KeyError, TypeError, ValueError, AttributeError) as error:\n            raise PayloadInvalid",
         "except ZeroDivisionError as error:\n            raise PayloadInvalid",
     ),
+    # ---------------------------------------------------------------------------------------------------- tokens, parts
+    _one(
+        "a token is used after its end",
+        "a_token_is_not_used_after_its_end",
+        "time.monotonic() + lives_s - min(MARGIN_S, lives_s / 2)",
+        "time.monotonic() + 3600",
+        module="batches",
+    ),
+    _one(
+        "a call for a token that fails is ambiguous",
+        "a_call_for_a_token_that_fails_made_nothing",
+        'super()._call("POST", "/v1/token", reading=True)',
+        'super()._call("POST", "/v1/token")',
+        module="batches",
+    ),
+    _one(
+        "the key in base64 is in the error of a token",
+        "a_call_for_a_token_that_fails_made_nothing",
+        'IntegrationError(self.name, "unexpected_answer", type(error).__name__)',
+        'IntegrationError(self.name, "unexpected_answer", self._basic)',
+        module="batches",
+    ),
+    _one(
+        "the token is in an error",
+        "no_error_and_no_log_line_has_a_secret_or_an_address",
+        "        return await super()._call(method, path, body=body, key=key, reading=reading)\n",
+        "        try:\n"
+        "            return await super()._call(method, path, body=body, key=key, reading=reading)\n"
+        "        except IntegrationError as error:\n"
+        '            raise IntegrationError("acme_pay", error.reason, self._headers["authorization"]) from error\n',
+        module="batches",
+    ),
+    _one(
+        "the headers are in the message of a time-out",
+        "no_error_and_no_log_line_has_a_secret_or_an_address",
+        'NAME, "timeout", retryable=True, ambiguous=not reading',
+        'NAME, "timeout", str(headers), retryable=True, ambiguous=not reading',
+    ),
+    _one(
+        "the order's id is not signed",
+        "the_ids_of_a_webhook_are_signed",
+        '    return notification["order"].encode()\n',
+        '    return b"notification"\n',
+        module="batches",
+    ),
+    _one(
+        "a number that is not signed is the event's id",
+        "the_ids_of_a_webhook_are_signed",
+        "external_id=None, type=",
+        'external_id=str(one["number"]), type=',
+        module="batches",
+    ),
+    _one(
+        "what is paid in part counts as completed",
+        "a_checkout_paid_in_parts_tells_each_part_and_all_of_them",
+        "        return await super()._call(method, path, body=body, key=key, reading=reading)\n",
+        "        answer = await super()._call(method, path, body=body, key=key, reading=reading)\n"
+        '        return answer | ({"state": "paid"} if answer.get("state") == "part_paid" else {})\n',
+        module="batches",
+    ),
     # ---------------------------------------------------------------------------------------------------- batches
     _one(
         "only the first of a batch is told",
