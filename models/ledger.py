@@ -62,7 +62,9 @@ BY_HAND_RANK = {
 
 
 KINDS: Final = frozenset({*RANKS, "ACCEPTANCE", "WAIVER"})  # of facts that decide about a request
-MOST_TENDERS: Final = 12  # of one checkout that may add up; vendors allow fewer
+MOST_SUMS: Final = (
+    4096  # of tenders of one checkout that are compared with what it asked for: any twelve, or many alike
+)
 
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
@@ -191,9 +193,10 @@ def _adding_up(tenders: list[Fact]) -> tuple[Fact, ...]:
     """The first of them, by the vendor's time, that add up to what their checkout asked for; none if no choice of them does."""
     asked = tenders[0].asked_minor
     sums: dict[int, tuple[Fact, ...]] = {0: ()}
-    for tender in sorted(tenders, key=lambda m: (m.occurred_at, m.external_id))[:MOST_TENDERS]:
+    for tender in sorted(tenders, key=lambda m: (m.occurred_at, m.external_id)):
         for total, parts in list(sums.items()):
-            sums.setdefault(total + tender.amount_minor, (*parts, tender))
+            if len(sums) < MOST_SUMS:
+                sums.setdefault(total + tender.amount_minor, (*parts, tender))
         if asked in sums:
             return sums[asked]
     return ()

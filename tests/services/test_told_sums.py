@@ -63,6 +63,17 @@ async def test_the_rest_after_a_decision_is_told_without_what_was_accepted(
     assert await last(request) == text
 
 
+async def test_a_payment_captured_in_many_parts_is_one_payment(world: World) -> None:
+    request, token = await world.request()
+    page = await world.open(token)
+    for _ in range(25):
+        world.vendor.pay_part(page, 500)
+    await told(world)
+    await world.run_jobs()
+    assert await world.status(request) == "PAID"
+    assert [card.text for card in await ActivityCard.all()] == ["Payment received: $125.00 for Deep clean."]
+
+
 async def test_the_rest_after_a_void_is_told_without_what_came_before(world: World) -> None:
     request, page = await part_paid(world)
     await voids.void(world.actor, payment_request_id=request.id, confirm_partially_paid=True)
