@@ -16,6 +16,7 @@ from uuid import UUID
 
 import structlog
 from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
 
 from integrations.base import Author, IntegrationError, OutboundMessage, StatusUpdate
 from integrations.base import external_id as stored_id
@@ -24,7 +25,20 @@ from models.errors import ContactOptedOut, Refusal
 from models.ids import parse_public_id, public_id
 from models.tables import Account, ChannelConnection, Job, Message, MessagePaymentRequest
 from models.vault import VaultError
-from services import capability, connections, contacts, copies, jobs, kept, links, opt_outs, simulator, summaries, text
+from services import (
+    capability,
+    connections,
+    contacts,
+    copies,
+    jobs,
+    kept,
+    kept_statuses,
+    links,
+    opt_outs,
+    simulator,
+    summaries,
+    text,
+)
 from services.actors import system_actor
 from services.changes import change
 
@@ -36,6 +50,8 @@ WINDOW_CLOSED: Final = "window_closed"  # a provider's reason
 # A message that is still queued after this does not hold up those behind it.
 STUCK: Final = timedelta(hours=1)
 LOOK_UPS_S: Final = (60, 300, 900)  # after an answer was lost
+# A status waits so long for its message's external id: the last look-up may bring it.
+STATUS_WAITS: Final = timedelta(seconds=LOOK_UPS_S[-1] + 300)
 RATE_LIMITED: Final = "rate_limited"  # a provider's reason
 PAUSE_S: Final = 10.0  # of a connection whose vendor has had enough and names no time
 LONGEST_PAUSE_S: Final = 3600.0
@@ -422,16 +438,48 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
     """What a verified callback says about messages of this connection; they never step back. Safe to repeat.
 
     `message_id`: from the callback's address, for one that comes before the vendor's own answer; else the callback itself may
-    name our message. With `up_to` it speaks of all that went to an address until then.
+    name our message. With `up_to` it speaks of all that went to an address until then. A status that comes before the external id
+    of its message is kept and applied later.
     """
+    if not await _record(connection, update, message_id):
+        await kept_statuses.keep(connection, update, message_id, STATUS_WAITS)
+
+
+@jobs.handler("message.status", on_dead="the message keeps the status that it has")
+async def _status_job(job: jobs.JobContext) -> None:
+    """Apply a status that came before its message's external id. Safe to repeat: messages never step back.
+
+    While a message of the connection has no id yet, it may be that one. Without any the status is of a message that is not ours.
+    """
+    update, message_id, until = kept_statuses.read(job)
+    connection = await connections.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
+    waits = await _nameless(connection).exists()  # before: an id that comes in between is found below
+    if not await _record(connection, update, message_id) and waits and datetime.now(UTC) < until:
+        raise jobs.Later(kept_statuses.TRY_AGAIN.total_seconds())
+
+
+def _nameless(connection: ChannelConnection) -> QuerySet[Message]:
+    """Messages that the vendor may have, whose external id is not known yet."""
+    return Message.filter(
+        account_id=connection.account_id,
+        channel_connection_id=connection.id,
+        direction="OUTBOUND",
+        external_id=None,
+        delivery_status__in=["SENDING", "UNKNOWN"],
+        sending_at__gt=datetime.now(UTC) - STATUS_WAITS,
+    )
+
+
+async def _record(connection: ChannelConnection, update: StatusUpdate, message_id: UUID | None) -> bool:
+    """Whether the status has reached all messages that it speaks of."""
     ours = Message.filter(account_id=connection.account_id, channel_connection_id=connection.id, direction="OUTBOUND")
     if update.up_to is not None:
-        reached = ours.filter(
-            address=update.address, sending_at__lte=update.up_to, delivery_status__in=["SENT", "DELIVERED"]
-        )
+        until = {"address": update.address, "sending_at__lte": update.up_to}
+        waits = await _nameless(connection).filter(**until).exists()
+        reached = ours.filter(**until, delivery_status__in=["SENT", "DELIVERED"])
         for message in await reached.order_by("seq"):
             await _advance(message, update.status.value)
-        return
+        return not waits
     found = await ours.get_or_none(external_id=stored_id(update.external_id)) or await by_relay(
         connection, [update.external_id]
     )
@@ -440,11 +488,12 @@ async def record_status(connection: ChannelConnection, update: StatusUpdate, *, 
         found = await ours.get_or_none(id=named, external_id=None) if named is not None else None
     if found is None:
         log.info("status_of_unknown_message", connection=str(connection.id))
-        return
+        return False
     if copies.is_copy(found, update.address):
         await _apply_to_copy(found, update)
-        return
-    await _apply(found, update)
+    else:
+        await _apply(found, update)
+    return True
 
 
 async def _apply_to_copy(message: Message, update: StatusUpdate) -> None:
@@ -529,6 +578,7 @@ async def _advance(
                 channel_connection_id=message.channel_connection_id, external_id=message.external_id
             ).update(external_id=None)
             await message.save(update_fields=["external_id", "relay_id"])
+            await kept_statuses.wake(message.channel_connection_id, message.external_id)
             if status == "SENT":
                 connection = await connections.channel_connection(message.channel_connection_id, account_id)
                 await simulator.enqueue_delivery(connection, external_id, message.address)

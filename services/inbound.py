@@ -44,6 +44,7 @@ from services import (
     invitations,
     jobs,
     kept,
+    kept_statuses,
     message_changes,
     messages,
     opt_outs,
@@ -343,6 +344,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         message.reply_to_id = None if replied is None else replied.id
         changed.message(message)
         await attachments.keep(changed, message, written.attachments)
+        await kept_statuses.wake(connection.id, external_id)
 
 
 def _written_at(told: datetime | None, now: datetime) -> datetime:

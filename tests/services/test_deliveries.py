@@ -408,6 +408,80 @@ async def test_a_callback_that_overtakes_the_answer_finds_its_message_by_the_add
     assert (row.delivery_status, row.external_id) == ("DELIVERED", "v-7")
 
 
+async def kept_statuses_run(team: Team, *, due: bool = True) -> int:
+    """Run the kept statuses as the runner would; how many asked to come again."""
+    later = 0
+    moment = datetime.now(UTC) + timedelta(seconds=0 if due else 3600)
+    for job in await Job.filter(kind="message.status", status="queued", due_at__lte=moment):
+        context = jobs.JobContext(
+            job_id=job.id,
+            kind=job.kind,
+            payload=job.payload,
+            account_id=job.account_id,
+            attempt=1,
+            last_attempt=False,
+            sealed=job.sealed,
+        )
+        try:
+            await jobs._handlers[job.kind](context)
+        except jobs.Later:
+            later += 1
+        else:
+            await Job.filter(id=job.id).update(status="done")
+    return later
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_status_that_overtakes_the_external_id_is_applied_when_the_id_is_known(team: Team, lost: bool) -> None:
+    sent = await send(team, "Hello")
+    row = team.channels["SMS"]
+    vendor = replace_vendor(team, "SMS", TimeoutError() if lost else SendResult(external_id="v-1"))
+    given = vendor.send
+
+    async def told_first(message: OutboundMessage) -> SendResult:
+        for status in (DeliveryStatus.READ, DeliveryStatus.DELIVERED, DeliveryStatus.READ):
+            await deliveries.record_status(row, StatusUpdate(external_id="v-1", status=status))
+        assert await kept_statuses_run(team, due=False) == 2  # the id may still come
+        return await given(message)
+
+    vendor.send = told_first  # type: ignore[method-assign]
+    await run_job("message.send", sent.message.id)
+    if lost:
+        assert (await Message.get(id=sent.message.id)).delivery_status == "UNKNOWN"
+        assert await kept_statuses_run(team, due=False) == 2
+        vendor.found = StatusUpdate(external_id="v-1", status=DeliveryStatus.SENT)
+        await run_job("message.resolve", sent.message.id)
+    assert await Job.filter(kind="message.status").count() == 2
+    assert await kept_statuses_run(team) == 0  # due now, not a minute later
+    message = await Message.get(id=sent.message.id)
+    assert (message.delivery_status, message.external_id, len(vendor.sent)) == ("READ", "v-1", 1)
+
+
+async def test_a_read_mark_that_overtakes_the_answer_holds_for_its_message(team: Team) -> None:
+    sent = await send(team, "Hello")
+    row = team.channels["SMS"]
+    moment = datetime.now(UTC)
+    await Message.filter(id=sent.message.id).update(delivery_status="SENDING", sending_at=moment)
+    read = StatusUpdate(external_id="", status=DeliveryStatus.READ, address=sent.message.address, up_to=moment)
+    await deliveries.record_status(row, read)
+    await Message.filter(id=sent.message.id).update(delivery_status="SENT", external_id="v-1")
+    assert await kept_statuses_run(team, due=False) == 0
+    assert (await Message.get(id=sent.message.id)).delivery_status == "READ"
+
+
+async def test_a_status_of_a_message_that_is_not_ours_is_tried_once_more_and_no_longer(team: Team) -> None:
+    sent = await send(team, "Hello")
+    foreign = StatusUpdate(external_id="v-9", status=DeliveryStatus.READ)
+    for waiting in (False, True):
+        if waiting:
+            long_ago = datetime.now(UTC) - deliveries.STATUS_WAITS
+            await Message.filter(id=sent.message.id).update(delivery_status="UNKNOWN", sending_at=long_ago)
+        await deliveries.record_status(team.channels["SMS"], foreign)
+        assert await Job.filter(kind="message.status", status="queued").count() == 1
+        assert await kept_statuses_run(team, due=False) == 0
+    assert await Message.filter(delivery_status="READ").count() == 0
+
+
 async def test_a_status_of_another_connection_changes_nothing(team: Team) -> None:
     sent = await send(team, "Hello")
     replace_vendor(team, "SMS", SendResult(external_id="v-1"))
