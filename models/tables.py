@@ -219,6 +219,18 @@ class OptOut(TenantRow):
         indexes = (("account_id", "kind", "address"),)
 
 
+class Blocking(TenantRow):
+    """When the vendor's newest block, or end of one, of an address was."""
+
+    channel_connection_id = fields.UUIDField()
+    address = fields.CharField(max_length=254)
+    told_at = fields.DatetimeField()
+
+    class Meta:
+        table = "blocking"
+        unique_together = (("channel_connection_id", "address"),)
+
+
 class ContactSummary(TenantRow):
     """Stored totals of a contact, one row per currency and mode; always equal to what the ledger recomputes."""
 

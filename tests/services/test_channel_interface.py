@@ -28,7 +28,7 @@ from integrations.base import (
 from integrations.channels.simulated import Simulated
 from models.errors import TooLong
 from models.ids import public_id, uuid7
-from models.tables import Attachment, ChannelConnection, Contact, ContactAddress, Message
+from models.tables import Attachment, ChannelConnection, Contact, ContactAddress, Message, OptOut
 from services import (
     attachments,
     blockings,
@@ -150,6 +150,31 @@ async def test_a_block_opts_out_until_it_is_taken_back_and_says_so_once(team: Te
         await block(team, blocked=False)
     assert not await opted_out(team)
     assert await kinds_logged(team.account.id) == ["contact.updated"] * 2
+
+
+async def test_what_is_older_than_the_newest_block_or_its_end_changes_nothing(team: Team) -> None:
+    now = datetime.now(UTC)
+    told = [
+        (True, 30, True),
+        (False, 60, True),
+        (True, 90, True),
+        (False, 20, False),
+        (True, 30, False),
+        (True, 20, True),
+    ]
+    for blocked, minutes, after in told:
+        await block(team, blocked=blocked, at=now - timedelta(minutes=minutes))
+        assert await opted_out(team) is after, (blocked, minutes)
+    assert await kinds_logged(team.account.id) == ["contact.updated"] * 3
+    await block(team, blocked=False)  # a vendor that tells no times
+    assert not await opted_out(team)
+    await block(team, blocked=True, at=now + timedelta(days=365))
+    await block(team, blocked=False, at=datetime.now(UTC) + timedelta(seconds=1))
+    assert not await opted_out(team)
+    stranger = "+14155550177"
+    await block(team, blocked=True, at=now, address=stranger)
+    await block(team, blocked=False, at=now - timedelta(hours=1), address=stranger)
+    assert await OptOut.filter(address=stranger).count() == 1
 
 
 async def test_the_end_of_a_block_takes_no_stop_back(team: Team) -> None:
