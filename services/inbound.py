@@ -273,8 +273,12 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             reply_to_id=None if replied is None else replied.id,
             occurred_at=written_at,
         )
+        files = inbound.attachments
+        if await message_changes.removed_early(connection, inbound.external_id):
+            message.update_from_dict({"subject": None, "quoted_text": None, "removed_at": now})
+            message.body, files = message_changes.REMOVED, ()
         changed.message(message)
-        await attachments.keep(changed, message, inbound.attachments)
+        await attachments.keep(changed, message, files)
         await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
         if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
@@ -342,8 +346,11 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         )
         replied = await _replied(conversation, written.in_reply_to)
         message.reply_to_id = None if replied is None else replied.id
+        files = written.attachments
+        if await message_changes.removed_early(connection, written.external_id):
+            message.body, message.removed_at, files = message_changes.REMOVED, now, ()
         changed.message(message)
-        await attachments.keep(changed, message, written.attachments)
+        await attachments.keep(changed, message, files)
         await kept_statuses.wake(connection.id, external_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -13,7 +14,7 @@ import structlog
 from integrations.base import MessageChange
 from integrations.base import external_id as stored_id
 from models.storable import storable
-from models.tables import Attachment, ChannelConnection, Conversation, Message
+from models.tables import Attachment, ChannelConnection, Conversation, Job, Message
 from services import connections, jobs, opt_outs, summaries
 from services.changes import change
 
@@ -76,12 +77,23 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
             changed.event("conversation.updated", conversation_id=conversation.id, contact_id=message.contact_id)
 
 
+async def removed_early(connection: ChannelConnection, external_id: str) -> bool:
+    """Whether a message that is not stored yet was removed by its writer before it came."""
+    return await Job.exists(key=_removal(connection, external_id))
+
+
+def _removal(connection: ChannelConnection, external_id: str) -> str:
+    named = hashlib.sha256(storable(stored_id(external_id)).encode()).hexdigest()
+    return f"message.removed:{connection.id}:{named}"
+
+
 async def _later(connection: ChannelConnection, told: MessageChange) -> None:
     kept = orjson.dumps(storable(dataclasses.asdict(told))).decode()
     await jobs.enqueue(
         "message.change",
         {"connection_id": str(connection.id)},
         account_id=connection.account_id,
+        key=_removal(connection, told.external_id) if told.removed else None,
         secret=kept,  # a person's words
         due_at=datetime.now(UTC) + TRY_AGAIN,
     )

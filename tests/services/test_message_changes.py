@@ -163,8 +163,16 @@ async def test_a_colleague_may_be_the_first_who_writes(team: Team) -> None:
 
 async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team) -> None:
     early = MessageChange(external_id="m_1", removed=True, occurred_at=AT)
-    await message_changes.record(team.channels["MESSENGER"], early)
-    await written(team, "My card is 4111")
+    for _ in range(2):
+        await message_changes.record(team.channels["MESSENGER"], early)
+    shown = await written(team, "My card is 4111", attachments=[{"url": "https://files.example.test/card.png"}])
+    assert (shown.body, shown.removed_at is not None) == ("[message removed by its writer]", True)  # never readable
+    assert (await Conversation.get(id=shown.conversation_id)).preview == "[message removed by its writer]"
+    assert await Attachment.all().count() == await Job.filter(kind="attachment.fetch").count() == 0
+    other = await written(team, "My number", "m_2")
+    assert (other.body, other.removed_at) == ("My number", None)
+    # The message of another process, stored while the removal was on its way: the kept removal reaches it.
+    await Message.filter(id=shown.id).update(body="My card is 4111", removed_at=None)
     job = await Job.get(kind="message.change")
     for _ in range(2):
         await message_changes._change_job(
@@ -180,7 +188,7 @@ async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team)
         )
     assert (await Message.get(external_id="m_1")).body == "[message removed by its writer]"
     assert "m_1" not in str(job.payload)
-    await Message.all().update(external_id="m_8")
+    await Message.filter(id=shown.id).update(external_id="m_8")
     await message_changes._change_job(
         jobs.JobContext(
             job_id=job.id,
@@ -193,6 +201,14 @@ async def test_a_removal_that_overtakes_its_message_still_removes_it(team: Team)
         )
     )
     assert await Job.filter(kind="message.change").count() == 1  # tried once more, not for ever
+
+
+async def test_a_removal_that_overtakes_a_colleagues_message_removes_it(team: Team) -> None:
+    early = MessageChange(external_id="m_7", removed=True)
+    await message_changes.record(team.channels["MESSENGER"], early)
+    await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team), datetime.now(UTC))
+    row = await Message.get(external_id="m_7")
+    assert (row.body, row.removed_at is not None) == ("[message removed by its writer]", True)
 
 
 async def test_one_callback_with_question_and_answer_is_stored_in_their_order(team: Team, meta_page: str) -> None:
