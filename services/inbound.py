@@ -68,7 +68,8 @@ LETTER_REFUSED: Final = {
 }
 LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
-KEPT_BODY: Final = 512 * 1024  # bytes; the sender of a longer letter is asked to send it again
+CALLBACK_LIMIT: Final = 2 * 1024 * 1024  # bytes: vendors put 50 and more long messages in one; a letter may have more
+KEPT_BODY: Final = CALLBACK_LIMIT  # the sender of a longer letter is asked to send it again
 AGAIN_AFTER_S: Final = 3600.0  # for a kept callback whose attempts are used up
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # a message that claims to be older is dated now
 HELP_AGAIN: Final = timedelta(minutes=10)

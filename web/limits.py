@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.database import is_transient
+from services.inbound import CALLBACK_LIMIT
 from services.limiting import network_of
 from settings import Settings
 from web import metrics
@@ -31,7 +32,7 @@ DEFAULT_BODY: Final = 128 * 1024
 BODY_LIMITS: Final = (
     ("/webhooks/", 512 * 1024),
     ("/inbound/smtp_email/", 14 * 1024 * 1024),  # a letter with its files, as far as it is read (services/mail.py)
-    ("/inbound/", 512 * 1024),
+    ("/inbound/", CALLBACK_LIMIT),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),
     ("/widget/", 32 * 1024),

@@ -174,7 +174,7 @@ def test_the_last_forwarded_address_counts() -> None:
     [
         ("/p/token/pay", 4 * 1024),
         ("/webhooks/stripe/prc_1", 512 * 1024),
-        ("/inbound/twilio_sms/chn_1", 512 * 1024),
+        ("/inbound/twilio_sms/chn_1", 2 * 1024 * 1024),
         ("/inbound/smtp_email/chn_1", mail.LIMIT),
         ("/graphql", 128 * 1024),
         ("/anything", 128 * 1024),

@@ -146,6 +146,16 @@ async def test_a_signed_inbound_message_appears_once(site: Site) -> None:
     assert "tomorrow" not in site.log.getvalue()
 
 
+async def test_a_callback_of_a_channel_has_up_to_2_mib(site: Site) -> None:
+    row, path = await _channel()
+    now = datetime.now(UTC)
+    for size, status, stored in ((2 * 1024 * 1024, 200, 1), (2 * 1024 * 1024 + 1, 413, 1)):
+        body = simulated.inbound_body("+14155550142", "Hello", at=now, external_id=f"sim_in_{size}").ljust(size)
+        signed = {simulated.SIGNATURE_HEADER: simulated.sign("simulated-secret", body, at=now)}
+        assert (await site.http.post(path, content=body, headers=signed)).status_code == status
+        assert await Message.filter(channel_connection_id=row.id).count() == stored
+
+
 async def test_a_forged_inbound_message_is_400_and_not_stored(site: Site) -> None:
     _, path = await _channel()
     now = datetime.now(UTC)
