@@ -48,9 +48,9 @@ class IntegrationError(Exception):
 
 
 def retry_after(header: str | None) -> float | None:
-    """The seconds of a Retry-After header; None: there is none, or it is a date (whose clock may differ from ours)."""
+    """The seconds of a Retry-After header; None: there is none, or it is a moment (a date, or seconds since 1970)."""
     text = (header or "").strip()
-    return float(text[:9]) if text.isascii() and text.isdecimal() else None
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 class SignatureInvalid(IntegrationError):
