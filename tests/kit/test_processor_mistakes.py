@@ -14,6 +14,8 @@ import pytest
 from tests.kit.mistakes import MISTAKES, Mistake
 from tests.kit.sample import SAMPLE
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = {"payments": ("AcmePay", "acme_pay"), "batches": ("AcmeBatches", "acme_batches")}  # module -> class, tests
 CATCHING = {module: {one.caught_by for one in MISTAKES if one.module == module} for module in SAMPLES}
@@ -23,8 +25,6 @@ from {module} import {cls}
 from integrations.kit import processors as kit
 from integrations.kit.processor_harness import *
 from test_{checks} import {cls}Harness
-
-pytestmark = pytest.mark.slow
 
 {tests}
 

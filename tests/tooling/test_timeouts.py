@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 HANGING = """
 import asyncio
 import threading
-
-pytestmark = pytest.mark.slow
 
 async def test_awaits_for_ever():
     await asyncio.Event().wait()
