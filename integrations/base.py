@@ -485,6 +485,8 @@ class Feature(StrEnum):
     HANDSHAKE = "HANDSHAKE"  # the vendor checks the address with a GET that wants its challenge back
     REGISTRATION = "REGISTRATION"  # `register_webhook` tells the vendor our address
     FILES = "FILES"  # contacts send files
+    CAPTIONS = "CAPTIONS"  # a file may have words beside it, in the same message
+    GROUPS = "GROUPS"  # callbacks may tell of what is written in groups: no private messages, left out
     OTHER_CONTENT = (
         "OTHER_CONTENT"  # contacts send what is neither text nor file (a place, a sticker): a message all the same
     )

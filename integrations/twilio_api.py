@@ -163,6 +163,7 @@ class TwilioMessages(Channel):
             Feature.LOOK_UP,
             Feature.SHARED_CALLBACKS,
             Feature.FILES,
+            Feature.CAPTIONS,
         }
     )
     prefix: ClassVar[str] = ""  # before a number in Twilio's From and To; a number without it belongs to another kind

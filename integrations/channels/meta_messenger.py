@@ -175,6 +175,7 @@ class MetaMessenger(Channel):
             Feature.SHARED_CALLBACKS,
             Feature.HANDSHAKE,
             Feature.FILES,
+            Feature.CAPTIONS,
             Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.REMOVALS,

@@ -169,7 +169,7 @@ class SmtpEmail(Channel):
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.EMAIL,)
     credentials: ClassVar[type[Any]] = Credentials
     features: ClassVar[frozenset[Feature]] = frozenset(
-        {Feature.SIGNED_BODY, Feature.DELIVERED, Feature.READ, Feature.FAILED, Feature.FILES}
+        {Feature.SIGNED_BODY, Feature.DELIVERED, Feature.READ, Feature.FAILED, Feature.FILES, Feature.CAPTIONS}
     )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -36,6 +37,8 @@ PUBLIC_URL = "https://pay.example.test"
 TIMEOUT_S = 5.0
 CLOSED = "http://127.0.0.1:9"  # where nothing answers
 AT = datetime(2026, 7, 14, 21, 30, 5, tzinfo=UTC)  # in no zone but UTC is it this day and hour
+PHONES = frozenset({ChannelKind.SMS, ChannelKind.WHATSAPP})
+FILE_ID = "f1?v=2#top"
 Callback = tuple[str, bytes, dict[str, str]]  # public URL, raw body, headers with lower-case names
 
 
@@ -46,9 +49,10 @@ class NotOffered(Exception):
 # -------------------------------------------------------------------------------------- what a vendor may tell of
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """`at`: when it was, as the vendor tells it."""
+    """`at`: when it was, as the vendor tells it. `again`: it tells it once more, with the mark of a redelivery that it may have."""
 
     at: datetime = AT
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,15 @@ class Wrote(Event):
     `number` is the message's in its chat, from 1. Where the vendor counts in each chat, the messages 1 of two senders have the same id;
     where its ids are unique everywhere, make one of sender and number.
     """
+
+    sender: str
+    text: str
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WroteInGroup(Event):
+    """A contact writes in a group that we are in. It is no private message. GROUPS."""
 
     sender: str
     text: str
@@ -78,8 +91,12 @@ class OpenedLink(Wrote):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentFile(Wrote):
-    """A contact sends a file, without words where `text` is empty. Your fake gives its `content` to whoever asks rightly. FILES."""
+    """A contact sends a file. Your fake gives its `content` to whoever asks rightly. FILES; with a `text` CAPTIONS, too.
 
+    `id`: what your fake calls the file, if the vendor's ids are texts: it has signs that an address must quote.
+    """
+
+    id: str = FILE_ID
     name: str = "receipt.png"
     content_type: str = "image/png"
     content: bytes = b"\x89PNG\r\n\x1a\n" + bytes(16)
@@ -87,7 +104,9 @@ class SentFile(Wrote):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentOther(Wrote):
-    """A contact sends what is neither text nor file: a place, a sticker; `text` is empty. OTHER_CONTENT."""
+    """A contact sends what is neither text nor file; `text` is empty. `what`: "place" or "sticker". OTHER_CONTENT."""
+
+    what: str = "place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +176,13 @@ class ChannelHarness(ABC):
     )
     # What can go wrong with the vendor's answers.
     failures: ClassVar[frozenset[FailureMode]] = frozenset(
-        {"accept_then_500", "before_500", "hang", "drop", "rate_limit", "refuse", "nonsense", "empty"}
+        {"accept_then_500", "before_500", "hang", "trickle", "drop", "rate_limit", "refuse", "nonsense", "empty"}
     )
 
     documented: ChannelLimits  # what the vendor documents
     credentials: Mapping[str, str]
     address = "1234567890"  # a person who can be written to
+    another: str | None = None  # another person who writes; None: one that fits the kind, or digits
     spellings: Sequence[str] = ()  # other ways in which the vendor writes this address
     refused: str  # an address that the vendor refuses
     refused_as: str = "opted_out"  # why
@@ -210,7 +230,7 @@ class ChannelHarness(ABC):
 
     @abstractmethod
     def tell(self, *events: Event) -> Callback:
-        """A callback that tells of these events, in their order; of one, unless BATCHES. Raises: NotOffered."""
+        """A callback that tells of these events, in their order; of one, unless BATCHES, then also of none. Raises: NotOffered."""
 
 
 # ----------------------------------------------------------------------------------------------------------- the bench
@@ -332,6 +352,17 @@ def connected(
 
 # ---------------------------------------------------------------------------------------------------------- the guards
 @contextmanager
+def machine_in(zone: str) -> Iterator[None]:
+    """The machine's own time zone is another."""
+    try:
+        with mock.patch.dict(os.environ, TZ=zone):
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
+
+@contextmanager
 def stopped_calls() -> Iterator[list[str]]:
     """The calls of this thread that would hold its event loop up. They fail, so that no test waits for them."""
     found: list[str] = []
@@ -353,6 +384,15 @@ def stopped_calls() -> Iterator[list[str]]:
         mock.patch.object(socket.socket, "connect", guarded("socket.connect", socket.socket.connect)),
     ):
         yield found
+
+
+def another_sender(bench: Bench) -> str:
+    """Another person who writes."""
+    if bench.vendor.another is not None:
+        return bench.vendor.another
+    if bench.kind in PHONES:
+        return "+14155550102"
+    return "maya@x.test" if bench.kind is ChannelKind.EMAIL else "9876543210"
 
 
 def faults_of(received: ChannelWebhook) -> list[str]:

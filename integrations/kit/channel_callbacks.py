@@ -15,7 +15,6 @@ import pytest
 from integrations import media
 from integrations.base import (
     EXTERNAL_ID_LIMIT,
-    ChannelKind,
     ChannelWebhook,
     DeliveryStatus,
     Feature,
@@ -26,6 +25,7 @@ from integrations.base import (
 )
 from integrations.kit.channel_bench import (
     AT,
+    PHONES,
     Became,
     Bench,
     Blocked,
@@ -40,19 +40,13 @@ from integrations.kit.channel_bench import (
     SentOther,
     TookBack,
     Wrote,
+    WroteInGroup,
     WroteToAnother,
+    another_sender,
+    machine_in,
 )
 
-PHONES: Final = frozenset({ChannelKind.SMS, ChannelKind.WHATSAPP})
 TOKEN: Final = "Ab0-_" * 9 + "xyz"  # 48 characters, as the product's
-ANOTHER: Final = "9876543210"  # another sender, where addresses are no phone numbers
-
-
-def another_sender(bench: Bench) -> str:
-    """Another person who writes."""
-    if bench.kind in PHONES:
-        return "+14155550102"
-    return "maya@x.test" if bench.kind is ChannelKind.EMAIL else ANOTHER
 
 
 def everything(received: ChannelWebhook) -> list[object]:
@@ -100,12 +94,16 @@ async def test_an_inbound_message_is_read_as_it_was_written(bench: Bench) -> Non
     assert [(m.sender, m.body.replace("\r\n", "\n").rstrip("\n")) for m in received.messages] == [(sender, text)]
     assert not [*received.statuses, *received.changes, *received.blockings, *received.elsewhere]
     assert received.messages[0].link_token is None
-    # The same delivery again is the same message.
+    # The same delivery again is the same message; so is one that the vendor marks as a redelivery.
     assert bench.receive(callback) == received
+    again = bench.receive(bench.vendor.tell(Wrote(sender=sender, text=text, again=True)))
+    assert [m.external_id for m in again.messages] == [m.external_id for m in received.messages]
 
 
 async def test_times_are_the_vendors_and_have_a_zone(bench: Bench) -> None:
-    received = bench.receive(bench.vendor.tell(Wrote(sender=bench.vendor.address, text="Hello")))
+    callback = bench.vendor.tell(Wrote(sender=bench.vendor.address, text="Hello"))
+    with machine_in("America/New_York"):
+        received = bench.receive(callback)
     told = received.messages[0].occurred_at
     if bench.vendor.tells_time:
         assert told is not None
@@ -160,6 +158,20 @@ async def test_every_event_of_a_callback_is_taken_and_an_odd_one_holds_none_up(b
     for odd in ((), (Broken(),), (Odd(),) if bench.has(Feature.OTHER_EVENTS) else ()):
         received = bench.receive(bench.vendor.tell(wrote[0], *odd, wrote[1], *odd, wrote[2]))
         assert [m.body for m in received.messages] == texts
+    many = [Wrote(sender=sender, text=f"text {n}", number=n) for n in range(1, 61)]
+    received = bench.receive(bench.vendor.tell(*many))
+    assert [m.body for m in received.messages] == [event.text for event in many]
+
+
+async def test_a_callback_without_events_is_answered(bench: Bench) -> None:
+    if bench.has(Feature.BATCHES):  # how some vendors check the address
+        assert everything(bench.receive(bench.vendor.tell())) == []
+
+
+async def test_what_is_written_in_a_group_is_no_private_message(bench: Bench) -> None:
+    received = bench.told(Feature.GROUPS, WroteInGroup(sender=bench.vendor.address, text="Hi all"))
+    if received is not None:
+        assert everything(received) == []
 
 
 async def test_what_the_channel_has_no_use_for_is_answered_and_left_out(bench: Bench) -> None:
@@ -224,6 +236,7 @@ async def test_a_deep_link_brings_our_token_back_with_the_contact(bench: Bench) 
     if received is None:
         assert url is None
         return
+    assert bench.receive(bench.vendor.tell(event)) == received, "delivered twice, it is one message"
     assert url is not None
     assert (url.startswith("https://"), TOKEN in url) == (True, True)
     assert [secret for secret in bench.secrets if secret in url] == []
@@ -232,16 +245,28 @@ async def test_a_deep_link_brings_our_token_back_with_the_contact(bench: Bench) 
 
 
 async def test_what_is_neither_text_nor_file_is_a_message_all_the_same(bench: Bench) -> None:
-    received = bench.told(Feature.OTHER_CONTENT, SentOther(sender=bench.vendor.address, text="", number=5))
-    if received is not None:
-        assert [m.sender for m in received.messages] == [bench.vendor.address], "say in `body` what it is"
-        assert received.messages[0].opt_out is None
+    for what in ("place", "sticker"):
+        received = bench.told(
+            Feature.OTHER_CONTENT, SentOther(sender=bench.vendor.address, text="", number=5, what=what)
+        )
+        if received is not None:
+            assert [m.sender for m in received.messages] == [bench.vendor.address]
+            assert received.messages[0].body.strip(), "say in `body` what it is"
+            assert received.messages[0].opt_out is None
 
 
 async def test_the_words_beside_a_file_are_read(bench: Bench) -> None:
-    received = bench.told(Feature.FILES, SentFile(sender=bench.vendor.address, text="the receipt", number=6))
+    received = bench.told(Feature.CAPTIONS, SentFile(sender=bench.vendor.address, text="the receipt", number=6))
     if received is not None:
         assert [(m.body.strip(), len(m.attachments)) for m in received.messages] == [("the receipt", 1)]
+
+
+async def test_a_file_of_any_type_is_read(bench: Bench) -> None:
+    for name, content_type in (("a.png", "image/png"), ("a.pdf", "application/pdf"), ("a.ogg", "audio/ogg")):
+        event = SentFile(sender=bench.vendor.address, text="", name=name, content_type=content_type)
+        received = bench.told(Feature.FILES, event)
+        if received is not None:
+            assert [len(m.attachments) for m in received.messages] == [1], content_type
 
 
 async def test_files_are_named_by_the_callback_and_fetched_later(bench: Bench) -> None:
@@ -259,8 +284,11 @@ async def test_files_are_named_by_the_callback_and_fetched_later(bench: Bench) -
     assert content == event.content
     assert told.get("content_type", event.content_type).split("/")[0] in ("image", "application")
     # The vendor's keys go to the vendor alone.
+    ours = [media.origin(url), *(address.rstrip("/") for address in bench.addresses.values())]
     for stranger in (
         "https://files.example.test/1",
+        *(f"{one}@evil.test/1" for one in ours),
+        *(f"{one}.evil.test/1" for one in ours),
         "https://files.example.test/?" + url,
         url.replace("//", "//x.test/", 1),
     ):

@@ -25,6 +25,7 @@ from integrations.kit.channel_bench import (
     Became,
     Bench,
     ChannelHarness,
+    another_sender,
     connected,
     stopped_calls,
 )
@@ -106,8 +107,29 @@ async def test_one_call_is_one_message_and_each_attempt_has_its_own_id(bench: Be
     assert bench.vendor.texts() in (None, ["one", "two"])
 
 
+async def test_the_same_text_twice_is_two_messages(bench: Bench) -> None:
+    first = await bench.channel.send(bench.message("Yes"))
+    second = await bench.channel.send(bench.message("Yes", message_id="msg_2", attempt_id="att_2"))
+    assert first.external_id != second.external_id, "make a vendor's idempotency key of `message_id` or `attempt_id`"
+    assert bench.vendor.texts() in (None, ["Yes", "Yes"])
+
+
+async def test_the_same_attempt_again_is_no_refusal(bench: Bench) -> None:
+    if "accept_then_500" not in bench.vendor.failures:
+        return  # the harness says that its vendor does not fail so
+    bench.vendor.fail_next("accept_then_500")
+    assert (await refusal(bench.channel.send(bench.message()))).ambiguous
+    # A vendor that knows the key says so, a 409 say: the message was taken.
+    refused = False
+    try:
+        await bench.channel.send(bench.message())
+    except IntegrationError as error:
+        refused = not error.ambiguous
+    assert not refused, "the vendor has taken this message"
+
+
 async def test_a_text_arrives_exactly_as_it_was_written(bench: Bench) -> None:
-    body = "*50 %* off_now_ <b>&amp; ~more~ `x` [y](z)\nline 2 👍 é https://pay.example.test/p/Ab_c-d_E?x=1&y=2"
+    body = "  *50 %* off_now_ <b>&amp; ~more~ `x` [y](z)\nline 2 👍 é https://pay.example.test/p/Ab_c-d_E?x=1&y=2  "
     await bench.channel.send(bench.message(body))
     assert bench.vendor.texts() in (None, [body])
 
@@ -156,12 +178,12 @@ async def test_a_rate_limit_is_tried_again_after_the_wait_that_the_vendor_names(
     assert not bench.vendor.texts()
 
 
-@pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang", "nonsense", "empty"])
+@pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang", "trickle", "nonsense", "empty"])
 async def test_a_lost_answer_is_ambiguous_and_nothing_is_sent_twice(bench: Bench, mode: FailureMode) -> None:
     if mode not in bench.vendor.failures:
         assert bench.vendor.answer_lost or bench.vendor.failures, "say what fails: `failures`, or `answer_lost`"
         return  # the harness says that its vendor does not fail so
-    quick = bench.another(timeout_s=0.3 if mode == "hang" else 5.0)
+    quick = bench.another(timeout_s=0.3 if mode in ("hang", "trickle") else 5.0)
     bench.vendor.fail_next(mode)
     message = bench.message()
     async with asyncio.timeout(5):  # a channel heeds `environment.timeout_s`
@@ -187,7 +209,10 @@ async def test_a_lost_answer_is_found_again_where_the_vendor_can_be_asked(bench:
         bench.vendor.fail_next("drop")
     error = await refusal(bench.channel.send(message))
     assert (error.ambiguous, error.retryable) == (True, False)
+    taken = bench.vendor.texts()
+    kept = None if taken is None else list(taken)
     found = await bench.channel.look_up(message, sent_after=began)
+    assert bench.vendor.texts() == kept, "look_up sends nothing"
     if word := bench.vendor.word_of(message):
         assert found is None
         told = bench.receive(word).statuses
@@ -205,9 +230,26 @@ async def test_a_lost_answer_is_found_again_where_the_vendor_can_be_asked(bench:
     assert stranger is None
 
 
+async def test_looking_up_what_was_never_sent_finds_and_sends_nothing(bench: Bench) -> None:
+    if bench.vendor.texts() is None:
+        return  # it keeps no messages
+    found = await bench.channel.look_up(bench.message(), sent_after=datetime.now(UTC))
+    assert (found, bench.vendor.texts()) == (None, []), "ask the vendor; never send, never guess"
+
+
+async def test_the_name_of_an_unknown_person_is_none_or_a_refusal(bench: Bench) -> None:
+    name, repeated = None, False
+    try:
+        name = await bench.channel.name_of(another_sender(bench))
+    except IntegrationError as error:
+        repeated = error.retryable or error.ambiguous
+    assert not repeated, "asking again changes nothing"
+    assert name is None or (isinstance(name, str) and name)
+
+
 async def test_no_error_shows_a_secret(bench: Bench) -> None:
     errors = [await refusal(bench.channel.send(bench.message(to=bench.vendor.refused)))]
-    for mode in sorted(bench.vendor.failures - {"hang"}):
+    for mode in sorted(bench.vendor.failures - {"hang", "trickle"}):
         bench.vendor.fail_next(mode)
         errors.append(await refusal(bench.channel.send(bench.message())))
     mistyped = mistyped_keys(bench)

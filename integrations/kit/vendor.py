@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl
 
 import uvicorn
 
-FailureMode = Literal["accept_then_500", "hang", "drop", "before_500", "rate_limit", "refuse", "nonsense", "empty"]
+FailureMode = Literal[
+    "accept_then_500", "hang", "trickle", "drop", "before_500", "rate_limit", "refuse", "nonsense", "empty"
+]
 RETRY_AFTER_S: Final = 7.0  # what a 429 asks to wait
 
 
@@ -133,7 +135,7 @@ class FakeVendor(ABC):
         """Answer a call, whatever becomes of the answer on its way."""
 
     def error(self, status: int) -> Answer:
-        """How this vendor says 400, 429 and 500."""
+        """How this vendor says 400, 429 and 500. A wait in the body of a 429 belongs here."""
         return Answer(status, b"{}")
 
     def rate_limited(self) -> Answer:
@@ -156,6 +158,7 @@ class FakeVendor(ABC):
         """Let the next call fail that is no prelude, or the next one that matches.
 
         accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
+        trickle: done, answered byte by byte without an end.
         before_500, rate_limit (429) and refuse (400): not done. nonsense (a page) and empty ({}): done, and answered 200 with that.
         """
         self._failures.append((mode, match))
@@ -221,7 +224,19 @@ class FakeVendor(ABC):
             await self._until_gone(receive)
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if mode == "trickle":
+            await self._trickle(receive, send)
         await send({"type": "http.response.body", "body": answer.body})
+
+    async def _trickle(
+        self, receive: Callable[[], Awaitable[dict[str, Any]]], send: Callable[[dict[str, Any]], Awaitable[None]]
+    ) -> None:
+        """Say a blank now and then until the client leaves or the vendor closes."""
+        gone = asyncio.create_task(self._until_gone(receive))
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b" ", "more_body": True})
+            await asyncio.wait({gone}, timeout=0.05)
+        await gone
 
     async def _until_gone(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         """Say nothing until the client leaves or the vendor closes."""

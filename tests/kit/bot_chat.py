@@ -71,6 +71,7 @@ class BotChat(Channel):
             Feature.OTHER_EVENTS,
             Feature.REGISTRATION,
             Feature.FILES,
+            Feature.CAPTIONS,
             Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.BLOCKS,

@@ -56,6 +56,9 @@ REGISTER = "test_registering_tells_the_vendor_our_address_and_its_calls_are_take
 LINKS = "test_a_deep_link_brings_our_token_back_with_the_contact"
 LOOP = "test_no_call_stops_the_event_loop"
 CLASS = "test_what_is_declared_is_implemented_and_nothing_else"
+OTHER = "test_what_is_neither_text_nor_file_is_a_message_all_the_same"
+LOOKED_UP = "test_looking_up_what_was_never_sent_finds_and_sends_nothing"
+GROUP = '                case _ if "group" in event:'
 NONSENSE = "test_a_genuine_callback_that_makes_no_sense_is_refused_or_left_out"
 
 MISTAKES = (
@@ -104,7 +107,7 @@ MISTAKES = (
     of(
         "an echo of our own message is the contact's",
         "test_our_own_messages_are_not_taken_for_the_contacts",
-        ('case "text" | "file" | "place":', 'case "text" | "file" | "place" | "sent":'),
+        ('case "text" | "file" | "place" | "sticker":', 'case "text" | "file" | "place" | "sticker" | "sent":'),
         ("int(told['number'])", "told.get('number') or told['id']"),
     ),
     of(
@@ -145,7 +148,7 @@ MISTAKES = (
     of(
         "an edit is a new message",
         EDITS,
-        ('case "text" | "file" | "place":', 'case "text" | "file" | "place" | "edit":'),
+        ('case "text" | "file" | "place" | "sticker":', 'case "text" | "file" | "place" | "sticker" | "edit":'),
         ('case "edit" | "unsend":', 'case "unsend":'),
     ),
     of(
@@ -394,12 +397,12 @@ MISTAKES = (
     of(
         "a place is left out",
         "test_what_is_neither_text_nor_file_is_a_message_all_the_same",
-        ('case "text" | "file" | "place":', 'case "text" | "file":'),
+        ('case "text" | "file" | "place" | "sticker":', 'case "text" | "file" | "sticker":'),
     ),
     of(
         "the words beside a file are lost",
         "test_the_words_beside_a_file_are_read",
-        ('else told.get("text") or ""', 'else told["text"] if told["type"] == "text" else ""'),
+        ('or told.get("text") or ""', 'or (told["text"] if told["type"] == "text" else "")'),
     ),
     of(
         "any key is taken",
@@ -420,6 +423,98 @@ MISTAKES = (
         "every kind is served",
         "test_a_channel_is_not_made_for_a_kind_that_it_does_not_serve",
         ("if kind not in self.kinds:", "if False:"),
+    ),
+    # what an outside author got wrong
+    of(
+        "a key made from the text",
+        "test_the_same_text_twice_is_two_messages",
+        ('"mark": message.attempt_id}', '"mark": message.body}'),
+    ),
+    of(
+        "a look-up that sends again",
+        LOOKED_UP,
+        (
+            '        found = (await self._call("GET", f"/v1/messages?mark',
+            '        await self.send(message)\n        found = (await self._call("GET", f"/v1/messages?mark',
+        ),
+    ),
+    of(
+        "a look-up that does not ask",
+        LOOKED_UP,
+        (
+            '        found = (await self._call("GET", f"/v1/messages?mark',
+            '        return StatusUpdate(external_id="1", status=DeliveryStatus.SENT)\n'
+            '        found = (await self._call("GET", f"/v1/messages?mark',
+        ),
+    ),
+    of(
+        "what is delivered again is left out",
+        "test_an_inbound_message_is_read_as_it_was_written",
+        (GROUP, '                case _ if "group" in event or event.get("again"):'),
+    ),
+    of(
+        "a group's message is a private one",
+        "test_what_is_written_in_a_group_is_no_private_message",
+        (GROUP, "                case _ if False:"),
+    ),
+    of(
+        "a random id for who comes by a link",
+        LINKS,
+        (
+            "        external_id=_id(told),\n        sender",
+            '        external_id=secrets.token_hex() if "start" in told else _id(told),\n        sender',
+        ),
+    ),
+    of(
+        "the token goes to addresses that begin alike",
+        FILES,
+        ('url.startswith(f"{self._base}/")', "url.startswith(self._base)"),
+    ),
+    of("an id is not quoted in an address", FILES, ("quote(media_id, safe='')", "media_id")),
+    of("only ten events of a callback", EVENTS, ("for event in events:", "for event in events[:10]:")),
+    of(
+        "a callback without events is refused",
+        "test_a_callback_without_events_is_answered",
+        (
+            "        if bot != self",
+            '        if not events:\n            raise PayloadInvalid(NAME, "no_events")\n        if bot != self',
+        ),
+    ),
+    of(
+        "the name of an unknown person is a crash",
+        "test_the_name_of_an_unknown_person_is_none_or_a_refusal",
+        (
+            "    async def aclose",
+            "    async def name_of(self, address: str) -> str | None:\n"
+            "        return {}[address]\n\n    async def aclose",
+        ),
+    ),
+    of(
+        "pictures are left out",
+        "test_a_file_of_any_type_is_read",
+        (
+            '    return {"id": _text(told, "id"), "name"',
+            '    if told["mime"].startswith("image/"):\n        raise ValueError\n    return {"id": _text(told, "id"), "name"',
+        ),
+    ),
+    of("stickers are left out", OTHER, ('"file" | "place" | "sticker":', '"file" | "place":')),
+    of("a place has no words", OTHER, ('"place": "[a place on the map]"', '"place": " "')),
+    of(
+        "blanks around a text are cut",
+        "test_a_text_arrives_exactly_as_it_was_written",
+        ('"text": message.body,', '"text": message.body.strip(),'),
+    ),
+    of(
+        "what was taken before is a refusal",
+        "test_the_same_attempt_again_is_no_refusal",
+        (" and answer.status_code != TAKEN_BEFORE", ""),
+    ),
+    of("no time-out around the whole call", LOST, ("asyncio.timeout(self._timeout_s)", "asyncio.timeout(None)")),
+    of(
+        "local time is called UTC",
+        TIMES,
+        ("    return moment\n", "    return moment.astimezone().replace(tzinfo=UTC)\n"),
+        ("from datetime import datetime\n", "from datetime import UTC, datetime\n"),
     ),
 )
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final
+from urllib.parse import quote
 
 import httpx2
 
@@ -44,12 +45,15 @@ NAME: Final = "acme_chat"
 ADDRESS: Final = "https://api.acme-chat.example"
 SIGNATURE_HEADER: Final = "acme-signature"
 
+TAKEN_BEFORE: Final = 409  # the mark is known: the answer is the message that it made
+
 STATES: Final[Mapping[str, DeliveryStatus]] = {
     "taken": DeliveryStatus.SENT,
     "arrived": DeliveryStatus.DELIVERED,
     "seen": DeliveryStatus.READ,
     "lost": DeliveryStatus.FAILED,
 }
+OTHER_CONTENT: Final = {"place": "[a place on the map]", "sticker": "[a sticker]"}
 REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {  # HTTP status -> reason, retryable
     401: ("authentication_failed", False),
     403: ("opted_out", False),
@@ -93,6 +97,8 @@ class AcmeChat(Channel):
             Feature.SHARED_CALLBACKS,
             Feature.REGISTRATION,
             Feature.FILES,
+            Feature.CAPTIONS,
+            Feature.GROUPS,
             Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.REMOVALS,
@@ -151,7 +157,7 @@ class AcmeChat(Channel):
 
     async def media_url(self, media_id: str) -> str:
         """Where a file is now: Acme's addresses end after an hour."""
-        found = await self._call("GET", f"/v1/files/{media_id}", reading=True)
+        found = await self._call("GET", f"/v1/files/{quote(media_id, safe='')}", reading=True)
         return self._base + str(found["path"])
 
     def media_headers(self, url: str) -> Mapping[str, str]:
@@ -177,7 +183,7 @@ class AcmeChat(Channel):
             raise IntegrationError(NAME, "timeout", retryable=reading, ambiguous=not reading) from error
         if answer.status_code >= 500:
             raise IntegrationError(NAME, "server_error", retryable=reading, ambiguous=not reading)
-        if answer.status_code >= 400:
+        if answer.status_code >= 400 and answer.status_code != TAKEN_BEFORE:
             reason, retryable = REFUSALS.get(answer.status_code, ("refused", False))
             wait = retry_after(answer.headers.get("retry-after"))
             code = str(answer.status_code)
@@ -217,7 +223,9 @@ def _read(events: Sequence[Any]) -> ChannelWebhook:
     for event in events:
         try:
             match event["type"]:
-                case "text" | "file" | "place":
+                case _ if "group" in event:
+                    pass  # others read it, too
+                case "text" | "file" | "place" | "sticker":
                     messages.append(_inbound(event))
                 case "edit" | "unsend":
                     changes.append(_change(event))
@@ -244,7 +252,7 @@ def _status(told: Mapping[str, Any]) -> StatusUpdate:
 
 
 def _inbound(told: Mapping[str, Any]) -> InboundMessage:
-    text = "[a place on the map]" if told["type"] == "place" else told.get("text") or ""
+    text = OTHER_CONTENT.get(told["type"]) or told.get("text") or ""
     if not isinstance(text, str):
         raise TypeError("text")
     return InboundMessage(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from urllib.parse import quote
 
 from acme_pay import payments
 
@@ -284,7 +285,7 @@ class FakeAcmeChat(FakeVendor):
                 self.webhook = json.loads(call.body)
                 return self._says({})
             case "GET", ["files", file] if file in self.files:
-                return self._says({"path": f"/v1/content/{file}"})
+                return self._says({"path": f"/v1/content/{quote(file)}"})
             case "GET", ["content", file] if file in self.files:
                 return Answer(200, self.files[file], {"content-type": "application/octet-stream"})
         return self.error(404)
@@ -294,6 +295,9 @@ class FakeAcmeChat(FakeVendor):
             return self.error(403)
         if len(said["text"].encode("utf-16-le")) > 1000:  # 500 units
             return self.error(422)
+        for made in self.messages:
+            if made["mark"] == said["mark"]:
+                return Answer(409, json.dumps(made).encode())
         self.messages.append({"id": f"msg{next(self._numbers)}", "state": "taken", **said})
         return self._says(self.messages[-1])
 
@@ -307,7 +311,7 @@ class FakeAcmeChat(FakeVendor):
 
     def tells(self, *events: Mapping[str, Any], bot: str = BOT, **event: Any) -> tuple[bytes, dict[str, str]]:
         """A callback that tells of these events, or of one."""
-        told = [{"at": now(), **one} for one in events or (event,)]
+        told = [{"at": now(), **one} for one in events or ((event,) if event else ())]
         return self.signed(json.dumps({"bot": bot, "events": told}).encode())
 
     def writes(self, sender: str, text: str) -> tuple[bytes, dict[str, str]]:

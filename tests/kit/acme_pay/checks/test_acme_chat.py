@@ -62,17 +62,19 @@ class AcmeChatHarness(kit.ChannelHarness):
         at = event.at.isoformat()
         match event:
             case kit.SentFile(sender=chat, number=number, text=text, name=name, content_type=mime, content=content):
-                self.acme.files["f1"] = content
-                file = {"id": "f1", "name": name, "mime": mime}
+                self.acme.files[event.id] = content
+                file = {"id": event.id, "name": name, "mime": mime}
                 return {"type": "file", "chat": chat, "number": number, "text": text, "file": file, "at": at}
-            case kit.SentOther(sender=chat, number=number):
-                return {"type": "place", "chat": chat, "number": number, "spot": [52.5, 13.4], "at": at}
+            case kit.SentOther(sender=chat, number=number, what=what):
+                return {"type": what, "chat": chat, "number": number, "spot": [52.5, 13.4], "at": at}
             case kit.OpenedLink(sender=chat, number=number, token=token):
                 return {"type": "text", "chat": chat, "number": number, "text": "/start", "start": token, "at": at}
             case kit.Edited(sender=chat, number=number, text=text):
                 return {"type": "edit", "chat": chat, "number": number, "text": text, "at": at}
             case kit.Wrote(sender=chat, number=number, text=text):
-                return {"type": "text", "chat": chat, "number": number, "text": text, "at": at}
+                return {"type": "text", "chat": chat, "number": number, "text": text, "at": at, "again": event.again}
+            case kit.WroteInGroup(sender=chat, number=number, text=text):
+                return {"type": "text", "group": "g1", "chat": chat, "number": number, "text": text, "at": at}
             case kit.TookBack(sender=chat, number=number):
                 return {"type": "unsend", "chat": chat, "number": number, "at": at}
             case kit.Blocked(sender=chat, blocked=blocked):
