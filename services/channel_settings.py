@@ -164,6 +164,8 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
     for _ in range(ROUNDS):
         credentials = _merged(wanted)
         await _check_channel(wanted.cls.name, given["kind"], credentials)
+        if wanted.row is None:
+            await _refuse_twice(actor.account_id, wanted, given["kind"])
         stored = await _store(actor, wanted, given["kind"], credentials, keeps_sender=keeps_sender, save=save)
         if stored is not None:
             asked = wanted.row is None or bool(wanted.credentials) or not wanted.row.connected
@@ -172,6 +174,24 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
             wanted, row=await connections.channel_connection(given["connection_id"], actor.account_id)
         )
     raise Invalid("Others are changing this connection at the moment: try again.", field="connectionId")
+
+
+async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
+    """A vendor that is given our address calls one: with a second connection of the same credentials the first would get nothing.
+
+    Raises: Invalid.
+    """
+    if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
+        return
+    for row in await ChannelConnection.filter(
+        account_id=account_id, provider=wanted.cls.name, kind=kind, connected=True
+    ):
+        stored = connections.readable(row)
+        if all(stored.get(name, "") == value for name, value in wanted.credentials.items()):
+            raise Invalid(
+                f"{row.display_name} is connected with these credentials: change that connection, or disconnect it first.",
+                field="credentials",
+            )
 
 
 def _merged(wanted: _Wanted) -> dict[str, str]:

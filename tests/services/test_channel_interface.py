@@ -26,7 +26,7 @@ from integrations.base import (
     WrittenElsewhere,
 )
 from integrations.channels.simulated import Simulated
-from models.errors import TooLong
+from models.errors import Invalid, TooLong
 from models.ids import public_id, uuid7
 from models.tables import Attachment, ChannelConnection, Contact, ContactAddress, Message, OptOut
 from services import (
@@ -128,6 +128,25 @@ async def test_of_two_registrations_the_last_secret_of_the_vendor_is_the_stored_
     monkeypatch.setattr(Simulated, "register_webhook", beside)
     kept = await connect(team, connection_id=row.id)
     assert connections.credentials_of(kept)["secret"] == registered[-1][1] == "made-by-another-call"
+
+
+async def test_the_same_credentials_are_not_connected_twice_where_the_vendor_calls_one_address(
+    team: Team, registered: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SELF_ISSUED", frozenset())
+    first = await connect(team, credentials={"secret": "made-1"}, display_name="Texts")
+    with pytest.raises(Invalid) as refused:
+        await connect(team, credentials={"secret": "made-1"})
+    assert (refused.value.field, refused.value.message.partition(":")[0]) == (
+        ("credentials",),
+        "Texts is connected with these credentials",
+    )
+    assert len(registered) == 1  # the first keeps its callbacks
+    await connect(team, connection_id=first.id, credentials={"secret": "made-1"})
+    await connect(team, credentials={"secret": "made-2"})
+    await channel_settings.disconnect_channel(team.owner, first.id)
+    assert (await connect(team, credentials={"secret": "made-1"})).id != first.id
+    assert len(registered) == 4
 
 
 # -------------------------------------------------------------------------------------------------------------- blocks
