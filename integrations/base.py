@@ -490,6 +490,7 @@ class Feature(StrEnum):
     OTHER_CONTENT = (
         "OTHER_CONTENT"  # contacts send what is neither text nor file (a place, a sticker): a message all the same
     )
+    ANSWERS = "ANSWERS"  # a message can point at an earlier one: `in_reply_to`
     EDITS = "EDITS"  # contacts change what they wrote
     REMOVALS = "REMOVALS"  # contacts take back what they wrote
     ECHOES = "ECHOES"  # callbacks tell of our own messages, too
@@ -605,7 +606,9 @@ class InboundMessage:
     # later; or `content` (base64), which came along.
     attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
-    in_reply_to: str | None = None  # external_id of the message of ours that it answers, as the provider has proved
+    in_reply_to: str | None = (
+        None  # external_id of the message, of either side, that it points at; a letter: proved to be ours
+    )
     references: Sequence[str] = ()  # ids that it names, of which one may be a relay's
     quoted: str | None = None  # what the message quotes of earlier ones: kept, and shown apart from `body`
     cc: Sequence[str] = ()  # addresses of the other recipients of a letter
@@ -710,7 +713,7 @@ class Channel(ABC):
 
     @abstractmethod
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify, then parse, without a call; large bodies on another thread. Raises SignatureInvalid, PayloadInvalid.
+        """Verify, then parse, without a call; the caller reads large bodies on another thread. Raises SignatureInvalid, PayloadInvalid.
 
         What the channel has no use for is left out, and never keeps the rest of the callback from being taken.
         """

@@ -176,6 +176,7 @@ class MetaMessenger(Channel):
             Feature.HANDSHAKE,
             Feature.FILES,
             Feature.CAPTIONS,
+            Feature.ANSWERS,
             Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.REMOVALS,

@@ -69,6 +69,16 @@ class Wrote(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Event):
+    """A contact writes, and points at our message `external_id`. ANSWERS."""
+
+    sender: str
+    text: str
+    external_id: str
+    number: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WroteInGroup(Event):
     """A contact writes in a group that we are in. It is no private message. GROUPS."""
 

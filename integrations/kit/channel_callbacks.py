@@ -26,6 +26,7 @@ from integrations.base import (
 from integrations.kit.channel_bench import (
     AT,
     PHONES,
+    Answered,
     Became,
     Bench,
     Blocked,
@@ -199,6 +200,17 @@ async def test_our_own_messages_are_not_taken_for_the_contacts(bench: Bench) -> 
     if received is not None:
         assert not received.messages
         assert {one.external_id for one in received.elsewhere} <= {sent.external_id}
+
+
+async def test_an_answer_points_at_its_message_and_has_its_own_id(bench: Bench) -> None:
+    sender = bench.vendor.address
+    plain = bench.receive(bench.vendor.tell(Wrote(sender=sender, text="ok", number=7))).messages[0]
+    sent = await bench.channel.send(bench.message())
+    event = Answered(sender=sender, text="ok", number=7, external_id=sent.external_id)
+    received = bench.told(Feature.ANSWERS, event)
+    if received is not None:
+        told = [(m.external_id, m.body, m.in_reply_to) for m in received.messages]
+        assert told == [(plain.external_id, "ok", sent.external_id)]
 
 
 async def test_an_edit_changes_its_message_and_is_no_new_one(bench: Bench) -> None:

@@ -322,6 +322,9 @@ class MetaVendor(Vendor):
                     return {**told, word: {"mid": message["mid"]}}
                 entry = json.loads(self.server.status(message, word)[0])["entry"][0]
                 return dict(entry["messaging"][0])
+            case kit.Answered(text=text, external_id=id):
+                ours = next(one for one in self.server.messages if base.external_id(one["mid"]) == id)
+                return {**told, "message": {"mid": mid, "text": text, "reply_to": {"mid": ours["mid"]}}}
             case kit.Edited(text=text):
                 return {**told, "message_edit": {"mid": mid, "text": text, "num_edit": 1}}
             case kit.TookBack():

@@ -57,6 +57,7 @@ LINKS = "test_a_deep_link_brings_our_token_back_with_the_contact"
 LOOP = "test_no_call_stops_the_event_loop"
 CLASS = "test_what_is_declared_is_implemented_and_nothing_else"
 OTHER = "test_what_is_neither_text_nor_file_is_a_message_all_the_same"
+ANSWERS = "test_an_answer_points_at_its_message_and_has_its_own_id"
 LOOKED_UP = "test_looking_up_what_was_never_sent_finds_and_sends_nothing"
 GROUP = '                case _ if "group" in event:'
 NONSENSE = "test_a_genuine_callback_that_makes_no_sense_is_refused_or_left_out"
@@ -425,6 +426,19 @@ MISTAKES = (
         ("if kind not in self.kinds:", "if False:"),
     ),
     # what an outside author got wrong
+    of(
+        "the id of an answer is that of the message that it points at",
+        ANSWERS,
+        (
+            "        external_id=_id(told),\n        sender",
+            '        external_id=told.get("answers") or _id(told),\n        sender',
+        ),
+    ),
+    of(
+        "what an answer points at is not told",
+        ANSWERS,
+        ('in_reply_to=_text(told, "answers") if "answers" in told else None', "in_reply_to=None"),
+    ),
     of(
         "a key made from the text",
         "test_the_same_text_twice_is_two_messages",

@@ -99,6 +99,7 @@ class AcmeChat(Channel):
             Feature.FILES,
             Feature.CAPTIONS,
             Feature.GROUPS,
+            Feature.ANSWERS,
             Feature.OTHER_CONTENT,
             Feature.EDITS,
             Feature.REMOVALS,
@@ -263,6 +264,7 @@ def _inbound(told: Mapping[str, Any]) -> InboundMessage:
         opt_out=opt_out_word(text, by_phone=False),
         occurred_at=_at(told),
         attachments=[_file(told["file"])] if told["type"] == "file" else (),
+        in_reply_to=_text(told, "answers") if "answers" in told else None,
         link_token=_text(told, "start") if "start" in told else None,
     )
 

@@ -73,6 +73,8 @@ class AcmeChatHarness(kit.ChannelHarness):
                 return {"type": "edit", "chat": chat, "number": number, "text": text, "at": at}
             case kit.Wrote(sender=chat, number=number, text=text):
                 return {"type": "text", "chat": chat, "number": number, "text": text, "at": at, "again": event.again}
+            case kit.Answered(sender=chat, number=number, text=text, external_id=id):
+                return {"type": "text", "chat": chat, "number": number, "text": text, "answers": id, "at": at}
             case kit.WroteInGroup(sender=chat, number=number, text=text):
                 return {"type": "text", "group": "g1", "chat": chat, "number": number, "text": text, "at": at}
             case kit.TookBack(sender=chat, number=number):
