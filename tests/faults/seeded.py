@@ -335,6 +335,22 @@ FAULTS: Final = (
     ),
     _fault(
         "transaction",
+        "only-the-first-event-of-a-webhook-kept",
+        "services/processor_events.py",
+        "    for event in events:\n        if event.vendor_account",
+        "    for event in events[:1]:\n        if event.vendor_account",
+        "tests/services/test_event_batches.py",
+    ),
+    _fault(
+        "transaction",
+        "an-event-that-fails-holds-up-its-batch",
+        "services/processor_events.py",
+        "            failure = failure or error\n",
+        "            raise\n",
+        "tests/services/test_event_batches.py",
+    ),
+    _fault(
+        "transaction",
         "on-conflict-of-an-event-removed",
         "services/processor_events.py",
         "bulk_create([row], ignore_conflicts=True)",
@@ -389,6 +405,14 @@ FAULTS: Final = (
         "services/refunds.py",
         "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):",
         "if True:",
+        REFUNDS,
+    ),
+    _fault(
+        "refunds",
+        "declared-life-of-keys-ignored",
+        "services/connections.py",
+        "    return min(at_most, max(timedelta(0), timedelta(seconds=declared) - CALL_LASTS))",
+        "    return at_most",
         REFUNDS,
     ),
     _fault(
