@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 import shutil
@@ -212,6 +213,13 @@ class PayPalVendor(Vendor):
 
     def fail_next(self, mode: FailureMode) -> None:
         self.server.fail_next(mode, match=lambda call: call.path != paypal_server.TOKEN_PATH)
+
+    def fail_next_token(self, mode: FailureMode) -> None:
+        self.server.fail_next(mode, match=lambda call: call.path == paypal_server.TOKEN_PATH)
+
+    def secrets(self) -> list[str]:
+        basic = base64.b64encode(f"{paypal_server.CLIENT_ID}:{paypal_server.CLIENT_SECRET}".encode()).decode()
+        return [basic, paypal_server.CLIENT_SECRET, *self.server.tokens]
 
     async def checkouts(self) -> int:
         return len(self.server.orders)
