@@ -342,7 +342,7 @@ async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | 
         log.warning("channel_not_registered", provider=error.provider, reason=error.reason)
         return (
             {},
-            f"{cls.display_name} did not take the address for messages: add {url} there, or test the channel again.",
+            f"{cls.display_name} did not take the address for messages ({error.reason}): add {url} there, or test the channel again.",
         )
     finally:
         await channel.aclose()

@@ -181,6 +181,7 @@ class ChannelHarness(ABC):
     signature_header: ClassVar[str]  # the header with the signature or the secret, lower case
     words: ClassVar[Mapping[str, DeliveryStatus]] = {}  # the vendor's words for what became of a message, and ours
     tells_time: ClassVar[bool] = True  # whether the vendor says when something was
+    batch: ClassVar[int] = 50  # as many events as the vendor puts into one callback. BATCHES
     rate_limit_s: ClassVar[float | None] = (
         RETRY_AFTER_S  # the wait that your fake's 429 names; None: the vendor names none
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -25,6 +26,7 @@ from integrations.base import (
 )
 from integrations.kit.channel_bench import (
     AT,
+    FILE_ID,
     PHONES,
     Answered,
     Became,
@@ -159,7 +161,7 @@ async def test_every_event_of_a_callback_is_taken_and_an_odd_one_holds_none_up(b
     for odd in ((), (Broken(),), (Odd(),) if bench.has(Feature.OTHER_EVENTS) else ()):
         received = bench.receive(bench.vendor.tell(wrote[0], *odd, wrote[1], *odd, wrote[2]))
         assert [m.body for m in received.messages] == texts
-    many = [Wrote(sender=sender, text=f"text {n}", number=n) for n in range(1, 61)]
+    many = [Wrote(sender=sender, text=f"text {n}", number=n) for n in range(1, bench.vendor.batch + 1)]
     received = bench.receive(bench.vendor.tell(*many))
     assert [m.body for m in received.messages] == [event.text for event in many]
 
@@ -244,11 +246,12 @@ async def test_a_block_and_its_end_are_told(bench: Bench, *, blocked: bool) -> N
 async def test_a_deep_link_brings_our_token_back_with_the_contact(bench: Bench) -> None:
     url = bench.channel.deep_link(TOKEN)
     event = OpenedLink(sender=bench.vendor.address, text="", token=TOKEN)
-    received = bench.told(Feature.DEEP_LINKS, event)
-    if received is None:
+    if bench.told(Feature.DEEP_LINKS, event) is None:
         assert url is None
         return
-    assert bench.receive(bench.vendor.tell(event)) == received, "delivered twice, it is one message"
+    callback = bench.vendor.tell(event)
+    received = bench.receive(callback)
+    assert bench.receive(callback) == received, "delivered twice, it is one message"
     assert url is not None
     assert (url.startswith("https://"), TOKEN in url) == (True, True)
     assert [secret for secret in bench.secrets if secret in url] == []
@@ -291,6 +294,8 @@ async def test_files_are_named_by_the_callback_and_fetched_later(bench: Bench) -
     if "content" in told:
         return  # it came along
     url = told.get("url") or await bench.channel.media_url(told["id"])
+    with contextlib.suppress(IntegrationError):  # a vendor that is asked may know no such file
+        assert FILE_ID not in await bench.channel.media_url(FILE_ID), "quote an id in an address"
     trusted = frozenset(media.origin(address) for address in bench.addresses.values())
     content = await media.fetch(url, headers=bench.channel.media_headers, limit_bytes=10_000, trusted=trusted)
     assert content == event.content

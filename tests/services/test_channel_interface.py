@@ -92,7 +92,7 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
     monkeypatch.setattr(Simulated, "register_webhook", refuses)
     row = await connect(team)
     assert (row.connected, registered) == (True, [])
-    assert connections.inbound_url(row) in (row.last_error or "")
+    assert f"(refused): add {connections.inbound_url(row)} there" in (row.last_error or "")
     assert "token-of-the-vendor" not in (row.last_error or "")
     monkeypatch.setattr(Simulated, "register_webhook", works)
     tested, refusal = await channel_settings.test_channel(team.owner, row.id)
