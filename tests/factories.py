@@ -86,7 +86,7 @@ async def contact(of: tables.Account, **overrides: Any) -> tables.Contact:
 async def contact_address(of: tables.Contact, kind: str = "SMS", **overrides: Any) -> tables.ContactAddress:
     """The contact's identity on one kind of channel."""
     n = next(_numbers)
-    address = {"EMAIL": f"contact{n}@example.test", "SMS": f"+1415555{n:04d}", "WHATSAPP": f"+1415556{n:04d}"}
+    address = {"EMAIL": f"contact{n}@example.test", "SMS": f"+1415{2000000 + n}", "WHATSAPP": f"+1628{2000000 + n}"}
     values: dict[str, Any] = {
         "account_id": of.account_id,
         "contact_id": of.id,
