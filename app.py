@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-import services.due_dates  # noqa: F401 (its job registers itself)
+import services.payments.due_dates  # noqa: F401 (its job registers itself)
 from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
@@ -21,10 +21,16 @@ from resolvers.transport.limits import Limits
 from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
 from resolvers.visitor.context import VisitorContext
-from services import changes, checkout, connections, jobs, links, sandbox, sign_in, sweeper, turns, visitors
-from services import channel_renewal as channel_renewal  # its job renews credentials before they end
-from services import search as search  # its job fills what migrations could not
-from services.events import Hub
+from services.accounts import authentication
+from services.accounts import search_index as search_index  # its job fills what migrations could not
+from services.connections import credential_renewal as credential_renewal  # its job renews credentials before they end
+from services.connections import providers
+from services.core import jobs, turns, unit_of_work
+from services.core.event_hub import Hub
+from services.payments import checkout, reconciler
+from services.sandbox import processor
+from services.thread import payment_links
+from services.web_chat import visitors
 from settings import Settings
 from web import (
     attachments,
@@ -64,9 +70,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
     graphql = get_view(
         schema,
         get_context=get_context,
-        authenticate=sign_in.authenticate,
-        is_signed=sign_in.is_signed,
-        still_valid=sign_in.still_valid,
+        authenticate=authentication.authenticate,
+        is_signed=authentication.is_signed,
+        still_valid=authentication.still_valid,
         allowed_origins=settings.origins,
         local_origins=not settings.production,
         sharing=SHARING if settings.share_subscriptions else None,
@@ -122,10 +128,10 @@ def health_app(settings: Settings, hub: Hub) -> Starlette:
 def configure(settings: Settings) -> None:
     """Hand the settings to the rooms that need them. Called by every program: server, worker, CLI."""
     vault.open_vault(settings.keys)
-    links.configure(settings.base_url)
-    sign_in.configure(settings)
+    payment_links.configure(settings.base_url)
+    authentication.configure(settings)
     visitors.configure(settings)
-    connections.configure(
+    providers.configure(
         Environment(
             public_url=settings.base_url,
             sandbox_url=settings.sandbox_base_url,
@@ -135,7 +141,7 @@ def configure(settings: Settings) -> None:
         sandbox_open=settings.sandbox_open,
     )
     checkout.configure(first_check_s=settings.sweeper_first_check_s)
-    sweeper.configure(every_s=settings.sweeper_every_s)
+    reconciler.configure(every_s=settings.sweeper_every_s)
 
 
 def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
@@ -152,18 +158,18 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
     """Everything that lives as long as the process, closed in the order that loses nothing: jobs, feeds, bus, clients, database last."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(opened(settings))
-        stack.push_async_callback(connections.aclose)
-        stack.push_async_callback(sandbox.aclose)
+        stack.push_async_callback(providers.aclose)
+        stack.push_async_callback(processor.aclose)
         stack.push_async_callback(checkout.aclose)
-        stack.push_async_callback(sign_in.aclose)
+        stack.push_async_callback(authentication.aclose)
         stack.push_async_callback(visitors.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)
         hub = Hub(bus, event_log.read, event_log.heads)
         await hub.start()
         stack.push_async_callback(hub.stop)
-        changes.on_change(hub.announce)
-        stack.callback(changes.on_change, None)
+        unit_of_work.on_change(hub.announce)
+        stack.callback(unit_of_work.on_change, None)
         if settings.run_jobs if jobs_too is None else jobs_too:
             runner = jobs.Runner()
             with turns.patience(JOBS_WAIT_S):  # its jobs inherit it: they may come again, and others need their places

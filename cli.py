@@ -23,8 +23,8 @@ from settings import Settings
 
 if TYPE_CHECKING:
     from models.tables import User
-    from services.actors import Actor
-    from services.reconciliation import Reconciled
+    from services.core.permissions import Actor
+    from services.payments.reconciliation import Reconciled
 
 # The application is imported where it is used: `migrate` and `--help` answer without loading the GraphQL schema.
 
@@ -60,14 +60,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 async def _opened(settings: Settings) -> AsyncIterator[None]:
     """Services configured and the database open, without server, bus and jobs."""
     import app
-    from services import connections
+    from services.connections import providers
 
     app.configure(settings)
     async with app.opened(settings):
         try:
             yield
         finally:
-            await connections.aclose()
+            await providers.aclose()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,12 +117,12 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
 
 
 async def _seed(settings: Settings) -> Any:
-    from services import demo
+    from services.demo import seed
 
     try:
         async with _opened(settings):
-            return await demo.seed(settings)
-    except demo.DemoClosed as error:
+            return await seed.seed(settings)
+    except seed.DemoClosed as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -226,7 +226,7 @@ def rotate_keys() -> None:
     settings = _settings()
 
     async def work() -> dict[str, int]:
-        from services import key_rotation
+        from services.accounts import key_rotation
 
         async with _opened(settings):
             return await key_rotation.rotate()
@@ -258,7 +258,7 @@ def jobs_list(kind: str | None) -> None:
     settings = _settings()
 
     async def work() -> list[str]:
-        from services import jobs
+        from services.core import jobs
 
         async with _opened(settings):
             return [
@@ -292,7 +292,7 @@ def _on_dead_jobs(name: str, ids: tuple[UUID, ...], kind: str | None) -> int:
     settings = _settings()
 
     async def work() -> int:
-        from services import jobs
+        from services.core import jobs
 
         async with _opened(settings):
             chosen = list(ids) or [job.id for job in await jobs.dead(kind)]
@@ -322,11 +322,11 @@ def audit(account_id: str | None) -> None:
     settings = _settings()
 
     async def work() -> list[str]:
-        from services import auditing
+        from services.payments import integrity_check
 
         async with _opened(settings):
             one = await _account_id(account_id) if account_id else None
-            return [str(difference) for difference in await auditing.audit(one)]
+            return [str(difference) for difference in await integrity_check.audit(one)]
 
     differences = _run(work())
     click.echo("\n".join(differences) or "nothing differs")
@@ -347,7 +347,7 @@ def reconcile(account_id: str, since: datetime) -> None:
     settings = _settings()
 
     async def work() -> Reconciled:
-        from services import reconciliation
+        from services.payments import reconciliation
 
         async with _opened(settings):
             return await reconciliation.reconcile(await _account_id(account_id), since.replace(tzinfo=UTC))
@@ -380,7 +380,7 @@ def account_create(name: str, currency: str, email: str, user_name: str, locale:
     from models.ids import public_id
 
     async def work() -> Any:
-        from services import accounts
+        from services.accounts import accounts
 
         async with _opened(settings):
             return await accounts.create_account(
@@ -416,7 +416,7 @@ async def _actor_of(public: str | None) -> Actor:
     """The program, acting in the account that is named, or in the only one there is. Raises: NotFound."""
     from models.ids import public_id
     from models.tables import Account
-    from services.actors import system_actor
+    from services.core.permissions import system_actor
 
     if public is not None:
         return system_actor(await _account_id(public))
@@ -432,7 +432,7 @@ def _on_user(account_id: str | None, email: str, work: Callable[[Actor, UUID], C
     settings = _settings()
 
     async def found() -> User:
-        from services import users
+        from services.accounts import users
 
         async with _opened(settings):
             actor = await _actor_of(account_id)
@@ -463,7 +463,7 @@ def user_add(account_id: str | None, email: str, name: str, role: str, generate:
     password = secrets.token_urlsafe(15) if generate else _typed_password()
 
     async def work() -> User:
-        from services import users
+        from services.accounts import users
 
         async with _opened(settings):
             actor = await _actor_of(account_id)
@@ -481,7 +481,7 @@ def user_list(account_id: str | None) -> None:
     settings = _settings()
 
     async def work() -> list[User]:
-        from services import users
+        from services.accounts import users
 
         async with _opened(settings):
             return await users.listed(await _actor_of(account_id))
@@ -498,7 +498,7 @@ def user_role(account_id: str | None, email: str, role: str) -> None:
     """Give the user with EMAIL a ROLE."""
 
     async def work(actor: Actor, user_id: UUID) -> User:
-        from services import users
+        from services.accounts import users
 
         return await users.set_role(actor, user_id, role)
 
@@ -512,7 +512,7 @@ def user_disable(account_id: str | None, email: str) -> None:
     """Sign the user with EMAIL out everywhere, for good until enabled."""
 
     async def work(actor: Actor, user_id: UUID) -> User:
-        from services import users
+        from services.accounts import users
 
         return await users.disable(actor, user_id)
 
@@ -526,7 +526,7 @@ def user_enable(account_id: str | None, email: str) -> None:
     """Let a disabled user sign in again."""
 
     async def work(actor: Actor, user_id: UUID) -> User:
-        from services import users
+        from services.accounts import users
 
         return await users.enable(actor, user_id)
 
@@ -542,7 +542,7 @@ def user_password(account_id: str | None, email: str, generate: bool) -> None:
     password = secrets.token_urlsafe(15) if generate else _typed_password()
 
     async def work(actor: Actor, user_id: UUID) -> User:
-        from services import users
+        from services.accounts import users
 
         return await users.set_password(actor, user_id, password)
 
@@ -575,12 +575,13 @@ def key_create(account_id: str, name: str, role: str, days: int, manages_keys: b
     settings = _settings()
 
     async def work() -> str:
-        from services import actors, sign_in
+        from services.accounts import authentication
+        from services.core import permissions
 
         async with _opened(settings):
             found = await _account_id(account_id)
-            _, token = await sign_in.create_api_key(
-                actors.system_actor(found),
+            _, token = await authentication.create_api_key(
+                permissions.system_actor(found),
                 name=name,
                 role=role,
                 expires_at=datetime.now(UTC) + timedelta(days=days),
@@ -633,13 +634,14 @@ def simulate(contact: str, kind: str, text: str) -> None:
     from models.tables import ChannelConnection, Contact, ContactAddress
 
     async def work() -> str:
-        from services import kept, simulator
+        from services.core import merged_rows
+        from services.sandbox import channels
 
         async with _opened(settings):
             contact_id = parse_public_id(contact, "cnt")
             found = Contact.filter(id=contact_id) if contact_id else Contact.filter(email=contact.lower())
             known = await found.first()
-            who = await kept.contact(known.account_id, known.id) if known is not None else None
+            who = await merged_rows.contact(known.account_id, known.id) if known is not None else None
             if who is None:
                 raise click.ClickException("No such contact.")
             address = await ContactAddress.get_or_none(contact_id=who.id, kind=kind, in_use=True)
@@ -649,7 +651,7 @@ def simulate(contact: str, kind: str, text: str) -> None:
             if address is None or row is None:
                 raise click.ClickException("This contact can't be simulated on this channel.")
             try:
-                return await simulator.contact_writes(row.id, address.address, text)
+                return await channels.contact_writes(row.id, address.address, text)
             except IntegrationError as error:
                 raise click.ClickException(f"Is the server running on {settings.base_url}? ({error.reason})") from None
 

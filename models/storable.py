@@ -1,7 +1,7 @@
 """Text as both engines store it. Whatever comes from outside (ids, names, bodies, headers) passes here on its way into a query.
 
 PostgreSQL takes no NUL, neither engine takes half of a surrogate pair. Each becomes U+FFFD, so that two texts that differ
-stay different. Where a person typed it, services/text.py refuses it first.
+stay different. Where a person typed it, services/core/validation.py refuses it first.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class TenantRow(Row):
 
 
 class Searchable(TenantRow):
-    """A row that people search for. Every save stores its searched values folded; NULL: not done yet (services/search.py)."""
+    """A row that people search for. Every save stores its searched values folded; NULL: not done yet (accounts/search_index.py)."""
 
     SEARCHED: ClassVar[tuple[str, ...]]  # its columns that are searched
     search = fields.TextField(null=True)

@@ -28,10 +28,14 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
-from services import capability, connections, copies, kept, ledger_views, notifications, refunds, repeats
-from services.actors import Actor
-from services.capability import Reach
-from services.ledger_views import PaymentView
+from services.connections import availability, providers
+from services.connections.availability import Reach
+from services.core import merged_rows
+from services.core.permissions import Actor
+from services.messaging import copies, resending
+from services.payments import payment_views, refunds
+from services.payments.payment_views import PaymentView
+from services.thread import notifications
 
 R = TypeVar("R", bound=tables.Row)
 V = TypeVar("V")
@@ -121,7 +125,7 @@ class Access:
 
     async def merged_contacts(self, contact: tables.Contact) -> list[tables.Contact]:
         """The contacts that were merged into this one, as they were, the last first."""
-        found = await self._contacts.load_many(kept.ids_of(contact)[1:])
+        found = await self._contacts.load_many(merged_rows.ids_of(contact)[1:])
         return sorted(
             (row for row in found if row is not None),
             key=lambda row: (row.merged_at or row.created_at, row.id),
@@ -189,7 +193,7 @@ class Access:
         return await tables.ProcessorConnection.filter(account_id=self._account_id).order_by("id")
 
     async def default_processor(self) -> tables.ProcessorConnection | None:
-        return await connections.default_processor(self._account_id)
+        return await providers.default_processor(self._account_id)
 
     async def conversation_of(self, contact_id: UUID) -> tables.Conversation | None:
         return await self._conversations_of.load(contact_id)
@@ -242,7 +246,7 @@ class Access:
         self, conversation: tables.Conversation, page: Page
     ) -> Slice[tables.Message | tables.ActivityCard]:
         """One statement over both tables and all merged conversations, each branch read no further than the page."""
-        ids = kept.ids_of(conversation)
+        ids = merged_rows.ids_of(conversation)
         branches = " UNION ALL ".join(
             f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608
             f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
@@ -314,7 +318,7 @@ class Access:
             values.extend(more)
 
         if contact is not None:
-            ids = kept.ids_of(contact)
+            ids = merged_rows.ids_of(contact)
             add(f"contact_id IN ({database.placeholders(len(ids))})", *ids)
         if filter.status is not None:
             # Any of no status: nothing.
@@ -447,7 +451,7 @@ class Access:
         return [id in followed for id in conversation_ids]
 
     async def _load_overdue(self, contacts: list[tables.Contact]) -> list[dict[tuple[str, bool], int]]:
-        of = {id: contact.id for contact in contacts for id in kept.ids_of(contact)}
+        of = {id: contact.id for contact in contacts for id in merged_rows.ids_of(contact)}
         found = await database.rows(
             "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608
             f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(of))})"
@@ -464,7 +468,7 @@ class Access:
         return [counts[contact.id] for contact in contacts]
 
     async def _load_payments(self, request_ids: list[UUID]) -> list[list[PaymentView]]:
-        found = await ledger_views.payments(self._account_id, request_ids)
+        found = await payment_views.payments(self._account_id, request_ids)
         return [found[id] for id in request_ids]
 
     async def _load_refundable(self, request_ids: list[UUID]) -> list[dict[UUID, int]]:
@@ -473,7 +477,7 @@ class Access:
         return [found[id] for id in request_ids]
 
     async def _load_payments_of_facts(self, fact_ids: list[UUID]) -> list[PaymentView | None]:
-        found = await ledger_views.by_facts(self._account_id, fact_ids)
+        found = await payment_views.by_facts(self._account_id, fact_ids)
         return [found.get(id) for id in fact_ids]
 
     async def _load_requests_of_messages(self, message_ids: list[UUID]) -> list[list[tables.PaymentRequest]]:
@@ -499,11 +503,11 @@ class Access:
         return [rows[id] for id in message_ids]
 
     async def _load_families(self, messages: list[tables.Message]) -> list[list[tables.Message]]:
-        firsts = list({repeats.first_of(message) for message in messages})
+        firsts = list({resending.first_of(message) for message in messages})
         places = database.placeholders(len(firsts))
         # By conversation, which has an index.
         rows_of = [await self.conversation(id) for id in {message.conversation_id for message in messages}]
-        conversations = list({id for row in rows_of if row is not None for id in kept.ids_of(row)})
+        conversations = list({id for row in rows_of if row is not None for id in merged_rows.ids_of(row)})
         found = await database.rows(
             f"SELECT {columns(tables.Message)} FROM message WHERE account_id = ?"  # noqa: S608
             f" AND conversation_id IN ({database.placeholders(len(conversations))})"
@@ -515,12 +519,12 @@ class Access:
         )
         rows = [instance(tables.Message, raw) for raw in found]
         return [
-            [one for one in rows if one.id != message.id and repeats.first_of(one) == repeats.first_of(message)]
+            [one for one in rows if one.id != message.id and resending.first_of(one) == resending.first_of(message)]
             for message in messages
         ]
 
     async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:
-        found = await capability.capabilities_of(self.viewer, conversations)
+        found = await availability.capabilities_of(self.viewer, conversations)
         return [found[row.id] for row in conversations]
 
     async def _load_suggested_cc(self, conversations: list[tables.Conversation]) -> list[list[str]]:

@@ -15,8 +15,8 @@ from schema.notification import Notification
 from schema.payment_request import Payment
 from schema.scalars import SCALARS
 from schema.thread import ActivityCard, Message
-from services.actors import Actor
-from services.events import Hub
+from services.core.event_hub import Hub
+from services.core.permissions import Actor
 
 # Subscriptions that are equal for all viewers of one account, role and kind of credential: executed once for all of them.
 SHARING = Sharing(

@@ -105,27 +105,14 @@ from schema.payment_request import Payment, PaymentRequest
 from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
 from schema.scalars import Cursor, RefundStatus
 from schema.thread import ActivityCard, Message
-from services import (
-    accounts,
-    channel_settings,
-    connections,
-    contacts,
-    conversations,
-    merging,
-    messages,
-    mismatches,
-    notifications,
-    outside_payments,
-    payment_requests,
-    processor_settings,
-    refunds,
-    releases,
-    scenarios,
-    sign_in,
-    voids,
-)
-from services.actors import Actor
-from services.composing import Template
+from services.accounts import accounts, authentication
+from services.connections import channel_settings, processor_settings, providers
+from services.core.permissions import Actor
+from services.demo import scenarios
+from services.messaging import contact_merging, contacts, conversations, messages
+from services.messaging.composer import Template
+from services.payments import link_releases, mismatches, offline_payments, payment_requests, refunds, voids
+from services.thread import notifications
 
 # A credential that has a field of its own in ConfigureProcessorInput.
 SHORT_FOR: Final[Mapping[str, str]] = {"secret_key": "secretKey", "webhook_secret": "webhookSecret"}
@@ -211,12 +198,12 @@ def _addresses(given: list[ContactAddressInput] | None) -> list[tuple[str, str]]
     return [(address.kind.name, address.address) for address in given or ()]
 
 
-async def _session(info: Info, payload: type[S], work: Callable[[], Awaitable[sign_in.Tokens]]) -> S:
+async def _session(info: Info, payload: type[S], work: Callable[[], Awaitable[authentication.Tokens]]) -> S:
     try:
         tokens = await work()
     except Refusal as refusal:
         return _refused(info, payload, refusal, {})
-    actor = await sign_in.authenticate(tokens.access_token)
+    actor = await authentication.authenticate(tokens.access_token)
     row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
     if row is None:
         raise RuntimeError("a token that was made a moment ago is not valid")
@@ -255,7 +242,7 @@ class Mutation:
     ) -> SignInPayload:
         address = info.context.client_address
         return await _session(
-            info, SignInPayload, lambda: sign_in.sign_in(input.email, input.password, client_address=address)
+            info, SignInPayload, lambda: authentication.sign_in(input.email, input.password, client_address=address)
         )
 
     @mutation(
@@ -264,14 +251,14 @@ class Mutation:
     async def refresh(
         self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="What renews it.")]
     ) -> RefreshPayload:
-        return await _session(info, RefreshPayload, lambda: sign_in.refresh(input.refresh_token))
+        return await _session(info, RefreshPayload, lambda: authentication.refresh(input.refresh_token))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(
         self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="What to end.")]
     ) -> SignOutPayload:
         async def work(actor: Actor) -> SignOutPayload:
-            await sign_in.sign_out(actor, input.refresh_token, input.everywhere)
+            await authentication.sign_out(actor, input.refresh_token, input.everywhere)
             return SignOutPayload(signed_out=True)
 
         return await _run(info, SignOutPayload, work)
@@ -283,7 +270,7 @@ class Mutation:
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
     ) -> CreateApiKeyPayload:
         async def work(actor: Actor) -> CreateApiKeyPayload:
-            row, secret = await sign_in.create_api_key_once(
+            row, secret = await authentication.create_api_key_once(
                 actor,
                 name=input.name,
                 role=input.role.name,
@@ -300,7 +287,7 @@ class Mutation:
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
     ) -> RevokeApiKeyPayload:
         async def work(actor: Actor) -> RevokeApiKeyPayload:
-            row = await sign_in.revoke_api_key(actor, _id(input.api_key_id, "key"))
+            row = await authentication.revoke_api_key(actor, _id(input.api_key_id, "key"))
             return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
 
         return await _run(info, RevokeApiKeyPayload, work)
@@ -387,7 +374,7 @@ class Mutation:
         self, info: Info, input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="Whose link.")]
     ) -> ReleasePaymentLinkPayload:
         async def work(actor: Actor) -> ReleasePaymentLinkPayload:
-            done = await releases.release(
+            done = await link_releases.release(
                 actor,
                 payment_request_id=_id(input.payment_request_id, "pr"),
                 idempotency_key=input.idempotency_key,
@@ -466,7 +453,7 @@ class Mutation:
         input: Annotated[RecordOutsidePaymentInput, strawberry.argument(description="What came, and for what.")],
     ) -> RecordOutsidePaymentPayload:
         async def work(actor: Actor) -> RecordOutsidePaymentPayload:
-            done = await outside_payments.record(
+            done = await offline_payments.record(
                 actor,
                 payment_request_id=_id(input.payment_request_id, "pr"),
                 method=input.method.name,
@@ -512,7 +499,7 @@ class Mutation:
         self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
     ) -> UndoOutsidePaymentPayload:
         async def work(actor: Actor) -> UndoOutsidePaymentPayload:
-            done = await outside_payments.undo(actor, payment_id=_id(input.payment_id, "pay"))
+            done = await offline_payments.undo(actor, payment_id=_id(input.payment_id, "pay"))
             return UndoOutsidePaymentPayload(
                 payment_request=PaymentRequest.from_row(done.request),
                 payment=Payment.from_view(done.payment),
@@ -673,7 +660,7 @@ class Mutation:
         self, info: Info, input: Annotated[MergeContactsInput, strawberry.argument(description="Which two.")]
     ) -> MergeContactsPayload:
         async def work(actor: Actor) -> MergeContactsPayload:
-            row = await merging.merge(
+            row = await contact_merging.merge(
                 actor,
                 contact_id=_id(input.contact_id, "cnt"),
                 merged_contact_id=_id(input.merged_contact_id, "cnt"),
@@ -719,7 +706,7 @@ class Mutation:
             short = {"secret_key": input.secret_key, "webhook_secret": input.webhook_secret}
             processor = processor_settings.built_in(input.kind.name)
             refusals = Refusals()
-            if input.provider in connections.KINDS and input.provider != processor:
+            if input.provider in providers.KINDS and input.provider != processor:
                 processor = None  # which of the two is meant can't be said
             with refusals:
                 processor = processor_settings.provider_of(input.kind.name, input.provider)

@@ -34,7 +34,7 @@ from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import DashboardRange, Node, Role
-from services import payment_requests
+from services.payments import payment_requests
 
 Search = Annotated[
     str | None,

@@ -43,8 +43,10 @@ from schema.events import (
 )
 from schema.failures import bad_request, not_found
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
-from services import dashboard, kept, merging
-from services.events import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
+from services.core import merged_rows
+from services.core.event_hub import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
+from services.messaging import contact_merging
+from services.payments import dashboard
 
 DASHBOARD_INTERVAL_S = 1.0
 
@@ -143,7 +145,7 @@ _MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
     "message.created": _thread_item,
     "message.updated": _message,
     "contact.updated": _contact,
-    merging.MERGED: _merged,
+    contact_merging.MERGED: _merged,
     "conversation.updated": _conversation,
     "account.updated": _account,
     "processor.updated": _account,
@@ -172,19 +174,19 @@ class _OfContact:
     """
 
     def __init__(self, row: tables.Contact | tables.Conversation, wants: Wants) -> None:
-        self._ids: set[UUID | None] = set(kept.ids_of(row))
+        self._ids: set[UUID | None] = set(merged_rows.ids_of(row))
         self._name = "contact_id" if isinstance(row, tables.Contact) else "conversation_id"
         self._wants = wants
         self._settled = False
 
     def settle(self, row: tables.Contact | tables.Conversation | None) -> None:
         """What the row is after the feed has begun."""
-        self._ids.update(kept.ids_of(row) if row is not None else ())
+        self._ids.update(merged_rows.ids_of(row) if row is not None else ())
         self._settled = True
 
     def __call__(self, event: LoggedEvent) -> bool:
         """Quick: no look at the database."""
-        if event.kind == merging.MERGED:
+        if event.kind == contact_merging.MERGED:
             both = {getattr(event, self._name), UUID(event.data[self._name])}
             if both & self._ids:
                 self._ids |= both
@@ -326,7 +328,7 @@ class Subscription:
         wants = _OfContact(row, lambda event: not event.kind.startswith("notification."))
 
         async def begun() -> None:
-            wants.settle(await kept.conversation(row.account_id, row.id))
+            wants.settle(await merged_rows.conversation(row.account_id, row.id))
 
         return _feed(info, after, wants, begun)
 
@@ -345,7 +347,7 @@ class Subscription:
         wants = _OfContact(row, lambda event: _is_request(event.kind) or event.kind == "contact.updated")
 
         async def begun() -> None:
-            wants.settle(await kept.contact(row.account_id, row.id))
+            wants.settle(await merged_rows.contact(row.account_id, row.id))
 
         return _feed(info, after, wants, begun)
 

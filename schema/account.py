@@ -23,10 +23,11 @@ from schema.scalars import (
     ProcessorKind,
     Role,
 )
-from services import connections, copies
-from services.actors import Actor
-from services.capability import Capability, Help, Reach
-from services.payment_requests import Defaults
+from services.connections import providers
+from services.connections.availability import Capability, Help, Reach
+from services.core.permissions import Actor
+from services.messaging import copies
+from services.payments.payment_requests import Defaults
 
 
 @strawberry.type(description="A person who signs in and works in the inbox.")
@@ -130,11 +131,11 @@ class Channel(Node):
 
     @field("Where its provider must deliver inbound messages and delivery reports.")
     def webhook_url(self) -> URL:
-        return URL(connections.inbound_url(self.row))
+        return URL(providers.inbound_url(self.row))
 
     @field("Of our own web chat: the element to paste into the site's pages; null on every other channel.")
     def widget_snippet(self) -> str | None:
-        return connections.widget_snippet(self.row)
+        return providers.widget_snippet(self.row)
 
 
 @strawberry.type(description="Something that would help where nothing can be sent now.")
@@ -275,7 +276,7 @@ class Processor(Node):
         return cls(
             id=strawberry.ID(public_id("prc", row.id)),
             row=row,
-            kind=ProcessorKind[connections.processor_kind(row)],
+            kind=ProcessorKind[providers.processor_kind(row)],
             provider=row.processor,
             display_name=row.display_name,
             connected=row.connected,
@@ -288,14 +289,14 @@ class Processor(Node):
 
     @field("Where the processor must deliver its webhooks.")
     def webhook_url(self) -> URL:
-        return URL(connections.webhook_url(self.row))
+        return URL(providers.webhook_url(self.row))
 
     @field("The currencies that it takes; null while it is disconnected or its provider is not installed.")
     def currencies(self) -> list[CurrencyCode] | None:
         if not self.row.connected:
             return None
         try:
-            processor = connections.processor(self.row)
+            processor = providers.processor(self.row)
         except errors.ProcessorUnavailable:
             return None
         return [code for code in ALL_CURRENCIES if processor.amount_limits(code) is not None]
@@ -313,7 +314,7 @@ class PaymentSettings:
     )
     async def default_processor(self, info: Info) -> ProcessorKind | None:
         row = await info.context.reads.default_processor()
-        return ProcessorKind[connections.processor_kind(row)] if row is not None else None
+        return ProcessorKind[providers.processor_kind(row)] if row is not None else None
 
     @field("All processors that are or were connected.")
     async def processors(self, info: Info) -> list[Processor]:
@@ -375,6 +376,6 @@ class PaymentRequestDefaults:
         return cls(
             currency=CurrencyCode(defaults.currency),
             currencies=[CurrencyCode(code) for code in defaults.currencies],
-            processor=ProcessorKind[connections.processor_kind(row)] if row is not None else None,
+            processor=ProcessorKind[providers.processor_kind(row)] if row is not None else None,
             test_mode=defaults.test_mode,
         )

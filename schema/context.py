@@ -18,10 +18,10 @@ from models.event_log import Cursor as EventCursor
 from schema.connections import Page, Slice
 from schema.failures import unauthenticated
 from schema.scalars import Cursor
-from services.actors import Actor
-from services.capability import Reach
-from services.events import Hub
-from services.ledger_views import PaymentView
+from services.connections.availability import Reach
+from services.core.event_hub import Hub
+from services.core.permissions import Actor
+from services.payments.payment_views import PaymentView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

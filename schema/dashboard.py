@@ -1,4 +1,4 @@
-"""The dashboard's figures. They are computed in services/dashboard.py."""
+"""The dashboard's figures. They are computed in services/payments/dashboard.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import strawberry
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.scalars import CurrencyCode, Cursor, DashboardRange, Money, money
-from services.dashboard import CurrencyFigures
+from services.payments.dashboard import CurrencyFigures
 
 
 @strawberry.type(

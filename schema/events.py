@@ -18,7 +18,7 @@ from schema.notification import Notification
 from schema.payment_request import PaymentRequest
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
 from schema.thread import ActivityCard, Message, ThreadItem, thread_item
-from services import dashboard
+from services.payments import dashboard
 
 
 class Gone(RuntimeError):

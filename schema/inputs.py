@@ -19,22 +19,13 @@ from schema.scalars import (
     RefundReason,
     Role,
 )
-from services import (
-    accounts,
-    channel_settings,
-    composing,
-    contacts,
-    conversations,
-    messages,
-    origins,
-    outside_payments,
-    payment_requests,
-    processor_settings,
-    sign_in,
-    text,
-    voids,
-)
-from services.composing import Template
+from services.accounts import accounts, authentication
+from services.connections import allowed_origins as allowed_origins_service
+from services.connections import channel_settings, processor_settings
+from services.core import validation
+from services.messaging import composer, contacts, conversations, messages
+from services.messaging.composer import Template
+from services.payments import offline_payments, payment_requests, voids
 
 _KEY = (
     "8 to 64 characters of your choice, e.g. a UUID: the same key and input again gives the same object and does nothing"
@@ -113,13 +104,13 @@ class CreatePaymentRequestInput:
 @strawberry.input(description="What stands in one place of a template.")
 class TemplateVariableInput:
     name: str = strawberry.field(
-        description=limited("The place's name, e.g. 1: letters, digits and _.", composing.VARIABLE_NAME_LIMIT)
+        description=limited("The place's name, e.g. 1: letters, digits and _.", composer.VARIABLE_NAME_LIMIT)
     )
     value: str = strawberry.field(
         description=limited(
             "One line. Where a payment request is sent, the marks {link} {amount} {product} {number} {business} are filled in,"
             " and {token}: the link's last part, for a template's URL button.",
-            composing.VARIABLE_LIMIT,
+            composer.VARIABLE_LIMIT,
         )
     )
 
@@ -132,7 +123,7 @@ class TemplateVariableInput:
 )
 class MessageTemplateInput:
     id: str = strawberry.field(
-        description=limited("The vendor's id of it, e.g. Twilio's ContentSid (HX…).", composing.TEMPLATE_ID_LIMIT)
+        description=limited("The vendor's id of it, e.g. Twilio's ContentSid (HX…).", composer.TEMPLATE_ID_LIMIT)
     )
     variables: list[TemplateVariableInput] | None = strawberry.field(
         default=None,
@@ -210,7 +201,7 @@ class RecordOutsidePaymentInput:
     amount: Decimal | None = strawberry.field(
         default=None, description="Decimal text in the request's currency, at most what is due. Default: what is due."
     )
-    note: str | None = strawberry.field(default=None, description=limited("For the team.", outside_payments.NOTE_LIMIT))
+    note: str | None = strawberry.field(default=None, description=limited("For the team.", offline_payments.NOTE_LIMIT))
     received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
 
 
@@ -245,7 +236,7 @@ class SendMessageInput:
         description=(
             "For e-mail: addresses that get a copy, no more than ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
             " to all. The contact's and the account's own addresses are left out. Everyone who gets a payment link can pay with"
-            f" it. {limited('Each:', text.EMAIL_LIMIT)}"
+            f" it. {limited('Each:', validation.EMAIL_LIMIT)}"
         ),
     )
     template: MessageTemplateInput | None = strawberry.field(
@@ -323,7 +314,7 @@ class SaveDraftInput:
 class ContactAddressInput:
     kind: ChannelKind = strawberry.field(description="The kind of channel.")
     address: str = strawberry.field(
-        description=limited("Phone number, e-mail address or the provider's id.", contacts.ADDRESS_LIMIT)
+        description=limited("Phone number, e-mail address or the provider's id.", validation.ADDRESS_LIMIT)
     )
 
 
@@ -332,12 +323,12 @@ class CreateContactInput:
     idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
     email: str | None = strawberry.field(
-        default=None, description=limited("E-mail address; also the address of EMAIL.", text.EMAIL_LIMIT)
+        default=None, description=limited("E-mail address; also the address of EMAIL.", validation.EMAIL_LIMIT)
     )
     phone: str | None = strawberry.field(
         default=None,
         description=limited(
-            "Phone number; without a country code one of the account's. For SMS and WHATSAPP.", text.PHONE_LIMIT
+            "Phone number; without a country code one of the account's. For SMS and WHATSAPP.", validation.PHONE_LIMIT
         ),
     )
     addresses: list[ContactAddressInput] | None = strawberry.field(
@@ -352,10 +343,10 @@ class UpdateContactInput:
         default=strawberry.UNSET, description=limited("The person's name.", contacts.NAME_LIMIT)
     )
     email: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("E-mail address; null: unknown.", text.EMAIL_LIMIT)
+        default=strawberry.UNSET, description=limited("E-mail address; null: unknown.", validation.EMAIL_LIMIT)
     )
     phone: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("Phone number; null: unknown.", text.PHONE_LIMIT)
+        default=strawberry.UNSET, description=limited("Phone number; null: unknown.", validation.PHONE_LIMIT)
     )
     addresses: list[ContactAddressInput] | None = strawberry.field(
         default=strawberry.UNSET, description="Identities to set; kinds left out stay."
@@ -399,10 +390,10 @@ class UpdateAccountInput:
         description=limited("Name of an IANA zone or link, e.g. Europe/Berlin.", accounts.TIME_ZONE_LIMIT),
     )
     contact_email: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", text.EMAIL_LIMIT)
+        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", validation.EMAIL_LIMIT)
     )
     contact_phone: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", text.PHONE_LIMIT)
+        default=strawberry.UNSET, description=limited("Shown on checkout pages; null: none.", validation.PHONE_LIMIT)
     )
     link_message_template: str | None = strawberry.field(
         default=strawberry.UNSET,
@@ -476,7 +467,7 @@ class ConnectChannelInput:
         default=None, description=limited("What the team calls it.", channel_settings.NAME_LIMIT)
     )
     sender: str | None = strawberry.field(
-        default=None, description=limited("Our own address on it, e.g. the phone number.", contacts.ADDRESS_LIMIT)
+        default=None, description=limited("Our own address on it, e.g. the phone number.", validation.ADDRESS_LIMIT)
     )
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None, description="What the provider needs; those left out stay."
@@ -485,8 +476,8 @@ class ConnectChannelInput:
         default=None,
         description=limited(
             "Web chat only: the sites that may show the widget, e.g. https://shop.example, https://*.example.com or"
-            f" http://localhost:3000. Empty: none may. Left out: as it was. At most {origins.LIMIT} sites.",
-            origins.LONGEST,
+            f" http://localhost:3000. Empty: none may. Left out: as it was. At most {allowed_origins_service.LIMIT} sites.",
+            allowed_origins_service.LONGEST,
         ),
     )
 
@@ -510,21 +501,21 @@ class RotateIdentitySecretInput:
 # ------------------------------------------------------------------------------------------------------------- access
 @strawberry.input(description="Who signs in.")
 class SignInInput:
-    email: str = strawberry.field(description=limited("The user's e-mail address.", text.EMAIL_LIMIT))
-    password: str = strawberry.field(description=limited("The password.", sign_in.PASSWORD_LIMIT))
+    email: str = strawberry.field(description=limited("The user's e-mail address.", validation.EMAIL_LIMIT))
+    password: str = strawberry.field(description=limited("The password.", authentication.PASSWORD_LIMIT))
 
 
 @strawberry.input(description="What renews a sign-in.")
 class RefreshInput:
     refresh_token: str = strawberry.field(
-        description=limited("The newest refresh token: each works once.", sign_in.TOKEN_LIMIT)
+        description=limited("The newest refresh token: each works once.", authentication.TOKEN_LIMIT)
     )
 
 
 @strawberry.input(description="What to sign out.")
 class SignOutInput:
     refresh_token: str | None = strawberry.field(
-        default=None, description=limited("A further sign-in of the same user to end.", sign_in.TOKEN_LIMIT)
+        default=None, description=limited("A further sign-in of the same user to end.", authentication.TOKEN_LIMIT)
     )
     everywhere: bool = strawberry.field(default=False, description="End every sign-in of the user, on all devices.")
 
@@ -532,7 +523,7 @@ class SignOutInput:
 @strawberry.input(description="A new credential for programs.")
 class CreateApiKeyInput:
     idempotency_key: str | None = strawberry.field(default=None, description=_OPTIONAL_KEY)
-    name: str = strawberry.field(description=limited("What it is for.", sign_in.KEY_NAME_LIMIT))
+    name: str = strawberry.field(description=limited("What it is for.", authentication.KEY_NAME_LIMIT))
     role: Role = strawberry.field(description="What it may do.")
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it ends: two years from now at most. Left out or null: in a year."

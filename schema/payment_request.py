@@ -36,9 +36,11 @@ from schema.scalars import (
     SmsEncoding,
     money,
 )
-from services import connections, ledger_views, links, mismatches, payment_requests
-from services.actors import allows
-from services.ledger_views import PaymentView
+from services.connections import providers
+from services.core.permissions import allows
+from services.payments import mismatches, payment_requests, payment_views
+from services.payments.payment_views import PaymentView
+from services.thread import payment_links
 
 _DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
 
@@ -157,7 +159,7 @@ class Payment(Node):
         if self.view.kind == "CHARGE" or self.view.charge_reference is None:
             return None
         payments = await info.context.reads.payments(self.view.payment_request_id)
-        found = ledger_views.charge_of(self.view, payments)
+        found = payment_views.charge_of(self.view, payments)
         return Payment.from_view(found) if found is not None else None
 
     @field(
@@ -296,7 +298,7 @@ class PaymentRequest(Node):
 
     @field("Our own stable link to the checkout page; it works until PAID or VOID.")
     def checkout_url(self) -> URL:
-        return URL(links.checkout_url(self.row))
+        return URL(payment_links.checkout_url(self.row))
 
     @field(
         "What the dialog's Send puts into the message box: the text for this channel with the link in it. Sends and"
@@ -334,7 +336,7 @@ class PaymentRequest(Node):
 
     @field("Where it is paid.")
     async def processor(self, info: Info) -> ProcessorKind:
-        return ProcessorKind[connections.processor_kind(await self._connection(info))]
+        return ProcessorKind[providers.processor_kind(await self._connection(info))]
 
     @field("The connection on which it is paid: which of several of one kind. It stays so after it is disconnected.")
     async def processor_connection(self, info: Info) -> Processor:
@@ -368,7 +370,7 @@ class PaymentRequest(Node):
     async def dispute(self, info: Info) -> Dispute | None:
         if self.row.dispute_state == "NONE":
             return None
-        newest = ledger_views.newest_dispute(await info.context.reads.payments(self.row.id))
+        newest = payment_views.newest_dispute(await info.context.reads.payments(self.row.id))
         return Dispute.from_view(newest, self.row.dispute_state) if newest is not None else None
 
     @field("What this viewer may do now; depends on the viewer's role, never on the person.")

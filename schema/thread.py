@@ -26,7 +26,7 @@ from schema.scalars import (
     PageInfo,
     PaymentRequestStatus,
 )
-from services import attachments, repeats
+from services.messaging import attachments, resending
 
 
 @strawberry.interface(description="An entry of the thread: a message or an activity card. Its place never changes.")
@@ -148,13 +148,13 @@ class Message(ThreadItem):
         " unknown, and while it is being repeated. The same rule as sending."
     )
     async def resend_options(self, info: Info) -> list[ConversationChannel]:
-        if self.row.direction != "OUTBOUND" or self.row.delivery_status not in repeats.REPEATABLE:
+        if self.row.direction != "OUTBOUND" or self.row.delivery_status not in resending.REPEATABLE:
             return []
         reads = info.context.reads
         conversation = await reads.conversation(self.row.conversation_id)
         if conversation is None:
             return []
-        found = repeats.options(
+        found = resending.options(
             self.row,
             await reads.family_of(self.row),
             await reads.capabilities(conversation),

@@ -1,4 +1,4 @@
-"""What a visitor of the chat widget sees, in a schema of its own. What may be shown is decided in services/visitors.py."""
+"""What a visitor of the chat widget sees, in a schema of its own. What may be shown is decided in services/web_chat/visitors.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.ids import public_id
 from schema.describe import field, limited
 from schema.failures import bad_request
 from schema.scalars import URL, Cursor, Money, money, value
-from services import visitors
+from services.web_chat import visitors
 
 
 def seal(position: LogCursor) -> Cursor:

@@ -15,7 +15,9 @@ import pytest
 
 from models import tables
 from models.ids import public_id
-from services import capability, changes, connections, messages
+from services.connections import availability, providers
+from services.core import unit_of_work
+from services.messaging import messages
 from tests import factories
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)  # the clock stands still: an edge has no width
@@ -119,7 +121,7 @@ class _Stopped(datetime):
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is AT wherever the predicate is asked."""
-    for module in (capability, changes, messages):
+    for module in (availability, unit_of_work, messages):
         monkeypatch.setattr(module, "datetime", _Stopped)
 
 
@@ -196,7 +198,7 @@ class Matrix:
 
     async def set_processor(self, state: str) -> None:
         """One of PROCESSORS."""
-        connections.configure(connections.environment(), sandbox_open="sandbox closed" not in state)
+        providers.configure(providers.environment(), sandbox_open="sandbox closed" not in state)
         for row, here in ((self.sandbox, state in PROCESSORS[1:4]), (self.real, state == PROCESSORS[4])):
             owner = self.account if here else self.elsewhere
             await tables.ProcessorConnection.filter(id=row.id).update(

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from services import attachments
+from services.messaging import attachments
 
 HEADERS: Final = {
     "x-content-type-options": "nosniff",

@@ -22,7 +22,7 @@ from models.errors import ProcessorRejected, ProcessorUnavailable, Refusal
 from models.ledger import Status
 from models.money import Money
 from models.tables import PaymentRequest
-from services import checkout, releases, settling
+from services.payments import checkout, link_releases, projection
 from settings import Settings
 from web import lengthened
 from web.pages import PAGE_HEADERS, error_page, render
@@ -133,7 +133,7 @@ async def another_way(request: Request) -> Response:
     if ("confirm", "yes") not in form:
         return await _page(request, found, unconfirmed=True)
     try:
-        await releases.release_by_contact(found)
+        await link_releases.release_by_contact(found)
     except ProcessorUnavailable:
         return await _page(request, found, unavailable=503)
     except Refusal as refusal:  # paid, released or voided meanwhile: the page says what it is now
@@ -240,7 +240,7 @@ def _tag(found: PaymentRequest, state: str) -> str:
     money = (
         f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor} {found.unresolved}"
     )
-    release = f"{settling.is_releasable(found)} {found.releasable_at} {found.released_at}"
+    release = f"{projection.is_releasable(found)} {found.releasable_at} {found.released_at}"
     shown = f"{found.id} {state} {found.status} {money} {found.last_attempt_at} {found.void_requested_at} {release}"
     return hashlib.sha256(shown.encode()).hexdigest()[:24]
 

@@ -11,7 +11,7 @@ from settings import Settings
 
 
 class Access(Protocol):
-    """The demo's sign-in, as services.demo.seed gives it; `app.py` keeps it in `app.state.demo`."""
+    """The demo's sign-in, as services.demo.seed.seed gives it; `app.py` keeps it in `app.state.demo`."""
 
     @property
     def email(self) -> str: ...

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from models import database, migrate
-from services import jobs, key_rotation
+from services.accounts import key_rotation
+from services.core import jobs
 from settings import Settings
 from web import metrics
 

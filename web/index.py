@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.tables import PaymentRequest
-from services import links
+from services.thread import payment_links
 from settings import Settings
 from web import demo
 from web.pages import render
@@ -28,7 +28,7 @@ async def index(request: Request) -> Response:
         )
         shown = [
             {
-                "url": links.checkout_url(row),
+                "url": payment_links.checkout_url(row),
                 "number": row.number,
                 "product": row.product_name,
                 "status": row.status.replace("_", " ").lower(),

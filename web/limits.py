@@ -19,8 +19,8 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.database import is_transient
-from services.inbound import CALLBACK_LIMIT
-from services.limiting import network_of
+from services.core.rate_limits import network_of
+from services.messaging.inbound import CALLBACK_LIMIT
 from settings import Settings
 from web import metrics
 from web.pages import error_response, http_error
@@ -31,7 +31,10 @@ BODY_TIMEOUT_S: Final = 10.0
 DEFAULT_BODY: Final = 128 * 1024
 BODY_LIMITS: Final = (
     ("/webhooks/", 512 * 1024),
-    ("/inbound/smtp_email/", 14 * 1024 * 1024),  # a letter with its files, as far as it is read (services/mail.py)
+    (
+        "/inbound/smtp_email/",
+        14 * 1024 * 1024,
+    ),  # a letter with its files, as far as it is read (services/messaging/mail.py)
     ("/inbound/", CALLBACK_LIMIT),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),

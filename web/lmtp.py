@@ -15,7 +15,8 @@ from aiosmtpd.smtp import Envelope
 
 from models.errors import NotFound
 from models.ids import parse_public_id
-from services import mail
+from services.core import webhooks
+from services.messaging import mail
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ class Door:
             await mail.receive(channel_id, envelope.original_content or b"")
         except NotFound:
             return NO_CHANNEL
-        except mail.BadPayload as error:
+        except webhooks.BadPayload as error:
             log.info("letter_refused", error=str(error))
             return "554 5.6.0 this is not a letter that can be read"
         except (

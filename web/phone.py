@@ -16,7 +16,9 @@ from starlette.routing import Route
 
 from models.ids import PREFIXES, parse_public_id, public_id
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, Message
-from services import capability, kept, simulator
+from services.connections import availability
+from services.core import merged_rows
+from services.sandbox import channels
 from settings import Settings
 from web import demo
 from web.checkout import same_origin
@@ -132,7 +134,7 @@ async def _kinds(contact: Contact, connections: list[ChannelConnection]) -> list
 async def _messages(contact: Contact, connections: set[UUID], kind: str | None) -> list[dict[str, object]]:
     account = await Account.get(id=contact.account_id)
     words = Words.of(account.locale, account.time_zone)
-    found = Message.filter(contact_id__in=kept.ids_of(contact), channel_connection_id__in=connections)
+    found = Message.filter(contact_id__in=merged_rows.ids_of(contact), channel_connection_id__in=connections)
     if kind is not None:
         found = found.filter(kind=kind)
     rows = await found.order_by("-seq").limit(MESSAGES)
@@ -170,9 +172,9 @@ async def write(request: Request) -> Response:
     address = await ContactAddress.get_or_none(contact_id=contact.id, kind=kind, in_use=True)
     if not text or len(text) > LONGEST or connection is None or address is None:
         return error_page(400)
-    if not capability.belongs(connection, address.address):
+    if not availability.belongs(connection, address.address):
         return error_page(400)
-    await simulator.contact_writes(connection.id, address.address, text)
+    await channels.contact_writes(connection.id, address.address, text)
     return RedirectResponse(f"/demo/phone?contact={contact_text}", 303, {**PAGE_HEADERS})
 
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from models.errors import NotFound
-from services import opt_outs
+from services.messaging import opt_outs
 from web import lengthened
 from web.pages import PAGE_HEADERS, error_page, render
 

@@ -17,8 +17,10 @@ from starlette.routing import Route
 
 from models.errors import NotFound
 from models.ids import PREFIXES, parse_public_id
-from services import inbound, processor_events
-from services.limiting import RateLimiter
+from services.core import webhooks
+from services.core.rate_limits import RateLimiter
+from services.messaging import inbound
+from services.payments import processor_webhooks
 from settings import Settings
 from web import metrics
 
@@ -65,16 +67,16 @@ async def processor(request: Request) -> Response:
     if forgeries.many(key) and not forgeries.may_check(key):
         return _too_many(name)
     try:
-        await processor_events.receive(
+        await processor_webhooks.receive(
             name, connection_id, await request.body(), dict(request.headers), dict(request.query_params)
         )
     except NotFound:
         return _answer("unknown", "not found", 404)
-    except processor_events.BadSignature as error:
+    except webhooks.BadSignature as error:
         return _forged(request, name, text, error)
-    except processor_events.BadPayload as error:
+    except webhooks.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
-    except processor_events.NotVerifiable as error:
+    except webhooks.NotVerifiable as error:
         return _refuse(name, text, "not_verifiable", error, status=503)
     return _answer(name, "ok", 200)
 
@@ -104,11 +106,11 @@ async def channel(request: Request) -> Response:
         taken = await inbound.receive(name, connection_id, called)
     except NotFound:
         return _answer("unknown", "not found", 404)
-    except inbound.BadSignature as error:
+    except webhooks.BadSignature as error:
         return _forged(request, name, text, error)
-    except inbound.BadPayload as error:
+    except webhooks.BadPayload as error:
         return _refuse(name, text, "bad_payload", error)
-    except inbound.NotVerifiable as error:
+    except webhooks.NotVerifiable as error:
         return _refuse(name, text, "not_verifiable", error, status=503)
     metrics.webhooks_total.labels(name, "ok").inc()
     return Response(taken.answer_body, 200, media_type=taken.answer_type)

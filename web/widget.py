@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from services import visitors
+from services.web_chat import visitors
 from web.pages import STATIC, render
 
 LOADER: Final = STATIC / "widget.js"

@@ -1,7 +1,7 @@
 """The sandbox: a processor of our own for trying and testing, reached by HTTP like any other. No money ever moves.
 
 Source: its contract is of our own making, docs/decisions/0005-sandbox-is-a-vendor.md.
-Its vendor side (hosted page, webhooks) is services/sandbox.py and web/sandbox.py; nothing of that is imported here.
+Its vendor side (hosted page, webhooks) is services/sandbox/processor.py and web/sandbox.py; nothing of that is imported here.
 """
 
 from __future__ import annotations

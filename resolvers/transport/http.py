@@ -67,7 +67,7 @@ from resolvers.transport.socket import (
     network_in,
     token_of,
 )
-from services.limiting import RateLimiter
+from services.core.rate_limits import RateLimiter
 
 log = logging.getLogger(__name__)
 

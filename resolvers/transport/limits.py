@@ -49,7 +49,7 @@ from strawberry.types import ExecutionContext, ExecutionResult
 
 from models.database import is_transient
 from resolvers.transport.executor import PerEventContext
-from services.events import SlowConsumer
+from services.core.event_hub import SlowConsumer
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_origins, normalize_origin
 
-from services.limiting import RateLimiter
+from services.core.rate_limits import RateLimiter
 
 log = logging.getLogger(__name__)
 

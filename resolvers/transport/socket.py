@@ -38,7 +38,7 @@ from resolvers.transport.limits import (
     request_id_of,
 )
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
-from services.limiting import RateLimiter, TokenBucket, network_of
+from services.core.rate_limits import RateLimiter, TokenBucket, network_of
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import strawberry
 
 from schema.failures import ApiError
-from services.events import Hub
-from services.visitors import Visit
+from services.core.event_hub import Hub
+from services.web_chat.visitors import Visit
 
 
 class VisitorContext:

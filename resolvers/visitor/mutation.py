@@ -24,8 +24,8 @@ from schema.visitor import (
     VisitorMessage,
     VisitorPayload,
 )
-from services import visitors
-from services.visitors import VisitRefused
+from services.web_chat import visitors
+from services.web_chat.visitors import VisitRefused
 
 P = TypeVar("P", bound=VisitorPayload)
 

@@ -24,9 +24,10 @@ from schema.visitor import (
     seal,
     unseal,
 )
-from services import merging, visitors
-from services.events import LoggedEvent, ResyncNeeded, Start, follow
-from services.visitors import Visit
+from services.core.event_hub import LoggedEvent, ResyncNeeded, Start, follow
+from services.messaging import contact_merging
+from services.web_chat import visitors
+from services.web_chat.visitors import Visit
 
 
 class _Ears:
@@ -48,7 +49,7 @@ class _Ears:
             if event.data.get("visitor") == self._mark:
                 self.contact_ids.add(event.contact_id)
             return False
-        if event.kind == merging.MERGED:
+        if event.kind == contact_merging.MERGED:
             both = {event.contact_id, UUID(event.data["contact_id"])}
             if both & self.contact_ids:
                 self.contact_ids |= both

@@ -22,7 +22,9 @@ from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
-from services import connections, jobs, sandbox
+from services.connections import providers
+from services.core import jobs
+from services.sandbox import processor
 from tests import factories
 from web import limits
 from web import sandbox as sandbox_pages
@@ -50,9 +52,9 @@ class SandboxHome:
         routes = [*sandbox_pages.routes, Route("/webhooks/sandbox/{connection}", self._door, methods=["POST"])]
         app = Starlette(routes=routes, exception_handlers=limits.exception_handlers)
         self.server = await self._stack.enter_async_context(LoopbackServer(_Failing(app, self)))
-        self._stack.push_async_callback(sandbox.aclose)
+        self._stack.push_async_callback(processor.aclose)
         self.environment = Environment(public_url=self.server.url, sandbox_url=self.server.url)
-        connections.configure(self.environment, sandbox_open=True)
+        providers.configure(self.environment, sandbox_open=True)
         account = await factories.account(name="Acme Plumbing")
         self.connection = await factories.processor_connection(
             account, credentials={"secret_key": SECRET_KEY, "webhook_secret": self._webhook_secret}

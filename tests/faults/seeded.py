@@ -67,7 +67,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "amount-not-compared",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "(statement.amount_minor, statement.currency) == asked",
         "statement.currency == asked[1]",
         RECORDER,
@@ -75,7 +75,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "currency-not-compared",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "(statement.amount_minor, statement.currency) == asked",
         "statement.amount_minor == asked[0]",
         RECORDER,
@@ -91,7 +91,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "unconfirmed-tenders-add-up",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "_asked(session, statement) if counts else None",
         "_asked(session, statement)",
         MISMATCHES,
@@ -99,7 +99,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "link-asks-again-beside-unresolved-money",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         'return "review" if request.unresolved else "open"',
         'return "open"',
         MISMATCHES,
@@ -107,7 +107,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "checkouts-beside-unresolved-money-left-open",
-        "services/settling.py",
+        "services/payments/projection.py",
         "(by_hand or request.unresolved)",
         "by_hand",
         MISMATCHES,
@@ -115,7 +115,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "a-part-alarms-before-the-rest-can-come",
-        "services/settling.py",
+        "services/payments/projection.py",
         "if not counted and known.waits(session):",
         "if False:",
         MISMATCHES,
@@ -123,7 +123,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "acceptance-of-money-that-goes-back",
-        "services/mismatches.py",
+        "services/payments/mismatches.py",
         "left.get(view.id, 0) >= view.unresolved_minor",
         "left.get(view.id, 0) >= 0",
         MISMATCHES,
@@ -131,7 +131,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "late-money-counted",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "after_void=request.voided_at is not None",
         "after_void=False",
         RECORDER,
@@ -139,7 +139,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "wrong-money-dropped",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "    if await _insert(fact):\n        return [fact]\n    if statement.kind",
         "    if not fact.counted:\n        return []\n    if await _insert(fact):\n        return [fact]\n    if statement.kind",
         RECORDER,
@@ -147,7 +147,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "late-money-dropped",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "    if await _insert(fact):\n        return [fact]\n    if statement.kind",
         "    if fact.after_void:\n        return []\n    if await _insert(fact):\n        return [fact]\n    if statement.kind",
         RECORDER,
@@ -155,7 +155,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "second-money-dropped",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "    if await _insert(fact):\n        return [fact]\n    if statement.kind",
         '    if request.status == "PAID":\n        return []\n    if await _insert(fact):\n        return [fact]\n    if statement.kind',
         RECORDER,
@@ -163,7 +163,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "what-pays-again-after-an-undone-record-unsaid",
-        "services/settling.py",
+        "services/payments/projection.py",
         "again = settles and await ActivityCard",
         "again = False and await ActivityCard",
         "tests/services/test_outside_payments.py",
@@ -171,7 +171,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "second-money-not-flagged",
-        "services/cards.py",
+        "services/thread/activity_cards.py",
         'case "CHARGE", "SUCCEEDED" if request.status == "PAID":',
         'case "CHARGE", "SUCCEEDED" if request.status == "PAID?":',
         RECORDER,
@@ -179,7 +179,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "money-of-an-unknown-checkout-dropped",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "for reference in [request_reference, *(s.request_reference for s in statements)]:",
         "for reference in list[str]():",
         RECORDER,
@@ -187,7 +187,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "fact-unique-by-delivery-not-by-money",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "        external_id=statement.external_id,\n        outcome=statement.outcome.value,",
         '        external_id=f"{statement.external_id}:{uuid7().hex[-8:]}",\n        outcome=statement.outcome.value,',
         RECORDER,
@@ -211,7 +211,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "loss-told-twice-counted-twice",
-        "services/summaries.py",
+        "services/thread/contact_totals.py",
         "ELSE charge.amount_minor - refunded END",
         "ELSE lost END",
         "tests/services/test_summaries.py",
@@ -238,8 +238,8 @@ FAULTS: Final = (
     _fault(
         "money",
         "totals-not-recomputed",
-        "services/settling.py",
-        "await summaries.update(request.account_id, request.contact_id)",
+        "services/payments/projection.py",
+        "await contact_totals.update(request.account_id, request.contact_id)",
         "pass",
         "tests/services/test_summaries.py",
     ),
@@ -247,7 +247,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "event-marked-handled-though-it-failed",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "update(error=type(error).__name__)",
         "update(error=type(error).__name__, handled_at=now)",
         EVENTS,
@@ -255,7 +255,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "transaction-removed",
-        "services/changes.py",
+        "services/core/unit_of_work.py",
         "    async with turn(account_id, rows), database.transaction():\n        made = Change(account_id, actor_id)",
         "    async with turn(account_id, rows):\n        made = Change(account_id, actor_id)",
         RECORDER,
@@ -263,7 +263,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "split-in-two",
-        "services/changes.py",
+        "services/core/unit_of_work.py",
         "            yield made\n            newest = await made._flush()\n        finally:\n            _current.reset(token)\n"
         "        if newest",
         "            yield made\n            newest = 0\n        finally:\n            _current.reset(token)\n"
@@ -275,17 +275,17 @@ FAULTS: Final = (
         "transaction",
         "answered-before-the-commit",
         "web/webhooks.py",
-        "        await processor_events.receive(\n"
+        "        await processor_webhooks.receive(\n"
         "            name, connection_id, await request.body(), dict(request.headers), dict(request.query_params)\n"
         "        )",
-        "        import asyncio\n\n        asyncio.ensure_future(  # noqa: RUF006\n            processor_events.receive("
+        "        import asyncio\n\n        asyncio.ensure_future(  # noqa: RUF006\n            processor_webhooks.receive("
         "name, connection_id, await request.body(), dict(request.headers))\n        )",
         "tests/web/test_webhooks.py",
     ),
     _fault(
         "transaction",
         "answered-though-nothing-was-kept",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "        async with database.transaction():\n            row = await _keep(connection, event, body, now)",
         "        return\n        async with database.transaction():\n            row = await _keep(connection, event, body, now)",
         EVENTS,
@@ -293,16 +293,16 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "vendor-called-inside-a-transaction",
-        "services/voids.py",
-        "        state = await connections.processor(connection).expire_checkout(session.external_id)",
+        "services/payments/voids.py",
+        "        state = await providers.processor(connection).expire_checkout(session.external_id)",
         "        async with change(session.account_id):\n"
-        "            state = await connections.processor(connection).expire_checkout(session.external_id)",
+        "            state = await providers.processor(connection).expire_checkout(session.external_id)",
         VOIDS,
     ),
     _fault(
         "transaction",
         "row-lock-removed",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "account_id=account_id).select_for_update(no_key=True).get()",
         "account_id=account_id).get()",
         AT_ONCE,
@@ -311,7 +311,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "row-lock-removed-when-pay-is-pressed",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         ".select_for_update(no_key=True).get()\n        if request.discarded_at is not None:\n            raise",
         ".get()\n        if request.discarded_at is not None:\n            raise",
         AT_ONCE,
@@ -320,7 +320,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "no-re-read-in-the-lock-when-pay-is-pressed",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         "        if request.discarded_at is not None:\n            raise errors.NotFound",
         "        request = found\n        if request.discarded_at is not None:\n            raise errors.NotFound",
         CHECKOUT,
@@ -328,7 +328,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "on-conflict-of-a-fact-removed",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         "bulk_create([fact], ignore_conflicts=True)",
         "bulk_create([fact])",
         RECORDER,
@@ -336,7 +336,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "only-the-first-event-of-a-webhook-kept",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "    for event in events:\n        if event.vendor_account",
         "    for event in events[:1]:\n        if event.vendor_account",
         "tests/services/test_event_batches.py",
@@ -344,7 +344,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "an-event-that-fails-holds-up-its-batch",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "            failure = failure or error\n",
         "            raise\n",
         "tests/services/test_event_batches.py",
@@ -352,7 +352,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "on-conflict-of-an-event-removed",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "bulk_create([row], ignore_conflicts=True)",
         "bulk_create([row])",
         EVENTS,
@@ -360,7 +360,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "key-of-a-mutation-not-marked-done",
-        "services/idempotency.py",
+        "services/core/idempotency.py",
         "SET state = 'done', result = ?",
         "SET state = 'running', result = ?",
         "tests/services/test_idempotency.py",
@@ -369,7 +369,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "row-lock-removed-when-a-refund-is-promised",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()",
         "PaymentRequest.filter(id=request_id).get()",
         REFUNDS,
@@ -378,7 +378,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refunds-under-way-not-counted",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "-= row.amount_minor",
         "-= 0",
         REFUNDS,
@@ -386,7 +386,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "lost-answer-of-a-refund-is-a-failure",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "        if error.ambiguous:\n            await Refund",
         "        if False:\n            await Refund",
         REFUNDS,
@@ -394,7 +394,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-repeated-under-another-key",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "idempotency_key=row.idempotency_key,",
         "idempotency_key=row.idempotency_key + str(row.checks),",
         REFUNDS,
@@ -402,7 +402,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-repeated-after-its-keys-life",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):",
         "if True:",
         REFUNDS,
@@ -410,7 +410,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "declared-life-of-keys-ignored",
-        "services/connections.py",
+        "services/connections/providers.py",
         "    return min(at_most, max(timedelta(0), timedelta(seconds=declared) - CALL_LASTS))",
         "    return at_most",
         REFUNDS,
@@ -418,7 +418,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-given-up-for-the-refusal-of-a-repeat",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "if now or (await _look(fresh, connection)) is False:",
         "if True:",
         REFUNDS,
@@ -426,7 +426,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-given-up-though-the-charge-was-not-read",
-        "services/refunds.py",
+        "services/payments/refunds.py",
         "if found is False and row.checks",
         "if not found and row.checks",
         REFUNDS,
@@ -434,7 +434,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "disputed-money-given-back",
-        "services/ledger_views.py",
+        "services/payments/payment_views.py",
         'view.kind in ("REFUND", "DISPUTE")',
         'view.kind == "REFUND"',
         REFUNDS,
@@ -450,7 +450,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "cash-recorded-while-a-capture-is-undecided",
-        "services/outside_payments.py",
+        "services/payments/offline_payments.py",
         "if await captures.under_way(request.id):",
         "if False:",
         CAPTURES,
@@ -458,7 +458,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "checkouts-that-cash-outdates-left-open",
-        "services/settling.py",
+        "services/payments/projection.py",
         "(by_hand or request.unresolved)",
         "request.unresolved",
         "tests/services/test_outside_payments.py",
@@ -467,7 +467,7 @@ FAULTS: Final = (
     Fault(
         "checkout",
         "void-without-expiring",
-        "services/voids.py",
+        "services/payments/voids.py",
         (
             (
                 '        sure = await close_session(session, source="void") and sure\n',
@@ -483,7 +483,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "completed-answer-of-a-void-ignored",
-        "services/voids.py",
+        "services/payments/voids.py",
         "        state.money,\n        source=source,",
         "        (),\n        source=source,",
         VOIDS,
@@ -491,7 +491,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "checkout-opened-during-void-left-open",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         '    elif state != "open":\n        await voids.close_session(session, source="void")',
         "    elif False:\n        pass",
         CHECKOUT,
@@ -499,7 +499,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "pending-void-still-payable",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         ' or request.void_requested_at is not None:\n        return "processing"',
         ':\n        return "processing"',
         VOIDS,
@@ -507,7 +507,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "paid-is-payable-again",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         '    if request.status == Status.PAID:\n        return "paid"',
         '    if request.status == Status.PAID:\n        return "open"',
         CHECKOUT,
@@ -515,7 +515,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "others-stay-open-after-paid",
-        "services/settling.py",
+        "services/payments/projection.py",
         "if closed or ((by",
         "if ((by",
         AT_ONCE,
@@ -523,7 +523,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "random-key",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         "idempotency_key=session.idempotency_key,",
         "idempotency_key=str(uuid7()),",
         CHECKOUT,
@@ -531,7 +531,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "link-dies-with-its-checkout",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         "return bool(session.url) and (session.expires_at is None or session.expires_at > now + margin)",
         "return bool(session.url)",
         CHECKOUT,
@@ -539,7 +539,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "open-checkouts-not-swept",
-        "services/sweeper.py",
+        "services/payments/reconciler.py",
         "await due.filter(status__in=UNSETTLED)",
         'await due.filter(status="OPENING")',
         SWEEPER,
@@ -547,7 +547,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "paid-checkouts-never-read-again",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         'now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None',
         "None",
         "tests/services/test_lost_webhooks.py",
@@ -555,7 +555,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "connections-left-lately-not-listed",
-        "services/sweeper.py",
+        "services/payments/reconciler.py",
         "if row.connected or public_id(",
         "if row.connected or False and public_id(",
         SWEEPER,
@@ -563,7 +563,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "unhandled-event-tried-every-minute",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "min(max(AGAIN_AT_LEAST, age / 10), AGAIN_AT_MOST)",
         "AGAIN_AT_LEAST",
         EVENTS,
@@ -571,15 +571,15 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "undelivered-events-not-fetched",
-        "services/sweeper.py",
-        "            await processor_events.take_listed(connection, event, now)",
+        "services/payments/reconciler.py",
+        "            await processor_webhooks.take_listed(connection, event, now)",
         "            pass",
         SWEEPER,
     ),
     _fault(
         "checkout",
         "voids-not-finished-by-the-sweeper",
-        "services/sweeper.py",
+        "services/payments/reconciler.py",
         "            await voids.finish_void(request.account_id, request.id)",
         "            pass",
         VOIDS,
@@ -587,7 +587,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "orphans-not-swept",
-        "services/sweeper.py",
+        "services/payments/reconciler.py",
         "            await _adopt(connection, state)\n",
         "",
         SWEEPER,
@@ -595,15 +595,15 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "orphan-left-open",
-        "services/sweeper.py",
-        "        await settling.expire_later(read.recorded.session)",
+        "services/payments/reconciler.py",
+        "        await projection.expire_later(read.recorded.session)",
         "        pass",
         SWEEPER,
     ),
     _fault(
         "checkout",
         "orphan-adopted-while-it-is-made",
-        "services/sweeper.py",
+        "services/payments/reconciler.py",
         "return owner is not None and not await",
         "return owner is not None or await",
         SWEEPER,
@@ -612,7 +612,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "mark-not-committed",
-        "services/captures.py",
+        "services/payments/captures.py",
         "capturing_at=mine.capturing_at, capture_n=mine.capture_n, next",
         "capture_n=mine.capture_n, next",
         CAPTURES,
@@ -620,7 +620,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "capture-in-spite-of-a-void",
-        "services/captures.py",
+        "services/payments/captures.py",
         "        and request.void_requested_at is None\n",
         "",
         CAPTURES,
@@ -628,7 +628,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "second-tab-captured",
-        "services/captures.py",
+        "services/payments/captures.py",
         "or any(_marked(one) for one in sessions):",
         "or not sessions:",
         CAPTURES,
@@ -636,7 +636,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "random-key-of-a-capture",
-        "services/captures.py",
+        "services/payments/captures.py",
         ":capture:{session.capture_n}",
         ":capture:{datetime.now(UTC).timestamp()}",
         CAPTURES,
@@ -644,7 +644,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "expired-instead-of-repeated",
-        "services/voids.py",
+        "services/payments/voids.py",
         "        if (begun := await captures.forbid(session)) is not None:\n",
         "        if (begun := await captures.forbid(session)) is not None and begun.capture_n == 0:\n",
         CAPTURES,
@@ -652,7 +652,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "amount-of-a-capture-not-compared",
-        "services/captures.py",
+        "services/payments/captures.py",
         "session.amount_minor <= request.amount_minor - request.amount_paid_minor",
         "session.amount_minor > 0",
         CAPTURES,
@@ -660,7 +660,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "capture-of-what-is-being-closed",
-        "services/captures.py",
+        "services/payments/captures.py",
         "        and session.closing_at is None\n",
         "",
         CAPTURES,
@@ -668,7 +668,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "mark-taken-away-without-an-answer",
-        "services/captures.py",
+        "services/payments/captures.py",
         "if first and not error.ambiguous and not error.retryable:",
         "if first:",
         CAPTURES,
@@ -676,7 +676,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "mark-taken-away-by-a-late-answer",
-        "services/captures.py",
+        "services/payments/captures.py",
         "id=session.id, capture_n=session.capture_n, status__in=UNDECIDED",
         "id=session.id, status__in=UNDECIDED",
         CAPTURES,
@@ -684,7 +684,7 @@ FAULTS: Final = (
     _fault(
         "capture",
         "approval-handled-before-the-capture",
-        "services/captures.py",
+        "services/payments/captures.py",
         "event=None if waits else event",
         "event=event",
         CAPTURES,
@@ -694,7 +694,7 @@ FAULTS: Final = (
     _fault(
         "merging",
         "late-rows-under-the-merged-ids",
-        "services/changes.py",
+        "services/core/unit_of_work.py",
         "        if merges:\n",
         "        if False:\n",
         MERGING,
@@ -702,7 +702,7 @@ FAULTS: Final = (
     _fault(
         "merging",
         "totals-of-the-kept-contact-alone",
-        "services/summaries.py",
+        "services/thread/contact_totals.py",
         "    contact_id, totals = ids[0], await _totals(account_id, ids)\n",
         "    contact_id, totals = ids[0], await _totals(account_id, ids[:1])\n",
         MERGED_MONEY,
@@ -710,7 +710,7 @@ FAULTS: Final = (
     _fault(
         "merging",
         "queued-message-judged-by-another-address",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "        address=await contacts.held_address(message.account_id, message.kind, message.address),\n",
         "",
         MERGING,
@@ -726,7 +726,7 @@ FAULTS: Final = (
     _fault(
         "log",
         "announced-before-the-commit",
-        "services/changes.py",
+        "services/core/unit_of_work.py",
         "database.after_commit(lambda: announce(account_id, newest))",
         "announce(account_id, newest)",
         CHANGES,
@@ -734,27 +734,32 @@ FAULTS: Final = (
     _fault(
         "log",
         "poll-taken-away",
-        "services/events.py",
+        "services/core/event_hub.py",
         "                            self._wake(feed, head)",
         "                            pass",
         HUB,
     ),
-    _fault("log", "gap-of-the-bus-ignored", "services/events.py", "if hint == GAP:", "if hint is None:", HUB),
+    _fault("log", "gap-of-the-bus-ignored", "services/core/event_hub.py", "if hint == GAP:", "if hint is None:", HUB),
     _fault(
         "log",
         "hint-taken-as-truth",
-        "services/events.py",
+        "services/core/event_hub.py",
         "        feed.dirty = True\n        if feed.reader is None:",
         "        feed.last = seq - 1\n        feed.dirty = True\n        if feed.reader is None:",
         HUB,
     ),
     _fault(
-        "log", "unbounded-buffer", "services/events.py", "if len(self._queue) >= self._size:", "if self._size < 0:", HUB
+        "log",
+        "unbounded-buffer",
+        "services/core/event_hub.py",
+        "if len(self._queue) >= self._size:",
+        "if self._size < 0:",
+        HUB,
     ),
     _fault(
         "log",
         "silent-gap-behind-the-retention",
-        "services/events.py",
+        "services/core/event_hub.py",
         "                yield ResyncNeeded(ResyncReason.EXPIRED, head)",
         "                yield Start(head)",
         HUB,
@@ -762,7 +767,7 @@ FAULTS: Final = (
     _fault(
         "log",
         "backlog-and-live-both-delivered",
-        "services/events.py",
+        "services/core/event_hub.py",
         "            if event.seq > start:\n                yield event",
         "            yield event",
         HUB,
@@ -779,7 +784,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "sent-again-after-a-lost-answer",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "    if error.ambiguous:\n        await _lost(message)\n        return\n    wait_s =",
         "    error.retryable |= error.ambiguous\n    wait_s =",
         DELIVERIES,
@@ -787,7 +792,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "lost-answer-called-failed",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         'await _advance(message, "UNKNOWN", ',
         'await _advance(message, "FAILED", ',
         DELIVERIES,
@@ -795,7 +800,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "sent-again-after-a-crash",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         '        await _lost(message)\n        return\n    if message.delivery_status != "QUEUED":',
         '        message.delivery_status = "QUEUED"\n        await message.save()\n    if message.delivery_status != "QUEUED":',
         DELIVERIES,
@@ -803,7 +808,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "status-steps-back",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "    return RANK[after] > RANK[before]",
         "    return True",
         DELIVERIES,
@@ -811,7 +816,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "opt-out-unchecked",
-        "services/capability.py",
+        "services/connections/availability.py",
         "elif address.opted_out_at is not None:",
         "elif address is actor:",
         CAPABILITY,
@@ -819,7 +824,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "one-start-lifts-every-stop",
-        "services/opt_outs.py",
+        "services/messaging/opt_outs.py",
         "    if await opted_out_at(changed.account_id, kind, address) is not None:\n        return\n",
         "",
         "tests/services/test_opt_outs.py",
@@ -827,7 +832,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "sent-again-by-two",
-        "services/repeats.py",
+        "services/messaging/resending.py",
         "    if over(message, family):\n        raise",
         "    if message is actor:\n        raise",
         "tests/services/test_repeats.py",
@@ -835,7 +840,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "unknown-sent-again-unasked",
-        "services/repeats.py",
+        "services/messaging/resending.py",
         '        if actor.kind != "user" or not looked_up:',
         "        if actor is message:",
         "tests/services/test_repeats.py",
@@ -843,7 +848,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "rate-limit-not-waited-out",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "        await _pause(connection, wait_s)\n",
         "        pass\n",
         DELIVERIES,
@@ -851,7 +856,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "window-unchecked",
-        "services/capability.py",
+        "services/connections/availability.py",
         "        if closes_at <= now:\n",
         "        if closes_at is now:\n",
         CAPABILITY,
@@ -859,7 +864,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "icon-on-without-a-processor",
-        "services/capability.py",
+        "services/connections/availability.py",
         'payment_requests=decide(row, "request_payment", has_processor),',
         'payment_requests=decide(row, "request_payment", True),',
         COMPOSER,
@@ -867,7 +872,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "template-evades-the-opt-out",
-        "services/capability.py",
+        "services/connections/availability.py",
         'templates=limits.templates and reason in (None, "MESSAGING_WINDOW_CLOSED"),',
         "templates=limits.templates,",
         COMPOSER,
@@ -875,15 +880,15 @@ FAULTS: Final = (
     _fault(
         "messages",
         "template-without-the-link",
-        "services/messages.py",
-        "            composing.refuse_without_links(draft.words, draft.template, requests)\n",
+        "services/messaging/messages.py",
+        "            composer.refuse_without_links(draft.words, draft.template, requests)\n",
         "",
         COMPOSER,
     ),
     _fault(
         "messages",
         "inbound-twice",
-        "services/inbound.py",
+        "services/messaging/inbound.py",
         "async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:\n",
         "async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:\n    return False\n",
         INBOUND,
@@ -891,7 +896,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "late-message-shortens-the-window",
-        "services/inbound.py",
+        "services/messaging/inbound.py",
         "if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):",
         "if held is not None:",
         INBOUND,
@@ -900,7 +905,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "database-error-uses-an-attempt-up",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "if database.is_transient(error):",
         "if False:",
         JOBS,
@@ -908,7 +913,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "owner-of-a-dead-job-not-told",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "        if not isinstance(owner, str):\n",
         "        if False:\n",
         JOBS,
@@ -916,7 +921,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "lease-judged-though-nobody-looked",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "passed_s = min(at - self._looked_at, longest_gap_s)",
         "passed_s = at - self._looked_at",
         JOBS,
@@ -924,7 +929,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "lease-never-taken-over",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "if unchanged_s >= for_s]",
         "if False]",
         JOBS,
@@ -932,7 +937,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "own-job-taken-over",
-        "services/jobs.py",
+        "services/core/jobs.py",
         'if self._mine.get(row["id"]) != row["lease"]}',
         "}",
         JOBS,
@@ -940,7 +945,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "wish-during-the-run-lost",
-        "services/jobs.py",
+        "services/core/jobs.py",
         '    WHERE job.status <> \'queued\'"""',
         "    WHERE job.status IN ('done', 'dead')\"\"\"",
         JOBS,
@@ -948,7 +953,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "slot-of-a-clock-ahead-kept",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "if tick.next_at <= now or tick in ahead]",
         "if tick.next_at <= now]",
         JOBS,
@@ -956,7 +961,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "due-time-of-a-clock-ahead-kept",
-        "services/jobs.py",
+        "services/core/jobs.py",
         "    for row in wrong:\n",
         "    for row in wrong[:0]:\n",
         JOBS,
@@ -964,7 +969,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "killed-periodic-job-counted-dead",
-        "services/jobs.py",
+        "services/core/jobs.py",
         '            await self._finish(job, "done", error=error)\n            return\n',
         '            await self._finish(job, "dead", error=error)\n            return\n',
         JOBS,
@@ -972,16 +977,16 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "accepted-message-not-stored-first",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "is stored before all else, however long the database is away.\n",
-        "is stored late.\n        await connections.note_channel(connection, None)\n",
+        "is stored late.\n        await providers.note_channel(connection, None)\n",
         "tests/services/test_locked_tables.py",
         postgres=True,
     ),
     _fault(
         "jobs",
         "message-without-a-job-left-queued",
-        "services/deliveries.py",
+        "services/messaging/delivery.py",
         "message\", \"t.delivery_status IN ('QUEUED', 'SENDING')\"",
         'message", "t.delivery_status IN (\'SENDING\')"',
         DELIVERIES,
@@ -1006,7 +1011,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "another-vendor-accounts-event-applied",
-        "services/processor_events.py",
+        "services/payments/processor_webhooks.py",
         "if event.vendor_account is not None and event.vendor_account != connection.vendor_account:",
         "if event.vendor_account is not None and not event.vendor_account:",
         EVENTS,
@@ -1014,7 +1019,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "another-accounts-request-found",
-        "services/recorder.py",
+        "services/payments/recorder.py",
         '{"processor_connection_id": connection.id, "account_id": connection.account_id}',
         "{}",
         RECORDER,
@@ -1022,7 +1027,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "void-without-account-check",
-        "services/voids.py",
+        "services/payments/voids.py",
         "PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)",
         "PaymentRequest.filter(id=payment_request_id, discarded_at=None)",
         VOIDS,
@@ -1047,7 +1052,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "refresh-token-reuse-unnoticed",
-        "services/sign_in.py",
+        "services/accounts/authentication.py",
         "await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)",
         "pass",
         SIGN_IN,
@@ -1055,7 +1060,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "settings-written-over-those-of-others",
-        "services/processor_settings.py",
+        "services/connections/processor_settings.py",
         "        if asked.changes_credentials and await _changed_since(",
         "        if False and await _changed_since(",
         SETTINGS_AT_ONCE,
@@ -1063,15 +1068,15 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "rotated-secret-comes-back",
-        "services/channel_settings.py",
-        "            if not connections.same_credentials(row, wanted.row):",
+        "services/connections/channel_settings.py",
+        "            if not providers.same_credentials(row, wanted.row):",
         "            if False:",
         SETTINGS_AT_ONCE,
     ),
     _fault(
         "transaction",
         "two-calls-register-one-webhook",
-        "services/processor_settings.py",
+        "services/connections/processor_settings.py",
         "    if not await claimed.update(webhook_claimed_until=now + CLAIM):",
         "    if False:",
         SETTINGS_AT_ONCE,
@@ -1111,7 +1116,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "address-of-a-file-for-ever",
-        "services/attachments.py",
+        "services/messaging/attachments.py",
         " or moment > int(ends):",
         ":",
         ATTACHMENTS,
@@ -1120,7 +1125,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "visitor-reads-other-channels",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         "        channel_connection_id=visit.connection_id,\n    )",
         "    )",
         f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
@@ -1128,7 +1133,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "visitor-told-of-other-requests",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         "    if not await readable.filter(id__in=list(bound)).exists():",
         "    if not readable:",
         f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
@@ -1136,7 +1141,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "anybodys-identity-will-do",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         "shown if shown is not None and shown.subject == row.external_id else None",
         "shown",
         f"{WEB_CHAT}::test_history_under_an_identity_needs_it_again",
@@ -1144,7 +1149,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "identity-algorithm-not-pinned",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         'algorithms=["HS256"],',
         'algorithms=["HS256", "HS384", "HS512", "none"],',
         f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
@@ -1152,7 +1157,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "identity-for-another-widget",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         'audience=public_id("chn", connection.id),',
         'audience=jwt.decode(token, options={"verify_signature": False}).get("aud"),',
         f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
@@ -1160,7 +1165,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "token-of-another-widget",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         "row.channel_connection_id != connection.id:",
         "row.channel_connection_id is None:",
         f"{WEB_CHAT}::test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit",
@@ -1168,7 +1173,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "visitor-message-twice",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         'external_id = f"{visit.visitor_id.hex}:{client_message_id}"',
         'external_id = f"{visit.visitor_id.hex}:{uuid7().hex}"',
         f"{WEB_CHAT}::test_the_same_message_sent_again_is_stored_once_also_at_once",
@@ -1176,7 +1181,7 @@ FAULTS: Final = (
     _fault(
         "log",
         "new-visitor-hears-nothing",
-        "services/visitors.py",
+        "services/web_chat/visitors.py",
         "            _known(changed, visit, contact.id, conversation.id)\n        await Visitor",
         "        await Visitor",
         f"{WEB_CHAT}::test_a_visitor_is_asked_in_the_widget_and_its_card_turns_paid_live_on_both_sides",
@@ -1184,7 +1189,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "refused-field-sent-again",
-        "services/checkout.py",
+        "services/payments/checkout.py",
         "                without.add(error.field)\n",
         "                pass\n",
         REFUSED,
@@ -1192,7 +1197,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "refusal-told-at-every-press",
-        "services/checkout_refusals.py",
+        "services/payments/checkout_refusals.py",
         '    cause = f"{error.reason}:',
         '    cause = f"{session.n}{error.reason}:',
         REFUSED,
@@ -1200,7 +1205,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "revoked-key-offered-on",
-        "services/processor_health.py",
+        "services/connections/processor_health.py",
         "        if error.reason in REVOKED and now.connected:",
         "        if error.reason in () and now.connected:",
         REFUSED,
@@ -1208,7 +1213,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "card-in-flight-released",
-        "services/settling.py",
+        "services/payments/projection.py",
         "        if pending and fact.checkout_session_id not in known:\n            return None\n",
         "",
         RELEASES,
@@ -1216,7 +1221,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "held-for-no-time",
-        "services/settling.py",
+        "services/payments/projection.py",
         "at if delayed else at + HELD_FOR",
         "at",
         RELEASES,
@@ -1224,7 +1229,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "released-without-asking-the-vendor",
-        "services/releases.py",
+        "services/payments/link_releases.py",
         "        said += await _cancel(session)\n",
         "        pass\n",
         RELEASES,
@@ -1232,7 +1237,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "silent-vendor-taken-for-a-no",
-        "services/releases.py",
+        "services/payments/link_releases.py",
         "if error.ambiguous or error.retryable:",
         "if error.ambiguous and error.retryable and False:",
         RELEASES,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from services import accounts, auditing, sign_in, users
+from services.accounts import accounts, authentication, users
+from services.payments import integrity_check
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.harness import PASSWORD, Browser, Feed, Product
@@ -20,7 +21,7 @@ KINDS = ("SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT")
 @pytest.fixture(autouse=True)
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes of a strength that costs no time: each story signs two people in."""
-    monkeypatch.setattr(sign_in, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ async def product(database: str, events_url: str) -> AsyncIterator[Product]:
     """The server, empty. What a story leaves behind must audit clean."""
     async with harness.in_process(database, events_url) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 @dataclass
@@ -164,7 +165,7 @@ async def new_team(product: Product) -> Team:
         name="Acme Cleaning", currency="USD", email=owner_email, password=PASSWORD, user_name="Olga Owner"
     )
     owner_token = await product.sign_in(owner_email)
-    owner = await sign_in.authenticate(owner_token)
+    owner = await authentication.authenticate(owner_token)
     assert owner is not None
     agent_email = f"agent-{harness.key()}@example.com"
     agent = await users.add(owner, email=agent_email, name="Ana Agent", role="AGENT", password=PASSWORD)

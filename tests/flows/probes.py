@@ -39,7 +39,8 @@ from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
 from models.tables import Message, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
-from services import accounts, sign_in, simulator
+from services.accounts import accounts, authentication
+from services.sandbox import channels
 from tests import factories
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER
@@ -419,13 +420,13 @@ def row_id(public: str) -> UUID:
 
 async def writes(team: Team, kind: str, sender: str, body: str) -> None:
     """A contact writes on the simulated channel of this kind."""
-    await simulator.contact_writes(row_id(team.channels[kind]), sender, body)
+    await channels.contact_writes(row_id(team.channels[kind]), sender, body)
 
 
 # ------------------------------------------------------------------------------------------------------------- world
 def hash_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with its least parameters: a world signs in seven times, and its tests are not about passwords."""
-    monkeypatch.setattr(sign_in, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @dataclass

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from models.tables import Attachment, Job
-from services import attachments
+from services.messaging import attachments
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer, contracts
 from tests.flows import documents as d
 from tests.flows import harness

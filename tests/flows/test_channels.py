@@ -16,7 +16,7 @@ import pytest
 from integrations.channels.smtp_email import SIGNATURE_HEADER
 from integrations.signatures import sign
 from models.tables import ActivityCard, ChannelConnection, Message
-from services import auditing
+from services.payments import integrity_check
 from tests.contracts import meta_server, twilio_server
 from tests.contracts.meta_server import INSTAGRAM_ID, PAGE_ID, MetaServer
 from tests.contracts.smtp_server import MailServer, report
@@ -58,7 +58,7 @@ async def product(database: str, events_url: str, twilio: TwilioServer, meta: Me
     """The server, with the vendors' addresses replaced by the contract servers'."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url, META_API_BASE=meta.url) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 class Line:

@@ -19,7 +19,7 @@ import pytest
 from graphql import build_schema, is_abstract_type, parse, validate
 
 from models.database import open_database
-from services import sign_in, users
+from services.accounts import authentication, users
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import PASSWORD
@@ -131,10 +131,10 @@ async def test_stock_clients_query_mutate_subscribe_resume_and_outlive_their_tok
 ) -> None:
     key = await api_key(team, "AGENT")
     email = f"nora-{harness.key()}@example.com"
-    owner = await sign_in.authenticate(team.owner)
+    owner = await authentication.authenticate(team.owner)
     assert owner is not None
     await users.add(owner, email=email, name="Nora Agent", role="AGENT", password=PASSWORD)
-    monkeypatch.setattr(sign_in._config, "access_life", timedelta(seconds=LIFE_S))
+    monkeypatch.setattr(authentication._config, "access_life", timedelta(seconds=LIFE_S))
     stories = [lives(node, team, client, number, key, email) for number, client in enumerate(SCRIPTS, start=1)]
     ended = dict(zip(SCRIPTS, await asyncio.gather(*stories), strict=True))
     assert ended == {client: expected(client, number) for number, client in enumerate(SCRIPTS, start=1)}

@@ -13,7 +13,9 @@ import pytest
 
 from models import tables
 from models.ids import public_id
-from services import auditing, capability, sign_in, users
+from services.accounts import authentication, users
+from services.connections import availability
+from services.payments import integrity_check
 from tests import composer_matrix as m
 from tests.contracts.twilio_server import (
     ACCOUNT_SID,
@@ -53,13 +55,13 @@ async def product(
     more = {"RUN_JOBS": str(getattr(request, "param", True)).lower(), "TWILIO_API_BASE": twilio.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 # ----------------------------------------------------------------------------------------------------- the predicate
 async def tokens_of(team: Team) -> dict[str, str]:
     """A credential for each role of the matrix."""
-    owner = await sign_in.authenticate(team.owner)
+    owner = await authentication.authenticate(team.owner)
     assert owner is not None
     found = {"OWNER": team.owner, "AGENT": team.agent, "AGENT by key": await probes.api_key(team, "AGENT")}
     for role in ("ADMIN", "VIEWER"):
@@ -117,7 +119,7 @@ async def test_the_api_keeps_the_composers_word_for_every_pair_of_what_decides(
             wrong.append(f"{cell}: told {told}, done {done}, by template {by_template}")
     print(f"cells through the API {len(chosen)}, wrong {len(wrong)}; {dict(said.most_common())}")  # noqa: T201 (the figure)
     assert not wrong, "\n".join(wrong[:20])
-    assert set(said) == {"enabled", *capability.REASONS}
+    assert set(said) == {"enabled", *availability.REASONS}
 
 
 # ----------------------------------------------------------------------------------------------------------- previews

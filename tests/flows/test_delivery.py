@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from models.tables import Job, Message
-from services import connections, jobs, repeats
+from services.connections import providers
+from services.core import jobs
+from services.messaging import resending
 from tests.contracts import meta_server, twilio_server
 from tests.contracts.meta_server import INSTAGRAM_ID, PAGE_ID, MetaServer
 from tests.contracts.openapi import Call, Contract
@@ -151,8 +153,8 @@ async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line
 
 async def wait_for_vendors(timeout_s: float) -> None:
     """How long the product waits for an answer from here on, seconds."""
-    await connections.aclose()
-    connections.configure(dataclasses.replace(connections.environment(), timeout_s=timeout_s), sandbox_open=True)
+    await providers.aclose()
+    providers.configure(dataclasses.replace(providers.environment(), timeout_s=timeout_s), sandbox_open=True)
 
 
 async def write(line: Line, body: str) -> dict[str, Any]:
@@ -175,7 +177,7 @@ async def look_up_now() -> None:
 
 async def offered(line: Line, message: dict[str, Any]) -> list[str]:
     """After 15 minutes nobody could be asked: what a person is shown."""
-    await Message.filter(id=row_id(message["id"])).update(sending_at=datetime.now(UTC) - repeats.LOOKED_UP)
+    await Message.filter(id=row_id(message["id"])).update(sending_at=datetime.now(UTC) - resending.LOOKED_UP)
     found = await line.team.product.one(OPTIONS, {"id": message["id"]})
     assert found["deliveryStatus"] == "UNKNOWN"
     return [option["channel"]["kind"] for option in found["resendOptions"]]

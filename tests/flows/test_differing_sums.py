@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from models.tables import Job, MoneyFact, ProcessorEvent
-from services import auditing, jobs, settling
+from services.core import jobs
+from services.payments import integrity_check, projection
 from tests.contracts import square_server
 from tests.flows import documents as d
 from tests.flows import harness, vendors
@@ -100,7 +101,7 @@ async def product(database: str, events_url: str, them: Vendors) -> AsyncIterato
     """The server; what a story leaves behind must audit clean."""
     async with harness.in_process(database, events_url, **them.addresses) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
         for server in (them.stripe, them.paypal, them.square):
             assert server.violations == []
 
@@ -253,7 +254,7 @@ async def test_a_gift_card_alone_locks_the_link_and_is_told_after_the_wait(bare:
     assert [card for card, _ in await bare.cards(maria)] == ["PAYMENT_REQUEST"]
     assert link in them.square.links  # the payer is still there
     (job,) = await Job.filter(kind="mismatch.judge")
-    assert round((job.due_at - job.created_at).total_seconds()) == settling.REST_WITHIN.total_seconds() == 60
+    assert round((job.due_at - job.created_at).total_seconds()) == projection.REST_WITHIN.total_seconds() == 60
     await Job.filter(kind__in=["mismatch.judge", "checkout.expire"], status="queued").update(due_at=job.created_at)
     jobs.wake()
     async with asyncio.timeout(20):

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from models.tables import CheckoutSession, MoneyFact, SandboxCheckout
-from services import checkout
+from services.payments import checkout
 from tests.contracts.openapi import Call
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from models.tables import MoneyFact, ProcessorEvent
-from services import auditing
+from services.payments import integrity_check
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import LIVE_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -33,7 +33,7 @@ async def stripe() -> AsyncIterator[StripeServer]:
 async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
     async with harness.in_process(database, events_url, STRIPE_API_BASE=stripe.url) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 @pytest.fixture

@@ -17,7 +17,9 @@ import pytest
 from models import database as db
 from models import tables, vault
 from models.tables import Job, Message
-from services import auditing, jobs, key_rotation
+from services.accounts import key_rotation
+from services.core import jobs
+from services.payments import integrity_check
 from tests import factories
 from tests.flows import documents as d
 from tests.flows import harness
@@ -133,7 +135,7 @@ async def test_after_a_rotation_every_connection_works_and_the_old_key_can_be_dr
         await everything_works(team, vendors, maria, requests[2])
         assert await key_rotation.unreadable() == {}
         await quiet()
-    assert [str(difference) for difference in await auditing.audit()] == []
+    assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 async def test_with_a_wrong_key_readiness_the_command_and_the_operation_say_what_is_wrong(
@@ -181,11 +183,14 @@ async def test_with_a_wrong_key_readiness_the_command_and_the_operation_say_what
 def test_whoever_seals_is_known_here_with_the_column_that_takes_it() -> None:
     """A new caller of `vault.seal` fails this test: enter its column in key_rotation.COLUMNS, then here."""
     sealers = {
-        "services/connections.py": {("processor_connection", "credentials"), ("channel_connection", "credentials")},
-        "services/payment_requests.py": {("payment_request", "token")},
-        "services/attachments.py": {("attachment", "source_url")},
-        "services/jobs.py": {("job", "sealed")},
-        "services/key_rotation.py": set(),  # puts back what it took
+        "services/connections/providers.py": {
+            ("processor_connection", "credentials"),
+            ("channel_connection", "credentials"),
+        },
+        "services/payments/payment_requests.py": {("payment_request", "token")},
+        "services/messaging/attachments.py": {("attachment", "source_url")},
+        "services/core/jobs.py": {("job", "sealed")},
+        "services/accounts/key_rotation.py": set(),  # puts back what it took
         "schema/visitor.py": set(),  # cursors that a widget holds: with the key gone, it reads anew
         "resolvers/visitor/subscription.py": set(),  # the same cursors
     }

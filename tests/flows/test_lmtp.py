@@ -15,7 +15,7 @@ import pytest
 from integrations.base import ChannelWebhook, WebhookRequest
 from integrations.channels.smtp_email import SmtpEmail
 from models.tables import Attachment, ChannelConnection, Message
-from services import mail
+from services.messaging import mail
 from tests.contracts.smtp_server import MailServer
 from tests.flows import documents as d
 from tests.flows.conftest import Team, opened

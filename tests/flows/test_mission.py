@@ -28,11 +28,11 @@ async def delivered(team: Team, contact: dict[str, Any], message_id: str) -> str
 
 async def allow_every_window(team: Team, contact: dict[str, Any], n: int = 1) -> None:
     """The contact writes on every channel with a 24-hour window."""
-    from services import simulator
+    from services.sandbox import channels
 
     addresses = {"WHATSAPP": f"+1415555{2600 + n}", "INSTAGRAM_DM": f"ig-{n}", "MESSENGER": f"fb-{n}"}
     for kind, address in addresses.items():
-        await simulator.contact_writes(team_channel(team, kind), address, f"Hi on {kind}")
+        await channels.contact_writes(team_channel(team, kind), address, f"Hi on {kind}")
 
 
 def team_channel(team: Team, kind: str) -> Any:

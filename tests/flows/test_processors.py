@@ -16,7 +16,7 @@ import pytest
 from tortoise.expressions import Q
 
 from models.tables import Job, MoneyFact, Notification, ProcessorConnection, ProcessorEvent, Refund, Tick
-from services import auditing
+from services.payments import integrity_check
 from tests.contracts import paypal_server, square_server
 from tests.contracts.openapi import Call, ContractServer
 from tests.contracts.paypal_server import PayPalServer
@@ -226,7 +226,7 @@ async def product(
     more = getattr(request, "param", {}) | {"PAYPAL_API_BASE": paypal.url, "SQUARE_API_BASE": square.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 @pytest.fixture(params=["paypal", "square"])

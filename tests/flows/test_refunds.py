@@ -12,7 +12,7 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import Job, MoneyFact, Refund
-from services import checkout, refunds
+from services.payments import checkout, refunds
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d

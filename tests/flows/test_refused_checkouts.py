@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from models.tables import ProcessorEvent
-from services import auditing
+from services.payments import integrity_check
 from tests.contracts import paypal_server, square_server, stripe_contract
 from tests.contracts.paypal_server import PayPalServer
 from tests.contracts.square_server import SquareServer
@@ -46,7 +46,7 @@ async def product(database: str, events_url: str, servers: Servers) -> AsyncIter
     addresses = {f"{name}_API_BASE": server.url for name, server in servers.items()}
     async with harness.in_process(database, events_url, **addresses) as running:
         yield running
-        assert [str(difference) for difference in await auditing.audit()] == []
+        assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 async def connect(team: Team, kind: str) -> dict[str, Any]:

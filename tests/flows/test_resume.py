@@ -26,7 +26,8 @@ from models.event_log import Cursor, LogEntry
 from models.ids import parse_public_id, public_id
 from models.tables import Account
 from resolvers.transport.http import GraphQLView, get_view
-from services import accounts, simulator
+from services.accounts import accounts
+from services.sandbox import channels
 from settings import Settings
 from tests.flows import documents as d
 from tests.flows import harness
@@ -59,7 +60,7 @@ async def writes(team: Team, kind: str, address: str, text: str) -> None:
     """A contact writes on a simulated channel."""
     channel = parse_public_id(team.channels[kind], "chn")
     assert channel is not None
-    await simulator.contact_writes(channel, address, text)
+    await channels.contact_writes(channel, address, text)
 
 
 async def account_of(team: Team) -> Account:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from graphql import get_named_type, is_composite_type, is_required_argument
 
-from services import sign_in, users
+from services.accounts import authentication, users
 from tests.contracts.stripe_contract import derived_contract
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
@@ -84,7 +84,7 @@ async def world(bare: Team) -> World:
 
 async def people(world: World) -> dict[str, str]:
     """An access token of a user of each role."""
-    owner = await sign_in.authenticate(world.team.owner)
+    owner = await authentication.authenticate(world.team.owner)
     assert owner is not None
     tokens = {"OWNER": world.team.owner}
     for role in ROLES[1:]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from models.tables import MoneyFact, ProcessorEvent
-from services import sandbox, settling
+from services.payments import projection
+from services.sandbox import processor
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -47,13 +48,13 @@ FIELDS = "id status amountPaid { minorUnits } excess { minorUnits } late { minor
 @pytest.fixture
 async def product(database: str, events_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Product]:
     """The server; its sweeper looks soon, its sandbox settles soon, and the rest of a part is waited for 2 s."""
-    monkeypatch.setattr(settling, "REST_WITHIN", timedelta(seconds=2))
+    monkeypatch.setattr(projection, "REST_WITHIN", timedelta(seconds=2))
     async with harness.in_process(
         database, events_url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
-        sandbox.configure(settle_after_s=0.3)
+        processor.configure(settle_after_s=0.3)
         yield running
-        sandbox.configure(settle_after_s=5)
+        processor.configure(settle_after_s=5)
 
 
 async def play(team: Team, request: dict[str, Any], scenario: str, seed: int = 0) -> None:
@@ -119,7 +120,7 @@ async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team)
         found = await team.product.one(SUMMARY, {"id": maria["id"]}, token=team.agent)
         return [(entry["paid"]["minorUnits"], entry["net"]["minorUnits"]) for entry in found["paymentSummary"]]
 
-    sandbox.configure(settle_after_s=2)
+    processor.configure(settle_after_s=2)
     maria = await team.contact()
     request = await team.request(maria)
     await team.send(request)
@@ -146,7 +147,7 @@ async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team)
 
 def test_a_fee_is_rounded_and_at_most_the_amount() -> None:
     fees = {1: 1, 30: 30, 31: 31, 32: 31, 50: 31, 51: 31, 52: 32, 12000: FEE, 10**11: 29 * 10**8 + 30}
-    assert {amount: sandbox.fee_of(amount) for amount in fees} == fees
+    assert {amount: processor.fee_of(amount) for amount in fees} == fees
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 
-from services import sign_in, users
+from services.accounts import authentication, users
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -16,7 +16,7 @@ JOINS = 18  # a token may have 20 sockets
 
 
 async def colleague(team: Team, role: str) -> str:
-    owner = await sign_in.authenticate(team.owner)
+    owner = await authentication.authenticate(team.owner)
     assert owner is not None
     email = f"{role.lower()}-{harness.key()}@example.com"
     await users.add(owner, email=email, name=role.title(), role=role, password=PASSWORD)

@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from models.tables import User
-from services import accounts, sign_in
+from services.accounts import accounts, authentication
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team
@@ -373,7 +373,7 @@ async def test_a_socket_ends_with_its_access_token(bare: Team) -> None:
         assert await closed(ws) == 4403
         assert await alive(other)
     assert not await works(bare.product, short)
-    assert await sign_in.authenticate(bare.owner) is not None
+    assert await authentication.authenticate(bare.owner) is not None
 
 
 @ON_SQLITE
@@ -387,7 +387,7 @@ async def test_a_document_with_several_passwords_or_refresh_tokens_is_refused_be
         seen.append(hashed)
         return False
 
-    monkeypatch.setattr(sign_in, "_fits", fits)
+    monkeypatch.setattr(authentication, "_fits", fits)
 
     def mutation(*fields: str) -> str:
         if not fragments:

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from models.tables import CheckoutSession, Job, MoneyFact, Notification, ProcessorEvent, Tick
-from services import sandbox
+from services.sandbox import processor
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -35,9 +35,9 @@ async def product(database: str, events_url: str, stripe: StripeServer) -> Async
     async with harness.in_process(
         database, events_url, STRIPE_API_BASE=stripe.url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
-        sandbox.configure(settle_after_s=0.01)
+        processor.configure(settle_after_s=0.01)
         yield running
-        sandbox.configure(settle_after_s=5)
+        processor.configure(settle_after_s=5)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import ChannelConnection, Job, Message, Notification
-from services import connections, jobs
+from services.connections import providers
+from services.core import jobs
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer, contracts, signed
 from tests.flows import documents as d
 from tests.flows import harness
@@ -37,7 +38,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 async def product(database: str, events_url: str, twilio: TwilioServer) -> AsyncIterator[Product]:
     """The server, with Twilio's address replaced by the contract server's, and less patience for it."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url) as running:
-        connections.configure(dataclasses.replace(connections.environment(), timeout_s=1.0), sandbox_open=True)
+        providers.configure(dataclasses.replace(providers.environment(), timeout_s=1.0), sandbox_open=True)
         yield running
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from services import sign_in, users
+from services.accounts import authentication, users
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_disabling_on_the_command_line_ends_sockets_and_tokens(team: Team, database: str) -> None:
-    owner = await sign_in.authenticate(team.owner)
+    owner = await authentication.authenticate(team.owner)
     assert owner is not None
     email = f"nora-{harness.key()}@example.com"
     await users.add(owner, email=email, name="Nora", role="AGENT", password=harness.PASSWORD)
-    tokens = await sign_in.sign_in(email, harness.PASSWORD, client_address=None)
+    tokens = await authentication.sign_in(email, harness.PASSWORD, client_address=None)
     async with team.product.subscribe(d.INBOX, token=tokens.access_token) as feed:
         await opened(feed)
         process = await asyncio.create_subprocess_exec(

@@ -13,7 +13,7 @@ from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type, is_
 from models import database
 from models.ids import PREFIXES, public_id
 from models.tables import Contact
-from services import summaries
+from services.thread import contact_totals
 from tests.contracts.stripe_contract import derived_contract
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
@@ -173,7 +173,7 @@ async def head(world: World) -> int:
 async def test_whatever_a_mutation_changes_for_a_client_is_named_by_an_event(world: World) -> None:
     wrong, changed_by = [], set()
     for contact in await Contact.all():  # some rows of this world were written directly
-        await summaries.update(contact.account_id, contact.id)
+        await contact_totals.update(contact.account_id, contact.id)
     for mutation, arguments in probes.right(world).items():
         before, since = await look(world), await head(world)
         answer = await probes.ask(world.product, probes.mutation_document(mutation), arguments, world.team.owner)

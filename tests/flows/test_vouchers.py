@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, ProcessorEvent
-from services import auditing, checkout
+from services.payments import checkout, integrity_check
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team
@@ -117,7 +117,7 @@ async def test_the_contact_pays_another_way_and_what_arrives_twice_is_excess(
     assert await state(shop, request) == ("PAID", False, False, 12000, 0)
     await tell(shop, vendors, vendors.stripe.async_succeed(session))
     assert await state(shop, request) == ("PAID", False, False, 24000, 12000)
-    assert await auditing.audit(None) == []
+    assert await integrity_check.audit(None) == []
 
 
 @pytest.mark.parametrize("kind", ["oxxo", "customer_balance"])
@@ -135,7 +135,7 @@ async def test_the_team_frees_the_link_and_a_voucher_that_stripe_cancels_is_over
     # Stripe's own words about it come afterwards, and change nothing.
     await tell(shop, vendors, vendors.stripe.events[-1])
     assert await state(shop, request) == ("SENT", False, False, 0, 0)
-    assert await auditing.audit(None) == []
+    assert await integrity_check.audit(None) == []
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_a_voucher_that_ends_unpaid_opens_the_link_by_its_own_event(
     facts = [fact.outcome for fact in await MoneyFact.all().order_by("id")]
     assert facts == ["PENDING", "CANCELED" if by == "merchant" else "FAILED"]
     assert await ActivityCard.filter(kind="PAYMENT_FAILED").count() == 1
-    assert await auditing.audit(None) == []
+    assert await integrity_check.audit(None) == []
 
 
 async def handled() -> None:

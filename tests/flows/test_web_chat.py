@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from models.tables import AuditEntry, Contact, ContactAddress, Message, Visitor
-from services import visitors
+from services.web_chat import visitors
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team, opened
@@ -586,7 +586,7 @@ async def test_a_new_secret_ends_the_old_one(widget: Widget) -> None:
 
 
 async def test_a_socket_ends_with_the_identity(widget: Widget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.visitors.LEEWAY", timedelta(0))
+    monkeypatch.setattr("services.web_chat.visitors.LEEWAY", timedelta(0))
     now = datetime.now(UTC)
     visitor = widget.browser(identity=widget.identity("42", exp=now + timedelta(seconds=3)))
     await visitor.start()

@@ -26,7 +26,7 @@ from integrations.kit.vendor import FailureMode
 from integrations.processors import paypal, sandbox, square, stripe
 from models.database import open_database
 from models.tables import SandboxCheckout
-from services import sandbox as sandbox_vendor
+from services.sandbox import processor as sandbox_vendor
 from tests.contracts import paypal_server, sandbox_home, square_server, stripe_contract, stripe_server
 
 

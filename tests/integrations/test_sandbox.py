@@ -16,7 +16,8 @@ from integrations.processors.sandbox import Sandbox
 from models import database as db
 from models.ids import public_id
 from models.tables import SandboxCheckout
-from services import jobs, sandbox
+from services.core import jobs
+from services.sandbox import processor
 from tests import factories
 from tests.contracts.sandbox_home import SECRET_KEY, WEBHOOK_SECRET, SandboxHome
 from tests.integrations.test_processor_contract import order
@@ -284,7 +285,7 @@ async def test_a_change_and_its_webhook_are_committed_together(home: SandboxHome
 
     async def pay_and_fail() -> None:
         async with db.transaction():
-            await sandbox.perform(checkout, "pay")
+            await processor.perform(checkout, "pay")
             raise Stop
 
     with pytest.raises(Stop):

@@ -12,7 +12,7 @@ import pytest
 from models import migrate
 from models.database import open_database
 from models.tables import MoneyFact, PaymentRequest
-from services import auditing
+from services.payments import integrity_check
 from tests import factories
 
 BEFORE = next(
@@ -60,5 +60,5 @@ async def test_money_that_did_not_count_waits_after_the_upgrade_unless_it_went_b
     async with open_database(url):
         assert {row.id: row.unresolved for row in await PaymentRequest.all()} == expected
         assert {(fact.confirmed, fact.asked_minor) for fact in await MoneyFact.all()} == {(True, None)}
-        found = [one for one in await auditing.audit(account.id) if one.name in ("unresolved", "waived_minor")]
+        found = [one for one in await integrity_check.audit(account.id) if one.name in ("unresolved", "waived_minor")]
         assert [str(one) for one in found] == []

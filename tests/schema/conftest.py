@@ -15,9 +15,9 @@ from models import database as db
 from models import event_log
 from resolvers.assemble import build_schema, new_context
 from resolvers.transport.limits import Schema
-from services import changes
-from services.actors import Actor
-from services.events import Hub
+from services.core import unit_of_work
+from services.core.event_hub import Hub
+from services.core.permissions import Actor
 from tests.services.conftest import Team, configured, team
 
 __all__ = ["configured", "team"]
@@ -99,9 +99,9 @@ async def hub(team: Team) -> AsyncIterator[Hub]:
     bus = await open_bus("memory://")
     hub = Hub(bus, event_log.read, event_log.heads)
     await hub.start()
-    changes.on_change(hub.announce)
+    unit_of_work.on_change(hub.announce)
     yield hub
-    changes.on_change(None)
+    unit_of_work.on_change(None)
     await hub.stop()
     await bus.aclose()
 

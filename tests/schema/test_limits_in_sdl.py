@@ -11,7 +11,7 @@ from graphql import GraphQLInputObjectType, GraphQLSchema, get_named_type
 from models.ids import public_id
 from resolvers.assemble import build_schema
 from resolvers.visitor.assemble import build_visitor_schema
-from services.actors import Actor
+from services.core.permissions import Actor
 from tests import factories
 from tests.schema.conftest import Api
 from tests.services.conftest import Team

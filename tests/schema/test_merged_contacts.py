@@ -7,7 +7,7 @@ from typing import Any
 from integrations.base import InboundMessage
 from models.ids import public_id, uuid7
 from models.tables import Contact, Conversation
-from services import contacts, conversations, inbound, messages
+from services.messaging import contacts, conversations, inbound, messages
 from tests import factories
 from tests.schema.conftest import Api, event
 from tests.services.conftest import Team

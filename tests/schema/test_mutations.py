@@ -12,7 +12,7 @@ from graphql import GraphQLObjectType
 from models import tables
 from models.event_log import Cursor as EventCursor
 from models.ids import public_id, uuid7
-from services import sign_in
+from services.accounts import authentication
 from tests import factories
 from tests.schema.conftest import SCHEMA, Api, Failed
 from tests.schema.test_reads import another_account
@@ -272,7 +272,7 @@ async def test_signing_in_renewing_and_out(team: Team, api: Api) -> None:
     assert wrong["accessToken"] is None
     signed = await api.run("signIn", {"email": user.email, "password": factories.PASSWORD}, selection, viewer=None)
     assert signed["user"] == {"name": "Agent", "role": "AGENT"}
-    actor = await sign_in.authenticate(signed["accessToken"])
+    actor = await authentication.authenticate(signed["accessToken"])
     assert actor is not None
     assert actor.user_id == user.id
     renewed = await api.run("refresh", {"refreshToken": signed["refreshToken"]}, selection, viewer=None)
@@ -292,7 +292,7 @@ async def test_an_api_key_is_shown_once_and_can_be_revoked(team: Team, api: Api)
         viewer=team.owner,
     )
     assert made["secret"].endswith(made["apiKey"]["hint"])
-    actor = await sign_in.authenticate(made["secret"])
+    actor = await authentication.authenticate(made["secret"])
     assert actor is not None
     assert (actor.role, actor.kind) == ("AGENT", "api_key")
     gone = await api.run("revokeApiKey", {"apiKeyId": made["apiKey"]["id"]}, "apiKey { revokedAt }", viewer=team.owner)

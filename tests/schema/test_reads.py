@@ -11,8 +11,9 @@ from graphql import get_named_type, is_composite_type, is_required_argument
 from models import tables
 from models.event_log import Cursor as EventCursor
 from models.ids import public_id, uuid7
-from services import contacts, payment_requests
-from services.actors import Actor
+from services.core.permissions import Actor
+from services.messaging import contacts
+from services.payments import payment_requests
 from tests import factories
 from tests.schema.conftest import SCHEMA, Api, Failed, statements
 from tests.services.conftest import Team

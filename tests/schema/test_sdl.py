@@ -21,7 +21,7 @@ from models import errors
 from resolvers.assemble import build_schema as assemble
 from resolvers.transport.limits import Schema
 from resolvers.visitor.assemble import build_visitor_schema
-from services import visitors
+from services.web_chat import visitors
 from tests.schema.conftest import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,20 +14,14 @@ from models import tables
 from models.event_log import Cursor as EventCursor
 from models.ids import public_id
 from resolvers import subscription
-from services import (
-    accounts,
-    channel_settings,
-    contacts,
-    conversations,
-    messages,
-    notifications,
-    payment_requests,
-    processor_settings,
-    voids,
-)
-from services.actors import Actor
-from services.changes import change
-from services.moments import Moments
+from services.accounts import accounts
+from services.connections import channel_settings, processor_settings
+from services.core.moments import Moments
+from services.core.permissions import Actor
+from services.core.unit_of_work import change
+from services.messaging import contacts, conversations, messages
+from services.payments import payment_requests, voids
+from services.thread import notifications
 from tests import factories
 from tests.clock import moved
 from tests.schema.conftest import Api, Failed, event

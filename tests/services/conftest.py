@@ -15,8 +15,11 @@ from integrations.channels import simulated
 from models import database as db
 from models import tables, vault
 from models.ids import public_id
-from services import connections, inbound, links, sign_in
-from services.actors import Actor
+from services.accounts import authentication
+from services.connections import providers
+from services.core.permissions import Actor
+from services.messaging import inbound
+from services.thread import payment_links
 from settings import Settings
 from tests import factories
 
@@ -29,13 +32,13 @@ async def configured(database: str) -> AsyncIterator[Settings]:
     given: dict[str, Any] = {"environment": "test", "database_url": database, "public_url": BASE_URL}
     settings = Settings(**given)
     vault.open_vault(settings.keys)
-    links.configure(settings.base_url)
-    sign_in.configure(settings)
-    connections.configure(
+    payment_links.configure(settings.base_url)
+    authentication.configure(settings)
+    providers.configure(
         Environment(public_url=settings.base_url, sandbox_url="http://127.0.0.1:9", timeout_s=5), sandbox_open=True
     )
     yield settings
-    await connections.aclose()
+    await providers.aclose()
 
 
 def actor_of(user: tables.User) -> Actor:

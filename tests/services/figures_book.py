@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from models.tables import Contact, ContactSummary, MoneyFact, PaymentRequest
-from services import dashboard
+from services.payments import dashboard
 from tests import factories
 
 Key = tuple[str, bool]  # currency, test mode

@@ -29,17 +29,17 @@ from models.tables import (
     ProcessorEvent,
     Refund,
 )
-from services import (
-    auditing,
+from services.core import jobs
+from services.payments import (
     checkout,
-    jobs,
-    ledger_views,
+    integrity_check,
+    link_releases,
     mismatches,
-    outside_payments,
-    processor_events,
+    offline_payments,
+    payment_views,
+    processor_webhooks,
+    reconciler,
     refunds,
-    releases,
-    sweeper,
     voids,
 )
 from tests.clock import Clock, moved
@@ -186,17 +186,17 @@ class Life:
         refused = (errors.AlreadyPaid, errors.AlreadyVoid, errors.PaymentInProgress, errors.Invalid)
         with suppress(*refused, errors.ProcessorUnavailable):
             if n < 3:
-                await releases.release_by_contact(await self.world.fresh(self.request))
+                await link_releases.release_by_contact(await self.world.fresh(self.request))
             else:
                 key = f"release-of-history-{next(_keys)}"
-                await releases.release(self.world.actor, payment_request_id=self.request.id, idempotency_key=key)
+                await link_releases.release(self.world.actor, payment_request_id=self.request.id, idempotency_key=key)
             self.released = True
 
     async def refund(self, n: int) -> None:
         """Give back a part (n even: all that is left) of one of the payments that we know of."""
         if n > 5:
             self.world.vendor.refund_outcomes = [MoneyOutcome.PENDING]
-        views = (await ledger_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
+        views = (await payment_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
         charges = [view for view in views if view.kind == "CHARGE" and view.connection_id is not None]
         if charges:
             await self._refund(charges[n % len(charges)].id, None if n % 2 == 0 else f"{(n + 1) * 10}.00")
@@ -219,12 +219,12 @@ class Life:
 
     async def refund_too_much(self, n: int) -> None:
         """More than is left is refused, whatever has been given back before."""
-        views = (await ledger_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
+        views = (await payment_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
         charges = [view for view in views if view.kind == "CHARGE" and view.connection_id is not None]
         if not charges:
             return
         charge = charges[n % len(charges)]
-        left = ledger_views.refundable(views).get(charge.id, 0)
+        left = payment_views.refundable(views).get(charge.id, 0)
         before, calls = await Refund.all().count(), self.world.vendor.count("refund")
         await self._refund(charge.id, f"{(left + 1) / 100:.2f}")
         assert (await Refund.all().count(), self.world.vendor.count("refund")) == (before, calls)
@@ -232,7 +232,7 @@ class Life:
     async def cash(self, n: int) -> None:
         """Record cash: a part, or all that is due (n < 0)."""
         with suppress(errors.AlreadyPaid, errors.AlreadyVoid, errors.PaymentInProgress, errors.AmountTooLarge):
-            recorded = await outside_payments.record(
+            recorded = await offline_payments.record(
                 self.world.actor,
                 payment_request_id=self.request.id,
                 method="CASH",
@@ -244,7 +244,7 @@ class Life:
     async def resolve(self, n: int) -> None:
         """Decide about the money that does not count."""
         before = await self.world.fresh(self.request)
-        views = (await ledger_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
+        views = (await payment_views.payments(self.world.account.id, [self.request.id]))[self.request.id]
         waiting = [view for view in views if view.unresolved_minor]
         came = sum(view.amount_minor for view in waiting if view.currency == before.currency)
         over = sum(view.unresolved_minor for view in waiting) - self.due(before)
@@ -272,7 +272,7 @@ class Life:
         """Take one of the records back."""
         if self.by_hand:
             payment_id = list(self.by_hand)[n % len(self.by_hand)]
-            await outside_payments.undo(self.world.actor, payment_id=payment_id)
+            await offline_payments.undo(self.world.actor, payment_id=payment_id)
             del self.by_hand[payment_id]
 
     def at_the_vendor(self, name: str, n: int) -> None:
@@ -357,7 +357,7 @@ class Life:
         """Webhooks arrive, signed at this moment."""
         for one in sent:
             fresh = signed(one.body)
-            await processor_events.receive("sandbox", self.world.connection.id, fresh.body, fresh.headers)
+            await processor_webhooks.receive("sandbox", self.world.connection.id, fresh.body, fresh.headers)
             self.arrived.add(str(self.world.vendor.parse(one.body).external_id))
 
     def drop(self, n: int) -> None:
@@ -374,7 +374,7 @@ class Life:
             vendor.parse(sent.body) for sent in (self.lost if self.webhooks else [*self.lost, *vendor.outbox])
         ]
         for kind, handler in sorted(jobs._handlers.items()):
-            if kind in jobs._periodic and handler.__module__ == sweeper.__name__ and kind != "retention":
+            if kind in jobs._periodic and handler.__module__ == reconciler.__name__ and kind != "retention":
                 given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
                 await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
 
@@ -451,7 +451,7 @@ class Life:
         assert now.waived_minor == self.waived
         waiting = {said.external_id: said for said in charges if said.external_id not in counting}
         left = {id_: vendor.kept(said) for id_, said in waiting.items()}
-        views = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+        views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
         assert {v.processor_reference: v.unresolved_minor for v in views if v.unresolved_minor} == {
             id_: rest for id_, rest in left.items() if rest
         }
@@ -472,7 +472,7 @@ class Life:
         events = await ProcessorEvent.filter(account_id=self.world.account.id)
         assert self.arrived <= {event.external_id for event in events}
         assert [event.type for event in events if event.handled_at is None] == []
-        assert await auditing.audit(self.world.account.id) == []
+        assert await integrity_check.audit(self.world.account.id) == []
         await assert_figures(self.world.account.id)
         await assert_consistent(self.world.account.id)
         await self.assert_link(now)
@@ -514,7 +514,7 @@ class Life:
         for fact in facts:
             money = (fact.kind, fact.external_id)
             if fact.kind in ledger.RANKS and (
-                money not in final or ledger_views.rank(fact) > ledger_views.rank(final[money])
+                money not in final or payment_views.rank(fact) > payment_views.rank(final[money])
             ):
                 final[money] = fact
         stands = {money: fact.outcome for money, fact in final.items() if fact.processor_connection_id is not None}
@@ -584,7 +584,7 @@ async def retire() -> None:
     """Let earlier worlds of this database rest: nothing of theirs is swept or run any more. Cheaper than an empty database."""
     await database.execute("DELETE FROM job")
     await database.execute("UPDATE checkout_session SET next_check_at = NULL WHERE next_check_at IS NOT NULL")
-    await CheckoutSession.filter(status__in=sweeper.UNSETTLED).update(status="ABANDONED")
+    await CheckoutSession.filter(status__in=reconciler.UNSETTLED).update(status="ABANDONED")
     await database.execute("UPDATE payment_request SET void_requested_at = NULL WHERE voided_at IS NULL")
     await database.execute("UPDATE processor_event SET handled_at = received_at WHERE handled_at IS NULL")
     await Refund.filter(status__in=refunds.UNDECIDED).update(status="FAILED")

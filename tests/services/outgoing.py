@@ -18,7 +18,9 @@ from models.ids import uuid7
 from models.tables import (
     Message,
 )
-from services import connections, jobs, messages
+from services.connections import providers
+from services.core import jobs
+from services.messaging import messages
 from tests.services.conftest import Team
 
 CHANGED = ("message", "activity_card", "event", "job", "message_payment_request", "idempotency_key", "notification")
@@ -72,8 +74,8 @@ class Vendor:
 
 def replace_vendor(team: Team, kind: str, *answers: object) -> Vendor:
     row = team.channels[kind]
-    vendor = Vendor(answers, connections.channel(row))
-    connections._channels[row.id] = (connections.cache_key(row), vendor)  # type: ignore[assignment]
+    vendor = Vendor(answers, providers.channel(row))
+    providers._channels[row.id] = (providers.cache_key(row), vendor)  # type: ignore[assignment]
     return vendor
 
 

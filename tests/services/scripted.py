@@ -36,8 +36,11 @@ from integrations.base import (
     SignatureInvalid,
 )
 from models import database, tables, vault
-from services import checkout, connections, jobs, links, processor_events, summaries, sweeper
-from services.actors import Actor
+from services.connections import providers
+from services.core import jobs
+from services.core.permissions import Actor
+from services.payments import checkout, processor_webhooks, reconciler
+from services.thread import contact_totals, payment_links
 from settings import DEMO_KEY
 from tests import factories
 
@@ -471,7 +474,7 @@ class Scripted(Processor):
     # ------------------------------------------------------------------------------------------------------ questions
     def of_request(self, request: tables.PaymentRequest) -> list[Session]:
         """The vendor's sessions of a request, oldest first."""
-        reference = links.reference(request)
+        reference = payment_links.reference(request)
         return [s for s in self.sessions.values() if s.order.request_reference == reference]
 
     def open_sessions(self, request: tables.PaymentRequest) -> list[Session]:
@@ -518,13 +521,13 @@ class World:
     async def make() -> World:
         """Configure the services as the application does, and make the rows."""
         vault.open_vault([DEMO_KEY])
-        links.configure("https://pay.example.test")
-        vendors = {key: entry for key, entry in connections._processors.items() if isinstance(entry[1], Scripted)}
-        connections.configure(
+        payment_links.configure("https://pay.example.test")
+        vendors = {key: entry for key, entry in providers._processors.items() if isinstance(entry[1], Scripted)}
+        providers.configure(
             Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
         )
-        connections._processors.update(vendors)  # of a test's other worlds
-        sweeper.configure(every_s=300, reads_per_s=1e6)  # nobody is spared here
+        providers._processors.update(vendors)  # of a test's other worlds
+        reconciler.configure(every_s=300, reads_per_s=1e6)  # nobody is spared here
         checkout.configure(first_check_s=60, read_again_s=0)
         account = await factories.account()
         user = await factories.user(account)
@@ -532,7 +535,7 @@ class World:
         await factories.conversation(contact)
         connection = await factories.processor_connection(account)
         vendor = Scripted()
-        connections._processors[connection.id] = (connections.cache_key(connection), vendor)
+        providers._processors[connection.id] = (providers.cache_key(connection), vendor)
         actor = Actor(
             account_id=account.id, role="AGENT", user_id=user.id, name=user.name, kind="user", credential="test"
         )
@@ -544,7 +547,7 @@ class World:
         at = factories.now()
         values: dict[str, Any] = {"status": "SENT", "sent_at": at, "sent_via": "MESSAGE", "created_by_id": self.user.id}
         row = await factories.payment_request(self.contact, clear_token=token, **values | overrides)
-        await summaries.update(self.account.id, self.contact.id)
+        await contact_totals.update(self.account.id, self.contact.id)
         return row, token
 
     async def open(self, token: str) -> str:
@@ -558,7 +561,7 @@ class World:
         if not deliveries:
             deliveries, self.vendor.outbox = tuple(self.vendor.outbox), []
         for delivery in deliveries:
-            await processor_events.receive("sandbox", self.connection.id, delivery.body, delivery.headers)
+            await processor_webhooks.receive("sandbox", self.connection.id, delivery.body, delivery.headers)
 
     async def run_jobs(self, *, rounds: int = 5) -> int:
         """Run all jobs, those too that are due later; return how many ran."""
@@ -598,12 +601,12 @@ class World:
 async def assert_consistent(account_id: UUID) -> None:
     """What holds after every transaction: totals as recomputed, a log without holes, cards and facts that agree."""
     for contact in await tables.Contact.filter(account_id=account_id, merged_into_id=None):
-        recomputed = await summaries.recompute(account_id, contact.id)
+        recomputed = await contact_totals.recompute(account_id, contact.id)
         stored = {
-            (row.currency, row.test_mode): {name: getattr(row, name) for name in summaries.ZERO}
+            (row.currency, row.test_mode): {name: getattr(row, name) for name in contact_totals.ZERO}
             for row in await tables.ContactSummary.filter(contact_id=contact.id)
         }
-        empty = dict.fromkeys(stored | recomputed, summaries.ZERO)
+        empty = dict.fromkeys(stored | recomputed, contact_totals.ZERO)
         assert empty | stored == empty | recomputed
     numbers = [
         row["seq"] for row in await database.rows("SELECT seq FROM event WHERE account_id = ? ORDER BY seq", account_id)

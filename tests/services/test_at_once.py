@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from models.tables import CheckoutSession, Job
-from services import checkout
+from services.payments import checkout
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 

@@ -13,7 +13,8 @@ from integrations.base import ChannelWebhook, InboundMessage, IntegrationError, 
 from integrations.channels.simulated import Simulated
 from models import vault
 from models.tables import Attachment, Job, Message
-from services import attachments, inbound, jobs
+from services.core import jobs
+from services.messaging import attachments, inbound
 from tests.services.conftest import Team, kinds_logged
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)

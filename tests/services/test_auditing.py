@@ -12,8 +12,8 @@ from models import database as db
 from models import event_log
 from models.ids import public_id
 from models.tables import Account, ContactSummary, PaymentRequest
-from services import auditing, voids
-from services.changes import change
+from services.core.unit_of_work import change
+from services.payments import integrity_check, voids
 from tests.services.scripted import World
 
 
@@ -24,7 +24,7 @@ async def world(database: str) -> World:
 
 async def lines(account: Account | None = None) -> list[str]:
     """What the auditor finds."""
-    return [str(difference) for difference in await auditing.audit(account.id if account else None)]
+    return [str(difference) for difference in await integrity_check.audit(account.id if account else None)]
 
 
 async def logged(world: World, count: int) -> None:
@@ -78,7 +78,7 @@ async def test_a_request_that_is_not_what_its_facts_say_is_one_line(
     await db.execute(f"UPDATE payment_request SET {column} = ? WHERE id = ?", wrong, request.id)  # noqa: S608 (constant)
     found = [line for line in await lines() if line.startswith("pr_")]
     assert found == [f"{public_id('pr', request.id)} {column}: stored {wrong}, recomputed {right}"]
-    await auditing.audit()
+    await integrity_check.audit()
     assert getattr(await world.fresh(request), column) == wrong  # it mends nothing
 
 

@@ -15,8 +15,17 @@ from models.ids import public_id
 from models.tables import Job, PaymentRequest
 from resolvers.assemble import build_schema, new_context
 from schema.scalars import PaymentRequestAction
-from services import checkout, ledger_views, mismatches, outside_payments, payment_requests, refunds, releases, voids
-from services.actors import ROLES, Actor
+from services.core.permissions import ROLES, Actor
+from services.payments import (
+    checkout,
+    link_releases,
+    mismatches,
+    offline_payments,
+    payment_requests,
+    payment_views,
+    refunds,
+    voids,
+)
 from tests import factories
 from tests.services.scripted import World
 
@@ -91,14 +100,16 @@ async def delayed(world: World) -> PaymentRequest:
 async def canceled_by_release(world: World) -> PaymentRequest:
     request = await delayed(world)
     world.vendor.cancels_delayed = True
-    released = await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
+    released = await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
     world.vendor.cancels_delayed = False
     return released.request
 
 
 async def released(world: World) -> PaymentRequest:
     request = await delayed(world)
-    return (await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))).request
+    return (
+        await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
+    ).request
 
 
 async def paid(world: World) -> PaymentRequest:
@@ -126,7 +137,7 @@ async def paid_twice(world: World) -> PaymentRequest:
 
 
 async def _records(world: World, request: PaymentRequest, amount: str | None) -> PaymentRequest:
-    done = await outside_payments.record(
+    done = await offline_payments.record(
         world.actor, payment_request_id=request.id, method="CASH", amount=amount, idempotency_key=str(uuid4())
     )
     return done.request
@@ -222,7 +233,7 @@ async def late(world: World) -> PaymentRequest:
 
 async def _gives_back(world: World, amount: str | None) -> PaymentRequest:
     request = await paid(world)
-    (charge,) = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+    (charge,) = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     await refunds.refund(
         replace(world.actor, role="ADMIN"),
         payment_id=charge.id,
@@ -250,7 +261,7 @@ async def refund_pending(world: World) -> PaymentRequest:
 async def refund_unknown(world: World) -> PaymentRequest:
     request = await paid(world)
     world.vendor.faults = ["after"]
-    (charge,) = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+    (charge,) = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     await refunds.refund(
         replace(world.actor, role="ADMIN"),
         payment_id=charge.id,
@@ -365,7 +376,7 @@ async def done(actor: Actor, action: str, request: PaymentRequest, channel_id: s
         "RESOLVE_MISMATCH": [shown | {"idempotencyKey": str(uuid4()), "resolution": "ACCEPT_AS_PAID"}],
         "REFUND": [
             {"idempotencyKey": str(uuid4()), "paymentId": public_id("pay", view.id), "reason": "OTHER"}
-            for view in (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+            for view in (await payment_views.payments(request.account_id, [request.id]))[request.id]
         ],
     }[action]
     mutation = MUTATIONS[action]

@@ -17,20 +17,23 @@ from integrations.channels import simulated
 from models import database as db
 from models import errors
 from models.tables import ChannelConnection, ContactAddress, Message, ProcessorConnection
-from services import capability, connections, jobs, links, messages
-from services.actors import Actor, system_actor
+from services.connections import availability, providers
+from services.core import jobs
+from services.core.permissions import Actor, system_actor
+from services.messaging import messages
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, actor_of
 
 NOW = datetime.now(UTC)
 
 
-async def reach(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Reach:
-    found = await capability.capabilities(actor or team.agent, team.conversation)
+async def reach(team: Team, kind: str = "SMS", actor: Actor | None = None) -> availability.Reach:
+    found = await availability.capabilities(actor or team.agent, team.conversation)
     return next(reach for reach in found if reach.connection.kind == kind)
 
 
-async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> capability.Capability:
+async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> availability.Capability:
     return (await reach(team, kind, actor)).payment_requests
 
 
@@ -59,7 +62,7 @@ async def opted_out(team: Team, kind: str = "SMS") -> None:
 
 
 async def test_a_reachable_contact_is_enabled_on_channels_without_window(team: Team) -> None:
-    reaches = await capability.capabilities(team.agent, team.conversation)
+    reaches = await availability.capabilities(team.agent, team.conversation)
     found = {reach.connection.kind: reach.payment_requests for reach in reaches}
     assert found == {
         reach.connection.kind: dataclasses.replace(reach.messages, help=reach.payment_requests.help)
@@ -101,7 +104,7 @@ async def test_a_window_is_open_for_24_hours_after_the_contacts_last_message(tea
     row = team.channels[kind]
     for age, enabled in ((timedelta(hours=23, minutes=59), True), (timedelta(hours=24), False)):
         await ContactAddress.filter(id=team.addresses[kind].id).update(last_inbound_at=NOW - age)
-        able = await capability.capability(team.agent, team.conversation, row, payment_request=True, now=NOW)
+        able = await availability.capability(team.agent, team.conversation, row, payment_request=True, now=NOW)
         closes_at = NOW - age + timedelta(hours=24) if enabled else None
         assert (able.enabled, able.window_closes_at) == (enabled, closes_at)
 
@@ -132,7 +135,7 @@ async def test_a_person_may_answer_longer_than_a_program(team: Team) -> None:
             (system, True, person, 168),  # the job that hands over what a person wrote
             (team.agent, False, program, 24),
         ):
-            able = await capability.capability(
+            able = await availability.capability(
                 actor, team.conversation, row, payment_request=True, now=NOW, by_person=by_person
             )
             closes_at = NOW - age + timedelta(hours=hours) if enabled else None
@@ -157,8 +160,8 @@ async def test_what_the_icon_promises_a_person_still_holds_when_the_job_runs(
 
 
 async def test_the_sandbox_and_the_simulator_count_only_where_they_are_open(team: Team) -> None:
-    connections.configure(Environment(public_url="https://x.test", sandbox_url="https://x.test"), sandbox_open=False)
-    assert await connections.default_processor(team.account.id) is None
+    providers.configure(Environment(public_url="https://x.test", sandbox_url="https://x.test"), sandbox_open=False)
+    assert await providers.default_processor(team.account.id) is None
     assert (await of(team)).reason == "CHANNEL_NOT_CONNECTED"
 
 
@@ -173,7 +176,7 @@ async def test_a_plug_in_that_is_gone_is_not_supported_and_refused(team: Team) -
 
 async def test_unreadable_credentials_do_not_break_the_list(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(credentials="broken")
-    found = await capability.capabilities(team.agent, team.conversation)
+    found = await availability.capabilities(team.agent, team.conversation)
     assert len(found) == 6
     assert [reach.connection.kind for reach in found if not reach.messages.supported] == ["SMS"]
 
@@ -195,7 +198,7 @@ BREAKERS = {
 @pytest.mark.parametrize("reason", sorted(BREAKERS))
 async def test_icon_off_means_that_sending_is_refused_for_the_same_reason(team: Team, reason: str) -> None:
     request = await factories.payment_request(team.contact)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     breaks, refusal = BREAKERS[reason]
     await breaks(team)
     assert (await of(team)).reason == reason
@@ -210,7 +213,7 @@ async def test_icon_on_means_that_it_can_be_sent_on_every_channel(team: Team) ->
         await team.hears(kind, "hi", f"in-{kind}")
         assert (await of(team, kind)).enabled
         request = await factories.payment_request(team.contact)
-        assert len((await send(team, kind, f"Pay {links.checkout_url(request)}")).cards) == 1
+        assert len((await send(team, kind, f"Pay {payment_links.checkout_url(request)}")).cards) == 1
 
 
 async def test_a_message_that_asks_for_no_money_needs_no_processor(team: Team) -> None:
@@ -231,10 +234,10 @@ async def test_many_conversations_cost_as_many_queries_as_one(team: Team, monkey
         await factories.conversation(contact) for contact in [await factories.contact(team.account) for _ in range(20)]
     ]
     monkeypatch.setattr(QuerySet, "_execute", counted)
-    await capability.capabilities(team.agent, team.conversation)
+    await availability.capabilities(team.agent, team.conversation)
     one = list(asked)
     asked.clear()
-    found = await capability.capabilities_of(team.agent, [team.conversation, *others])
+    found = await availability.capabilities_of(team.agent, [team.conversation, *others])
     assert asked == one == ["ChannelConnection", "ProcessorConnection", "ContactAddress"]
     assert len(found) == 21
     assert {reach.messages.reason for reach in found[others[0].id]} == {"CONTACT_HAS_NO_ADDRESS"}
@@ -243,7 +246,7 @@ async def test_many_conversations_cost_as_many_queries_as_one(team: Team, monkey
 
 async def test_another_accounts_addresses_and_channels_never_count(team: Team) -> None:
     stranger = actor_of(await factories.user(await factories.account()))
-    assert await capability.capabilities(stranger, team.conversation) == []
+    assert await availability.capabilities(stranger, team.conversation) == []
 
 
 # ----------------------------------------------------------------------------------------------------- what would help

@@ -13,8 +13,8 @@ from models import event_log, tables
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import ActivityCard, Conversation, Message, Notification
-from services import changes
-from services.changes import Change, change
+from services.core import unit_of_work
+from services.core.unit_of_work import Change, change
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -101,7 +101,7 @@ async def test_the_time_of_the_last_activity_never_steps_back(world: World) -> N
 async def test_a_rolled_back_change_leaves_no_number_behind(world: World) -> None:
     request, _ = await world.request()
     told: list[tuple[UUID, int]] = []
-    changes.on_change(lambda account_id, seq: told.append((account_id, seq)))
+    unit_of_work.on_change(lambda account_id, seq: told.append((account_id, seq)))
 
     async def fail() -> None:
         async with change(world.account.id) as changed:
@@ -121,13 +121,13 @@ async def test_a_rolled_back_change_leaves_no_number_behind(world: World) -> Non
             pass
         assert told == [(world.account.id, 2)]
     finally:
-        changes.on_change(None)
+        unit_of_work.on_change(None)
     assert await log(world.account.id) == [(1, "contact.updated"), (2, "contact.updated")]
 
 
 async def test_the_hub_is_told_after_the_commit(world: World) -> None:
     seen: list[bool] = []
-    changes.on_change(lambda _account_id, _seq: seen.append(db.in_transaction()))
+    unit_of_work.on_change(lambda _account_id, _seq: seen.append(db.in_transaction()))
     try:
         async with db.transaction():
             async with change(world.account.id) as changed:
@@ -135,7 +135,7 @@ async def test_the_hub_is_told_after_the_commit(world: World) -> None:
             assert seen == []
         assert seen == [False]
     finally:
-        changes.on_change(None)
+        unit_of_work.on_change(None)
 
 
 async def test_a_nested_change_joins_the_outer_one(world: World) -> None:

@@ -29,17 +29,9 @@ from integrations.channels.simulated import Simulated
 from models.errors import Invalid, TooLong
 from models.ids import public_id, uuid7
 from models.tables import Attachment, ChannelConnection, Contact, ContactAddress, Message, OptOut
-from services import (
-    attachments,
-    blockings,
-    capability,
-    channel_settings,
-    composing,
-    connections,
-    inbound,
-    invitations,
-    jobs,
-)
+from services.connections import availability, channel_settings, invitations, providers
+from services.core import jobs
+from services.messaging import attachments, blocks, composer, inbound
 from tests import factories
 from tests.services.conftest import BASE_URL, Team, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
@@ -71,9 +63,9 @@ async def test_connecting_tells_the_vendor_our_address_and_keeps_what_comes_of_i
     team: Team, registered: list[tuple[str, str]]
 ) -> None:
     row = await connect(team)
-    assert registered == [(connections.inbound_url(row), "made-0")]
+    assert registered == [(providers.inbound_url(row), "made-0")]
     assert registered[0][0] == f"{BASE_URL}/inbound/simulated/{public_id('chn', row.id)}"
-    assert (connections.credentials_of(row), row.last_error) == ({"secret": "made-0"}, None)
+    assert (providers.credentials_of(row), row.last_error) == ({"secret": "made-0"}, None)
     assert (await connect(team, connection_id=row.id, display_name="Texts")).display_name == "Texts"
     assert len(registered) == 1  # a new name is no reason to tell it again
     await channel_settings.disconnect_channel(team.owner, row.id)
@@ -92,7 +84,7 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
     monkeypatch.setattr(Simulated, "register_webhook", refuses)
     row = await connect(team)
     assert (row.connected, registered) == (True, [])
-    assert f"(refused): add {connections.inbound_url(row)} there" in (row.last_error or "")
+    assert f"(refused): add {providers.inbound_url(row)} there" in (row.last_error or "")
     assert "token-of-the-vendor" not in (row.last_error or "")
     monkeypatch.setattr(Simulated, "register_webhook", works)
     tested, refusal = await channel_settings.test_channel(team.owner, row.id)
@@ -103,9 +95,7 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
 
 
 async def test_no_vendor_is_told_an_address_that_it_cannot_call(team: Team, registered: list[tuple[str, str]]) -> None:
-    connections.configure(
-        dataclasses.replace(connections.environment(), public_url="http://10.0.0.1"), sandbox_open=True
-    )
+    providers.configure(dataclasses.replace(providers.environment(), public_url="http://10.0.0.1"), sandbox_open=True)
     row = await connect(team)
     assert registered == []
     assert "set PUBLIC_URL to an https address" in (row.last_error or "")
@@ -119,7 +109,7 @@ async def test_of_two_registrations_the_last_secret_of_the_vendor_is_the_stored_
 
     async def beside(self: Simulated, url: str) -> Mapping[str, str]:
         monkeypatch.setattr(Simulated, "register_webhook", given)
-        stored = connections.sealed(team.account.id, {"secret": "made-by-another-call"})
+        stored = providers.sealed(team.account.id, {"secret": "made-by-another-call"})
         await ChannelConnection.filter(id=row.id).update(credentials=stored)
         registered.append((url, "made-and-lost"))
         return {"secret": "made-and-lost"}
@@ -127,13 +117,13 @@ async def test_of_two_registrations_the_last_secret_of_the_vendor_is_the_stored_
     await channel_settings.disconnect_channel(team.owner, row.id)
     monkeypatch.setattr(Simulated, "register_webhook", beside)
     kept = await connect(team, connection_id=row.id)
-    assert connections.credentials_of(kept)["secret"] == registered[-1][1] == "made-by-another-call"
+    assert providers.credentials_of(kept)["secret"] == registered[-1][1] == "made-by-another-call"
 
 
 async def test_the_same_credentials_are_not_connected_twice_where_the_vendor_calls_one_address(
     team: Team, registered: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "SELF_ISSUED", frozenset())
+    monkeypatch.setattr(providers, "SELF_ISSUED", frozenset())
     first = await connect(team, credentials={"secret": "made-1"}, display_name="Texts")
     with pytest.raises(Invalid) as refused:
         await connect(team, credentials={"secret": "made-1"})
@@ -156,7 +146,7 @@ async def opted_out(team: Team) -> bool:
 
 async def block(team: Team, *, blocked: bool, at: datetime | None = None, address: str | None = None) -> None:
     told = Blocking(address=address or team.addresses["SMS"].address, blocked=blocked, occurred_at=at)
-    await blockings.record(team.channels["SMS"], told)
+    await blocks.record(team.channels["SMS"], told)
 
 
 async def test_a_block_opts_out_until_it_is_taken_back_and_says_so_once(team: Team) -> None:
@@ -235,7 +225,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def invited(team: Team, kind: str = "MESSENGER") -> str | None:
-    reaches = await capability.capabilities(team.agent, team.conversation)
+    reaches = await availability.capabilities(team.agent, team.conversation)
     (url,) = [reach.invite_url for reach in reaches if reach.connection.kind == kind]
     return url
 
@@ -267,7 +257,7 @@ async def test_who_opens_an_invitation_is_the_contact_and_it_works_for_one_addre
 
 async def test_an_invitation_holds_for_its_connection_its_contact_and_thirty_days(team: Team, linked: None) -> None:
     row = team.channels["MESSENGER"]
-    channel = connections.channel(row)
+    channel = providers.channel(row)
 
     def token(**changes: Any) -> str:
         given: dict[str, Any] = {"connection": row.id, "contact": team.contact.id, "now": NOW, **changes}
@@ -421,10 +411,10 @@ def test_a_limit_counts_in_the_vendors_unit(
     unit: LengthUnit, fits: str, long: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = ChannelLimits(max_length=4, length_unit=unit)
-    monkeypatch.setattr(capability, "limits_of", lambda _row: limits)
+    monkeypatch.setattr(availability, "limits_of", lambda _row: limits)
     row = ChannelConnection(kind=ChannelKind.CUSTOM.value, provider="x")
-    composing.refuse_long(fits, row, field="body")
-    assert (composing.measure(fits, row).length, composing.measure(long, row).unit) == (4, unit)
+    composer.refuse_long(fits, row, field="body")
+    assert (composer.measure(fits, row).length, composer.measure(long, row).unit) == (4, unit)
     with pytest.raises(TooLong, match="at most 4"):
-        composing.refuse_long(long, row, field="body")
+        composer.refuse_long(long, row, field="body")
     assert limits.length_of("\ud83d") in (1, 3)  # half a pair is counted, not a crash

@@ -9,7 +9,9 @@ import pytest
 
 from integrations.base import Environment, InboundMessage, IntegrationError, WrittenElsewhere
 from models.tables import AuditEntry, ChannelConnection, Contact, Job
-from services import channel_renewal, connections, contact_names, inbound, jobs
+from services.connections import credential_renewal, providers
+from services.core import jobs
+from services.messaging import contact_names, inbound
 from tests import factories
 from tests.contracts.meta_server import (
     ACCESS_TOKEN,
@@ -30,7 +32,7 @@ WHO = "24000000000000077"
 async def meta(team: Team) -> AsyncIterator[MetaServer]:
     """Meta's API, and the team's Messenger and Instagram connected to it."""
     async with MetaServer(Contract(our_contract(), name="ours")) as server:
-        connections.configure(
+        providers.configure(
             Environment(public_url=BASE_URL, sandbox_url=BASE_URL, base_addresses={"meta": server.url}, timeout_s=5.0),
             sandbox_open=True,
         )
@@ -43,7 +45,7 @@ async def meta(team: Team) -> AsyncIterator[MetaServer]:
                 credentials={"account_id": account, **secrets},
             )
         yield server
-        await connections.aclose()
+        await providers.aclose()
         assert server.violations == []
 
 
@@ -116,12 +118,12 @@ async def test_a_contact_that_a_colleague_wrote_to_first_is_named_too_and_the_si
 
 async def test_an_instagram_logins_token_is_replaced_once_and_used(team: Team, meta: MetaServer) -> None:
     row = team.channels["INSTAGRAM_DM"]
-    assert await channel_renewal.renew(row)
+    assert await credential_renewal.renew(row)
     fresh = await ChannelConnection.get(id=row.id)
-    held = connections.credentials_of(fresh)
+    held = providers.credentials_of(fresh)
     assert (held["access_token"], held["app_secret"], fresh.version) == (meta.next_token, APP_SECRET, row.version + 1)
-    assert not await channel_renewal.renew(fresh)  # 60 days left
-    assert not await channel_renewal.renew(team.channels["MESSENGER"])
+    assert not await credential_renewal.renew(fresh)  # 60 days left
+    assert not await credential_renewal.renew(team.channels["MESSENGER"])
     assert meta.operations() == ["renewToken"]
     entry = await AuditEntry.get(action="channel.renewed")
     assert entry.detail == {"changed": ["access_token", "token_ends"]}
@@ -129,29 +131,29 @@ async def test_an_instagram_logins_token_is_replaced_once_and_used(team: Team, m
 
 async def test_credentials_that_a_person_gives_meanwhile_stay(team: Team, meta: MetaServer) -> None:
     row = team.channels["INSTAGRAM_DM"]
-    given = connections.credentials_of(row) | {"access_token": "given by a person"}
-    await ChannelConnection.filter(id=row.id).update(credentials=connections.sealed(team.account.id, given))
-    assert not await channel_renewal.renew(row)
-    assert connections.credentials_of(await ChannelConnection.get(id=row.id)) == given
+    given = providers.credentials_of(row) | {"access_token": "given by a person"}
+    await ChannelConnection.filter(id=row.id).update(credentials=providers.sealed(team.account.id, given))
+    assert not await credential_renewal.renew(row)
+    assert providers.credentials_of(await ChannelConnection.get(id=row.id)) == given
 
 
 async def test_a_new_name_meanwhile_does_not_lose_the_renewed_token(team: Team, meta: MetaServer) -> None:
     row = team.channels["INSTAGRAM_DM"]
     await ChannelConnection.filter(id=row.id).update(display_name="Renamed", version=row.version + 1)
-    assert await channel_renewal.renew(row)
+    assert await credential_renewal.renew(row)
     now = await ChannelConnection.get(id=row.id)
     assert (now.display_name, now.version) == ("Renamed", row.version + 2)
-    assert connections.credentials_of(now)["access_token"] == meta.next_token
+    assert providers.credentials_of(now)["access_token"] == meta.next_token
 
 
 async def test_a_token_that_has_ended_is_told_at_the_channel(team: Team, meta: MetaServer) -> None:
     row = team.channels["INSTAGRAM_DM"]
-    lost = connections.sealed(team.account.id, {**connections.credentials_of(row), "access_token": "ended"})
+    lost = providers.sealed(team.account.id, {**providers.credentials_of(row), "access_token": "ended"})
     await ChannelConnection.filter(id=row.id).update(credentials=lost, version=row.version + 1)
-    assert not await channel_renewal.renew(await ChannelConnection.get(id=row.id))
+    assert not await credential_renewal.renew(await ChannelConnection.get(id=row.id))
     kept = await ChannelConnection.get(id=row.id)
     assert kept.last_error == "The access token has ended or was withdrawn: connect the channel again."
-    await channel_renewal._renew_job(
+    await credential_renewal._renew_job(
         jobs.JobContext(
             job_id=row.id, kind="channels.renew", payload={}, account_id=None, attempt=1, last_attempt=False
         )

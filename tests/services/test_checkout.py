@@ -11,7 +11,8 @@ from integrations.base import Capabilities, CheckoutStatus, MoneyOutcome
 from models import database as db
 from models import errors
 from models.tables import CheckoutSession, Contact, MoneyFact, ProcessorConnection
-from services import checkout, connections, voids
+from services.connections import providers
+from services.payments import checkout, voids
 from tests.services.scripted import Scripted, World, assert_consistent
 
 
@@ -332,7 +333,7 @@ async def test_a_closed_processor_opens_nothing_and_still_shows_receipts(world: 
     _, token = await world.request()
     world.vendor.pay(await world.open(token))
     await world.deliver()
-    connections.configure(connections.environment(), sandbox_open=False)
+    providers.configure(providers.environment(), sandbox_open=False)
     found = await checkout.find(token)
     assert found is not None
     shown = await checkout.page(found)
@@ -394,4 +395,4 @@ async def test_the_customers_address_goes_to_the_processor(world: World) -> None
     page = await world.open(token)
     assert world.vendor.sessions[page].order.customer_email == "anna@example.test"
     assert world.vendor.sessions[page].status == CheckoutStatus.OPEN
-    assert isinstance(connections.processor(world.connection), Scripted)
+    assert isinstance(providers.processor(world.connection), Scripted)

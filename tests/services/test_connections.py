@@ -19,7 +19,8 @@ from models import vault
 from models.errors import Forbidden, Invalid, NotFound, ProcessorRejected, ProcessorUnavailable, TooLong
 from models.ids import public_id, uuid7
 from models.tables import AuditEntry, ChannelConnection, ProcessorConnection
-from services import channel_settings, connections, key_rotation, processor_health, processor_settings
+from services.accounts import key_rotation
+from services.connections import channel_settings, processor_health, processor_settings, providers
 from settings import Settings
 from tests import factories
 from tests.contracts import paypal_server, square_server, stripe_contract, stripe_server, twilio_server
@@ -39,7 +40,7 @@ SIGNING = "whsec_contract_0001"
 async def stripe(team: Team) -> AsyncIterator[StripeServer]:
     """Stripe's contract server in place of Stripe."""
     async with StripeServer(stripe_contract.derived_contract()) as server:
-        connections.configure(
+        providers.configure(
             Environment(
                 public_url=BASE_URL,
                 sandbox_url="http://127.0.0.1:9",
@@ -49,7 +50,7 @@ async def stripe(team: Team) -> AsyncIterator[StripeServer]:
             sandbox_open=True,
         )
         yield server
-        await connections.aclose()
+        await providers.aclose()
 
 
 def asked(stripe: StripeServer) -> int:
@@ -67,11 +68,11 @@ async def test_a_key_is_checked_at_the_vendor_then_sealed_and_masked(team: Team,
     assert asked(stripe) == 1
     assert (row.display_name, row.test_mode, row.connected, row.is_default) == ("Stripe", True, True, True)
     assert (row.vendor_account, row.key_hint) == (stripe_server.ACCOUNT_ID, f"sk_…{KEY[-4:]}")
-    assert connections.credentials_of(row) == {"secret_key": KEY, "webhook_secret": SIGNING}
+    assert providers.credentials_of(row) == {"secret_key": KEY, "webhook_secret": SIGNING}
     assert KEY not in row.credentials
-    assert connections.processor_kind(row) == "STRIPE"
-    assert connections.webhook_url(row) == f"{BASE_URL}/webhooks/stripe/{public_id('prc', row.id)}"
-    assert await connections.default_processor(team.account.id) == row
+    assert providers.processor_kind(row) == "STRIPE"
+    assert providers.webhook_url(row) == f"{BASE_URL}/webhooks/stripe/{public_id('prc', row.id)}"
+    assert await providers.default_processor(team.account.id) == row
     assert not (await ProcessorConnection.get(id=team.processor.id)).is_default
     entry = await AuditEntry.get()
     assert (entry.action, entry.actor_id, entry.subject) == (
@@ -95,7 +96,7 @@ async def test_a_refused_key_stores_nothing(team: Team, stripe: StripeServer) ->
 
 
 async def test_a_silent_vendor_stores_nothing_and_says_try_again(team: Team) -> None:
-    connections.configure(
+    providers.configure(
         Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"stripe": "http://127.0.0.1:9"}, timeout_s=2),
         sandbox_open=True,
     )
@@ -111,16 +112,16 @@ async def test_a_second_configuration_changes_the_same_connection_and_asks_again
         team.owner, processor="stripe", credentials={"secret_key": KEY}
     )
     assert not first.is_default
-    live = connections.processor(first)
+    live = providers.processor(first)
     again = await processor_settings.configure_processor(
         team.owner, processor="stripe", display_name="Main", credentials={"webhook_secret": SIGNING}, make_default=True
     )
     assert (again.id, again.display_name, again.is_default) == (first.id, "Main", True)
     assert again.version == first.version + 1
-    assert connections.credentials_of(again) == {"secret_key": KEY, "webhook_secret": SIGNING}
+    assert providers.credentials_of(again) == {"secret_key": KEY, "webhook_secret": SIGNING}
     assert asked(stripe) == 2
-    assert connections.processor(again) is not live
-    assert connections.processor(again) is connections.processor(again)
+    assert providers.processor(again) is not live
+    assert providers.processor(again) is providers.processor(again)
     renamed = await processor_settings.configure_processor(team.owner, processor="stripe", display_name="Cards")
     assert (renamed.id, renamed.display_name) == (first.id, "Cards")
     assert asked(stripe) == 2
@@ -148,10 +149,10 @@ async def test_a_key_of_another_vendor_account_makes_another_connection(
         team.owner, processor="stripe", credentials={"secret_key": "sk_test_of_another_account"}
     )
     assert second.id != first.id
-    assert connections.credentials_of(second) == {
+    assert providers.credentials_of(second) == {
         "secret_key": "sk_test_of_another_account"
     }  # not the first one's signing
-    assert connections.credentials_of(await ProcessorConnection.get(id=first.id)) == {
+    assert providers.credentials_of(await ProcessorConnection.get(id=first.id)) == {
         "secret_key": KEY,
         "webhook_secret": SIGNING,
     }
@@ -242,19 +243,19 @@ async def test_the_mode_follows_from_a_plug_ins_keys_whatever_they_are_called(
 async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Team) -> None:
     await ProcessorConnection.all().delete()
     row = await processor_settings.configure_processor(team.owner, processor="sandbox")
-    assert (row.test_mode, row.is_default, connections.processor_kind(row)) == (True, True, "SANDBOX")
-    keys = connections.credentials_of(row)
+    assert (row.test_mode, row.is_default, providers.processor_kind(row)) == (True, True, "SANDBOX")
+    keys = providers.credentials_of(row)
     assert set(keys) == {"secret_key", "webhook_secret"}
     assert len(set(keys.values())) == 2
     again = await processor_settings.configure_processor(team.owner, processor="sandbox", display_name="Test money")
-    assert (again.id, connections.credentials_of(again)) == (row.id, keys)
+    assert (again.id, providers.credentials_of(again)) == (row.id, keys)
     with pytest.raises(Invalid):
         await processor_settings.configure_processor(team.owner, processor="sandbox", test_mode=False)
-    connections.configure(connections.environment(), sandbox_open=False)
+    providers.configure(providers.environment(), sandbox_open=False)
     with pytest.raises(Invalid):
         await processor_settings.configure_processor(team.owner, processor="sandbox")
     with pytest.raises(ProcessorUnavailable):
-        connections.processor(again)
+        providers.processor(again)
     with pytest.raises(Invalid):
         await channel_settings.connect_channel(team.owner, kind="SMS", provider="simulated")
 
@@ -266,8 +267,8 @@ async def test_disconnecting_passes_the_default_on_and_keeps_the_credentials(tea
     gone = await processor_settings.disconnect_processor(team.owner, row.id)
     await processor_settings.disconnect_processor(team.owner, row.id)
     assert (gone.connected, gone.is_default) == (False, False)
-    assert connections.credentials_of(gone)["secret_key"] == KEY
-    heir = await connections.default_processor(team.account.id)
+    assert providers.credentials_of(gone)["secret_key"] == KEY
+    heir = await providers.default_processor(team.account.id)
     assert heir is not None
     assert (heir.id, heir.is_default) == (team.processor.id, True)
     back = await processor_settings.configure_processor(team.owner, processor="stripe", connection_id=row.id)
@@ -294,31 +295,31 @@ async def test_a_live_default_has_live_heirs_only_and_test_money_must_be_chosen(
     await processor_settings.disconnect_processor(team.owner, first.id)
     assert await defaults() == [second.id]
     await processor_settings.disconnect_processor(team.owner, second.id)
-    assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
+    assert (await defaults(), await providers.default_processor(team.account.id)) == ([], None)
     # Neither a change of the test connection nor another one chooses it.
     await processor_settings.configure_processor(team.owner, processor="sandbox", display_name="Test money")
     await processor_settings.disconnect_processor(team.owner, team.processor.id)
     await processor_settings.configure_processor(team.owner, processor="sandbox")
-    assert (await defaults(), await connections.default_processor(team.account.id)) == ([], None)
+    assert (await defaults(), await providers.default_processor(team.account.id)) == ([], None)
     chosen = await processor_settings.configure_processor(team.owner, processor="sandbox", make_default=True)
     assert await defaults() == [chosen.id]
-    assert await connections.default_processor(team.account.id) == chosen
+    assert await providers.default_processor(team.account.id) == chosen
 
 
 async def test_a_default_that_cannot_be_made_is_skipped_but_not_for_test_money(team: Team) -> None:
     broken = await live(team, credentials={"secret_key": "sk_of_no_sandbox"})
     await ProcessorConnection.filter(id=broken.id).update(processor="uninstalled")
     # Nobody has made the live one the default.
-    assert await connections.default_processor(team.account.id) == await ProcessorConnection.get(id=team.processor.id)
+    assert await providers.default_processor(team.account.id) == await ProcessorConnection.get(id=team.processor.id)
     await ProcessorConnection.filter(id=team.processor.id).update(is_default=False)
     await ProcessorConnection.filter(id=broken.id).update(is_default=True)
-    assert await connections.default_processor(team.account.id) is None
+    assert await providers.default_processor(team.account.id) is None
     other = await live(team)
-    assert await connections.default_processor(team.account.id) == other
+    assert await providers.default_processor(team.account.id) == other
     await ProcessorConnection.filter(id=other.id).update(
         credentials=vault.seal((await factories.account()).id, "{}"), version=2
     )
-    assert await connections.default_processor(team.account.id) is None
+    assert await providers.default_processor(team.account.id) is None
 
 
 async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
@@ -357,7 +358,7 @@ async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
 
 async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> None:
     async with TwilioServer(twilio_server.contracts()[0]) as server:
-        connections.configure(
+        providers.configure(
             Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5),
             sandbox_open=True,
         )
@@ -381,7 +382,7 @@ async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> N
         )
         assert twilio_server.AUTH_TOKEN not in row.credentials
         assert (row.display_name, row.sender, row.connected) == ("Office line", "+14155550100", True)
-        assert connections.inbound_url(row) == f"{BASE_URL}/inbound/twilio_sms/{public_id('chn', row.id)}"
+        assert providers.inbound_url(row) == f"{BASE_URL}/inbound/twilio_sms/{public_id('chn', row.id)}"
         renamed = await channel_settings.connect_channel(
             team.owner, kind="SMS", provider="twilio_sms", connection_id=row.id, display_name="Line 1"
         )
@@ -391,9 +392,9 @@ async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> N
             "+14155550100",
             2,
         )
-        assert connections.credentials_of(renamed) == given
+        assert providers.credentials_of(renamed) == given
         assert await ChannelConnection.filter(provider="twilio_sms").count() == 1
-        await connections.aclose()
+        await providers.aclose()
 
 
 @pytest.mark.parametrize(
@@ -418,12 +419,12 @@ async def test_another_account_cannot_open_a_sealed_secret(team: Team) -> None:
     row = team.processor
     row.account_id = other.id
     with pytest.raises(vault.VaultError):
-        connections.credentials_of(row)
+        providers.credentials_of(row)
 
 
 async def test_rotation_leaves_nothing_that_needs_the_old_key(team: Team, configured: Settings) -> None:
     requests = [await factories.payment_request(team.contact, clear_token=f"token-{n:016d}") for n in range(3)]
-    before = connections.credentials_of(team.processor)
+    before = providers.credentials_of(team.processor)
     message = await factories.message(team.conversation)
     address = "https://files.test/a?token=t"
     waiting = await factories.attachment(message, source_url=vault.seal(team.account.id, address))
@@ -442,7 +443,7 @@ async def test_rotation_leaves_nothing_that_needs_the_old_key(team: Team, config
     await waiting.refresh_from_db()
     assert vault.unseal(team.account.id, waiting.source_url or "") == address
     row = await ProcessorConnection.get(id=team.processor.id)
-    assert connections.credentials_of(row) == before
+    assert providers.credentials_of(row) == before
     sealed = await db.rows("SELECT token FROM payment_request ORDER BY id")
     assert [vault.unseal(team.account.id, found["token"]) for found in sealed] == [
         f"token-{n:016d}" for n in range(len(requests))
@@ -467,7 +468,7 @@ async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]
         PayPalServer(paypal_server.our_contract()) as paypal,
         SquareServer(square_server.our_contract()) as square,
     ):
-        connections.configure(
+        providers.configure(
             Environment(
                 public_url=BASE_URL,
                 sandbox_url="http://127.0.0.1:9",
@@ -477,7 +478,7 @@ async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]
             sandbox_open=True,
         )
         yield paypal, square
-        await connections.aclose()
+        await providers.aclose()
 
 
 async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials(
@@ -490,14 +491,14 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
         credentials=PAYPAL | {"webhook_id": f" {paypal_server.WEBHOOK_ID} "},
     )
     stored = PAYPAL | {"webhook_id": paypal_server.WEBHOOK_ID, "mode": "test"}
-    assert connections.credentials_of(paypal) == stored
+    assert providers.credentials_of(paypal) == stored
     assert (paypal.test_mode, paypal.key_hint, paypal.display_name) == (True, "…rver", "PayPal")
     assert (paypal.vendor_account or "").startswith("app_")
     square = await processor_settings.configure_processor(
         team.owner, processor="square", test_mode=False, credentials=SQUARE | {"webhook_signature_key": SIGNING}
     )
     stored = SQUARE | {"webhook_signature_key": SIGNING, "mode": "live"}
-    assert connections.credentials_of(square) == stored
+    assert providers.credentials_of(square) == stored
     assert (square.test_mode, square.key_hint) == (False, "EAAA_…rver")
     assert square.vendor_account == square_server.MERCHANT_ID
     # One value is changed, the others and the mode stay.
@@ -505,17 +506,17 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
         team.owner, processor="square", credentials={"webhook_signature_key": "rolled"}
     )
     assert (again.id, again.test_mode, again.version) == (square.id, False, 2)
-    assert connections.credentials_of(again) == stored | {"webhook_signature_key": "rolled"}
+    assert providers.credentials_of(again) == stored | {"webhook_signature_key": "rolled"}
     # The other mode stands beside it.
     test = await processor_settings.configure_processor(
         team.owner, processor="square", test_mode=True, credentials=SQUARE
     )
     assert test.id != square.id
-    held = connections.credentials_of(test)
+    held = providers.credentials_of(test)
     assert {name: held[name] for name in ("access_token", "location_id", "mode")} == SQUARE | {"mode": "test"}
     # Nobody gave a key of webhooks for this one: it was registered.
     (made,) = vendors[1].subscriptions.values()
-    assert made["notification_url"] == connections.webhook_url(test)
+    assert made["notification_url"] == providers.webhook_url(test)
     assert (held["webhook_signature_key"], test.webhook_registered) == (made["signature_key"], True)
     assert not square.webhook_registered
     assert await ProcessorConnection.filter(connected=True).count() == 4
@@ -592,7 +593,7 @@ async def test_what_the_vendor_refuses_is_told_with_what_to_do(
 
 
 async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
-    for about, sentence in connections.ADVICE.values():
+    for about, sentence in providers.ADVICE.values():
         said = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
         assert "{" not in said
         assert about in {None, "account", "webhook_id", "location_id", "currency"}
@@ -625,7 +626,7 @@ async def test_credentials_whose_key_is_lost_are_given_again(team: Team, stripe:
     again = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY}
     )
-    assert (again.id, connections.credentials_of(again)["secret_key"]) == (row.id, KEY)
+    assert (again.id, providers.credentials_of(again)["secret_key"]) == (row.id, KEY)
 
 
 # ---------------------------------------------------------------------------------------------- registering webhooks
@@ -648,33 +649,33 @@ async def test_a_webhook_is_registered_for_the_user_and_taken_back_on_disconnect
 ) -> None:
     given = {"secret_key": KEY}
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials=given)
-    assert addresses(stripe) == [connections.webhook_url(row)]
+    assert addresses(stripe) == [providers.webhook_url(row)]
     (endpoint,) = stripe.endpoints.values()
     ours = {"webhook_secret": endpoint["secret"], "webhook_endpoint_id": endpoint["id"]}
-    assert connections.credentials_of(row) == given | ours
+    assert providers.credentials_of(row) == given | ours
     assert (row.webhook_registered, row.last_error) == (True, None)
     # Once is enough.
     row = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials=given, display_name="Cards"
     )
     assert (made(stripe), row.webhook_registered) == (1, True)
-    assert connections.credentials_of(row) == given | ours
+    assert providers.credentials_of(row) == given | ours
     gone = await processor_settings.disconnect_processor(team.owner, row.id)
     await processor_settings.disconnect_processor(team.owner, row.id)
     assert addresses(stripe) == []
     assert (gone.connected, gone.webhook_registered) == (False, False)
-    assert connections.credentials_of(gone) == given
+    assert providers.credentials_of(gone) == given
     back = await processor_settings.configure_processor(team.owner, processor="stripe", connection_id=row.id)
-    assert (made(stripe), addresses(stripe)) == (2, [connections.webhook_url(row)])
-    assert connections.credentials_of(back)["webhook_secret"] != ours["webhook_secret"]
+    assert (made(stripe), addresses(stripe)) == (2, [providers.webhook_url(row)])
+    assert providers.credentials_of(back)["webhook_secret"] != ours["webhook_secret"]
     # A secret of the user's own replaces ours, which is then nobody's to take back.
     own = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"webhook_secret": SIGNING}
     )
-    assert connections.credentials_of(own) == given | {"webhook_secret": SIGNING}
+    assert providers.credentials_of(own) == given | {"webhook_secret": SIGNING}
     assert not own.webhook_registered
     gone = await processor_settings.disconnect_processor(team.owner, own.id)
-    assert connections.credentials_of(gone) == given | {"webhook_secret": SIGNING}
+    assert providers.credentials_of(gone) == given | {"webhook_secret": SIGNING}
     assert made(stripe) == 2
 
 
@@ -703,8 +704,8 @@ async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a
     stripe.fail_next("before_500", match=about_endpoints)
     gone = await processor_settings.disconnect_processor(team.owner, row.id)
     assert (gone.connected, gone.webhook_registered) == (False, True)
-    assert addresses(stripe) == [connections.webhook_url(row)]
-    assert connections.credentials_of(gone) == connections.credentials_of(row)
+    assert addresses(stripe) == [providers.webhook_url(row)]
+    assert providers.credentials_of(gone) == providers.credentials_of(row)
 
 
 async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, stripe: StripeServer) -> None:
@@ -714,12 +715,12 @@ async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, 
     missing = tested.last_error or ""
     assert (refusal, tested.webhook_registered) == (None, False)
     assert missing.startswith("Stripe does not know where to send webhooks: add https://")
-    assert connections.webhook_url(row) in missing
-    assert len(missing) < connections.ERROR_LIMIT
+    assert providers.webhook_url(row) in missing
+    assert len(missing) < providers.ERROR_LIMIT
     # A call that works forgets what a call could not do, and no more.
-    await connections.note_working(tested)
+    await providers.note_working(tested)
     await ProcessorConnection.filter(id=row.id).update(last_error="timeout: no answer")
-    await connections.note_working(await ProcessorConnection.get(id=row.id))
+    await providers.note_working(await ProcessorConnection.get(id=row.id))
     assert (await ProcessorConnection.get(id=row.id)).last_error == missing
     # It has arrived once, or its secret is there: then somebody has told the vendor.
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=datetime.now(UTC))
@@ -740,17 +741,17 @@ async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_
     lacking = IntegrationError("stripe", "permission_denied", "may not read")
     assert await processor_health.refused(row, lacking)
     noted = await ProcessorConnection.get(id=row.id)
-    await connections.note_working(noted)
+    await providers.note_working(noted)
     assert (await ProcessorConnection.get(id=row.id)).last_error == noted.last_error
     assert "lack a permission" in (noted.last_error or "")
     noted.last_error = "timeout: what another task has read"
-    await connections.note_working(noted)
+    await providers.note_working(noted)
     assert "lack a permission" in ((await ProcessorConnection.get(id=row.id)).last_error or "")
 
 
 async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, stripe: StripeServer) -> None:
-    here = dataclasses.replace(connections.environment(), public_url="http://127.0.0.1:8000")
-    connections.configure(here, sandbox_open=True)
+    here = dataclasses.replace(providers.environment(), public_url="http://127.0.0.1:8000")
+    providers.configure(here, sandbox_open=True)
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert (made(stripe), row.webhook_registered, row.last_error) == (0, False, None)
 
@@ -781,7 +782,7 @@ async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_i
     await ProcessorConnection.filter(id=row.id).update(credentials=vault.seal((await factories.account()).id, "{}"))
     _, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert refusal is not None
-    assert refusal.message == connections.UNREADABLE
+    assert refusal.message == providers.UNREADABLE
     await ProcessorConnection.filter(id=row.id).update(processor="uninstalled")
     _, refusal = await processor_settings.test_processor(team.owner, row.id)
     assert refusal is not None
@@ -796,14 +797,14 @@ async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_i
         await processor_settings.test_processor(team.agent, row.id)
     sandbox, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert (refusal, sandbox.last_error) == (None, None)
-    connections.configure(connections.environment(), sandbox_open=False)
+    providers.configure(providers.environment(), sandbox_open=False)
     _, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert isinstance(refusal, ProcessorUnavailable)
 
 
 async def test_a_channel_is_tested_with_its_stored_credentials_and_says_what_is_wrong(team: Team) -> None:
     async with TwilioServer(twilio_server.contracts()[0]) as server:
-        connections.configure(
+        providers.configure(
             Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5),
             sandbox_open=True,
         )

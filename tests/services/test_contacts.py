@@ -10,7 +10,7 @@ import pytest
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, Refusal, TooLong
 from models.ids import uuid7
 from models.tables import AuditEntry, Contact, ContactAddress, Conversation, ConversationFollower
-from services import contacts, conversations
+from services.messaging import contacts, conversations
 from tests import factories
 from tests.services.conftest import Team, actor_of, counts, kinds_logged
 

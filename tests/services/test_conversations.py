@@ -10,7 +10,10 @@ from integrations.base import IntegrationError
 from models.errors import Forbidden, NotFound
 from models.ledger import CardKind
 from models.tables import Conversation
-from services import capability, changes, conversations, links
+from services.connections import availability
+from services.core import unit_of_work
+from services.messaging import conversations
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
@@ -51,13 +54,13 @@ async def test_messages_and_a_close_at_once_end_open_or_closed_but_never_lose_a_
 async def test_what_the_team_writes_leaves_it_closed(team: Team) -> None:
     await conversations.close(team.agent, team.conversation.id)
     request = await factories.payment_request(team.contact)
-    await send(team, f"Bye: {links.checkout_url(request)}")
+    await send(team, f"Bye: {payment_links.checkout_url(request)}")
     assert await closed(team)
 
 
 async def test_a_failed_delivery_of_a_request_opens_it(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    sent = await send(team, links.checkout_url(request))
+    sent = await send(team, payment_links.checkout_url(request))
     await conversations.close(team.agent, team.conversation.id)
     replace_vendor(team, "SMS", IntegrationError("v", "invalid_recipient", "No such number."))
     await run_job("message.send", sent.message.id)
@@ -69,7 +72,7 @@ async def test_a_failed_delivery_of_a_request_opens_it(team: Team) -> None:
 async def test_money_that_moves_without_the_team_opens_it(team: Team, kind: CardKind) -> None:
     request = await factories.payment_request(team.contact)
     await conversations.close(team.agent, team.conversation.id)
-    async with changes.change(team.account.id) as changed:
+    async with unit_of_work.change(team.account.id) as changed:
         await changed.log_card(request, kind, text="So it is", key="one")
     by_the_team = {"PAYMENT_REQUEST", "PAYMENT_PROCESSING", "REQUEST_VOIDED", "REFUND_ISSUED"}
     by_the_team |= {"RECORDED_OUTSIDE", "OUTSIDE_UNDONE"}
@@ -88,7 +91,7 @@ async def test_strangers_and_viewers_close_nothing(team: Team) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- two numbers
 async def preferred(team: Team) -> list[tuple[str, str]]:
-    found = await capability.capabilities(team.agent, team.conversation)
+    found = await availability.capabilities(team.agent, team.conversation)
     return [(reach.connection.kind, reach.connection.display_name) for reach in found if reach.preferred]
 
 

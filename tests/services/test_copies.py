@@ -11,7 +11,7 @@ from integrations.base import DeliveryStatus, InboundMessage, SendResult, Status
 from models.errors import Blank, ContactOptedOut, Invalid, Refusal, TooLong
 from models.ids import uuid7
 from models.tables import ChannelConnection, Conversation, Message, OptOut
-from services import copies, deliveries, inbound, messages
+from services.messaging import copies, delivery, inbound, messages
 from tests.services.conftest import Team, counts, kinds_logged
 from tests.services.outgoing import handed_over, replace_vendor, run_job, send
 
@@ -40,7 +40,7 @@ async def suggestion(team: Team) -> list[str]:
 
 async def told(team: Team, **said: Any) -> Message:
     update = StatusUpdate(**{"external_id": "<ours@acme.test>", **said})
-    await deliveries.record_status(team.channels["EMAIL"], update)
+    await delivery.record_status(team.channels["EMAIL"], update)
     return await Message.get(direction="OUTBOUND")
 
 

@@ -6,7 +6,8 @@ import asyncio
 
 from integrations.base import MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ContactSummary, MoneyFact
-from services import links, recorder
+from services.payments import recorder
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team
 
@@ -29,7 +30,7 @@ async def test_payments_of_one_contact_at_once_never_deadlock(team: Team) -> Non
                             outcome=MoneyOutcome.SUCCEEDED,
                             amount_minor=request.amount_minor,
                             currency=request.currency,
-                            request_reference=links.reference(request),
+                            request_reference=payment_links.reference(request),
                         )
                     ],
                     source="webhook",

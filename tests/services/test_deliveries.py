@@ -34,7 +34,10 @@ from models.tables import (
     Notification,
     PaymentRequest,
 )
-from services import deliveries, jobs, links, messages
+from services.core import jobs
+from services.messaging import delivery as delivery_service
+from services.messaging import messages
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import BASE_URL, Team, counts, kinds_logged
 from tests.services.outgoing import handed_over, replace_vendor, run_job, send
@@ -43,7 +46,7 @@ from tests.services.outgoing import handed_over, replace_vendor, run_job, send
 # --------------------------------------------------------------------------------------------------- to the provider
 async def test_an_accepted_message_is_sent_once_and_its_request_follows(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}")
     vendor = replace_vendor(team, "SMS", SendResult(external_id="v-1"))
     await run_job("message.send", sent.message.id)
     await run_job("message.send", sent.message.id)
@@ -121,7 +124,7 @@ async def test_a_crash_between_call_and_answer_is_unknown_and_not_a_second_call(
 
 async def test_what_surely_never_left_is_tried_again_until_the_last_attempt(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
-    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}")
     refused = [IntegrationError("v", "unreachable", "no connection", retryable=True, code="X1") for _ in range(2)]
     vendor = replace_vendor(team, "SMS", *refused)
     with pytest.raises(IntegrationError):
@@ -153,7 +156,8 @@ async def free_again(team: Team, kind: str = "SMS") -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "paused"), [(30.0, 30.0), (None, deliveries.PAUSE_S), (0.0, deliveries.PAUSE_S), (1e9, 3600.0)]
+    ("named", "paused"),
+    [(30.0, 30.0), (None, delivery_service.PAUSE_S), (0.0, delivery_service.PAUSE_S), (1e9, 3600.0)],
 )
 async def test_a_rate_limit_pauses_its_connection_and_no_other_and_uses_no_attempt_up(
     team: Team, named: float | None, paused: float
@@ -182,7 +186,7 @@ async def test_a_shorter_pause_never_cuts_a_longer_one(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=None)
     await waits(sent)
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=until)
-    await deliveries._pause(team.channels["SMS"], 5)
+    await delivery_service._pause(team.channels["SMS"], 5)
     assert (await ChannelConnection.get(id=team.channels["SMS"].id)).next_send_at == until
 
 
@@ -192,13 +196,13 @@ async def test_a_recipients_try_later_delays_only_that_message(team: Team) -> No
     replace_vendor(team, "EMAIL", again)
     assert await waits(grey, last=True) == 60
     assert (await ChannelConnection.get(id=team.channels["EMAIL"].id)).next_send_at is None
-    assert await waits(other) == deliveries.WAIT_FOR_EARLIER_S  # the order of the conversation is kept
+    assert await waits(other) == delivery_service.WAIT_FOR_EARLIER_S  # the order of the conversation is kept
 
 
 async def test_who_waited_for_hours_fails_and_says_so(team: Team) -> None:
     sent = await send(team, "One")
     vendor = replace_vendor(team, "SMS", too_many(30))
-    await Message.filter(id=sent.message.id).update(occurred_at=datetime.now(UTC) - deliveries.WAIT_LIMIT)
+    await Message.filter(id=sent.message.id).update(occurred_at=datetime.now(UTC) - delivery_service.WAIT_LIMIT)
     await run_job("message.send", sent.message.id, last=True)
     row = await Message.get(id=sent.message.id)
     assert (row.delivery_status, row.error_code, len(vendor.sent)) == ("FAILED", "20429", 1)
@@ -260,7 +264,7 @@ async def test_the_channel_remembers_what_was_wrong_with_it_until_it_works(team:
 
 async def test_a_failed_delivery_shows_on_the_request_as_card_and_notice_and_the_link_stays(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
-    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}")
     replace_vendor(team, "SMS", IntegrationError("v", "invalid_recipient", "No such number.", code="21211"))
     await run_job("message.send", sent.message.id)
     after = await PaymentRequest.get(id=request.id)
@@ -318,7 +322,7 @@ async def test_the_button_opens_the_first_link_of_ours_and_says_what_it_does(
     team: Team, status: str, label: str
 ) -> None:
     request = await factories.payment_request(team.contact, status=status)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     moved = link.replace(BASE_URL, "https://old.example.test")
     foreign = f"{BASE_URL}/p/{'x' * 22}"
     outbound = await handed_over(team, f"See {foreign} and {moved} and {link}")
@@ -382,17 +386,17 @@ def test_a_status_only_moves_forward(before: str, after: str) -> None:
         allowed = before in ("QUEUED", "SENDING", "UNKNOWN", "SENT")
     else:
         allowed = ORDER.index(after) > ORDER.index(before)
-    assert deliveries.forward(before, after) is allowed
+    assert delivery_service.forward(before, after) is allowed
 
 
 async def test_callbacks_in_any_order_end_at_the_furthest_state(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}")
     replace_vendor(team, "SMS", SendResult(external_id="v-1"))
     await run_job("message.send", sent.message.id)
     states = [DeliveryStatus.READ, DeliveryStatus.SENT, DeliveryStatus.DELIVERED, DeliveryStatus.FAILED]
     for status in [*states, *states]:
-        await deliveries.record_status(team.channels["SMS"], StatusUpdate(external_id="v-1", status=status))
+        await delivery_service.record_status(team.channels["SMS"], StatusUpdate(external_id="v-1", status=status))
     assert (await Message.get(id=sent.message.id)).delivery_status == "READ"
     assert (await PaymentRequest.get(id=request.id)).delivery_state == "READ"
     assert (await kinds_logged(team.account.id)).count("message.updated") == 2  # SENT, READ
@@ -440,7 +444,7 @@ async def test_a_status_that_overtakes_the_external_id_is_applied_when_the_id_is
 
     async def told_first(message: OutboundMessage) -> SendResult:
         for status in (DeliveryStatus.READ, DeliveryStatus.DELIVERED, DeliveryStatus.READ):
-            await deliveries.record_status(row, StatusUpdate(external_id="v-1", status=status))
+            await delivery_service.record_status(row, StatusUpdate(external_id="v-1", status=status))
         assert await kept_statuses_run(team, due=False) == 2  # the id may still come
         return await given(message)
 
@@ -463,7 +467,7 @@ async def test_a_read_mark_that_overtakes_the_answer_holds_for_its_message(team:
     moment = datetime.now(UTC)
     await Message.filter(id=sent.message.id).update(delivery_status="SENDING", sending_at=moment)
     read = StatusUpdate(external_id="", status=DeliveryStatus.READ, address=sent.message.address, up_to=moment)
-    await deliveries.record_status(row, read)
+    await delivery_service.record_status(row, read)
     await Message.filter(id=sent.message.id).update(delivery_status="SENT", external_id="v-1")
     assert await kept_statuses_run(team, due=False) == 0
     assert (await Message.get(id=sent.message.id)).delivery_status == "READ"
@@ -474,9 +478,9 @@ async def test_a_status_of_a_message_that_is_not_ours_is_tried_once_more_and_no_
     foreign = StatusUpdate(external_id="v-9", status=DeliveryStatus.READ)
     for waiting in (False, True):
         if waiting:
-            long_ago = datetime.now(UTC) - deliveries.STATUS_WAITS
+            long_ago = datetime.now(UTC) - delivery_service.STATUS_WAITS
             await Message.filter(id=sent.message.id).update(delivery_status="UNKNOWN", sending_at=long_ago)
-        await deliveries.record_status(team.channels["SMS"], foreign)
+        await delivery_service.record_status(team.channels["SMS"], foreign)
         assert await Job.filter(kind="message.status", status="queued").count() == 1
         assert await kept_statuses_run(team, due=False) == 0
     assert await Message.filter(delivery_status="READ").count() == 0
@@ -487,7 +491,7 @@ async def test_a_status_of_another_connection_changes_nothing(team: Team) -> Non
     replace_vendor(team, "SMS", SendResult(external_id="v-1"))
     await run_job("message.send", sent.message.id)
     other = await factories.channel_connection(team.account)
-    await deliveries.record_status(
+    await delivery_service.record_status(
         other, StatusUpdate(external_id="v-1", status=DeliveryStatus.READ), message_id=sent.message.id
     )
     assert (await Message.get(id=sent.message.id)).delivery_status == "SENT"
@@ -502,14 +506,14 @@ async def test_a_callback_that_names_our_message_finds_it_without_its_external_i
         update = StatusUpdate(
             external_id=long, status=DeliveryStatus.DELIVERED, message_id=public_id("msg", message.id)
         )
-        await deliveries.record_status(team.channels["SMS"], update)
-        await deliveries.record_status(team.channels["SMS"], update)
+        await delivery_service.record_status(team.channels["SMS"], update)
+        await delivery_service.record_status(team.channels["SMS"], update)
     row = await Message.get(id=sent.message.id)
     assert (row.delivery_status, row.external_id) == ("DELIVERED", external_id(long))
     row = await Message.get(id=known.message.id)  # it has an id, and this is another's
     assert (row.delivery_status, row.external_id) == ("SENT", "v-2")
     for wrong in ("msg_1", "x", public_id("chn", known.message.id)):
-        await deliveries.record_status(
+        await delivery_service.record_status(
             team.channels["SMS"], StatusUpdate(external_id="v-9", status=DeliveryStatus.READ, message_id=wrong)
         )
     assert await Message.filter(delivery_status="READ").count() == 0
@@ -529,7 +533,7 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
         ("unknown", "UNKNOWN", -2),
         ("to somebody else", "SENT", -2),
     ):
-        ids[name] = (await send(team, f"{name} {links.checkout_url(request)}")).message.id
+        ids[name] = (await send(team, f"{name} {payment_links.checkout_url(request)}")).message.id
         await Message.filter(id=ids[name]).update(
             delivery_status=status, external_id=name, sending_at=moment + timedelta(minutes=minutes)
         )
@@ -537,10 +541,10 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
     update = StatusUpdate(
         external_id="", status=DeliveryStatus.READ, address=team.addresses["SMS"].address, up_to=moment
     )
-    await deliveries.record_status(await factories.channel_connection(team.account), update)
+    await delivery_service.record_status(await factories.channel_connection(team.account), update)
     assert await Message.filter(delivery_status="READ").count() == 0
     for _ in range(2):
-        await deliveries.record_status(row, update)
+        await delivery_service.record_status(row, update)
     found = {name: (await Message.get(id=id_)).delivery_status for name, id_ in ids.items()}
     assert found == {
         "sent": "READ",
@@ -553,7 +557,7 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
     }
     assert (await kinds_logged(team.account.id)).count("message.updated") == 3
     # A delivery told up to a moment takes nothing back.
-    await deliveries.record_status(row, dataclasses.replace(update, status=DeliveryStatus.DELIVERED))
+    await delivery_service.record_status(row, dataclasses.replace(update, status=DeliveryStatus.DELIVERED))
     assert await Message.filter(delivery_status="READ").count() == 3
 
 
@@ -561,7 +565,7 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
 async def test_a_window_that_closed_meanwhile_is_a_failure_that_the_card_explains(team: Team, how: str) -> None:
     await team.hears("WHATSAPP", "Hi", "in-1")
     request = await factories.payment_request(team.contact)
-    sent = await send(team, f"Pay {links.checkout_url(request)}", "WHATSAPP")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}", "WHATSAPP")
     if how == "refused":
         replace_vendor(team, "WHATSAPP", IntegrationError("v", "window_closed", "Too late.", code="10/2018278"))
     elif how == "callback":
@@ -578,7 +582,7 @@ async def test_a_window_that_closed_meanwhile_is_a_failure_that_the_card_explain
             error_message="Too late.",
             reason="window_closed",
         )
-        await deliveries.record_status(team.channels["WHATSAPP"], update)
+        await delivery_service.record_status(team.channels["WHATSAPP"], update)
     row = await Message.get(id=sent.message.id)
     code = "MESSAGING_WINDOW_CLOSED" if how == "before the call" else "window_closed"
     assert (row.delivery_status, row.error_code) == ("FAILED", code)
@@ -592,11 +596,11 @@ async def test_a_window_that_closed_meanwhile_is_a_failure_that_the_card_explain
 
 async def test_a_failure_of_an_older_message_leaves_the_newer_ones_state(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     replace_vendor(team, "SMS", SendResult(external_id="v-1"), SendResult(external_id="v-2"))
     for text in ("first", "second"):
         await run_job("message.send", (await send(team, f"{text} {link}")).message.id)
-    await deliveries.record_status(
+    await delivery_service.record_status(
         team.channels["SMS"], StatusUpdate(external_id="v-1", status=DeliveryStatus.FAILED, error_code="30003")
     )
     assert (await PaymentRequest.get(id=request.id)).delivery_state == "SENT"
@@ -608,15 +612,15 @@ async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
-    sent = await send(team, f"Pay {links.checkout_url(request)}")
+    sent = await send(team, f"Pay {payment_links.checkout_url(request)}")
     later = await send(team, "Are you there?")
 
     async def fail(*_: object) -> None:
         raise ValueError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr(deliveries, "_obstacle", fail)
-        for _ in range(deliveries.SEND_ATTEMPTS):
+        broken.setattr(delivery_service, "_obstacle", fail)
+        for _ in range(delivery_service.SEND_ATTEMPTS):
             await db.execute(
                 "UPDATE job SET due_at = ? WHERE key = ?", datetime.now(UTC), f"message.send:{sent.message.id}"
             )
@@ -625,7 +629,7 @@ async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
     assert (row.delivery_status, row.error_code, row.error_message) == (
         "FAILED",
         "SENDING_FAILED",
-        deliveries.NOT_SENT_WORDS,
+        delivery_service.NOT_SENT_WORDS,
     )
     assert await ActivityCard.filter(kind="DELIVERY_FAILED").count() == 1
     assert await Job.filter(kind="message.send", status="dead").count() == 1
@@ -650,7 +654,7 @@ async def test_messages_without_a_live_job_get_one_or_an_end(team: Team) -> None
     await Job.filter(key=f"message.send:{gone}").update(status="done")
     await Message.filter(id=gone).update(delivery_status="SENT")
     for _ in range(2):
-        await deliveries.sweep_stranded(now)
+        await delivery_service.sweep_stranded(now)
 
     async def state(id: UUID) -> tuple[str, str | None, str | None]:
         row = await Message.get(id=id)

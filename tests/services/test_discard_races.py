@@ -9,7 +9,8 @@ import pytest
 from models import errors
 from models.ids import uuid7
 from models.tables import ActivityCard, Message, PaymentRequest
-from services import checkout, links, payment_requests
+from services.payments import checkout, payment_requests
+from services.thread import payment_links
 from tests.services.conftest import Team
 
 ROUNDS = 12
@@ -37,7 +38,7 @@ async def consistent(request: PaymentRequest) -> None:
 async def test_discarding_against_a_first_look(team: Team) -> None:
     for _ in range(ROUNDS):
         request = await draft(team)
-        token = links.checkout_url(request).rsplit("/", 1)[1]
+        token = payment_links.checkout_url(request).rsplit("/", 1)[1]
         await asyncio.gather(
             checkout.record_view(token, human=True),
             payment_requests.discard(team.agent, request.id),
@@ -75,7 +76,7 @@ async def test_a_view_that_found_the_draft_before_it_was_discarded_changes_nothi
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await draft(team)
-    token = links.checkout_url(request).rsplit("/", 1)[1]
+    token = payment_links.checkout_url(request).rsplit("/", 1)[1]
     found = await checkout.find(token)
     await payment_requests.discard(team.agent, request.id)
 

@@ -15,7 +15,8 @@ from integrations import registry
 from integrations.base import Environment, MoneyKind, MoneyStatement
 from models import ledger
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services import auditing, checkout, ledger_views, payment_requests, recorder, summaries
+from services.payments import checkout, integrity_check, payment_requests, payment_views, recorder
+from services.thread import contact_totals
 from tests.services.scripted import World
 
 OPENED = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -182,19 +183,19 @@ async def test_orders_with_repeats_and_reads_end_with_the_right_card_action_and_
             lost += 12500 if end == "LOST" else 0
             inquiry = end == "NEEDS_RESPONSE" and all(one.inquiry for one in said)
             await assert_ended(request, end, refundable=end == "WON" or inquiry, told=len(order))
-    totals = (await summaries.recompute(world.account.id, world.contact.id))[("USD", True)]
+    totals = (await contact_totals.recompute(world.account.id, world.contact.id))[("USD", True)]
     paid = 12500 * 2 * len(VENDORS[name][1])
     assert (totals["paid_minor"], totals["refunded_minor"], totals["net_minor"]) == (paid, 0, paid - lost)
-    assert [str(one) for one in await auditing.audit()] == []
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 async def assert_ended(request: PaymentRequest, end: str, *, refundable: bool, told: int) -> None:
     now = await PaymentRequest.get(id=request.id)
-    views = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+    views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     (dispute,) = [view for view in views if view.kind == MoneyKind.DISPUTE]
     status = {"NEEDS_RESPONSE": ("PENDING",), "LOST": ("SUCCEEDED",), "WON": ("FAILED", "CANCELED")}[end]
     assert (now.dispute_state, dispute.status in status, now.status) == (end, True, "PAID")
-    left = ledger_views.refundable(views)
+    left = payment_views.refundable(views)
     assert sum(left.values()) == (12500 if refundable else 0)
     actions = [action for action, _ in payment_requests.available_actions(now, "OWNER", refundable=bool(left))]
     assert actions == (["REFUND"] if refundable else [])
@@ -236,6 +237,6 @@ async def test_paypals_reversal_ends_with_the_case_in_every_order(database: str)
             await recorder.record(world.connection, [told[index]], source="webhook")
         now = await world.fresh(request)
         assert (now.dispute_state, now.refunded_minor, now.refund_state) == ("WON", 0, "NONE"), order
-    totals = (await summaries.recompute(world.account.id, world.contact.id))[("USD", True)]
+    totals = (await contact_totals.recompute(world.account.id, world.contact.id))[("USD", True)]
     assert (totals["paid_minor"], totals["refunded_minor"], totals["net_minor"]) == (12500 * 20, 0, 12500 * 20)
-    assert [str(one) for one in await auditing.audit()] == []
+    assert [str(one) for one in await integrity_check.audit()] == []

@@ -15,7 +15,8 @@ import pytest
 from integrations import registry
 from integrations.base import Environment, MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ActivityCard, MoneyFact, Notification, PaymentRequest
-from services import auditing, ledger_views, recorder, summaries
+from services.payments import integrity_check, payment_views, recorder
+from services.thread import contact_totals
 from tests.services.scripted import World
 
 OPENED = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -57,9 +58,9 @@ async def tell(world: World, *statements: MoneyStatement) -> list[str]:
     return [card.text for card in (await ActivityCard.all().order_by("seq"))[before:]]
 
 
-async def shown(world: World, request: PaymentRequest) -> ledger_views.PaymentView:
-    views = await ledger_views.payments(world.account.id, [request.id])
-    view = ledger_views.newest_dispute(views[request.id])
+async def shown(world: World, request: PaymentRequest) -> payment_views.PaymentView:
+    views = await payment_views.payments(world.account.id, [request.id])
+    view = payment_views.newest_dispute(views[request.id])
     assert view is not None
     return view
 
@@ -100,7 +101,7 @@ async def test_the_end_says_who_won_in_whatever_order_it_is_told(
     assert (now.status, now.dispute_state) == ("PAID", state)
     view = await shown(world, request)
     assert (view.status, view.occurred_at, view.last_at, view.response_due_at) == (outcome.value, OPENED, ended, None)
-    assert [str(one) for one in await auditing.audit()] == []
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 async def test_a_due_date_that_is_told_later_is_kept_and_says_nothing_twice(world: World) -> None:
@@ -113,8 +114,8 @@ async def test_a_due_date_that_is_told_later_is_kept_and_says_nothing_twice(worl
     assert (view.response_due_at, view.amount_minor, view.status) == (DUE, 12500, "PENDING")
     assert (await world.fresh(request)).version == version + 1
     assert await MoneyFact.filter(external_id="dp_1").count() == 2
-    assert len((await ledger_views.payments(world.account.id, [request.id]))[request.id]) == 2
-    assert [str(one) for one in await auditing.audit()] == []
+    assert len((await payment_views.payments(world.account.id, [request.id]))[request.id]) == 2
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 async def test_of_two_disputes_the_newest_is_shown(world: World) -> None:
@@ -127,8 +128,8 @@ async def test_of_two_disputes_the_newest_is_shown(world: World) -> None:
 
 async def left(world: World, request: PaymentRequest) -> list[int]:
     """What can still be given back of the request's charges."""
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
-    return list(ledger_views.refundable(views).values())
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
+    return list(payment_views.refundable(views).values())
 
 
 async def test_an_inquiry_leaves_the_charge_refundable_and_ends_without_taking_it(world: World) -> None:
@@ -144,7 +145,7 @@ async def test_an_inquiry_leaves_the_charge_refundable_and_ends_without_taking_i
     assert await tell(world, ended, dispute(charge)) == [closed]
     view = await shown(world, request)
     assert (view.status, view.inquiry, await left(world, request)) == ("CANCELED", False, [12500])
-    assert [str(one) for one in await auditing.audit()] == []
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 @pytest.mark.parametrize("due_before", [False, True])
@@ -169,8 +170,8 @@ async def test_an_inquiry_that_becomes_a_dispute_takes_its_part_from_then_on_and
         "The dispute over $125.00 for Deep clean was won. The money stays."
     ]
     assert await left(world, request) == [12500]
-    assert len((await ledger_views.payments(world.account.id, [request.id]))[request.id]) == 2
-    assert [str(one) for one in await auditing.audit()] == []
+    assert len((await payment_views.payments(world.account.id, [request.id]))[request.id]) == 2
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 async def test_a_dispute_takes_its_part_though_it_is_told_without_a_due_date_or_before_its_inquiry(
@@ -305,9 +306,9 @@ async def test_the_vendors_latest_word_stands_in_whatever_order_it_is_told(world
                 ]
             lost += 12500 if state == "LOST" else 0
     charges = 12500 * 6 * len(HISTORIES)
-    totals = (await summaries.recompute(world.account.id, request.contact_id))[("USD", True)]
+    totals = (await contact_totals.recompute(world.account.id, request.contact_id))[("USD", True)]
     assert (totals["paid_minor"], totals["net_minor"]) == (charges, charges - lost)
-    assert [str(one) for one in await auditing.audit()] == []
+    assert [str(one) for one in await integrity_check.audit()] == []
 
 
 async def test_a_dispute_opened_again_asks_for_an_answer_by_its_own_date(world: World) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from models import database as db
 from models.tables import PaymentRequest
-from services import due_dates
+from services.payments import due_dates
 from tests import factories
 
 NOW = datetime.now(UTC)

@@ -13,7 +13,8 @@ import pytest
 from integrations.base import Capabilities, ProcessorWebhook, WebhookProof
 from models import errors
 from models.tables import CheckoutSession, PaymentRequest, ProcessorEvent
-from services import processor_events
+from services.core import webhooks
+from services.payments import processor_webhooks
 from tests.services.scripted import Delivery, World, assert_consistent
 
 BATCHES = Capabilities(webhook_batches=True)
@@ -97,14 +98,14 @@ async def test_an_event_that_cannot_be_kept_keeps_no_other_out_and_is_sent_again
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = await paid(world, 3)
-    keep, broken = processor_events._keep, [await checkout_of(requests[0])]
+    keep, broken = processor_webhooks._keep, [await checkout_of(requests[0])]
 
     async def fails(connection: Any, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
         if event.checkout_external_id in broken:
             raise ValueError("not to be stored")
         return await keep(connection, event, body, now)
 
-    monkeypatch.setattr(processor_events, "_keep", fails)
+    monkeypatch.setattr(processor_webhooks, "_keep", fails)
     one = batch(*world.vendor.outbox)
     with pytest.raises(ValueError, match="not to be stored"):
         await world.deliver(one)
@@ -140,7 +141,7 @@ async def test_a_long_batch_is_kept_whole_and_what_takes_too_long_is_handled_aft
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = await paid(world, 2)
-    monkeypatch.setattr(processor_events, "VENDOR_WAITS_S", 0.0)
+    monkeypatch.setattr(webhooks, "VENDOR_WAITS_S", 0.0)
     await world.deliver(batch(*world.vendor.outbox))
     assert await statuses(world, requests) == ["SENT"] * 2
     assert await ProcessorEvent.filter(handled_at=None).count() == 2
@@ -153,7 +154,7 @@ async def test_each_hint_of_a_webhook_is_read_and_an_unsigned_one_has_a_bound(
 ) -> None:
     requests = await paid(world, 3)
     known = [await checkout_of(request) for request in requests]
-    monkeypatch.setattr(processor_events, "UNSIGNED_TOGETHER", 2)
+    monkeypatch.setattr(processor_webhooks, "UNSIGNED_TOGETHER", 2)
 
     async def hints(*_: Any, **__: Any) -> Sequence[ProcessorWebhook]:
         return [hint(json.dumps({"id": one}).encode()) for one in known]
@@ -176,4 +177,4 @@ async def test_a_webhook_that_tells_nothing_is_answered_and_nothing_is_kept(worl
     await world.deliver(batch())
     assert await ProcessorEvent.all().count() == 0
     with pytest.raises(errors.NotFound):
-        await processor_events.receive("stripe", world.connection.id, b"[]", {})
+        await processor_webhooks.receive("stripe", world.connection.id, b"[]", {})

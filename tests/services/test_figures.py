@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 
 from models.tables import Contact, ProcessorConnection
-from services import dashboard, summaries
+from services.payments import dashboard
+from services.thread import contact_totals
 from tests import factories
 from tests.services.figures_book import assert_figures
 from tests.services.scripted import World
@@ -75,7 +76,7 @@ async def test_contacts_totals_add_up_to_the_dashboard_in_every_currency(world: 
                         request, amount_minor=back.amount_minor, external_id=back.external_id, outcome="FAILED", **given
                     )
     for contact in await Contact.all():
-        await summaries.update(world.account.id, contact.id)
+        await contact_totals.update(world.account.id, contact.id)
     await assert_figures(world.account.id)
     await ProcessorConnection.filter(id=world.connection.id).update(test_mode=False)
     await assert_figures(world.account.id)  # now of live money

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from services import file_types
+from services.messaging import file_types
 
 KNOWN = {
     b"\xff\xd8\xff\xe0": "image/jpeg",

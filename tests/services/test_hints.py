@@ -22,8 +22,9 @@ from integrations.base import (
     WebhookProof,
 )
 from models.tables import MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import links, processor_events, sweeper
-from services.limiting import RateLimiter
+from services.core.rate_limits import RateLimiter
+from services.payments import processor_webhooks, reconciler
+from services.thread import payment_links
 from tests.services.scripted import World, assert_consistent
 
 UNSIGNED = Capabilities(webhook_proof=WebhookProof.NONE, webhooks_decide=False)
@@ -77,14 +78,14 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(vendor, "verify_webhook", verify)
     monkeypatch.setattr(vendor, "parse", parse)
     monkeypatch.setattr(vendor, "read_charge", read_charge)
-    monkeypatch.setattr(processor_events, "_unknown", RateLimiter(0.1, 10))
-    monkeypatch.setattr(processor_events, "_instead", RateLimiter(1 / 60, 1))
+    monkeypatch.setattr(processor_webhooks, "_unknown", RateLimiter(0.1, 10))
+    monkeypatch.setattr(processor_webhooks, "_instead", RateLimiter(1 / 60, 1))
     return made
 
 
 async def ping(world: World, body: str) -> None:
     """A webhook arrives."""
-    await processor_events.receive("sandbox", world.connection.id, body.encode(), {})
+    await processor_webhooks.receive("sandbox", world.connection.id, body.encode(), {})
 
 
 async def test_the_same_id_told_twice_is_read_twice(world: World) -> None:
@@ -200,7 +201,7 @@ async def test_made_up_charges_cause_few_calls_and_genuine_ones_end_in_paid(worl
     assert world.vendor.count("charge") <= 11
     assert await ProcessorEvent.all().count() == 1  # of the payment
     assert await world.status(later) == "SENT"
-    await sweeper.sweep(datetime.now(UTC))  # within 15 seconds, and not after a minute
+    await reconciler.sweep(datetime.now(UTC))  # within 15 seconds, and not after a minute
     assert await world.status(later) == "PAID"
     await assert_consistent(world.account.id)
 
@@ -229,7 +230,7 @@ async def test_an_unsigned_webhook_gives_no_checkout_to_another_request(world: W
     object.__setattr__(session.order, "request_reference", "order-77")
     world.vendor.sessions["cs_foreign"] = session
     for body in ("session=cs_foreign", "charge=" + next(iter(session.money))):
-        await ping(world, f"{body}&reference={links.reference(victim)}")
+        await ping(world, f"{body}&reference={payment_links.reference(victim)}")
     await world.run_jobs()
     assert await world.status(victim) == "SENT"
     assert await world.facts(victim) == []
@@ -239,7 +240,7 @@ async def test_what_a_webhook_names_may_stand_in_its_address(world: World) -> No
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay(page)
-    await processor_events.receive("sandbox", world.connection.id, b"", {}, {"session": page})
+    await processor_webhooks.receive("sandbox", world.connection.id, b"", {}, {"session": page})
     await ProcessorEvent.all().update(body=f"session={page}")  # as a provider's `raw` has it
     await world.run_jobs()
     assert await world.status(request) == "PAID"

@@ -11,7 +11,16 @@ from uuid import UUID, uuid4
 import pytest
 
 from integrations.broadcast import GAP, Hint, open_bus
-from services.events import Hub, LoggedEvent, ResyncNeeded, ResyncReason, SlowConsumer, Start, Subscription, follow
+from services.core.event_hub import (
+    Hub,
+    LoggedEvent,
+    ResyncNeeded,
+    ResyncReason,
+    SlowConsumer,
+    Start,
+    Subscription,
+    follow,
+)
 
 ACCOUNT = UUID("0190d1c0-0000-7000-8000-000000000001")
 OTHER = UUID("0190d1c0-0000-7000-8000-000000000002")
@@ -277,7 +286,7 @@ async def test_a_database_that_is_away_is_read_again_and_nothing_is_lost() -> No
 
 
 async def test_health_needs_a_running_hub_and_a_recent_good_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.events.HEALTHY_S", 0.2)
+    monkeypatch.setattr("services.core.event_hub.HEALTHY_S", 0.2)
     log = Log()
     bus = await open_bus("memory://")
     hub = Hub(bus, log.read, log.heads, poll_s=0.01)

@@ -16,8 +16,8 @@ from models.errors import (
     Invalid,
 )
 from models.tables import Contact, IdempotencyKey
-from services import idempotency
-from services.actors import Actor, system_actor
+from services.core import idempotency
+from services.core.permissions import Actor, system_actor
 from tests import factories
 
 KEY = "8f14e45f-ceea-467f-9d1a-1c2b3d4e5f60"

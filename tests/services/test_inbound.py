@@ -26,7 +26,9 @@ from models.tables import (
     Message,
     PaymentRequest,
 )
-from services import deliveries, inbound, links
+from services.core import webhooks
+from services.messaging import delivery, inbound
+from services.thread import payment_links
 from tests import factories
 from tests.contracts.meta_server import APP_SECRET, VERIFY_TOKEN, signed
 from tests.services.conftest import Team, counts, kinds_logged
@@ -95,7 +97,7 @@ async def test_files_over_the_limit_are_named(team: Team) -> None:
 
 async def test_inbound_links_never_bind(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    await team.hears("SMS", f"What is this? {links.checkout_url(request)}", "in-1")
+    await team.hears("SMS", f"What is this? {payment_links.checkout_url(request)}", "in-1")
     assert (await PaymentRequest.get(id=request.id)).status == "DRAFT"
     assert await counts("activity_card", "message_payment_request") == {
         "activity_card": 0,
@@ -202,9 +204,9 @@ async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> N
 
     good = simulated.sign("simulated-secret", raw, at=now)
     for bad in ("", "t=1,v1=00", simulated.sign("other-secret", raw, at=now), good.replace("v1=", "v0=")):
-        with pytest.raises(inbound.BadSignature):
+        with pytest.raises(webhooks.BadSignature):
             await inbound.receive("simulated", row.id, request(bad))
-    with pytest.raises(inbound.BadSignature):
+    with pytest.raises(webhooks.BadSignature):
         await inbound.receive("simulated", row.id, request(good, now + timedelta(seconds=301)))
     with pytest.raises(NotFound):
         await inbound.receive("twilio_sms", row.id, request(good))
@@ -214,7 +216,7 @@ async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> N
 
 
 async def test_a_signed_callback_that_is_no_callback_is_a_bad_payload(team: Team) -> None:
-    with pytest.raises(inbound.BadPayload):
+    with pytest.raises(webhooks.BadPayload):
         await team.calls_back("SMS", b'{"type": "something.else"}')
     assert await counts("message", "event") == {"message": 0, "event": 0}
 
@@ -282,13 +284,13 @@ async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_fail
     failed = StatusUpdate(
         external_id="0100abc-000000@mail.relay.test", status=DeliveryStatus.FAILED, error_code="4.4.7"
     )
-    await deliveries.record_status(connection, failed)
+    await delivery.record_status(connection, failed)
     assert (await Message.get(id=ours.id)).delivery_status == "FAILED"
     late = StatusUpdate(external_id="<ours@acme.test>", status=DeliveryStatus.DELIVERED)
-    await deliveries.record_status(connection, late)
+    await delivery.record_status(connection, late)
     assert (await Message.get(id=ours.id)).delivery_status == "FAILED"
     answered = StatusUpdate(external_id="<ours@acme.test>", status=DeliveryStatus.READ, answered=True)
-    await deliveries.record_status(connection, answered)
+    await delivery.record_status(connection, answered)
     row = await Message.get(id=ours.id)
     assert (row.delivery_status, row.error_code, row.error_message) == ("READ", None, None)
 

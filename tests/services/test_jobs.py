@@ -17,8 +17,8 @@ from tortoise.exceptions import OperationalError
 from integrations.base import IntegrationError
 from models import database as db
 from models.tables import Job, Tick
-from services import jobs
-from services.jobs import JobContext, Later, Permanent, Runner
+from services.core import jobs
+from services.core.jobs import JobContext, Later, Permanent, Runner
 from tests.clock import moved
 
 Register = Callable[..., None]

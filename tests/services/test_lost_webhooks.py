@@ -18,7 +18,8 @@ import pytest
 from integrations.base import MoneyOutcome, MoneyStatement
 from models.ids import uuid7
 from models.tables import CheckoutSession, MoneyFact, PaymentRequest
-from services import auditing, jobs, sweeper
+from services.core import jobs
+from services.payments import integrity_check, reconciler
 from tests.clock import Clock, moved
 from tests.services.scripted import World, assert_consistent
 
@@ -87,7 +88,7 @@ async def run_periodic(elapsed_s: float) -> None:
     """The sweeper's handlers whose time has come, and the jobs that they leave."""
     for kind, every_s in jobs._periodic.items():
         handler = jobs._handlers[kind]
-        of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
+        of_the_sweeper = handler.__module__ == reconciler.__name__ and kind != "retention"
         if of_the_sweeper and elapsed_s % every_s < STEP.total_seconds():
             given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
             await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
@@ -100,7 +101,7 @@ async def test_with_every_webhook_lost_every_payment_is_known_within_the_sweeper
 ) -> None:
     with moved() as clock:
         world = await World.make()
-        sweeper.configure(every_s=EVERY, reads_per_s=1e6)
+        reconciler.configure(every_s=EVERY, reads_per_s=1e6)
         waiting = await open_all(world, shape, clock)
         paid: list[Paid] = []
         elapsed = 0.0
@@ -124,7 +125,7 @@ async def test_with_every_webhook_lost_every_payment_is_known_within_the_sweeper
         assert slowest <= shape.bound_s
         assert sorted(await world.notifications()) == ["PAYMENT_RECEIVED"] * PAYMENTS
         assert world.vendor.count("complete") == (PAYMENTS if shape.captured_by_us else 0)
-        assert await auditing.audit(world.account.id) == []
+        assert await integrity_check.audit(world.account.id) == []
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -143,7 +144,7 @@ async def test_without_the_sweeper_the_webhooks_alone_reach_the_same_end(databas
         assert states == ["PAID"] * PAYMENTS
         assert sorted(await world.notifications()) == ["PAYMENT_RECEIVED"] * PAYMENTS
         assert world.vendor.count("complete") == (PAYMENTS if shape.captured_by_us else 0)
-        assert await auditing.audit(world.account.id) == []
+        assert await integrity_check.audit(world.account.id) == []
 
 
 # ------------------------------------------------------------------------------- after the payment, at the vendor itself
@@ -186,7 +187,7 @@ async def test_a_refund_made_at_the_vendor_is_found_when_its_webhook_is_lost(
         (fact,) = await MoneyFact.filter(kind="REFUND")
         assert (fact.source, fact.amount_minor) == ("sweeper", 5000)
         await assert_consistent(world.account.id)
-        assert await auditing.audit(world.account.id) == []
+        assert await integrity_check.audit(world.account.id) == []
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
@@ -202,7 +203,7 @@ async def test_a_dispute_whose_webhooks_are_lost_is_found_and_so_is_its_end(data
         assert (await world.fresh(request)).dispute_state == "LOST"
         assert await world.cards(request) == ["PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
         await assert_consistent(world.account.id)
-        assert await auditing.audit(world.account.id) == []
+        assert await integrity_check.audit(world.account.id) == []
 
 
 async def test_a_paid_checkout_is_read_four_times_and_then_no_more(database: str) -> None:
@@ -226,7 +227,7 @@ async def test_a_paid_checkout_that_cannot_be_read_is_asked_for_less_and_less_of
         for _ in range(2 * 150):
             clock.move(timedelta(hours=12))
             world.vendor.faults = ["before"]
-            await sweeper.sweep(clock.now())
+            await reconciler.sweep(clock.now())
         assert 20 < world.vendor.count("read") - before < 60
         assert (await CheckoutSession.get()).next_check_at is None
 
@@ -240,9 +241,9 @@ async def test_what_is_paid_never_delays_what_is_open(database: str, monkeypatch
         _, token = await world.request()
         page = await world.open(token)
         clock.move(timedelta(minutes=2))
-        monkeypatch.setattr(sweeper, "BATCH", 2)
+        monkeypatch.setattr(reconciler, "BATCH", 2)
         before = world.vendor.count("read")
-        assert await sweeper.sweep(clock.now()) == 2
+        assert await reconciler.sweep(clock.now()) == 2
         read = world.vendor.keys_of("read")[before:]
         assert page in read
-        assert await sweeper.sweep(clock.now()) == 2
+        assert await reconciler.sweep(clock.now()) == 2

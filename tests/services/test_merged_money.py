@@ -9,16 +9,9 @@ import pytest
 
 from models.ids import uuid7
 from models.tables import ActivityCard, Contact, ContactSummary, Conversation, MoneyFact, Notification, PaymentRequest
-from services import (
-    auditing,
-    conversations,
-    ledger_views,
-    merging,
-    outside_payments,
-    payment_requests,
-    summaries,
-    voids,
-)
+from services.messaging import contact_merging, conversations
+from services.payments import integrity_check, offline_payments, payment_requests, payment_views, voids
+from services.thread import contact_totals
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -45,7 +38,7 @@ async def asks(world: World, contact: Contact, **more: Any) -> tuple[PaymentRequ
 
 
 async def merge(world: World, merged: Contact) -> Contact:
-    return await merging.merge(
+    return await contact_merging.merge(
         world.actor, contact_id=world.contact.id, merged_contact_id=merged.id, idempotency_key=f"merge-{uuid7()}"
     )
 
@@ -63,19 +56,19 @@ async def test_totals_are_those_of_both_and_payments_keep_whom_they_came_from(wo
     for token in (my_token, their_token):
         world.vendor.pay(await world.open(token))
     await world.deliver()
-    before = [await summaries.recompute(world.account.id, one.id) for one in (world.contact, other)]
+    before = [await contact_totals.recompute(world.account.id, one.id) for one in (world.contact, other)]
     assert [next(iter(one.values()))["paid_minor"] for one in before] == [12500, 12500]
     facts, cards = await MoneyFact.all().values(), await ActivityCard.all().values()
     await merge(world, other)
     assert await totals(world.contact) == {"requested": 37500, "outstanding": 12500, "paid": 25000}
     assert await ContactSummary.filter(contact_id=other.id).count() == 0
     assert [await MoneyFact.all().values(), await ActivityCard.all().values()] == [facts, cards]  # append-only
-    shown = await ledger_views.payments(world.account.id, [mine.id, theirs.id])
+    shown = await payment_views.payments(world.account.id, [mine.id, theirs.id])
     assert [shown[one.id][0].contact_id for one in (mine, theirs)] == [world.contact.id, other.id]
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
     # The merged one's request goes on: by hand, by void, and a new one by its old ids.
     conversation = await Conversation.get(contact_id=other.id)
-    await outside_payments.record(
+    await offline_payments.record(
         world.actor,
         payment_request_id=open_one.id,
         method="CASH",
@@ -97,7 +90,7 @@ async def test_totals_are_those_of_both_and_payments_keep_whom_they_came_from(wo
     await voids.void(world.actor, payment_request_id=made.id)
     assert await totals(world.contact) == {"requested": 37500, "outstanding": 0, "paid": 37500}
     assert {card.conversation_id for card in await ActivityCard.filter(payment_request_id=open_one.id)} == {kept.id}
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
     await assert_consistent(world.account.id)
 
 
@@ -143,5 +136,5 @@ async def test_webhooks_that_meet_a_merge_are_counted_once(world: World) -> None
         }
         assert await ContactSummary.filter(contact_id=other.id).count() == 0
     assert await Contact.filter(merged_into_id=world.contact.id).count() == 6
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
     await assert_consistent(world.account.id)

@@ -23,8 +23,11 @@ from models.tables import (
     Message,
     Visitor,
 )
-from services import auditing, capability, contacts, conversations, inbound, kept, merging, messages, opt_outs, repeats
-from services.changes import change
+from services.connections import availability
+from services.core import merged_rows
+from services.core.unit_of_work import change
+from services.messaging import contact_merging, contacts, conversations, inbound, messages, opt_outs, resending
+from services.payments import integrity_check
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
@@ -42,7 +45,9 @@ async def person(team: Team, name: str, **addresses: str) -> tuple[Contact, Conv
 
 async def merge(team: Team, kept_id: UUID, merged_id: UUID, **more: Any) -> Contact:
     given = {"contact_id": kept_id, "merged_contact_id": merged_id, "idempotency_key": f"merge-{uuid7()}", **more}
-    return await merging.merge(more.pop("actor", team.agent), **{k: v for k, v in given.items() if k != "actor"})
+    return await contact_merging.merge(
+        more.pop("actor", team.agent), **{k: v for k, v in given.items() if k != "actor"}
+    )
 
 
 async def hears(team: Team, kind: str, sender: str, body: str, at: datetime | None = None) -> Message:
@@ -54,7 +59,7 @@ async def hears(team: Team, kind: str, sender: str, body: str, at: datetime | No
 async def thread(team: Team, contact: Contact) -> list[str]:
     """The texts of the contact's thread, oldest first."""
     conversation = await Conversation.get(contact_id=contact.id)
-    rows = await Message.filter(conversation_id__in=kept.ids_of(conversation)).order_by("seq")
+    rows = await Message.filter(conversation_id__in=merged_rows.ids_of(conversation)).order_by("seq")
     return [row.body for row in rows]
 
 
@@ -109,7 +114,7 @@ async def test_record_addresses_and_conversation_are_united_and_nothing_is_overw
         public_id("cnt", one.id),
         {"merged": public_id("cnt", other.id), "fields": ["email", "tags"]},
     )
-    assert await auditing.audit(team.account.id) == []
+    assert await integrity_check.audit(team.account.id) == []
 
 
 async def test_a_name_that_is_only_an_address_gives_way_to_a_name(team: Team) -> None:
@@ -154,7 +159,7 @@ async def test_the_caller_chooses_the_address_that_is_used_and_can_change_it_lat
 
     async def used() -> str:
         conversation = await Conversation.get(contact_id=one.id)
-        found = await capability.address_of(conversation, team.channels["SMS"])
+        found = await availability.address_of(conversation, team.channels["SMS"])
         assert found is not None
         return found.address
 
@@ -223,7 +228,7 @@ async def test_a_failed_message_of_the_merged_conversation_is_sent_again_once(te
         team.agent, message_id=failed.id, channel_id=team.channels["SMS"].id, idempotency_key="again-key-1"
     )
     assert again.message.retry_of_id == failed.id
-    assert [row.id for row in await repeats.family_of(failed)] == [again.message.id]
+    assert [row.id for row in await resending.family_of(failed)] == [again.message.id]
     with pytest.raises(Refusal):
         await messages.resend_message(
             team.agent, message_id=failed.id, channel_id=team.channels["SMS"].id, idempotency_key="again-key-2"
@@ -235,8 +240,8 @@ async def test_old_ids_work_in_every_use_case_and_repeats_give_the_kept_contact(
     told = await Conversation.get(contact_id=made.id)
     one, talk = await person(team, "Maria", SMS="+14155550111")
     key: dict[str, Any] = {"contact_id": one.id, "merged_contact_id": made.id, "idempotency_key": "merge-key-1"}
-    first = await merging.merge(team.agent, **key)
-    again = await merging.merge(team.agent, **key)
+    first = await contact_merging.merge(team.agent, **key)
+    again = await contact_merging.merge(team.agent, **key)
     assert (first.id, again.id, again.version) == (one.id, one.id, first.version)
     assert (await Account.get(id=team.account.id)).merge_count == 1
     assert (await contacts.create_contact(team.agent, name="Mary", idempotency_key="create-key-1")).id == one.id
@@ -258,8 +263,10 @@ async def test_chains_end_at_the_last_and_a_cycle_is_refused(team: Team) -> None
     await merge(team, d.id, c.id)
     assert {(await Contact.get(id=one.id)).merged_into_id for one in (a, b, c)} == {d.id}
     last = await Contact.get(id=d.id)
-    assert set(kept.ids_of(last)) == {one.id for one, _ in people}
-    assert set(kept.ids_of(await Conversation.get(id=talk.id))) == {conversation.id for _, conversation in people}
+    assert set(merged_rows.ids_of(last)) == {one.id for one, _ in people}
+    assert set(merged_rows.ids_of(await Conversation.get(id=talk.id))) == {
+        conversation.id for _, conversation in people
+    }
     assert await ContactAddress.filter(contact_id=d.id).count() == 4
     for one, other in ((a, d), (d, a), (a, b), (c, c)):
         with pytest.raises(Invalid) as error:
@@ -309,7 +316,7 @@ async def test_merges_that_cross_end_in_one_contact(team: Team) -> None:
     assert sorted(type(one).__name__ for one in ended) == ["Contact", "Contact", "Invalid"], ended
     roots = {one.merged_into_id or one.id for one in [await Contact.get(id=one.id) for one in people]}
     assert len(roots) == 1
-    assert len(kept.ids_of(await Contact.get(id=roots.pop()))) == 3
+    assert len(merged_rows.ids_of(await Contact.get(id=roots.pop()))) == 3
 
 
 async def test_what_is_written_while_contacts_are_merged_stands_in_the_kept_thread(team: Team) -> None:
@@ -337,4 +344,4 @@ async def test_what_is_written_while_contacts_are_merged_stands_in_the_kept_thre
         assert {db.to_uuid(e["contact_id"]) for e in later if e["contact_id"]} <= {one.id}
         assert now.preview in ("from Maria", "from Mary", "from us")
     assert await Message.all().count() == 24
-    assert await auditing.audit(team.account.id) == []
+    assert await integrity_check.audit(team.account.id) == []

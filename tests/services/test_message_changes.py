@@ -10,7 +10,8 @@ import pytest
 from integrations.base import InboundMessage, MessageChange, SendResult, WebhookRequest, WrittenElsewhere
 from models.errors import ContactOptedOut
 from models.tables import Attachment, Contact, Conversation, Job, Message
-from services import inbound, jobs, message_changes
+from services.core import jobs
+from services.messaging import inbound, message_changes
 from tests import factories
 from tests.contracts.meta_server import APP_SECRET, PAGE_ID, signed
 from tests.services.conftest import BASE_URL, Team, kinds_logged

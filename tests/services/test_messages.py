@@ -26,7 +26,8 @@ from models.tables import (
     MessagePaymentRequest,
     PaymentRequest,
 )
-from services import links, messages
+from services.messaging import messages
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
 from tests.services.outgoing import CHANGED, send
@@ -48,7 +49,7 @@ async def test_a_message_is_queued_with_its_job_and_logged_once(team: Team) -> N
 
 async def test_a_link_in_the_text_binds_its_request_and_logs_one_card(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     sent = await send(team, f"Please pay ({link}), thank you. Again: {link}")
     assert [(c.kind, c.status, c.payment_request_id) for c in sent.cards] == [("PAYMENT_REQUEST", "SENT", request.id)]
     after = await PaymentRequest.get(id=request.id)
@@ -64,7 +65,7 @@ async def test_a_link_in_the_text_binds_its_request_and_logs_one_card(team: Team
 
 async def test_several_links_bind_each_request_and_no_other(team: Team) -> None:
     requests = [await factories.payment_request(team.contact) for _ in range(3)]
-    sent = await send(team, " ".join(links.checkout_url(r) for r in (requests[2], requests[0])))
+    sent = await send(team, " ".join(payment_links.checkout_url(r) for r in (requests[2], requests[0])))
     assert {card.payment_request_id for card in sent.cards} == {requests[0].id, requests[2].id}
     assert (await PaymentRequest.get(id=requests[1].id)).status == "DRAFT"
 
@@ -74,7 +75,7 @@ async def test_a_link_of_another_contact_is_refused_and_nothing_changes(team: Te
     request = await factories.payment_request(stranger)
     before = await counts(*CHANGED)
     with pytest.raises(Invalid) as refused:
-        await send(team, f"Pay {links.checkout_url(request)}", idempotency_key="a-good-key")
+        await send(team, f"Pay {payment_links.checkout_url(request)}", idempotency_key="a-good-key")
     assert refused.value.field == ("body",)
     assert await counts(*CHANGED) == before
     assert (await PaymentRequest.get(id=request.id)).status == "DRAFT"
@@ -82,7 +83,7 @@ async def test_a_link_of_another_contact_is_refused_and_nothing_changes(team: Te
 
 async def test_links_of_other_accounts_and_unknown_tokens_are_plain_text(team: Team) -> None:
     foreign = await factories.payment_request(await factories.contact(await factories.account()))
-    sent = await send(team, f"{links.checkout_url(foreign)} https://pay.example.test/p/{'x' * 22}")
+    sent = await send(team, f"{payment_links.checkout_url(foreign)} https://pay.example.test/p/{'x' * 22}")
     assert sent.cards == []
     assert (await PaymentRequest.get(id=foreign.id)).status == "DRAFT"
     assert await MessagePaymentRequest.all().count() == 0
@@ -91,19 +92,19 @@ async def test_links_of_other_accounts_and_unknown_tokens_are_plain_text(team: T
 @pytest.mark.parametrize("status", ["PAID", "VOID"])
 async def test_a_closed_link_goes_out_without_effect(team: Team, status: str) -> None:
     request = await factories.payment_request(team.contact, status=status)
-    sent = await send(team, f"Your receipt: {links.checkout_url(request)}")
+    sent = await send(team, f"Your receipt: {payment_links.checkout_url(request)}")
     after = await PaymentRequest.get(id=request.id)
     assert (after.status, after.sent_at, after.version, sent.cards) == (status, None, 1, [])
     # It is no request for money, so it needs no processor either.
     await type(team.processor).filter(id=team.processor.id).update(connected=False)
-    await send(team, f"Once more: {links.checkout_url(request)}")
+    await send(team, f"Once more: {payment_links.checkout_url(request)}")
 
 
 @pytest.mark.parametrize(("status", "refusal"), [("PAID", AlreadyPaid), ("VOID", AlreadyVoid)])
 async def test_a_request_that_must_be_bound_has_to_be_open(team: Team, status: str, refusal: type[Exception]) -> None:
     request = await factories.payment_request(team.contact, status=status)
     with pytest.raises(refusal):
-        await send(team, f"Pay {links.checkout_url(request)}", must_bind=request.id)
+        await send(team, f"Pay {payment_links.checkout_url(request)}", must_bind=request.id)
     with pytest.raises(Invalid):
         await send(team, "Pay", must_bind=request.id)
     assert await counts("message", "job") == {"message": 0, "job": 0}
@@ -153,14 +154,16 @@ async def test_a_viewer_may_not_write(team: Team) -> None:
 async def test_an_email_gets_a_subject_from_what_it_carries(team: Team) -> None:
     request = await factories.payment_request(team.contact, product_name="Deep clean")
     assert (await send(team, "Hello", "EMAIL")).message.subject == "Message from Acme Cleaning"
-    assert (await send(team, links.checkout_url(request), "EMAIL")).message.subject == "Acme Cleaning: Deep clean"
+    assert (
+        await send(team, payment_links.checkout_url(request), "EMAIL")
+    ).message.subject == "Acme Cleaning: Deep clean"
     assert (await send(team, "Hello", "EMAIL", subject="Thursday")).message.subject == "Thursday"
     assert (await send(team, "Hello", "SMS")).message.subject is None
 
 
 async def test_a_repeat_with_the_same_key_gives_the_same_message_and_card(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    body = f"Pay {links.checkout_url(request)}"
+    body = f"Pay {payment_links.checkout_url(request)}"
     first = await send(team, body, idempotency_key="send-key-1")
     again = await send(team, body, idempotency_key="send-key-1")
     assert again.message.id == first.message.id
@@ -180,7 +183,7 @@ async def test_sending_clears_the_draft(team: Team) -> None:
 
 async def test_ten_messages_at_once_get_ten_places_in_the_thread(team: Team) -> None:
     request = await factories.payment_request(team.contact)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     await asyncio.gather(*(send(team, f"{n}: {link}") for n in range(10)))
     assert await counts("message", "activity_card") == {"message": 10, "activity_card": 1}
     numbers = [row["seq"] for row in await db.rows("SELECT seq FROM event ORDER BY seq")]

@@ -25,19 +25,19 @@ from models.tables import (
     PaymentRequest,
     Refund,
 )
-from services import (
-    auditing,
+from services.core import jobs
+from services.payments import (
     checkout,
-    jobs,
-    ledger_views,
+    integrity_check,
     mismatches,
-    outside_payments,
+    offline_payments,
+    payment_views,
+    reconciler,
     recorder,
     refunds,
-    sweeper,
     voids,
 )
-from services.mismatches import Resolved
+from services.payments.mismatches import Resolved
 from tests import factories
 from tests.services.figures_book import assert_figures
 from tests.services.scripted import World, assert_consistent
@@ -79,7 +79,7 @@ async def told(world: World) -> None:
 
 
 async def sound(world: World) -> None:
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
     await assert_figures(world.account.id)
     await assert_consistent(world.account.id)
 
@@ -94,7 +94,7 @@ async def read_again(world: World, request: PaymentRequest) -> None:
     """The sweeper reads the request's checkout."""
     now = datetime.now(UTC)
     await CheckoutSession.filter(payment_request_id=request.id).update(next_check_at=now)
-    assert await sweeper.sweep(now + timedelta(seconds=1)) == 1
+    assert await reconciler.sweep(now + timedelta(seconds=1)) == 1
 
 
 async def texts(request: PaymentRequest) -> list[str]:
@@ -118,7 +118,7 @@ async def test_two_tenders_of_one_checkout_are_one_payment_with_one_card(world: 
     assert await texts(request) == ["Payment received: $125.00 for Deep clean."]
     assert await world.notifications() == ["PAYMENT_RECEIVED"]
     assert await world.facts(request) == [("CHARGE", "SUCCEEDED", 5000), ("CHARGE", "SUCCEEDED", 7500)]
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     assert [(view.counted, view.unresolved_minor) for view in views] == [(True, 0), (True, 0)]
     assert (await ContactSummary.get(contact_id=world.contact.id)).paid_minor == ASKED
     await sound(world)
@@ -227,7 +227,7 @@ async def test_money_that_the_processor_does_not_confirm_adds_up_to_nothing(worl
         )
         await recorder.record(world.connection, [said], source="webhook", counts=counts)
     assert await state(world, request) == ("SENT", 0, 0, 0, True)
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     assert [view.unresolved_minor for view in views] == [5000, 0]
     assert "The processor does not confirm it" in (await texts(request))[-1]
     await sound(world)
@@ -257,7 +257,7 @@ async def test_an_accepted_part_closes_its_page_without_waiting(world: World) ->
     world.vendor.pay_part(await world.open(token), 5000)
     await told(world)
     swept: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
-    await sweeper.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
+    await reconciler.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
     await told(world)
     assert len(world.vendor.open_sessions(request)) == 1  # the sweep leaves it to its job
     await resolve(world, request, "ACCEPT_AS_PART")
@@ -288,7 +288,7 @@ async def test_unresolved_money_opens_no_second_checkout_and_closes_the_open_one
 
 async def test_giving_it_back_in_full_frees_the_link(world: World) -> None:
     request, token = await arrives(world, 12960)
-    (view,) = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    (view,) = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     for amount, left in (("100.00", True), (None, False)):
         await refunds.refund(
             replace(world.actor, role="ADMIN"),
@@ -498,7 +498,7 @@ async def test_a_difference_over_several_charges_goes_back_of_the_newest_first(w
 
 async def test_an_undone_record_asks_for_what_was_not_waived(world: World) -> None:
     request, token = await world.request()
-    cash = await outside_payments.record(
+    cash = await offline_payments.record(
         world.actor, payment_request_id=request.id, method="CASH", amount="20.00", idempotency_key=str(uuid4())
     )
     page = await world.open(token)
@@ -506,7 +506,7 @@ async def test_an_undone_record_asks_for_what_was_not_waived(world: World) -> No
     await told(world)
     await resolve(world, request, "ACCEPT_AS_PAID")
     assert await state(world, request) == ("PAID", 11000, 1500, 0, False)
-    await outside_payments.undo(world.actor, payment_id=cash.payment.id)
+    await offline_payments.undo(world.actor, payment_id=cash.payment.id)
     assert await state(world, request) == ("PARTIALLY_PAID", 9000, 1500, 0, False)
     assert world.vendor.sessions[await world.open(token)].order.amount_minor == 2000
     await sound(world)
@@ -518,7 +518,7 @@ async def test_a_decision_and_its_rival_at_the_same_moment_agree(world: World, r
     page = await world.open(token)
     world.vendor.pay(page, amount_minor=12960)
     await told(world)
-    (view,) = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    (view,) = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     admin = replace(world.actor, role="ADMIN")
 
     async def rivals() -> None:
@@ -555,8 +555,8 @@ async def test_a_decision_and_its_rival_at_the_same_moment_agree(world: World, r
     await sound(world)
 
 
-async def _uncounted(world: World, request: PaymentRequest) -> list[ledger_views.PaymentView]:
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+async def _uncounted(world: World, request: PaymentRequest) -> list[payment_views.PaymentView]:
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     return [view for view in views if view.kind == "CHARGE" and not view.counted]
 
 
@@ -591,7 +591,7 @@ async def test_random_splits_sums_refunds_and_decisions_end_with_the_vendors_tot
                     pass
             await told(world)
         await world.run_jobs()
-        views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+        views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
         for currency in ("USD", "EUR"):
             here = [view for view in views if view.currency == currency and view.status == "SUCCEEDED"]
             mine = sum(view.amount_minor * {"CHARGE": 1, "REFUND": -1}[view.kind] for view in here)

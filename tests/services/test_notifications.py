@@ -12,9 +12,11 @@ import pytest
 from models.errors import Forbidden
 from models.ledger import CardKind
 from models.tables import Account, Conversation, Notification, PaymentRequest, ProcessorConnection, User
-from services import conversations, dashboard, notifications
-from services.actors import system_actor
-from services.changes import change
+from services.core.permissions import system_actor
+from services.core.unit_of_work import change
+from services.messaging import conversations
+from services.payments import dashboard
+from services.thread import notifications
 from tests import factories
 from tests.services.conftest import Team, actor_of, kinds_logged
 

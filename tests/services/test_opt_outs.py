@@ -11,7 +11,9 @@ import pytest
 from integrations.base import IntegrationError
 from models.errors import ContactOptedOut, NotFound
 from models.tables import ChannelConnection, ContactAddress, Message, OptOut
-from services import connections, contacts, inbound, links, opt_outs
+from services.connections import providers
+from services.messaging import contacts, inbound, opt_outs
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
@@ -159,7 +161,7 @@ async def address_on_a_letter(team: Team) -> str:
 
 async def test_an_unsubscribe_link_opts_its_contact_out_of_mail_and_of_nothing_else(team: Team) -> None:
     url = await address_on_a_letter(team)
-    token = url.removeprefix(links.absolute("/unsubscribe/"))
+    token = url.removeprefix(payment_links.absolute("/unsubscribe/"))
     name, message = await opt_outs.written_by(token)
     assert (name, message.address) == ("Acme Cleaning", team.addresses["EMAIL"].address)
     assert await OptOut.all().count() == 0
@@ -213,4 +215,4 @@ async def test_a_channel_that_is_gone_from_the_settings_still_takes_the_unsubscr
     await ChannelConnection.filter(id=team.channels["EMAIL"].id).update(connected=False)
     await opt_outs.unsubscribe(token)
     assert (await ContactAddress.get(id=team.addresses["EMAIL"].id)).opted_out_at is not None
-    assert connections.usable_channel(team.channels["EMAIL"]) is not None
+    assert providers.usable_channel(team.channels["EMAIL"]) is not None

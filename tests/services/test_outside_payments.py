@@ -12,7 +12,16 @@ import pytest
 from integrations.base import MoneyOutcome
 from models import database, errors
 from models.tables import ActivityCard, AuditEntry, ContactSummary, MoneyFact, PaymentRequest
-from services import auditing, checkout, dashboard, ledger_views, outside_payments, payment_requests, refunds, voids
+from services.payments import (
+    checkout,
+    dashboard,
+    integrity_check,
+    offline_payments,
+    payment_requests,
+    payment_views,
+    refunds,
+    voids,
+)
 from tests.services.scripted import World, assert_consistent
 
 
@@ -21,14 +30,14 @@ async def world(database: str) -> World:
     return await World.make()
 
 
-async def record(world: World, request: PaymentRequest, **more: object) -> outside_payments.Recorded:
+async def record(world: World, request: PaymentRequest, **more: object) -> offline_payments.Recorded:
     given: dict[str, object] = {"method": "CASH", "idempotency_key": str(uuid4())}
-    return await outside_payments.record(world.actor, payment_request_id=request.id, **given | more)  # type: ignore[arg-type]
+    return await offline_payments.record(world.actor, payment_request_id=request.id, **given | more)  # type: ignore[arg-type]
 
 
 async def at_rest(world: World) -> None:
     await assert_consistent(world.account.id)
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
 
 
 async def test_cash_for_all_that_is_due_makes_it_paid_without_the_processor(world: World) -> None:
@@ -103,7 +112,7 @@ async def test_open_checkouts_that_ask_for_another_amount_than_is_due_are_closed
     assert world.vendor.open_sessions(request) == []
     assert world.vendor.pay(whole) is None
     rest = await world.open(token)
-    await outside_payments.undo(world.actor, payment_id=first.payment.id)
+    await offline_payments.undo(world.actor, payment_id=first.payment.id)
     await world.run_jobs()
     assert world.vendor.open_sessions(request) == []
     assert world.vendor.pay(rest) is None
@@ -132,7 +141,7 @@ async def test_a_draft_logs_its_first_card_first(world: World) -> None:
 async def test_an_undone_record_opens_the_request_again_and_the_ledger_keeps_both(world: World) -> None:
     request, token = await world.request()
     first = await record(world, request)
-    undone = await outside_payments.undo(world.actor, payment_id=first.payment.id)
+    undone = await offline_payments.undo(world.actor, payment_id=first.payment.id)
     assert (undone.request.status, undone.request.amount_paid_minor, undone.request.paid_at) == ("SENT", 0, None)
     assert (undone.payment.id, undone.payment.status) == (first.payment.id, "CANCELED")
     assert undone.card is not None
@@ -161,7 +170,7 @@ async def test_an_undone_record_opens_the_request_again_and_the_ledger_keeps_bot
 async def test_undoing_twice_is_undoing_once(world: World) -> None:
     request, _ = await world.request()
     first = await record(world, request)
-    results = await asyncio.gather(*(outside_payments.undo(world.actor, payment_id=first.payment.id) for _ in range(4)))
+    results = await asyncio.gather(*(offline_payments.undo(world.actor, payment_id=first.payment.id) for _ in range(4)))
     assert sum(result.card is not None for result in results) == 1
     assert await MoneyFact.all().count() == 2
     assert await AuditEntry.filter(action="outside_payment.undo").count() == 1
@@ -173,7 +182,7 @@ async def test_one_of_two_records_can_be_undone(world: World) -> None:
     first = await record(world, request, amount="25.00")
     second = await record(world, request)
     assert (second.request.status, second.payment.amount_minor) == ("PAID", 10000)
-    undone = await outside_payments.undo(world.actor, payment_id=first.payment.id)
+    undone = await offline_payments.undo(world.actor, payment_id=first.payment.id)
     assert (undone.request.status, undone.request.amount_paid_minor) == ("PARTIALLY_PAID", 10000)
     await at_rest(world)
 
@@ -242,9 +251,9 @@ async def test_a_processors_payment_can_not_be_undone_nor_cash_refunded(world: W
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     await world.deliver()
-    payment = (await ledger_views.payments(request.account_id, [request.id]))[request.id][0]
+    payment = (await payment_views.payments(request.account_id, [request.id]))[request.id][0]
     with pytest.raises(errors.Invalid) as invalid:
-        await outside_payments.undo(world.actor, payment_id=payment.id)
+        await offline_payments.undo(world.actor, payment_id=payment.id)
     assert invalid.value.field == ("paymentId",)
     other, _ = await world.request()
     cash = await record(world, other)
@@ -267,11 +276,11 @@ async def test_viewers_and_foreigners_record_and_undo_nothing(world: World) -> N
     other = await World.make()
     for actor, refusal in ((viewer, errors.Forbidden), (other.actor, errors.NotFound)):
         with pytest.raises(refusal):
-            await outside_payments.record(
+            await offline_payments.record(
                 actor, payment_request_id=request.id, method="CASH", idempotency_key=str(uuid4())
             )
         with pytest.raises(refusal):
-            await outside_payments.undo(actor, payment_id=done.payment.id)
+            await offline_payments.undo(actor, payment_id=done.payment.id)
     assert await MoneyFact.all().count() == 1
 
 
@@ -290,7 +299,7 @@ async def test_what_pays_a_request_once_more_after_an_undone_record_has_its_card
     cash = await record(world, request, amount="10.00")
     world.vendor.pay(await world.open(token))
     await world.deliver()
-    await outside_payments.undo(world.actor, payment_id=cash.payment.id)
+    await offline_payments.undo(world.actor, payment_id=cash.payment.id)
     assert await world.status(request) == "PARTIALLY_PAID"
     world.vendor.pay(await world.open(token))
     await world.deliver()

@@ -13,8 +13,11 @@ from integrations.base import LengthUnit
 from models import database as db
 from models import errors
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
-from services import capability, checkout, composing, connections, links, payment_requests, processor_settings, voids
-from services.actors import Actor
+from services.connections import availability, processor_settings, providers
+from services.core.permissions import Actor
+from services.messaging import composer
+from services.payments import checkout, payment_requests, voids
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
 from tests.services.scripted import Scripted, assert_consistent
@@ -25,7 +28,7 @@ TABLES = ("payment_request", "message", "activity_card", "event", "job", "contac
 @pytest.fixture
 async def asked(team: Team) -> Team:
     """The team with a processor that takes 0.50 to 999,999.99 in three currencies."""
-    connections._processors[team.processor.id] = (connections.cache_key(team.processor), Scripted())
+    providers._processors[team.processor.id] = (providers.cache_key(team.processor), Scripted())
     return team
 
 
@@ -42,7 +45,7 @@ async def create(team: Team, *, actor: Actor | None = None, **overrides: Any) ->
 
 def token_of(request: PaymentRequest) -> str:
     """The token in its link."""
-    return links.checkout_url(request).rpartition("/")[2]
+    return payment_links.checkout_url(request).rpartition("/")[2]
 
 
 # ------------------------------------------------------------------------------------------------------------- create
@@ -56,7 +59,7 @@ async def test_a_new_request_is_a_draft_with_a_live_link_and_no_card(asked: Team
     )
     assert (request.description, request.created_by_id, request.test_mode) == ("Two rooms", asked.agent.user_id, True)
     assert request.conversation_id == asked.conversation.id
-    assert links.checkout_url(request).startswith("https://pay.example.test/p/")
+    assert payment_links.checkout_url(request).startswith("https://pay.example.test/p/")
     assert len(token_of(request)) == 22
     assert (await checkout.find(token_of(request))) == request
     assert await counts("activity_card", "message", "job") == {"activity_card": 0, "message": 0, "job": 0}
@@ -214,7 +217,7 @@ async def test_test_money_is_asked_for_only_where_it_is_named_once_there_was_a_l
     given = await payment_requests.defaults(asked.agent)
     assert (given.processor, given.currencies, given.test_mode) == (None, ["USD"], False)
     assert not any(
-        reach.payment_requests.enabled for reach in await capability.capabilities(asked.agent, asked.conversation)
+        reach.payment_requests.enabled for reach in await availability.capabilities(asked.agent, asked.conversation)
     )
     request = await create(asked, processor_id=asked.processor.id)
     assert request.test_mode
@@ -231,7 +234,7 @@ async def test_a_default_that_cannot_be_made_is_none_for_the_dialog_the_icon_and
     await ProcessorConnection.filter(id=asked.processor.id).update(**broken, version=2)
     given = await payment_requests.defaults(asked.agent)
     assert (given.processor, given.currencies) == (None, ["USD"])
-    reaches = await capability.capabilities(asked.agent, asked.conversation)
+    reaches = await availability.capabilities(asked.agent, asked.conversation)
     assert {reach.payment_requests.reason for reach in reaches} == {"NO_PROCESSOR_CONFIGURED"}
     with pytest.raises(errors.NoProcessorConfigured):
         await create(asked)
@@ -241,12 +244,12 @@ async def test_a_default_that_cannot_be_made_is_none_for_the_dialog_the_icon_and
 # ------------------------------------------------------------------------------------------------------------ compose
 async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(asked: Team) -> None:
     request = await create(asked)
-    link = links.checkout_url(request)
+    link = payment_links.checkout_url(request)
     sms = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
     assert sms is not None
     assert sms.text == f"Acme Cleaning: $125.00 for Deep clean. Pay here: {link}"
     n = len(sms.text)
-    expected = composing.Measure(
+    expected = composer.Measure(
         length=n,
         max_length=1600,
         unit=LengthUnit.CHARACTERS,
@@ -258,7 +261,7 @@ async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(ask
     assert (sms.checkout_url, sms.measure) == (link, expected)
     mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
     assert mail is not None
-    assert mail.measure == composing.Measure(length=len(mail.text), max_length=None, unit=LengthUnit.CHARACTERS)
+    assert mail.measure == composer.Measure(length=len(mail.text), max_length=None, unit=LengthUnit.CHARACTERS)
     assert await counts("message", "job", "activity_card") == {"message": 0, "job": 0, "activity_card": 0}
     assert (await PaymentRequest.get(id=request.id)).version == 1
 
@@ -279,7 +282,10 @@ async def test_marks_in_names_stay_as_they_are(asked: Team) -> None:
     request = await create(asked, product_name="{link} and {amount}")
     text = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
     assert text is not None
-    assert text.text == f"Acme Cleaning: $125.00 for {{link}} and {{amount}}. Pay here: {links.checkout_url(request)}"
+    assert (
+        text.text
+        == f"Acme Cleaning: $125.00 for {{link}} and {{amount}}. Pay here: {payment_links.checkout_url(request)}"
+    )
 
 
 async def test_a_template_without_the_link_gets_it_at_its_end(asked: Team) -> None:
@@ -287,7 +293,7 @@ async def test_a_template_without_the_link_gets_it_at_its_end(asked: Team) -> No
     request = await create(asked)
     text = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
     assert text is not None
-    assert text.text == f"Please pay $125.00\n{links.checkout_url(request)}"
+    assert text.text == f"Please pay $125.00\n{payment_links.checkout_url(request)}"
 
 
 async def test_nothing_is_composed_for_what_is_closed(asked: Team) -> None:
@@ -312,7 +318,7 @@ async def test_sending_makes_it_sent_and_logs_the_first_card(asked: Team) -> Non
     request = await create(asked)
     sent = await send(asked, request)
     assert (sent.request.status, sent.request.sent_via, sent.request.delivery_state) == ("SENT", "MESSAGE", "QUEUED")
-    assert links.checkout_url(request) in sent.message.body
+    assert payment_links.checkout_url(request) in sent.message.body
     assert sent.card is not None
     card = await ActivityCard.get()
     assert (card.id, card.kind, card.status, card.message_id) == (
@@ -330,7 +336,7 @@ async def test_sending_again_is_a_new_message_and_no_new_card(asked: Team) -> No
     await send(asked, request, body="Hello {link}")
     again = await send(asked, request, body="A reminder")
     assert again.card is None
-    assert again.message.body == f"A reminder\n{links.checkout_url(request)}"
+    assert again.message.body == f"A reminder\n{payment_links.checkout_url(request)}"
     assert await counts("message", "activity_card") == {"message": 2, "activity_card": 1}
 
 
@@ -366,21 +372,21 @@ async def test_a_payment_that_arrives_while_it_is_sent_stops_the_sending(
     asked: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await create(asked)
-    compose = composing.compose
+    compose = composer.compose
 
     def paid_meanwhile(*args: Any) -> str:
         request.status = "PAID"
         return compose(*args)
 
-    monkeypatch.setattr(composing, "compose", paid_meanwhile)
-    carried = links.carried
+    monkeypatch.setattr(composer, "compose", paid_meanwhile)
+    carried = payment_links.carried
 
     async def then_paid(account_id: UUID, text: str) -> list[PaymentRequest]:
         found = await carried(account_id, text)
         await PaymentRequest.filter(id=request.id).update(status="PAID")
         return found
 
-    monkeypatch.setattr(links, "carried", then_paid)
+    monkeypatch.setattr(payment_links, "carried", then_paid)
     with pytest.raises(errors.AlreadyPaid):
         await send(asked, request, idempotency_key="key-of-the-send")
     assert await counts("message", "activity_card", "job") == {"message": 0, "activity_card": 0, "job": 0}

@@ -18,9 +18,11 @@ import pytest
 from integrations import registry
 from models import tables
 from models.errors import Refusal
-from services import capability, messages, payment_requests
-from services.actors import Actor
-from services.composing import Template
+from services.connections import availability
+from services.core.permissions import Actor
+from services.messaging import messages
+from services.messaging.composer import Template
+from services.payments import payment_requests
 from settings import Settings
 from tests import composer_matrix as m
 from tests import factories
@@ -72,7 +74,7 @@ async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
     for role, address in product(ROLES, m.ADDRESSES):
         actor = actors[role]
         conversations = [matrix.thread(variant, address)[0] for variant in m.VARIANTS]
-        found = await capability.capabilities_of(actor, conversations)
+        found = await availability.capabilities_of(actor, conversations)
         reaches = {(id, reach.connection.id): reach for id, row in found.items() for reach in row}
         for (variant, state), channel in matrix.channels.items():
             if role == "AGENT by key" and not variant.for_people:

@@ -17,7 +17,8 @@ from models import database as db
 from models import errors
 from models.ids import public_id
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services import checkout, jobs, processor_events, recorder
+from services.core import jobs, webhooks
+from services.payments import checkout, processor_webhooks, recorder
 from tests import factories
 from tests.clock import moved
 from tests.services.scripted import SECRET, Delivery, World, assert_consistent, signed
@@ -126,7 +127,7 @@ async def test_a_forged_signature_is_refused_and_nothing_is_stored(world: World)
         signed(paid.body, secret=SECRET + "x"),
     ]
     for forged in forgeries:
-        with pytest.raises(processor_events.BadSignature):
+        with pytest.raises(webhooks.BadSignature):
             await world.deliver(forged)
     assert await nothing_stored()
     assert await world.status(request) == "SENT"
@@ -144,7 +145,7 @@ async def test_a_signature_is_good_for_300_seconds_in_both_directions(world: Wor
         try:
             await world.deliver(signed(paid.body, at=now + timedelta(seconds=skew)))
             accepted.append(skew)
-        except processor_events.BadSignature:
+        except webhooks.BadSignature:
             pass
     assert accepted == list(range(-270, 271, 30))
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
@@ -155,7 +156,7 @@ async def test_a_signed_body_that_breaks_the_contract_is_refused_and_not_stored(
     checkout = await world.open(token)
     ours = [{"about": public_id("pr", request.id)}, {"data": [{"checkout": {"id": checkout}}]}]
     for body in (b"[]", b"not json", *(json.dumps(one).encode() for one in ours)):
-        with pytest.raises(processor_events.BadPayload):
+        with pytest.raises(webhooks.BadPayload):
             await world.deliver(signed(body))
     assert await nothing_stored()
 
@@ -181,7 +182,7 @@ async def test_an_unknown_connection_and_one_without_a_secret_are_not_there(worl
     unknown = [("sandbox", world.user.id), ("stripe", world.connection.id)]
     for name, connection_id in (*unknown, *((row.processor, row.id) for row in bare)):
         with pytest.raises(errors.NotFound):
-            await processor_events.receive(name, connection_id, b"{}", {})
+            await processor_webhooks.receive(name, connection_id, b"{}", {})
     assert await nothing_stored()
 
 
@@ -199,7 +200,7 @@ async def test_what_the_vendor_cannot_verify_now_is_not_stored_and_taken_when_it
 
     with monkeypatch.context() as patch:
         patch.setattr(world.vendor, "verify_webhook", down)
-        with pytest.raises(processor_events.NotVerifiable):
+        with pytest.raises(webhooks.NotVerifiable):
             await world.deliver(paid)
     assert await nothing_stored()
     await world.deliver(paid)
@@ -401,7 +402,7 @@ async def test_a_foreign_event_that_cannot_be_looked_at_again_is_given_up(
     monkeypatch.setattr(world.vendor, "parse", fails)
     await world.run_jobs(rounds=20)
     assert (await Job.get()).status == "dead"
-    assert await processor_events.repeat_unhandled(datetime.now(UTC) + timedelta(days=1), 10) == 0
+    assert await processor_webhooks.repeat_unhandled(datetime.now(UTC) + timedelta(days=1), 10) == 0
     assert await world.notifications() == []
 
 
@@ -446,8 +447,8 @@ async def test_an_unhandled_event_is_repeated_by_the_sweeper_after_a_minute(worl
     await world.deliver(world.vendor.event("checkout.paid", session=world.vendor.sessions[page], decides=False))
     await db.execute("DELETE FROM job")
     now = datetime.now(UTC)
-    assert await processor_events.repeat_unhandled(now, 10) == 0
-    assert await processor_events.repeat_unhandled(now + timedelta(seconds=70), 10) == 1
+    assert await processor_webhooks.repeat_unhandled(now, 10) == 0
+    assert await processor_webhooks.repeat_unhandled(now + timedelta(seconds=70), 10) == 1
     await world.run_jobs()
     assert await results() == ["repeated"]  # the checkout is as open as before
 
@@ -466,7 +467,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
         while clock.now() - began < timedelta(days=20):
             world.vendor.faults = ["before"]
             before = world.vendor.count("read")
-            await processor_events.repeat_unhandled(clock.now(), 10)
+            await processor_webhooks.repeat_unhandled(clock.now(), 10)
             await jobs.Runner().run_due()
             age = clock.now() - began
             tries += [age] * (world.vendor.count("read") - before)
@@ -497,9 +498,9 @@ async def test_an_event_whose_process_dies_at_every_try_is_not_begun_anew_at_onc
     now = datetime.now(UTC)
     await ProcessorEvent.all().update(received_at=now - timedelta(hours=20))
     await db.execute("UPDATE job SET status = 'dead'")
-    assert await processor_events.repeat_unhandled(now, 10) == 1
+    assert await processor_webhooks.repeat_unhandled(now, 10) == 1
     assert (await Job.get()).due_at == now + timedelta(hours=2)
-    assert await processor_events.repeat_unhandled(now, 10) == 0  # it waits
+    assert await processor_webhooks.repeat_unhandled(now, 10) == 0  # it waits
 
 
 async def test_a_paid_webhook_that_the_object_does_not_confirm_is_a_notice_to_the_team(world: World) -> None:
@@ -565,7 +566,7 @@ async def test_a_database_that_is_away_is_not_answered_as_if_the_event_were_kept
         raise TimeoutError
 
     with monkeypatch.context() as broken:
-        broken.setattr(processor_events, "_keep", away)
+        broken.setattr(processor_webhooks, "_keep", away)
         with pytest.raises(TimeoutError):
             await world.deliver(sent)
     assert await ProcessorEvent.all().count() == 0

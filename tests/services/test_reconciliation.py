@@ -10,8 +10,9 @@ import pytest
 from integrations.base import MoneyOutcome
 from models.ids import public_id
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
-from services import connections, processor_settings, sweeper
-from services.reconciliation import Reconciled, reconcile
+from services.connections import processor_settings, providers
+from services.payments import reconciler
+from services.payments.reconciliation import Reconciled, reconcile
 from tests.services.scripted import World, assert_consistent
 
 
@@ -48,7 +49,7 @@ async def test_a_second_payment_on_a_settled_checkout_is_found_before_the_sweepe
     await world.deliver()
     world.vendor.pay(page, force=True)
     world.vendor.outbox.clear()
-    assert await sweeper.sweep(datetime.now(UTC) + timedelta(hours=23)) == 0
+    assert await reconciler.sweep(datetime.now(UTC) + timedelta(hours=23)) == 0
     found = await run(world)
     assert len(found.differed) == 1
     assert (await world.fresh(request)).excess_minor == 12500
@@ -74,7 +75,7 @@ async def test_a_processor_that_was_disconnected_lately_is_asked_too(world: Worl
     await CheckoutSession.all().delete()
     await processor_settings.disconnect_processor(replace(world.actor, role="OWNER"), world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
-    connections._processors[row.id] = (connections.cache_key(row), world.vendor)
+    providers._processors[row.id] = (providers.cache_key(row), world.vendor)
     assert len((await run(world)).differed) == 1
     assert await world.status(request) == "PAID"
 

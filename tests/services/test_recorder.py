@@ -19,8 +19,9 @@ from models.tables import (
     PaymentRequest,
     ProcessorConnection,
 )
-from services import ledger_views, links, recorder, voids
-from services.changes import change
+from services.core.unit_of_work import change
+from services.payments import payment_views, recorder, voids
+from services.thread import payment_links
 from tests.services.scripted import World, assert_consistent
 
 
@@ -314,14 +315,14 @@ async def test_fee_and_method_that_are_learnt_later_are_a_further_row_and_change
     await world.run_jobs()  # reads back what only a webhook had said
     for _ in range(2):
         await recorder.record(world.connection, [detailed], source="sweeper")
-    (view,) = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    (view,) = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     assert (view.kind, view.status, view.amount_minor) == ("CHARGE", "SUCCEEDED", 12500)
     assert (view.fee_minor, view.method_summary) == (393, "Visa •••• 4242")
     (total,) = await db.rows("SELECT net_minor, paid_minor FROM contact_summary")
     assert (total["net_minor"], total["paid_minor"]) == (12500 - 393, 12500)
     assert await MoneyFact.all().count() == 2
     assert (await world.fresh(request)).amount_paid_minor == 12500
-    views = await ledger_views.by_facts(world.account.id, [fact.id for fact in await MoneyFact.all()])
+    views = await payment_views.by_facts(world.account.id, [fact.id for fact in await MoneyFact.all()])
     assert {v.id for v in views.values()} == {view.id}
     await assert_consistent(world.account.id)
 
@@ -397,7 +398,7 @@ async def test_money_of_another_account_is_foreign(world: World) -> None:
     charge = other.vendor.pay(await other.open(token))
     assert charge is not None
     recorded = await recorder.record(
-        world.connection, [charge], source="webhook", request_reference=links.reference(request)
+        world.connection, [charge], source="webhook", request_reference=payment_links.reference(request)
     )
     assert recorded.request is None
     assert await MoneyFact.all().count() == 0

@@ -19,8 +19,8 @@ from models.tables import (
     PaymentRequest,
     Refund,
 )
-from services import auditing, checkout, ledger_views, payment_requests, refunds, voids
-from services.actors import Actor
+from services.core.permissions import Actor
+from services.payments import checkout, integrity_check, payment_requests, payment_views, refunds, voids
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -41,8 +41,8 @@ async def paid(world: World, **more: object) -> tuple[PaymentRequest, str, Money
     return request, token, charge
 
 
-async def payment_of(request: PaymentRequest, kind: str = "CHARGE") -> ledger_views.PaymentView:
-    views = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+async def payment_of(request: PaymentRequest, kind: str = "CHARGE") -> payment_views.PaymentView:
+    views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     return next(view for view in views if view.kind == kind)
 
 
@@ -60,7 +60,7 @@ async def give_back(
 
 async def at_rest(world: World) -> None:
     await assert_consistent(world.account.id)
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
 
 
 async def test_a_whole_refund_is_made_once_and_the_request_stays_paid(world: World) -> None:
@@ -473,7 +473,7 @@ async def test_refund_is_offered_to_those_who_may_while_something_is_left(world:
     request, _, _ = await paid(world)
 
     async def offered(role: str) -> bool:
-        views = (await ledger_views.payments(request.account_id, [request.id]))[request.id]
+        views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
         left = (await refunds.refundable(request.account_id, {request.id: views}))[request.id]
         actions = payment_requests.available_actions(await world.fresh(request), role, refundable=bool(left))
         return ("REFUND", None) in actions

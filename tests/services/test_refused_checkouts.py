@@ -10,8 +10,9 @@ import pytest
 from integrations.base import IntegrationError
 from models import errors, tables
 from models.database import rows
-from services import capability, checkout, connections, processor_health, refunds, sweeper, voids
-from services.actors import system_actor
+from services.connections import availability, processor_health, providers
+from services.core.permissions import system_actor
+from services.payments import checkout, reconciler, refunds, voids
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -153,7 +154,7 @@ async def test_a_silent_vendor_is_told_to_nobody_but_settings(world: World) -> N
 async def test_a_connection_that_this_server_cannot_use_is_told(world: World) -> None:
     owner = await factories.user(world.account, role="OWNER")
     request, token = await world.request()
-    connections.configure(connections.environment(), sandbox_open=False)
+    providers.configure(providers.environment(), sandbox_open=False)
     for _ in range(2):
         with pytest.raises(checkout.ConnectionUnusable):
             await checkout.open_checkout(token)
@@ -178,7 +179,7 @@ async def _by_sweeper(world: World) -> None:
     _, token = await world.request()
     await world.open(token)
     world.vendor.faults = ["refuse:authentication_failed"]
-    assert await sweeper.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
+    assert await reconciler.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
 
 
 async def _by_void(world: World) -> None:
@@ -210,13 +211,13 @@ async def _by_list(world: World) -> None:
     async def refuse(since: datetime) -> Any:
         raise IntegrationError("sandbox", reason)
 
-    for name, look in (("list_events", sweeper.fetch_events), ("list_checkouts", sweeper.find_unknown)):
+    for name, look in (("list_events", reconciler.fetch_events), ("list_checkouts", reconciler.find_unknown)):
         reason = "permission_denied"  # which a key may lack for lists
         setattr(world.vendor, name, refuse)
         assert await look(await row(world), datetime.now(UTC)) == 0
         assert (await row(world)).last_error is None
     reason = "authentication_failed"
-    assert await sweeper.find_unknown(await row(world), datetime.now(UTC)) == 0
+    assert await reconciler.find_unknown(await row(world), datetime.now(UTC)) == 0
 
 
 @pytest.mark.parametrize("find", [_by_pay, _by_sweeper, _by_void, _by_refund, _by_list])
@@ -233,12 +234,12 @@ async def test_revoked_credentials_end_the_connection_once_whoever_finds_them(wo
     logged = await events("processor.updated")
     conversation = await tables.Conversation.get(contact_id=world.contact.id)
     await factories.channel_connection(world.account)
-    (reach,) = await capability.capabilities(world.actor, conversation)
+    (reach,) = await availability.capabilities(world.actor, conversation)
     assert (reach.payment_requests.enabled, reach.payment_requests.reason) == (False, "NO_PROCESSOR_CONFIGURED")
     assert [help.sentence for help in reach.payment_requests.help] == [
         "Ask an owner or admin to connect Sandbox again in Settings → Payments."
     ]
-    assert not await connections.can_ask(world.account.id)
+    assert not await providers.can_ask(world.account.id)
     # Found again, by others: nothing more is told of the connection.
     await _by_pay(world)
     assert await told(owner) == ["PROCESSOR_DISCONNECTED"]
@@ -253,7 +254,7 @@ async def test_a_vendor_that_accepts_the_credentials_again_brings_the_connection
     assert await press(world, token) == "open"
     back = await row(world)
     assert (back.connected, back.is_default, back.last_error) == (True, True, None)
-    assert await connections.can_ask(world.account.id)
+    assert await providers.can_ask(world.account.id)
     assert await events("processor.updated") == 2
     audited = await tables.AuditEntry.filter(subject__startswith="prc").order_by("id")
     assert [entry.action for entry in audited] == ["processor.disconnected", "processor.reconnected"]
@@ -279,7 +280,7 @@ async def test_a_connection_that_a_person_has_ended_stays_ended(world: World) ->
         occurred_at=datetime.now(UTC),
     )
     world.vendor.pay(page)
-    assert await sweeper.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
+    assert await reconciler.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
     assert not (await row(world)).connected
 
 

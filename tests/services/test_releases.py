@@ -10,9 +10,9 @@ import pytest
 from integrations.base import Delay, MoneyOutcome
 from models import errors
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services import auditing, checkout, payment_requests, refunds, releases, sweeper, voids
-from services.actors import system_actor
-from services.ledger_views import payments
+from services.core.permissions import system_actor
+from services.payments import checkout, integrity_check, link_releases, payment_requests, reconciler, refunds, voids
+from services.payments.payment_views import payments
 from tests.services.scripted import World, assert_consistent
 
 
@@ -26,8 +26,8 @@ async def under_way(world: World, delay: Delay | None = None) -> tuple[PaymentRe
     return await world.fresh(request), token, page
 
 
-async def release(world: World, request: PaymentRequest, key: str | None = None) -> releases.Released:
-    return await releases.release(world.actor, payment_request_id=request.id, idempotency_key=key or str(uuid4()))
+async def release(world: World, request: PaymentRequest, key: str | None = None) -> link_releases.Released:
+    return await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=key or str(uuid4()))
 
 
 def actions(request: PaymentRequest) -> set[str]:
@@ -35,7 +35,7 @@ def actions(request: PaymentRequest) -> set[str]:
 
 
 async def assert_sound(world: World) -> None:
-    assert await auditing.audit(world.account.id) == []
+    assert await integrity_check.audit(world.account.id) == []
     await assert_consistent(world.account.id)
 
 
@@ -154,7 +154,7 @@ async def test_what_may_take_seconds_only_is_released_after_an_hour(
     with pytest.raises(errors.PaymentInProgress):
         await release(world, request)
     with pytest.raises(errors.PaymentInProgress):
-        await releases.release_by_contact(now)
+        await link_releases.release_by_contact(now)
     assert world.vendor.count("cancel") == 0
     assert now.releasable_at is not None
     assert timedelta(minutes=59) < now.releasable_at - datetime.now(UTC) <= timedelta(hours=1)
@@ -287,7 +287,7 @@ async def test_what_holds_no_link_is_not_released(database: str) -> None:
     with pytest.raises(errors.Invalid):
         await release(world, request)
     with pytest.raises(errors.NotFound):
-        await releases.release(world.actor, payment_request_id=uuid4(), idempotency_key=str(uuid4()))
+        await link_releases.release(world.actor, payment_request_id=uuid4(), idempotency_key=str(uuid4()))
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -311,5 +311,5 @@ async def test_the_sweeper_goes_on_reading_a_released_checkout(database: str) ->
     await release(world, request)
     world.vendor.settle(debit, ok=True)
     world.vendor.outbox.clear()  # its webhook is lost
-    await sweeper.sweep(datetime.now(UTC) + timedelta(days=4))
+    await reconciler.sweep(datetime.now(UTC) + timedelta(days=4))
     assert await world.status(request) == "PAID"

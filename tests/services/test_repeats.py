@@ -24,9 +24,11 @@ from models.errors import (
 )
 from models.ids import uuid7
 from models.tables import ActivityCard, ChannelConnection, Conversation, Message, PaymentRequest, ProcessorConnection
-from services import capability, links, messages, repeats
-from services.actors import system_actor
-from services.composing import Template
+from services.connections import availability
+from services.core.permissions import system_actor
+from services.messaging import messages, resending
+from services.messaging.composer import Template
+from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, counts
 from tests.services.outgoing import CHANGED, replace_vendor, run_job, send
@@ -53,11 +55,11 @@ async def resend(team: Team, message: Message, kind: str = "SMS", **more: Any) -
 async def offered(team: Team, message: Message) -> list[str]:
     """The kinds of the channels that the message's resendOptions name."""
     fresh = await Message.get(id=message.id)
-    found = repeats.options(
+    found = resending.options(
         fresh,
-        await repeats.family_of(fresh),
-        await capability.capabilities(team.agent, team.conversation),
-        await links.carried(team.account.id, fresh.body),
+        await resending.family_of(fresh),
+        await availability.capabilities(team.agent, team.conversation),
+        await payment_links.carried(team.account.id, fresh.body),
         await ProcessorConnection.filter(account_id=team.account.id),
     )
     return [reach.connection.kind for reach in found]
@@ -65,7 +67,7 @@ async def offered(team: Team, message: Message) -> list[str]:
 
 async def test_a_failed_request_goes_on_by_the_next_channel_with_its_link_and_without_a_second_card(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
-    failed = await fails(team, f"Pay {links.checkout_url(request)}")
+    failed = await fails(team, f"Pay {payment_links.checkout_url(request)}")
     assert (await PaymentRequest.get(id=request.id)).delivery_state == "FAILED"
     again = await resend(team, failed, "EMAIL")
     row = await Message.get(id=again.id)
@@ -145,7 +147,7 @@ async def test_an_unknown_one_is_a_persons_decision_after_the_look_ups_or_needs_
     for actor in (team.agent, program):
         with pytest.raises(ConfirmationRequired):
             await resend(team, lost, actor=actor)
-    await Message.filter(id=lost.id).update(sending_at=datetime.now(UTC) - repeats.LOOKED_UP)
+    await Message.filter(id=lost.id).update(sending_at=datetime.now(UTC) - resending.LOOKED_UP)
     with pytest.raises(ConfirmationRequired):
         await resend(team, lost, actor=program)
     assert await counts(*CHANGED) == before
@@ -181,7 +183,7 @@ async def test_a_request_that_is_closed_is_not_asked_for_again(
     team: Team, status: str, refusal: type[Exception]
 ) -> None:
     request = await factories.payment_request(team.contact)
-    failed = await fails(team, f"Pay {links.checkout_url(request)}")
+    failed = await fails(team, f"Pay {payment_links.checkout_url(request)}")
     await PaymentRequest.filter(id=request.id).update(status=status)
     with pytest.raises(refusal) as refused:
         await resend(team, failed, "EMAIL")

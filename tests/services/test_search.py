@@ -6,13 +6,13 @@ import pytest
 
 from models import database as db
 from models.tables import Contact, PaymentRequest
-from services import search
+from services.accounts import search_index
 from tests import factories
 
 
 @pytest.mark.usefixtures("database")
 async def test_rows_without_searched_text_are_filled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "BATCH", 2)
+    monkeypatch.setattr(search_index, "BATCH", 2)
     account = await factories.account()
     people = [await factories.contact(account, name=f"Søren {n}") for n in range(5)]
     request = await factories.payment_request(people[0], product_name="Großputz")
@@ -20,8 +20,8 @@ async def test_rows_without_searched_text_are_filled(monkeypatch: pytest.MonkeyP
     await db.execute("UPDATE contact SET search = NULL")
     await db.execute("UPDATE payment_request SET search = NULL")
     await Contact.filter(id=people[4].id).update(search="newer")
-    assert await search.fill() == 5
-    assert await search.fill() == 0
+    assert await search_index.fill() == 5
+    assert await search_index.fill() == 0
     filled = {row.id: row for row in await Contact.all()}
     assert (filled[people[1].id].search or "").split("\n")[0] == "soren 1"
     assert filled[people[4].id].search == "newer"

@@ -19,8 +19,8 @@ from models import database as db
 from models import migrate, vault
 from models.ids import uuid7
 from models.tables import ChannelConnection, ProcessorConnection
-from services import channel_settings, connections, processor_health, processor_settings
-from services.actors import Actor
+from services.connections import channel_settings, processor_health, processor_settings, providers
+from services.core.permissions import Actor
 from tests import factories
 from tests.contracts import paypal_server, stripe_contract, stripe_server
 from tests.contracts.paypal_server import PayPalServer
@@ -37,11 +37,11 @@ async def stripe(team: Team) -> AsyncIterator[StripeServer]:
     async with StripeServer(stripe_contract.derived_contract()) as server:
         use({"stripe": server.url})
         yield server
-        await connections.aclose()
+        await providers.aclose()
 
 
 def use(base_addresses: dict[str, str]) -> None:
-    connections.configure(
+    providers.configure(
         Environment(public_url=BASE_URL, sandbox_url="", base_addresses=base_addresses, timeout_s=5), sandbox_open=True
     )
 
@@ -93,8 +93,8 @@ async def row_of(connection_id: UUID) -> ProcessorConnection:
 async def secrets_work(row: ProcessorConnection, stripe: StripeServer) -> None:
     """Stripe has one endpoint of this connection, whose secret and id are the stored ones."""
     (endpoint,) = stripe.endpoints.values()
-    held = connections.credentials_of(row)
-    assert endpoint["url"] == connections.webhook_url(row)
+    held = providers.credentials_of(row)
+    assert endpoint["url"] == providers.webhook_url(row)
     assert (held["webhook_secret"], held["webhook_endpoint_id"]) == (endpoint["secret"], endpoint["id"])
     assert row.webhook_registered
 
@@ -158,7 +158,7 @@ async def test_two_people_who_change_different_credentials_both_win(
         ),
     )
     row = await row_of(first.id)
-    assert connections.credentials_of(row) == {"secret_key": OTHER_KEY, "webhook_secret": "whsec_new"}
+    assert providers.credentials_of(row) == {"secret_key": OTHER_KEY, "webhook_secret": "whsec_new"}
     assert (row.display_name, row.version, row.webhook_registered) == ("Cards", first.version + 2, False)
     assert len(calls) == 3  # what came second was tried at the vendor as a whole
     assert row.key_hint == f"sk_…{OTHER_KEY[-4:]}"
@@ -180,7 +180,7 @@ async def test_what_a_call_does_not_mean_to_change_stays_as_others_made_it(
         team.owner, processor="stripe", credentials={"webhook_secret": "whsec_new"}
     )
     assert (row.id, row.display_name, row.is_default) == (first.id, "Renamed", False)
-    assert connections.credentials_of(row)["webhook_secret"] == "whsec_new"
+    assert providers.credentials_of(row)["webhook_secret"] == "whsec_new"
     assert [one.processor for one in await ProcessorConnection.filter(is_default=True)] == ["sandbox"]
 
 
@@ -230,7 +230,7 @@ async def test_a_webhook_that_is_registered_too_late_is_taken_back(
 
     meanwhile(monkeypatch, Stripe, "register_webhook", give)
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
-    assert connections.credentials_of(row) == {"secret_key": KEY, "webhook_secret": SIGNING}
+    assert providers.credentials_of(row) == {"secret_key": KEY, "webhook_secret": SIGNING}
     assert (row.webhook_registered, stripe.endpoints) == (False, {})
 
     await processor_settings.disconnect_processor(team.owner, row.id)
@@ -243,7 +243,7 @@ async def test_a_webhook_that_is_registered_too_late_is_taken_back(
         team.owner, processor="stripe", credentials={"webhook_secret": ""}
     )
     assert (row.connected, row.webhook_registered, stripe.endpoints) == (False, False, {})
-    assert connections.credentials_of(row)["webhook_secret"] == ""
+    assert providers.credentials_of(row)["webhook_secret"] == ""
 
 
 async def test_a_registration_that_died_is_made_again_after_its_claim_has_ended(
@@ -289,7 +289,7 @@ async def test_paypal_gets_one_webhook_from_a_double_click_and_a_late_removal_sp
         )
         assert first.id == second.id
         (webhook,) = server.webhooks
-        assert connections.credentials_of(await row_of(first.id))["webhook_id"] == webhook
+        assert providers.credentials_of(await row_of(first.id))["webhook_id"] == webhook
         old = await row_of(first.id)
 
         async def connect_again() -> None:
@@ -299,8 +299,8 @@ async def test_paypal_gets_one_webhook_from_a_double_click_and_a_late_removal_sp
         await processor_settings.disconnect_processor(team.owner, old.id)
         (webhook,) = server.webhooks
         now = await row_of(old.id)
-        assert (now.connected, connections.credentials_of(now)["webhook_id"]) == (True, webhook)
-        await connections.aclose()
+        assert (now.connected, providers.credentials_of(now)["webhook_id"]) == (True, webhook)
+        await providers.aclose()
 
 
 async def test_changed_credentials_are_used_whatever_version_their_row_has(team: Team, stripe: StripeServer) -> None:
@@ -308,16 +308,16 @@ async def test_changed_credentials_are_used_whatever_version_their_row_has(team:
     row = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
     )
-    old = connections.processor(row)
-    sealed = connections.sealed(team.account.id, {"secret_key": KEY, "webhook_secret": "whsec_new"})
+    old = providers.processor(row)
+    sealed = providers.sealed(team.account.id, {"secret_key": KEY, "webhook_secret": "whsec_new"})
     await ProcessorConnection.filter(id=row.id).update(credentials=sealed)
     changed = await row_of(row.id)
     assert changed.version == row.version
-    new = connections.processor(changed)
+    new = providers.processor(changed)
     assert new is not old
-    assert connections.processor(changed) is new
+    assert providers.processor(changed) is new
     await ProcessorConnection.filter(id=row.id).update(version=99)
-    assert connections.processor(await row_of(row.id)) is new
+    assert providers.processor(await row_of(row.id)) is new
 
 
 async def test_an_answer_about_replaced_credentials_is_not_noted(
@@ -365,7 +365,7 @@ async def test_a_key_rotation_during_a_change_is_no_change(
         team.owner, processor="stripe", credentials={"webhook_secret": "whsec_new"}
     )
     assert calls == ["check"]
-    assert connections.credentials_of(await row_of(row.id))["webhook_secret"] == "whsec_new"
+    assert providers.credentials_of(await row_of(row.id))["webhook_secret"] == "whsec_new"
 
 
 async def test_duplicates_from_before_the_key_are_kept_and_marked(team: Team, database: str) -> None:
@@ -421,7 +421,7 @@ async def test_a_rotated_identity_secret_never_comes_back(team: Team, monkeypatc
         connection_id=row.id,
         allowed_origins=["https://acme.example"],
     )
-    assert connections.credentials_of(renamed) == {"identity_secret": issued[0]}
+    assert providers.credentials_of(renamed) == {"identity_secret": issued[0]}
     assert (renamed.allowed_origins, renamed.version) == (["https://acme.example"], row.version + 2)
 
 
@@ -443,7 +443,7 @@ async def test_two_people_who_change_a_channel_both_win(team: Team, monkeypatch:
         connect(connection_id=row.id, display_name="Post"),
     )
     now = await ChannelConnection.get(id=row.id)
-    assert connections.credentials_of(now) == base | {"password": "new", "reply_to": "desk@acme.test"}
+    assert providers.credentials_of(now) == base | {"password": "new", "reply_to": "desk@acme.test"}
     assert (now.display_name, now.sender, now.version) == ("Post", "desk@acme.test", row.version + 3)
 
     async def disconnect() -> None:
@@ -466,7 +466,7 @@ async def test_notes_about_a_channel_are_about_its_present_credentials(
     row = await channel_settings.connect_channel(team.owner, kind="EMAIL", provider="smtp_email", credentials=base)
 
     async def note(of: ChannelConnection, problem: str | None) -> str | None:
-        await connections.note_channel(of, problem)
+        await providers.note_channel(of, problem)
         return (await ChannelConnection.get(id=row.id)).last_error
 
     assert await note(row, "refused") == "refused"

@@ -16,9 +16,9 @@ import pytest
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, RateLimited, SignInFailed
 from models.tables import Account, ApiKey, AuditEntry, RefreshToken, User
 from models.vault import digest
-from services import accounts, sign_in, users
-from services.actors import system_actor
-from services.limiting import Counts
+from services.accounts import accounts, authentication, users
+from services.core.permissions import system_actor
+from services.core.rate_limits import Counts
 from settings import Settings
 from tests import factories
 from tests.services.conftest import Team, actor_of
@@ -35,24 +35,24 @@ async def user(configured: Settings) -> User:
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which hashes were checked."""
     seen: list[str] = []
-    original = sign_in._fits
+    original = authentication._fits
 
     def fits(hashed: str, password: str) -> bool:
         seen.append(hashed)
-        return hashed != sign_in._NOBODY and original(hashed, password)  # nobody's takes as long, and never fits
+        return hashed != authentication._NOBODY and original(hashed, password)  # nobody's takes as long, and never fits
 
-    monkeypatch.setattr(sign_in, "_fits", fits)
+    monkeypatch.setattr(authentication, "_fits", fits)
     return seen
 
 
-async def tokens_of(user: User) -> sign_in.Tokens:
-    return await sign_in.sign_in(user.email, factories.PASSWORD, client_address=None)
+async def tokens_of(user: User) -> authentication.Tokens:
+    return await authentication.sign_in(user.email, factories.PASSWORD, client_address=None)
 
 
 async def test_the_right_password_gives_tokens_that_speak_for_the_user(user: User) -> None:
     before = datetime.now(UTC)
-    tokens = await sign_in.sign_in(" Sam@Example.test ", factories.PASSWORD, client_address=ADDRESS)
-    actor = await sign_in.authenticate(tokens.access_token)
+    tokens = await authentication.sign_in(" Sam@Example.test ", factories.PASSWORD, client_address=ADDRESS)
+    actor = await authentication.authenticate(tokens.access_token)
     assert actor is not None
     assert (actor.account_id, actor.user_id, actor.role, actor.name, actor.kind) == (
         user.account_id,
@@ -75,7 +75,7 @@ async def test_a_wrong_password_and_an_unknown_name_cost_one_hash_and_say_the_sa
     user: User, hashes: list[str], email: str
 ) -> None:
     with pytest.raises(SignInFailed) as refused:
-        await sign_in.sign_in(email, "wrong-password", client_address=ADDRESS)
+        await authentication.sign_in(email, "wrong-password", client_address=ADDRESS)
     assert refused.value.message == "E-mail address or password is wrong."
     assert len(hashes) == 1
     assert await RefreshToken.all().count() == 0
@@ -85,7 +85,7 @@ async def test_a_disabled_user_is_an_unknown_one(user: User, hashes: list[str]) 
     await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
     with pytest.raises(SignInFailed):
         await tokens_of(user)
-    assert hashes == [sign_in._NOBODY]
+    assert hashes == [authentication._NOBODY]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ async def test_the_sixth_attempt_on_a_name_from_a_network_is_refused_before_any_
 ) -> None:
     for _ in range(5):
         with pytest.raises(SignInFailed):
-            await sign_in.sign_in(user.email, "wrong", client_address=first)
+            await authentication.sign_in(user.email, "wrong", client_address=first)
     with pytest.raises(RateLimited):
-        await sign_in.sign_in(user.email.upper(), factories.PASSWORD, client_address=again)
+        await authentication.sign_in(user.email.upper(), factories.PASSWORD, client_address=again)
     assert len(hashes) == 5
     assert await RefreshToken.all().count() == 0
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
 
 
 async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has_signed_in_from_here(
@@ -112,61 +112,63 @@ async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
-    monkeypatch.setattr(sign_in, "_sleep", sleep)
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    monkeypatch.setattr(authentication, "_sleep", sleep)
     for n in range(25):
         with pytest.raises(SignInFailed):
-            await sign_in.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
-    assert waited == [sign_in.DELAY_S] * 6  # its first sign-in was from a new network, too
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await authentication.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
+    assert waited == [authentication.DELAY_S] * 6  # its first sign-in was from a new network, too
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
     assert len(waited) == 6
     # From a new network the right password waits like any other attempt, and is taken.
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.99")
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.99")
     assert len(waited) == 7
     # Guesses at other names of the same network do not count against it either.
     for n in range(21):
         with pytest.raises((SignInFailed, RateLimited)):
-            await sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
 
 
 async def test_only_a_few_attempts_on_a_name_wait_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
-    sign_in.configure(Settings(**given))
-    monkeypatch.setattr(sign_in, "DELAY_S", 0.3)
+    authentication.configure(Settings(**given))
+    monkeypatch.setattr(authentication, "DELAY_S", 0.3)
     attempts = (
-        sign_in.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}") for n in range(1 + sign_in.WAITING + 4)
+        authentication.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
+        for n in range(1 + authentication.WAITING + 4)
     )
     refused = await asyncio.gather(*attempts, return_exceptions=True)
     assert [type(error) for error in refused].count(RateLimited) == 4
-    assert [type(error) for error in refused].count(SignInFailed) == 1 + sign_in.WAITING
+    assert [type(error) for error in refused].count(SignInFailed) == 1 + authentication.WAITING
 
 
 async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_others(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
-    sign_in.configure(Settings(**given))
-    monkeypatch.setattr(sign_in, "_fits", lambda hashed, password: password == factories.PASSWORD)
-    monkeypatch.setattr(sign_in, "DELAY_S", 0.5)
+    authentication.configure(Settings(**given))
+    monkeypatch.setattr(authentication, "_fits", lambda hashed, password: password == factories.PASSWORD)
+    monkeypatch.setattr(authentication, "DELAY_S", 0.5)
     strangers = [
-        sign_in.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1") for n in range(sign_in.WAITING + 5)
+        authentication.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1")
+        for n in range(authentication.WAITING + 5)
     ]
     *refused, tokens = await asyncio.gather(
         *strangers,
-        sign_in.sign_in(user.email, factories.PASSWORD, client_address="2001:db8:78:1::1"),
+        authentication.sign_in(user.email, factories.PASSWORD, client_address="2001:db8:78:1::1"),
         return_exceptions=True,
     )
     assert [type(error) for error in refused].count(SignInFailed) == 20
-    assert [type(error) for error in refused].count(RateLimited) == sign_in.WAITING + 5 - 20
-    assert isinstance(tokens, sign_in.Tokens)
+    assert [type(error) for error in refused].count(RateLimited) == authentication.WAITING + 5 - 20
+    assert isinstance(tokens, authentication.Tokens)
     # The /48 has used up its attempts on this name only.
     with pytest.raises(SignInFailed):
-        await sign_in.sign_in("other@example.test", "wrong", client_address="2001:db8:77:ff::1")
+        await authentication.sign_in("other@example.test", "wrong", client_address="2001:db8:77:ff::1")
 
 
 async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
     released = threading.Event()
     hashing = threading.Event()
 
@@ -176,15 +178,17 @@ async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, mo
             return not released.wait(30)
         return True
 
-    monkeypatch.setattr(sign_in, "_fits", fits)
+    monkeypatch.setattr(authentication, "_fits", fits)
     strangers = [
-        asyncio.ensure_future(sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}"))
+        asyncio.ensure_future(
+            authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}")
+        )
         for n in range(4)
     ]
     try:
         assert await asyncio.to_thread(hashing.wait, 10)
         async with asyncio.timeout(20):
-            await sign_in.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
         assert not any(stranger.done() for stranger in strangers)
     finally:
         released.set()
@@ -222,10 +226,10 @@ def test_limits_are_counted_where_the_events_are_if_that_is_redis() -> None:
 async def test_the_twenty_first_attempt_of_an_address_is_refused(user: User, hashes: list[str]) -> None:
     for n in range(20):
         with pytest.raises(SignInFailed):
-            await sign_in.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+            await authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
     with pytest.raises(RateLimited):
-        await sign_in.sign_in("another@example.test", "wrong", client_address=ADDRESS)
-    await sign_in.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+        await authentication.sign_in("another@example.test", "wrong", client_address=ADDRESS)
+    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
     assert len(hashes) == 21
 
 
@@ -253,58 +257,60 @@ FORGERIES: dict[str, Forgery] = {
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("name", sorted(FORGERIES))
 async def test_a_forged_token_is_nobody(user: User, name: str) -> None:
-    config = sign_in._configured()
+    config = authentication._configured()
     genuine = (await tokens_of(user)).access_token
     claims = jwt.decode(genuine, options={"verify_signature": False})
     claims, key, algorithm = FORGERIES[name](claims)
     forged = forge(claims, config.keys[0] if key == OWN else key, algorithm)
-    assert await sign_in.authenticate(forged) is None
-    assert await sign_in.authenticate(genuine) is not None
+    assert await authentication.authenticate(forged) is None
+    assert await authentication.authenticate(genuine) is not None
 
 
 @pytest.mark.parametrize("bearer", ["", "x", "a.b.c", "ptk_", "ptk_" + "x" * 43, "é" * 10, "x" * 3000, "\x00"])
 async def test_rubbish_is_nobody(configured: Settings, bearer: str) -> None:
-    assert await sign_in.authenticate(bearer) is None
+    assert await authentication.authenticate(bearer) is None
 
 
 async def test_tokens_of_the_older_key_are_taken_and_new_ones_use_the_first(user: User, configured: Settings) -> None:
     old = (await tokens_of(user)).access_token
     given: dict[str, Any] = {"environment": "test", "secret_keys": f"a-brand-new-key-0001,{configured.secret_keys}"}
-    sign_in.configure(Settings(**given))
-    assert await sign_in.authenticate(old) is not None
+    authentication.configure(Settings(**given))
+    assert await authentication.authenticate(old) is not None
     new = (await tokens_of(user)).access_token
-    sign_in.configure(configured)
-    assert await sign_in.authenticate(new) is None
+    authentication.configure(configured)
+    assert await authentication.authenticate(new) is None
 
 
 async def test_a_refresh_token_works_once_and_its_second_use_ends_the_family(user: User) -> None:
     first = await tokens_of(user)
-    second = await sign_in.refresh(first.refresh_token)
-    assert await sign_in.authenticate(second.access_token) is not None
+    second = await authentication.refresh(first.refresh_token)
+    assert await authentication.authenticate(second.access_token) is not None
     with pytest.raises(SignInFailed):
-        await sign_in.refresh(first.refresh_token)
+        await authentication.refresh(first.refresh_token)
     with pytest.raises(SignInFailed):
-        await sign_in.refresh(second.refresh_token)
-    assert await sign_in.authenticate(first.access_token) is None
-    assert await sign_in.authenticate(second.access_token) is None
+        await authentication.refresh(second.refresh_token)
+    assert await authentication.authenticate(first.access_token) is None
+    assert await authentication.authenticate(second.access_token) is None
     assert await RefreshToken.filter(revoked_at=None).count() == 0
 
 
 async def test_of_two_refreshes_at_once_at_most_one_succeeds(user: User) -> None:
     tokens = await tokens_of(user)
-    answers = await asyncio.gather(*(sign_in.refresh(tokens.refresh_token) for _ in range(4)), return_exceptions=True)
-    assert sum(isinstance(answer, sign_in.Tokens) for answer in answers) == 1
+    answers = await asyncio.gather(
+        *(authentication.refresh(tokens.refresh_token) for _ in range(4)), return_exceptions=True
+    )
+    assert sum(isinstance(answer, authentication.Tokens) for answer in answers) == 1
     assert sum(isinstance(answer, SignInFailed) for answer in answers) == 3
     assert await RefreshToken.filter(revoked_at=None).count() == 0
 
 
 async def test_reuse_leaves_other_sign_ins_alone(user: User) -> None:
     phone, laptop = await tokens_of(user), await tokens_of(user)
-    await sign_in.refresh(phone.refresh_token)
+    await authentication.refresh(phone.refresh_token)
     with pytest.raises(SignInFailed):
-        await sign_in.refresh(phone.refresh_token)
-    assert await sign_in.authenticate(laptop.access_token) is not None
-    await sign_in.refresh(laptop.refresh_token)
+        await authentication.refresh(phone.refresh_token)
+    assert await authentication.authenticate(laptop.access_token) is not None
+    await authentication.refresh(laptop.refresh_token)
 
 
 async def test_expired_and_unknown_refresh_tokens_are_refused(user: User) -> None:
@@ -312,66 +318,66 @@ async def test_expired_and_unknown_refresh_tokens_are_refused(user: User) -> Non
     await RefreshToken.all().update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     for bad in (tokens.refresh_token, tokens.refresh_token + "x", "", "x" * 5000):
         with pytest.raises(SignInFailed):
-            await sign_in.refresh(bad)
+            await authentication.refresh(bad)
     assert await RefreshToken.all().count() == 1
 
 
 async def test_signing_out_ends_this_sign_in_only_and_everywhere_ends_all(user: User) -> None:
     here, there, third = [await tokens_of(user) for _ in range(3)]
-    actor = await sign_in.authenticate(here.access_token)
-    other = await sign_in.authenticate(there.access_token)
+    actor = await authentication.authenticate(here.access_token)
+    other = await authentication.authenticate(there.access_token)
     assert actor is not None
     assert other is not None
-    await sign_in.sign_out(actor, third.refresh_token, everywhere=False)
-    assert await sign_in.authenticate(here.access_token) is None
-    assert await sign_in.authenticate(third.access_token) is None
-    assert not await sign_in.still_valid(actor)
-    assert await sign_in.still_valid(other)
-    await sign_in.sign_out(other, None, everywhere=True)
-    assert not await sign_in.still_valid(other)
+    await authentication.sign_out(actor, third.refresh_token, everywhere=False)
+    assert await authentication.authenticate(here.access_token) is None
+    assert await authentication.authenticate(third.access_token) is None
+    assert not await authentication.still_valid(actor)
+    assert await authentication.still_valid(other)
+    await authentication.sign_out(other, None, everywhere=True)
+    assert not await authentication.still_valid(other)
     for tokens in (here, there, third):
-        assert await sign_in.authenticate(tokens.access_token) is None
+        assert await authentication.authenticate(tokens.access_token) is None
         with pytest.raises(SignInFailed):
-            await sign_in.refresh(tokens.refresh_token)
-    assert await sign_in.authenticate((await tokens_of(user)).access_token) is not None
+            await authentication.refresh(tokens.refresh_token)
+    assert await authentication.authenticate((await tokens_of(user)).access_token) is not None
 
 
 async def test_nobody_signs_out_somebody_else(user: User) -> None:
     other = await factories.user(await factories.account())
     theirs = await tokens_of(other)
-    actor = await sign_in.authenticate((await tokens_of(user)).access_token)
+    actor = await authentication.authenticate((await tokens_of(user)).access_token)
     assert actor is not None
-    await sign_in.sign_out(actor, theirs.refresh_token, everywhere=False)
-    assert await sign_in.authenticate(theirs.access_token) is not None
+    await authentication.sign_out(actor, theirs.refresh_token, everywhere=False)
+    assert await authentication.authenticate(theirs.access_token) is not None
 
 
 async def test_a_changed_role_or_disabled_user_ends_open_sockets_once_the_cache_is_old(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    actor = await sign_in.authenticate((await tokens_of(user)).access_token)
+    actor = await authentication.authenticate((await tokens_of(user)).access_token)
     assert actor is not None
     clock = [1_000_000.0]
-    monkeypatch.setattr(sign_in, "_clock", lambda: clock[0])
-    assert await sign_in.still_valid(actor)
+    monkeypatch.setattr(authentication, "_clock", lambda: clock[0])
+    assert await authentication.still_valid(actor)
     await User.filter(id=user.id).update(role="VIEWER")
-    clock[0] += sign_in.CACHE_S + 0.1
-    assert not await sign_in.still_valid(actor)
+    clock[0] += authentication.CACHE_S + 0.1
+    assert not await authentication.still_valid(actor)
     await User.filter(id=user.id).update(role="ADMIN")
-    clock[0] += sign_in.CACHE_S + 0.1
-    assert await sign_in.still_valid(actor)
+    clock[0] += authentication.CACHE_S + 0.1
+    assert await authentication.still_valid(actor)
     await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
-    clock[0] += sign_in.CACHE_S + 0.1
-    assert not await sign_in.still_valid(actor)
+    clock[0] += authentication.CACHE_S + 0.1
+    assert not await authentication.still_valid(actor)
 
 
 async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) -> None:
-    row, token = await sign_in.create_api_key(team.owner, name=" Shop ", role="AGENT")
+    row, token = await authentication.create_api_key(team.owner, name=" Shop ", role="AGENT")
     assert token.startswith("ptk_")
     assert len(token) >= 4 + 43
     stored = await ApiKey.get(id=row.id)
     assert (stored.name, stored.token_hash, stored.hint) == ("Shop", digest(token), token[-4:])
     assert token not in str(stored.__dict__)
-    actor = await sign_in.authenticate(token)
+    actor = await authentication.authenticate(token)
     assert actor is not None
     assert (actor.kind, actor.role, actor.user_id, actor.account_id, actor.credential) == (
         "api_key",
@@ -381,85 +387,87 @@ async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) 
         str(row.id),
     )
     assert (await ApiKey.get(id=row.id)).last_used_at is not None
-    assert await sign_in.still_valid(actor)
-    await sign_in.revoke_api_key(team.owner, row.id)
-    await sign_in.revoke_api_key(team.owner, row.id)
-    assert await sign_in.authenticate(token) is None
-    assert not await sign_in.still_valid(actor)
+    assert await authentication.still_valid(actor)
+    await authentication.revoke_api_key(team.owner, row.id)
+    await authentication.revoke_api_key(team.owner, row.id)
+    assert await authentication.authenticate(token) is None
+    assert not await authentication.still_valid(actor)
     actions = [entry.action for entry in await AuditEntry.all().order_by("id")]
     assert actions == ["api_key.created", "api_key.revoked"]
 
 
 async def test_a_key_ends_when_it_was_said_or_in_a_year(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
-    row, _ = await sign_in.create_api_key(team.owner, name="Default", role="AGENT")
+    row, _ = await authentication.create_api_key(team.owner, name="Default", role="AGENT")
     assert row.expires_at is not None
     assert abs(row.expires_at - now - timedelta(days=365)) < timedelta(minutes=1)
     for wanted in (now - timedelta(seconds=1), now + timedelta(days=731)):
         with pytest.raises(Invalid) as refused:
-            await sign_in.create_api_key(team.owner, name="Wrong", role="AGENT", expires_at=wanted)
+            await authentication.create_api_key(team.owner, name="Wrong", role="AGENT", expires_at=wanted)
         assert refused.value.field == ("expiresAt",)
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    row, token = await sign_in.create_api_key(team.owner, name="Short", role="AGENT", expires_at=soon)
-    actor = await sign_in.authenticate(token)
+    row, token = await authentication.create_api_key(team.owner, name="Short", role="AGENT", expires_at=soon)
+    actor = await authentication.authenticate(token)
     assert actor is not None
     assert actor.expires_at == soon
     async with asyncio.timeout(5):
-        while await sign_in.authenticate(token) is not None:
+        while await authentication.authenticate(token) is not None:
             await asyncio.sleep(0.05)
     assert datetime.now(UTC) >= soon
-    assert not await sign_in.still_valid(actor)
+    assert not await authentication.still_valid(actor)
     # Made before keys ended.
     await ApiKey.filter(id=row.id).update(expires_at=None)
-    sign_in._cache.clear()
-    old = await sign_in.authenticate(token)
+    authentication._cache.clear()
+    old = await authentication.authenticate(token)
     assert old is not None
     assert old.expires_at is None
 
 
 async def test_a_key_makes_keys_and_users_only_where_a_person_said_so_and_none_beyond_itself(team: Team) -> None:
-    plain, token = await sign_in.create_api_key(team.owner, name="Owner", role="OWNER")
-    actor = await sign_in.authenticate(token)
+    plain, token = await authentication.create_api_key(team.owner, name="Owner", role="OWNER")
+    actor = await authentication.authenticate(token)
     assert actor is not None
     for work in (
-        sign_in.create_api_key(actor, name="More", role="VIEWER"),
-        sign_in.revoke_api_key(actor, plain.id),
+        authentication.create_api_key(actor, name="More", role="VIEWER"),
+        authentication.revoke_api_key(actor, plain.id),
         users.add(actor, email="new@acme.test", name="New", role="OWNER", password="long-enough-1"),
     ):
         with pytest.raises(Forbidden):
             await work
     with pytest.raises(Invalid):
-        await sign_in.create_api_key(team.owner, name="Admin", role="ADMIN", manages_keys=True)
+        await authentication.create_api_key(team.owner, name="Admin", role="ADMIN", manages_keys=True)
     ends = datetime.now(UTC) + timedelta(days=30)
-    _, token = await sign_in.create_api_key(team.owner, name="Vault", role="OWNER", expires_at=ends, manages_keys=True)
-    actor = await sign_in.authenticate(token)
+    _, token = await authentication.create_api_key(
+        team.owner, name="Vault", role="OWNER", expires_at=ends, manages_keys=True
+    )
+    actor = await authentication.authenticate(token)
     assert actor is not None
-    made, _ = await sign_in.create_api_key(actor, name="Child", role="OWNER")
+    made, _ = await authentication.create_api_key(actor, name="Child", role="OWNER")
     assert (made.expires_at, made.manages_keys) == (ends, False)
     with pytest.raises(Invalid):
-        await sign_in.create_api_key(actor, name="Longer", role="AGENT", expires_at=ends + timedelta(days=1))
+        await authentication.create_api_key(actor, name="Longer", role="AGENT", expires_at=ends + timedelta(days=1))
     with pytest.raises(Invalid):
-        await sign_in.create_api_key(actor, name="Grandchild", role="OWNER", manages_keys=True)
-    await sign_in.revoke_api_key(actor, made.id)
+        await authentication.create_api_key(actor, name="Grandchild", role="OWNER", manages_keys=True)
+    await authentication.revoke_api_key(actor, made.id)
     assert await ApiKey.filter(revoked_at=None).count() == 2
 
 
 async def test_only_the_owner_handles_keys_and_only_of_the_own_account(team: Team) -> None:
-    row, token = await sign_in.create_api_key(team.owner, name="Shop", role="OWNER")
+    row, token = await authentication.create_api_key(team.owner, name="Shop", role="OWNER")
     for actor in (team.agent, team.viewer):
         with pytest.raises(Forbidden):
-            await sign_in.create_api_key(actor, name="Mine", role="VIEWER")
+            await authentication.create_api_key(actor, name="Mine", role="VIEWER")
         with pytest.raises(Forbidden):
-            await sign_in.revoke_api_key(actor, row.id)
+            await authentication.revoke_api_key(actor, row.id)
     stranger = actor_of(await factories.user(await factories.account(), role="OWNER"))
     with pytest.raises(NotFound):
-        await sign_in.revoke_api_key(stranger, row.id)
+        await authentication.revoke_api_key(stranger, row.id)
     with pytest.raises(Invalid):
-        await sign_in.create_api_key(team.owner, name="Bad", role="KING")
+        await authentication.create_api_key(team.owner, name="Bad", role="KING")
     with pytest.raises(Blank):
-        await sign_in.create_api_key(team.owner, name=" ", role="AGENT")
+        await authentication.create_api_key(team.owner, name=" ", role="AGENT")
     assert await ApiKey.all().count() == 1
-    assert await sign_in.authenticate(token) is not None
+    assert await authentication.authenticate(token) is not None
 
 
 async def test_a_new_account_has_an_owner_who_can_sign_in(configured: Settings) -> None:
@@ -468,7 +476,7 @@ async def test_a_new_account_has_an_owner_who_can_sign_in(configured: Settings) 
     )
     assert (account.default_currency, owner.role, owner.email) == ("EUR", "OWNER", "owner@acme.test")
     assert "long-enough-1" not in owner.password_hash
-    tokens = await sign_in.sign_in("owner@acme.test", "long-enough-1", client_address=None)
+    tokens = await authentication.sign_in("owner@acme.test", "long-enough-1", client_address=None)
     assert tokens.user_id == owner.id
 
 

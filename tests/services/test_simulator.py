@@ -18,7 +18,9 @@ from models import database as db
 from models.errors import NotFound
 from models.ids import parse_public_id, public_id, uuid7
 from models.tables import ChannelConnection
-from services import connections, jobs, simulator
+from services.connections import providers
+from services.core import jobs
+from services.sandbox import channels
 from tests import factories
 
 
@@ -37,7 +39,7 @@ class Door:
             return PlainTextResponse("no", self.status)
         connection_id = parse_public_id(request.path_params["connection"], "chn")
         assert connection_id is not None
-        row = await connections.channel_connection(connection_id)
+        row = await providers.channel_connection(connection_id)
         assert row.provider == request.path_params["provider"]
         called = WebhookRequest(
             method=request.method,
@@ -46,7 +48,7 @@ class Door:
             body=await request.body(),
             now=datetime.now(UTC),
         )
-        self.received.append(connections.channel(row).receive(called))
+        self.received.append(providers.channel(row).receive(called))
         return PlainTextResponse("ok")
 
     def statuses(self) -> list[tuple[str, DeliveryStatus, str | None]]:
@@ -58,9 +60,9 @@ async def door(database: str) -> AsyncIterator[Door]:
     made = Door()
     async with LoopbackServer(made.app) as server:
         environment = Environment(public_url="https://pay.example.test", sandbox_url=server.url, timeout_s=5)
-        connections.configure(environment, sandbox_open=True)
+        providers.configure(environment, sandbox_open=True)
         yield made
-        await connections.aclose()
+        await providers.aclose()
 
 
 @pytest.fixture
@@ -79,14 +81,14 @@ async def queued() -> list[tuple[str, str]]:
 async def test_a_status_arrives_signed_at_the_doors_address(
     door: Door, row: ChannelConnection, status: DeliveryStatus
 ) -> None:
-    await simulator.deliver(row.id, "sim_1", "+14155550101", status)
+    await channels.deliver(row.id, "sim_1", "+14155550101", status)
     assert door.paths == [f"/inbound/simulated/{public_id('chn', row.id)}"]
     assert door.statuses() == [("sim_1", status, "9901" if status is DeliveryStatus.FAILED else None)]
 
 
 async def test_what_a_contact_writes_arrives_signed(door: Door, row: ChannelConnection) -> None:
-    first = await simulator.contact_writes(row.id, "+14155550101", "Hello ¿cuánto? 👍")
-    second = await simulator.contact_writes(row.id, "+14155550101", "STOP")
+    first = await channels.contact_writes(row.id, "+14155550101", "Hello ¿cuánto? 👍")
+    second = await channels.contact_writes(row.id, "+14155550101", "STOP")
     got = [m for hook in door.received for m in hook.messages]
     assert [(m.external_id, m.sender, m.body, m.opt_out) for m in got] == [
         (first, "+14155550101", "Hello ¿cuánto? 👍", None),
@@ -97,7 +99,7 @@ async def test_what_a_contact_writes_arrives_signed(door: Door, row: ChannelConn
 
 async def test_a_sent_message_is_reported_delivered_once(door: Door, row: ChannelConnection) -> None:
     for _ in range(3):
-        await simulator.enqueue_delivery(row, "sim_1", "+14155550101")
+        await channels.enqueue_delivery(row, "sim_1", "+14155550101")
     assert await queued() == [("simulator.deliver", "queued")]
     await jobs.Runner().run_due()
     assert door.statuses() == [("sim_1", DeliveryStatus.DELIVERED, None)]
@@ -105,8 +107,8 @@ async def test_a_sent_message_is_reported_delivered_once(door: Door, row: Channe
 
 
 async def test_magic_recipients_fail_or_stay_silent(door: Door, row: ChannelConnection) -> None:
-    await simulator.enqueue_delivery(row, "sim_1", "+14155559901")
-    await simulator.enqueue_delivery(row, "sim_2", "+14155559903")
+    await channels.enqueue_delivery(row, "sim_1", "+14155559901")
+    await channels.enqueue_delivery(row, "sim_2", "+14155559903")
     await jobs.Runner().run_due()
     assert door.statuses() == [("sim_1", DeliveryStatus.FAILED, "9901")]
     assert await queued() == [("simulator.deliver", "done")] * 2
@@ -115,7 +117,7 @@ async def test_magic_recipients_fail_or_stay_silent(door: Door, row: ChannelConn
 async def test_a_delivery_of_a_rolled_back_message_is_never_planned(door: Door, row: ChannelConnection) -> None:
     async def fail() -> None:
         async with db.transaction():
-            await simulator.enqueue_delivery(row, "sim_1", "+14155550101")
+            await channels.enqueue_delivery(row, "sim_1", "+14155550101")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -127,7 +129,7 @@ async def test_a_delivery_of_a_rolled_back_message_is_never_planned(door: Door, 
 
 async def test_a_door_that_is_away_is_tried_again(door: Door, row: ChannelConnection) -> None:
     door.status = 503
-    await simulator.enqueue_delivery(row, "sim_1", "+14155550101")
+    await channels.enqueue_delivery(row, "sim_1", "+14155550101")
     await jobs.Runner().run_due()
     assert await queued() == [("simulator.deliver", "queued")]
     door.status = 200
@@ -139,7 +141,7 @@ async def test_a_door_that_is_away_is_tried_again(door: Door, row: ChannelConnec
 
 async def test_a_door_that_refuses_is_not_tried_again(door: Door, row: ChannelConnection) -> None:
     door.status = 400
-    await simulator.enqueue_delivery(row, "sim_1", "+14155550101")
+    await channels.enqueue_delivery(row, "sim_1", "+14155550101")
     await jobs.Runner().run_due()
     assert await queued() == [("simulator.deliver", "dead")]
     assert len(door.paths) == 1
@@ -151,16 +153,16 @@ async def test_a_refused_callback_says_whether_to_repeat(
 ) -> None:
     door.status = status
     with pytest.raises(IntegrationError) as caught:
-        await simulator.contact_writes(row.id, "+14155550101", "Hello")
+        await channels.contact_writes(row.id, "+14155550101", "Hello")
     assert (caught.value.reason, caught.value.retryable) == ("callback_refused", retryable)
     assert "Hello" not in str(caught.value)
 
 
 async def test_no_server_is_a_lost_callback(door: Door, row: ChannelConnection) -> None:
     nowhere = Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1", timeout_s=5)
-    connections.configure(nowhere, sandbox_open=True)
+    providers.configure(nowhere, sandbox_open=True)
     with pytest.raises(IntegrationError) as caught:
-        await simulator.deliver(row.id, "sim_1", "+14155550101", DeliveryStatus.DELIVERED)
+        await channels.deliver(row.id, "sim_1", "+14155550101", DeliveryStatus.DELIVERED)
     assert (caught.value.reason, caught.value.retryable) == ("callback_lost", True)
     assert door.paths == []
 
@@ -169,11 +171,11 @@ async def test_nobody_speaks_for_a_real_provider(door: Door, row: ChannelConnect
     real = await factories.channel_connection(
         await factories.account(), "SMS", provider="twilio_sms", credentials={"account_sid": "AC1", "auth_token": "x"}
     )
-    await simulator.enqueue_delivery(real, "SM1", "+14155550101")
-    with pytest.raises(simulator.NotSimulated):
-        await simulator.contact_writes(real.id, "+14155550101", "STOP")
-    with pytest.raises(simulator.NotSimulated):
-        await simulator.deliver(real.id, "SM1", "+14155550101", DeliveryStatus.DELIVERED)
+    await channels.enqueue_delivery(real, "SM1", "+14155550101")
+    with pytest.raises(channels.NotSimulated):
+        await channels.contact_writes(real.id, "+14155550101", "STOP")
+    with pytest.raises(channels.NotSimulated):
+        await channels.deliver(real.id, "SM1", "+14155550101", DeliveryStatus.DELIVERED)
     assert await queued() == []
     assert door.paths == []
 
@@ -181,5 +183,5 @@ async def test_nobody_speaks_for_a_real_provider(door: Door, row: ChannelConnect
 async def test_an_unknown_connection_is_not_found(door: Door) -> None:
     unknown: UUID = uuid7()
     with pytest.raises(NotFound):
-        await simulator.contact_writes(unknown, "+14155550101", "Hello")
+        await channels.contact_writes(unknown, "+14155550101", "Hello")
     assert door.paths == []

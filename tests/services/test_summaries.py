@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from models.tables import ContactSummary, MoneyFact
-from services import ledger_views, summaries, voids
-from services.settling import position_of
+from services.payments import payment_views, voids
+from services.payments.projection import position_of
+from services.thread import contact_totals
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -22,11 +23,11 @@ async def world(database: str) -> World:
 async def totals(world: World, currency: str = "USD", *, test_mode: bool = True) -> dict[str, Any]:
     """What is stored, without the times."""
     row = await ContactSummary.get(contact_id=world.contact.id, currency=currency, test_mode=test_mode)
-    return {name: getattr(row, name) for name in summaries.ZERO if not name.endswith("_at")}
+    return {name: getattr(row, name) for name in contact_totals.ZERO if not name.endswith("_at")}
 
 
 async def test_the_totals_follow_every_step(world: World) -> None:
-    zero = {name: 0 for name in summaries.ZERO if not name.endswith("_at")}
+    zero = {name: 0 for name in contact_totals.ZERO if not name.endswith("_at")}
     first, token = await world.request()
     second, _ = await world.request(amount_minor=2000)
     await world.request(status="DRAFT", sent_at=None, amount_minor=999)
@@ -58,7 +59,7 @@ async def test_refunds_and_lost_disputes_lower_net_and_a_refund_that_failed_does
             )
     for external_id, outcome in (("dp_1", "SUCCEEDED"), ("dp_2", "FAILED"), ("dp_3", "PENDING")):
         await factories.money_fact(request, kind="DISPUTE", external_id=external_id, outcome=outcome, amount_minor=500)
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     got = await totals(world)
     assert (got["paid_minor"], got["refunded_minor"], got["net_minor"]) == (12500, 1000, 12500 - 1000 - 100 - 500)
 
@@ -85,14 +86,14 @@ async def test_refunds_and_lost_disputes_together_take_at_most_their_charge(
             await factories.money_fact(
                 request, kind=kind, external_id=f"{kind}_{n}", amount_minor=amount, charge_external_id="pay"
             )
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     got = await totals(world)
     assert (got["paid_minor"], got["refunded_minor"]) == (13200, refunded)
     assert got["net_minor"] == 13200 - refunded - lost
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     assert position_of(request, facts, []).refunded_minor == refunded
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
-    left = ledger_views.refundable(views)
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
+    left = payment_views.refundable(views)
     assert sum(left.values()) == 700 + max(0, 12500 - sum(refunds) - sum(disputes))
 
 
@@ -129,23 +130,23 @@ async def test_a_reversal_ends_with_the_dispute_that_is_won(world: World, words:
         charge_external_id="other",
         occurred_at=at + timedelta(days=1),
     )
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     got = await totals(world)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     assert (got["refunded_minor"], position_of(request, facts, []).refunded_minor) == (refunded, refunded)
     lost = 12500 if words[-1:] == ["SUCCEEDED"] else 0
     assert got["net_minor"] == 25000 - max(refunded, lost)
-    views = (await ledger_views.payments(world.account.id, [request.id]))[request.id]
+    views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     (back,) = [view for view in views if view.kind == "REFUND"]
     assert back.status == ("SUCCEEDED" if refunded else "CANCELED")
-    assert refunded or ledger_views.refundable(views)[views[0].id] == 12500
+    assert refunded or payment_views.refundable(views)[views[0].id] == 12500
 
 
 async def test_what_is_lost_of_a_charge_that_nobody_knows_yet_is_not_hidden(world: World) -> None:
     request, _ = await world.request(status="PAID")
     for kind, amount in (("REFUND", 300), ("DISPUTE", 200)):
         await factories.money_fact(request, kind=kind, amount_minor=amount, charge_external_id="later")
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     got = await totals(world)
     assert (got["paid_minor"], got["refunded_minor"], got["net_minor"]) == (0, 300, -500)
 
@@ -163,18 +164,20 @@ async def test_contacts_are_never_summed(world: World) -> None:
     await world.request()
     other = await factories.contact(world.account)
     await factories.payment_request(other, status="SENT", amount_minor=1)
-    assert list(await summaries.recompute(world.account.id, world.contact.id)) == [("USD", True)]
-    assert (await summaries.recompute(world.account.id, world.contact.id))[("USD", True)]["requested_minor"] == 12500
+    assert list(await contact_totals.recompute(world.account.id, world.contact.id)) == [("USD", True)]
+    assert (await contact_totals.recompute(world.account.id, world.contact.id))[("USD", True)][
+        "requested_minor"
+    ] == 12500
 
 
 async def test_totals_that_lost_their_last_request_become_zero(world: World) -> None:
     request, _ = await world.request()
     request.discarded_at = factories.now()
     await request.save()
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     assert set((await totals(world)).values()) == {0}
 
 
 async def test_a_contact_without_requests_has_no_totals(world: World) -> None:
-    await summaries.update(world.account.id, world.contact.id)
+    await contact_totals.update(world.account.id, world.contact.id)
     assert await ContactSummary.all().count() == 0

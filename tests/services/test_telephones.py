@@ -10,7 +10,7 @@ import pytest
 from integrations.base import DeliveryStatus, InboundMessage, SendResult, StatusUpdate
 from models.errors import AlreadyUsed, ContactOptedOut, MessagingWindowClosed
 from models.tables import ChannelConnection, Contact, ContactAddress, Message, OptOut
-from services import contacts, deliveries, inbound
+from services.messaging import contacts, delivery, inbound
 from tests import factories
 from tests.services.conftest import Team
 from tests.services.outgoing import replace_vendor, run_job, send
@@ -178,7 +178,7 @@ async def test_a_failed_delivery_that_concerns_the_whole_sender_is_told_at_the_c
         error_message="Not registered.",
         reason=reason,
     )
-    await deliveries.record_status(team.channels["SMS"], failed)
+    await delivery.record_status(team.channels["SMS"], failed)
     message = await Message.get(id=sent.id)
     assert (message.error_code, message.error_message) == ("30034", "Not registered.")
     assert (await ChannelConnection.get(id=team.channels["SMS"].id)).last_error == kept

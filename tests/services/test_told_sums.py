@@ -10,7 +10,8 @@ import pytest
 
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest, ProcessorEvent
-from services import checkout, jobs, mismatches, recorder, releases, voids
+from services.core import jobs
+from services.payments import checkout, link_releases, mismatches, recorder, voids
 from tests.services.scripted import World
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -101,7 +102,7 @@ async def test_no_card_offers_a_link_that_unresolved_money_locks(world: World) -
     world.vendor.delay(page)
     await told(world)
     await checkout.read_back(await CheckoutSession.get(external_id=page), source="sweeper")
-    await releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
+    await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
     assert (await last(request)).endswith(
         "is still under way. It no longer holds the link, but money that arrived waits for your decision first."
     )

@@ -9,8 +9,8 @@ import pytest
 
 from models import database as db
 from models.ids import uuid7
-from services import turns
-from services.changes import change
+from services.core import turns
+from services.core.unit_of_work import change
 from tests import factories
 
 postgres_only = pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

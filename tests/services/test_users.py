@@ -10,9 +10,9 @@ from models import vault
 from models.errors import Invalid, NotFound, SignInFailed
 from models.ids import public_id
 from models.tables import Account, AuditEntry, RefreshToken, User
-from services import accounts, sign_in, users
-from services.actors import Actor, system_actor
-from services.sign_in import Tokens
+from services.accounts import accounts, authentication, users
+from services.accounts.authentication import Tokens
+from services.core.permissions import Actor, system_actor
 from settings import DEMO_KEY, Settings
 
 PASSWORD = "long-enough-1"
@@ -22,7 +22,7 @@ PASSWORD = "long-enough-1"
 async def owner(database: str) -> User:
     """The only owner of an account."""
     vault.open_vault([DEMO_KEY])
-    sign_in.configure(Settings(_env_file=None, environment="test", login_limit="1000/minute"))  # type: ignore[call-arg]
+    authentication.configure(Settings(_env_file=None, environment="test", login_limit="1000/minute"))  # type: ignore[call-arg]
     _, user = await accounts.create_account(
         name="Acme", currency="USD", email="olga@acme.test", password=PASSWORD, user_name="Olga"
     )
@@ -39,15 +39,15 @@ async def add(actor: Actor, email: str, role: str = "AGENT") -> User:
 
 
 async def enter(email: str, password: str = PASSWORD) -> Tokens:
-    return await sign_in.sign_in(email, password, client_address="203.0.113.7")
+    return await authentication.sign_in(email, password, client_address="203.0.113.7")
 
 
 async def is_out(tokens: Tokens) -> bool:
     """Whether neither of the tokens is good for anything."""
-    if await sign_in.authenticate(tokens.access_token) is not None:
+    if await authentication.authenticate(tokens.access_token) is not None:
         return False
     with pytest.raises(SignInFailed):
-        await sign_in.refresh(tokens.refresh_token)
+        await authentication.refresh(tokens.refresh_token)
     return True
 
 
@@ -76,7 +76,7 @@ async def test_two_owners_who_remove_each_other_at_once_leave_one(actor: Actor, 
 async def test_a_disabled_user_is_out_until_enabled(actor: Actor) -> None:
     user = await add(actor, "ana@acme.test")
     tokens = await enter("ana@acme.test")
-    assert await sign_in.authenticate(tokens.access_token) is not None
+    assert await authentication.authenticate(tokens.access_token) is not None
     disabled = await users.disable(actor, user.id)
     assert (await users.disable(actor, user.id)).disabled_at == disabled.disabled_at
     assert await is_out(tokens)
@@ -84,7 +84,7 @@ async def test_a_disabled_user_is_out_until_enabled(actor: Actor) -> None:
         await enter("ana@acme.test")
     await users.enable(actor, user.id)
     assert await is_out(tokens)
-    assert await sign_in.authenticate((await enter("ana@acme.test")).access_token) is not None
+    assert await authentication.authenticate((await enter("ana@acme.test")).access_token) is not None
 
 
 async def test_a_changed_password_ends_every_session(actor: Actor) -> None:
@@ -92,7 +92,7 @@ async def test_a_changed_password_ends_every_session(actor: Actor) -> None:
     sessions = [await enter("ana@acme.test") for _ in range(2)]
     with pytest.raises(Invalid):
         await users.set_password(actor, user.id, "short")
-    assert await sign_in.authenticate(sessions[0].access_token) is not None
+    assert await authentication.authenticate(sessions[0].access_token) is not None
     await users.set_password(actor, user.id, "another-long-one")
     assert [await is_out(one) for one in sessions] == [True, True]
     with pytest.raises(SignInFailed):
@@ -106,7 +106,7 @@ async def test_a_password_that_changes_during_a_sign_in_or_a_refresh_leaves_no_t
     for n in range(4):
         await asyncio.gather(
             enter("ana@acme.test", PASSWORD if n == 0 else f"another-long-{n - 1}"),
-            sign_in.refresh(tokens.refresh_token),
+            authentication.refresh(tokens.refresh_token),
             users.set_password(actor, user.id, f"another-long-{n}"),
             return_exceptions=True,
         )

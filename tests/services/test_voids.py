@@ -9,9 +9,9 @@ import pytest
 from integrations.base import MoneyOutcome
 from models import errors
 from models.tables import ActivityCard, CheckoutSession, Job, PaymentRequest
-from services import checkout, settling, sweeper, voids
-from services.actors import Actor
-from services.jobs import JobContext
+from services.core.jobs import JobContext
+from services.core.permissions import Actor
+from services.payments import checkout, projection, reconciler, voids
 from tests.services.scripted import World, assert_consistent
 
 
@@ -102,7 +102,7 @@ async def test_the_sweeper_finishes_what_a_crash_left(world: World) -> None:
     await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC))
     broken, _ = await world.request(void_requested_at=datetime.now(UTC))
     await world.vendor.create_checkout(world.vendor.of_request(request)[0].order)
-    await sweeper.sweep_voids(tick())
+    await reconciler.sweep_voids(tick())
     assert await world.status(request) == "VOID"
     assert await world.status(broken) == "VOID"
     assert await Job.filter(kind="payment_request.finish_void").count() == 0
@@ -182,7 +182,7 @@ async def test_a_checkout_that_cannot_be_closed_is_asked_less_and_less_often(wor
     await world.open(token)
     session = await CheckoutSession.get()
     await CheckoutSession.all().update(closing_at=datetime.now(UTC) - timedelta(days=1))
-    await settling.expire_later(session)
+    await projection.expire_later(session)
     world.vendor.faults = ["before"]
     await world.run_jobs(rounds=1)
     job = await Job.get(kind="checkout.expire")

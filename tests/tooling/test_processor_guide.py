@@ -10,19 +10,19 @@ import pytest
 
 from integrations import registry
 from integrations.processors import sandbox
-from services import connections
+from services.connections import providers
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "howto" / "connect-processors.md").read_text()
-OURS = [name for name in registry.processor_names() if name in connections.KINDS]
+OURS = [name for name in registry.processor_names() if name in providers.KINDS]
 
 
 def test_every_built_in_processor_has_a_kind_of_its_own() -> None:
-    assert set(OURS) == set(connections.KINDS)
+    assert set(OURS) == set(providers.KINDS)
 
 
 @pytest.mark.parametrize("provider", OURS)
 def test_the_guide_names_the_provider_its_kind_and_every_credential(provider: str) -> None:
-    assert f"| {connections.KINDS[provider]} | `{provider}` |" in GUIDE
+    assert f"| {providers.KINDS[provider]} | `{provider}` |" in GUIDE
     if provider == sandbox.NAME:
         return  # its keys are made by us
     names = [f.name for f in dataclasses.fields(registry.processor_class(provider).credentials)]

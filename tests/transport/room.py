@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 from resolvers.transport.http import GraphQLView, get_view
 from resolvers.transport.limits import Limits, Schema, schema_options
 from resolvers.transport.server import Server, listen, server_config
-from services.events import SlowConsumer
+from services.core.event_hub import SlowConsumer
 
 SECRET = "4242424242424242"
 AWAY = OperationalError(

@@ -20,7 +20,7 @@ from resolvers.transport.limits import (
     present,
     schema_options,
 )
-from services.limiting import RateLimiter, TokenBucket
+from services.core.rate_limits import RateLimiter, TokenBucket
 from tests.transport.room import Ctx, World, make_schema
 
 SCHEMA = make_schema()

@@ -22,10 +22,13 @@ from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, tables, vault
 from resolvers.transport.server import Server, listen, server_config
-from services import checkout as checkout_service
-from services import connections, jobs, links, messages
-from services import sandbox as sandbox_service
-from services.events import Hub
+from services.connections import providers
+from services.core import jobs
+from services.core.event_hub import Hub
+from services.messaging import messages
+from services.payments import checkout as checkout_service
+from services.sandbox import processor as sandbox_service
+from services.thread import payment_links
 from settings import Settings
 from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks, widget
 from web import logging as web_logging
@@ -88,9 +91,9 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
     values = {"environment": "test", "port": port, "public_url": base_url, "sandbox_url": base_url, **overrides}
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg]
     vault.open_vault(settings.keys)
-    links.configure(settings.base_url)
+    payment_links.configure(settings.base_url)
     checkout_service.configure(first_check_s=60)
-    connections.configure(
+    providers.configure(
         Environment(public_url=settings.base_url, sandbox_url=settings.sandbox_base_url, timeout_s=5),
         sandbox_open=True,
     )
@@ -134,7 +137,7 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
             await serving
             await hub.stop()
             await bus.aclose()
-            await connections.aclose()
+            await providers.aclose()
             await sandbox_service.aclose()
 
 

@@ -29,7 +29,7 @@ PRODUCTION = {
 
 @dataclass(frozen=True)
 class Access:
-    """What services.demo.seed answers."""
+    """What services.demo.seed.seed answers."""
 
     account_id: UUID
     email: str = "agent@demo.test"

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from models.tables import CheckoutSession, OptOut
-from services import links
+from services.thread import payment_links
 from tests import factories
 from tests.web.conftest import Site, snapshot
 from tests.web.test_unsubscribe import link as unsubscribe_link
@@ -148,6 +148,6 @@ def test_a_text_carries_its_link_whatever_stands_around_it() -> None:
     token = "_bcdefghijklmnopqrst-g"
     for before, after in [("_", "_"), ("*", "*"), ("__", "__"), ("", "-"), ("<", ">"), ("", "."), ("", "\nThanks")]:
         text = f"Pay here: {before}https://pay.example.test/p/{token}{after}"
-        assert links.tokens(text) == [token]
-        assert token not in links.hidden(text)
-    assert links.tokens("https://pay.example.test/p/short") == []
+        assert payment_links.tokens(text) == [token]
+        assert token not in payment_links.hidden(text)
+    assert payment_links.tokens("https://pay.example.test/p/short") == []

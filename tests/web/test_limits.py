@@ -8,8 +8,8 @@ import json
 import pytest
 
 from models.tables import Message, PaymentRequest
-from services import mail
-from services.limiting import network_of
+from services.core.rate_limits import network_of
+from services.messaging import mail
 from tests import factories
 from tests.web.conftest import Serve, Site
 from web import limits

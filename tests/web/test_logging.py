@@ -96,7 +96,7 @@ def test_at_debug_the_libraries_stay_quiet_and_our_rooms_speak() -> None:
     try:
         logging.getLogger("aiosqlite").debug("executing SELECT with +14155552671")
         logging.getLogger("twilio.http_client").info("+14155552671")
-        logging.getLogger("services.messages").debug("ours")
+        logging.getLogger("services.messaging.messages").debug("ours")
     finally:
         web_logging.configure("info", io.StringIO())
     assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["ours"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.tables import OptOut
-from services import opt_outs
+from services.messaging import opt_outs
 from tests import factories
 from tests.web.conftest import Site, snapshot
 

@@ -1,0 +1,45 @@
+"""Fills the searched text of rows that have none: those from before it existed, or from a release that does not write it."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from models import database, searching
+from models.tables import Contact, PaymentRequest, Searchable
+from services.core import jobs
+
+BATCH: Final = 500
+_MODELS: Final[tuple[type[Searchable], ...]] = (Contact, PaymentRequest)
+
+
+@jobs.periodic("search.fill", 60)
+async def fill_rows(job: jobs.JobContext) -> None:
+    """Fill every row. Safe to repeat."""
+    await fill()
+
+
+async def fill() -> int:
+    """Fill every row, a batch in each transaction; the number of rows."""
+    return sum([await _fill(model) for model in _MODELS])
+
+
+async def _fill(model: type[Searchable]) -> int:
+    table, columns = model._meta.db_table, ", ".join(model.SEARCHED)
+    filled, last = 0, UUID(int=0)
+    while found := await database.rows(
+        f"SELECT id, {columns} FROM {table} WHERE search IS NULL AND id > ? ORDER BY id LIMIT {BATCH}",  # noqa: S608
+        last,
+    ):
+        async with database.transaction():
+            for row in found:
+                text = searching.stored(row[name] for name in model.SEARCHED)
+                # Only if nobody has saved the row meanwhile: then its text is newer than ours.
+                await database.execute(
+                    f"UPDATE {table} SET search = ? WHERE id = ? AND search IS NULL",  # noqa: S608
+                    text,
+                    row["id"],
+                )
+        filled += len(found)
+        last = database.to_uuid(found[-1]["id"])
+    return filled

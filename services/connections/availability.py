@@ -1,0 +1,393 @@
+"""Whether a contact can be written to on a channel now, why not, and what would help: the one predicate behind the $ icon and sending."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from integrations.base import Channel, ChannelKind, ChannelLimits, IntegrationError, LengthUnit
+from integrations.channels import web_chat
+from integrations.registry import UnknownProvider
+from models import errors
+from models.ids import public_id
+from models.tables import ChannelConnection, ContactAddress, Conversation, Message, ProcessorConnection
+from models.vault import VaultError
+from services.connections import invitations, providers
+from services.core import merged_rows
+from services.core.permissions import Actor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Help:
+    """One thing that would help. `channel_id`: only of OTHER_CHANNEL, the one to use instead."""
+
+    kind: str
+    sentence: str
+    channel_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What a contact can be sent through one channel now. `max_message_length` is in `length_unit`.
+
+    `reason` is the first that failed, None if `enabled`, which is about free text: `templates` says whether an approved template
+    would be accepted. `window_closes_at` is None unless a window is open. `help`: best first; only `capabilities` finds it.
+    """
+
+    supported: bool
+    enabled: bool
+    reason: str | None
+    templates: bool
+    max_message_length: int | None
+    length_unit: LengthUnit
+    link_preview: bool
+    window_closes_at: datetime | None
+    needs_subject: bool
+    help: Sequence[Help] = ()
+
+    @property
+    def sentence(self) -> str | None:
+        """`reason` for people: what the refusal of a message would say."""
+        return None if self.reason is None else _REFUSALS[self.reason]().message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request.
+
+    `with_own_processor`: for a request whose processor can be used, whether or not there is a default.
+    `rank`: 0 where the contact wrote last, then by when they wrote on this kind. `preferred`: the first of those that are open to
+    messages, so that an answer goes out of the number that the contact wrote to; at most one.
+    `invite_url`: what the contact can open to be known there, where the channel is usable and has no address of theirs.
+    """
+
+    connection: ChannelConnection
+    messages: Capability
+    payment_requests: Capability
+    with_own_processor: Capability
+    rank: int = 0
+    preferred: bool = False
+    invite_url: str | None = None
+
+
+_REFUSALS: Final[dict[str, type[errors.Refusal]]] = {
+    "CHANNEL_NOT_CONNECTED": errors.ChannelNotConnected,
+    "CHANNEL_NOT_SUPPORTED": errors.ChannelNotSupported,
+    "NO_PROCESSOR_CONFIGURED": errors.NoProcessorConfigured,
+    "FORBIDDEN": errors.Forbidden,
+    "CONTACT_HAS_NO_ADDRESS": errors.ContactHasNoAddress,
+    "CONTACT_OPTED_OUT": errors.ContactOptedOut,
+    "MESSAGING_WINDOW_CLOSED": errors.MessagingWindowClosed,
+}
+REASONS: Final = tuple(_REFUSALS)  # in the order in which they are checked
+_ABOUT_THE_CALLER: Final = frozenset({"NO_PROCESSOR_CONFIGURED", "FORBIDDEN"})
+# Addresses that only the contact can make, by writing first.
+_GIVEN_BY_THE_VENDOR: Final = frozenset({"INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"})
+_OF_ONE_CONNECTION: Final = _GIVEN_BY_THE_VENDOR | {
+    "CUSTOM"
+}  # kinds whose addresses mean a person on one of our pages only
+
+
+async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
+    """Every channel of the account as this contact can be reached through it. Four queries."""
+    return (await capabilities_of(actor, [conversation]))[conversation.id]
+
+
+async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
+    """`capabilities` of many conversations of the actor's account, by conversation id. Four queries, however many, and one more where
+    no processor is ready."""
+    if not conversations:
+        return {}
+    rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
+    has_processor = await providers.can_ask(actor.account_id)
+    lost = None if has_processor else await providers.ended(actor.account_id)
+    held: dict[UUID, dict[str, list[ContactAddress]]] = {c.contact_id: {} for c in conversations}
+    for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(held)).order_by("id"):
+        held[address.contact_id].setdefault(address.kind, []).append(address)
+    addresses = {
+        conversation.id: {
+            row.id: await _chosen(conversation, row, held[conversation.contact_id].get(row.kind, [])) for row in rows
+        }
+        for conversation in conversations
+    }
+    last = await merged_rows.newest_inbound(conversations, "channel_connection_id")  # where each contact wrote last
+    now = datetime.now(UTC)
+    return {
+        conversation.id: _reaches(
+            actor,
+            rows,
+            conversation.contact_id,
+            addresses[conversation.id],
+            last.get(conversation.id),
+            has_processor=has_processor,
+            lost=lost,
+            now=now,
+        )
+        for conversation in conversations
+    }
+
+
+async def capability(
+    actor: Actor,
+    conversation: Conversation,
+    connection: ChannelConnection,
+    *,
+    payment_request: bool,
+    now: datetime,
+    by_person: bool | None = None,
+    processor_ids: Collection[UUID] = (),
+    address: ContactAddress | None = None,
+) -> Capability:
+    """One channel for this contact; without `payment_request` for a message that asks for no money.
+
+    `processor_ids`: the connections of the requests that it carries, which need no default any more.
+    `address`: where it goes, if that is decided already.
+    `by_person`: whether a person wrote it, where somebody else hands it over; None: the actor is its author.
+    """
+    address = address or await address_of(conversation, connection)
+    has_processor = not payment_request or await providers.can_ask(actor.account_id, named=processor_ids)
+    return _decide(
+        actor,
+        connection,
+        address,
+        permission="request_payment" if payment_request else "message",
+        has_processor=has_processor,
+        now=now,
+        by_person=by_person,
+    )
+
+
+async def address_of(conversation: Conversation, connection: ChannelConnection) -> ContactAddress | None:
+    """Where a message of this connection to the conversation's contact goes; None: the contact has no such address."""
+    held = ContactAddress.filter(
+        account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
+    )
+    return await _chosen(conversation, connection, await held.order_by("id"))
+
+
+async def _chosen(
+    conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
+) -> ContactAddress | None:
+    """Of the contact's addresses of this kind (several only after a merge) the one that the connection writes to.
+
+    Where the vendor gives addresses out, each is for one page or widget: the one that was written from there last.
+    """
+    if len(held) < 2:
+        return held[0] if held else None
+    fitting = [row for row in held if belongs(connection, row.address)]
+    if len(fitting) > 1 and connection.kind in _OF_ONE_CONNECTION:
+        said = Message.filter(
+            conversation_id__in=merged_rows.ids_of(conversation),
+            channel_connection_id=connection.id,
+            address__in=[row.address for row in fitting],
+        )
+        newest = await said.order_by("-seq").first()
+        if newest is not None:
+            return next(row for row in fitting if row.address == newest.address)
+    return next((row for row in fitting if row.in_use), fitting[0] if fitting else None)
+
+
+def _reaches(
+    actor: Actor,
+    rows: Sequence[ChannelConnection],
+    contact_id: UUID,
+    addresses: dict[UUID, ContactAddress | None],
+    last: UUID | None,
+    *,
+    has_processor: bool,
+    lost: ProcessorConnection | None,
+    now: datetime,
+) -> list[Reach]:
+    def decide(row: ChannelConnection, permission: str, needed: bool) -> Capability:
+        return _decide(actor, row, addresses[row.id], permission=permission, has_processor=needed, now=now)
+
+    found = [
+        Reach(
+            connection=row,
+            messages=decide(row, "message", True),
+            payment_requests=decide(row, "request_payment", has_processor),
+            with_own_processor=decide(row, "request_payment", True),
+            invite_url=None if addresses[row.id] is not None else _invitation(row, contact_id, now),
+        )
+        for row in rows
+    ]
+    # Where the contact wrote last comes first.
+    recent = sorted(
+        found,
+        key=lambda reach: (reach.connection.id == last, _heard(addresses[reach.connection.id])),
+        reverse=True,
+    )
+    ranks = {reach.connection.id: rank for rank, reach in enumerate(recent)}
+    open_to_messages = [reach.connection for reach in recent if reach.messages.enabled]
+    open_to_requests = [reach.connection for reach in recent if reach.payment_requests.enabled]
+    can_copy = has_processor and actor.may("request_payment")
+    return [
+        replace(
+            reach,
+            rank=ranks[reach.connection.id],
+            preferred=open_to_messages[:1] == [reach.connection],
+            messages=replace(
+                reach.messages,
+                help=_help(actor, reach.connection, reach.messages, open_to_messages, lost=lost, can_copy=False),
+            ),
+            payment_requests=replace(
+                reach.payment_requests,
+                help=_help(
+                    actor, reach.connection, reach.payment_requests, open_to_requests, lost=lost, can_copy=can_copy
+                ),
+            ),
+        )
+        for reach in found
+    ]
+
+
+def _invitation(row: ChannelConnection, contact_id: UUID, now: datetime) -> str | None:
+    channel = _channel(row) if providers.usable(row) else None
+    return None if channel is None else invitations.url(channel, row.id, contact_id, now)
+
+
+def _heard(address: ContactAddress | None) -> float:
+    return 0.0 if address is None or address.last_inbound_at is None else address.last_inbound_at.timestamp()
+
+
+def _decide(
+    actor: Actor,
+    connection: ChannelConnection,
+    address: ContactAddress | None,
+    *,
+    permission: str,
+    has_processor: bool,
+    now: datetime,
+    by_person: bool | None = None,
+) -> Capability:
+    """Pure: the first failing reason in the order of REASONS (domain.md, section 5)."""
+    known = _known_limits(connection)
+    limits = known or ChannelLimits()
+    if address is not None and not belongs(connection, address.address):
+        address = None
+    window_hours = limits.window_hours
+    if (actor.kind == "user" if by_person is None else by_person) and limits.person_window_hours is not None:
+        window_hours = limits.person_window_hours
+    closes_at = None
+    if window_hours is not None and address is not None and address.last_inbound_at is not None:
+        closes_at = address.last_inbound_at + timedelta(hours=window_hours)
+        if closes_at <= now:
+            closes_at = None
+    reason = None
+    if not providers.usable(connection):
+        reason = "CHANNEL_NOT_CONNECTED"
+    elif known is None:
+        reason = "CHANNEL_NOT_SUPPORTED"
+    elif not has_processor:
+        reason = "NO_PROCESSOR_CONFIGURED"
+    elif not actor.may(permission):
+        reason = "FORBIDDEN"
+    elif address is None:
+        reason = "CONTACT_HAS_NO_ADDRESS"
+    elif address.opted_out_at is not None:
+        reason = "CONTACT_OPTED_OUT"
+    elif window_hours is not None and closes_at is None:
+        reason = "MESSAGING_WINDOW_CLOSED"
+    return Capability(
+        supported=known is not None,
+        enabled=reason is None,
+        reason=reason,
+        templates=limits.templates and reason in (None, "MESSAGING_WINDOW_CLOSED"),
+        max_message_length=limits.max_length,
+        length_unit=limits.length_unit,
+        link_preview=limits.link_preview,
+        window_closes_at=closes_at,
+        needs_subject=limits.needs_subject,
+    )
+
+
+def _help(
+    actor: Actor,
+    connection: ChannelConnection,
+    able: Capability,
+    opened: Sequence[ChannelConnection],
+    *,
+    lost: ProcessorConnection | None,
+    can_copy: bool,
+) -> list[Help]:
+    """What would help where `able` is off, best first. `opened`: the channels that are on, the one where the contact wrote last first.
+
+    `lost`: the processor whose connection has ended by its vendor's word.
+    """
+    if able.reason is None:
+        return []
+    found = []
+    if able.templates:
+        found.append(Help(kind="TEMPLATE", sentence="Send an approved template: it may go out at any time."))
+    # Of one kind rather than of another: the contact knows the place.
+    others = sorted(opened, key=lambda other: other.kind != connection.kind)
+    if others:
+        sentence = f"Use {others[0].display_name} instead."
+        found.append(Help(kind="OTHER_CHANNEL", sentence=sentence, channel_id=others[0].id))
+    match able.reason:
+        case "CHANNEL_NOT_CONNECTED" | "CHANNEL_NOT_SUPPORTED":
+            found.append(_settings(actor, "CONNECT_CHANNEL", "the channel in Settings → Channels"))
+        case "NO_PROCESSOR_CONFIGURED":
+            what = f"{providers.processor_name(lost)} again" if lost is not None else "a payment processor"
+            found.append(_settings(actor, "CONNECT_PROCESSOR", f"{what} in Settings → Payments"))
+        case "FORBIDDEN":
+            found.append(Help(kind="ASK_ROLE", sentence="Ask an owner or admin for a role that may do this."))
+        case "CONTACT_HAS_NO_ADDRESS" if connection.kind in _GIVEN_BY_THE_VENDOR:
+            sentence = "Wait until the contact writes on this channel: only then can they be answered there."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+        case "CONTACT_HAS_NO_ADDRESS":
+            found.append(Help(kind="ADD_ADDRESS", sentence="Add the contact's address for this channel."))
+        case "CONTACT_OPTED_OUT":
+            sentence = "Only the contact can take the opt-out back, for instance by writing START."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+        case "MESSAGING_WINDOW_CLOSED":
+            sentence = "Wait until the contact writes on this channel: that opens it again."
+            found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
+    if can_copy:
+        found.append(Help(kind="COPY_LINK", sentence="Copy the payment link and hand it over another way."))
+    return found
+
+
+def _settings(actor: Actor, kind: str, what: str) -> Help:
+    if actor.may("settings"):
+        return Help(kind=kind, sentence=f"Connect {what}.")
+    return Help(kind="ASK_ROLE", sentence=f"Ask an owner or admin to connect {what}.")
+
+
+def belongs(connection: ChannelConnection, address: str) -> bool:
+    """Whether an address can be meant for this connection: a widget's visitor is reached through that widget alone."""
+    if connection.kind != ChannelKind.WEB_CHAT:
+        return True
+    widget = web_chat.widget_of(address)
+    return widget == public_id("chn", connection.id) if connection.provider == web_chat.NAME else widget is None
+
+
+def limits_of(connection: ChannelConnection) -> ChannelLimits:
+    """What this channel can carry; no limits if its provider can't be made (then nothing can be sent either)."""
+    return _known_limits(connection) or ChannelLimits()
+
+
+def _known_limits(connection: ChannelConnection) -> ChannelLimits | None:
+    channel = _channel(connection)
+    return None if channel is None else channel.limits(ChannelKind(connection.kind))
+
+
+def _channel(connection: ChannelConnection) -> Channel | None:
+    try:
+        return providers.channel(connection)
+    except (UnknownProvider, IntegrationError, VaultError, ValueError):
+        return None  # a plug-in that is gone, or credentials that can't be read: the channel can't be used
+
+
+def refuse(capability: Capability, *, template: bool = False) -> None:
+    """Raise what stands in the way of free text, or of an approved template. Raises: the refusal of `reason`, Invalid (template)."""
+    if template and capability.templates:
+        return
+    if capability.reason is not None:
+        field = None if capability.reason in _ABOUT_THE_CALLER else "channelId"
+        raise _REFUSALS[capability.reason](field=field)
+    if template:
+        raise errors.Invalid("This channel sends no templates: write a text.", field="template")

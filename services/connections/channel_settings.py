@@ -1,0 +1,428 @@
+"""Settings → Channels: connect a channel, test its credentials, disconnect it. `connections.py` reads the connections."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+from tortoise.expressions import F
+
+from integrations import registry
+from integrations.base import Channel, IntegrationError
+from integrations.channels import web_chat
+from integrations.registry import UnknownProvider
+from models import database, vault
+from models.errors import Invalid, NotFound, Refusal, Refusals
+from models.ids import public_id, uuid7
+from models.tables import ChannelConnection
+from services.connections import allowed_origins as allowed_origins_service
+from services.connections import providers
+from services.core import audit_log, idempotency, validation
+from services.core.permissions import Actor
+from services.core.unit_of_work import change
+
+log = structlog.get_logger(__name__)
+
+NAME_LIMIT: Final = 120
+SECRET_LIMIT: Final = 1000
+ROUNDS: Final = 5  # how often the provider is asked when others change the connection meanwhile
+# A channel's reason to refuse an address -> the credential that it is about.
+ADDRESS_REASONS: Final[Mapping[str, str]] = {"host_refused": "host", "port_refused": "port"}
+
+
+async def connect_channel(
+    actor: Actor,
+    *,
+    kind: str,
+    provider: str,
+    connection_id: UUID | None = None,
+    display_name: str | None = None,
+    sender: str | None = None,
+    credentials: Mapping[str, str] | None = None,
+    allowed_origins: Sequence[str] | None = None,
+    idempotency_key: str | None = None,
+) -> ChannelConnection:
+    """Connect a channel, or change its connection. New credentials replace single fields of the old.
+
+    `allowed_origins`: the sites that may show a chat widget; None leaves them, none at all is the beginning.
+    The vendor is asked before anything is stored. Safe to repeat with the same idempotency key.
+    Raises: Forbidden, NotFound, Invalid, TooLong.
+    """
+    actor.require("settings")
+    given = {
+        "kind": kind,
+        "provider": provider,
+        "connection": connection_id,
+        "name": display_name,
+        "sender": sender,
+        # Stored for days: from a plain hash a short password could be guessed.
+        "credentials": {
+            name: vault.mark("credential", value.encode()).hex() for name, value in (credentials or {}).items()
+        },
+        "origins": list(allowed_origins) if allowed_origins is not None else None,
+    }
+
+    async def run(save: idempotency.Save) -> ChannelConnection:
+        return await _connect(
+            actor,
+            kind=kind,
+            provider=provider,
+            connection_id=connection_id,
+            display_name=display_name,
+            sender=sender,
+            credentials=credentials,
+            allowed_origins=allowed_origins,
+            save=save,
+        )
+
+    async def rebuild(ids: dict[str, Any]) -> ChannelConnection:
+        return await providers.channel_connection(UUID(ids["channel"]), actor.account_id)
+
+    return await idempotency.once(actor, "connectChannel", idempotency_key, given, run, rebuild)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A checked input of `connect_channel`. `row`: the connection that it changes; `sites`: None leaves them."""
+
+    cls: type[Channel]
+    row: ChannelConnection | None
+    name: str | None
+    sender: str | None
+    credentials: Mapping[str, str]
+    sites: list[str] | None
+
+
+async def check(
+    actor: Actor,
+    *,
+    kind: str,
+    provider: str,
+    connection_id: UUID | None = None,
+    display_name: str | None = None,
+    sender: str | None = None,
+    credentials: Mapping[str, str] | None = None,
+    allowed_origins: Sequence[str] | None = None,
+) -> _Wanted:
+    """What can be said of the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong, of every wrong field."""
+    actor.require("settings")
+    row: ChannelConnection | None = None
+    cls = registry.channel_class(provider) if provider in registry.channel_names() else None
+    sites: list[str] | None = None
+    typed: dict[str, str] = {}
+    known = False
+    served = cls is not None and kind in {k.value for k in cls.kinds}
+    refusals = Refusals()
+    with refusals:
+        if cls is None:
+            raise Invalid("This provider is not installed.", field="provider")
+        if provider in providers.STAND_INS and not providers.stand_ins_open():
+            raise Invalid("The simulator is closed here; connect a real provider.", field="provider")
+        if not served:
+            raise Invalid("This provider does not serve this kind of channel.", field="kind")
+    with refusals:
+        if connection_id is not None:
+            row = await providers.channel_connection(connection_id, actor.account_id)
+            if served and (row.provider != provider or row.kind != kind):
+                raise NotFound(field="connectionId")
+        known = True
+    with refusals:
+        name = validation.optional(display_name, limit=NAME_LIMIT, field="displayName")
+    with refusals:
+        address = validation.optional(sender, limit=validation.ADDRESS_LIMIT, field="sender")
+    with refusals:
+        for field, value in (credentials or {}).items():
+            typed[field] = validation.optional(value, limit=SECRET_LIMIT, field="credentials") or ""
+        if cls is not None and served and known:
+            _refuse_credentials(cls, row, typed)
+    with refusals:
+        if allowed_origins and cls is not None and provider != web_chat.NAME:
+            raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
+        sites = None if allowed_origins is None else allowed_origins_service.checked(allowed_origins)
+    refusals.raise_any()
+    assert cls is not None  # noqa: S101 (refused above)
+    return _Wanted(cls=cls, row=row, name=name, sender=address, credentials=typed, sites=sites)
+
+
+def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given: Mapping[str, str]) -> None:
+    """Raises: Invalid for credentials that the provider does not know, or that are missing beside what is stored."""
+    if cls.name in providers.SELF_ISSUED:
+        if given:
+            raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
+        return
+    try:
+        registry.read_credentials(cls, {**providers.readable(row), **given})
+    except IntegrationError as error:
+        raise Invalid(error.message or "The credentials are not complete.", field="credentials") from error
+
+
+async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> ChannelConnection:
+    wanted = await check(actor, **given)
+    keeps_sender = given["sender"] is None
+    for _ in range(ROUNDS):
+        credentials = _merged(wanted)
+        await _check_channel(wanted.cls.name, given["kind"], credentials)
+        if wanted.row is None:
+            await _refuse_twice(actor.account_id, wanted, given["kind"])
+        stored = await _store(actor, wanted, given["kind"], credentials, keeps_sender=keeps_sender, save=save)
+        if stored is not None:
+            asked = wanted.row is None or bool(wanted.credentials) or not wanted.row.connected
+            return await _register(actor, stored) if asked else stored
+        wanted = dataclasses.replace(
+            wanted, row=await providers.channel_connection(given["connection_id"], actor.account_id)
+        )
+    raise Invalid("Others are changing this connection at the moment: try again.", field="connectionId")
+
+
+async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
+    """A vendor that is given our address calls one: with a second connection of the same credentials the first would get nothing.
+
+    Raises: Invalid.
+    """
+    if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
+        return
+    for row in await ChannelConnection.filter(
+        account_id=account_id, provider=wanted.cls.name, kind=kind, connected=True
+    ):
+        stored = providers.readable(row)
+        if all(stored.get(name, "") == value for name, value in wanted.credentials.items()):
+            raise Invalid(
+                f"{row.display_name} is connected with these credentials: change that connection, or disconnect it first.",
+                field="credentials",
+            )
+
+
+def _merged(wanted: _Wanted) -> dict[str, str]:
+    """The stored credentials with the given ones."""
+    merged = {**providers.readable(wanted.row), **wanted.credentials}
+    if wanted.cls.name in providers.SELF_ISSUED:
+        fields = [field.name for field in dataclasses.fields(wanted.cls.credentials)]
+        return providers.issued_keys(wanted.cls.name, fields, merged)
+    return merged
+
+
+async def _store(
+    actor: Actor,
+    wanted: _Wanted,
+    kind: str,
+    credentials: Mapping[str, str],
+    *,
+    keeps_sender: bool,
+    save: idempotency.Save,
+) -> ChannelConnection | None:
+    """Write what this call changes, under the row's lock; None: check again, for the credentials have changed since they were read."""
+    cls, sites = wanted.cls, wanted.sites
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        if wanted.row is None:
+            made = await ChannelConnection.create(
+                id=uuid7(),
+                account_id=actor.account_id,
+                kind=kind,
+                provider=cls.name,
+                display_name=wanted.name or cls.display_name,
+                sender=wanted.sender or "",
+                credentials=providers.sealed(actor.account_id, credentials),
+                allowed_origins=sites or [],
+            )
+        else:
+            row = await ChannelConnection.filter(id=wanted.row.id).select_for_update(no_key=True).get()
+            if not providers.same_credentials(row, wanted.row):
+                return None
+            values: dict[str, Any] = {}
+            if wanted.name is not None:
+                values["display_name"] = wanted.name
+            if not keeps_sender:
+                values["sender"] = wanted.sender or ""
+            if sites is not None:
+                values["allowed_origins"] = sites
+            if credentials != providers.readable(row):
+                values["credentials"] = providers.sealed(actor.account_id, credentials)
+            if wanted.credentials or not wanted.row.connected:
+                values["connected"] = True  # a call that only renames undoes no disconnection that came meanwhile
+            if row.last_error == wanted.row.last_error:
+                values["last_error"] = None
+            await ChannelConnection.filter(id=row.id).update(**values, version=F("version") + 1)
+            made = await ChannelConnection.get(id=row.id)
+        await audit_log.record(
+            actor,
+            "channel.connected",
+            public_id("chn", made.id),
+            {
+                "provider": cls.name,
+                "kind": kind,
+                "changed": sorted([*wanted.credentials, *(["allowed_origins"] if sites is not None else [])]),
+            },
+        )
+        changed.event("channel.updated")
+        await save({"channel": str(made.id)})
+    return made
+
+
+async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
+    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`, else that is cleared.
+
+    Raises: Forbidden, NotFound.
+    """
+    actor.require("settings")
+    row = await providers.channel_connection(connection_id, actor.account_id)
+    refusal: Refusal | None = None
+    try:
+        if not providers.allowed(row):
+            raise Invalid("The simulator is closed here.")
+        await _check_channel(row.provider, row.kind, providers.credentials_of(row))
+    except Invalid as refused:
+        refusal = Invalid(refused.message)  # about what is stored, so about no field of the input
+    except UnknownProvider:
+        refusal = Invalid("The plug-in of this channel is not installed.")
+    except vault.VaultError:
+        refusal = Invalid(providers.UNREADABLE)
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+        problem = now.last_error
+        # Not about credentials that are stored no more; and what went wrong since stays.
+        if providers.same_credentials(now, row) and (refusal is not None or now.last_error == row.last_error):
+            problem = None if refusal is None else refusal.message[: providers.ERROR_LIMIT]
+        if now.last_error != problem:
+            await ChannelConnection.filter(id=row.id).update(last_error=problem)
+            changed.event("channel.updated")
+        await audit_log.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
+        tested = await providers.channel_connection(connection_id, actor.account_id)
+    # Where nothing has come yet, the vendor may not know our address.
+    return (await _register(actor, tested) if refusal is None and row.last_webhook_at is None else tested), refusal
+
+
+async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
+    """Have the vendor call this connection's address, where it allows that; the connection afterwards.
+
+    A refusal is its `last_error`. What comes of it is stored if the credentials are still those that it was asked with; else it is
+    asked again, with the new ones: so what is stored at last is what the vendor was told last.
+    """
+    for _ in range(ROUNDS):
+        if not _registers(row):
+            return row
+        found, problem = await _registered(row)
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+            if providers.same_credentials(now, row):
+                values: dict[str, Any] = {} if problem is None else {"last_error": problem[: providers.ERROR_LIMIT]}
+                if found:
+                    merged = {**providers.readable(now), **found}
+                    values |= {"credentials": providers.sealed(row.account_id, merged), "version": F("version") + 1}
+                if values:
+                    await ChannelConnection.filter(id=row.id).update(**values)
+                    changed.event("channel.updated")
+                return await providers.channel_connection(row.id, actor.account_id)
+        row = now
+    return row
+
+
+def _registers(row: ChannelConnection) -> bool:
+    try:
+        cls = registry.channel_class(row.provider)
+    except UnknownProvider:
+        return False
+    return row.connected and providers.allowed(row) and cls.register_webhook is not Channel.register_webhook
+
+
+async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
+    """What came of telling the vendor our address, and what stood in the way, for people."""
+    cls, url = registry.channel_class(row.provider), providers.inbound_url(row)
+    if not url.startswith("https://") and row.provider not in providers.environment().base_addresses:
+        return (
+            {},
+            f"{cls.display_name} can't be told to call {url}: set PUBLIC_URL to an https address and test the channel.",
+        )
+    channel = providers.make_channel(row.provider, row.kind, providers.readable(row))
+    try:
+        found = await channel.register_webhook(url) or {}
+        registry.read_credentials(cls, {**providers.readable(row), **found})
+    except IntegrationError as error:
+        log.warning("channel_not_registered", provider=error.provider, reason=error.reason)
+        return (
+            {},
+            f"{cls.display_name} did not take the address for messages ({error.reason}): add {url} there, or test the channel again.",
+        )
+    finally:
+        await channel.aclose()
+    return found, None
+
+
+async def rotate_identity_secret(
+    actor: Actor, connection_id: UUID, *, idempotency_key: str | None = None
+) -> tuple[ChannelConnection, str | None]:
+    """A new secret to sign visitors' identities with, shown this once; the old one counts no more.
+
+    Safe to repeat with the same idempotency key: the repeat gives the secret unless another one came after it.
+    Raises: Forbidden, NotFound, Invalid.
+    """
+    actor.require("settings")
+
+    async def run(save: idempotency.Save) -> tuple[ChannelConnection, str | None]:
+        return await _rotate(actor, connection_id, save)
+
+    async def rebuild(ids: dict[str, Any]) -> tuple[ChannelConnection, str | None]:
+        row = await providers.channel_connection(connection_id, actor.account_id)
+        secret = providers.readable(row).get("identity_secret")
+        return row, secret if secret is not None and vault.digest(secret) == ids["secret"] else None
+
+    given = {"connection": connection_id}
+    return await idempotency.once(actor, "rotateIdentitySecret", idempotency_key, given, run, rebuild)
+
+
+async def _rotate(actor: Actor, connection_id: UUID, save: idempotency.Save) -> tuple[ChannelConnection, str]:
+    async with database.transaction():
+        row = (
+            await ChannelConnection.filter(id=connection_id, account_id=actor.account_id)
+            .select_for_update(no_key=True)
+            .get_or_none()
+        )
+        if row is None:
+            raise NotFound(field="channelId")
+        if row.provider != web_chat.NAME:
+            raise Invalid("Only a web chat has an identity secret.", field="channelId")
+        issued = providers.issued_keys(row.provider, ["identity_secret"], {})
+        await ChannelConnection.filter(id=row.id).update(
+            credentials=providers.sealed(actor.account_id, issued), version=F("version") + 1
+        )
+        await audit_log.record(actor, "channel.identity_secret_rotated", public_id("chn", row.id))
+        await save({"secret": vault.digest(issued["identity_secret"])})
+        return await providers.channel_connection(connection_id, actor.account_id), issued["identity_secret"]
+
+
+async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str]) -> None:
+    try:
+        probe = providers.make_channel(provider, kind, credentials)
+    except IntegrationError as error:
+        raise Invalid(error.message or "The credentials are not complete.", field="credentials") from error
+    try:
+        await probe.check()
+    except IntegrationError as error:
+        log.warning("channel_check_failed", provider=error.provider, reason=error.reason)
+        if error.reason in ADDRESS_REASONS:
+            field = ADDRESS_REASONS[error.reason]
+            raise Invalid(error.message, field=("credentials", field)) from error
+        waits = error.retryable or error.ambiguous
+        raise Invalid(
+            "The provider does not answer at the moment; try again."
+            if waits
+            else "The provider refuses these credentials.",
+            field="credentials",
+        ) from error
+    finally:
+        await probe.aclose()
+
+
+async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
+    """Send nothing more through it; what still comes in (a STOP, a status) is taken. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("settings")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        row = await providers.channel_connection(connection_id, actor.account_id)
+        if row.connected:
+            await ChannelConnection.filter(id=row.id).update(connected=False, version=F("version") + 1)
+            changed.event("channel.updated")
+            await audit_log.record(actor, "channel.disconnected", public_id("chn", row.id))
+        return await providers.channel_connection(connection_id, actor.account_id)

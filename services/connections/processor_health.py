@@ -1,0 +1,124 @@
+"""What a vendor's answers say about its connection: refused credentials end it, a call that works brings it back.
+
+Each turn is told once: in `lastError`, in the log (open inboxes follow), in the audit and, when the connection ends, to owners and admins.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+from tortoise.expressions import F
+
+from integrations.base import IntegrationError
+from models.ids import public_id
+from models.ledger import CardKind
+from models.tables import Account, AuditEntry, ProcessorConnection
+from services.connections import providers
+from services.core import audit_log
+from services.core.permissions import system_actor
+from services.core.unit_of_work import Change, change
+from services.thread import notifications
+
+log = structlog.get_logger(__name__)
+
+CONFIGURED: Final = "processor.configured"
+DISCONNECTED: Final = "processor.disconnected"
+RECONNECTED: Final = "processor.reconnected"
+# Reasons that no call under these credentials will get around: new requests must not use them.
+REVOKED: Final = frozenset({"authentication_failed", "access_revoked"})
+
+
+async def refused(connection: ProcessorConnection, error: IntegrationError) -> bool:
+    """Keep that the vendor refuses these credentials or this account; revoked credentials end the connection.
+
+    Whether that is news: a repeat changes nothing. Nothing is kept about credentials that were replaced since `connection` was read.
+    """
+    if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
+        return False
+    async with change(connection.account_id) as changed:
+        now = await _locked(connection)
+        said = providers.advice(now, error.reason)
+        if not providers.same_credentials(now, connection):
+            return False
+        if error.reason in REVOKED and now.connected:
+            await disconnect(changed, now, said=said)
+            return True
+        if now.last_error == said:
+            return False
+        await ProcessorConnection.filter(id=now.id).update(last_error=said)
+        changed.event("processor.updated")
+        return True
+
+
+async def disconnect(changed: Change, row: ProcessorConnection, *, said: str) -> None:
+    """End a connection by the vendor's word. The account's row and `row` are locked by the caller. `said`: why, and what to do."""
+    name = providers.processor_name(row)
+    await providers.put_away(row, last_error=said)
+    changed.event("processor.updated")
+    await audit_log.record(
+        system_actor(row.account_id), DISCONNECTED, public_id("prc", row.id), {"processor": row.processor}
+    )
+    await notifications.notify_admins(
+        changed,
+        CardKind.PROCESSOR_DISCONNECTED,
+        title=f"{name} is disconnected",
+        body=said,
+        cause_key=f"disconnected:{row.id}:{row.version}",
+    )
+    log.warning("processor_disconnected_by_vendor", provider=row.processor)
+
+
+async def note(connection: ProcessorConnection, problem: str) -> bool:
+    """Keep any other problem for Settings → Payments, until a checkout opens; whether that is news. Safe to repeat."""
+    if connection.last_error == problem[: providers.ERROR_LIMIT]:
+        return False
+    async with change(connection.account_id) as changed:
+        news = await providers.note_processor(connection, problem)
+        if news:
+            changed.event("processor.updated")
+        return news
+
+
+async def works(connection: ProcessorConnection) -> None:
+    """A checkout was opened: forget what went wrong before. Costs nothing where nothing had."""
+    if connection.last_error is None:
+        return
+    await answered(connection)
+    async with change(connection.account_id) as changed:
+        if await providers.note_working(connection):
+            changed.event("processor.updated")
+
+
+async def answered(connection: ProcessorConnection) -> None:
+    """The vendor has answered under these credentials: a connection that ended because it refused them is offered again.
+
+    One that a person has disconnected stays so. Costs nothing where nothing was refused.
+    """
+    ended_by = {providers.advice(connection, reason) for reason in REVOKED}
+    if connection.connected or connection.last_error not in ended_by:
+        return
+    async with change(connection.account_id) as changed:
+        now = await _locked(connection)
+        subject = public_id("prc", now.id)
+        turns = AuditEntry.filter(account_id=now.account_id, subject=subject, action__in=[CONFIGURED, DISCONNECTED])
+        newest = await turns.order_by("-id").first()
+        by_vendor = newest is not None and newest.action == DISCONNECTED and newest.actor_kind == "system"
+        if now.connected or not by_vendor or not providers.same_credentials(now, connection):
+            return
+        others = ProcessorConnection.filter(account_id=now.account_id)
+        chosen = await others.filter(is_default=True, connected=True).exists()
+        # Test money only where there has been no other: see first_choice.
+        wanted = not now.test_mode or not await others.filter(test_mode=False).exists()
+        await ProcessorConnection.filter(id=now.id).update(
+            connected=True, is_default=wanted and not chosen, last_error=None, version=F("version") + 1
+        )
+        changed.event("processor.updated")
+        await audit_log.record(system_actor(now.account_id), RECONNECTED, subject, {"processor": now.processor})
+        log.info("processor_reconnected", provider=now.processor)
+
+
+async def _locked(connection: ProcessorConnection) -> ProcessorConnection:
+    """The row as it is now, locked, and before it the account: every change of connections takes both in this order."""
+    await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
+    return await ProcessorConnection.filter(id=connection.id).select_for_update(no_key=True).get()

@@ -1,0 +1,369 @@
+"""The hub: turns the event log of the database into live, ordered feeds for this process's subscribers.
+
+A hint on the bus, a poll or an own commit only wakes the reader; what is delivered always comes from the log, read once
+per account whatever the number of subscribers. Who may listen, and how an event looks to a client, is decided above.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Protocol, Self
+from uuid import UUID
+
+from integrations.broadcast import GAP, Bus, Hint
+from services.core.moments import Moments
+
+log = logging.getLogger(__name__)
+
+READ_BATCH: Final = 500
+HEADS_BATCH: Final = 500
+HEALTHY_S: Final = 10.0
+FIRST_DELAY_S: Final = 0.05
+LAST_DELAY_S: Final = 5.0
+
+# A long batch (after an outage) must not overflow readers that are quick enough: pause for them, but only so long.
+PACE_EVENTS: Final = 64
+PACE_STEP_S: Final = 0.005
+PACE_STEPS: Final = 50
+
+
+class LoggedEvent(Protocol):
+    """One row of the event log, as read. `models.event_log.LogEntry` is one."""
+
+    @property
+    def account_id(self) -> UUID: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def conversation_id(self) -> UUID | None: ...
+    @property
+    def contact_id(self) -> UUID | None: ...
+    @property
+    def payment_request_id(self) -> UUID | None: ...
+    @property
+    def message_id(self) -> UUID | None: ...
+    @property
+    def card_id(self) -> UUID | None: ...
+    @property
+    def payment_id(self) -> UUID | None: ...
+    @property
+    def notification_id(self) -> UUID | None: ...
+    @property
+    def user_id(self) -> UUID | None: ...
+    @property
+    def data(self) -> dict[str, Any]: ...
+    @property
+    def at(self) -> datetime: ...
+
+
+Wants = Callable[[LoggedEvent], bool]
+ReadLog = Callable[[UUID, int, int], Awaitable[Sequence[LoggedEvent]]]
+Heads = Callable[[Sequence[UUID]], Awaitable[dict[UUID, int]]]
+
+
+class SlowConsumer(Exception):
+    """This subscriber read too slowly and lost its place: everything queued was delivered, it must resume by cursor."""
+
+
+class ResyncReason(StrEnum):
+    """Why the events after a cursor cannot all be delivered."""
+
+    TOO_FAR_BEHIND = "TOO_FAR_BEHIND"
+    AHEAD_OF_LOG = "AHEAD_OF_LOG"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The feed is attached: every event after `seq` follows, in order, each once."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResyncNeeded:
+    """The feed ends here: fetch the state again, then subscribe from `seq` (the head when this was said)."""
+
+    reason: ResyncReason
+    seq: int
+
+
+class Subscription:
+    """A bounded queue of one account's live events. Iterate it; `position` is the number it was attached at."""
+
+    __slots__ = ("_ended", "_failure", "_queue", "_size", "_wake", "_wants", "position")
+
+    def __init__(self, position: int, wants: Wants | None, size: int) -> None:
+        self.position = position
+        self._wants = wants
+        self._size = size
+        self._queue: deque[LoggedEvent] = deque()
+        self._wake = asyncio.Event()
+        self._ended = False
+        self._failure: Exception | None = None
+
+    @property
+    def queued(self) -> int:
+        """How many events wait to be taken."""
+        return len(self._queue)
+
+    def offer(self, event: LoggedEvent) -> bool:
+        """Queue the event if it is wanted. False: the subscription has failed and takes no more."""
+        try:
+            if self._wants is not None and not self._wants(event):
+                return True
+        except Exception as error:  # noqa: BLE001 one subscriber's bug goes to that subscriber, not to all others
+            return self._fail(error)
+        if len(self._queue) >= self._size:
+            return self._fail(SlowConsumer(SlowConsumer.__doc__))
+        self._queue.append(event)
+        self._wake.set()
+        return True
+
+    def end(self) -> None:
+        """No more events will come; what is queued can still be taken."""
+        self._ended = True
+        self._wake.set()
+
+    def _fail(self, error: Exception) -> bool:
+        self._failure = error
+        self._wake.set()
+        return False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> LoggedEvent:
+        while not self._queue:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        return self._queue.popleft()
+
+
+class _Feed:
+    """One account with listeners here: how far its log has been read, and who gets what comes next."""
+
+    __slots__ = ("account_id", "dirty", "last", "reader", "subscriptions")
+
+    def __init__(self, account_id: UUID, last: int) -> None:
+        self.account_id = account_id
+        self.last = last
+        self.dirty = False
+        self.reader: asyncio.Task[None] | None = None
+        self.subscriptions: set[Subscription] = set()
+
+    def dispatch(self, event: LoggedEvent) -> None:
+        self.last = event.seq
+        failed = [subscription for subscription in self.subscriptions if not subscription.offer(event)]
+        self.subscriptions.difference_update(failed)
+
+
+class Hub:
+    """All live feeds of one process. `read_log(account, after, limit)` and `heads(accounts)` read the database."""
+
+    def __init__(
+        self, bus: Bus, read_log: ReadLog, heads: Heads, *, poll_s: float = 1.0, queue_size: int = 256
+    ) -> None:
+        self.read_log = read_log
+        self.heads = heads
+        self.moments = Moments()
+        self._bus = bus
+        self._poll_s = poll_s
+        self._queue_size = queue_size
+        self._feeds: dict[UUID, _Feed] = {}
+        self._pending: dict[UUID, int] = {}
+        self._announced = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._polled_at: float | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last good poll of the log is younger than 10 s."""
+        return self._polled_at is not None and asyncio.get_running_loop().time() - self._polled_at < HEALTHY_S
+
+    @property
+    def hinted(self) -> bool:
+        """Whether the bus is connected. Without it events come by the poll, up to a second late."""
+        return self._bus.connected
+
+    async def start(self) -> None:
+        """Begin to read the bus, to poll and to publish."""
+        self._polled_at = asyncio.get_running_loop().time()
+        self._tasks = [
+            asyncio.create_task(self._read_bus(), name="hub:bus"),
+            asyncio.create_task(self._poll(), name="hub:poll"),
+            asyncio.create_task(self._publish(), name="hub:publish"),
+        ]
+
+    async def stop(self) -> None:
+        """End all subscriptions and tasks. The bus is closed by its owner, afterwards."""
+        self._polled_at = None
+        self.moments.close()
+        tasks = [*self._tasks, *(feed.reader for feed in self._feeds.values() if feed.reader is not None)]
+        for feed in self._feeds.values():
+            for subscription in feed.subscriptions:
+                subscription.end()
+        self._feeds.clear()
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def announce(self, account_id: UUID, seq: int) -> None:
+        """Say after a commit that the account's log has reached `seq`. Never raises, never waits; the newest wins."""
+        feed = self._feeds.get(account_id)
+        if feed is not None:
+            self._wake(feed, seq)
+        self._pending[account_id] = max(seq, self._pending.get(account_id, 0))
+        self._announced.set()
+
+    @asynccontextmanager
+    async def listen(self, account_id: UUID, wants: Wants | None = None) -> AsyncIterator[Subscription]:
+        """A subscription that is attached to the live tail already: every wanted event after its `position` comes.
+
+        `wants` sees each event of the account and must be quick; None wants all.
+        """
+        feed = self._feeds.get(account_id)
+        if feed is None:
+            head = (await self.heads([account_id])).get(account_id, 0)
+            # Another first listener may have been faster while we asked: from here on nothing is awaited.
+            feed = self._feeds.get(account_id)
+            if feed is None:
+                feed = self._feeds[account_id] = _Feed(account_id, head)
+                # A hint that came between the question and now woke nobody.
+                self._wake(feed, head + 1)
+        subscription = Subscription(feed.last, wants, self._queue_size)
+        feed.subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            subscription.end()
+            feed.subscriptions.discard(subscription)
+            if not feed.subscriptions and self._feeds.get(account_id) is feed:
+                del self._feeds[account_id]
+                if feed.reader is not None:
+                    feed.reader.cancel()
+
+    # ------------------------------------------------------------------------------------------------ what wakes us
+    def _wake(self, feed: _Feed, seq: int) -> None:
+        if seq <= feed.last:
+            return
+        feed.dirty = True
+        if feed.reader is None:
+            feed.reader = asyncio.create_task(self._read(feed), name="hub:read")
+
+    async def _read_bus(self) -> None:
+        async for hint in self._bus.subscribe():
+            if hint == GAP:
+                for feed in tuple(self._feeds.values()):
+                    self._wake(feed, feed.last + 1)
+            elif (heard := self._feeds.get(hint.account_id)) is not None:
+                self._wake(heard, hint.seq)
+
+    async def _poll(self) -> None:
+        while True:
+            try:
+                accounts = tuple(self._feeds)
+                for first in range(0, len(accounts), HEADS_BATCH):
+                    for account_id, head in (await self.heads(accounts[first : first + HEADS_BATCH])).items():
+                        if (feed := self._feeds.get(account_id)) is not None:
+                            self._wake(feed, head)
+                self._polled_at = asyncio.get_running_loop().time()
+            except Exception as error:  # noqa: BLE001 the loop's top
+                log.warning("polling the event log failed", extra={"error": type(error).__name__})
+            await asyncio.sleep(self._poll_s)
+
+    async def _publish(self) -> None:
+        while True:
+            await self._announced.wait()
+            self._announced.clear()
+            pending, self._pending = self._pending, {}
+            try:
+                for account_id, seq in pending.items():
+                    await self._bus.publish(Hint(account_id, seq))
+            except Exception as error:  # noqa: BLE001 the loop's top; the other processes' polls find what was not said
+                log.warning("publishing a hint failed", extra={"error": type(error).__name__})
+
+    # ------------------------------------------------------------------------------------------------- reading the log
+    async def _read(self, feed: _Feed) -> None:
+        delay_s = FIRST_DELAY_S
+        while feed.dirty:
+            feed.dirty = False
+            try:
+                await self._read_to_end(feed)
+                delay_s = FIRST_DELAY_S
+            except Exception as error:  # noqa: BLE001 the loop's top
+                log.warning("reading the event log failed", extra={"error": type(error).__name__})
+                feed.dirty = True
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, LAST_DELAY_S)
+        feed.reader = None
+
+    async def _read_to_end(self, feed: _Feed) -> None:
+        while True:
+            batch = await self.read_log(feed.account_id, feed.last, READ_BATCH)
+            for number, event in enumerate(batch, start=1):
+                feed.dispatch(event)
+                if number % PACE_EVENTS == 0:
+                    await self._pace(feed)
+            if len(batch) < READ_BATCH:
+                return
+
+    async def _pace(self, feed: _Feed) -> None:
+        half = self._queue_size // 2
+        for _ in range(PACE_STEPS):
+            await asyncio.sleep(0)
+            if all(subscription.queued <= half for subscription in feed.subscriptions):
+                return
+            await asyncio.sleep(PACE_STEP_S)
+
+
+async def follow(
+    hub: Hub, account_id: UUID, after_seq: int | None, wants: Wants | None = None, *, backlog_limit: int = 1_000
+) -> AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]:
+    """One feed from a position: `Start`, the wanted events missed since `after_seq`, then the live ones, each once.
+
+    Without `after_seq` it starts at the head. When not every event since `after_seq` can be delivered, the only item is
+    `ResyncNeeded`. Close it (`contextlib.aclosing`) to detach. Ends when the hub stops. Raises: SlowConsumer.
+    """
+    # Attached to the live tail before the backlog is read: what is committed in between is in one of the two.
+    async with hub.listen(account_id, wants) as subscription:
+        head = subscription.position
+        backlog: Sequence[LoggedEvent] = ()
+        if after_seq is not None and after_seq > head:
+            # The reader may lag behind the database for a moment; only the database can say "ahead".
+            head = max(head, (await hub.heads([account_id])).get(account_id, 0))
+            if after_seq > head:
+                yield ResyncNeeded(ResyncReason.AHEAD_OF_LOG, head)
+                return
+        elif after_seq is not None and after_seq < head:
+            missed = head - after_seq
+            if missed > backlog_limit:
+                yield ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, head)
+                return
+            backlog = await hub.read_log(account_id, after_seq, missed)
+            # Numbers have no holes: fewer rows than numbers means that the retention has taken the rest.
+            if [event.seq for event in backlog] != list(range(after_seq + 1, head + 1)):
+                yield ResyncNeeded(ResyncReason.EXPIRED, head)
+                return
+        start = subscription.position if after_seq is None else after_seq
+        yield Start(start)
+        for event in backlog:
+            if wants is None or wants(event):
+                yield event
+        async for event in subscription:
+            if event.seq > start:
+                yield event

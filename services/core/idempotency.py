@@ -1,0 +1,166 @@
+"""Runs a mutation once per key: the promise is committed before the work, and kept in the work's own transaction.
+
+It knows nothing of what runs; the answer of a repeat is rebuilt from ids. Source: shopify.dev/docs/api/usage/implementing-idempotency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import orjson
+import structlog
+
+from models import database
+from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid, Refusal
+from models.ids import uuid7
+from models.tables import IdempotencyKey
+from services.core import jobs
+from services.core.permissions import Actor
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Save = Callable[[dict[str, Any]], Awaitable[None]]
+
+KEY_LENGTHS: Final = (8, 64)
+LEASE: Final = timedelta(seconds=3)  # of a claim; its process extends it while the run goes on
+BEAT_S: Final = 1.0
+# Clocks of several servers differ a little. A claim that ends later than this was made before the clock was set back.
+LONGEST: Final = 2 * LEASE
+KEPT: Final = timedelta(hours=48)
+
+
+def fits(key: str) -> bool:
+    """Whether a client's text can be a key. A run that changes a vendor before it calls `save` asks this first."""
+    return KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] and key.isprintable()
+
+
+async def once(
+    actor: Actor,
+    mutation: str,
+    key: str | None,
+    input: Mapping[str, object],
+    run: Callable[[Save], Awaitable[T]],
+    rebuild: Callable[[dict[str, Any]], Awaitable[T]],
+) -> T:
+    """Run it, or rebuild the answer of the run that was done under this key in this account. Without a key: run it.
+
+    `run` calls `save(ids)` inside its transaction, which marks the key done with the ids that `rebuild` gets on a repeat. A run that
+    raises gives the key back; of one whose process died the key is free after LEASE. What `run` does before `save` may then happen
+    again: a vendor may be asked there, and changed only with a key of its own. Never call inside a transaction: the promise must be
+    visible to others before the work.
+    Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
+    """
+    if key is None:
+        return await run(_keep_nothing)
+    if database.in_transaction():
+        raise RuntimeError("idempotency.once inside a transaction")
+    if not fits(key):
+        return await _refuse_key(run)
+    wanted = hashlib.sha256(orjson.dumps(dict(input), option=orjson.OPT_SORT_KEYS, default=str)).hexdigest()
+    claim = await _claim(actor, mutation, key, wanted)
+    if isinstance(claim, dict):
+        return await rebuild(claim)
+
+    async def save(ids: dict[str, Any]) -> None:
+        if not database.in_transaction():
+            raise RuntimeError("save outside of the transaction of the change")
+        kept = await database.execute(
+            "UPDATE idempotency_key SET state = 'done', result = ? WHERE id = ? AND state = 'running'",
+            orjson.dumps(ids).decode(),
+            claim,
+        )
+        if not kept:  # the lease ran out and another run took the key: its change counts, this one is rolled back
+            raise IdempotencyConcurrentRequest(field="idempotencyKey")
+
+    beat = asyncio.create_task(_extend(claim), name="idempotency:lease")
+    try:
+        return await run(save)
+    finally:
+        beat.cancel()
+        # After a commit the key is done and stays. After a refusal or a fault nothing was changed.
+        try:
+            await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
+        except Exception as error:  # (what the run says comes first; the lease ends by itself)
+            if not database.is_transient(error):
+                raise
+            log.warning("idempotency_key_not_given_back", error=type(error).__name__)
+
+
+async def _keep_nothing(ids: dict[str, Any]) -> None:
+    """The `save` of a run without a key."""
+
+
+async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
+    """Raises: Invalid for the key, with what else of the input `run` refuses. Its `save` rolls the change back."""
+    wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
+
+    async def refuse(ids: dict[str, Any]) -> None:
+        raise wrong
+
+    try:
+        return await run(refuse)
+    except Refusal as refusal:
+        wrong.others = tuple(found for found in refusal.all if found is not wrong)
+        raise wrong from None
+
+
+async def _extend(claim: UUID) -> None:
+    """Extend the lease until cancelled. A claim that was taken over is another row: nothing is extended."""
+    while True:
+        await asyncio.sleep(BEAT_S)
+        try:
+            await database.execute_aside(
+                "UPDATE idempotency_key SET locked_until = ? WHERE id = ? AND state = 'running'",
+                datetime.now(UTC) + LEASE,
+                claim,
+            )
+        except Exception as error:  # noqa: BLE001 (the loop's top: the next beat may succeed)
+            log.warning("idempotency_lease_not_extended", error=type(error).__name__)
+
+
+async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | dict[str, Any]:
+    """The id of a fresh claim if the key is free, else the ids of the run that is done."""
+    while True:
+        now = datetime.now(UTC)
+        claim = uuid7()
+        made = await database.execute(
+            "INSERT INTO idempotency_key (id, account_id, mutation, key, input_hash, state, locked_until, created_at)"
+            " VALUES (?, ?, ?, ?, ?, 'running', ?, ?) ON CONFLICT (account_id, mutation, key) DO NOTHING",
+            claim,
+            actor.account_id,
+            mutation,
+            key,
+            wanted,
+            now + LEASE,
+            now,
+        )
+        if made:
+            return claim
+        row = await IdempotencyKey.get_or_none(account_id=actor.account_id, mutation=mutation, key=key)
+        if row is None:
+            continue  # given back between the two statements
+        if row.state == "done":
+            if row.input_hash != wanted:
+                raise IdempotencyKeyParameterMismatch(field="idempotencyKey")
+            result: dict[str, Any] = row.result
+            return result
+        if now < row.locked_until <= now + LONGEST:
+            raise IdempotencyConcurrentRequest(field="idempotencyKey")
+        # Its process died, or the clock was set. The next claim is another row: should the run go on after all, it can't save.
+        await database.execute(
+            "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?",
+            row.id,
+            row.locked_until,
+        )
+
+
+@jobs.periodic("idempotency.prune", 3600)
+async def _prune(job: jobs.JobContext) -> None:
+    """Forget keys after KEPT. Safe to repeat."""
+    await database.execute("DELETE FROM idempotency_key WHERE created_at < ?", datetime.now(UTC) - KEPT)

@@ -1,0 +1,288 @@
+"""One use-case = one transaction: what it adds to the thread, to notifications and to the account's log is written at its end.
+
+`change()` opens the transaction, collects, then takes the log's numbers as its last statement before the inserts and the commit, so
+that the order of numbers is the order of commits. After the commit the hub is told. It decides nothing about what is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from models import database, event_log
+from models.event_log import LogEntry
+from models.ids import uuid7
+from models.ledger import CardKind
+from models.tables import ActivityCard, Attachment, Conversation, Message, Notification, PaymentRequest
+from services.core import merged_rows
+from services.core.turns import turn
+
+_current: ContextVar[Change | None] = ContextVar("change", default=None)
+_announce: Callable[[UUID, int], None] | None = None
+
+
+def on_change(callback: Callable[[UUID, int], None] | None) -> None:
+    """Set who is told (account, newest number) after each commit: the hub. None: nobody."""
+    global _announce
+    _announce = callback
+
+
+# What happens to money, or to the way of asking for it, without the team: a closed conversation opens for it. What the team does
+# itself (asks, voids, gives back, records) leaves it closed.
+_REOPENING = frozenset(
+    {
+        "PAYMENT_RECEIVED",
+        "PARTIAL_PAYMENT",
+        "PAYMENT_FAILED",
+        "PAYMENT_MISMATCH",
+        "REFUND_FAILED",
+        "DISPUTE_OPENED",
+        "DISPUTE_CLOSED",
+        "LATE_PAYMENT",
+        "EXCESS_PAYMENT",
+        "DELIVERY_FAILED",
+        "CHECKOUT_REFUSED",
+    }
+)
+_INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a message of the same change
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One log entry to be; `row` is inserted under its number."""
+
+    fields: dict[str, Any]
+    row: Message | ActivityCard | Notification | None = None
+
+
+class Change:
+    """What one transaction adds. Made by `change()` only."""
+
+    def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
+        self.account_id = account_id
+        self.actor_id = actor_id
+        self.now = datetime.now(UTC)
+        self._pending: list[_Pending] = []
+        self._keys: set[str] = set()
+        self._attachments: list[Attachment] = []
+        self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
+        self._reopened: set[UUID] = set()  # conversations that somebody should look at
+        self._locale: str | None = None
+
+    async def locale(self) -> str:
+        """How the account writes amounts and dates; read once."""
+        if self._locale is None:
+            (row,) = await database.rows("SELECT locale FROM account WHERE id = ?", self.account_id)
+            self._locale = str(row["locale"])
+        return self._locale
+
+    def event(
+        self,
+        kind: str,
+        *,
+        conversation_id: UUID | None = None,
+        contact_id: UUID | None = None,
+        payment_request_id: UUID | None = None,
+        message_id: UUID | None = None,
+        card_id: UUID | None = None,
+        payment_id: UUID | None = None,
+        notification_id: UUID | None = None,
+        user_id: UUID | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Add an entry to the log (kinds: domain.md, section 8)."""
+        self._pending.append(
+            _Pending(
+                {
+                    "kind": kind,
+                    "conversation_id": conversation_id,
+                    "contact_id": contact_id,
+                    "payment_request_id": payment_request_id,
+                    "message_id": message_id,
+                    "card_id": card_id,
+                    "payment_id": payment_id,
+                    "notification_id": notification_id,
+                    "user_id": user_id,
+                    "data": data or {},
+                }
+            )
+        )
+
+    def request_event(
+        self,
+        name: str,
+        request: PaymentRequest,
+        *,
+        previous_status: str | None,
+        card_id: UUID | None = None,
+        payment_id: UUID | None = None,
+    ) -> None:
+        """Add `payment_request.{name}` with the ids that every such event carries."""
+        self.event(
+            f"payment_request.{name}",
+            conversation_id=request.conversation_id,
+            contact_id=request.contact_id,
+            payment_request_id=request.id,
+            card_id=card_id,
+            payment_id=payment_id,
+            data={"previous_status": previous_status},
+        )
+
+    def message(self, row: Message) -> None:
+        """Insert a message at the end, under its number; logs message.created."""
+        self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
+        self._pending[-1].row = row
+        self._activity[row.conversation_id] = row.body[:160]
+        if row.direction == "INBOUND":
+            self._reopened.add(row.conversation_id)
+
+    def attachment(self, row: Attachment) -> None:
+        """Insert a file of a message of this change, after it. It has no place of its own in the log."""
+        self._attachments.append(row)
+
+    async def card(self, row: ActivityCard) -> bool:
+        """Insert an activity card at the end, under its number; logs activity.created. False: its key exists, nothing is added."""
+        if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
+            return False
+        self._keys.add(row.key)
+        self.event(
+            "activity.created",
+            conversation_id=row.conversation_id,
+            contact_id=row.contact_id,
+            payment_request_id=row.payment_request_id,
+            card_id=row.id,
+            payment_id=row.money_fact_id,
+        )
+        self._pending[-1].row = row
+        self._activity[row.conversation_id] = row.text[:160]
+        if row.kind in _REOPENING:
+            self._reopened.add(row.conversation_id)
+        return True
+
+    async def log_card(
+        self,
+        request: PaymentRequest,
+        kind: CardKind,
+        *,
+        text: str,
+        key: str,
+        money_fact_id: UUID | None = None,
+        message_id: UUID | None = None,
+        actor_id: UUID | None = None,
+    ) -> ActivityCard | None:
+        """Add a card to the request's thread, with the status that the row has now. None: already said under this key."""
+        row = ActivityCard(
+            id=uuid7(),
+            account_id=self.account_id,
+            conversation_id=request.conversation_id,
+            contact_id=request.contact_id,
+            kind=kind.value,
+            status=request.status,
+            payment_request_id=request.id,
+            money_fact_id=money_fact_id,
+            message_id=message_id,
+            text=text[:500],
+            actor_id=actor_id,
+            key=f"{kind}:{key}",
+            occurred_at=self.now,
+        )
+        return row if await self.card(row) else None
+
+    def notification(self, row: Notification) -> None:
+        """Insert a notification at the end, under its number; logs notification.created. The caller has checked its key."""
+        self.event(
+            "notification.created",
+            conversation_id=row.conversation_id,
+            payment_request_id=row.payment_request_id,
+            notification_id=row.id,
+            user_id=row.user_id,
+        )
+        self._pending[-1].row = row
+
+    async def _flush(self) -> int:
+        """Write everything; return the newest number, 0 if nothing was added."""
+        if not self._pending:
+            return 0
+        shown = {id: await self._show_activity(id, preview) for id, preview in sorted(self._activity.items())}
+        for conversation_id in sorted({shown.get(id, id) for id in self._reopened}):
+            if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
+                opened = await Conversation.get(id=conversation_id)
+                self.event("conversation.updated", conversation_id=opened.id, contact_id=opened.contact_id)
+        first, merges = await event_log.reserve_and_merges(self.account_id, len(self._pending))
+        if merges:
+            await self._follow_merges()
+        for seq, pending in enumerate(self._pending, first):
+            if pending.row is not None:
+                pending.row.seq = seq
+        rows = [pending.row for pending in self._pending if pending.row is not None]
+        for row in sorted(rows, key=lambda row: _INSERT_ORDER.index(type(row))):
+            await row.save(force_create=True)
+        for attachment in self._attachments:
+            await attachment.save(force_create=True)
+        await event_log.append(
+            [
+                LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)
+                for seq, pending in enumerate(self._pending, first)
+            ]
+        )
+        return first + len(self._pending) - 1
+
+    async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
+        """Put the conversation's newest item into the inbox; the conversation that this id stands for."""
+        while True:
+            # A change that began later may have committed first: the time never steps back.
+            found = await database.rows(
+                "UPDATE conversation SET preview = ?,"
+                " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END"
+                " WHERE id = ? AND merged_into_id IS NULL RETURNING id",
+                preview,
+                self.now,
+                self.now,
+                conversation_id,
+            )
+            if found:
+                return conversation_id
+            conversation_id = (await merged_rows.conversation_of(self.account_id, conversation_id)).id
+
+    async def _follow_merges(self) -> None:
+        """Write all under the contact that is kept, also what began before the merge. The account's row is locked: none comes between."""
+        for name in ("contact_id", "conversation_id"):
+            told = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
+            replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, told)
+            for pending in self._pending:
+                pending.fields[name] = replaced.get(pending.fields[name], pending.fields[name])
+                if pending.row is not None and getattr(pending.row, name, None) in replaced:
+                    setattr(pending.row, name, replaced[getattr(pending.row, name)])
+
+
+@asynccontextmanager
+async def change(
+    account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
+) -> AsyncIterator[Change]:
+    """One transaction on one account. A nested one of the same account joins it. Never call a vendor inside.
+
+    `rows`: ids of what it locks first, as far as they are known: others that want the same wait without a connection (turns.py).
+    Raises: Busy.
+    """
+    outer = _current.get()
+    if outer is not None and database.in_transaction():
+        if outer.account_id != account_id:
+            raise RuntimeError("a change belongs to one account")
+        yield outer
+        return
+    async with turn(account_id, rows), database.transaction():
+        made = Change(account_id, actor_id)
+        token = _current.set(made)
+        try:
+            yield made
+            newest = await made._flush()
+        finally:
+            _current.reset(token)
+        if newest and _announce is not None:
+            announce = _announce
+            database.after_commit(lambda: announce(account_id, newest))

@@ -1,0 +1,60 @@
+"""What a person typed, as it may be stored: trimmed, bounded, without characters that no database, log or header takes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from models.errors import Blank, Invalid, TooLong
+
+# One @, no space, a dot in the domain: whether a mailbox exists, only a message can tell.
+ADDRESS_LIMIT: Final = 254  # characters of an address on a channel
+_EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]{1,64}@[^@\s<>()\[\],;:\\\"]+\.[^@\s.<>()\[\],;:\\\"]{2,}")
+EMAIL_LIMIT = 254
+PHONE_LIMIT = 40  # as it is typed
+# Control characters and lone surrogates: NUL and surrogates no database stores, escapes forge log and terminal lines.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+# What turns the direction of the text around it, and so could disguise a name or an amount on the pay page.
+_DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+# Zero-width characters: a text of nothing else looks blank. Inside words some scripts and emoji need them.
+_INVISIBLE = re.compile(
+    r"[\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2064\u3164\ufeff\uffa0]*"
+)
+
+Field = str | tuple[str, ...]
+
+
+def optional(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str | None:
+    """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid.
+
+    `message`: it is what somebody writes to another, shown by itself and as it was written: with lines, and with turns of its direction.
+    """
+    text = (value or "").strip()
+    if _INVISIBLE.fullmatch(text):
+        return None
+    if _CONTROL.search(text) or (not message and _DIRECTION.search(text)):
+        raise Invalid("This text holds a character that can't be stored.", field=field)
+    if not (lines or message) and ("\n" in text or "\r" in text):
+        raise Invalid("This text must be one line.", field=field)
+    if len(text) > limit:
+        raise TooLong(f"At most {limit} characters.", field=field)
+    return text or None
+
+
+def required(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str:
+    """The trimmed text, as `optional`. Raises: Blank, TooLong, Invalid."""
+    text = optional(value, limit=limit, field=field, lines=lines, message=message)
+    if text is None:
+        raise Blank(field=field)
+    return text
+
+
+def email(value: str | None, *, field: Field) -> str | None:
+    """An e-mail address in lower case, or None for nothing. Raises: Invalid, TooLong."""
+    text = optional(value, limit=EMAIL_LIMIT, field=field)
+    if text is None:
+        return None
+    if not _EMAIL.fullmatch(text):
+        raise Invalid("This is not an e-mail address.", field=field)
+    return text.lower()

@@ -1,0 +1,72 @@
+"""Scenarios for those who build an inbox: the sandbox's vendor plays a story on a request, told by its own signed webhooks over HTTP.
+
+Here is who may ask and for what; what the vendor does is services/sandbox/processor.py. The same seed plays the same story.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+from uuid import UUID
+
+from models import errors, vault
+from models.ledger import Status
+from models.tables import PaymentRequest
+from services.connections import providers
+from services.core.permissions import Actor
+from services.payments import checkout, voids
+from services.sandbox import processor
+
+SCENARIOS: Final = (
+    "DUPLICATE_WEBHOOKS",
+    "REORDERED_WEBHOOKS",
+    "DELAYED_WEBHOOK",
+    "DROPPED_WEBHOOK",
+    "DECLINED",
+    "ASYNC_SUCCEEDS",
+    "ASYNC_FAILS",
+    "VOUCHER",
+    "DISPUTE_LOST",
+    "DISPUTE_WON",
+    "REFUND",
+    "PAID_TWICE",
+    "PAID_AFTER_VOID",
+    "SPLIT_TENDER",
+    "PART_ONLY",
+    "WRONG_AMOUNT",
+    "WRONG_CURRENCY",
+)
+
+
+async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: int = 0) -> PaymentRequest:
+    """Open a checkout as the contact would and play the scenario on it; the request as it is before the webhooks arrive.
+
+    Raises: NotFound, Forbidden, Invalid (not of the sandbox), AlreadyPaid, AlreadyVoid, PaymentInProgress, ProcessorUnavailable.
+    """
+    actor.require("request_payment")
+    if scenario not in SCENARIOS:
+        raise errors.Invalid(field="scenario")
+    found = PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+    request = await found.get_or_none()
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    connection = await providers.processor_connection(request.processor_connection_id, actor.account_id)
+    if connection.processor != "sandbox":
+        raise errors.Invalid("Only a request of the sandbox plays scenarios.", field="paymentRequestId")
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.status == Status.PROCESSING and request.released_at is None:
+        raise errors.PaymentInProgress(field="paymentRequestId")
+    opened = await checkout.open_checkout(vault.unseal(request.account_id, request.token))
+    if opened.url is None:
+        raise errors.PaymentInProgress(field="paymentRequestId")
+    external_id = opened.url.rpartition("/")[2]
+    if scenario == "PAID_AFTER_VOID":
+        await voids.void(actor, payment_request_id=request.id, confirm_partially_paid=True)
+    try:
+        await processor.play(external_id, scenario, random.Random(f"{scenario}:{seed}"))  # noqa: S311 (a story, not a secret)
+    except processor.SandboxRefusal as refusal:
+        raise errors.PaymentInProgress(field="paymentRequestId") from refusal
+    return await found.get()

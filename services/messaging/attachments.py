@@ -1,0 +1,229 @@
+"""Files that contacts send: kept with their message as what the vendor tells, fetched by a job, given out under short-lived addresses.
+
+How an address is fetched safely stands in integrations/media.py; what a file is, in file_types.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from integrations import media
+from integrations.base import IntegrationError
+from models import vault
+from models.ids import parse_public_id, public_id, uuid7
+from models.storable import storable
+from models.tables import Attachment, ChannelConnection, Job, Message
+from services.connections import providers
+from services.core import jobs
+from services.core.unit_of_work import Change, change
+from services.messaging import file_types
+
+log = structlog.get_logger(__name__)
+
+PREFIX: Final = "att"
+COUNT_LIMIT: Final = 50  # of one message; what is over it is named in the message
+SIZE_LIMIT: Final = 10 * 1024 * 1024  # bytes
+URL_LIMIT: Final = 4000
+BY_ID: Final = "id:"  # before what is kept of a file that the vendor names by an id alone
+LIFE_S: Final = 15 * 60  # of an address that we give out
+_PURPOSE: Final = "attachment"
+_PENDING, _STORED, _REFUSED, _FAILED = "PENDING", "STORED", "REFUSED", "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A stored file, as a browser may have it."""
+
+    name: str
+    content_type: str
+    content: bytes
+    inline: bool
+
+
+# ------------------------------------------------------------------------------------------------------------ coming in
+async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, str]]) -> None:
+    """Store what the vendor tells of an inbound message's files, with the message; jobs fetch them after the commit."""
+    for n, one in enumerate(told[:COUNT_LIMIT], 1):
+        content_type = _clean(one.get("content_type", ""))[:120] or "application/octet-stream"
+        size = one.get("size", "")
+        row = Attachment(
+            id=uuid7(),
+            account_id=message.account_id,
+            message_id=message.id,
+            n=n,
+            name=_name(one.get("name", ""), n),
+            content_type=content_type,
+            size_bytes=int(size) if size.isascii() and size.isdecimal() and len(size) < 16 else None,
+        )
+        url, media_id = storable(one.get("url", "")), storable(one.get("id", ""))
+        if "content" in one:  # it came with the message (e-mail)
+            try:
+                _judge(row, base64.b64decode(one["content"], validate=True))
+            except (binascii.Error, ValueError):
+                row.status, row.reason = _FAILED, "unreadable"
+        elif not (url or media_id) or len(url or media_id) > URL_LIMIT or url.startswith(BY_ID):
+            row.status, row.reason = _FAILED, "not_given"
+        else:
+            row.source_url = vault.seal(message.account_id, url or BY_ID + media_id)
+            await _enqueue(row)
+        changed.attachment(row)
+
+
+async def sizes(message_id: UUID) -> list[int | None]:
+    """The sizes in bytes of a message's files, in order."""
+    return [
+        row["size_bytes"] for row in await Attachment.filter(message_id=message_id).order_by("n").values("size_bytes")
+    ]
+
+
+def _clean(text: str) -> str:
+    return "".join(character for character in text if character.isprintable()).strip()
+
+
+def _name(given: str, n: int) -> str:
+    """A name and never a path; "attachment-2" if the vendor tells none."""
+    return re.split(r"[/\\]", _clean(given))[-1].strip(". ")[:200] or f"attachment-{n}"
+
+
+def _judge(row: Attachment, content: bytes) -> None:
+    """Set what becomes of a file whose bytes are here."""
+    found = file_types.of(content)
+    row.size_bytes = len(content)
+    if not content:
+        row.status, row.reason = _REFUSED, "empty"
+    elif len(content) > SIZE_LIMIT:
+        row.status, row.reason = _REFUSED, "too_large"
+    elif found is None:
+        row.status, row.reason = _REFUSED, "type_not_allowed"
+    else:
+        row.status, row.reason, row.content_type, row.content = _STORED, None, found, content
+
+
+async def _fetch_died(job: jobs.JobContext, error: str) -> None:
+    """The team sees that the file is not there. Safe to repeat."""
+    row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
+    if row is not None and row.status == _PENDING:
+        row.status, row.reason = _FAILED, "not_fetched"
+        await _keep(row)
+
+
+async def sweep_stranded() -> None:
+    """Give files that no job fetches a job again, or an end if it died. Key: the attachment."""
+    for id in await jobs.without_job("attachment", "t.status = 'PENDING'", "attachment.fetch:"):
+        row = await Attachment.get(id=id)
+        if await Job.exists(key=f"attachment.fetch:{id}", status="dead"):
+            row.status, row.reason = _FAILED, "not_fetched"
+            await _keep(row)
+        else:
+            await _enqueue(row, again=True)
+
+
+async def _enqueue(row: Attachment, *, again: bool = False) -> None:
+    """Have one file fetched. Key: the attachment."""
+    await jobs.enqueue(
+        "attachment.fetch",
+        {"attachment_id": str(row.id)},
+        account_id=row.account_id,
+        key=f"attachment.fetch:{row.id}",
+        again=again,
+    )
+
+
+@jobs.handler("attachment.fetch", on_dead=_fetch_died)
+async def fetch(job: jobs.JobContext) -> None:
+    """Fetch one file. Key: its row, which leaves PENDING once; a repeated fetch changes nothing at the vendor."""
+    row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
+    if row is None or row.status != _PENDING:
+        return
+    message = await Message.get(id=row.message_id)
+    connection = await ChannelConnection.get(id=message.channel_connection_id)
+    try:
+        _judge(row, await _fetched(row, connection))
+    except IntegrationError as error:
+        if error.retryable and not job.last_attempt:
+            raise
+        row.status, row.reason = _FAILED if error.retryable else _REFUSED, error.reason[:60]
+        log.info("attachment_not_stored", provider=connection.provider, reason=row.reason, message_id=str(message.id))
+    await _keep(row)
+
+
+async def _keep(row: Attachment) -> None:
+    """Store what became of a PENDING file and say it."""
+    message = await Message.get(id=row.message_id)
+    async with change(row.account_id) as changed:
+        pending = Attachment.filter(id=row.id, status=_PENDING)
+        stored = await pending.update(
+            status=row.status,
+            reason=row.reason,
+            content_type=row.content_type,
+            size_bytes=row.size_bytes,
+            content=row.content,
+            source_url=None,  # a vendor's address may carry a token: it is not needed any more
+            updated_at=changed.now,
+        )
+        if stored:
+            changed.event(
+                "message.updated",
+                conversation_id=message.conversation_id,
+                contact_id=message.contact_id,
+                message_id=message.id,
+            )
+
+
+async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
+    channel = providers.usable_channel(connection)
+    if channel is None:  # its package is gone, its credentials can't be read: perhaps for a while
+        raise IntegrationError(media.NAME, "provider_unavailable", retryable=True)
+    try:
+        url = vault.unseal(row.account_id, row.source_url or "")
+    except vault.VaultError as error:
+        raise IntegrationError(media.NAME, "unreadable") from error
+    if url.startswith(BY_ID):
+        url = await channel.media_url(url.removeprefix(BY_ID))
+    return await media.fetch(url, headers=channel.media_headers, limit_bytes=SIZE_LIMIT, trusted=_stand_ins())
+
+
+def _stand_ins() -> frozenset[str]:
+    """Where contract servers answer in the vendors' place; production has none."""
+    return frozenset(media.origin(url) for url in providers.environment().base_addresses.values())
+
+
+# ----------------------------------------------------------------------------------------------------------- going out
+def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
+    """An address that gives the file for fifteen minutes to whoever has it; None: it is not stored."""
+    if row.status != _STORED:
+        return None
+    name = public_id(PREFIX, row.id)
+    ends = int((now or datetime.now(UTC)).timestamp()) + LIFE_S
+    signature = vault.mark(_PURPOSE, f"{name}.{ends}".encode()).hex()
+    return f"{providers.environment().public_url}/attachments/{name}?e={ends}&s={signature}"
+
+
+async def opened(name: str, ends: str, signature: str, *, now: datetime | None = None) -> File | None:
+    """The file of an address of ours. None: forged, over, or not there."""
+    id = parse_public_id(name, PREFIX)
+    if id is None or not (ends.isascii() and ends.isdecimal() and len(ends) <= 12):
+        return None
+    moment = (now or datetime.now(UTC)).timestamp()
+    given = bytes.fromhex(signature) if re.fullmatch(r"[0-9a-f]{32}", signature, re.ASCII) else b""
+    if not vault.is_mark(_PURPOSE, f"{name}.{ends}".encode(), given) or moment > int(ends):
+        return None
+    row = await Attachment.get_or_none(id=id, status=_STORED)
+    if row is None or row.content is None:
+        return None
+    content_type = row.content_type
+    return File(
+        name=row.name,
+        content_type=content_type,
+        content=bytes(row.content),
+        inline=content_type in file_types.INLINE,
+    )

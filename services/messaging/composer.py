@@ -1,0 +1,172 @@
+"""What a message will be when it goes out: its text with the payment link in it, how long that is, or a template. Sends nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from integrations import sms
+from integrations.base import LengthUnit
+from models import vault
+from models.errors import Invalid, Refusals, TooLong
+from models.money import Money
+from models.tables import Account, ChannelConnection, PaymentRequest
+from services.connections import availability
+from services.core import validation
+from services.thread import payment_links
+
+UCS2_REASONS: Final = 5  # characters that are named
+TEMPLATE_ID_LIMIT: Final = 80  # characters
+VARIABLES_LIMIT: Final = 20
+VARIABLE_LIMIT: Final = 1000  # characters of a value
+VARIABLE_NAME_LIMIT: Final = 40
+_UNITS: Final[Mapping[LengthUnit, str]] = {
+    LengthUnit.CHARACTERS: "characters",
+    LengthUnit.UTF16_UNITS: "characters (most emoji count twice)",
+    LengthUnit.BYTES: "bytes",
+}
+_VARIABLE_NAME: Final = re.compile(rf"[A-Za-z0-9_]{{1,{VARIABLE_NAME_LIMIT}}}")
+_MARK: Final = re.compile(r"\{(business|amount|product|number|link)\}")
+_TEMPLATE_MARK: Final = re.compile(r"\{(business|amount|product|number|link|token)\}")
+
+
+# ---------------------------------------------------------------------------------------------------------- the text
+def compose(account: Account, request: PaymentRequest, connection: ChannelConnection, body: str | None) -> str:
+    """`body`, or else the account's own words, for this channel with the link at its mark, or at the end. Raises: VaultError."""
+    values = _values(account, request, connection)
+    words = account.link_message_template if body is None else body.rstrip()
+    if "{link}" not in words and values["link"] not in words:
+        words = f"{words}\n{{link}}".lstrip()
+    return _filled(_MARK, words, values)
+
+
+def _values(account: Account, request: PaymentRequest, connection: ChannelConnection) -> dict[str, str]:
+    link = payment_links.checkout_url(request)
+    money = Money(request.amount_minor, request.currency)
+    return {
+        "business": account.name,
+        "amount": money.sms_text(account.locale) if connection.kind == "SMS" else money.formatted(account.locale),
+        "product": request.product_name,
+        "number": request.number,
+        "link": link,
+        "token": link.rpartition("/")[2],
+    }
+
+
+def _filled(mark: re.Pattern[str], words: str, values: Mapping[str, str]) -> str:
+    """In one pass: a product that is called "{link}" stays so."""
+    return mark.sub(lambda found: values[found[1]], words)
+
+
+# ------------------------------------------------------------------------------------------------------------ length
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How long a text is on one channel: `length` and `max_length` in `unit`. The rest is of SMS.
+
+    `remaining`: what the last segment still holds, in septets (GSM_7) or UTF-16 units (UCS_2). `ucs2_reasons`: the characters
+    that force UCS_2, at most UCS2_REASONS of them.
+    """
+
+    length: int
+    max_length: int | None
+    unit: LengthUnit
+    encoding: str | None = None
+    segments: int | None = None
+    remaining: int | None = None
+    ucs2_reasons: Sequence[str] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether the channel takes it whole."""
+        return self.max_length is None or self.length <= self.max_length
+
+
+def measure(words: str, connection: ChannelConnection) -> Measure:
+    """The length of a text as this channel counts it."""
+    limits = availability.limits_of(connection)
+    found = Measure(
+        length=limits.length_of(words),
+        max_length=limits.max_length,
+        unit=limits.length_unit,
+    )
+    if connection.kind != "SMS":
+        return found
+    cost = sms.segments(words)
+    return replace(
+        found,
+        encoding=cost.encoding.replace("-", "_"),
+        segments=cost.count,
+        remaining=cost.remaining,
+        ucs2_reasons=sms.outside_gsm7(words, limit=UCS2_REASONS),
+    )
+
+
+def refuse_long(words: str, connection: ChannelConnection, *, field: validation.Field) -> None:
+    """A text over the limit is refused, never cut or split. Raises: TooLong."""
+    found = measure(words, connection)
+    if not found.fits:
+        raise TooLong(
+            f"This channel takes at most {found.max_length} {_UNITS[found.unit]}; the text has {found.length}.",
+            field=field,
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- templates
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """An approved template in place of free text: the vendor's id of it, and what stands in its places, (name, value) each."""
+
+    id: str
+    variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def values(self) -> list[str]:
+        """What stands in the places."""
+        return [value for _, value in self.variables]
+
+
+def checked(template: Template) -> Template:
+    """The template as it may be stored. Raises: Blank, TooLong, Invalid."""
+    refusals = Refusals()
+    with refusals:
+        template_id = validation.required(template.id, limit=TEMPLATE_ID_LIMIT, field=("template", "id"))
+    with refusals:
+        if len(template.variables) > VARIABLES_LIMIT:
+            raise TooLong(f"A template takes at most {VARIABLES_LIMIT} variables.", field=("template", "variables"))
+    variables: dict[str, str] = {}
+    for name, value in template.variables[:VARIABLES_LIMIT]:
+        with refusals:
+            if not _VARIABLE_NAME.fullmatch(name):
+                raise Invalid(
+                    "A variable's name is letters and digits, such as 1.", field=("template", "variables", "name")
+                )
+            if name in variables:
+                raise Invalid("Each variable has one value.", field=("template", "variables", "name"))
+        with refusals:
+            variables[name] = validation.required(value, limit=VARIABLE_LIMIT, field=("template", "variables", "value"))
+    refusals.raise_any()
+    return Template(id=template_id, variables=tuple(variables.items()))
+
+
+def compose_template(
+    account: Account, request: PaymentRequest, connection: ChannelConnection, template: Template
+) -> Template:
+    """The marks in the variables filled in; `{token}` is the link's last part, for a template's URL button. Raises: VaultError."""
+    values = _values(account, request, connection)
+    return Template(
+        id=template.id,
+        variables=tuple((name, _filled(_TEMPLATE_MARK, value, values)) for name, value in template.variables),
+    )
+
+
+def refuse_without_links(words: str, template: Template, carried: Sequence[PaymentRequest]) -> None:
+    """What the thread shows must reach the contact: the link of every request that `words` carries. Raises: Invalid."""
+    hashes = {request.token_hash for request in carried}
+    said = "\n".join(template.values)
+    if any(token not in said and vault.digest(token) in hashes for token in payment_links.tokens(words)):
+        raise Invalid(
+            "No variable of the template carries the payment link: give one the value {link}.",
+            field=("template", "variables"),
+        )

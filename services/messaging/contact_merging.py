@@ -1,0 +1,222 @@
+"""Merges two contacts that are one person: one record, one thread, the totals of both. What an id stands for afterwards is kept.py's.
+
+Nothing that was stored for the merged contact is rewritten but what there is once per contact: its addresses, visitors, followers and
+totals move. Messages, cards, requests and money stay where they are and are read by all ids of the contact that is kept.
+
+Locks: the two contacts in the order of their ids, then their conversations in the order of theirs, then the account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from models import database
+from models.errors import Invalid, NotFound, Refusals
+from models.ids import public_id, uuid7
+from models.tables import Contact, ContactAddress, ContactSummary, Conversation, ConversationFollower, Visitor
+from services.core import audit_log, idempotency, merged_rows
+from services.core.permissions import Actor
+from services.core.turns import Busy
+from services.core.unit_of_work import change
+from services.messaging import contacts
+from services.thread import contact_totals
+
+MERGED: Final = "contact.merged"  # of the log: `data` has contact_id and conversation_id of the merged one
+MOST: Final = 100  # contacts that are one: a thread is read from so many places
+_TRIES: Final = 5  # each is lost to another merge of one of the two
+
+
+R = TypeVar("R", Contact, Conversation)
+
+
+class _Again(Exception):
+    """One of the two was merged while we waited for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Generic[R]):
+    """Two rows of a kind: the one that is kept, and the one that is merged into it."""
+
+    kept: R
+    merged: R
+
+
+async def merge(
+    actor: Actor,
+    *,
+    contact_id: UUID,
+    merged_contact_id: UUID,
+    addresses: Sequence[tuple[str, str]] = (),
+    idempotency_key: str,
+) -> Contact:
+    """Merge a contact into the one of `contact_id`, which is kept. It can't be undone. Safe to repeat with the same key.
+
+    `addresses` (kind, address): of kinds on which both have one, the one that messages go to; else that from which the person wrote
+    last. Raises: Forbidden, NotFound, Invalid (one contact already, an address of neither), Blank, TooLong.
+    """
+    actor.require("message")
+    given = {"contact": contact_id, "merged": merged_contact_id, "addresses": [list(one) for one in addresses]}
+
+    async def run(save: idempotency.Save) -> Contact:
+        for _ in range(_TRIES):
+            try:
+                return await _merge(actor, contact_id, merged_contact_id, addresses, save)
+            except _Again:
+                continue
+        raise Busy(Busy.__doc__)
+
+    async def rebuild(ids: dict[str, Any]) -> Contact:
+        row = await merged_rows.contact(actor.account_id, UUID(ids["contact"]))
+        if row is None:
+            raise RuntimeError("a contact is never deleted")
+        return row
+
+    return await idempotency.once(actor, "mergeContacts", idempotency_key, given, run, rebuild)
+
+
+async def _merge(
+    actor: Actor, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]], save: idempotency.Save
+) -> Contact:
+    one, other = (
+        await merged_rows.contact(actor.account_id, contact_id),
+        await merged_rows.contact(actor.account_id, merged_id),
+    )
+    refusals = Refusals()
+    with refusals:
+        if one is None:
+            raise NotFound(field="contactId")
+    with refusals:
+        if other is None:
+            raise NotFound(field="mergedContactId")
+        if one is not None and one.id == other.id:
+            raise Invalid("These are one contact already.", field="mergedContactId")
+    with refusals:
+        chosen = await contacts.normalised(actor.account_id, addresses)
+    refusals.raise_any()
+    assert one is not None and other is not None  # noqa: S101, PT018 (refused above)
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[one.id, other.id]) as changed:
+        people = await _lock(Contact, one.id, other.id)
+        talks = await _lock(
+            Conversation,
+            (await Conversation.get(contact_id=one.id)).id,
+            (await Conversation.get(contact_id=other.id)).id,
+        )
+        if len(merged_rows.ids_of(people.kept)) + len(merged_rows.ids_of(people.merged)) > MOST:
+            raise Invalid(f"At most {MOST} contacts can be merged into one.", field="mergedContactId")
+        filled = _unite_records(people, await _unite_addresses(people, chosen))
+        await _unite_conversations(talks)
+        await _point(people)
+        await _point(talks)
+        people.merged.merged_at = changed.now
+        await people.kept.save(update_fields=[*filled, "also_known_as", "merged_ids", "version", "updated_at"])
+        await people.merged.save(update_fields=["merged_at"])
+        await Visitor.filter(contact_id=people.merged.id).update(contact_id=people.kept.id)
+        await ContactSummary.filter(contact_id=people.merged.id).delete()
+        await contact_totals.update(actor.account_id, people.kept.id)
+        where, who = talks.kept.id, people.kept.id
+        gone = {"contact_id": str(people.merged.id), "conversation_id": str(talks.merged.id)}
+        changed.event(MERGED, conversation_id=where, contact_id=who, data=gone)
+        changed.event("contact.updated", conversation_id=where, contact_id=who)
+        changed.event("conversation.updated", conversation_id=where, contact_id=who)
+        await audit_log.record(
+            actor,
+            MERGED,
+            public_id("cnt", people.kept.id),
+            {"merged": public_id("cnt", people.merged.id), "fields": sorted(filled)},
+        )
+        await save({"contact": str(people.kept.id)})
+        # From its lock on all that is written finds the merge (changes.py): directly before the log's numbers.
+        await database.execute("UPDATE account SET merge_count = merge_count + 1 WHERE id = ?", actor.account_id)
+    return people.kept
+
+
+async def _lock(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
+    """Both rows, locked in the order of their ids. Raises: _Again."""
+    rows = {}
+    for id in sorted((kept_id, merged_id)):
+        row = await model.filter(id=id, merged_into_id=None).select_for_update(no_key=True).get_or_none()
+        if row is None:
+            raise _Again
+        rows[id] = row
+    return Pair(rows[kept_id], rows[merged_id])
+
+
+async def _unite_addresses(people: Pair[Contact], chosen: dict[str, str]) -> set[str]:
+    """All addresses belong to the contact that is kept, one of each kind is in use; all of them. Raises: Invalid."""
+    rows = await ContactAddress.filter(contact_id__in=[people.kept.id, people.merged.id]).order_by("id")
+    in_use: dict[str, ContactAddress] = {}
+    for row in rows:
+        best = in_use.get(row.kind)
+        if row.in_use and (best is None or _preferred(row, people) > _preferred(best, people)):
+            in_use[row.kind] = row
+    for kind, address in chosen.items():
+        named = next(
+            (row for row in rows if row.kind == kind and contacts.same_address(kind, row.address, address)), None
+        )
+        if named is None:
+            raise Invalid("Neither of the two contacts has this address.", field="addresses")
+        in_use[kind] = named
+    ids = {row.id for row in in_use.values()}
+    await ContactAddress.filter(id__in=[row.id for row in rows if row.id not in ids]).update(in_use=False)
+    await ContactAddress.filter(contact_id=people.merged.id).update(contact_id=people.kept.id)
+    await ContactAddress.filter(id__in=list(ids)).update(in_use=True)
+    return {row.address for row in rows}
+
+
+def _preferred(row: ContactAddress, people: Pair[Contact]) -> tuple[float, bool]:
+    heard = 0.0 if row.last_inbound_at is None else row.last_inbound_at.timestamp()
+    return heard, row.contact_id == people.kept.id
+
+
+def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[str]:
+    """Fill what the kept record lacks; the fields that were. What it has stays, but for a name that is only an address."""
+    one, other = people.kept, people.merged
+    filled = [name for name in ("email", "phone") if getattr(one, name) is None and getattr(other, name) is not None]
+    for name in filled:
+        setattr(one, name, getattr(other, name))
+    if one.name in {*addresses, one.email, one.phone} and other.name not in {*addresses, other.email, other.phone}:
+        one.name = other.name
+        filled.append("name")
+    if more := [tag for tag in other.tags if tag not in one.tags]:
+        one.tags = [*one.tags, *more]
+        filled.append("tags")
+    known = [one.also_known_as, other.name, other.email, other.phone, other.also_known_as]
+    one.also_known_as = "\n".join(value for value in known if value)
+    one.version += 1
+    return filled
+
+
+async def _unite_conversations(talks: Pair[Conversation]) -> None:
+    """One unread count, draft, assignee and place in the inbox; the followers of both."""
+    one, other = talks.kept, talks.merged
+    one.unread_count += other.unread_count
+    if other.last_activity_at > one.last_activity_at:
+        one.last_activity_at, one.preview = other.last_activity_at, other.preview
+    one.closed_at = max(one.closed_at, other.closed_at) if one.closed_at and other.closed_at else None
+    drafts = [words for words in (one.draft, other.draft) if words is not None]
+    one.update_from_dict({"draft": "\n\n".join(drafts) or None})
+    rows = await ConversationFollower.filter(conversation_id__in=[one.id, other.id])
+    held = {row.user_id for row in rows if row.conversation_id == one.id}
+    wanted = {row.user_id for row in rows}
+    if other.assignee_id is not None and one.assignee_id not in (None, other.assignee_id):
+        wanted.add(other.assignee_id)  # who looked after the other one goes on hearing of its payments
+    one.assignee_id = one.assignee_id or other.assignee_id
+    for user_id in sorted(wanted - held):
+        await ConversationFollower.create(
+            id=uuid7(), account_id=one.account_id, conversation_id=one.id, user_id=user_id
+        )
+    await ConversationFollower.filter(conversation_id=other.id).delete()
+    await one.save(update_fields=["unread_count", "last_activity_at", "preview", "closed_at", "draft", "assignee_id"])
+    await Conversation.filter(id=other.id).update(unread_count=0, draft=None, closed_at=None)
+
+
+async def _point(pair: Pair[R]) -> None:
+    """The merged row, and all that were merged into it, point at the one that is kept, which lists them."""
+    model = type(pair.kept)
+    ids: list[UUID] = merged_rows.ids_of(pair.merged)
+    pair.kept.merged_ids = [*(pair.kept.merged_ids or []), *(str(id) for id in ids)]
+    await model.filter(id=pair.kept.id).update(merged_ids=pair.kept.merged_ids)
+    await model.filter(id__in=ids).update(merged_into_id=pair.kept.id)

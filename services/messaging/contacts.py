@@ -1,0 +1,381 @@
+"""Contacts and their addresses, one per kind of channel. Payment totals are summaries.py's, threads are conversations.py's."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from tortoise.exceptions import IntegrityError
+
+from integrations.base import ChannelKind
+from integrations.phones import dialled, normalise_phone, spellings
+from models import database
+from models.errors import AlreadyUsed, Invalid, NotFound, Refusals
+from models.ids import public_id, uuid7
+from models.storable import storable
+from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation
+from services.accounts.accounts import region_of
+from services.core import audit_log, idempotency, merged_rows, validation
+from services.core.permissions import Actor
+from services.core.unit_of_work import Change, change
+from services.messaging import opt_outs
+from services.thread import contact_totals
+
+NAME_LIMIT: Final = 120
+PHONE_STORED: Final = 20  # characters of a stored phone number; a sender that is longer is no phone
+PHONE_KINDS: Final = ("SMS", "WHATSAPP")
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are drawn as nothing
+MOST_MATCHED: Final = 100  # rows of one phone or e-mail that are looked at: merged contacts keep theirs
+CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
+
+
+async def create_contact(
+    actor: Actor,
+    *,
+    name: str,
+    email: str | None = None,
+    phone: str | None = None,
+    addresses: Sequence[tuple[str, str]] = (),
+    idempotency_key: str | None = None,
+) -> Contact:
+    """A contact, its conversation and its addresses: those of `addresses` (kind, address), else from phone and e-mail.
+
+    A phone number without country is read in the account's. Safe to repeat with the same idempotency key.
+    Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    actor.require("message")
+    given = {"name": name, "email": email, "phone": phone, "addresses": [list(one) for one in addresses]}
+
+    async def run(save: idempotency.Save) -> Contact:
+        fields = {"name": name, "email": email, "phone": phone, "addresses": addresses}
+        values, wanted = await _checked(actor.account_id, fields, contact_id=None)
+        try:
+            async with change(actor.account_id, actor_id=actor.user_id) as changed:
+                await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
+                contact, conversation = await _make(changed, values["name"], values["email"], values["phone"], wanted)
+                # Open inboxes learn of the new conversation, too: a stranger's is told with the message that opens it.
+                changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+                await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
+                await save({"contact": str(contact.id)})
+        except IntegrityError as error:
+            raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
+        return contact
+
+    async def rebuild(ids: dict[str, Any]) -> Contact:
+        contact = await merged_rows.contact(actor.account_id, UUID(ids["contact"]))
+        if contact is None:
+            raise RuntimeError("a contact is never deleted")
+        return contact
+
+    return await idempotency.once(actor, "createContact", idempotency_key, given, run, rebuild)
+
+
+async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
+    """Change name, email, phone or addresses (a list of (kind, address); others stay). Addresses follow phone and e-mail.
+
+    An address that changes starts without window and without opt-out.
+    Raises: Forbidden, NotFound, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    actor.require("message")
+    if unknown := set(changes) - CHANGEABLE:
+        raise ValueError(f"not fields of a contact: {sorted(unknown)}")
+    values, wanted = await _checked(actor.account_id, changes, contact_id=contact_id)
+    stated = {kind for kind, _ in changes.get("addresses") or ()}
+    try:
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
+            contact = await merged_rows.lock_contact(actor.account_id, contact_id)
+            if contact is None:
+                raise NotFound(field="contactId")
+            values = {name: value for name, value in values.items() if getattr(contact, name) != value}
+            await _refuse_taken(actor.account_id, wanted, stated, contact_id=contact.id)
+            moved = await _set_addresses(contact, wanted)
+            if not values and not moved:
+                return contact
+            contact.update_from_dict(values)
+            contact.version += 1
+            await contact.save(update_fields=[*values, "version", "updated_at"])
+            conversation = await Conversation.get(contact_id=contact.id)
+            changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+            await audit_log.record(
+                actor, "contact.updated", public_id("cnt", contact.id), {"fields": sorted([*values, *moved])}
+            )
+    except IntegrityError as error:
+        raise AlreadyUsed(field="addresses") from error
+    return contact
+
+
+async def find_or_create_by_address(
+    changed: Change,
+    connection: ChannelConnection,
+    kind: str,
+    address: str,
+    name: str | None,
+    *,
+    invited: UUID | None = None,
+) -> tuple[Contact, Conversation]:
+    """Who writes from this address; a new contact if nobody is known. Both rows are locked, contact first.
+
+    A contact whose phone or e-mail it is, or who was `invited`, gets the address, if it has none on this kind. A telephone is one
+    in all its spellings; the vendor's is kept, because answers go to it. A contact that is called by this address gets the name.
+    Key: (account, kind, address).
+    """
+    account_id = connection.account_id
+    known = await held_address(account_id, kind, address)
+    if known is None and invited is not None:
+        guest = await merged_rows.lock_contact(account_id, invited)
+        used = guest is None or await ContactAddress.exists(contact_id=guest.id, kind=kind)
+        invited = None if guest is None or used else guest.id
+    contact_id = known.contact_id if known is not None else invited or await _match(account_id, kind, address)
+    if contact_id is None:
+        try:
+            async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment
+                phone = (
+                    address
+                    if kind in PHONE_KINDS and address.startswith("+") and len(address) <= PHONE_STORED
+                    else None
+                )
+                email = address if kind == "EMAIL" else None
+                title = _seen(name) or address[:NAME_LIMIT]
+                return await _make(changed, title, email, phone, {kind: address})
+        except IntegrityError:
+            contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
+    # Locked before the address is added, so that two callbacks of one contact add it once.
+    contact, conversation = await locked(account_id, contact_id)
+    held = await ContactAddress.filter(contact_id=contact.id, kind=kind).order_by("-in_use", "id")
+    mine = [row for row in held if address in _spelled(kind, row.address)]
+    given = next((row for row in mine if row.address == address), mine[0] if mine else None)
+    named = _told_name(contact, kind, address, name)
+    if not held:
+        await give_address(contact, kind, address)
+    respelled = given is not None and given.address != address
+    if given is not None and respelled:
+        await ContactAddress.filter(id=given.id).update(address=address)
+    if named is not None:
+        contact.name = named
+    if named is not None or not held or respelled:
+        contact.version += 1
+        await contact.save(update_fields=["name", "version", "updated_at"])
+        changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    return contact, conversation
+
+
+async def answered_from(
+    changed: Change, contact: Contact, conversation: Conversation, row: ContactAddress, at: datetime
+) -> None:
+    """The contact, who has several addresses of one kind by a merge, wrote from this one: answers go there. The contact is locked."""
+    if row.in_use:
+        return
+    before = await ContactAddress.get_or_none(contact_id=contact.id, kind=row.kind, in_use=True)
+    if before is not None and before.last_inbound_at is not None and before.last_inbound_at > at:
+        return  # an old message that came late
+    await use_address(row)
+    contact.version += 1
+    await contact.save(update_fields=["version", "updated_at"])
+    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+
+
+async def use_address(row: ContactAddress) -> None:
+    """Messages of its kind go to this one of the contact's addresses. The caller holds the contact's lock."""
+    await ContactAddress.filter(contact_id=row.contact_id, kind=row.kind, in_use=True).update(in_use=False)
+    await ContactAddress.filter(id=row.id).update(in_use=True)
+
+
+async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
+    """The contact that this id stands for and its conversation, both rows locked, contact first."""
+    contact = await contact_totals.lock_contact(account_id, contact_id)
+    return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+
+
+async def held_address(account_id: UUID, kind: str, address: str) -> ContactAddress | None:
+    """The address of a contact that is this one, in any spelling of its telephone; the same spelling first."""
+    rows = await ContactAddress.filter(account_id=account_id, kind=kind, address__in=_spelled(kind, address))
+    return min(rows, key=lambda row: (row.address != address, row.id), default=None)
+
+
+def _spelled(kind: str, address: str) -> tuple[str, ...]:
+    return spellings(address) if kind in PHONE_KINDS else (address,)
+
+
+def _seen(name: str | None) -> str:
+    """A vendor's name of a person on one line; "" if it shows nothing: some people call themselves by invisible characters."""
+    line = " ".join("".join(c for c in storable(name or "") if c.isspace() or unicodedata.category(c) != "Cc").split())
+    shown = any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in line)
+    return line[:NAME_LIMIT] if shown else ""
+
+
+def _told_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
+    """The vendor's name of somebody whom the record calls by an address; None: the record has a name, or the vendor tells none."""
+    told = _seen(name)
+    by_address = contact.name in _spelled(kind, address)
+    return told if told and by_address and told != contact.name else None
+
+
+async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
+    """The one contact whose record has this phone or e-mail, and no other address on this kind."""
+    if kind in PHONE_KINDS:
+        numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
+        found = Contact.filter(account_id=account_id, phone__in=numbers)
+    elif kind == "EMAIL":
+        found = Contact.filter(account_id=account_id, email=address)
+    else:
+        return None
+    people = {row.merged_into_id or row.id for row in await found.only("id", "merged_into_id").limit(MOST_MATCHED)}
+    if len(people) != 1 or await ContactAddress.exists(contact_id__in=people, kind=kind):
+        return None
+    return people.pop()
+
+
+async def _make(
+    changed: Change, name: str, email: str | None, phone: str | None, addresses: Mapping[str, str]
+) -> tuple[Contact, Conversation]:
+    account_id = changed.account_id
+    contact = await Contact.create(id=uuid7(), account_id=account_id, name=name, email=email, phone=phone, tags=[])
+    conversation = await Conversation.create(
+        id=uuid7(), account_id=account_id, contact_id=contact.id, last_activity_at=changed.now
+    )
+    for kind, address in addresses.items():
+        await give_address(contact, kind, address)
+    changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    return contact, conversation
+
+
+async def _checked(
+    account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The given fields as they are stored, and the addresses that follow from them. `contact_id`: whose; None: a new contact's.
+
+    Raises: NotFound, Blank, TooLong, Invalid, AlreadyUsed.
+    """
+    region = await _region(account_id)
+    values: dict[str, Any] = {}
+    stated: dict[str, str] = {}
+    refusals = Refusals()
+    with refusals:
+        if contact_id is not None:
+            known = await merged_rows.contact(account_id, contact_id)
+            if known is None:
+                raise NotFound(field="contactId")
+            contact_id = known.id
+    if "name" in given:
+        with refusals:
+            values["name"] = validation.required(given["name"], limit=NAME_LIMIT, field="name")
+    if "email" in given:
+        with refusals:
+            values["email"] = validation.email(given["email"], field="email")
+    if "phone" in given:
+        with refusals:
+            values["phone"] = _phone(given["phone"], region, "phone")
+    with refusals:
+        stated = _addresses(given.get("addresses") or (), region)
+    wanted = _derived(values.get("email"), values.get("phone")) | stated
+    if refusals:
+        with refusals:  # `_refuse_taken` would refuse the rest later
+            await _refuse_taken(account_id, wanted, stated, contact_id=contact_id)
+    refusals.raise_any()
+    return values, wanted
+
+
+async def _refuse_taken(
+    account_id: UUID, wanted: Mapping[str, str], stated: Collection[str], *, contact_id: UUID | None
+) -> None:
+    """`stated`: the kinds whose address was given in `addresses`, not as phone or e-mail. Raises: AlreadyUsed, of each field."""
+    refusals = Refusals()
+    for kind, address in wanted.items():
+        taken = await held_address(account_id, kind, address)
+        with refusals:
+            if taken is not None and taken.contact_id != contact_id:
+                raise AlreadyUsed(field="addresses" if kind in stated else "email" if kind == "EMAIL" else "phone")
+    refusals.raise_any()
+
+
+async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:
+    """Give the contact these addresses; the kinds that changed."""
+    rows = await ContactAddress.filter(contact_id=contact.id).order_by("id")
+    held = {row.kind: row for row in rows if row.in_use}
+    moved = []
+    for kind, address in wanted.items():
+        row = held.get(kind)
+        other = next((one for one in rows if one.kind == kind and address in _spelled(kind, one.address)), None)
+        if row is None:
+            await give_address(contact, kind, address)
+        elif other is not None and not other.in_use:  # one that the contact has by a merge
+            await use_address(other)
+        elif address in _spelled(
+            kind, row.address
+        ):  # the same telephone: what came from it holds, and how the vendor spells it
+            continue
+        else:
+            since = await opt_outs.opted_out_at(contact.account_id, kind, address)
+            await ContactAddress.filter(id=row.id).update(address=address, opted_out_at=since, last_inbound_at=None)
+        moved.append(kind)
+    return moved
+
+
+async def give_address(contact: Contact, kind: str, address: str) -> None:
+    """A first address on this kind of channel. A STOP that came from it before stands, whoever had it then."""
+    await ContactAddress.create(
+        account_id=contact.account_id,
+        contact_id=contact.id,
+        kind=kind,
+        address=address,
+        opted_out_at=await opt_outs.opted_out_at(contact.account_id, kind, address),
+    )
+
+
+async def normalised(account_id: UUID, given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Kind to address as it is stored, one of each kind. Raises: Invalid, Blank, TooLong."""
+    return _addresses(given, await _region(account_id))
+
+
+def same_address(kind: str, one: str, other: str) -> bool:
+    """Whether these are one address, in any spelling of a telephone."""
+    return one in _spelled(kind, other)
+
+
+async def _region(account_id: UUID) -> str | None:
+    return region_of((await Account.get(id=account_id)).locale)
+
+
+def _derived(email: str | None, phone: str | None) -> dict[str, str]:
+    found = {"SMS": dialled(phone), "WHATSAPP": phone} if phone else {}
+    return found | ({"EMAIL": email} if email else {})
+
+
+def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
+    """Kind to normalised address. Raises: Invalid, Blank, TooLong."""
+    found: dict[str, str] = {}
+    kinds = {kind.value for kind in ChannelKind}
+    for kind, typed in given:
+        if kind not in kinds:
+            raise Invalid("This is not a kind of channel.", field="addresses")
+        if kind in found:
+            raise Invalid("One address per kind of channel.", field="addresses")
+        address = normalise(kind, typed, region)
+        found[kind] = dialled(address) if kind == "SMS" else address
+    return found
+
+
+def normalise(kind: str, typed: str, region: str | None) -> str:
+    """An address as it is stored and compared: E.164, lower-case e-mail, or as given. Raises: Blank, TooLong, Invalid."""
+    address = validation.required(typed, limit=validation.ADDRESS_LIMIT, field="addresses")
+    if kind in PHONE_KINDS:
+        number = normalise_phone(address, region)
+        if number is None:
+            raise Invalid("This is not a phone number.", field="addresses")
+        return number
+    if kind == "EMAIL":
+        return validation.email(address, field="addresses") or address
+    return address
+
+
+def _phone(value: str | None, region: str | None, field: str) -> str | None:
+    typed = validation.optional(value, limit=validation.PHONE_LIMIT, field=field)
+    if typed is None:
+        return None
+    number = normalise_phone(typed, region)
+    if number is None:
+        raise Invalid("This is not a phone number.", field=field)
+    return number

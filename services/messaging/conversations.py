@@ -1,0 +1,109 @@
+"""What the team does with a conversation beside writing: read, close, assign, follow, keep a draft. The thread itself is messages.py's."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from models.errors import Forbidden, NotFound, Refusals
+from models.ids import public_id, uuid7
+from models.tables import Conversation, ConversationFollower, User
+from services.core import audit_log, merged_rows, validation
+from services.core.permissions import Actor
+from services.core.unit_of_work import Change, change
+
+DRAFT_LIMIT: Final = 10_000  # characters
+
+
+async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
+    """The team has seen it: no unread messages. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.unread_count:
+            await _store(changed, conversation, "unread_count", 0)
+        return conversation
+
+
+async def close(actor: Actor, conversation_id: UUID) -> Conversation:
+    """It is done with, until something happens in it (changes.py opens it again). Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.closed_at is None:
+            await _store(changed, conversation, "closed_at", changed.now)
+        return conversation
+
+
+async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
+    """It is not done with after all. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        conversation = await _locked(actor, conversation_id)
+        if conversation.closed_at is not None:
+            await _store(changed, conversation, "closed_at", None)
+        return conversation
+
+
+async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
+    """Give it to a user of the account, or to nobody. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("message")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        refusals = Refusals()
+        with refusals:
+            conversation = await _locked(actor, conversation_id)
+        with refusals:
+            if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
+                raise NotFound(field="userId")
+        refusals.raise_any()
+        if conversation.assignee_id != user_id:
+            await _store(changed, conversation, "assignee_id", user_id)
+            await audit_log.record(actor, "conversation.assigned", public_id("cnv", conversation.id))
+        return conversation
+
+
+async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conversation:
+    """Whether the actor gets this conversation's notifications. Safe to repeat. Raises: Forbidden (no user), NotFound."""
+    actor.require("read")
+    if actor.user_id is None:
+        raise Forbidden("Only a person can follow a conversation.")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        conversation = await _locked(actor, conversation_id)
+        held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
+        if await held.exists() != following:
+            if following:
+                await ConversationFollower.create(
+                    id=uuid7(), account_id=actor.account_id, conversation_id=conversation.id, user_id=actor.user_id
+                )
+            else:
+                await held.delete()
+            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)
+        return conversation
+
+
+async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
+    """Keep the team's unsent text, spaces included; nothing is sent. Raises: Forbidden, NotFound, TooLong, Invalid."""
+    actor.require("message")
+    refusals = Refusals()
+    with refusals:
+        kept = draft if validation.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
+        with refusals:
+            conversation = await _locked(actor, conversation_id)
+        refusals.raise_any()
+        if conversation.draft != kept:
+            await _store(changed, conversation, "draft", kept)
+        return conversation
+
+
+async def _locked(actor: Actor, conversation_id: UUID) -> Conversation:
+    row = await merged_rows.lock_conversation(actor.account_id, conversation_id)
+    if row is None:
+        raise NotFound(field="conversationId")
+    return row
+
+
+async def _store(changed: Change, conversation: Conversation, field: str, value: object) -> None:
+    setattr(conversation, field, value)
+    await conversation.save(update_fields=[field])
+    changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)

@@ -1,0 +1,146 @@
+"""Copies of an e-mail (Cc): whom a reply to all suggests, who may be given, and copies that did not arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+from uuid import UUID
+
+from models.errors import Blank, ContactOptedOut, Invalid, Refusal, Refusals, TooLong
+from models.tables import ChannelConnection, Contact, ContactAddress, Conversation, Message, OptOut
+from services.connections import availability, providers
+from services.core import merged_rows, validation
+from services.core.unit_of_work import Change, change
+
+MOST: Final = 100  # addresses that are looked at, whatever a channel sends
+
+
+def allowed(connection: ChannelConnection) -> int:
+    """How many copies of one message this connection sends; 0: none."""
+    return availability.limits_of(connection).max_cc if connection.kind == "EMAIL" else 0
+
+
+def addresses(given: Sequence[str]) -> list[str]:
+    """E-mail addresses in lower case. Raises: Blank, Invalid, TooLong."""
+    if len(given) > MOST:
+        raise TooLong(f"At most {MOST} addresses get a copy.", field="cc")
+    found: list[str] = []
+    refusals = Refusals()
+    for typed in given:
+        with refusals:
+            address = validation.email(typed, field="cc")
+            if address is None:
+                raise Blank(field="cc")
+            found.append(address)
+    refusals.raise_any()
+    return found
+
+
+async def checked(conversation: Conversation, connection: ChannelConnection, given: Sequence[str]) -> list[str]:
+    """Of these addresses those that get a copy, each once: the contact's and our own are left out.
+
+    Raises: Invalid (no e-mail), TooLong (too many), ContactOptedOut.
+    """
+    if not given:
+        return []
+    limit = allowed(connection)
+    if not limit:
+        raise Invalid("Copies (cc) can be sent by e-mail only.", field="cc")
+    known = await _known(conversation.account_id, [conversation])
+    others = without(given, known[conversation.id])
+    if len(others) > limit:
+        raise TooLong(f"At most {limit} addresses get a copy.", field="cc")
+    if out := await _opted_out(conversation.account_id, others):
+        raise ContactOptedOut(f"{sorted(out)[0]} has opted out of e-mail from this account.", field="cc")
+    return others
+
+
+async def remaining(message: Message) -> list[str]:
+    """The copies of a message that may still be sent: without who has opted out since."""
+    given: list[str] = message.cc or []
+    return without(given, await _opted_out(message.account_id, given)) if given else []
+
+
+async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, list[str]]:
+    """Whom a reply to all copies, by conversation id: the other people of the newest letter that was received. Six queries."""
+    found = await merged_rows.newest_inbound(conversations, "id", kind="EMAIL")
+    rows = {row.id: row for row in await Message.filter(id__in=list(found.values()))} if found else {}
+    letters = {id: rows[message_id] for id, message_id in found.items()}
+    people: dict[UUID, list[str]] = {one.id: [] for one in conversations}
+    for id, letter in letters.items():
+        for typed in [letter.address, *(letter.cc or [])]:
+            with suppress(Refusal):  # an address that we can't write to
+                people[id].append(validation.email(typed, field="cc") or "")
+    if not letters:
+        return people
+    known = await _known(account_id, [one for one in conversations if one.id in letters])
+    out = await _opted_out(account_id, {one for found in people.values() for one in found})
+    senders = await ChannelConnection.filter(account_id=account_id, kind="EMAIL", connected=True)
+    limit = max((allowed(row) for row in senders), default=0)
+    return {id: without(found, {"", *known.get(id, ()), *out})[:limit] for id, found in people.items()}
+
+
+def without(addresses: Iterable[str], left_out: Collection[str]) -> list[str]:
+    """Each address once, in its order, without some."""
+    return [one for one in dict.fromkeys(addresses) if one not in left_out]
+
+
+async def _known(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, set[str]]:
+    """The contact's own e-mail addresses and the account's, in lower case, by conversation id."""
+    own: set[str] = set()
+    for row in await ChannelConnection.filter(account_id=account_id, kind="EMAIL"):
+        secrets = providers.readable(row)
+        own |= {row.sender, secrets.get("from_address", ""), secrets.get("reply_to", "")}
+    contacts = [one.contact_id for one in conversations]
+    theirs: dict[UUID, set[str]] = {id: set(own) for id in contacts}
+    for contact in await Contact.filter(account_id=account_id, id__in=contacts):
+        theirs[contact.id].add(contact.email or "")
+    for held in await ContactAddress.filter(account_id=account_id, contact_id__in=contacts, kind="EMAIL"):
+        theirs[held.contact_id].add(held.address)
+    return {one.id: {held.strip().lower() for held in theirs[one.contact_id]} for one in conversations}
+
+
+async def _opted_out(account_id: UUID, addresses: Collection[str]) -> set[str]:
+    rows = await OptOut.filter(account_id=account_id, kind="EMAIL", address__in=list(addresses)) if addresses else []
+    return {row.address for row in rows}
+
+
+# ------------------------------------------------------------------------------------------------- what became of them
+def is_copy(message: Message, address: str | None) -> bool:
+    """Whether this address got a copy of the message, and is not its recipient."""
+    wanted = (address or "").lower()
+    return wanted != message.address.lower() and wanted in {one.lower() for one in message.cc or ()}
+
+
+async def record_failed(message: Message, addresses: Collection[str]) -> None:
+    """These copies did not arrive; the message itself is as it was. Safe to repeat."""
+    async with change(message.account_id, rows=[message.id]) as changed:
+        held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
+        before: list[str] = held.undelivered_cc or []
+        lost = without([*before, *(one.lower() for one in addresses)], ())
+        if lost != before:
+            await Message.filter(id=message.id).update(undelivered_cc=lost)
+            _tell(changed, held)
+
+
+async def record_answered(message: Message, address: str) -> None:
+    """Who got a copy has answered it: a report that it did not arrive was wrong. Safe to repeat."""
+    if not message.undelivered_cc:
+        return
+    async with change(message.account_id, rows=[message.id]) as changed:
+        held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
+        before: list[str] = held.undelivered_cc or []
+        lost = without(before, {address.lower()})
+        if lost != before:
+            await Message.filter(id=message.id).update(undelivered_cc=lost or None)
+            _tell(changed, held)
+
+
+def _tell(changed: Change, message: Message) -> None:
+    changed.event(
+        "message.updated",
+        conversation_id=message.conversation_id,
+        contact_id=message.contact_id,
+        message_id=message.id,
+    )

@@ -1,0 +1,447 @@
+"""What comes in from channels: verified callbacks; statuses go to deliveries.py, what contacts write is stored once in their thread."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+from uuid import UUID, uuid5
+
+import orjson
+import structlog
+
+from integrations.base import (
+    Blocking,
+    ChannelWebhook,
+    DeliveryStatus,
+    InboundMessage,
+    MessageChange,
+    PayloadInvalid,
+    SignatureInvalid,
+    StatusUpdate,
+    WebhookRequest,
+    WrittenElsewhere,
+)
+from integrations.base import external_id as stored_id
+from integrations.sms import asks_help
+from models import database
+from models.errors import NotFound, Refusal
+from models.ids import parse_public_id, uuid7
+from models.storable import storable
+from models.tables import ChannelConnection, Contact, ContactAddress, Conversation, Message
+from services.connections import invitations, providers
+from services.core import jobs, merged_rows, turns, validation
+from services.core.permissions import system_actor
+from services.core.unit_of_work import Change, change
+from services.core.webhooks import HELD_AGAIN, VENDOR_WAITS_S, BadPayload, BadSignature, NotVerifiable
+from services.messaging import (
+    attachments,
+    blocks,
+    contact_names,
+    contacts,
+    copies,
+    delivery,
+    early_statuses,
+    message_changes,
+    messages,
+    opt_outs,
+)
+from services.messaging.contacts import PHONE_KINDS
+from services.messaging.message_changes import NO_TEXT
+from services.messaging.messages import SUBJECT_LIMIT
+
+__all__ = ["WebhookRequest", "receive", "store"]
+
+log = structlog.get_logger(__name__)
+
+SMALL_BODY: Final = 4096  # bytes that any channel reads in a moment, whoever wrote them
+LETTER_REFUSED: Final = {
+    "too_large": "A letter was not taken: it is too large, or has too many lines.",
+    "too_many_parts": "A letter was not taken: it has too many parts.",
+}
+LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
+WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
+CALLBACK_LIMIT: Final = 2 * 1024 * 1024  # bytes: vendors put 50 and more long messages in one; a letter may have more
+KEPT_BODY: Final = CALLBACK_LIMIT  # the sender of a longer letter is asked to send it again
+AGAIN_AFTER_S: Final = 3600.0  # for a kept callback whose attempts are used up
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # a message that claims to be older is dated now
+HELP_AGAIN: Final = timedelta(minutes=10)
+CLOCK_SKEW: Final = timedelta(minutes=5)  # between the clocks of two servers
+
+
+_Part = TypeVar("_Part", StatusUpdate, InboundMessage, WrittenElsewhere, MessageChange, Blocking)
+
+
+async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
+    """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
+
+    Also of a disconnected channel: a STOP must not be lost. A vendor that has one address per app speaks of several of its accounts in
+    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
+    """
+    connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
+    if connection is None or not providers.allowed(connection):
+        raise NotFound
+    webhook = await _take(connection, request)
+    for vendor_account in webhook.others:
+        other = await providers.beside(connection, vendor_account)
+        if other is None:
+            log.info("callback_of_unconnected_account", connection=str(connection.id))
+            continue
+        try:
+            await _take(other, request)
+        except (BadSignature, BadPayload, NotVerifiable) as error:  # another app's secret, or unreadable credentials
+            log.warning("callback_not_handed_on", connection=str(other.id), error=type(error).__name__)
+    return webhook
+
+
+async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+    webhook = await _read(connection, request)
+    if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
+        await providers.note_webhook(connection, request.now)
+    try:
+        with turns.patience(VENDOR_WAITS_S):
+            await _handle(connection, webhook, _hint(request), request.now)
+    except Exception as error:  # (a held row, most often: kept without it, handled later)
+        if not database.is_transient(error) or len(request.body) > KEPT_BODY:
+            raise
+        log.warning("callback_postponed", connection=str(connection.id), error=type(error).__name__)
+        await _postpone(connection, request)
+    return webhook
+
+
+def _hint(request: WebhookRequest) -> UUID | None:
+    """The message that the callback's address names."""
+    return parse_public_id(request.query.get("m", ""), "msg")
+
+
+async def _read(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+    """What the callback says, if it is the vendor's. Raises: BadSignature, BadPayload, NotVerifiable."""
+    channel = providers.usable_channel(connection)
+    if channel is None:  # its package is gone or broken, its credentials can't be read: perhaps for a while
+        raise NotVerifiable("provider_unavailable")
+    try:
+        # Reading what is large or hostile takes up to seconds: the loop goes on meanwhile.
+        if len(request.body) <= SMALL_BODY:
+            return _zoned(channel.receive(request), connection)
+        return _zoned(await asyncio.to_thread(channel.receive, request), connection)
+    except SignatureInvalid as error:
+        raise BadSignature(error.reason) from error
+    except PayloadInvalid as error:
+        if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
+            await providers.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
+        raise BadPayload(error.reason) from error
+
+
+def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWebhook:
+    """The webhook without times that have no zone: a provider's mistake must not lose what people write."""
+
+    def kept(parts: Sequence[_Part]) -> Sequence[_Part]:
+        odd = [one for one in parts if one.occurred_at is not None and one.occurred_at.utcoffset() is None]
+        if odd:
+            log.error("time_without_zone", connection=str(connection.id), provider=connection.provider)
+        return [replace(one, occurred_at=None) if one in odd else one for one in parts] if odd else parts
+
+    return replace(
+        webhook,
+        statuses=kept(webhook.statuses),
+        messages=kept(webhook.messages),
+        elsewhere=kept(webhook.elsewhere),
+        changes=kept(webhook.changes),
+        blockings=kept(webhook.blockings),
+    )
+
+
+async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
+    for update in webhook.statuses:
+        await delivery.record_status(connection, update, message_id=hint)
+    # A thread is in the order in which its messages are stored: a question before a colleague's answer in the same callback.
+    written: list[InboundMessage | WrittenElsewhere] = [*webhook.messages, *webhook.elsewhere]
+    for message in sorted(written, key=lambda one: one.occurred_at or now):
+        if isinstance(message, InboundMessage):
+            await store(connection, message, now)
+        else:
+            await _store_elsewhere(connection, message, now)
+    for told in webhook.changes:
+        await message_changes.record(connection, told)
+    for blocking in webhook.blockings:
+        await blocks.record(connection, blocking)
+
+
+async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> None:
+    """Have a verified callback handled by a job: most vendors send theirs once. Key: the callback's bytes."""
+    kept = {
+        "method": request.method,
+        "public_url": request.public_url,
+        "headers": dict(request.headers),
+        "body": base64.b64encode(request.body).decode(),
+        "now": request.now.isoformat(),
+        "query": dict(request.query),
+    }
+    await jobs.enqueue(
+        "inbound.handle",
+        {"connection_id": str(connection.id)},
+        account_id=connection.account_id,
+        key=f"inbound:{connection.id}:{hashlib.sha256(request.public_url.encode() + request.body).hexdigest()}",
+        due_at=datetime.now(UTC) + HELD_AGAIN,
+        again=True,
+        secret=orjson.dumps(kept).decode(),  # a person's words, and perhaps the vendor's credentials
+    )
+
+
+async def _handle_died(job: jobs.JobContext, error: str) -> None:
+    log.error("callback_unhandled", connection=job.payload["connection_id"])
+    raise jobs.Later(AGAIN_AFTER_S)
+
+
+@jobs.handler("inbound.handle", on_dead=_handle_died)
+async def _handle_job(job: jobs.JobContext) -> None:
+    """Handle a callback that met a held row. Key: (connection, external id) of each message; a status only moves forward."""
+    connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))
+    kept = orjson.loads(job.secret)
+    kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
+    request = WebhookRequest(**kept)
+    await _handle(connection, await _read(connection, request), _hint(request), request.now)
+
+
+async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
+    """A contact wrote, as a verified callback or a known visitor says. Key: (connection, external id)."""
+    if connection.kind != "EMAIL" and await _stored(connection, inbound):
+        return
+    try:
+        address = contacts.normalise(connection.kind, inbound.sender, None)
+    except Refusal:  # a short code, a name: whatever the vendor calls the sender
+        address = inbound.sender.replace("\x00", "").strip()[: validation.ADDRESS_LIMIT]
+    body = inbound.body.replace("\x00", "").strip()
+    if not body and inbound.attachments:
+        body = _counted(inbound.attachments)
+    elif not body and connection.kind != "EMAIL":  # a letter has its subject
+        body = NO_TEXT
+    if (left_out := len(inbound.attachments) - attachments.COUNT_LIMIT) > 0:
+        body = f"{body}\n[{left_out} more attachment{'s' if left_out > 1 else ''} left out]"
+    subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
+    answered = await _answered(connection, inbound)
+    token = inbound.link_token
+    invited = None if token is None else invitations.contact_of(token, connection.id, now)
+    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
+        if answered is None:
+            contact, conversation = await contacts.find_or_create_by_address(
+                changed, connection, connection.kind, address, inbound.sender_name, invited=invited
+            )
+        else:  # the person whom we wrote to, whatever the address that the answer comes from
+            contact, conversation = await contacts.locked(connection.account_id, answered.contact_id)
+        # Again under the lock: another process may have stored the same callback meanwhile.
+        if (external_id := await _new_id(connection, inbound, address, subject, body)) is None:
+            return
+        await contact_names.ask(connection, contact, address)
+        written_at = _written_at(inbound.occurred_at, now)
+        held = await _address_of(contact, connection.kind, address)
+        last = None if held is None else held.last_inbound_at
+        # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
+        if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):
+            await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
+        if held is not None:
+            await contacts.answered_from(changed, contact, conversation, held, written_at)
+        newly_out = held is not None and held.opted_out_at is None
+        if inbound.opt_out is not None:
+            said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
+            # Who only got a copy speaks for themselves alone.
+            copied = answered is None or copies.is_copy(answered, address)
+            for one in {address, address if copied or answered is None else answered.address}:
+                await said(changed, connection.id, connection.kind, one)
+        replied = await _replied(conversation, inbound.in_reply_to)
+        message = Message(
+            id=uuid7(),
+            account_id=connection.account_id,
+            conversation_id=conversation.id,
+            contact_id=contact.id,
+            direction="INBOUND",
+            kind=connection.kind,
+            channel_connection_id=connection.id,
+            address=address,
+            subject=subject,
+            body=body,
+            quoted_text=(inbound.quoted or "").replace("\x00", "") or None,
+            cc=list(inbound.cc) or None,
+            delivery_status="DELIVERED",
+            external_id=external_id,
+            reply_to_id=None if replied is None else replied.id,
+            occurred_at=written_at,
+        )
+        files = inbound.attachments
+        if await message_changes.removed_early(connection, inbound.external_id):
+            message.update_from_dict({"subject": None, "quoted_text": None, "removed_at": now})
+            message.body, files = message_changes.REMOVED, ()
+        changed.message(message)
+        await attachments.keep(changed, message, files)
+        await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
+        changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+        if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
+            await _answer_help(connection, conversation.id, changed.now)
+        if inbound.stop_unanswered and newly_out and providers.usable(connection):
+            await _confirm_stop(changed, message)
+
+
+async def _address_of(contact: Contact, kind: str, address: str) -> ContactAddress | None:
+    """The contact's address that this is; where it is none (a letter from elsewhere), the one that is written to."""
+    held = await contacts.held_address(contact.account_id, kind, address)
+    if held is not None and held.contact_id == contact.id:
+        return held
+    return await ContactAddress.get_or_none(contact_id=contact.id, kind=kind, in_use=True)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _counted(files: Sequence[object]) -> str:
+    """What stands in place of the text of a message that is only files; empty without files."""
+    return f"[{len(files)} attachment{'s' if len(files) > 1 else ''}]" if files else ""
+
+
+async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewhere, now: datetime) -> None:
+    """A colleague wrote to a contact in the vendor's own inbox: it stands in the thread. Key: (connection, external id).
+
+    An echo may overtake the answer to our own call: a message on its way with the same words is that one.
+    """
+    body = storable(written.body).strip()
+    address = written.recipient[: validation.ADDRESS_LIMIT]
+    external_id = stored_id(written.external_id)
+    stored = Message.filter(channel_connection_id=connection.id, external_id=external_id)
+    if await stored.exists():
+        return
+    mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
+    under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
+    for own in await under_way.order_by("seq"):
+        if written.template or _words(body).startswith(_words(own.body)):
+            ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
+            await delivery.record_status(connection, ours, message_id=own.id)
+            return
+    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
+        contact, conversation = await contacts.find_or_create_by_address(
+            changed, connection, connection.kind, address, None
+        )
+        if await stored.exists():  # by the same callback on another process
+            return
+        await contact_names.ask(connection, contact, address)
+        message = Message(
+            id=uuid7(),
+            account_id=connection.account_id,
+            conversation_id=conversation.id,
+            contact_id=contact.id,
+            direction="OUTBOUND",
+            kind=connection.kind,
+            channel_connection_id=connection.id,
+            address=address,
+            body=body or _counted(written.attachments) or NO_TEXT,
+            delivery_status="SENT",
+            external_id=external_id,
+            author_name=written.author[: contacts.NAME_LIMIT],
+            occurred_at=_written_at(written.occurred_at, now),
+        )
+        replied = await _replied(conversation, written.in_reply_to)
+        message.reply_to_id = None if replied is None else replied.id
+        files = written.attachments
+        if await message_changes.removed_early(connection, written.external_id):
+            message.body, message.removed_at, files = message_changes.REMOVED, now, ()
+        changed.message(message)
+        await attachments.keep(changed, message, files)
+        await early_statuses.wake(connection.id, external_id)
+
+
+def _written_at(told: datetime | None, now: datetime) -> datetime:
+    """When a message was written: what the vendor tells, unless that is in the future or before such messages were."""
+    return told.astimezone(UTC) if told is not None and EARLIEST < told <= now else now
+
+
+async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
+    """Carriers ask of every sender that HELP is answered. Not to who has opted out; in the transaction that stores the HELP.
+
+    Once in HELP_AGAIN: who asks on and on may be a machine that answers ours. The caller holds the conversation's lock.
+    """
+    actor = system_actor(connection.account_id)
+    words = await opt_outs.help_text(connection.account_id)
+    if await Message.exists(
+        conversation_id__in=merged_rows.ids_of(
+            await merged_rows.conversation_of(connection.account_id, conversation_id)
+        ),
+        channel_connection_id=connection.id,
+        direction="OUTBOUND",
+        body=words,
+        occurred_at__gt=now - HELP_AGAIN,
+        occurred_at__lt=now
+        + HELP_AGAIN,  # else an answer that a clock ahead of time dated keeps HELP silent until then
+    ):
+        return
+    try:
+        await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
+    except Refusal as refusal:
+        log.info("help_not_answered", connection=str(connection.id), reason=refusal.code)
+
+
+async def _confirm_stop(changed: Change, stop: Message) -> None:
+    """Carriers ask for one last message, which the opt-out does not hold up. In the transaction that stores the STOP."""
+    message = Message(
+        id=uuid7(),
+        account_id=stop.account_id,
+        conversation_id=stop.conversation_id,
+        contact_id=stop.contact_id,
+        direction="OUTBOUND",
+        kind=stop.kind,
+        channel_connection_id=stop.channel_connection_id,
+        address=stop.address,
+        body=await opt_outs.stop_text(stop.account_id),
+        delivery_status="QUEUED",
+        reply_to_id=stop.id,
+        author_name=system_actor(stop.account_id).name,
+        occurred_at=changed.now,
+    )
+    changed.message(message)
+    await delivery.enqueue(message)
+
+
+async def _replied(conversation: Conversation, external_id: str | None) -> Message | None:
+    """The message of this conversation that the contact pointed at, whichever side wrote it."""
+    if external_id is None:
+        return None
+    said = Message.filter(conversation_id__in=merged_rows.ids_of(conversation), external_id=stored_id(external_id))
+    return await said.order_by("-seq").first()
+
+
+async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:
+    """The message of ours that a letter answers, proved by an id that only its recipients have seen."""
+    if connection.kind != "EMAIL":
+        return None
+    if inbound.in_reply_to is not None:
+        return await Message.get_or_none(
+            channel_connection_id=connection.id, external_id=stored_id(inbound.in_reply_to), direction="OUTBOUND"
+        )
+    return await delivery.by_relay(connection, inbound.references)
+
+
+async def _new_id(
+    connection: ChannelConnection, inbound: InboundMessage, address: str, subject: str | None, body: str
+) -> str | None:
+    """The id to store a message under; None: it is stored.
+
+    Scanners and broken mailers give one Message-ID to several letters: one with other content has the id of its content.
+    """
+    known = await Message.get_or_none(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
+    if known is None:
+        return stored_id(inbound.external_id)
+    sizes = [one.get("size", "") for one in inbound.attachments]
+    if connection.kind != "EMAIL" or (
+        (known.address, known.subject, known.body) == (address, subject, body)
+        and [str(size) for size in await attachments.sizes(known.id)] == sizes[: attachments.COUNT_LIMIT]
+    ):
+        return None
+    content = "\0".join([inbound.external_id, address, subject or "", body, *sizes])
+    other = f"sha256:{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return None if await Message.exists(channel_connection_id=connection.id, external_id=other) else other
+
+
+async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:
+    return await Message.exists(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))

@@ -1,0 +1,44 @@
+"""Letters that our own mail server hands over on a trusted line. They go the way of the mail webhook, which signs and posts instead."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from integrations import inbound_mail, signatures
+from integrations.base import WebhookRequest
+from integrations.channels.smtp_email import NAME, SIGNATURE_HEADER
+from models.errors import NotFound
+from models.tables import ChannelConnection
+from services.connections import providers
+from services.messaging import inbound
+
+LIMIT: Final = inbound_mail.MAX_BYTES  # of a letter, with its files
+
+
+async def takes(connection_id: UUID) -> bool:
+    """Whether letters for this channel would be taken: it is an e-mail channel with an `inbound_secret`."""
+    return bool(await _secret(connection_id))
+
+
+async def receive(connection_id: UUID, raw: bytes) -> None:
+    """Store a raw RFC 5322 message, as the webhook would. Returns after the commit. Raises: NotFound, BadPayload."""
+    secret = await _secret(connection_id)
+    if not secret:
+        raise NotFound
+    now = datetime.now(UTC)
+    request = WebhookRequest(
+        method="POST",
+        public_url=providers.environment().public_url,
+        headers={SIGNATURE_HEADER.lower(): await asyncio.to_thread(signatures.sign, secret, raw, at=now)},
+        body=raw,
+        now=now,
+    )
+    await inbound.receive(NAME, connection_id, request)
+
+
+async def _secret(connection_id: UUID) -> str:
+    row = await ChannelConnection.get_or_none(id=connection_id, provider=NAME)
+    return "" if row is None else providers.credentials_of(row).get("inbound_secret", "")

@@ -1,0 +1,112 @@
+"""What channels tell later of messages that stand in a thread: changed, removed, reacted to. New messages are inbound.py's."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import orjson
+import structlog
+
+from integrations.base import MessageChange
+from integrations.base import external_id as stored_id
+from models.storable import storable
+from models.tables import Attachment, ChannelConnection, Conversation, Job, Message
+from services.connections import providers
+from services.core import jobs
+from services.core.unit_of_work import change
+from services.messaging import opt_outs
+from services.thread import contact_totals
+
+log = structlog.get_logger(__name__)
+
+NO_TEXT: Final = "[message without text]"
+REMOVED: Final = "[message removed by its writer]"
+REACTION_LIMIT: Final = 40
+TRY_AGAIN: Final = timedelta(minutes=1)
+PREVIEW_LIMIT: Final = 160  # of a conversation, as changes.py cuts it
+
+
+async def record(connection: ChannelConnection, told: MessageChange, *, again: bool = False) -> None:
+    """A message was changed, removed or reacted to. Safe to repeat; a change that is older than the last is left out.
+
+    The message's own callback may be under way on another process: a change of an unknown message is tried once more (`again`).
+
+    What its writer removed is removed here, too (Meta's platform terms): text, files and the inbox's preview; its place stays.
+    """
+    known = Message.filter(channel_connection_id=connection.id, external_id=stored_id(told.external_id))
+    found = await known.get_or_none()
+    if found is None:
+        log.info("change_of_unknown_message", connection=str(connection.id))
+        if not again:
+            await _later(connection, told)
+        return
+    async with change(connection.account_id, rows=[found.contact_id]) as changed:
+        contact = await contact_totals.lock_contact(connection.account_id, found.contact_id)
+        conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+        message = await Message.filter(id=found.id).select_for_update(no_key=True).get()
+        if message.removed_at is not None:
+            return
+        at = told.occurred_at or changed.now
+        before = message.body
+        if told.removed:
+            message.body = REMOVED
+            message.update_from_dict({"subject": None, "quoted_text": None})
+            message.reaction, message.removed_at = None, changed.now
+            await Attachment.filter(message_id=message.id).delete()
+        elif told.body is not None and (message.edited_at is None or message.edited_at < at):
+            message.body, message.edited_at = storable(told.body).strip() or NO_TEXT, at
+            if told.opt_out is not None and message.direction == "INBOUND":
+                said = opt_outs.opt_out if told.opt_out else opt_outs.opt_in
+                await said(changed, connection.id, message.kind, message.address)
+        elif told.reaction is not None:
+            message.reaction = storable(told.reaction).strip()[:REACTION_LIMIT] or None
+        else:
+            return
+        await message.save(
+            update_fields=["body", "subject", "quoted_text", "reaction", "edited_at", "removed_at", "updated_at"]
+        )
+        changed.event(
+            "message.updated",
+            conversation_id=conversation.id,
+            contact_id=message.contact_id,
+            message_id=message.id,
+        )
+        if message.body != before and conversation.preview == before[:PREVIEW_LIMIT]:
+            await Conversation.filter(id=conversation.id).update(preview=message.body[:PREVIEW_LIMIT])
+            changed.event("conversation.updated", conversation_id=conversation.id, contact_id=message.contact_id)
+
+
+async def removed_early(connection: ChannelConnection, external_id: str) -> bool:
+    """Whether a message that is not stored yet was removed by its writer before it came."""
+    return await Job.exists(key=_removal(connection, external_id))
+
+
+def _removal(connection: ChannelConnection, external_id: str) -> str:
+    named = hashlib.sha256(storable(stored_id(external_id)).encode()).hexdigest()
+    return f"message.removed:{connection.id}:{named}"
+
+
+async def _later(connection: ChannelConnection, told: MessageChange) -> None:
+    kept = orjson.dumps(storable(dataclasses.asdict(told))).decode()
+    await jobs.enqueue(
+        "message.change",
+        {"connection_id": str(connection.id)},
+        account_id=connection.account_id,
+        key=_removal(connection, told.external_id) if told.removed else None,
+        secret=kept,  # a person's words
+        due_at=datetime.now(UTC) + TRY_AGAIN,
+    )
+
+
+@jobs.handler("message.change", on_dead="it was told of a message that is not ours")
+async def _change_job(job: jobs.JobContext) -> None:
+    """Record a change whose message was not known yet. Safe to repeat, as `record` is."""
+    connection = await providers.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
+    given = orjson.loads(job.secret)
+    if given["occurred_at"] is not None:
+        given["occurred_at"] = datetime.fromisoformat(given["occurred_at"])
+    await record(connection, MessageChange(**given), again=True)

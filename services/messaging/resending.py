@@ -1,0 +1,113 @@
+"""When a message that failed, or whose outcome nobody knows, may be sent again, and on which channels. messages.py sends it.
+
+A message and its repetitions are a family; each repetition names the first of them (`retry_of_id`). At most one of them is under
+way or has arrived, so that nothing reaches a contact twice by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from models.errors import ConfirmationRequired, Invalid
+from models.tables import Message, PaymentRequest, ProcessorConnection
+from services.connections import providers
+from services.connections.availability import Reach
+from services.core import merged_rows
+from services.core.permissions import Actor
+from services.messaging import composer, delivery
+from services.messaging.composer import Template
+from services.thread import payment_links
+
+REPEATABLE: Final = ("FAILED", "UNKNOWN")
+# After the last look-up a person sees UNKNOWN and decides.
+LOOKED_UP: Final = timedelta(seconds=delivery.LOOK_UPS_S[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """A person's or a program's wish to send a message again. `confirmed`: also if the contact may get it twice."""
+
+    message: Message
+    confirmed: bool
+
+
+def first_of(message: Message) -> UUID:
+    """The first message of the family."""
+    return message.retry_of_id or message.id
+
+
+async def family_of(message: Message) -> list[Message]:
+    """The message's family without itself, oldest first."""
+    first = first_of(message)
+    beside = await merged_rows.messages_of(message)  # by conversation, which has an index
+    found = await beside.filter(retry_of_id=first).order_by("seq")
+    if first != message.id:
+        found.insert(0, await Message.get(id=first))
+    return [one for one in found if one.id != message.id]
+
+
+def over(message: Message, family: Sequence[Message]) -> bool:
+    """Whether there is nothing to repeat: it has not failed, or another of the family is under way or has arrived."""
+    return message.delivery_status not in REPEATABLE or any(
+        one.delivery_status not in REPEATABLE for one in family if one.id != message.id
+    )
+
+
+async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
+    """Call under the conversation's lock, so that of two who repeat at once one does. Raises: Invalid, ConfirmationRequired."""
+    message = await Message.get(id=repeat.message.id)
+    family = await family_of(message)
+    if message.delivery_status not in REPEATABLE or message.direction != "OUTBOUND":
+        raise Invalid("This message has not failed: there is nothing to repeat.", field="messageId")
+    if over(message, family):
+        raise Invalid("This message has been sent again already.", field="messageId")
+    if repeat.confirmed:
+        return
+    for one in [message, *family]:
+        if one.delivery_status != "UNKNOWN":
+            continue
+        looked_up = one.sending_at is not None and now - one.sending_at >= LOOKED_UP
+        if actor.kind != "user" or not looked_up:
+            raise ConfirmationRequired(
+                "Nobody knows yet whether this message arrived: confirm that the contact may get it twice.",
+                field="confirmPossibleDuplicate",
+            )
+
+
+def template_of(message: Message, channel_id: UUID) -> Template | None:
+    """The approved template that the message was, on the channel that it is approved for; elsewhere the contact gets its text."""
+    if message.template_id is None or message.channel_connection_id != channel_id:
+        return None
+    return Template(id=message.template_id, variables=tuple((message.template_variables or {}).items()))
+
+
+def options(
+    message: Message,
+    family: Sequence[Message],
+    reaches: Sequence[Reach],
+    requests: Sequence[PaymentRequest],
+    processors: Sequence[ProcessorConnection],
+) -> list[Reach]:
+    """The channels on which this message could be sent again now, the best first: another one before the one that failed.
+
+    The same rule as sending. `processors`: all of the account. Empty: there is nothing to repeat, or no channel is open.
+    """
+    if message.direction != "OUTBOUND" or over(message, family):
+        return []
+    asks = [request for request in requests if payment_links.is_open(request)]
+    if requests and not asks:
+        return []
+    needs_no_default = providers.askable(processors, {request.processor_connection_id for request in asks})
+    found = []
+    for reach in sorted(reaches, key=lambda one: (one.connection.id == message.channel_connection_id, one.rank)):
+        able = reach.payment_requests if asks else reach.messages
+        if able.reason == "NO_PROCESSOR_CONFIGURED" and needs_no_default:
+            able = reach.with_own_processor
+        templated = template_of(message, reach.connection.id) is not None
+        if (able.templates if templated else able.enabled) and composer.measure(message.body, reach.connection).fits:
+            found.append(reach)
+    return found

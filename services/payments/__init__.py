@@ -1,0 +1,1 @@
+"""Payment requests, checkouts, and everything that money does afterwards."""

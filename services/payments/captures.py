@@ -1,0 +1,229 @@
+"""Taking the money of checkouts whose payers have agreed, at processors where it moves only by our call: once per request.
+
+A mark on the checkout, committed under the request's lock, comes before the call: it decides against voids and other tabs, and numbers
+the call's key, under which an answer that was lost is asked for again. What the processor answers, the recorder writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import Checkout, CheckoutStatus, IntegrationError, MoneyStatement
+from models import ledger
+from models.ledger import CardKind
+from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services.connections import processor_health, providers
+from services.core.unit_of_work import change
+from services.payments import checkout_refusals, projection, recorder
+from services.thread import activity_cards, notifications
+
+log = structlog.get_logger(__name__)
+
+UNDECIDED: Final = ("OPENING", "OPEN")  # of a checkout: a mark on one that has ended is history
+LIMIT: Final = 5  # captures of one checkout; a payer who is declined so often presses Pay again
+AGAIN_AFTER: Final = timedelta(seconds=60)  # longer than the call takes: then the sweeper repeats it
+NOTICE_AFTER: Final = timedelta(days=5, hours=1, minutes=5)  # promises.md, 1.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A checkout as it stands after what was read of it has been recorded, and its money taken if it waited for us."""
+
+    state: Checkout
+    recorded: recorder.Recorded
+
+
+async def record_read(
+    connection: ProcessorConnection,
+    state: Checkout,
+    *,
+    source: str,
+    money: Sequence[MoneyStatement] | None = None,
+    request_reference: str | None = None,
+    event: ProcessorEvent | None = None,
+) -> Read:
+    """Record what was read of a checkout; if the payer has agreed, take the money, or close what must not be paid any more.
+
+    `money`: said instead of the checkout's own. `event` is handled only once the money is taken: its job repeats what failed.
+    Safe to repeat. Raises: IntegrationError, ProcessorUnavailable (what was read is recorded; the mark stays).
+    """
+    if state.test_mode is not None and state.test_mode != connection.test_mode:
+        raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
+    waits = await _waits(connection, state)
+    reference = state.request_reference or request_reference
+    report = recorder.CheckoutReport(
+        external_id=state.external_id, status=state.status, expires_at=state.expires_at, delay=state.delay
+    )
+    recorded = await recorder.record(
+        connection,
+        state.money if money is None else money,
+        source=source,
+        checkout=report,
+        request_reference=reference,
+        event=None if waits else event,
+    )
+    if waits:
+        if recorded.session is not None:
+            state = await _take_if_fit(recorded.session, state, source=source)
+        if event is not None:
+            known = recorder.CheckoutReport(external_id=state.external_id)
+            await recorder.record(
+                connection, (), source=source, checkout=known, request_reference=reference, event=event
+            )
+    return Read(state=state, recorded=recorded)
+
+
+async def _waits(connection: ProcessorConnection, state: Checkout) -> bool:
+    """Whether the checkout waits for our call, or for the answer to one."""
+    if state.status != CheckoutStatus.OPEN:
+        return False
+    return state.awaits_completion or await CheckoutSession.exists(
+        processor_connection_id=connection.id, external_id=state.external_id, capturing_at__not_isnull=True
+    )
+
+
+async def _take_if_fit(session: CheckoutSession, state: Checkout, *, source: str) -> Checkout:
+    marked = await _mark(session, approved=state.awaits_completion)
+    if marked is None:
+        return state
+    return await take(marked.session, source=source, first=marked.is_new)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marked:
+    """A checkout whose money may be taken. `is_new`: nobody has called under its key yet."""
+
+    session: CheckoutSession
+    is_new: bool
+
+
+async def _mark(session: CheckoutSession, *, approved: bool) -> _Marked | None:
+    """Under the request's lock, from what is true there: commit the mark. One that stands is kept whatever a void says now.
+
+    What does not fit (void, paid on another device, another amount) is closed instead, so that its payer is not charged.
+    """
+    async with change(session.account_id, rows=[session.payment_request_id]):
+        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        sessions = await CheckoutSession.filter(payment_request_id=request.id)
+        mine = next(one for one in sessions if one.id == session.id)
+        if mine.status not in UNDECIDED:
+            return None
+        if mine.capturing_at is not None:
+            return _Marked(session=mine, is_new=False)
+        if not approved or any(_marked(one) for one in sessions):
+            return None  # the other tab's is decided first; this one is read again
+        if not _fits(request, mine):
+            await projection.expire_later(mine)
+            return None
+        # Not the change's own time, which is before the wait for the lock.
+        mine.capturing_at = datetime.now(UTC)
+        mine.capture_n += 1
+        await CheckoutSession.filter(id=mine.id).update(
+            capturing_at=mine.capturing_at, capture_n=mine.capture_n, next_check_at=mine.capturing_at + AGAIN_AFTER
+        )
+        return _Marked(session=mine, is_new=True)
+
+
+def _marked(session: CheckoutSession) -> bool:
+    return session.capturing_at is not None and session.status in UNDECIDED
+
+
+def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
+    return (
+        ledger.is_payable(request.status, released=request.released_at is not None)
+        and request.void_requested_at is None
+        and request.discarded_at is None
+        and session.closing_at is None
+        and session.capture_n < LIMIT
+        and session.amount_minor <= request.amount_minor - request.amount_paid_minor - request.waived_minor
+        and not request.unresolved
+    )
+
+
+async def under_way(payment_request_id: UUID) -> bool:
+    """Whether the money of one of the request's checkouts is being taken. Certain only under the request's lock."""
+    taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
+    return await taking.filter(status__in=UNDECIDED).exists()
+
+
+async def take(session: CheckoutSession, *, source: str, first: bool = False) -> Checkout:
+    """Call the processor under the key of a marked checkout and record its answer. Key: the mark's number.
+
+    A no (the checkout stays open, its payer may try again) takes the mark away; without an answer it stays, and the call is repeated.
+    `first`: nobody called under this key before, so that a definite refusal, too, says that nothing was taken.
+    Raises: IntegrationError, ProcessorUnavailable.
+    """
+    assert session.external_id is not None  # noqa: S101 (only those are marked)
+    connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
+    processor = providers.processor(connection)
+    try:
+        state = await processor.complete_checkout(session.external_id, idempotency_key=key_of(session))
+    except IntegrationError as error:
+        log.warning("capture_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
+        if first and not error.ambiguous and not error.retryable:
+            await _unmark(session)
+            await checkout_refusals.tell(connection, session, error)
+        else:
+            await processor_health.refused(connection, error)
+        raise
+    async with change(session.account_id, rows=[session.payment_request_id]):
+        await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        await recorder.record(
+            connection,
+            state.money,
+            source=source,
+            checkout=recorder.CheckoutReport(
+                external_id=state.external_id, status=state.status, expires_at=state.expires_at, delay=state.delay
+            ),
+            request_reference=state.request_reference,
+        )
+        if state.status == CheckoutStatus.OPEN and not state.awaits_completion:
+            await _unmark(session)
+    return state
+
+
+def key_of(session: CheckoutSession) -> str:
+    """The key of the capture that is marked on the checkout."""
+    return f"{session.idempotency_key}:capture:{session.capture_n}"
+
+
+async def _unmark(session: CheckoutSession) -> None:
+    # By its number: a late answer must not take away the mark of the next capture.
+    await CheckoutSession.filter(id=session.id, capture_n=session.capture_n, status__in=UNDECIDED).update(
+        capturing_at=None
+    )
+
+
+async def forbid(session: CheckoutSession) -> CheckoutSession | None:
+    """Let no capture of a checkout begin any more, for it is to be closed. One that has begun is returned: its outcome counts."""
+    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+        await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        now = await CheckoutSession.get(id=session.id)
+        if _marked(now):
+            return now
+        await CheckoutSession.filter(id=now.id, closing_at=None).update(closing_at=changed.now)
+        return None
+
+
+async def tell_unresolved(session: CheckoutSession) -> None:
+    """Nothing can be found out from here about a capture: the team is asked to look at the processor. Once per capture."""
+    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        now = await CheckoutSession.get(id=session.id)
+        if not _marked(now):
+            return
+        log.error("capture_unresolved", checkout_session_id=str(session.id))
+        await notifications.notify(
+            changed,
+            request,
+            CardKind.PAYMENT_MISMATCH,
+            title="Payment not confirmed",
+            body=activity_cards.capture_unconfirmed(request, await changed.locale()),
+            cause_key=f"capture_unconfirmed:{now.id}:{now.capture_n}",
+        )

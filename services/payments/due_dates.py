@@ -1,0 +1,72 @@
+"""Notices that requests become overdue: time alone changes what clients show, so the log says it. Sends nothing to the contact."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from models import database
+from models.tables import PaymentRequest
+from services.core import jobs
+from services.core.unit_of_work import change
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 200
+BATCHES: Final = 100  # of one run; the next run goes on
+# As in payment_request_due, the index behind it. `overdue_for` is the due date whose passing has been told.
+_PASSED: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND (overdue_for IS NULL OR overdue_for <> due_at) AND due_at < ?"
+
+
+@jobs.periodic("requests.overdue", 15)
+async def tell_overdue(job: jobs.JobContext) -> None:
+    """Tell what has become overdue, also while no job ran. Key: the request and its due date."""
+    await tell(datetime.now(UTC))
+
+
+async def tell(now: datetime) -> int:
+    """Log `payment_request.overdue` for each request whose due date has passed by `now`, once per due date; how many."""
+    told, failed = 0, set[UUID]()
+    for _ in range(BATCHES):
+        skipped = f" AND account_id NOT IN ({database.placeholders(len(failed))})" if failed else ""
+        found = await database.rows(
+            f"SELECT id, account_id FROM payment_request WHERE {_PASSED}{skipped} ORDER BY due_at LIMIT {BATCH:d}",  # noqa: S608
+            now,
+            *failed,
+        )
+        if not found:
+            break
+        of: dict[UUID, list[UUID]] = {}
+        for row in found:
+            of.setdefault(database.to_uuid(row["account_id"]), []).append(database.to_uuid(row["id"]))
+        for account_id, ids in of.items():
+            try:
+                told += await _tell(account_id, ids, now)
+            except Exception as error:  # noqa: BLE001 (the loop's top: one account must not keep the others waiting)
+                log.error("overdue_failed", account_id=str(account_id), error=type(error).__name__)
+                failed.add(account_id)
+    return told
+
+
+async def _tell(account_id: UUID, ids: list[UUID], now: datetime) -> int:
+    """Tell of those that are still overdue and untold under their locks."""
+    async with change(account_id) as changed:
+        locked = await PaymentRequest.filter(id__in=ids).order_by("id").select_for_update(no_key=True)
+        passed = await database.rows(
+            f"SELECT id FROM payment_request WHERE id IN ({database.placeholders(len(ids))}) AND {_PASSED}",  # noqa: S608
+            *ids,
+            now,
+        )
+        overdue = {database.to_uuid(row["id"]) for row in passed}
+        due = [request for request in locked if request.id in overdue]
+        for request in due:
+            request.overdue_for = request.due_at
+            request.version += 1
+            await request.save(update_fields=("overdue_for", "version", "updated_at"))
+            changed.request_event("overdue", request, previous_status=request.status)
+        for contact_id, conversation_id in sorted({(one.contact_id, one.conversation_id) for one in due}):
+            changed.event("contact.updated", conversation_id=conversation_id, contact_id=contact_id)
+    return len(due)

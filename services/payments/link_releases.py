@@ -1,0 +1,125 @@
+"""Freeing a link that a delayed payment holds: a begun voucher, bank debit or transfer must not lock it for days.
+
+The processor is asked first to make that payment impossible. Where it can't, the old checkout is marked as released: it stays watched,
+and when its money arrives after another payment, that money is excess (or late, after a void), with its card, and can be refunded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+
+from integrations.base import IntegrationError
+from models import errors
+from models.ids import public_id
+from models.ledger import Status
+from models.tables import ActivityCard, CheckoutSession, PaymentRequest
+from services.connections import providers
+from services.core import audit_log, idempotency
+from services.core.idempotency import Save
+from services.core.permissions import Actor
+from services.core.unit_of_work import change
+from services.payments import captures, projection, recorder
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The request whose link can be paid again, and the card that says so."""
+
+    request: PaymentRequest
+    card: ActivityCard | None
+
+
+async def release(actor: Actor, *, payment_request_id: UUID, idempotency_key: str) -> Released:
+    """Free the link of a request whose payment takes days. Safe to repeat with the same idempotency key.
+
+    Raises: Forbidden, NotFound, AlreadyPaid (also when the money arrived first), AlreadyVoid, PaymentInProgress (a card's payment,
+    seconds to minutes), Invalid (nothing holds the link), ProcessorUnavailable.
+    """
+    actor.require("request_payment")
+
+    async def run(save: Save) -> Released:
+        request = await _get(actor, payment_request_id)
+        if not idempotency.fits(idempotency_key):
+            _refuse(request)
+            await save({"card": None})  # refuses the key, before the processor is asked
+        return await _release(request, actor=actor, save=save)
+
+    async def rebuild(ids: dict[str, Any]) -> Released:
+        card = (
+            await ActivityCard.get_or_none(id=UUID(ids["card"]), account_id=actor.account_id) if ids["card"] else None
+        )
+        return Released(request=await _get(actor, payment_request_id), card=card)
+
+    given = {"request": payment_request_id}
+    return await idempotency.once(actor, "releasePaymentLink", idempotency_key, given, run, rebuild)
+
+
+async def release_by_contact(request: PaymentRequest) -> None:
+    """The contact wants to pay another way, and has read that the first payment must not be paid any more.
+
+    Raises: as `release`, but for rights.
+    """
+    await _release(request, actor=None, save=None)
+
+
+async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save | None) -> Released:
+    _refuse(request)
+    said: list[ActivityCard] = []
+    held = CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING", released_at=None)
+    for session in await held.order_by("n"):
+        said += await _cancel(session)
+    actor_id = actor.user_id if actor is not None else None
+    async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
+        now = await PaymentRequest.filter(id=request.id).select_for_update(no_key=True).get()
+        if now.status == Status.PROCESSING and now.released_at is None:
+            _refuse(now)  # another payment may have begun meanwhile
+            said += (await recorder.record_release(changed, now)).cards
+        elif now.status in (Status.PAID, Status.VOID):
+            _refuse(now)
+        if actor is not None:
+            await audit_log.record(
+                actor, "payment_link.release", public_id("pr", now.id), {"request": now.number, "status": now.status}
+            )
+        card = said[-1] if said else None
+        if save is not None:
+            await save({"card": str(card.id) if card is not None else None})
+    return Released(request=now, card=card)
+
+
+def _refuse(request: PaymentRequest) -> None:
+    """Raises: why the link of this request can't be released now."""
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID or request.void_requested_at is not None:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.status != Status.PROCESSING or request.released_at is not None:
+        raise errors.Invalid("No payment keeps this link from being paid.", field="paymentRequestId")
+    if not projection.is_releasable(request):
+        raise errors.PaymentInProgress(field="paymentRequestId")
+
+
+async def _cancel(session: CheckoutSession) -> list[ActivityCard]:
+    """Make the payment impossible at its processor, where it can; the cards of what it is after that. Raises: ProcessorUnavailable."""
+    assert session.external_id is not None  # noqa: S101 (a checkout under way was answered)
+    connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
+    try:
+        state = await providers.processor(connection).cancel_delayed(session.external_id)
+        return (await captures.record_read(connection, state, source="void")).recorded.cards
+    except IntegrationError as error:
+        log.warning("delayed_payment_not_canceled", provider=error.provider, reason=error.reason)
+        if error.ambiguous or error.retryable:
+            raise errors.ProcessorUnavailable from error
+        return []  # a definite no (these keys may not, say): it stays watched
+
+
+async def _get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    return request

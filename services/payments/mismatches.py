@@ -1,0 +1,266 @@
+"""Money that is not what was asked for: the team decides about it with one action, and hears of a part whose rest did not come.
+
+The decision is stored as facts (ACCEPTANCE of each charge that it saw, WAIVER of what is missing); what they add up to, settling.py
+says. Later money is judged anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import IntegrationError, RefundReason
+from models import errors
+from models.ids import public_id, uuid7
+from models.ledger import Status
+from models.money import Money
+from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, Refund
+from services.core import audit_log, idempotency, jobs
+from services.core.permissions import Actor
+from services.core.unit_of_work import Change, change
+from services.payments import captures, checkout, payment_views, projection, recorder, refunds
+from services.payments.payment_views import PaymentView
+
+log = structlog.get_logger(__name__)
+
+AFTER_DEATH: Final = timedelta(minutes=10)  # when the job of a part whose rest did not come goes on
+
+
+class Resolution(StrEnum):
+    """What becomes of the money. Same words as the API's."""
+
+    ACCEPT_AS_PAID = "ACCEPT_AS_PAID"
+    ACCEPT_AS_PART = "ACCEPT_AS_PART"
+    REFUND_DIFFERENCE = "REFUND_DIFFERENCE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """The request afterwards, the card that says so, and what goes back (the last refund of several)."""
+
+    request: PaymentRequest
+    card: ActivityCard | None
+    refund: Refund | None
+
+
+def resolvable(views: Sequence[PaymentView], left: Mapping[UUID, int]) -> bool:
+    """Whether money waits for a decision and none of it is on its way back. `left`: of `refunds.refundable`."""
+    waiting = [view for view in views if view.unresolved_minor]
+    return bool(waiting) and all(left.get(view.id, 0) >= view.unresolved_minor for view in waiting)
+
+
+async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, idempotency_key: str) -> Resolved:
+    """Decide about all money of the request that does not count so far.
+
+    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyVoid, PaymentInProgress (also while some of it
+    is on its way back or disputed), NothingToResolve, ResolutionNotPossible, ProcessorUnavailable.
+    """
+    chosen = Resolution(resolution)
+    actor.require("request_payment")
+    if chosen == Resolution.REFUND_DIFFERENCE:
+        actor.require("refund")
+
+    async def run(save: idempotency.Save) -> Resolved:
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
+            request = await _locked(actor, payment_request_id)
+            waiting = await _waiting(request)
+            _refuse_unfit(chosen, request, waiting, await changed.locale())
+            note, promised = None, []
+            if chosen == Resolution.REFUND_DIFFERENCE:
+                over = sum(view.unresolved_minor for view in waiting) - _due(request)
+                promised = await _promise(changed, actor, request, waiting, over)
+                note = f"{Money(over, request.currency).formatted(await changed.locale())} goes back to the contact."
+            facts = _decided(actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note)
+            recorded = await recorder.record_by_hand(changed, request, *facts)
+            await audit_log.record(
+                actor,
+                "mismatch.resolve",
+                public_id("pr", request.id),
+                {
+                    "request": request.number,
+                    "resolution": chosen.value,
+                    "accepted": [
+                        {
+                            "payment": public_id("pay", view.id),
+                            "amount_minor": view.amount_minor,
+                            "currency": view.currency,
+                        }
+                        for view in waiting
+                    ],
+                },
+            )
+            # The first card of a request that was never sent is logged with it; this one is the last.
+            card = recorded.cards[-1] if recorded.cards else None
+            ids = {"card": str(card.id) if card else None, "refund": str(promised[-1].id) if promised else None}
+            await save(ids)
+        for row in promised:
+            await refunds.make(row, actor)
+        return await _shown(actor, payment_request_id, ids)
+
+    async def rebuild(ids: dict[str, Any]) -> Resolved:
+        return await _shown(actor, payment_request_id, ids)
+
+    given = {"request": payment_request_id, "resolution": chosen.value}
+    return await idempotency.once(actor, "resolveMismatch", idempotency_key, given, run, rebuild)
+
+
+async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """Lock and read again. Raises: NotFound, AlreadyVoid, PaymentInProgress."""
+    request = (
+        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+        .select_for_update(no_key=True)
+        .get_or_none()
+    )
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    if request.status == Status.VOID or request.void_requested_at is not None:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    held = request.status == Status.PROCESSING and request.released_at is None
+    if held or await captures.under_way(request.id):
+        raise errors.PaymentInProgress(field="paymentRequestId")
+    return request
+
+
+async def _waiting(request: PaymentRequest) -> list[PaymentView]:
+    """The charges to decide about, oldest first. Raises: NothingToResolve, PaymentInProgress."""
+    views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
+    waiting = [view for view in views if view.unresolved_minor]
+    if not waiting:
+        raise errors.NothingToResolve(field="paymentRequestId")
+    left = (await refunds.refundable(request.account_id, {request.id: views}))[request.id]
+    if not resolvable(views, left):
+        raise errors.PaymentInProgress(
+            "Some of this money is being given back or is disputed: wait until that is decided.",
+            field="paymentRequestId",
+        )
+    return waiting
+
+
+def _due(request: PaymentRequest) -> int:
+    return max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor)
+
+
+def _refuse_unfit(chosen: Resolution, request: PaymentRequest, waiting: Sequence[PaymentView], locale: str) -> None:
+    """Raises: ResolutionNotPossible, which says why."""
+    due = _due(request)
+    said = Money(due, request.currency).formatted(locale)
+    if chosen == Resolution.ACCEPT_AS_PAID:
+        return
+    if any(view.currency != request.currency for view in waiting):
+        raise errors.ResolutionNotPossible(
+            "The money came in another currency: accept it as paid, or give it back.", field="resolution"
+        )
+    if chosen == Resolution.ACCEPT_AS_PART and sum(view.amount_minor for view in waiting) >= due:
+        raise errors.ResolutionNotPossible(f"Not less arrived than the {said} that are due.", field="resolution")
+    over = sum(view.unresolved_minor for view in waiting) - due
+    if chosen == Resolution.REFUND_DIFFERENCE and (over <= 0 or due == 0):
+        why = (
+            f"Not more arrived than the {said} that are due."
+            if due
+            else "Nothing is due: give the payment back instead."
+        )
+        raise errors.ResolutionNotPossible(why, field="resolution")
+
+
+async def _promise(
+    changed: Change, actor: Actor, request: PaymentRequest, waiting: Sequence[PaymentView], over: int
+) -> list[Refund]:
+    """Refunds that give so much back, of the newest charges first; none is older than what settles the request."""
+    made = []
+    for view in reversed(waiting):
+        part = min(over, view.unresolved_minor)
+        if part > 0:
+            made.append(await refunds.promise(changed, actor, request, view, part, RefundReason.OTHER))
+            over -= part
+    return made
+
+
+def _decided(
+    actor: Actor,
+    request: PaymentRequest,
+    waiting: Sequence[PaymentView],
+    changed: Change,
+    *,
+    waive: bool,
+    note: str | None,
+) -> list[MoneyFact]:
+    """The decision as facts: what is accepted, and what is missing after that."""
+
+    def fact(kind: str, external_id: str, amount_minor: int, currency: str, **more: Any) -> MoneyFact:
+        return MoneyFact(
+            id=uuid7(),
+            account_id=request.account_id,
+            payment_request_id=request.id,
+            contact_id=request.contact_id,
+            kind=kind,
+            external_id=external_id,
+            outcome="SUCCEEDED",
+            amount_minor=amount_minor,
+            currency=currency,
+            counted=True,
+            test_mode=request.test_mode,
+            source="manual",
+            occurred_at=changed.now,
+            recorded_at=changed.now,
+            recorded_by_id=actor.user_id,
+            **more,
+        )
+
+    facts = [
+        fact(
+            "ACCEPTANCE",
+            view.processor_reference,
+            view.amount_minor,
+            view.currency,
+            processor_connection_id=view.connection_id,
+            processor=view.processor,
+            charge_external_id=view.processor_reference,
+            note=note,
+        )
+        for view in waiting
+    ]
+    missing = _due(request) - sum(view.amount_minor for view in waiting if view.currency == request.currency)
+    if waive and missing > 0:
+        facts.append(fact("WAIVER", public_id("pr", uuid7()), missing, request.currency))
+    return facts
+
+
+async def _shown(actor: Actor, payment_request_id: UUID, ids: Mapping[str, str | None]) -> Resolved:
+    card, refund = ids["card"], ids["refund"]
+    return Resolved(
+        request=await PaymentRequest.get(id=payment_request_id, account_id=actor.account_id),
+        card=await ActivityCard.get(id=UUID(card), account_id=actor.account_id) if card else None,
+        refund=await Refund.get(id=UUID(refund), account_id=actor.account_id) if refund else None,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- job
+async def _judge_died(job: jobs.JobContext, error: str) -> None:
+    """The team has to hear of the money: the job goes on."""
+    raise jobs.Later(AFTER_DEATH.total_seconds())
+
+
+@jobs.handler("mismatch.judge", on_dead=_judge_died)
+async def _judge(job: jobs.JobContext) -> None:
+    """Less than asked had arrived on a checkout that went on: read it again, and tell the team if the rest is not there. Key: the fact."""
+    fact = await MoneyFact.get(id=UUID(job.payload["fact_id"]), account_id=job.account_id)
+    session = await CheckoutSession.get(id=fact.checkout_session_id)
+    if session.external_id is not None:
+        try:
+            await checkout.read_back(session, source="sweeper")
+        except (IntegrationError, errors.ProcessorUnavailable) as error:
+            log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+    async with change(fact.account_id, rows=[fact.payment_request_id]) as changed:
+        request = await PaymentRequest.filter(id=fact.payment_request_id).select_for_update(no_key=True).get()
+        view = (await payment_views.by_facts(fact.account_id, [fact.id]))[fact.id]
+        if view.unresolved_minor:
+            await projection.say_mismatch(changed, request, fact)
+        session = await CheckoutSession.get(id=fact.checkout_session_id)
+        if session.status in ("OPENING", "OPEN"):
+            await projection.expire_later(session)

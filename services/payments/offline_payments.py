@@ -1,0 +1,231 @@
+"""Money that came another way (cash, a cheque, a transfer): a person records it as a fact of the ledger, and can undo the record.
+
+It needs no processor and calls none. What the facts add up to is settling.py's business, as for any money.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from models import errors
+from models.ids import public_id, uuid7
+from models.ledger import Status
+from models.money import MOST_DECIMALS, InvalidAmount, Money
+from models.tables import ActivityCard, MoneyFact, PaymentRequest
+from services.core import audit_log, idempotency, validation
+from services.core.permissions import Actor
+from services.core.unit_of_work import change
+from services.payments import captures, payment_views, recorder
+from services.payments.payment_views import PaymentView
+
+NOTE_LIMIT: Final = 500  # characters
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Method(StrEnum):
+    """How money came outside of every processor. Same words as the API's."""
+
+    CASH = "CASH"
+    CARD = "CARD"
+    CHEQUE = "CHEQUE"
+    BANK_TRANSFER = "BANK_TRANSFER"
+    OTHER = "OTHER"
+
+
+SUMMARIES: Final = {
+    Method.CASH: "Cash",
+    Method.CARD: "Card",
+    Method.CHEQUE: "Cheque",
+    Method.BANK_TRANSFER: "Bank transfer",
+    Method.OTHER: "Other",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """The request afterwards, the payment, and the card that says so; none if it was said before."""
+
+    request: PaymentRequest
+    payment: PaymentView
+    card: ActivityCard | None
+
+
+async def record(
+    actor: Actor,
+    *,
+    payment_request_id: UUID,
+    method: str,
+    idempotency_key: str,
+    amount: str | None = None,
+    note: str | None = None,
+    received_at: datetime | None = None,
+) -> Recorded:
+    """Record money that no processor has seen. `amount` is a decimal text in the request's currency; None: all that is due.
+
+    Open checkouts are closed, since they ask for too much now. Safe to repeat with the same idempotency key. Raises: Forbidden,
+    NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress, Invalid, TooLong, AmountTooSmall, AmountTooLarge (above what is due).
+    """
+    actor.require("request_payment")
+    given = {
+        "request": payment_request_id,
+        "method": method,
+        "amount": amount,
+        "note": note,
+        "received": received_at,
+    }
+
+    async def run(save: idempotency.Save) -> Recorded:
+        refusals = errors.Refusals()
+        with refusals:
+            words = validation.optional(note, limit=NOTE_LIMIT, field="note", lines=True)
+        with refusals:
+            if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
+                raise errors.Invalid("The money can't have been received then.", field="receivedAt")
+        async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
+            request: PaymentRequest | None = None
+            with refusals:
+                request = await _locked(actor, payment_request_id)
+                _refuse_closed(request)
+                if await captures.under_way(request.id):
+                    raise errors.PaymentInProgress(field="paymentRequestId")
+            with refusals:
+                amount_minor = _amount(amount, request, await changed.locale())
+            refusals.raise_any()
+            assert request is not None  # noqa: S101 (refused above)
+            fact_id = uuid7()
+            fact = MoneyFact(
+                id=fact_id,
+                account_id=request.account_id,
+                payment_request_id=request.id,
+                contact_id=request.contact_id,
+                kind="CHARGE",
+                external_id=public_id("pay", fact_id),
+                outcome="SUCCEEDED",
+                amount_minor=amount_minor,
+                currency=request.currency,
+                counted=True,
+                method_summary=SUMMARIES[Method(method)],
+                test_mode=request.test_mode,
+                source="manual",
+                occurred_at=received_at or changed.now,
+                recorded_at=changed.now,
+                note=words,
+                recorded_by_id=actor.user_id,
+            )
+            recorded = await recorder.record_by_hand(changed, request, fact)
+            await audit_log.record(
+                actor,
+                "outside_payment.record",
+                public_id("pay", fact_id),
+                {
+                    "request": request.number,
+                    "amount_minor": amount_minor,
+                    "currency": request.currency,
+                    "method": method,
+                },
+            )
+            await save({"fact": str(fact_id)})
+        # The first card of a request that was never sent is logged with it; this one is the last.
+        return await _shown(actor, fact_id, recorded.cards[-1] if recorded.cards else None)
+
+    async def rebuild(ids: dict[str, Any]) -> Recorded:
+        fact_id = UUID(ids["fact"])
+        card = await ActivityCard.get_or_none(account_id=actor.account_id, money_fact_id=fact_id)
+        return await _shown(actor, fact_id, card)
+
+    return await idempotency.once(actor, "recordOutsidePayment", idempotency_key, given, run, rebuild)
+
+
+async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
+    """Take back what was recorded by hand: a further fact, CANCELED; the first one stays in the ledger.
+
+    Safe to repeat: an undone one is left as it is. Raises: Forbidden, NotFound, Invalid (a processor's payment).
+    """
+    actor.require("request_payment")
+    fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
+    if fact is None:
+        raise errors.NotFound(field="paymentId")
+    if fact.processor_connection_id is not None or fact.outcome != "SUCCEEDED":
+        raise errors.Invalid("This payment was not recorded by hand: refund it instead.", field="paymentId")
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
+        request = await _locked(actor, fact.payment_request_id)
+        opposite = MoneyFact(
+            id=uuid7(),
+            account_id=fact.account_id,
+            payment_request_id=fact.payment_request_id,
+            contact_id=fact.contact_id,
+            kind=fact.kind,
+            external_id=fact.external_id,
+            outcome="CANCELED",
+            amount_minor=fact.amount_minor,
+            currency=fact.currency,
+            counted=True,
+            method_summary=fact.method_summary,
+            test_mode=fact.test_mode,
+            source="manual",
+            occurred_at=changed.now,
+            recorded_at=changed.now,
+            recorded_by_id=actor.user_id,
+        )
+        undone = await recorder.record_by_hand(changed, request, opposite)
+        if undone.cards:
+            await audit_log.record(
+                actor, "outside_payment.undo", public_id("pay", fact.id), {"request": request.number}
+            )
+    return await _shown(actor, fact.id, undone.cards[-1] if undone.cards else None)
+
+
+async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """Lock and read again. Raises: NotFound."""
+    request = (
+        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+        .select_for_update(no_key=True)
+        .get_or_none()
+    )
+    if request is None:
+        raise errors.NotFound(field="paymentRequestId")
+    return request
+
+
+def _refuse_closed(request: PaymentRequest) -> None:
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID or request.void_requested_at is not None:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.status == Status.PROCESSING and request.released_at is None:
+        raise errors.PaymentInProgress(field="paymentRequestId")
+
+
+def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
+    """In minor units; None: all that is due. Without a request only what is no amount in any currency is refused.
+
+    Raises: AmountTooSmall, AmountTooLarge, Invalid.
+    """
+    due = None
+    if request is not None:
+        due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
+    if amount is None:
+        return due.amount_minor if due is not None else 0
+    try:
+        money = Money.from_decimal(amount, due.currency if due is not None else MOST_DECIMALS)
+    except InvalidAmount as error:
+        if amount.strip().startswith("-"):
+            raise errors.AmountTooSmall(field="amount") from error
+        raise errors.Invalid(
+            "Give the amount as a decimal number with the currency's number of decimals.", field="amount"
+        ) from error
+    if money.amount_minor <= 0:
+        raise errors.AmountTooSmall(field="amount")
+    # Of a closed request nothing is due, and that is refused already.
+    if due is not None and 0 < due.amount_minor < money.amount_minor:
+        raise errors.AmountTooLarge(f"Only {due.formatted(locale)} is due.", field="amount")
+    return money.amount_minor
+
+
+async def _shown(actor: Actor, fact_id: UUID, card: ActivityCard | None) -> Recorded:
+    payment = (await payment_views.by_facts(actor.account_id, [fact_id]))[fact_id]
+    return Recorded(request=await PaymentRequest.get(id=payment.payment_request_id), payment=payment, card=card)

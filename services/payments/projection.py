@@ -1,0 +1,413 @@
+"""What the facts of a request add up to: its status, totals, cards, notices, events and jobs, written in the recorder's transaction.
+
+Only the recorder calls it, with the request's row locked and the new facts stored. It decides nothing about what a fact is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from models import ledger
+from models.ledger import CardKind, Position, Status
+from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, Refund
+from services.core import jobs
+from services.core.unit_of_work import Change
+from services.payments import payment_views
+from services.thread import activity_cards, contact_totals, notifications
+
+# How long a payment under way holds the link where the processor does not say that it takes days: longer than any card's check.
+HELD_FOR: Final = timedelta(hours=1)
+# How long a checkout that was paid in part may stay open for the rest, before the team hears of it.
+REST_WITHIN: Final = timedelta(seconds=60)
+# Kinds of facts that say what the team decided.
+DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
+
+# What `settle` writes of a request.
+WRITTEN: Final = (
+    "status",
+    "amount_paid_minor",
+    "refunded_minor",
+    "excess_minor",
+    "late_minor",
+    "waived_minor",
+    "unresolved",
+    "refund_state",
+    "dispute_state",
+    "sent_at",
+    "sent_via",
+    "paid_at",
+    "void_requested_at",
+    "releasable_at",
+    "released_at",
+    "last_attempt_status",
+    "last_attempt_code",
+    "last_attempt_message",
+    "last_attempt_at",
+    "version",
+    "updated_at",
+)
+
+
+async def settle(
+    changed: Change,
+    request: PaymentRequest,
+    sessions: list[CheckoutSession],
+    fresh: list[MoneyFact],
+) -> list[ActivityCard]:
+    """Derive the status of a locked request from all its facts, write it, and say what happened; the new cards."""
+    said: list[ActivityCard] = []
+    contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
+    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
+    charges = [fact for fact in facts if fact.kind == "CHARGE"]
+    undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
+    known = _Known(facts, fresh, sessions, changed.now)
+    before, was_released, shown = request.status, request.released_at is not None, _shown(request)
+    under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
+    if request.sent_at is None and request.voided_at is None and (charges or under_way):
+        # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
+        request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
+        request.status = Status.SENT.value
+        await _say(
+            changed,
+            said,
+            request,
+            CardKind.PAYMENT_REQUEST,
+            activity_cards.asked(request, await changed.locale()),
+            key=str(request.id),
+        )
+    at = position_of(request, facts, sessions)
+    request.status = at.status.value
+    request.released_at = (request.released_at or changed.now) if at.released else None
+    request.releasable_at = _releasable_at(request, facts, sessions)
+    request.amount_paid_minor = at.settled_minor
+    request.refunded_minor = at.refunded_minor
+    request.excess_minor = at.excess_minor
+    request.late_minor = at.late_minor
+    request.waived_minor = at.waived_minor
+    request.unresolved = bool(at.unresolved)
+    request.refund_state = at.refund_state
+    request.dispute_state = at.dispute_state
+    if at.status == Status.PAID and request.paid_at is None:
+        settling = [
+            f.occurred_at
+            for f in charges
+            if f.outcome == "SUCCEEDED"
+            and _money(f) in known.counting.charges
+            and not f.after_void
+            and f.external_id not in undone
+        ]
+        settling += [f.occurred_at for f in facts if f.kind in DECISIONS]
+        request.paid_at = max(settling)
+        request.void_requested_at = None  # the payment won
+    elif at.status != Status.PAID:
+        request.paid_at = None  # what a person had recorded was undone
+    if tries := [fact for fact in charges if not _by_hand(fact)]:
+        last = max(tries, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
+        request.last_attempt_status = last.outcome
+        request.last_attempt_code = last.failure_code
+        request.last_attempt_message = last.failure_message
+        request.last_attempt_at = last.occurred_at
+
+    for fact in fresh:
+        if fact.kind == "REFUND":
+            await _tell_refund(fact, facts)
+        await _say_fact(changed, said, request, fact, known, before)
+    is_released = request.released_at is not None
+    if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
+        text = activity_cards.processing(request, await changed.locale())
+        key = str(under_way.id if under_way else request.id)
+        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=key)
+    if is_released and not was_released and under_way is not None:
+        text = activity_cards.released(request, under_way.delayed_method, await changed.locale())
+        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
+    told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
+    failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
+    open_again = request.status in ledger.OPEN or is_released
+    if before == Status.PROCESSING and open_again and failed:
+        text = activity_cards.attempt_failed(request, await changed.locale())
+        await _say(changed, said, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
+    if fresh or shown != _shown(request):
+        if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
+            contact.tags = [*contact.tags, "customer"]
+            contact.version += 1
+            await contact.save(update_fields=["tags", "version", "updated_at"])
+        request.version += 1
+        await request.save(update_fields=WRITTEN)
+        await contact_totals.update(request.account_id, request.contact_id)
+        _log(changed, request, said, before)
+    await _enqueue(request, known)
+    return said
+
+
+def _by_hand(fact: MoneyFact) -> bool:
+    """Whether a person recorded it, and no processor said it."""
+    return fact.processor_connection_id is None
+
+
+def _shown(request: PaymentRequest) -> tuple[object, ...]:
+    """What a client could see change when a checkout moves and no money does."""
+    return (request.status, request.sent_at, request.void_requested_at, request.releasable_at, request.released_at)
+
+
+def is_releasable(request: PaymentRequest) -> bool:
+    """Whether the link is held by a payment that takes days, so that it may be freed to be paid another way."""
+    held = request.status == Status.PROCESSING and request.released_at is None and request.void_requested_at is None
+    return held and request.releasable_at is not None and request.releasable_at <= datetime.now(UTC)
+
+
+def _releasable_at(
+    request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]
+) -> datetime | None:
+    """From when on the payments that hold the link may be released; None: nothing holds it, or a card payment in flight does."""
+    held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
+    if request.status != Status.PROCESSING or not held:
+        return None
+    decided = {fact.external_id for fact in facts if fact.kind == "CHARGE" and fact.outcome != "PENDING"}
+    known = {session.id for session in sessions if session.status == "PROCESSING"}
+    for fact in facts:
+        pending = fact.kind == "CHARGE" and fact.counted and fact.external_id not in decided
+        if pending and fact.checkout_session_id not in known:
+            return None
+    since = [(one.processing_at or one.updated_at, one.delayed) for one in held]
+    return max(at if delayed else at + HELD_FOR for at, delayed in since)
+
+
+def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Position:
+    """What all facts of a request add up to, with those of its checkouts that are PROCESSING; no reads."""
+    under_way = [session for session in sessions if session.status == "PROCESSING"]
+    released = {session.id for session in sessions if session.released_at is not None}
+    return ledger.position(
+        payment_views.as_ledger(facts, released=released),
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+        sent=request.sent_at is not None,
+        voided=request.voided_at is not None,
+        checkout_processing=any(session.released_at is None for session in under_way),
+        checkout_released=any(session.released_at is not None for session in under_way),
+    )
+
+
+def _money(fact: MoneyFact) -> ledger.Money:
+    return fact.processor_connection_id, fact.external_id
+
+
+class _Known:
+    """What a new fact is judged by: all facts of its request, its checkouts, and what follows from them."""
+
+    def __init__(
+        self, facts: list[MoneyFact], fresh: list[MoneyFact], sessions: list[CheckoutSession], now: datetime
+    ) -> None:
+        self.facts, self.fresh, self.sessions, self.now = facts, fresh, sessions, now
+        final = ledger.final(payment_views.as_ledger(facts))
+        self.counting = ledger.counting(final)
+        self._unresolved = ledger.unresolved(final, self.counting.charges)
+
+    def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
+        """The charges that are told with this one: those that add up with it, but for what the team accepted before, and for those
+        that came on the other side of a void. Itself alone if there are none.
+        """
+        if _money(fact) not in self.counting.parts:
+            return [fact]
+        accepted = {_money(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_money(fact)}
+        told = self.counting.parts - accepted
+        arrived = self._arrived_on(fact.checkout_session_id)
+        return [one for one in arrived if _money(one) in told and one.after_void == fact.after_void]
+
+    def waits(self, session: CheckoutSession | None) -> bool:
+        """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""
+        if session is None or session.status not in ("OPEN", "PROCESSING"):
+            return False
+        parts = self._arrived_on(session.id)
+        return (
+            bool(parts)
+            and all(one.asked_minor and self._unresolved.get(_money(one)) == one.amount_minor for one in parts)
+            and sum(one.amount_minor for one in parts) < session.amount_minor
+            and max(one.recorded_at for one in parts) > self.now - REST_WITHIN
+        )
+
+    def _arrived_on(self, session_id: UUID | None) -> list[MoneyFact]:
+        charges = [one for one in self.facts if one.kind == "CHARGE" and one.outcome == "SUCCEEDED"]
+        return [one for one in charges if one.checkout_session_id == session_id]
+
+
+async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
+    """A refund that we asked for stands as its money does, whoever told it."""
+    same = [f for f in facts if f.kind == "REFUND" and f.external_id == fact.external_id]
+    best = max(same, key=payment_views.rank)
+    await Refund.filter(processor_connection_id=fact.processor_connection_id, external_id=fact.external_id).update(
+        status=best.outcome, failure_reason=best.failure_message or best.failure_code
+    )
+
+
+async def _say_fact(
+    changed: Change,
+    said: list[ActivityCard],
+    request: PaymentRequest,
+    fact: MoneyFact,
+    known: _Known,
+    before: str,
+) -> None:
+    """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
+    same = [f for f in known.facts if f.kind == fact.kind and f.external_id == fact.external_id]
+    if any(payment_views.rank(f) > payment_views.rank(fact) for f in same):
+        return
+    if fact.kind == "DISPUTE" and (earlier := [f for f in same if f.id != fact.id]):
+        await _say_dispute_again(changed, said, request, fact, earlier)
+        return
+    counted = fact.kind != "CHARGE" or _money(fact) in known.counting.charges
+    if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
+        session = next((one for one in known.sessions if one.id == fact.checkout_session_id), None)
+        if not counted and known.waits(session):
+            await _judge_later(changed, request, fact)
+            return
+        if fact.id != max((one.id for one in known.tenders(fact) if one in known.fresh), default=fact.id):
+            return  # tenders that arrived together are told once, by the last of them
+    if fact.kind == "WAIVER":
+        return  # the card of what was accepted tells of it
+    if fact.kind == "ACCEPTANCE" and fact.id != max(one.id for one in known.fresh if one.kind == "ACCEPTANCE"):
+        return  # one decision, one card
+    named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in said)
+    settles = request.status == Status.PAID and before != Status.PAID and not named
+    # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
+    again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
+    locale = await changed.locale()
+    if fact.kind == "ACCEPTANCE":
+        accepted = [one for one in known.fresh if one.kind == "ACCEPTANCE"]
+        news: tuple[CardKind, str] | None = activity_cards.accepted(
+            request, accepted, locale, settles=settles, settles_again=again
+        )
+    else:
+        news = activity_cards.about(
+            request,
+            fact,
+            locale,
+            counted=counted,
+            money_minor=sum(one.amount_minor for one in known.tenders(fact)),
+            first_settling=settles and not again,
+            settles_again=again,
+        )
+    if news is not None:
+        kind, text = news
+        key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
+        title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
+        await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
+
+
+async def _judge_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+    """Tell the team of a part only if the rest does not come. Key: the fact."""
+    await jobs.enqueue(
+        "mismatch.judge",
+        {"fact_id": str(fact.id)},
+        account_id=request.account_id,
+        key=f"mismatch.judge:{fact.id}",
+        due_at=changed.now + REST_WITHIN,
+    )
+
+
+async def say_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+    """Tell the team of money that does not count, once. The request's row is locked by the caller. Key: the fact."""
+    said: list[ActivityCard] = []
+    kind, text = activity_cards.mismatch(request, fact, await changed.locale())
+    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
+    if said:
+        request.version += 1
+        await request.save(update_fields=["version", "updated_at"])
+        _log(changed, request, said, request.status)
+
+
+async def _say_dispute_again(
+    changed: Change, said: list[ActivityCard], request: PaymentRequest, fact: MoneyFact, known: list[MoneyFact]
+) -> None:
+    """The card of a dispute's latest word, if it differs from what stood before."""
+    was, now = (ledger.dispute_state(f.outcome) for f in (max(known, key=payment_views.rank), fact))
+    began = now == "NEEDS_RESPONSE" and not fact.inquiry and all(f.inquiry and f.outcome == "PENDING" for f in known)
+    if was == now and not began:
+        return
+    kind, text = activity_cards.dispute_again(request, fact, await changed.locale(), began=began)
+    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
+
+
+async def _say(
+    changed: Change,
+    said: list[ActivityCard],
+    request: PaymentRequest,
+    kind: CardKind,
+    text: str,
+    *,
+    key: str,
+    money_fact_id: UUID | None = None,
+    notify: bool = False,
+    title: str | None = None,
+) -> None:
+    card = await changed.log_card(
+        request, kind, text=text, key=key, money_fact_id=money_fact_id, actor_id=changed.actor_id
+    )
+    if card is None:
+        return
+    said.append(card)
+    if notify and kind in activity_cards.TITLES:
+        title = title or activity_cards.TITLES[kind]
+        await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
+
+
+def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], before: str) -> None:
+    """One event per card, each with the status before it; one `updated` if there is no card."""
+    previous = before
+    for card in said:
+        name = activity_cards.event_of(CardKind(card.kind), card.status, previous)
+        changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
+        previous = card.status
+    if not said:
+        changed.request_event("updated", request, previous_status=before)
+    changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+
+
+async def expire_later(session: CheckoutSession) -> None:
+    """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
+    await jobs.enqueue(
+        "checkout.expire",
+        {"session_id": str(session.id)},
+        account_id=session.account_id,
+        key=f"checkout.expire:{session.id}",
+        again=True,
+    )
+
+
+async def sweep_stranded() -> None:
+    """Close checkouts that must not be paid any more and that no job closes. Key: the session."""
+    useless = (
+        "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
+        " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"
+        " AND NOT EXISTS (SELECT 1 FROM money_fact f JOIN job j ON j.key = 'mismatch.judge:' || CAST(f.id AS VARCHAR(36))"
+        " WHERE f.checkout_session_id = t.id AND j.status IN ('queued', 'running'))"
+    )
+    for id in await jobs.without_job("checkout_session", useless, "checkout.expire:"):
+        await expire_later(await CheckoutSession.get(id=id))
+
+
+async def _enqueue(request: PaymentRequest, known: _Known) -> None:
+    """Close what must not be paid any more; read back what only a webhook has said."""
+    # After a record by hand what is due is not what the open checkouts ask for.
+    by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in known.fresh)
+    closed = request.status in (Status.PAID, Status.VOID)
+    for session in known.sessions:
+        if session.status not in ("OPENING", "OPEN"):
+            continue
+        if closed or ((by_hand or request.unresolved) and not known.waits(session)):
+            await expire_later(session)
+    for fact in known.fresh:
+        if (
+            fact.kind == "CHARGE"
+            and fact.outcome == "SUCCEEDED"
+            and fact.source == "webhook"
+            and fact.checkout_session_id
+        ):
+            await jobs.enqueue(
+                "checkout.read_back",
+                {"session_id": str(fact.checkout_session_id), "fact_id": str(fact.id)},
+                account_id=request.account_id,
+                key=f"checkout.read_back:{fact.id}",
+            )

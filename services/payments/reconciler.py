@@ -1,0 +1,395 @@
+"""What heals by itself: open checkouts are read, paid ones again, unknown ones found, undelivered events fetched, voids finished.
+
+It calls the processors gently (a few reads a second of each connection, back-off per checkout) and records through the one recorder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import Checkout, CheckoutStatus, IntegrationError
+from models import event_log
+from models.ids import public_id
+from models.ledger import Status
+from models.tables import (
+    AuditEntry,
+    CheckoutSession,
+    Job,
+    MoneyFact,
+    PaymentRequest,
+    ProcessorConnection,
+    ProcessorEvent,
+)
+from services.connections import processor_health, providers
+from services.core import jobs
+from services.messaging import attachments, delivery
+from services.payments import captures, checkout, processor_webhooks, projection, recorder, refunds, voids
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
+READS_AT_ONCE: Final = 5  # of one connection
+LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not keep the others waiting
+UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
+READS_PER_S: Final = 10.0  # of one connection: promises.md, 1.6
+QUIET_AT_MOST: Final = timedelta(hours=1)  # whatever a vendor's Retry-After says: open money must be asked about
+SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
+LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
+OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
+NO_CREATE_ANSWER: Final = timedelta(minutes=5)
+VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then by their jobs
+DAY: Final = timedelta(days=1)
+PAID_READ_FOR: Final = timedelta(days=120)  # then a paid checkout that can't be read is left alone
+LISTED_STILL: Final = timedelta(days=7)  # a disconnected connection: its last creations may be found late
+_every = timedelta(seconds=300)
+_reads_per_s = READS_PER_S
+_quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
+
+
+def configure(*, every_s: float, reads_per_s: float = READS_PER_S) -> None:
+    """Set the seconds between two reads of a checkout that is not final, and how many reads a second a connection gets."""
+    global _every, _reads_per_s
+    _every, _reads_per_s = timedelta(seconds=every_s), reads_per_s
+
+
+class Pace:
+    """Lets calls begin at most so often; the first at once. For one event loop."""
+
+    def __init__(self, per_s: float) -> None:
+        self._gap_s = 1 / per_s
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait for the next turn."""
+        now = time.monotonic()
+        at = max(now, self._next)
+        self._next = at + self._gap_s
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+@jobs.periodic("sweeper.checkouts", 15)
+async def sweep_checkouts(job: jobs.JobContext) -> None:
+    """Read every checkout whose time has come, paid ones too: a refund may have been made there. A repeat changes nothing."""
+    await sweep(datetime.now(UTC))
+
+
+async def sweep(now: datetime) -> int:
+    """Read what is due at `now`, each connection at its own pace; return how many checkouts were read."""
+    due = CheckoutSession.filter(status__in=[*UNSETTLED, "COMPLETED"], next_check_at__lte=now)
+    of = await due.distinct().values_list("processor_connection_id", flat=True)
+    counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
+    for count in counts:
+        if isinstance(count, BaseException):  # one connection must not stop the others; its time comes again
+            log.error("sweep_failed", error=type(count).__name__)
+    return sum(count for count in counts if isinstance(count, int))
+
+
+async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
+    """Read what is due of one connection; how many. A vendor that is silent, or wants quiet, is left alone for this round."""
+    if _wants_quiet(connection_id, now):
+        return 0
+    due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
+    due = due.order_by("next_check_at")
+    sessions = await due.filter(status__in=UNSETTLED).limit(BATCH)
+    if len(sessions) < BATCH:  # what is paid never delays what is open
+        sessions += await due.filter(status="COMPLETED").limit(BATCH - len(sessions))
+    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(_reads_per_s)
+    silent = checked = 0
+
+    async def one(session: CheckoutSession) -> None:
+        nonlocal silent, checked
+        async with gate:
+            await pace.turn()
+            if silent >= SILENT_AFTER or _wants_quiet(connection_id, now):
+                return
+            checked += 1
+            error = await _check(session, now)
+            silent = silent + 1 if error is not None and error.retryable else 0
+            _note_quiet(connection_id, error, now)
+
+    for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
+        if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again
+            log.error("sweep_check_failed", error=type(ended).__name__)
+    return checked
+
+
+def _wants_quiet(connection_id: UUID, now: datetime) -> bool:
+    return now < _quiet_until.get(connection_id, now) <= now + QUIET_AT_MOST
+
+
+def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> None:
+    """Keep for how long a vendor that refused a call wants none."""
+    if isinstance(error, IntegrationError) and error.retry_after_s is not None:
+        _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
+
+
+async def _note_revoked(connection: ProcessorConnection, error: Exception) -> None:
+    """End a connection whose credentials a list refused. A key may lack the permission for lists: that is no error of the connection."""
+    if isinstance(error, IntegrationError) and error.reason in processor_health.REVOKED:
+        await processor_health.refused(connection, error)
+
+
+async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
+    """Read one checkout, unless another process does; the vendor's error, if it gave one."""
+    next_at = await _next_read(session, now)
+    taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
+        next_check_at=next_at, checks=session.checks + 1
+    )
+    if not taken:
+        return None
+    if session.external_id is None:
+        # The creation was never answered: nobody has its address. If it was made all the same, the vendor's list tells.
+        # abs: a creation of the future was begun before the clock was set back.
+        if abs(now - session.created_at) > NO_CREATE_ANSWER:
+            await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
+                status="ABANDONED", next_check_at=None
+            )
+        return None
+    failed: Exception | None = None
+    try:
+        await checkout.read_back(session, source="sweeper")
+    except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
+        log.warning("sweep_read_failed", checkout_session_id=str(session.id), error=_reason(error))
+        failed = error
+    fresh = await CheckoutSession.get(id=session.id)
+    begun_at = fresh.capturing_at if fresh.status in captures.UNDECIDED else None
+    if failed is not None and fresh.status == "COMPLETED":
+        age = now - await _paid_at(fresh)
+        later = now + max(_every, age / 10) if age < PAID_READ_FOR else None
+        await CheckoutSession.filter(id=session.id).update(next_check_at=later)
+    elif failed is not None:
+        # What can't be read (a revoked key, say) is asked for less and less often; a capture at least daily, as long as it is unanswered.
+        age = now - (begun_at or fresh.created_at)
+        later = now + max(_every, min(age / 10, DAY) if begun_at else age / 10)
+        await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
+    if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
+        await captures.tell_unresolved(fresh)
+    return failed if isinstance(failed, IntegrationError) else None
+
+
+async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
+    """When a checkout that is read now is read again; None: a paid one has been read often enough."""
+    if session.status != "COMPLETED":
+        # As often as promised for a day; a link that stays open for months is read less and less often.
+        return now + max(_every, (now - session.created_at) * (_every / DAY))
+    paid_at = await _paid_at(session)
+    return next((paid_at + age for age in recorder.READ_AGAIN_AFTER if paid_at + age > now), None)
+
+
+async def _paid_at(session: CheckoutSession) -> datetime:
+    """When we learnt that a checkout is paid."""
+    charges = MoneyFact.filter(payment_request_id=session.payment_request_id, checkout_session_id=session.id)
+    first = await charges.filter(kind="CHARGE", outcome="SUCCEEDED").order_by("id").first()
+    return first.recorded_at if first is not None else session.created_at
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, IntegrationError) else type(error).__name__
+
+
+@jobs.periodic("sweeper.voids", 60)
+async def sweep_voids(job: jobs.JobContext) -> None:
+    """Finish voids that a crash or a silent processor left half done. Safe to repeat."""
+    now = datetime.now(UTC)
+    pending = await PaymentRequest.filter(void_requested_at__not_isnull=True, voided_at=None).exclude(
+        status__in=[Status.PAID.value, Status.VOID.value]
+    )
+    for request in pending:
+        asked_at = request.void_requested_at
+        if asked_at is not None and asked_at < now - VOIDS_SWEPT_FOR and await _has_job(request):
+            continue  # its job comes again, less and less often
+        try:
+            await voids.finish_void(request.account_id, request.id)
+        except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
+            log.warning("sweep_void_failed", payment_request_id=str(request.id), error=_reason(error))
+
+
+async def _has_job(request: PaymentRequest) -> bool:
+    return await Job.exists(key__startswith=f"finish_void:{request.id}:", status__in=["queued", "running"])
+
+
+@jobs.periodic("sweeper.events", 60)
+async def sweep_events(job: jobs.JobContext) -> None:
+    """Repeat unhandled events, and fetch what a vendor could not deliver lately. Key: the event's id."""
+    now = datetime.now(UTC)
+    await processor_webhooks.repeat_unhandled(now, BATCH)
+    await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
+
+
+@jobs.periodic("sweeper.events_back", 3600)
+async def sweep_events_back(job: jobs.JobContext) -> None:
+    """Fetch everything that a vendor could not deliver and still has. Key: the event's id."""
+    now = datetime.now(UTC)
+    since = now - LISTS_BACK
+    await _each(
+        await ProcessorConnection.filter(connected=True),
+        lambda connection: fetch_events(connection, now, since=since),
+    )
+
+
+async def _each(
+    connections_: Iterable[ProcessorConnection], ask: Callable[[ProcessorConnection], Awaitable[int]]
+) -> None:
+    """Ask about every connection, some at once."""
+    gate = asyncio.Semaphore(LISTS_AT_ONCE)
+
+    async def one(connection: ProcessorConnection) -> None:
+        async with gate:
+            await ask(connection)
+
+    for ended in await asyncio.gather(*(one(connection) for connection in connections_), return_exceptions=True):
+        if isinstance(ended, Exception):  # one connection must not stop the others; its time comes again
+            log.error("sweep_list_failed", error=type(ended).__name__)
+
+
+async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
+    """Take over the events that the vendor could not deliver since the last look; return how many we had not handled.
+
+    Nothing is asked while the vendor wants quiet.
+    """
+    if _wants_quiet(connection.id, now):
+        return 0
+    since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
+    try:
+        events = await providers.processor(connection).list_events(since)
+        handled = ProcessorEvent.filter(processor_connection_id=connection.id, handled_at__not_isnull=True)
+        known = await handled.filter(external_id__in=[event.external_id for event in events])
+        known_ids = {row.external_id for row in known}
+        fresh = [event for event in events if event.external_id not in known_ids]
+        for event in fresh:
+            await processor_webhooks.take_listed(connection, event, now)
+    except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
+        log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
+        await _note_revoked(connection, error)
+        _note_quiet(connection.id, error, now)
+        return 0
+    # The vendor marks an event undelivered only after its first tries.
+    await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - OVERLAP)
+    return len(fresh)
+
+
+@jobs.periodic("sweeper.unknown_checkouts", 900)
+async def sweep_unknown(job: jobs.JobContext) -> None:
+    """Find checkouts of ours that we do not know, for their creation was never answered. Key: the checkout's id."""
+    now = datetime.now(UTC)
+    await _each(await listed_connections(now), lambda connection: find_unknown(connection, now))
+
+
+async def listed_connections(now: datetime, account_id: UUID | None = None) -> list[ProcessorConnection]:
+    """Those whose vendor may have checkouts that we do not know, by id: connected, or disconnected lately, or with open ones.
+
+    `account_id`: of this account only.
+    """
+    rows = ProcessorConnection.all() if account_id is None else ProcessorConnection.filter(account_id=account_id)
+    found = await rows.order_by("id")
+    left = [row for row in found if not row.connected]
+    if not left:
+        return found
+    entries = AuditEntry.filter(
+        account_id__in=list({row.account_id for row in left}), action=processor_health.DISCONNECTED
+    )
+    lately: set[Any] = set(await entries.filter(occurred_at__gte=now - LISTED_STILL).values_list("subject", flat=True))
+    sessions = CheckoutSession.filter(processor_connection_id__in=[row.id for row in left], status__in=UNSETTLED)
+    open_there: set[Any] = set(await sessions.distinct().values_list("processor_connection_id", flat=True))
+    return [row for row in found if row.connected or public_id("prc", row.id) in lately or row.id in open_there]
+
+
+async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
+    """Adopt what the vendor has and we do not, made since the last look; return how many. Nothing is asked while the vendor wants quiet."""
+    if _wants_quiet(connection.id, now):
+        return 0
+    since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
+    try:
+        adopted = await adopt_since(connection, since, now)
+    except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
+        log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
+        await _note_revoked(connection, error)
+        _note_quiet(connection.id, error, now)
+        return 0
+    # A creation that is under way now is looked at next time.
+    await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
+    return adopted
+
+
+async def adopt_since(connection: ProcessorConnection, since: datetime, now: datetime) -> int:
+    """Adopt the checkouts with our reference, made since then, that the vendor has and we do not; return how many.
+
+    Paid ones are recorded. Open ones are closed: nobody was led to them. Raises: IntegrationError, ProcessorUnavailable.
+    """
+    listed = await providers.processor(connection).list_checkouts(since)
+    pace = Pace(_reads_per_s)
+    adopted = 0
+    for state in await _unknown(connection, listed):
+        if await _is_wanted(connection, state, now):
+            await pace.turn()
+            await _adopt(connection, state)
+            adopted += 1
+    return adopted
+
+
+async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
+    """Those without a row of ours that can matter."""
+    mattering = [
+        one
+        for one in listed
+        if one.request_reference
+        and (one.status != CheckoutStatus.EXPIRED or one.money)
+        and one.test_mode in (None, connection.test_mode)
+    ]
+    known: set[str | None] = set()
+    for start in range(0, len(mattering), BATCH):
+        ids = [one.external_id for one in mattering[start : start + BATCH]]
+        rows = CheckoutSession.filter(processor_connection_id=connection.id, external_id__in=ids)
+        known |= {row.external_id for row in await rows.only("id", "external_id")}
+    return [one for one in mattering if one.external_id not in known]
+
+
+async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
+    """Whether it is for a request of this account and connection, none of whose creations is under way: that may be this one."""
+    owner = await recorder.owner_of(connection, state.money, state.external_id, state.request_reference)
+    return owner is not None and not await CheckoutSession.exists(
+        payment_request_id=owner,
+        status="OPENING",
+        external_id=None,
+        created_at__range=(now - NO_CREATE_ANSWER, now + NO_CREATE_ANSWER),
+    )
+
+
+async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
+    """Record a checkout that we did not know, as it stands now, and close it if it can still be paid."""
+    log.warning("checkout_adopted", provider=connection.processor, status=listed.status.value)
+    state = await providers.processor(connection).read_checkout(listed.external_id)
+    read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
+    if read.recorded.session is not None and read.state.status == CheckoutStatus.OPEN:
+        await projection.expire_later(read.recorded.session)
+
+
+@jobs.periodic("sweeper.stranded", 30)
+async def sweep_stranded(job: jobs.JobContext) -> None:
+    """Move on what waits for a job that is gone: messages, refunds, files, checkouts to close. Safe to repeat."""
+    await delivery.sweep_stranded(datetime.now(UTC))
+    await refunds.sweep_stranded()
+    await attachments.sweep_stranded()
+    await projection.sweep_stranded()
+
+
+@jobs.after_set_back
+async def read_all_again(now: datetime) -> None:
+    """Times that a clock ahead noted lie in the future: open checkouts are due now, and the vendors' lists are read from far back."""
+    await CheckoutSession.filter(status__in=UNSETTLED, next_check_at__gt=now).update(next_check_at=now)
+    await ProcessorConnection.filter(events_read_until__gt=now).update(events_read_until=None)
+    await ProcessorConnection.filter(checkouts_read_until__gt=now).update(checkouts_read_until=None)
+
+
+@jobs.periodic("retention", 3600)
+async def retain(job: jobs.JobContext) -> None:
+    """Prune the event log after its retention."""
+    await event_log.prune(datetime.now(UTC))

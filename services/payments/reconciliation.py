@@ -1,0 +1,99 @@
+"""Reconciling on demand: every checkout since a time is read again at its processor, settled ones too, and what differed is told.
+
+Those that only the processor knows are found first, where it keeps a list.
+
+It records through the one recorder, as the sweeper does by itself for what is not final; it decides nothing about money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from integrations.base import IntegrationError
+from models import errors
+from models.ids import public_id
+from models.money import Money
+from models.tables import CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection
+from services.payments import checkout, reconciler
+
+BATCH = 200
+READS_PER_S = 10.0  # promises.md, 1.6: of one connection; here of all together
+
+
+@dataclass(slots=True)
+class Reconciled:
+    """How many checkouts were read, and a line for each that differed or could not be read."""
+
+    read: int = 0
+    differed: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
+async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = READS_PER_S) -> Reconciled:
+    """Read every checkout of the account made since `since` at its processor and record what it says. Safe to repeat.
+
+    One whose creation was never answered has no id to ask for; the sweeper looks after it.
+    """
+    found = Reconciled()
+    for connection in await reconciler.listed_connections(datetime.now(UTC), account_id):
+        await _unknown(connection, since, found)
+    after: UUID | None = None
+    while True:
+        batch = CheckoutSession.filter(account_id=account_id, created_at__gte=since, external_id__not_isnull=True)
+        if after is not None:
+            batch = batch.filter(id__gt=after)
+        sessions = await batch.order_by("id").limit(BATCH)
+        if not sessions:
+            return found
+        after = sessions[-1].id
+        for session in sessions:
+            await _one(session, found)
+            await asyncio.sleep(1 / reads_per_s)
+
+
+async def _unknown(connection: ProcessorConnection, since: datetime, found: Reconciled) -> None:
+    name = public_id("prc", connection.id)
+    try:
+        unknown = await reconciler.adopt_since(connection, since, datetime.now(UTC))
+    except IntegrationError as error:
+        found.unread.append(f"{name}: its list of checkouts was not read: {error.reason}")
+    except errors.ProcessorUnavailable:
+        found.unread.append(f"{name}: its list of checkouts was not read: the processor can't be used")
+    else:
+        if unknown:
+            found.differed.append(f"{name}: checkouts that were not known: {unknown}")
+
+
+async def _one(session: CheckoutSession, found: Reconciled) -> None:
+    name = f"{public_id('pr', session.payment_request_id)} {session.external_id}"
+    request, facts = await _now(session)
+    try:
+        await checkout.read_back(session, source="sweeper")
+    except IntegrationError as error:
+        found.unread.append(f"{name}: not read: {error.reason}")
+        return
+    except errors.ProcessorUnavailable:
+        found.unread.append(f"{name}: not read: the processor can't be used")
+        return
+    found.read += 1
+    now = await CheckoutSession.get(id=session.id)
+    request_now, facts_now = await _now(session)
+    news = [
+        f"{fact.kind} {fact.external_id} {fact.outcome} {Money(fact.amount_minor, fact.currency).formatted('en-US')} was missing"
+        for fact in facts_now
+        if fact.id not in {known.id for known in facts}
+    ]
+    if request.status != request_now.status:
+        news.append(f"request {request.status} -> {request_now.status}")
+    if session.status != now.status:
+        news.append(f"checkout {session.status} -> {now.status}")
+    if news:
+        found.differed.append(f"{name}: {'; '.join(news)}")
+
+
+async def _now(session: CheckoutSession) -> tuple[PaymentRequest, list[MoneyFact]]:
+    request = await PaymentRequest.get(id=session.payment_request_id)
+    return request, await MoneyFact.filter(payment_request_id=request.id).order_by("id")

@@ -1,0 +1,376 @@
+"""The one recorder: webhook, return page, sweeper and void all say here what a processor says about money. Nothing else writes a status.
+
+It stores each fact once and, under the request's row lock and in the same transaction, lets settling.py recompute the request from the
+set of its facts and tell everybody. It calls no vendor. Safe to call again with anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from integrations.base import CheckoutStatus, Delay, MoneyKind, MoneyOutcome, MoneyStatement
+from models import database
+from models.ids import parse_public_id, uuid7
+from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services.core.unit_of_work import Change, change
+from services.payments import payment_views
+from services.payments.projection import settle
+from services.thread import payment_links
+
+# A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
+SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
+# How long after its payment a checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
+READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckoutReport:
+    """What is known of the checkout that the statements belong to."""
+
+    external_id: str
+    status: CheckoutStatus | None = None
+    expires_at: datetime | None = None
+    delay: Delay | None = None
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What recording changed."""
+
+    request: PaymentRequest | None = None  # None: nothing of ours
+    session: CheckoutSession | None = None  # of the checkout that was reported
+    cards: list[ActivityCard] = field(default_factory=list)
+    previous_status: str | None = None
+
+
+async def record(
+    connection: ProcessorConnection,
+    statements: Sequence[MoneyStatement],
+    *,
+    source: str,
+    checkout: CheckoutReport | None = None,
+    request_reference: str | None = None,
+    event: ProcessorEvent | None = None,
+    counts: bool = True,
+) -> Recorded:
+    """Record what `connection`'s processor says. `event` is marked handled in the same transaction; a handled one changes nothing.
+
+    `counts`: False for charges that the processor could not confirm; the team sees them, and they settle nothing.
+
+    Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, and of a dispute its time; (account, key) of a
+    card and a notification.
+    """
+    account_id = connection.account_id
+    external_id = checkout.external_id if checkout else None
+    known = None  # its caller has taken the turn before its transaction
+    if not database.in_transaction():
+        known = await owner_of(connection, statements, external_id, request_reference)
+    async with change(account_id, rows=[known] if known is not None else []) as changed:
+        # The event before the request, in every transaction: a repeat of it may be waiting for the one while it holds the other.
+        if event is not None and await _is_recorded(event):
+            return Recorded()
+        request_id = await owner_of(connection, statements, external_id, request_reference)
+        if request_id is None:
+            await _handled(event, "foreign", changed.now)
+            return Recorded()
+        # Read again inside the lock: what was known before it may be old.
+        request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
+        recorded = Recorded(request=request, previous_status=request.status)
+        sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+        session, moved = None, False
+        if checkout is not None:
+            session = await _session_of(connection, request, sessions, checkout, changed.now)
+            moved = await _move(session, checkout, statements, changed.now)
+            recorded.session = session
+        fresh: list[MoneyFact] = []
+        for statement in statements:
+            of = next(
+                (s for s in sessions if s.external_id and s.external_id == statement.checkout_external_id), session
+            )
+            fresh += await _store(connection, request, of, statement, source, changed.now, counts=counts)
+        if session is not None and session.status in ("FAILED", "EXPIRED"):
+            for statement in await _given_up(session):
+                fresh += await _store(connection, request, session, statement, source, changed.now)
+        await _handled(event, "recorded" if fresh or moved else "repeated", changed.now)
+        if fresh or moved:
+            recorded.cards = await settle(changed, request, sessions, fresh)
+        return recorded
+
+
+async def record_by_hand(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
+    """Record what a person says: money that no processor knows, or a decision. The request's row is locked by the caller.
+
+    Key: (account, or the charge's connection; kind, money id, outcome) of each fact.
+    """
+    recorded = Recorded(request=request, previous_status=request.status)
+    fresh = [fact for fact in facts if await _insert(fact)]
+    if fresh:
+        sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+        recorded.cards = await settle(changed, request, sessions, fresh)
+    return recorded
+
+
+async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
+    """Let the payments under way no longer keep the contact from paying another way. The request's row is locked by the caller.
+
+    Each checkout is marked once; a repeat changes nothing.
+    """
+    recorded = Recorded(request=request, previous_status=request.status)
+    sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+    held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
+    for session in held:
+        session.released_at = changed.now
+        await session.save(update_fields=["released_at", "updated_at"])
+    if held:
+        recorded.cards = await settle(changed, request, sessions, [])
+    return recorded
+
+
+async def _is_recorded(event: ProcessorEvent) -> bool:
+    """Lock the stored event and read it again. A foreign one may be looked at again: it may concern money that we learnt of since."""
+    stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
+    return stored.handled_at is not None and stored.result != "foreign"
+
+
+async def _handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
+    if event is not None:
+        await ProcessorEvent.filter(id=event.id).update(handled_at=now, result=result, error=None)
+
+
+# ------------------------------------------------------------------------------------------------------- whose it is
+async def owner_of(
+    connection: ProcessorConnection,
+    statements: Sequence[MoneyStatement],
+    checkout_external_id: str | None,
+    request_reference: str | None,
+) -> UUID | None:
+    """The request that the statements concern: by checkout, by our reference on the vendor's object, by the charge. None: foreign."""
+    ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
+    known = [s.checkout_external_id for s in statements if s.checkout_external_id]
+    if checkout_external_id is not None:
+        known.append(checkout_external_id)
+    if known and (session := await CheckoutSession.filter(external_id__in=known, **ours).first()):
+        return session.payment_request_id
+    for reference in [request_reference, *(s.request_reference for s in statements)]:
+        request_id = parse_public_id(reference, "pr") if reference else None
+        if request_id is not None and await PaymentRequest.exists(id=request_id, **ours):
+            return request_id
+    moneys = [s.charge_external_id for s in statements if s.charge_external_id] + [s.external_id for s in statements]
+    if moneys and (fact := await MoneyFact.filter(external_id__in=moneys, **ours).first()):
+        return fact.payment_request_id
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- checkouts, facts
+async def _session_of(
+    connection: ProcessorConnection,
+    request: PaymentRequest,
+    sessions: list[CheckoutSession],
+    checkout: CheckoutReport,
+    now: datetime,
+) -> CheckoutSession:
+    """The row of a checkout. One that we do not know is adopted: somebody died between the vendor's answer and our commit."""
+    session = next((s for s in sessions if s.external_id == checkout.external_id), None)
+    if session is not None:
+        return session
+    unanswered = [s for s in sessions if s.external_id is None and s.status == "OPENING"]
+    if unanswered:
+        session = unanswered[0]
+        session.external_id = checkout.external_id
+        return session
+    n = max((s.n for s in sessions), default=0) + 1
+    session = CheckoutSession(
+        id=uuid7(),
+        account_id=request.account_id,
+        payment_request_id=request.id,
+        processor_connection_id=connection.id,
+        n=n,
+        idempotency_key=f"{payment_links.reference(request)}:{n}",
+        amount_minor=request.amount_minor,
+        currency=request.currency,
+        status="OPENING",
+        external_id=checkout.external_id,
+        next_check_at=now,
+    )
+    await session.save(force_create=True)
+    sessions.append(session)
+    return session
+
+
+async def _move(
+    session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
+) -> bool:
+    """Take over the checkout's state; whether it changed."""
+    arrived = [s for s in statements if s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED]
+    # A part of what was asked for, while the processor's page still takes the rest, ends nothing.
+    goes_on = checkout.status in (CheckoutStatus.OPEN, CheckoutStatus.PROCESSING)
+    paid = bool(arrived) and not (goes_on and sum(s.amount_minor for s in arrived) < session.amount_minor)
+    said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
+    written = ["external_id", "updated_at"]
+    moved = SESSION_RANK[said] > SESSION_RANK[session.status] and (paid or said != "COMPLETED")
+    if moved:
+        session.status = said
+        written.append("status")
+        if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
+            written.append("next_check_at")
+            session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
+    if session.status == "PROCESSING" and (learned := _learn_delay(session, checkout.delay, now)):
+        written += learned
+        moved = True
+    if checkout.expires_at is not None:
+        session.expires_at = checkout.expires_at
+        written.append("expires_at")
+    # Only these: pages note at the same time, without a lock, when they read it.
+    await session.save(update_fields=written)
+    return moved
+
+
+def _learn_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
+    """Take over what is told of a payment that is under way; the names of what was not known."""
+    told: dict[str, Any] = {}
+    if session.processing_at is None:
+        told["processing_at"] = now
+    if delay is not None:
+        told["delayed"] = True
+        told["delayed_method"] = (delay.method or "")[:60] or session.delayed_method
+        told["delayed_until"] = delay.until or session.delayed_until
+    fresh = [name for name, value in told.items() if getattr(session, name) != value]
+    for name in fresh:
+        setattr(session, name, told[name])
+    return fresh
+
+
+async def _store(
+    connection: ProcessorConnection,
+    request: PaymentRequest,
+    session: CheckoutSession | None,
+    statement: MoneyStatement,
+    source: str,
+    now: datetime,
+    *,
+    counts: bool = True,
+) -> list[MoneyFact]:
+    """Insert the fact; nothing when it was known, or what was not known of it yet (its fee, how it was paid)."""
+    fact = MoneyFact(
+        id=uuid7(),
+        account_id=request.account_id,
+        payment_request_id=request.id,
+        contact_id=request.contact_id,
+        checkout_session_id=session.id if session else None,
+        processor_connection_id=connection.id,
+        processor=connection.processor,
+        kind=statement.kind.value,
+        external_id=statement.external_id,
+        outcome=statement.outcome.value,
+        amount_minor=statement.amount_minor,
+        currency=statement.currency,
+        counted=(counts or statement.kind != MoneyKind.CHARGE) and _counts(request, session, statement),
+        confirmed=counts,
+        asked_minor=_asked(session, statement) if counts else None,
+        after_void=request.voided_at is not None,
+        charge_external_id=statement.charge_external_id,
+        fee_minor=statement.fee_minor,
+        method_summary=(statement.method_summary or "")[:80] or None,
+        failure_code=(statement.failure_code or "")[:80] or None,
+        failure_message=(statement.failure_message or "")[:300] or None,
+        response_due_at=statement.response_due_at,
+        dispute_reason=(statement.dispute_reason or "")[:80] or None,
+        inquiry=statement.inquiry,
+        reversal=statement.reversal,
+        test_mode=connection.test_mode,
+        source=source,
+        # In UTC: the key compares times of disputes, on SQLite as text.
+        occurred_at=(statement.occurred_at or now).astimezone(UTC),
+        recorded_at=now,
+    )
+    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _stands_already(fact):
+        return []
+    if await _insert(fact):
+        return [fact]
+    if statement.kind == MoneyKind.DISPUTE:
+        return await _told_later(fact)
+    if statement.kind != MoneyKind.CHARGE or statement.outcome != MoneyOutcome.SUCCEEDED:
+        return []
+    # A webhook often comes without fee and method; the object that is read afterwards has them. Facts are never updated: a further row.
+    known = await MoneyFact.filter(
+        processor_connection_id=connection.id, external_id=fact.external_id, kind__in=["CHARGE", "ADJUSTMENT"]
+    )
+    new_fee = fact.fee_minor is not None and all(row.fee_minor is None for row in known)
+    new_method = fact.method_summary is not None and all(row.method_summary is None for row in known)
+    if not new_fee and not new_method:
+        return []
+    fact.id, fact.kind, fact.amount_minor, fact.charge_external_id = uuid7(), "ADJUSTMENT", 0, fact.external_id
+    fact.outcome = "SUCCEEDED" if fact.fee_minor is not None else "PENDING"  # the fee may still come
+    fact.fee_minor = fact.fee_minor if new_fee else None
+    return [fact] if await _insert(fact) else []
+
+
+async def _stands_already(fact: MoneyFact) -> bool:
+    """Whether a dispute's word without a time says what stands: without one, a repeat can't be known by its key."""
+    known = await MoneyFact.filter(
+        processor_connection_id=fact.processor_connection_id, external_id=fact.external_id, kind="DISPUTE"
+    )
+    return bool(known) and max(known, key=payment_views.rank).outcome == fact.outcome
+
+
+async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
+    """What is only told now of a dispute's known word, as a further row: until when to answer, that an inquiry became a dispute.
+
+    Words of another time are facts of their own; these came under the same one.
+    """
+    known = await MoneyFact.filter(
+        processor_connection_id=fact.processor_connection_id,
+        external_id=fact.external_id,
+        kind__in=["DISPUTE", "ADJUSTMENT"],
+    )
+    escalated = not fact.inquiry and all(row.inquiry and row.outcome == "PENDING" for row in known)
+    due = fact.response_due_at is not None and all(row.response_due_at is None for row in known)
+    if fact.outcome != "PENDING" or not (escalated or due):
+        return []
+    fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
+    fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # a row of its own beside a due date's
+    return [fact] if await _insert(fact) else []
+
+
+async def _insert(fact: MoneyFact) -> bool:
+    """Whether the fact is new. The unique key is the promise; on a conflict the transaction stays usable on both databases."""
+    await MoneyFact.bulk_create([fact], ignore_conflicts=True)
+    return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))
+
+
+def _counts(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
+    """A charge counts by itself if amount and currency equal what was stored before the processor was called.
+
+    What counts besides, and whether a refund or dispute does, follows from other facts: that is asked when they are added up.
+    """
+    asked = (session.amount_minor, session.currency) if session else (request.amount_minor, request.currency)
+    return statement.kind != MoneyKind.CHARGE or (statement.amount_minor, statement.currency) == asked
+
+
+def _asked(session: CheckoutSession | None, statement: MoneyStatement) -> int | None:
+    """What its checkout asked for, if it did so in the charge's currency."""
+    if session is None or statement.kind != MoneyKind.CHARGE or session.currency != statement.currency:
+        return None
+    return session.amount_minor
+
+
+async def _given_up(session: CheckoutSession) -> list[MoneyStatement]:
+    """The money of a checkout that ended without any: what was PENDING there did not arrive, even if the vendor names it no more."""
+    outcomes: dict[str, list[MoneyFact]] = {}
+    for fact in await MoneyFact.filter(checkout_session_id=session.id, kind="CHARGE"):
+        outcomes.setdefault(fact.external_id, []).append(fact)
+    return [
+        MoneyStatement(
+            kind=MoneyKind.CHARGE,
+            external_id=external_id,
+            outcome=MoneyOutcome.FAILED,
+            amount_minor=facts[0].amount_minor,
+            currency=facts[0].currency,
+        )
+        for external_id, facts in outcomes.items()
+        if all(fact.outcome == "PENDING" for fact in facts)
+    ]

@@ -1,0 +1,206 @@
+"""Voiding in two phases: forbid new checkouts, close the open ones at their processor, then VOID. A payment that was first wins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from integrations.base import CheckoutStatus, IntegrationError
+from models import errors, ledger
+from models.ledger import CardKind, Status
+from models.tables import ActivityCard, CheckoutSession, PaymentRequest
+from services.connections import processor_health, providers
+from services.core import jobs, validation
+from services.core.permissions import Actor
+from services.core.unit_of_work import change
+from services.payments import captures, recorder
+from services.thread import activity_cards, contact_totals
+
+log = structlog.get_logger(__name__)
+
+REASON_LIMIT = 500  # characters
+NO_ANSWER = timedelta(minutes=2)  # then a creation that nobody answered is given up; a call lasts seconds
+AGAIN_AFTER = timedelta(seconds=30)  # at first; then a tenth of the time since
+VOID_AGAIN_AFTER = timedelta(seconds=60), timedelta(minutes=10)  # the same between these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voided:
+    """The request after the void, and its card; none while a payment in flight keeps the void pending."""
+
+    request: PaymentRequest
+    card: ActivityCard | None
+
+
+async def void(
+    actor: Actor,
+    *,
+    payment_request_id: UUID,
+    reason: str | None = None,
+    expected_version: int | None = None,
+    confirm_partially_paid: bool = False,
+) -> Voided:
+    """Two phases: forbid new checkouts, close the open ones at their processor, then VOID; a payment that was first wins.
+
+    Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
+    """
+    actor.require("request_payment")
+    refusals = errors.Refusals()
+    with refusals:
+        words = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
+        request = (
+            await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+            .select_for_update(no_key=True)
+            .get_or_none()
+        )
+        with refusals:
+            if request is None:
+                raise errors.NotFound(field="paymentRequestId")
+            _refuse_closed(request)
+        if request is not None:
+            with refusals:
+                if expected_version is not None and request.version != expected_version:
+                    raise errors.VersionConflict(request, field="expectedVersion")
+            with refusals:
+                if (request.status == Status.PARTIALLY_PAID or request.unresolved) and not confirm_partially_paid:
+                    raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
+        refusals.raise_any()
+        assert request is not None  # noqa: S101 (refused above)
+        request.void_requested_at = changed.now
+        request.void_requested_by_id = actor.user_id
+        request.void_reason = words
+        request.version += 1
+        await request.save(
+            update_fields=["void_requested_at", "void_requested_by_id", "void_reason", "version", "updated_at"]
+        )
+        await jobs.enqueue(
+            "payment_request.finish_void",
+            {"payment_request_id": str(request.id)},
+            account_id=request.account_id,
+            key=f"finish_void:{request.id}:{request.version}",
+            due_at=changed.now + timedelta(seconds=20),  # for a process that dies in between
+        )
+        changed.request_event("updated", request, previous_status=request.status)
+    done = await finish_void(actor.account_id, payment_request_id)
+    if done.request.status == Status.PAID:
+        raise errors.AlreadyPaid("The payment arrived first; the request is paid.", field="paymentRequestId")
+    return done
+
+
+def _refuse_closed(request: PaymentRequest) -> None:
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field="paymentRequestId")
+    if request.status == Status.VOID:
+        raise errors.AlreadyVoid(field="paymentRequestId")
+    if request.void_requested_at is not None:
+        raise errors.AlreadyVoid("A void of this payment request is under way.", field="paymentRequestId")
+    if request.status == Status.PROCESSING and request.released_at is None:
+        raise errors.PaymentInProgress(field="paymentRequestId")
+
+
+async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
+    """The second phase; the sweeper calls it again until it is decided. Safe to repeat."""
+    sure = True
+    for session in await CheckoutSession.filter(
+        payment_request_id=payment_request_id, account_id=account_id, status__in=["OPENING", "OPEN"]
+    ).order_by("n"):
+        sure = await close_session(session, source="void") and sure
+    async with change(account_id, rows=[payment_request_id]) as changed:
+        request = (
+            await PaymentRequest.filter(id=payment_request_id, account_id=account_id)
+            .select_for_update(no_key=True)
+            .get()
+        )
+        if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
+            return Voided(request=request, card=None)
+        left = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"])
+        flying = await left.filter(released_at=None).exists()
+        if flying or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
+            return Voided(request=request, card=None)  # voidPending until it is decided
+        before = request.status
+        await contact_totals.lock_contact(account_id, request.contact_id)
+        request.status = Status.VOID.value
+        request.voided_at = changed.now
+        request.released_at = None  # what is still under way would be late
+        request.version += 1
+        await request.save(update_fields=["status", "voided_at", "released_at", "version", "updated_at"])
+        card = await changed.log_card(
+            request,
+            CardKind.REQUEST_VOIDED,
+            text=activity_cards.voided(request),
+            key=str(request.id),
+            actor_id=request.void_requested_by_id,
+        )
+        await contact_totals.update(account_id, request.contact_id)
+        changed.request_event("voided", request, previous_status=before, card_id=card.id if card else None)
+        changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+        return Voided(request=request, card=card)
+
+
+async def close_session(session: CheckoutSession, *, source: str) -> bool:
+    """Close one open checkout at its processor and record what it is afterwards. False: it can still be paid, for all we know.
+
+    One whose money is being taken is not closed before that is decided: what comes of it counts.
+    """
+    connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
+    if session.external_id is None:
+        # Its creation has not been answered. Nobody has its address; the opener re-reads after the answer and closes it.
+        # abs: a creation of the future was begun before the clock was set back.
+        if abs(datetime.now(UTC) - session.created_at) < NO_ANSWER:
+            return False
+        given_up = await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
+            status="ABANDONED", next_check_at=None
+        )
+        return given_up > 0
+    try:
+        if (begun := await captures.forbid(session)) is not None:
+            state = await captures.take(begun, source=source)
+            if state.status != CheckoutStatus.OPEN:
+                return True
+            if await captures.forbid(session) is not None:
+                return False
+        state = await providers.processor(connection).expire_checkout(session.external_id)
+    except (IntegrationError, errors.ProcessorUnavailable) as error:
+        if isinstance(error, IntegrationError):
+            await processor_health.refused(connection, error)
+        log.warning("checkout_close_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+        return False
+    await recorder.record(
+        connection,
+        state.money,
+        source=source,
+        checkout=recorder.CheckoutReport(external_id=state.external_id, status=state.status),
+        request_reference=state.request_reference,
+    )
+    return state.status != CheckoutStatus.OPEN
+
+
+@jobs.handler("payment_request.finish_void", on_dead="sweeper.voids finishes every pending void")
+async def _finish_void_job(job: jobs.JobContext) -> None:
+    """Key: the request; finished ones are left alone."""
+    assert job.account_id is not None  # noqa: S101 (enqueued with it)
+    done = await finish_void(job.account_id, UUID(job.payload["payment_request_id"]))
+    asked_at = done.request.void_requested_at
+    if asked_at is not None and done.request.status not in (Status.PAID, Status.VOID):
+        age = datetime.now(UTC) - asked_at
+        raise jobs.Later(min(max(VOID_AGAIN_AFTER[0], age / 10), VOID_AGAIN_AFTER[1]).total_seconds())
+
+
+async def _expire_died(job: jobs.JobContext, error: str) -> None:
+    """A checkout that can still be paid has to be closed: the job goes on."""
+    raise jobs.Later(VOID_AGAIN_AFTER[1].total_seconds())
+
+
+@jobs.handler("checkout.expire", on_dead=_expire_died)
+async def _expire_job(job: jobs.JobContext) -> None:
+    """Close a checkout that is of no use any more. Key: the session."""
+    session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
+    if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
+        # A processor that stays away, or takes its time, is asked less and less often.
+        now = datetime.now(UTC)
+        age = now - (session.closing_at or session.capturing_at or now)
+        raise jobs.Later(max(AGAIN_AFTER, age / 10).total_seconds())

@@ -1,0 +1,1 @@
+"""The fake vendors behind the sandbox processor and the simulated channels."""

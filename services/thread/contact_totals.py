@@ -1,0 +1,149 @@
+"""A contact's stored payment totals: recomputed from the requests and the ledger inside the transaction that changed them.
+
+figures.py says what each total means. `overdueCount` depends on the clock and is counted when read. Totals are per currency and
+mode, never summed across.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from models import database
+from models.ids import uuid7
+from models.tables import Contact, ContactSummary
+from services.core import merged_rows
+from services.thread import figures
+
+_REQUESTS = f"""
+SELECT currency, test_mode,
+  coalesce(sum(CASE WHEN {figures.REQUESTED} THEN amount_minor ELSE 0 END), 0) AS requested_minor,
+  coalesce(sum(CASE WHEN {figures.DUE} THEN {figures.LEFT} ELSE 0 END), 0) AS outstanding_minor,
+  coalesce(sum(CASE WHEN {figures.OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
+  coalesce(sum(CASE WHEN {figures.PAID_IN_FULL} THEN 1 ELSE 0 END), 0) AS paid_count
+FROM payment_request WHERE contact_id IN (%s) AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
+"""  # noqa: S608 (constant)
+
+# One row per money: the outcome of highest rank decides.
+_MONEY = f"""
+SELECT currency, test_mode,
+  coalesce(sum(CASE WHEN {figures.ARRIVED} THEN amount_minor ELSE 0 END), 0) AS paid_minor,
+  coalesce(sum(CASE WHEN kind = 'ADJUSTMENT' OR ({figures.ARRIVED}) THEN fee_minor END), 0) AS fee_minor,
+  max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
+  min(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS first_paid_at,
+  max(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS last_paid_at
+FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.STANDS}
+GROUP BY currency, test_mode
+"""  # noqa: S608 (constant)
+
+# Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
+# say). A succeeded refund can still fail, a lost dispute be decided anew, and a reversal end with the dispute that is won.
+_WON = """
+f.kind = 'REFUND' AND f.reversal AND EXISTS (
+  SELECT 1 FROM money_fact won WHERE won.kind = 'DISPUTE' AND won.processor_connection_id = f.processor_connection_id
+  AND won.charge_external_id = f.charge_external_id AND won.outcome IN ('FAILED', 'CANCELED') AND won.occurred_at >= f.occurred_at
+  AND NOT EXISTS (
+    SELECT 1 FROM money_fact newer WHERE newer.kind = 'DISPUTE' AND newer.processor_connection_id = f.processor_connection_id
+    AND newer.charge_external_id = f.charge_external_id AND (newer.occurred_at > won.occurred_at
+    OR newer.occurred_at = won.occurred_at AND newer.outcome = 'SUCCEEDED')))
+"""
+_LOSSES = f"""
+SELECT told.currency, told.test_mode,
+  sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded_minor,
+  sum(CASE WHEN refunded + lost <= charge.amount_minor OR charge.amount_minor IS NULL THEN lost
+    WHEN refunded >= charge.amount_minor THEN 0 ELSE charge.amount_minor - refunded END) AS lost_minor
+FROM (
+  SELECT account_id, processor_connection_id, charge_external_id, currency, test_mode,
+    sum(CASE WHEN kind = 'REFUND' THEN amount_minor ELSE 0 END) AS refunded,
+    sum(CASE WHEN kind = 'DISPUTE' THEN amount_minor ELSE 0 END) AS lost
+  FROM money_fact f
+  WHERE contact_id IN (%s) AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
+    SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
+    AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
+    AND NOT EXISTS (
+    SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'DISPUTE'
+    AND later.kind = 'DISPUTE' AND later.external_id = f.external_id AND later.occurred_at > f.occurred_at)
+    AND NOT ({_WON})
+  GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) told
+LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
+  AND charge.processor_connection_id = told.processor_connection_id AND charge.external_id = told.charge_external_id
+  AND charge.currency = told.currency
+GROUP BY told.currency, told.test_mode
+"""  # noqa: S608 (constant)
+
+# An entry before anything happened; the names of the stored columns.
+ZERO: dict[str, Any] = {
+    "requested_minor": 0,
+    "outstanding_minor": 0,
+    "paid_minor": 0,
+    "refunded_minor": 0,
+    "net_minor": 0,
+    "open_count": 0,
+    "paid_count": 0,
+    "first_paid_at": None,
+    "last_paid_at": None,
+}
+
+
+async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
+    """What the requests and the ledger add up to now, by (currency, test mode), with those of merged contacts. Reads only."""
+    ids = await merged_rows.contact_ids(account_id, contact_id)
+    return await _totals(account_id, ids) if ids else {}
+
+
+async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
+    marks = database.placeholders(len(ids))
+    totals: dict[tuple[str, bool], dict[str, Any]] = {}
+    for row in await database.rows(_REQUESTS % marks, *ids, account_id):
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
+        for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
+            entry[name] = int(row[name])
+    moneys = await database.rows(_MONEY % marks, *ids, account_id)
+    # Most contacts have never been given anything back: they are spared the second look.
+    some_lost = any(row["has_losses"] for row in moneys)
+    losses = await database.rows(_LOSSES % marks, *ids, account_id) if some_lost else []
+    lost = {(row["currency"], row["test_mode"]): row for row in losses}
+    for row in moneys:
+        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
+        taken = lost.get((row["currency"], row["test_mode"]), {"refunded_minor": 0, "lost_minor": 0})
+        paid, refunded = int(row["paid_minor"]), int(taken["refunded_minor"])
+        entry["paid_minor"] = paid
+        entry["refunded_minor"] = refunded
+        entry["net_minor"] = paid - refunded - int(row["fee_minor"]) - int(taken["lost_minor"])
+        for name in ("first_paid_at", "last_paid_at"):
+            entry[name] = database.to_time(row[name]) if row[name] is not None else None
+    return totals
+
+
+async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
+    """Lock the row of the contact that this id stands for: totals and record are changed under this lock only (after requests, before
+    conversation).
+    """
+    row = await merged_rows.lock_contact(account_id, contact_id)
+    if row is None:
+        raise RuntimeError("a row without its contact")
+    return row
+
+
+async def update(account_id: UUID, contact_id: UUID) -> None:
+    """Store the recomputed totals of the contact that this id stands for. Its row is locked by the caller."""
+    ids = await merged_rows.contact_ids(account_id, contact_id)
+    contact_id, totals = ids[0], await _totals(account_id, ids)
+    stored = {
+        (row.currency, row.test_mode): row
+        for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)
+    }
+    for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
+        row = stored.get((currency, test_mode))
+        if row is None:
+            await ContactSummary.create(
+                id=uuid7(),
+                account_id=account_id,
+                contact_id=contact_id,
+                currency=currency,
+                test_mode=test_mode,
+                **entry,
+            )
+        elif any(getattr(row, name) != value for name, value in entry.items()):
+            await ContactSummary.filter(id=row.id).update(**entry)

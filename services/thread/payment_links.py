@@ -1,0 +1,161 @@
+"""Our own stable link to the checkout page: its address, the tokens in a text, and what it means that a message carries one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from uuid import UUID
+
+from models import vault
+from models.ids import public_id
+from models.ledger import CardKind, Status
+from models.tables import ActivityCard, Message, PaymentRequest
+from services.core.unit_of_work import Change
+from services.thread import activity_cards, contact_totals, notifications
+
+# Any host: the public address may have changed since the link was made; the token alone says whose it is. Its length tells
+# where it ends: `_` may follow, which makes WhatsApp write the words between two of them in italics.
+_LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
+_LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
+# Why a message was not delivered: our provider's word, and the refusal of the same name.
+_WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
+_base_url = ""
+
+
+def configure(base_url: str) -> None:
+    """Set the absolute base of links (no trailing slash). Called at start."""
+    global _base_url
+    _base_url = base_url
+
+
+def url_of(token: str) -> str:
+    """The absolute address of the checkout page."""
+    return f"{_base_url}/p/{token}"
+
+
+def absolute(path: str) -> str:
+    """The public address of one of our own pages."""
+    return _base_url + path
+
+
+def checkout_url(request: PaymentRequest) -> str:
+    """The request's link. Raises: VaultError."""
+    return url_of(vault.unseal(request.account_id, request.token))
+
+
+def reference(request: PaymentRequest) -> str:
+    """What we put on the vendor's objects."""
+    return public_id("pr", request.id)
+
+
+def tokens(text: str) -> list[str]:
+    """The tokens of all links in a text, in order; of anybody's links that look like ours."""
+    return _LINK.findall(text)
+
+
+def hidden(text: str) -> str:
+    """The text without the tokens of its links: what vendors send back carries the addresses that we gave them."""
+    return _LINK.sub("/p/…", text)
+
+
+def token_hashes(text: str) -> list[str]:
+    """Hashes of the tokens of all links in a text, in order, each once."""
+    return list(dict.fromkeys(vault.digest(token) for token in tokens(text)))
+
+
+async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
+    """The account's requests whose links stand in the text; read, not locked."""
+    hashes = token_hashes(text)
+    if not hashes:
+        return []
+    return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
+
+
+def is_open(request: PaymentRequest) -> bool:
+    """Whether its link still asks for money: not paid, not void, no void under way."""
+    return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
+
+
+async def lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
+    """Lock requests and read them again, in the order that every transaction uses; without what was discarded in the meantime."""
+    if not request_ids:
+        return []
+    return (
+        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
+        .order_by("id")
+        .select_for_update(no_key=True)
+    )
+
+
+async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
+    """What a channel with buttons makes of a text: address and words for the first link of ours in it; None: it has none.
+
+    The address is made anew from the token, never taken from the text. The words fit every vendor's 20 characters.
+    """
+    known = {request.token_hash: request for request in await carried(account_id, text)}
+    for token in tokens(text):
+        request = known.get(vault.digest(token))
+        if request is not None:
+            return url_of(token), _LABELS.get(request.status, "Pay now")
+    return None
+
+
+async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
+    """An outgoing message carries the link of this locked request: SENT, with its card the first time. Key: one card per request."""
+    if not is_open(request):
+        return None
+    before = request.status
+    first = request.sent_at is None
+    if first:
+        request.sent_at, request.sent_via = changed.now, "MESSAGE"
+        if request.status == Status.DRAFT:
+            request.status = Status.SENT.value
+    request.last_message_id = message.id
+    request.delivery_state = "QUEUED"
+    request.version += 1
+    written = ["status", "sent_at", "sent_via", "last_message_id", "delivery_state", "version", "updated_at"]
+    await request.save(update_fields=written)
+    card = None
+    if first:
+        await contact_totals.lock_contact(request.account_id, request.contact_id)
+        card = await changed.log_card(
+            request,
+            CardKind.PAYMENT_REQUEST,
+            text=activity_cards.asked(request, await changed.locale()),
+            key=str(request.id),
+            message_id=message.id,
+            actor_id=changed.actor_id,
+        )
+        await contact_totals.update(request.account_id, request.contact_id)
+        changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+    changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
+    return card
+
+
+async def delivery_changed(changed: Change, request: PaymentRequest, message: Message) -> None:
+    """The newest message that carries the link has a new delivery status. The caller holds the request's lock."""
+    if request.last_message_id != message.id:
+        return
+    state = "QUEUED" if message.delivery_status == "SENDING" else message.delivery_status
+    if request.delivery_state == state:
+        return
+    request.delivery_state = state
+    request.version += 1
+    await request.save(update_fields=["delivery_state", "version", "updated_at"])
+    card = None
+    if state == "FAILED" and request.status not in (Status.PAID, Status.VOID):
+        card = await changed.log_card(
+            request,
+            CardKind.DELIVERY_FAILED,
+            text=activity_cards.undelivered(request, window_closed=message.error_code in _WINDOW_CLOSED),
+            key=f"{message.id}:{request.id}",
+            message_id=message.id,
+        )
+        if card is not None:
+            kind = CardKind.DELIVERY_FAILED
+            title, cause = activity_cards.TITLES[kind], f"{kind}:{message.id}:{request.id}"
+            await notifications.notify(changed, request, kind, title=title, body=card.text, cause_key=cause)
+    names = {"DELIVERED": "delivered", "READ": "delivered", "FAILED": "delivery_failed"}
+    changed.request_event(
+        names.get(state, "updated"), request, previous_status=request.status, card_id=card.id if card else None
+    )
