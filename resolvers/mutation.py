@@ -653,7 +653,7 @@ class Mutation:
 
     @mutation(
         "Merge two contacts that are one person on several channels: one record, one thread, one set of totals. Empty fields are"
-        " filled, tags and addresses united; messages, cards, payment requests and payments of both stand in the kept contact. It"
+        " filled, tags and addresses united; messages, cards, payment requests and payments of both belong to the kept contact. It"
         " can't be undone."
     )
     async def merge_contacts(

@@ -58,8 +58,8 @@ class Conversation(Node):
         ]
 
     @field(
-        "Whom a reply to all by e-mail would copy: the other people of the newest letter that was received, without the contact,"
-        " the account itself and who has opted out. Pass it as `cc` of sendMessage, changed or not."
+        "The addresses that a reply to all by e-mail copies: the other people of the newest received letter, without the contact,"
+        " the account's own addresses and people who opted out. Pass it as `cc` of sendMessage, changed or not."
     )
     async def suggested_cc(self, info: Info) -> list[str]:
         return await info.context.reads.suggested_cc(self.row)

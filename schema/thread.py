@@ -83,7 +83,7 @@ class Message(ThreadItem):
     address: str = strawberry.field(description="The contact's address that it came from or went to.")
     cc: list[str] = strawberry.field(description="E-mail addresses of a letter's other recipients.")
     undelivered_cc: list[str] = strawberry.field(
-        description="Those of `cc` that a letter of ours did not reach; whether it reached the contact, `deliveryStatus` says."
+        description="The `cc` addresses that the letter did not reach; `deliveryStatus` tells whether it reached the contact."
     )
     delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
     failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")

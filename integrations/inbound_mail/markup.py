@@ -16,7 +16,7 @@ from inscriptis.css_profiles import CSS_PROFILES
 from inscriptis.model.config import ParserConfig
 
 SOURCE_LIMIT = 2 << 20  # characters, styles and scripts included
-# Mail programs run no scripts and load no objects: they show what stands in their place.
+# Mail programs run no scripts and load no objects: they show the replacement.
 _UNSEEN = ("script", "style", "head", "title", "template")
 _QUOTES = re.compile(
     r"\b(?:gmail_quote|yahoo_quoted|protonmail_quote|tutanota_quote|moz-cite|quote|cite)\b", re.IGNORECASE
@@ -98,7 +98,7 @@ def is_cut(source: str) -> bool:
 
 
 def pictures(source: str) -> list[tuple[str, str]]:
-    """The pictures that stand in the markup itself, as (content type, base64)."""
+    """The pictures inside the markup, as (content type, base64)."""
     found = _PICTURE.finditer(source)
     return [
         (one[2].lower(), one[3].replace("%2B", "+").replace("%2F", "/"))

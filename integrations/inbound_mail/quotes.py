@@ -199,7 +199,7 @@ def _with_rule(lines: list[str], index: int) -> int:
 
 
 def _introduces_below(lines: list[str], index: int, own: Collection[str]) -> bool:
-    """Whether the lines from this one, but no fewer, introduce a message of ours: a date, our address, a colon at the end."""
+    """Whether the lines from this one, but no fewer, introduce one of our messages: a date, our address, a colon at the end."""
     for size in range(1, min(_INTRODUCTION, len(lines) - index) + 1):
         part = lines[index : index + size]
         if not part[-1].strip():

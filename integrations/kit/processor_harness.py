@@ -74,7 +74,7 @@ class ProcessorHarness(ABC):
     method = "•••• 4242"  # how `method_summary` of a payment ends
     checks_any_body = True  # a signature can be checked over what is no JSON
     currencies: Sequence[str] | None = None  # None: up to twelve of those that `amount_limits` takes
-    page_size: int | None = None  # how many refunds the vendor lists at once, if it lists them in pages
+    page_size: int | None = None  # how many refunds the vendor lists per answer, if it pages them
     test_keys: ClassVar[Mapping[str, str]] = {}  # credentials as the vendor writes them, of either mode
     live_keys: ClassVar[Mapping[str, str]] = {}
 
@@ -328,7 +328,7 @@ async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) 
 
 
 def charge(checkout: Checkout | ProcessorWebhook | Sequence[MoneyStatement]) -> tuple[Any, ...]:
-    """The one charge that is told: outcome, amount, currency, our reference."""
+    """The one charge that is reported: outcome, amount, currency, our reference."""
     money = checkout if isinstance(checkout, Sequence) else checkout.money
     (one,) = (said for said in money if said.kind is MoneyKind.CHARGE)
     return one.outcome, one.amount_minor, one.currency, one.request_reference

@@ -1,4 +1,4 @@
-"""What is told of money: charges, refunds and disputes, by webhooks and by readings, exactly and under ids of their own."""
+"""What a processor reports of money: charges, refunds and disputes, by webhooks and by readings, exactly and under ids of their own."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorH
 
 # ------------------------------------------------------------------------------------------------ what all money has
 async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[ProcessorWebhook], list[Checkout]]:
-    """All that is told of one checkout that is paid, given back in part and disputed, as far as that is declared."""
+    """All that is reported of one checkout that is paid, given back in part and disputed, as far as that is declared."""
     made = await processor.create_checkout(order(processor))
     told = [await receive(processor, await vendor.act(made.external_id, "pay"))]
     read = [made, await processor.read_checkout(made.external_id)]
@@ -223,7 +223,7 @@ async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[Pr
 
 
 def money_in(told: Sequence[ProcessorWebhook], read: Sequence[Checkout]) -> list[MoneyStatement]:
-    """All money that is told."""
+    """All money that is reported."""
     return [one for event in told for one in event.money] + [one for checkout in read for one in checkout.money]
 
 

@@ -46,7 +46,7 @@ def forge(vendor: ProcessorHarness, delivery: Delivery, *, secret: str | None = 
 
 
 def facts(told: ProcessorWebhook) -> ProcessorWebhook:
-    """What is told, but for the time of signing: some vendors sign the time of the event, and send it along."""
+    """What is reported, without the time of signing: some vendors sign the time of the event, and send it along."""
     return dataclasses.replace(told, created_at=None, raw=b"")
 
 

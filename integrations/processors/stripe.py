@@ -944,7 +944,7 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
 def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
     """A payment that was given up, by the business say: what its checkout is by now is read.
 
-    Nothing, if nobody tried to pay: Stripe itself cancels the untouched intent of an expired session.
+    Nothing, if no payment was tried: Stripe itself cancels the untouched intent of an expired session.
     Source: docs.stripe.com/api/payment_intents/object#cancellation_reason.
     """
     untouched = not intent.get("latest_charge") and not intent.get("last_payment_error")

@@ -1,6 +1,6 @@
 """What a vendor's answers say about its connection: refused credentials end it, a call that works brings it back.
 
-Each turn is told once: in `lastError`, in the log (open inboxes follow), in the audit and, when the connection ends, to owners and admins.
+Each change is reported once: in `lastError`, in the log in the audit and, at the end of the connection, to owners and admins.
 """
 
 from __future__ import annotations

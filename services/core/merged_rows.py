@@ -1,4 +1,4 @@
-"""Contacts and conversations that were merged: the row that an id stands for now, and all ids that a row stands for.
+"""Contacts and conversations that were merged: the row that an id resolves to now, and all ids of a row.
 
 A merged row stays and points at the one that is kept (`merged_into_id`, always the last of a chain). The kept one lists the others
 (`merged_ids`), by whose ids messages, cards and money were stored. Which contacts are merged is merging.py's.
@@ -21,7 +21,7 @@ def ids_of(row: Contact | Conversation) -> list[UUID]:
 
 
 async def contact(account_id: UUID, id: UUID) -> Contact | None:
-    """The contact that this id stands for."""
+    """The contact that this id resolves to."""
     row = await Contact.get_or_none(id=id, account_id=account_id)
     while row is not None and row.merged_into_id is not None:
         row = await Contact.get(id=row.merged_into_id, account_id=account_id)
@@ -29,7 +29,7 @@ async def contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def contact_of(account_id: UUID, id: UUID) -> Contact:
-    """`contact`, of an id that a row of ours has. Raises: RuntimeError."""
+    """`contact`, of an id that one of our rows has. Raises: RuntimeError."""
     row = await contact(account_id, id)
     if row is None:
         raise RuntimeError("a row without its contact")
@@ -37,7 +37,7 @@ async def contact_of(account_id: UUID, id: UUID) -> Contact:
 
 
 async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    """The conversation that this id stands for."""
+    """The conversation that this id resolves to."""
     row = await Conversation.get_or_none(id=id, account_id=account_id)
     while row is not None and row.merged_into_id is not None:
         row = await Conversation.get(id=row.merged_into_id, account_id=account_id)
@@ -45,7 +45,7 @@ async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
-    """`conversation`, of an id that a row of ours has. Raises: RuntimeError."""
+    """`conversation`, of an id that one of our rows has. Raises: RuntimeError."""
     row = await conversation(account_id, id)
     if row is None:
         raise RuntimeError("a row without its conversation")
@@ -53,7 +53,7 @@ async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
 
 
 async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
-    """The contact that this id stands for, its row locked.
+    """The contact that this id resolves to, its row locked.
 
     `no_key`, as for every row that others refer to: a foreign key's check takes a shared lock, and two transactions that hold it and
     then want the whole row would wait for each other.
@@ -71,7 +71,7 @@ async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    """The conversation that this id stands for, its row locked."""
+    """The conversation that this id resolves to, its row locked."""
     while True:
         wanted = Conversation.filter(id=id, account_id=account_id, merged_into_id=None)
         row = await wanted.select_for_update(no_key=True).get_or_none()
@@ -84,7 +84,7 @@ async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def contact_ids(account_id: UUID, id: UUID) -> list[UUID]:
-    """All ids of the contact that this id stands for; none of an unknown one."""
+    """All ids of the contact that this id resolves to; none of an unknown one."""
     row = await contact(account_id, id)
     return ids_of(row) if row is not None else []
 

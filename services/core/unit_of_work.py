@@ -233,7 +233,7 @@ class Change:
         return first + len(self._pending) - 1
 
     async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
-        """Put the conversation's newest item into the inbox; the conversation that this id stands for."""
+        """Put the conversation's newest item into the inbox; the conversation that this id resolves to."""
         while True:
             # A change that began later may have committed first: the time never steps back.
             found = await database.rows(

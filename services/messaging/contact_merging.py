@@ -1,4 +1,4 @@
-"""Merges two contacts that are one person: one record, one thread, the totals of both. What an id stands for afterwards is kept.py's.
+"""Merges two contacts that are one person: one record, one thread, the totals of both. What its id resolves to: merged_rows.py.
 
 Nothing that was stored for the merged contact is rewritten but what there is once per contact: its addresses, visitors, followers and
 totals move. Messages, cards, requests and money stay where they are and are read by all ids of the contact that is kept.

@@ -184,7 +184,7 @@ async def use_address(row: ContactAddress) -> None:
 
 
 async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
-    """The contact that this id stands for and its conversation, both rows locked, contact first."""
+    """The contact that this id resolves to and its conversation, both rows locked, contact first."""
     contact = await contact_totals.lock_contact(account_id, contact_id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 

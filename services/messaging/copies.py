@@ -57,7 +57,7 @@ async def checked(conversation: Conversation, connection: ChannelConnection, giv
 
 
 async def remaining(message: Message) -> list[str]:
-    """The copies of a message that may still be sent: without who has opted out since."""
+    """The copies of a message that may still be sent: without people who have opted out since."""
     given: list[str] = message.cc or []
     return without(given, await _opted_out(message.account_id, given)) if given else []
 

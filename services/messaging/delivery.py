@@ -488,7 +488,7 @@ async def _record(connection: ChannelConnection, update: StatusUpdate, message_i
 
 
 async def _apply_to_copy(message: Message, update: StatusUpdate) -> None:
-    """What is told of a copy says nothing of the contact's own letter, but that it was sent."""
+    """A status of a copy says nothing about the contact's own letter, but that it was sent."""
     address = update.address or ""
     if update.status.value == "FAILED":
         await copies.record_failed(message, [address])

@@ -164,7 +164,7 @@ async def _take_all(
     ends = time.monotonic() + webhooks.VENDOR_WAITS_S
     for event in events:
         if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
-            # A platform's endpoint is told of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
+            # A platform's endpoint gets the events of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
             log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
             continue
         kept = (event.raw or body).decode(errors="replace")
@@ -193,7 +193,7 @@ async def _take(
     try:
         owner = await _owner(connection, event)
         if event.external_id is None and owner is None and not await _may_ask(connection, event):
-            return  # nothing of ours, as far as may be asked
+            return  # not ours, as far as may be asked
         if patience_s <= 0:
             raise turns.Busy(turns.Busy.__doc__)
         with turns.patience(patience_s):

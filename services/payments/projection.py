@@ -390,7 +390,7 @@ async def sweep_stranded() -> None:
 
 async def _enqueue(request: PaymentRequest, known: _Known) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
-    # After a record by hand what is due is not what the open checkouts ask for.
+    # After a payment was recorded manually what is due is not what the open checkouts ask for.
     by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in known.fresh)
     closed = request.status in (Status.PAID, Status.VOID)
     for session in known.sessions:

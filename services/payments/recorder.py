@@ -230,7 +230,7 @@ async def _move(
 
 
 def _learn_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
-    """Take over what is told of a payment that is under way; the names of what was not known."""
+    """Store what is reported of a payment under way; the names of what was not known."""
     told: dict[str, Any] = {}
     if session.processing_at is None:
         told["processing_at"] = now

@@ -259,7 +259,7 @@ async def _facts(row: Refund) -> list[MoneyFact]:
 
 
 async def make(row: Refund, actor: Actor) -> None:
-    """Ask the processor for a refund of `promise`. One that it refuses is told by card and notification."""
+    """Ask the processor for a refund of `promise`. A card and a notification report a refusal."""
     await _ask(row, actor, now=False)
 
 

@@ -117,7 +117,7 @@ async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
-    """Lock the row of the contact that this id stands for: totals and record are changed under this lock only (after requests, before
+    """Lock the row of the contact that this id resolves to: totals and record are changed under this lock only (after requests, before
     conversation).
     """
     row = await merged_rows.lock_contact(account_id, contact_id)
@@ -127,7 +127,7 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Store the recomputed totals of the contact that this id stands for. Its row is locked by the caller."""
+    """Store the recomputed totals of the contact that this id resolves to. Its row is locked by the caller."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
     contact_id, totals = ids[0], await _totals(account_id, ids)
     stored = {

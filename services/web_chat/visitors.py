@@ -400,13 +400,13 @@ class Shown:
 
 
 async def contact_of(visit: Visit) -> UUID | None:
-    """The visitor's contact; None until somebody has written from this address. Raises: IdentityRequired."""
+    """The visitor's contact; None until a message was written from this address. Raises: IdentityRequired."""
     visit.require_identity()
     return await _contact_id(visit)
 
 
 async def contact_ids(visit: Visit) -> list[UUID]:
-    """All ids of the visitor's contact, those from before a merge too; none until somebody has written. Raises: IdentityRequired."""
+    """All ids of the visitor's contact, those from before a merge too; none until a message was written. Raises: IdentityRequired."""
     contact_id = await contact_of(visit)
     return await merged_rows.contact_ids(visit.account_id, contact_id) if contact_id is not None else []
 

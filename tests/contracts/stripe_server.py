@@ -519,7 +519,7 @@ class StripeServer(ContractServer):
             node: Any = out
             for step in path.split("."):
                 if node is None:
-                    break  # an intent that nobody tried to pay has no charge
+                    break  # an intent without a payment attempt has no charge
                 if step == "refunds" and node["object"] == "charge":
                     data = [copy.deepcopy(r) for r in reversed(self._refunds_of(node["id"]))]
                     node[step] = {"object": "list", "data": data[:10], "has_more": len(data) > 10, "url": "/v1/refunds"}

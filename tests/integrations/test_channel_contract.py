@@ -253,7 +253,7 @@ class MailVendor(Vendor):
 
 
 class Storage(FakeVendor):
-    """Where Meta's files are: anybody who has the address may read."""
+    """Where Meta's files are: whoever has the address may read."""
 
     content = b""
 

@@ -527,7 +527,7 @@ class World:
             Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
         )
         providers._processors.update(vendors)  # of a test's other worlds
-        reconciler.configure(every_s=300, reads_per_s=1e6)  # nobody is spared here
+        reconciler.configure(every_s=300, reads_per_s=1e6)  # every connection is read here
         checkout.configure(first_check_s=60, read_again_s=0)
         account = await factories.account()
         user = await factories.user(account)

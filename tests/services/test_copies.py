@@ -1,4 +1,4 @@
-"""Reply to all: whom it suggests, who may be given, what of it goes out, and what is told of copies."""
+"""Reply to all: whom it suggests, who may be given, what of it goes out, and what statuses of copies do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def letter(team: Team, body: str, **fields: Any) -> Message:
 
 
 async def sent(team: Team, **given: Any) -> Message:
-    """A letter of ours that its provider has taken."""
+    """One of our letters that its provider has taken."""
     replace_vendor(team, "EMAIL", SendResult(external_id="<ours@acme.test>", **given))
     row = (await send(team, "When do you have time?", "EMAIL", cc=[TOM, ANN])).message
     await run_job("message.send", row.id)

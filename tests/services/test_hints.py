@@ -1,4 +1,4 @@
-"""Webhooks that only name what to read: each is read again, those that nobody has signed decide nothing and cause few calls."""
+"""Webhooks that only name what to read: each is read again, unsigned ones decide nothing and cause few calls."""
 
 from __future__ import annotations
 

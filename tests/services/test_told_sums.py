@@ -1,4 +1,4 @@
-"""The words about money that is not the exact sum: each sum is told once, and what they advise can be done."""
+"""The words about money that is not the exact sum: each sum is named once, and what they advise can be done."""
 
 from __future__ import annotations
 
