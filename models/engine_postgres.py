@@ -33,7 +33,7 @@ WAIT_S: Final = 15.0  # for a connection of the pool
 _cleanups: set[asyncio.Task[None]] = set()
 
 
-class PlainConnection(asyncpg.Connection):  # type: ignore[misc]
+class PlainConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
     """A connection that is not reset on each release: that round trip costs as much as a small query.
 
     An open transaction is still rolled back (asyncpg does that apart). In return nothing of ours may leave session state

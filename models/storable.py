@@ -38,19 +38,19 @@ class StorableTexts:
 
     async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
         """As the client does it."""
-        return await super().execute_insert(query, texts(values))  # type: ignore[misc]
+        return await super().execute_insert(query, texts(values))  # type: ignore[misc]  # Tortoise's executors are untyped
 
     async def execute_many(self, query: str, values: Sequence[Sequence[Any]]) -> None:
         """As the client does it."""
-        await super().execute_many(query, [texts(row) for row in values])  # type: ignore[misc]
+        await super().execute_many(query, [texts(row) for row in values])  # type: ignore[misc]  # Tortoise's executors are untyped
 
     async def execute_query(self, query: str, values: Sequence[Any] | None = None) -> Any:
         """As the client does it."""
-        return await super().execute_query(query, texts(values) if values else values)  # type: ignore[misc]
+        return await super().execute_query(query, texts(values) if values else values)  # type: ignore[misc]  # Tortoise's executors are untyped
 
     async def execute_query_dict(self, query: str, values: Sequence[Any] | None = None) -> Any:
         """As the client does it."""
-        return await super().execute_query_dict(query, texts(values) if values else values)  # type: ignore[misc]
+        return await super().execute_query_dict(query, texts(values) if values else values)  # type: ignore[misc]  # Tortoise's executors are untyped
 
 
 def texts(values: Sequence[Any]) -> list[Any]:

@@ -248,7 +248,7 @@ class Access:
         """One statement over both tables and all merged conversations, each branch read no further than the page."""
         ids = merged_rows.ids_of(conversation)
         branches = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608
+            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
             for n in range(len(ids))
             for mark, model, other, alias in (
@@ -269,7 +269,7 @@ class Access:
 
     async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
         where, values = self._requests_where(filter, contact=contact)
-        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608
+        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
         return int(found[0]["n"])
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
@@ -286,7 +286,7 @@ class Access:
             where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
         if wanted := _patterns(search):
             matching, more = self._contacts_matching(wanted)
-            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608
+            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
             values += more
         return await self._page(tables.Conversation, page, where, values)
 
@@ -305,7 +305,7 @@ class Access:
         return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
 
     async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
-        sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608
+        sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
         found = await database.rows(sql, *values, *page.values)
         return page.cut([instance(model, raw) for raw in found])
 
@@ -335,9 +335,9 @@ class Access:
             add("test_mode = ?", filter.test_mode)
         if wanted := _patterns(filter.search):
             contacts, more = self._contacts_matching(wanted)
-            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608
+            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608 (only constants are put in)
             # A request keeps the contact that it was made for; the one that is kept has the searched text of all.
-            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608
+            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
             either = [_like(len(wanted)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
             more = [*wanted, *more, *more]
             for minor, currencies in _amounts(filter.search or ""):
@@ -404,7 +404,7 @@ class Access:
     def _by_id(self, model: type[R]) -> DataLoader[UUID, R | None]:
         async def load(ids: list[UUID]) -> list[R | None]:
             found = await database.rows(
-                f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608
+                f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
                 f" WHERE account_id = ? AND id IN ({database.placeholders(len(ids))})",
                 self._account_id,
                 *ids,
@@ -430,7 +430,7 @@ class Access:
         self, model: type[R], parent: str, ids: Sequence[UUID], order: str = "id"
     ) -> defaultdict[UUID, list[R]]:
         found = await database.rows(
-            f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608
+            f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND {parent} IN ({database.placeholders(len(ids))}) ORDER BY {order}",
             self._account_id,
             *ids,
@@ -441,7 +441,7 @@ class Access:
         if self.viewer.user_id is None:
             return [False] * len(conversation_ids)
         found = await database.rows(
-            "SELECT conversation_id FROM conversation_follower WHERE account_id = ? AND user_id = ?"  # noqa: S608
+            "SELECT conversation_id FROM conversation_follower WHERE account_id = ? AND user_id = ?"  # noqa: S608 (only constants are put in)
             f" AND conversation_id IN ({database.placeholders(len(conversation_ids))})",
             self._account_id,
             self.viewer.user_id,
@@ -453,7 +453,7 @@ class Access:
     async def _load_overdue(self, contacts: list[tables.Contact]) -> list[dict[tuple[str, bool], int]]:
         of = {id: contact.id for contact in contacts for id in merged_rows.ids_of(contact)}
         found = await database.rows(
-            "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608
+            "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(of))})"
             f" AND discarded_at IS NULL AND {_OVERDUE} GROUP BY contact_id, currency, test_mode",
             self._account_id,
@@ -482,7 +482,7 @@ class Access:
 
     async def _load_requests_of_messages(self, message_ids: list[UUID]) -> list[list[tables.PaymentRequest]]:
         found = await database.rows(
-            f"SELECT l.message_id AS of_message, {columns(tables.PaymentRequest, 'r')} FROM message_payment_request l"  # noqa: S608
+            f"SELECT l.message_id AS of_message, {columns(tables.PaymentRequest, 'r')} FROM message_payment_request l"  # noqa: S608 (only constants are put in)
             " JOIN payment_request r ON r.id = l.payment_request_id"
             f" WHERE l.account_id = ? AND l.message_id IN ({database.placeholders(len(message_ids))}) ORDER BY r.id",
             self._account_id,
@@ -494,7 +494,7 @@ class Access:
     async def _load_attachments(self, message_ids: list[UUID]) -> list[list[tables.Attachment]]:
         heads = ", ".join("NULL AS content" if name == "content" else name for name in names(tables.Attachment))
         found = await database.rows(
-            f"SELECT {heads} FROM attachment"  # noqa: S608
+            f"SELECT {heads} FROM attachment"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND message_id IN ({database.placeholders(len(message_ids))}) ORDER BY n",
             self._account_id,
             *message_ids,
@@ -509,7 +509,7 @@ class Access:
         rows_of = [await self.conversation(id) for id in {message.conversation_id for message in messages}]
         conversations = list({id for row in rows_of if row is not None for id in merged_rows.ids_of(row)})
         found = await database.rows(
-            f"SELECT {columns(tables.Message)} FROM message WHERE account_id = ?"  # noqa: S608
+            f"SELECT {columns(tables.Message)} FROM message WHERE account_id = ?"  # noqa: S608 (only constants are put in)
             f" AND conversation_id IN ({database.placeholders(len(conversations))})"
             f" AND (retry_of_id IN ({places}) OR id IN ({places})) ORDER BY seq",
             self._account_id,

@@ -28,7 +28,7 @@ async def _fill(model: type[Searchable]) -> int:
     table, columns = model._meta.db_table, ", ".join(model.SEARCHED)
     filled, last = 0, UUID(int=0)
     while found := await database.rows(
-        f"SELECT id, {columns} FROM {table} WHERE search IS NULL AND id > ? ORDER BY id LIMIT {BATCH}",  # noqa: S608
+        f"SELECT id, {columns} FROM {table} WHERE search IS NULL AND id > ? ORDER BY id LIMIT {BATCH}",  # noqa: S608 (only constants are put in)
         last,
     ):
         async with database.transaction():
@@ -36,7 +36,7 @@ async def _fill(model: type[Searchable]) -> int:
                 text = searching.stored(row[name] for name in model.SEARCHED)
                 # Only if nobody has saved the row meanwhile: then its text is newer than ours.
                 await database.execute(
-                    f"UPDATE {table} SET search = ? WHERE id = ? AND search IS NULL",  # noqa: S608
+                    f"UPDATE {table} SET search = ? WHERE id = ? AND search IS NULL",  # noqa: S608 (only constants are put in)
                     text,
                     row["id"],
                 )

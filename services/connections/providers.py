@@ -321,7 +321,7 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
     table = row._meta.db_table
     free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
     await database.execute(
-        f"UPDATE {table} SET last_webhook_at = ? WHERE id IN (SELECT id FROM {table} WHERE id = ? {free})",  # noqa: S608
+        f"UPDATE {table} SET last_webhook_at = ? WHERE id IN (SELECT id FROM {table} WHERE id = ? {free})",  # noqa: S608 (only constants are put in)
         now,
         row.id,
     )

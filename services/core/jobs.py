@@ -138,7 +138,7 @@ async def enqueue(
     now = datetime.now(UTC)
     conflict = _AGAIN if again and (key is None or key != _running_key.get()) else "DO NOTHING"
     await database.execute(
-        "INSERT INTO job (id, account_id, kind, payload, sealed, key, status, attempts, max_attempts, due_at, set_at,"  # noqa: S608
+        "INSERT INTO job (id, account_id, kind, payload, sealed, key, status, attempts, max_attempts, due_at, set_at,"  # noqa: S608 (only constants are put in)
         f" created_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?, ?) ON CONFLICT (key) {conflict}",
         uuid7(),
         account_id,
@@ -278,7 +278,7 @@ class Runner:
         skip = "FOR UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
         # WITH, not a subquery: PostgreSQL may run that one once per row, and claim more than `count`.
         return await database.rows(
-            f"WITH due AS (SELECT id FROM job WHERE status = 'queued' AND due_at <= ?"  # noqa: S608
+            f"WITH due AS (SELECT id FROM job WHERE status = 'queued' AND due_at <= ?"  # noqa: S608 (only constants are put in)
             f" AND kind IN ({database.placeholders(len(kinds))}) ORDER BY due_at LIMIT {count:d} {skip})"
             " UPDATE job SET status = 'running', lease = ?, due_at = ?, attempts = attempts + 1"
             " WHERE id IN (SELECT id FROM due)"
@@ -531,7 +531,7 @@ async def _correct_due_times() -> None:
 async def without_job(table: str, where: str, prefix: str, *, limit: int = 500) -> list[UUID]:
     """Ids of rows whose job (its key: `prefix` and the id) is neither queued nor running. For sweeps; give no text from outside."""
     rows = await database.rows(
-        f"SELECT t.id FROM {table} t WHERE {where} AND NOT EXISTS (SELECT 1 FROM job j"  # noqa: S608
+        f"SELECT t.id FROM {table} t WHERE {where} AND NOT EXISTS (SELECT 1 FROM job j"  # noqa: S608 (only constants are put in)
         f" WHERE j.key = '{prefix}' || t.id AND j.status IN ('queued', 'running')) ORDER BY t.id LIMIT {limit:d}"
     )
     return [database.to_uuid(row["id"]) for row in rows]

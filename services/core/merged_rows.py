@@ -106,7 +106,7 @@ async def newest_inbound(
     )
     given = [kind] if kind is not None else []
     found = await database.rows(
-        f"SELECT c.id AS id, {newest.format(column)} AS found, {newest.format('seq')} AS seq"  # noqa: S608
+        f"SELECT c.id AS id, {newest.format(column)} AS found, {newest.format('seq')} AS seq"  # noqa: S608 (only constants are put in)
         f" FROM conversation c WHERE c.id IN ({database.placeholders(len(of))})",
         *given,
         *given,
@@ -123,7 +123,7 @@ async def replaced(table: str, account_id: UUID, ids: Collection[UUID]) -> dict[
     if not ids:
         return {}
     found: Sequence[dict[str, object]] = await database.rows(
-        f"SELECT id, merged_into_id FROM {table} WHERE account_id = ? AND merged_into_id IS NOT NULL"  # noqa: S608
+        f"SELECT id, merged_into_id FROM {table} WHERE account_id = ? AND merged_into_id IS NOT NULL"  # noqa: S608 (only constants are put in)
         f" AND id IN ({database.placeholders(len(ids))})",
         account_id,
         *ids,
