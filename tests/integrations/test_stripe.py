@@ -143,7 +143,11 @@ def shape(schema: Any, schemas: Mapping[str, Any], path: str = "", depth: int = 
 def test_the_derived_contract_is_the_vendors_where_that_is_at_hand() -> None:
     ours = stripe_contract.derived_contract().spec
     theirs = vendor_file(stripe_contract.CURRENT_FILE) or ours
+    left_out = {path for _, path, _, _ in stripe_contract.OPERATIONS if path not in theirs["paths"]}
+    assert left_out <= {"/v1/payment_intents/{intent}/cancel"}  # the file has a part of the API only
     for method, path, _, answered in stripe_contract.OPERATIONS:
+        if path in left_out:
+            continue
         mine, other = ours["paths"][path][method], theirs["paths"][path][method]
         assert {p["name"] for p in mine["parameters"]} == {p["name"] for p in other["parameters"]}, path
         if method == "post":
