@@ -440,7 +440,7 @@ def _media(form: _Form) -> int:
 
 
 def _said(form: _Form, body: str) -> bool | None:
-    """What the words say of consent, or the button that a template of ours gives for it ("Stop promotions")."""
+    """What the words say of consent, or the button that our template gives for it ("Stop promotions")."""
     found = opt_out_word(body)
     return opt_out_word(form.first("ButtonPayload"), by_phone=False) if found is None else found
 

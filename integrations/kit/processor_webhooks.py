@@ -392,7 +392,7 @@ async def test_a_webhook_about_money_of_another_program_is_no_fault(
         try:
             foreign = await receive(processor, forge(vendor, with_body(delivery, body)))
         except PayloadInvalid:
-            continue  # the door takes it where it names nothing of ours
+            continue  # the door takes it where it names nothing that we know
         assert foreign.request_reference != REFERENCE
         assert {one.request_reference for one in foreign.money} & {REFERENCE} == set()
         assert foreign.external_id == told.external_id

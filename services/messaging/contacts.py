@@ -165,7 +165,7 @@ async def find_or_create_by_address(
 async def answered_from(
     changed: Change, contact: Contact, conversation: Conversation, row: ContactAddress, at: datetime
 ) -> None:
-    """The contact, who has several addresses of one kind by a merge, wrote from this one: answers go there. The contact is locked."""
+    """The contact, merged and so with several addresses of one kind, wrote from this one: answers go there. It is locked."""
     if row.in_use:
         return
     before = await ContactAddress.get_or_none(contact_id=contact.id, kind=row.kind, in_use=True)

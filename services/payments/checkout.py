@@ -214,8 +214,8 @@ def origin_of(url: str) -> str | None:
 async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
     """Pay was pressed: reuse the open checkout or make a new one; state instead of a url when there is nothing to pay.
 
-    An optional field of the order that the processor refuses (an e-mail address, say) is left out of a next try. A definite no is told
-    to the team, once per cause.
+    An optional field of the order that the processor refuses (an e-mail address, say) is left out of a next try. A definite refusal is
+    reported to the team, once per cause.
     Raises: NotFound, ProcessorUnavailable, ProcessorRejected. Key: `request:n`, stored before the call: a repeat gets the same object.
     """
     found = await find(token)

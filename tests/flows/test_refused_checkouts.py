@@ -89,7 +89,7 @@ async def test_a_revoked_key_is_told_to_the_team_and_mended_by_connecting_again(
             assert "try again in a minute" not in page.text
         changed = await feed.until("AccountUpdated")
         assert changed["account"]["paymentSettings"]["processors"] == [{"connected": False}]
-        # Who can connect it again is told, once; in the thread it stands beside the request.
+        # Owners and admins are notified once; the thread shows it at the request.
         name = {"STRIPE": "Stripe", "PAYPAL": "PayPal", "SQUARE": "Square"}[kind]
         thread = (await bare.product.one(TEXTS, {"id": contact["conversation"]["id"]}, token=bare.agent))["thread"]
         (card,) = [item for item in thread["nodes"] if item["kind"] == "CHECKOUT_REFUSED"]

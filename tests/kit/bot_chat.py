@@ -135,7 +135,7 @@ class BotChat(Channel):
             if answer.status_code < 500 and said["ok"] is True:
                 return said["result"]
             wait = said.get("parameters", {}).get("retry_after")
-        # The address has the token in it, and may stand in the client's exceptions.
+        # The address contains the token, and the client's exceptions may quote it.
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise IntegrationError(NAME, "connection", retryable=True) from None
         except (TimeoutError, httpx2.HTTPError):

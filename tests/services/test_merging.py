@@ -337,7 +337,7 @@ async def test_what_is_written_while_contacts_are_merged_stands_in_the_kept_thre
         assert sorted(await thread(team, one)) == ["from Maria", "from Mary", "from us"]
         now = await Conversation.get(id=talk.id)
         assert (now.unread_count, (await Conversation.get(id=told.id)).unread_count) == (2, 0)
-        # What came after the merge is told of the kept one only.
+        # What came after the merge names the kept one only.
         (at,) = await db.rows("SELECT max(seq) AS seq FROM event WHERE kind = 'contact.merged'")
         later = await db.rows("SELECT * FROM event WHERE seq > ?", at["seq"])
         assert {db.to_uuid(e["conversation_id"]) for e in later if e["conversation_id"]} <= {talk.id}

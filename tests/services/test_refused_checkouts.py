@@ -1,4 +1,4 @@
-"""Pay that a processor refuses for good: optional fields are left out, anything else is told once to those who can act."""
+"""Pay that a processor refuses for good: optional fields are left out, anything else is reported once to those who can act."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_a_definite_no_is_told_once_to_those_who_can_act(world: World, rea
     assert await press(world, another, fault=f"refuse:{reason}") == "PROCESSOR_REJECTED"
     assert await world.cards(second) == ["CHECKOUT_REFUSED"]
     assert len(await told(admin)) == (0 if reason.startswith("amount") else 1)
-    # It is mended: the same link pays, and what is refused later is told again.
+    # It is mended: the same link pays, and a later refusal is reported again.
     assert await press(world, token) == "open"
     assert (await row(world)).last_error is None
     assert await events("processor.updated") == 2
@@ -240,7 +240,7 @@ async def test_revoked_credentials_end_the_connection_once_whoever_finds_them(wo
         "Ask an owner or admin to connect Sandbox again in Settings → Payments."
     ]
     assert not await providers.can_ask(world.account.id)
-    # Found again, by others: nothing more is told of the connection.
+    # Found again, by others: nothing more is reported about the connection.
     await _by_pay(world)
     assert await told(owner) == ["PROCESSOR_DISCONNECTED"]
     assert await events("processor.updated") == logged
