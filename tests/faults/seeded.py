@@ -33,34 +33,34 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
     return Fault(kind, name, path, ((old, new),), tests, postgres)
 
 
-RECORDER: Final = "tests/services/test_recorder.py"
+RECORDER: Final = "tests/services/payments/test_recorder.py"
 LEDGER: Final = "tests/models/test_ledger.py"
-MISMATCHES: Final = "tests/services/test_mismatches.py"
-EVENTS: Final = "tests/services/test_processor_events.py"
-CHECKOUT: Final = "tests/services/test_checkout.py"
-VOIDS: Final = "tests/services/test_voids.py"
-REFUSED: Final = "tests/services/test_refused_checkouts.py"
-RELEASES: Final = "tests/services/test_releases.py"
-CAPTURES: Final = "tests/services/test_captures.py"
-SWEEPER: Final = "tests/services/test_sweeper.py"
-REFUNDS: Final = "tests/services/test_refunds.py"
-AT_ONCE: Final = "tests/services/test_at_once.py"
-CHANGES: Final = "tests/services/test_changes.py"
+MISMATCHES: Final = "tests/services/payments/test_mismatches.py"
+EVENTS: Final = "tests/services/payments/test_processor_webhooks.py"
+CHECKOUT: Final = "tests/services/payments/test_checkout.py"
+VOIDS: Final = "tests/services/payments/test_voids.py"
+REFUSED: Final = "tests/services/payments/test_checkout_refusals.py"
+RELEASES: Final = "tests/services/payments/test_link_releases.py"
+CAPTURES: Final = "tests/services/payments/test_captures.py"
+SWEEPER: Final = "tests/services/payments/test_reconciler.py"
+REFUNDS: Final = "tests/services/payments/test_refunds.py"
+AT_ONCE: Final = "tests/services/payments/test_concurrent_money.py"
+CHANGES: Final = "tests/services/core/test_unit_of_work.py"
 LOG: Final = "tests/models/test_event_log.py"
-HUB: Final = "tests/services/test_hub.py"
-DELIVERIES: Final = "tests/services/test_deliveries.py"
-JOBS: Final = "tests/services/test_jobs.py"
-INBOUND: Final = "tests/services/test_inbound.py"
-CAPABILITY: Final = "tests/services/test_capability.py"
+HUB: Final = "tests/services/core/test_event_hub.py"
+DELIVERIES: Final = "tests/services/messaging/test_delivery.py"
+JOBS: Final = "tests/services/core/test_jobs.py"
+INBOUND: Final = "tests/services/messaging/test_inbound.py"
+CAPABILITY: Final = "tests/services/connections/test_availability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
 MEDIA: Final = "tests/integrations/test_media.py"
-ATTACHMENTS: Final = "tests/services/test_attachments.py"
-SETTINGS_AT_ONCE: Final = "tests/services/test_settings_at_once.py"
+ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
+SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
-SIGN_IN: Final = "tests/services/test_sign_in.py"
+SIGN_IN: Final = "tests/services/accounts/test_authentication.py"
 WEB_CHAT: Final = "tests/flows/test_web_chat.py"
-MERGING: Final = "tests/services/test_merging.py"
-MERGED_MONEY: Final = "tests/services/test_merged_money.py"
+MERGING: Final = "tests/services/messaging/test_contact_merging.py"
+MERGED_MONEY: Final = "tests/services/payments/test_merged_money.py"
 
 FAULTS: Final = (
     # ------------------------------------------------------------------------------------------------------- money
@@ -166,7 +166,7 @@ FAULTS: Final = (
         "services/payments/projection.py",
         "again = settles and await ActivityCard",
         "again = False and await ActivityCard",
-        "tests/services/test_outside_payments.py",
+        "tests/services/payments/test_offline_payments.py",
     ),
     _fault(
         "money",
@@ -214,7 +214,7 @@ FAULTS: Final = (
         "services/thread/contact_totals.py",
         "ELSE charge.amount_minor - refunded END",
         "ELSE lost END",
-        "tests/services/test_summaries.py",
+        "tests/services/thread/test_contact_totals.py",
     ),
     _fault(
         "money", "outcomes-counted-each", "models/ledger.py", "moneys = final(facts)", "moneys = list(facts)", LEDGER
@@ -241,7 +241,7 @@ FAULTS: Final = (
         "services/payments/projection.py",
         "await contact_totals.update(request.account_id, request.contact_id)",
         "pass",
-        "tests/services/test_summaries.py",
+        "tests/services/thread/test_contact_totals.py",
     ),
     # ------------------------------------------------------------------------------------------------- transaction
     _fault(
@@ -339,7 +339,7 @@ FAULTS: Final = (
         "services/payments/processor_webhooks.py",
         "    for event in events:\n        if event.vendor_account",
         "    for event in events[:1]:\n        if event.vendor_account",
-        "tests/services/test_event_batches.py",
+        "tests/services/core/test_event_batches.py",
     ),
     _fault(
         "transaction",
@@ -347,7 +347,7 @@ FAULTS: Final = (
         "services/payments/processor_webhooks.py",
         "            failure = failure or error\n",
         "            raise\n",
-        "tests/services/test_event_batches.py",
+        "tests/services/core/test_event_batches.py",
     ),
     _fault(
         "transaction",
@@ -363,7 +363,7 @@ FAULTS: Final = (
         "services/core/idempotency.py",
         "SET state = 'done', result = ?",
         "SET state = 'running', result = ?",
-        "tests/services/test_idempotency.py",
+        "tests/services/core/test_idempotency.py",
     ),
     # -------------------------------------------------------------------------------------- refunds, money recorded by hand
     _fault(
@@ -461,7 +461,7 @@ FAULTS: Final = (
         "services/payments/projection.py",
         "(by_hand or request.unresolved)",
         "request.unresolved",
-        "tests/services/test_outside_payments.py",
+        "tests/services/payments/test_offline_payments.py",
     ),
     # ------------------------------------------------------------------------------------------- checkout and void
     Fault(
@@ -550,7 +550,7 @@ FAULTS: Final = (
         "services/payments/recorder.py",
         'now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None',
         "None",
-        "tests/services/test_lost_webhooks.py",
+        "tests/services/payments/test_lost_webhooks.py",
     ),
     _fault(
         "checkout",
@@ -827,7 +827,7 @@ FAULTS: Final = (
         "services/messaging/opt_outs.py",
         "    if await opted_out_at(changed.account_id, kind, address) is not None:\n        return\n",
         "",
-        "tests/services/test_opt_outs.py",
+        "tests/services/messaging/test_opt_outs.py",
     ),
     _fault(
         "messages",
@@ -835,7 +835,7 @@ FAULTS: Final = (
         "services/messaging/resending.py",
         "    if over(message, family):\n        raise",
         "    if message is actor:\n        raise",
-        "tests/services/test_repeats.py",
+        "tests/services/messaging/test_resending.py",
     ),
     _fault(
         "messages",
@@ -843,7 +843,7 @@ FAULTS: Final = (
         "services/messaging/resending.py",
         '        if actor.kind != "user" or not looked_up:',
         "        if actor is message:",
-        "tests/services/test_repeats.py",
+        "tests/services/messaging/test_resending.py",
     ),
     _fault(
         "messages",
@@ -980,7 +980,7 @@ FAULTS: Final = (
         "services/messaging/delivery.py",
         "is stored before all else, however long the database is away.\n",
         "is stored late.\n        await providers.note_channel(connection, None)\n",
-        "tests/services/test_locked_tables.py",
+        "tests/services/core/test_locked_tables.py",
         postgres=True,
     ),
     _fault(
@@ -1257,6 +1257,6 @@ FAULTS: Final = (
         "models/ledger.py",
         "and not (m.reversal and m.occurred_at",
         "and not (False and m.occurred_at",
-        "tests/services/test_summaries.py",
+        "tests/services/thread/test_contact_totals.py",
     ),
 )

@@ -439,7 +439,7 @@ async def test_a_dispute_is_opened_and_closed(shop: Team, desk: Desk, state: str
     assert entry["net"] == 12000 - desk.fee - lost
 
 
-# On one engine: every order runs on both in tests/services/test_dispute_orders.py.
+# On one engine: every order runs on both in tests/services/payments/test_dispute_orders.py.
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize(
     ("words", "state"), [(("OPEN", "LOST", "OPEN", "WON"), "WON"), (("OPEN", "WON", "LOST"), "LOST")]

@@ -285,7 +285,7 @@ async def test_a_refund_that_is_wordsbefore_its_charge_counts_when_the_charge_is
     assert sorted(found) == ["PAYMENT_RECEIVED", "PAYMENT_REQUEST", "REFUND_ISSUED"]
 
 
-# On one engine: every order runs on both in tests/services/test_dispute_orders.py.
+# On one engine: every order runs on both in tests/services/payments/test_dispute_orders.py.
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_signed_words_of_a_dispute_end_in_the_latest_whatever_comes_first(
     shop: Team, stripe: StripeServer

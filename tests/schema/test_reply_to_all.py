@@ -5,7 +5,7 @@ from __future__ import annotations
 from models.ids import public_id
 from tests.schema.conftest import Api
 from tests.services.conftest import Team
-from tests.services.test_copies import TOM, letter
+from tests.services.messaging.test_copies import TOM, letter
 
 
 async def test_the_api_suggests_copies_and_takes_them_on_email_channels_only(team: Team, api: Api) -> None:

@@ -18,7 +18,7 @@ from resolvers.transport.http import GraphQLView, get_view
 from resolvers.transport.limits import Limits, Schema, schema_options
 from resolvers.transport.server import Server, listen, server_config
 from services.core.event_hub import Hub, ResyncNeeded, Start, follow
-from tests.services.test_hub import ACCOUNT, OTHER, Log
+from tests.services.core.test_event_hub import ACCOUNT, OTHER, Log
 from tests.transport.room import Client, Room, World, _no_signals
 
 
