@@ -16,7 +16,7 @@ import strawberry
 
 from models import tables
 from models.event_log import Cursor as EventCursor
-from models.event_log import CursorInvalid
+from models.event_log import CursorInvalid, LogEntry
 from models.ids import parse_public_id, public_id
 from resolvers.access import access
 from schema.context import Context, Info
@@ -44,7 +44,7 @@ from schema.events import (
 from schema.failures import bad_request, not_found
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
 from services.core import merged_rows
-from services.core.event_hub import Hub, LoggedEvent, ResyncNeeded, Start, Wants, follow
+from services.core.event_hub import Hub, ResyncNeeded, Start, Wants, follow
 from services.messaging import contact_merging
 from services.payments import dashboard
 
@@ -67,7 +67,7 @@ AfterEvent = Annotated[
 
 
 # ------------------------------------------------------------------------------------------- log entries as events
-def _thread_item(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _thread_item(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.conversation_id is None or event.contact_id is None:
         return None
     return ThreadItemAdded(
@@ -79,7 +79,7 @@ def _thread_item(event: LoggedEvent, cursor: Cursor) -> Event | None:
     )
 
 
-def _payment_request(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _payment_request(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.payment_request_id is None or event.contact_id is None or event.conversation_id is None:
         return None
     previous = event.data.get("previous_status")
@@ -93,7 +93,7 @@ def _payment_request(event: LoggedEvent, cursor: Cursor) -> Event | None:
     )
 
 
-def _message(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _message(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.message_id is None or event.conversation_id is None:
         return None
     return MessageUpdated(
@@ -103,11 +103,11 @@ def _message(event: LoggedEvent, cursor: Cursor) -> Event | None:
     )
 
 
-def _contact(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _contact(event: LogEntry, cursor: Cursor) -> Event | None:
     return ContactUpdated(cursor=cursor, contact_row=event.contact_id) if event.contact_id is not None else None
 
 
-def _merged(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _merged(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.contact_id is None or event.conversation_id is None:
         return None
     return ContactMerged(
@@ -119,28 +119,28 @@ def _merged(event: LoggedEvent, cursor: Cursor) -> Event | None:
     )
 
 
-def _conversation(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _conversation(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.conversation_id is None:
         return None
     return ConversationUpdated(cursor=cursor, conversation_row=event.conversation_id)
 
 
-def _account(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _account(event: LogEntry, cursor: Cursor) -> Event | None:
     return AccountUpdated(cursor=cursor)
 
 
-def _notification(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _notification(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.notification_id is None:
         return None
     return NotificationAdded(cursor=cursor, notification_row=event.notification_id)
 
 
-def _notifications_read(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def _notifications_read(event: LogEntry, cursor: Cursor) -> Event | None:
     return NotificationsRead(cursor=cursor)
 
 
 # domain.md, section 8. Kinds of other releases are passed over: the log may hold what this one does not know.
-_MEMBERS: dict[str, Callable[[LoggedEvent, Cursor], Event | None]] = {
+_MEMBERS: dict[str, Callable[[LogEntry, Cursor], Event | None]] = {
     "activity.created": _thread_item,
     "message.created": _thread_item,
     "message.updated": _message,
@@ -160,7 +160,7 @@ def _is_request(kind: str) -> bool:
     return kind.startswith("payment_request.")
 
 
-def member(event: LoggedEvent, cursor: Cursor) -> Event | None:
+def member(event: LogEntry, cursor: Cursor) -> Event | None:
     """The union member for a log entry; None for a kind that clients are not told of."""
     make = _payment_request if _is_request(event.kind) else _MEMBERS.get(event.kind)
     return make(event, cursor) if make is not None else None
@@ -184,7 +184,7 @@ class _OfContact:
         self._ids.update(merged_rows.ids_of(row) if row is not None else ())
         self._settled = True
 
-    def __call__(self, event: LoggedEvent) -> bool:
+    def __call__(self, event: LogEntry) -> bool:
         """Quick: no look at the database."""
         if event.kind == contact_merging.MERGED:
             both = {getattr(event, self._name), UUID(event.data[self._name])}
@@ -287,11 +287,11 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
                     await step
 
 
-def _changes_figures(event: LoggedEvent) -> bool:
+def _changes_figures(event: LogEntry) -> bool:
     return _is_request(event.kind) or event.kind in ("account.updated", "processor.updated")
 
 
-async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]) -> int | None:
+async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LogEntry, None]) -> int | None:
     """The number of the feed's next item; None at its end."""
     async for item in feed:
         return item.seq
@@ -357,7 +357,7 @@ class Subscription:
     ) -> AsyncGenerator[NotificationEvent, None]:
         user_id: UUID | None = access(info).viewer.user_id
 
-        def wants(event: LoggedEvent) -> bool:
+        def wants(event: LogEntry) -> bool:
             return user_id is not None and event.user_id == user_id and event.kind.startswith("notification.")
 
         return _feed(info, after, wants)

@@ -10,6 +10,7 @@ from uuid import UUID
 import strawberry
 
 from models.event_log import Cursor as LogCursor
+from models.event_log import LogEntry
 from resolvers.visitor.context import VisitorContext, VisitorInfo
 from schema.describe import subscription
 from schema.scalars import Cursor
@@ -24,7 +25,7 @@ from schema.visitor import (
     seal,
     unseal,
 )
-from services.core.event_hub import LoggedEvent, ResyncNeeded, Start, follow
+from services.core.event_hub import ResyncNeeded, Start, follow
 from services.messaging import contact_merging
 from services.web_chat import visitors
 from services.web_chat.visitors import Visit
@@ -43,7 +44,7 @@ class _Ears:
         self.contact_ids.update(contact_ids)
         self.settled = True
 
-    def wants(self, event: LoggedEvent) -> bool:
+    def wants(self, event: LogEntry) -> bool:
         """Quick: no look at the database."""
         if event.kind == visitors.KNOWN:
             if event.data.get("visitor") == self._mark:
@@ -83,7 +84,7 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
                 yield found
 
 
-async def _event(visit: Visit, event: LoggedEvent, at: LogCursor) -> VisitorEvent | None:
+async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent | None:
     """The log entry as the visitor may know of it, with the data as they are now; None: it is not for the visitor."""
     if event.kind.startswith("message.") and event.message_id is not None:
         shown = await visitors.message(visit, event.message_id)

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol, Self
+from typing import Final, Self
 from uuid import UUID
 
 from integrations.broadcast import GAP, Bus, Hint
+from models.event_log import LogEntry
 from services.core.moments import Moments
 
 log = logging.getLogger(__name__)
@@ -32,39 +32,8 @@ PACE_STEP_S: Final = 0.005
 PACE_STEPS: Final = 50
 
 
-class LoggedEvent(Protocol):
-    """One row of the event log, as read. `models.event_log.LogEntry` is one."""
-
-    @property
-    def account_id(self) -> UUID: ...
-    @property
-    def seq(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def conversation_id(self) -> UUID | None: ...
-    @property
-    def contact_id(self) -> UUID | None: ...
-    @property
-    def payment_request_id(self) -> UUID | None: ...
-    @property
-    def message_id(self) -> UUID | None: ...
-    @property
-    def card_id(self) -> UUID | None: ...
-    @property
-    def payment_id(self) -> UUID | None: ...
-    @property
-    def notification_id(self) -> UUID | None: ...
-    @property
-    def user_id(self) -> UUID | None: ...
-    @property
-    def data(self) -> dict[str, Any]: ...
-    @property
-    def at(self) -> datetime: ...
-
-
-Wants = Callable[[LoggedEvent], bool]
-ReadLog = Callable[[UUID, int, int], Awaitable[Sequence[LoggedEvent]]]
+Wants = Callable[[LogEntry], bool]
+ReadLog = Callable[[UUID, int, int], Awaitable[Sequence[LogEntry]]]
 Heads = Callable[[Sequence[UUID]], Awaitable[dict[UUID, int]]]
 
 
@@ -104,7 +73,7 @@ class Subscription:
         self.position = position
         self._wants = wants
         self._size = size
-        self._queue: deque[LoggedEvent] = deque()
+        self._queue: deque[LogEntry] = deque()
         self._wake = asyncio.Event()
         self._ended = False
         self._failure: Exception | None = None
@@ -114,7 +83,7 @@ class Subscription:
         """How many events wait to be taken."""
         return len(self._queue)
 
-    def offer(self, event: LoggedEvent) -> bool:
+    def offer(self, event: LogEntry) -> bool:
         """Queue the event if it is wanted. False: the subscription has failed and takes no more."""
         try:
             if self._wants is not None and not self._wants(event):
@@ -140,7 +109,7 @@ class Subscription:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> LoggedEvent:
+    async def __anext__(self) -> LogEntry:
         while not self._queue:
             if self._failure is not None:
                 raise self._failure
@@ -163,7 +132,7 @@ class _Feed:
         self.reader: asyncio.Task[None] | None = None
         self.subscriptions: set[Subscription] = set()
 
-    def dispatch(self, event: LoggedEvent) -> None:
+    def dispatch(self, event: LogEntry) -> None:
         self.last = event.seq
         failed = [subscription for subscription in self.subscriptions if not subscription.offer(event)]
         self.subscriptions.difference_update(failed)
@@ -333,7 +302,7 @@ class Hub:
 
 async def follow(
     hub: Hub, account_id: UUID, after_seq: int | None, wants: Wants | None = None, *, backlog_limit: int = 1_000
-) -> AsyncGenerator[Start | ResyncNeeded | LoggedEvent, None]:
+) -> AsyncGenerator[Start | ResyncNeeded | LogEntry, None]:
     """One feed from a position: `Start`, the wanted events missed since `after_seq`, then the live ones, each once.
 
     Without `after_seq` it starts at the head. When not every event since `after_seq` can be delivered, the only item is
@@ -342,7 +311,7 @@ async def follow(
     # Attached to the live tail before the backlog is read: what is committed in between is in one of the two.
     async with hub.listen(account_id, wants) as subscription:
         head = subscription.position
-        backlog: Sequence[LoggedEvent] = ()
+        backlog: Sequence[LogEntry] = ()
         if after_seq is not None and after_seq > head:
             # The reader may lag behind the database for a moment; only the database can say "ahead".
             head = max(head, (await hub.heads([account_id])).get(account_id, 0))

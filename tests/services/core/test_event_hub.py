@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,9 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from integrations.broadcast import GAP, Hint, open_bus
+from models.event_log import LogEntry
 from services.core.event_hub import (
     Hub,
-    LoggedEvent,
     ResyncNeeded,
     ResyncReason,
     SlowConsumer,
@@ -25,51 +24,39 @@ from services.core.event_hub import (
 ACCOUNT = UUID("0190d1c0-0000-7000-8000-000000000001")
 OTHER = UUID("0190d1c0-0000-7000-8000-000000000002")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    account_id: UUID
-    seq: int
-    kind: str = "message.received"
-    conversation_id: UUID | None = None
-    contact_id: UUID | None = None
-    payment_request_id: UUID | None = None
-    message_id: UUID | None = None
-    card_id: UUID | None = None
-    payment_id: UUID | None = None
-    notification_id: UUID | None = None
-    user_id: UUID | None = None
-    data: dict[str, Any] = field(default_factory=dict)
-    at: datetime = datetime(2026, 11, 23, tzinfo=UTC)
+AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 class Log:
     """The database: what is committed here is the truth. Counts its queries; can be slow or broken."""
 
     def __init__(self) -> None:
-        self.rows: dict[UUID, list[Row]] = {}
+        self.rows: dict[UUID, list[LogEntry]] = {}
         self.counters: dict[UUID, int] = {}
         self.reads = 0
         self.head_queries = 0
         self.broken = False
         self.during_read: Callable[[], None] | None = None
 
-    def commit(self, account_id: UUID = ACCOUNT, count: int = 1, **fields: Any) -> int:
+    def commit(
+        self, account_id: UUID = ACCOUNT, count: int = 1, *, kind: str = "message.received", **fields: Any
+    ) -> int:
         for _ in range(count):
             seq = self.counters.get(account_id, 0) + 1
             self.counters[account_id] = seq
-            self.rows.setdefault(account_id, []).append(Row(account_id=account_id, seq=seq, **fields))
+            entry = LogEntry(account_id=account_id, seq=seq, kind=kind, at=AT, **fields)
+            self.rows.setdefault(account_id, []).append(entry)
         return self.counters[account_id]
 
     def prune(self, account_id: UUID, up_to: int) -> None:
         self.rows[account_id] = [row for row in self.rows[account_id] if row.seq > up_to]
 
-    async def read(self, account_id: UUID, after: int, limit: int) -> list[LoggedEvent]:
+    async def read(self, account_id: UUID, after: int, limit: int) -> list[LogEntry]:
         self.reads += 1
         await asyncio.sleep(0)
         if self.broken:
             raise ConnectionError("the database is away")
-        found: list[LoggedEvent] = [row for row in self.rows.get(account_id, []) if row.seq > after]
+        found = [row for row in self.rows.get(account_id, []) if row.seq > after]
         if self.during_read is not None:
             interrupt, self.during_read = self.during_read, None
             interrupt()
@@ -176,7 +163,7 @@ async def test_only_wanted_events_are_queued() -> None:
 async def test_a_filter_with_a_bug_fails_its_own_subscriber_only() -> None:
     log = Log()
 
-    def broken(event: LoggedEvent) -> bool:
+    def broken(event: LogEntry) -> bool:
         raise ZeroDivisionError(event.kind)
 
     async with running(log, poll_s=60) as hub, hub.listen(ACCOUNT, broken) as bad, hub.listen(ACCOUNT) as good:
@@ -435,7 +422,7 @@ async def test_two_hundred_followers_with_random_joins_and_reconnects_each_see_e
                     if seen and seen[-1] == last:
                         break
                     item = await anext(feed)
-                    assert isinstance(item, Row)
+                    assert isinstance(item, LogEntry)
                     seen.append(item.seq)
         return seen
 
