@@ -1,4 +1,4 @@
-"""Statuses of messages whose external id is not known yet: kept as jobs, and read when the id comes. deliveries.py applies them."""
+"""Statuses of messages whose external id is not known yet: kept as jobs, and read when the id comes. delivery.py applies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes in from channels: verified callbacks; statuses go to deliveries.py, what contacts write is stored once in their thread."""
+"""What comes in from channels: verified callbacks; statuses go to delivery.py, what contacts write is stored once in their thread."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ from services.messaging import (
     message_changes,
     messages,
     opt_outs,
+    sending,
 )
 from services.messaging.contacts import PHONE_KINDS
 from services.messaging.message_changes import NO_TEXT
@@ -400,7 +401,7 @@ async def _confirm_stop(changed: Change, stop: Message) -> None:
         occurred_at=changed.now,
     )
     changed.message(message)
-    await delivery.enqueue(message)
+    await sending.enqueue(message)
 
 
 async def _replied(conversation: Conversation, external_id: str | None) -> Message | None:

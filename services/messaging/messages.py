@@ -1,4 +1,4 @@
-"""What the team writes: a message is committed QUEUED with its job, its links bound to their requests. deliveries.py hands it over."""
+"""What the team writes: a message is committed QUEUED with its job, its links bound to their requests. sending.py sends it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services.core import idempotency, merged_rows, validation
 from services.core.permissions import Actor
 from services.core.turns import turn
 from services.core.unit_of_work import change
-from services.messaging import composer, copies, delivery, resending
+from services.messaging import composer, copies, resending, sending
 from services.messaging.composer import Template
 from services.thread import contact_totals, payment_links
 
@@ -386,7 +386,7 @@ async def _write(
                 changed.event(
                     "conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id
                 )
-            await delivery.enqueue(message)
+            await sending.enqueue(message)
         await MessagePaymentRequest.bulk_create(
             [
                 MessagePaymentRequest(

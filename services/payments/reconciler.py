@@ -29,7 +29,7 @@ from models.tables import (
 )
 from services.connections import processor_health, providers
 from services.core import jobs
-from services.messaging import attachments, delivery
+from services.messaging import attachments, sending
 from services.payments import captures, checkout, processor_webhooks, projection, recorder, refunds, voids
 
 log = structlog.get_logger(__name__)
@@ -375,7 +375,7 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
 @jobs.periodic("sweeper.stranded", 30)
 async def sweep_stranded(job: jobs.JobContext) -> None:
     """Move on what waits for a job that is gone: messages, refunds, files, checkouts to close. Safe to repeat."""
-    await delivery.sweep_stranded(datetime.now(UTC))
+    await sending.sweep_stranded(datetime.now(UTC))
     await refunds.sweep_stranded()
     await attachments.sweep_stranded()
     await projection.sweep_stranded()

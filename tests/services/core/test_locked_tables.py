@@ -15,7 +15,7 @@ from models import database as db
 from models.database import open_database, postgres_arguments
 from models.tables import Job, Message
 from services.core import jobs
-from services.messaging import delivery
+from services.messaging import sending
 from tests.conftest import EMPTY_ALL, run_on
 from tests.services.conftest import Team
 from tests.services.outgoing import replace_vendor, send
@@ -72,7 +72,7 @@ async def test_a_locked_table_uses_no_attempts_up_and_every_message_is_sent_once
     await runner.start()
     try:
         async with locked(database, "message"), asyncio.timeout(60):
-            while len(set(tries)) < 3 or min(map(tries.count, set(tries))) <= delivery.SEND_ATTEMPTS:
+            while len(set(tries)) < 3 or min(map(tries.count, set(tries))) <= sending.SEND_ATTEMPTS:
                 await asyncio.sleep(0.02)
             assert [vendor.sent for vendor in vendors] == [[], [], []]
         await until(["SENT"] * 3)

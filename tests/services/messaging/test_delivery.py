@@ -36,7 +36,7 @@ from models.tables import (
 )
 from services.core import jobs
 from services.messaging import delivery as delivery_service
-from services.messaging import messages
+from services.messaging import messages, pacing, sending
 from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import BASE_URL, Team, counts, kinds_logged
@@ -157,7 +157,7 @@ async def free_again(team: Team, kind: str = "SMS") -> None:
 
 @pytest.mark.parametrize(
     ("named", "paused"),
-    [(30.0, 30.0), (None, delivery_service.PAUSE_S), (0.0, delivery_service.PAUSE_S), (1e9, 3600.0)],
+    [(30.0, 30.0), (None, sending.PAUSE_S), (0.0, sending.PAUSE_S), (1e9, 3600.0)],
 )
 async def test_a_rate_limit_pauses_its_connection_and_no_other_and_uses_no_attempt_up(
     team: Team, named: float | None, paused: float
@@ -186,7 +186,7 @@ async def test_a_shorter_pause_never_cuts_a_longer_one(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=None)
     await waits(sent)
     await ChannelConnection.filter(id=team.channels["SMS"].id).update(next_send_at=until)
-    await delivery_service._pause(team.channels["SMS"], 5)
+    await pacing.pause(team.channels["SMS"], 5)
     assert (await ChannelConnection.get(id=team.channels["SMS"].id)).next_send_at == until
 
 
@@ -196,13 +196,13 @@ async def test_a_recipients_try_later_delays_only_that_message(team: Team) -> No
     replace_vendor(team, "EMAIL", again)
     assert await waits(grey, last=True) == 60
     assert (await ChannelConnection.get(id=team.channels["EMAIL"].id)).next_send_at is None
-    assert await waits(other) == delivery_service.WAIT_FOR_EARLIER_S  # the order of the conversation is kept
+    assert await waits(other) == sending.WAIT_FOR_EARLIER_S  # the order of the conversation is kept
 
 
 async def test_who_waited_for_hours_fails_and_says_so(team: Team) -> None:
     sent = await send(team, "One")
     vendor = replace_vendor(team, "SMS", too_many(30))
-    await Message.filter(id=sent.message.id).update(occurred_at=datetime.now(UTC) - delivery_service.WAIT_LIMIT)
+    await Message.filter(id=sent.message.id).update(occurred_at=datetime.now(UTC) - pacing.WAIT_LIMIT)
     await run_job("message.send", sent.message.id, last=True)
     row = await Message.get(id=sent.message.id)
     assert (row.delivery_status, row.error_code, len(vendor.sent)) == ("FAILED", "20429", 1)
@@ -619,8 +619,8 @@ async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
         raise ValueError("a bug")
 
     with monkeypatch.context() as broken:
-        broken.setattr(delivery_service, "_obstacle", fail)
-        for _ in range(delivery_service.SEND_ATTEMPTS):
+        broken.setattr(sending, "_refusal", fail)
+        for _ in range(sending.SEND_ATTEMPTS):
             await db.execute(
                 "UPDATE job SET due_at = ? WHERE key = ?", datetime.now(UTC), f"message.send:{sent.message.id}"
             )
@@ -629,7 +629,7 @@ async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
     assert (row.delivery_status, row.error_code, row.error_message) == (
         "FAILED",
         "SENDING_FAILED",
-        delivery_service.NOT_SENT_WORDS,
+        sending.NOT_SENT_TEXT,
     )
     assert await ActivityCard.filter(kind="DELIVERY_FAILED").count() == 1
     assert await Job.filter(kind="message.send", status="dead").count() == 1
@@ -646,22 +646,22 @@ async def test_messages_without_a_live_job_get_one_or_an_end(team: Team) -> None
     now = datetime.now(UTC)
     kinds = ("SMS", "EMAIL", "WHATSAPP", "MESSENGER", "INSTAGRAM_DM", "WEB_CHAT")
     await ContactAddress.all().update(last_inbound_at=now)
-    lost, died, old, sending, alive, gone = [(await send(team, kind, kind)).message.id for kind in kinds]
-    await Job.filter(key__in=[f"message.send:{id}" for id in (lost, old, sending)]).delete()
+    lost, died, old, calling, alive, gone = [(await send(team, kind, kind)).message.id for kind in kinds]
+    await Job.filter(key__in=[f"message.send:{id}" for id in (lost, old, calling)]).delete()
     await Job.filter(key=f"message.send:{died}").update(status="dead")
     await db.execute("UPDATE message SET occurred_at = ? WHERE id = ?", now - timedelta(hours=2), old)
-    await Message.filter(id=sending).update(delivery_status="SENDING", attempt_id="a" * 32, sending_at=now)
+    await Message.filter(id=calling).update(delivery_status="SENDING", attempt_id="a" * 32, sending_at=now)
     await Job.filter(key=f"message.send:{gone}").update(status="done")
     await Message.filter(id=gone).update(delivery_status="SENT")
     for _ in range(2):
-        await delivery_service.sweep_stranded(now)
+        await sending.sweep_stranded(now)
 
     async def state(id: UUID) -> tuple[str, str | None, str | None]:
         row = await Message.get(id=id)
         job = await Job.get_or_none(key=f"message.send:{id}")
         return row.delivery_status, row.error_code, None if job is None else job.status
 
-    assert [await state(id) for id in (lost, died, old, sending, alive, gone)] == [
+    assert [await state(id) for id in (lost, died, old, calling, alive, gone)] == [
         ("QUEUED", None, "queued"),
         ("FAILED", "SENDING_FAILED", "dead"),
         ("FAILED", "SENDING_FAILED", None),
