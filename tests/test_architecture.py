@@ -14,7 +14,7 @@ from models import tables
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("web", "resolvers", "schema", "services", "models", "integrations")
+ROOMS = ("commands", "web", "resolvers", "schema", "services", "models", "integrations")
 WRITES = re.compile(
     r"\b[A-Z]\w*\.(create|bulk_create|bulk_update|update_or_create|get_or_create)\("  # on a table
     r"|\.save\(|\)\.update\(|\)\.delete\("  # on a row, on a query
