@@ -33,6 +33,7 @@ from integrations.kit.processor_harness import (
     Outcome,
     ProcessorHarness,
     charge,
+    error_of,
     needs,
     order,
     taken,
@@ -184,9 +185,10 @@ async def test_calls_with_one_key_at_once_make_one_checkout(vendor: ProcessorHar
 async def test_the_same_key_with_another_amount_is_refused(vendor: ProcessorHarness, processor: Processor) -> None:
     first = order(processor)
     await processor.create_checkout(first)
-    with pytest.raises(IntegrationError) as refused:
-        await processor.create_checkout(dataclasses.replace(first, amount_minor=first.amount_minor + 100))
-    assert (refused.value.retryable, refused.value.ambiguous) == (False, False)
+    refused = await error_of(
+        processor.create_checkout(dataclasses.replace(first, amount_minor=first.amount_minor + 100))
+    )
+    assert (refused.retryable, refused.ambiguous) == (False, False)
     assert await vendor.checkouts() == 1
 
 
@@ -196,9 +198,8 @@ async def test_a_lost_answer_is_ambiguous_and_the_key_finds_the_checkout(
     vendor: ProcessorHarness, hasty: Processor, mode: FailureMode
 ) -> None:
     vendor.fail_next(mode)
-    with pytest.raises(IntegrationError) as lost:
-        await hasty.create_checkout(order(hasty))
-    assert (lost.value.provider, lost.value.ambiguous, lost.value.retryable) == (hasty.name, True, True)
+    lost = await error_of(hasty.create_checkout(order(hasty)))
+    assert (lost.provider, lost.ambiguous, lost.retryable) == (hasty.name, True, True)
     assert await vendor.checkouts() == 1
     if not vendor.can.knows_keys:
         return
@@ -210,17 +211,15 @@ async def test_a_500_after_acceptance_is_ambiguous_and_nothing_is_repeated(
     vendor: ProcessorHarness, processor: Processor
 ) -> None:
     vendor.fail_next("accept_then_500")
-    with pytest.raises(IntegrationError) as lost:
-        await processor.create_checkout(order(processor))
-    assert (lost.value.reason, lost.value.ambiguous) == ("server_error", True)
+    lost = await error_of(processor.create_checkout(order(processor)))
+    assert (lost.reason, lost.ambiguous) == ("server_error", True)
     assert await vendor.checkouts() == 1
 
 
 async def test_a_rate_limit_may_be_retried_and_made_nothing(vendor: ProcessorHarness, processor: Processor) -> None:
     vendor.fail_next("rate_limit")
-    with pytest.raises(IntegrationError) as refused:
-        await processor.create_checkout(order(processor))
-    assert (refused.value.reason, refused.value.retryable, refused.value.ambiguous) == ("rate_limited", True, False)
+    refused = await error_of(processor.create_checkout(order(processor)))
+    assert (refused.reason, refused.retryable, refused.ambiguous) == ("rate_limited", True, False)
     assert await vendor.checkouts() == 0
 
 
@@ -229,19 +228,17 @@ async def test_a_rate_limit_tells_how_long_to_wait(vendor: ProcessorHarness, pro
     made = await processor.create_checkout(order(processor))
     for call in (processor.create_checkout(order(processor)), processor.read_checkout(made.external_id)):
         vendor.fail_next("rate_limit")
-        with pytest.raises(IntegrationError) as refused:
-            await call
+        refused = await error_of(call)
         # Some vendors tell the second at which it ends.
-        assert refused.value.retry_after_s == pytest.approx(RETRY_AFTER_S, abs=1.5)
+        assert refused.retry_after_s == pytest.approx(RETRY_AFTER_S, abs=1.5)
 
 
 async def test_a_definite_no_is_neither_ambiguous_nor_worth_a_retry(
     vendor: ProcessorHarness, processor: Processor
 ) -> None:
     vendor.fail_next("refuse")
-    with pytest.raises(IntegrationError) as refused:
-        await processor.create_checkout(order(processor))
-    assert (refused.value.retryable, refused.value.ambiguous) == (False, False)
+    refused = await error_of(processor.create_checkout(order(processor)))
+    assert (refused.retryable, refused.ambiguous) == (False, False)
     assert await vendor.checkouts() == 0
 
 
@@ -253,21 +250,19 @@ async def test_a_vendor_that_is_away_is_an_integration_error(vendor: ProcessorHa
         processor.expire_checkout(vendor.known_shape),
         processor.complete_checkout(vendor.known_shape, idempotency_key="1"),
     ):
-        with pytest.raises(IntegrationError) as away:
-            await call
-        assert (away.value.reason, away.value.retryable, away.value.ambiguous) == ("connection", True, False)
+        away = await error_of(call)
+        assert (away.reason, away.retryable, away.ambiguous) == ("connection", True, False)
     await processor.aclose()
 
 
 async def test_a_wrong_key_is_refused_for_good(vendor: ProcessorHarness) -> None:
     processor = vendor.provider(secret_key="sk_test_of_somebody_else")
-    with pytest.raises(IntegrationError) as refused:
-        await processor.create_checkout(order(processor))
+    refused = await error_of(processor.create_checkout(order(processor)))
     if vendor.checks_key:
         with pytest.raises(IntegrationError):
             await processor.check()
     await processor.aclose()
-    assert (refused.value.reason, refused.value.retryable, refused.value.ambiguous) == (
+    assert (refused.reason, refused.retryable, refused.ambiguous) == (
         "authentication_failed",
         False,
         False,
@@ -291,13 +286,12 @@ async def test_a_call_for_a_token_that_fails_made_nothing(
     vendor: ProcessorHarness, hasty: Processor, mode: FailureMode
 ) -> None:
     vendor.fail_next_token(mode)
-    with pytest.raises(IntegrationError) as refused:
-        await hasty.create_checkout(order(hasty))
-    assert not refused.value.ambiguous, "the call itself was not made: it may be made again"
-    assert refused.value.retryable or mode in ("nonsense", "empty")
+    refused = await error_of(hasty.create_checkout(order(hasty)))
+    assert not refused.ambiguous, "the call itself was not made: it may be made again"
+    assert refused.retryable or mode in ("nonsense", "empty")
     assert await vendor.checkouts() == 0
     assert (await hasty.create_checkout(order(hasty))).status is CheckoutStatus.OPEN
-    assert not any(secret in str(refused.value) for secret in vendor.secrets())
+    assert not any(secret in str(refused) for secret in vendor.secrets())
 
 
 async def test_an_unknown_checkout_is_not_found(vendor: ProcessorHarness, processor: Processor) -> None:
@@ -306,27 +300,24 @@ async def test_an_unknown_checkout_is_not_found(vendor: ProcessorHarness, proces
         processor.expire_checkout(vendor.unknown_id),
         processor.complete_checkout(vendor.unknown_id, idempotency_key="1"),
     ):
-        with pytest.raises(IntegrationError) as refused:
-            await call
-        assert (refused.value.reason, refused.value.ambiguous) == ("not_found", False)
+        refused = await error_of(call)
+        assert (refused.reason, refused.ambiguous) == ("not_found", False)
 
 
 async def test_an_odd_id_is_not_found_and_no_part_of_an_address(vendor: ProcessorHarness, processor: Processor) -> None:
     known = (await processor.create_checkout(order(processor))).external_id
     odd = ["", "..", "a/b", "x" * 300, "é", "a b", "%2e%2e", f"{known}?a=b", f"{known}#c", f"{known}/", f"x/../{known}"]
     for one in odd:
-        with pytest.raises(IntegrationError) as refused:
-            await processor.read_checkout(one)
-        assert (refused.value.retryable, refused.value.ambiguous) == (False, False)
+        refused = await error_of(processor.read_checkout(one))
+        assert (refused.retryable, refused.ambiguous) == (False, False)
 
 
 @pytest.mark.parametrize("mode", ["before_500", "hang", "drop"])
 async def test_a_failed_read_is_never_ambiguous(vendor: ProcessorHarness, hasty: Processor, mode: FailureMode) -> None:
     made = await hasty.create_checkout(order(hasty))
     vendor.fail_next(mode)
-    with pytest.raises(IntegrationError) as lost:
-        await hasty.read_checkout(made.external_id)
-    assert (lost.value.ambiguous, lost.value.retryable) == (False, True)
+    lost = await error_of(hasty.read_checkout(made.external_id))
+    assert (lost.ambiguous, lost.retryable) == (False, True)
 
 
 @pytest.mark.parametrize("mode", ["nonsense", "empty"])
@@ -335,13 +326,11 @@ async def test_an_answer_that_is_not_understood_is_an_integration_error(
 ) -> None:
     made = await processor.create_checkout(order(processor))
     vendor.fail_next(mode)
-    with pytest.raises(IntegrationError) as read:
-        await processor.read_checkout(made.external_id)
+    read = await error_of(processor.read_checkout(made.external_id))
     vendor.fail_next(mode)
-    with pytest.raises(IntegrationError) as created:
-        await processor.create_checkout(order(processor, idempotency_key=f"{REFERENCE}:2"))
+    created = await error_of(processor.create_checkout(order(processor, idempotency_key=f"{REFERENCE}:2")))
     # The vendor may have made it.
-    assert (type(read.value.message), created.value.ambiguous) == (str, True)
+    assert (type(read.message), created.ambiguous) == (str, True)
 
 
 async def test_a_silent_vendor_is_given_up_in_time(vendor: ProcessorHarness, hasty: Processor) -> None:
@@ -402,9 +391,8 @@ async def test_no_error_and_no_log_line_has_a_secret_or_an_address(
     for mode, call in calls:
         if mode is not None:
             vendor.fail_next(mode)
-        with pytest.raises(IntegrationError) as refused:
-            await call()
-        said += [str(refused.value), repr(refused.value), refused.value.message]
+        refused = await error_of(call())
+        said += [str(refused), repr(refused), refused.message]
     await wrong.aclose()
     await right.aclose()
     printed = capsys.readouterr()
@@ -477,9 +465,8 @@ async def test_an_expiry_without_an_answer_may_be_repeated(
 ) -> None:
     made = await hasty.create_checkout(order(hasty))
     vendor.fail_next(mode)
-    with pytest.raises(IntegrationError) as lost:
-        await hasty.expire_checkout(made.external_id)
-    assert lost.value.ambiguous
+    lost = await error_of(hasty.expire_checkout(made.external_id))
+    assert lost.ambiguous
     assert (await hasty.expire_checkout(made.external_id)).status is CheckoutStatus.EXPIRED
 
 

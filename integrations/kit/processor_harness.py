@@ -20,6 +20,7 @@ from integrations.base import (
     Checkout,
     CheckoutOrder,
     Environment,
+    IntegrationError,
     MoneyKind,
     MoneyStatement,
     Processor,
@@ -300,6 +301,18 @@ def refund_order(paid: Checkout, amount_minor: int, *, key: str = f"{REFERENCE}:
         currency=paid.money[0].currency,
         reason=RefundReason.REQUESTED_BY_CONTACT,
     )
+
+
+def refundable(processor: Processor) -> int:
+    """An amount that the vendor refunds of a usual charge: a fifth, or all of it without `partial_refunds`."""
+    return usual(processor)[0] // (5 if processor.capabilities.partial_refunds else 1)
+
+
+async def error_of(call: Awaitable[object]) -> IntegrationError:
+    """The IntegrationError that the call must raise."""
+    with pytest.raises(IntegrationError) as caught:
+        await call
+    return caught.value
 
 
 async def receive_all(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> list[ProcessorWebhook]:

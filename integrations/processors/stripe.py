@@ -763,56 +763,61 @@ class Stripe(Processor):
 
 
 def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
-    """One vendor error in our words. Source: docs.stripe.com/api/errors."""
+    """Stripe's error as ours. Source: docs.stripe.com/api/errors."""
     code = error.code or (error.error.code if error.error is not None else None)
-    status = error.http_status
-    # InvalidRequestError's message tells of parameters, never of card or key; str(error) would add the request id.
+    # InvalidRequestError's message names parameters, never the card or the key; str(error) would add the request id.
     message = (error.user_message or "")[:300]
+    reason, retryable, ambiguous = _reason_of(error, code=code, message=message, reading=reading)
+    limited = isinstance(error, stripe.RateLimitError)
+    return IntegrationError(
+        NAME,
+        reason,
+        message,
+        retryable=retryable,
+        ambiguous=ambiguous and not reading,
+        code=code,
+        retry_after_s=retry_after(httpx.Headers(error.headers).get("retry-after")) if limited else None,
+        field="customer_email" if code == "email_invalid" else FIELDS.get(getattr(error, "param", None) or ""),
+    )
 
-    def make(
-        reason: str, *, retryable: bool = False, ambiguous: bool = False, wait_s: float | None = None
-    ) -> IntegrationError:
-        return IntegrationError(
-            NAME,
-            reason,
-            message,
-            retryable=retryable,
-            ambiguous=ambiguous and not reading,
-            code=code,
-            retry_after_s=wait_s,
-            field="customer_email" if code == "email_invalid" else FIELDS.get(getattr(error, "param", None) or ""),
-        )
 
+def _reason_of(error: stripe.StripeError, *, code: str | None, message: str, reading: bool) -> tuple[str, bool, bool]:
+    """The error's reason, whether it is retryable, and whether a call that writes would be ambiguous."""
     if isinstance(error, stripe.APIConnectionError):
-        # Where no connection was made nothing left us: the same call may simply be made again.
+        # Without a connection the request was never sent, so the same call may be repeated.
         unsent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
-        return make("connection", retryable=True, ambiguous=not unsent)
+        return "connection", True, not unsent
     if isinstance(error, stripe.RateLimitError):
-        return make("rate_limited", retryable=True, wait_s=retry_after(httpx.Headers(error.headers).get("retry-after")))
-    if status == 409 or code == "idempotency_key_in_use":
-        return make("in_progress", retryable=True, ambiguous=True)
+        return "rate_limited", True, False
+    if error.http_status == 409 or code == "idempotency_key_in_use":
+        return "in_progress", True, True
     if isinstance(error, stripe.IdempotencyError):
-        return make("idempotency_conflict")
+        return "idempotency_conflict", False, False
     if isinstance(error, stripe.AuthenticationError):
-        return make("authentication_failed")
+        return "authentication_failed", False, False
     if code == "account_invalid":
-        return make("access_revoked")  # the Connect account has taken its permission back, or never gave it
+        return "access_revoked", False, False  # the Connect account revoked the platform's access, or never granted it
     if code in RESTRICTED or message.startswith(RESTRICTED_WORDS):
-        return make("account_restricted")
+        return "account_restricted", False, False
     if isinstance(error, stripe.PermissionError):
-        return make("permission_denied")
+        return "permission_denied", False, False
     if isinstance(error, stripe.InvalidRequestError):
-        if code in ("amount_too_small", "amount_too_large"):
-            return make(code)
-        if error.param == "url" or code == "url_invalid":
-            return make("address_refused")  # of a webhook: not public, or not https
-        if (error.param or "").endswith("currency") or (error.param or "").endswith("[currency]"):
-            return make("currency_not_supported")
-        return make("not_found" if code == "resource_missing" else "invalid_request")
-    if status is not None and status < 500 and status >= 400:
-        return make("refused")
-    # A 500 is replayed for its key: repeating the call tells nothing, reading does. A read may simply be repeated.
-    return make("server_error", retryable=reading, ambiguous=True)
+        return _invalid_reason(error, code), False, False
+    if error.http_status is not None and 400 <= error.http_status < 500:
+        return "refused", False, False
+    # Stripe replays a 500 for its key, so only a read shows the outcome. A read itself may be repeated.
+    return "server_error", reading, True
+
+
+def _invalid_reason(error: stripe.InvalidRequestError, code: str | None) -> str:
+    if code in ("amount_too_small", "amount_too_large"):
+        return code
+    param = error.param or ""
+    if param == "url" or code == "url_invalid":
+        return "address_refused"  # of a webhook: not public, or not https
+    if param.endswith(("currency", "[currency]")):
+        return "currency_not_supported"
+    return "not_found" if code == "resource_missing" else "invalid_request"
 
 
 # ----------------------------------------------------------------------------------------------------------- parsing
