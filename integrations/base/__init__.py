@@ -1,6 +1,6 @@
-"""What the author of a provider reads: the interfaces of processors and channels, their data and their errors.
+"""The plug-in interface: processors, channels, their data and their errors. Independent of tables, vendors and GraphQL.
 
-Import every name from here. Knows no table, no vendor, no GraphQL.
+Plug-ins import every name from here.
 """
 
 from integrations.base.capabilities import Capabilities, WebhookProof

@@ -14,9 +14,9 @@ from integrations.base.messages import OutboundMessage, SendResult
 
 
 class Channel(ABC):
-    """One connected way to send. One instance per connection; safe to share between tasks."""
+    """A connected channel. One instance serves one connection, and many tasks at the same time. Methods raise only IntegrationError."""
 
-    name: ClassVar[str]  # file name
+    name: ClassVar[str]  # the module's name
     display_name: ClassVar[str]
     kinds: ClassVar[tuple[ChannelKind, ...]]
     credentials: ClassVar[type[Any]]
@@ -24,59 +24,53 @@ class Channel(ABC):
 
     @abstractmethod
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """What this provider can carry on this kind of channel."""
+        """The limits of messages on this kind of channel."""
 
     @abstractmethod
     async def send(self, message: OutboundMessage) -> SendResult:
-        """One call to the vendor, at most once. Raises IntegrationError (`ambiguous` when the outcome is unknown)."""
+        """Send by one call, never repeated. Raises: IntegrationError (`ambiguous` if the outcome is unknown)."""
 
     @abstractmethod
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify, then parse, without a call; the caller reads large bodies on another thread. Raises SignatureInvalid, PayloadInvalid.
+        """Verify, then parse, without a call. Large bodies are parsed on another thread.
 
-        What the channel has no use for is left out, and never keeps the rest of the callback from being taken.
+        Omit events that the channel cannot use, so that the rest is kept. Raises: SignatureInvalid, PayloadInvalid.
         """
 
     def media_headers(self, url: str) -> Mapping[str, str]:
-        """What a GET of one of its attachments needs (authorization); empty for any address that is not the vendor's own."""
+        """Headers that a GET of an attachment needs, such as authorization. Empty for any address that is not the vendor's."""
         return {}
 
     async def media_url(self, media_id: str) -> str:
-        """The address of an attachment that its callback named by `id` only. Raises IntegrationError.
-
-        Asked by the job that fetches the file. It may carry a secret: it is neither stored nor logged.
-        """
-        raise IntegrationError(self.name, "unsupported", "this channel names no files by id")
+        """The address of an attachment that has only an `id`. It may contain a secret, so it is neither stored nor logged."""
+        raise IntegrationError(self.name, "unsupported", "this channel does not support files by id")
 
     async def register_webhook(self, url: str) -> Mapping[str, str] | None:
-        """Have the vendor call `url` for this connection; the credentials that come of it, to be stored. Raises IntegrationError.
+        """Register `url` at the vendor for callbacks; return the resulting credentials to store.
 
-        None: a person pastes the address. It may be asked again: a secret that these credentials have already stays.
+        None: a person enters the address there. A repeated call keeps the secret that the credentials already hold.
         """
         return None
 
     def deep_link(self, token: str) -> str | None:
-        """An address that opens this channel and brings `token` (48 of A-Z a-z 0-9 _ -) back as `link_token`; None: there is none."""
+        """An address that opens this channel and returns `token` (48 of A-Z a-z 0-9 _ -) as `link_token`; None: not supported."""
         return None
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
-        """Resolve an ambiguous send by asking the vendor; None when it has no answer (exactly one match counts)."""
+        """Resolve an ambiguous send by a query at the vendor. None unless exactly one message matches."""
         return None
 
     async def name_of(self, address: str) -> str | None:
-        """The name of the person with this address, where messages do not bring it; None: the vendor tells none.
-
-        Raises IntegrationError.
-        """
+        """The name of the person with this address, if messages lack it; None: not known."""
         return None
 
     async def renewed(self, *, now: datetime) -> Mapping[str, str] | None:
-        """Credentials in place of those that end soon, to be stored; None: none end soon. Raises IntegrationError."""
+        """Replacements to store for credentials that expire soon; None: none expire soon."""
         return None
 
     async def check(self) -> str | None:
-        """Call the vendor with the credentials; return its account id. Raises IntegrationError."""
+        """Verify the credentials at the vendor; return the vendor's account id."""
         return None
 
     async def aclose(self) -> None:  # noqa: B027 (optional to override)
-        """Release HTTP clients."""
+        """Close HTTP clients."""

@@ -1,4 +1,4 @@
-"""What a channel's vendor offers and how much a message may carry."""
+"""What a channel's vendor supports, and the limits of its messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class ChannelKind(StrEnum):
-    """The six kinds of channel (CUSTOM: a plug-in with declared limits)."""
+    """The kinds of channel. CUSTOM: a plug-in with declared limits."""
 
     SMS = "SMS"
     EMAIL = "EMAIL"
@@ -19,58 +19,56 @@ class ChannelKind(StrEnum):
 
 
 class Feature(StrEnum):
-    """What a channel's vendor offers beside taking texts and telling of them. The kit tests what is declared, and that no more is done."""
+    """What a channel supports beside sending and receiving text. The kit tests that it does what is declared, and no more."""
 
-    SIGNED_BODY = "SIGNED_BODY"  # callbacks are signed over their raw body; without it they carry a secret
-    DELIVERED = "DELIVERED"  # callbacks tell that a message was delivered
-    READ = "READ"  # … read
-    FAILED = "FAILED"  # … not delivered
-    LOOK_UP = "LOOK_UP"  # a message whose answer was lost can be found again: `look_up`
-    BATCHES = "BATCHES"  # one callback may tell of several events
-    OTHER_EVENTS = "OTHER_EVENTS"  # callbacks may tell of what the channel has no use for
-    SHARED_CALLBACKS = "SHARED_CALLBACKS"  # a callback names the vendor's account; it may be another than ours
-    HANDSHAKE = "HANDSHAKE"  # the vendor checks the address with a GET that wants its challenge back
-    REGISTRATION = "REGISTRATION"  # `register_webhook` tells the vendor our address
+    SIGNED_BODY = "SIGNED_BODY"  # callbacks are signed over their raw body; otherwise they carry a secret
+    DELIVERED = "DELIVERED"  # callbacks report that a message was delivered
+    READ = "READ"  # callbacks report that a message was read
+    FAILED = "FAILED"  # callbacks report that a message was not delivered
+    LOOK_UP = "LOOK_UP"  # `look_up` can find a message whose send had no answer
+    BATCHES = "BATCHES"  # one callback may hold several events
+    OTHER_EVENTS = "OTHER_EVENTS"  # callbacks may hold events that the channel does not use
+    SHARED_CALLBACKS = "SHARED_CALLBACKS"  # a callback names the vendor's account, which may not be the connection's
+    HANDSHAKE = "HANDSHAKE"  # the vendor verifies the address by a GET whose challenge must be returned
+    REGISTRATION = "REGISTRATION"  # `register_webhook` registers the callback address
     FILES = "FILES"  # contacts send files
-    CAPTIONS = "CAPTIONS"  # a file may have words beside it, in the same message
-    GROUPS = "GROUPS"  # callbacks may tell of what is written in groups: no private messages, left out
-    OTHER_CONTENT = (
-        "OTHER_CONTENT"  # contacts send what is neither text nor file (a place, a sticker): a message all the same
-    )
-    ANSWERS = "ANSWERS"  # a message can point at an earlier one: `in_reply_to`
-    EDITS = "EDITS"  # contacts change what they wrote
-    REMOVALS = "REMOVALS"  # contacts take back what they wrote
-    ECHOES = "ECHOES"  # callbacks tell of our own messages, too
-    BLOCKS = "BLOCKS"  # callbacks tell that a contact has blocked us, and that this is over
-    DEEP_LINKS = "DEEP_LINKS"  # a link opens the chat and brings our token back: `deep_link`
+    CAPTIONS = "CAPTIONS"  # a file may come with text in the same message
+    GROUPS = "GROUPS"  # callbacks may hold group messages, which are omitted: they are not private
+    OTHER_CONTENT = "OTHER_CONTENT"  # contacts send messages that are neither text nor file (a location, a sticker)
+    ANSWERS = "ANSWERS"  # a message can reply to an earlier one: `in_reply_to`
+    EDITS = "EDITS"  # contacts edit messages
+    REMOVALS = "REMOVALS"  # contacts remove messages
+    ECHOES = "ECHOES"  # callbacks include Paythread's own messages
+    BLOCKS = "BLOCKS"  # callbacks report that a contact blocked or unblocked the business
+    DEEP_LINKS = "DEEP_LINKS"  # `deep_link`: a link opens the chat and returns Paythread's token
 
 
 class LengthUnit(StrEnum):
-    """What a vendor counts a text in."""
+    """The unit in which a vendor measures text."""
 
     CHARACTERS = "CHARACTERS"  # Unicode code points
-    UTF16_UNITS = "UTF16_UNITS"  # what is beyond U+FFFF, as most emoji, counts twice
+    UTF16_UNITS = "UTF16_UNITS"  # characters above U+FFFF, as most emoji, count twice
     BYTES = "BYTES"  # of UTF-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelLimits:
-    """What a provider can carry, as data."""
+    """Limits of a channel's messages."""
 
     max_length: int | None = None  # of one message's text, in `length_unit`
     length_unit: LengthUnit = LengthUnit.CHARACTERS
-    window_hours: int | None = None  # free text only within so many hours of the contact's last inbound message
+    window_hours: int | None = None  # free text only within this time after the contact's last message
     needs_subject: bool = False
     link_preview: bool = False
-    link_button: bool = False  # the payment link becomes a button; it stays in the text all the same
-    templates: bool = False  # outside the window an approved template (`template_id`) may be sent
-    person_window_hours: int | None = None  # the window for what a person writes, where it is longer
-    messages_per_s: float | None = None  # what the vendor takes on one connection; more wait their turn
-    max_cc: int = 0  # e-mail: how many addresses may get a copy (OutboundMessage.cc); 0: `cc` is not sent
-    recipient_messages_per_s: float | None = None  # … for one recipient; the others need not wait
+    link_button: bool = False  # the payment link becomes a button, and also stays in the text
+    templates: bool = False  # after the window, an approved template (`template_id`) may be sent
+    person_window_hours: int | None = None  # the window for messages from a person, if it is longer
+    messages_per_s: float | None = None  # per connection; further messages are queued
+    max_cc: int = 0  # email: the maximum of addresses in OutboundMessage.cc; 0: `cc` is not supported
+    recipient_messages_per_s: float | None = None  # per recipient; messages to others are not delayed
 
     def length_of(self, text: str) -> int:
-        """How long a text is, in `length_unit`."""
+        """The text's length in `length_unit`."""
         match self.length_unit:
             case LengthUnit.CHARACTERS:
                 return len(text)

@@ -1,4 +1,4 @@
-"""Requests from a channel's vendor, and what a provider reads from them."""
+"""Callbacks from a channel's vendor: the request, and what a provider parses from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from integrations.base.messages import DeliveryStatus, InboundMessage, MessageCh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookRequest:
-    """An inbound HTTP request as a provider needs it for verification."""
+    """A vendor's HTTP request, with what its verification needs."""
 
     method: str
     public_url: str  # scheme and host from PUBLIC_URL, path and query as received
@@ -23,11 +23,11 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusUpdate:
-    """A delivery callback.
+    """A delivery report.
 
-    `message_id` (our public id) is known where the vendor hands back what we gave it: it names the message although its
-    external id was lost. With `up_to` there is no external id: the status holds for every message to `address` sent until then.
-    Without it `address` is the recipient that the status is about, where an e-mail had several.
+    `message_id` (Paythread's public id) is set if the vendor returns it; it finds a message whose external id was lost.
+    With `up_to`, `external_id` is empty and the status applies to all messages sent to `address` until then.
+    Otherwise `address` is the recipient that the report is about, if an email had several.
     """
 
     external_id: str
@@ -35,17 +35,17 @@ class StatusUpdate:
     error_code: str | None = None
     error_message: str | None = None
     occurred_at: datetime | None = None
-    reason: str | None = None  # of a failure: our word where it has consequences ("opted_out", "window_closed")
+    reason: str | None = None  # of a failure that Paythread acts on: "opted_out", "window_closed"
     message_id: str | None = None
     address: str | None = None
     up_to: datetime | None = None
-    answered: bool = False  # the contact answered this very message: it arrived, whatever a report said before
-    opted_out: bool = False  # not delivered because the recipient has withdrawn the consent
+    answered: bool = False  # the contact replied to this message, so it arrived, whatever an earlier report said
+    opted_out: bool = False  # not delivered because the recipient withdrew consent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocking:
-    """A contact has blocked us at the vendor, or has taken that back. A STOP that they wrote stays whatever this says."""
+    """A contact blocked or unblocked the business at the vendor. It does not change a STOP that the contact sent."""
 
     address: str
     blocked: bool
@@ -54,9 +54,9 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWebhook:
-    """A verified callback: any mix of statuses, messages and changes of messages, and what to answer.
+    """A verified callback: its events and the response.
 
-    `others`: vendor accounts that the callback speaks of besides this connection's; hand it to their connections, too.
+    `others`: further vendor accounts that the callback concerns; Paythread passes it to their connections.
     """
 
     statuses: Sequence[StatusUpdate] = ()

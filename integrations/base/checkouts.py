@@ -11,29 +11,29 @@ from integrations.base.money import MoneyStatement
 
 
 class CheckoutStatus(StrEnum):
-    """State of one checkout session at its processor."""
+    """The state of a checkout session at its processor."""
 
     OPEN = "OPEN"  # can still be paid
-    PROCESSING = "PROCESSING"  # submitted, money under way (bank debit)
+    PROCESSING = "PROCESSING"  # submitted; the money is pending (bank debit)
     COMPLETED = "COMPLETED"  # paid
-    FAILED = "FAILED"  # submitted, the money did not arrive; cannot be paid any more
-    EXPIRED = "EXPIRED"  # cannot be paid any more, nothing was submitted
+    FAILED = "FAILED"  # submitted; the money did not arrive. Can no longer be paid
+    EXPIRED = "EXPIRED"  # nothing was submitted. Can no longer be paid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
-    """A payment was begun whose money takes days: a voucher to be paid, a bank debit, a transfer. Never a card's own seconds."""
+    """A started payment whose money takes days: a voucher, a bank debit, a transfer. Never a card's few seconds."""
 
-    method: str | None = None  # as its payers call it: "OXXO", "SEPA Direct Debit"; None: not known
-    until: datetime | None = None  # when it ends unpaid; None: the vendor does not say
+    method: str | None = None  # the name that payers know ("OXXO", "SEPA Direct Debit"); None: not known
+    until: datetime | None = None  # when it lapses unpaid; None: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutOrder:
-    """Everything a processor needs to open one checkout session."""
+    """What a processor needs to open a checkout session."""
 
     idempotency_key: str
-    request_reference: str  # put on the vendor's object (and on its payment), comes back in statements
+    request_reference: str  # stored on the vendor's checkout and payment; statements return it
     number: str
     product_name: str
     description: str | None
@@ -45,16 +45,15 @@ class CheckoutOrder:
     locale: str | None = None
 
 
-OPTIONAL_FIELDS = frozenset(
-    {"customer_email", "description", "locale"}
-)  # of a CheckoutOrder: it can be paid without them
+# Fields of CheckoutOrder that a checkout can do without.
+OPTIONAL_FIELDS = frozenset({"customer_email", "description", "locale"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """One checkout session as its processor reports it, with the money seen on it.
+    """A checkout session as its processor reports it, with its money.
 
-    `awaits_completion`: the payer has agreed, but no money moves until we call `complete_checkout`; only while OPEN.
+    `awaits_completion`: the payer approved, but no money moves until `complete_checkout` is called. Only while OPEN.
     """
 
     external_id: str
@@ -64,9 +63,5 @@ class Checkout:
     request_reference: str | None = None
     money: Sequence[MoneyStatement] = ()
     awaits_completion: bool = False
-    delay: Delay | None = (
-        None  # of a PROCESSING one whose money takes days; None: it does not, or the vendor does not say
-    )
-    test_mode: bool | None = (
-        None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
-    )
+    delay: Delay | None = None  # of a PROCESSING checkout whose money takes days; None: not delayed, or not known
+    test_mode: bool | None = None  # None: the vendor does not say. The connection ignores checkouts of the other mode

@@ -1,4 +1,4 @@
-"""What a provider knows of the server that runs it."""
+"""The server that runs a provider."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What a provider may know of where it runs."""
+    """What a provider may know about the server that runs it."""
 
     public_url: str  # absolute, no trailing slash
-    sandbox_url: str  # where the sandbox processor's own server answers (this process, by default)
-    base_addresses: Mapping[str, str] = field(
-        default_factory=dict
-    )  # vendor name -> address instead of the real one (tests)
+    sandbox_url: str  # the sandbox processor's address (by default in this process)
+    base_addresses: Mapping[str, str] = field(default_factory=dict)  # provider name -> address of a stand-in (tests)
     private_hosts: frozenset[str] = frozenset()  # "host", "host:port" or "host:*": see addresses.connect
     timeout_s: float = 15.0

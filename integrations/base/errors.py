@@ -1,16 +1,16 @@
-"""Errors that a provider may raise."""
+"""Errors that a provider raises."""
 
 from __future__ import annotations
 
 
 class IntegrationError(Exception):
-    """A provider failed. `reason` is a stable machine word, `message` is for operators, never for a contact.
+    """A call to a vendor failed.
 
-    `retryable`: the same call may be repeated safely with the same key.
-    `ambiguous`: the request left us and its outcome is unknown (time-out, dropped connection, 5xx): read, never repeat blindly.
-    `retry_after_s`: how long to wait before the same call. Of a `rate_limited` connection: nothing goes out on it before.
-    `field`: the field of the CheckoutOrder that the vendor refused. An optional one (OPTIONAL_FIELDS) is left out of the next try,
-    so that the contact can pay although their e-mail address, say, is not one that this vendor takes.
+    `reason` is a stable identifier. `message` is for the team, never for a contact.
+    `retryable`: the same call with the same key may be repeated.
+    `ambiguous`: the vendor may have carried out the call (time-out, dropped connection, 5xx). Read first; never repeat blindly.
+    `retry_after_s`: how long to wait before the same call. With `rate_limited`, the whole connection waits.
+    `field`: the CheckoutOrder field that the vendor refused. The next attempt omits it if it is in OPTIONAL_FIELDS.
     """
 
     def __init__(
@@ -37,17 +37,17 @@ class IntegrationError(Exception):
 
 
 def retry_after(header: str | None) -> float | None:
-    """The seconds of a Retry-After header; None: there is none, or it is a moment (a date, or seconds since 1970)."""
+    """The seconds of a Retry-After header. None if it is missing or gives a time (a date, or seconds since 1970)."""
     text = (header or "").strip()
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 class SignatureInvalid(IntegrationError):
-    """A webhook's signature is missing, malformed, stale or wrong. The door answers 400 and stores nothing."""
+    """A webhook's signature is missing, malformed, stale or wrong. The route answers 400 and stores nothing."""
 
     def __init__(self, provider: str, reason: str = "signature_invalid") -> None:
         super().__init__(provider, reason)
 
 
 class PayloadInvalid(IntegrationError):
-    """A correctly signed webhook whose body is not what the vendor's contract says."""
+    """A correctly signed webhook whose body breaks the vendor's contract."""

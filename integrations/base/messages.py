@@ -1,4 +1,4 @@
-"""Messages to and from a contact."""
+"""Messages to and from contacts, and later changes to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class DeliveryStatus(StrEnum):
-    """QUEUED < SENDING < SENT < DELIVERED < READ; FAILED final; UNKNOWN yields to any."""
+    """QUEUED < SENDING < SENT < DELIVERED < READ. FAILED is final. Any status replaces UNKNOWN."""
 
     QUEUED = "QUEUED"
     SENDING = "SENDING"
@@ -22,7 +22,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Author(StrEnum):
-    """Who wrote an outgoing message: vendors allow a person more than a program."""
+    """Who wrote an outgoing message. Vendors restrict automation more than people."""
 
     PERSON = "PERSON"
     AUTOMATION = "AUTOMATION"
@@ -30,26 +30,26 @@ class Author(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundMessage:
-    """One message to hand to a provider. A provider that has no use for an optional field ignores it."""
+    """A message to send. A provider ignores optional fields that it cannot use."""
 
-    message_id: str  # our public id
+    message_id: str  # Paythread's public id
     attempt_id: str  # unique per call
-    to: str  # E.164, e-mail address, page-scoped id, visitor id
+    to: str  # E.164 number, email address, page-scoped id, visitor id
     body: str
     subject: str | None = None
     status_url: str | None = None  # absolute public URL for delivery callbacks
     sender_name: str | None = None
-    author: Author | None = None  # None: not known, which counts as neither
+    author: Author | None = None  # None: not known; treat as neither
     last_inbound_at: datetime | None = None  # when this contact last wrote on this channel; None: not known
     template_id: str | None = None  # the vendor's id of an approved template, sent instead of `body`
     template_variables: Mapping[str, str] = field(default_factory=dict)  # placeholder -> text
-    link_url: str | None = None  # what the button opens; None: the first payment link in `body`
-    link_label: str | None = None  # the button's words; None: "Pay now"
-    reply_to: str | None = None  # where answers go, if not to the sender
-    in_reply_to: str | None = None  # external_id of the message that this one answers
+    link_url: str | None = None  # the button's address; None: the first payment link in `body`
+    link_label: str | None = None  # the button's text; None: "Pay now"
+    reply_to: str | None = None  # the address for replies, if not the sender
+    in_reply_to: str | None = None  # external_id of the message that this one replies to
     references: Sequence[str] = ()  # external_ids of the thread so far, oldest first
     unsubscribe_url: str | None = None  # https address that takes a one-click POST (RFC 8058)
-    cc: Sequence[str] = ()  # e-mail: who gets a copy; never more than ChannelLimits.max_cc
+    cc: Sequence[str] = ()  # email: at most ChannelLimits.max_cc addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,72 +58,71 @@ class SendResult:
 
     external_id: str
     status: DeliveryStatus = DeliveryStatus.SENT
-    relay_id: str | None = None  # what the vendor calls the message where it may replace our id
-    refused_cc: Sequence[str] = ()  # of OutboundMessage.cc: the vendor sends them no copy
+    relay_id: str | None = None  # the vendor's id, if the vendor may replace our Message-ID
+    refused_cc: Sequence[str] = ()  # addresses in OutboundMessage.cc that the vendor refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundMessage:
-    """What a contact wrote.
+    """A message from a contact.
 
-    `external_id` is unique on this connection: of a vendor that counts in each chat, it is made of chat and number. Times have a zone.
+    `external_id` is unique per connection. If the vendor numbers messages per chat, combine chat and number.
     """
 
     external_id: str
-    sender: str  # the address that `send` takes, in one spelling
+    sender: str  # the address for `send`, always in the same spelling
     body: str
     recipient: str | None = None
     sender_name: str | None = None
     opt_out: bool | None = None  # True: STOP, False: START, None: neither
     occurred_at: datetime | None = None
-    # Of url, content_type, name, size (bytes): what the vendor tells. In place of url: `id`, for `media_url` to find the address
-    # later; or `content` (base64), which came along.
+    # Keys: content_type, name and size (bytes), if the vendor sends them, and one of `url`, `id` (for `media_url`) and `content`
+    # (base64).
     attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
-    in_reply_to: str | None = (
-        None  # external_id of the message, of either side, that it points at; a letter: proved to be ours
-    )
-    references: Sequence[str] = ()  # ids that it names, of which one may be a relay's
-    quoted: str | None = None  # what the message quotes of earlier ones: kept, and shown apart from `body`
-    cc: Sequence[str] = ()  # addresses of the other recipients of a letter
-    help_answered: bool = False  # a HELP that the vendor has answered itself
-    stop_unanswered: bool = False  # a STOP that the vendor leaves to us to confirm
-    link_token: str | None = None  # what `deep_link` was given, where the contact came by such a link
+    # external_id of the message, of either side, that this one replies to. Of an email: only if proved to be one of ours.
+    in_reply_to: str | None = None
+    references: Sequence[str] = ()  # ids from its References; one may be a relay's
+    quoted: str | None = None  # quoted text of earlier messages, shown apart from `body`
+    cc: Sequence[str] = ()  # the other recipients of an email
+    help_answered: bool = False  # a HELP that the vendor answered
+    stop_unanswered: bool = False  # a STOP that Paythread has to confirm
+    link_token: str | None = None  # the token passed to `deep_link`, if the contact used such a link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageChange:
-    """What is told later of a message of either side: its writer changed or removed it, or the contact reacted to it."""
+    """A later change to a message of either side: edited, removed, or a reaction of the contact."""
 
-    external_id: str  # of the message
-    body: str | None = None  # the new text; None: it stays
+    external_id: str  # the message's
+    body: str | None = None  # the new text; None: unchanged
     removed: bool = False
-    reaction: str | None = None  # the contact's emoji; "": taken back; None: it stays
+    reaction: str | None = None  # the contact's emoji; "": removed; None: unchanged
     opt_out: bool | None = None  # of the new text, as in InboundMessage
     occurred_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenElsewhere:
-    """A message to a contact that was not sent through us: a colleague wrote it in the vendor's own inbox or app."""
+    """A message to a contact that a colleague sent from the vendor's own inbox or app."""
 
     external_id: str
     recipient: str  # the contact's address
     body: str
-    author: str  # what the thread shows as its author
+    author: str  # the author's name in the thread
     occurred_at: datetime | None = None
     attachments: Sequence[Mapping[str, str]] = ()  # as in InboundMessage
     in_reply_to: str | None = None
-    template: bool = False  # a button or a card, which colleagues rarely write: without words of its own it may be ours
+    template: bool = False  # a button or card, which colleagues rarely send; without text it may be Paythread's own
 
 
 EXTERNAL_ID_LIMIT = 120
 
 
 def external_id(text: str) -> str:
-    """A vendor's message id as it is stored: itself up to EXTERNAL_ID_LIMIT characters, else its SHA-256.
+    """The stored form of a vendor's message id: the id, or its SHA-256 if it exceeds EXTERNAL_ID_LIMIT.
 
-    Instagram's ids and some mail programs' Message-IDs are longer; the same id gives the same text wherever it comes up.
+    Instagram's ids and some mail programs' Message-IDs do.
     """
     if len(text) <= EXTERNAL_ID_LIMIT:
         return text

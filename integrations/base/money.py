@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class MoneyKind(StrEnum):
-    """What moved. Same words as the ledger's."""
+    """The kind of movement. The values are the ledger's."""
 
     CHARGE = "CHARGE"
     REFUND = "REFUND"
@@ -16,7 +16,7 @@ class MoneyKind(StrEnum):
 
 
 class MoneyOutcome(StrEnum):
-    """How it stands at the processor now."""
+    """The movement's current state at the processor."""
 
     PENDING = "PENDING"
     SUCCEEDED = "SUCCEEDED"
@@ -26,10 +26,10 @@ class MoneyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoneyStatement:
-    """What a processor says about one movement of money: the recorder's only input.
+    """What a processor reports about one movement of money.
 
-    `external_id` is the money's own id (payment intent, capture, refund, dispute), never the event's.
-    Amounts are positive integers in the currency's ISO 4217 minor unit.
+    `external_id` is the id of the payment, refund or dispute, never of the event.
+    `amount_minor` is a positive integer in the currency's ISO 4217 minor unit.
     """
 
     kind: MoneyKind
@@ -38,25 +38,24 @@ class MoneyStatement:
     amount_minor: int
     currency: str
     checkout_external_id: str | None = None
-    request_reference: str | None = None  # the reference that we put on the vendor's object
-    charge_external_id: str | None = None  # of a refund or dispute: the charge that it concerns
+    request_reference: str | None = None  # the reference that `create_checkout` put on the vendor's object
+    charge_external_id: str | None = None  # of a refund or dispute: its charge
     fee_minor: int | None = None
     method_summary: str | None = None  # "Visa •••• 4242"; never more of the card
     failure_code: str | None = None
-    # In plain words for the team, never for a contact: why it failed (integrations/declines.py has sentences), or what a pending
-    # one waits for.
+    # For the team, never for a contact: why it failed (sentences in integrations/declines.py), or what a pending movement waits for.
     failure_message: str | None = None
-    response_due_at: datetime | None = None  # of a dispute that waits for the business's answer
-    dispute_reason: str | None = None  # of a dispute: the vendor's word
-    inquiry: bool = False  # of a dispute: so far a question, which takes no money; a refund can settle it
-    reversal: bool = False  # of a refund: the vendor took the money back by itself; a dispute that is won ends it
-    # Of a dispute: when the vendor came to this word, not when the dispute began. The latest word stands, also after a decision.
+    response_due_at: datetime | None = None  # of a dispute that awaits the business's response
+    dispute_reason: str | None = None  # of a dispute: the vendor's code
+    inquiry: bool = False  # of a dispute: an inquiry, which takes no money yet and can be resolved by a refund
+    reversal: bool = False  # of a refund: the vendor itself took the money back; a won dispute ends it
+    # Of a dispute: the time of this change, not of the dispute's start. The latest change wins, also after a decision.
     occurred_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmountLimits:
-    """Inclusive bounds in minor units; None = none known. `step` 10 for Stripe's three-decimal currencies."""
+    """Inclusive bounds in minor units. None: no maximum is known. Amounts must be multiples of `step_minor`."""
 
     minimum_minor: int = 1
     maximum_minor: int | None = None

@@ -17,8 +17,6 @@ from integrations.base.processor_webhooks import ProcessorWebhook
 from integrations.base.refunds import RefundOrder
 
 Mode = Literal["test", "live"]
-
-
 _MODES: Mapping[str, Mode] = {
     "test": "test",
     "sandbox": "test",
@@ -29,42 +27,41 @@ _MODES: Mapping[str, Mode] = {
 
 
 def mode_of_keys(credentials: Mapping[str, str]) -> Mode | None:
-    """The mode that keys tell by their text (`sk_test_…`, `live_…`); None: they tell none.
+    """The mode that the keys' text shows (`sk_test_…`, `live_…`); None if it shows none.
 
-    Raises IntegrationError (`modes_differ`) for keys of both modes.
+    Raises: IntegrationError (`modes_differ`) for keys of both modes.
     """
-    words = {
-        word
+    markers = {
+        marker
         for key in credentials.values()
-        for word in re.findall(rf"(?:^|(?<=[_.:-]))({'|'.join(_MODES)})(?=[_.:-])", key.lower())
+        for marker in re.findall(rf"(?:^|(?<=[_.:-]))({'|'.join(_MODES)})(?=[_.:-])", key.lower())
     }
-    modes = {_MODES[word] for word in words}
+    modes = {_MODES[marker] for marker in markers}
     if len(modes) > 1:
-        raise IntegrationError("keys", "modes_differ", "some of these keys are of test mode, others of live mode")
+        raise IntegrationError("keys", "modes_differ", "some of these keys are for test mode, others for live mode")
     return modes.pop() if modes else None
 
 
 class Processor(ABC):
-    """One connected payment processor. One instance per connection; safe to share between tasks.
+    """A connected payment processor. One instance serves one connection, and many tasks at the same time.
 
-    Every vendor exception is wrapped into IntegrationError at the edge. No method touches the database.
+    Methods raise only IntegrationError and never touch the database.
     """
 
-    name: ClassVar[str]  # file name and URL part
+    name: ClassVar[str]  # the module's name, part of webhook addresses
     display_name: ClassVar[str]
     credentials: ClassVar[type[Any]]  # a frozen dataclass of strings
-    checkout_origins: ClassVar[tuple[str, ...]] = ()  # for the pay page's CSP form-action
+    checkout_origins: ClassVar[tuple[str, ...]] = ()  # for the checkout page's CSP form-action
     session_life_s: ClassVar[int] = 23 * 3600
     capabilities: ClassVar[Capabilities] = Capabilities()
-    # A reason of `check` to refuse -> the credential that it is about, and a sentence on what to do, with {name}, {mode} and {url}.
+    # Reason of an error of `check` -> the credential to blame, and advice with {name}, {mode} and {url}.
     advice: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @classmethod
     def mode_of(cls, credentials: Mapping[str, str]) -> Mode | None:
-        """The mode that these credentials, by name, are of; None: they do not tell, so that the owner has to say it.
+        """The mode of these credentials, some of which may be missing. None: the owner has to state it.
 
-        Some may be missing. By default the secrets' text decides, but for those of webhooks.
-        Raises IntegrationError (`modes_differ`).
+        By default, the text of the secrets decides, except those for webhooks. Raises: IntegrationError (`modes_differ`).
         """
         fields = dataclasses.fields(cls.credentials)
         secrets = [f.name for f in fields if not f.repr and not f.name.startswith("webhook")]
@@ -72,106 +69,105 @@ class Processor(ABC):
 
     @abstractmethod
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Bounds for a charge in this currency, or None: the processor does not take it."""
+        """Bounds of a charge in this currency; None if the processor does not accept the currency."""
 
     @abstractmethod
     async def check(self) -> str | None:
-        """Call the vendor with the credentials; return the vendor's account id. Raises IntegrationError."""
+        """Verify the credentials at the vendor; return the vendor's account id."""
 
     @abstractmethod
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Open a session. The same key gives the same session, within `key_life_s`. Raises IntegrationError."""
+        """Open a checkout. Within `key_life_s`, the same key returns the same checkout."""
 
     @abstractmethod
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The session as it stands, with its money. Raises IntegrationError."""
+        """The checkout's current state, with all its money."""
 
     @abstractmethod
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Close an open session and return what it is afterwards: EXPIRED, or what won the race (COMPLETED, PROCESSING).
+        """Close an open checkout; return its new state: EXPIRED, or COMPLETED or PROCESSING if a payment came first.
 
-        Without `cancels_checkouts`: return it as it stands, OPEN until it ends by itself. Raises IntegrationError.
+        Without `cancels_checkouts`, only read it.
         """
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
-        """Make a delayed payment that was begun on a PROCESSING checkout impossible, where the vendor can; what it is afterwards.
+        """Cancel the delayed payment of a PROCESSING checkout if the vendor can; return the checkout's new state.
 
-        Still PROCESSING: it can't be canceled, and may yet be paid. Others are only read. Raises IntegrationError.
+        PROCESSING means that it can still be paid. A checkout in another state is only read.
         """
         return await self.read_checkout(external_id)
 
     async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
-        """Take the money of a checkout that `awaits_completion`; return what it is afterwards. Others are only read.
+        """Capture the money of a checkout that `awaits_completion`; return its new state. Others are only read.
 
-        The only call that moves a payer's money, so its caller commits a mark on the checkout first, under the request's
-        lock and never while a void is pending. An ambiguous answer is repeated with the same key. Raises IntegrationError.
+        No other call moves a payer's money. The caller first commits a claim under the request's lock, never while a void is
+        pending, and repeats an ambiguous call with the same key.
         """
         return await self.read_checkout(external_id)
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Give back a charge or a part of it. The same key gives the same refund, within `key_life_s`. Raises IntegrationError.
+        """Refund a charge in full or in part. Within `key_life_s`, the same key returns the same refund.
 
-        Ambiguous: repeat with the same key within its life, later only read the checkout, whose money has its refunds.
+        The caller repeats an ambiguous call with the same key within the key's life. Later it only reads the checkout.
         """
-        raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
+        raise IntegrationError(self.name, "unsupported", "this processor does not support refunds by API")
 
     async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
-        """The refund as it stands. Some vendors find it by its charge, which is given where it is known. Raises IntegrationError."""
-        raise IntegrationError(self.name, "unsupported", "this processor makes no refunds from here")
+        """The refund's current state. Some vendors need the refund's charge, which is passed if it is known."""
+        raise IntegrationError(self.name, "unsupported", "this processor does not support refunds by API")
 
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook | Sequence[ProcessorWebhook]:
-        """What a door calls: as `receive`. Override it to ask the vendor about the signature, or where `query` matters.
+        """The webhook route's entry point. Override it to verify by a call to the vendor, for batches, or to use `query`.
 
-        With `webhook_batches` a body may tell several events: return each with its own `raw`. An event of a batch that can't be
-        read is left out, or given by its type alone: it must not refuse the others.
-        `query` has the parameters of the address that was called. `parse` sees none of them: what it needs goes into `raw`.
-        Without a `webhook_proof` nothing may be fetched here, since anybody can call.
-        Raises SignatureInvalid (`no_webhook_secret`, whatever came: this connection takes none), PayloadInvalid;
-        IntegrationError if the vendor can't be asked now: nothing is known of the body, so answer 503 and the vendor sends it again.
+        Return each event of a batch with its own `raw`; omit an unreadable one, or return only its type, so that the others are
+        kept. `parse` does not receive `query`: put what it needs into `raw`. Without a `webhook_proof`, make no call here, because
+        anyone can send the webhook.
+        Raises: SignatureInvalid (`no_webhook_secret`: the connection accepts no webhooks), PayloadInvalid; IntegrationError if the
+        vendor cannot be reached: the route answers 503 and the vendor retries.
         """
         return self.receive(body, headers, now=now)
 
     @abstractmethod
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Verify the signature over the raw body, then parse. `headers` has lower-case names.
+        """Verify the signature over the raw body, then parse. Header names are lower-case.
 
-        Refuses what is over 300 s old or ahead. Where the vendor signs no time, or resends under the old one, what is
-        older than that only never `decides`. Raises SignatureInvalid, PayloadInvalid.
+        Refuse times more than 300 s away from `now`. If the vendor signs no time or retries under the old one, older events are
+        accepted and never `decides`. Raises: SignatureInvalid, PayloadInvalid.
         """
 
     @abstractmethod
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Parse a stored body whose signature was verified when it came in. Raises PayloadInvalid."""
+        """Parse a stored body that was verified on arrival. Raises: PayloadInvalid."""
 
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
-        """Checkouts made since then under these credentials, oldest first: some of them we may not know. Raises IntegrationError.
+        """Checkouts with a `request_reference` created since then, oldest first. Paythread may not know some of them.
 
-        Only what carries a `request_reference`; empty where the vendor keeps no list.
+        Empty if the vendor keeps no list.
         """
         return ()
 
     async def read_charge(self, external_id: str) -> MoneyStatement | None:
-        """A charge as it stands, with its checkout where the vendor knows it; None: these credentials see no such charge.
+        """A charge, with its checkout if the vendor knows it. None: these credentials see no such charge.
 
-        Confirms money that names our request and none of its known checkouts. Raises IntegrationError (`unsupported`: can't be read).
+        Confirms money that names a request but none of its known checkouts. Raises: IntegrationError (`unsupported`).
         """
-        raise IntegrationError(self.name, "unsupported", "this processor reads no single charge")
+        raise IntegrationError(self.name, "unsupported", "this processor does not read single charges")
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Have the vendor deliver its webhooks to this connection's address; the credentials that come of it, to be stored.
+        """Register this connection's webhook address at the vendor; return the resulting credentials to store.
 
-        None: this vendor or this key does not allow it, so that a person pastes the address. Raises IntegrationError.
+        None: the vendor or the key does not allow it, so a person enters the address there.
         """
         return None
 
     async def unregister_webhook(self) -> None:  # noqa: B027 (optional to override)
-        """Delete the webhook that these credentials name, if `register_webhook` made it, and no newer one. Raises IntegrationError."""
+        """Delete the webhook that `register_webhook` created with these credentials, and no newer one."""
 
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
-        """Events that the vendor could not deliver since then, oldest first; empty where the vendor keeps no list."""
+        """Events since then that the vendor could not deliver, oldest first. Empty if it keeps no list."""
         return ()
 
     async def aclose(self) -> None:  # noqa: B027 (optional to override)
-        """Release HTTP clients."""
+        """Close HTTP clients."""

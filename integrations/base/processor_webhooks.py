@@ -1,4 +1,4 @@
-"""Verified webhooks of processors."""
+"""Events from a processor's verified webhooks."""
 
 from __future__ import annotations
 
@@ -12,28 +12,26 @@ from integrations.base.money import MoneyStatement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorWebhook:
-    """A verified webhook. `decides` says that `money` may be recorded as it stands; otherwise read the checkout first.
+    """One event. With `decides`, its `money` may be recorded without a read.
 
-    What does not decide is a hint: it names what to read, a checkout or (`charge_external_id`) a charge.
+    Otherwise the event is a hint: it names a checkout or a charge (`charge_external_id`) to read.
     """
 
-    # The event's own id, unique per connection: a repeat of it changes nothing. None: the vendor gives events no id, so that
-    # each webhook is a hint to read again. Never the id of the payment, which all its events share.
+    # The event's id, unique per connection; a repeated event changes nothing. None: the vendor's events have no id, so each is a
+    # hint to read. Never the payment's id, which all its events share.
     external_id: str | None
     type: str
-    created_at: datetime | None = None  # when the vendor made the event; None: it does not say
+    created_at: datetime | None = None  # when the vendor created the event; None: not known
     decides: bool = False
     money: Sequence[MoneyStatement] = ()
     checkout_external_id: str | None = None
     checkout_status: CheckoutStatus | None = None
-    delay: Delay | None = None  # as Checkout has it
-    charge_external_id: str | None = None  # of a hint without a checkout: what `read_charge` shall read
+    delay: Delay | None = None  # as in Checkout
+    charge_external_id: str | None = None  # of a hint without a checkout: the charge for `read_charge`
     request_reference: str | None = None
-    vendor_account: str | None = None  # Stripe Connect: must equal the connection's
-    # The business took these credentials' rights back at the vendor. Unless it `decides`, `check` is asked first.
+    vendor_account: str | None = None  # Stripe Connect: ignored unless it is the connection's account
+    # The business revoked these credentials' access at the vendor. Unless `decides` is set, Paythread calls `check` first.
     disconnected: bool = False
-    # The event as JSON to be stored, where it is not the body that came in (list_events; a body that only points; one of a batch).
+    # The JSON to store if it is not the received body: from `list_events`, read for a thin event, or one event of a batch.
     raw: bytes = b""
-    test_mode: bool | None = (
-        None  # what the vendor says; None: it does not say. The other mode than the connection's is foreign
-    )
+    test_mode: bool | None = None  # None: the vendor does not say. The connection ignores events of the other mode

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class RefundReason(StrEnum):
-    """Why money is given back. Same words as the API's; what a vendor has no word for is not told to it."""
+    """Why money is refunded. A provider omits a reason that its vendor does not know."""
 
     DUPLICATE = "DUPLICATE"
     FRAUDULENT = "FRAUDULENT"
@@ -18,12 +18,12 @@ class RefundReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundOrder:
-    """Everything a processor needs to give back one charge, whole or in part. Its key is stored before the call."""
+    """What a processor needs to refund a charge in full or in part. The key is stored before the call."""
 
     idempotency_key: str
     request_reference: str
-    charge_external_id: str  # the money's id, as its statement gave it
-    checkout_external_id: str | None = None  # of the charge, where it is known: some vendors find the money by it
+    charge_external_id: str  # the id from the charge's statement
+    checkout_external_id: str | None = None  # the charge's checkout, if known: some vendors look up the charge by it
     amount_minor: int
     currency: str
     reason: RefundReason | None = None
