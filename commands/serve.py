@@ -24,7 +24,7 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
     """Serve the API, the pages and (unless RUN_JOBS=false) the jobs."""
     settings = load_settings(host=host, port=port)
     from app import create_app
-    from models.database import dialect_of
+    from models.database_url import dialect_of
     from models.migrate import MigrationError, migrate
     from resolvers.transport.server import Server, listen, server_config
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from models.database import Dialect, dialect_of, postgres_arguments, sqlite_path
+from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_path
 
 FOLDER = Path(__file__).parent / "migrations"
 

@@ -13,7 +13,8 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from models import migrate
-from models.database import open_database, postgres_arguments
+from models.database import open_database
+from models.database_url import postgres_arguments
 from tests import servers
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from models import database, migrate
+from models import database, database_errors, migrate
 from services.accounts import key_rotation
 from services.core import jobs
 from settings import Settings
@@ -104,7 +104,13 @@ async def _tried() -> str:
             await database.try_write()
     except Exception as error:  # noqa: BLE001 whatever it is, nothing can be stored
         log.warning("readyz: nothing can be stored", extra={"error": type(error).__name__})
-        return "full" if database.is_full(error) else "locked" if database.is_locked(error) else "unavailable"
+        return (
+            "full"
+            if database_errors.is_full(error)
+            else "locked"
+            if database_errors.is_locked(error)
+            else "unavailable"
+        )
     return "ok"
 
 

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.database import is_transient
+from models.database_errors import is_transient
 from services.core.rate_limits import network_of
 from services.messaging.inbound import CALLBACK_LIMIT
 from settings import Settings

@@ -33,7 +33,7 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
-from models.database import is_transient
+from models.database_errors import is_transient
 from resolvers.transport.executor import Context, Viewer
 from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import (

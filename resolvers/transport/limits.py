@@ -47,7 +47,7 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 from strawberry.types import ExecutionContext, ExecutionResult
 
-from models.database import is_transient
+from models.database_errors import is_transient
 from resolvers.transport.executor import PerEventContext
 from services.core.event_hub import SlowConsumer
 

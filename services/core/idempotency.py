@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from models import database
+from models import database, database_errors
 from models.errors import IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, Invalid, Refusal
 from models.ids import uuid7
 from models.tables import IdempotencyKey
@@ -87,7 +87,7 @@ async def once(
         try:
             await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
         except Exception as error:  # (what the run says comes first; the lease ends by itself)
-            if not database.is_transient(error):
+            if not database_errors.is_transient(error):
                 raise
             log.warning("idempotency_key_not_given_back", error=type(error).__name__)
 

@@ -22,7 +22,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from models import database, vault
+from models import database, database_errors, vault
 from models.ids import uuid7
 from models.tables import Job, Tick
 
@@ -354,7 +354,7 @@ class Runner:
         except Permanent as error:
             said = str(error)
         except Exception as error:  # noqa: BLE001 (the loop's top: a failed job is tried again)
-            if database.is_transient(error):
+            if database_errors.is_transient(error):
                 await self._set_back(job, context, error)
                 return
             if not context.last_attempt:
@@ -389,7 +389,7 @@ class Runner:
                 await self._again(job, later.delay_s, attempts=0, error=error)
                 return
             except Exception as failure:  # noqa: BLE001 (the loop's top: the job ends all the same)
-                if database.is_transient(failure):
+                if database_errors.is_transient(failure):
                     await self._set_back(job, context, failure)  # it runs and dies once more
                     return
                 log.error("job_owner_failed", kind=context.kind, job=str(context.job_id), error=type(failure).__name__)
@@ -416,7 +416,7 @@ class Runner:
     async def _finish(self, job: dict[str, Any], status: str, *, error: str | None) -> None:
         """End it, or queue it anew if that was asked for while it ran."""
         now = datetime.now(UTC)
-        await database.until_taken(
+        await database_errors.retry_transient(
             lambda: database.execute(
                 "UPDATE job SET status = CASE WHEN again_at IS NULL THEN ? ELSE 'queued' END,"
                 " attempts = CASE WHEN again_at IS NULL THEN attempts ELSE 0 END,"
@@ -434,7 +434,7 @@ class Runner:
         """Queue it for later; earlier if that was asked for while it ran."""
         now = datetime.now(UTC)
         due_at = now + timedelta(seconds=delay_s)
-        await database.until_taken(
+        await database_errors.retry_transient(
             lambda: database.execute(
                 "UPDATE job SET status = 'queued', due_at = CASE WHEN again_at < ? THEN again_at ELSE ? END, set_at = ?,"
                 " again_at = NULL, attempts = ?, last_error = ? WHERE id = ? AND lease = ? AND status = 'running'",

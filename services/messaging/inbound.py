@@ -28,7 +28,7 @@ from integrations.base import (
 )
 from integrations.base import external_id as stored_id
 from integrations.sms import asks_help
-from models import database
+from models import database_errors
 from models.errors import NotFound, Refusal
 from models.ids import parse_public_id, uuid7
 from models.storable import storable
@@ -107,7 +107,7 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
         with turns.patience(VENDOR_WAITS_S):
             await _handle(connection, webhook, _hint(request), request.now)
     except Exception as error:  # (a held row, most often: kept without it, handled later)
-        if not database.is_transient(error) or len(request.body) > KEPT_BODY:
+        if not database_errors.is_transient(error) or len(request.body) > KEPT_BODY:
             raise
         log.warning("callback_postponed", connection=str(connection.id), error=type(error).__name__)
         await _postpone(connection, request)

@@ -15,7 +15,7 @@ import structlog
 from tortoise.expressions import Q
 
 from integrations.base import Channel, IntegrationError, OutboundMessage
-from models import database
+from models import database_errors
 from models.errors import ContactOptedOut, Refusal
 from models.tables import ChannelConnection, Job, Message
 from services.connections import availability, providers
@@ -145,7 +145,7 @@ async def _claim(message: Message, connection: ChannelConnection) -> OutboundMes
     message.sending_at = datetime.now(UTC)
     message.cc = await copies.remaining(message) or None
     built = await outbound.build(message, connection)
-    return built if await database.until_taken(lambda: _mark_sending(message)) else None
+    return built if await database_errors.retry_transient(lambda: _mark_sending(message)) else None
 
 
 async def _mark_sending(message: Message) -> bool:
@@ -169,7 +169,7 @@ async def _call(
         await _not_sent(message, connection, error, last=last)
     else:
         # The vendor has accepted it: store that before anything else, however long the database is away.
-        await database.until_taken(
+        await database_errors.retry_transient(
             lambda: advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
         )
         if result.refused_cc:
@@ -188,7 +188,7 @@ async def _not_sent(message: Message, connection: ChannelConnection, error: Inte
     waits = error.retryable and wait_s is not None and not pacing.waited_too_long(message)
     again = waits or (error.retryable and not last)
     # The message first: if the database fails later, this message is not left in doubt.
-    await database.until_taken(lambda: _put_back(message) if again else _fail(message, error))
+    await database_errors.retry_transient(lambda: _put_back(message) if again else _fail(message, error))
     if error.reason == RATE_LIMITED and wait_s is not None:
         await pacing.pause(connection, wait_s)
     if again:

@@ -30,7 +30,7 @@ from integrations.base import (
     WebhookProof,
 )
 from integrations.base import external_id as stored_id
-from models import database, errors
+from models import database, database_errors, errors
 from models.ids import public_id, uuid7
 from models.ledger import CardKind
 from models.tables import (
@@ -202,7 +202,7 @@ async def _take(
                 if row.handled_at is None:
                     await _record_or_postpone(changed, connection, event, row)
     except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
-        if database.is_transient(error):  # a held row, most often: kept without it, handled later
+        if database_errors.is_transient(error):  # a held row, most often: kept without it, handled later
             log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
         else:
             log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
@@ -212,7 +212,7 @@ async def _take(
             if row.handled_at is None:
                 await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
                 await _postpone(
-                    row, due_at=datetime.now(UTC) + webhooks.HELD_AGAIN if database.is_transient(error) else None
+                    row, due_at=datetime.now(UTC) + webhooks.HELD_AGAIN if database_errors.is_transient(error) else None
                 )
 
 

@@ -906,7 +906,7 @@ FAULTS: Final = (
         "jobs",
         "database-error-uses-an-attempt-up",
         "services/core/jobs.py",
-        "if database.is_transient(error):",
+        "if database_errors.is_transient(error):",
         "if False:",
         JOBS,
     ),

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 import app
-from models.database import postgres_arguments
+from models.database_url import postgres_arguments
 from models.ids import parse_public_id
 from models.tables import IdempotencyKey, Message, MoneyFact, Notification, PaymentRequest, ProcessorEvent
 from settings import Settings

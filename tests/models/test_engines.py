@@ -19,8 +19,9 @@ import pytest
 from tortoise.connection import get_connections
 from tortoise.exceptions import IntegrityError, OperationalError, TransactionManagementError
 
-from models import database, engine_sqlite, tables
-from models.database import execute, in_transaction, is_transient, open_database, rows, transaction
+from models import database, database_url, engine_sqlite, tables
+from models.database import execute, in_transaction, open_database, rows, transaction
+from models.database_errors import is_transient
 
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -390,11 +391,11 @@ async def test_postgres_opens_with_time_limits(bare_postgres: str) -> None:
     ],
 )
 def test_sqlite_urls(url: str, path: str) -> None:
-    assert database.sqlite_path(url) == path
+    assert database_url.sqlite_path(url) == path
 
 
 def test_postgres_urls() -> None:
-    full = database.postgres_arguments("postgres://us%40er:p%2Fw@db.example:6000/pay?ssl=require")
+    full = database_url.postgres_arguments("postgres://us%40er:p%2Fw@db.example:6000/pay?ssl=require")
     assert full == {
         "host": "db.example",
         "port": 6000,
@@ -404,7 +405,7 @@ def test_postgres_urls() -> None:
         "ssl": "require",
         "server_settings": {"application_name": "paythread"},
     }
-    socket = database.postgres_arguments("postgresql://postgres:@/pay?host=/run/pg&sslmode=disable")
+    socket = database_url.postgres_arguments("postgresql://postgres:@/pay?host=/run/pg&sslmode=disable")
     assert (socket["host"], socket["port"], socket["password"], socket["ssl"]) == ("/run/pg", 5432, None, "disable")
 
 
@@ -422,7 +423,7 @@ def test_postgres_urls() -> None:
     ],
 )
 def test_wrong_urls_are_refused_without_repeating_the_password(url: str) -> None:
-    with pytest.raises(database.InvalidDatabaseUrl) as refused:
+    with pytest.raises(database_url.InvalidDatabaseUrl) as refused:
         database.tortoise_config(url)
     assert "hunter2" not in str(refused.value)
 
@@ -670,7 +671,7 @@ async def test_lost_locked_and_cancelled_are_transient_on_postgres(bare_postgres
         await execute("CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
         await execute("DELETE FROM counter")
         await execute("INSERT INTO counter (id, n) VALUES (1, 0), (2, 0)")
-        other = await asyncpg.connect(**database.postgres_arguments(bare_postgres))
+        other = await asyncpg.connect(**database_url.postgres_arguments(bare_postgres))
         try:
             held = other.transaction()
             await held.start()

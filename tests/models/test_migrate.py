@@ -13,7 +13,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
 from models import migrate
-from models.database import postgres_arguments, sqlite_path
+from models.database_url import postgres_arguments, sqlite_path
 from models.migrate import BadFiles, BrokenReferences, EditedMigration, MigrationError, NewerDatabase
 from tests.conftest import run_on
 

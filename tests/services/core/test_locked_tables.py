@@ -12,7 +12,8 @@ from tortoise.exceptions import OperationalError
 
 from integrations.base import IntegrationError, OutboundMessage, SendResult
 from models import database as db
-from models.database import open_database, postgres_arguments
+from models.database import open_database
+from models.database_url import postgres_arguments
 from models.tables import Job, Message
 from services.core import jobs
 from services.messaging import sending

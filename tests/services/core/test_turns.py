@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from models import database as db
+from models import database_errors
 from models.ids import uuid7
 from services.core import turns
 from services.core.unit_of_work import change
@@ -55,7 +56,7 @@ async def test_changes_of_one_account_leave_connections_to_others(account_id: UU
         with turns.patience(0.05), pytest.raises(turns.Busy) as busy:
             async with change(account_id):
                 raise AssertionError("a fifth change began")
-        assert db.is_transient(busy.value)
+        assert database_errors.is_transient(busy.value)
         async with change(other):
             pass
         go.set()
