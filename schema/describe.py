@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import strawberry
+from strawberry.extensions import FieldExtension
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,11 +25,11 @@ def field(description: str) -> Callable[[F], F]:
     return wrap
 
 
-def mutation(description: str) -> Callable[[F], F]:
+def mutation(description: str, *extensions: FieldExtension) -> Callable[[F], F]:
     """A root field of Mutation."""
 
     def wrap(resolver: F) -> F:
-        return cast(F, strawberry.mutation(resolver, description=description))
+        return cast(F, strawberry.mutation(resolver, description=description, extensions=list(extensions)))
 
     return wrap
 

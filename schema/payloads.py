@@ -41,8 +41,10 @@ class UserError:
         )
 
 
-def user_errors(info: Info, refusal: Refusal, within: tuple[str, ...]) -> list[UserError]:
-    """The errors of a refusal in the order of the field's input, those of no single field last."""
+def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = ("input",)) -> list[UserError]:
+    """The errors of a refusal in the order of the field's input; errors of no single field come last."""
+    if refusal is None:
+        return []
     found = [UserError.from_refusal(one, within) for one in refusal.all]
     return sorted(found, key=lambda error: _place(info, error.field))
 

@@ -1,16 +1,18 @@
-"""The root of the visitor API's mutations: one call of a service, the answer or the refusal wrapped."""
+"""The root of the visitor API's mutations."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import strawberry
+from strawberry.extensions import FieldExtension
+from strawberry.types.field import StrawberryField
 
 from models.errors import Invalid, Refusal
 from models.ids import parse_public_id
 from resolvers.visitor.context import VisitorInfo
-from schema.describe import mutation
+from schema import describe
 from schema.visitor import (
     MarkShownInput,
     MarkShownPayload,
@@ -22,24 +24,35 @@ from schema.visitor import (
     VisitorError,
     VisitorErrorCode,
     VisitorMessage,
-    VisitorPayload,
 )
 from services.web_chat import visitors
 from services.web_chat.visitors import VisitRefused
 
-P = TypeVar("P", bound=VisitorPayload)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def _run(payload: type[P], work: Callable[[], Awaitable[P]]) -> P:
-    """The payload of `work`, or the one of its refusal."""
-    try:
-        return await work()
-    except VisitRefused as refused:
-        error = VisitorError(code=VisitorErrorCode[refused.code], message=refused.message, field=None)
-    except Refusal as refusal:
-        path = ["input", *refusal.field] if refusal.field else None
-        error = VisitorError(code=VisitorErrorCode[refusal.code], message=refusal.message, field=path)
-    return payload(user_errors=[error])
+class _RefusalsAsUserErrors(FieldExtension):
+    """Answers a refusal with the field's payload, which then has nothing but the user error."""
+
+    def apply(self, field: StrawberryField) -> None:
+        self._payload: Any = field.type
+
+    async def resolve_async(
+        self, next_: Callable[..., Awaitable[Any]], source: Any, info: VisitorInfo, **kwargs: Any
+    ) -> Any:
+        try:
+            return await next_(source, info, **kwargs)
+        except VisitRefused as refused:
+            error = VisitorError(code=VisitorErrorCode[refused.code], message=refused.message, field=None)
+        except Refusal as refusal:
+            path = ["input", *refusal.field] if refusal.field else None
+            error = VisitorError(code=VisitorErrorCode[refusal.code], message=refusal.message, field=path)
+        return self._payload(user_errors=[error])
+
+
+def mutation(description: str) -> Callable[[F], F]:
+    """A field of VisitorMutation."""
+    return describe.mutation(description, _RefusalsAsUserErrors())
 
 
 @strawberry.type(description="What a visitor can do.")
@@ -48,45 +61,34 @@ class VisitorMutation:
     async def start_visit(
         self, info: VisitorInfo, input: Annotated[StartVisitInput, strawberry.argument(description="Who, and where.")]
     ) -> StartVisitPayload:
-        async def work() -> StartVisitPayload:
-            started = await visitors.start(
-                input.widget_key,
-                token=input.token,
-                identity=input.identity,
-                client_address=info.context.client_address,
-            )
-            return StartVisitPayload(token=started.token, visit=await Visit.of(started.visit))
-
-        return await _run(StartVisitPayload, work)
+        started = await visitors.start(
+            input.widget_key,
+            token=input.token,
+            identity=input.identity,
+            client_address=info.context.client_address,
+        )
+        return StartVisitPayload(token=started.token, visit=await Visit.of(started.visit))
 
     @mutation("Write to the business.")
     async def send_visitor_message(
         self, info: VisitorInfo, input: Annotated[SendVisitorMessageInput, strawberry.argument(description="What.")]
     ) -> SendVisitorMessagePayload:
         visit = info.context.visit
-
-        async def work() -> SendVisitorMessagePayload:
-            shown = await visitors.write(
-                visit,
-                client_message_id=input.client_message_id,
-                body=input.body,
-                client_address=info.context.client_address,
-            )
-            return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await visitors.position(visit)))
-
-        return await _run(SendVisitorMessagePayload, work)
+        shown = await visitors.write(
+            visit,
+            client_message_id=input.client_message_id,
+            body=input.body,
+            client_address=info.context.client_address,
+        )
+        return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await visitors.position(visit)))
 
     @mutation("Say what the widget has shown, so that the business knows it has arrived.")
     async def mark_shown(
         self, info: VisitorInfo, input: Annotated[MarkShownInput, strawberry.argument(description="Up to where.")]
     ) -> MarkShownPayload:
         visit = info.context.visit
-
-        async def work() -> MarkShownPayload:
-            message_id = parse_public_id(input.up_to, "msg")
-            if message_id is None:
-                raise Invalid("This is no message of this conversation.", field="upTo")
-            await visitors.mark_shown(visit, message_id, read=input.read)
-            return MarkShownPayload()
-
-        return await _run(MarkShownPayload, work)
+        message_id = parse_public_id(input.up_to, "msg")
+        if message_id is None:
+            raise Invalid("This is no message of this conversation.", field="upTo")
+        await visitors.mark_shown(visit, message_id, read=input.read)
+        return MarkShownPayload()

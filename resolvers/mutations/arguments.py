@@ -1,0 +1,48 @@
+"""Arguments of mutations as services take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+import strawberry
+
+from models.errors import Invalid
+from models.ids import parse_public_id
+from schema.inputs import ContactAddressInput, CredentialInput, MessageTemplateInput
+from services.messaging.composer import Template
+
+NO_ROW: Final = UUID(int=0)  # no row has this id
+
+
+def row_id(value: str, prefix: str) -> UUID:
+    """The row's id. Text that is no id of this type gives NO_ROW, which the service refuses like any unknown id."""
+    return parse_public_id(value, prefix) or NO_ROW
+
+
+def optional_row_id(value: str | None, prefix: str) -> UUID | None:
+    return row_id(value, prefix) if value is not None else None
+
+
+def given_fields(input: object, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields that the client has sent, null included."""
+    return {name: value for name in names if (value := getattr(input, name)) is not strawberry.UNSET}
+
+
+def addresses(given: Sequence[ContactAddressInput] | None) -> list[tuple[str, str]]:
+    return [(address.kind.name, address.address) for address in given or ()]
+
+
+def template(given: MessageTemplateInput | None) -> Template | None:
+    return given.to_template() if given is not None else None
+
+
+def credentials(given: Sequence[CredentialInput] | None) -> dict[str, str]:
+    return {credential.name: credential.value for credential in given or ()}
+
+
+def refuse_repeated_credentials(given: Sequence[CredentialInput] | None) -> None:
+    """Raises: Invalid for a name that comes twice."""
+    if len(credentials(given)) != len(given or ()):
+        raise Invalid("Give each credential once.", field="credentials")

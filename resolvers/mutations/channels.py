@@ -1,0 +1,89 @@
+"""Mutations: connections to channels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import strawberry
+
+from models.errors import Refusals
+from resolvers.mutations.arguments import credentials, optional_row_id, refuse_repeated_credentials, row_id
+from resolvers.mutations.fields import mutation
+from schema.account import Channel
+from schema.context import Info
+from schema.inputs import ConnectChannelInput, DisconnectChannelInput, RotateIdentitySecretInput, TestChannelInput
+from schema.payloads import (
+    ConnectChannelPayload,
+    DisconnectChannelPayload,
+    RotateIdentitySecretPayload,
+    TestChannelPayload,
+    user_errors,
+)
+from services.connections import channel_settings
+
+
+@strawberry.type
+class ChannelMutations:
+    @mutation(
+        "Settings → Channels: connect a channel, or change its connection. For owners and admins.",
+        renamed={"connectionId": "channelId"},
+        not_found="channelId",
+    )
+    async def connect_channel(
+        self, info: Info, input: Annotated[ConnectChannelInput, strawberry.argument(description="The channel.")]
+    ) -> ConnectChannelPayload:
+        settings: dict[str, Any] = {
+            "kind": input.kind.name,
+            "provider": input.provider,
+            "connection_id": optional_row_id(input.channel_id, "chn"),
+            "display_name": input.display_name,
+            "sender": input.sender,
+            "credentials": credentials(input.credentials),
+            "allowed_origins": input.allowed_origins,
+        }
+        refusals = Refusals()
+        with refusals:
+            refuse_repeated_credentials(input.credentials)
+        if refusals:
+            # Report everything that is wrong, not only the credentials.
+            with refusals:
+                await channel_settings.check(info.context.actor, **settings)
+            refusals.raise_any()
+        row = await channel_settings.connect_channel(
+            info.context.actor, **settings, idempotency_key=input.idempotency_key
+        )
+        return ConnectChannelPayload(channel=Channel.from_row(row))
+
+    @mutation(
+        "Settings → Channels: ask the channel's provider again with the stored credentials; lastError says what it"
+        " answered. For owners and admins.",
+        not_found="channelId",
+    )
+    async def test_channel(
+        self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="Which one.")]
+    ) -> TestChannelPayload:
+        row, refusal = await channel_settings.test_channel(info.context.actor, row_id(input.channel_id, "chn"))
+        return TestChannelPayload(channel=Channel.from_row(row), user_errors=user_errors(info, refusal))
+
+    @mutation(
+        "Use a channel no more; its messages stay. For owners and admins.",
+        renamed={"connectionId": "channelId"},
+        not_found="channelId",
+    )
+    async def disconnect_channel(
+        self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="Which one.")]
+    ) -> DisconnectChannelPayload:
+        row = await channel_settings.disconnect_channel(info.context.actor, row_id(input.channel_id, "chn"))
+        return DisconnectChannelPayload(channel=Channel.from_row(row))
+
+    @mutation(
+        "Web chat: make a new secret with which the site's server signs who its visitors are; the old one counts no more."
+        " For owners and admins."
+    )
+    async def rotate_identity_secret(
+        self, info: Info, input: Annotated[RotateIdentitySecretInput, strawberry.argument(description="Which one.")]
+    ) -> RotateIdentitySecretPayload:
+        row, secret = await channel_settings.rotate_identity_secret(
+            info.context.actor, row_id(input.channel_id, "chn"), idempotency_key=input.idempotency_key
+        )
+        return RotateIdentitySecretPayload(channel=Channel.from_row(row), secret=secret)

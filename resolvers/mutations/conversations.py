@@ -1,0 +1,80 @@
+"""Mutations: a conversation's state."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from resolvers.mutations.arguments import optional_row_id, row_id
+from resolvers.mutations.fields import mutation
+from schema.context import Info
+from schema.conversation import Conversation
+from schema.inputs import (
+    AssignConversationInput,
+    CloseConversationInput,
+    FollowConversationInput,
+    MarkConversationReadInput,
+    ReopenConversationInput,
+    SaveDraftInput,
+)
+from schema.payloads import (
+    AssignConversationPayload,
+    CloseConversationPayload,
+    FollowConversationPayload,
+    MarkConversationReadPayload,
+    ReopenConversationPayload,
+    SaveDraftPayload,
+)
+from services.messaging import conversations
+
+
+@strawberry.type
+class ConversationMutations:
+    @mutation(
+        "Say that a conversation is done with. A message of the contact, money that moves, or a failed delivery opens it again."
+    )
+    async def close_conversation(
+        self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="Which one.")]
+    ) -> CloseConversationPayload:
+        row = await conversations.close(info.context.actor, row_id(input.conversation_id, "cnv"))
+        return CloseConversationPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Open a closed conversation again.")
+    async def reopen_conversation(
+        self, info: Info, input: Annotated[ReopenConversationInput, strawberry.argument(description="Which one.")]
+    ) -> ReopenConversationPayload:
+        row = await conversations.reopen(info.context.actor, row_id(input.conversation_id, "cnv"))
+        return ReopenConversationPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Say that the team has seen the conversation: unreadCount becomes 0.")
+    async def mark_conversation_read(
+        self, info: Info, input: Annotated[MarkConversationReadInput, strawberry.argument(description="Which one.")]
+    ) -> MarkConversationReadPayload:
+        row = await conversations.mark_read(info.context.actor, row_id(input.conversation_id, "cnv"))
+        return MarkConversationReadPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Give a conversation to a user, or to nobody.")
+    async def assign_conversation(
+        self, info: Info, input: Annotated[AssignConversationInput, strawberry.argument(description="Which, to whom.")]
+    ) -> AssignConversationPayload:
+        row = await conversations.assign(
+            info.context.actor,
+            row_id(input.conversation_id, "cnv"),
+            optional_row_id(input.user_id, "usr"),
+        )
+        return AssignConversationPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Whether the viewer is told of payments in a conversation.")
+    async def follow_conversation(
+        self, info: Info, input: Annotated[FollowConversationInput, strawberry.argument(description="Which, or not.")]
+    ) -> FollowConversationPayload:
+        row = await conversations.follow(info.context.actor, row_id(input.conversation_id, "cnv"), input.following)
+        return FollowConversationPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Keep the team's unsent text; nothing is sent.")
+    async def save_draft(
+        self, info: Info, input: Annotated[SaveDraftInput, strawberry.argument(description="Where and what.")]
+    ) -> SaveDraftPayload:
+        row = await conversations.save_draft(info.context.actor, row_id(input.conversation_id, "cnv"), input.text)
+        return SaveDraftPayload(conversation=Conversation.from_row(row))

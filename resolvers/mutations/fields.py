@@ -1,0 +1,74 @@
+"""The decorator of mutation fields: a refusal becomes the payload's userErrors, and the answer reads what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from strawberry.extensions import FieldExtension
+from strawberry.types.field import StrawberryField
+
+from models.errors import NotFound, Refusal
+from resolvers.access import wants_position
+from schema import describe
+from schema.context import Info
+from schema.payloads import user_errors
+
+F = TypeVar("F", bound=Callable[..., Any])
+Resolver = Callable[..., Awaitable[Any]]
+
+
+def mutation(
+    description: str,
+    *,
+    renamed: Mapping[str, str] | None = None,
+    not_found: str | None = None,
+    within: tuple[str, ...] = ("input",),
+    anonymous: bool = False,
+) -> Callable[[F], F]:
+    """A field of Mutation. Without `anonymous` it raises ApiError UNAUTHENTICATED when there is no viewer.
+
+    `renamed`: the service's field names that differ from the input's. `not_found`: the field of a NotFound that names none.
+    `within`: the path to the fields; empty where they are arguments themselves.
+    """
+    refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found, within=within)
+    return describe.mutation(description, *([refusals] if anonymous else [refusals, FreshReads()]))
+
+
+class RefusalsAsUserErrors(FieldExtension):
+    """Answers a refusal with the field's payload, which then has nothing but user errors."""
+
+    def __init__(self, *, renamed: Mapping[str, str], not_found: str | None, within: tuple[str, ...]) -> None:
+        self._renamed = renamed
+        self._not_found = not_found
+        self._within = within
+        self._payload: Any = None
+
+    def apply(self, field: StrawberryField) -> None:
+        self._payload = field.type
+
+    async def resolve_async(self, next_: Resolver, source: Any, info: Info, **kwargs: Any) -> Any:
+        try:
+            return await next_(source, info, **kwargs)
+        except Refusal as refusal:
+            for each in refusal.all:
+                if each.field:
+                    each.field = (self._renamed.get(each.field[0], each.field[0]), *each.field[1:])
+                elif isinstance(each, NotFound) and self._not_found is not None:
+                    each.field = (self._not_found,)
+            return self._payload(user_errors=user_errors(info, refusal, self._within))
+
+
+class FreshReads(FieldExtension):
+    """Requires a viewer, and makes the payload's fields read again what the mutation may have changed."""
+
+    async def resolve_async(self, next_: Resolver, source: Any, info: Info, **kwargs: Any) -> Any:
+        context = info.context
+        _ = context.actor  # raises without a viewer
+        context.renew()
+        # Read before the write: the write's own events then repeat what the answer shows, and no event is missed.
+        position = await context.reads.position() if wants_position(info) else None
+        try:
+            return await next_(source, info, **kwargs)
+        finally:
+            context.renew(position)

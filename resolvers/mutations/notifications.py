@@ -1,0 +1,51 @@
+"""Mutations: the viewer's notifications."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import strawberry
+
+from models.errors import Invalid
+from models.event_log import Cursor as EventCursor
+from models.event_log import CursorInvalid
+from resolvers.mutations.fields import mutation
+from schema.connections import NOTIFICATIONS
+from schema.context import Info
+from schema.failures import ApiError
+from schema.payloads import MarkNotificationsReadPayload
+from schema.scalars import Cursor
+from services.thread import notifications
+
+
+def _log_number(cursor: str, account_id: UUID) -> int:
+    """The log number of an event's cursor, an eventCursor or a notification edge's cursor. Raises: Invalid."""
+    try:
+        return EventCursor.decode(cursor, account_id).seq
+    except CursorInvalid:
+        pass
+    try:
+        (seq,) = NOTIFICATIONS.key(cursor, "upTo")
+    except ApiError as error:
+        raise Invalid("This is not a cursor of notifications.", field="upTo") from error
+    if not isinstance(seq, int):
+        raise TypeError(seq)
+    return seq
+
+
+@strawberry.type
+class NotificationMutations:
+    @mutation("Mark the viewer's notifications as read, up to and with a position.", within=())
+    async def mark_notifications_read(
+        self,
+        info: Info,
+        up_to: Annotated[
+            Cursor,
+            strawberry.argument(
+                description="A notification edge's cursor, an event's cursor or an eventCursor: all up to it are read."
+            ),
+        ],
+    ) -> MarkNotificationsReadPayload:
+        seq = _log_number(up_to, info.context.actor.account_id)
+        return MarkNotificationsReadPayload(unread_count=await notifications.mark_read(info.context.actor, seq))

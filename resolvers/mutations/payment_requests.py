@@ -1,0 +1,145 @@
+"""Mutations: creating, sending, voiding and hiding payment requests."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from models import tables
+from models.errors import Refusal, VersionConflict
+from resolvers.mutations.arguments import optional_row_id, row_id, template
+from resolvers.mutations.fields import mutation
+from schema.context import Info
+from schema.inputs import (
+    CreatePaymentRequestInput,
+    DiscardPaymentRequestInput,
+    RecordLinkCopiedInput,
+    ReleasePaymentLinkInput,
+    SendPaymentRequestInput,
+    VoidPaymentRequestInput,
+)
+from schema.payloads import (
+    CreatePaymentRequestPayload,
+    DiscardPaymentRequestPayload,
+    RecordLinkCopiedPayload,
+    ReleasePaymentLinkPayload,
+    SendPaymentRequestPayload,
+    VoidPaymentRequestPayload,
+    user_errors,
+)
+from schema.payment_request import PaymentRequest
+from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
+from schema.thread import ActivityCard, Message
+from services.demo import scenarios
+from services.payments import link_releases, payment_requests, voids
+
+
+@strawberry.type
+class PaymentRequestMutations:
+    @mutation(
+        "«Copy link» and the dialog's «Send»: makes the request and its link, sends nothing. Take checkoutUrl or"
+        " composerInsert from the answer."
+    )
+    async def create_payment_request(
+        self, info: Info, input: Annotated[CreatePaymentRequestInput, strawberry.argument(description="The request.")]
+    ) -> CreatePaymentRequestPayload:
+        row = await payment_requests.create(
+            info.context.actor,
+            contact_id=row_id(input.contact_id, "cnt"),
+            conversation_id=optional_row_id(input.conversation_id, "cnv"),
+            channel_id=optional_row_id(input.channel_id, "chn"),
+            product_name=input.product_name,
+            amount=input.amount.amount,
+            currency=input.amount.currency,
+            description=input.description,
+            due_at=input.due_at,
+            processor=input.processor.name if input.processor is not None else None,
+            processor_id=optional_row_id(input.processor_id, "prc"),
+            idempotency_key=input.idempotency_key,
+        )
+        return CreatePaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
+
+    @mutation("For programs: composes and sends in one step.")
+    async def send_payment_request(
+        self, info: Info, input: Annotated[SendPaymentRequestInput, strawberry.argument(description="What and where.")]
+    ) -> SendPaymentRequestPayload:
+        sent = await payment_requests.send(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            channel_id=row_id(input.channel_id, "chn"),
+            body=input.body,
+            template=template(input.template),
+            idempotency_key=input.idempotency_key,
+        )
+        return SendPaymentRequestPayload(
+            payment_request=PaymentRequest.from_row(sent.request),
+            message=Message.from_row(sent.message),
+            activity_card=ActivityCard.from_row(sent.card) if sent.card is not None else None,
+        )
+
+    @mutation("Cancel a request: its link shows a notice. Money that was first still wins.")
+    async def void_payment_request(
+        self, info: Info, input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="Which one.")]
+    ) -> VoidPaymentRequestPayload:
+        try:
+            done = await voids.void(
+                info.context.actor,
+                payment_request_id=row_id(input.payment_request_id, "pr"),
+                reason=input.reason,
+                expected_version=input.expected_version,
+                confirm_partially_paid=input.confirm_partially_paid,
+            )
+        except Refusal as refusal:
+            current = next((one.current for one in refusal.all if isinstance(one, VersionConflict)), None)
+            if not isinstance(current, tables.PaymentRequest):
+                raise
+            shown = PaymentRequest.from_row(current)
+            return VoidPaymentRequestPayload(payment_request=shown, user_errors=user_errors(info, refusal))
+        return VoidPaymentRequestPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+        )
+
+    @mutation(
+        "Free a link that a voucher, bank debit or transfer holds (action RELEASE_LINK). That payment is canceled where the"
+        " processor can; where it can't, it may still arrive, as excess once another payment has settled the request."
+    )
+    async def release_payment_link(
+        self, info: Info, input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="Whose link.")]
+    ) -> ReleasePaymentLinkPayload:
+        done = await link_releases.release(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            idempotency_key=input.idempotency_key,
+        )
+        return ReleasePaymentLinkPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+        )
+
+    @mutation("For developers: let the sandbox's vendor play a scenario on a request, by its own signed webhooks.")
+    async def run_sandbox_scenario(
+        self, info: Info, input: Annotated[RunSandboxScenarioInput, strawberry.argument(description="Which story.")]
+    ) -> RunSandboxScenarioPayload:
+        request = await scenarios.run(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            scenario=input.scenario.name,
+            seed=input.seed,
+        )
+        return RunSandboxScenarioPayload(payment_request=PaymentRequest.from_row(request))
+
+    @mutation("Say that the link was copied, so that the team knows; nothing is sent.")
+    async def record_link_copied(
+        self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="Whose link.")]
+    ) -> RecordLinkCopiedPayload:
+        row = await payment_requests.record_link_copied(info.context.actor, row_id(input.payment_request_id, "pr"))
+        return RecordLinkCopiedPayload(payment_request=PaymentRequest.from_row(row))
+
+    @mutation("Hide a draft that was never sent, copied or opened. Its number stays taken.")
+    async def discard_payment_request(
+        self, info: Info, input: Annotated[DiscardPaymentRequestInput, strawberry.argument(description="Which one.")]
+    ) -> DiscardPaymentRequestPayload:
+        row = await payment_requests.discard(info.context.actor, row_id(input.payment_request_id, "pr"))
+        return DiscardPaymentRequestPayload(payment_request=PaymentRequest.from_row(row))

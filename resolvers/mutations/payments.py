@@ -1,0 +1,102 @@
+"""Mutations: refunds, payments outside the link, and payments that differ from the request."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import strawberry
+
+from resolvers.mutations.arguments import optional_row_id, row_id
+from resolvers.mutations.fields import mutation
+from schema.context import Info
+from schema.inputs import RecordOutsidePaymentInput, RefundPaymentInput, ResolveMismatchInput, UndoOutsidePaymentInput
+from schema.payloads import (
+    RecordOutsidePaymentPayload,
+    RefundPaymentPayload,
+    ResolveMismatchPayload,
+    UndoOutsidePaymentPayload,
+)
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import RefundStatus
+from schema.thread import ActivityCard, Message
+from services.payments import mismatches, offline_payments, refunds
+
+
+@strawberry.type
+class PaymentMutations:
+    @mutation(
+        "Give a payment back, whole or in part. The request stays PAID and is never payable again. For owners and admins.",
+        renamed={"channelId": "tellContactOn"},
+        not_found="tellContactOn",
+    )
+    async def refund_payment(
+        self, info: Info, input: Annotated[RefundPaymentInput, strawberry.argument(description="What to give back.")]
+    ) -> RefundPaymentPayload:
+        done = await refunds.refund(
+            info.context.actor,
+            payment_id=row_id(input.payment_id, "pay"),
+            amount=input.amount,
+            reason=input.reason.name,
+            tell_contact_on=optional_row_id(input.tell_contact_on, "chn"),
+            idempotency_key=input.idempotency_key,
+        )
+        return RefundPaymentPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            status=RefundStatus[done.refund.status],
+            payment=Payment.from_view(done.payment) if done.payment is not None else None,
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            message=Message.from_row(done.message) if done.message is not None else None,
+        )
+
+    @mutation("Record money that came another way: cash, a cheque, a transfer. It counts like a payment on the link.")
+    async def record_outside_payment(
+        self,
+        info: Info,
+        input: Annotated[RecordOutsidePaymentInput, strawberry.argument(description="What came, and for what.")],
+    ) -> RecordOutsidePaymentPayload:
+        done = await offline_payments.record(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            method=input.method.name,
+            amount=input.amount,
+            note=input.note,
+            received_at=input.received_at,
+            idempotency_key=input.idempotency_key,
+        )
+        return RecordOutsidePaymentPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            payment=Payment.from_view(done.payment),
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+        )
+
+    @mutation(
+        "Decide about money that arrived and is not what was asked for (PaymentRequest.unresolved): accept it as paid or as part"
+        " payment, or give the difference back. Money that arrives later is judged anew."
+    )
+    async def resolve_mismatch(
+        self,
+        info: Info,
+        input: Annotated[ResolveMismatchInput, strawberry.argument(description="Of which request, and how.")],
+    ) -> ResolveMismatchPayload:
+        done = await mismatches.resolve(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            resolution=input.resolution.name,
+            idempotency_key=input.idempotency_key,
+        )
+        return ResolveMismatchPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+            refund_status=RefundStatus[done.refund.status] if done.refund is not None else None,
+        )
+
+    @mutation("Take back what was recorded by hand; the request may become payable again. Safe to repeat.")
+    async def undo_outside_payment(
+        self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
+    ) -> UndoOutsidePaymentPayload:
+        done = await offline_payments.undo(info.context.actor, payment_id=row_id(input.payment_id, "pay"))
+        return UndoOutsidePaymentPayload(
+            payment_request=PaymentRequest.from_row(done.request),
+            payment=Payment.from_view(done.payment),
+            activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
+        )

@@ -1,0 +1,89 @@
+"""Mutations: signing in and out, and API keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+import strawberry
+
+from resolvers.access import Access
+from resolvers.mutations.arguments import row_id
+from resolvers.mutations.fields import mutation
+from schema.account import ApiKey, User
+from schema.context import Info
+from schema.inputs import CreateApiKeyInput, RefreshInput, RevokeApiKeyInput, SignInInput, SignOutInput
+from schema.payloads import (
+    CreateApiKeyPayload,
+    RefreshPayload,
+    RevokeApiKeyPayload,
+    SessionPayload,
+    SignInPayload,
+    SignOutPayload,
+)
+from services.accounts import authentication
+
+S = TypeVar("S", bound=SessionPayload)
+
+
+async def _session(payload: type[S], tokens: authentication.Tokens) -> S:
+    actor = await authentication.authenticate(tokens.access_token)
+    row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
+    if row is None:
+        raise RuntimeError("a new access token is not valid")
+    return payload(
+        access_token=tokens.access_token,
+        access_token_expires_at=tokens.access_expires_at,
+        refresh_token=tokens.refresh_token,
+        refresh_token_expires_at=tokens.refresh_expires_at,
+        user=User.from_row(row),
+    )
+
+
+@strawberry.type
+class SignInMutations:
+    @mutation("Sign in with e-mail address and password. Needs no credential.", anonymous=True)
+    async def sign_in(
+        self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="Who.")]
+    ) -> SignInPayload:
+        address = info.context.client_address
+        tokens = await authentication.sign_in(input.email, input.password, client_address=address)
+        return await _session(SignInPayload, tokens)
+
+    @mutation(
+        "A new access token for a refresh token, which is used up; using one twice ends its sign-in. Needs no credential.",
+        anonymous=True,
+    )
+    async def refresh(
+        self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="What renews it.")]
+    ) -> RefreshPayload:
+        return await _session(RefreshPayload, await authentication.refresh(input.refresh_token))
+
+    @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
+    async def sign_out(
+        self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="What to end.")]
+    ) -> SignOutPayload:
+        await authentication.sign_out(info.context.actor, input.refresh_token, input.everywhere)
+        return SignOutPayload(signed_out=True)
+
+    @mutation(
+        "A credential for programs; its secret is in this answer only. For owners, and keys that may manage keys."
+    )
+    async def create_api_key(
+        self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
+    ) -> CreateApiKeyPayload:
+        row, secret = await authentication.create_api_key_once(
+            info.context.actor,
+            name=input.name,
+            role=input.role.name,
+            expires_at=input.expires_at,
+            manages_keys=input.manages_keys,
+            idempotency_key=input.idempotency_key,
+        )
+        return CreateApiKeyPayload(api_key=ApiKey.from_row(row), secret=secret)
+
+    @mutation("End an API key. For owners, and keys that may manage keys.")
+    async def revoke_api_key(
+        self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
+    ) -> RevokeApiKeyPayload:
+        row = await authentication.revoke_api_key(info.context.actor, row_id(input.api_key_id, "key"))
+        return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))
