@@ -44,7 +44,9 @@ async def services_open(settings: Settings) -> AsyncIterator[None]:
     """Configure services and open the database, without server, bus and jobs."""
     import app
     from services.connections import providers
+    from web import logging
 
+    logging.configure(settings.log_level)
     app.configure(settings)
     async with app.opened(settings):
         try:

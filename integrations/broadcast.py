@@ -6,7 +6,6 @@ GAP. Of the broadcaster package only `Broadcast` serves; its stock Redis and Pos
 """
 
 import asyncio
-import logging
 import random
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg  # type: ignore[import-untyped]
+import structlog
 from broadcaster import Broadcast, BroadcastBackend, Event
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.client import PubSub
@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "paythread_events"
 QUEUE_SIZE: Final = 1_000
@@ -125,7 +125,7 @@ class _SupervisedBackend(BroadcastBackend):
                 await self._listen(channel)
             except Exception as error:  # noqa: BLE001 the loop's top: whatever broke, reconnect
                 # Only the class: the text of connection errors holds host names and may hold the URL.
-                log.warning("event bus connection lost, reconnecting", extra={"error": type(error).__name__})
+                log.warning("event bus connection lost, reconnecting", error=type(error).__name__)
             self.connected = False
             await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311 jitter, not a secret
             self._delay_s = min(self._delay_s * 2, LAST_DELAY_S)

@@ -1,7 +1,6 @@
 """The open database: opening, transactions with after-commit callbacks, raw SQL for both engines, disk space."""
 
 import asyncio
-import logging
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from uuid import UUID
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import orjson
+import structlog
 from tortoise.backends.base.client import TransactionalDBClient
 from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import OperationalError
@@ -29,7 +29,7 @@ from models.engine_sqlite import SafeSqliteClient, utc_text
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
 from models.storable import json_text
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 _AnyClient = SafeSqliteClient | SqliteTransaction | SafePostgresClient | PostgresTransaction

@@ -1,7 +1,6 @@
 """Database errors that are temporary, and a loop that repeats work until it succeeds."""
 
 import asyncio
-import logging
 import random
 import re
 import socket
@@ -10,9 +9,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import structlog
 from tortoise.exceptions import BaseORMException, DBConnectionError
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ async def retry_transient(work: Callable[[], Awaitable[_T]]) -> _T:
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("the database refuses a change for now; retrying", extra={"error": type(error).__name__})
+            log.warning("the database refuses a change for now; retrying", error=type(error).__name__)
         await asyncio.sleep(delay_s * random.uniform(0.75, 1.25))  # noqa: S311 (jitter)
         delay_s = min(2 * delay_s, 5.0)
 

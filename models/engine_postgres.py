@@ -5,12 +5,12 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
+import structlog
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.backends.base.client import (
     NestedTransactionContext,
@@ -25,7 +25,7 @@ from tortoise.exceptions import DBConnectionError
 
 from models.storable import StorableTexts, texts
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 WAIT_S: Final = 15.0  # for a connection of the pool
 

@@ -5,7 +5,6 @@ repeated on every Tortoise upgrade. What a transaction means to services stands 
 """
 
 import asyncio
-import logging
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import aiosqlite
+import structlog
 from tortoise.backends.base.client import ConnectionWrapper, NestedTransactionContext, TransactionContext
 from tortoise.backends.sqlite.client import (
     SqliteClient,
@@ -25,7 +25,7 @@ from tortoise.exceptions import BaseORMException, IntegrityError, OperationalErr
 
 from models.storable import StorableTexts, texts
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 

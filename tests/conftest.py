@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
+import structlog
 
 from models import migrate
 from models.database import open_database
@@ -48,6 +49,19 @@ def _server(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iter
                 pytest.fail(f"no {name}: {error}")
             pytest.skip(f"no {name}: {error}")
         yield url
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Also catches what structlog's loggers write, each field an attribute of the record."""
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    yield caplog
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -20,7 +20,7 @@ from services.core import jobs
 from settings import Settings
 from web import metrics
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 NO_STORE: Final = {"cache-control": "no-store"}
 PROBE_EVERY_S: Final = 5.0
@@ -81,7 +81,7 @@ async def _database() -> str:
         async with asyncio.timeout(5):
             await database.rows("SELECT 1 AS one")
     except Exception as error:  # noqa: BLE001 whatever it is, the answer is the same: not ready
-        log.warning("readyz: the database does not answer", extra={"error": type(error).__name__})
+        log.warning("readyz: the database does not answer", error=type(error).__name__)
         return "unavailable"
     return "ok"
 
@@ -103,7 +103,7 @@ async def _tried() -> str:
         async with asyncio.timeout(10):
             await database.try_write()
     except Exception as error:  # noqa: BLE001 whatever it is, nothing can be stored
-        log.warning("readyz: nothing can be stored", extra={"error": type(error).__name__})
+        log.warning("readyz: nothing can be stored", error=type(error).__name__)
         return (
             "full"
             if database_errors.is_full(error)
@@ -126,7 +126,7 @@ async def _migrations(request: Request, settings: Settings) -> str:
         async with asyncio.timeout(5):
             pending = await migrate.pending(settings.database_url)
     except (migrate.MigrationError, OSError, TimeoutError) as error:
-        log.warning("readyz: the migrations can't be compared", extra={"error": type(error).__name__})
+        log.warning("readyz: the migrations can't be compared", error=type(error).__name__)
         return "unknown"
     if pending:
         return "pending"
@@ -138,7 +138,7 @@ async def _secrets() -> str:
     """Whether SECRET_KEYS opens what is stored: with a wrong key nobody could pay, and nothing else would say why."""
     closed = await key_rotation.unreadable()
     for table, count in closed.items():
-        log.error("readyz: SECRET_KEYS does not open stored secrets", extra={"kind": table, "count": count})
+        log.error("readyz: SECRET_KEYS does not open stored secrets", kind=table, count=count)
     return "not readable with these SECRET_KEYS" if closed else "ok"
 
 
@@ -164,7 +164,7 @@ async def metrics_page(request: Request) -> Response:
         async with asyncio.timeout(5):
             await _ask_database()
     except Exception as error:  # noqa: BLE001 the process's own numbers are wanted most when the database is away
-        log.warning("metrics: the database does not answer", extra={"error": type(error).__name__})
+        log.warning("metrics: the database does not answer", error=type(error).__name__)
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 

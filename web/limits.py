@@ -25,7 +25,7 @@ from settings import Settings
 from web import metrics
 from web.pages import error_response, http_error
 
-log = logging.getLogger("web.requests")
+log = structlog.get_logger("web.requests")
 
 BODY_TIMEOUT_S: Final = 10.0
 DEFAULT_BODY: Final = 128 * 1024
@@ -138,7 +138,7 @@ class Watch:
             nonlocal status
             if not status:
                 status = {"websocket.accept": 101, "websocket.close": 403}.get(message["type"]) or message["status"]
-                log.info("socket", extra={"route": route_of(scope), "status": status})
+                log.info("socket", route=route_of(scope), status=status)
             await send(message)
 
         await self._app(scope, receive, send_on)
@@ -165,7 +165,9 @@ class Watch:
                 logging.WARNING if again else logging.ERROR,
                 "request failed",
                 exc_info=None if again else error,  # a database's own words may quote values
-                extra={"method": scope["method"], "route": route_of(scope), "error": type(error).__name__},
+                method=scope["method"],
+                route=route_of(scope),
+                error=type(error).__name__,
             )
             if status:
                 raise  # the answer has begun: only closing the connection tells the client that it is broken
@@ -180,12 +182,10 @@ class Watch:
         metrics.request_seconds.labels(route).observe(seconds)
         log.info(
             "request",
-            extra={
-                "method": scope["method"],
-                "route": route,
-                "status": status,
-                "duration_ms": round(seconds * 1000, 1),
-            },
+            method=scope["method"],
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 1),
         )
 
 

@@ -1,6 +1,6 @@
-"""What is written to the log and how: one JSON object a line, only fields named here. Callers use the standard `logging`.
+"""Logging: one JSON object per line, with the fields listed here. The product logs with structlog, libraries with `logging`.
 
-A field that is not listed is left out, so that a body, a token or an address that somebody passes along stays unwritten.
+Unlisted fields are dropped, so a body, token or address passed by mistake is never written.
 """
 
 from __future__ import annotations

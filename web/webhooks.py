@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,7 +24,7 @@ from services.payments import processor_webhooks
 from settings import Settings
 from web import metrics
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Forgeries:
@@ -140,7 +140,10 @@ def _refuse(provider: str, connection: str, result: str, error: Exception, *, st
     # The reason is a word of ours ("signature_stale"), never the vendor's text. `connection` was parsed: it can't forge a line.
     log.warning(
         "webhook refused",
-        extra={"provider": provider, "connection": connection, "result": result, "reason": str(error)[:80]},
+        provider=provider,
+        connection=connection,
+        result=result,
+        reason=str(error)[:80],
     )
     return _answer(provider, result.replace("_", " "), status, result)
 

@@ -5,7 +5,6 @@ bytes. What is shared, and with whom, is told by `Sharing`; turning it off chang
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
+import structlog
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -38,7 +38,7 @@ from resolvers.transport.executor import EVENT_SEEN
 from resolvers.transport.limits import SLOW_CONSUMER, UNAVAILABLE, present, request_id_of
 from resolvers.transport.server import SocketProtocol
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 PLANS: Final = 512
 QUEUED_EVENTS: Final = 256
@@ -320,7 +320,7 @@ class Fanout:
         try:
             await self._pump(stream, query, operation_name, variables, context)
         except Exception as error:  # noqa: BLE001 the pump's top
-            log.error("a shared subscription broke", extra={"error": type(error).__name__})
+            log.error("a shared subscription broke", error=type(error).__name__)
         finally:
             # Whoever comes now starts anew; whoever is here must not wait for ever.
             self._forget(key, stream)

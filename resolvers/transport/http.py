@@ -6,7 +6,6 @@ Source: graphql.github.io/graphql-over-http/draft and github.com/enisdenjo/graph
 
 import asyncio
 import codecs
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import orjson
+import structlog
 from cross_web import HTTPException
 from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
@@ -69,7 +69,7 @@ from resolvers.transport.socket import (
 )
 from services.core.rate_limits import RateLimiter
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 GetContext = Callable[[Request | WebSocket, dict[str, Any] | None], Any]
 
@@ -257,7 +257,7 @@ class GraphQLView(GraphQL[Any, None]):
             if transient:
                 log_unavailable(error, request_id)
             else:
-                log.error("a GraphQL request broke", extra={"error": type(error).__name__, "request_id": request_id})
+                log.error("a GraphQL request broke", error=type(error).__name__, request_id=request_id)
             extensions = {"code": UNAVAILABLE if transient else "INTERNAL", "requestId": request_id}
             body = {"errors": [{"message": UNAVAILABLE_TEXT if transient else MASKED, "extensions": extensions}]}
             response = self._json(body, 503 if transient else 500, answer)

@@ -3,7 +3,6 @@
 Everything here is about any GraphQL API; who may see which row is decided in `resolvers.access`.
 """
 
-import logging
 import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -13,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import strawberry
+import structlog
 from graphql import (
     DocumentNode,
     FieldNode,
@@ -51,7 +51,7 @@ from models.database_errors import is_transient
 from resolvers.transport.executor import PerEventContext
 from services.core.event_hub import SlowConsumer
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 FRAMES: Final = 12  # of a bug, innermost last
 
@@ -596,7 +596,7 @@ class PresentErrors(SchemaExtension):
 
 def log_unavailable(error: BaseException, request_id: str) -> None:
     """Log that the database could not do what was asked: the class only, its text may quote values."""
-    log.warning("the database failed for a moment", extra={"error": type(error).__name__, "request_id": request_id})
+    log.warning("the database failed for a moment", error=type(error).__name__, request_id=request_id)
 
 
 def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext | None) -> None:
@@ -610,15 +610,13 @@ def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext |
             continue
         log.error(
             "resolver failed",
-            extra={
-                "error": type(cause).__name__,
-                "path": ".".join(str(part) for part in error.path or ()),
-                "request_id": request_id_of(execution_context.context if execution_context else None),
-                "where": [
-                    f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
-                    for frame in traceback.extract_tb(cause.__traceback__)[-FRAMES:]
-                ],
-            },
+            error=type(cause).__name__,
+            path=".".join(str(part) for part in error.path or ()),
+            request_id=request_id_of(execution_context.context if execution_context else None),
+            where=[
+                f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
+                for frame in traceback.extract_tb(cause.__traceback__)[-FRAMES:]
+            ],
         )
 
 

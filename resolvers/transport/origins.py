@@ -3,11 +3,11 @@
 Nothing here is a credential: a page sends its token itself, cookies are never read.
 """
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import structlog
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -16,7 +16,7 @@ from strawberry.http.websocket_origin import is_same_origin, normalize_allowed_o
 
 from services.core.rate_limits import RateLimiter
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 MAX_AGE_S: Final = 600
 # Of our answers' headers, those that a client may need and that browsers hide from pages by default.

@@ -4,7 +4,6 @@ It serves any ASGI application; which one, and when it starts, is decided by `cl
 """
 
 import asyncio
-import logging
 import os
 import re
 import signal
@@ -18,8 +17,6 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
-
-log = logging.getLogger(__name__)
 
 HEAD_S: Final = 10.0
 HEAD_BYTES: Final = 65_536

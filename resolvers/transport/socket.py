@@ -5,7 +5,6 @@ Source: the protocol's page (github.com/enisdenjo/graphql-ws, PROTOCOL.md). What
 
 import asyncio
 import hashlib
-import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol, cast
 
 import orjson
+import structlog
 from graphql import GraphQLError
 from starlette.types import Scope
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -40,7 +40,7 @@ from resolvers.transport.limits import (
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
 from services.core.rate_limits import RateLimiter, TokenBucket, network_of
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 # What the npm client graphql-ws does: 1013, 1012 and 4403 are retried; 1008, 4400 and 4401 never are.
 TRY_AGAIN: Final = 1013
@@ -166,7 +166,7 @@ class Connections:
                 if self._still_valid is None or await self._still_valid(viewer):
                     continue
             except Exception as error:  # noqa: BLE001 the loop's top: not knowing is no reason to close
-                log.warning("checking a credential failed", extra={"error": type(error).__name__})
+                log.warning("checking a credential failed", error=type(error).__name__)
                 continue
             for connection in tuple(self._by_key.get(key, ())):
                 if self._seats[connection].viewer == viewer:
@@ -337,7 +337,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
             await self.websocket.close(TRY_AGAIN, "Too many requests")
             return
         except Exception as error:  # noqa: BLE001 the connection's top: our fault, the client may come again
-            log.error("authenticating a socket failed", extra={"error": type(error).__name__})
+            log.error("authenticating a socket failed", error=type(error).__name__)
             await self.websocket.close(TRY_AGAIN, "Try again later")
             return
         if token is None or viewer is None:
@@ -370,7 +370,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                     await self.websocket.close(TRY_AGAIN, UNAVAILABLE_REASON)
                     return
             else:
-                log.error("an operation over WebSocket broke", extra={"error": type(error).__name__})
+                log.error("an operation over WebSocket broke", error=type(error).__name__)
             with suppress(WebSocketDisconnected):
                 await operation.send_initial_errors([masked])
 

@@ -5,7 +5,6 @@ per account whatever the number of subscribers. Who may listen, and how an event
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -14,11 +13,13 @@ from enum import StrEnum
 from typing import Final, Self
 from uuid import UUID
 
+import structlog
+
 from integrations.broadcast import GAP, Bus, Hint
 from models.event_log import LogEntry
 from services.core.moments import Moments
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 READ_BATCH: Final = 500
 HEADS_BATCH: Final = 500
@@ -252,7 +253,7 @@ class Hub:
                             self._wake(feed, head)
                 self._polled_at = asyncio.get_running_loop().time()
             except Exception as error:  # noqa: BLE001 the loop's top
-                log.warning("polling the event log failed", extra={"error": type(error).__name__})
+                log.warning("polling the event log failed", error=type(error).__name__)
             await asyncio.sleep(self._poll_s)
 
     async def _publish(self) -> None:
@@ -264,7 +265,7 @@ class Hub:
                 for account_id, seq in pending.items():
                     await self._bus.publish(Hint(account_id, seq))
             except Exception as error:  # noqa: BLE001 the loop's top; the other processes' polls find what was not said
-                log.warning("publishing a hint failed", extra={"error": type(error).__name__})
+                log.warning("publishing a hint failed", error=type(error).__name__)
 
     # ------------------------------------------------------------------------------------------------- reading the log
     async def _read(self, feed: _Feed) -> None:
@@ -275,7 +276,7 @@ class Hub:
                 await self._read_to_end(feed)
                 delay_s = FIRST_DELAY_S
             except Exception as error:  # noqa: BLE001 the loop's top
-                log.warning("reading the event log failed", extra={"error": type(error).__name__})
+                log.warning("reading the event log failed", error=type(error).__name__)
                 feed.dirty = True
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, LAST_DELAY_S)
