@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-import services.payments.due_dates  # noqa: F401 (its job registers itself)
-from integrations.base import Environment
+import services.payments.due_dates
+import services.payments.reconciler  # noqa: F401 (its jobs register themselves)
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context
@@ -25,11 +25,11 @@ from services.accounts import authentication
 from services.accounts import search_index as search_index  # its job fills what migrations could not
 from services.connections import credential_renewal as credential_renewal  # its job renews credentials before they end
 from services.connections import providers
-from services.core import jobs, turns, unit_of_work
+from services.core import configuration, jobs, turns, unit_of_work
+from services.core.configuration import Configuration
 from services.core.event_hub import Hub
-from services.payments import checkout, reconciler
+from services.payments import checkout
 from services.sandbox import processor
-from services.thread import payment_links
 from services.web_chat import visitors
 from settings import Settings
 from web import (
@@ -126,22 +126,9 @@ def health_app(settings: Settings, hub: Hub) -> Starlette:
 
 
 def configure(settings: Settings) -> None:
-    """Hand the settings to the rooms that need them. Called by every program: server, worker, CLI."""
+    """Set the keys and the configuration of services. Called by every program: server, worker, CLI."""
     vault.open_vault(settings.keys)
-    payment_links.configure(settings.base_url)
-    authentication.configure(settings)
-    visitors.configure(settings)
-    providers.configure(
-        Environment(
-            public_url=settings.base_url,
-            sandbox_url=settings.sandbox_base_url,
-            base_addresses=settings.base_addresses,
-            private_hosts=settings.private_hosts,
-        ),
-        sandbox_open=settings.sandbox_open,
-    )
-    checkout.configure(first_check_s=settings.sweeper_first_check_s)
-    reconciler.configure(every_s=settings.sweeper_every_s)
+    configuration.use(Configuration.of(settings))
 
 
 def opened(settings: Settings) -> AbstractAsyncContextManager[None]:

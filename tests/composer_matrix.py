@@ -15,10 +15,11 @@ import pytest
 
 from models import tables
 from models.ids import public_id
-from services.connections import availability, providers
+from services.connections import availability
 from services.core import unit_of_work
 from services.messaging import messages
 from tests import factories
+from tests.configured import change
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)  # the clock stands still: an edge has no width
 DAY, WEEK, LEAST = timedelta(hours=24), timedelta(hours=168), timedelta(microseconds=1)
@@ -198,7 +199,7 @@ class Matrix:
 
     async def set_processor(self, state: str) -> None:
         """One of PROCESSORS."""
-        providers.configure(providers.environment(), sandbox_open="sandbox closed" not in state)
+        change(sandbox_open="sandbox closed" not in state)
         for row, here in ((self.sandbox, state in PROCESSORS[1:4]), (self.real, state == PROCESSORS[4])):
             owner = self.account if here else self.elsewhere
             await tables.ProcessorConnection.filter(id=row.id).update(

@@ -16,7 +16,8 @@ import structlog
 from models import migrate
 from models.database import open_database
 from models.database_url import postgres_arguments
-from tests import servers
+from services.core import configuration
+from tests import configured, servers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +39,20 @@ def _is_quick(item: pytest.Item) -> bool:
     servers_needed = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
     on_sqlite = given is None or not {"postgres", "redis"} & {str(value) for value in given.params.values()}
     return on_sqlite and not servers_needed and item.get_closest_marker("slow") is None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_configuration() -> None:
+    """A test that configures nothing has the default settings."""
+    configured.configure()
+
+
+@pytest.fixture(autouse=True)
+def restored_configuration() -> Iterator[None]:
+    """Undo what the test changes of the configuration."""
+    before = configuration.current()
+    yield
+    configuration.use(before)
 
 
 def _server(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:

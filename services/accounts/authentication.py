@@ -29,10 +29,10 @@ from models.ids import public_id, uuid7
 from models.tables import ApiKey, RefreshToken, User
 from models.vault import digest
 from services.core import audit_log, idempotency, validation
+from services.core.configuration import Derived, LoginLimits, current
 from services.core.permissions import ROLES, Actor
 from services.core.rate_limits import Counts, network_of, site_of
 from services.core.unit_of_work import change
-from settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -79,45 +79,32 @@ def _times(limit: limits.RateLimitItem, factor: int) -> limits.RateLimitItem:
     return type(limit)(limit.amount * factor, limit.multiples, limit.namespace)
 
 
-class _Config:
-    """What `configure` sets."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.keys = [hashlib.sha256(b"paythread access token\x00" + key.encode()).digest() for key in settings.keys]
-        self.access_life = timedelta(minutes=settings.access_token_minutes)
-        self.refresh_life = timedelta(days=settings.refresh_token_days)
-        self.per_name = limits.parse(settings.login_limit)
-        self.per_address = limits.parse(settings.login_address_limit)
+class _Limits:
+    def __init__(self, settings: LoginLimits) -> None:
+        self.per_name = limits.parse(settings.per_name)
+        self.per_address = limits.parse(settings.per_address)
         self.per_name_site = _times(self.per_name, SITE_TIMES)
         self.per_address_site = _times(self.per_address, SITE_TIMES)
-        self.per_name_everywhere = limits.parse(settings.login_name_limit)
-        self.counts = Counts(settings.limits_redis)
+        self.per_name_everywhere = limits.parse(settings.per_name_everywhere)
+        self.counts = Counts(settings.redis)
         self.waiting: Counter[str] = Counter()
 
 
-_config: _Config | None = None
+def _token_keys(secret_keys: tuple[str, ...]) -> list[bytes]:
+    return [hashlib.sha256(b"paythread access token\x00" + key.encode()).digest() for key in secret_keys]
+
+
+_limits = Derived(lambda c: c.login_limits, _Limits)
+_keys = Derived(lambda c: c.secret_keys, _token_keys)
 _clock = time.monotonic
 _sleep = asyncio.sleep
 _cache: dict[tuple[str, ...], tuple[float, Any]] = {}
 
 
-def configure(settings: Settings) -> None:
-    """Set keys, lives and limits. Call at start; counts and caches begin anew."""
-    global _config
-    _config = _Config(settings)
-    _cache.clear()
-
-
 async def aclose() -> None:
-    """Close what `configure` opened."""
-    if _config is not None:
-        await _config.counts.aclose()
-
-
-def _configured() -> _Config:
-    if _config is None:
-        raise RuntimeError("call sign_in.configure first")
-    return _config
+    """Close the connection of the limits' counts. Call at stop."""
+    if (made := _limits.existing()) is not None:
+        await made.counts.aclose()
 
 
 # ---------------------------------------------------------------------------------------------------------- passwords
@@ -144,7 +131,7 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
     fits = await asyncio.get_running_loop().run_in_executor(threads, _fits, hashed, password[:PASSWORD_LIMIT])
     if user is None or user.disabled_at is not None or not fits:
         raise SignInFailed
-    await _configured().counts.hit(KNOWN_FOR, "known", digest(name), network)
+    await _limits.get().counts.hit(KNOWN_FOR, "known", digest(name), network)
     async with database.transaction():
         # The password may have been changed, or the user disabled, while the hash was worked out.
         same = User.filter(id=user.id, password_hash=user.password_hash, disabled_at=None)
@@ -160,27 +147,27 @@ async def _admit(name: str, network: str) -> bool:
     From a network that the name has signed in from, only its own attempts there count: others can neither lock it out nor
     slow it down, whatever they try and from where.
     """
-    config = _configured()
-    known = not await config.counts.test(KNOWN_FOR, "known", name, network)
-    allowed = await config.counts.hit(config.per_name, "name", name, network)
+    attempts = _limits.get()
+    known = not await attempts.counts.test(KNOWN_FOR, "known", name, network)
+    allowed = await attempts.counts.hit(attempts.per_name, "name", name, network)
     if network and not known:
-        allowed = await config.counts.hit(config.per_address, "address", network) and allowed
+        allowed = await attempts.counts.hit(attempts.per_address, "address", network) and allowed
         if allowed and (site := site_of(network)) is not None:
-            allowed = await config.counts.hit(config.per_name_site, "name", name, site)
-            allowed = await config.counts.hit(config.per_address_site, "address", site) and allowed
+            allowed = await attempts.counts.hit(attempts.per_name_site, "name", name, site)
+            allowed = await attempts.counts.hit(attempts.per_address_site, "address", site) and allowed
     if not allowed:
         raise RateLimited
-    if known or await config.counts.hit(config.per_name_everywhere, "everywhere", name):
+    if known or await attempts.counts.hit(attempts.per_name_everywhere, "everywhere", name):
         return known
-    if config.waiting[name] >= WAITING:
+    if attempts.waiting[name] >= WAITING:
         raise RateLimited
-    config.waiting[name] += 1
+    attempts.waiting[name] += 1
     try:
         await _sleep(DELAY_S)
     finally:
-        config.waiting[name] -= 1
-        if not config.waiting[name]:
-            del config.waiting[name]
+        attempts.waiting[name] -= 1
+        if not attempts.waiting[name]:
+            del attempts.waiting[name]
     return False
 
 
@@ -237,16 +224,15 @@ def forget_cached() -> None:
 
 
 async def _issue(user: User, family_id: UUID) -> Tokens:
-    config = _configured()
     now = datetime.now(UTC)
-    access_expires_at = (now + config.access_life).replace(microsecond=0)
+    access_expires_at = (now + current().access_token_life).replace(microsecond=0)
     refresh_token = secrets.token_urlsafe(32)
     row = await RefreshToken.create(
         account_id=user.account_id,
         user_id=user.id,
         family_id=family_id,
         token_hash=digest(refresh_token),
-        expires_at=now + config.refresh_life,
+        expires_at=now + current().refresh_token_life,
     )
     claims = {
         "sub": str(user.id),
@@ -259,7 +245,7 @@ async def _issue(user: User, family_id: UUID) -> Tokens:
         "exp": access_expires_at,
     }
     return Tokens(
-        access_token=jwt.encode(claims, config.keys[0], algorithm=ALGORITHM),
+        access_token=jwt.encode(claims, _keys.get()[0], algorithm=ALGORITHM),
         access_expires_at=access_expires_at,
         refresh_token=refresh_token,
         refresh_expires_at=row.expires_at,
@@ -352,7 +338,7 @@ async def still_valid(actor: Actor) -> bool:
 
 
 def _claims(token: str) -> dict[str, Any] | None:
-    for key in _configured().keys:
+    for key in _keys.get():
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,

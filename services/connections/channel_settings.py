@@ -21,7 +21,7 @@ from models.ids import public_id, uuid7
 from models.tables import ChannelConnection
 from services.connections import allowed_origins as allowed_origins_service
 from services.connections import providers
-from services.core import audit_log, idempotency, validation
+from services.core import audit_log, configuration, idempotency, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 
@@ -120,7 +120,7 @@ async def check(
     with refusals:
         if cls is None:
             raise Invalid("This provider is not installed.", field="provider")
-        if provider in providers.STAND_INS and not providers.stand_ins_open():
+        if provider in providers.STAND_INS and not configuration.current().sandbox_open:
             raise Invalid("The simulator is closed here; connect a real provider.", field="provider")
         if not served:
             raise Invalid("This provider does not serve this kind of channel.", field="kind")
@@ -331,7 +331,7 @@ def _registers(row: ChannelConnection) -> bool:
 async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
     """What came of telling the vendor our address, and what stood in the way, for people."""
     cls, url = registry.channel_class(row.provider), providers.inbound_url(row)
-    if not url.startswith("https://") and row.provider not in providers.environment().base_addresses:
+    if not url.startswith("https://") and row.provider not in configuration.current().environment.base_addresses:
         return (
             {},
             f"{cls.display_name} can't be told to call {url}: set PUBLIC_URL to an https address and test the channel.",

@@ -21,7 +21,7 @@ from models.errors import Invalid, NotFound, ProcessorRejected, ProcessorUnavail
 from models.ids import public_id, uuid7
 from models.tables import Account, ProcessorConnection
 from services.connections import processor_health, providers
-from services.core import audit_log, validation
+from services.core import audit_log, configuration, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 
@@ -92,7 +92,7 @@ async def check(
     with refusals:
         if processor is not None and cls is None:
             raise Invalid("This processor is not installed.", field="kind")
-        if processor in providers.STAND_INS and not providers.stand_ins_open():
+        if processor in providers.STAND_INS and not configuration.current().sandbox_open:
             raise Invalid("The sandbox is closed here; connect a real processor.", field="kind")
     with refusals:
         name = validation.optional(display_name, limit=NAME_LIMIT, field="displayName")

@@ -27,6 +27,7 @@ from models import database, vault
 from models.errors import NotFound, ProcessorUnavailable
 from models.ids import public_id
 from models.tables import ChannelConnection, ProcessorConnection
+from services.core.configuration import Derived, current
 
 log = structlog.get_logger(__name__)
 
@@ -64,46 +65,34 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
 # Reasons that concern the credentials, or the account behind them.
 REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permission_denied", "account_restricted"})
 
-_environment: Environment | None = None
-_sandbox_open = False
-_processors: dict[UUID, tuple[str, Processor]] = {}
-_channels: dict[UUID, tuple[str, Channel]] = {}
-_replaced: list[Processor | Channel] = []
+
+class Live:
+    """The provider objects of one environment, by connection, each with the `cache_key` that it was made for."""
+
+    def __init__(self, environment: Environment) -> None:
+        self.processors: dict[UUID, tuple[str, Processor]] = {}
+        self.channels: dict[UUID, tuple[str, Channel]] = {}
+        self.replaced: list[Processor | Channel] = []
 
 
-def configure(environment: Environment, *, sandbox_open: bool) -> None:
-    """Set where providers run, and whether the sandbox and the simulator may be used. Call at start."""
-    global _environment, _sandbox_open
-    _environment, _sandbox_open = environment, sandbox_open
-    _processors.clear()
-    _channels.clear()
-    _replaced.clear()
+live = Derived(lambda c: c.environment, Live)
 
 
 async def aclose() -> None:
     """Close every provider's HTTP clients. Call at stop, after the last job."""
+    made = live.existing()
+    if made is None:
+        return
     opened: list[Processor | Channel] = [
-        *(entry[1] for entry in _processors.values()),
-        *(entry[1] for entry in _channels.values()),
-        *_replaced,
+        *(entry[1] for entry in made.processors.values()),
+        *(entry[1] for entry in made.channels.values()),
+        *made.replaced,
     ]
-    _processors.clear()
-    _channels.clear()
-    _replaced.clear()
+    made.processors.clear()
+    made.channels.clear()
+    made.replaced.clear()
     for provider in opened:
         await provider.aclose()
-
-
-def stand_ins_open() -> bool:
-    """Whether this process's settings allow the sandbox and the simulator."""
-    return _sandbox_open
-
-
-def environment() -> Environment:
-    """Where providers run, as `configure` was told."""
-    if _environment is None:
-        raise RuntimeError("call connections.configure first")
-    return _environment
 
 
 # --------------------------------------------------------------------------------------------------------------- rows
@@ -193,7 +182,7 @@ def usable(row: ProcessorConnection | ChannelConnection) -> bool:
 def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
     """Whether this process's settings allow the provider: sandbox and simulator may be closed."""
     name = row.processor if isinstance(row, ProcessorConnection) else row.provider
-    return _sandbox_open or name not in STAND_INS
+    return current().sandbox_open or name not in STAND_INS
 
 
 def processor_kind(row: ProcessorConnection) -> str:
@@ -208,14 +197,14 @@ def webhook_url(row: ProcessorConnection) -> str:
 
 def inbound_url(row: ChannelConnection) -> str:
     """Where this channel's provider sends statuses and inbound messages."""
-    return f"{environment().public_url}/inbound/{row.provider}/{public_id('chn', row.id)}"
+    return f"{current().environment.public_url}/inbound/{row.provider}/{public_id('chn', row.id)}"
 
 
 def widget_snippet(row: ChannelConnection) -> str | None:
     """The element that shows this web chat on a page; None for every other channel."""
     if row.provider != web_chat.NAME:
         return None
-    return f'<script async src="{environment().public_url}/widget.js" data-key="{public_id("chn", row.id)}"></script>'
+    return f'<script async src="{current().environment.public_url}/widget.js" data-key="{public_id("chn", row.id)}"></script>'
 
 
 def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, str]:
@@ -254,9 +243,9 @@ def cache_key(row: ProcessorConnection | ChannelConnection) -> str:
 
 def processor(row: ProcessorConnection) -> Processor:
     """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in, unreadable)."""
-    if row.processor in STAND_INS and not _sandbox_open:
+    if row.processor in STAND_INS and not current().sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
-    known = _processors.get(row.id)
+    known = live.get().processors.get(row.id)
     if known is not None and known[0] == cache_key(row):
         return known[1]
     try:
@@ -267,8 +256,8 @@ def processor(row: ProcessorConnection) -> Processor:
         log.error("credentials_unreadable", provider=row.processor, connection_id=str(row.id))
         raise ProcessorUnavailable("Its credentials can't be read with this server's SECRET_KEYS.") from error
     if known is not None:
-        _replaced.append(known[1])
-    _processors[row.id] = (cache_key(row), made)
+        live.get().replaced.append(known[1])
+    live.get().processors[row.id] = (cache_key(row), made)
     return made
 
 
@@ -282,13 +271,13 @@ def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timede
 
 def channel(row: ChannelConnection) -> Channel:
     """The live channel of a row. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
-    known = _channels.get(row.id)
+    known = live.get().channels.get(row.id)
     if known is not None and known[0] == cache_key(row):
         return known[1]
     made = make_channel(row.provider, row.kind, credentials_of(row))
     if known is not None:
-        _replaced.append(known[1])
-    _channels[row.id] = (cache_key(row), made)
+        live.get().replaced.append(known[1])
+    live.get().channels[row.id] = (cache_key(row), made)
     return made
 
 
@@ -407,20 +396,24 @@ def processor_name(row: ProcessorConnection) -> str:
 def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
     """A processor with these credentials, which the caller closes. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.processor_class(name)
-    made: Processor = cls(registry.read_credentials(cls, credentials), environment=environment(), webhook_url=url)
+    made: Processor = cls(
+        registry.read_credentials(cls, credentials), environment=current().environment, webhook_url=url
+    )
     return made
 
 
 def make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Channel:
     """A channel with these credentials, which the caller closes. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.channel_class(name)
-    made: Channel = cls(registry.read_credentials(cls, credentials), kind=ChannelKind(kind), environment=environment())
+    made: Channel = cls(
+        registry.read_credentials(cls, credentials), kind=ChannelKind(kind), environment=current().environment
+    )
     return made
 
 
 def webhook_address(processor: str, connection_id: UUID) -> str:
     """Where the events of a connection arrive: known before its row is."""
-    return f"{environment().public_url}/webhooks/{processor}/{public_id('prc', connection_id)}"
+    return f"{current().environment.public_url}/webhooks/{processor}/{public_id('prc', connection_id)}"
 
 
 def issued_keys(provider: str, fields: list[str], known: Mapping[str, str]) -> dict[str, str]:

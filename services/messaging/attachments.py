@@ -23,7 +23,7 @@ from models.ids import parse_public_id, public_id, uuid7
 from models.storable import storable
 from models.tables import Attachment, ChannelConnection, Job, Message
 from services.connections import providers
-from services.core import jobs
+from services.core import configuration, jobs
 from services.core.unit_of_work import Change, change
 from services.messaging import file_types
 
@@ -194,7 +194,7 @@ async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
 
 def _stand_ins() -> frozenset[str]:
     """Where contract servers answer in the vendors' place; production has none."""
-    return frozenset(media.origin(url) for url in providers.environment().base_addresses.values())
+    return frozenset(media.origin(url) for url in configuration.current().environment.base_addresses.values())
 
 
 # ----------------------------------------------------------------------------------------------------------- going out
@@ -205,7 +205,7 @@ def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
     name = public_id(PREFIX, row.id)
     ends = int((now or datetime.now(UTC)).timestamp()) + LIFE_S
     signature = vault.mark(_PURPOSE, f"{name}.{ends}".encode()).hex()
-    return f"{providers.environment().public_url}/attachments/{name}?e={ends}&s={signature}"
+    return f"{configuration.current().environment.public_url}/attachments/{name}?e={ends}&s={signature}"
 
 
 async def opened(name: str, ends: str, signature: str, *, now: datetime | None = None) -> File | None:

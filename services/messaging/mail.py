@@ -13,6 +13,7 @@ from integrations.channels.smtp_email import NAME, SIGNATURE_HEADER
 from models.errors import NotFound
 from models.tables import ChannelConnection
 from services.connections import providers
+from services.core import configuration
 from services.messaging import inbound
 
 LIMIT: Final = inbound_mail.MAX_BYTES  # of a letter, with its files
@@ -31,7 +32,7 @@ async def receive(connection_id: UUID, raw: bytes) -> None:
     now = datetime.now(UTC)
     request = WebhookRequest(
         method="POST",
-        public_url=providers.environment().public_url,
+        public_url=configuration.current().environment.public_url,
         headers={SIGNATURE_HEADER.lower(): await asyncio.to_thread(signatures.sign, secret, raw, at=now)},
         body=raw,
         now=now,

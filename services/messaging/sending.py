@@ -19,7 +19,7 @@ from models import database_errors
 from models.errors import ContactOptedOut, Refusal
 from models.tables import ChannelConnection, Job, Message
 from services.connections import availability, providers
-from services.core import jobs, merged_rows
+from services.core import configuration, jobs, merged_rows
 from services.core.permissions import system_actor
 from services.messaging import contacts, copies, opt_outs, outbound, pacing
 from services.messaging.delivery import CONNECTION_REASONS, RATE_LIMITED, advance
@@ -161,7 +161,7 @@ async def _call(
     channel: Channel, built: OutboundMessage, message: Message, connection: ChannelConnection, *, last: bool
 ) -> None:
     try:
-        async with asyncio.timeout(providers.environment().timeout_s + GRACE_S):
+        async with asyncio.timeout(configuration.current().environment.timeout_s + GRACE_S):
             result = await channel.send(built)
     except TimeoutError:
         await mark_unknown(message)

@@ -39,7 +39,7 @@ from models.tables import (
     ProcessorConnection,
 )
 from services.connections import processor_health, providers
-from services.core import jobs, merged_rows
+from services.core import configuration, jobs, merged_rows
 from services.core.unit_of_work import change
 from services.payments import captures, checkout_refusals, payment_views, projection, voids
 from services.payments.payment_views import PaymentView
@@ -50,8 +50,6 @@ log = structlog.get_logger(__name__)
 REUSE_MARGIN = timedelta(minutes=10)  # a checkout that ends sooner is replaced
 KEY_LIFE = timedelta(minutes=10)  # vendors forget keys (after hours): an older one might make a second object
 VIEW_AGAIN = timedelta(seconds=60)  # a look so soon after the last is a reload, not another view
-FIRST_CHECK = timedelta(seconds=60)  # default; SWEEPER_FIRST_CHECK_S
-READ_AGAIN_AFTER = timedelta(seconds=2)  # default: how old a checkout's last read is before a page asks again
 ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor's answer about a checkout
 LEFT_ALONE_S = 10.0  # after a processor did not answer a page, none of its checkouts is read for a page
 LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
@@ -59,17 +57,8 @@ CLOSE_WITHIN_S = 3.0
 UNUSABLE = "connection_unusable"  # reason of a connection whose processor this process can't make
 TRIES = 2 + len(OPTIONAL_FIELDS)  # to open a checkout at one press
 CLOCKS_DIFFER = timedelta(minutes=1)  # of two processes, at most
-_first_check = FIRST_CHECK
-_read_again_after = READ_AGAIN_AFTER
 _readings: set[asyncio.Task[None]] = set()
 _silent_until: dict[UUID, float] = {}  # by connection, in monotonic seconds
-
-
-def configure(*, first_check_s: float, read_again_s: float = READ_AGAIN_AFTER.total_seconds()) -> None:
-    """Set how long after opening or return the sweeper first reads a checkout, and how often pages do, seconds."""
-    global _first_check, _read_again_after
-    _first_check, _read_again_after = timedelta(seconds=first_check_s), timedelta(seconds=read_again_s)
-    _silent_until.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -346,7 +335,7 @@ async def _insert(request: PaymentRequest, amount_minor: int, now: datetime) -> 
         amount_minor=amount_minor,
         currency=request.currency,
         status="OPENING",
-        next_check_at=now + _first_check,
+        next_check_at=now + configuration.current().checkout_first_check,
         created_at=now,
         updated_at=now,
     )
@@ -413,7 +402,7 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
         session.url = made.url or session.url
         written = ["external_id", "expires_at", "url", "updated_at"]
         if session.status in ("OPENING", "ABANDONED"):
-            session.status, session.next_check_at = "OPEN", changed.now + _first_check
+            session.status, session.next_check_at = "OPEN", changed.now + configuration.current().checkout_first_check
             written += ["status", "next_check_at"]
         await session.save(update_fields=written)
         state = state_of(request)
@@ -443,7 +432,7 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
     """Read the newest checkout again if it may have ended at its processor; the request as it is then.
 
     Released ones are read with it: their money may have arrived, and then nothing is to be paid another way.
-    The processor is asked at most once in READ_AGAIN_AFTER per checkout; the first return of the contact (`came_back`)
+    The processor is asked at most once in `page_reads_every` per checkout; the first return of the contact (`came_back`)
     is always worth a read. After ANSWER_WITHIN_S the caller goes on with what is known, and the read ends by itself.
     """
     if request.status in (Status.PAID, Status.VOID):
@@ -471,10 +460,10 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
 async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
     """Whether this caller reads the checkout now. Only one of several at once does."""
     now = datetime.now(UTC)
-    rested = Q(read_at=None) | Q(read_at__lte=now - _read_again_after)
+    rested = Q(read_at=None) | Q(read_at__lte=now - configuration.current().page_reads_every)
     rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # a clock was wrong then
     if came_back and await CheckoutSession.filter(id=session.id, returned_at=None).update(
-        returned_at=now, next_check_at=now + _first_check, read_at=now
+        returned_at=now, next_check_at=now + configuration.current().checkout_first_check, read_at=now
     ):
         return True
     if _silent_until.get(session.processor_connection_id, 0.0) > time.monotonic():

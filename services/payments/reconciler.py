@@ -28,17 +28,16 @@ from models.tables import (
     ProcessorEvent,
 )
 from services.connections import processor_health, providers
-from services.core import jobs
+from services.core import configuration, jobs
 from services.messaging import attachments, sending
 from services.payments import captures, checkout, processor_webhooks, projection, recorder, refunds, voids
 
 log = structlog.get_logger(__name__)
 
-BATCH: Final = 150  # of one connection: what READS_PER_S allows until the next round
+BATCH: Final = 150  # of one connection: what `reads_per_s` allows until the next round
 READS_AT_ONCE: Final = 5  # of one connection
 LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not keep the others waiting
 UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
-READS_PER_S: Final = 10.0  # of one connection: promises.md, 1.6
 QUIET_AT_MOST: Final = timedelta(hours=1)  # whatever a vendor's Retry-After says: open money must be asked about
 SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
 LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
@@ -48,15 +47,7 @@ VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then 
 DAY: Final = timedelta(days=1)
 PAID_READ_FOR: Final = timedelta(days=120)  # then a paid checkout that can't be read is left alone
 LISTED_STILL: Final = timedelta(days=7)  # a disconnected connection: its last creations may be found late
-_every = timedelta(seconds=300)
-_reads_per_s = READS_PER_S
 _quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
-
-
-def configure(*, every_s: float, reads_per_s: float = READS_PER_S) -> None:
-    """Set the seconds between two reads of a checkout that is not final, and how many reads a second a connection gets."""
-    global _every, _reads_per_s
-    _every, _reads_per_s = timedelta(seconds=every_s), reads_per_s
 
 
 class Pace:
@@ -101,7 +92,7 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
     sessions = await due.filter(status__in=UNSETTLED).limit(BATCH)
     if len(sessions) < BATCH:  # what is paid never delays what is open
         sessions += await due.filter(status="COMPLETED").limit(BATCH - len(sessions))
-    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(_reads_per_s)
+    gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(configuration.current().reads_per_s)
     silent = checked = 0
 
     async def one(session: CheckoutSession) -> None:
@@ -161,14 +152,15 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         failed = error
     fresh = await CheckoutSession.get(id=session.id)
     begun_at = fresh.capturing_at if fresh.status in captures.UNDECIDED else None
+    every = configuration.current().checkout_read_every
     if failed is not None and fresh.status == "COMPLETED":
         age = now - await _paid_at(fresh)
-        later = now + max(_every, age / 10) if age < PAID_READ_FOR else None
+        later = now + max(every, age / 10) if age < PAID_READ_FOR else None
         await CheckoutSession.filter(id=session.id).update(next_check_at=later)
     elif failed is not None:
         # What can't be read (a revoked key, say) is asked for less and less often; a capture at least daily, as long as it is unanswered.
         age = now - (begun_at or fresh.created_at)
-        later = now + max(_every, min(age / 10, DAY) if begun_at else age / 10)
+        later = now + max(every, min(age / 10, DAY) if begun_at else age / 10)
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
     if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
         await captures.tell_unresolved(fresh)
@@ -178,8 +170,9 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
 async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
     """When a checkout that is read now is read again; None: a paid one has been read often enough."""
     if session.status != "COMPLETED":
+        every = configuration.current().checkout_read_every
         # As often as promised for a day; a link that stays open for months is read less and less often.
-        return now + max(_every, (now - session.created_at) * (_every / DAY))
+        return now + max(every, (now - session.created_at) * (every / DAY))
     paid_at = await _paid_at(session)
     return next((paid_at + age for age in recorder.READ_AGAIN_AFTER if paid_at + age > now), None)
 
@@ -325,7 +318,7 @@ async def adopt_since(connection: ProcessorConnection, since: datetime, now: dat
     Paid ones are recorded. Open ones are closed: nobody was led to them. Raises: IntegrationError, ProcessorUnavailable.
     """
     listed = await providers.processor(connection).list_checkouts(since)
-    pace = Pace(_reads_per_s)
+    pace = Pace(configuration.current().reads_per_s)
     adopted = 0
     for state in await _unknown(connection, listed):
         if await _is_wanted(connection, state, now):

@@ -14,7 +14,7 @@ from integrations.channels import simulated
 from models.ids import public_id
 from models.tables import ChannelConnection
 from services.connections import providers
-from services.core import jobs
+from services.core import configuration, jobs
 
 
 async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to: str) -> None:
@@ -76,7 +76,7 @@ async def _post(connection_id: UUID, body: bytes, now: datetime) -> None:
     if row.provider != simulated.NAME:
         raise NotSimulated(row.provider)
     await simulated.call_back(
-        environment=providers.environment(),
+        environment=configuration.current().environment,
         connection=public_id("chn", row.id),
         secret=providers.credentials_of(row)["secret"],
         body=body,

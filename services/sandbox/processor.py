@@ -26,14 +26,13 @@ from models.ids import parse_public_id
 from models.money import CURRENCIES
 from models.tables import Account, ProcessorConnection, SandboxCheckout
 from services.connections import providers
-from services.core import jobs
+from services.core import configuration, jobs
 
 LIFE: Final = timedelta(hours=23)
 VOUCHER_LIFE: Final = timedelta(days=3)
 DELIVERY_TIMEOUT_S: Final = 10.0
 _EXTERNAL_ID = re.compile(r"sbx_co_[0-9a-f]{32}", re.ASCII)
 _REFUND_ID = re.compile(r"sbx_re_([0-9a-f]{32})_[0-9a-f]{10}", re.ASCII)  # with the checkout's own digits
-_settle_after = timedelta(seconds=5)
 _client: httpx2.AsyncClient | None = None
 
 # What a visitor may press on the hosted page.
@@ -63,12 +62,6 @@ class Performed:
     """Where the visitor goes next: to an absolute address, or back to the hosted page (None)."""
 
     location: str | None
-
-
-def configure(*, settle_after_s: float) -> None:
-    """Set how long a delayed payment stays pending, and a fee unknown, seconds."""
-    global _settle_after
-    _settle_after = timedelta(seconds=settle_after_s)
 
 
 async def aclose() -> None:
@@ -223,7 +216,7 @@ def as_json(row: SandboxCheckout) -> dict[str, Any]:
 
 def page_url(external_id: str) -> str:
     """The absolute address of the hosted page."""
-    return f"{providers.environment().public_url}/sandbox/pay/{external_id}"
+    return f"{configuration.current().environment.public_url}/sandbox/pay/{external_id}"
 
 
 def _validated(connection: ProcessorConnection, order: Any) -> dict[str, Any]:
@@ -325,7 +318,7 @@ async def _act(row: SandboxCheckout, action: str) -> None:
             {"checkout": row.external_id, "payment": payment["id"], "succeeds": action == "pay_later"},
             account_id=None,
             key=f"sandbox.settle:{payment['id']}",
-            due_at=datetime.now(UTC) + _settle_after,
+            due_at=datetime.now(UTC) + configuration.current().sandbox_delay,
         )
     else:
         code = "card_declined" if action == "decline" else "authentication_failed"
@@ -428,7 +421,7 @@ async def _charge_fee_later(
         {"checkout": row.external_id, "payment": payment["id"], "told": told},
         account_id=None,
         key=f"sandbox.fee:{payment['id']}",
-        due_at=datetime.now(UTC) + timedelta(seconds=after_s) + _settle_after,
+        due_at=datetime.now(UTC) + timedelta(seconds=after_s) + configuration.current().sandbox_delay,
     )
 
 
@@ -501,7 +494,7 @@ async def _pay_part(row: SandboxCheckout, chosen: random.Random, *, rest: bool) 
             {"checkout": row.external_id},
             account_id=None,
             key=f"sandbox.rest:{row.external_id}",
-            due_at=datetime.now(UTC) + _settle_after,
+            due_at=datetime.now(UTC) + configuration.current().sandbox_delay,
         )
 
 
@@ -553,7 +546,7 @@ def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> lis
         case "DUPLICATE_WEBHOOKS":
             return [(0, paid)] * chosen.randint(3, 6)
         case "DELAYED_WEBHOOK":
-            return [(_settle_after.total_seconds() * chosen.uniform(2, 4), paid)]
+            return [(configuration.current().sandbox_delay.total_seconds() * chosen.uniform(2, 4), paid)]
         case "DROPPED_WEBHOOK":
             return []
         case "REFUND":
@@ -610,7 +603,7 @@ async def deliver(job: jobs.JobContext) -> None:
         "content-type": "application/json",
         "paythread-sandbox-signature": signed(secret, body, at=datetime.now(UTC)),
     }
-    address = providers.environment().sandbox_url + parts.path
+    address = configuration.current().environment.sandbox_url + parts.path
     answer = await _http().post(address, content=body, headers=headers)
     if not answer.is_success:
         raise RuntimeError(f"the webhook door answered {answer.status_code}")

@@ -10,6 +10,7 @@ from models import vault
 from models.ids import public_id
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, Message, PaymentRequest
+from services.core import configuration
 from services.core.unit_of_work import Change
 from services.thread import activity_cards, contact_totals, notifications
 
@@ -19,23 +20,16 @@ _LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
 _LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
 # Why a message was not delivered: our provider's word, and the refusal of the same name.
 _WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
-_base_url = ""
-
-
-def configure(base_url: str) -> None:
-    """Set the absolute base of links (no trailing slash). Called at start."""
-    global _base_url
-    _base_url = base_url
 
 
 def url_of(token: str) -> str:
     """The absolute address of the checkout page."""
-    return f"{_base_url}/p/{token}"
+    return absolute(f"/p/{token}")
 
 
 def absolute(path: str) -> str:
     """The public address of one of our own pages."""
-    return _base_url + path
+    return configuration.current().environment.public_url + path
 
 
 def checkout_url(request: PaymentRequest) -> str:

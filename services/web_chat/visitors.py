@@ -40,13 +40,12 @@ from models.tables import (
 )
 from models.vault import digest
 from services.connections import providers
-from services.core import jobs, merged_rows, validation
+from services.core import configuration, jobs, merged_rows, validation
 from services.core.rate_limits import Counts, network_of
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts, delivery, inbound
 from services.payments import checkout
 from services.thread import payment_links
-from settings import Settings
 
 KIND: Final = "WEB_CHAT"
 TOKEN_PREFIX: Final = "ptv_"  # noqa: S105 (of every token)
@@ -95,38 +94,29 @@ class IdentityInvalid(VisitRefused):
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
-class _Config:
-    """What `configure` sets."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.per_address = limits.parse(settings.widget_address_limit)
-        self.per_visitor = limits.parse(settings.widget_visitor_limit)
-        self.counts = Counts(settings.limits_redis)
+class _Limits:
+    def __init__(self, settings: configuration.WidgetLimits) -> None:
+        self.per_address = limits.parse(settings.per_address)
+        self.per_visitor = limits.parse(settings.per_visitor)
+        self.counts = Counts(settings.redis)
 
 
-_config: _Config | None = None
-
-
-def configure(settings: Settings) -> None:
-    """Set the limits. Call at start; counts begin anew."""
-    global _config
-    _config = _Config(settings)
+_limits = configuration.Derived(lambda c: c.widget_limits, _Limits)
 
 
 async def aclose() -> None:
-    """Close what `configure` opened."""
-    if _config is not None:
-        await _config.counts.aclose()
+    """Close the connection of the limits' counts. Call at stop."""
+    if (made := _limits.existing()) is not None:
+        await made.counts.aclose()
 
 
 async def _take(client_address: str, visitor_id: UUID | None = None) -> None:
     """Count one visit or message of a client, and of a visitor. Raises: RateLimited."""
-    if _config is None:
-        raise RuntimeError("call visitors.configure first")
-    allowed = visitor_id is None or await _config.counts.hit(_config.per_visitor, "visitor", visitor_id.hex)
+    made = _limits.get()
+    allowed = visitor_id is None or await made.counts.hit(made.per_visitor, "visitor", visitor_id.hex)
     if client_address:
         network = network_of(client_address)
-        allowed = await _config.counts.hit(_config.per_address, "chat address", network) and allowed
+        allowed = await made.counts.hit(made.per_address, "chat address", network) and allowed
     if not allowed:
         raise RateLimited
 

@@ -22,10 +22,10 @@ from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
-from services.connections import providers
 from services.core import jobs
 from services.sandbox import processor
 from tests import factories
+from tests.configured import change
 from web import limits
 from web import sandbox as sandbox_pages
 
@@ -54,7 +54,7 @@ class SandboxHome:
         self.server = await self._stack.enter_async_context(LoopbackServer(_Failing(app, self)))
         self._stack.push_async_callback(processor.aclose)
         self.environment = Environment(public_url=self.server.url, sandbox_url=self.server.url)
-        providers.configure(self.environment, sandbox_open=True)
+        change(environment=self.environment)
         account = await factories.account(name="Acme Plumbing")
         self.connection = await factories.processor_connection(
             account, credentials={"secret_key": SECRET_KEY, "webhook_secret": self._webhook_secret}

@@ -20,6 +20,7 @@ from graphql import build_schema, is_abstract_type, parse, validate
 
 from models.database import open_database
 from services.accounts import authentication, users
+from tests.configured import change
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import PASSWORD
@@ -126,15 +127,13 @@ async def lives(node: str, team: Team, client: str, number: int, key: str, email
         return f"{process.returncode}: {out.decode()}{error.decode()[-3000:]}"
 
 
-async def test_stock_clients_query_mutate_subscribe_resume_and_outlive_their_token(
-    node: str, team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stock_clients_query_mutate_subscribe_resume_and_outlive_their_token(node: str, team: Team) -> None:
     key = await api_key(team, "AGENT")
     email = f"nora-{harness.key()}@example.com"
     owner = await authentication.authenticate(team.owner)
     assert owner is not None
     await users.add(owner, email=email, name="Nora Agent", role="AGENT", password=PASSWORD)
-    monkeypatch.setattr(authentication._config, "access_life", timedelta(seconds=LIFE_S))
+    change(access_token_life=timedelta(seconds=LIFE_S))
     stories = [lives(node, team, client, number, key, email) for number, client in enumerate(SCRIPTS, start=1)]
     ended = dict(zip(SCRIPTS, await asyncio.gather(*stories), strict=True))
     assert ended == {client: expected(client, number) for number, client in enumerate(SCRIPTS, start=1)}

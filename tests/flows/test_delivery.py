@@ -19,6 +19,7 @@ from models.tables import Job, Message
 from services.connections import providers
 from services.core import jobs
 from services.messaging import resending
+from tests.configured import change_environment
 from tests.contracts import meta_server, twilio_server
 from tests.contracts.meta_server import INSTAGRAM_ID, PAGE_ID, MetaServer
 from tests.contracts.openapi import Call, Contract
@@ -154,7 +155,7 @@ async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line
 async def wait_for_vendors(timeout_s: float) -> None:
     """How long the product waits for an answer from here on, seconds."""
     await providers.aclose()
-    providers.configure(dataclasses.replace(providers.environment(), timeout_s=timeout_s), sandbox_open=True)
+    change_environment(timeout_s=timeout_s)
 
 
 async def write(line: Line, body: str) -> dict[str, Any]:

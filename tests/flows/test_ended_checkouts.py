@@ -12,6 +12,7 @@ import pytest
 
 from models.tables import CheckoutSession, MoneyFact, SandboxCheckout
 from services.payments import checkout
+from tests.configured import change
 from tests.contracts.openapi import Call
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team
@@ -39,7 +40,7 @@ async def shop(
         for kind in ("STRIPE", "PAYPAL", "SQUARE"):
             await connect_processor(team, vendors, kind)
         await team.connect_sandbox()
-        monkeypatch.setattr(checkout, "_read_again_after", timedelta(0))
+        change(page_reads_every=timedelta(0))
         yield team
 
 
@@ -121,10 +122,8 @@ def _is_read(call: Call) -> bool:
     return call.method == "GET" and "/checkout/sessions/" in call.path
 
 
-async def test_pages_read_a_checkout_at_most_once_in_a_while(
-    shop: Team, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkout, "_read_again_after", timedelta(minutes=10))
+async def test_pages_read_a_checkout_at_most_once_in_a_while(shop: Team, vendors: Vendors) -> None:
+    change(page_reads_every=timedelta(minutes=10))
     reads = _reads(vendors)
     maria = await shop.contact()
     request = await shop.request(maria, processor="STRIPE")

@@ -12,6 +12,7 @@ import pytest
 from models.tables import MoneyFact, ProcessorEvent
 from services.payments import projection
 from services.sandbox import processor
+from tests.configured import change
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -52,9 +53,8 @@ async def product(database: str, events_url: str, monkeypatch: pytest.MonkeyPatc
     async with harness.in_process(
         database, events_url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
-        processor.configure(settle_after_s=0.3)
+        change(sandbox_delay=timedelta(seconds=0.3))
         yield running
-        processor.configure(settle_after_s=5)
 
 
 async def play(team: Team, request: dict[str, Any], scenario: str, seed: int = 0) -> None:
@@ -120,7 +120,7 @@ async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team)
         found = await team.product.one(SUMMARY, {"id": maria["id"]}, token=team.agent)
         return [(entry["paid"]["minorUnits"], entry["net"]["minorUnits"]) for entry in found["paymentSummary"]]
 
-    processor.configure(settle_after_s=2)
+    change(sandbox_delay=timedelta(seconds=2))
     maria = await team.contact()
     request = await team.request(maria)
     await team.send(request)

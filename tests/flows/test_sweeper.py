@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
 from models.tables import CheckoutSession, Job, MoneyFact, Notification, ProcessorEvent, Tick
-from services.sandbox import processor
+from tests.configured import change
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -35,9 +35,8 @@ async def product(database: str, events_url: str, stripe: StripeServer) -> Async
     async with harness.in_process(
         database, events_url, STRIPE_API_BASE=stripe.url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
-        processor.configure(settle_after_s=0.01)
+        change(sandbox_delay=timedelta(seconds=0.01))
         yield running
-        processor.configure(settle_after_s=5)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +13,8 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import ChannelConnection, Job, Message, Notification
-from services.connections import providers
 from services.core import jobs
+from tests.configured import change_environment
 from tests.contracts.twilio_server import ACCOUNT_SID, AUTH_TOKEN, FROM_NUMBER, TwilioServer, contracts, signed
 from tests.flows import documents as d
 from tests.flows import harness
@@ -38,7 +37,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 async def product(database: str, events_url: str, twilio: TwilioServer) -> AsyncIterator[Product]:
     """The server, with Twilio's address replaced by the contract server's, and less patience for it."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url) as running:
-        providers.configure(dataclasses.replace(providers.environment(), timeout_s=1.0), sandbox_open=True)
+        change_environment(timeout_s=1.0)
         yield running
 
 

@@ -12,7 +12,8 @@ import httpx2
 import pytest
 
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, ProcessorEvent
-from services.payments import checkout, integrity_check
+from services.payments import integrity_check
+from tests.configured import change
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, new_team
@@ -32,15 +33,13 @@ async def vendors() -> AsyncIterator[Vendors]:
 
 
 @pytest.fixture
-async def shop(
-    database: str, events_url: str, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Team]:
+async def shop(database: str, events_url: str, vendors: Vendors) -> AsyncIterator[Team]:
     """A team with Stripe. The sweeper reads nothing here."""
     waits = {"SWEEPER_FIRST_CHECK_S": "3600", "SWEEPER_EVERY_S": "3600"}
     async with harness.in_process(database, events_url, **waits, **vendors.addresses) as product:
         team = await new_team(product)
         team.processor = await connect_processor(team, vendors, "STRIPE")
-        monkeypatch.setattr(checkout, "_read_again_after", timedelta(0))
+        change(page_reads_every=timedelta(0))
         yield team
 
 

@@ -15,13 +15,12 @@ from integrations.channels import simulated
 from models import database as db
 from models import tables, vault
 from models.ids import public_id
-from services.accounts import authentication
 from services.connections import providers
 from services.core.permissions import Actor
 from services.messaging import inbound
-from services.thread import payment_links
 from settings import Settings
 from tests import factories
+from tests.configured import configure
 
 BASE_URL = "https://pay.example.test"
 
@@ -32,10 +31,9 @@ async def configured(database: str) -> AsyncIterator[Settings]:
     given: dict[str, Any] = {"environment": "test", "database_url": database, "public_url": BASE_URL}
     settings = Settings(**given)
     vault.open_vault(settings.keys)
-    payment_links.configure(settings.base_url)
-    authentication.configure(settings)
-    providers.configure(
-        Environment(public_url=settings.base_url, sandbox_url="http://127.0.0.1:9", timeout_s=5), sandbox_open=True
+    configure(
+        settings,
+        environment=Environment(public_url=settings.base_url, sandbox_url="http://127.0.0.1:9", timeout_s=5),
     )
     yield settings
     await providers.aclose()

@@ -75,7 +75,7 @@ class Vendor:
 def replace_vendor(team: Team, kind: str, *answers: object) -> Vendor:
     row = team.channels[kind]
     vendor = Vendor(answers, providers.channel(row))
-    providers._channels[row.id] = (providers.cache_key(row), vendor)  # type: ignore[assignment]
+    providers.live.get().channels[row.id] = (providers.cache_key(row), vendor)  # type: ignore[assignment]
     return vendor
 
 

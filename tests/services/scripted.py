@@ -39,10 +39,11 @@ from models import database, tables, vault
 from services.connections import providers
 from services.core import jobs
 from services.core.permissions import Actor
-from services.payments import checkout, processor_webhooks, reconciler
+from services.payments import checkout, processor_webhooks
 from services.thread import contact_totals, payment_links
 from settings import DEMO_KEY
 from tests import factories
+from tests.configured import configure
 
 SECRET = "whsec_scripted"  # the processor's, from `World.make`
 HEADER = "scripted-signature"
@@ -521,21 +522,22 @@ class World:
     async def make() -> World:
         """Configure the services as the application does, and make the rows."""
         vault.open_vault([DEMO_KEY])
-        payment_links.configure("https://pay.example.test")
-        vendors = {key: entry for key, entry in providers._processors.items() if isinstance(entry[1], Scripted)}
-        providers.configure(
-            Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"), sandbox_open=True
+        known = providers.live.existing()
+        configure(
+            environment=Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1"),
+            reads_per_s=1e6,  # every connection is read here
+            page_reads_every=timedelta(0),
         )
-        providers._processors.update(vendors)  # of a test's other worlds
-        reconciler.configure(every_s=300, reads_per_s=1e6)  # every connection is read here
-        checkout.configure(first_check_s=60, read_again_s=0)
+        if known is not None:  # a test's other worlds
+            of_scripts = {key: entry for key, entry in known.processors.items() if isinstance(entry[1], Scripted)}
+            providers.live.get().processors.update(of_scripts)
         account = await factories.account()
         user = await factories.user(account)
         contact = await factories.contact(account)
         await factories.conversation(contact)
         connection = await factories.processor_connection(account)
         vendor = Scripted()
-        providers._processors[connection.id] = (providers.cache_key(connection), vendor)
+        providers.live.get().processors[connection.id] = (providers.cache_key(connection), vendor)
         actor = Actor(
             account_id=account.id, role="AGENT", user_id=user.id, name=user.name, kind="user", credential="test"
         )

@@ -26,10 +26,9 @@ from services.connections import providers
 from services.core import jobs
 from services.core.event_hub import Hub
 from services.messaging import messages
-from services.payments import checkout as checkout_service
 from services.sandbox import processor as sandbox_service
-from services.thread import payment_links
 from settings import Settings
+from tests.configured import configure
 from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks, widget
 from web import logging as web_logging
 from web import site as site_page
@@ -91,10 +90,9 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
     values = {"environment": "test", "port": port, "public_url": base_url, "sandbox_url": base_url, **overrides}
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg]
     vault.open_vault(settings.keys)
-    payment_links.configure(settings.base_url)
-    checkout_service.configure(first_check_s=60)
-    providers.configure(
-        Environment(public_url=settings.base_url, sandbox_url=settings.sandbox_base_url, timeout_s=5),
+    configure(
+        settings,
+        environment=Environment(public_url=settings.base_url, sandbox_url=settings.sandbox_base_url, timeout_s=5),
         sandbox_open=True,
     )
     log = io.StringIO()

@@ -21,6 +21,7 @@ from services.core.permissions import system_actor
 from services.core.rate_limits import Counts
 from settings import Settings
 from tests import factories
+from tests.configured import configure
 from tests.services.conftest import Team, actor_of
 
 ADDRESS = "203.0.113.7"
@@ -132,7 +133,7 @@ async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has
 
 async def test_only_a_few_attempts_on_a_name_wait_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
-    authentication.configure(Settings(**given))
+    configure(Settings(**given))
     monkeypatch.setattr(authentication, "DELAY_S", 0.3)
     attempts = (
         authentication.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
@@ -147,7 +148,7 @@ async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_ot
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
-    authentication.configure(Settings(**given))
+    configure(Settings(**given))
     monkeypatch.setattr(authentication, "_fits", lambda hashed, password: password == factories.PASSWORD)
     monkeypatch.setattr(authentication, "DELAY_S", 0.5)
     strangers = [
@@ -257,11 +258,10 @@ FORGERIES: dict[str, Forgery] = {
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("name", sorted(FORGERIES))
 async def test_a_forged_token_is_nobody(user: User, name: str) -> None:
-    config = authentication._configured()
     genuine = (await tokens_of(user)).access_token
     claims = jwt.decode(genuine, options={"verify_signature": False})
     claims, key, algorithm = FORGERIES[name](claims)
-    forged = forge(claims, config.keys[0] if key == OWN else key, algorithm)
+    forged = forge(claims, authentication._keys.get()[0] if key == OWN else key, algorithm)
     assert await authentication.authenticate(forged) is None
     assert await authentication.authenticate(genuine) is not None
 
@@ -274,10 +274,10 @@ async def test_rubbish_is_nobody(configured: Settings, bearer: str) -> None:
 async def test_tokens_of_the_older_key_are_taken_and_new_ones_use_the_first(user: User, configured: Settings) -> None:
     old = (await tokens_of(user)).access_token
     given: dict[str, Any] = {"environment": "test", "secret_keys": f"a-brand-new-key-0001,{configured.secret_keys}"}
-    authentication.configure(Settings(**given))
+    configure(Settings(**given))
     assert await authentication.authenticate(old) is not None
     new = (await tokens_of(user)).access_token
-    authentication.configure(configured)
+    configure(configured)
     assert await authentication.authenticate(new) is None
 
 

@@ -14,6 +14,7 @@ from services.accounts import accounts, authentication, users
 from services.accounts.authentication import Tokens
 from services.core.permissions import Actor, system_actor
 from settings import DEMO_KEY, Settings
+from tests.configured import configure
 
 PASSWORD = "long-enough-1"
 
@@ -22,7 +23,7 @@ PASSWORD = "long-enough-1"
 async def owner(database: str) -> User:
     """The only owner of an account."""
     vault.open_vault([DEMO_KEY])
-    authentication.configure(Settings(_env_file=None, environment="test", login_limit="1000/minute"))  # type: ignore[call-arg]
+    configure(Settings(_env_file=None, environment="test", login_limit="1000/minute"))  # type: ignore[call-arg]
     _, user = await accounts.create_account(
         name="Acme", currency="USD", email="olga@acme.test", password=PASSWORD, user_name="Olga"
     )

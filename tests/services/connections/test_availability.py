@@ -23,6 +23,7 @@ from services.core.permissions import Actor, system_actor
 from services.messaging import messages
 from services.thread import payment_links
 from tests import factories
+from tests.configured import change
 from tests.services.conftest import Team, actor_of
 
 NOW = datetime.now(UTC)
@@ -160,7 +161,7 @@ async def test_what_the_icon_promises_a_person_still_holds_when_the_job_runs(
 
 
 async def test_the_sandbox_and_the_simulator_count_only_where_they_are_open(team: Team) -> None:
-    providers.configure(Environment(public_url="https://x.test", sandbox_url="https://x.test"), sandbox_open=False)
+    change(environment=Environment(public_url="https://x.test", sandbox_url="https://x.test"), sandbox_open=False)
     assert await providers.default_processor(team.account.id) is None
     assert (await of(team)).reason == "CHANNEL_NOT_CONNECTED"
 

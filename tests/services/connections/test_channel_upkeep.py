@@ -13,6 +13,7 @@ from services.connections import credential_renewal, providers
 from services.core import jobs
 from services.messaging import contact_names, inbound
 from tests import factories
+from tests.configured import change
 from tests.contracts.meta_server import (
     ACCESS_TOKEN,
     APP_SECRET,
@@ -32,9 +33,10 @@ WHO = "24000000000000077"
 async def meta(team: Team) -> AsyncIterator[MetaServer]:
     """Meta's API, and the team's Messenger and Instagram connected to it."""
     async with MetaServer(Contract(our_contract(), name="ours")) as server:
-        providers.configure(
-            Environment(public_url=BASE_URL, sandbox_url=BASE_URL, base_addresses={"meta": server.url}, timeout_s=5.0),
-            sandbox_open=True,
+        change(
+            environment=Environment(
+                public_url=BASE_URL, sandbox_url=BASE_URL, base_addresses={"meta": server.url}, timeout_s=5.0
+            )
         )
         secrets = {"access_token": ACCESS_TOKEN, "app_secret": APP_SECRET, "verify_token": VERIFY_TOKEN}
         for kind, account in (("MESSENGER", PAGE_ID), ("INSTAGRAM_DM", INSTAGRAM_ID)):

@@ -22,6 +22,7 @@ from models.tables import ChannelConnection, ProcessorConnection
 from services.connections import channel_settings, processor_health, processor_settings, providers
 from services.core.permissions import Actor
 from tests import factories
+from tests.configured import change
 from tests.contracts import paypal_server, stripe_contract, stripe_server
 from tests.contracts.paypal_server import PayPalServer
 from tests.contracts.stripe_server import StripeServer
@@ -41,9 +42,7 @@ async def stripe(team: Team) -> AsyncIterator[StripeServer]:
 
 
 def use(base_addresses: dict[str, str]) -> None:
-    providers.configure(
-        Environment(public_url=BASE_URL, sandbox_url="", base_addresses=base_addresses, timeout_s=5), sandbox_open=True
-    )
+    change(environment=Environment(public_url=BASE_URL, sandbox_url="", base_addresses=base_addresses, timeout_s=5))
 
 
 def together(monkeypatch: pytest.MonkeyPatch, cls: type[Any], method: str, *, first: int = 2) -> list[str]:

@@ -23,6 +23,7 @@ from services.accounts import key_rotation
 from services.connections import channel_settings, processor_health, processor_settings, providers
 from settings import Settings
 from tests import factories
+from tests.configured import change, change_environment
 from tests.contracts import paypal_server, square_server, stripe_contract, stripe_server, twilio_server
 from tests.contracts.openapi import Call
 from tests.contracts.paypal_server import PayPalServer
@@ -40,14 +41,13 @@ SIGNING = "whsec_contract_0001"
 async def stripe(team: Team) -> AsyncIterator[StripeServer]:
     """Stripe's contract server in place of Stripe."""
     async with StripeServer(stripe_contract.derived_contract()) as server:
-        providers.configure(
-            Environment(
+        change(
+            environment=Environment(
                 public_url=BASE_URL,
                 sandbox_url="http://127.0.0.1:9",
                 base_addresses={"stripe": server.url},
                 timeout_s=5,
-            ),
-            sandbox_open=True,
+            )
         )
         yield server
         await providers.aclose()
@@ -96,9 +96,10 @@ async def test_a_refused_key_stores_nothing(team: Team, stripe: StripeServer) ->
 
 
 async def test_a_silent_vendor_stores_nothing_and_says_try_again(team: Team) -> None:
-    providers.configure(
-        Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"stripe": "http://127.0.0.1:9"}, timeout_s=2),
-        sandbox_open=True,
+    change(
+        environment=Environment(
+            public_url=BASE_URL, sandbox_url="", base_addresses={"stripe": "http://127.0.0.1:9"}, timeout_s=2
+        )
     )
     with pytest.raises(ProcessorUnavailable):
         await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
@@ -251,7 +252,7 @@ async def test_the_sandbox_makes_its_own_keys_and_only_where_it_is_open(team: Te
     assert (again.id, providers.credentials_of(again)) == (row.id, keys)
     with pytest.raises(Invalid):
         await processor_settings.configure_processor(team.owner, processor="sandbox", test_mode=False)
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     with pytest.raises(Invalid):
         await processor_settings.configure_processor(team.owner, processor="sandbox")
     with pytest.raises(ProcessorUnavailable):
@@ -358,9 +359,10 @@ async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
 
 async def test_a_twilio_channel_is_checked_and_its_token_sealed(team: Team) -> None:
     async with TwilioServer(twilio_server.contracts()[0]) as server:
-        providers.configure(
-            Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5),
-            sandbox_open=True,
+        change(
+            environment=Environment(
+                public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5
+            )
         )
         given = {
             "account_sid": twilio_server.ACCOUNT_SID,
@@ -468,14 +470,13 @@ async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]
         PayPalServer(paypal_server.our_contract()) as paypal,
         SquareServer(square_server.our_contract()) as square,
     ):
-        providers.configure(
-            Environment(
+        change(
+            environment=Environment(
                 public_url=BASE_URL,
                 sandbox_url="http://127.0.0.1:9",
                 base_addresses={"paypal": paypal.url, "square": square.url},
                 timeout_s=5,
-            ),
-            sandbox_open=True,
+            )
         )
         yield paypal, square
         await providers.aclose()
@@ -750,8 +751,7 @@ async def test_a_call_that_works_mends_neither_a_permission_nor_what_went_wrong_
 
 
 async def test_an_address_that_no_vendor_reaches_is_not_registered(team: Team, stripe: StripeServer) -> None:
-    here = dataclasses.replace(providers.environment(), public_url="http://127.0.0.1:8000")
-    providers.configure(here, sandbox_open=True)
+    change_environment(public_url="http://127.0.0.1:8000")
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     assert (made(stripe), row.webhook_registered, row.last_error) == (0, False, None)
 
@@ -797,16 +797,17 @@ async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_i
         await processor_settings.test_processor(team.agent, row.id)
     sandbox, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert (refusal, sandbox.last_error) == (None, None)
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     _, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
     assert isinstance(refusal, ProcessorUnavailable)
 
 
 async def test_a_channel_is_tested_with_its_stored_credentials_and_says_what_is_wrong(team: Team) -> None:
     async with TwilioServer(twilio_server.contracts()[0]) as server:
-        providers.configure(
-            Environment(public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5),
-            sandbox_open=True,
+        change(
+            environment=Environment(
+                public_url=BASE_URL, sandbox_url="", base_addresses={"twilio": server.url}, timeout_s=5
+            )
         )
         given = {
             "account_sid": twilio_server.ACCOUNT_SID,

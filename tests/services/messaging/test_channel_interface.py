@@ -33,6 +33,7 @@ from services.connections import availability, channel_settings, invitations, pr
 from services.core import jobs
 from services.messaging import attachments, blocks, composer, inbound
 from tests import factories
+from tests.configured import change_environment
 from tests.services.conftest import BASE_URL, Team, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
 
@@ -95,7 +96,7 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
 
 
 async def test_no_vendor_is_told_an_address_that_it_cannot_call(team: Team, registered: list[tuple[str, str]]) -> None:
-    providers.configure(dataclasses.replace(providers.environment(), public_url="http://10.0.0.1"), sandbox_open=True)
+    change_environment(public_url="http://10.0.0.1")
     row = await connect(team)
     assert registered == []
     assert "set PUBLIC_URL to an https address" in (row.last_error or "")

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorEvent
-from services.connections import providers
 from services.core.jobs import JobContext, Later
 from services.payments import captures, checkout, offline_payments, reconciler, voids
+from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
 
@@ -496,7 +496,7 @@ async def test_a_closed_sandbox_takes_nothing_and_keeps_the_mark(world: World) -
     await approved(world, token)
     world.vendor.faults = ["", "before"]
     await checkout.returned(token)
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     (session,) = await CheckoutSession.all()
     with pytest.raises(errors.ProcessorUnavailable):
         await captures.take(session, source="sweeper")

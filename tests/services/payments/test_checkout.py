@@ -13,6 +13,7 @@ from models import errors
 from models.tables import CheckoutSession, Contact, MoneyFact, ProcessorConnection
 from services.connections import providers
 from services.payments import checkout, voids
+from tests.configured import change
 from tests.services.scripted import Scripted, World, assert_consistent
 
 
@@ -333,7 +334,7 @@ async def test_a_closed_processor_opens_nothing_and_still_shows_receipts(world: 
     _, token = await world.request()
     world.vendor.pay(await world.open(token))
     await world.deliver()
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     found = await checkout.find(token)
     assert found is not None
     shown = await checkout.page(found)

@@ -14,6 +14,7 @@ from services.connections import availability, processor_health, providers
 from services.core.permissions import system_actor
 from services.payments import checkout, reconciler, refunds, voids
 from tests import factories
+from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
 
@@ -154,7 +155,7 @@ async def test_a_silent_vendor_is_told_to_nobody_but_settings(world: World) -> N
 async def test_a_connection_that_this_server_cannot_use_is_told(world: World) -> None:
     owner = await factories.user(world.account, role="OWNER")
     request, token = await world.request()
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     for _ in range(2):
         with pytest.raises(checkout.ConnectionUnusable):
             await checkout.open_checkout(token)

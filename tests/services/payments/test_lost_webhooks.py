@@ -21,6 +21,7 @@ from models.tables import CheckoutSession, MoneyFact, PaymentRequest
 from services.core import jobs
 from services.payments import integrity_check, reconciler
 from tests.clock import Clock, moved
+from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
 PAYMENTS = 24
@@ -101,7 +102,7 @@ async def test_with_every_webhook_lost_every_payment_is_known_within_the_sweeper
 ) -> None:
     with moved() as clock:
         world = await World.make()
-        reconciler.configure(every_s=EVERY, reads_per_s=1e6)
+        change(checkout_read_every=timedelta(seconds=EVERY), reads_per_s=1e6)
         waiting = await open_all(world, shape, clock)
         paid: list[Paid] = []
         elapsed = 0.0

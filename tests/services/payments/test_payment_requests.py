@@ -28,7 +28,7 @@ TABLES = ("payment_request", "message", "activity_card", "event", "job", "contac
 @pytest.fixture
 async def asked(team: Team) -> Team:
     """The team with a processor that takes 0.50 to 999,999.99 in three currencies."""
-    providers._processors[team.processor.id] = (providers.cache_key(team.processor), Scripted())
+    providers.live.get().processors[team.processor.id] = (providers.cache_key(team.processor), Scripted())
     return team
 
 

@@ -18,6 +18,7 @@ from services.connections import processor_settings, providers
 from services.core.jobs import Handler, JobContext
 from services.payments import checkout, payment_views, reconciler, refunds, voids
 from tests import factories
+from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
 
@@ -115,7 +116,7 @@ async def test_one_checkout_that_cannot_be_read_keeps_no_other_from_being_read(
 async def test_a_closed_sandbox_keeps_no_other_processor_from_being_swept(world: World) -> None:
     _, token = await world.request()
     await world.open(token)
-    providers.configure(providers.environment(), sandbox_open=False)
+    change(sandbox_open=False)
     assert await reconciler.sweep(in_(minutes=2)) == 1
     await reconciler.sweep_events(tick())
     await reconciler.sweep_events_back(tick())
@@ -211,11 +212,11 @@ async def test_the_minutes_round_repeats_unhandled_events(world: World) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- gently
-async def test_a_connection_is_read_at_most_so_often_a_second(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_is_read_at_most_so_often_a_second(world: World) -> None:
     for _ in range(11):
         _, token = await world.request()
         await world.open(token)
-    monkeypatch.setattr(reconciler, "_reads_per_s", 50.0)
+    change(reads_per_s=50.0)
     started = time.monotonic()
     assert await reconciler.sweep(in_(minutes=2)) == 11
     assert time.monotonic() - started >= 10 / 50  # it can only take longer
@@ -481,7 +482,7 @@ async def disconnected(world: World) -> None:
     owner = replace(world.actor, role="OWNER")
     await processor_settings.disconnect_processor(owner, world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
-    providers._processors[row.id] = (providers.cache_key(row), world.vendor)
+    providers.live.get().processors[row.id] = (providers.cache_key(row), world.vendor)
 
 
 async def test_a_checkout_that_we_do_not_know_is_found_though_its_processor_was_disconnected(world: World) -> None:

@@ -75,7 +75,7 @@ async def test_a_processor_that_was_disconnected_lately_is_asked_too(world: Worl
     await CheckoutSession.all().delete()
     await processor_settings.disconnect_processor(replace(world.actor, role="OWNER"), world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
-    providers._processors[row.id] = (providers.cache_key(row), world.vendor)
+    providers.live.get().processors[row.id] = (providers.cache_key(row), world.vendor)
     assert len((await run(world)).differed) == 1
     assert await world.status(request) == "PAID"
 

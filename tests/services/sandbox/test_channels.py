@@ -22,6 +22,7 @@ from services.connections import providers
 from services.core import jobs
 from services.sandbox import channels
 from tests import factories
+from tests.configured import change
 
 
 class Door:
@@ -60,7 +61,7 @@ async def door(database: str) -> AsyncIterator[Door]:
     made = Door()
     async with LoopbackServer(made.app) as server:
         environment = Environment(public_url="https://pay.example.test", sandbox_url=server.url, timeout_s=5)
-        providers.configure(environment, sandbox_open=True)
+        change(environment=environment)
         yield made
         await providers.aclose()
 
@@ -160,7 +161,7 @@ async def test_a_refused_callback_says_whether_to_repeat(
 
 async def test_no_server_is_a_lost_callback(door: Door, row: ChannelConnection) -> None:
     nowhere = Environment(public_url="https://pay.example.test", sandbox_url="http://127.0.0.1:1", timeout_s=5)
-    providers.configure(nowhere, sandbox_open=True)
+    change(environment=nowhere)
     with pytest.raises(IntegrationError) as caught:
         await channels.deliver(row.id, "sim_1", "+14155550101", DeliveryStatus.DELIVERED)
     assert (caught.value.reason, caught.value.retryable) == ("callback_lost", True)
