@@ -25,7 +25,7 @@ REST_WITHIN: Final = timedelta(seconds=60)
 # Kinds of facts that say what the team decided.
 DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
 
-# What `settle` writes of a request.
+# What `apply` writes of a request.
 WRITTEN: Final = (
     "status",
     "amount_paid_minor",
@@ -51,7 +51,7 @@ WRITTEN: Final = (
 )
 
 
-async def settle(
+async def apply(
     changed: Change,
     request: PaymentRequest,
     sessions: list[CheckoutSession],

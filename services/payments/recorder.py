@@ -17,8 +17,7 @@ from models import database
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core.unit_of_work import Change, change
-from services.payments import payment_views
-from services.payments.projection import settle
+from services.payments import payment_views, projection
 from services.thread import payment_links
 
 # A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
@@ -97,7 +96,7 @@ async def record(
                 fresh += await _store(connection, request, session, statement, source, changed.now)
         await _handled(event, "recorded" if fresh or moved else "repeated", changed.now)
         if fresh or moved:
-            recorded.cards = await settle(changed, request, sessions, fresh)
+            recorded.cards = await projection.apply(changed, request, sessions, fresh)
         return recorded
 
 
@@ -110,7 +109,7 @@ async def record_by_hand(changed: Change, request: PaymentRequest, *facts: Money
     fresh = [fact for fact in facts if await _insert(fact)]
     if fresh:
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
-        recorded.cards = await settle(changed, request, sessions, fresh)
+        recorded.cards = await projection.apply(changed, request, sessions, fresh)
     return recorded
 
 
@@ -126,7 +125,7 @@ async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
         session.released_at = changed.now
         await session.save(update_fields=["released_at", "updated_at"])
     if held:
-        recorded.cards = await settle(changed, request, sessions, [])
+        recorded.cards = await projection.apply(changed, request, sessions, [])
     return recorded
 
 
