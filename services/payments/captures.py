@@ -55,7 +55,7 @@ async def record_read(
     """
     if state.test_mode is not None and state.test_mode != connection.test_mode:
         raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
-    waits = await _waits(connection, state)
+    waits = await _awaits_capture(connection, state)
     reference = state.request_reference or request_reference
     report = recorder.CheckoutReport(
         external_id=state.external_id, status=state.status, expires_at=state.expires_at, delay=state.delay
@@ -70,7 +70,7 @@ async def record_read(
     )
     if waits:
         if recorded.session is not None:
-            state = await _take_if_fit(recorded.session, state, source=source)
+            state = await _capture_if_allowed(recorded.session, state, source=source)
         if event is not None:
             known = recorder.CheckoutReport(external_id=state.external_id)
             await recorder.record(
@@ -79,7 +79,7 @@ async def record_read(
     return Read(state=state, recorded=recorded)
 
 
-async def _waits(connection: ProcessorConnection, state: Checkout) -> bool:
+async def _awaits_capture(connection: ProcessorConnection, state: Checkout) -> bool:
     """Whether the checkout waits for our call, or for the answer to one."""
     if state.status != CheckoutStatus.OPEN:
         return False
@@ -88,22 +88,22 @@ async def _waits(connection: ProcessorConnection, state: Checkout) -> bool:
     )
 
 
-async def _take_if_fit(session: CheckoutSession, state: Checkout, *, source: str) -> Checkout:
-    marked = await _mark(session, approved=state.awaits_completion)
-    if marked is None:
+async def _capture_if_allowed(session: CheckoutSession, state: Checkout, *, source: str) -> Checkout:
+    claim = await _claim(session, approved=state.awaits_completion)
+    if claim is None:
         return state
-    return await take(marked.session, source=source, first=marked.is_new)
+    return await capture(claim.session, source=source, is_first_call=claim.is_new)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Marked:
+class _Claim:
     """A checkout whose money may be taken. `is_new`: nobody has called under its key yet."""
 
     session: CheckoutSession
     is_new: bool
 
 
-async def _mark(session: CheckoutSession, *, approved: bool) -> _Marked | None:
+async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
     """Under the request's lock, from what is true there: commit the mark. One that stands is kept whatever a void says now.
 
     What does not fit (void, paid on another device, another amount) is closed instead, so that its payer is not charged.
@@ -115,10 +115,10 @@ async def _mark(session: CheckoutSession, *, approved: bool) -> _Marked | None:
         if mine.status not in UNDECIDED:
             return None
         if mine.capturing_at is not None:
-            return _Marked(session=mine, is_new=False)
-        if not approved or any(_marked(one) for one in sessions):
+            return _Claim(session=mine, is_new=False)
+        if not approved or any(_is_claimed(one) for one in sessions):
             return None  # the other tab's is decided first; this one is read again
-        if not _fits(request, mine):
+        if not _may_capture(request, mine):
             await projection.expire_later(mine)
             return None
         # Not the change's own time, which is before the wait for the lock.
@@ -127,14 +127,14 @@ async def _mark(session: CheckoutSession, *, approved: bool) -> _Marked | None:
         await CheckoutSession.filter(id=mine.id).update(
             capturing_at=mine.capturing_at, capture_n=mine.capture_n, next_check_at=mine.capturing_at + AGAIN_AFTER
         )
-        return _Marked(session=mine, is_new=True)
+        return _Claim(session=mine, is_new=True)
 
 
-def _marked(session: CheckoutSession) -> bool:
+def _is_claimed(session: CheckoutSession) -> bool:
     return session.capturing_at is not None and session.status in UNDECIDED
 
 
-def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
+def _may_capture(request: PaymentRequest, session: CheckoutSession) -> bool:
     return (
         ledger.is_payable(request.status, released=request.released_at is not None)
         and request.void_requested_at is None
@@ -146,28 +146,28 @@ def _fits(request: PaymentRequest, session: CheckoutSession) -> bool:
     )
 
 
-async def under_way(payment_request_id: UUID) -> bool:
+async def is_under_way(payment_request_id: UUID) -> bool:
     """Whether the money of one of the request's checkouts is being taken. Certain only under the request's lock."""
     taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
     return await taking.filter(status__in=UNDECIDED).exists()
 
 
-async def take(session: CheckoutSession, *, source: str, first: bool = False) -> Checkout:
+async def capture(session: CheckoutSession, *, source: str, is_first_call: bool = False) -> Checkout:
     """Call the processor under the key of a marked checkout and record its answer. Key: the mark's number.
 
     A no (the checkout stays open, its payer may try again) takes the mark away; without an answer it stays, and the call is repeated.
-    `first`: nobody called under this key before, so that a definite refusal, too, says that nothing was taken.
+    `is_first_call`: nobody called under this key before, so that a definite refusal, too, says that nothing was taken.
     Raises: IntegrationError, ProcessorUnavailable.
     """
     assert session.external_id is not None  # noqa: S101 (only those are marked)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     processor = providers.processor(connection)
     try:
-        state = await processor.complete_checkout(session.external_id, idempotency_key=key_of(session))
+        state = await processor.complete_checkout(session.external_id, idempotency_key=capture_key(session))
     except IntegrationError as error:
         log.warning("capture_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
-        if first and not error.ambiguous and not error.retryable:
-            await _unmark(session)
+        if is_first_call and not error.ambiguous and not error.retryable:
+            await _clear_claim(session)
             await checkout_refusals.tell(connection, session, error)
         else:
             await processor_health.refused(connection, error)
@@ -184,39 +184,39 @@ async def take(session: CheckoutSession, *, source: str, first: bool = False) ->
             request_reference=state.request_reference,
         )
         if state.status == CheckoutStatus.OPEN and not state.awaits_completion:
-            await _unmark(session)
+            await _clear_claim(session)
     return state
 
 
-def key_of(session: CheckoutSession) -> str:
+def capture_key(session: CheckoutSession) -> str:
     """The key of the capture that is marked on the checkout."""
     return f"{session.idempotency_key}:capture:{session.capture_n}"
 
 
-async def _unmark(session: CheckoutSession) -> None:
+async def _clear_claim(session: CheckoutSession) -> None:
     # By its number: a late answer must not take away the mark of the next capture.
     await CheckoutSession.filter(id=session.id, capture_n=session.capture_n, status__in=UNDECIDED).update(
         capturing_at=None
     )
 
 
-async def forbid(session: CheckoutSession) -> CheckoutSession | None:
+async def block(session: CheckoutSession) -> CheckoutSession | None:
     """Let no capture of a checkout begin any more, for it is to be closed. One that has begun is returned: its outcome counts."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)
-        if _marked(now):
+        if _is_claimed(now):
             return now
         await CheckoutSession.filter(id=now.id, closing_at=None).update(closing_at=changed.now)
         return None
 
 
-async def tell_unresolved(session: CheckoutSession) -> None:
+async def notify_unresolved(session: CheckoutSession) -> None:
     """Nothing can be found out from here about a capture: the team is asked to look at the processor. Once per capture."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)
-        if not _marked(now):
+        if not _is_claimed(now):
             return
         log.error("capture_unresolved", checkout_session_id=str(session.id))
         await notifications.notify(

@@ -114,7 +114,7 @@ async def state_now(request: PaymentRequest) -> str:
     state = state_of(request)
     if state != "open":
         return state
-    return "processing" if await captures.under_way(request.id) else "open"
+    return "processing" if await captures.is_under_way(request.id) else "open"
 
 
 async def page(request: PaymentRequest) -> CheckoutPage:
@@ -482,7 +482,7 @@ async def _read(session: CheckoutSession) -> None:
             _silent_until[session.processor_connection_id] = time.monotonic() + rest_s
         return
     unpayable = state.status == CheckoutStatus.OPEN and state.url is None and not state.awaits_completion
-    if unpayable and await captures.forbid(session) is None:
+    if unpayable and await captures.block(session) is None:
         await projection.expire_later(session)
 
 

@@ -122,7 +122,7 @@ async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     if request.status == Status.VOID or request.void_requested_at is not None:
         raise errors.AlreadyVoid(field="paymentRequestId")
     held = request.status == Status.PROCESSING and request.released_at is None
-    if held or await captures.under_way(request.id):
+    if held or await captures.is_under_way(request.id):
         raise errors.PaymentInProgress(field="paymentRequestId")
     return request
 

@@ -90,7 +90,7 @@ async def record(
             with refusals:
                 request = await _locked(actor, payment_request_id)
                 _refuse_closed(request)
-                if await captures.under_way(request.id):
+                if await captures.is_under_way(request.id):
                     raise errors.PaymentInProgress(field="paymentRequestId")
             with refusals:
                 amount_minor = _amount(amount, request, await changed.locale())

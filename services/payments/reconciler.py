@@ -163,7 +163,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         later = now + max(every, min(age / 10, DAY) if begun_at else age / 10)
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
     if begun_at is not None and now - begun_at > captures.NOTICE_AFTER:
-        await captures.tell_unresolved(fresh)
+        await captures.notify_unresolved(fresh)
     return failed if isinstance(failed, IntegrationError) else None
 
 

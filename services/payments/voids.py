@@ -157,11 +157,11 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
         )
         return given_up > 0
     try:
-        if (begun := await captures.forbid(session)) is not None:
-            state = await captures.take(begun, source=source)
+        if (begun := await captures.block(session)) is not None:
+            state = await captures.capture(begun, source=source)
             if state.status != CheckoutStatus.OPEN:
                 return True
-            if await captures.forbid(session) is not None:
+            if await captures.block(session) is not None:
                 return False
         state = await providers.processor(connection).expire_checkout(session.external_id)
     except (IntegrationError, errors.ProcessorUnavailable) as error:

@@ -210,7 +210,7 @@ async def test_a_late_no_does_not_take_away_the_mark_of_the_next_capture(world: 
     await checkout.returned(token)
     assert await marks() == [("OPEN", True, 2)]
     world.vendor.sessions[page].approved = False
-    await captures.take(first, source="sweeper")  # an answer that was on its way all the time
+    await captures.capture(first, source="sweeper")  # an answer that was on its way all the time
     assert await marks() == [("OPEN", True, 2)]
 
 
@@ -499,7 +499,7 @@ async def test_a_closed_sandbox_takes_nothing_and_keeps_the_mark(world: World) -
     change(sandbox_open=False)
     (session,) = await CheckoutSession.all()
     with pytest.raises(errors.ProcessorUnavailable):
-        await captures.take(session, source="sweeper")
+        await captures.capture(session, source="sweeper")
     assert await marks() == [("OPEN", True, 1)]
 
 
