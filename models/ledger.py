@@ -55,7 +55,7 @@ REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 3}  # a su
 # Among words of one moment. SUCCEEDED: lost (money gone); CANCELED, FAILED: won.
 DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
-BY_HAND_RANK = {
+MANUAL_RANK = {
     "SUCCEEDED": 0,
     "CANCELED": 1,
 }  # what a person has recorded, a person can undo; what a processor said, nobody
@@ -69,12 +69,12 @@ MOST_SUMS: Final = (
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
-def rank_of(kind: str, outcome: str, occurred_at: datetime, *, by_hand: bool) -> tuple[datetime, int]:
-    """Which outcome of one money stands: the highest. `by_hand`: no processor told it. Kinds without ranks: 0.
+def rank_of(kind: str, outcome: str, occurred_at: datetime, *, is_manual: bool) -> tuple[datetime, int]:
+    """Which outcome of one money stands: the highest. `is_manual`: no processor told it. Kinds without ranks: 0.
 
     Of a dispute the vendor's latest word stands, of two of one moment the higher outcome.
     """
-    ranks = BY_HAND_RANK if by_hand and kind == "CHARGE" else RANKS.get(kind, {})
+    ranks = MANUAL_RANK if is_manual and kind == "CHARGE" else RANKS.get(kind, {})
     return occurred_at if kind == "DISPUTE" else _NO_TIME, ranks.get(outcome, 0)
 
 
@@ -83,14 +83,14 @@ def dispute_state(outcome: str) -> str:
     return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(outcome, "WON")
 
 
-Money = tuple[object, str]  # connection and id
+PaymentKey = tuple[object, str]  # connection and external id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """A fact as the rules need it."""
 
-    connection: object  # whose id this is: equal ids of two connections are two moneys; None: recorded by hand
+    connection: object  # whose id this is: equal ids of two connections are two payments; None: recorded by hand
     kind: str
     external_id: str
     outcome: str
@@ -108,12 +108,12 @@ class Fact:
     confirmed: bool = True  # of a charge: False if its processor could not be asked
 
     @property
-    def money(self) -> Money:
+    def key(self) -> PaymentKey:
         """Which money it is, among those of its kind."""
         return self.connection, self.external_id
 
     @property
-    def of_charge(self) -> tuple[object, str | None]:
+    def charge_key(self) -> tuple[object, str | None]:
         """The money of the charge that it concerns."""
         return self.connection, self.charge_external_id
 
@@ -162,34 +162,34 @@ def final(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def _rank(fact: Fact) -> tuple[datetime, int]:
-    return rank_of(fact.kind, fact.outcome, fact.occurred_at, by_hand=fact.connection is None)
+    return rank_of(fact.kind, fact.outcome, fact.occurred_at, is_manual=fact.connection is None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
     """Which charges count."""
 
-    charges: frozenset[Money]
-    parts: frozenset[Money]  # those of them that count because they add up to what their checkout asked for
+    charges: frozenset[PaymentKey]
+    parts: frozenset[PaymentKey]  # those of them that count because they add up to what their checkout asked for
 
 
-def counting(moneys: Sequence[Fact]) -> Counting:
+def counting(payments: Sequence[Fact]) -> Counting:
     """Of final facts: a charge counts if it is what its checkout asked for, if it is one of several on one checkout that add up
     to that (split tenders), or if the team accepted it. More facts never take this back.
     """
-    charges = [m for m in moneys if m.kind == "CHARGE"]
-    exact = {m.money for m in charges if m.counted}
+    charges = [m for m in payments if m.kind == "CHARGE"]
+    exact = {m.key for m in charges if m.counted}
     split: dict[object, list[Fact]] = {}
     for charge in charges:
         if charge.outcome == "SUCCEEDED" and not charge.counted and charge.asked_minor and charge.checkout is not None:
             split.setdefault(charge.checkout, []).append(charge)
-    parts = {part.money for tenders in split.values() for part in _adding_up(tenders)}
-    named = {m.of_charge for m in moneys if m.kind == "ACCEPTANCE"}
-    accepted = {m.money for m in charges if m.money in named}
+    parts = {part.key for tenders in split.values() for part in _tenders_that_add_up(tenders)}
+    named = {m.charge_key for m in payments if m.kind == "ACCEPTANCE"}
+    accepted = {m.key for m in charges if m.key in named}
     return Counting(charges=frozenset(exact | parts | accepted), parts=frozenset(parts))
 
 
-def _adding_up(tenders: list[Fact]) -> tuple[Fact, ...]:
+def _tenders_that_add_up(tenders: list[Fact]) -> tuple[Fact, ...]:
     """The first of them, by the vendor's time, that add up to what their checkout asked for; none if no choice of them does."""
     asked = tenders[0].asked_minor
     sums: dict[int, tuple[Fact, ...]] = {0: ()}
@@ -202,27 +202,27 @@ def _adding_up(tenders: list[Fact]) -> tuple[Fact, ...]:
     return ()
 
 
-def _gone_back(moneys: Sequence[Fact]) -> list[Fact]:
+def _effective_refunds(payments: Sequence[Fact]) -> list[Fact]:
     """The refunds that have succeeded; what a vendor took back is not among them once the dispute about it is won."""
-    won = won_at((m.of_charge, m.outcome, m.occurred_at) for m in moneys if m.kind == "DISPUTE")
+    won = won_at((m.charge_key, m.outcome, m.occurred_at) for m in payments if m.kind == "DISPUTE")
     return [
         m
-        for m in moneys
+        for m in payments
         if m.kind == "REFUND"
         and m.outcome == "SUCCEEDED"
-        and not (m.reversal and m.occurred_at <= won.get(m.of_charge, _NO_TIME))
+        and not (m.reversal and m.occurred_at <= won.get(m.charge_key, _NO_TIME))
     ]
 
 
-def unresolved(moneys: Sequence[Fact], counted: frozenset[Money]) -> dict[Money, int]:
+def unresolved(payments: Sequence[Fact], counted: frozenset[PaymentKey]) -> dict[PaymentKey, int]:
     """What is left of each charge that arrived, is confirmed and does not count; refunds and lost disputes have taken their part."""
     left = {
-        m.money: m.amount_minor
-        for m in moneys
-        if m.kind == "CHARGE" and m.outcome == "SUCCEEDED" and m.confirmed and m.money not in counted
+        m.key: m.amount_minor
+        for m in payments
+        if m.kind == "CHARGE" and m.outcome == "SUCCEEDED" and m.confirmed and m.key not in counted
     }
-    lost = [m for m in moneys if m.kind == "DISPUTE" and m.outcome == "SUCCEEDED"]
-    for m in [*_gone_back(moneys), *lost]:
+    lost = [m for m in payments if m.kind == "DISPUTE" and m.outcome == "SUCCEEDED"]
+    for m in [*_effective_refunds(payments), *lost]:
         if m.charge_external_id is not None and (charge := (m.connection, m.charge_external_id)) in left:
             left[charge] -= m.amount_minor
     return {charge: rest for charge, rest in left.items() if rest > 0}
@@ -243,31 +243,31 @@ def position(
     `checkout_processing`: a submitted checkout whose money is under way; `checkout_released`: such a one that was released.
     `currency`: the request's; accepted money of another one counts, and adds nothing to the totals.
     """
-    moneys = final(facts)
-    counted = counting(moneys).charges
-    charges = [m for m in moneys if m.kind == "CHARGE" and m.money in counted]
+    payments = final(facts)
+    counted = counting(payments).charges
+    charges = [m for m in payments if m.kind == "CHARGE" and m.key in counted]
     arrived = [m for m in charges if m.outcome == "SUCCEEDED"]
     succeeded = [m for m in arrived if m.currency == currency]
     settled = sum(m.amount_minor for m in succeeded if not m.after_void)
     late = sum(m.amount_minor for m in succeeded if m.after_void)
     # A refund belongs to counted money only if its charge does.
-    refunds = [m for m in _gone_back(moneys) if m.counted or m.of_charge in counted]
-    given_back = _given_back([m for m in refunds if m.currency == currency], succeeded)
-    refunded = sum(given_back.values())
-    of_late = sum(given_back.get(m.money, 0) for m in succeeded if m.after_void)
+    refunds = [m for m in _effective_refunds(payments) if m.counted or m.charge_key in counted]
+    refunded_by_charge = _refunded_by_charge([m for m in refunds if m.currency == currency], succeeded)
+    refunded = sum(refunded_by_charge.values())
+    of_late = sum(refunded_by_charge.get(m.key, 0) for m in succeeded if m.after_void)
     received = settled + late
     under_way = [m for m in charges if m.outcome == "PENDING"]
     holding = checkout_processing or any(not m.released for m in under_way)
     pending = holding or checkout_released or bool(under_way)
-    waived = sum(m.amount_minor for m in moneys if m.kind == "WAIVER")
+    waived = sum(m.amount_minor for m in payments if m.kind == "WAIVER")
     status = _status(settled, amount_minor - waived, sent=sent, voided=voided, pending=pending)
     over = max(0, settled + waived - amount_minor)
-    foreign = [m for m in arrived if m.currency != currency]
-    foreign_back = _given_back([m for m in refunds if m.currency != currency], foreign)
-    all_back = refunded >= received and all(foreign_back.get(m.money, 0) >= m.amount_minor for m in foreign)
+    other_currency = [m for m in arrived if m.currency != currency]
+    other_currency_back = _refunded_by_charge([m for m in refunds if m.currency != currency], other_currency)
+    all_back = refunded >= received and all(other_currency_back.get(m.key, 0) >= m.amount_minor for m in other_currency)
     waiting: dict[str, int] = {}
-    currencies = {m.money: m.currency for m in moneys if m.kind == "CHARGE"}
-    for charge, rest in sorted(unresolved(moneys, counted).items(), key=lambda one: currencies[one[0]]):
+    currencies = {m.key: m.currency for m in payments if m.kind == "CHARGE"}
+    for charge, rest in sorted(unresolved(payments, counted).items(), key=lambda one: currencies[one[0]]):
         waiting[currencies[charge]] = waiting.get(currencies[charge], 0) + rest
     return Position(
         status=status,
@@ -276,23 +276,23 @@ def position(
         refunded_minor=refunded,
         excess_minor=max(0, over - (refunded - of_late)),
         late_minor=max(0, late - of_late),
-        refund_state="NONE" if not refunded and not foreign_back else "FULL" if all_back else "PARTIAL",
-        dispute_state=_dispute(moneys),
+        refund_state="NONE" if not refunded and not other_currency_back else "FULL" if all_back else "PARTIAL",
+        dispute_state=_dispute_state(payments),
         first_settled_at=min((m.occurred_at for m in arrived if not m.after_void), default=None),
         released=status == Status.PROCESSING and not holding,
         unresolved=waiting,
     )
 
 
-def _given_back(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:
+def _refunded_by_charge(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:
     """What was given back of each charge, by connection and id: never more than the charge.
 
     Some processors tell the same loss twice: a reversal comes as a refund, though refunds had been made before it.
     """
-    amounts: dict[tuple[object, str | None], int] = {m.money: m.amount_minor for m in charges}
+    amounts: dict[tuple[object, str | None], int] = {m.key: m.amount_minor for m in charges}
     back: dict[tuple[object, str | None], int] = {}
     for refund in refunds:
-        back[refund.of_charge] = back.get(refund.of_charge, 0) + refund.amount_minor
+        back[refund.charge_key] = back.get(refund.charge_key, 0) + refund.amount_minor
     return {charge: min(amount, amounts.get(charge, amount)) for charge, amount in back.items()}
 
 
@@ -308,8 +308,8 @@ def _status(settled: int, amount: int, *, sent: bool, voided: bool, pending: boo
     return Status.SENT if sent else Status.DRAFT
 
 
-def _dispute(moneys: list[Fact]) -> str:
-    disputes = [m for m in moneys if m.kind == "DISPUTE"]
+def _dispute_state(payments: list[Fact]) -> str:
+    disputes = [m for m in payments if m.kind == "DISPUTE"]
     if not disputes:
         return "NONE"
     newest = max(disputes, key=lambda m: (m.occurred_at, m.external_id))

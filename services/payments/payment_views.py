@@ -70,14 +70,14 @@ def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
 
 def views_of(facts: Sequence[MoneyFact]) -> list[PaymentView]:
     """The payments of one request, oldest first, from all its facts."""
-    moneys: dict[tuple[object, str, str], list[MoneyFact]] = {}
+    by_payment: dict[tuple[object, str, str], list[MoneyFact]] = {}
     for fact in facts:
         if fact.kind != "WAIVER":  # no money has moved
-            moneys.setdefault(_money(fact), []).append(fact)
+            by_payment.setdefault(_payment_key(fact), []).append(fact)
     final = ledger.final(as_ledger(facts))
     counted = ledger.counting(final).charges
     unresolved = ledger.unresolved(final, counted)
-    return _with_undone([_view(of_one, counted, unresolved) for of_one in moneys.values()])
+    return _with_undone([_view(facts, counted, unresolved) for facts in by_payment.values()])
 
 
 def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) -> list[ledger.Fact]:
@@ -110,17 +110,17 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
     facts = await MoneyFact.filter(account_id=account_id, id__in=list(fact_ids))
     requests = {fact.payment_request_id for fact in facts}
     views = await payments(account_id, list(requests))
-    by_money = {
+    view_of = {
         (view.payment_request_id, view.kind, view.processor_reference): view
         for request in views.values()
         for view in request
     }
-    return {fact.id: by_money[(fact.payment_request_id, *_money(fact)[1:])] for fact in facts}
+    return {fact.id: view_of[(fact.payment_request_id, *_payment_key(fact)[1:])] for fact in facts}
 
 
 def rank(fact: MoneyFact) -> tuple[datetime, int]:
     """How high the fact's outcome ranks among those of the same money."""
-    return ledger.rank_of(fact.kind, fact.outcome, fact.occurred_at, by_hand=fact.processor_connection_id is None)
+    return ledger.rank_of(fact.kind, fact.outcome, fact.occurred_at, is_manual=fact.processor_connection_id is None)
 
 
 def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
@@ -155,7 +155,7 @@ def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
     return max(disputes, key=lambda view: (view.last_at, view.processor_reference), default=None)
 
 
-def _money(fact: MoneyFact) -> tuple[object, str, str]:
+def _payment_key(fact: MoneyFact) -> tuple[object, str, str]:
     """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date or start.
 
     An acceptance speaks of the charge that the team accepted.
@@ -166,7 +166,7 @@ def _money(fact: MoneyFact) -> tuple[object, str, str]:
     return fact.processor_connection_id, kind, fact.external_id
 
 
-def _view(facts: list[MoneyFact], counted: frozenset[ledger.Money], unresolved: dict[ledger.Money, int]) -> PaymentView:
+def _view(facts: list[MoneyFact], counted: frozenset[ledger.PaymentKey], unresolved: dict[ledger.PaymentKey, int]) -> PaymentView:
     first = facts[0]
     money = (first.processor_connection_id, first.external_id)
     charge = (first.processor_connection_id, next((f.charge_external_id for f in facts if f.charge_external_id), None))

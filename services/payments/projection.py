@@ -62,7 +62,7 @@ async def apply(
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
-    undone = {fact.external_id for fact in charges if _by_hand(fact) and fact.outcome == "CANCELED"}
+    undone = {fact.external_id for fact in charges if _is_manual(fact) and fact.outcome == "CANCELED"}
     known = _Known(facts, fresh, sessions, changed.now)
     before, was_released, shown = request.status, request.released_at is not None, _shown(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
@@ -95,7 +95,7 @@ async def apply(
             f.occurred_at
             for f in charges
             if f.outcome == "SUCCEEDED"
-            and _money(f) in known.counting.charges
+            and _payment_key(f) in known.counting.charges
             and not f.after_void
             and f.external_id not in undone
         ]
@@ -104,7 +104,7 @@ async def apply(
         request.void_requested_at = None  # the payment won
     elif at.status != Status.PAID:
         request.paid_at = None  # what a person had recorded was undone
-    if tries := [fact for fact in charges if not _by_hand(fact)]:
+    if tries := [fact for fact in charges if not _is_manual(fact)]:
         last = max(tries, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
         request.last_attempt_status = last.outcome
         request.last_attempt_code = last.failure_code
@@ -142,7 +142,7 @@ async def apply(
     return said
 
 
-def _by_hand(fact: MoneyFact) -> bool:
+def _is_manual(fact: MoneyFact) -> bool:
     """Whether a person recorded it, and no processor said it."""
     return fact.processor_connection_id is None
 
@@ -190,7 +190,7 @@ def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Itera
     )
 
 
-def _money(fact: MoneyFact) -> ledger.Money:
+def _payment_key(fact: MoneyFact) -> ledger.PaymentKey:
     return fact.processor_connection_id, fact.external_id
 
 
@@ -209,12 +209,12 @@ class _Known:
         """The charges that are told with this one: those that add up with it, but for what the team accepted before, and for those
         that came on the other side of a void. Itself alone if there are none.
         """
-        if _money(fact) not in self.counting.parts:
+        if _payment_key(fact) not in self.counting.parts:
             return [fact]
-        accepted = {_money(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_money(fact)}
+        accepted = {_payment_key(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_payment_key(fact)}
         told = self.counting.parts - accepted
         arrived = self._arrived_on(fact.checkout_session_id)
-        return [one for one in arrived if _money(one) in told and one.after_void == fact.after_void]
+        return [one for one in arrived if _payment_key(one) in told and one.after_void == fact.after_void]
 
     def waits(self, session: CheckoutSession | None) -> bool:
         """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""
@@ -223,7 +223,7 @@ class _Known:
         parts = self._arrived_on(session.id)
         return (
             bool(parts)
-            and all(one.asked_minor and self._unresolved.get(_money(one)) == one.amount_minor for one in parts)
+            and all(one.asked_minor and self._unresolved.get(_payment_key(one)) == one.amount_minor for one in parts)
             and sum(one.amount_minor for one in parts) < session.amount_minor
             and max(one.recorded_at for one in parts) > self.now - REST_WITHIN
         )
@@ -257,7 +257,7 @@ async def _say_fact(
     if fact.kind == "DISPUTE" and (earlier := [f for f in same if f.id != fact.id]):
         await _say_dispute_again(changed, said, request, fact, earlier)
         return
-    counted = fact.kind != "CHARGE" or _money(fact) in known.counting.charges
+    counted = fact.kind != "CHARGE" or _payment_key(fact) in known.counting.charges
     if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
         session = next((one for one in known.sessions if one.id == fact.checkout_session_id), None)
         if not counted and known.waits(session):
@@ -391,12 +391,12 @@ async def sweep_stranded() -> None:
 async def _enqueue(request: PaymentRequest, known: _Known) -> None:
     """Close what must not be paid any more; read back what only a webhook has said."""
     # After a payment was recorded manually what is due is not what the open checkouts ask for.
-    by_hand = any(_by_hand(fact) or fact.kind in DECISIONS for fact in known.fresh)
+    has_manual = any(_is_manual(fact) or fact.kind in DECISIONS for fact in known.fresh)
     closed = request.status in (Status.PAID, Status.VOID)
     for session in known.sessions:
         if session.status not in ("OPENING", "OPEN"):
             continue
-        if closed or ((by_hand or request.unresolved) and not known.waits(session)):
+        if closed or ((has_manual or request.unresolved) and not known.waits(session)):
             await expire_later(session)
     for fact in known.fresh:
         if (

@@ -158,8 +158,8 @@ async def owner_of(
         request_id = parse_public_id(reference, "pr") if reference else None
         if request_id is not None and await PaymentRequest.exists(id=request_id, **ours):
             return request_id
-    moneys = [s.charge_external_id for s in statements if s.charge_external_id] + [s.external_id for s in statements]
-    if moneys and (fact := await MoneyFact.filter(external_id__in=moneys, **ours).first()):
+    external_ids = [s.charge_external_id for s in statements if s.charge_external_id] + [s.external_id for s in statements]
+    if external_ids and (fact := await MoneyFact.filter(external_id__in=external_ids, **ours).first()):
         return fact.payment_request_id
     return None
 

@@ -108,8 +108,8 @@ FAULTS: Final = (
         "money",
         "checkouts-beside-unresolved-money-left-open",
         "services/payments/projection.py",
-        "(by_hand or request.unresolved)",
-        "by_hand",
+        "(has_manual or request.unresolved)",
+        "has_manual",
         MISMATCHES,
     ),
     _fault(
@@ -217,7 +217,7 @@ FAULTS: Final = (
         "tests/services/thread/test_contact_totals.py",
     ),
     _fault(
-        "money", "outcomes-counted-each", "models/ledger.py", "moneys = final(facts)", "moneys = list(facts)", LEDGER
+        "money", "outcomes-counted-each", "models/ledger.py", "payments = final(facts)", "payments = list(facts)", LEDGER
     ),
     _fault(
         "money",
@@ -459,7 +459,7 @@ FAULTS: Final = (
         "refunds",
         "checkouts-that-cash-outdates-left-open",
         "services/payments/projection.py",
-        "(by_hand or request.unresolved)",
+        "(has_manual or request.unresolved)",
         "request.unresolved",
         "tests/services/payments/test_offline_payments.py",
     ),

@@ -287,7 +287,7 @@ def test_splits_are_the_same_in_every_order_and_no_money_is_lost(
     for checkout in ("cs_1", "cs_2"):
         here = [m for m in final(told) if m.kind == "CHARGE" and m.checkout == checkout and m.outcome == "SUCCEEDED"]
         sums = {sum(m.amount_minor for m in some) for n in range(7) for some in itertools.combinations(here, n)}
-        counted = sum(m.amount_minor for m in here if m.money in counting(final(told)).parts)
+        counted = sum(m.amount_minor for m in here if m.key in counting(final(told)).parts)
         assert counted == (1000 if 1000 in sums else 0)
 
 
