@@ -77,7 +77,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
                 promised = await _promise(changed, actor, request, waiting, over)
                 note = f"{Money(over, request.currency).formatted(await changed.locale())} goes back to the contact."
             facts = _decided(actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note)
-            recorded = await recorder.record_by_hand(changed, request, *facts)
+            recorded = await recorder.record_manual(changed, request, *facts)
             await audit_log.record(
                 actor,
                 "mismatch.resolve",
@@ -260,7 +260,7 @@ async def _judge(job: jobs.JobContext) -> None:
         request = await PaymentRequest.filter(id=fact.payment_request_id).select_for_update(no_key=True).get()
         view = (await payment_views.by_facts(fact.account_id, [fact.id]))[fact.id]
         if view.unresolved_minor:
-            await projection.say_mismatch(changed, request, fact)
+            await projection.announce_mismatch(changed, request, fact)
         session = await CheckoutSession.get(id=fact.checkout_session_id)
         if session.status in ("OPENING", "OPEN"):
             await projection.expire_later(session)

@@ -116,7 +116,7 @@ async def record(
                 note=words,
                 recorded_by_id=actor.user_id,
             )
-            recorded = await recorder.record_by_hand(changed, request, fact)
+            recorded = await recorder.record_manual(changed, request, fact)
             await audit_log.record(
                 actor,
                 "outside_payment.record",
@@ -171,7 +171,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
             recorded_at=changed.now,
             recorded_by_id=actor.user_id,
         )
-        undone = await recorder.record_by_hand(changed, request, opposite)
+        undone = await recorder.record_manual(changed, request, opposite)
         if undone.cards:
             await audit_log.record(
                 actor, "outside_payment.undo", public_id("pay", fact.id), {"request": request.number}

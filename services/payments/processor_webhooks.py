@@ -128,7 +128,7 @@ async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
     found = dict.fromkeys(_texts(event))
     names = list(islice((text for text in found if 0 < len(text) <= NAME_LENGTH), NAMES))
     for text in names:
-        if text.startswith("pr_") and await recorder.owner_of(connection, (), None, text) is not None:
+        if text.startswith("pr_") and await recorder.find_request_id(connection, (), None, text) is not None:
             return False
     ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
     return not (
@@ -244,7 +244,7 @@ def _believed(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook
 
 async def _owner(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:
     """The request that an event concerns, as far as is known without asking the vendor."""
-    owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+    owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
     if owner is None and event.charge_external_id is not None:
         known = MoneyFact.filter(processor_connection_id=connection.id, external_id=event.charge_external_id)
         fact = await known.first()
@@ -345,7 +345,7 @@ async def _record_or_postpone(
             external_id=event.checkout_external_id or "", status=event.checkout_status, delay=event.delay
         )
         await _record(connection, event, row, event.money, report)
-    elif await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference) is None:
+    elif await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference) is None:
         # Another program uses the same processor account: kept, no effect.
         await _record(connection, event, row, (), None)
         if later := _look_again_after(event, row, row.received_at):
@@ -412,7 +412,7 @@ async def _record(
     money: Sequence[MoneyStatement],
     report: recorder.CheckoutReport | None,
     *,
-    counts: bool = True,
+    confirmed: bool = True,
 ) -> recorder.Recorded:
     return await recorder.record(
         connection,
@@ -421,7 +421,7 @@ async def _record(
         checkout=report,
         request_reference=event.request_reference,
         event=row,
-        counts=counts,
+        confirmed=confirmed,
     )
 
 
@@ -487,7 +487,7 @@ async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebho
     log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
     if event is None:
         return
-    owner = await recorder.owner_of(connection, event.money, event.checkout_external_id, event.request_reference)
+    owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
     if owner is None:
         return
     async with change(connection.account_id, rows=[owner]) as changed:
@@ -512,15 +512,15 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         async with change(connection.account_id) as changed:
             await _disconnect(changed, connection, event, row)
         return recorder.Recorded()
-    state, money_read, counts = await _read(connection, event)
-    if not counts and datetime.now(UTC) - row.received_at < MAY_LAG:
+    state, money_read, confirmed = await _read(connection, event)
+    if not confirmed and datetime.now(UTC) - row.received_at < MAY_LAG:
         # Once it is stored as unconfirmed it never counts, for no fact is changed: its checkout may name it soon.
         raise IntegrationError(connection.processor, "not_confirmed_yet", retryable=True)
     if state is None:
         *others, own = await _by_owner(connection, event, money_read)
         for money in others:
-            await recorder.record(connection, money, source="webhook", counts=counts)
-        return await _record(connection, event, row, own, None, counts=counts)
+            await recorder.record(connection, money, source="webhook", confirmed=confirmed)
+        return await _record(connection, event, row, own, None, confirmed=confirmed)
     # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
@@ -549,7 +549,7 @@ async def _by_owner(
         return [money]
     owned: dict[UUID, list[MoneyStatement]] = {}
     for said in money:
-        owner = await recorder.owner_of(connection, [said], None, None)
+        owner = await recorder.find_request_id(connection, [said], None, None)
         if owner is not None:
             owned.setdefault(owner, []).append(said)
     return list(owned.values()) or [()]
@@ -568,7 +568,7 @@ async def _read(connection: ProcessorConnection, event: ProcessorWebhook) -> Rea
     charges = {s.external_id for s in event.money if s.kind == MoneyKind.CHARGE}
     if not charges and event.external_id is None:
         return await _newest_read(connection, event)
-    owner = await recorder.owner_of(connection, event.money, None, event.request_reference)
+    owner = await recorder.find_request_id(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
         return None, event.money, True
     # A payment that does not name its checkout: it is the one that knows this money.

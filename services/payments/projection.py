@@ -58,21 +58,21 @@ async def apply(
     fresh: list[MoneyFact],
 ) -> list[ActivityCard]:
     """Derive the status of a locked request from all its facts, write it, and say what happened; the new cards."""
-    said: list[ActivityCard] = []
+    cards: list[ActivityCard] = []
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     charges = [fact for fact in facts if fact.kind == "CHARGE"]
     undone = {fact.external_id for fact in charges if _is_manual(fact) and fact.outcome == "CANCELED"}
-    known = _Known(facts, fresh, sessions, changed.now)
-    before, was_released, shown = request.status, request.released_at is not None, _shown(request)
+    fact_set = _FactSet(facts, fresh, sessions, changed.now)
+    before, was_released, visible_before = request.status, request.released_at is not None, _visible_state(request)
     under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
     if request.sent_at is None and request.voided_at is None and (charges or under_way):
         # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
         request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
         request.status = Status.SENT.value
-        await _say(
+        await _log_card(
             changed,
-            said,
+            cards,
             request,
             CardKind.PAYMENT_REQUEST,
             activity_cards.asked(request, await changed.locale()),
@@ -95,7 +95,7 @@ async def apply(
             f.occurred_at
             for f in charges
             if f.outcome == "SUCCEEDED"
-            and _payment_key(f) in known.counting.charges
+            and _payment_key(f) in fact_set.counting.charges
             and not f.after_void
             and f.external_id not in undone
         ]
@@ -113,23 +113,23 @@ async def apply(
 
     for fact in fresh:
         if fact.kind == "REFUND":
-            await _tell_refund(fact, facts)
-        await _say_fact(changed, said, request, fact, known, before)
+            await _update_refund(fact, facts)
+        await _announce_fact(changed, cards, request, fact, fact_set, before)
     is_released = request.released_at is not None
     if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
         text = activity_cards.processing(request, await changed.locale())
         key = str(under_way.id if under_way else request.id)
-        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=key)
+        await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=key)
     if is_released and not was_released and under_way is not None:
         text = activity_cards.released(request, under_way.delayed_method, await changed.locale())
-        await _say(changed, said, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
+        await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
     told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
     failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
     open_again = request.status in ledger.OPEN or is_released
     if before == Status.PROCESSING and open_again and failed:
         text = activity_cards.attempt_failed(request, await changed.locale())
-        await _say(changed, said, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
-    if fresh or shown != _shown(request):
+        await _log_card(changed, cards, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
+    if fresh or visible_before != _visible_state(request):
         if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
             contact.tags = [*contact.tags, "customer"]
             contact.version += 1
@@ -137,17 +137,17 @@ async def apply(
         request.version += 1
         await request.save(update_fields=WRITTEN)
         await contact_totals.update(request.account_id, request.contact_id)
-        _log(changed, request, said, before)
-    await _enqueue(request, known)
-    return said
+        _log_events(changed, request, cards, before)
+    await _enqueue_follow_ups(request, fact_set)
+    return cards
 
 
 def _is_manual(fact: MoneyFact) -> bool:
-    """Whether a person recorded it, and no processor said it."""
+    """Whether a person recorded it, and no processor reported it."""
     return fact.processor_connection_id is None
 
 
-def _shown(request: PaymentRequest) -> tuple[object, ...]:
+def _visible_state(request: PaymentRequest) -> tuple[object, ...]:
     """What a client could see change when a checkout moves and no money does."""
     return (request.status, request.sent_at, request.void_requested_at, request.releasable_at, request.released_at)
 
@@ -194,7 +194,7 @@ def _payment_key(fact: MoneyFact) -> ledger.PaymentKey:
     return fact.processor_connection_id, fact.external_id
 
 
-class _Known:
+class _FactSet:
     """What a new fact is judged by: all facts of its request, its checkouts, and what follows from them."""
 
     def __init__(
@@ -216,7 +216,7 @@ class _Known:
         arrived = self._arrived_on(fact.checkout_session_id)
         return [one for one in arrived if _payment_key(one) in told and one.after_void == fact.after_void]
 
-    def waits(self, session: CheckoutSession | None) -> bool:
+    def awaits_rest(self, session: CheckoutSession | None) -> bool:
         """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""
         if session is None or session.status not in ("OPEN", "PROCESSING"):
             return False
@@ -233,7 +233,7 @@ class _Known:
         return [one for one in charges if one.checkout_session_id == session_id]
 
 
-async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
+async def _update_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
     """A refund that we asked for stands as its money does, whoever told it."""
     same = [f for f in facts if f.kind == "REFUND" and f.external_id == fact.external_id]
     best = max(same, key=payment_views.rank)
@@ -242,40 +242,40 @@ async def _tell_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
     )
 
 
-async def _say_fact(
+async def _announce_fact(
     changed: Change,
-    said: list[ActivityCard],
+    cards: list[ActivityCard],
     request: PaymentRequest,
     fact: MoneyFact,
-    known: _Known,
+    fact_set: _FactSet,
     before: str,
 ) -> None:
     """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
-    same = [f for f in known.facts if f.kind == fact.kind and f.external_id == fact.external_id]
+    same = [f for f in fact_set.facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(payment_views.rank(f) > payment_views.rank(fact) for f in same):
         return
     if fact.kind == "DISPUTE" and (earlier := [f for f in same if f.id != fact.id]):
-        await _say_dispute_again(changed, said, request, fact, earlier)
+        await _announce_dispute_change(changed, cards, request, fact, earlier)
         return
-    counted = fact.kind != "CHARGE" or _payment_key(fact) in known.counting.charges
+    counted = fact.kind != "CHARGE" or _payment_key(fact) in fact_set.counting.charges
     if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
-        session = next((one for one in known.sessions if one.id == fact.checkout_session_id), None)
-        if not counted and known.waits(session):
-            await _judge_later(changed, request, fact)
+        session = next((one for one in fact_set.sessions if one.id == fact.checkout_session_id), None)
+        if not counted and fact_set.awaits_rest(session):
+            await _check_rest_later(changed, request, fact)
             return
-        if fact.id != max((one.id for one in known.tenders(fact) if one in known.fresh), default=fact.id):
+        if fact.id != max((one.id for one in fact_set.tenders(fact) if one in fact_set.fresh), default=fact.id):
             return  # tenders that arrived together are told once, by the last of them
     if fact.kind == "WAIVER":
         return  # the card of what was accepted tells of it
-    if fact.kind == "ACCEPTANCE" and fact.id != max(one.id for one in known.fresh if one.kind == "ACCEPTANCE"):
+    if fact.kind == "ACCEPTANCE" and fact.id != max(one.id for one in fact_set.fresh if one.kind == "ACCEPTANCE"):
         return  # one decision, one card
-    named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in said)
+    named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in cards)
     settles = request.status == Status.PAID and before != Status.PAID and not named
     # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
     again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
     locale = await changed.locale()
     if fact.kind == "ACCEPTANCE":
-        accepted = [one for one in known.fresh if one.kind == "ACCEPTANCE"]
+        accepted = [one for one in fact_set.fresh if one.kind == "ACCEPTANCE"]
         news: tuple[CardKind, str] | None = activity_cards.accepted(
             request, accepted, locale, settles=settles, settles_again=again
         )
@@ -285,7 +285,7 @@ async def _say_fact(
             fact,
             locale,
             counted=counted,
-            money_minor=sum(one.amount_minor for one in known.tenders(fact)),
+            money_minor=sum(one.amount_minor for one in fact_set.tenders(fact)),
             first_settling=settles and not again,
             settles_again=again,
         )
@@ -293,10 +293,10 @@ async def _say_fact(
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
         title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
-        await _say(changed, said, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
+        await _log_card(changed, cards, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
 
 
-async def _judge_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+async def _check_rest_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
     """Tell the team of a part only if the rest does not come. Key: the fact."""
     await jobs.enqueue(
         "mismatch.judge",
@@ -307,19 +307,19 @@ async def _judge_later(changed: Change, request: PaymentRequest, fact: MoneyFact
     )
 
 
-async def say_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
+async def announce_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
     """Tell the team of money that does not count, once. The request's row is locked by the caller. Key: the fact."""
-    said: list[ActivityCard] = []
+    cards: list[ActivityCard] = []
     kind, text = activity_cards.mismatch(request, fact, await changed.locale())
-    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
-    if said:
+    await _log_card(changed, cards, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
+    if cards:
         request.version += 1
         await request.save(update_fields=["version", "updated_at"])
-        _log(changed, request, said, request.status)
+        _log_events(changed, request, cards, request.status)
 
 
-async def _say_dispute_again(
-    changed: Change, said: list[ActivityCard], request: PaymentRequest, fact: MoneyFact, known: list[MoneyFact]
+async def _announce_dispute_change(
+    changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact: MoneyFact, known: list[MoneyFact]
 ) -> None:
     """The card of a dispute's latest word, if it differs from what stood before."""
     was, now = (ledger.dispute_state(f.outcome) for f in (max(known, key=payment_views.rank), fact))
@@ -327,12 +327,12 @@ async def _say_dispute_again(
     if was == now and not began:
         return
     kind, text = activity_cards.dispute_again(request, fact, await changed.locale(), began=began)
-    await _say(changed, said, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
+    await _log_card(changed, cards, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
 
 
-async def _say(
+async def _log_card(
     changed: Change,
-    said: list[ActivityCard],
+    cards: list[ActivityCard],
     request: PaymentRequest,
     kind: CardKind,
     text: str,
@@ -347,20 +347,20 @@ async def _say(
     )
     if card is None:
         return
-    said.append(card)
+    cards.append(card)
     if notify and kind in activity_cards.TITLES:
         title = title or activity_cards.TITLES[kind]
         await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
 
 
-def _log(changed: Change, request: PaymentRequest, said: list[ActivityCard], before: str) -> None:
+def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCard], before: str) -> None:
     """One event per card, each with the status before it; one `updated` if there is no card."""
     previous = before
-    for card in said:
+    for card in cards:
         name = activity_cards.event_of(CardKind(card.kind), card.status, previous)
         changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
         previous = card.status
-    if not said:
+    if not cards:
         changed.request_event("updated", request, previous_status=before)
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
@@ -388,17 +388,17 @@ async def sweep_stranded() -> None:
         await expire_later(await CheckoutSession.get(id=id))
 
 
-async def _enqueue(request: PaymentRequest, known: _Known) -> None:
-    """Close what must not be paid any more; read back what only a webhook has said."""
+async def _enqueue_follow_ups(request: PaymentRequest, fact_set: _FactSet) -> None:
+    """Close what must not be paid any more; read back what only a webhook has reported."""
     # After a payment was recorded manually what is due is not what the open checkouts ask for.
-    has_manual = any(_is_manual(fact) or fact.kind in DECISIONS for fact in known.fresh)
+    has_manual = any(_is_manual(fact) or fact.kind in DECISIONS for fact in fact_set.fresh)
     closed = request.status in (Status.PAID, Status.VOID)
-    for session in known.sessions:
+    for session in fact_set.sessions:
         if session.status not in ("OPENING", "OPEN"):
             continue
-        if closed or ((has_manual or request.unresolved) and not known.waits(session)):
+        if closed or ((has_manual or request.unresolved) and not fact_set.awaits_rest(session)):
             await expire_later(session)
-    for fact in known.fresh:
+    for fact in fact_set.fresh:
         if (
             fact.kind == "CHARGE"
             and fact.outcome == "SUCCEEDED"

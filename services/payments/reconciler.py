@@ -347,7 +347,7 @@ async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) 
 
 async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
     """Whether it is for a request of this account and connection, none of whose creations is under way: that may be this one."""
-    owner = await recorder.owner_of(connection, state.money, state.external_id, state.request_reference)
+    owner = await recorder.find_request_id(connection, state.money, state.external_id, state.request_reference)
     return owner is not None and not await CheckoutSession.exists(
         payment_request_id=owner,
         status="OPENING",

@@ -54,11 +54,11 @@ async def record(
     checkout: CheckoutReport | None = None,
     request_reference: str | None = None,
     event: ProcessorEvent | None = None,
-    counts: bool = True,
+    confirmed: bool = True,
 ) -> Recorded:
     """Record what `connection`'s processor says. `event` is marked handled in the same transaction; a handled one changes nothing.
 
-    `counts`: False for charges that the processor could not confirm; the team sees them, and they settle nothing.
+    `confirmed`: False for charges that the processor could not confirm; the team sees them, and they settle nothing.
 
     Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, and of a dispute its time; (account, key) of a
     card and a notification.
@@ -67,14 +67,14 @@ async def record(
     external_id = checkout.external_id if checkout else None
     known = None  # its caller has taken the turn before its transaction
     if not database.in_transaction():
-        known = await owner_of(connection, statements, external_id, request_reference)
+        known = await find_request_id(connection, statements, external_id, request_reference)
     async with change(account_id, rows=[known] if known is not None else []) as changed:
         # The event before the request, in every transaction: a repeat of it may be waiting for the one while it holds the other.
-        if event is not None and await _is_recorded(event):
+        if event is not None and await _is_handled(event):
             return Recorded()
-        request_id = await owner_of(connection, statements, external_id, request_reference)
+        request_id = await find_request_id(connection, statements, external_id, request_reference)
         if request_id is None:
-            await _handled(event, "foreign", changed.now)
+            await _mark_handled(event, "foreign", changed.now)
             return Recorded()
         # Read again inside the lock: what was known before it may be old.
         request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
@@ -82,31 +82,31 @@ async def record(
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
         session, moved = None, False
         if checkout is not None:
-            session = await _session_of(connection, request, sessions, checkout, changed.now)
-            moved = await _move(session, checkout, statements, changed.now)
+            session = await _find_or_adopt_session(connection, request, sessions, checkout, changed.now)
+            moved = await _update_session(session, checkout, statements, changed.now)
             recorded.session = session
         fresh: list[MoneyFact] = []
         for statement in statements:
             of = next(
                 (s for s in sessions if s.external_id and s.external_id == statement.checkout_external_id), session
             )
-            fresh += await _store(connection, request, of, statement, source, changed.now, counts=counts)
+            fresh += await _store_fact(connection, request, of, statement, source, changed.now, confirmed=confirmed)
         if session is not None and session.status in ("FAILED", "EXPIRED"):
-            for statement in await _given_up(session):
-                fresh += await _store(connection, request, session, statement, source, changed.now)
-        await _handled(event, "recorded" if fresh or moved else "repeated", changed.now)
+            for statement in await _failed_charges(session):
+                fresh += await _store_fact(connection, request, session, statement, source, changed.now)
+        await _mark_handled(event, "recorded" if fresh or moved else "repeated", changed.now)
         if fresh or moved:
             recorded.cards = await projection.apply(changed, request, sessions, fresh)
         return recorded
 
 
-async def record_by_hand(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
+async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
     """Record what a person says: money that no processor knows, or a decision. The request's row is locked by the caller.
 
     Key: (account, or the charge's connection; kind, money id, outcome) of each fact.
     """
     recorded = Recorded(request=request, previous_status=request.status)
-    fresh = [fact for fact in facts if await _insert(fact)]
+    fresh = [fact for fact in facts if await _insert_if_new(fact)]
     if fresh:
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
         recorded.cards = await projection.apply(changed, request, sessions, fresh)
@@ -129,19 +129,19 @@ async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
     return recorded
 
 
-async def _is_recorded(event: ProcessorEvent) -> bool:
+async def _is_handled(event: ProcessorEvent) -> bool:
     """Lock the stored event and read it again. A foreign one may be looked at again: it may concern money that we learnt of since."""
     stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
     return stored.handled_at is not None and stored.result != "foreign"
 
 
-async def _handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
+async def _mark_handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
     if event is not None:
         await ProcessorEvent.filter(id=event.id).update(handled_at=now, result=result, error=None)
 
 
 # ------------------------------------------------------------------------------------------------------- whose it is
-async def owner_of(
+async def find_request_id(
     connection: ProcessorConnection,
     statements: Sequence[MoneyStatement],
     checkout_external_id: str | None,
@@ -165,7 +165,7 @@ async def owner_of(
 
 
 # ---------------------------------------------------------------------------------------------------- checkouts, facts
-async def _session_of(
+async def _find_or_adopt_session(
     connection: ProcessorConnection,
     request: PaymentRequest,
     sessions: list[CheckoutSession],
@@ -200,7 +200,7 @@ async def _session_of(
     return session
 
 
-async def _move(
+async def _update_session(
     session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
 ) -> bool:
     """Take over the checkout's state; whether it changed."""
@@ -217,7 +217,7 @@ async def _move(
         if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
             written.append("next_check_at")
             session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
-    if session.status == "PROCESSING" and (learned := _learn_delay(session, checkout.delay, now)):
+    if session.status == "PROCESSING" and (learned := _update_delay(session, checkout.delay, now)):
         written += learned
         moved = True
     if checkout.expires_at is not None:
@@ -228,7 +228,7 @@ async def _move(
     return moved
 
 
-def _learn_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
+def _update_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
     """Store what is reported of a payment under way; the names of what was not known."""
     told: dict[str, Any] = {}
     if session.processing_at is None:
@@ -243,7 +243,7 @@ def _learn_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -
     return fresh
 
 
-async def _store(
+async def _store_fact(
     connection: ProcessorConnection,
     request: PaymentRequest,
     session: CheckoutSession | None,
@@ -251,7 +251,7 @@ async def _store(
     source: str,
     now: datetime,
     *,
-    counts: bool = True,
+    confirmed: bool = True,
 ) -> list[MoneyFact]:
     """Insert the fact; nothing when it was known, or what was not known of it yet (its fee, how it was paid)."""
     fact = MoneyFact(
@@ -267,9 +267,9 @@ async def _store(
         outcome=statement.outcome.value,
         amount_minor=statement.amount_minor,
         currency=statement.currency,
-        counted=(counts or statement.kind != MoneyKind.CHARGE) and _counts(request, session, statement),
-        confirmed=counts,
-        asked_minor=_asked(session, statement) if counts else None,
+        counted=(confirmed or statement.kind != MoneyKind.CHARGE) and _matches_checkout(request, session, statement),
+        confirmed=confirmed,
+        asked_minor=_asked_minor(session, statement) if confirmed else None,
         after_void=request.voided_at is not None,
         charge_external_id=statement.charge_external_id,
         fee_minor=statement.fee_minor,
@@ -286,12 +286,12 @@ async def _store(
         occurred_at=(statement.occurred_at or now).astimezone(UTC),
         recorded_at=now,
     )
-    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _stands_already(fact):
+    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _is_latest_outcome(fact):
         return []
-    if await _insert(fact):
+    if await _insert_if_new(fact):
         return [fact]
     if statement.kind == MoneyKind.DISPUTE:
-        return await _told_later(fact)
+        return await _store_dispute_details(fact)
     if statement.kind != MoneyKind.CHARGE or statement.outcome != MoneyOutcome.SUCCEEDED:
         return []
     # A webhook often comes without fee and method; the object that is read afterwards has them. Facts are never updated: a further row.
@@ -305,10 +305,10 @@ async def _store(
     fact.id, fact.kind, fact.amount_minor, fact.charge_external_id = uuid7(), "ADJUSTMENT", 0, fact.external_id
     fact.outcome = "SUCCEEDED" if fact.fee_minor is not None else "PENDING"  # the fee may still come
     fact.fee_minor = fact.fee_minor if new_fee else None
-    return [fact] if await _insert(fact) else []
+    return [fact] if await _insert_if_new(fact) else []
 
 
-async def _stands_already(fact: MoneyFact) -> bool:
+async def _is_latest_outcome(fact: MoneyFact) -> bool:
     """Whether a dispute's word without a time says what stands: without one, a repeat can't be known by its key."""
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id, external_id=fact.external_id, kind="DISPUTE"
@@ -316,7 +316,7 @@ async def _stands_already(fact: MoneyFact) -> bool:
     return bool(known) and max(known, key=payment_views.rank).outcome == fact.outcome
 
 
-async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
+async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
     """What is only told now of a dispute's known word, as a further row: until when to answer, that an inquiry became a dispute.
 
     Words of another time are facts of their own; these came under the same one.
@@ -332,16 +332,16 @@ async def _told_later(fact: MoneyFact) -> list[MoneyFact]:
         return []
     fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
     fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # a row of its own beside a due date's
-    return [fact] if await _insert(fact) else []
+    return [fact] if await _insert_if_new(fact) else []
 
 
-async def _insert(fact: MoneyFact) -> bool:
+async def _insert_if_new(fact: MoneyFact) -> bool:
     """Whether the fact is new. The unique key is the promise; on a conflict the transaction stays usable on both databases."""
     await MoneyFact.bulk_create([fact], ignore_conflicts=True)
     return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))
 
 
-def _counts(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
+def _matches_checkout(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
     """A charge counts by itself if amount and currency equal what was stored before the processor was called.
 
     What counts besides, and whether a refund or dispute does, follows from other facts: that is asked when they are added up.
@@ -350,14 +350,14 @@ def _counts(request: PaymentRequest, session: CheckoutSession | None, statement:
     return statement.kind != MoneyKind.CHARGE or (statement.amount_minor, statement.currency) == asked
 
 
-def _asked(session: CheckoutSession | None, statement: MoneyStatement) -> int | None:
+def _asked_minor(session: CheckoutSession | None, statement: MoneyStatement) -> int | None:
     """What its checkout asked for, if it did so in the charge's currency."""
     if session is None or statement.kind != MoneyKind.CHARGE or session.currency != statement.currency:
         return None
     return session.amount_minor
 
 
-async def _given_up(session: CheckoutSession) -> list[MoneyStatement]:
+async def _failed_charges(session: CheckoutSession) -> list[MoneyStatement]:
     """The money of a checkout that ended without any: what was PENDING there did not arrive, even if the vendor names it no more."""
     outcomes: dict[str, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(checkout_session_id=session.id, kind="CHARGE"):

@@ -225,7 +225,7 @@ async def test_money_that_the_processor_does_not_confirm_adds_up_to_nothing(worl
             currency="USD",
             checkout_external_id=page,
         )
-        await recorder.record(world.connection, [said], source="webhook", counts=counts)
+        await recorder.record(world.connection, [said], source="webhook", confirmed=counts)
     assert await state(world, request) == ("SENT", 0, 0, 0, True)
     views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     assert [view.unresolved_minor for view in views] == [5000, 0]

@@ -119,7 +119,7 @@ async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> N
         currency="USD",
         checkout_external_id=await world.open(token),
     )
-    await recorder.record(world.connection, [said], source="webhook", counts=False)
+    await recorder.record(world.connection, [said], source="webhook", confirmed=False)
     assert await last(request) == (
         "A webhook said that $125.00 arrived for Deep clean. It is not counted."
         " The processor does not confirm it; please check there."
