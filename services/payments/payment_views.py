@@ -166,7 +166,9 @@ def _payment_key(fact: MoneyFact) -> tuple[object, str, str]:
     return fact.processor_connection_id, kind, fact.external_id
 
 
-def _view(facts: list[MoneyFact], counted: frozenset[ledger.PaymentKey], unresolved: dict[ledger.PaymentKey, int]) -> PaymentView:
+def _view(
+    facts: list[MoneyFact], counted: frozenset[ledger.PaymentKey], unresolved: dict[ledger.PaymentKey, int]
+) -> PaymentView:
     first = facts[0]
     money = (first.processor_connection_id, first.external_id)
     charge = (first.processor_connection_id, next((f.charge_external_id for f in facts if f.charge_external_id), None))

@@ -69,8 +69,8 @@ MAY_LAG = timedelta(minutes=5)  # a vendor's checkout may name a payment so much
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
 
 
-_unknown = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
-_instead = RateLimiter(1 / INSTEAD_EVERY_S, 1)
+_unknown_charge_reads = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
+_recent_reads = RateLimiter(1 / INSTEAD_EVERY_S, 1)
 
 
 async def receive(
@@ -104,7 +104,7 @@ async def receive(
         raise webhooks.BadSignature(error.reason) from error
     except PayloadInvalid as error:
         # Signed, and not understood: another program's objects on the same vendor account have any shape.
-        if await _is_foreign(connection, body):
+        if await _is_unmatched(connection, body):
             log.info("processor_event_foreign", provider=connection.processor, reason=error.reason)
             return
         raise webhooks.BadPayload(error.reason) from error
@@ -117,7 +117,7 @@ async def receive(
         await providers.note_webhook(connection, now)
 
 
-async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
+async def _is_unmatched(connection: ProcessorConnection, body: bytes) -> bool:
     """Whether a signed body is a JSON object that names no request, no checkout and no money of this connection."""
     try:
         event = orjson.loads(body)
@@ -125,7 +125,7 @@ async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
         return False
     if not isinstance(event, dict):
         return False
-    found = dict.fromkeys(_texts(event))
+    found = dict.fromkeys(_all_texts(event))
     names = list(islice((text for text in found if 0 < len(text) <= NAME_LENGTH), NAMES))
     for text in names:
         if text.startswith("pr_") and await recorder.find_request_id(connection, (), None, text) is not None:
@@ -137,7 +137,7 @@ async def _is_foreign(connection: ProcessorConnection, body: bytes) -> bool:
     )
 
 
-def _texts(thing: object) -> Iterator[str]:
+def _all_texts(thing: object) -> Iterator[str]:
     """Every text of a JSON value."""
     waiting = [thing]
     while waiting:
@@ -169,7 +169,7 @@ async def _take_all(
             continue
         kept = (event.raw or body).decode(errors="replace")
         try:
-            await _take(connection, _believed(live, event), kept, now, patience_s=max(0.0, ends - time.monotonic()))
+            await _take(connection, _trusted_part(live, event), kept, now, patience_s=max(0.0, ends - time.monotonic()))
         except Exception as error:  # (the loop's top of a batch; raised at its end)
             log.exception("processor_event_not_kept", provider=connection.processor, event_type=event.type)
             failure = failure or error
@@ -186,7 +186,7 @@ async def _take(
     patience_s: float = webhooks.VENDOR_WAITS_S,
 ) -> None:
     """Keep one event, and handle it unless no turn at its request comes within `patience_s`: then later."""
-    if _is_of_other_mode(connection, event):
+    if _is_other_mode(connection, event):
         # Test money never settles a live request, nor the reverse: a vendor's live endpoint may be told of both.
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
@@ -216,11 +216,11 @@ async def _take(
                 )
 
 
-def _is_of_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
+def _is_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
     return told.test_mode is not None and told.test_mode != connection.test_mode
 
 
-def _believed(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
+def _trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
     """What an event may tell by its proof: without a signature over its body it only names what is to be read."""
     if processor.capabilities.webhook_proof is not WebhookProof.BODY:
         charges = [s.external_id for s in event.money if s.kind == MoneyKind.CHARGE]
@@ -263,9 +263,9 @@ async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> 
     proof = providers.processor(connection).capabilities.webhook_proof
     if proof is not WebhookProof.NONE:
         return True
-    if _unknown.take(str(connection.id)):
+    if _unknown_charge_reads.take(str(connection.id)):
         return True
-    if _instead.take(str(connection.id)):
+    if _recent_reads.take(str(connection.id)):
         now = datetime.now(UTC)
         lately = Q(created_at__gt=now - OPENED_LATELY) | Q(returned_at__gt=now - OPENED_LATELY)
         waiting = CheckoutSession.filter(lately, processor_connection_id=connection.id)
@@ -345,7 +345,10 @@ async def _record_or_postpone(
             external_id=event.checkout_external_id or "", status=event.checkout_status, delay=event.delay
         )
         await _record(connection, event, row, event.money, report)
-    elif await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference) is None:
+    elif (
+        await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
+        is None
+    ):
         # Another program uses the same processor account: kept, no effect.
         await _record(connection, event, row, (), None)
         if later := _look_again_after(event, row, row.received_at):
@@ -426,7 +429,7 @@ async def _record(
 
 
 def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetime) -> timedelta | None:
-    """A refund or dispute may be told before its charge: when to look again at one that nobody knows; None: it is foreign for good."""
+    """A refund or dispute may be told before its charge: when to look again at one that nobody knows; None: it stays unmatched."""
     age = now - row.received_at
     if age > LOOK_AGAIN_FOR or all(s.kind == MoneyKind.CHARGE for s in event.money):
         return None
@@ -444,37 +447,37 @@ async def handle_job(job: jobs.JobContext) -> None:
         # It came once more while it was being read: what was read may be older.
         await ProcessorEvent.filter(id=row.id).update(handled_at=None, result=None)
         row.handled_at = None
-    if row.handled_at is not None and row.result != "foreign":
+    if row.handled_at is not None and row.result != recorder.UNMATCHED:
         return
     connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
     await ProcessorEvent.filter(id=row.id).update(attempts=F("attempts") + 1)
     event: ProcessorWebhook | None = None
     try:
         live = providers.processor(connection)
-        event = _believed(live, live.parse(row.body.encode()))
+        event = _trusted_part(live, live.parse(row.body.encode()))
         recorded = await _handle(connection, event, row)
     except Exception as error:  # (the loop's top of stored events: whatever fails, the event is tried again)
         if isinstance(error, IntegrationError):
             await processor_health.refused(connection, error)
-        await ProcessorEvent.filter(id=row.id).update(error=_words(error))
+        await ProcessorEvent.filter(id=row.id).update(error=_error_text(error))
         if row.handled_at is not None:
-            raise  # foreign as far as we know: nobody waits for it
+            raise  # unmatched so far: nothing depends on it
         now = datetime.now(UTC)
         if now - row.received_at > NOTICE_AFTER:
-            await _tell_unhandled(connection, event, row)
+            await _notify_unhandled(connection, event, row)
         elif not job.last_attempt:
             raise
         log.warning("processor_event_waits", provider=connection.processor, event_type=row.type, error=_reason(error))
         raise jobs.Later(_again_after(row, now).total_seconds()) from error
     if recorded.request is None and event.external_id is None:  # anybody may have sent it: nothing of it is kept
-        await ProcessorEvent.filter(id=row.id, result="foreign").delete()
+        await ProcessorEvent.filter(id=row.id, result=recorder.UNMATCHED).delete()
         return
     later = _look_again_after(event, row, datetime.now(UTC)) if recorded.request is None else None
     if later is not None:
         raise jobs.Later(later.total_seconds())
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return f"{error.reason}: {error.message}"[:300] if isinstance(error, IntegrationError) else type(error).__name__
 
 
@@ -482,7 +485,9 @@ def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, IntegrationError) else type(error).__name__
 
 
-async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebhook | None, row: ProcessorEvent) -> None:
+async def _notify_unhandled(
+    connection: ProcessorConnection, event: ProcessorWebhook | None, row: ProcessorEvent
+) -> None:
     """Ask the team to look at the processor, once per event; whose request is not known is told to the operator only."""
     log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
     if event is None:
@@ -504,10 +509,10 @@ async def _tell_unhandled(connection: ProcessorConnection, event: ProcessorWebho
 
 async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:
     """Record a stored event after reading its checkout at the processor. Raises: IntegrationError, ProcessorUnavailable."""
-    if _is_of_other_mode(connection, event):  # stored by an older version
+    if _is_other_mode(connection, event):  # stored by an older version
         return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
     if event.disconnected:
-        if not event.decides and not await _is_revoked(connection):
+        if not event.decides and not await _is_access_revoked(connection):
             return await _record(connection, event, row, (), None)
         async with change(connection.account_id) as changed:
             await _disconnect(changed, connection, event, row)
@@ -517,7 +522,7 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         # Once it is stored as unconfirmed it never counts, for no fact is changed: its checkout may name it soon.
         raise IntegrationError(connection.processor, "not_confirmed_yet", retryable=True)
     if state is None:
-        *others, own = await _by_owner(connection, event, money_read)
+        *others, own = await _by_request(connection, event, money_read)
         for money in others:
             await recorder.record(connection, money, source="webhook", confirmed=confirmed)
         return await _record(connection, event, row, own, None, confirmed=confirmed)
@@ -530,7 +535,7 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     return read.recorded
 
 
-async def _is_revoked(connection: ProcessorConnection) -> bool:
+async def _is_access_revoked(connection: ProcessorConnection) -> bool:
     """Whether the vendor refuses these credentials now. Raises: IntegrationError (it does not answer), ProcessorUnavailable."""
     try:
         await providers.processor(connection).check()
@@ -541,7 +546,7 @@ async def _is_revoked(connection: ProcessorConnection) -> bool:
     return False
 
 
-async def _by_owner(
+async def _by_request(
     connection: ProcessorConnection, event: ProcessorWebhook, money: Sequence[MoneyStatement]
 ) -> list[Sequence[MoneyStatement]]:
     """The money of each request apart, at least one list: a case at the vendor may concern several payments, not all of them ours."""

@@ -24,6 +24,8 @@ from services.thread import payment_links
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
 # How long after its payment a checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
 READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
+# The stored result of an event whose money matches no request.
+UNMATCHED: Final = "foreign"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ async def record(
             return Recorded()
         request_id = await find_request_id(connection, statements, external_id, request_reference)
         if request_id is None:
-            await _mark_handled(event, "foreign", changed.now)
+            await _mark_handled(event, UNMATCHED, changed.now)
             return Recorded()
         # Read again inside the lock: what was known before it may be old.
         request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
@@ -106,7 +108,7 @@ async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyF
     Key: (account, or the charge's connection; kind, money id, outcome) of each fact.
     """
     recorded = Recorded(request=request, previous_status=request.status)
-    fresh = [fact for fact in facts if await _insert_if_new(fact)]
+    fresh = [fact for fact in facts if await _insert(fact)]
     if fresh:
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
         recorded.cards = await projection.apply(changed, request, sessions, fresh)
@@ -130,9 +132,9 @@ async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
 
 
 async def _is_handled(event: ProcessorEvent) -> bool:
-    """Lock the stored event and read it again. A foreign one may be looked at again: it may concern money that we learnt of since."""
+    """Lock the stored event and read it again. An unmatched one may be looked at again: it may concern money that we learnt of since."""
     stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
-    return stored.handled_at is not None and stored.result != "foreign"
+    return stored.handled_at is not None and stored.result != UNMATCHED
 
 
 async def _mark_handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
@@ -147,7 +149,7 @@ async def find_request_id(
     checkout_external_id: str | None,
     request_reference: str | None,
 ) -> UUID | None:
-    """The request that the statements concern: by checkout, by our reference on the vendor's object, by the charge. None: foreign."""
+    """The request that the statements concern: by checkout, by our reference on the vendor's object, by the charge. None: unmatched."""
     ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
     known = [s.checkout_external_id for s in statements if s.checkout_external_id]
     if checkout_external_id is not None:
@@ -158,7 +160,9 @@ async def find_request_id(
         request_id = parse_public_id(reference, "pr") if reference else None
         if request_id is not None and await PaymentRequest.exists(id=request_id, **ours):
             return request_id
-    external_ids = [s.charge_external_id for s in statements if s.charge_external_id] + [s.external_id for s in statements]
+    external_ids = [s.charge_external_id for s in statements if s.charge_external_id] + [
+        s.external_id for s in statements
+    ]
     if external_ids and (fact := await MoneyFact.filter(external_id__in=external_ids, **ours).first()):
         return fact.payment_request_id
     return None
@@ -288,7 +292,7 @@ async def _store_fact(
     )
     if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _is_latest_outcome(fact):
         return []
-    if await _insert_if_new(fact):
+    if await _insert(fact):
         return [fact]
     if statement.kind == MoneyKind.DISPUTE:
         return await _store_dispute_details(fact)
@@ -305,7 +309,7 @@ async def _store_fact(
     fact.id, fact.kind, fact.amount_minor, fact.charge_external_id = uuid7(), "ADJUSTMENT", 0, fact.external_id
     fact.outcome = "SUCCEEDED" if fact.fee_minor is not None else "PENDING"  # the fee may still come
     fact.fee_minor = fact.fee_minor if new_fee else None
-    return [fact] if await _insert_if_new(fact) else []
+    return [fact] if await _insert(fact) else []
 
 
 async def _is_latest_outcome(fact: MoneyFact) -> bool:
@@ -332,10 +336,10 @@ async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
         return []
     fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
     fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # a row of its own beside a due date's
-    return [fact] if await _insert_if_new(fact) else []
+    return [fact] if await _insert(fact) else []
 
 
-async def _insert_if_new(fact: MoneyFact) -> bool:
+async def _insert(fact: MoneyFact) -> bool:
     """Whether the fact is new. The unique key is the promise; on a conflict the transaction stays usable on both databases."""
     await MoneyFact.bulk_create([fact], ignore_conflicts=True)
     return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))

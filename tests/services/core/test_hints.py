@@ -78,8 +78,8 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(vendor, "verify_webhook", verify)
     monkeypatch.setattr(vendor, "parse", parse)
     monkeypatch.setattr(vendor, "read_charge", read_charge)
-    monkeypatch.setattr(processor_webhooks, "_unknown", RateLimiter(0.1, 10))
-    monkeypatch.setattr(processor_webhooks, "_instead", RateLimiter(1 / 60, 1))
+    monkeypatch.setattr(processor_webhooks, "_unknown_charge_reads", RateLimiter(0.1, 10))
+    monkeypatch.setattr(processor_webhooks, "_recent_reads", RateLimiter(1 / 60, 1))
     return made
 
 

@@ -18,7 +18,7 @@ from models import errors
 from models.ids import public_id
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core import jobs, webhooks
-from services.payments import checkout, processor_webhooks, recorder
+from services.payments import checkout, processor_webhooks, projection
 from tests import factories
 from tests.clock import moved
 from tests.services.scripted import SECRET, Delivery, World, assert_consistent, signed
@@ -413,7 +413,7 @@ async def test_an_event_that_cannot_be_recorded_is_kept_with_its_error_and_recor
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     with monkeypatch.context() as broken:
-        broken.setattr(recorder, "settle", None)  # a bug of ours
+        broken.setattr(projection, "apply", None)  # a bug of ours
         await world.deliver()
     row = await ProcessorEvent.get()
     assert (row.handled_at, row.error) == (None, "TypeError")
