@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resolvers.access import Access
+from resolvers.access.reads import Access
 from resolvers.mutation import Mutation
 from resolvers.query import Query
 from resolvers.subscription import PERSONAL_FIELDS, Subscription

@@ -1,4 +1,4 @@
-"""The root of queries: find through access.py, wrap. Nouns and their fields are in schema/."""
+"""The root of queries. Nouns and their fields are in schema/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import strawberry
 
 from models.errors import NotFound
 from models.ids import parse_public_id
-from resolvers.access import access, begin
+from resolvers.access.reads import access, begin
 from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
 from schema.connections import (
     CONTACTS,

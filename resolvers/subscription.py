@@ -18,7 +18,7 @@ from models import tables
 from models.event_log import Cursor as EventCursor
 from models.event_log import CursorInvalid, LogEntry
 from models.ids import parse_public_id, public_id
-from resolvers.access import access
+from resolvers.access.reads import access
 from schema.context import Context, Info
 from schema.describe import subscription
 from schema.events import (

@@ -1,6 +1,6 @@
 """What every resolver has at hand: the viewer, the scoped reads with their loaders, the hub.
 
-How the reads are done is in resolvers/access.py.
+How the reads are done is in resolvers/access/.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.types.field import StrawberryField
 
 from models.errors import NotFound, Refusal
-from resolvers.access import wants_position
+from resolvers.access.reads import wants_position
 from schema import describe
 from schema.context import Info
 from schema.payloads import user_errors

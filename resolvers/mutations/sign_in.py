@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import strawberry
 
-from resolvers.access import Access
+from resolvers.access.reads import Access
 from resolvers.mutations.arguments import row_id
 from resolvers.mutations.fields import mutation
 from schema.account import ApiKey, User

@@ -12,7 +12,7 @@ import pytest
 
 from models import tables
 from models.ids import public_id, uuid7
-from resolvers.access import Access
+from resolvers.access.reads import Access
 from resolvers.rows import instance
 from schema.connections import CONTACTS, CONVERSATIONS, NOTIFICATIONS, THREAD, Keyset
 from schema.failures import ApiError

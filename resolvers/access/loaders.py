@@ -1,33 +1,21 @@
-"""Every read of the API, scoped to the viewer's account: the only place that scopes. A foreign id reads as one that does not exist.
-
-One object of `Access` lives as long as one operation (or one pushed event) and remembers what it has loaded. Writing is services' business.
-"""
+"""Single rows and their children, batched per operation and remembered."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from models import database, searching, tables
+from models import database, tables
 from models.event_log import Cursor as EventCursor
-from models.ids import parse_public_id
-from resolvers.rows import columns, columns_of_both, instance, names
-from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
-from schema.connections import Page, Slice
-from schema.contact import Contact
-from schema.context import Info, RequestFilter
-from schema.conversation import Conversation
-from schema.failures import ApiError, bad_request
-from schema.notification import Notification
-from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import Node
-from schema.thread import ActivityCard, Message
+from resolvers.access.scope import OVERDUE, AccountScope
+from resolvers.rows import columns, instance, names
+from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
@@ -40,17 +28,12 @@ from services.thread import notifications
 R = TypeVar("R", bound=tables.Row)
 V = TypeVar("V")
 
-SEARCH_LIMIT = 100  # characters
-_ESCAPE = " ESCAPE '!'"
-_OVERDUE = "(due_at IS NOT NULL AND due_at < ? AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID'))"
 
-
-class Access:
-    """The viewer's reads: schema.context.Reads. `position`: where the log stood before, if that is known already."""
+class Loaders(AccountScope):
+    """`position`: the log position to report, if the caller has read it already."""
 
     def __init__(self, viewer: Actor, position: EventCursor | None) -> None:
-        self.viewer = viewer
-        self._account_id = viewer.account_id
+        super().__init__(viewer)
         self._known_position = position
         self._position: asyncio.Task[EventCursor] | None = None
         self._account: asyncio.Task[tables.Account] | None = None
@@ -84,9 +67,8 @@ class Access:
             self._load_suggested_cc, cache_key_fn=_id_of
         )
 
-    # ------------------------------------------------------------------------------------------------------- one row
     async def position(self) -> EventCursor:
-        """Where the account's log stood when this was first asked: ask before reading anything else."""
+        """The log position at the first call. Call before any other read."""
         if self._known_position is not None:
             return self._known_position
         if self._position is None:
@@ -98,7 +80,6 @@ class Access:
         return EventCursor(found[0]["event_epoch"], self._account_id, int(found[0]["event_seq"]))
 
     async def account(self) -> tables.Account:
-        """The viewer's account."""
         if self._account is None:
             self._account = asyncio.ensure_future(self._read_account())
         return await self._account
@@ -110,21 +91,21 @@ class Access:
         return await self._users.load(id)
 
     async def contact(self, id: UUID) -> tables.Contact | None:
-        """Of a merged one the contact that is kept."""
+        """The contact; for a merged one, the kept contact."""
         row = await self._contacts.load(id)
         while row is not None and row.merged_into_id is not None:
             row = await self._contacts.load(row.merged_into_id)
         return row
 
     async def conversation(self, id: UUID) -> tables.Conversation | None:
-        """Of a merged one the conversation that is kept."""
+        """The conversation; for a merged one, the kept conversation."""
         row = await self._conversations.load(id)
         while row is not None and row.merged_into_id is not None:
             row = await self._conversations.load(row.merged_into_id)
         return row
 
     async def merged_contacts(self, contact: tables.Contact) -> list[tables.Contact]:
-        """The contacts that were merged into this one, as they were, the last first."""
+        """The contacts that were merged into this one, as they were, newest merge first."""
         found = await self._contacts.load_many(merged_rows.ids_of(contact)[1:])
         return sorted(
             (row for row in found if row is not None),
@@ -133,13 +114,18 @@ class Access:
         )
 
     async def merged_contact(self, id: UUID) -> tables.Contact | None:
-        """A contact that was merged, as it was; None: it is not merged."""
+        """A merged contact as it was; None if the contact is not merged."""
         row = await self._contacts.load(id)
         return row if row is not None and row.merged_into_id is not None else None
 
     async def payment_request(self, id: UUID) -> tables.PaymentRequest | None:
-        """Also a discarded one: an event may tell of it. Lists and look-ups by clients leave it out."""
+        """The request, even a discarded one: events refer to it. Clients read `visible_request`."""
         return await self._payment_requests.load(id)
+
+    async def visible_request(self, id: UUID) -> tables.PaymentRequest | None:
+        """A payment request that is not discarded."""
+        row = await self.payment_request(id)
+        return row if row is not None and row.discarded_at is None else None
 
     async def message(self, id: UUID) -> tables.Message | None:
         return await self._messages.load(id)
@@ -148,13 +134,13 @@ class Access:
         return await self._cards.load(id)
 
     async def notification(self, id: UUID) -> tables.Notification | None:
-        """One of the viewer's own."""
+        """One of the viewer's own notifications."""
         if self.viewer.user_id is None:
             return None
         return await tables.Notification.get_or_none(id=id, account_id=self._account_id, user_id=self.viewer.user_id)
 
     async def api_key(self, id: UUID) -> tables.ApiKey | None:
-        """An API key, for those who may manage them."""
+        """An API key; None for viewers who may not manage keys."""
         if not self.viewer.may("keys"):
             return None
         return await tables.ApiKey.get_or_none(id=id, account_id=self._account_id)
@@ -165,9 +151,8 @@ class Access:
     async def processor(self, id: UUID) -> tables.ProcessorConnection | None:
         return next((row for row in await self.processors() if row.id == id), None)
 
-    # ------------------------------------------------------------------------------------------------- short lists
     async def users(self) -> list[tables.User]:
-        """The account's people, oldest first."""
+        """The account's users, oldest first."""
         return await tables.User.filter(account_id=self._account_id).order_by("id")
 
     async def api_keys(self) -> list[tables.ApiKey]:
@@ -220,187 +205,27 @@ class Access:
         return await self._payments_of_facts.load(money_fact_id)
 
     async def attachments(self, message_id: UUID) -> list[tables.Attachment]:
-        """A message's files, without their bytes."""
+        """A message's files, without their content."""
         return await self._attachments.load(message_id)
 
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
 
     async def family_of(self, message: tables.Message) -> list[tables.Message]:
-        """The other messages that are the same one, sent again, oldest first."""
+        """The message's other attempts (the first and all resends), oldest first."""
         return await self._families.load(message)
 
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
 
     async def suggested_cc(self, conversation: tables.Conversation) -> list[str]:
-        """Whom a reply to all would copy."""
+        """The addresses that a reply to all copies."""
         return await self._suggested_cc.load(conversation)
 
     async def unread_count(self) -> int:
         """The viewer's unread notifications; an API key has none."""
         return await notifications.unread_count(self.viewer.user_id) if self.viewer.user_id is not None else 0
 
-    # ----------------------------------------------------------------------------------------------------- pages
-    async def thread(
-        self, conversation: tables.Conversation, page: Page
-    ) -> Slice[tables.Message | tables.ActivityCard]:
-        """One statement over both tables and all merged conversations, each branch read no further than the page."""
-        ids = merged_rows.ids_of(conversation)
-        branches = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
-            for n in range(len(ids))
-            for mark, model, other, alias in (
-                (0, tables.Message, tables.ActivityCard, f"m{n}"),
-                (1, tables.ActivityCard, tables.Message, f"a{n}"),
-            )
-        )
-        values = [value for id in ids for _ in range(2) for value in (self._account_id, id, *page.values)]
-        found = await database.rows(branches + page.order, *values)
-        return page.cut([_thread_row(raw) for raw in found])
-
-    async def contact_payments(
-        self, contact: tables.Contact, page: Page, filter: RequestFilter
-    ) -> Slice[tables.PaymentRequest]:
-        """The contact's payment requests."""
-        where, values = self._requests_where(filter, contact=contact)
-        return await self._page(tables.PaymentRequest, page, where, values)
-
-    async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
-        where, values = self._requests_where(filter, contact=contact)
-        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
-        return int(found[0]["n"])
-
-    async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
-        """The account's payment requests. Raises: ApiError BAD_REQUEST for a search that is none."""
-        where, values = self._requests_where(filter, contact=None)
-        return await self._page(tables.PaymentRequest, page, where, values)
-
-    async def conversations(
-        self, page: Page, search: str | None, closed: bool | None = None
-    ) -> Slice[tables.Conversation]:
-        """The inbox. `search`: in the contact's name, e-mail address or phone number. Raises: ApiError BAD_REQUEST."""
-        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
-        if closed is not None:
-            where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-        if wanted := _patterns(search):
-            matching, more = self._contacts_matching(wanted)
-            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
-            values += more
-        return await self._page(tables.Conversation, page, where, values)
-
-    async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
-        """All contacts. `search` as in `conversations`."""
-        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
-        if wanted := _patterns(search):
-            where, values = self._contacts_matching(wanted)
-        return await self._page(tables.Contact, page, where, values)
-
-    async def notifications(self, page: Page) -> Slice[tables.Notification]:
-        """The viewer's own; an API key has none."""
-        if self.viewer.user_id is None:
-            return page.cut([])
-        where = "account_id = ? AND user_id = ?"
-        return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
-
-    async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
-        sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
-        found = await database.rows(sql, *values, *page.values)
-        return page.cut([instance(model, raw) for raw in found])
-
-    def _requests_where(self, filter: RequestFilter, *, contact: tables.Contact | None) -> tuple[str, list[Any]]:
-        clauses = ["account_id = ?", "discarded_at IS NULL"]
-        values: list[Any] = [self._account_id]
-
-        def add(clause: str, *more: object) -> None:
-            clauses.append(clause)
-            values.extend(more)
-
-        if contact is not None:
-            ids = merged_rows.ids_of(contact)
-            add(f"contact_id IN ({database.placeholders(len(ids))})", *ids)
-        if filter.status is not None:
-            # Any of no status: nothing.
-            add(
-                f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status
-            )
-        if filter.overdue is not None:
-            add(_OVERDUE if filter.overdue else f"NOT {_OVERDUE}", datetime.now(UTC))
-        if filter.created_after is not None:
-            add("created_at >= ?", filter.created_after)
-        if filter.created_before is not None:
-            add("created_at < ?", filter.created_before)
-        if filter.test_mode is not None:
-            add("test_mode = ?", filter.test_mode)
-        if wanted := _patterns(filter.search):
-            contacts, more = self._contacts_matching(wanted)
-            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608 (only constants are put in)
-            # A request keeps the contact that it was made for; the one that is kept has the searched text of all.
-            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
-            either = [_like(len(wanted)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
-            more = [*wanted, *more, *more]
-            for minor, currencies in _amounts(filter.search or ""):
-                either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
-                more += [minor, *currencies]
-            add(f"({' OR '.join(either)})", *more)
-        return " AND ".join(clauses), values
-
-    def _contacts_matching(self, wanted: Sequence[str]) -> tuple[str, list[Any]]:
-        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(wanted))}"
-        return where, [self._account_id, *wanted]
-
-    # --------------------------------------------------------------------------------------------------- nouns above
-    async def contact_node(self, id: UUID) -> Contact:
-        row = await self.contact(id)
-        if row is None:
-            raise RuntimeError("a row without its contact")
-        return Contact.from_row(row)
-
-    async def conversation_node(self, id: UUID) -> Conversation:
-        row = await self.conversation(id)
-        if row is None:
-            raise RuntimeError("a row without its conversation")
-        return Conversation.from_row(row)
-
-    async def node(self, public_id: str) -> Node | None:
-        """The object of any type behind an id; None for another account's, an unknown one and text that is no id."""
-        prefix = public_id.partition("_")[0]
-        if prefix == "cch":
-            return await self._conversation_channel(public_id)
-        finder = _FINDERS.get(prefix)
-        found = parse_public_id(public_id, prefix)
-        return await finder(self, found) if finder is not None and found is not None else None
-
-    async def _conversation_channel(self, public_id: str) -> ConversationChannel | None:
-        head, _, _ = public_id.rpartition("_")
-        conversation_id = parse_public_id(head, "cch")
-        channel_id = parse_public_id(public_id, head)
-        if conversation_id is None or channel_id is None:
-            return None
-        conversation = await self.conversation(conversation_id)
-        if conversation is None:
-            return None
-        for reach in await self.capabilities(conversation):
-            if reach.connection.id == channel_id:
-                return ConversationChannel.from_reach(conversation, reach)
-        return None
-
-    async def payment_node(self, id: UUID) -> Payment | None:
-        """A payment by its own id: that of its first fact."""
-        view = await self.payment_of_fact(id)
-        return Payment.from_view(view) if view is not None and view.id == id else None
-
-    async def account_node(self, id: UUID) -> Account | None:
-        """The viewer's own account."""
-        return Account.from_row(await self.account()) if id == self._account_id else None
-
-    async def visible_request(self, id: UUID) -> tables.PaymentRequest | None:
-        """A payment request that is not discarded."""
-        row = await self.payment_request(id)
-        return row if row is not None and row.discarded_at is None else None
-
-    # ------------------------------------------------------------------------------------------------------ loaders
     def _by_id(self, model: type[R]) -> DataLoader[UUID, R | None]:
         async def load(ids: list[UUID]) -> list[R | None]:
             found = await database.rows(
@@ -455,7 +280,7 @@ class Access:
         found = await database.rows(
             "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(of))})"
-            f" AND discarded_at IS NULL AND {_OVERDUE} GROUP BY contact_id, currency, test_mode",
+            f" AND discarded_at IS NULL AND {OVERDUE} GROUP BY contact_id, currency, test_mode",
             self._account_id,
             *of,
             datetime.now(UTC),
@@ -532,10 +357,6 @@ class Access:
         return [found[row.id] for row in conversations]
 
 
-def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
-    return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
-
-
 def _id_of(row: tables.Row) -> UUID:
     return row.id
 
@@ -545,71 +366,3 @@ def _grouped(pairs: Iterable[tuple[UUID, V]]) -> defaultdict[UUID, list[V]]:
     for key, value in pairs:
         groups[key].append(value)
     return groups
-
-
-def _like(count: int) -> str:
-    return f"({' OR '.join(['search LIKE ?' + _ESCAPE] * count)})"
-
-
-def _patterns(search: str | None) -> list[str]:
-    """LIKE patterns that find the text anywhere; none for no text. Raises: ApiError BAD_REQUEST."""
-    text = search or ""
-    if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
-        raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
-    return searching.patterns(text)
-
-
-def _amounts(search: str) -> list[tuple[int, list[str]]]:
-    """The amounts that a search may mean, each with the currencies in which it is one."""
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    for currency, minor in searching.amounts(search):
-        found[minor].append(currency)
-    return sorted(found.items())
-
-
-def access(info: Info) -> Access:
-    """The viewer's reads. Raises: ApiError UNAUTHENTICATED."""
-    reads = info.context.reads
-    if not isinstance(reads, Access):
-        raise TypeError("the context was not made by resolvers.assemble.new_context")
-    return reads
-
-
-def wants_position(info: Info) -> bool:
-    """Whether the document asks for an eventCursor anywhere; a text search that may say yes too often, never no."""
-    location = info.operation.loc
-    return location is None or "eventCursor" in location.source.body
-
-
-async def begin(info: Info) -> Access:
-    """`access`, with the log position read first if the answer may show it. Call before any other read of a root field."""
-    reads = access(info)
-    if wants_position(info):
-        await reads.position()
-    return reads
-
-
-def _finder(
-    read: Callable[[Access, UUID], Awaitable[Any]], make: Callable[[Any], Node]
-) -> Callable[[Access, UUID], Awaitable[Node | None]]:
-    async def find(reads: Access, id: UUID) -> Node | None:
-        row = await read(reads, id)
-        return make(row) if row is not None else None
-
-    return find
-
-
-_FINDERS: dict[str, Callable[[Access, UUID], Awaitable[Node | None]]] = {
-    "acc": Access.account_node,
-    "usr": _finder(Access.user, User.from_row),
-    "key": _finder(Access.api_key, ApiKey.from_row),
-    "chn": _finder(Access.channel, Channel.from_row),
-    "prc": _finder(Access.processor, Processor.from_row),
-    "cnt": _finder(Access.contact, Contact.from_row),
-    "cnv": _finder(Access.conversation, Conversation.from_row),
-    "msg": _finder(Access.message, Message.from_row),
-    "card": _finder(Access.card, ActivityCard.from_row),
-    "pr": _finder(Access.visible_request, PaymentRequest.from_row),
-    "pay": Access.payment_node,
-    "ntf": _finder(Access.notification, Notification.from_row),
-}

@@ -1,0 +1,88 @@
+"""Objects of the API by their public id."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from models.ids import parse_public_id
+from resolvers.access.loaders import Loaders
+from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
+from schema.contact import Contact
+from schema.conversation import Conversation
+from schema.notification import Notification
+from schema.payment_request import Payment, PaymentRequest
+from schema.scalars import Node
+from schema.thread import ActivityCard, Message
+
+
+class Nodes(Loaders):
+    async def contact_node(self, id: UUID) -> Contact:
+        row = await self.contact(id)
+        if row is None:
+            raise RuntimeError("a row without its contact")
+        return Contact.from_row(row)
+
+    async def conversation_node(self, id: UUID) -> Conversation:
+        row = await self.conversation(id)
+        if row is None:
+            raise RuntimeError("a row without its conversation")
+        return Conversation.from_row(row)
+
+    async def node(self, public_id: str) -> Node | None:
+        """The object behind a public id; None for another account's id, an unknown id and malformed text."""
+        prefix = public_id.partition("_")[0]
+        if prefix == "cch":
+            return await self._conversation_channel(public_id)
+        finder = _FINDERS.get(prefix)
+        found = parse_public_id(public_id, prefix)
+        return await finder(self, found) if finder is not None and found is not None else None
+
+    async def _conversation_channel(self, public_id: str) -> ConversationChannel | None:
+        head, _, _ = public_id.rpartition("_")
+        conversation_id = parse_public_id(head, "cch")
+        channel_id = parse_public_id(public_id, head)
+        if conversation_id is None or channel_id is None:
+            return None
+        conversation = await self.conversation(conversation_id)
+        if conversation is None:
+            return None
+        for reach in await self.capabilities(conversation):
+            if reach.connection.id == channel_id:
+                return ConversationChannel.from_reach(conversation, reach)
+        return None
+
+    async def payment_node(self, id: UUID) -> Payment | None:
+        """A payment by its id, which is the id of its first fact."""
+        view = await self.payment_of_fact(id)
+        return Payment.from_view(view) if view is not None and view.id == id else None
+
+    async def account_node(self, id: UUID) -> Account | None:
+        return Account.from_row(await self.account()) if id == self._account_id else None
+
+
+def _finder(
+    read: Callable[[Nodes, UUID], Awaitable[Any]], make: Callable[[Any], Node]
+) -> Callable[[Nodes, UUID], Awaitable[Node | None]]:
+    async def find(reads: Nodes, id: UUID) -> Node | None:
+        row = await read(reads, id)
+        return make(row) if row is not None else None
+
+    return find
+
+
+_FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
+    "acc": Nodes.account_node,
+    "usr": _finder(Nodes.user, User.from_row),
+    "key": _finder(Nodes.api_key, ApiKey.from_row),
+    "chn": _finder(Nodes.channel, Channel.from_row),
+    "prc": _finder(Nodes.processor, Processor.from_row),
+    "cnt": _finder(Nodes.contact, Contact.from_row),
+    "cnv": _finder(Nodes.conversation, Conversation.from_row),
+    "msg": _finder(Nodes.message, Message.from_row),
+    "card": _finder(Nodes.card, ActivityCard.from_row),
+    "pr": _finder(Nodes.visible_request, PaymentRequest.from_row),
+    "pay": Nodes.payment_node,
+    "ntf": _finder(Nodes.notification, Notification.from_row),
+}

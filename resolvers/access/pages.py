@@ -1,0 +1,157 @@
+"""Pages of lists, with their filters and searches."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from models import database, searching, tables
+from resolvers.access.scope import OVERDUE, AccountScope
+from resolvers.rows import columns, columns_of_both, instance
+from schema.connections import Page, Slice
+from schema.context import RequestFilter
+from schema.failures import bad_request
+from services.core import merged_rows
+
+R = TypeVar("R", bound=tables.Row)
+
+SEARCH_LIMIT = 100  # characters
+_ESCAPE = " ESCAPE '!'"
+
+
+class Pages(AccountScope):
+    async def thread(
+        self, conversation: tables.Conversation, page: Page
+    ) -> Slice[tables.Message | tables.ActivityCard]:
+        """Messages and cards of a conversation and of those merged into it.
+
+        One statement; each branch reads no more rows than the page needs.
+        """
+        ids = merged_rows.ids_of(conversation)
+        branches = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
+            f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
+            for n in range(len(ids))
+            for mark, model, other, alias in (
+                (0, tables.Message, tables.ActivityCard, f"m{n}"),
+                (1, tables.ActivityCard, tables.Message, f"a{n}"),
+            )
+        )
+        values = [value for id in ids for _ in range(2) for value in (self._account_id, id, *page.values)]
+        found = await database.rows(branches + page.order, *values)
+        return page.cut([_thread_row(raw) for raw in found])
+
+    async def contact_payments(
+        self, contact: tables.Contact, page: Page, filter: RequestFilter
+    ) -> Slice[tables.PaymentRequest]:
+        where, values = self._requests_where(filter, contact=contact)
+        return await self._page(tables.PaymentRequest, page, where, values)
+
+    async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
+        where, values = self._requests_where(filter, contact=contact)
+        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
+        return int(found[0]["n"])
+
+    async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
+        """The account's payment requests. Raises: ApiError BAD_REQUEST for an invalid search."""
+        where, values = self._requests_where(filter, contact=None)
+        return await self._page(tables.PaymentRequest, page, where, values)
+
+    async def conversations(
+        self, page: Page, search: str | None, closed: bool | None = None
+    ) -> Slice[tables.Conversation]:
+        """The inbox. `search` covers the contact's name, email address and phone number. Raises: ApiError BAD_REQUEST."""
+        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
+        if closed is not None:
+            where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
+        if wanted := _patterns(search):
+            matching, more = self._contacts_matching(wanted)
+            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
+            values += more
+        return await self._page(tables.Conversation, page, where, values)
+
+    async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
+        """The account's contacts. `search` as in `conversations`."""
+        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
+        if wanted := _patterns(search):
+            where, values = self._contacts_matching(wanted)
+        return await self._page(tables.Contact, page, where, values)
+
+    async def notifications(self, page: Page) -> Slice[tables.Notification]:
+        """The viewer's notifications; an API key has none."""
+        if self.viewer.user_id is None:
+            return page.cut([])
+        where = "account_id = ? AND user_id = ?"
+        return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
+
+    async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
+        sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
+        found = await database.rows(sql, *values, *page.values)
+        return page.cut([instance(model, raw) for raw in found])
+
+    def _requests_where(self, filter: RequestFilter, *, contact: tables.Contact | None) -> tuple[str, list[Any]]:
+        clauses = ["account_id = ?", "discarded_at IS NULL"]
+        values: list[Any] = [self._account_id]
+
+        def add(clause: str, *more: object) -> None:
+            clauses.append(clause)
+            values.extend(more)
+
+        if contact is not None:
+            ids = merged_rows.ids_of(contact)
+            add(f"contact_id IN ({database.placeholders(len(ids))})", *ids)
+        if filter.status is not None:
+            # An empty list matches nothing.
+            add(
+                f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status
+            )
+        if filter.overdue is not None:
+            add(OVERDUE if filter.overdue else f"NOT {OVERDUE}", datetime.now(UTC))
+        if filter.created_after is not None:
+            add("created_at >= ?", filter.created_after)
+        if filter.created_before is not None:
+            add("created_at < ?", filter.created_before)
+        if filter.test_mode is not None:
+            add("test_mode = ?", filter.test_mode)
+        if wanted := _patterns(filter.search):
+            contacts, more = self._contacts_matching(wanted)
+            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608 (only constants are put in)
+            # A request keeps its first contact after a merge; the kept contact has the searched text of all.
+            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
+            either = [_like(len(wanted)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
+            more = [*wanted, *more, *more]
+            for minor, currencies in _amounts(filter.search or ""):
+                either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
+                more += [minor, *currencies]
+            add(f"({' OR '.join(either)})", *more)
+        return " AND ".join(clauses), values
+
+    def _contacts_matching(self, wanted: Sequence[str]) -> tuple[str, list[Any]]:
+        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(wanted))}"
+        return where, [self._account_id, *wanted]
+
+
+def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
+    return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
+
+
+def _like(count: int) -> str:
+    return f"({' OR '.join(['search LIKE ?' + _ESCAPE] * count)})"
+
+
+def _patterns(search: str | None) -> list[str]:
+    """LIKE patterns that find the text anywhere; empty for no text. Raises: ApiError BAD_REQUEST."""
+    text = search or ""
+    if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
+        raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
+    return searching.patterns(text)
+
+
+def _amounts(search: str) -> list[tuple[int, list[str]]]:
+    """The amounts in minor units that a search may mean, each with its possible currencies."""
+    found: defaultdict[int, list[str]] = defaultdict(list)
+    for currency, minor in searching.amounts(search):
+        found[minor].append(currency)
+    return sorted(found.items())
