@@ -1,4 +1,4 @@
-"""What the team writes: a message is committed QUEUED with its job, its links bound to their requests. sending.py sends it."""
+"""Messages that the team writes: checked, then committed as QUEUED with a job. sending.py sends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from services.connections import availability, providers
 from services.core import idempotency, merged_rows, validation
 from services.core.permissions import Actor
 from services.core.turns import turn
-from services.core.unit_of_work import change
+from services.core.unit_of_work import Change, change
 from services.messaging import composer, copies, resending, sending
 from services.messaging.composer import Template
 from services.thread import contact_totals, payment_links
@@ -37,27 +37,38 @@ SUBJECT_LIMIT: Final = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """A message on its way, and the cards that its links logged."""
+    """A queued message, and the activity cards that its payment links logged."""
 
     message: Message
     cards: list[ActivityCard]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Draft:
-    """A message as it was asked for, each part found or checked by itself. `carried`: the requests whose links are in it.
+class _Input:
+    """What the caller gave, unchecked."""
 
-    `templated`: a template was asked for, also one that is refused (then `template` is None).
-    """
+    conversation_id: UUID
+    channel_id: UUID
+    body: str
+    subject: str | None = None
+    cc: Sequence[str] = ()
+    template: Template | None = None
+    must_bind: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """A checked message. `requests`: those whose links it carries. `templated`: a template was given, even a refused one."""
 
     conversation: Conversation
     connection: ChannelConnection
-    words: str
-    title: str | None
+    body: str
+    subject: str | None
     cc: Sequence[str]
     template: Template | None
     templated: bool
-    carried: Sequence[PaymentRequest]
+    must_bind: UUID | None
+    requests: Sequence[PaymentRequest] = ()
 
 
 async def send_message(
@@ -73,37 +84,27 @@ async def send_message(
     must_bind: UUID | None = None,
     save: idempotency.Save | None = None,
 ) -> SentMessage:
-    """Commit a message as QUEUED, with its job; links of ours in the text bind their requests: each becomes SENT and logs its card.
+    """Commit a message as QUEUED, with its job. Requests whose links are in the text become SENT and log a card.
 
-    With a `template` the contact gets that, and the thread shows `body`. `cc`: who gets a copy of an e-mail. Safe to repeat with the
-    same `idempotency_key`; a caller with a key of its own gives `save` instead (ids: {"message"}). `must_bind` names a request whose
-    link is in the text and which must still be open.
-    Raises: NotFound, Forbidden, Blank, TooLong, Invalid, AlreadyPaid, AlreadyVoid, and the refusals of capability.py.
+    With a `template` the contact receives the template, and the thread shows `body`. `cc`: addresses that get a copy of an email.
+    `must_bind`: a request that must be open and whose link must be in the text. Safe to repeat with the same `idempotency_key`;
+    a caller that has a key itself passes `save` instead, which stores {"message": id}.
+    Raises: NotFound, Forbidden, Blank, TooLong, Invalid, AlreadyPaid, AlreadyVoid, and the refusals of availability.py.
     """
+    given = _Input(
+        conversation_id=conversation_id,
+        channel_id=channel_id,
+        body=body,
+        subject=subject,
+        cc=cc,
+        template=template,
+        must_bind=must_bind,
+    )
     if not actor.may("message"):
-        raise forbidden(
-            await refusal(
-                actor, conversation_id=conversation_id, channel_id=channel_id, body=body, cc=cc, template=template
-            )
-        )
-
-    async def run(keep: idempotency.Save | None) -> SentMessage:
-        return await _write(
-            actor,
-            conversation_id=conversation_id,
-            channel_id=channel_id,
-            body=body,
-            subject=subject,
-            cc=cc,
-            template=template,
-            must_bind=must_bind,
-            save=keep,
-        )
-
+        raise forbidden(await _refusal(actor, replace(given, subject=None, must_bind=None)))
     if idempotency_key is None:
-        return await run(save)
-
-    given = {
+        return await _write(actor, given, save=save)
+    fields = {
         "conversation": conversation_id,
         "channel": channel_id,
         "body": body,
@@ -111,7 +112,12 @@ async def send_message(
         "template": template,
     } | ({"cc": list(cc)} if cc else {})
     return await idempotency.once(
-        actor, "sendMessage", idempotency_key, given, run, lambda ids: _sent(actor.account_id, ids)
+        actor,
+        "sendMessage",
+        idempotency_key,
+        fields,
+        lambda keep: _write(actor, given, save=keep),
+        lambda ids: _stored(actor.account_id, ids),
     )
 
 
@@ -123,11 +129,11 @@ async def resend_message(
     idempotency_key: str,
     confirm_possible_duplicate: bool = False,
 ) -> SentMessage:
-    """Send a message that failed again, or one whose outcome nobody knows, on the same or another channel: same text, same links.
+    """Send a FAILED or UNKNOWN message again, on any channel: same text, same links. Of several callers at the same time one succeeds.
 
-    Of several who do it at once one succeeds. An UNKNOWN one may have arrived: once the look-ups have given up a person decides,
-    before that, and for a program, only with `confirm_possible_duplicate`. Raises: NotFound, Forbidden, Invalid (has not failed, or is
-    repeated already), ConfirmationRequired, TooLong, AlreadyPaid, AlreadyVoid, and the refusals of capability.py.
+    An UNKNOWN message may have arrived. `confirm_possible_duplicate` is required until the look-ups are over, and always from
+    automation. Raises: NotFound, Forbidden, Invalid (has not failed, or was sent again already), ConfirmationRequired, TooLong,
+    AlreadyPaid, AlreadyVoid, and the refusals of availability.py.
     """
     actor.require("message")
 
@@ -141,38 +147,35 @@ async def resend_message(
             await providers.channel_connection(channel_id, actor.account_id)
         refusals.raise_any()
         assert message is not None  # noqa: S101 (refused above)
+        given = _Input(
+            conversation_id=message.conversation_id,
+            channel_id=channel_id,
+            body=message.body,
+            subject=message.subject,
+            template=resending.template_of(message, channel_id),
+        )
+        repeat = resending.Repeat(message=message, confirmed=confirm_possible_duplicate)
         try:
-            return await _write(
-                actor,
-                conversation_id=message.conversation_id,
-                channel_id=channel_id,
-                body=message.body,
-                subject=message.subject,
-                cc=(),
-                template=resending.template_of(message, channel_id),
-                must_bind=None,
-                save=keep,
-                repeat=resending.Repeat(message=message, confirmed=confirm_possible_duplicate),
-            )
+            return await _write(actor, given, save=keep, repeat=repeat)
         except Refusal as found:
             for one in found.all:
                 if one.field is not None and one.field[0] in ("body", "template"):
-                    one.field = ("channelId",)  # neither is given here: the channel is wrong for it
+                    one.field = ("channelId",)  # the caller gave neither: the channel is wrong for them
             raise
 
-    given = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
+    fields = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
     return await idempotency.once(
-        actor, "resendMessage", idempotency_key, given, run, lambda ids: _sent(actor.account_id, ids)
+        actor, "resendMessage", idempotency_key, fields, run, lambda ids: _stored(actor.account_id, ids)
     )
 
 
-async def _sent(account_id: UUID, ids: dict[str, Any]) -> SentMessage:
-    """What an earlier call with the same key has made."""
+async def _stored(account_id: UUID, ids: dict[str, Any]) -> SentMessage:
     message = await Message.get(id=UUID(ids["message"]), account_id=account_id)
     cards = ActivityCard.filter(account_id=account_id, message_id=message.id, kind="PAYMENT_REQUEST")
     return SentMessage(message=message, cards=await cards.order_by("seq"))
 
 
+# --------------------------------------------------------------------------------------------------------------- decide
 async def refusal(
     actor: Actor,
     *,
@@ -183,103 +186,99 @@ async def refusal(
     template: Template | None = None,
     must_bind: UUID | None = None,
 ) -> Refusal | None:
-    """What `send_message` would refuse this with now; None: it would be accepted. Reads only."""
+    """What `send_message` would raise now; None: it would accept. Reads only."""
+    given = _Input(
+        conversation_id=conversation_id, channel_id=channel_id, body=body, cc=cc, template=template, must_bind=must_bind
+    )
+    return await _refusal(actor, given)
+
+
+async def _refusal(actor: Actor, given: _Input) -> Refusal | None:
     try:
-        draft = await _read(
-            actor,
-            conversation_id=conversation_id,
-            channel_id=channel_id,
-            body=body,
-            subject=None,
-            cc=cc,
-            template=template,
-            must_bind=must_bind,
-        )
-        await _admit(actor, draft, draft.carried, must_bind=must_bind, now=datetime.now(UTC))
+        draft = await _read(actor, given)
+        await _check_now(actor, draft, now=datetime.now(UTC))
     except Refusal as found:
         return found
     return None
 
 
 def forbidden(found: Refusal | None) -> Refusal:
-    """What a role that may not send is refused with: the reason that the composer shows, else FORBIDDEN, before any id is told of."""
+    """The refusal for a role that may not send: the reason that the composer shows, else FORBIDDEN, which reveals no ids."""
     if found is None or found.code not in availability.REASONS:
         return Forbidden()
     found.others = ()
     return found
 
 
-async def _read(
-    actor: Actor,
-    *,
-    conversation_id: UUID,
-    channel_id: UUID,
-    body: str,
-    subject: str | None,
-    cc: Sequence[str],
-    template: Template | None,
-    must_bind: UUID | None,
-) -> _Draft:
-    conversation = await merged_rows.conversation(actor.account_id, conversation_id)
-    connection: ChannelConnection | None = None
-    filled: Template | None = None
-    words, title, copied = body, subject, list[str]()
+async def _read(actor: Actor, given: _Input) -> _Draft:
+    """Check the input without locks. Raises: all refusals together, those of `_check_now` too."""
     refusals = Refusals()
+    draft = await _parse(actor, given, refusals)
+    texts = [draft.body, *(draft.template.values if draft.template is not None else ())]
+    draft = replace(draft, requests=await payment_links.carried(actor.account_id, "\n".join(texts)))
     with refusals:
-        if conversation is None:
-            raise NotFound(field="conversationId")
-    with refusals:
-        connection = await providers.channel_connection(channel_id, actor.account_id)
-    with refusals:
-        words = validation.required(body, limit=BODY_LIMIT, field="body", message=True)
-    with refusals:
-        title = validation.optional(subject, limit=SUBJECT_LIMIT, field="subject")
-    with refusals:
-        copied = copies.addresses(cc)
-        if conversation is not None and connection is not None:
-            copied = await copies.checked(conversation, connection, copied)
-    with refusals:
-        filled = composer.checked(template) if template is not None else None
-    if conversation is None or connection is None:
-        refusals.raise_any()
-    assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
-    carried = await payment_links.carried(
-        actor.account_id, "\n".join([words, *(filled.values if filled is not None else ())])
-    )
-    with refusals:
-        if any(request.conversation_id not in merged_rows.ids_of(conversation) for request in carried):
-            raise Invalid("This text holds the payment link of another contact.", field="body")
-        if must_bind is not None and must_bind not in {request.id for request in carried}:
-            if await PaymentRequest.filter(id=must_bind, discarded_at__not_isnull=True).exists():
-                raise NotFound(field="paymentRequestId")
-            raise Invalid("The payment link is missing in this text.", field="body")
-    draft = _Draft(
-        conversation=conversation,
-        connection=connection,
-        words=words,
-        title=title,
-        cc=copied,
-        template=filled,
-        templated=template is not None,
-        carried=carried,
-    )
+        await _refuse_wrong_links(draft)
     if refusals:
-        with refusals:  # `_admit` would refuse the rest later
-            await _admit(actor, draft, carried, must_bind=must_bind, now=datetime.now(UTC))
+        with refusals:
+            await _check_now(actor, draft, now=datetime.now(UTC))
     refusals.raise_any()
     return draft
 
 
-async def _admit(
-    actor: Actor, draft: _Draft, requests: Sequence[PaymentRequest], *, must_bind: UUID | None, now: datetime
-) -> availability.Capability:
-    """The rules about the moment: is the request open, may and can this be sent, does it fit. Raises: the refusal."""
+async def _parse(actor: Actor, given: _Input, refusals: Refusals) -> _Draft:
+    """Check each field by itself. Raises only if the conversation or the channel is missing."""
+    conversation = await merged_rows.conversation(actor.account_id, given.conversation_id)
+    connection: ChannelConnection | None = None
+    template: Template | None = None
+    body, subject, cc = given.body, given.subject, list[str]()
+    with refusals:
+        if conversation is None:
+            raise NotFound(field="conversationId")
+    with refusals:
+        connection = await providers.channel_connection(given.channel_id, actor.account_id)
+    with refusals:
+        body = validation.required(given.body, limit=BODY_LIMIT, field="body", message=True)
+    with refusals:
+        subject = validation.optional(given.subject, limit=SUBJECT_LIMIT, field="subject")
+    with refusals:
+        cc = copies.addresses(given.cc)
+        if conversation is not None and connection is not None:
+            cc = await copies.checked(conversation, connection, cc)
+    with refusals:
+        template = composer.checked(given.template) if given.template is not None else None
+    if conversation is None or connection is None:
+        refusals.raise_any()
+    assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
+    return _Draft(
+        conversation=conversation,
+        connection=connection,
+        body=body,
+        subject=subject,
+        cc=cc,
+        template=template,
+        templated=given.template is not None,
+        must_bind=given.must_bind,
+    )
+
+
+async def _refuse_wrong_links(draft: _Draft) -> None:
+    """Raises: Invalid (another contact's link, the required link is missing), NotFound (the required request was discarded)."""
+    if any(request.conversation_id not in merged_rows.ids_of(draft.conversation) for request in draft.requests):
+        raise Invalid("This text holds the payment link of another contact.", field="body")
+    if draft.must_bind is not None and draft.must_bind not in {request.id for request in draft.requests}:
+        if await PaymentRequest.filter(id=draft.must_bind, discarded_at__not_isnull=True).exists():
+            raise NotFound(field="paymentRequestId")
+        raise Invalid("The payment link is missing in this text.", field="body")
+
+
+async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availability.Capability:
+    """Check what may change until the message is committed: request open, channel available, length. Raises: the refusals."""
     refusals = Refusals()
-    for request in requests:
-        if request.id == must_bind:
+    for request in draft.requests:
+        if request.id == draft.must_bind:
             with refusals:
                 _refuse_closed(request)
-    asking = [request for request in requests if payment_links.is_open(request)]
+    asking = [request for request in draft.requests if payment_links.is_open(request)]
     able = await availability.capability(
         actor,
         draft.conversation,
@@ -291,113 +290,12 @@ async def _admit(
     with refusals:
         availability.refuse(able, template=draft.templated)
         if draft.template is not None:
-            composer.refuse_without_links(draft.words, draft.template, requests)
+            composer.refuse_without_links(draft.body, draft.template, draft.requests)
             composer.refuse_long("".join(draft.template.values), draft.connection, field=("template", "variables"))
     with refusals:
-        composer.refuse_long(draft.words, draft.connection, field="body")
+        composer.refuse_long(draft.body, draft.connection, field="body")
     refusals.raise_any()
     return able
-
-
-async def _write(
-    actor: Actor,
-    *,
-    conversation_id: UUID,
-    channel_id: UUID,
-    body: str,
-    subject: str | None,
-    cc: Sequence[str],
-    template: Template | None,
-    must_bind: UUID | None,
-    save: idempotency.Save | None,
-    repeat: resending.Repeat | None = None,
-) -> SentMessage:
-    draft = await _read(
-        actor,
-        conversation_id=conversation_id,
-        channel_id=channel_id,
-        body=body,
-        subject=subject,
-        cc=cc,
-        template=template,
-        must_bind=must_bind,
-    )
-    connection, contact_id = draft.connection, draft.conversation.contact_id
-    if repeat is not None and copies.allowed(connection):
-        draft = replace(draft, cc=await copies.remaining(repeat.message))
-
-    locked = [*(request.id for request in draft.carried), contact_id, draft.conversation.id]
-    # The bindings point at the message, which the change inserts at its own end: hence a transaction around it.
-    async with turn(actor.account_id, locked), database.transaction():
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
-            requests = await payment_links.lock_requests(actor.account_id, [request.id for request in draft.carried])
-            if must_bind is not None and must_bind not in {request.id for request in requests}:
-                raise NotFound(field="paymentRequestId")  # discarded in the meantime
-            contact = await contact_totals.lock_contact(actor.account_id, contact_id)
-            conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
-            draft = replace(draft, conversation=conversation)
-            refusals = Refusals()
-            with refusals:
-                if repeat is not None:
-                    await resending.refuse(actor, repeat, now=changed.now)
-                    if requests and not any(payment_links.is_open(request) for request in requests):
-                        _refuse_closed(requests[0], "messageId")  # it asks for money that nobody owes any more
-            with refusals:
-                able = await _admit(actor, draft, requests, must_bind=must_bind, now=changed.now)
-            refusals.raise_any()
-            address = await availability.address_of(conversation, connection)
-            assert address is not None  # noqa: S101 (refused above)
-            message = Message(
-                id=uuid7(),
-                account_id=actor.account_id,
-                conversation_id=conversation.id,
-                contact_id=conversation.contact_id,
-                direction="OUTBOUND",
-                kind=connection.kind,
-                channel_connection_id=connection.id,
-                address=address.address,
-                subject=draft.title or (await _subject(conversation, requests) if able.needs_subject else None),
-                body=draft.words,
-                cc=list(draft.cc) or None,
-                template_id=draft.template.id if draft.template is not None else None,
-                template_variables=dict(draft.template.variables) if draft.template is not None else None,
-                delivery_status="QUEUED",
-                retry_of_id=resending.first_of(repeat.message) if repeat is not None else None,
-                author_id=actor.user_id,
-                author_name=actor.name,
-                occurred_at=changed.now,
-            )
-            changed.message(message)
-            if repeat is not None:
-                for one in [
-                    repeat.message,
-                    *await resending.family_of(repeat.message),
-                ]:  # they can't be repeated any more
-                    changed.event("message.updated", conversation_id=conversation.id, message_id=one.id)
-            bound = [
-                await payment_links.bind_sent(changed, request, message)
-                for request in requests
-                if payment_links.is_open(request)
-            ]
-            if (
-                conversation.draft is not None and repeat is None and actor.kind != "system"
-            ):  # it was the draft that was sent
-                await Conversation.filter(id=conversation.id).update(draft=None)
-                changed.event(
-                    "conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id
-                )
-            await sending.enqueue(message)
-        await MessagePaymentRequest.bulk_create(
-            [
-                MessagePaymentRequest(
-                    id=uuid7(), account_id=actor.account_id, message_id=message.id, payment_request_id=request.id
-                )
-                for request in requests
-            ]
-        )
-        if save is not None:
-            await save({"message": str(message.id)})
-    return SentMessage(message=message, cards=[card for card in bound if card is not None])
 
 
 def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> None:
@@ -407,8 +305,97 @@ def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> 
         raise AlreadyVoid(field=field)
 
 
-async def _subject(conversation: Conversation, requests: Sequence[PaymentRequest]) -> str:
-    """What a letter asks for, else "Re: " and the subject of the contact's last letter: mail programs thread by it."""
+# ---------------------------------------------------------------------------------------------------------------- write
+async def _write(
+    actor: Actor, given: _Input, *, save: idempotency.Save | None, repeat: resending.Repeat | None = None
+) -> SentMessage:
+    draft = await _read(actor, given)
+    if repeat is not None and copies.allowed(draft.connection):
+        draft = replace(draft, cc=await copies.remaining(repeat.message))
+    locked = [*(request.id for request in draft.requests), draft.conversation.contact_id, draft.conversation.id]
+    # A binding refers to the message, which the change inserts at its end: hence a transaction around it.
+    async with turn(actor.account_id, locked), database.transaction():
+        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            draft = await _lock(actor, draft)
+            able = await _decide(actor, draft, repeat, now=changed.now)
+            message = await _message(actor, draft, able, repeat, now=changed.now)
+            changed.message(message)
+            cards = await _announce(actor, changed, draft, message, repeat)
+            await sending.enqueue(message)
+        await MessagePaymentRequest.bulk_create(
+            [
+                MessagePaymentRequest(
+                    id=uuid7(), account_id=actor.account_id, message_id=message.id, payment_request_id=request.id
+                )
+                for request in draft.requests
+            ]
+        )
+        if save is not None:
+            await save({"message": str(message.id)})
+    return SentMessage(message=message, cards=cards)
+
+
+async def _lock(actor: Actor, draft: _Draft) -> _Draft:
+    """The draft with its rows locked and read again. Raises: NotFound (the required request was discarded meanwhile)."""
+    requests = await payment_links.lock_requests(actor.account_id, [request.id for request in draft.requests])
+    if draft.must_bind is not None and draft.must_bind not in {request.id for request in requests}:
+        raise NotFound(field="paymentRequestId")
+    contact = await contact_totals.lock_contact(actor.account_id, draft.conversation.contact_id)
+    conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+    return replace(draft, conversation=conversation, requests=requests)
+
+
+async def _decide(
+    actor: Actor, draft: _Draft, repeat: resending.Repeat | None, *, now: datetime
+) -> availability.Capability:
+    """Check the locked rows. Raises: the refusals."""
+    refusals = Refusals()
+    with refusals:
+        if repeat is not None:
+            await resending.refuse(actor, repeat, now=now)
+            if draft.requests and not any(payment_links.is_open(request) for request in draft.requests):
+                _refuse_closed(draft.requests[0], "messageId")  # nothing in this message is due any more
+    with refusals:
+        able = await _check_now(actor, draft, now=now)
+    refusals.raise_any()
+    return able
+
+
+async def _message(
+    actor: Actor,
+    draft: _Draft,
+    able: availability.Capability,
+    repeat: resending.Repeat | None,
+    *,
+    now: datetime,
+) -> Message:
+    conversation, connection, template = draft.conversation, draft.connection, draft.template
+    address = await availability.address_of(conversation, connection)
+    assert address is not None  # noqa: S101 (availability refuses a contact without an address)
+    return Message(
+        id=uuid7(),
+        account_id=actor.account_id,
+        conversation_id=conversation.id,
+        contact_id=conversation.contact_id,
+        direction="OUTBOUND",
+        kind=connection.kind,
+        channel_connection_id=connection.id,
+        address=address.address,
+        subject=draft.subject or (await _default_subject(conversation, draft.requests) if able.needs_subject else None),
+        body=draft.body,
+        cc=list(draft.cc) or None,
+        template_id=template.id if template is not None else None,
+        template_variables=dict(template.variables) if template is not None else None,
+        delivery_status="QUEUED",
+        retry_of_id=resending.first_of(repeat.message) if repeat is not None else None,
+        author_id=actor.user_id,
+        author_name=actor.name,
+        occurred_at=now,
+    )
+
+
+async def _default_subject(conversation: Conversation, requests: Sequence[PaymentRequest]) -> str:
+    """The product, else "Re: " and the subject of the contact's last email, because mail programs thread by it."""
     account = await Account.get(id=conversation.account_id)
     if len(requests) == 1:
         return f"{account.name}: {requests[0].product_name}"[:SUBJECT_LIMIT]
@@ -423,3 +410,19 @@ async def _subject(conversation: Conversation, requests: Sequence[PaymentRequest
         if last is not None and last.subject:
             return inbound_mail.reply_subject(last.subject)[:SUBJECT_LIMIT]
     return f"{'Payment requests' if requests else 'Message'} from {account.name}"[:SUBJECT_LIMIT]
+
+
+async def _announce(
+    actor: Actor, changed: Change, draft: _Draft, message: Message, repeat: resending.Repeat | None
+) -> list[ActivityCard]:
+    """Mark the requests as sent, and clear the draft that was sent; the new cards."""
+    conversation = draft.conversation
+    if repeat is not None:  # the family can no longer be sent again
+        for one in [repeat.message, *await resending.family_of(repeat.message)]:
+            changed.event("message.updated", conversation_id=conversation.id, message_id=one.id)
+    asking = [request for request in draft.requests if payment_links.is_open(request)]
+    cards = [await payment_links.bind_sent(changed, request, message) for request in asking]
+    if conversation.draft is not None and repeat is None and actor.kind != "system":
+        await Conversation.filter(id=conversation.id).update(draft=None)
+        changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)
+    return [card for card in cards if card is not None]

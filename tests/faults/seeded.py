@@ -886,7 +886,7 @@ FAULTS: Final = (
         "messages",
         "template-without-the-link",
         "services/messaging/messages.py",
-        "            composer.refuse_without_links(draft.words, draft.template, requests)\n",
+        "            composer.refuse_without_links(draft.body, draft.template, draft.requests)\n",
         "",
         COMPOSER,
     ),
