@@ -153,6 +153,14 @@ def test_dev_runs_the_browser_unless_other_tests_are_named(options: list[str], *
     assert dev["_selects_browser_tests"](options) is selected
 
 
+def test_check_names_its_steps_when_asked_for_another() -> None:
+    done = subprocess.run(
+        [sys.executable, "dev", "check", "no-such-step"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "check has no step no-such-step; it has ruff, format, mypy, " in done.stdout
+
+
 def test_the_programs_that_ci_starts_are_executable() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-s", "dev", ".ci/run"], cwd=ROOT, capture_output=True, text=True, check=True
