@@ -29,7 +29,8 @@ from schema.dashboard import DashboardFigures
 from schema.describe import field
 from schema.events import dashboard_figures
 from schema.failures import bad_request, not_found
-from schema.inputs import MessagePreviewInput, PaymentRequestFilter
+from schema.inputs.messages import MessagePreviewInput
+from schema.inputs.payment_requests import PaymentRequestFilter
 from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection

@@ -10,7 +10,7 @@ from resolvers.mutations.arguments import given_fields
 from resolvers.mutations.fields import mutation
 from schema.account import Account
 from schema.context import Info
-from schema.inputs import UpdateAccountInput
+from schema.inputs.account import UpdateAccountInput
 from schema.payloads import UpdateAccountPayload
 from services.accounts import accounts
 

@@ -10,7 +10,9 @@ import strawberry
 
 from models.errors import Invalid
 from models.ids import parse_public_id
-from schema.inputs import ContactAddressInput, CredentialInput, MessageTemplateInput
+from schema.inputs.contacts import ContactAddressInput
+from schema.inputs.credentials import CredentialInput
+from schema.inputs.messages import MessageTemplateInput
 from services.messaging.composer import Template
 
 NO_ROW: Final = UUID(int=0)  # no row has this id

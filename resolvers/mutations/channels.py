@@ -11,7 +11,12 @@ from resolvers.mutations.arguments import credentials, optional_row_id, refuse_r
 from resolvers.mutations.fields import mutation
 from schema.account import Channel
 from schema.context import Info
-from schema.inputs import ConnectChannelInput, DisconnectChannelInput, RotateIdentitySecretInput, TestChannelInput
+from schema.inputs.channels import (
+    ConnectChannelInput,
+    DisconnectChannelInput,
+    RotateIdentitySecretInput,
+    TestChannelInput,
+)
 from schema.payloads import (
     ConnectChannelPayload,
     DisconnectChannelPayload,

@@ -10,7 +10,7 @@ from resolvers.mutations.arguments import addresses, given_fields, row_id
 from resolvers.mutations.fields import mutation
 from schema.contact import Contact
 from schema.context import Info
-from schema.inputs import CreateContactInput, MergeContactsInput, UpdateContactInput
+from schema.inputs.contacts import CreateContactInput, MergeContactsInput, UpdateContactInput
 from schema.payloads import CreateContactPayload, MergeContactsPayload, UpdateContactPayload
 from services.messaging import contact_merging, contacts
 

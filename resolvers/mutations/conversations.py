@@ -10,7 +10,7 @@ from resolvers.mutations.arguments import optional_row_id, row_id
 from resolvers.mutations.fields import mutation
 from schema.context import Info
 from schema.conversation import Conversation
-from schema.inputs import (
+from schema.inputs.conversations import (
     AssignConversationInput,
     CloseConversationInput,
     FollowConversationInput,

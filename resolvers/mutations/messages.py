@@ -9,7 +9,7 @@ import strawberry
 from resolvers.mutations.arguments import row_id, template
 from resolvers.mutations.fields import mutation
 from schema.context import Info
-from schema.inputs import ResendMessageInput, SendMessageInput
+from schema.inputs.messages import ResendMessageInput, SendMessageInput
 from schema.payloads import ResendMessagePayload, SendMessagePayload
 from schema.thread import ActivityCard, Message
 from services.messaging import messages

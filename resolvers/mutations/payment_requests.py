@@ -11,7 +11,7 @@ from models.errors import Refusal, VersionConflict
 from resolvers.mutations.arguments import optional_row_id, row_id, template
 from resolvers.mutations.fields import mutation
 from schema.context import Info
-from schema.inputs import (
+from schema.inputs.payment_requests import (
     CreatePaymentRequestInput,
     DiscardPaymentRequestInput,
     RecordLinkCopiedInput,

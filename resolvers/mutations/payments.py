@@ -9,7 +9,12 @@ import strawberry
 from resolvers.mutations.arguments import optional_row_id, row_id
 from resolvers.mutations.fields import mutation
 from schema.context import Info
-from schema.inputs import RecordOutsidePaymentInput, RefundPaymentInput, ResolveMismatchInput, UndoOutsidePaymentInput
+from schema.inputs.payments import (
+    RecordOutsidePaymentInput,
+    RefundPaymentInput,
+    ResolveMismatchInput,
+    UndoOutsidePaymentInput,
+)
 from schema.payloads import (
     RecordOutsidePaymentPayload,
     RefundPaymentPayload,

@@ -12,7 +12,7 @@ from resolvers.mutations.arguments import credentials, optional_row_id, refuse_r
 from resolvers.mutations.fields import mutation
 from schema.account import Processor
 from schema.context import Info
-from schema.inputs import ConfigureProcessorInput, DisconnectProcessorInput, TestProcessorInput
+from schema.inputs.processors import ConfigureProcessorInput, DisconnectProcessorInput, TestProcessorInput
 from schema.payloads import ConfigureProcessorPayload, DisconnectProcessorPayload, TestProcessorPayload, user_errors
 from services.connections import processor_settings, providers
 

@@ -11,7 +11,7 @@ from resolvers.mutations.arguments import row_id
 from resolvers.mutations.fields import mutation
 from schema.account import ApiKey, User
 from schema.context import Info
-from schema.inputs import CreateApiKeyInput, RefreshInput, RevokeApiKeyInput, SignInInput, SignOutInput
+from schema.inputs.sign_in import CreateApiKeyInput, RefreshInput, RevokeApiKeyInput, SignInInput, SignOutInput
 from schema.payloads import (
     CreateApiKeyPayload,
     RefreshPayload,

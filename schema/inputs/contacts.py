@@ -1,0 +1,72 @@
+"""Inputs that create, change and merge contacts."""
+
+from __future__ import annotations
+
+import strawberry
+
+from schema.describe import limited
+from schema.inputs.descriptions import KEY, OPTIONAL_KEY
+from schema.scalars import (
+    ChannelKind,
+)
+from services.core import validation
+from services.messaging import contacts
+
+
+@strawberry.input(description="The contact's identity on one kind of channel.")
+class ContactAddressInput:
+    kind: ChannelKind = strawberry.field(description="The kind of channel.")
+    address: str = strawberry.field(
+        description=limited("Phone number, e-mail address or the provider's id.", validation.ADDRESS_LIMIT)
+    )
+
+
+@strawberry.input(description="A new contact. Its conversation is made with it.")
+class CreateContactInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
+    name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
+    email: str | None = strawberry.field(
+        default=None, description=limited("E-mail address; also the address of EMAIL.", validation.EMAIL_LIMIT)
+    )
+    phone: str | None = strawberry.field(
+        default=None,
+        description=limited(
+            "Phone number; without a country code one of the account's. For SMS and WHATSAPP.", validation.PHONE_LIMIT
+        ),
+    )
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=None, description="Identities on further channels; one per kind."
+    )
+
+
+@strawberry.input(description="What to change of a contact. Fields left out stay.")
+class UpdateContactInput:
+    contact_id: strawberry.ID = strawberry.field(description="The contact.")
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("The person's name.", contacts.NAME_LIMIT)
+    )
+    email: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("E-mail address; null: unknown.", validation.EMAIL_LIMIT)
+    )
+    phone: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("Phone number; null: unknown.", validation.PHONE_LIMIT)
+    )
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=strawberry.UNSET, description="Identities to set; kinds left out stay."
+    )
+
+
+@strawberry.input(description="Two contacts that are one person.")
+class MergeContactsInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    contact_id: strawberry.ID = strawberry.field(description="The contact that is kept.")
+    merged_contact_id: strawberry.ID = strawberry.field(
+        description="The contact that is merged into it. Its ids answer as the kept one's from then on."
+    )
+    addresses: list[ContactAddressInput] | None = strawberry.field(
+        default=None,
+        description=(
+            "Of kinds on which both have an address: the one that messages go to. Left out: the one that the person wrote from"
+            " last."
+        ),
+    )

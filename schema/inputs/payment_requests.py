@@ -1,0 +1,129 @@
+"""Inputs that make, list, send and end payment requests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from schema.context import RequestFilter
+from schema.describe import limited
+from schema.inputs.descriptions import KEY, REQUEST
+from schema.inputs.messages import MessageTemplateInput
+from schema.scalars import (
+    CurrencyCode,
+    Decimal,
+    PaymentRequestStatus,
+    ProcessorKind,
+)
+from services.messaging import messages
+from services.payments import payment_requests, voids
+
+
+@strawberry.input(description="An amount to ask for.")
+class MoneyInput:
+    amount: Decimal = strawberry.field(
+        description='Decimal text, e.g. "125.00"; more decimals than the currency has are INVALID, never rounded.'
+    )
+    currency: CurrencyCode | None = strawberry.field(default=None, description="Default: the account's currency.")
+
+
+@strawberry.input(description="Which payment requests of the account. Conditions left out do not restrict.")
+class PaymentRequestFilter:
+    status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
+    overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
+    created_after: datetime | None = strawberry.field(default=None, description="Made at this moment or later.")
+    created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
+    test_mode: bool | None = strawberry.field(default=None, description="Only test requests, or only live ones.")
+    search: str | None = strawberry.field(
+        default=None,
+        description=(
+            "Part of the number or of the product's name, or what the search of contacts takes, without regard to case and"
+            " accents; or the amount, with or without its currency (125, 1,250.00, EUR 99). At most 100 characters."
+        ),
+    )
+
+    def to_filter(self) -> RequestFilter:
+        """For the reads."""
+        return RequestFilter(
+            status=tuple(status.name for status in self.status) if self.status is not None else None,
+            overdue=self.overdue,
+            created_after=self.created_after,
+            created_before=self.created_before,
+            test_mode=self.test_mode,
+            search=self.search,
+        )
+
+
+@strawberry.input(description="What the payment request dialog holds.")
+class CreatePaymentRequestInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    contact_id: strawberry.ID = strawberry.field(description="Who shall pay.")
+    conversation_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The contact's conversation; it may be left out, the contact decides it."
+    )
+    channel_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The channel it is meant for; nothing is sent."
+    )
+    product_name: str = strawberry.field(description=limited("What is charged for.", payment_requests.NAME_LIMIT))
+    amount: MoneyInput = strawberry.field(description="How much.")
+    description: str | None = strawberry.field(
+        default=None,
+        description=limited("More about it, shown on the checkout page.", payment_requests.DESCRIPTION_LIMIT),
+    )
+    due_at: datetime | None = strawberry.field(
+        default=None,
+        description=(
+            "Until when it should be paid. For a last day, give the midnight that ends it in the account's time zone: pages"
+            " then name that day."
+        ),
+    )
+    processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
+    processor_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A certain connection, where several of one kind are connected."
+    )
+
+
+@strawberry.input(description="Which request to send, and where.")
+class SendPaymentRequestInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
+    channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
+    body: str | None = strawberry.field(
+        default=None,
+        description=limited(
+            "Text around the link; {link} marks its place. Default: the account's template.", messages.BODY_LIMIT
+        ),
+    )
+    template: MessageTemplateInput | None = strawberry.field(
+        default=None, description="What the contact gets in place of the text, which the thread shows."
+    )
+
+
+@strawberry.input(description="Which request to void.")
+class VoidPaymentRequestInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
+    reason: str | None = strawberry.field(default=None, description=limited("Why, for the team.", voids.REASON_LIMIT))
+    expected_version: int | None = strawberry.field(
+        default=None, description="The version that you saw; another one gives VERSION_CONFLICT."
+    )
+    confirm_partially_paid: bool = strawberry.field(
+        default=False,
+        description="Needed for a PARTIALLY_PAID request and for one with unresolved money, else CONFIRMATION_REQUIRED.",
+    )
+
+
+@strawberry.input(description="Whose link to free.")
+class ReleasePaymentLinkInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
+
+
+@strawberry.input(description="Whose link was copied.")
+class RecordLinkCopiedInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
+
+
+@strawberry.input(description="Which draft to hide.")
+class DiscardPaymentRequestInput:
+    payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)

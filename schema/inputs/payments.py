@@ -1,0 +1,56 @@
+"""Inputs about money that has arrived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from schema.describe import limited
+from schema.inputs.descriptions import KEY
+from schema.scalars import (
+    Decimal,
+    MismatchResolution,
+    OutsideMethod,
+    RefundReason,
+)
+from services.payments import offline_payments
+
+
+@strawberry.input(description="Which payment to give back, and how much of it.")
+class RefundPaymentInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    payment_id: strawberry.ID = strawberry.field(description="A payment of kind CHARGE that has succeeded.")
+    amount: Decimal | None = strawberry.field(
+        default=None, description="Decimal text in the payment's currency. Default: all that is left of it."
+    )
+    reason: RefundReason = strawberry.field(description="Why.")
+    tell_contact_on: strawberry.ID | None = strawberry.field(
+        default=None, description="The channel on which the contact gets a message about it. Default: no message."
+    )
+
+
+@strawberry.input(description="Money that came another way.")
+class RecordOutsidePaymentInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    payment_request_id: strawberry.ID = strawberry.field(description="The payment request that it is for.")
+    method: OutsideMethod = strawberry.field(description="How it came.")
+    amount: Decimal | None = strawberry.field(
+        default=None, description="Decimal text in the request's currency, at most what is due. Default: what is due."
+    )
+    note: str | None = strawberry.field(default=None, description=limited("For the team.", offline_payments.NOTE_LIMIT))
+    received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
+
+
+@strawberry.input(description="What becomes of a request's unresolved money.")
+class ResolveMismatchInput:
+    idempotency_key: str = strawberry.field(description=KEY)
+    payment_request_id: strawberry.ID = strawberry.field(
+        description="The payment request. The decision is about all its unresolved money; what arrives later waits for another."
+    )
+    resolution: MismatchResolution = strawberry.field(description="The decision.")
+
+
+@strawberry.input(description="Which record to undo.")
+class UndoOutsidePaymentInput:
+    payment_id: strawberry.ID = strawberry.field(description="A payment that was recorded by hand.")

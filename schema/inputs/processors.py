@@ -1,0 +1,57 @@
+"""Inputs that connect payment processors."""
+
+from __future__ import annotations
+
+import strawberry
+
+from schema.describe import limited
+from schema.inputs.credentials import CredentialInput
+from schema.scalars import (
+    ProcessorKind,
+)
+from services.connections import processor_settings
+
+
+@strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
+class ConfigureProcessorInput:
+    kind: ProcessorKind = strawberry.field(description="Which processor.")
+    provider: str | None = strawberry.field(
+        default=None, description="The plug-in's name, for kind CUSTOM only; any other kind names its own."
+    )
+    processor_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="The connection to change. Default: the one of the same kind and mode, else a new one.",
+    )
+    display_name: str | None = strawberry.field(
+        default=None, description=limited("What the team calls it.", processor_settings.NAME_LIMIT)
+    )
+    test_mode: bool | None = strawberry.field(
+        default=None,
+        description="Test or live. Default: what the keys say. Needed where they say nothing, as PayPal's and Square's.",
+    )
+    credentials: list[CredentialInput] | None = strawberry.field(
+        default=None,
+        description="What the processor needs, by the names in docs/howto/connect-processors.md; those left out stay.",
+    )
+    secret_key: str | None = strawberry.field(
+        default=None, description=limited("Short for the credential secret_key.", processor_settings.SECRET_LIMIT)
+    )
+    webhook_secret: str | None = strawberry.field(
+        default=None,
+        description=limited(
+            "Short for the credential webhook_secret. Where nobody gives the secret of a webhook, one is registered at the"
+            " processor if it allows that; without one its webhooks are refused.",
+            processor_settings.SECRET_LIMIT,
+        ),
+    )
+    make_default: bool | None = strawberry.field(default=None, description="Whether new requests shall use it.")
+
+
+@strawberry.input(description="Which processor to test.")
+class TestProcessorInput:
+    processor_id: strawberry.ID = strawberry.field(description="The connection.")
+
+
+@strawberry.input(description="Which processor to disconnect.")
+class DisconnectProcessorInput:
+    processor_id: strawberry.ID = strawberry.field(description="The connection.")

@@ -1,0 +1,55 @@
+"""Inputs that sign in and out, and make API keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import strawberry
+
+from schema.describe import limited
+from schema.inputs.descriptions import OPTIONAL_KEY
+from schema.scalars import (
+    Role,
+)
+from services.accounts import authentication
+from services.core import validation
+
+
+@strawberry.input(description="Who signs in.")
+class SignInInput:
+    email: str = strawberry.field(description=limited("The user's e-mail address.", validation.EMAIL_LIMIT))
+    password: str = strawberry.field(description=limited("The password.", authentication.PASSWORD_LIMIT))
+
+
+@strawberry.input(description="What renews a sign-in.")
+class RefreshInput:
+    refresh_token: str = strawberry.field(
+        description=limited("The newest refresh token: each works once.", authentication.TOKEN_LIMIT)
+    )
+
+
+@strawberry.input(description="What to sign out.")
+class SignOutInput:
+    refresh_token: str | None = strawberry.field(
+        default=None, description=limited("A further sign-in of the same user to end.", authentication.TOKEN_LIMIT)
+    )
+    everywhere: bool = strawberry.field(default=False, description="End every sign-in of the user, on all devices.")
+
+
+@strawberry.input(description="A new credential for programs.")
+class CreateApiKeyInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
+    name: str = strawberry.field(description=limited("What it is for.", authentication.KEY_NAME_LIMIT))
+    role: Role = strawberry.field(description="What it may do.")
+    expires_at: datetime | None = strawberry.field(
+        default=None, description="When it ends: two years from now at most. Left out or null: in a year."
+    )
+    manages_keys: bool = strawberry.field(
+        default=False,
+        description="Whether this key, of role OWNER, may make and revoke keys. Only a person can allow it.",
+    )
+
+
+@strawberry.input(description="Which API key to end.")
+class RevokeApiKeyInput:
+    api_key_id: strawberry.ID = strawberry.field(description="The key.")
