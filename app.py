@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 import services.payments.due_dates
-import services.payments.reconciler  # noqa: F401 (its jobs register themselves)
+import services.payments.sweeper  # noqa: F401 (its jobs register themselves)
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context

@@ -47,7 +47,7 @@ class Configuration:
     checkout_first_check: timedelta  # after a checkout is opened, or its payer returns
     checkout_read_every: timedelta  # between later reads of a checkout that is not final
     page_reads_every: timedelta = timedelta(seconds=2)  # a page reads a checkout again after this
-    reads_per_s: float = 10.0  # of the reconciler, per connection
+    reads_per_s: float = 10.0  # of the sweeper, per connection
     sandbox_delay: timedelta = timedelta(seconds=5)  # of the sandbox's delayed payments, and of its fees
 
     @classmethod

@@ -17,10 +17,10 @@ from models import errors
 from models.ids import public_id
 from models.money import Money
 from models.tables import CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection
-from services.payments import checkout, reconciler
+from services.core import configuration
+from services.payments import checkout, sweeper
 
 BATCH = 200
-READS_PER_S = 10.0  # promises.md, 1.6: of one connection; here of all together
 
 
 @dataclass(slots=True)
@@ -32,13 +32,14 @@ class Reconciled:
     unread: list[str] = field(default_factory=list)
 
 
-async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = READS_PER_S) -> Reconciled:
+async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float | None = None) -> Reconciled:
     """Read every checkout of the account made since `since` at its processor and record what it says. Safe to repeat.
 
     One whose creation was never answered has no id to ask for; the sweeper looks after it.
     """
     found = Reconciled()
-    for connection in await reconciler.listed_connections(datetime.now(UTC), account_id):
+    pause_s = 1 / (reads_per_s or configuration.current().reads_per_s)
+    for connection in await sweeper.listed_connections(datetime.now(UTC), account_id):
         await _unknown(connection, since, found)
     after: UUID | None = None
     while True:
@@ -51,13 +52,13 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float = R
         after = sessions[-1].id
         for session in sessions:
             await _one(session, found)
-            await asyncio.sleep(1 / reads_per_s)
+            await asyncio.sleep(pause_s)
 
 
 async def _unknown(connection: ProcessorConnection, since: datetime, found: Reconciled) -> None:
     name = public_id("prc", connection.id)
     try:
-        unknown = await reconciler.adopt_since(connection, since, datetime.now(UTC))
+        unknown = await sweeper.adopt_since(connection, since, datetime.now(UTC))
     except IntegrationError as error:
         found.unread.append(f"{name}: its list of checkouts was not read: {error.reason}")
     except errors.ProcessorUnavailable:

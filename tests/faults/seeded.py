@@ -42,7 +42,7 @@ VOIDS: Final = "tests/services/payments/test_voids.py"
 REFUSED: Final = "tests/services/payments/test_checkout_refusals.py"
 RELEASES: Final = "tests/services/payments/test_link_releases.py"
 CAPTURES: Final = "tests/services/payments/test_captures.py"
-SWEEPER: Final = "tests/services/payments/test_reconciler.py"
+SWEEPER: Final = "tests/services/payments/test_sweeper.py"
 REFUNDS: Final = "tests/services/payments/test_refunds.py"
 AT_ONCE: Final = "tests/services/payments/test_concurrent_money.py"
 CHANGES: Final = "tests/services/core/test_unit_of_work.py"
@@ -544,7 +544,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "open-checkouts-not-swept",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "await due.filter(status__in=UNSETTLED)",
         'await due.filter(status="OPENING")',
         SWEEPER,
@@ -560,7 +560,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "connections-left-lately-not-listed",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "if row.connected or public_id(",
         "if row.connected or False and public_id(",
         SWEEPER,
@@ -576,7 +576,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "undelivered-events-not-fetched",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "            await processor_webhooks.take_listed(connection, event, now)",
         "            pass",
         SWEEPER,
@@ -584,7 +584,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "voids-not-finished-by-the-sweeper",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "            await voids.finish_void(request.account_id, request.id)",
         "            pass",
         VOIDS,
@@ -592,7 +592,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "orphans-not-swept",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "            await _adopt(connection, state)\n",
         "",
         SWEEPER,
@@ -600,7 +600,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "orphan-left-open",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "        await projection.expire_later(read.recorded.session)",
         "        pass",
         SWEEPER,
@@ -608,7 +608,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "orphan-adopted-while-it-is-made",
-        "services/payments/reconciler.py",
+        "services/payments/sweeper.py",
         "return owner is not None and not await",
         "return owner is not None or await",
         SWEEPER,

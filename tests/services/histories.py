@@ -38,8 +38,8 @@ from services.payments import (
     offline_payments,
     payment_views,
     processor_webhooks,
-    reconciler,
     refunds,
+    sweeper,
     voids,
 )
 from tests.clock import Clock, moved
@@ -374,7 +374,7 @@ class Life:
             vendor.parse(sent.body) for sent in (self.lost if self.webhooks else [*self.lost, *vendor.outbox])
         ]
         for kind, handler in sorted(jobs._handlers.items()):
-            if kind in jobs._periodic and handler.__module__ == reconciler.__name__ and kind != "retention":
+            if kind in jobs._periodic and handler.__module__ == sweeper.__name__ and kind != "retention":
                 given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
                 await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
 
@@ -584,7 +584,7 @@ async def retire() -> None:
     """Let earlier worlds of this database rest: nothing of theirs is swept or run any more. Cheaper than an empty database."""
     await database.execute("DELETE FROM job")
     await database.execute("UPDATE checkout_session SET next_check_at = NULL WHERE next_check_at IS NOT NULL")
-    await CheckoutSession.filter(status__in=reconciler.UNSETTLED).update(status="ABANDONED")
+    await CheckoutSession.filter(status__in=sweeper.UNSETTLED).update(status="ABANDONED")
     await database.execute("UPDATE payment_request SET void_requested_at = NULL WHERE voided_at IS NULL")
     await database.execute("UPDATE processor_event SET handled_at = received_at WHERE handled_at IS NULL")
     await Refund.filter(status__in=refunds.UNDECIDED).update(status="FAILED")

@@ -18,7 +18,7 @@ from unittest import mock
 
 from models import errors
 from models.tables import PaymentRequest
-from services.payments import checkout, reconciler, voids
+from services.payments import checkout, sweeper, voids
 from tests.services.histories import retire
 from tests.services.scripted import World, assert_consistent
 
@@ -171,7 +171,7 @@ async def play(world: World, scene: Scene, choose: Choose) -> Run:
         await world.deliver()
 
     async def sweeps(_: Actor) -> None:
-        await reconciler.sweep(datetime.now(UTC) + timedelta(hours=2))
+        await sweeper.sweep(datetime.now(UTC) + timedelta(hours=2))
 
     async def before(verb: str) -> None:
         if scene.fine and verb != "create":  # before a creation nothing of it can be seen
@@ -182,7 +182,7 @@ async def play(world: World, scene: Scene, choose: Choose) -> Run:
     if scene.sweeps:
         actors["s"] = Actor(sweeps)
     run = Run()
-    with mock.patch.object(reconciler, "READS_AT_ONCE", 1):
+    with mock.patch.object(sweeper, "READS_AT_ONCE", 1):
         while able := [name for name, actor in actors.items() if not actor.ended]:
             name = choose(len(run.steps), able)
             run.steps.append(name)

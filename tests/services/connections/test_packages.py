@@ -8,7 +8,7 @@ from models.errors import Invalid, ProcessorUnavailable
 from models.tables import ProcessorEvent
 from services.connections import availability, channel_settings, processor_settings, providers
 from services.core.webhooks import NotVerifiable
-from services.payments import checkout, processor_webhooks, reconciler
+from services.payments import checkout, processor_webhooks, sweeper
 from tests import factories
 from tests.services.conftest import Team
 
@@ -27,7 +27,7 @@ async def test_a_processor_that_is_gone_refuses_and_its_webhooks_are_sent_again(
     request = await factories.payment_request(team.contact, processor_connection_id=gone.id, status="SENT")
     page = await checkout.page(request)
     assert (page.processor_name, page.origins) == (gone.display_name, ())
-    assert await reconciler.fetch_events(gone, factories.now()) == 0
+    assert await sweeper.fetch_events(gone, factories.now()) == 0
 
 
 async def test_a_channel_that_is_gone_says_so_and_the_others_are_open(team: Team) -> None:

@@ -23,7 +23,7 @@ from integrations.base import (
 )
 from models.tables import MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core.rate_limits import RateLimiter
-from services.payments import processor_webhooks, reconciler
+from services.payments import processor_webhooks, sweeper
 from services.thread import payment_links
 from tests.services.scripted import World, assert_consistent
 
@@ -201,7 +201,7 @@ async def test_made_up_charges_cause_few_calls_and_genuine_ones_end_in_paid(worl
     assert world.vendor.count("charge") <= 11
     assert await ProcessorEvent.all().count() == 1  # of the payment
     assert await world.status(later) == "SENT"
-    await reconciler.sweep(datetime.now(UTC))  # within 15 seconds, and not after a minute
+    await sweeper.sweep(datetime.now(UTC))  # within 15 seconds, and not after a minute
     assert await world.status(later) == "PAID"
     await assert_consistent(world.account.id)
 

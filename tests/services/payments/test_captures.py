@@ -13,7 +13,7 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorEvent
 from services.core.jobs import JobContext, Later
-from services.payments import captures, checkout, offline_payments, reconciler, voids
+from services.payments import captures, checkout, offline_payments, sweeper, voids
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
@@ -65,7 +65,7 @@ async def test_the_return_page_takes_the_money_of_an_approved_checkout(world: Wo
     assert (await MoneyFact.get()).source == "return"
     await world.deliver()
     await world.run_jobs()
-    await reconciler.sweep(in_(days=1))
+    await sweeper.sweep(in_(days=1))
     assert world.vendor.count("complete") == 1
     await assert_consistent(world.account.id)
 
@@ -86,7 +86,7 @@ async def test_the_webhook_of_the_approval_takes_the_money(world: World) -> None
 async def test_the_sweeper_takes_the_money_when_all_webhooks_are_lost(world: World) -> None:
     request, token = await world.request()
     await approved(world, token)
-    await reconciler.sweep(in_(seconds=61))
+    await sweeper.sweep(in_(seconds=61))
     assert await world.status(request) == "PAID"
     assert world.vendor.count("complete") == 1
 
@@ -95,7 +95,7 @@ async def test_a_checkout_that_nobody_approved_is_never_taken(world: World) -> N
     request, token = await world.request()
     await world.open(token)
     await checkout.returned(token)
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     await voids.void(world.actor, payment_request_id=request.id)
     assert world.vendor.count("complete") == 0
 
@@ -143,7 +143,7 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key_and_takes_onc
     assert (await checkout.page(found)).state == "processing"
     again = await checkout.open_checkout(token)
     assert (again.url, again.state) == (None, "processing")  # no second attempt beside one that may have been paid
-    await reconciler.sweep(in_(seconds=61))
+    await sweeper.sweep(in_(seconds=61))
     assert await world.status(request) == "PAID"
     assert len(set(world.vendor.keys_of("complete"))) == 1
     assert len(world.vendor.received(request)) == 1
@@ -163,7 +163,7 @@ async def test_a_process_that_died_between_mark_and_call_is_made_good_by_the_swe
         await checkout.returned(token)
     world.vendor.before_call = None
     assert (await marks(), world.vendor.captures) == ([("OPEN", True, 1)], {})
-    await reconciler.sweep(in_(seconds=61))
+    await sweeper.sweep(in_(seconds=61))
     assert await world.status(request) == "PAID"
     key = world.vendor.sessions[page].order.idempotency_key
     assert world.vendor.captures == {f"{key}:capture:1": "ok"}
@@ -237,7 +237,7 @@ async def test_no_cash_is_recorded_while_a_capture_is_undecided(world: World) ->
         await offline_payments.record(
             world.actor, payment_request_id=request.id, method="CASH", idempotency_key=str(uuid4())
         )
-    await reconciler.sweep(in_(seconds=61))
+    await sweeper.sweep(in_(seconds=61))
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
 
 
@@ -275,7 +275,7 @@ async def test_a_refusal_of_a_repeat_proves_nothing_about_the_first_call(world: 
     await approved(world, token)
     world.vendor.faults = ["", "before", "", "refuse"]
     await checkout.returned(token)
-    await reconciler.sweep(in_(seconds=61))
+    await sweeper.sweep(in_(seconds=61))
     assert await marks() == [("OPEN", True, 1)]
 
 
@@ -317,9 +317,9 @@ async def test_of_two_approved_tabs_one_is_taken_and_the_other_closed(world: Wor
     first, second = await two_pages(world, token)
     for page in (first, second):
         assert world.vendor.approve(page)
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     await world.run_jobs()
-    await reconciler.sweep(in_(minutes=20))
+    await sweeper.sweep(in_(minutes=20))
     assert await world.status(request) == "PAID"
     assert world.vendor.count("complete") == 1
     assert len(world.vendor.received(request)) == 1
@@ -353,7 +353,7 @@ async def test_a_void_between_approval_and_capture_takes_nothing(world: World) -
     assert done.request.status == "VOID"
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
     await checkout.returned(token)
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     await world.run_jobs()
     assert (world.vendor.count("complete"), world.vendor.received(request)) == (0, [])
 

@@ -12,7 +12,7 @@ from models import errors, tables
 from models.database import rows
 from services.connections import availability, processor_health, providers
 from services.core.permissions import system_actor
-from services.payments import checkout, reconciler, refunds, voids
+from services.payments import checkout, refunds, sweeper, voids
 from tests import factories
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
@@ -180,7 +180,7 @@ async def _by_sweeper(world: World) -> None:
     _, token = await world.request()
     await world.open(token)
     world.vendor.faults = ["refuse:authentication_failed"]
-    assert await reconciler.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
+    assert await sweeper.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
 
 
 async def _by_void(world: World) -> None:
@@ -212,13 +212,13 @@ async def _by_list(world: World) -> None:
     async def refuse(since: datetime) -> Any:
         raise IntegrationError("sandbox", reason)
 
-    for name, look in (("list_events", reconciler.fetch_events), ("list_checkouts", reconciler.find_unknown)):
+    for name, look in (("list_events", sweeper.fetch_events), ("list_checkouts", sweeper.find_unknown)):
         reason = "permission_denied"  # which a key may lack for lists
         setattr(world.vendor, name, refuse)
         assert await look(await row(world), datetime.now(UTC)) == 0
         assert (await row(world)).last_error is None
     reason = "authentication_failed"
-    assert await reconciler.find_unknown(await row(world), datetime.now(UTC)) == 0
+    assert await sweeper.find_unknown(await row(world), datetime.now(UTC)) == 0
 
 
 @pytest.mark.parametrize("find", [_by_pay, _by_sweeper, _by_void, _by_refund, _by_list])
@@ -281,7 +281,7 @@ async def test_a_connection_that_a_person_has_ended_stays_ended(world: World) ->
         occurred_at=datetime.now(UTC),
     )
     world.vendor.pay(page)
-    assert await reconciler.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
+    assert await sweeper.sweep(datetime.now(UTC) + timedelta(minutes=2)) == 1
     assert not (await row(world)).connected
 
 

@@ -11,7 +11,7 @@ from integrations.base import Delay, MoneyOutcome
 from models import errors
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.core.permissions import system_actor
-from services.payments import checkout, integrity_check, link_releases, payment_requests, reconciler, refunds, voids
+from services.payments import checkout, integrity_check, link_releases, payment_requests, refunds, sweeper, voids
 from services.payments.payment_views import payments
 from tests.services.scripted import World, assert_consistent
 
@@ -311,5 +311,5 @@ async def test_the_sweeper_goes_on_reading_a_released_checkout(database: str) ->
     await release(world, request)
     world.vendor.settle(debit, ok=True)
     world.vendor.outbox.clear()  # its webhook is lost
-    await reconciler.sweep(datetime.now(UTC) + timedelta(days=4))
+    await sweeper.sweep(datetime.now(UTC) + timedelta(days=4))
     assert await world.status(request) == "PAID"

@@ -19,7 +19,7 @@ from integrations.base import MoneyOutcome, MoneyStatement
 from models.ids import uuid7
 from models.tables import CheckoutSession, MoneyFact, PaymentRequest
 from services.core import jobs
-from services.payments import integrity_check, reconciler
+from services.payments import integrity_check, sweeper
 from tests.clock import Clock, moved
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
@@ -89,7 +89,7 @@ async def run_periodic(elapsed_s: float) -> None:
     """The sweeper's handlers whose time has come, and the jobs that they leave."""
     for kind, every_s in jobs._periodic.items():
         handler = jobs._handlers[kind]
-        of_the_sweeper = handler.__module__ == reconciler.__name__ and kind != "retention"
+        of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
         if of_the_sweeper and elapsed_s % every_s < STEP.total_seconds():
             given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
             await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
@@ -228,7 +228,7 @@ async def test_a_paid_checkout_that_cannot_be_read_is_asked_for_less_and_less_of
         for _ in range(2 * 150):
             clock.move(timedelta(hours=12))
             world.vendor.faults = ["before"]
-            await reconciler.sweep(clock.now())
+            await sweeper.sweep(clock.now())
         assert 20 < world.vendor.count("read") - before < 60
         assert (await CheckoutSession.get()).next_check_at is None
 
@@ -242,9 +242,9 @@ async def test_what_is_paid_never_delays_what_is_open(database: str, monkeypatch
         _, token = await world.request()
         page = await world.open(token)
         clock.move(timedelta(minutes=2))
-        monkeypatch.setattr(reconciler, "BATCH", 2)
+        monkeypatch.setattr(sweeper, "BATCH", 2)
         before = world.vendor.count("read")
-        assert await reconciler.sweep(clock.now()) == 2
+        assert await sweeper.sweep(clock.now()) == 2
         read = world.vendor.keys_of("read")[before:]
         assert page in read
-        assert await reconciler.sweep(clock.now()) == 2
+        assert await sweeper.sweep(clock.now()) == 2

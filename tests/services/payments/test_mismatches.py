@@ -32,9 +32,9 @@ from services.payments import (
     mismatches,
     offline_payments,
     payment_views,
-    reconciler,
     recorder,
     refunds,
+    sweeper,
     voids,
 )
 from services.payments.mismatches import Resolved
@@ -94,7 +94,7 @@ async def read_again(world: World, request: PaymentRequest) -> None:
     """The sweeper reads the request's checkout."""
     now = datetime.now(UTC)
     await CheckoutSession.filter(payment_request_id=request.id).update(next_check_at=now)
-    assert await reconciler.sweep(now + timedelta(seconds=1)) == 1
+    assert await sweeper.sweep(now + timedelta(seconds=1)) == 1
 
 
 async def texts(request: PaymentRequest) -> list[str]:
@@ -257,7 +257,7 @@ async def test_an_accepted_part_closes_its_page_without_waiting(world: World) ->
     world.vendor.pay_part(await world.open(token), 5000)
     await told(world)
     swept: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
-    await reconciler.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
+    await sweeper.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
     await told(world)
     assert len(world.vendor.open_sessions(request)) == 1  # the sweep leaves it to its job
     await resolve(world, request, "ACCEPT_AS_PART")

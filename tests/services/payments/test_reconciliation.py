@@ -11,7 +11,7 @@ from integrations.base import MoneyOutcome
 from models.ids import public_id
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
 from services.connections import processor_settings, providers
-from services.payments import reconciler
+from services.payments import sweeper
 from services.payments.reconciliation import Reconciled, reconcile
 from tests.services.scripted import World, assert_consistent
 
@@ -49,7 +49,7 @@ async def test_a_second_payment_on_a_settled_checkout_is_found_before_the_sweepe
     await world.deliver()
     world.vendor.pay(page, force=True)
     world.vendor.outbox.clear()
-    assert await reconciler.sweep(datetime.now(UTC) + timedelta(hours=23)) == 0
+    assert await sweeper.sweep(datetime.now(UTC) + timedelta(hours=23)) == 0
     found = await run(world)
     assert len(found.differed) == 1
     assert (await world.fresh(request)).excess_minor == 12500

@@ -9,7 +9,7 @@ import pytest
 from integrations.base import Capabilities, Checkout
 from models import errors
 from models.tables import CheckoutSession, PaymentRequest
-from services.payments import checkout, reconciler, voids
+from services.payments import checkout, sweeper, voids
 from tests.services.scripted import World, assert_consistent
 
 
@@ -81,7 +81,7 @@ async def test_a_void_waits_until_the_checkout_has_ended(world: World) -> None:
     assert (done.request.status, done.card) == ("SENT", None)
     assert (await checkout.open_checkout(token)).url is None
     world.vendor.lapse(page)
-    await reconciler.sweep(datetime.now(UTC) + timedelta(minutes=10))
+    await sweeper.sweep(datetime.now(UTC) + timedelta(minutes=10))
     await voids.finish_void(world.account.id, request.id)
     assert await world.status(request) == "VOID"
     assert await world.cards(request) == ["REQUEST_VOIDED"]

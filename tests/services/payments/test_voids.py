@@ -11,7 +11,7 @@ from models import errors
 from models.tables import ActivityCard, CheckoutSession, Job, PaymentRequest
 from services.core.jobs import JobContext
 from services.core.permissions import Actor
-from services.payments import checkout, projection, reconciler, voids
+from services.payments import checkout, projection, sweeper, voids
 from tests.services.scripted import World, assert_consistent
 
 
@@ -102,7 +102,7 @@ async def test_the_sweeper_finishes_what_a_crash_left(world: World) -> None:
     await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC))
     broken, _ = await world.request(void_requested_at=datetime.now(UTC))
     await world.vendor.create_checkout(world.vendor.of_request(request)[0].order)
-    await reconciler.sweep_voids(tick())
+    await sweeper.sweep_voids(tick())
     assert await world.status(request) == "VOID"
     assert await world.status(broken) == "VOID"
     assert await Job.filter(kind="payment_request.finish_void").count() == 0

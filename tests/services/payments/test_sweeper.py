@@ -16,7 +16,7 @@ from models import errors, event_log
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent, Refund
 from services.connections import processor_settings, providers
 from services.core.jobs import Handler, JobContext
-from services.payments import checkout, payment_views, reconciler, refunds, voids
+from services.payments import checkout, payment_views, refunds, sweeper, voids
 from tests import factories
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
@@ -41,12 +41,12 @@ async def test_with_all_webhooks_lost_the_sweeper_records_the_payment(world: Wor
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     world.vendor.outbox.clear()
-    assert await reconciler.sweep(in_(seconds=50)) == 0
-    assert await reconciler.sweep(in_(seconds=61)) == 1
+    assert await sweeper.sweep(in_(seconds=50)) == 0
+    assert await sweeper.sweep(in_(seconds=61)) == 1
     assert await world.status(request) == "PAID"
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
     assert (await MoneyFact.get()).source == "sweeper"
-    assert await reconciler.sweep(in_(hours=23)) == 0
+    assert await sweeper.sweep(in_(hours=23)) == 0
 
 
 async def test_webhooks_only_sweeper_only_and_both_come_to_the_same_end(world: World) -> None:
@@ -77,7 +77,7 @@ async def test_webhooks_only_sweeper_only_and_both_come_to_the_same_end(world: W
             await here.deliver(*here.vendor.outbox[: len(here.vendor.outbox) if not sweeps else 5])
             await here.run_jobs()
         if sweeps:
-            await reconciler.sweep(in_(minutes=2))
+            await sweeper.sweep(in_(minutes=2))
         end = []
         for request in requests:
             now = await here.fresh(request)
@@ -105,11 +105,11 @@ async def test_one_checkout_that_cannot_be_read_keeps_no_other_from_being_read(
         return await read(external_id)
 
     monkeypatch.setattr(world.vendor, "read_checkout", fails)
-    assert await reconciler.sweep(in_(minutes=2)) == 2
+    assert await sweeper.sweep(in_(minutes=2)) == 2
     assert await world.status(broken) == "SENT"
     assert await world.status(fine) == "PAID"
     monkeypatch.undo()
-    await reconciler.sweep(in_(minutes=8))
+    await sweeper.sweep(in_(minutes=8))
     assert await world.status(broken) == "PAID"
 
 
@@ -117,9 +117,9 @@ async def test_a_closed_sandbox_keeps_no_other_processor_from_being_swept(world:
     _, token = await world.request()
     await world.open(token)
     change(sandbox_open=False)
-    assert await reconciler.sweep(in_(minutes=2)) == 1
-    await reconciler.sweep_events(tick())
-    await reconciler.sweep_events_back(tick())
+    assert await sweeper.sweep(in_(minutes=2)) == 1
+    await sweeper.sweep_events(tick())
+    await sweeper.sweep_events_back(tick())
 
 
 async def test_a_checkout_that_stays_unreadable_is_read_less_and_less_often(world: World) -> None:
@@ -128,7 +128,7 @@ async def test_a_checkout_that_stays_unreadable_is_read_less_and_less_often(worl
     await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(days=10))
     world.vendor.faults = ["before"]
     now = in_(minutes=2)
-    await reconciler.sweep(now)
+    await sweeper.sweep(now)
     session = await CheckoutSession.get()
     assert session.next_check_at is not None
     assert session.next_check_at > now + timedelta(hours=23)
@@ -139,9 +139,9 @@ async def test_an_open_checkout_is_read_every_five_minutes(world: World) -> None
     _, token = await world.request()
     await world.open(token)
     now = in_(minutes=2)
-    assert await reconciler.sweep(now) == 1
-    assert await reconciler.sweep(now + timedelta(seconds=299)) == 0
-    assert await reconciler.sweep(now + timedelta(seconds=300)) == 1
+    assert await sweeper.sweep(now) == 1
+    assert await sweeper.sweep(now + timedelta(seconds=299)) == 0
+    assert await sweeper.sweep(now + timedelta(seconds=300)) == 1
     assert world.vendor.count("read") == 2
 
 
@@ -150,8 +150,8 @@ async def test_a_checkout_that_another_process_took_is_not_read_twice(world: Wor
     await world.open(token)
     now = in_(minutes=2)
     stale = await CheckoutSession.get()
-    await reconciler._check(await CheckoutSession.get(), now)
-    await reconciler._check(stale, now)
+    await sweeper._check(await CheckoutSession.get(), now)
+    await sweeper._check(stale, now)
     assert world.vendor.count("read") == 1
 
 
@@ -159,9 +159,9 @@ async def test_a_creation_that_was_never_answered_is_given_up(world: World) -> N
     _, token = await world.request()
     await world.open(token)
     await CheckoutSession.all().update(status="OPENING", external_id=None)
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     assert (await CheckoutSession.get()).status == "OPENING"
-    await reconciler.sweep(in_(minutes=8))
+    await sweeper.sweep(in_(minutes=8))
     assert (await CheckoutSession.get()).status == "ABANDONED"
     assert world.vendor.count("read") == 0
 
@@ -171,18 +171,18 @@ async def test_events_that_the_vendor_could_not_deliver_are_fetched_once(world: 
     world.vendor.pay(await world.open(token))
     (lost,) = world.vendor.outbox
     world.vendor.undelivered = [world.vendor.parse(lost.body)]
-    assert await reconciler.fetch_events(world.connection, datetime.now(UTC)) == 1
+    assert await sweeper.fetch_events(world.connection, datetime.now(UTC)) == 1
     assert await world.status(request) == "PAID"
-    assert await reconciler.fetch_events(world.connection, datetime.now(UTC)) == 0
+    assert await sweeper.fetch_events(world.connection, datetime.now(UTC)) == 0
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
     assert await ProcessorEvent.all().count() == 1
 
 
 async def test_the_vendors_list_is_read_from_an_hour_before_the_last_look(world: World) -> None:
     now = datetime.now(UTC)
-    await reconciler.fetch_events(world.connection, now)
+    await sweeper.fetch_events(world.connection, now)
     row = await ProcessorConnection.get(id=world.connection.id)
-    await reconciler.fetch_events(row, now + timedelta(minutes=1))
+    await sweeper.fetch_events(row, now + timedelta(minutes=1))
     asked = [datetime.fromisoformat(since) for verb, since in world.vendor.calls if verb == "list"]
     assert asked == [now - timedelta(days=30), now - timedelta(hours=1)]
 
@@ -194,7 +194,7 @@ async def test_a_vendor_that_gives_no_list_is_asked_again_from_the_same_place(
         raise IntegrationError("sandbox", "timeout")
 
     monkeypatch.setattr(world.vendor, "list_events", fails)
-    assert await reconciler.fetch_events(world.connection, datetime.now(UTC)) == 0
+    assert await sweeper.fetch_events(world.connection, datetime.now(UTC)) == 0
     assert (await ProcessorConnection.get(id=world.connection.id)).events_read_until is None
 
 
@@ -206,7 +206,7 @@ async def test_the_minutes_round_repeats_unhandled_events(world: World) -> None:
     await world.deliver(hint)
     await Job.all().delete()
     await ProcessorEvent.all().update(received_at=datetime.now(UTC) - timedelta(minutes=2))
-    await reconciler.sweep_events(tick())
+    await sweeper.sweep_events(tick())
     await world.run_jobs()
     assert await world.status(request) == "PAID"
 
@@ -218,7 +218,7 @@ async def test_a_connection_is_read_at_most_so_often_a_second(world: World) -> N
         await world.open(token)
     change(reads_per_s=50.0)
     started = time.monotonic()
-    assert await reconciler.sweep(in_(minutes=2)) == 11
+    assert await sweeper.sweep(in_(minutes=2)) == 11
     assert time.monotonic() - started >= 10 / 50  # it can only take longer
 
 
@@ -228,7 +228,7 @@ async def test_a_link_that_stays_open_for_months_is_read_less_and_less_often(wor
     for days, wait in ((0.5, timedelta(minutes=5)), (30, timedelta(hours=2, minutes=30))):
         now = in_(minutes=2)
         await CheckoutSession.all().update(created_at=now - timedelta(days=days), next_check_at=now)
-        await reconciler.sweep(now)
+        await sweeper.sweep(now)
         session = await CheckoutSession.get()
         assert session.next_check_at is not None
         assert abs(session.next_check_at - (now + wait)) < timedelta(milliseconds=1)
@@ -242,11 +242,11 @@ async def test_a_vendor_that_answers_nothing_is_left_alone_until_the_next_round(
         _, token = await world.request()
         await world.open(token)
     world.vendor.faults = ["before"] * 12
-    await reconciler.sweep(in_(minutes=2))
-    assert 3 <= world.vendor.count("read") <= 3 + reconciler.READS_AT_ONCE
+    await sweeper.sweep(in_(minutes=2))
+    assert 3 <= world.vendor.count("read") <= 3 + sweeper.READS_AT_ONCE
     assert other.vendor.count("read") == 1
     world.vendor.faults = []
-    await reconciler.sweep(in_(minutes=3))
+    await sweeper.sweep(in_(minutes=3))
     assert world.vendor.count("read") == 12  # those that failed come later
 
 
@@ -263,10 +263,10 @@ async def test_credentials_that_were_withdrawn_are_told_in_the_settings_until_th
         raise IntegrationError("sandbox", "timeout", retryable=True)
 
     monkeypatch.setattr(world.vendor, "read_checkout", silent)
-    assert await reconciler.sweep(in_(minutes=2)) == 1
+    assert await sweeper.sweep(in_(minutes=2)) == 1
     assert (await ProcessorConnection.get(id=world.connection.id)).last_error is None
     monkeypatch.setattr(world.vendor, "read_checkout", refused)
-    assert await reconciler.sweep(in_(minutes=20)) == 1
+    assert await sweeper.sweep(in_(minutes=20)) == 1
     assert (await ProcessorConnection.get(id=world.connection.id)).last_error == (
         "Sandbox does not accept these credentials: copy them again, and see that all are of one application and mode."
     )
@@ -284,10 +284,10 @@ async def test_a_vendor_that_wants_quiet_gets_it_for_an_hour_at_most(
 
     monkeypatch.setattr(world.vendor, "read_checkout", busy)
     now = in_(minutes=2)
-    assert await reconciler.sweep(now) == 1
+    assert await sweeper.sweep(now) == 1
     monkeypatch.undo()
-    assert await reconciler.sweep(now + timedelta(seconds=given - 1)) == 0
-    assert await reconciler.sweep(now + timedelta(seconds=given + 1)) == 1
+    assert await sweeper.sweep(now + timedelta(seconds=given - 1)) == 0
+    assert await sweeper.sweep(now + timedelta(seconds=given + 1)) == 1
     assert world.vendor.count("read") == 1
 
 
@@ -305,7 +305,7 @@ async def test_an_unanswered_capture_is_asked_for_at_least_daily_and_told_to_the
         if begun.capturing_at is not None:
             await CheckoutSession.all().update(capturing_at=now - age, created_at=now - age, next_check_at=now)
         world.vendor.faults = ["", "before"]
-        await reconciler.sweep(now)
+        await sweeper.sweep(now)
         session = await CheckoutSession.get()
         assert session.next_check_at is not None
         waits.append(session.next_check_at - now)
@@ -313,10 +313,10 @@ async def test_an_unanswered_capture_is_asked_for_at_least_daily_and_told_to_the
     assert [round(wait.total_seconds()) for wait in waits] == [300, 360, 8640, 43_200, 86_400]
     assert len(set(world.vendor.keys_of("complete"))) == 1
     world.vendor.faults = ["", "before"]
-    await reconciler.sweep(now + timedelta(days=2))
+    await sweeper.sweep(now + timedelta(days=2))
     assert await world.notifications() == ["PAYMENT_MISMATCH"]  # once
     assert await world.cards(request) == []
-    await reconciler.sweep(now + timedelta(days=4))
+    await sweeper.sweep(now + timedelta(days=4))
     assert await world.status(request) == "PAID"
 
 
@@ -325,7 +325,7 @@ async def test_an_unanswered_creation_is_no_capture_and_tells_nobody(world: Worl
     await world.open(token)
     await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(days=30))
     world.vendor.faults = ["before"]
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     assert await world.notifications() == []
 
 
@@ -340,7 +340,7 @@ async def test_a_pending_void_has_one_job_that_comes_again_less_and_less_often(w
     for age in (timedelta(0), timedelta(minutes=30), timedelta(days=30)):
         await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC) - age)
         await world.run_jobs(rounds=1)
-        await reconciler.sweep_voids(tick())  # leaves older ones to the job
+        await sweeper.sweep_voids(tick())  # leaves older ones to the job
         job = await Job.get(kind="payment_request.finish_void")
         waits.append(round((job.due_at - datetime.now(UTC)).total_seconds() / 10) * 10)
     assert waits == [60, 180, 600]
@@ -352,8 +352,8 @@ async def test_a_pending_void_has_one_job_that_comes_again_less_and_less_often(w
     assert await world.cards(request) == ["REQUEST_VOIDED"]
     calls = len(world.vendor.calls)
     await world.run_jobs()
-    await reconciler.sweep_voids(tick())
-    assert (await reconciler.sweep(in_(days=1)), len(world.vendor.calls)) == (0, calls)
+    await sweeper.sweep_voids(tick())
+    assert (await sweeper.sweep(in_(days=1)), len(world.vendor.calls)) == (0, calls)
 
 
 async def test_a_link_that_ends_late_leads_nobody_to_it_and_blocks_nothing(world: World) -> None:
@@ -384,7 +384,7 @@ async def lose_a_creation(world: World, token: str) -> str:
     with pytest.raises(errors.ProcessorUnavailable):
         await checkout.open_checkout(token)
     await CheckoutSession.all().update(created_at=datetime.now(UTC) - timedelta(minutes=6))
-    await reconciler.sweep(in_(minutes=2))
+    await sweeper.sweep(in_(minutes=2))
     assert (await CheckoutSession.get()).status == "ABANDONED"
     return list(world.vendor.sessions)[-1]
 
@@ -392,12 +392,12 @@ async def lose_a_creation(world: World, token: str) -> str:
 async def test_an_open_checkout_that_we_do_not_know_is_closed(world: World) -> None:
     request, token = await world.request()
     page = await lose_a_creation(world, token)
-    assert await reconciler.find_unknown(world.connection, datetime.now(UTC)) == 1
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 1
     await world.run_jobs()
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
     assert [row.status for row in await CheckoutSession.all().order_by("n")] == ["ABANDONED", "EXPIRED"]
     assert await world.status(request) == "SENT"
-    assert await reconciler.find_unknown(world.connection, datetime.now(UTC)) == 0
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
     assert await world.open(token) != page
 
 
@@ -406,10 +406,10 @@ async def test_a_paid_checkout_that_we_do_not_know_is_recorded(world: World) -> 
     page = await lose_a_creation(world, token)
     world.vendor.pay(page)
     world.vendor.outbox.clear()
-    await reconciler.sweep_unknown(tick())
+    await sweeper.sweep_unknown(tick())
     assert await world.status(request) == "PAID"
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
-    await reconciler.sweep_unknown(tick())
+    await sweeper.sweep_unknown(tick())
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
     await assert_consistent(world.account.id)
 
@@ -423,7 +423,7 @@ async def test_an_approved_checkout_that_we_do_not_know_is_taken_if_it_fits_and_
     world.vendor.approve(page)
     if status == "VOID":
         await PaymentRequest.filter(id=request.id).update(status=status, voided_at=datetime.now(UTC))
-    await reconciler.find_unknown(world.connection, datetime.now(UTC))
+    await sweeper.find_unknown(world.connection, datetime.now(UTC))
     await world.run_jobs()
     assert world.vendor.sessions[page].status == end
     assert world.vendor.count("complete") == (status == "SENT")
@@ -435,7 +435,7 @@ async def test_a_checkout_whose_creation_is_under_way_is_left_to_its_opener(worl
     async def look(verb: str) -> None:
         if verb == "create":
             world.vendor.after_call = None
-            assert await reconciler.find_unknown(world.connection, datetime.now(UTC)) == 0
+            assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
 
     world.vendor.after_call = look
     page = await world.open(token)
@@ -448,7 +448,7 @@ async def test_checkouts_of_other_programs_and_accounts_are_left_alone(world: Wo
     _, token = await other.request()
     page = await other.open(token)
     world.vendor.sessions = other.vendor.sessions  # both accounts use one account of the vendor's
-    assert await reconciler.find_unknown(world.connection, datetime.now(UTC)) == 0
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
     await world.run_jobs()
     assert other.vendor.sessions[page].status == CheckoutStatus.OPEN
     assert await CheckoutSession.all().count() == 1
@@ -461,18 +461,18 @@ async def test_known_and_ended_checkouts_are_not_read_again_for_the_list(world: 
     lapsed = await world.open(second)
     world.vendor.lapse(lapsed)
     await CheckoutSession.filter(external_id=lapsed).delete()
-    assert await reconciler.find_unknown(world.connection, datetime.now(UTC)) == 0
+    assert await sweeper.find_unknown(world.connection, datetime.now(UTC)) == 0
     assert world.vendor.count("read") == 0
 
 
 async def test_the_vendors_list_of_checkouts_is_read_on_from_an_hour_before_the_last_look(world: World) -> None:
     now = datetime.now(UTC)
     world.vendor.faults = ["before"]
-    assert await reconciler.find_unknown(world.connection, now) == 0
+    assert await sweeper.find_unknown(world.connection, now) == 0
     assert (await ProcessorConnection.get(id=world.connection.id)).checkouts_read_until is None
-    await reconciler.find_unknown(world.connection, now)
+    await sweeper.find_unknown(world.connection, now)
     row = await ProcessorConnection.get(id=world.connection.id)
-    await reconciler.find_unknown(row, now + timedelta(minutes=15))
+    await sweeper.find_unknown(row, now + timedelta(minutes=15))
     asked = [datetime.fromisoformat(since) for since in world.vendor.keys_of("list_checkouts")]
     assert asked == [now - timedelta(days=30), now - timedelta(days=30), now - timedelta(hours=1)]
 
@@ -490,7 +490,7 @@ async def test_a_checkout_that_we_do_not_know_is_found_though_its_processor_was_
     world.vendor.pay(await lose_a_creation(world, token))
     world.vendor.outbox.clear()
     await disconnected(world)
-    await reconciler.sweep_unknown(tick())
+    await sweeper.sweep_unknown(tick())
     assert await world.status(request) == "PAID"
 
 
@@ -502,11 +502,11 @@ async def test_a_disconnected_processor_is_asked_for_a_week_and_then_while_somet
     now = datetime.now(UTC)
 
     async def asked(at: datetime) -> list[object]:
-        return [row.id for row in await reconciler.listed_connections(at)]
+        return [row.id for row in await sweeper.listed_connections(at)]
 
     assert await asked(now + timedelta(days=6)) == [world.connection.id, other.connection.id]
     assert await asked(now + timedelta(days=8)) == [other.connection.id]
-    assert [row.id for row in await reconciler.listed_connections(now, world.account.id)] == [world.connection.id]
+    assert [row.id for row in await sweeper.listed_connections(now, world.account.id)] == [world.connection.id]
     request, _ = await world.request()
     await checkout._insert(request, 12500, now)
     assert await asked(now + timedelta(days=8)) == [world.connection.id, other.connection.id]
@@ -520,18 +520,18 @@ async def test_a_vendor_that_wants_quiet_is_asked_for_no_list(world: World, monk
 
     now = datetime.now(UTC)
     monkeypatch.setattr(world.vendor, "list_checkouts", busy)
-    assert await reconciler.find_unknown(world.connection, now) == 0
+    assert await sweeper.find_unknown(world.connection, now) == 0
     monkeypatch.undo()
-    await reconciler.find_unknown(world.connection, now + timedelta(seconds=599))
-    await reconciler.fetch_events(world.connection, now + timedelta(seconds=599))
+    await sweeper.find_unknown(world.connection, now + timedelta(seconds=599))
+    await sweeper.fetch_events(world.connection, now + timedelta(seconds=599))
     assert world.vendor.calls == []
-    await reconciler.find_unknown(world.connection, now + timedelta(seconds=601))
-    await reconciler.fetch_events(world.connection, now + timedelta(seconds=601))
+    await sweeper.find_unknown(world.connection, now + timedelta(seconds=601))
+    await sweeper.fetch_events(world.connection, now + timedelta(seconds=601))
     assert [verb for verb, _ in world.vendor.calls] == ["list_checkouts", "list"]
 
 
 @pytest.mark.parametrize(
-    ("verb", "round_"), [("list_checkouts", reconciler.sweep_unknown), ("list_events", reconciler.sweep_events)]
+    ("verb", "round_"), [("list_checkouts", sweeper.sweep_unknown), ("list_events", sweeper.sweep_events)]
 )
 async def test_a_vendor_that_does_not_answer_keeps_no_other_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch, verb: str, round_: Handler
@@ -565,8 +565,8 @@ async def test_no_more_lists_are_read_at_once_than_allowed(world: World) -> None
         running -= 1
         return 0
 
-    await reconciler._each([world.connection] * 50, ask)
-    assert most == reconciler.LISTS_AT_ONCE
+    await sweeper._each([world.connection] * 50, ask)
+    assert most == sweeper.LISTS_AT_ONCE
 
 
 async def test_what_waits_for_a_job_that_is_gone_gets_one(world: World) -> None:
@@ -594,7 +594,7 @@ async def test_what_waits_for_a_job_that_is_gone_gets_one(world: World) -> None:
     await world.open(third_token)  # may be paid: left alone
     await Job.all().delete()
     for _ in range(2):
-        await reconciler.sweep_stranded(tick())
+        await sweeper.sweep_stranded(tick())
     session = await CheckoutSession.get(payment_request_id=other.id)
     refund = await Refund.get()
     keys = {f"refund.settle:{refund.id}", f"checkout.expire:{session.id}"}
@@ -604,7 +604,7 @@ async def test_what_waits_for_a_job_that_is_gone_gets_one(world: World) -> None:
     assert (await Refund.get()).status == "SUCCEEDED"
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
     assert await world.status(third) == "SENT"
-    await reconciler.sweep_stranded(tick())
+    await sweeper.sweep_stranded(tick())
     assert await Job.filter(status="queued").count() == 0
 
 
@@ -618,9 +618,9 @@ async def test_after_the_clock_was_set_back_open_checkouts_are_due_and_lists_are
     await CheckoutSession.all().update(next_check_at=ahead)
     rows = ProcessorConnection.filter(id=world.connection.id)
     await rows.update(events_read_until=ahead, checkouts_read_until=now - timedelta(hours=1))
-    assert await reconciler.sweep(now) == 0
-    await reconciler.read_all_again(now)
-    assert await reconciler.sweep(now) == 1
+    assert await sweeper.sweep(now) == 0
+    await sweeper.read_all_again(now)
+    assert await sweeper.sweep(now) == 1
     connection = await ProcessorConnection.get(id=world.connection.id)
     assert connection.events_read_until is None
     assert connection.checkouts_read_until == now - timedelta(hours=1)
@@ -628,7 +628,7 @@ async def test_after_the_clock_was_set_back_open_checkouts_are_due_and_lists_are
     await CheckoutSession.all().update(
         status="OPENING", external_id=None, url=None, created_at=ahead, next_check_at=now
     )
-    await reconciler.sweep(now)
+    await sweeper.sweep(now)
     assert (await CheckoutSession.get()).status == "ABANDONED"
 
 
@@ -638,5 +638,5 @@ async def test_retention_prunes_the_log_only(world: World) -> None:
         seq = await event_log.reserve(world.account.id, 1)
         await event_log.append([event_log.LogEntry(account_id=world.account.id, seq=seq, kind="x", at=at)])
     await factories.payment_request(world.contact, created_at=old)
-    await reconciler.retain(tick())
+    await sweeper.retain(tick())
     assert [entry.seq for entry in await event_log.read(world.account.id, 0, 10)] == [2]
