@@ -28,7 +28,7 @@ from services.connections import providers
 from services.core import configuration, jobs, turns, unit_of_work
 from services.core.configuration import Configuration
 from services.core.event_hub import Hub
-from services.payments import checkout
+from services.payments import checkout_reads
 from services.sandbox import processor
 from services.web_chat import visitors
 from settings import Settings
@@ -147,7 +147,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         await stack.enter_async_context(opened(settings))
         stack.push_async_callback(providers.aclose)
         stack.push_async_callback(processor.aclose)
-        stack.push_async_callback(checkout.aclose)
+        stack.push_async_callback(checkout_reads.aclose)
         stack.push_async_callback(authentication.aclose)
         stack.push_async_callback(visitors.aclose)
         bus = await open_bus(settings.events_url)

@@ -22,7 +22,7 @@ from models.errors import ProcessorRejected, ProcessorUnavailable, Refusal
 from models.ledger import Status
 from models.money import Money
 from models.tables import PaymentRequest
-from services.payments import checkout, link_releases, projection
+from services.payments import checkout, checkout_page, checkout_reads, link_releases, projection
 from settings import Settings
 from web import lengthened
 from web.pages import PAGE_HEADERS, error_page, render
@@ -73,13 +73,13 @@ def same_origin(request: Request) -> bool:
 
 
 async def _find(request: Request) -> PaymentRequest | None:
-    return await checkout.find(request.path_params["token"])
+    return await checkout_page.find(request.path_params["token"])
 
 
 async def stray(request: Request) -> Response:
     """Lead to the page: from an address with more behind the token, and from one that is reloaded with another method."""
     for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
-        if await checkout.find(token) is not None:
+        if await checkout_page.find(token) is not None:
             return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
     return error_page(404)
 
@@ -90,7 +90,7 @@ async def show(request: Request) -> Response:
     if found is None:
         return error_page(404)
     if request.method == "GET":  # the contact may come from a checkout that has ended, by the address for cancelling
-        found = await checkout.refresh(found)
+        found = await checkout_reads.refresh(found)
     return await _page(request, found)
 
 
@@ -113,10 +113,10 @@ async def pay(request: Request) -> Response:
         # Paid, voided or changed in another tab meanwhile: answer with what it is now.
         fresh = await _find(request)
         return error_page(404) if fresh is None else await _page(request, fresh)
-    origin = checkout.origin_of(opened.url)
+    origin = checkout_page.origin_of(opened.url)
     by_browser = request.headers.get("sec-fetch-dest") == "document"
     settings: Settings = request.app.state.settings
-    if by_browser and origin not in (None, *settings.origins, *await checkout.declared_origins(found)):
+    if by_browser and origin not in (None, *settings.origins, *await checkout_page.declared_origins(found)):
         # Chromium refuses the redirect if the page that was pressed did not name this origin yet; a page without a form may lead there.
         return render("leading.html", url=opened.url)
     return RedirectResponse(opened.url, 303, {**PAGE_HEADERS})
@@ -147,7 +147,7 @@ async def returned(request: Request) -> Response:
     if await _find(request) is None:
         return error_page(404)
     if request.method == "GET":
-        await checkout.returned(token)
+        await checkout_reads.returned(token)
     return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
 
 
@@ -158,7 +158,7 @@ async def view(request: Request) -> Response:
     if await _find(request) is None:
         return error_page(404)
     human = not is_robot(request.headers.get("user-agent", "")) and not _is_machine(request)
-    await checkout.record_view(request.path_params["token"], human=human)
+    await checkout_page.record_view(request.path_params["token"], human=human)
     return Response(status_code=204, headers={**PAGE_HEADERS})
 
 
@@ -177,7 +177,7 @@ async def _page(
     """
     settings: Settings = request.app.state.settings
     try:
-        page = await checkout.page(found)
+        page = await checkout_page.page(found)
     except ProcessorUnavailable:
         return error_page(503)  # its connection is closed by the settings or not complete
     account = page.account
@@ -230,7 +230,7 @@ async def live(request: Request) -> Response:
     found = await _find(request)
     if found is None:
         return error_page(404)
-    state = await checkout.state_now(found)
+    state = await checkout_page.state_now(found)
     return JSONResponse({"state": state, "tag": _tag(found, state)}, headers={**PAGE_HEADERS})
 
 

@@ -32,7 +32,7 @@ from services.accounts import accounts, authentication, users
 from services.connections import channel_settings, processor_settings, providers
 from services.core.permissions import Actor, system_actor
 from services.messaging import contacts, conversations, inbound, messages
-from services.payments import checkout, payment_requests, recorder, voids
+from services.payments import checkout_page, payment_requests, recorder, voids
 from services.thread import payment_links
 from settings import Settings
 
@@ -264,7 +264,7 @@ class Scene:
 
     async def opens(self, request: PaymentRequest) -> None:
         """The contact looks at the checkout page."""
-        await checkout.record_view(payment_links.checkout_url(request).rpartition("/")[2], human=True)
+        await checkout_page.record_view(payment_links.checkout_url(request).rpartition("/")[2], human=True)
 
     async def read(self) -> None:
         """The team has seen the thread."""

@@ -24,7 +24,7 @@ from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentReque
 from services.core import audit_log, idempotency, jobs
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
-from services.payments import captures, checkout, payment_views, projection, recorder, refunds
+from services.payments import captures, checkout_reads, payment_views, projection, recorder, refunds
 from services.payments.payment_views import PaymentView
 
 log = structlog.get_logger(__name__)
@@ -253,7 +253,7 @@ async def _judge(job: jobs.JobContext) -> None:
     session = await CheckoutSession.get(id=fact.checkout_session_id)
     if session.external_id is not None:
         try:
-            await checkout.read_back(session, source="sweeper")
+            await checkout_reads.read_back(session, source="sweeper")
         except (IntegrationError, errors.ProcessorUnavailable) as error:
             log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
     async with change(fact.account_id, rows=[fact.payment_request_id]) as changed:

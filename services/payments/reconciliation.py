@@ -18,7 +18,7 @@ from models.ids import public_id
 from models.money import Money
 from models.tables import CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection
 from services.core import configuration
-from services.payments import checkout, sweeper
+from services.payments import checkout_reads, sweeper
 
 BATCH = 200
 
@@ -72,7 +72,7 @@ async def _one(session: CheckoutSession, found: Reconciled) -> None:
     name = f"{public_id('pr', session.payment_request_id)} {session.external_id}"
     request, facts = await _now(session)
     try:
-        await checkout.read_back(session, source="sweeper")
+        await checkout_reads.read_back(session, source="sweeper")
     except IntegrationError as error:
         found.unread.append(f"{name}: not read: {error.reason}")
         return

@@ -30,7 +30,15 @@ from models.tables import (
 from services.connections import processor_health, providers
 from services.core import configuration, jobs
 from services.messaging import attachments, sending
-from services.payments import captures, checkout, processor_webhooks, projection, recorder, refunds, voids
+from services.payments import (
+    captures,
+    checkout_reads,
+    processor_webhooks,
+    projection,
+    recorder,
+    refunds,
+    voids,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +154,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         return None
     failed: Exception | None = None
     try:
-        await checkout.read_back(session, source="sweeper")
+        await checkout_reads.read_back(session, source="sweeper")
     except Exception as error:  # noqa: BLE001 (the loop's top: one checkout must not keep the others from being read)
         log.warning("sweep_read_failed", checkout_session_id=str(session.id), error=_reason(error))
         failed = error

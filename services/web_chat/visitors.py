@@ -44,7 +44,7 @@ from services.core import configuration, jobs, merged_rows, validation
 from services.core.rate_limits import Counts, network_of
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts, delivery, inbound
-from services.payments import checkout
+from services.payments import checkout_page
 from services.thread import payment_links
 
 KIND: Final = "WEB_CHAT"
@@ -531,7 +531,7 @@ def _card(request: PaymentRequest) -> Card:
     left = max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor)
     return Card(
         request=request,
-        state=checkout.state_of(request),
+        state=checkout_page.state_of(request),
         amount=Money(request.amount_minor, request.currency),
         due=Money(left, request.currency),
         pay_url=payment_links.checkout_url(request),

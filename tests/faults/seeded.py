@@ -99,7 +99,7 @@ FAULTS: Final = (
     _fault(
         "money",
         "link-asks-again-beside-unresolved-money",
-        "services/payments/checkout.py",
+        "services/payments/checkout_page.py",
         'return "review" if request.unresolved else "open"',
         'return "open"',
         MISMATCHES,
@@ -504,7 +504,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "pending-void-still-payable",
-        "services/payments/checkout.py",
+        "services/payments/checkout_page.py",
         ' or request.void_requested_at is not None:\n        return "processing"',
         ':\n        return "processing"',
         VOIDS,
@@ -512,7 +512,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "paid-is-payable-again",
-        "services/payments/checkout.py",
+        "services/payments/checkout_page.py",
         '    if request.status == Status.PAID:\n        return "paid"',
         '    if request.status == Status.PAID:\n        return "open"',
         CHECKOUT,

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from models.tables import CheckoutSession, MoneyFact, SandboxCheckout
-from services.payments import checkout
+from services.payments import checkout_reads
 from tests.configured import change
 from tests.contracts.openapi import Call
 from tests.flows import harness
@@ -33,7 +33,7 @@ async def shop(
     database: str, events_url: str, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Team]:
     """A team with every processor. The sweeper reads nothing here."""
-    monkeypatch.setattr(checkout, "CLOSE_WITHIN_S", 0.1)
+    monkeypatch.setattr(checkout_reads, "CLOSE_WITHIN_S", 0.1)
     waits = {"SWEEPER_FIRST_CHECK_S": "3600", "SWEEPER_EVERY_S": "3600"}
     async with harness.in_process(database, events_url, **waits, **vendors.addresses) as product:
         team = await new_team(product)
@@ -144,7 +144,7 @@ async def test_pages_read_a_checkout_at_most_once_in_a_while(shop: Team, vendors
 async def test_a_silent_processor_holds_no_page_up(
     shop: Team, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkout, "ANSWER_WITHIN_S", 0.2)
+    monkeypatch.setattr(checkout_reads, "ANSWER_WITHIN_S", 0.2)
     maria = await shop.contact()
     request = await shop.request(maria, processor="STRIPE")
     url = request["checkoutUrl"]

@@ -12,7 +12,7 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import Job, MoneyFact, Refund
-from services.payments import checkout, refunds
+from services.payments import checkout_page, refunds
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -460,4 +460,4 @@ def test_only_https_addresses_get_into_the_policy() -> None:
         "https:///c": None,
         "javascript:alert(1)": None,
     }
-    assert {url: checkout.origin_of(url) for url in given} == given
+    assert {url: checkout_page.origin_of(url) for url in given} == given

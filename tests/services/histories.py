@@ -32,6 +32,7 @@ from models.tables import (
 from services.core import jobs
 from services.payments import (
     checkout,
+    checkout_reads,
     integrity_check,
     link_releases,
     mismatches,
@@ -144,7 +145,7 @@ class Life:
         if name in team:
             await team[name](n if name != "cash for all" else -1)
         elif name == "return":
-            await checkout.returned(self.token)
+            await checkout_reads.returned(self.token)
         elif name == "deliver" and self.webhooks:
             await self.deliver(n)
         elif name == "drop" and self.sweeps:

@@ -18,7 +18,7 @@ from unittest import mock
 
 from models import errors
 from models.tables import PaymentRequest
-from services.payments import checkout, sweeper, voids
+from services.payments import checkout, checkout_reads, sweeper, voids
 from tests.services.histories import retire
 from tests.services.scripted import World, assert_consistent
 
@@ -162,7 +162,7 @@ async def play(world: World, scene: Scene, choose: Choose) -> Run:
         if not scene.approving:
             vendor.pay(page)
         elif vendor.approve(page):
-            await checkout.returned(token)
+            await checkout_reads.returned(token)
 
     async def agent(_: Actor) -> None:
         await void(world, request)

@@ -8,7 +8,7 @@ from models.errors import Invalid, ProcessorUnavailable
 from models.tables import ProcessorEvent
 from services.connections import availability, channel_settings, processor_settings, providers
 from services.core.webhooks import NotVerifiable
-from services.payments import checkout, processor_webhooks, sweeper
+from services.payments import checkout_page, processor_webhooks, sweeper
 from tests import factories
 from tests.services.conftest import Team
 
@@ -25,7 +25,7 @@ async def test_a_processor_that_is_gone_refuses_and_its_webhooks_are_sent_again(
         await processor_settings.configure_processor(team.owner, processor="gone_pay", credentials={"secret_key": "x"})
     # What was asked through it can still be looked at, and the sweeper goes on to the next.
     request = await factories.payment_request(team.contact, processor_connection_id=gone.id, status="SENT")
-    page = await checkout.page(request)
+    page = await checkout_page.page(request)
     assert (page.processor_name, page.origins) == (gone.display_name, ())
     assert await sweeper.fetch_events(gone, factories.now()) == 0
 

@@ -17,7 +17,7 @@ from resolvers.assemble import build_schema, new_context
 from schema.scalars import PaymentRequestAction
 from services.core.permissions import ROLES, Actor
 from services.payments import (
-    checkout,
+    checkout_reads,
     link_releases,
     mismatches,
     offline_payments,
@@ -94,7 +94,7 @@ async def delayed(world: World) -> PaymentRequest:
     request, token = await world.request()
     world.vendor.delay(await world.open(token))
     await world.deliver()
-    return await checkout.refresh(await world.fresh(request))
+    return await checkout_reads.refresh(await world.fresh(request))
 
 
 async def canceled_by_release(world: World) -> PaymentRequest:

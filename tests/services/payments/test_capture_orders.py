@@ -20,7 +20,7 @@ import pytest
 from integrations.base import IntegrationError
 from models.tables import CheckoutSession, Job, PaymentRequest
 from services.core.jobs import JobContext, Later
-from services.payments import checkout, processor_webhooks
+from services.payments import checkout_reads, processor_webhooks
 from tests.services.orders import PER_ACCOUNT, Actor, cut_by_call, settle_down, void
 from tests.services.scripted import World, assert_consistent
 
@@ -39,7 +39,7 @@ async def read(page: str) -> None:
     """The return page, or the sweeper, reads a checkout."""
     session = await CheckoutSession.get(external_id=page)
     with contextlib.suppress(IntegrationError):
-        await checkout.read_back(session, source="sweeper")
+        await checkout_reads.read_back(session, source="sweeper")
 
 
 async def hear(world: World) -> None:

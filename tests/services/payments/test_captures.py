@@ -13,7 +13,7 @@ from integrations.base import CheckoutStatus, IntegrationError
 from models import errors
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorEvent
 from services.core.jobs import JobContext, Later
-from services.payments import captures, checkout, offline_payments, sweeper, voids
+from services.payments import captures, checkout, checkout_page, checkout_reads, offline_payments, sweeper, voids
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
 
@@ -57,7 +57,7 @@ async def test_the_return_page_takes_the_money_of_an_approved_checkout(world: Wo
     request, token = await world.request()
     page = await approved(world, token)
     assert await world.status(request) == "SENT"
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
     key = world.vendor.sessions[page].order.idempotency_key
@@ -94,7 +94,7 @@ async def test_the_sweeper_takes_the_money_when_all_webhooks_are_lost(world: Wor
 async def test_a_checkout_that_nobody_approved_is_never_taken(world: World) -> None:
     request, token = await world.request()
     await world.open(token)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     await sweeper.sweep(in_(minutes=2))
     await voids.void(world.actor, payment_request_id=request.id)
     assert world.vendor.count("complete") == 0
@@ -126,7 +126,7 @@ async def test_the_mark_is_committed_before_the_call(world: World) -> None:
             assert row.next_check_at < in_(seconds=90)
 
     world.vendor.before_call = look
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert seen == [[("OPEN", True, 1)]]
 
 
@@ -135,12 +135,12 @@ async def test_a_lost_answer_is_asked_for_again_under_the_same_key_and_takes_onc
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.faults = ["", fault]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert (await world.status(request), await marks()) == ("SENT", [("OPEN", True, 1)])
     world.vendor.outbox.clear()
-    found = await checkout.find(token)
+    found = await checkout_page.find(token)
     assert found is not None
-    assert (await checkout.page(found)).state == "processing"
+    assert (await checkout_page.page(found)).state == "processing"
     again = await checkout.open_checkout(token)
     assert (again.url, again.state) == (None, "processing")  # no second attempt beside one that may have been paid
     await sweeper.sweep(in_(seconds=61))
@@ -160,7 +160,7 @@ async def test_a_process_that_died_between_mark_and_call_is_made_good_by_the_swe
 
     world.vendor.before_call = die
     with pytest.raises(asyncio.CancelledError):
-        await checkout.returned(token)
+        await checkout_reads.returned(token)
     world.vendor.before_call = None
     assert (await marks(), world.vendor.captures) == ([("OPEN", True, 1)], {})
     await sweeper.sweep(in_(seconds=61))
@@ -186,12 +186,12 @@ async def test_a_declined_capture_says_so_and_leaves_the_checkout_payable(world:
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.capture_outcomes = ["declined"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.cards(request) == ["PAYMENT_FAILED"]
     assert (await world.status(request), await marks()) == ("SENT", [("OPEN", False, 1)])
     assert await world.open(token) == page
     assert world.vendor.approve(page)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"
     key = world.vendor.sessions[page].order.idempotency_key
     assert world.vendor.keys_of("complete") == [f"{key}:capture:1", f"{key}:capture:2"]
@@ -203,11 +203,11 @@ async def test_a_late_no_does_not_take_away_the_mark_of_the_next_capture(world: 
     _, token = await world.request()
     page = await approved(world, token)
     world.vendor.capture_outcomes = ["declined"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     (first,) = await CheckoutSession.all()
     world.vendor.approve(page)
     world.vendor.faults = ["", "before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await marks() == [("OPEN", True, 2)]
     world.vendor.sessions[page].approved = False
     await captures.capture(first, source="sweeper")  # an answer that was on its way all the time
@@ -218,13 +218,13 @@ async def test_a_failed_capture_ends_its_checkout_and_the_link_still_pays(world:
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.capture_outcomes = ["failed"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert (await world.status(request), await marks()) == ("SENT", [("FAILED", True, 1)])
     assert await world.cards(request) == ["PAYMENT_FAILED"]
     again = await world.open(token)
     assert again != page
     world.vendor.approve(again)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"
 
 
@@ -232,7 +232,7 @@ async def test_no_cash_is_recorded_while_a_capture_is_undecided(world: World) ->
     request, token = await world.request()
     await approved(world, token)
     world.vendor.faults = ["", "before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     with pytest.raises(errors.PaymentInProgress):
         await offline_payments.record(
             world.actor, payment_request_id=request.id, method="CASH", idempotency_key=str(uuid4())
@@ -246,7 +246,7 @@ async def test_a_capture_that_is_pending_is_processing_until_it_is_decided(world
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.capture_outcomes = ["pending"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PROCESSING"
     opened = await checkout.open_checkout(token)
     assert (opened.url, opened.state) == (None, "processing")
@@ -262,7 +262,7 @@ async def test_a_refusal_at_once_took_nothing_and_blocks_nothing(world: World) -
     request, token = await world.request()
     await approved(world, token)
     world.vendor.faults = ["", "refuse"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await marks() == [("OPEN", False, 1)]
     opened = await checkout.open_checkout(token)  # reads the checkout again, and takes what the payer has agreed to
     assert (opened.url, opened.state) == (None, "paid")
@@ -274,7 +274,7 @@ async def test_a_refusal_of_a_repeat_proves_nothing_about_the_first_call(world: 
     _, token = await world.request()
     await approved(world, token)
     world.vendor.faults = ["", "before", "", "refuse"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     await sweeper.sweep(in_(seconds=61))
     assert await marks() == [("OPEN", True, 1)]
 
@@ -287,7 +287,7 @@ async def test_an_answer_that_still_waits_for_us_decides_nothing(world: World, m
         return await world.vendor.read_checkout(external_id)
 
     monkeypatch.setattr(world.vendor, "complete_checkout", lags)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await marks() == [("OPEN", True, 1)]
     done = await voids.void(world.actor, payment_request_id=request.id)
     assert done.card is None  # pending: it may have been taken
@@ -303,7 +303,7 @@ async def test_a_payer_who_is_declined_again_and_again_gets_another_checkout(wor
     world.vendor.capture_outcomes = ["declined"] * 9
     for _ in range(7):
         world.vendor.approve(page)
-        await checkout.returned(token)
+        await checkout_reads.returned(token)
     assert world.vendor.count("complete") == captures.LIMIT == 5
     await world.run_jobs()
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
@@ -335,13 +335,13 @@ async def test_while_one_tabs_capture_is_undecided_the_other_waits_and_is_taken_
     one, other = await CheckoutSession.all().order_by("n")
     world.vendor.faults = ["", "before"]
     with pytest.raises(IntegrationError):
-        await checkout.read_back(one, source="sweeper")
-    await checkout.read_back(other, source="sweeper")
+        await checkout_reads.read_back(one, source="sweeper")
+    await checkout_reads.read_back(other, source="sweeper")
     assert world.vendor.count("complete") == 1
     assert await Job.filter(kind="checkout.expire").count() == 0
     world.vendor.capture_outcomes = ["declined"]
-    await checkout.read_back(one, source="sweeper")
-    await checkout.read_back(other, source="sweeper")
+    await checkout_reads.read_back(one, source="sweeper")
+    await checkout_reads.read_back(other, source="sweeper")
     assert await world.status(request) == "PAID"
     assert [m.checkout_external_id for m in world.vendor.received(request)] == [second]
 
@@ -352,7 +352,7 @@ async def test_a_void_between_approval_and_capture_takes_nothing(world: World) -
     done = await voids.void(world.actor, payment_request_id=request.id)
     assert done.request.status == "VOID"
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     await sweeper.sweep(in_(minutes=2))
     await world.run_jobs()
     assert (world.vendor.count("complete"), world.vendor.received(request)) == (0, [])
@@ -362,7 +362,7 @@ async def test_a_void_that_died_before_it_closed_anything_takes_nothing(world: W
     request, token = await world.request()
     page = await approved(world, token)
     await PaymentRequest.filter(id=request.id).update(void_requested_at=datetime.now(UTC))
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert (world.vendor.count("complete"), await marks()) == (0, [("OPEN", False, 0)])
     await world.run_jobs()
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
@@ -375,7 +375,7 @@ async def test_a_pending_void_takes_nothing_and_closes_the_checkout(world: World
     done = await voids.void(world.actor, payment_request_id=request.id)
     assert done.card is None
     (session,) = await CheckoutSession.all()
-    await checkout.read_back(session, source="sweeper")
+    await checkout_reads.read_back(session, source="sweeper")
     assert (world.vendor.count("complete"), await marks()) == (0, [("OPEN", False, 0)])
     await world.run_jobs()
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
@@ -387,7 +387,7 @@ async def test_a_capture_that_was_begun_is_finished_by_the_void_and_wins(world: 
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.faults = ["", fault]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     with pytest.raises(errors.AlreadyPaid):
         await voids.void(world.actor, payment_request_id=request.id)
     assert (await world.status(request), world.vendor.count("expire")) == ("PAID", 0)
@@ -401,7 +401,7 @@ async def test_a_capture_that_was_begun_and_declined_makes_room_for_the_void(wor
     request, token = await world.request()
     page = await approved(world, token)
     world.vendor.faults = ["", "before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     world.vendor.capture_outcomes = ["declined"]
     done = await voids.void(world.actor, payment_request_id=request.id)
     assert done.request.status == "VOID"
@@ -414,7 +414,7 @@ async def test_a_void_stays_pending_while_a_capture_is_not_answered(world: World
     request, token = await world.request()
     await approved(world, token)
     world.vendor.faults = ["", "before", "before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     done = await voids.void(world.actor, payment_request_id=request.id)
     assert (done.card, done.request.status) == (None, "SENT")
     assert world.vendor.count("expire") == 0
@@ -429,7 +429,7 @@ async def test_only_what_is_due_is_taken(world: World, paid_minor: int, taken: i
     await PaymentRequest.filter(id=request.id).update(
         amount_paid_minor=paid_minor, status="PARTIALLY_PAID" if paid_minor else "SENT"
     )
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert world.vendor.count("complete") == taken
     await world.run_jobs()
     ends = (CheckoutStatus.EXPIRED, CheckoutStatus.COMPLETED)
@@ -442,7 +442,7 @@ async def test_what_is_not_payable_is_closed_and_never_taken(world: World, chang
     page = await approved(world, token)
     await PaymentRequest.filter(id=request.id).update(**change)
     (session,) = await CheckoutSession.all()
-    await checkout.read_back(session, source="sweeper")
+    await checkout_reads.read_back(session, source="sweeper")
     await world.run_jobs()
     assert world.vendor.count("complete") == 0
     assert world.vendor.sessions[page].status == CheckoutStatus.EXPIRED
@@ -454,7 +454,7 @@ async def test_what_is_being_closed_is_not_taken_even_if_the_processor_did_not_h
     (session,) = await CheckoutSession.all()
     world.vendor.faults = ["before"]
     assert not await voids.close_session(session, source="sweeper")
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert world.vendor.count("complete") == 0
     assert await world.open(token) != page  # nor is anybody led to it
     await world.run_jobs()
@@ -465,7 +465,7 @@ async def test_two_reads_at_once_take_once(world: World) -> None:
     request, token = await world.request()
     await approved(world, token)
     (session,) = await CheckoutSession.all()
-    await asyncio.gather(*(checkout.read_back(session, source="sweeper") for _ in range(4)))
+    await asyncio.gather(*(checkout_reads.read_back(session, source="sweeper") for _ in range(4)))
     assert await world.status(request) == "PAID"
     assert len(set(world.vendor.keys_of("complete"))) == 1
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
@@ -475,7 +475,7 @@ async def test_an_approval_that_was_read_before_the_money_was_taken_takes_no_mor
     request, token = await world.request()
     page = await approved(world, token)
     old = await world.vendor.read_checkout(page)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     await captures.record_read(world.connection, old, source="sweeper")
     assert (world.vendor.count("complete"), await world.status(request)) == (1, "PAID")
     assert await Job.filter(kind="checkout.expire").count() == 0
@@ -495,7 +495,7 @@ async def test_a_closed_sandbox_takes_nothing_and_keeps_the_mark(world: World) -
     _, token = await world.request()
     await approved(world, token)
     world.vendor.faults = ["", "before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     change(sandbox_open=False)
     (session,) = await CheckoutSession.all()
     with pytest.raises(errors.ProcessorUnavailable):
@@ -508,7 +508,7 @@ async def test_no_log_line_of_a_capture_tells_what_the_vendor_wrote(world: World
     await approved(world, token)
     world.vendor.faults = ["", "before"]
     with capture_logs() as lines:
-        await checkout.returned(token)
+        await checkout_reads.returned(token)
     told = [line for line in lines if line["event"] == "capture_failed"]
     assert told == [
         {

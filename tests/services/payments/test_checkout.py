@@ -12,7 +12,7 @@ from models import database as db
 from models import errors
 from models.tables import CheckoutSession, Contact, MoneyFact, ProcessorConnection
 from services.connections import providers
-from services.payments import checkout, voids
+from services.payments import checkout, checkout_page, checkout_reads, voids
 from tests.configured import change
 from tests.services.scripted import Scripted, World, assert_consistent
 
@@ -57,9 +57,9 @@ async def test_looking_at_the_page_changes_nothing(world: World) -> None:
     request, token = await world.request()
     before = await db.rows("SELECT * FROM payment_request")
     for _ in range(3):
-        found = await checkout.find(token)
+        found = await checkout_page.find(token)
         assert found is not None
-        shown = await checkout.page(found)
+        shown = await checkout_page.page(found)
     assert (shown.state, shown.due.amount_minor, shown.receipt) == ("open", 12500, None)
     assert await db.rows("SELECT * FROM payment_request") == before
     assert world.vendor.calls == []
@@ -131,21 +131,21 @@ async def test_a_paid_a_void_and_a_processing_request_open_nothing(world: World)
     for token, state in ((paid_token, "paid"), (void_token, "void"), (processing_token, "processing")):
         opened = await checkout.open_checkout(token)
         assert (opened.url, opened.state) == (None, state)
-        found = await checkout.find(token)
+        found = await checkout_page.find(token)
         assert found is not None
-        assert (await checkout.page(found)).state == state
+        assert (await checkout_page.page(found)).state == state
     assert world.vendor.count("create") == made
 
 
 async def test_an_unknown_and_a_discarded_link_are_not_there(world: World) -> None:
     request, token = await world.request(status="DRAFT", sent_at=None, sent_via=None)
     for unknown in ("", "x", "x" * 22, token + "x"):
-        assert await checkout.find(unknown) is None
+        assert await checkout_page.find(unknown) is None
         with pytest.raises(errors.NotFound):
             await checkout.open_checkout(unknown)
     request.discarded_at = datetime.now(UTC)
     await request.save()
-    assert await checkout.find(token) is None
+    assert await checkout_page.find(token) is None
     with pytest.raises(errors.NotFound):
         await checkout.open_checkout(token)
     assert await CheckoutSession.all().count() == 0
@@ -155,14 +155,14 @@ async def test_a_request_that_is_discarded_while_pay_is_pressed_opens_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request, token = await world.request(status="DRAFT", sent_at=None, sent_via=None)
-    found = await checkout.find(token)
+    found = await checkout_page.find(token)
 
     async def stale(_: str) -> object:
         return found
 
     request.discarded_at = datetime.now(UTC)
     await request.save()
-    monkeypatch.setattr(checkout, "find", stale)
+    monkeypatch.setattr(checkout_page, "find", stale)
     with pytest.raises(errors.NotFound):
         await checkout.open_checkout(token)
     assert await CheckoutSession.all().count() == 0
@@ -335,9 +335,9 @@ async def test_a_closed_processor_opens_nothing_and_still_shows_receipts(world: 
     world.vendor.pay(await world.open(token))
     await world.deliver()
     change(sandbox_open=False)
-    found = await checkout.find(token)
+    found = await checkout_page.find(token)
     assert found is not None
-    shown = await checkout.page(found)
+    shown = await checkout_page.page(found)
     assert (shown.state, shown.processor_name, shown.origins) == ("paid", "Sandbox", ())
     _, other = await world.request()
     with pytest.raises(errors.ProcessorUnavailable):
@@ -348,14 +348,14 @@ async def test_a_closed_processor_opens_nothing_and_still_shows_receipts(world: 
 async def test_the_return_page_asks_the_processor_and_never_decides_itself(world: World) -> None:
     request, token = await world.request()
     page = await world.open(token)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "SENT"
     world.vendor.pay(page)
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"
     assert (await MoneyFact.get(payment_request_id=request.id)).source == "return"
     reads = world.vendor.count("read")
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert world.vendor.count("read") == reads
 
 
@@ -363,7 +363,7 @@ async def test_a_silent_processor_at_the_return_page_is_left_to_the_sweeper(worl
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     world.vendor.faults = ["before"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "SENT"
     session = await CheckoutSession.get(payment_request_id=request.id)
     assert session.returned_at is not None
@@ -372,16 +372,16 @@ async def test_a_silent_processor_at_the_return_page_is_left_to_the_sweeper(worl
 
 async def test_a_persons_first_look_at_a_copied_link_makes_a_draft_sent_once(world: World) -> None:
     request, token = await world.request(status="DRAFT", sent_at=None, sent_via=None)
-    await checkout.record_view(token, human=False)
+    await checkout_page.record_view(token, human=False)
     assert await world.status(request) == "DRAFT"
-    await checkout.record_view(token, human=True)
-    await checkout.record_view(token, human=True)
+    await checkout_page.record_view(token, human=True)
+    await checkout_page.record_view(token, human=True)
     now = await world.fresh(request)
     assert (now.status, now.sent_via, now.human_views) == ("SENT", "LINK_COPIED", 1)
     assert await world.cards(request) == ["PAYMENT_REQUEST"]
     now.last_viewed_at = datetime.now(UTC) - timedelta(minutes=2)
     await now.save()
-    await checkout.record_view(token, human=True)
+    await checkout_page.record_view(token, human=True)
     assert (await world.fresh(request)).human_views == 2
     assert await world.cards(request) == ["PAYMENT_REQUEST"]
     events = [row["kind"] for row in await db.rows("SELECT kind FROM event ORDER BY seq")]

@@ -12,7 +12,7 @@ from models import errors, tables
 from models.database import rows
 from services.connections import availability, processor_health, providers
 from services.core.permissions import system_actor
-from services.payments import checkout, refunds, sweeper, voids
+from services.payments import checkout, checkout_reads, refunds, sweeper, voids
 from tests import factories
 from tests.configured import change
 from tests.services.scripted import World, assert_consistent
@@ -290,9 +290,9 @@ async def test_a_capture_that_is_refused_for_good_is_told(world: World) -> None:
     page = await world.open(token)
     world.vendor.approve(page)
     world.vendor.faults = ["", "refuse:account_restricted"]
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.cards(request) == ["CHECKOUT_REFUSED"]
     assert await told(world.user) == ["CHECKOUT_REFUSED"]
     world.vendor.faults = []
-    await checkout.returned(token)
+    await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"

@@ -9,7 +9,7 @@ import pytest
 from models import errors
 from models.ids import uuid7
 from models.tables import ActivityCard, Message, PaymentRequest
-from services.payments import checkout, payment_requests
+from services.payments import checkout_page, payment_requests
 from services.thread import payment_links
 from tests.services.conftest import Team
 
@@ -40,7 +40,7 @@ async def test_discarding_against_a_first_look(team: Team) -> None:
         request = await draft(team)
         token = payment_links.checkout_url(request).rsplit("/", 1)[1]
         await asyncio.gather(
-            checkout.record_view(token, human=True),
+            checkout_page.record_view(token, human=True),
             payment_requests.discard(team.agent, request.id),
             return_exceptions=True,
         )
@@ -77,12 +77,12 @@ async def test_a_view_that_found_the_draft_before_it_was_discarded_changes_nothi
 ) -> None:
     request = await draft(team)
     token = payment_links.checkout_url(request).rsplit("/", 1)[1]
-    found = await checkout.find(token)
+    found = await checkout_page.find(token)
     await payment_requests.discard(team.agent, request.id)
 
     async def stale(_: str) -> PaymentRequest | None:
         return found
 
-    monkeypatch.setattr(checkout, "find", stale)
-    await checkout.record_view(token, human=True)
+    monkeypatch.setattr(checkout_page, "find", stale)
+    await checkout_page.record_view(token, human=True)
     await consistent(request)

@@ -15,7 +15,7 @@ from integrations import registry
 from integrations.base import Environment, MoneyKind, MoneyStatement
 from models import ledger
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
-from services.payments import checkout, integrity_check, payment_requests, payment_views, recorder
+from services.payments import checkout_reads, integrity_check, payment_requests, payment_views, recorder
 from services.thread import contact_totals
 from tests.services.scripted import World
 
@@ -179,7 +179,7 @@ async def test_orders_with_repeats_and_reads_end_with_the_right_card_action_and_
             for n in order:
                 await recorder.record(world.connection, [said[n]], source="webhook")
                 if chosen.random() < 0.4:
-                    await checkout.read_back(await CheckoutSession.get(external_id=session), source="sweeper")
+                    await checkout_reads.read_back(await CheckoutSession.get(external_id=session), source="sweeper")
             lost += 12500 if end == "LOST" else 0
             inquiry = end == "NEEDS_RESPONSE" and all(one.inquiry for one in said)
             await assert_ended(request, end, refundable=end == "WON" or inquiry, told=len(order))

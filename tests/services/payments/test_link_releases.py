@@ -11,7 +11,16 @@ from integrations.base import Delay, MoneyOutcome
 from models import errors
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.core.permissions import system_actor
-from services.payments import checkout, integrity_check, link_releases, payment_requests, refunds, sweeper, voids
+from services.payments import (
+    checkout,
+    checkout_reads,
+    integrity_check,
+    link_releases,
+    payment_requests,
+    refunds,
+    sweeper,
+    voids,
+)
 from services.payments.payment_views import payments
 from tests.services.scripted import World, assert_consistent
 
@@ -22,7 +31,7 @@ async def under_way(world: World, delay: Delay | None = None) -> tuple[PaymentRe
     page = await world.open(token)
     world.vendor.delay(page, delay)
     await world.deliver()
-    await checkout.refresh(await world.fresh(request))
+    await checkout_reads.refresh(await world.fresh(request))
     return await world.fresh(request), token, page
 
 
@@ -192,7 +201,7 @@ async def test_a_debit_is_not_released_while_a_card_is_in_flight_in_another_tab(
     await CheckoutSession.filter(external_id=card).update(status="OPEN")
     world.vendor.delay(debit)
     await world.deliver()
-    await checkout.read_back(await CheckoutSession.get(external_id=debit), source="sweeper")
+    await checkout_reads.read_back(await CheckoutSession.get(external_id=debit), source="sweeper")
     await CheckoutSession.filter(external_id=card).update(status="OPEN")
     now = await world.fresh(request)
     assert (await CheckoutSession.get(external_id=debit)).delayed
@@ -209,7 +218,7 @@ async def test_a_second_debit_locks_the_link_again_with_its_own_card(database: s
     second = await world.open(token)
     world.vendor.delay(second)
     await world.deliver()
-    await checkout.refresh(await world.fresh(request))
+    await checkout_reads.refresh(await world.fresh(request))
     now = await world.fresh(request)
     assert (now.status, now.released_at, "RELEASE_LINK" in actions(now)) == ("PROCESSING", None, True)
     assert await world.cards(request) == ["PAYMENT_PROCESSING"] * 3

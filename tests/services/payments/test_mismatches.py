@@ -28,6 +28,7 @@ from models.tables import (
 from services.core import jobs
 from services.payments import (
     checkout,
+    checkout_page,
     integrity_check,
     mismatches,
     offline_payments,
@@ -135,7 +136,7 @@ async def test_tenders_that_are_told_together_or_repeated_are_told_once(world: W
     await world.run_jobs()
     assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
     assert await world.cards(request) == ["PAYMENT_RECEIVED"]
-    shown = await checkout.page(await world.fresh(request))
+    shown = await checkout_page.page(await world.fresh(request))
     assert shown.methods == ("Card 2500", "Card 4000", "Card 6000")
     assert [(one.amount_minor, one.currency) for one in shown.received] == [(ASKED, "USD")]
     await sound(world)
@@ -280,7 +281,7 @@ async def test_unresolved_money_opens_no_second_checkout_and_closes_the_open_one
     made = world.vendor.count("create")
     opened = await checkout.open_checkout(token)
     assert (opened.url, opened.state, world.vendor.count("create")) == (None, "review", made)
-    shown = await checkout.page(await world.fresh(request))
+    shown = await checkout_page.page(await world.fresh(request))
     assert (shown.state, shown.asked.amount_minor) == ("review", ASKED)
     assert [(one.amount_minor, one.currency) for one in shown.received] == [(12960, "USD")]
     await sound(world)
@@ -372,7 +373,7 @@ async def test_a_decision_settles_the_request_once_with_its_card(
     decided = await MoneyFact.filter(kind__in=["ACCEPTANCE", "WAIVER"]).order_by("id")
     assert {fact.recorded_by_id for fact in decided} == {world.user.id}
     assert [fact.kind for fact in decided] == ["ACCEPTANCE", *(["WAIVER"] if end[2] else [])]
-    shown = await checkout.page(await world.fresh(request))
+    shown = await checkout_page.page(await world.fresh(request))
     assert [(one.amount_minor, one.currency) for one in shown.received] == [(came, currency or "USD")]
     assert shown.due.amount_minor == (2500 if resolution == "ACCEPT_AS_PART" else 0)
     if resolution == "ACCEPT_AS_PART":

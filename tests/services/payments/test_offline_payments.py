@@ -14,6 +14,7 @@ from models import database, errors
 from models.tables import ActivityCard, AuditEntry, ContactSummary, MoneyFact, PaymentRequest
 from services.payments import (
     checkout,
+    checkout_page,
     dashboard,
     integrity_check,
     offline_payments,
@@ -161,7 +162,7 @@ async def test_an_undone_record_opens_the_request_again_and_the_ledger_keeps_bot
     await world.deliver()
     assert (await world.fresh(request)).status == "PAID"
     assert await world.cards(request) == ["RECORDED_OUTSIDE", "RECORDED_OUTSIDE", "PAYMENT_RECEIVED"]
-    page = await checkout.page(await world.fresh(request))
+    page = await checkout_page.page(await world.fresh(request))
     assert page.receipt is not None
     assert page.receipt.processor == "sandbox"
     await at_rest(world)

@@ -16,7 +16,7 @@ from models.tables import Account, ActivityCard, Contact, Message, PaymentReques
 from services.connections import availability, processor_settings, providers
 from services.core.permissions import Actor
 from services.messaging import composer
-from services.payments import checkout, payment_requests, voids
+from services.payments import checkout, checkout_page, payment_requests, voids
 from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
@@ -61,7 +61,7 @@ async def test_a_new_request_is_a_draft_with_a_live_link_and_no_card(asked: Team
     assert request.conversation_id == asked.conversation.id
     assert payment_links.checkout_url(request).startswith("https://pay.example.test/p/")
     assert len(token_of(request)) == 22
-    assert (await checkout.find(token_of(request))) == request
+    assert (await checkout_page.find(token_of(request))) == request
     assert await counts("activity_card", "message", "job") == {"activity_card": 0, "message": 0, "job": 0}
     assert await kinds_logged(asked.account.id) == ["payment_request.created"]
     await assert_consistent(asked.account.id)
@@ -419,7 +419,7 @@ async def test_copying_the_link_is_remembered_once_and_sends_nothing(asked: Team
 async def test_a_draft_that_nobody_has_seen_can_be_discarded_and_keeps_its_number(asked: Team) -> None:
     request = await create(asked)
     await payment_requests.discard(asked.agent, request.id)
-    assert await checkout.find(token_of(request)) is None
+    assert await checkout_page.find(token_of(request)) is None
     with pytest.raises(errors.NotFound):
         await payment_requests.discard(asked.agent, request.id)
     assert (await create(asked)).number == "PR-0000002"
@@ -429,7 +429,7 @@ async def test_a_draft_that_nobody_has_seen_can_be_discarded_and_keeps_its_numbe
 async def test_what_was_copied_looked_at_opened_or_sent_cannot_be_discarded(asked: Team) -> None:
     copied, viewed, opened, sent = [await create(asked) for _ in range(4)]
     await payment_requests.record_link_copied(asked.agent, copied.id)
-    await checkout.record_view(token_of(viewed), human=True)
+    await checkout_page.record_view(token_of(viewed), human=True)
     await checkout.open_checkout(token_of(opened))
     await send(asked, sent)
     for request in (copied, viewed, opened, sent):

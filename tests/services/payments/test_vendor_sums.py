@@ -11,7 +11,7 @@ import pytest
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest, ProcessorEvent
 from services.core import jobs
-from services.payments import checkout, link_releases, mismatches, recorder, voids
+from services.payments import checkout_page, checkout_reads, link_releases, mismatches, recorder, voids
 from tests.services.scripted import World
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -101,12 +101,12 @@ async def test_no_card_offers_a_link_that_unresolved_money_locks(world: World) -
     assert await last(request) == declined
     world.vendor.delay(page)
     await told(world)
-    await checkout.read_back(await CheckoutSession.get(external_id=page), source="sweeper")
+    await checkout_reads.read_back(await CheckoutSession.get(external_id=page), source="sweeper")
     await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
     assert (await last(request)).endswith(
         "is still under way. It no longer holds the link, but money that arrived waits for your decision first."
     )
-    assert checkout.state_of(await world.fresh(request)) == "review"
+    assert checkout_page.state_of(await world.fresh(request)) == "review"
 
 
 async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> None:

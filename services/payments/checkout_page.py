@@ -1,0 +1,193 @@
+"""The page behind a payment link: find the request, collect what the page shows, record views. Opens no checkout."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from models import errors, ledger, vault
+from models.ledger import CardKind, Status
+from models.money import Money
+from models.tables import (
+    Account,
+    CheckoutSession,
+    PaymentRequest,
+    ProcessorConnection,
+)
+from services.connections import providers
+from services.core.unit_of_work import change
+from services.payments import captures, payment_views, projection
+from services.payments.payment_views import PaymentView
+from services.thread import activity_cards, contact_totals
+
+VIEW_AGAIN = timedelta(seconds=60)  # a look so soon after the last is a reload, not another view
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckoutPage:
+    """What the page behind the link shows. `state`: open, processing, review, paid, void."""
+
+    request: PaymentRequest
+    account: Account
+    connection: ProcessorConnection
+    state: str
+    due: Money
+    asked: Money
+    paid: Money
+    last_attempt_failed: bool
+    receipt: PaymentView | None  # the newest counted charge
+    received: tuple[Money, ...]  # by currency: what counts, and on an unpaid request what waits for a decision
+    methods: tuple[str, ...]  # how the receipt's charge was paid, and others on the same checkout
+    processor_name: str
+    origins: tuple[str, ...]  # where Pay may lead
+    under_way: CheckoutSession | None  # whose money is under way
+    releasable: bool  # it takes days: the contact may pay another way
+
+
+async def find(token: str) -> PaymentRequest | None:
+    """The request behind a link; None for an unknown or discarded one. Looked up by the token's hash."""
+    if len(token) != 22:
+        return None
+    return await PaymentRequest.get_or_none(token_hash=vault.digest(token), discarded_at=None)
+
+
+def state_of(request: PaymentRequest) -> str:
+    """open, processing, review, paid or void, as the contact sees it. review: money that arrived waits for the team's decision."""
+    if request.status == Status.PAID:
+        return "paid"
+    if request.status == Status.VOID:
+        return "void"
+    held = request.status == Status.PROCESSING and request.released_at is None
+    if held or request.void_requested_at is not None:
+        return "processing"
+    return "review" if request.unresolved else "open"
+
+
+async def state_now(request: PaymentRequest) -> str:
+    """As `state_of`; while the money of an approved checkout is being taken, it is processing, too."""
+    state = state_of(request)
+    if state != "open":
+        return state
+    return "processing" if await captures.is_under_way(request.id) else "open"
+
+
+async def page(request: PaymentRequest) -> CheckoutPage:
+    """Everything that the page shows. Reads only."""
+    account = await Account.get(id=request.account_id)
+    connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
+    views = (await payment_views.payments(account.id, [request.id]))[request.id]
+    charges = [view for view in views if view.kind == "CHARGE" and view.status == "SUCCEEDED"]
+    counted = [view for view in charges if view.counted]
+    try:
+        processor = providers.processor(connection)
+        name = processor.display_name
+        origins = (*processor.checkout_origins, *await _own_origins(request, connection))
+    except errors.ProcessorUnavailable:
+        # Closed by the settings: the contact's receipt is still theirs to see.
+        name, origins = connection.display_name, ()
+    return CheckoutPage(
+        request=request,
+        account=account,
+        connection=connection,
+        state=await state_now(request),
+        due=Money(max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor), request.currency),
+        asked=Money(request.amount_minor, request.currency),
+        paid=Money(request.amount_paid_minor, request.currency),
+        last_attempt_failed=request.last_attempt_status in ("FAILED", "CANCELED") and request.status in ledger.OPEN,
+        receipt=counted[-1] if counted else None,
+        received=_received(counted if request.status == Status.PAID else charges),
+        methods=_methods(counted),
+        processor_name=name,
+        origins=origins,
+        under_way=await _under_way(request),
+        releasable=projection.is_releasable(request),
+    )
+
+
+async def _under_way(request: PaymentRequest) -> CheckoutSession | None:
+    """The checkout whose money is under way: the one that holds the link, else the newest."""
+    if request.status != Status.PROCESSING:
+        return None
+    sessions = await CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING").order_by("-n")
+    return next((one for one in sessions if one.released_at is None), sessions[0] if sessions else None)
+
+
+def _received(charges: Sequence[PaymentView]) -> tuple[Money, ...]:
+    sums: dict[str, int] = {}
+    for view in charges:
+        amount = view.amount_minor if view.counted else view.unresolved_minor
+        sums[view.currency] = sums.get(view.currency, 0) + amount
+    return tuple(Money(amount, currency) for currency, amount in sorted(sums.items()) if amount)
+
+
+def _methods(counted: Sequence[PaymentView]) -> tuple[str, ...]:
+    if not counted:
+        return ()
+    checkout = counted[-1].checkout_session_id
+    paid_with = [view for view in counted if view is counted[-1] or (checkout and view.checkout_session_id == checkout)]
+    return tuple(dict.fromkeys(view.method_summary for view in paid_with if view.method_summary))
+
+
+async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
+    """Where the vendor's own answers lead: an account may have its checkout on a domain of its own.
+
+    Of this request's checkouts, and of the connection's newest, which tells before the first one of this request.
+    """
+    made = CheckoutSession.filter(processor_connection_id=connection.id, url__not_isnull=True)
+    newest = await made.order_by("-id").limit(1).values_list("url", flat=True)
+    own = await made.filter(payment_request_id=request.id).order_by("-n").limit(5).values_list("url", flat=True)
+    found = (origin_of(str(url)) for url in [*own, *newest])
+    return [origin for origin in dict.fromkeys(found) if origin is not None]
+
+
+async def declared_origins(request: PaymentRequest) -> tuple[str, ...]:
+    """Where the processor's checkouts are, but for those on an account's own domain. Raises: ProcessorUnavailable."""
+    connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
+    return providers.processor(connection).checkout_origins
+
+
+def origin_of(url: str) -> str | None:
+    """The origin of an https address, fit for a policy; None for any other."""
+    found = re.match(
+        r"https://([a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?)(?:[/?#]|$)", url, re.ASCII | re.IGNORECASE
+    )
+    return f"https://{found[1].lower()}" if found else None
+
+
+async def record_view(token: str, *, human: bool) -> None:
+    """The page's script says that somebody looks. A person's first look at a copied link makes a DRAFT SENT."""
+    found = await find(token)
+    if found is None or not human:
+        return
+    async with change(found.account_id, rows=[found.id]) as changed:
+        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
+        if request.discarded_at is not None:
+            return
+        if request.last_viewed_at is not None and abs(changed.now - request.last_viewed_at) < VIEW_AGAIN:
+            return
+        before = request.status
+        request.human_views += 1
+        request.last_viewed_at = changed.now
+        request.first_viewed_at = request.first_viewed_at or changed.now
+        request.version += 1
+        written = ["human_views", "last_viewed_at", "first_viewed_at", "version", "updated_at"]
+        sent = request.status == Status.DRAFT and request.sent_at is None
+        if sent:
+            request.status = Status.SENT.value
+            request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
+            written += ["status", "sent_at", "sent_via"]
+        await request.save(update_fields=written)
+        if sent:
+            await contact_totals.lock_contact(request.account_id, request.contact_id)
+            card = await changed.log_card(
+                request,
+                CardKind.PAYMENT_REQUEST,
+                text=activity_cards.asked(request, await changed.locale()),
+                key=str(request.id),
+            )
+            await contact_totals.update(request.account_id, request.contact_id)
+            changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
+            changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
+        changed.request_event("viewed", request, previous_status=before)
