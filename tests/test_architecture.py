@@ -138,3 +138,72 @@ def test_every_provider_cites_its_source() -> None:
         assert "Source" in (ROOT / f"integrations/processors/{name}.py").read_text(), name
     for name in registry.built_in("channels"):
         assert "Source" in (ROOT / f"integrations/channels/{name}.py").read_text(), name
+
+
+LONG_FILES = {
+    # One vendor, or declarations only.
+    "integrations/channels/meta_messenger.py",
+    "integrations/channels/smtp_email.py",
+    "integrations/processors/paypal.py",
+    "integrations/processors/square.py",
+    "integrations/processors/stripe.py",
+    "models/tables.py",
+    "schema/inputs.py",
+    # To be split.
+    "resolvers/transport/http.py",
+    "resolvers/transport/limits.py",
+    "services/accounts/authentication.py",
+    "services/connections/processor_settings.py",
+    "services/core/jobs.py",
+    "services/payments/checkout.py",
+    "services/payments/payment_requests.py",
+    "services/payments/processor_webhooks.py",
+    "services/payments/refunds.py",
+    "services/sandbox/processor.py",
+    "services/web_chat/visitors.py",
+}
+LONG_FUNCTIONS: set[str] = {
+    "app.py::create_app",
+    "integrations/inbound_mail/reader.py::read",
+    "models/ledger.py::position",
+    "services/connections/availability.py::_reaches",
+    "services/connections/channel_settings.py::_store",
+    "services/connections/processor_settings.py::check",
+    "services/messaging/contact_merging.py::_merge",
+    "services/messaging/contacts.py::find_or_create_by_address",
+    "services/messaging/inbound.py::store",
+    "services/payments/dashboard.py::figures",
+    "services/payments/mismatches.py::resolve",
+    "services/payments/offline_payments.py::record",
+    "services/payments/offline_payments.py::run",
+    "services/payments/payment_requests.py::create",
+    "services/payments/payment_requests.py::run",
+    "services/payments/payment_requests.py::send",
+    "services/payments/projection.py::_announce_fact",
+    "services/payments/projection.py::apply",
+    "services/payments/recorder.py::_store_fact",
+    "services/payments/recorder.py::record",
+    "services/payments/voids.py::void",
+    "services/thread/activity_cards.py::about",
+    "web/checkout.py::_page",
+}
+
+
+def product_files() -> list[Path]:
+    return [*python_files(*ROOMS), *sorted(ROOT.glob("*.py")), ROOT / "dev"]
+
+
+def test_no_file_has_more_than_500_lines() -> None:
+    long = {str(path.relative_to(ROOT)) for path in product_files() if len(path.read_text().splitlines()) > 500}
+    assert long - LONG_FILES == set()
+
+
+def test_no_function_has_more_than_50_lines() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}::{function.name}"
+        for path in product_files()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (function.end_lineno or 0) - function.lineno >= 50
+    }
+    assert long - LONG_FUNCTIONS == set()
