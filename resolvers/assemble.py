@@ -1,4 +1,4 @@
-"""The schema and the context, put together. What an operation may cost is in transport/limits.py."""
+"""Builds the team API's schema and context. Limits are in transport/limits.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schema.thread import ActivityCard, Message
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
 
-# Subscriptions that are equal for all viewers of one account, role and kind of credential: executed once for all of them.
+# Subscriptions with the same events for all viewers of one account, role and kind of credential: executed once for all.
 SHARING = Sharing(
     fields=frozenset({"inboxEvents", "conversationEvents", "contactPaymentEvents"}),
     personal=PERSONAL_FIELDS,
@@ -27,17 +27,17 @@ SHARING = Sharing(
     ends=lambda event: isinstance(event, ResyncRequired),
 )
 
-# signIn costs a password hash of 150 ms, refresh a locked row; both need no credential.
+# Allowed once per operation: signIn costs a password hash of 150 ms, refresh a row lock, and neither needs a credential.
 ONCE = frozenset({"signIn", "refresh"})
 
 
 def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
-    """The schema with its limits. `introspection` default: not in production."""
+    """Introspection defaults to off in production."""
     return Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        # Members of interfaces that no field names.
+        # Types that only interfaces refer to.
         types=[ActivityCard, ApiKey, ConversationChannel, Message, Notification, Payment, Processor],
         **schema_options(
             production=production, introspection=introspection, limits=limits, scalar_map=SCALARS, once=ONCE
@@ -48,5 +48,5 @@ def build_schema(*, production: bool, introspection: bool | None = None, limits:
 def new_context(
     *, hub: Hub | None, viewer: Actor | None = None, client_address: str = "", request_id: str = ""
 ) -> Context:
-    """The context of one request, or of one socket's connection. The transport sets `viewer` once it knows who asks."""
+    """The context of one request or socket connection. The transport sets `viewer` after authentication."""
     return Context(make_reads=Access, viewer=viewer, hub=hub, client_address=client_address, request_id=request_id)

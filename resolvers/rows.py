@@ -1,4 +1,4 @@
-"""Rows of hot reads, from raw SQL to instances of models/tables.py, without the cost of the ORM's queries. Knows no rule."""
+"""Instances of models/tables.py from raw SQL, for hot reads: cheaper than the ORM's queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.database import to_bool, to_json, to_time, to_uuid
 
 M = TypeVar("M", bound=Model)
 
-# What the engines give differs (text or UUID, 0 or False): one converter for each kind of column that needs one.
+# The engines return different types for these columns (text or UUID, 0 or False).
 _CONVERTERS: Mapping[type[Field[Any]], Callable[[Any], Any]] = {
     fields.UUIDField: to_uuid,
     fields.DatetimeField: to_time,
@@ -33,7 +33,6 @@ _SQL_TYPES: Mapping[type[Field[Any]], str] = {
 
 @lru_cache(maxsize=64)
 def names(model: type[Model]) -> tuple[str, ...]:
-    """The model's columns, in the order of the class."""
     return tuple(model._meta.fields_map)
 
 
@@ -46,10 +45,7 @@ def columns(model: type[Model], alias: str = "") -> str:
 
 @lru_cache(maxsize=16)
 def columns_of_both(model: type[Model], other: type[Model]) -> str:
-    """The columns of `model`, then those that only `other` has as typed NULLs: one branch of a UNION with it.
-
-    Both branches have the same names in the same order.
-    """
+    """The SELECT columns for a UNION of both models: columns that only `other` has are typed NULLs."""
     own, others = model._meta.fields_map, other._meta.fields_map
     parts = []
     for name in sorted(own.keys() | others.keys()):
@@ -66,7 +62,7 @@ def _plan(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any] | None], 
 
 
 def instance(model: type[M], raw: Mapping[str, Any]) -> M:
-    """The instance of a raw row with all of the model's columns, equal to what the ORM would have read."""
+    """The instance of a raw row with all columns, equal to what the ORM reads."""
     made = model.__new__(model)
     state = made.__dict__
     # What Model._init_from_db sets (tortoise 1.1.9); a test compares the two.

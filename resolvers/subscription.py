@@ -1,7 +1,4 @@
-"""The root of subscriptions: the account's log as events for clients, from a cursor on.
-
-Order and back-pressure are the hub's; sockets, streams and sharing are the transport's.
-"""
+"""The root of subscriptions: entries of the account's event log as events for clients, from a cursor on."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ from services.payments import dashboard
 
 DASHBOARD_INTERVAL_S = 1.0
 
-# Fields whose answer depends on the person, not only on account and role: an operation that selects one can't be shared.
+# Fields that depend on the user, not only on account and role: an operation that selects one can't be shared.
 PERSONAL_FIELDS = frozenset(
     {("Conversation", "following"), ("NotificationAdded", "unreadCount"), ("NotificationsRead", "unreadCount")}
 )
@@ -66,7 +63,6 @@ AfterEvent = Annotated[
 ]
 
 
-# ------------------------------------------------------------------------------------------- log entries as events
 def _thread_item(event: LogEntry, cursor: Cursor) -> Event | None:
     if event.conversation_id is None or event.contact_id is None:
         return None
@@ -139,8 +135,8 @@ def _notifications_read(event: LogEntry, cursor: Cursor) -> Event | None:
     return NotificationsRead(cursor=cursor)
 
 
-# domain.md, section 8. Kinds of other releases are passed over: the log may hold what this one does not know.
-_MEMBERS: dict[str, Callable[[LogEntry, Cursor], Event | None]] = {
+# Unknown kinds are skipped: the log may hold entries of another release.
+_EVENT_MAKERS: dict[str, Callable[[LogEntry, Cursor], Event | None]] = {
     "activity.created": _thread_item,
     "message.created": _thread_item,
     "message.updated": _message,
@@ -160,32 +156,30 @@ def _is_request(kind: str) -> bool:
     return kind.startswith("payment_request.")
 
 
-def member(event: LogEntry, cursor: Cursor) -> Event | None:
-    """The union member for a log entry; None for a kind that clients are not told of."""
-    make = _payment_request if _is_request(event.kind) else _MEMBERS.get(event.kind)
+def client_event(event: LogEntry, cursor: Cursor) -> Event | None:
+    """The client's event for a log entry; None for a kind that clients do not receive."""
+    make = _payment_request if _is_request(event.kind) else _EVENT_MAKERS.get(event.kind)
     return make(event, cursor) if make is not None else None
 
 
-# ------------------------------------------------------------------------------------------------------------- feeds
-class _OfContact:
-    """The events of one contact, under all ids that it has had. `wants` says what else an event must be.
+class _ContactEvents:
+    """A filter for the wanted events of one contact, under its own id and those of contacts merged with it.
 
-    Until `settle` everything may be of the contact: a merge may come between the look at its row and the feed.
+    Before `attached` it lets other contacts' events through: a merge may be logged between reading the row and attaching.
     """
 
     def __init__(self, row: tables.Contact | tables.Conversation, wants: Wants) -> None:
         self._ids: set[UUID | None] = set(merged_rows.ids_of(row))
         self._name = "contact_id" if isinstance(row, tables.Contact) else "conversation_id"
         self._wants = wants
-        self._settled = False
+        self._attached = False
 
-    def settle(self, row: tables.Contact | tables.Conversation | None) -> None:
-        """What the row is after the feed has begun."""
+    def attached(self, row: tables.Contact | tables.Conversation | None) -> None:
+        """`row`: read again after the feed was attached."""
         self._ids.update(merged_rows.ids_of(row) if row is not None else ())
-        self._settled = True
+        self._attached = True
 
     def __call__(self, event: LogEntry) -> bool:
-        """Quick: no look at the database."""
         if event.kind == contact_merging.MERGED:
             both = {getattr(event, self._name), UUID(event.data[self._name])}
             if both & self._ids:
@@ -194,18 +188,17 @@ class _OfContact:
         if not self._wants(event):
             return False
         id = getattr(event, self._name)
-        of_account = (
-            event.contact_id is None and event.conversation_id is None
-        )  # what channels can carry may have changed
-        return of_account or not self._settled or id in self._ids
+        # Events of the account can change the channels' availability.
+        of_account = event.contact_id is None and event.conversation_id is None
+        return of_account or not self._attached or id in self._ids
 
 
 async def _feed(
     info: Info, after: str | None, wants: Wants, begun: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[Any, None]:
-    """Subscribed, what was missed, then what happens; or ResyncRequired alone. Raises: ApiError BAD_REQUEST, SlowConsumer.
+    """Subscribed, the missed events, then live ones; or only ResyncRequired. Raises: ApiError BAD_REQUEST, SlowConsumer.
 
-    `begun` is called when the feed is attached to the log; then `wants` is asked once more of each event.
+    `begun` is called when the feed is attached; from then on each event is checked again with `wants`.
     """
     context = info.context
     reads = access(info)
@@ -227,7 +220,7 @@ async def _feed(
                 yield Subscribed(cursor=cursor)
             elif isinstance(item, ResyncNeeded):
                 yield ResyncRequired(cursor=cursor, reason=item.reason.value)
-            elif (begun is None or wants(item)) and (found := member(item, cursor)) is not None:
+            elif (begun is None or wants(item)) and (found := client_event(item, cursor)) is not None:
                 yield found
 
 
@@ -238,13 +231,13 @@ def _hub(context: Context) -> Hub:
 
 
 def _at(context: Context, position: EventCursor) -> Cursor:
-    """The cursor of the event that is yielded next; what is loaded for it is at least as new."""
+    """The cursor of the next yielded event. Its data is loaded at this position or later."""
     context.event_position = position
     return Cursor(position.encode())
 
 
 async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, None]:
-    """Subscribed, the figures, then new figures after changes and when the account's day ends: at most one in DASHBOARD_INTERVAL_S."""
+    """Subscribed, then the figures: now, after changes and at the account's midnight, at most every DASHBOARD_INTERVAL_S."""
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id
@@ -266,7 +259,7 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
                     either: set[asyncio.Future[Any]] = {step, over}
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if not step.done():
-                    continue  # the day is over
+                    continue  # midnight
                 newest = step.result()
                 while newest is not None:
                     seq = newest
@@ -292,7 +285,7 @@ def _changes_figures(event: LogEntry) -> bool:
 
 
 async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LogEntry, None]) -> int | None:
-    """The number of the feed's next item; None at its end."""
+    """The log number of the feed's next item; None at its end."""
     async for item in feed:
         return item.seq
     return None
@@ -325,10 +318,10 @@ class Subscription:
         row = await reads.conversation(found) if found is not None else None
         if row is None:
             raise not_found()
-        wants = _OfContact(row, lambda event: not event.kind.startswith("notification."))
+        wants = _ContactEvents(row, lambda event: not event.kind.startswith("notification."))
 
         async def begun() -> None:
-            wants.settle(await merged_rows.conversation(row.account_id, row.id))
+            wants.attached(await merged_rows.conversation(row.account_id, row.id))
 
         return _feed(info, after, wants, begun)
 
@@ -344,10 +337,10 @@ class Subscription:
         row = await reads.contact(found) if found is not None else None
         if row is None:
             raise not_found()
-        wants = _OfContact(row, lambda event: _is_request(event.kind) or event.kind == "contact.updated")
+        wants = _ContactEvents(row, lambda event: _is_request(event.kind) or event.kind == "contact.updated")
 
         async def begun() -> None:
-            wants.settle(await merged_rows.contact(row.account_id, row.id))
+            wants.attached(await merged_rows.contact(row.account_id, row.id))
 
         return _feed(info, after, wants, begun)
 

@@ -1,4 +1,4 @@
-"""Account, its people, keys, channels and processors, and the settings that the dialog starts from."""
+"""The account with its users, API keys, channels and processors, and the payment request dialog's defaults."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ class User(Node):
 
     @classmethod
     def from_row(cls, row: tables.User) -> Self:
-        """The user of a row."""
         return cls(
             id=strawberry.ID(public_id("usr", row.id)),
             name=row.name,
@@ -64,7 +63,6 @@ class ApiKey(Node):
 
     @classmethod
     def from_row(cls, row: tables.ApiKey) -> Self:
-        """The API key of a row."""
         return cls(
             id=strawberry.ID(public_id("key", row.id)),
             name=row.name,
@@ -115,7 +113,6 @@ class Channel(Node):
 
     @classmethod
     def from_row(cls, row: tables.ChannelConnection) -> Self:
-        """The channel of a row."""
         return cls(
             id=strawberry.ID(public_id("chn", row.id)),
             row=row,
@@ -148,7 +145,6 @@ class SendingHelp:
 
     @classmethod
     def from_help(cls, found: Help) -> Self:
-        """The API's view of the service's answer."""
         channel_id = strawberry.ID(public_id("chn", found.channel_id)) if found.channel_id is not None else None
         return cls(kind=HelpKind[found.kind], sentence=found.sentence, channel_id=channel_id)
 
@@ -179,7 +175,6 @@ class ChannelCapability:
 
     @classmethod
     def from_capability(cls, able: Capability) -> Self:
-        """The API's view of the service's predicate."""
         return cls(
             supported=able.supported,
             enabled=able.enabled,
@@ -238,7 +233,6 @@ class ConversationChannel(Node):
 
     @classmethod
     def from_reach(cls, conversation: tables.Conversation, reach: Reach) -> Self:
-        """The channel for the contact of `conversation`."""
         conversation_part = public_id("cch", conversation.id)
         return cls(
             id=strawberry.ID(public_id(conversation_part, reach.connection.id)),
@@ -272,7 +266,6 @@ class Processor(Node):
 
     @classmethod
     def from_row(cls, row: tables.ProcessorConnection) -> Self:
-        """The processor of a row."""
         return cls(
             id=strawberry.ID(public_id("prc", row.id)),
             row=row,
@@ -338,7 +331,6 @@ class Account(Node):
 
     @classmethod
     def from_row(cls, row: tables.Account) -> Self:
-        """The account of a row."""
         return cls(
             id=strawberry.ID(public_id("acc", row.id)),
             row=row,
@@ -371,7 +363,6 @@ class PaymentRequestDefaults:
 
     @classmethod
     def from_defaults(cls, defaults: Defaults) -> Self:
-        """The API's view of the service's answer."""
         row = defaults.processor
         return cls(
             currency=CurrencyCode(defaults.currency),

@@ -1,4 +1,4 @@
-"""Keyset pages: what first, after, last and before mean, as SQL and as cursors. Which rows a viewer may see is not decided here."""
+"""Keyset pagination: `first`, `after`, `last` and `before` as SQL and as cursors. It does not scope by account."""
 
 from __future__ import annotations
 
@@ -39,22 +39,18 @@ _PARSERS: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID, datetime: _t
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """The order of one connection: `columns` (SQL, with their types) in the order of the answer; the last one is unique.
-
-    `tag` keeps the cursor of one connection out of another.
-    """
+    """The sort order of a connection. The last of `columns` (name, type) is unique; `tag` marks the connection's cursors."""
 
     tag: str
     columns: tuple[tuple[str, type], ...]
     descending: bool
 
     def cursor(self, *key: object) -> Cursor:
-        """The opaque position of a row with this key."""
         parts = [part.isoformat() if isinstance(part, datetime) else str(part) for part in key]
         return Cursor(base64.urlsafe_b64encode("|".join([self.tag, *parts]).encode()).rstrip(b"=").decode())
 
     def key(self, cursor: str, argument: str) -> tuple[object, ...]:
-        """The key behind a cursor. Raises: ApiError BAD_REQUEST for anything that is not one of this connection."""
+        """The key in a cursor. Raises: ApiError BAD_REQUEST if it is not a cursor of this connection."""
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
             tag, *parts = raw.split("|")
@@ -76,10 +72,7 @@ class Keyset:
         before: str | None = None,
         from_end: bool = False,
     ) -> Page:
-        """The page that the arguments ask for. `from_end`: without any argument the last 50 rather than the first.
-
-        Raises: ApiError BAD_REQUEST.
-        """
+        """The requested page; with `from_end` the default is the last page. Raises: ApiError BAD_REQUEST."""
         if first is not None and last is not None:
             raise bad_request("give `first` or `last`, not both")
         size = first if first is not None else last if last is not None else DEFAULT_PAGE
@@ -97,7 +90,7 @@ class Keyset:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: ask for `size + 1` rows with `where` and `order`, hand them to `cut`."""
+    """One page: select with `where`, `values` and `order`, then pass the rows to `cut`."""
 
     keyset: Keyset
     size: int
@@ -107,7 +100,7 @@ class Page:
 
     @property
     def where(self) -> str:
-        """` AND (…) > (…)` for each bound; its values are `values`."""
+        """` AND (…) > (…)` for each bound."""
         names = ", ".join(name for name, _ in self.keyset.columns)
         marks = ", ".join("?" for _ in self.keyset.columns)
         beyond, behind = ("<", ">") if self.keyset.descending else (">", "<")
@@ -124,13 +117,13 @@ class Page:
 
     @property
     def order(self) -> str:
-        """`ORDER BY … LIMIT …`: one row more than asked, to know whether others follow."""
+        """`ORDER BY … LIMIT …`, with one row more than requested to see whether others follow."""
         direction = "DESC" if self.keyset.descending != self.backward else "ASC"
         names = ", ".join(f"{name} {direction}" for name, _ in self.keyset.columns)
         return f" ORDER BY {names} LIMIT {self.size + 1}"
 
     def cut(self, rows: Sequence[R]) -> Slice[R]:
-        """The rows in the connection's order, and whether others stand on either side."""
+        """The requested rows in the connection's order."""
         more = len(rows) > self.size
         kept = list(rows[: self.size])
         if self.backward:
@@ -141,14 +134,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Slice(Generic[R]):
-    """The rows of one page, in the connection's order."""
-
     rows: list[R]
     has_next: bool
     has_previous: bool
 
     def info(self, cursors: Sequence[Cursor]) -> PageInfo:
-        """The page's PageInfo; `cursors` are those of its rows."""
         return PageInfo(
             has_next_page=self.has_next,
             has_previous_page=self.has_previous,

@@ -1,4 +1,4 @@
-"""The contact: the person who is asked to pay, with the Payments tab and its totals."""
+"""The contact, its payment requests and its totals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class ContactPaymentFilter:
     created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
 
     def to_filter(self) -> RequestFilter:
-        """For the reads."""
         return RequestFilter(
             status=tuple(status.name for status in self.status) if self.status is not None else None,
             overdue=self.overdue,
@@ -54,7 +53,6 @@ class ContactAddress:
 
     @classmethod
     def from_row(cls, row: tables.ContactAddress) -> Self:
-        """The address of a row."""
         return cls(
             kind=ChannelKind[row.kind],
             address=row.address,
@@ -98,7 +96,6 @@ class ContactPaymentSummary:
 
     @classmethod
     def from_row(cls, row: tables.ContactSummary, overdue_count: int) -> Self:
-        """The totals of a row."""
         currency = row.currency
         return cls(
             currency=CurrencyCode(currency),
@@ -152,7 +149,6 @@ class Contact(Node):
 
     @classmethod
     def from_row(cls, row: tables.Contact) -> Self:
-        """The contact of a row."""
         return cls(
             id=strawberry.ID(public_id("cnt", row.id)),
             row=row,
@@ -231,7 +227,6 @@ class ContactConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Contact]) -> Self:
-        """The connection of a page of rows."""
         nodes = [Contact.from_row(row) for row in page.rows]
         cursors = [CONTACTS.cursor(row.id) for row in page.rows]
         return cls(

@@ -1,7 +1,4 @@
-"""What every resolver has at hand: the viewer, the scoped reads with their loaders, the hub.
-
-How the reads are done is in resolvers/access/.
-"""
+"""The resolvers' context: the viewer, the scoped reads (implemented in resolvers/access/) and the hub."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from services.payments.payment_views import PaymentView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFilter:
-    """Which payment requests a list shall hold; None: no condition."""
+    """Conditions for lists of payment requests; None sets no condition."""
 
     status: tuple[str, ...] | None = None
     overdue: bool | None = None
@@ -37,13 +34,13 @@ class RequestFilter:
 
 
 class Reads(Protocol):
-    """Reads of the viewer's account. One by id: None when it is not in the account. Batched and remembered per operation."""
+    """Reads of the viewer's account, batched and cached per operation. An id of another account gives None."""
 
     @property
     def viewer(self) -> Actor: ...
 
     async def position(self) -> EventCursor:
-        """Where the account's log stood before this operation read anything else."""
+        """The log position before this operation read anything else."""
         ...
 
     async def account(self) -> tables.Account: ...
@@ -67,18 +64,16 @@ class Reads(Protocol):
     async def merged_contacts(self, contact: tables.Contact) -> Sequence[tables.Contact]: ...
     async def merged_contact(self, id: UUID) -> tables.Contact | None: ...
     async def overdue(self, contact: tables.Contact) -> dict[tuple[str, bool], int]:
-        """How many requests of the contact are overdue now, per currency and mode."""
+        """The number of overdue requests by currency and test mode."""
         ...
 
     async def payments(self, payment_request_id: UUID) -> Sequence[PaymentView]: ...
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
-        """What of each of its charges can still be given back, by payment id: above 0, in minor units."""
+        """What is left to refund by the charge's payment id, in minor units; charges with nothing left are missing."""
         ...
 
     async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None: ...
-    async def attachments(self, message_id: UUID) -> Sequence[tables.Attachment]:
-        """The message's files, without their bytes."""
-        ...
+    async def attachments(self, message_id: UUID) -> Sequence[tables.Attachment]: ...
 
     async def requests_of_message(self, message_id: UUID) -> Sequence[tables.PaymentRequest]: ...
     async def family_of(self, message: tables.Message) -> Sequence[tables.Message]: ...
@@ -94,20 +89,16 @@ class Reads(Protocol):
     ) -> Slice[tables.PaymentRequest]: ...
     async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int: ...
 
-    # Nouns that stand above the asking one: the asking module can't import them without a circle.
-    async def contact_node(self, id: UUID) -> object:
-        """The GraphQL Contact of a row that refers to it."""
-        ...
+    # The GraphQL type, for modules that can't import it without a circle.
+    async def contact_node(self, id: UUID) -> object: ...
 
-    async def conversation_node(self, id: UUID) -> object:
-        """The GraphQL Conversation of a row that refers to it."""
-        ...
+    async def conversation_node(self, id: UUID) -> object: ...
 
 
 class Context:
-    """One request, one socket's connection, or one pushed event (`for_event`). Made by resolvers.assemble.new_context.
+    """One request, one socket connection, or one pushed event (`for_event`).
 
-    `event_position`: set by a subscription before each of its events; the copy for the event takes it as its log position.
+    A subscription sets `event_position` before each event; the event's copy takes it as its log position.
     """
 
     __slots__ = (
@@ -143,26 +134,26 @@ class Context:
 
     @property
     def actor(self) -> Actor:
-        """The viewer. Raises: ApiError UNAUTHENTICATED when there is none."""
+        """The viewer. Raises: ApiError UNAUTHENTICATED."""
         if self.viewer is None:
             raise unauthenticated()
         return self.viewer
 
     @property
     def reads(self) -> Reads:
-        """The viewer's reads. Raises: ApiError UNAUTHENTICATED when there is no viewer."""
+        """The viewer's reads. Raises: ApiError UNAUTHENTICATED."""
         actor = self.actor
         if self._reads is None or self._reads.viewer is not actor:
             self._reads = self.make_reads(actor, self._position)
         return self._reads
 
     def renew(self, position: EventCursor | None = None) -> None:
-        """Forget what was read: something has been written. `position`: a log position from before the write."""
+        """Drop cached reads after a write. `position`: the log position from before the write."""
         self._position = position
         self._reads = None
 
     def for_event(self) -> Context:
-        """A copy with the same viewer and new data loaders, at the position of the event that is being delivered."""
+        """A copy with empty caches, at the position of the event that is being delivered."""
         copy = Context(
             make_reads=self.make_reads,
             viewer=self.viewer,
@@ -179,5 +170,5 @@ Info: TypeAlias = strawberry.Info[Context, None]
 
 
 async def event_cursor(info: Info) -> Cursor:
-    """The position that was read before the data of this answer."""
+    """The log position from before this answer's data was read."""
     return Cursor((await info.context.reads.position()).encode())

@@ -1,4 +1,4 @@
-"""The conversation: one per contact, over all channels."""
+"""The conversation: one per contact, for all channels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ class Conversation(Node):
 
     @classmethod
     def from_row(cls, row: tables.Conversation) -> Self:
-        """The conversation of a row."""
         return cls(
             id=strawberry.ID(public_id("cnv", row.id)),
             row=row,
@@ -108,7 +107,6 @@ class ConversationConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Conversation]) -> Self:
-        """The connection of a page of rows."""
         nodes = [Conversation.from_row(row) for row in page.rows]
         cursors = [CONVERSATIONS.cursor(row.last_activity_at, row.id) for row in page.rows]
         return cls(

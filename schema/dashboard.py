@@ -1,4 +1,4 @@
-"""The dashboard's figures. They are computed in services/payments/dashboard.py."""
+"""The dashboard's figures, computed by services/payments/dashboard.py."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ class DashboardCurrencyFigures:
 
     @classmethod
     def from_figures(cls, figures: CurrencyFigures) -> Self:
-        """The API's view of the service's row."""
         currency = figures.currency
         sent = figures.requests_sent
         return cls(

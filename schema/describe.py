@@ -1,4 +1,4 @@
-"""strawberry's decorators with a description, typed: its own give Any when they take arguments."""
+"""strawberry's decorators with a description. strawberry's own lose the resolver's type when called with arguments."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def limited(description: str, limit: int) -> str:
-    """The description of a text with the limit that its service keeps."""
+    """The description of a text field, with its length limit."""
     return f"{description} At most {limit} characters."
 
 
 def field(description: str) -> Callable[[F], F]:
-    """A field with a resolver."""
 
     def wrap(resolver: F) -> F:
         return cast(F, strawberry.field(resolver, description=description))
@@ -26,7 +25,6 @@ def field(description: str) -> Callable[[F], F]:
 
 
 def mutation(description: str, *extensions: FieldExtension) -> Callable[[F], F]:
-    """A root field of Mutation."""
 
     def wrap(resolver: F) -> F:
         return cast(F, strawberry.mutation(resolver, description=description, extensions=list(extensions)))
@@ -35,7 +33,6 @@ def mutation(description: str, *extensions: FieldExtension) -> Callable[[F], F]:
 
 
 def subscription(description: str) -> Callable[[F], F]:
-    """A root field of Subscription."""
 
     def wrap(resolver: F) -> F:
         return cast(F, strawberry.subscription(resolver, description=description))

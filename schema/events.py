@@ -1,4 +1,4 @@
-"""What subscriptions push. An event carries ids; its objects are loaded when it is delivered, as they are then."""
+"""Events of subscriptions. An event carries ids; its objects are loaded when it is delivered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.payments import dashboard
 
 
 class Gone(RuntimeError):
-    """An event names a row that is not there: a bug, since nothing of a tenant is deleted."""
+    """An event names a missing row: a bug, since an account's rows are never deleted."""
 
 
 @strawberry.interface(description="Something that happened. Clients must tolerate members that they do not know.")
@@ -215,7 +215,6 @@ class DashboardUpdated(Event):
 
 
 async def dashboard_figures(info: Info, range: DashboardRange) -> DashboardFigures:
-    """The viewer's figures for a period, as of now."""
     as_of = datetime.now(UTC)
     found = await dashboard.figures(info.context.actor.account_id, range.name, as_of)
     return DashboardFigures(

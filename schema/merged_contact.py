@@ -1,4 +1,4 @@
-"""What a contact was before it was merged into another."""
+"""A contact as it was before its merge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ class MergedContact:
 
     @classmethod
     def from_row(cls, row: tables.Contact) -> Self:
-        """The former contact of a row."""
         return cls(
             contact_id=strawberry.ID(public_id("cnt", row.id)),
             name=row.name,

@@ -1,4 +1,4 @@
-"""What one user is told."""
+"""A user's notifications."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ class Notification(Node):
 
     @classmethod
     def from_row(cls, row: tables.Notification) -> Self:
-        """The notification of a row."""
         return cls(
             id=strawberry.ID(public_id("ntf", row.id)),
             row=row,
@@ -78,7 +77,6 @@ class NotificationConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Notification]) -> Self:
-        """The connection of a page of rows."""
         nodes = [Notification.from_row(row) for row in page.rows]
         cursors = [NOTIFICATIONS.cursor(row.seq) for row in page.rows]
         return cls(

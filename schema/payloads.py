@@ -1,4 +1,4 @@
-"""What mutations answer: the object, or user errors that say why not."""
+"""Payloads of mutations: the object, or user errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class UserError:
 
     @classmethod
     def from_refusal(cls, refusal: Refusal, within: tuple[str, ...]) -> Self:
-        """The API's form of a rule's no; `within` leads from the arguments to the refusal's field."""
+        """`within`: the path from the arguments to the refusal's field."""
         return cls(
             code=UserErrorCode[refusal.code],
             message=refusal.message,
@@ -50,7 +50,7 @@ def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = (
 
 
 def _place(info: Info, path: list[str] | None) -> list[int]:
-    """Where a path stands among the arguments of the running field, level by level."""
+    """The index of each part of a path among the running field's arguments."""
     arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
     if path is None:
         return [len(arguments)]
@@ -217,7 +217,6 @@ class MessagePreview:
 
     @classmethod
     def from_preview(cls, info: Info, made: Preview) -> Self:
-        """The API's view of the service's answer."""
         found = made.measure
         return cls(
             text=made.text,

@@ -1,4 +1,4 @@
-"""PaymentRequest and Payment as a client sees them. Status and amounts are copies of the row; rules are in services and models."""
+"""PaymentRequest and Payment. The rules are in services and models."""
 
 from __future__ import annotations
 
@@ -81,7 +81,6 @@ class Dispute:
 
     @classmethod
     def from_view(cls, view: PaymentView, state: str) -> Self:
-        """The dispute of the ledger's view."""
         return cls(
             state=DisputeState[state],
             amount=money(view.amount_minor, view.currency),
@@ -135,7 +134,6 @@ class Payment(Node):
 
     @classmethod
     def from_view(cls, view: PaymentView) -> Self:
-        """The payment of the ledger's view."""
         fee = view.fee_minor
         return cls(
             id=strawberry.ID(public_id("pay", view.id)),
@@ -257,7 +255,6 @@ class PaymentRequest(Node):
 
     @classmethod
     def from_row(cls, row: tables.PaymentRequest) -> Self:
-        """The payment request of a row."""
         currency = row.currency
         due_at, status = row.due_at, row.status
         return cls(
@@ -376,7 +373,7 @@ class PaymentRequest(Node):
     @field("What this viewer may do now; depends on the viewer's role, never on the person.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         role = info.context.actor.role
-        # Any request may hold money that was not counted, such as a mismatch: read for a whole page in one query.
+        # Any request may have payments that are not counted, such as a mismatch. One query reads those of a whole page.
         waits = self.row.unresolved and allows(role, "request_payment")
         left = await info.context.reads.refundable(self.row.id) if allows(role, "refund") or waits else {}
         resolvable = waits and mismatches.resolvable(await info.context.reads.payments(self.row.id), left)
@@ -420,7 +417,6 @@ class PaymentRequestConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.PaymentRequest]) -> Self:
-        """The connection of a page of rows."""
         nodes = [PaymentRequest.from_row(row) for row in page.rows]
         cursors = [PAYMENT_REQUESTS.cursor(row.created_at, row.id) for row in page.rows]
         return cls(

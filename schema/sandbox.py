@@ -1,4 +1,4 @@
-"""What scripts the sandbox: the scenarios, the mutation's input and its answer."""
+"""The sandbox's scenarios, and the mutation's input and payload."""
 
 from __future__ import annotations
 

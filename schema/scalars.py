@@ -1,4 +1,4 @@
-"""The scalars, the closed sets and the value objects that all nouns share. Nothing here reads the database."""
+"""Scalars, enums and value objects that all types share. Nothing here reads the database."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ value = strawberry.enum_value
 
 
 def time_text(moment: datetime) -> str:
-    """RFC 3339 in UTC, with Z."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def parse_time(text: object) -> datetime:
-    """Aware UTC from RFC 3339 text. Raises: ValueError for anything else; a time without an offset names no moment."""
+    """Aware UTC from RFC 3339 text with an offset. Raises: ValueError."""
     if not isinstance(text, str):
         raise ValueError("a DateTime is a text such as 2026-11-23T10:00:00Z")
     try:
@@ -115,7 +114,7 @@ class Money:
 
 @lru_cache(maxsize=8192)
 def money(amount_minor: int, currency: str) -> Money:
-    """The API's money of integer minor units; equal values share one object, which nobody changes."""
+    """Money from minor units. Equal values share one object: do not change it."""
     amount = Amount(amount_minor, currency)
     return Money(
         amount=Decimal(amount.decimal),

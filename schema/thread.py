@@ -50,7 +50,6 @@ class Attachment:
 
     @classmethod
     def from_row(cls, row: tables.Attachment) -> Self:
-        """The attachment of a row."""
         return cls(
             id=strawberry.ID(public_id(attachments.PREFIX, row.id)),
             row=row,
@@ -104,7 +103,7 @@ class Message(ThreadItem):
 
     @classmethod
     def from_row(cls, row: tables.Message) -> Self:
-        """The message of a row. SENDING is ours alone: clients see QUEUED."""
+        """The message of a row; clients see SENDING as QUEUED."""
         status = row.delivery_status
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),
@@ -192,7 +191,6 @@ class ActivityCard(ThreadItem):
 
     @classmethod
     def from_row(cls, row: tables.ActivityCard) -> Self:
-        """The card of a row."""
         return cls(
             id=strawberry.ID(public_id("card", row.id)),
             occurred_at=row.occurred_at,
@@ -234,7 +232,6 @@ class ActivityCard(ThreadItem):
 
 
 def thread_item(row: tables.Message | tables.ActivityCard) -> Message | ActivityCard:
-    """The thread item of a row."""
     return Message.from_row(row) if isinstance(row, tables.Message) else ActivityCard.from_row(row)
 
 
@@ -252,7 +249,6 @@ class ThreadConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard]) -> Self:
-        """The connection of a page of rows."""
         nodes: list[ThreadItem] = [thread_item(row) for row in page.rows]
         cursors = [THREAD.cursor(row.seq) for row in page.rows]
         return cls(

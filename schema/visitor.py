@@ -1,4 +1,4 @@
-"""What a visitor of the chat widget sees, in a schema of its own. What may be shown is decided in services/web_chat/visitors.py."""
+"""The types of the visitor API. services/web_chat/ decides what a visitor may see."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from services.web_chat import visitors
 
 
 def seal(position: LogCursor) -> Cursor:
-    """A place in the log as a visitor may hold it."""
+    """An encrypted log position: visitors do not learn the account's event numbers."""
     return Cursor(vault.seal(position.account_id, position.encode()))
 
 
 def unseal(visit: visitors.Visit, cursor: str) -> LogCursor | None:
-    """The place that `seal` made for this account; None for anything else."""
+    """The position in a cursor that `seal` made for this account; otherwise None."""
     try:
         return LogCursor.decode(vault.unseal(visit.account_id, cursor), visit.account_id)
     except (vault.VaultError, ValueError):
@@ -84,7 +84,6 @@ class PaymentCard:
 
     @classmethod
     def from_card(cls, card: visitors.Card) -> Self:
-        """The API's view of the service's."""
         row = card.request
         return cls(
             id=strawberry.ID(public_id("pr", row.id)),
@@ -113,7 +112,7 @@ class VisitorMessage:
 
     @classmethod
     def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
-        """The API's view of the service's. `at`: any place in the account's log, for its epoch."""
+        """`at`: any position in the account's log, for its epoch."""
         row = shown.row
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),
@@ -151,7 +150,7 @@ class Visit:
 
     @classmethod
     async def of(cls, visit: visitors.Visit) -> Self:
-        """The visit with the log's position, which is read before everything else."""
+        """The visit, after reading the log position."""
         return cls(visit=visit, position=await visitors.position(visit), identified=visit.external_id is not None)
 
     @field("Whose chat it is.")

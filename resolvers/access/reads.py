@@ -1,7 +1,4 @@
-"""All reads of the API, scoped to the viewer's account: nothing outside this package scopes.
-
-Another account's id reads as one that does not exist. Services write.
-"""
+"""The viewer's reads. Only this package scopes by account; another account's id reads as one that does not exist."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from schema.context import Info
 
 
 class Access(Nodes, Pages):
-    """Implements `schema.context.Reads`: one object per operation or pushed event, which caches what it has loaded."""
+    """Implements `schema.context.Reads`. One object serves one operation or pushed event."""
 
 
 def access(info: Info) -> Access:
@@ -23,13 +20,13 @@ def access(info: Info) -> Access:
 
 
 def wants_position(info: Info) -> bool:
-    """Whether the document selects eventCursor. A text search: it may be true without need, never false by mistake."""
+    """Whether the document may select eventCursor. A text search: it can be true without need, but not false by mistake."""
     location = info.operation.loc
     return location is None or "eventCursor" in location.source.body
 
 
 async def begin(info: Info) -> Access:
-    """`access`, after reading the log position if the answer may show it. Call before any other read of a root field."""
+    """`access`, after reading the log position if the answer may show it. Call before any other read."""
     reads = access(info)
     if wants_position(info):
         await reads.position()

@@ -1,4 +1,4 @@
-"""The decorator of mutation fields: a refusal becomes the payload's userErrors, and the answer reads what was written."""
+"""The decorator of mutation fields."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def mutation(
     within: tuple[str, ...] = ("input",),
     anonymous: bool = False,
 ) -> Callable[[F], F]:
-    """A field of Mutation. Without `anonymous` it raises ApiError UNAUTHENTICATED when there is no viewer.
+    """A field of Mutation. Without `anonymous` it raises ApiError UNAUTHENTICATED.
 
-    `renamed`: the service's field names that differ from the input's. `not_found`: the field of a NotFound that names none.
-    `within`: the path to the fields; empty where they are arguments themselves.
+    `renamed`: the input's names for fields that the service names differently. `not_found`: the field of a NotFound without
+    one. `within`: the path to the input's fields.
     """
     refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found, within=within)
     return describe.mutation(description, *([refusals] if anonymous else [refusals, FreshReads()]))
 
 
 class RefusalsAsUserErrors(FieldExtension):
-    """Answers a refusal with the field's payload, which then has nothing but user errors."""
+    """Answers a refusal with a payload that has only user errors."""
 
     def __init__(self, *, renamed: Mapping[str, str], not_found: str | None, within: tuple[str, ...]) -> None:
         self._renamed = renamed
@@ -60,7 +60,7 @@ class RefusalsAsUserErrors(FieldExtension):
 
 
 class FreshReads(FieldExtension):
-    """Requires a viewer, and makes the payload's fields read again what the mutation may have changed."""
+    """Requires a viewer. The payload's fields read after the write, without cached reads."""
 
     async def resolve_async(self, next_: Resolver, source: Any, info: Info, **kwargs: Any) -> Any:
         context = info.context

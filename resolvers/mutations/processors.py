@@ -43,7 +43,7 @@ def _check_credentials(input: ConfigureProcessorInput, refusals: Refusals) -> No
 
 
 def _name_short_fields(input: ConfigureProcessorInput, refusal: Refusal) -> None:
-    """Make the refusal of a credential name the short field that it came in."""
+    """Report a refused credential under the short field that it came in."""
     listed = credentials(input.credentials)
     for each in refusal.all:
         _, *names = each.field or ("",)

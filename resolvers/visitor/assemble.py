@@ -1,4 +1,4 @@
-"""The visitor API put together: its schema, its limits, its credential."""
+"""Builds the visitor API's schema; its limits and its credential."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resolvers.visitor.subscription import VisitorSubscription
 from schema.scalars import SCALARS
 
 IDENTITY_HEADER: Final = "paythread-identity"
-# Anybody may call: what the widget needs, several times over.
+# The API is public. These are several times what the widget needs.
 LIMITS: Final = Limits(
     tokens=500,
     depth=6,
@@ -31,7 +31,7 @@ LIMITS: Final = Limits(
 
 
 def build_visitor_schema(*, production: bool, introspection: bool | None = None, limits: Limits = LIMITS) -> Schema:
-    """The schema with its limits. `introspection` default: not in production."""
+    """Introspection defaults to off in production."""
     return Schema(
         query=VisitorQuery,
         mutation=VisitorMutation,
@@ -41,7 +41,7 @@ def build_visitor_schema(*, production: bool, introspection: bool | None = None,
 
 
 def credential_of(parameters: Mapping[str, Any]) -> str | None:
-    """Token and identity as visitors.authenticate takes them, from headers or from the payload of `connection_init`."""
+    """Token and identity for visitors.authenticate, from headers or the `connection_init` payload."""
     token = token_of(parameters)
     if token is None:
         return None

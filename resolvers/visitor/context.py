@@ -1,4 +1,4 @@
-"""What the visitor API's resolvers have at hand: who asks, from where, and the hub."""
+"""The context of the visitor API's resolvers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from services.web_chat.visitors import Visit
 
 
 class VisitorContext:
-    """One request, or one socket's connection. It remembers nothing of what was read, so that an event needs no copy of it."""
+    """One request or socket connection."""
 
     def __init__(self, *, hub: Hub | None, client_address: str = "", request_id: str = "") -> None:
         self.hub = hub
@@ -22,12 +22,12 @@ class VisitorContext:
         self.connection_params: dict[str, Any] | None = None
 
     def for_event(self) -> VisitorContext:
-        """Itself."""
+        # It caches no reads, so events need no copy.
         return self
 
     @property
     def visit(self) -> Visit:
-        """Who asks. Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
+        """The authenticated visit. Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
         if self.viewer is None:
             raise ApiError("UNAUTHENTICATED", "Begin with startVisit, then send its token as Authorization: Bearer.")
         if self.viewer.external_id is not None and self.viewer.identity is None:

@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _RefusalsAsUserErrors(FieldExtension):
-    """Answers a refusal with the field's payload, which then has nothing but the user error."""
+    """Answers a refusal with a payload that has only the user error."""
 
     def apply(self, field: StrawberryField) -> None:
         self._payload: Any = field.type
@@ -51,7 +51,6 @@ class _RefusalsAsUserErrors(FieldExtension):
 
 
 def mutation(description: str) -> Callable[[F], F]:
-    """A field of VisitorMutation."""
     return describe.mutation(description, _RefusalsAsUserErrors())
 
 

@@ -1,4 +1,4 @@
-"""The root of the visitor API's subscriptions: the account's log, of which a visitor sees its own messages and payments alone."""
+"""The root of the visitor API's subscriptions: the messages and payments of one visitor."""
 
 from __future__ import annotations
 
@@ -31,21 +31,20 @@ from services.web_chat import visitors
 from services.web_chat.visitors import Visit
 
 
-class _Ears:
-    """Which events of the account can concern a visitor; whether they do is decided when they are loaded."""
+class _VisitorFilter:
+    """A filter for events that can concern a visitor; whether they do is decided when they are loaded."""
 
     def __init__(self, visit: Visit) -> None:
         self._mark = visitors.mark(visit)
         self.contact_ids: set[UUID | None] = set()
-        self.settled = False
+        self._attached = False
 
-    def settle(self, contact_ids: Iterable[UUID]) -> None:
-        """From here on the log itself says when the visitor gets a contact, and when that is merged with another."""
+    def attached(self, contact_ids: Iterable[UUID]) -> None:
+        """`contact_ids`: read after the feed was attached. Later contacts and merges come from the log."""
         self.contact_ids.update(contact_ids)
-        self.settled = True
+        self._attached = True
 
     def wants(self, event: LogEntry) -> bool:
-        """Quick: no look at the database."""
         if event.kind == visitors.KNOWN:
             if event.data.get("visitor") == self._mark:
                 self.contact_ids.add(event.contact_id)
@@ -57,12 +56,12 @@ class _Ears:
             return False
         if not event.kind.startswith(("message.", "payment_request.")):
             return False
-        # Between attaching and `settle` anything may be ours.
-        return event.contact_id in self.contact_ids if self.settled else True
+        # Before `attached` any contact may be the visitor's.
+        return event.contact_id in self.contact_ids if self._attached else True
 
 
 async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> AsyncGenerator[VisitorEvent, None]:
-    """Subscribed, what was missed, then what happens; or ResyncRequired alone."""
+    """Subscribed, the missed events, then live ones; or only ResyncRequired."""
     if context.hub is None:
         raise RuntimeError("a subscription needs the hub")
     here = await visitors.position(visit)
@@ -70,22 +69,22 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
     if after is not None and (resume is None or resume.epoch != here.epoch):
         yield VisitorResyncRequired(cursor=seal(here), reason="OTHER_EPOCH")
         return
-    ears = _Ears(visit)
+    filter = _VisitorFilter(visit)
     start = resume.seq if resume is not None else None
-    async with aclosing(follow(context.hub, visit.account_id, start, ears.wants)) as feed:
+    async with aclosing(follow(context.hub, visit.account_id, start, filter.wants)) as feed:
         async for item in feed:
             at = LogCursor(here.epoch, visit.account_id, item.seq)
             if isinstance(item, Start):
-                ears.settle(await visitors.contact_ids(visit))
+                filter.attached(await visitors.contact_ids(visit))
                 yield VisitorSubscribed(cursor=seal(at))
             elif isinstance(item, ResyncNeeded):
                 yield VisitorResyncRequired(cursor=seal(at), reason=item.reason.value)
-            elif item.contact_id in ears.contact_ids and (found := await _event(visit, item, at)) is not None:
+            elif item.contact_id in filter.contact_ids and (found := await _event(visit, item, at)) is not None:
                 yield found
 
 
 async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent | None:
-    """The log entry as the visitor may know of it, with the data as they are now; None: it is not for the visitor."""
+    """The visitor's event for a log entry, with current data; None if it does not concern the visitor."""
     if event.kind.startswith("message.") and event.message_id is not None:
         shown = await visitors.message(visit, event.message_id)
         if shown is None:
