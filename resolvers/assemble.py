@@ -1,4 +1,4 @@
-"""Builds the team API's schema and context. Limits are in transport/limits.py."""
+"""Builds the team API's schema and context."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ ONCE = frozenset({"signIn", "refresh"})
 
 
 def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
-    """Introspection defaults to off in production."""
     return Schema(
         query=Query,
         mutation=Mutation,
@@ -48,5 +47,5 @@ def build_schema(*, production: bool, introspection: bool | None = None, limits:
 def new_context(
     *, hub: Hub | None, viewer: Actor | None = None, client_address: str = "", request_id: str = ""
 ) -> Context:
-    """The context of one request or socket connection. The transport sets `viewer` after authentication."""
+    """The transport sets `viewer` after authentication."""
     return Context(make_reads=Access, viewer=viewer, hub=hub, client_address=client_address, request_id=request_id)

@@ -1,4 +1,4 @@
-"""The root of mutations. Its bases come in the order of the fields in the printed schema."""
+"""The root of mutations. The order of its bases is the order of fields in the SDL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances of models/tables.py from raw SQL, for hot reads: cheaper than the ORM's queries."""
+"""Instances of models from raw SQL, faster than the ORM's queries."""
 
 from __future__ import annotations
 
@@ -38,14 +38,13 @@ def names(model: type[Model]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def columns(model: type[Model], alias: str = "") -> str:
-    """The model's columns for a SELECT."""
     head = f"{alias}." if alias else ""
     return ", ".join(f"{head}{name}" for name in names(model))
 
 
 @lru_cache(maxsize=16)
 def columns_of_both(model: type[Model], other: type[Model]) -> str:
-    """The SELECT columns for a UNION of both models: columns that only `other` has are typed NULLs."""
+    """SELECT columns for a UNION: columns that only `other` has are typed NULLs."""
     own, others = model._meta.fields_map, other._meta.fields_map
     parts = []
     for name in sorted(own.keys() | others.keys()):
@@ -62,7 +61,7 @@ def _plan(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any] | None], 
 
 
 def instance(model: type[M], raw: Mapping[str, Any]) -> M:
-    """The instance of a raw row with all columns, equal to what the ORM reads."""
+    """Equal to what the ORM reads. `raw` has all columns."""
     made = model.__new__(model)
     state = made.__dict__
     # What Model._init_from_db sets (tortoise 1.1.9); a test compares the two.

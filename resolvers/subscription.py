@@ -1,4 +1,4 @@
-"""The root of subscriptions: entries of the account's event log as events for clients, from a cursor on."""
+"""The root of subscriptions: entries of the account's event log as events for clients."""
 
 from __future__ import annotations
 
@@ -157,15 +157,15 @@ def _is_request(kind: str) -> bool:
 
 
 def client_event(event: LogEntry, cursor: Cursor) -> Event | None:
-    """The client's event for a log entry; None for a kind that clients do not receive."""
+    """None for a kind that clients do not receive."""
     make = _payment_request if _is_request(event.kind) else _EVENT_MAKERS.get(event.kind)
     return make(event, cursor) if make is not None else None
 
 
 class _ContactEvents:
-    """A filter for the wanted events of one contact, under its own id and those of contacts merged with it.
+    """Filters the events of one contact and of those merged with it.
 
-    Before `attached` it lets other contacts' events through: a merge may be logged between reading the row and attaching.
+    Before `attached` it passes other contacts' events: a merge may be logged between reading the row and attaching.
     """
 
     def __init__(self, row: tables.Contact | tables.Conversation, wants: Wants) -> None:
@@ -175,7 +175,6 @@ class _ContactEvents:
         self._attached = False
 
     def attached(self, row: tables.Contact | tables.Conversation | None) -> None:
-        """`row`: read again after the feed was attached."""
         self._ids.update(merged_rows.ids_of(row) if row is not None else ())
         self._attached = True
 
@@ -198,7 +197,7 @@ async def _feed(
 ) -> AsyncGenerator[Any, None]:
     """Subscribed, the missed events, then live ones; or only ResyncRequired. Raises: ApiError BAD_REQUEST, SlowConsumer.
 
-    `begun` is called when the feed is attached; from then on each event is checked again with `wants`.
+    `begun` runs when the feed is attached; later events are checked again with `wants`.
     """
     context = info.context
     reads = access(info)
@@ -231,13 +230,13 @@ def _hub(context: Context) -> Hub:
 
 
 def _at(context: Context, position: EventCursor) -> Cursor:
-    """The cursor of the next yielded event. Its data is loaded at this position or later."""
+    """The next event's cursor; its data is loaded at this position or later."""
     context.event_position = position
     return Cursor(position.encode())
 
 
 async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, None]:
-    """Subscribed, then the figures: now, after changes and at the account's midnight, at most every DASHBOARD_INTERVAL_S."""
+    """Subscribed, then figures: now, after changes, at the account's midnight."""
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id
@@ -285,7 +284,6 @@ def _changes_figures(event: LogEntry) -> bool:
 
 
 async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LogEntry, None]) -> int | None:
-    """The log number of the feed's next item; None at its end."""
     async for item in feed:
         return item.seq
     return None

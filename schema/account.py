@@ -1,4 +1,4 @@
-"""The account with its users, API keys, channels and processors, and the payment request dialog's defaults."""
+"""The account with its users, API keys, channels and processors."""
 
 from __future__ import annotations
 

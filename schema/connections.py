@@ -1,4 +1,4 @@
-"""Keyset pagination: `first`, `after`, `last` and `before` as SQL and as cursors. It does not scope by account."""
+"""Keyset pagination as SQL and as cursors. It does not scope by account."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PARSERS: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID, datetime: _t
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """The sort order of a connection. The last of `columns` (name, type) is unique; `tag` marks the connection's cursors."""
+    """A connection's sort order. The last column is unique; `tag` marks the connection's cursors."""
 
     tag: str
     columns: tuple[tuple[str, type], ...]
@@ -50,7 +50,7 @@ class Keyset:
         return Cursor(base64.urlsafe_b64encode("|".join([self.tag, *parts]).encode()).rstrip(b"=").decode())
 
     def key(self, cursor: str, argument: str) -> tuple[object, ...]:
-        """The key in a cursor. Raises: ApiError BAD_REQUEST if it is not a cursor of this connection."""
+        """Raises: ApiError BAD_REQUEST if it is not a cursor of this connection."""
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
             tag, *parts = raw.split("|")
@@ -72,7 +72,7 @@ class Keyset:
         before: str | None = None,
         from_end: bool = False,
     ) -> Page:
-        """The requested page; with `from_end` the default is the last page. Raises: ApiError BAD_REQUEST."""
+        """`from_end`: the last page is the default. Raises: ApiError BAD_REQUEST."""
         if first is not None and last is not None:
             raise bad_request("give `first` or `last`, not both")
         size = first if first is not None else last if last is not None else DEFAULT_PAGE
@@ -90,7 +90,7 @@ class Keyset:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: select with `where`, `values` and `order`, then pass the rows to `cut`."""
+    """Select with `where`, `values` and `order`; pass the rows to `cut`."""
 
     keyset: Keyset
     size: int
@@ -117,13 +117,12 @@ class Page:
 
     @property
     def order(self) -> str:
-        """`ORDER BY … LIMIT …`, with one row more than requested to see whether others follow."""
+        """`ORDER BY … LIMIT …`, with one row more to see whether others follow."""
         direction = "DESC" if self.keyset.descending != self.backward else "ASC"
         names = ", ".join(f"{name} {direction}" for name, _ in self.keyset.columns)
         return f" ORDER BY {names} LIMIT {self.size + 1}"
 
     def cut(self, rows: Sequence[R]) -> Slice[R]:
-        """The requested rows in the connection's order."""
         more = len(rows) > self.size
         kept = list(rows[: self.size])
         if self.backward:

@@ -1,4 +1,4 @@
-"""The resolvers' context: the viewer, the scoped reads (implemented in resolvers/access/) and the hub."""
+"""The resolvers' context. Its reads are implemented in resolvers/access/."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from services.payments.payment_views import PaymentView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFilter:
-    """Conditions for lists of payment requests; None sets no condition."""
-
     status: tuple[str, ...] | None = None
     overdue: bool | None = None
     created_after: datetime | None = None
@@ -34,7 +32,7 @@ class RequestFilter:
 
 
 class Reads(Protocol):
-    """Reads of the viewer's account, batched and cached per operation. An id of another account gives None."""
+    """Reads of the viewer's account, cached per operation. Another account's id gives None."""
 
     @property
     def viewer(self) -> Actor: ...
@@ -64,12 +62,12 @@ class Reads(Protocol):
     async def merged_contacts(self, contact: tables.Contact) -> Sequence[tables.Contact]: ...
     async def merged_contact(self, id: UUID) -> tables.Contact | None: ...
     async def overdue(self, contact: tables.Contact) -> dict[tuple[str, bool], int]:
-        """The number of overdue requests by currency and test mode."""
+        """Number of requests by currency and test mode."""
         ...
 
     async def payments(self, payment_request_id: UUID) -> Sequence[PaymentView]: ...
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
-        """What is left to refund by the charge's payment id, in minor units; charges with nothing left are missing."""
+        """The refundable rest in minor units by payment id; charges with nothing left are missing."""
         ...
 
     async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None: ...
@@ -96,10 +94,7 @@ class Reads(Protocol):
 
 
 class Context:
-    """One request, one socket connection, or one pushed event (`for_event`).
-
-    A subscription sets `event_position` before each event; the event's copy takes it as its log position.
-    """
+    """One request, socket connection or pushed event. A subscription sets `event_position` before each event."""
 
     __slots__ = (
         "_position",
@@ -134,26 +129,25 @@ class Context:
 
     @property
     def actor(self) -> Actor:
-        """The viewer. Raises: ApiError UNAUTHENTICATED."""
         if self.viewer is None:
             raise unauthenticated()
         return self.viewer
 
     @property
     def reads(self) -> Reads:
-        """The viewer's reads. Raises: ApiError UNAUTHENTICATED."""
+        """Raises: ApiError UNAUTHENTICATED."""
         actor = self.actor
         if self._reads is None or self._reads.viewer is not actor:
             self._reads = self.make_reads(actor, self._position)
         return self._reads
 
     def renew(self, position: EventCursor | None = None) -> None:
-        """Drop cached reads after a write. `position`: the log position from before the write."""
+        """Drop cached reads. `position`: the log position from before the write."""
         self._position = position
         self._reads = None
 
     def for_event(self) -> Context:
-        """A copy with empty caches, at the position of the event that is being delivered."""
+        """A copy with empty caches, at `event_position`."""
         copy = Context(
             make_reads=self.make_reads,
             viewer=self.viewer,
@@ -170,5 +164,5 @@ Info: TypeAlias = strawberry.Info[Context, None]
 
 
 async def event_cursor(info: Info) -> Cursor:
-    """The log position from before this answer's data was read."""
+    """The log position from before other reads of this operation."""
     return Cursor((await info.context.reads.position()).encode())

@@ -1,4 +1,4 @@
-"""The dashboard's figures, computed by services/payments/dashboard.py."""
+"""The dashboard's figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""strawberry's decorators with a description. strawberry's own lose the resolver's type when called with arguments."""
+"""strawberry's decorators with a description, typed: strawberry's return Any when called with arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def limited(description: str, limit: int) -> str:
-    """The description of a text field, with its length limit."""
     return f"{description} At most {limit} characters."
 
 

@@ -1,4 +1,4 @@
-"""Events of subscriptions. An event carries ids; its objects are loaded when it is delivered."""
+"""Events of subscriptions. Their objects are loaded on delivery."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.payments import dashboard
 
 
 class Gone(RuntimeError):
-    """An event names a missing row: a bug, since an account's rows are never deleted."""
+    """An event names a missing row: a bug, rows are never deleted."""
 
 
 @strawberry.interface(description="Something that happened. Clients must tolerate members that they do not know.")

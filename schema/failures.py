@@ -1,4 +1,4 @@
-"""Top-level errors with their `extensions.code`. Refusals of mutations are user errors (payloads.py)."""
+"""Top-level errors. Refusals of mutations are user errors (payloads.py)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from graphql import GraphQLError
 
 
 class ApiError(GraphQLError):
-    """An error that clients see. Codes: BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND."""
+    """Codes: BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, extensions={"code": code})
@@ -21,5 +21,5 @@ def unauthenticated() -> ApiError:
 
 
 def not_found() -> ApiError:
-    """The same error for an unknown id, another account's id and malformed text."""
+    """Equal for unknown ids, other accounts' ids and malformed text."""
     return ApiError("NOT_FOUND", "There is nothing with this id.")

@@ -33,7 +33,7 @@ class UserError:
 
     @classmethod
     def from_refusal(cls, refusal: Refusal, within: tuple[str, ...]) -> Self:
-        """`within`: the path from the arguments to the refusal's field."""
+        """`within`: the path to the refusal's field."""
         return cls(
             code=UserErrorCode[refusal.code],
             message=refusal.message,
@@ -42,7 +42,7 @@ class UserError:
 
 
 def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = ("input",)) -> list[UserError]:
-    """The errors of a refusal in the order of the field's input; errors of no single field come last."""
+    """In the order of the input; errors without a field come last."""
     if refusal is None:
         return []
     found = [UserError.from_refusal(one, within) for one in refusal.all]
@@ -50,7 +50,7 @@ def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = (
 
 
 def _place(info: Info, path: list[str] | None) -> list[int]:
-    """The index of each part of a path among the running field's arguments."""
+    """The sort key of a path: each part's index among the arguments."""
     arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
     if path is None:
         return [len(arguments)]

@@ -1,4 +1,4 @@
-"""Scalars, enums and value objects that all types share. Nothing here reads the database."""
+"""Scalars, enums and value objects that all types share."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Money:
 
 @lru_cache(maxsize=8192)
 def money(amount_minor: int, currency: str) -> Money:
-    """Money from minor units. Equal values share one object: do not change it."""
+    """Equal values share one object: do not change it."""
     amount = Amount(amount_minor, currency)
     return Money(
         amount=Decimal(amount.decimal),

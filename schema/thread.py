@@ -103,7 +103,7 @@ class Message(ThreadItem):
 
     @classmethod
     def from_row(cls, row: tables.Message) -> Self:
-        """The message of a row; clients see SENDING as QUEUED."""
+        """Clients see SENDING as QUEUED."""
         status = row.delivery_status
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),

@@ -1,4 +1,4 @@
-"""The types of the visitor API. services/web_chat/ decides what a visitor may see."""
+"""The types of the visitor API. services/web_chat/ decides what visitors may see."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from services.web_chat import visitors
 
 
 def seal(position: LogCursor) -> Cursor:
-    """An encrypted log position: visitors do not learn the account's event numbers."""
+    """An encrypted log position."""
     return Cursor(vault.seal(position.account_id, position.encode()))
 
 
 def unseal(visit: visitors.Visit, cursor: str) -> LogCursor | None:
-    """The position in a cursor that `seal` made for this account; otherwise None."""
+    """None if `seal` did not make the cursor for this account."""
     try:
         return LogCursor.decode(vault.unseal(visit.account_id, cursor), visit.account_id)
     except (vault.VaultError, ValueError):
@@ -112,7 +112,7 @@ class VisitorMessage:
 
     @classmethod
     def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
-        """`at`: any position in the account's log, for its epoch."""
+        """`at`: any log position of the account, for its epoch."""
         row = shown.row
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),
@@ -150,7 +150,6 @@ class Visit:
 
     @classmethod
     async def of(cls, visit: visitors.Visit) -> Self:
-        """The visit, after reading the log position."""
         return cls(visit=visit, position=await visitors.position(visit), identified=visit.external_id is not None)
 
     @field("Whose chat it is.")

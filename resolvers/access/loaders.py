@@ -1,4 +1,4 @@
-"""Single rows and their children, batched per operation and remembered."""
+"""Rows by id and their children, batched and cached per operation."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ V = TypeVar("V")
 
 
 class Loaders(AccountScope):
-    """`position`: the log position to report, if the caller has read it already."""
-
     def __init__(self, viewer: Actor, position: EventCursor | None) -> None:
         super().__init__(viewer)
         self._known_position = position
@@ -91,21 +89,20 @@ class Loaders(AccountScope):
         return await self._users.load(id)
 
     async def contact(self, id: UUID) -> tables.Contact | None:
-        """The contact; for a merged one, the kept contact."""
+        """For a merged contact, the kept one."""
         row = await self._contacts.load(id)
         while row is not None and row.merged_into_id is not None:
             row = await self._contacts.load(row.merged_into_id)
         return row
 
     async def conversation(self, id: UUID) -> tables.Conversation | None:
-        """The conversation; for a merged one, the kept conversation."""
         row = await self._conversations.load(id)
         while row is not None and row.merged_into_id is not None:
             row = await self._conversations.load(row.merged_into_id)
         return row
 
     async def merged_contacts(self, contact: tables.Contact) -> list[tables.Contact]:
-        """The contacts that were merged into this one, as they were, newest merge first."""
+        """The contacts merged into this one, newest merge first."""
         found = await self._contacts.load_many(merged_rows.ids_of(contact)[1:])
         return sorted(
             (row for row in found if row is not None),
@@ -114,16 +111,15 @@ class Loaders(AccountScope):
         )
 
     async def merged_contact(self, id: UUID) -> tables.Contact | None:
-        """A merged contact as it was; None if the contact is not merged."""
+        """None if the contact is not merged."""
         row = await self._contacts.load(id)
         return row if row is not None and row.merged_into_id is not None else None
 
     async def payment_request(self, id: UUID) -> tables.PaymentRequest | None:
-        """The request, even a discarded one: events refer to it. Clients read `visible_request`."""
+        """Also finds discarded requests, for events. For clients use `visible_request`."""
         return await self._payment_requests.load(id)
 
     async def visible_request(self, id: UUID) -> tables.PaymentRequest | None:
-        """A payment request that is not discarded."""
         row = await self.payment_request(id)
         return row if row is not None and row.discarded_at is None else None
 
@@ -134,13 +130,12 @@ class Loaders(AccountScope):
         return await self._cards.load(id)
 
     async def notification(self, id: UUID) -> tables.Notification | None:
-        """One of the viewer's own notifications."""
         if self.viewer.user_id is None:
             return None
         return await tables.Notification.get_or_none(id=id, account_id=self._account_id, user_id=self.viewer.user_id)
 
     async def api_key(self, id: UUID) -> tables.ApiKey | None:
-        """An API key; None for viewers who may not manage keys."""
+        """None for viewers who may not manage keys."""
         if not self.viewer.may("keys"):
             return None
         return await tables.ApiKey.get_or_none(id=id, account_id=self._account_id)
@@ -152,11 +147,9 @@ class Loaders(AccountScope):
         return next((row for row in await self.processors() if row.id == id), None)
 
     async def users(self) -> list[tables.User]:
-        """The account's users, oldest first."""
         return await tables.User.filter(account_id=self._account_id).order_by("id")
 
     async def api_keys(self) -> list[tables.ApiKey]:
-        """The account's API keys, oldest first. Raises: ApiError FORBIDDEN."""
         if not self.viewer.may("keys"):
             raise ApiError("FORBIDDEN", "Your role does not allow this.")
         return await tables.ApiKey.filter(account_id=self._account_id).order_by("id")
@@ -205,25 +198,22 @@ class Loaders(AccountScope):
         return await self._payments_of_facts.load(money_fact_id)
 
     async def attachments(self, message_id: UUID) -> list[tables.Attachment]:
-        """A message's files, without their content."""
         return await self._attachments.load(message_id)
 
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
 
     async def family_of(self, message: tables.Message) -> list[tables.Message]:
-        """The message's other attempts (the first and all resends), oldest first."""
+        """The message's other attempts, oldest first."""
         return await self._families.load(message)
 
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
 
     async def suggested_cc(self, conversation: tables.Conversation) -> list[str]:
-        """The addresses that a reply to all copies."""
         return await self._suggested_cc.load(conversation)
 
     async def unread_count(self) -> int:
-        """The viewer's unread notifications; an API key has none."""
         return await notifications.unread_count(self.viewer.user_id) if self.viewer.user_id is not None else 0
 
     def _by_id(self, model: type[R]) -> DataLoader[UUID, R | None]:

@@ -31,7 +31,7 @@ class Nodes(Loaders):
         return Conversation.from_row(row)
 
     async def node(self, public_id: str) -> Node | None:
-        """The object behind a public id; None for another account's id, an unknown id and malformed text."""
+        """None for an unknown id, another account's id and malformed text."""
         prefix = public_id.partition("_")[0]
         if prefix == "cch":
             return await self._conversation_channel(public_id)
@@ -54,7 +54,7 @@ class Nodes(Loaders):
         return None
 
     async def payment_node(self, id: UUID) -> Payment | None:
-        """A payment by its id, which is the id of its first fact."""
+        """A payment has the id of its first fact."""
         view = await self.payment_of_fact(id)
         return Payment.from_view(view) if view is not None and view.id == id else None
 

@@ -25,10 +25,7 @@ class Pages(AccountScope):
     async def thread(
         self, conversation: tables.Conversation, page: Page
     ) -> Slice[tables.Message | tables.ActivityCard]:
-        """Messages and cards of a conversation and of those merged into it.
-
-        One statement; each branch reads no more rows than the page needs.
-        """
+        """One statement. Each branch reads no more rows than the page needs."""
         ids = merged_rows.ids_of(conversation)
         branches = " UNION ALL ".join(
             f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
@@ -55,14 +52,13 @@ class Pages(AccountScope):
         return int(found[0]["n"])
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
-        """The account's payment requests. Raises: ApiError BAD_REQUEST for an invalid search."""
         where, values = self._requests_where(filter, contact=None)
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def conversations(
         self, page: Page, search: str | None, closed: bool | None = None
     ) -> Slice[tables.Conversation]:
-        """The inbox. `search` covers the contact's name, email address and phone number. Raises: ApiError BAD_REQUEST."""
+        """The inbox. `search`: part of the contact's name, email address or phone number."""
         where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
         if closed is not None:
             where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
@@ -73,14 +69,12 @@ class Pages(AccountScope):
         return await self._page(tables.Conversation, page, where, values)
 
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
-        """The account's contacts. `search` as in `conversations`."""
         where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
         if wanted := _patterns(search):
             where, values = self._contacts_matching(wanted)
         return await self._page(tables.Contact, page, where, values)
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
-        """The viewer's notifications; an API key has none."""
         if self.viewer.user_id is None:
             return page.cut([])
         where = "account_id = ? AND user_id = ?"
@@ -142,7 +136,7 @@ def _like(count: int) -> str:
 
 
 def _patterns(search: str | None) -> list[str]:
-    """LIKE patterns that find the text anywhere; empty for no text. Raises: ApiError BAD_REQUEST."""
+    """LIKE patterns; none for no text. Raises: ApiError BAD_REQUEST."""
     text = search or ""
     if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
         raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
@@ -150,7 +144,7 @@ def _patterns(search: str | None) -> list[str]:
 
 
 def _amounts(search: str) -> list[tuple[int, list[str]]]:
-    """The amounts in minor units that a search may mean, each with its possible currencies."""
+    """Amounts in minor units that the text may mean, with their currencies."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     for currency, minor in searching.amounts(search):
         found[minor].append(currency)

@@ -1,4 +1,4 @@
-"""The viewer's reads. Only this package scopes by account; another account's id reads as one that does not exist."""
+"""The viewer's reads. Only this package scopes by account."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from schema.context import Info
 
 
 class Access(Nodes, Pages):
-    """Implements `schema.context.Reads`. One object serves one operation or pushed event."""
+    """Implements `schema.context.Reads`."""
 
 
 def access(info: Info) -> Access:
-    """The viewer's reads. Raises: ApiError UNAUTHENTICATED."""
     reads = info.context.reads
     if not isinstance(reads, Access):
         raise TypeError("the context was not made by resolvers.assemble.new_context")
@@ -20,13 +19,13 @@ def access(info: Info) -> Access:
 
 
 def wants_position(info: Info) -> bool:
-    """Whether the document may select eventCursor. A text search: it can be true without need, but not false by mistake."""
+    """Whether the document may select eventCursor: a text search without false negatives."""
     location = info.operation.loc
     return location is None or "eventCursor" in location.source.body
 
 
 async def begin(info: Info) -> Access:
-    """`access`, after reading the log position if the answer may show it. Call before any other read."""
+    """`access`, after reading the log position if needed. Call before any other read."""
     reads = access(info)
     if wants_position(info):
         await reads.position()

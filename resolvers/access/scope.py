@@ -9,8 +9,6 @@ OVERDUE = "(due_at IS NOT NULL AND due_at < ? AND status IN ('SENT', 'PROCESSING
 
 
 class AccountScope:
-    """The viewer and its account."""
-
     def __init__(self, viewer: Actor) -> None:
         self.viewer = viewer
         self._account_id = viewer.account_id

@@ -19,7 +19,7 @@ NO_ROW: Final = UUID(int=0)  # no row has this id
 
 
 def row_id(value: str, prefix: str) -> UUID:
-    """The row's id. Text that is no id of this type gives NO_ROW, which the service refuses like any unknown id."""
+    """Malformed text gives NO_ROW, which the service refuses like any unknown id."""
     return parse_public_id(value, prefix) or NO_ROW
 
 
@@ -28,7 +28,6 @@ def optional_row_id(value: str | None, prefix: str) -> UUID | None:
 
 
 def given_fields(input: object, names: tuple[str, ...]) -> dict[str, Any]:
-    """The fields that the client has sent, null included."""
     return {name: value for name in names if (value := getattr(input, name)) is not strawberry.UNSET}
 
 

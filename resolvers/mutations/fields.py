@@ -26,18 +26,15 @@ def mutation(
     within: tuple[str, ...] = ("input",),
     anonymous: bool = False,
 ) -> Callable[[F], F]:
-    """A field of Mutation. Without `anonymous` it raises ApiError UNAUTHENTICATED.
+    """A field of Mutation. Raises: ApiError UNAUTHENTICATED, unless `anonymous`.
 
-    `renamed`: the input's names for fields that the service names differently. `not_found`: the field of a NotFound without
-    one. `within`: the path to the input's fields.
+    `renamed`: from the service's field names to the input's. `not_found`: the field of a NotFound without one.
     """
     refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found, within=within)
     return describe.mutation(description, *([refusals] if anonymous else [refusals, FreshReads()]))
 
 
 class RefusalsAsUserErrors(FieldExtension):
-    """Answers a refusal with a payload that has only user errors."""
-
     def __init__(self, *, renamed: Mapping[str, str], not_found: str | None, within: tuple[str, ...]) -> None:
         self._renamed = renamed
         self._not_found = not_found
@@ -60,7 +57,7 @@ class RefusalsAsUserErrors(FieldExtension):
 
 
 class FreshReads(FieldExtension):
-    """Requires a viewer. The payload's fields read after the write, without cached reads."""
+    """Drops cached reads, so that the payload's fields read after the write."""
 
     async def resolve_async(self, next_: Resolver, source: Any, info: Info, **kwargs: Any) -> Any:
         context = info.context

@@ -20,7 +20,7 @@ from services.thread import notifications
 
 
 def _log_number(cursor: str, account_id: UUID) -> int:
-    """The log number of an event's cursor, an eventCursor or a notification edge's cursor. Raises: Invalid."""
+    """Takes event cursors and cursors of notification edges. Raises: Invalid."""
     try:
         return EventCursor.decode(cursor, account_id).seq
     except CursorInvalid:

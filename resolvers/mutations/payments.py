@@ -1,4 +1,4 @@
-"""Mutations: refunds, payments outside the link, and payments that differ from the request."""
+"""Mutations: refunds, outside payments, mismatches."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _short_credentials(input: ConfigureProcessorInput) -> dict[str, str | None]:
 
 
 def _processor_of(input: ConfigureProcessorInput, refusals: Refusals) -> str | None:
-    """The provider's name, also where `provider` is refused; None if it and `kind` name two different processors."""
+    """None if `kind` and `provider` name two different processors."""
     with refusals:
         return processor_settings.provider_of(input.kind.name, input.provider)
     own = processor_settings.built_in(input.kind.name)
@@ -43,7 +43,6 @@ def _check_credentials(input: ConfigureProcessorInput, refusals: Refusals) -> No
 
 
 def _name_short_fields(input: ConfigureProcessorInput, refusal: Refusal) -> None:
-    """Report a refused credential under the short field that it came in."""
     listed = credentials(input.credentials)
     for each in refusal.all:
         _, *names = each.field or ("",)

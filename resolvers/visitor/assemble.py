@@ -1,4 +1,4 @@
-"""Builds the visitor API's schema; its limits and its credential."""
+"""The visitor API's schema, limits and credential."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ LIMITS: Final = Limits(
 
 
 def build_visitor_schema(*, production: bool, introspection: bool | None = None, limits: Limits = LIMITS) -> Schema:
-    """Introspection defaults to off in production."""
     return Schema(
         query=VisitorQuery,
         mutation=VisitorMutation,
@@ -41,7 +40,7 @@ def build_visitor_schema(*, production: bool, introspection: bool | None = None,
 
 
 def credential_of(parameters: Mapping[str, Any]) -> str | None:
-    """Token and identity for visitors.authenticate, from headers or the `connection_init` payload."""
+    """From headers, or from the `connection_init` payload."""
     token = token_of(parameters)
     if token is None:
         return None

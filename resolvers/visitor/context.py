@@ -12,8 +12,6 @@ from services.web_chat.visitors import Visit
 
 
 class VisitorContext:
-    """One request or socket connection."""
-
     def __init__(self, *, hub: Hub | None, client_address: str = "", request_id: str = "") -> None:
         self.hub = hub
         self.client_address = client_address
@@ -27,7 +25,7 @@ class VisitorContext:
 
     @property
     def visit(self) -> Visit:
-        """The authenticated visit. Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
+        """Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
         if self.viewer is None:
             raise ApiError("UNAUTHENTICATED", "Begin with startVisit, then send its token as Authorization: Bearer.")
         if self.viewer.external_id is not None and self.viewer.identity is None:

@@ -32,8 +32,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _RefusalsAsUserErrors(FieldExtension):
-    """Answers a refusal with a payload that has only the user error."""
-
     def apply(self, field: StrawberryField) -> None:
         self._payload: Any = field.type
 

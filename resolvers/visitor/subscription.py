@@ -1,4 +1,4 @@
-"""The root of the visitor API's subscriptions: the messages and payments of one visitor."""
+"""The root of the visitor API's subscriptions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from services.web_chat.visitors import Visit
 
 
 class _VisitorFilter:
-    """A filter for events that can concern a visitor; whether they do is decided when they are loaded."""
+    """Filters events that may concern a visitor; `_event` decides."""
 
     def __init__(self, visit: Visit) -> None:
         self._mark = visitors.mark(visit)
@@ -40,7 +40,7 @@ class _VisitorFilter:
         self._attached = False
 
     def attached(self, contact_ids: Iterable[UUID]) -> None:
-        """`contact_ids`: read after the feed was attached. Later contacts and merges come from the log."""
+        """`contact_ids`: read after attaching. Later changes come from the log."""
         self.contact_ids.update(contact_ids)
         self._attached = True
 
@@ -61,7 +61,6 @@ class _VisitorFilter:
 
 
 async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> AsyncGenerator[VisitorEvent, None]:
-    """Subscribed, the missed events, then live ones; or only ResyncRequired."""
     if context.hub is None:
         raise RuntimeError("a subscription needs the hub")
     here = await visitors.position(visit)
@@ -84,7 +83,7 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
 
 
 async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent | None:
-    """The visitor's event for a log entry, with current data; None if it does not concern the visitor."""
+    """None if the log entry does not concern the visitor."""
     if event.kind.startswith("message.") and event.message_id is not None:
         shown = await visitors.message(visit, event.message_id)
         if shown is None:

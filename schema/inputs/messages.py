@@ -41,7 +41,6 @@ class MessageTemplateInput:
     )
 
     def to_template(self) -> Template:
-        """For the services."""
         return Template(id=self.id, variables=tuple((given.name, given.value) for given in self.variables or ()))
 
 

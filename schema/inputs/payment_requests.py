@@ -44,7 +44,6 @@ class PaymentRequestFilter:
     )
 
     def to_filter(self) -> RequestFilter:
-        """For the reads."""
         return RequestFilter(
             status=tuple(status.name for status in self.status) if self.status is not None else None,
             overdue=self.overdue,
