@@ -41,7 +41,7 @@ Search = Annotated[
     str | None,
     strawberry.argument(
         description=(
-            "Part of the contact's name, e-mail address or phone number, without regard to case, accents and a phone"
+            "Part of the contact's name, email address or phone number, without regard to case, accents and a phone"
             " number's punctuation; at most 100 characters."
         )
     ),

@@ -354,7 +354,7 @@ class Subscription:
         return _feed(info, after, wants)
 
     @subscription(
-        "The dashboard's figures, at once, after changes of money, requests and settings, and when the account's day ends."
+        "The dashboard's figures, immediately, after changes of money, requests and settings, and when the account's day ends."
         " Coalesced: at most one update a second."
     )
     async def dashboard_events(

@@ -52,7 +52,7 @@ class User(Node):
 class ApiKey(Node):
     name: str = strawberry.field(description="What it is for.")
     role: Role = strawberry.field(description="What it may do.")
-    hint: str = strawberry.field(description="The last characters of the secret, to tell keys apart.")
+    hint: str = strawberry.field(description="The last characters of the secret, to distinguish keys.")
     created_at: datetime = strawberry.field(description="When it was made.")
     last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it was not.")
@@ -100,7 +100,7 @@ class Channel(Node):
     kind: ChannelKind = strawberry.field(description="What kind of channel it is.")
     provider: str = strawberry.field(description="The adapter behind it, e.g. twilio_sms or simulated.")
     display_name: str = strawberry.field(description="What the team calls it.")
-    sender: str = strawberry.field(description="Our own address on it: phone number, e-mail address, page.")
+    sender: str = strawberry.field(description="Our own address on it: phone number, email address, page.")
     connected: bool = strawberry.field(description="Whether it can be used now.")
     last_webhook_at: datetime | None = strawberry.field(
         description="When its provider last called us; null: never. A connected channel that is silent is worth a look."
@@ -260,7 +260,7 @@ class Processor(Node):
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
     last_webhook_at: datetime | None = strawberry.field(description="When it last called us; null: never.")
     last_error: str | None = strawberry.field(
-        description="What last went wrong with it, and what to do; null: nothing. AccountUpdated tells when it changes."
+        description="Its last error, and what to do; null: none. AccountUpdated reports changes."
     )
     key_hint: str | None = strawberry.field(description="The masked key, e.g. sk_…4242; null: it needs none.")
 

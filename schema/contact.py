@@ -37,7 +37,7 @@ class ContactPaymentFilter:
 @strawberry.type(description="The contact's identity on one kind of channel.")
 class ContactAddress:
     kind: ChannelKind = strawberry.field(description="The kind of channel.")
-    address: str = strawberry.field(description="Phone number (E.164), e-mail address or the provider's id.")
+    address: str = strawberry.field(description="Phone number (E.164), email address or the provider's id.")
     opted_out_at: datetime | None = strawberry.field(
         description="When the contact asked for no more messages on it; null: messages are welcome."
     )
@@ -74,7 +74,7 @@ class ContactPaymentSummary:
     outstanding: Money = strawberry.field(description="Still due on open requests.")
     paid: Money = strawberry.field(
         description=(
-            "Money that arrived, before refunds and fees: every succeeded charge and every payment recorded by hand, also"
+            "Money that arrived, before refunds and fees: every succeeded charge and every manually recorded payment, also"
             " part payments, excess, late and mismatching money (Payment.counted is false)."
         )
     )
@@ -125,7 +125,7 @@ class ContactPaymentConnection:
     filter: strawberry.Private[RequestFilter]
     edges: list[ContactPaymentEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[PaymentRequest] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @field("How many there are with this filter.")
     async def total_count(self, info: Info) -> int:
@@ -140,7 +140,7 @@ class ContactPaymentConnection:
 class Contact(Node):
     row: strawberry.Private[tables.Contact]
     name: str = strawberry.field(description="The person's name.")
-    email: str | None = strawberry.field(description="E-mail address; null: unknown.")
+    email: str | None = strawberry.field(description="Email address; null: unknown.")
     phone: str | None = strawberry.field(description="Phone number, E.164; null: unknown.")
     tags: list[str] = strawberry.field(description="Labels; `customer` is added by the first payment.")
     version: int = strawberry.field(description="Grows with every change of the record.")
@@ -219,7 +219,7 @@ class ContactEdge:
 class ContactConnection:
     edges: list[ContactEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Contact] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:

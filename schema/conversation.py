@@ -57,20 +57,20 @@ class Conversation(Node):
         ]
 
     @field(
-        "The addresses that a reply to all by e-mail copies: the other people of the newest received letter, without the contact,"
+        "The addresses that a reply to all by email copies: the other people on the newest received email, without the contact,"
         " the account's own addresses and people who opted out. Pass it as `cc` of sendMessage, changed or not."
     )
     async def suggested_cc(self, info: Info) -> list[str]:
         return await info.context.reads.suggested_cc(self.row)
 
-    @field("Who of the team looks after it; null: nobody.")
+    @field("The assigned user; null: none.")
     async def assignee(self, info: Info) -> User | None:
         if self.row.assignee_id is None:
             return None
         row = await info.context.reads.user(self.row.assignee_id)
         return User.from_row(row) if row is not None else None
 
-    @field("Whether the viewer is told of payments here without being the assignee.")
+    @field("Whether the viewer gets notifications of payments here without being the assignee.")
     async def following(self, info: Info) -> bool:
         return await info.context.reads.following(self.row.id)
 
@@ -99,7 +99,7 @@ class ConversationEdge:
 class ConversationConnection:
     edges: list[ConversationEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Conversation] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:

@@ -32,7 +32,9 @@ class Event:
     )
 
 
-@strawberry.type(description="First event of every subscription, at once: a resume point even if nothing happens.")
+@strawberry.type(
+    description="First event of every subscription, sent immediately: a resume point even if nothing happens."
+)
 class Subscribed(Event):
     pass
 
@@ -177,7 +179,7 @@ class AccountUpdated(Event):
         return Account.from_row(await info.context.reads.account())
 
 
-@strawberry.type(description="The viewer is told something.")
+@strawberry.type(description="The viewer has a new notification.")
 class NotificationAdded(Event):
     notification_row: strawberry.Private[UUID]
 

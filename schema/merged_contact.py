@@ -17,7 +17,7 @@ from models.ids import public_id
 class MergedContact:
     contact_id: strawberry.ID = strawberry.field(description="The id that it had.")
     name: str = strawberry.field(description="Its name.")
-    email: str | None = strawberry.field(description="Its e-mail address; null: unknown.")
+    email: str | None = strawberry.field(description="Its email address; null: unknown.")
     phone: str | None = strawberry.field(description="Its phone number, E.164; null: unknown.")
     merged_at: datetime | None = strawberry.field(description="When it was merged.")
 

@@ -17,7 +17,7 @@ from schema.payment_request import PaymentRequest
 from schema.scalars import ActivityKind, Cursor, Node, PageInfo
 
 
-@strawberry.type(description="One thing that one user is told, once.")
+@strawberry.type(description="One notification to one user.")
 class Notification(Node):
     row: strawberry.Private[tables.Notification]
     kind: ActivityKind = strawberry.field(description="What happened.")
@@ -65,7 +65,7 @@ class NotificationEdge:
 class NotificationConnection:
     edges: list[NotificationEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Notification] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @field("How many of all the viewer's notifications are unread.")
     async def unread_count(self, info: Info) -> int:

@@ -137,15 +137,16 @@ class DiscardPaymentRequestPayload(MutationPayload):
 @strawberry.type(description="Answer of refundPayment.")
 class RefundPaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
-    status: RefundStatus | None = strawberry.field(default=None, description="How the refund stands. " + _REFUSED)
+    status: RefundStatus | None = strawberry.field(default=None, description="The refund's status. " + _REFUSED)
     payment: Payment | None = strawberry.field(
-        default=None, description="The refund in the ledger; null: refused, or the processor has not told its id yet."
+        default=None,
+        description="The refund in the ledger; null: refused, or the processor has not reported its id yet.",
     )
     activity_card: ActivityCard | None = strawberry.field(
         default=None, description="The card REFUND_ISSUED or REFUND_FAILED; null: refused, or not decided yet."
     )
     message: Message | None = strawberry.field(
-        default=None, description="What the contact is told, QUEUED; null: nothing (yet)."
+        default=None, description="The message to the contact, QUEUED; null: none (yet)."
     )
 
 
@@ -167,7 +168,7 @@ class ResolveMismatchPayload(MutationPayload):
     refund_status: RefundStatus | None = strawberry.field(
         default=None,
         description=(
-            "Of REFUND_DIFFERENCE: how the refund stands, the last one if there are several. FAILED: the request is settled, and"
+            "For REFUND_DIFFERENCE: the refund's status, of the last one if there are several. FAILED: the request is paid, and"
             " the difference is its excess. Null: nothing goes back."
         ),
     )

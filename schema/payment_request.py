@@ -53,22 +53,22 @@ class AvailableAction:
     )
 
 
-@strawberry.type(description="The newest try to pay.")
+@strawberry.type(description="The newest payment attempt.")
 class PaymentAttempt:
     status: PaymentStatus = strawberry.field(description="How it ended, or PENDING.")
     decline_code: str | None = strawberry.field(description="The processor's reason; null: none given.")
     message: str | None = strawberry.field(
-        description="Why it failed, or what it waits for, in one plain sentence for the team; null: not told."
+        description="Why it failed, or what it waits for, in one plain sentence for the team; null: not reported."
     )
     at: datetime = strawberry.field(description="When it was.")
 
 
 @strawberry.type(description="The newest dispute (chargeback) of a payment request.")
 class Dispute:
-    state: DisputeState = strawberry.field(description="How it stands.")
+    state: DisputeState = strawberry.field(description="Its state.")
     amount: Money = strawberry.field(description="How much is disputed.")
     is_inquiry: bool = strawberry.field(
-        description="Whether the bank only asks so far: it took nothing, and a refund settles it."
+        description="Whether it is an inquiry: the bank has taken nothing yet, and a refund closes it."
     )
     reason: str | None = strawberry.field(
         description="The processor's word for why, such as fraudulent; null: none given."
@@ -108,8 +108,8 @@ class ComposerInsert:
 class Payment(Node):
     view: strawberry.Private[PaymentView]
     kind: PaymentKind = strawberry.field(description="What moved.")
-    status: PaymentStatus = strawberry.field(description="How it stands.")
-    amount: Money = strawberry.field(description="How much.")
+    status: PaymentStatus = strawberry.field(description="Its status.")
+    amount: Money = strawberry.field(description="The amount.")
     counted: bool = strawberry.field(
         description=(
             "Whether its request counts it, in amountPaid or after VOID in late. A charge counts if it is what its checkout asked"
@@ -121,15 +121,15 @@ class Payment(Node):
         description="The processor's own fee, Paythread adds none; null: not reported yet."
     )
     net: Money | None = strawberry.field(description="Amount less fee; null while the fee is unknown.")
-    processor: ProcessorKind | None = strawberry.field(description="Null: recorded by hand.")
+    processor: ProcessorKind | None = strawberry.field(description="Null: recorded manually.")
     processor_reference: str | None = strawberry.field(
-        description="The money's id at the processor; null: recorded by hand."
+        description="The money's id at the processor; null: recorded manually."
     )
     method_summary: str | None = strawberry.field(
         description="How it was paid, e.g. Visa •••• 4242; null: not reported."
     )
     failure_message: str | None = strawberry.field(description="Why it failed, for the team; null: it did not.")
-    note: str | None = strawberry.field(description="What was noted when it was recorded by hand; null: nothing.")
+    note: str | None = strawberry.field(description="The note of a manually recorded payment; null: none.")
     created_at: datetime = strawberry.field(description="When the money moved, as the processor or its recorder says.")
 
     @classmethod
@@ -242,7 +242,7 @@ class PaymentRequest(Node):
     refund_state: RefundState = strawberry.field(description="How much has been given back.")
     dispute_state: DisputeState = strawberry.field(description="Of the newest dispute.")
     last_attempt: PaymentAttempt | None = strawberry.field(description="The newest try to pay; null: none.")
-    excess: Money = strawberry.field(description="Settled above the amount less what is waived; less its refunds.")
+    excess: Money = strawberry.field(description="Paid above the amount less what is waived; less its refunds.")
     late: Money = strawberry.field(description="Arrived after VOID, less its refunds.")
     contact: object = strawberry.field(
         resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="The person who is asked."
@@ -409,7 +409,7 @@ class PaymentRequestEdge:
 class PaymentRequestConnection:
     edges: list[PaymentRequestEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[PaymentRequest] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:

@@ -15,7 +15,7 @@ from schema.scalars import value
 class SandboxScenario(Enum):
     DUPLICATE_WEBHOOKS = value("DUPLICATE_WEBHOOKS", description="Paid; the same webhook comes three to six times.")
     REORDERED_WEBHOOKS = value(
-        "REORDERED_WEBHOOKS", description="A decline, then a debit that succeeds; told in another order."
+        "REORDERED_WEBHOOKS", description="A decline, then a debit that succeeds; reported in another order."
     )
     DELAYED_WEBHOOK = value("DELAYED_WEBHOOK", description="Paid; the webhook comes seconds later.")
     DROPPED_WEBHOOK = value("DROPPED_WEBHOOK", description="Paid; no webhook comes, the sweeper finds the payment.")

@@ -127,7 +127,7 @@ def money(amount_minor: int, currency: str) -> Money:
 ALL_CURRENCIES: list[CurrencyCode] = [CurrencyCode(code) for code in sorted(CURRENCIES)]
 
 
-@strawberry.type(description="Where a page stands in its connection. A value without id.")
+@strawberry.type(description="A page's position in its connection. A value without id.")
 class PageInfo:
     has_next_page: bool = strawberry.field(description="Whether more follow after endCursor.")
     has_previous_page: bool = strawberry.field(description="Whether others come before startCursor.")
@@ -146,7 +146,7 @@ class Node:
 @strawberry.enum(description="What kind of channel a message travels on.")
 class ChannelKind(Enum):
     SMS = value("SMS", description="Text message to a phone number.")
-    EMAIL = value("EMAIL", description="E-mail.")
+    EMAIL = value("EMAIL", description="Email.")
     WHATSAPP = value("WHATSAPP", description="WhatsApp; free text only within 24 hours of the contact's last message.")
     INSTAGRAM_DM = value("INSTAGRAM_DM", description="Instagram direct message; window of 24 hours.")
     MESSENGER = value("MESSENGER", description="Facebook Messenger; window of 24 hours.")
@@ -206,7 +206,7 @@ class PaymentRequestAction(Enum):
     )
 
 
-@strawberry.enum(description="What moved. A payment is one movement of money at a processor, or recorded by hand.")
+@strawberry.enum(description="What moved. A payment is one movement of money at a processor, or recorded manually.")
 class PaymentKind(Enum):
     CHARGE = value("CHARGE", description="Money from the contact.")
     REFUND = value("REFUND", description="Money back to the contact.")
@@ -214,7 +214,7 @@ class PaymentKind(Enum):
     ADJUSTMENT = value("ADJUSTMENT", description="A correction by the processor.")
 
 
-@strawberry.enum(description="How a movement of money stands.")
+@strawberry.enum(description="The status of a movement of money.")
 class PaymentStatus(Enum):
     PENDING = value("PENDING", description="Submitted, not decided.")
     SUCCEEDED = value("SUCCEEDED", description="The money has moved.")
@@ -227,7 +227,7 @@ class MismatchResolution(Enum):
     ACCEPT_AS_PAID = value(
         "ACCEPT_AS_PAID",
         description=(
-            "It settles the request: PAID. What is missing is waived (waived), what is more is excess. Of money in another"
+            "The request becomes PAID. What is missing is waived (waived), what is more is excess. Of money in another"
             " currency, all that is due is waived."
         ),
     )
@@ -240,7 +240,7 @@ class MismatchResolution(Enum):
     REFUND_DIFFERENCE = value(
         "REFUND_DIFFERENCE",
         description=(
-            "What is more than due goes back to the contact at the processor, and the rest settles the request: PAID. For more"
+            "What is more than due goes back to the contact at the processor, and the request becomes PAID. For more"
             " than is due, in the request's currency; for owners and admins, as refundPayment."
         ),
     )
@@ -255,7 +255,7 @@ class RefundReason(Enum):
     OTHER = value("OTHER", description="Another reason.")
 
 
-@strawberry.enum(description="How a refund stands.")
+@strawberry.enum(description="The status of a refund.")
 class RefundStatus(Enum):
     PENDING = value("PENDING", description="On its way at the processor, or about to be asked for.")
     SUCCEEDED = value("SUCCEEDED", description="The processor has given the money back.")
@@ -327,7 +327,7 @@ class DeliveryState(Enum):
 
 @strawberry.enum(description="How a request first reached the contact.")
 class SentVia(Enum):
-    MESSAGE = value("MESSAGE", description="In a message of ours.")
+    MESSAGE = value("MESSAGE", description="In a message that Paythread sent.")
     LINK_COPIED = value("LINK_COPIED", description="By a link that was copied and pasted elsewhere.")
 
 
@@ -362,7 +362,7 @@ class ActivityKind(Enum):
 
 
 @strawberry.enum(
-    description="Why nothing can be sent, in the order in which it is checked; the first that fails is told, here and by sending."
+    description="Why nothing can be sent, in the order in which it is checked; the first that fails is reported, here and by sending."
 )
 class CapabilityReason(Enum):
     CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
@@ -389,7 +389,7 @@ class HelpKind(Enum):
     CONNECT_PROCESSOR = value("CONNECT_PROCESSOR", description="Connect a payment processor: Settings → Payments.")
     ADD_ADDRESS = value("ADD_ADDRESS", description="Add the contact's address: updateContact.")
     WAIT_FOR_CONTACT = value("WAIT_FOR_CONTACT", description="Only the contact can change it, by writing.")
-    ASK_ROLE = value("ASK_ROLE", description="Somebody with a higher role has to do it.")
+    ASK_ROLE = value("ASK_ROLE", description="A user with a higher role has to do it.")
     COPY_LINK = value("COPY_LINK", description="Copy the link and hand it over another way: checkoutUrl.")
 
 
@@ -456,7 +456,7 @@ class UserErrorCode(Enum):
     PAYMENT_IN_PROGRESS = value("PAYMENT_IN_PROGRESS", description="A payment of this request is under way.")
     CONFIRMATION_REQUIRED = value("CONFIRMATION_REQUIRED", description="Part of it is paid: confirm the void.")
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")
-    SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="E-mail address, password or refresh token is wrong.")
+    SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="Email address, password or refresh token is wrong.")
     RATE_LIMITED = value("RATE_LIMITED", description="Too many attempts: wait.")
     IDEMPOTENCY_CONCURRENT_REQUEST = value(
         "IDEMPOTENCY_CONCURRENT_REQUEST", description="The same request is still running: ask again in a moment."

@@ -35,12 +35,12 @@ class ThreadItem(Node):
 
 
 @strawberry.type(
-    description="A file that the contact sent with a message. MessageUpdated tells when its status changes."
+    description="A file that the contact sent with a message. MessageUpdated reports changes of its status."
 )
 class Attachment:
     row: strawberry.Private[tables.Attachment]
     id: strawberry.ID = strawberry.field(description="Its id.")
-    name: str = strawberry.field(description="Its name; made up where the provider tells none.")
+    name: str = strawberry.field(description="Its name; made up if the provider gives none.")
     content_type: str = strawberry.field(description="STORED: what its bytes are; before, what the provider says.")
     size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
     status: AttachmentStatus = strawberry.field(description="What became of it.")
@@ -74,18 +74,18 @@ class Message(ThreadItem):
     row: strawberry.Private[tables.Message]
     direction: MessageDirection = strawberry.field(description="Which way it went.")
     channel: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
-    subject: str | None = strawberry.field(description="E-mail's subject line; null on other channels.")
-    body: str = strawberry.field(description="Its text; of a letter without the earlier messages that it quotes.")
+    subject: str | None = strawberry.field(description="Email's subject line; null on other channels.")
+    body: str = strawberry.field(description="Its text; for an email without the earlier messages that it quotes.")
     quoted_text: str | None = strawberry.field(
-        description="What a letter quotes of earlier messages, to be folded; null: nothing that `body` leaves out."
+        description="What an email quotes of earlier messages, to be folded; null: `body` leaves nothing out."
     )
     address: str = strawberry.field(description="The contact's address that it came from or went to.")
-    cc: list[str] = strawberry.field(description="E-mail addresses of a letter's other recipients.")
+    cc: list[str] = strawberry.field(description="Addresses of an email's other recipients.")
     undelivered_cc: list[str] = strawberry.field(
-        description="The `cc` addresses that the letter did not reach; `deliveryStatus` tells whether it reached the contact."
+        description="The `cc` addresses that the email did not reach; `deliveryStatus` is about the contact."
     )
     delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
-    failure_reason: str | None = strawberry.field(description="Why it failed, in words; null: it did not.")
+    failure_reason: str | None = strawberry.field(description="Why it failed, as text; null: it did not.")
     error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
     template_id: str | None = strawberry.field(
         description="The approved template that the contact got in place of the text; null: the contact got the text."
@@ -95,7 +95,7 @@ class Message(ThreadItem):
         description="When its writer changed it last; `body` is the new text; null: it is as it came."
     )
     removed_at: datetime | None = strawberry.field(
-        description="When its writer took it back: text and files are gone, `body` says so; null: it stands."
+        description="When its sender deleted it: text and files are gone, `body` says so; null: it was not deleted."
     )
     author: str | None = strawberry.field(
         description="Who of the team wrote it; null: the contact, or a program without a name."
@@ -127,7 +127,7 @@ class Message(ThreadItem):
             author=row.author_name,
         )
 
-    @field("The connection that it came in on or goes out of: tells two numbers of one kind apart.")
+    @field("The connection that it came in on or goes out of; it distinguishes two numbers of one kind.")
     async def via(self, info: Info) -> Channel:
         row = await info.context.reads.channel(self.row.channel_connection_id)
         if row is None:
@@ -162,7 +162,7 @@ class Message(ThreadItem):
         )
         return [ConversationChannel.from_reach(conversation, reach) for reach in found]
 
-    @field("The message that it answers, where the channel tells; null: none that is known.")
+    @field("The message that it answers, if the channel reports it; null: none known.")
     async def reply_to(self, info: Info) -> Message | None:
         if self.row.reply_to_id is None:
             return None
@@ -208,7 +208,7 @@ class ActivityCard(ThreadItem):
         return PaymentRequest.from_row(row)
 
     @field(
-        "The message that it tells of: the one that asked, or was not delivered (see its resendOptions); null: none."
+        "The message that it is about: the one that asked, or was not delivered (see its resendOptions); null: none."
     )
     async def message(self, info: Info) -> Message | None:
         if self.row.message_id is None:
@@ -216,7 +216,7 @@ class ActivityCard(ThreadItem):
         row = await info.context.reads.message(self.row.message_id)
         return Message.from_row(row) if row is not None else None
 
-    @field("The movement of money that it tells of; null: it tells of none.")
+    @field("The movement of money that it is about; null: none.")
     async def payment(self, info: Info) -> Payment | None:
         if self.row.money_fact_id is None:
             return None
@@ -245,7 +245,7 @@ class ThreadEdge:
 class ThreadConnection:
     edges: list[ThreadEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[ThreadItem] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="Where the page stands.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard]) -> Self:

@@ -36,7 +36,7 @@ class WrittenBy(Enum):
     BUSINESS = value("BUSINESS", description="The business.")
 
 
-@strawberry.enum(description="How a payment stands.")
+@strawberry.enum(description="The status of a payment.")
 class PaymentCardStatus(Enum):
     OPEN = value("OPEN", description="It can be paid.")
     PROCESSING = value("PROCESSING", description="A payment is under way, or the request is being cancelled.")
@@ -62,13 +62,13 @@ class VisitorErrorCode(Enum):
     BLANK = value("BLANK", description="A text is missing.")
     TOO_LONG = value("TOO_LONG", description="A text is too long.")
     INVALID = value("INVALID", description="A value is not valid.")
-    RATE_LIMITED = value("RATE_LIMITED", description="Too much at once; try again in a minute.")
+    RATE_LIMITED = value("RATE_LIMITED", description="Too many requests; try again in a minute.")
     WIDGET_CLOSED = value("WIDGET_CLOSED", description="There is no chat behind this key, or no longer.")
     IDENTITY_REQUIRED = value(
         "IDENTITY_REQUIRED",
-        description="The conversation belongs to somebody who is signed in on the site: show the identity.",
+        description="The conversation belongs to a visitor who is signed in on the site: send the identity.",
     )
-    IDENTITY_INVALID = value("IDENTITY_INVALID", description="The identity is forged, expired or for somebody else.")
+    IDENTITY_INVALID = value("IDENTITY_INVALID", description="The identity is forged, expired or for another visitor.")
 
 
 @strawberry.type(description="What is asked for, as the one who pays sees it.")
@@ -79,7 +79,7 @@ class PaymentCard:
     description: str | None = strawberry.field(description="More about it; null: nothing.")
     amount: Money = strawberry.field(description="What is asked for.")
     amount_due: Money = strawberry.field(description="What is still to be paid.")
-    status: PaymentCardStatus = strawberry.field(description="How it stands.")
+    status: PaymentCardStatus = strawberry.field(description="Its status.")
     pay_url: URL = strawberry.field(description="Where it is paid, and later the receipt: open it in a tab of its own.")
 
     @classmethod
@@ -103,7 +103,7 @@ class VisitorMessage:
     cursor: Cursor = strawberry.field(description="Its place in the conversation, for `messages`.")
     written_by: WrittenBy = strawberry.field(description="Who wrote it.")
     author: str | None = strawberry.field(description="Who of the business; null: the visitor.")
-    body: str = strawberry.field(description="Its text. A payment's address stands in it, too.")
+    body: str = strawberry.field(description="Its text, including the payment's address, if any.")
     sent_at: datetime = strawberry.field(description="When it was written.")
     client_message_id: str | None = strawberry.field(
         description="What this visitor's sendVisitorMessage called it; null on everything else."
@@ -257,7 +257,7 @@ class VisitorSubscribed(VisitorEventBase):
 
 @strawberry.type(
     description=(
-        "Not all that was missed can be told: read the visit again, then subscribe from its eventCursor. Nothing follows."
+        "Not all missed events can be delivered: read the visit again, then subscribe from its eventCursor. Nothing follows."
     )
 )
 class VisitorResyncRequired(VisitorEventBase):
@@ -269,12 +269,12 @@ class VisitorMessageChanged(VisitorEventBase):
     message: VisitorMessage = strawberry.field(description="The message as it is now.")
 
 
-@strawberry.type(description="A payment stands otherwise than before.")
+@strawberry.type(description="A payment has changed.")
 class PaymentCardChanged(VisitorEventBase):
     card: PaymentCard = strawberry.field(description="The payment as it is now.")
 
 
 VisitorEvent: TypeAlias = Annotated[
     VisitorSubscribed | VisitorResyncRequired | VisitorMessageChanged | PaymentCardChanged,
-    strawberry.union("VisitorEvent", description="What a visitor is told."),
+    strawberry.union("VisitorEvent", description="The events that a visitor receives."),
 ]

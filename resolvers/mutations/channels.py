@@ -71,7 +71,7 @@ class ChannelMutations:
         return TestChannelPayload(channel=Channel.from_row(row), user_errors=user_errors(info, refusal))
 
     @mutation(
-        "Use a channel no more; its messages stay. For owners and admins.",
+        "Disconnect a channel; its messages stay. For owners and admins.",
         renamed={"connectionId": "channelId"},
         not_found="channelId",
     )
@@ -82,7 +82,7 @@ class ChannelMutations:
         return DisconnectChannelPayload(channel=Channel.from_row(row))
 
     @mutation(
-        "Web chat: make a new secret with which the site's server signs who its visitors are; the old one counts no more."
+        "Web chat: create a new secret for the site's server to sign its visitors' identities; the old secret stops working."
         " For owners and admins."
     )
     async def rotate_identity_secret(

@@ -47,14 +47,14 @@ class ConversationMutations:
         row = await conversations.reopen(info.context.actor, row_id(input.conversation_id, "cnv"))
         return ReopenConversationPayload(conversation=Conversation.from_row(row))
 
-    @mutation("Say that the team has seen the conversation: unreadCount becomes 0.")
+    @mutation("Mark the conversation as read for the team: unreadCount becomes 0.")
     async def mark_conversation_read(
         self, info: Info, input: Annotated[MarkConversationReadInput, strawberry.argument(description="Which one.")]
     ) -> MarkConversationReadPayload:
         row = await conversations.mark_read(info.context.actor, row_id(input.conversation_id, "cnv"))
         return MarkConversationReadPayload(conversation=Conversation.from_row(row))
 
-    @mutation("Give a conversation to a user, or to nobody.")
+    @mutation("Assign a conversation to a user, or remove its assignee.")
     async def assign_conversation(
         self, info: Info, input: Annotated[AssignConversationInput, strawberry.argument(description="Which, to whom.")]
     ) -> AssignConversationPayload:
@@ -65,7 +65,7 @@ class ConversationMutations:
         )
         return AssignConversationPayload(conversation=Conversation.from_row(row))
 
-    @mutation("Whether the viewer is told of payments in a conversation.")
+    @mutation("Whether the viewer gets notifications of payments in a conversation.")
     async def follow_conversation(
         self, info: Info, input: Annotated[FollowConversationInput, strawberry.argument(description="Which, or not.")]
     ) -> FollowConversationPayload:

@@ -18,7 +18,7 @@ from services.messaging import messages
 @strawberry.type
 class MessageMutations:
     @mutation(
-        "The message box's Send. Links of ours in the text bind their requests: each becomes SENT and logs its"
+        "Send a message. Each payment link in the text binds its request: the request becomes SENT and logs its"
         " activity card."
     )
     async def send_message(
@@ -40,8 +40,8 @@ class MessageMutations:
         )
 
     @mutation(
-        "Send a message again that failed, or whose outcome nobody knows (UNKNOWN), with the same text and links, on the same or"
-        " another channel. At most once at a time. An UNKNOWN one may have arrived: CONFIRMATION_REQUIRED until the look-ups have"
+        "Resend a message that failed, or whose outcome is unknown (UNKNOWN), with the same text and links, on the same or"
+        " another channel. One resend at a time. An UNKNOWN message may have arrived: CONFIRMATION_REQUIRED until the look-ups have"
         " given up (15 minutes), and from an API key always."
     )
     async def resend_message(

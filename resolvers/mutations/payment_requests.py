@@ -103,7 +103,7 @@ class PaymentRequestMutations:
 
     @mutation(
         "Free a link that a voucher, bank debit or transfer holds (action RELEASE_LINK). That payment is canceled where the"
-        " processor can; where it can't, it may still arrive, as excess once another payment has settled the request."
+        " processor can; where it can't, it may still arrive, as excess once the request is paid another way."
     )
     async def release_payment_link(
         self, info: Info, input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="Whose link.")]
@@ -130,7 +130,7 @@ class PaymentRequestMutations:
         )
         return RunSandboxScenarioPayload(payment_request=PaymentRequest.from_row(request))
 
-    @mutation("Say that the link was copied, so that the team knows; nothing is sent.")
+    @mutation("Record that the link was copied, for the team; nothing is sent.")
     async def record_link_copied(
         self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="Whose link.")]
     ) -> RecordLinkCopiedPayload:

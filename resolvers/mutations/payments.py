@@ -30,7 +30,7 @@ from services.payments import mismatches, offline_payments, refunds
 @strawberry.type
 class PaymentMutations:
     @mutation(
-        "Give a payment back, whole or in part. The request stays PAID and is never payable again. For owners and admins.",
+        "Refund a payment in full or in part. The request stays PAID and is never payable again. For owners and admins.",
         renamed={"channelId": "tellContactOn"},
         not_found="tellContactOn",
     )
@@ -53,7 +53,9 @@ class PaymentMutations:
             message=Message.from_row(done.message) if done.message is not None else None,
         )
 
-    @mutation("Record money that came another way: cash, a cheque, a transfer. It counts like a payment on the link.")
+    @mutation(
+        "Record money that was received outside the link: cash, a cheque, a transfer. It counts like a payment on the link."
+    )
     async def record_outside_payment(
         self,
         info: Info,
@@ -75,8 +77,8 @@ class PaymentMutations:
         )
 
     @mutation(
-        "Decide about money that arrived and is not what was asked for (PaymentRequest.unresolved): accept it as paid or as part"
-        " payment, or give the difference back. Money that arrives later is judged anew."
+        "Resolve money that arrived and differs from the request (PaymentRequest.unresolved): accept it as paid or as part"
+        " payment, or refund the difference. Money that arrives later needs a new decision."
     )
     async def resolve_mismatch(
         self,
@@ -95,7 +97,7 @@ class PaymentMutations:
             refund_status=RefundStatus[done.refund.status] if done.refund is not None else None,
         )
 
-    @mutation("Take back what was recorded by hand; the request may become payable again. Safe to repeat.")
+    @mutation("Undo a manually recorded payment; the request may become payable again. Safe to repeat.")
     async def undo_outside_payment(
         self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
     ) -> UndoOutsidePaymentPayload:

@@ -99,7 +99,7 @@ class ProcessorMutations:
         return TestProcessorPayload(processor=Processor.from_row(row), user_errors=user_errors(info, refusal))
 
     @mutation(
-        "Offer a processor no more. Open requests on it stay payable until voided; their money is still recorded."
+        "Disconnect a processor. Open requests on it stay payable until voided; their money is still recorded."
         " For owners and admins.",
         renamed={"connectionId": "processorId"},
         not_found="processorId",

@@ -41,7 +41,7 @@ async def _session(payload: type[S], tokens: authentication.Tokens) -> S:
 
 @strawberry.type
 class SignInMutations:
-    @mutation("Sign in with e-mail address and password. Needs no credential.", anonymous=True)
+    @mutation("Sign in with email address and password. Needs no credential.", anonymous=True)
     async def sign_in(
         self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="Who.")]
     ) -> SignInPayload:

@@ -106,7 +106,7 @@ class VisitorSubscription:
         after: Annotated[
             Cursor | None,
             strawberry.argument(
-                description="The newest cursor you have: what came since is told first. Left out: from now on."
+                description="The newest cursor you have: what came since is delivered first. Left out: from now on."
             ),
         ] = None,
     ) -> AsyncGenerator[VisitorEvent, None]:

@@ -17,7 +17,7 @@ from services.messaging import contacts
 class ContactAddressInput:
     kind: ChannelKind = strawberry.field(description="The kind of channel.")
     address: str = strawberry.field(
-        description=limited("Phone number, e-mail address or the provider's id.", validation.ADDRESS_LIMIT)
+        description=limited("Phone number, email address or the provider's id.", validation.ADDRESS_LIMIT)
     )
 
 
@@ -26,7 +26,7 @@ class CreateContactInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
     email: str | None = strawberry.field(
-        default=None, description=limited("E-mail address; also the address of EMAIL.", validation.EMAIL_LIMIT)
+        default=None, description=limited("Email address; also the address of EMAIL.", validation.EMAIL_LIMIT)
     )
     phone: str | None = strawberry.field(
         default=None,
@@ -46,7 +46,7 @@ class UpdateContactInput:
         default=strawberry.UNSET, description=limited("The person's name.", contacts.NAME_LIMIT)
     )
     email: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("E-mail address; null: unknown.", validation.EMAIL_LIMIT)
+        default=strawberry.UNSET, description=limited("Email address; null: unknown.", validation.EMAIL_LIMIT)
     )
     phone: str | None = strawberry.field(
         default=strawberry.UNSET, description=limited("Phone number; null: unknown.", validation.PHONE_LIMIT)

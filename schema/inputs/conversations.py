@@ -24,16 +24,16 @@ class MarkConversationReadInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
 
 
-@strawberry.input(description="Who shall look after a conversation.")
+@strawberry.input(description="Who is responsible for a conversation.")
 class AssignConversationInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
-    user_id: strawberry.ID | None = strawberry.field(default=None, description="The user; null: nobody.")
+    user_id: strawberry.ID | None = strawberry.field(default=None, description="The user; null: no assignee.")
 
 
 @strawberry.input(description="Whether the viewer follows a conversation.")
 class FollowConversationInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
-    following: bool = strawberry.field(description="True: be told of its payments; false: no more.")
+    following: bool = strawberry.field(description="True: get notifications of its payments; false: stop.")
 
 
 @strawberry.input(description="The team's unsent text.")

@@ -11,10 +11,10 @@ from services.messaging import composer, messages
 from services.messaging.composer import Template
 
 
-@strawberry.input(description="What stands in one place of a template.")
+@strawberry.input(description="The value of one of a template's variables.")
 class TemplateVariableInput:
     name: str = strawberry.field(
-        description=limited("The place's name, e.g. 1: letters, digits and _.", composer.VARIABLE_NAME_LIMIT)
+        description=limited("The variable's name, e.g. 1: letters, digits and _.", composer.VARIABLE_NAME_LIMIT)
     )
     value: str = strawberry.field(
         description=limited(
@@ -37,7 +37,7 @@ class MessageTemplateInput:
     )
     variables: list[TemplateVariableInput] | None = strawberry.field(
         default=None,
-        description="What stands in its places, at most 20; one must carry the payment link, if there is one.",
+        description="Its variables, at most 20; one must contain the payment link, if there is one.",
     )
 
     def to_template(self) -> Template:
@@ -50,15 +50,15 @@ class SendMessageInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on.")
     body: str = strawberry.field(
-        description=limited("The text; links of ours in it are bound to their requests.", messages.BODY_LIMIT)
+        description=limited("The text; payment links in it are bound to their requests.", messages.BODY_LIMIT)
     )
     subject: str | None = strawberry.field(
-        default=None, description=limited("For e-mail: the subject line.", messages.SUBJECT_LIMIT)
+        default=None, description=limited("For email: the subject line.", messages.SUBJECT_LIMIT)
     )
     cc: list[str] | None = strawberry.field(
         default=None,
         description=(
-            "For e-mail: addresses that get a copy, no more than ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
+            "For email: addresses that get a copy, no more than ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
             " to all. The contact's and the account's own addresses are left out. Everyone who gets a payment link can pay with"
             f" it. {limited('Each:', validation.EMAIL_LIMIT)}"
         ),

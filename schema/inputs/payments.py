@@ -17,7 +17,7 @@ from schema.scalars import (
 from services.payments import offline_payments
 
 
-@strawberry.input(description="Which payment to give back, and how much of it.")
+@strawberry.input(description="Which payment to refund, and how much of it.")
 class RefundPaymentInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_id: strawberry.ID = strawberry.field(description="A payment of kind CHARGE that has succeeded.")
@@ -30,19 +30,19 @@ class RefundPaymentInput:
     )
 
 
-@strawberry.input(description="Money that came another way.")
+@strawberry.input(description="Money that was received outside the link.")
 class RecordOutsidePaymentInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_request_id: strawberry.ID = strawberry.field(description="The payment request that it is for.")
-    method: OutsideMethod = strawberry.field(description="How it came.")
+    method: OutsideMethod = strawberry.field(description="How it was paid.")
     amount: Decimal | None = strawberry.field(
         default=None, description="Decimal text in the request's currency, at most what is due. Default: what is due."
     )
     note: str | None = strawberry.field(default=None, description=limited("For the team.", offline_payments.NOTE_LIMIT))
-    received_at: datetime | None = strawberry.field(default=None, description="When it came. Default: now.")
+    received_at: datetime | None = strawberry.field(default=None, description="When it was received. Default: now.")
 
 
-@strawberry.input(description="What becomes of a request's unresolved money.")
+@strawberry.input(description="What to do with a request's unresolved money.")
 class ResolveMismatchInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_request_id: strawberry.ID = strawberry.field(
@@ -53,4 +53,4 @@ class ResolveMismatchInput:
 
 @strawberry.input(description="Which record to undo.")
 class UndoOutsidePaymentInput:
-    payment_id: strawberry.ID = strawberry.field(description="A payment that was recorded by hand.")
+    payment_id: strawberry.ID = strawberry.field(description="A payment that was recorded manually.")

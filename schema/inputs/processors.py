@@ -39,7 +39,7 @@ class ConfigureProcessorInput:
     webhook_secret: str | None = strawberry.field(
         default=None,
         description=limited(
-            "Short for the credential webhook_secret. Where nobody gives the secret of a webhook, one is registered at the"
+            "Short for the credential webhook_secret. If no webhook secret is given, a webhook is registered at the"
             " processor if it allows that; without one its webhooks are refused.",
             processor_settings.SECRET_LIMIT,
         ),

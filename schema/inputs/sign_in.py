@@ -17,7 +17,7 @@ from services.core import validation
 
 @strawberry.input(description="Who signs in.")
 class SignInInput:
-    email: str = strawberry.field(description=limited("The user's e-mail address.", validation.EMAIL_LIMIT))
+    email: str = strawberry.field(description=limited("The user's email address.", validation.EMAIL_LIMIT))
     password: str = strawberry.field(description=limited("The password.", authentication.PASSWORD_LIMIT))
 
 
