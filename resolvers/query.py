@@ -65,7 +65,7 @@ class Query:
         reads = await begin(info)
         return list(await asyncio.gather(*(reads.node(id) for id in ids)))
 
-    @field("Who is asking.")
+    @field("The viewer.")
     async def viewer(self, info: Info) -> Viewer:
         actor = (await begin(info)).viewer
         return Viewer(name=actor.name, role=Role[actor.role], actor=actor)
@@ -74,7 +74,7 @@ class Query:
     async def account(self, info: Info) -> Account:
         return Account.from_row(await (await begin(info)).account())
 
-    @field("The account's people, oldest first.")
+    @field("The account's users, oldest first.")
     async def users(self, info: Info) -> list[User]:
         return [User.from_row(row) for row in await access(info).users()]
 

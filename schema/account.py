@@ -57,7 +57,7 @@ class ApiKey(Node):
     last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
     revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it was not.")
     expires_at: datetime | None = strawberry.field(
-        description="When it ends; null: never, as keys were made before they ended."
+        description="When it expires; null: never, for keys from before expiry was introduced."
     )
     manages_keys: bool = strawberry.field(description="Whether it may make and revoke keys.")
 
@@ -76,7 +76,7 @@ class ApiKey(Node):
         )
 
 
-@strawberry.type(description="Who is asking: a signed-in user or an API key.")
+@strawberry.type(description="The viewer: a signed-in user or an API key.")
 class Viewer:
     name: str = strawberry.field(description="The user's name or the key's.")
     role: Role = strawberry.field(description="What the viewer may do.")
@@ -135,10 +135,10 @@ class Channel(Node):
         return providers.widget_snippet(self.row)
 
 
-@strawberry.type(description="Something that would help where nothing can be sent now.")
+@strawberry.type(description="A remedy when nothing can be sent now.")
 class SendingHelp:
     kind: HelpKind = strawberry.field(description="What it is.")
-    sentence: str = strawberry.field(description="The same for people, in English.")
+    sentence: str = strawberry.field(description="A message for people, in English.")
     channel_id: strawberry.ID | None = strawberry.field(
         description="Of OTHER_CHANNEL: what sendMessage takes as channelId; else null."
     )
@@ -157,7 +157,7 @@ class ChannelCapability:
         description="Why not: the code that sending would be refused with; null when it is enabled."
     )
     sentence: str | None = strawberry.field(description="The reason for people, in English; null when it is enabled.")
-    help: list[SendingHelp] = strawberry.field(description="What would help, best first; empty when it is enabled.")
+    help: list[SendingHelp] = strawberry.field(description="Remedies, best first; empty when it is enabled.")
     templates: bool = strawberry.field(
         description="Whether an approved template would be accepted now: also while the window for free text is closed."
     )
@@ -258,7 +258,7 @@ class Processor(Node):
     )
     is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
-    last_webhook_at: datetime | None = strawberry.field(description="When it last called us; null: never.")
+    last_webhook_at: datetime | None = strawberry.field(description="When it last delivered a webhook; null: never.")
     last_error: str | None = strawberry.field(
         description="Its last error, and what to do; null: none. AccountUpdated reports changes."
     )

@@ -18,10 +18,13 @@ DEFAULT_PAGE = 50
 LARGEST_PAGE = 100
 
 First = Annotated[
-    int | None, strawberry.argument(description="The first so many, 1 to 100. Default 50, unless `last` is given.")
+    int | None,
+    strawberry.argument(description="How many from the start, 1 to 100. Default 50, unless `last` is given."),
 ]
 After = Annotated[Cursor | None, strawberry.argument(description="Only what comes after this cursor.")]
-Last = Annotated[int | None, strawberry.argument(description="The last so many, 1 to 100. Not together with `first`.")]
+Last = Annotated[
+    int | None, strawberry.argument(description="How many from the end, 1 to 100. Not together with `first`.")
+]
 Before = Annotated[Cursor | None, strawberry.argument(description="Only what comes before this cursor.")]
 
 R = TypeVar("R")

@@ -22,8 +22,8 @@ from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageI
 class ContactPaymentFilter:
     status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
     overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
-    created_after: datetime | None = strawberry.field(default=None, description="Made at this moment or later.")
-    created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
+    created_after: datetime | None = strawberry.field(default=None, description="Created at this time or later.")
+    created_before: datetime | None = strawberry.field(default=None, description="Created before this time.")
 
     def to_filter(self) -> RequestFilter:
         return RequestFilter(
@@ -78,7 +78,7 @@ class ContactPaymentSummary:
             " part payments, excess, late and mismatching money (Payment.counted is false)."
         )
     )
-    refunded: Money = strawberry.field(description="Given back in all: succeeded refunds.")
+    refunded: Money = strawberry.field(description="The total of succeeded refunds.")
     net: Money = strawberry.field(
         description=(
             "Paid less refunded, lost disputes and the processors' fees. Refunds and lost disputes of one payment take at"
@@ -142,8 +142,8 @@ class Contact(Node):
     name: str = strawberry.field(description="The person's name.")
     email: str | None = strawberry.field(description="Email address; null: unknown.")
     phone: str | None = strawberry.field(description="Phone number, E.164; null: unknown.")
-    tags: list[str] = strawberry.field(description="Labels; `customer` is added by the first payment.")
-    version: int = strawberry.field(description="Grows with every change of the record.")
+    tags: list[str] = strawberry.field(description="Labels; the first payment adds `customer`.")
+    version: int = strawberry.field(description="Increases with every change of the record.")
     created_at: datetime = strawberry.field(description="When the record was made.")
     updated_at: datetime = strawberry.field(description="When the record last changed.")
 

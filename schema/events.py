@@ -103,7 +103,7 @@ class PaymentRequestUpdated(Event):
         return ActivityCard.from_row(row) if row is not None else None
 
 
-@strawberry.type(description="A message's delivery has moved on.")
+@strawberry.type(description="A message's delivery status has changed.")
 class MessageUpdated(Event):
     message_row: strawberry.Private[UUID]
     conversation_id: strawberry.ID = strawberry.field(description="Whose thread.")

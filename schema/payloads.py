@@ -25,8 +25,8 @@ _REFUSED = "Null: refused, see userErrors."
     description="Expected failure of a mutation; everything unexpected is a top-level error with extensions.code."
 )
 class UserError:
-    code: UserErrorCode = strawberry.field(description="The stable word to build on.")
-    message: str = strawberry.field(description="The same for people, in English.")
+    code: UserErrorCode = strawberry.field(description="The stable code for programs.")
+    message: str = strawberry.field(description="A message for people, in English.")
     field: list[str] | None = strawberry.field(
         description='Path in the input, e.g. ["input", "amount", "currency"]; null: no single field.'
     )
@@ -64,7 +64,7 @@ def _place(info: Info, path: list[str] | None) -> list[int]:
     return place
 
 
-@strawberry.interface(description="What every mutation answers.")
+@strawberry.interface(description="The base of every mutation's answer.")
 class MutationPayload:
     user_errors: list[UserError] = strawberry.field(
         default_factory=list,
@@ -196,7 +196,7 @@ class MessagePreview:
     text: str = strawberry.field(description="The text, with the payment link in it.")
     length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthUnit.")
     max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
-    length_unit: LengthUnit = strawberry.field(description="What the two count.")
+    length_unit: LengthUnit = strawberry.field(description="The unit of both.")
     length_in_bytes: bool = strawberry.field(
         description="Whether the two count UTF-8 bytes, not characters.",
         deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
@@ -346,7 +346,7 @@ class MarkNotificationsReadPayload(MutationPayload):
     unread_count: int = strawberry.field(default=0, description="How many are unread now; 0 when refused.")
 
 
-@strawberry.interface(description="What a client keeps of a sign-in. All null: refused, see userErrors.")
+@strawberry.interface(description="A sign-in's tokens. All null: refused, see userErrors.")
 class SessionPayload(MutationPayload):
     access_token: str | None = strawberry.field(
         default=None, description="Send it as Authorization: Bearer …, over HTTP and in connection_init. " + _REFUSED

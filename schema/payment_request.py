@@ -49,7 +49,7 @@ _DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
 class AvailableAction:
     action: PaymentRequestAction = strawberry.field(description="What can be done.")
     resulting_status: PaymentRequestStatus | None = strawberry.field(
-        description="The status afterwards; null: it stays."
+        description="The status afterwards; null: unchanged."
     )
 
 
@@ -66,13 +66,11 @@ class PaymentAttempt:
 @strawberry.type(description="The newest dispute (chargeback) of a payment request.")
 class Dispute:
     state: DisputeState = strawberry.field(description="Its state.")
-    amount: Money = strawberry.field(description="How much is disputed.")
+    amount: Money = strawberry.field(description="The disputed amount.")
     is_inquiry: bool = strawberry.field(
         description="Whether it is an inquiry: the bank has taken nothing yet, and a refund closes it."
     )
-    reason: str | None = strawberry.field(
-        description="The processor's word for why, such as fraudulent; null: none given."
-    )
+    reason: str | None = strawberry.field(description="The processor's reason, such as fraudulent; null: none given.")
     response_due_at: datetime | None = strawberry.field(
         description="Until when the business may answer; null: no answer is asked for, or it is decided."
     )
@@ -190,16 +188,16 @@ async def _conversation(root: PaymentRequest, info: Info) -> object:
     return await info.context.reads.conversation_node(root.row.conversation_id)
 
 
-@strawberry.type(description="What is asked of a contact: amount, link and status.")
+@strawberry.type(description="A request to a contact for payment: amount, link and status.")
 class PaymentRequest(Node):
     row: strawberry.Private[tables.PaymentRequest]
     number: str = strawberry.field(description="Human-readable, unique and without gaps in the account.")
     status: PaymentRequestStatus = strawberry.field(description="The stored status, derived from facts.")
-    version: int = strawberry.field(description="Grows with every change; pass it back as expectedVersion.")
+    version: int = strawberry.field(description="Increases with every change; pass it back as expectedVersion.")
     product_name: str = strawberry.field(description="What is charged for.")
     description: str | None = strawberry.field(description="More about it, shown on the checkout page; null: nothing.")
-    amount: Money = strawberry.field(description="How much is asked.")
-    amount_paid: Money = strawberry.field(description="How much has arrived and counts.")
+    amount: Money = strawberry.field(description="The requested amount.")
+    amount_paid: Money = strawberry.field(description="The amount that has arrived and counts.")
     amount_due: Money = strawberry.field(
         description="Amount less what has arrived and counts and what is waived, never below 0."
     )
@@ -215,7 +213,7 @@ class PaymentRequest(Node):
     first_viewed_at: datetime | None = strawberry.field(
         description="First opening by a person (link previews and mail scanners do not count); null: never."
     )
-    last_viewed_at: datetime | None = strawberry.field(description="Newest opening by a person; null: never.")
+    last_viewed_at: datetime | None = strawberry.field(description="When a person last opened it; null: never.")
     human_views: int = strawberry.field(description="How often a person has opened the link.")
     due_at: datetime | None = strawberry.field(
         description=(
@@ -239,9 +237,9 @@ class PaymentRequest(Node):
     discarded_at: datetime | None = strawberry.field(
         description="When the draft was discarded: remove it from lists; null: it was not."
     )
-    refund_state: RefundState = strawberry.field(description="How much has been given back.")
+    refund_state: RefundState = strawberry.field(description="The amount that was refunded.")
     dispute_state: DisputeState = strawberry.field(description="Of the newest dispute.")
-    last_attempt: PaymentAttempt | None = strawberry.field(description="The newest try to pay; null: none.")
+    last_attempt: PaymentAttempt | None = strawberry.field(description="The newest payment attempt; null: none.")
     excess: Money = strawberry.field(description="Paid above the amount less what is waived; less its refunds.")
     late: Money = strawberry.field(description="Arrived after VOID, less its refunds.")
     contact: object = strawberry.field(

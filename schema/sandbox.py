@@ -27,9 +27,9 @@ class SandboxScenario(Enum):
     )
     DISPUTE_LOST = value("DISPUTE_LOST", description="Paid, disputed by the contact's bank, lost; it stays PAID.")
     DISPUTE_WON = value("DISPUTE_WON", description="Paid, disputed by the contact's bank, won.")
-    REFUND = value("REFUND", description="Paid, then given back in full at the vendor; it stays PAID.")
+    REFUND = value("REFUND", description="Paid, then refunded in full at the vendor; it stays PAID.")
     PAID_TWICE = value("PAID_TWICE", description="Paid on two devices: the second payment is excess.")
-    PAID_AFTER_VOID = value("PAID_AFTER_VOID", description="Voided, yet the vendor takes a payment: it is late.")
+    PAID_AFTER_VOID = value("PAID_AFTER_VOID", description="Voided, but the vendor still takes a payment: it is late.")
     SPLIT_TENDER = value(
         "SPLIT_TENDER",
         description="A gift card pays a part, a card the rest some seconds later: PAID, one payment card.",
@@ -47,11 +47,11 @@ class SandboxScenario(Enum):
     )
 
 
-@strawberry.input(description="Which story to play on which request.")
+@strawberry.input(description="The scenario to run, and the request to run it on.")
 class RunSandboxScenarioInput:
     payment_request_id: strawberry.ID = strawberry.field(description="A request of the SANDBOX that can be paid.")
-    scenario: SandboxScenario = strawberry.field(description="What happens.")
-    seed: int = strawberry.field(default=0, description="The same seed plays the same story.")
+    scenario: SandboxScenario = strawberry.field(description="The scenario.")
+    seed: int = strawberry.field(default=0, description="The same seed gives the same sequence.")
 
 
 @strawberry.type(description="Answer of runSandboxScenario.")

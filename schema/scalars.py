@@ -151,7 +151,7 @@ class ChannelKind(Enum):
     INSTAGRAM_DM = value("INSTAGRAM_DM", description="Instagram direct message; window of 24 hours.")
     MESSENGER = value("MESSENGER", description="Facebook Messenger; window of 24 hours.")
     WEB_CHAT = value("WEB_CHAT", description="The chat widget on the business's own site.")
-    CUSTOM = value("CUSTOM", description="A channel of the operator's own making.")
+    CUSTOM = value("CUSTOM", description="A plug-in's channel.")
 
 
 @strawberry.enum(
@@ -161,7 +161,7 @@ class ChannelKind(Enum):
     )
 )
 class PaymentRequestStatus(Enum):
-    DRAFT = value("DRAFT", description="Made; its link works, nothing has been sent.")
+    DRAFT = value("DRAFT", description="Created; its link works, nothing has been sent.")
     SENT = value("SENT", description="Its link went out in a message, or a copied link was opened by a person.")
     PROCESSING = value("PROCESSING", description="A payment is under way and not decided, e.g. a bank debit.")
     PARTIALLY_PAID = value("PARTIALLY_PAID", description="Part of the amount has arrived.")
@@ -169,16 +169,16 @@ class PaymentRequestStatus(Enum):
     VOID = value("VOID", description="Cancelled by the team; the link shows a notice. Final.")
 
 
-@strawberry.enum(description="How much of what was paid has been given back.")
+@strawberry.enum(description="How much of the paid amount was refunded.")
 class RefundState(Enum):
     NONE = value("NONE", description="Nothing.")
-    PARTIAL = value("PARTIAL", description="A part.")
-    FULL = value("FULL", description="All of it.")
+    PARTIAL = value("PARTIAL", description="Part of the amount.")
+    FULL = value("FULL", description="The whole amount.")
 
 
 @strawberry.enum(description="The newest dispute (chargeback) of this request.")
 class DisputeState(Enum):
-    NONE = value("NONE", description="There is none.")
+    NONE = value("NONE", description="None.")
     NEEDS_RESPONSE = value(
         "NEEDS_RESPONSE", description="It is not decided: the processor waits for the business's answer, or reviews it."
     )
@@ -198,8 +198,10 @@ class PaymentRequestAction(Enum):
             " unless the processor can cancel that payment."
         ),
     )
-    REFUND = value("REFUND", description="Give money back.")
-    RECORD_OUTSIDE_PAYMENT = value("RECORD_OUTSIDE_PAYMENT", description="Record money that came another way.")
+    REFUND = value("REFUND", description="Refund money.")
+    RECORD_OUTSIDE_PAYMENT = value(
+        "RECORD_OUTSIDE_PAYMENT", description="Record money that was received outside the link."
+    )
     RESOLVE_MISMATCH = value(
         "RESOLVE_MISMATCH",
         description="Decide about money that arrived and does not count (unresolved): resolveMismatch.",
@@ -209,7 +211,7 @@ class PaymentRequestAction(Enum):
 @strawberry.enum(description="What moved. A payment is one movement of money at a processor, or recorded manually.")
 class PaymentKind(Enum):
     CHARGE = value("CHARGE", description="Money from the contact.")
-    REFUND = value("REFUND", description="Money back to the contact.")
+    REFUND = value("REFUND", description="Money refunded to the contact.")
     DISPUTE = value("DISPUTE", description="Money taken back by the payer's bank.")
     ADJUSTMENT = value("ADJUSTMENT", description="A correction by the processor.")
 
@@ -218,11 +220,11 @@ class PaymentKind(Enum):
 class PaymentStatus(Enum):
     PENDING = value("PENDING", description="Submitted, not decided.")
     SUCCEEDED = value("SUCCEEDED", description="The money has moved.")
-    FAILED = value("FAILED", description="Refused; nothing has moved.")
-    CANCELED = value("CANCELED", description="Given up; nothing has moved.")
+    FAILED = value("FAILED", description="Refused; no money has moved.")
+    CANCELED = value("CANCELED", description="Canceled; no money has moved.")
 
 
-@strawberry.enum(description="What becomes of money that arrived and is not what was asked for.")
+@strawberry.enum(description="How to resolve money that differs from the request.")
 class MismatchResolution(Enum):
     ACCEPT_AS_PAID = value(
         "ACCEPT_AS_PAID",
@@ -251,16 +253,16 @@ class RefundReason(Enum):
     DUPLICATE = value("DUPLICATE", description="It was paid twice.")
     FRAUDULENT = value("FRAUDULENT", description="The payer was not entitled; some processors then block the card.")
     REQUESTED_BY_CONTACT = value("REQUESTED_BY_CONTACT", description="The contact asked for it.")
-    SERVICE_PROBLEM = value("SERVICE_PROBLEM", description="What was paid for was not as agreed.")
+    SERVICE_PROBLEM = value("SERVICE_PROBLEM", description="The product was not as agreed.")
     OTHER = value("OTHER", description="Another reason.")
 
 
 @strawberry.enum(description="The status of a refund.")
 class RefundStatus(Enum):
-    PENDING = value("PENDING", description="On its way at the processor, or about to be asked for.")
-    SUCCEEDED = value("SUCCEEDED", description="The processor has given the money back.")
+    PENDING = value("PENDING", description="The processor is working on it, or is about to be called.")
+    SUCCEEDED = value("SUCCEEDED", description="The processor has refunded the money.")
     FAILED = value("FAILED", description="It failed; the money stays with the business.")
-    CANCELED = value("CANCELED", description="It was given up; the money stays with the business.")
+    CANCELED = value("CANCELED", description="It was canceled; the money stays with the business.")
     UNKNOWN = value(
         "UNKNOWN", description="The processor's answer was lost: it is found out by itself, never asked for twice."
     )
@@ -281,7 +283,7 @@ class ProcessorKind(Enum):
     STRIPE = value("STRIPE", description="Stripe.")
     PAYPAL = value("PAYPAL", description="PayPal.")
     SQUARE = value("SQUARE", description="Square.")
-    CUSTOM = value("CUSTOM", description="A processor of the operator's own making.")
+    CUSTOM = value("CUSTOM", description="A plug-in's processor.")
 
 
 @strawberry.enum(description="Which way a message went.")
@@ -290,7 +292,7 @@ class MessageDirection(Enum):
     OUTBOUND = value("OUTBOUND", description="To the contact.")
 
 
-@strawberry.enum(description="What became of a file that a contact sent.")
+@strawberry.enum(description="The status of a file that a contact sent.")
 class AttachmentStatus(Enum):
     PENDING = value("PENDING", description="It is being fetched.")
     STORED = value("STORED", description="It is here: see url.")
@@ -298,10 +300,10 @@ class AttachmentStatus(Enum):
     FAILED = value("FAILED", description="It could not be fetched: see reason.")
 
 
-@strawberry.enum(description="How far a message has come. It never steps back.")
+@strawberry.enum(description="A message's delivery status. It never moves back.")
 class DeliveryStatus(Enum):
     QUEUED = value("QUEUED", description="Stored, on its way to the provider. Inbound messages are DELIVERED.")
-    SENT = value("SENT", description="The provider has taken it.")
+    SENT = value("SENT", description="The provider has accepted it.")
     DELIVERED = value("DELIVERED", description="It has reached the contact's device or mailbox.")
     READ = value("READ", description="The contact has opened it.")
     FAILED = value("FAILED", description="It has not been delivered: see failureReason.")
@@ -318,7 +320,7 @@ class DeliveryStatus(Enum):
 class DeliveryState(Enum):
     NOT_SENT = value("NOT_SENT", description="No message carries the link.")
     QUEUED = value("QUEUED", description="Stored, on its way to the provider.")
-    SENT = value("SENT", description="The provider has taken it.")
+    SENT = value("SENT", description="The provider has accepted it.")
     DELIVERED = value("DELIVERED", description="It has reached the contact's device or mailbox.")
     READ = value("READ", description="The contact has opened the message.")
     FAILED = value("FAILED", description="The message failed; the link itself still works.")
@@ -343,14 +345,16 @@ class ActivityKind(Enum):
         description="Money arrived that differs in amount or currency: kept, and not counted until the team decides.",
     )
     REQUEST_VOIDED = value("REQUEST_VOIDED", description="The request was voided.")
-    REFUND_ISSUED = value("REFUND_ISSUED", description="Money was given back.")
+    REFUND_ISSUED = value("REFUND_ISSUED", description="Money was refunded.")
     REFUND_FAILED = value("REFUND_FAILED", description="A refund failed.")
     DISPUTE_OPENED = value("DISPUTE_OPENED", description="The payer's bank disputes the payment.")
     DISPUTE_CLOSED = value("DISPUTE_CLOSED", description="A dispute was decided.")
     LATE_PAYMENT = value("LATE_PAYMENT", description="Money arrived after the request was voided.")
-    EXCESS_PAYMENT = value("EXCESS_PAYMENT", description="More money arrived than was asked.")
+    EXCESS_PAYMENT = value("EXCESS_PAYMENT", description="More money arrived than was requested.")
     DELIVERY_FAILED = value("DELIVERY_FAILED", description="The message with the link was not delivered.")
-    RECORDED_OUTSIDE = value("RECORDED_OUTSIDE", description="The team recorded money that came another way.")
+    RECORDED_OUTSIDE = value(
+        "RECORDED_OUTSIDE", description="The team recorded money that was received outside the link."
+    )
     CHECKOUT_REFUSED = value(
         "CHECKOUT_REFUSED",
         description="The contact pressed Pay, and the processor refused for good: the text says why and what to do.",
@@ -381,7 +385,7 @@ class CapabilityReason(Enum):
     )
 
 
-@strawberry.enum(description="What would help where nothing can be sent now.")
+@strawberry.enum(description="A remedy when nothing can be sent now.")
 class HelpKind(Enum):
     TEMPLATE = value("TEMPLATE", description="Send an approved template on this channel, instead of free text.")
     OTHER_CHANNEL = value("OTHER_CHANNEL", description="Use the channel channelId: it is open for this contact.")
@@ -390,7 +394,7 @@ class HelpKind(Enum):
     ADD_ADDRESS = value("ADD_ADDRESS", description="Add the contact's address: updateContact.")
     WAIT_FOR_CONTACT = value("WAIT_FOR_CONTACT", description="Only the contact can change it, by writing.")
     ASK_ROLE = value("ASK_ROLE", description="A user with a higher role has to do it.")
-    COPY_LINK = value("COPY_LINK", description="Copy the link and hand it over another way: checkoutUrl.")
+    COPY_LINK = value("COPY_LINK", description="Copy checkoutUrl and send it another way.")
 
 
 @strawberry.enum(description="What a channel counts the length of a text in.")
@@ -446,7 +450,7 @@ class UserErrorCode(Enum):
     ALREADY_VOID = value("ALREADY_VOID", description="The payment request has been voided.")
     ALREADY_SENT = value("ALREADY_SENT", description="The draft was sent, copied or opened: void it instead.")
     ALREADY_USED = value("ALREADY_USED", description="Another object has this value already.")
-    NOT_REFUNDABLE = value("NOT_REFUNDABLE", description="The payment can't be given back from here.")
+    NOT_REFUNDABLE = value("NOT_REFUNDABLE", description="The payment can't be refunded here.")
     REFUND_EXCEEDS_PAYMENT = value("REFUND_EXCEEDS_PAYMENT", description="More than what is left of the payment.")
     NOTHING_TO_RESOLVE = value("NOTHING_TO_RESOLVE", description="No money of the request waits for a decision.")
     RESOLUTION_NOT_POSSIBLE = value(

@@ -43,7 +43,7 @@ class Attachment:
     name: str = strawberry.field(description="Its name; made up if the provider gives none.")
     content_type: str = strawberry.field(description="STORED: what its bytes are; before, what the provider says.")
     size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
-    status: AttachmentStatus = strawberry.field(description="What became of it.")
+    status: AttachmentStatus = strawberry.field(description="Its status.")
     reason: str | None = strawberry.field(
         description="Why it is not here, in a word such as too_large, type_not_allowed, not_public, timeout; null: it is, or will be."
     )
@@ -84,7 +84,7 @@ class Message(ThreadItem):
     undelivered_cc: list[str] = strawberry.field(
         description="The `cc` addresses that the email did not reach; `deliveryStatus` is about the contact."
     )
-    delivery_status: DeliveryStatus = strawberry.field(description="How far it has come.")
+    delivery_status: DeliveryStatus = strawberry.field(description="Its delivery status.")
     failure_reason: str | None = strawberry.field(description="Why it failed, as text; null: it did not.")
     error_code: str | None = strawberry.field(description="The provider's error code; null: none.")
     template_id: str | None = strawberry.field(

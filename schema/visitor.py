@@ -63,7 +63,7 @@ class VisitorErrorCode(Enum):
     TOO_LONG = value("TOO_LONG", description="A text is too long.")
     INVALID = value("INVALID", description="A value is not valid.")
     RATE_LIMITED = value("RATE_LIMITED", description="Too many requests; try again in a minute.")
-    WIDGET_CLOSED = value("WIDGET_CLOSED", description="There is no chat behind this key, or no longer.")
+    WIDGET_CLOSED = value("WIDGET_CLOSED", description="There is no chat with this key, or not any more.")
     IDENTITY_REQUIRED = value(
         "IDENTITY_REQUIRED",
         description="The conversation belongs to a visitor who is signed in on the site: send the identity.",
@@ -71,14 +71,14 @@ class VisitorErrorCode(Enum):
     IDENTITY_INVALID = value("IDENTITY_INVALID", description="The identity is forged, expired or for another visitor.")
 
 
-@strawberry.type(description="What is asked for, as the one who pays sees it.")
+@strawberry.type(description="A payment request, as its payer sees it.")
 class PaymentCard:
     id: strawberry.ID = strawberry.field(description="The same in every answer about this request.")
     number: str = strawberry.field(description="What it is called on receipts, e.g. PR-0042.")
     product_name: str = strawberry.field(description="What it is for.")
     description: str | None = strawberry.field(description="More about it; null: nothing.")
     amount: Money = strawberry.field(description="What is asked for.")
-    amount_due: Money = strawberry.field(description="What is still to be paid.")
+    amount_due: Money = strawberry.field(description="The amount that is still due.")
     status: PaymentCardStatus = strawberry.field(description="Its status.")
     pay_url: URL = strawberry.field(description="Where it is paid, and later the receipt: open it in a tab of its own.")
 
@@ -108,7 +108,7 @@ class VisitorMessage:
     client_message_id: str | None = strawberry.field(
         description="What this visitor's sendVisitorMessage called it; null on everything else."
     )
-    payments: list[PaymentCard] = strawberry.field(description="What it asks to be paid.")
+    payments: list[PaymentCard] = strawberry.field(description="The requested amount.")
 
     @classmethod
     def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
@@ -134,7 +134,7 @@ class VisitorMessages:
 
 @strawberry.type(description="Whose chat it is.")
 class Business:
-    name: str = strawberry.field(description="The name that customers know it by.")
+    name: str = strawberry.field(description="The business's name, as customers see it.")
 
 
 Place: TypeAlias = Annotated[
@@ -146,7 +146,7 @@ Place: TypeAlias = Annotated[
 class Visit:
     visit: strawberry.Private[visitors.Visit]
     position: strawberry.Private[LogCursor]
-    identified: bool = strawberry.field(description="Whether the site has said who the visitor is.")
+    identified: bool = strawberry.field(description="Whether the site has identified the visitor.")
 
     @classmethod
     async def of(cls, visit: visitors.Visit) -> Self:
@@ -178,7 +178,7 @@ class Visit:
 
 
 # ------------------------------------------------------------------------------------------------------------- inputs
-@strawberry.input(description="Who comes to which widget.")
+@strawberry.input(description="The widget and its visitor.")
 class StartVisitInput:
     widget_key: str = strawberry.field(description="The key in the widget's address.")
     token: str | None = strawberry.field(
@@ -207,18 +207,18 @@ class SendVisitorMessageInput:
 @strawberry.input(description="What the widget has shown.")
 class MarkShownInput:
     up_to: strawberry.ID = strawberry.field(description="The newest message that is shown, and all before it.")
-    read: bool = strawberry.field(default=False, description="Whether a person has it before their eyes.")
+    read: bool = strawberry.field(default=False, description="Whether a person can see it now.")
 
 
 # ----------------------------------------------------------------------------------------------------------- payloads
 @strawberry.type(description="An expected failure.")
 class VisitorError:
-    code: VisitorErrorCode = strawberry.field(description="The stable word to build on.")
-    message: str = strawberry.field(description="The same for people, in English.")
+    code: VisitorErrorCode = strawberry.field(description="The stable code for programs.")
+    message: str = strawberry.field(description="A message for people, in English.")
     field: list[str] | None = strawberry.field(description="Path in the input; null: no single field.")
 
 
-@strawberry.interface(description="What every mutation answers.")
+@strawberry.interface(description="The base of every mutation's answer.")
 class VisitorPayload:
     user_errors: list[VisitorError] = strawberry.field(
         default_factory=list, description="Why nothing was done; empty: it was done."
@@ -261,7 +261,7 @@ class VisitorSubscribed(VisitorEventBase):
     )
 )
 class VisitorResyncRequired(VisitorEventBase):
-    reason: str = strawberry.field(description="Why, in one word.")
+    reason: str = strawberry.field(description="The reason, as a code.")
 
 
 @strawberry.type(description="A message is new or has changed: put it in its place by its id.")

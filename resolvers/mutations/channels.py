@@ -65,7 +65,7 @@ class ChannelMutations:
         not_found="channelId",
     )
     async def test_channel(
-        self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="The channel.")]
     ) -> TestChannelPayload:
         row, refusal = await channel_settings.test_channel(info.context.actor, row_id(input.channel_id, "chn"))
         return TestChannelPayload(channel=Channel.from_row(row), user_errors=user_errors(info, refusal))
@@ -76,7 +76,7 @@ class ChannelMutations:
         not_found="channelId",
     )
     async def disconnect_channel(
-        self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[DisconnectChannelInput, strawberry.argument(description="The channel.")]
     ) -> DisconnectChannelPayload:
         row = await channel_settings.disconnect_channel(info.context.actor, row_id(input.channel_id, "chn"))
         return DisconnectChannelPayload(channel=Channel.from_row(row))
@@ -86,7 +86,7 @@ class ChannelMutations:
         " For owners and admins."
     )
     async def rotate_identity_secret(
-        self, info: Info, input: Annotated[RotateIdentitySecretInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[RotateIdentitySecretInput, strawberry.argument(description="The web chat.")]
     ) -> RotateIdentitySecretPayload:
         row, secret = await channel_settings.rotate_identity_secret(
             info.context.actor, row_id(input.channel_id, "chn"), idempotency_key=input.idempotency_key

@@ -47,7 +47,7 @@ class ContactMutations:
         " can't be undone."
     )
     async def merge_contacts(
-        self, info: Info, input: Annotated[MergeContactsInput, strawberry.argument(description="Which two.")]
+        self, info: Info, input: Annotated[MergeContactsInput, strawberry.argument(description="The two contacts.")]
     ) -> MergeContactsPayload:
         row = await contact_merging.merge(
             info.context.actor,

@@ -35,28 +35,34 @@ class ConversationMutations:
         "Say that a conversation is done with. A message of the contact, money that moves, or a failed delivery opens it again."
     )
     async def close_conversation(
-        self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="The conversation.")]
     ) -> CloseConversationPayload:
         row = await conversations.close(info.context.actor, row_id(input.conversation_id, "cnv"))
         return CloseConversationPayload(conversation=Conversation.from_row(row))
 
     @mutation("Open a closed conversation again.")
     async def reopen_conversation(
-        self, info: Info, input: Annotated[ReopenConversationInput, strawberry.argument(description="Which one.")]
+        self,
+        info: Info,
+        input: Annotated[ReopenConversationInput, strawberry.argument(description="The conversation.")],
     ) -> ReopenConversationPayload:
         row = await conversations.reopen(info.context.actor, row_id(input.conversation_id, "cnv"))
         return ReopenConversationPayload(conversation=Conversation.from_row(row))
 
     @mutation("Mark the conversation as read for the team: unreadCount becomes 0.")
     async def mark_conversation_read(
-        self, info: Info, input: Annotated[MarkConversationReadInput, strawberry.argument(description="Which one.")]
+        self,
+        info: Info,
+        input: Annotated[MarkConversationReadInput, strawberry.argument(description="The conversation.")],
     ) -> MarkConversationReadPayload:
         row = await conversations.mark_read(info.context.actor, row_id(input.conversation_id, "cnv"))
         return MarkConversationReadPayload(conversation=Conversation.from_row(row))
 
     @mutation("Assign a conversation to a user, or remove its assignee.")
     async def assign_conversation(
-        self, info: Info, input: Annotated[AssignConversationInput, strawberry.argument(description="Which, to whom.")]
+        self,
+        info: Info,
+        input: Annotated[AssignConversationInput, strawberry.argument(description="The conversation and the user.")],
     ) -> AssignConversationPayload:
         row = await conversations.assign(
             info.context.actor,
@@ -67,14 +73,20 @@ class ConversationMutations:
 
     @mutation("Whether the viewer gets notifications of payments in a conversation.")
     async def follow_conversation(
-        self, info: Info, input: Annotated[FollowConversationInput, strawberry.argument(description="Which, or not.")]
+        self,
+        info: Info,
+        input: Annotated[
+            FollowConversationInput, strawberry.argument(description="The conversation, and whether to follow it.")
+        ],
     ) -> FollowConversationPayload:
         row = await conversations.follow(info.context.actor, row_id(input.conversation_id, "cnv"), input.following)
         return FollowConversationPayload(conversation=Conversation.from_row(row))
 
     @mutation("Keep the team's unsent text; nothing is sent.")
     async def save_draft(
-        self, info: Info, input: Annotated[SaveDraftInput, strawberry.argument(description="Where and what.")]
+        self,
+        info: Info,
+        input: Annotated[SaveDraftInput, strawberry.argument(description="The conversation and the text.")],
     ) -> SaveDraftPayload:
         row = await conversations.save_draft(info.context.actor, row_id(input.conversation_id, "cnv"), input.text)
         return SaveDraftPayload(conversation=Conversation.from_row(row))

@@ -45,7 +45,9 @@ class MessageMutations:
         " given up (15 minutes), and from an API key always."
     )
     async def resend_message(
-        self, info: Info, input: Annotated[ResendMessageInput, strawberry.argument(description="Which one, and where.")]
+        self,
+        info: Info,
+        input: Annotated[ResendMessageInput, strawberry.argument(description="The message and the channel.")],
     ) -> ResendMessagePayload:
         sent = await messages.resend_message(
             info.context.actor,

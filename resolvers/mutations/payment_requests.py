@@ -62,7 +62,9 @@ class PaymentRequestMutations:
 
     @mutation("For programs: composes and sends in one step.")
     async def send_payment_request(
-        self, info: Info, input: Annotated[SendPaymentRequestInput, strawberry.argument(description="What and where.")]
+        self,
+        info: Info,
+        input: Annotated[SendPaymentRequestInput, strawberry.argument(description="The request and the channel.")],
     ) -> SendPaymentRequestPayload:
         sent = await payment_requests.send(
             info.context.actor,
@@ -80,7 +82,9 @@ class PaymentRequestMutations:
 
     @mutation("Cancel a request: its link shows a notice. Money that was first still wins.")
     async def void_payment_request(
-        self, info: Info, input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="Which one.")]
+        self,
+        info: Info,
+        input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="The request to void.")],
     ) -> VoidPaymentRequestPayload:
         try:
             done = await voids.void(
@@ -106,7 +110,9 @@ class PaymentRequestMutations:
         " processor can; where it can't, it may still arrive, as excess once the request is paid another way."
     )
     async def release_payment_link(
-        self, info: Info, input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="Whose link.")]
+        self,
+        info: Info,
+        input: Annotated[ReleasePaymentLinkInput, strawberry.argument(description="The request to free.")],
     ) -> ReleasePaymentLinkPayload:
         done = await link_releases.release(
             info.context.actor,
@@ -120,7 +126,9 @@ class PaymentRequestMutations:
 
     @mutation("For developers: let the sandbox's vendor play a scenario on a request, by its own signed webhooks.")
     async def run_sandbox_scenario(
-        self, info: Info, input: Annotated[RunSandboxScenarioInput, strawberry.argument(description="Which story.")]
+        self,
+        info: Info,
+        input: Annotated[RunSandboxScenarioInput, strawberry.argument(description="The request and the scenario.")],
     ) -> RunSandboxScenarioPayload:
         request = await scenarios.run(
             info.context.actor,
@@ -132,14 +140,16 @@ class PaymentRequestMutations:
 
     @mutation("Record that the link was copied, for the team; nothing is sent.")
     async def record_link_copied(
-        self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="Whose link.")]
+        self, info: Info, input: Annotated[RecordLinkCopiedInput, strawberry.argument(description="The request.")]
     ) -> RecordLinkCopiedPayload:
         row = await payment_requests.record_link_copied(info.context.actor, row_id(input.payment_request_id, "pr"))
         return RecordLinkCopiedPayload(payment_request=PaymentRequest.from_row(row))
 
     @mutation("Hide a draft that was never sent, copied or opened. Its number stays taken.")
     async def discard_payment_request(
-        self, info: Info, input: Annotated[DiscardPaymentRequestInput, strawberry.argument(description="Which one.")]
+        self,
+        info: Info,
+        input: Annotated[DiscardPaymentRequestInput, strawberry.argument(description="The draft to discard.")],
     ) -> DiscardPaymentRequestPayload:
         row = await payment_requests.discard(info.context.actor, row_id(input.payment_request_id, "pr"))
         return DiscardPaymentRequestPayload(payment_request=PaymentRequest.from_row(row))

@@ -35,7 +35,9 @@ class PaymentMutations:
         not_found="tellContactOn",
     )
     async def refund_payment(
-        self, info: Info, input: Annotated[RefundPaymentInput, strawberry.argument(description="What to give back.")]
+        self,
+        info: Info,
+        input: Annotated[RefundPaymentInput, strawberry.argument(description="The payment to refund.")],
     ) -> RefundPaymentPayload:
         done = await refunds.refund(
             info.context.actor,
@@ -59,7 +61,7 @@ class PaymentMutations:
     async def record_outside_payment(
         self,
         info: Info,
-        input: Annotated[RecordOutsidePaymentInput, strawberry.argument(description="What came, and for what.")],
+        input: Annotated[RecordOutsidePaymentInput, strawberry.argument(description="The payment that was received.")],
     ) -> RecordOutsidePaymentPayload:
         done = await offline_payments.record(
             info.context.actor,
@@ -83,7 +85,7 @@ class PaymentMutations:
     async def resolve_mismatch(
         self,
         info: Info,
-        input: Annotated[ResolveMismatchInput, strawberry.argument(description="Of which request, and how.")],
+        input: Annotated[ResolveMismatchInput, strawberry.argument(description="The request and the decision.")],
     ) -> ResolveMismatchPayload:
         done = await mismatches.resolve(
             info.context.actor,
@@ -99,7 +101,9 @@ class PaymentMutations:
 
     @mutation("Undo a manually recorded payment; the request may become payable again. Safe to repeat.")
     async def undo_outside_payment(
-        self, info: Info, input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="Which one.")]
+        self,
+        info: Info,
+        input: Annotated[UndoOutsidePaymentInput, strawberry.argument(description="The payment to undo.")],
     ) -> UndoOutsidePaymentPayload:
         done = await offline_payments.undo(info.context.actor, payment_id=row_id(input.payment_id, "pay"))
         return UndoOutsidePaymentPayload(

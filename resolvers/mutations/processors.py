@@ -93,7 +93,7 @@ class ProcessorMutations:
         not_found="processorId",
     )
     async def test_processor(
-        self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="The processor.")]
     ) -> TestProcessorPayload:
         row, refusal = await processor_settings.test_processor(info.context.actor, row_id(input.processor_id, "prc"))
         return TestProcessorPayload(processor=Processor.from_row(row), user_errors=user_errors(info, refusal))
@@ -105,7 +105,7 @@ class ProcessorMutations:
         not_found="processorId",
     )
     async def disconnect_processor(
-        self, info: Info, input: Annotated[DisconnectProcessorInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[DisconnectProcessorInput, strawberry.argument(description="The processor.")]
     ) -> DisconnectProcessorPayload:
         row = await processor_settings.disconnect_processor(info.context.actor, row_id(input.processor_id, "prc"))
         return DisconnectProcessorPayload(processor=Processor.from_row(row))

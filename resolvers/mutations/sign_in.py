@@ -43,7 +43,7 @@ async def _session(payload: type[S], tokens: authentication.Tokens) -> S:
 class SignInMutations:
     @mutation("Sign in with email address and password. Needs no credential.", anonymous=True)
     async def sign_in(
-        self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="Who.")]
+        self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="The user's credentials.")]
     ) -> SignInPayload:
         address = info.context.client_address
         tokens = await authentication.sign_in(input.email, input.password, client_address=address)
@@ -54,13 +54,13 @@ class SignInMutations:
         anonymous=True,
     )
     async def refresh(
-        self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="What renews it.")]
+        self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="The refresh token.")]
     ) -> RefreshPayload:
         return await _session(RefreshPayload, await authentication.refresh(input.refresh_token))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(
-        self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="What to end.")]
+        self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="The sign-ins to end.")]
     ) -> SignOutPayload:
         await authentication.sign_out(info.context.actor, input.refresh_token, input.everywhere)
         return SignOutPayload(signed_out=True)
@@ -69,7 +69,7 @@ class SignInMutations:
         "A credential for programs; its secret is in this answer only. For owners, and keys that may manage keys."
     )
     async def create_api_key(
-        self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to make.")]
+        self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to create.")]
     ) -> CreateApiKeyPayload:
         row, secret = await authentication.create_api_key_once(
             info.context.actor,
@@ -83,7 +83,7 @@ class SignInMutations:
 
     @mutation("End an API key. For owners, and keys that may manage keys.")
     async def revoke_api_key(
-        self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="Which one.")]
+        self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="The key to revoke.")]
     ) -> RevokeApiKeyPayload:
         row = await authentication.revoke_api_key(info.context.actor, row_id(input.api_key_id, "key"))
         return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))

@@ -54,9 +54,11 @@ def mutation(description: str) -> Callable[[F], F]:
 
 @strawberry.type(description="What a visitor can do.")
 class VisitorMutation:
-    @mutation("Begin, or go on with an earlier visit. The only field that needs no token.")
+    @mutation("Start a visit, or continue an earlier one. The only field that needs no token.")
     async def start_visit(
-        self, info: VisitorInfo, input: Annotated[StartVisitInput, strawberry.argument(description="Who, and where.")]
+        self,
+        info: VisitorInfo,
+        input: Annotated[StartVisitInput, strawberry.argument(description="The widget and the visitor.")],
     ) -> StartVisitPayload:
         started = await visitors.start(
             input.widget_key,
@@ -68,7 +70,9 @@ class VisitorMutation:
 
     @mutation("Write to the business.")
     async def send_visitor_message(
-        self, info: VisitorInfo, input: Annotated[SendVisitorMessageInput, strawberry.argument(description="What.")]
+        self,
+        info: VisitorInfo,
+        input: Annotated[SendVisitorMessageInput, strawberry.argument(description="The message.")],
     ) -> SendVisitorMessagePayload:
         visit = info.context.visit
         shown = await visitors.write(
@@ -79,9 +83,13 @@ class VisitorMutation:
         )
         return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await visitors.position(visit)))
 
-    @mutation("Say what the widget has shown, so that the business knows it has arrived.")
+    @mutation("Report what the widget has shown, so that the business sees it as delivered.")
     async def mark_shown(
-        self, info: VisitorInfo, input: Annotated[MarkShownInput, strawberry.argument(description="Up to where.")]
+        self,
+        info: VisitorInfo,
+        input: Annotated[
+            MarkShownInput, strawberry.argument(description="The newest message that the widget has shown.")
+        ],
     ) -> MarkShownPayload:
         visit = info.context.visit
         message_id = parse_public_id(input.up_to, "msg")

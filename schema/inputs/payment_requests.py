@@ -32,8 +32,8 @@ class MoneyInput:
 class PaymentRequestFilter:
     status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
     overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
-    created_after: datetime | None = strawberry.field(default=None, description="Made at this moment or later.")
-    created_before: datetime | None = strawberry.field(default=None, description="Made before this moment.")
+    created_after: datetime | None = strawberry.field(default=None, description="Created at this time or later.")
+    created_before: datetime | None = strawberry.field(default=None, description="Created before this time.")
     test_mode: bool | None = strawberry.field(default=None, description="Only test requests, or only live ones.")
     search: str | None = strawberry.field(
         default=None,
@@ -57,7 +57,7 @@ class PaymentRequestFilter:
 @strawberry.input(description="What the payment request dialog holds.")
 class CreatePaymentRequestInput:
     idempotency_key: str = strawberry.field(description=KEY)
-    contact_id: strawberry.ID = strawberry.field(description="Who shall pay.")
+    contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
     conversation_id: strawberry.ID | None = strawberry.field(
         default=None, description="The contact's conversation; it may be left out, the contact decides it."
     )
@@ -79,7 +79,7 @@ class CreatePaymentRequestInput:
     )
     processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
     processor_id: strawberry.ID | None = strawberry.field(
-        default=None, description="A certain connection, where several of one kind are connected."
+        default=None, description="A connection, if several of one kind are connected."
     )
 
 
@@ -112,13 +112,13 @@ class VoidPaymentRequestInput:
     )
 
 
-@strawberry.input(description="Whose link to free.")
+@strawberry.input(description="The request whose link to free.")
 class ReleasePaymentLinkInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
 
 
-@strawberry.input(description="Whose link was copied.")
+@strawberry.input(description="The request whose link was copied.")
 class RecordLinkCopiedInput:
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
 

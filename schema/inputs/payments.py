@@ -51,6 +51,6 @@ class ResolveMismatchInput:
     resolution: MismatchResolution = strawberry.field(description="The decision.")
 
 
-@strawberry.input(description="Which record to undo.")
+@strawberry.input(description="The manually recorded payment to undo.")
 class UndoOutsidePaymentInput:
     payment_id: strawberry.ID = strawberry.field(description="A payment that was recorded manually.")

@@ -44,7 +44,7 @@ class ConfigureProcessorInput:
             processor_settings.SECRET_LIMIT,
         ),
     )
-    make_default: bool | None = strawberry.field(default=None, description="Whether new requests shall use it.")
+    make_default: bool | None = strawberry.field(default=None, description="Whether new requests use it.")
 
 
 @strawberry.input(description="Which processor to test.")

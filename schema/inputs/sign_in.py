@@ -21,7 +21,7 @@ class SignInInput:
     password: str = strawberry.field(description=limited("The password.", authentication.PASSWORD_LIMIT))
 
 
-@strawberry.input(description="What renews a sign-in.")
+@strawberry.input(description="A refresh token.")
 class RefreshInput:
     refresh_token: str = strawberry.field(
         description=limited("The newest refresh token: each works once.", authentication.TOKEN_LIMIT)
