@@ -25,7 +25,7 @@ from services.accounts import authentication
 from services.accounts import search_index as search_index  # its job fills what migrations could not
 from services.connections import credential_renewal as credential_renewal  # its job renews credentials before they end
 from services.connections import providers
-from services.core import configuration, jobs, turns, unit_of_work
+from services.core import configuration, job_runner, turns, unit_of_work
 from services.core.configuration import Configuration
 from services.core.event_hub import Hub
 from services.payments import checkout_reads
@@ -158,7 +158,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         unit_of_work.on_change(hub.announce)
         stack.callback(unit_of_work.on_change, None)
         if settings.run_jobs if jobs_too is None else jobs_too:
-            runner = jobs.Runner()
+            runner = job_runner.Runner()
             with turns.patience(JOBS_WAIT_S):  # its jobs inherit it: they may come again, and others need their places
                 await runner.start()
             stack.push_async_callback(runner.stop)

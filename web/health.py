@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from models import database, database_errors, migrate
 from services.accounts import key_rotation
-from services.core import jobs
+from services.core import job_runner
 from settings import Settings
 from web import metrics
 
@@ -53,7 +53,7 @@ async def readyz(request: Request) -> Response:
     free = database.free_bytes()
     if free is not None and free < LOW_BYTES:
         warnings.append("less than 256 MB are free on the disk of the SQLite file")
-    if (runs := jobs.healthy()) is not None:
+    if (runs := job_runner.healthy()) is not None:
         checks["jobs"] = "ok" if runs else "stopped"
     # No reason to take a process out of service: without the bus events come by the poll, a held lock ends by itself.
     slow = {name for name, said in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == said}

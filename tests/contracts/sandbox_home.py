@@ -22,7 +22,7 @@ from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
-from services.core import jobs
+from services.core import job_runner
 from services.sandbox import processor
 from tests import factories
 from tests.configured import change
@@ -85,7 +85,7 @@ class SandboxHome:
     async def deliver(self) -> list[tuple[bytes, dict[str, str]]]:
         """Run all due jobs; return the webhooks that arrived by it, oldest first."""
         before = len(self.deliveries)
-        await jobs.Runner().run_due()
+        await job_runner.Runner().run_due()
         return self.deliveries[before:]
 
     async def settle(self) -> None:

@@ -910,7 +910,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "database-error-uses-an-attempt-up",
-        "services/core/jobs.py",
+        "services/core/job_runner.py",
         "if database_errors.is_transient(error):",
         "if False:",
         JOBS,
@@ -918,15 +918,15 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "owner-of-a-dead-job-not-told",
-        "services/core/jobs.py",
-        "        if not isinstance(owner, str):\n",
+        "services/core/job_runner.py",
+        "        if not isinstance(on_dead, str):\n",
         "        if False:\n",
         JOBS,
     ),
     _fault(
         "jobs",
         "lease-judged-though-nobody-looked",
-        "services/core/jobs.py",
+        "services/core/job_runner.py",
         "passed_s = min(at - self._looked_at, longest_gap_s)",
         "passed_s = at - self._looked_at",
         JOBS,
@@ -934,7 +934,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "lease-never-taken-over",
-        "services/core/jobs.py",
+        "services/core/job_runner.py",
         "if unchanged_s >= for_s]",
         "if False]",
         JOBS,
@@ -942,7 +942,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "own-job-taken-over",
-        "services/core/jobs.py",
+        "services/core/job_runner.py",
         'if self._mine.get(row["id"]) != row["lease"]}',
         "}",
         JOBS,
@@ -958,7 +958,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "slot-of-a-clock-ahead-kept",
-        "services/core/jobs.py",
+        "services/core/ticks.py",
         "if tick.next_at <= now or tick in ahead]",
         "if tick.next_at <= now]",
         JOBS,
@@ -966,7 +966,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "due-time-of-a-clock-ahead-kept",
-        "services/core/jobs.py",
+        "services/core/ticks.py",
         "    for row in wrong:\n",
         "    for row in wrong[:0]:\n",
         JOBS,
@@ -974,7 +974,7 @@ FAULTS: Final = (
     _fault(
         "jobs",
         "killed-periodic-job-counted-dead",
-        "services/core/jobs.py",
+        "services/core/job_runner.py",
         '            await self._finish(job, "done", error=error)\n            return\n',
         '            await self._finish(job, "dead", error=error)\n            return\n',
         JOBS,

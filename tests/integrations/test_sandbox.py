@@ -16,7 +16,7 @@ from integrations.processors.sandbox import Sandbox
 from models import database as db
 from models.ids import public_id
 from models.tables import SandboxCheckout
-from services.core import jobs
+from services.core import job_runner
 from services.sandbox import processor
 from tests import factories
 from tests.contracts.sandbox_home import SECRET_KEY, WEBHOOK_SECRET, SandboxHome
@@ -291,7 +291,7 @@ async def test_a_change_and_its_webhook_are_committed_together(home: SandboxHome
     with pytest.raises(Stop):
         await pay_and_fail()
     assert ((await row(checkout)).status, (await row(checkout)).payments) == ("OPEN", [])
-    assert await jobs.Runner().run_due() == 0
+    assert await job_runner.Runner().run_due() == 0
 
 
 # ---------------------------------------------------------------------------------------------------------------- API

@@ -35,7 +35,7 @@ async def send(team: Team, body: str, kind: str = "SMS", **more: Any) -> message
 async def run_job(kind: str, message_id: UUID, *, last: bool = False) -> None:
     """One run of a message's job, as the runner would do it."""
     message = await Message.get(id=message_id)
-    await jobs._handlers[kind](
+    await jobs.handlers[kind](
         jobs.JobContext(
             job_id=uuid7(),
             kind=kind,

@@ -37,7 +37,7 @@ from integrations.base import (
 )
 from models import database, tables, vault
 from services.connections import providers
-from services.core import jobs
+from services.core import job_runner
 from services.core.permissions import Actor
 from services.payments import checkout, processor_webhooks
 from services.thread import contact_totals, payment_links
@@ -570,7 +570,7 @@ class World:
         ran = 0
         for _ in range(rounds):
             await database.execute("UPDATE job SET due_at = ? WHERE status = 'queued'", datetime.now(UTC))
-            done = await jobs.Runner().run_due()
+            done = await job_runner.Runner().run_due()
             ran += done
             if not done:
                 break

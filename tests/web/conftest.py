@@ -23,7 +23,7 @@ from integrations.broadcast import open_bus
 from models import database, event_log, tables, vault
 from resolvers.transport.server import Server, listen, server_config
 from services.connections import providers
-from services.core import jobs
+from services.core import job_runner
 from services.core.event_hub import Hub
 from services.messaging import messages
 from services.sandbox import processor as sandbox_service
@@ -67,7 +67,7 @@ class Site:
 
     async def run_jobs(self) -> int:
         """Everything that is due, until nothing is."""
-        return await jobs.Runner().run_due()
+        return await job_runner.Runner().run_due()
 
 
 async def _breaks(request: Request) -> Response:

@@ -18,7 +18,7 @@ from models import database as db
 from models import errors
 from models.tables import ChannelConnection, ContactAddress, Message, ProcessorConnection
 from services.connections import availability, providers
-from services.core import jobs
+from services.core import job_runner
 from services.core.permissions import Actor, system_actor
 from services.messaging import messages
 from services.thread import payment_links
@@ -154,7 +154,7 @@ async def test_what_the_icon_promises_a_person_still_holds_when_the_job_runs(
     sent = await send(team, "MESSENGER", "Hello", by)
     await ContactAddress.filter(id=team.addresses["MESSENGER"].id).update(last_inbound_at=heard - timedelta(hours=1))
     assert (await of(team, "MESSENGER", by)).enabled is (kind == "user")
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     row = await Message.get(id=sent.message.id)
     expected = ("SENT", None) if kind == "user" else ("FAILED", "MESSAGING_WINDOW_CLOSED")
     assert (row.delivery_status, row.error_code) == expected

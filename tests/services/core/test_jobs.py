@@ -17,8 +17,9 @@ from tortoise.exceptions import OperationalError
 from integrations.base import IntegrationError
 from models import database as db
 from models.tables import Job, Tick
-from services.core import jobs
-from services.core.jobs import JobContext, Later, Permanent, Runner
+from services.core import job_runner, jobs, ticks
+from services.core.job_runner import Runner
+from services.core.jobs import JobContext, Later, Permanent
 from tests.clock import moved
 
 Register = Callable[..., None]
@@ -27,9 +28,9 @@ Register = Callable[..., None]
 @pytest.fixture
 def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Register:
     """Registers handlers for one test; nothing periodic runs beside it."""
-    monkeypatch.setattr(jobs, "_handlers", {})
-    monkeypatch.setattr(jobs, "_owners", {})
-    monkeypatch.setattr(jobs, "_periodic", {})
+    monkeypatch.setattr(jobs, "handlers", {})
+    monkeypatch.setattr(jobs, "dead_handlers", {})
+    monkeypatch.setattr(jobs, "periods", {})
 
     def add_handler(kind: str, function: jobs.Handler, on_dead: jobs.DeadHandler | str = "nothing to do") -> None:
         jobs.handler(kind, on_dead=on_dead)(function)
@@ -187,7 +188,7 @@ async def test_only_leases_that_are_not_renewed_are_taken_over_whatever_the_wall
 
     register("work", work)
     at = 1000.0
-    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: at))
+    monkeypatch.setattr(job_runner, "time", SimpleNamespace(monotonic=lambda: at))
     for key in ("living", "killed"):
         await add("work", key=key)
         await Runner()._claim(1)
@@ -260,7 +261,7 @@ async def test_errors_of_the_database_use_no_attempts_up_and_errors_of_the_handl
     assert attempts == [1] * 7 + [2] * 7
     job = await the_job()
     assert (job.status, job.last_error) == ("dead", "ValueError: a bug")
-    assert max(waits) <= jobs.DATABASE_BACK_OFF_S
+    assert max(waits) <= job_runner.DATABASE_BACK_OFF_S
     assert waits[0] < 1 < waits[3]  # they grow
 
 
@@ -334,13 +335,13 @@ async def test_a_dying_job_tells_its_owner_who_may_let_it_live(register: Registe
 def test_every_kind_of_job_has_an_owner_or_says_why_not() -> None:
     import app  # noqa: F401 (loads every module that registers a job)
 
-    assert len(jobs._handlers) >= 20
-    assert set(jobs._owners) == set(jobs._handlers)
-    for kind, owner in jobs._owners.items():
+    assert len(jobs.handlers) >= 20
+    assert set(jobs.dead_handlers) == set(jobs.handlers)
+    for kind, owner in jobs.dead_handlers.items():
         assert callable(owner) or len(owner) > 20, kind
     # These carry a promise to a person: a sentence is not enough.
-    assert all(callable(jobs._owners[kind]) for kind in ("message.send", "refund.settle", "checkout.expire"))
-    assert callable(jobs._owners["attachment.fetch"])
+    assert all(callable(jobs.dead_handlers[kind]) for kind in ("message.send", "refund.settle", "checkout.expire"))
+    assert callable(jobs.dead_handlers["attachment.fetch"])
 
 
 async def test_a_wish_that_comes_while_the_job_runs_is_kept(register: Register) -> None:
@@ -465,7 +466,7 @@ async def test_later_does_not_count_as_an_attempt(register: Register) -> None:
 
 
 async def test_the_delay_grows_from_a_fifth_of_a_second_to_an_hour() -> None:
-    delays = [jobs.delay_before(attempt) for attempt in range(1, 400)]
+    delays = [job_runner.delay_before(attempt) for attempt in range(1, 400)]
     assert 0.15 <= delays[0] <= 0.25
     assert 2.4 <= delays[2] <= 4.0
     assert all(2700 <= delay <= 4500 for delay in delays[10:])
@@ -585,26 +586,26 @@ async def test_a_runner_survives_a_database_that_fails_for_a_moment(
 async def test_a_slot_is_enqueued_by_one_process_and_not_while_the_last_one_runs(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_handlers", {})
-    monkeypatch.setattr(jobs, "_owners", {})
-    monkeypatch.setattr(jobs, "_periodic", {})
+    monkeypatch.setattr(jobs, "handlers", {})
+    monkeypatch.setattr(jobs, "dead_handlers", {})
+    monkeypatch.setattr(jobs, "periods", {})
     ran = []
 
     @jobs.periodic("round", 60)
     async def work(_: JobContext) -> None:
         ran.append(1)
 
-    await asyncio.gather(*(jobs._plant_ticks() for _ in range(3)))
-    await asyncio.gather(*(jobs._fire_ticks() for _ in range(5)))
+    await asyncio.gather(*(ticks.plant() for _ in range(3)))
+    await asyncio.gather(*(ticks.fire() for _ in range(5)))
     assert await Job.all().count() == 1
     await Tick.all().update(next_at=datetime.now(UTC))
-    await jobs._fire_ticks()
+    await ticks.fire()
     assert await Job.all().count() == 1  # the first has not run yet
     await Runner().run_due()
-    await jobs._fire_ticks()
+    await ticks.fire()
     assert await Job.all().count() == 1  # the slot was used up
     await Tick.all().update(next_at=datetime.now(UTC))
-    await jobs._fire_ticks()
+    await ticks.fire()
     await Runner().run_due()
     assert ran == [1, 1]
 
@@ -612,15 +613,15 @@ async def test_a_slot_is_enqueued_by_one_process_and_not_while_the_last_one_runs
 async def test_after_a_jump_of_the_clock_every_periodic_job_and_every_waiting_job_keeps_its_time(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "_handlers", {})
-    monkeypatch.setattr(jobs, "_owners", {})
-    monkeypatch.setattr(jobs, "_periodic", {})
+    monkeypatch.setattr(jobs, "handlers", {})
+    monkeypatch.setattr(jobs, "dead_handlers", {})
+    monkeypatch.setattr(jobs, "periods", {})
     corrected: list[datetime] = []
 
     async def correct(now: datetime) -> None:
         corrected.append(now)
 
-    monkeypatch.setattr(jobs, "_after_set_back", [correct])
+    monkeypatch.setattr(jobs, "clock_corrections", [correct])
     periods = {"often": 15.0, "hourly": 3600.0, "daily": 86_400.0}
     ran: list[str] = []
 
@@ -634,15 +635,15 @@ async def test_after_a_jump_of_the_clock_every_periodic_job_and_every_waiting_jo
     async def look() -> list[str]:
         """What one look of a runner starts."""
         ran.clear()
-        await jobs._correct_due_times()
-        await jobs._fire_ticks()
+        await ticks.correct_due_times()
+        await ticks.fire()
         await Runner().run_due()
         return sorted(ran)
 
     with moved() as clock:
         now = clock.now
         everything = sorted(periods)
-        await jobs._plant_ticks()
+        await ticks.plant()
         assert await look() == everything
         clock.move(timedelta(days=1, seconds=1))
         assert await look() == everything
@@ -657,7 +658,7 @@ async def test_after_a_jump_of_the_clock_every_periodic_job_and_every_waiting_jo
             assert 290 < ((await Job.get(key="a")).due_at - now()).total_seconds() <= 300
             for name, every_s in periods.items():
                 left = ((await Tick.get(name=name)).next_at - now()).total_seconds()
-                assert left <= every_s + jobs.CLOCK_SKEW.total_seconds()
+                assert left <= every_s + ticks.CLOCK_SKEW.total_seconds()
             clock.move(timedelta(seconds=2))
             await look()
             clock.move(timedelta(seconds=15))
@@ -673,15 +674,15 @@ async def test_a_periodic_job_that_fails_or_is_killed_leaves_no_dead_row(registe
         raise ValueError("no luck")
 
     jobs.periodic("round", 60)(fails)
-    await jobs._plant_ticks()
-    await jobs._fire_ticks()
-    for _ in range(jobs.PERIODIC_ATTEMPTS):
+    await ticks.plant()
+    await ticks.fire()
+    for _ in range(ticks.PERIODIC_ATTEMPTS):
         assert await Runner().run_due() == 1
         await hasten()
     assert [(job.status, job.last_error) for job in await Job.all()] == [("done", "ValueError: no luck")]
     await Tick.all().update(next_at=datetime.now(UTC))
-    await jobs._fire_ticks()
-    for _ in range(jobs.PERIODIC_ATTEMPTS):  # its process is killed at every try
+    await ticks.fire()
+    for _ in range(ticks.PERIODIC_ATTEMPTS):  # its process is killed at every try
         runner = Runner(lease_s=0)
         await runner._take_over()
         assert len(await runner._claim(1)) == 1
@@ -693,7 +694,7 @@ async def test_a_periodic_job_that_fails_or_is_killed_leaves_no_dead_row(registe
     assert await Job.filter(status="dead").count() == 0
     # What an older release left.
     old = await Job.create(id=uuid4(), kind="round", status="dead", due_at=datetime.now(UTC))
-    await jobs._prune(JobContext(job_id=uuid4(), kind="x", payload={}, account_id=None, attempt=1, last_attempt=True))
+    await ticks._prune(JobContext(job_id=uuid4(), kind="x", payload={}, account_id=None, attempt=1, last_attempt=True))
     assert not await Job.exists(id=old.id)
 
 
@@ -712,6 +713,6 @@ async def test_finished_jobs_are_forgotten_after_a_day_and_dead_ones_after_a_mon
             await Job.create(
                 id=uuid4(), kind=f"{status} {days}", status=status, due_at=now, created_at=now - timedelta(days=days)
             )
-    await jobs._prune(JobContext(job_id=uuid4(), kind="x", payload={}, account_id=None, attempt=1, last_attempt=True))
+    await ticks._prune(JobContext(job_id=uuid4(), kind="x", payload={}, account_id=None, attempt=1, last_attempt=True))
     left = sorted(job.kind for job in await Job.all())
     assert left == ["dead 0", "dead 2", "done 0", "queued 0", "queued 2", "queued 40"]

@@ -15,7 +15,7 @@ from models import database as db
 from models.database import open_database
 from models.database_url import postgres_arguments
 from models.tables import Job, Message
-from services.core import jobs
+from services.core import job_runner, jobs
 from services.messaging import sending
 from tests.conftest import EMPTY_ALL, run_on
 from tests.services.conftest import Team
@@ -27,7 +27,7 @@ KINDS = ("SMS", "EMAIL", "WEB_CHAT")
 @pytest.fixture
 async def database(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """PostgreSQL with short limits: a lock that is held for seconds is held for longer than all of them together."""
-    monkeypatch.setattr(jobs, "DATABASE_BACK_OFF_S", 0.1)
+    monkeypatch.setattr(job_runner, "DATABASE_BACK_OFF_S", 0.1)
     await run_on(postgres_database, EMPTY_ALL)
     async with open_database(postgres_database, pool_max=5, lock_timeout_ms=50):
         yield postgres_database
@@ -62,14 +62,14 @@ async def test_a_locked_table_uses_no_attempts_up_and_every_message_is_sent_once
     for kind in KINDS:
         await send(team, "Hello", kind)
     tries: list[str] = []
-    set_back = jobs.Runner._set_back
+    set_back = job_runner.Runner._set_back
 
-    async def count(self: jobs.Runner, job: object, context: jobs.JobContext, error: Exception) -> None:
+    async def count(self: job_runner.Runner, job: object, context: jobs.JobContext, error: Exception) -> None:
         tries.append(context.payload["message_id"])
         await set_back(self, job, context, error)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(jobs.Runner, "_set_back", count)
-    runner = jobs.Runner(poll_s=0.05)
+    monkeypatch.setattr(job_runner.Runner, "_set_back", count)
+    runner = job_runner.Runner(poll_s=0.05)
     await runner.start()
     try:
         async with locked(database, "message"), asyncio.timeout(60):
@@ -111,7 +111,7 @@ async def test_a_lock_while_the_vendor_answers_puts_no_answer_in_doubt(
 
     vendor.send = answers  # type: ignore[method-assign]
     await send(team, "Hello")
-    runner = jobs.Runner(poll_s=0.05)
+    runner = job_runner.Runner(poll_s=0.05)
     await runner.start()
     try:
         await until(["SENT"])
@@ -125,7 +125,7 @@ async def test_a_lock_while_the_vendor_answers_puts_no_answer_in_doubt(
 
 async def test_heartbeats_get_through_while_every_connection_of_the_pool_waits(database: str, team: Team) -> None:
     await jobs.enqueue("simulator.deliver", {}, account_id=None, key="long")
-    runner = jobs.Runner(lease_s=0.4)
+    runner = job_runner.Runner(lease_s=0.4)
     (job,) = await runner._claim(1)
     handler = asyncio.ensure_future(asyncio.Event().wait())
     held = [asyncio.create_task(_hold_a_connection()) for _ in range(5)]

@@ -13,7 +13,7 @@ from integrations.base import ChannelWebhook, InboundMessage, IntegrationError, 
 from integrations.channels.simulated import Simulated
 from models import vault
 from models.tables import Attachment, Job, Message
-from services.core import jobs
+from services.core import job_runner, jobs
 from services.messaging import attachments, inbound
 from tests.services.conftest import Team, kinds_logged
 
@@ -102,7 +102,7 @@ async def test_a_fetched_file_is_told_once_and_its_address_forgotten(
     told.append({"url": URL, "content_type": "text/html"})
     (row,) = await arrive(team)
     before = await kinds_logged(team.account.id)
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     await attachments.fetch(context(row))  # a lease that ended too early: the job runs again
     stored = await Attachment.get()
     assert (stored.status, stored.content_type, stored.size_bytes) == ("STORED", "image/png", len(PNG))
@@ -190,10 +190,10 @@ async def test_a_file_whose_job_is_gone_is_fetched_and_one_whose_job_died_is_fai
     await Job.filter(key=f"attachment.fetch:{gone.id}").delete()
     await Job.filter(key=f"attachment.fetch:{died.id}").update(status="dead")
     await Job.filter(key=f"attachment.fetch:{broken.id}").update(max_attempts=1)
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     for _ in range(2):
         await attachments.sweep_stranded()
-        await jobs.Runner().run_due()
+        await job_runner.Runner().run_due()
     rows = await Attachment.all().order_by("n")
     assert [(row.status, row.reason) for row in rows] == [
         ("STORED", None),

@@ -34,7 +34,7 @@ from models.tables import (
     Notification,
     PaymentRequest,
 )
-from services.core import jobs
+from services.core import job_runner, jobs
 from services.messaging import delivery as delivery_service
 from services.messaging import messages, pacing, sending
 from services.thread import payment_links
@@ -427,7 +427,7 @@ async def kept_statuses_run(team: Team, *, due: bool = True) -> int:
             sealed=job.sealed,
         )
         try:
-            await jobs._handlers[job.kind](context)
+            await jobs.handlers[job.kind](context)
         except jobs.Later:
             later += 1
         else:
@@ -624,7 +624,7 @@ async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
             await db.execute(
                 "UPDATE job SET due_at = ? WHERE key = ?", datetime.now(UTC), f"message.send:{sent.message.id}"
             )
-            await jobs.Runner().run_due()
+            await job_runner.Runner().run_due()
     row = await Message.get(id=sent.message.id)
     assert (row.delivery_status, row.error_code, row.error_message) == (
         "FAILED",
@@ -681,7 +681,7 @@ async def test_a_pause_of_a_clock_ahead_of_time_is_forgotten_when_the_clock_is_s
     now = datetime.now(UTC)
     await ChannelConnection.filter(id=sms.id).update(next_send_at=now + timedelta(days=1))
     await ChannelConnection.filter(id=email.id).update(next_send_at=now - timedelta(seconds=1))
-    for correct in jobs._after_set_back:
+    for correct in jobs.clock_corrections:
         await correct(now)
     assert (await ChannelConnection.get(id=sms.id)).next_send_at is None
     assert (await ChannelConnection.get(id=email.id)).next_send_at is not None

@@ -18,7 +18,7 @@ import pytest
 from integrations.base import MoneyOutcome, MoneyStatement
 from models.ids import uuid7
 from models.tables import CheckoutSession, MoneyFact, PaymentRequest
-from services.core import jobs
+from services.core import job_runner, jobs
 from services.payments import integrity_check, sweeper
 from tests.clock import Clock, moved
 from tests.configured import change
@@ -87,13 +87,13 @@ async def open_all(world: World, shape: Shape, clock: Clock) -> list[tuple[Paid,
 
 async def run_periodic(elapsed_s: float) -> None:
     """The sweeper's handlers whose time has come, and the jobs that they leave."""
-    for kind, every_s in jobs._periodic.items():
-        handler = jobs._handlers[kind]
+    for kind, every_s in jobs.periods.items():
+        handler = jobs.handlers[kind]
         of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
         if of_the_sweeper and elapsed_s % every_s < STEP.total_seconds():
             given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
             await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)

@@ -25,7 +25,7 @@ from models.tables import (
     PaymentRequest,
     Refund,
 )
-from services.core import jobs
+from services.core import job_runner, jobs
 from services.payments import (
     checkout,
     checkout_page,
@@ -75,7 +75,7 @@ async def arrives(world: World, *sums: int, currency: str | None = None, **asked
 async def told(world: World) -> None:
     """Every webhook has arrived and what it starts has been done, but for what waits for the rest of a part."""
     await world.deliver()
-    while await jobs.Runner().run_due():
+    while await job_runner.Runner().run_due():
         pass
 
 

@@ -17,7 +17,7 @@ from models import database as db
 from models import errors
 from models.ids import public_id
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
-from services.core import jobs, webhooks
+from services.core import job_runner, webhooks
 from services.payments import checkout, processor_webhooks, projection
 from tests import factories
 from tests.clock import moved
@@ -468,7 +468,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
             world.vendor.faults = ["before"]
             before = world.vendor.count("read")
             await processor_webhooks.repeat_unhandled(clock.now(), 10)
-            await jobs.Runner().run_due()
+            await job_runner.Runner().run_due()
             age = clock.now() - began
             tries += [age] * (world.vendor.count("read") - before)
             told += [age] * (len(await world.notifications()) - len(told))
@@ -486,7 +486,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
         world.vendor.faults = []
         world.vendor.pay(page)
         clock.move(timedelta(days=1))
-        await jobs.Runner().run_due()
+        await job_runner.Runner().run_due()
         assert await world.status(request) == "PAID"
         assert (await ProcessorEvent.get()).error is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest, ProcessorEvent
-from services.core import jobs
+from services.core import job_runner
 from services.payments import checkout_page, checkout_reads, link_releases, mismatches, recorder, voids
 from tests.services.scripted import World
 
@@ -24,7 +24,7 @@ async def world(database: str) -> World:
 
 async def told(world: World) -> None:
     await world.deliver()
-    while await jobs.Runner().run_due():
+    while await job_runner.Runner().run_due():
         pass
 
 

@@ -19,7 +19,7 @@ from models.errors import NotFound
 from models.ids import parse_public_id, public_id, uuid7
 from models.tables import ChannelConnection
 from services.connections import providers
-from services.core import jobs
+from services.core import job_runner
 from services.sandbox import channels
 from tests import factories
 from tests.configured import change
@@ -102,7 +102,7 @@ async def test_a_sent_message_is_reported_delivered_once(door: Door, row: Channe
     for _ in range(3):
         await channels.enqueue_delivery(row, "sim_1", "+14155550101")
     assert await queued() == [("simulator.deliver", "queued")]
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert door.statuses() == [("sim_1", DeliveryStatus.DELIVERED, None)]
     assert await queued() == [("simulator.deliver", "done")]
 
@@ -110,7 +110,7 @@ async def test_a_sent_message_is_reported_delivered_once(door: Door, row: Channe
 async def test_magic_recipients_fail_or_stay_silent(door: Door, row: ChannelConnection) -> None:
     await channels.enqueue_delivery(row, "sim_1", "+14155559901")
     await channels.enqueue_delivery(row, "sim_2", "+14155559903")
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert door.statuses() == [("sim_1", DeliveryStatus.FAILED, "9901")]
     assert await queued() == [("simulator.deliver", "done")] * 2
 
@@ -123,7 +123,7 @@ async def test_a_delivery_of_a_rolled_back_message_is_never_planned(door: Door, 
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert await queued() == []
     assert door.paths == []
 
@@ -131,11 +131,11 @@ async def test_a_delivery_of_a_rolled_back_message_is_never_planned(door: Door, 
 async def test_a_door_that_is_away_is_tried_again(door: Door, row: ChannelConnection) -> None:
     door.status = 503
     await channels.enqueue_delivery(row, "sim_1", "+14155550101")
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert await queued() == [("simulator.deliver", "queued")]
     door.status = 200
     await db.execute("UPDATE job SET due_at = ?", datetime.now(UTC))
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert await queued() == [("simulator.deliver", "done")]
     assert door.statuses() == [("sim_1", DeliveryStatus.DELIVERED, None)]
 
@@ -143,7 +143,7 @@ async def test_a_door_that_is_away_is_tried_again(door: Door, row: ChannelConnec
 async def test_a_door_that_refuses_is_not_tried_again(door: Door, row: ChannelConnection) -> None:
     door.status = 400
     await channels.enqueue_delivery(row, "sim_1", "+14155550101")
-    await jobs.Runner().run_due()
+    await job_runner.Runner().run_due()
     assert await queued() == [("simulator.deliver", "dead")]
     assert len(door.paths) == 1
 
