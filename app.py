@@ -21,7 +21,7 @@ from resolvers.transport.limits import Limits
 from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
 from resolvers.visitor.context import VisitorContext
-from services.accounts import authentication
+from services.accounts import authentication, login
 from services.accounts import search_index as search_index  # its job fills what migrations could not
 from services.connections import credential_renewal as credential_renewal  # its job renews credentials before they end
 from services.connections import providers
@@ -148,7 +148,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         stack.push_async_callback(providers.aclose)
         stack.push_async_callback(processor.aclose)
         stack.push_async_callback(checkout_reads.aclose)
-        stack.push_async_callback(authentication.aclose)
+        stack.push_async_callback(login.aclose)
         stack.push_async_callback(visitors.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)

@@ -72,12 +72,12 @@ def key_create(account_id: str, name: str, role: str, days: int, manages_keys: b
     settings = load_settings()
 
     async def work() -> str:
-        from services.accounts import authentication
+        from services.accounts import api_keys
         from services.core import permissions
 
         async with services_open(settings):
             found = await account_id_of(account_id)
-            _, token = await authentication.create_api_key(
+            _, token = await api_keys.create(
                 permissions.system_actor(found),
                 name=name,
                 role=role,

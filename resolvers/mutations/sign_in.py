@@ -20,12 +20,12 @@ from schema.payloads import (
     SignInPayload,
     SignOutPayload,
 )
-from services.accounts import authentication
+from services.accounts import api_keys, authentication, login, sessions
 
 S = TypeVar("S", bound=SessionPayload)
 
 
-async def _session(payload: type[S], tokens: authentication.Tokens) -> S:
+async def _session(payload: type[S], tokens: sessions.Tokens) -> S:
     actor = await authentication.authenticate(tokens.access_token)
     row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
     if row is None:
@@ -46,7 +46,7 @@ class SignInMutations:
         self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="The user's credentials.")]
     ) -> SignInPayload:
         address = info.context.client_address
-        tokens = await authentication.sign_in(input.email, input.password, client_address=address)
+        tokens = await login.sign_in(input.email, input.password, client_address=address)
         return await _session(SignInPayload, tokens)
 
     @mutation(
@@ -56,13 +56,13 @@ class SignInMutations:
     async def refresh(
         self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="The refresh token.")]
     ) -> RefreshPayload:
-        return await _session(RefreshPayload, await authentication.refresh(input.refresh_token))
+        return await _session(RefreshPayload, await sessions.refresh(input.refresh_token))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(
         self, info: Info, input: Annotated[SignOutInput, strawberry.argument(description="The sign-ins to end.")]
     ) -> SignOutPayload:
-        await authentication.sign_out(info.context.actor, input.refresh_token, input.everywhere)
+        await sessions.sign_out(info.context.actor, input.refresh_token, input.everywhere)
         return SignOutPayload(signed_out=True)
 
     @mutation(
@@ -71,7 +71,7 @@ class SignInMutations:
     async def create_api_key(
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to create.")]
     ) -> CreateApiKeyPayload:
-        row, secret = await authentication.create_api_key_once(
+        row, secret = await api_keys.create_once(
             info.context.actor,
             name=input.name,
             role=input.role.name,
@@ -85,5 +85,5 @@ class SignInMutations:
     async def revoke_api_key(
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="The key to revoke.")]
     ) -> RevokeApiKeyPayload:
-        row = await authentication.revoke_api_key(info.context.actor, row_id(input.api_key_id, "key"))
+        row = await api_keys.revoke(info.context.actor, row_id(input.api_key_id, "key"))
         return RevokeApiKeyPayload(api_key=ApiKey.from_row(row))

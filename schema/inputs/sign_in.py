@@ -11,27 +11,27 @@ from schema.inputs.descriptions import OPTIONAL_KEY
 from schema.scalars import (
     Role,
 )
-from services.accounts import authentication
+from services.accounts import api_keys, login, sessions
 from services.core import validation
 
 
 @strawberry.input(description="Who signs in.")
 class SignInInput:
     email: str = strawberry.field(description=limited("The user's email address.", validation.EMAIL_LIMIT))
-    password: str = strawberry.field(description=limited("The password.", authentication.PASSWORD_LIMIT))
+    password: str = strawberry.field(description=limited("The password.", login.PASSWORD_LIMIT))
 
 
 @strawberry.input(description="A refresh token.")
 class RefreshInput:
     refresh_token: str = strawberry.field(
-        description=limited("The newest refresh token: each works once.", authentication.TOKEN_LIMIT)
+        description=limited("The newest refresh token: each works once.", sessions.TOKEN_LIMIT)
     )
 
 
 @strawberry.input(description="What to sign out.")
 class SignOutInput:
     refresh_token: str | None = strawberry.field(
-        default=None, description=limited("A further sign-in of the same user to end.", authentication.TOKEN_LIMIT)
+        default=None, description=limited("A further sign-in of the same user to end.", sessions.TOKEN_LIMIT)
     )
     everywhere: bool = strawberry.field(default=False, description="End every sign-in of the user, on all devices.")
 
@@ -39,7 +39,7 @@ class SignOutInput:
 @strawberry.input(description="A new credential for programs.")
 class CreateApiKeyInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
-    name: str = strawberry.field(description=limited("What it is for.", authentication.KEY_NAME_LIMIT))
+    name: str = strawberry.field(description=limited("What it is for.", api_keys.KEY_NAME_LIMIT))
     role: Role = strawberry.field(description="What it may do.")
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it ends: two years from now at most. Left out or null: in a year."

@@ -15,7 +15,7 @@ from models.errors import AlreadyUsed, CurrencyNotSupported, Invalid, NotFound, 
 from models.ids import public_id, uuid7
 from models.money import CURRENCIES
 from models.tables import Account, User
-from services.accounts.authentication import PASSWORD_LIMIT, hash_password
+from services.accounts.login import PASSWORD_LIMIT, hash_password
 from services.core import audit_log, validation
 from services.core.permissions import ROLES, Actor, system_actor
 from services.core.unit_of_work import change

@@ -1,4 +1,4 @@
-"""The people of an account: added, listed, given a role, disabled and enabled, given a password. Signing in is in sign_in.py.
+"""The people of an account: added, listed, given a role, disabled and enabled, given a password. Sign-in is in login.py.
 
 An account keeps at least one active OWNER. Whoever loses access or gets another password is signed out everywhere.
 """
@@ -14,7 +14,7 @@ from models import database
 from models.errors import AlreadyUsed, Invalid, NotFound
 from models.ids import public_id, uuid7
 from models.tables import Account, User
-from services.accounts import accounts, authentication
+from services.accounts import accounts, credential_cache, sessions
 from services.core import audit_log, validation
 from services.core.permissions import ROLES, Actor
 
@@ -63,7 +63,7 @@ async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
         await User.filter(id=user.id).update(role=role)
         detail = {"from": user.role, "to": role}
         await audit_log.record(actor, "user.role_changed", public_id("usr", user.id), detail)
-    authentication.forget_cached()
+    credential_cache.forget()
     return await User.get(id=user_id)
 
 
@@ -75,9 +75,9 @@ async def disable(actor: Actor, user_id: UUID) -> User:
         if user.disabled_at is None:
             await _require_other_owner(user)
             await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
-            await authentication.revoke_all(user.id)
+            await sessions.revoke_all(user.id)
             await audit_log.record(actor, "user.disabled", public_id("usr", user.id))
-    authentication.forget_cached()
+    credential_cache.forget()
     return await User.get(id=user_id)
 
 
@@ -89,7 +89,7 @@ async def enable(actor: Actor, user_id: UUID) -> User:
         if user.disabled_at is not None:
             await User.filter(id=user.id).update(disabled_at=None)
             await audit_log.record(actor, "user.enabled", public_id("usr", user.id))
-    authentication.forget_cached()
+    credential_cache.forget()
     return await User.get(id=user_id)
 
 
@@ -100,9 +100,9 @@ async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
     async with database.transaction():
         user = await _locked(actor, user_id)
         await User.filter(id=user.id).update(password_hash=hashed)
-        await authentication.revoke_all(user.id)
+        await sessions.revoke_all(user.id)
         await audit_log.record(actor, "user.password_changed", public_id("usr", user.id))
-    authentication.forget_cached()
+    credential_cache.forget()
     return await User.get(id=user_id)
 
 

@@ -28,7 +28,7 @@ from models.tables import (
     User,
 )
 from models.vault import digest
-from services.accounts import accounts, authentication, users
+from services.accounts import accounts, api_keys, users
 from services.connections import channel_settings, processor_settings, providers
 from services.core.permissions import Actor, system_actor
 from services.messaging import contacts, conversations, inbound, messages
@@ -94,14 +94,14 @@ async def seed(settings: Settings) -> DemoAccess:
     await _connect_widget(actor, settings)
     for story in STORIES:
         await _tell(actor, story)
-    await authentication.create_api_key(actor, name=KEY_NAME, role="ADMIN", token=api_key)
+    await api_keys.create(actor, name=KEY_NAME, role="ADMIN", token=api_key)
     return access
 
 
 def _api_key(settings: Settings) -> str:
     """The same key at every start, so that it can be printed again: only its hash is stored. It follows from SECRET_KEYS."""
     raw = hmac.new(settings.keys[-1].encode(), b"paythread demo api key", hashlib.sha256).hexdigest()
-    return f"{authentication.KEY_PREFIX}demo_{raw}"
+    return f"{api_keys.KEY_PREFIX}demo_{raw}"
 
 
 async def _account() -> Account:

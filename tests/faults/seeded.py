@@ -1057,7 +1057,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "refresh-token-reuse-unnoticed",
-        "services/accounts/authentication.py",
+        "services/accounts/sessions.py",
         "await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)",
         "pass",
         SIGN_IN,

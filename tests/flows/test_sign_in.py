@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from models.tables import User
-from services.accounts import accounts, authentication
+from services.accounts import accounts, authentication, login
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team
@@ -387,7 +387,7 @@ async def test_a_document_with_several_passwords_or_refresh_tokens_is_refused_be
         seen.append(hashed)
         return False
 
-    monkeypatch.setattr(authentication, "_fits", fits)
+    monkeypatch.setattr(login, "_fits", fits)
 
     def mutation(*fields: str) -> str:
         if not fragments:

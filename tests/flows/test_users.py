@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from services.accounts import authentication, users
+from services.accounts import authentication, login, users
 from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
@@ -25,7 +25,7 @@ async def test_disabling_on_the_command_line_ends_sockets_and_tokens(team: Team,
     assert owner is not None
     email = f"nora-{harness.key()}@example.com"
     await users.add(owner, email=email, name="Nora", role="AGENT", password=harness.PASSWORD)
-    tokens = await authentication.sign_in(email, harness.PASSWORD, client_address=None)
+    tokens = await login.sign_in(email, harness.PASSWORD, client_address=None)
     async with team.product.subscribe(d.INBOX, token=tokens.access_token) as feed:
         await opened(feed)
         process = await asyncio.create_subprocess_exec(

@@ -16,7 +16,7 @@ import pytest
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, NotFound, RateLimited, SignInFailed
 from models.tables import Account, ApiKey, AuditEntry, RefreshToken, User
 from models.vault import digest
-from services.accounts import accounts, authentication, users
+from services.accounts import accounts, api_keys, authentication, credential_cache, login, sessions, users
 from services.core.permissions import system_actor
 from services.core.rate_limits import Counts
 from settings import Settings
@@ -36,23 +36,23 @@ async def user(configured: Settings) -> User:
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which hashes were checked."""
     seen: list[str] = []
-    original = authentication._fits
+    original = login._fits
 
     def fits(hashed: str, password: str) -> bool:
         seen.append(hashed)
-        return hashed != authentication._NOBODY and original(hashed, password)  # nobody's takes as long, and never fits
+        return hashed != login._UNKNOWN_USER and original(hashed, password)  # nobody's takes as long, and never fits
 
-    monkeypatch.setattr(authentication, "_fits", fits)
+    monkeypatch.setattr(login, "_fits", fits)
     return seen
 
 
-async def tokens_of(user: User) -> authentication.Tokens:
-    return await authentication.sign_in(user.email, factories.PASSWORD, client_address=None)
+async def tokens_of(user: User) -> sessions.Tokens:
+    return await login.sign_in(user.email, factories.PASSWORD, client_address=None)
 
 
 async def test_the_right_password_gives_tokens_that_speak_for_the_user(user: User) -> None:
     before = datetime.now(UTC)
-    tokens = await authentication.sign_in(" Sam@Example.test ", factories.PASSWORD, client_address=ADDRESS)
+    tokens = await login.sign_in(" Sam@Example.test ", factories.PASSWORD, client_address=ADDRESS)
     actor = await authentication.authenticate(tokens.access_token)
     assert actor is not None
     assert (actor.account_id, actor.user_id, actor.role, actor.name, actor.kind) == (
@@ -76,7 +76,7 @@ async def test_a_wrong_password_and_an_unknown_name_cost_one_hash_and_say_the_sa
     user: User, hashes: list[str], email: str
 ) -> None:
     with pytest.raises(SignInFailed) as refused:
-        await authentication.sign_in(email, "wrong-password", client_address=ADDRESS)
+        await login.sign_in(email, "wrong-password", client_address=ADDRESS)
     assert refused.value.message == "E-mail address or password is wrong."
     assert len(hashes) == 1
     assert await RefreshToken.all().count() == 0
@@ -86,7 +86,7 @@ async def test_a_disabled_user_is_an_unknown_one(user: User, hashes: list[str]) 
     await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
     with pytest.raises(SignInFailed):
         await tokens_of(user)
-    assert hashes == [authentication._NOBODY]
+    assert hashes == [login._UNKNOWN_USER]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ async def test_the_sixth_attempt_on_a_name_from_a_network_is_refused_before_any_
 ) -> None:
     for _ in range(5):
         with pytest.raises(SignInFailed):
-            await authentication.sign_in(user.email, "wrong", client_address=first)
+            await login.sign_in(user.email, "wrong", client_address=first)
     with pytest.raises(RateLimited):
-        await authentication.sign_in(user.email.upper(), factories.PASSWORD, client_address=again)
+        await login.sign_in(user.email.upper(), factories.PASSWORD, client_address=again)
     assert len(hashes) == 5
     assert await RefreshToken.all().count() == 0
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+    await login.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
 
 
 async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has_signed_in_from_here(
@@ -113,35 +113,34 @@ async def test_strangers_in_many_networks_neither_lock_out_nor_slow_down_who_has
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
-    monkeypatch.setattr(authentication, "_sleep", sleep)
+    await login.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    monkeypatch.setattr(login, "_sleep", sleep)
     for n in range(25):
         with pytest.raises(SignInFailed):
-            await authentication.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
-    assert waited == [authentication.DELAY_S] * 6  # its first sign-in was from a new network, too
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await login.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
+    assert waited == [login.DELAY_S] * 6  # its first sign-in was from a new network, too
+    await login.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
     assert len(waited) == 6
     # From a new network the right password waits like any other attempt, and is taken.
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.99")
+    await login.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.99")
     assert len(waited) == 7
     # Guesses at other names of the same network do not count against it either.
     for n in range(21):
         with pytest.raises((SignInFailed, RateLimited)):
-            await authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await login.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+    await login.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
 
 
 async def test_only_a_few_attempts_on_a_name_wait_at_a_time(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
     configure(Settings(**given))
-    monkeypatch.setattr(authentication, "DELAY_S", 0.3)
+    monkeypatch.setattr(login, "DELAY_S", 0.3)
     attempts = (
-        authentication.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}")
-        for n in range(1 + authentication.WAITING + 4)
+        login.sign_in(user.email, "wrong", client_address=f"198.51.100.{n}") for n in range(1 + login.WAITING + 4)
     )
     refused = await asyncio.gather(*attempts, return_exceptions=True)
     assert [type(error) for error in refused].count(RateLimited) == 4
-    assert [type(error) for error in refused].count(SignInFailed) == 1 + authentication.WAITING
+    assert [type(error) for error in refused].count(SignInFailed) == 1 + login.WAITING
 
 
 async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_others(
@@ -149,27 +148,26 @@ async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_ot
 ) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
     configure(Settings(**given))
-    monkeypatch.setattr(authentication, "_fits", lambda hashed, password: password == factories.PASSWORD)
-    monkeypatch.setattr(authentication, "DELAY_S", 0.5)
+    monkeypatch.setattr(login, "_fits", lambda hashed, password: password == factories.PASSWORD)
+    monkeypatch.setattr(login, "DELAY_S", 0.5)
     strangers = [
-        authentication.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1")
-        for n in range(authentication.WAITING + 5)
+        login.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1") for n in range(login.WAITING + 5)
     ]
     *refused, tokens = await asyncio.gather(
         *strangers,
-        authentication.sign_in(user.email, factories.PASSWORD, client_address="2001:db8:78:1::1"),
+        login.sign_in(user.email, factories.PASSWORD, client_address="2001:db8:78:1::1"),
         return_exceptions=True,
     )
     assert [type(error) for error in refused].count(SignInFailed) == 20
-    assert [type(error) for error in refused].count(RateLimited) == authentication.WAITING + 5 - 20
-    assert isinstance(tokens, authentication.Tokens)
+    assert [type(error) for error in refused].count(RateLimited) == login.WAITING + 5 - 20
+    assert isinstance(tokens, sessions.Tokens)
     # The /48 has used up its attempts on this name only.
     with pytest.raises(SignInFailed):
-        await authentication.sign_in("other@example.test", "wrong", client_address="2001:db8:77:ff::1")
+        await login.sign_in("other@example.test", "wrong", client_address="2001:db8:77:ff::1")
 
 
 async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+    await login.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
     released = threading.Event()
     hashing = threading.Event()
 
@@ -179,17 +177,15 @@ async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, mo
             return not released.wait(30)
         return True
 
-    monkeypatch.setattr(authentication, "_fits", fits)
+    monkeypatch.setattr(login, "_fits", fits)
     strangers = [
-        asyncio.ensure_future(
-            authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}")
-        )
+        asyncio.ensure_future(login.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}"))
         for n in range(4)
     ]
     try:
         assert await asyncio.to_thread(hashing.wait, 10)
         async with asyncio.timeout(20):
-            await authentication.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
+            await login.sign_in(user.email, factories.PASSWORD, client_address=ADDRESS)
         assert not any(stranger.done() for stranger in strangers)
     finally:
         released.set()
@@ -227,10 +223,10 @@ def test_limits_are_counted_where_the_events_are_if_that_is_redis() -> None:
 async def test_the_twenty_first_attempt_of_an_address_is_refused(user: User, hashes: list[str]) -> None:
     for n in range(20):
         with pytest.raises(SignInFailed):
-            await authentication.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
+            await login.sign_in(f"guess{n}@example.test", "wrong", client_address=ADDRESS)
     with pytest.raises(RateLimited):
-        await authentication.sign_in("another@example.test", "wrong", client_address=ADDRESS)
-    await authentication.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
+        await login.sign_in("another@example.test", "wrong", client_address=ADDRESS)
+    await login.sign_in(user.email, factories.PASSWORD, client_address="203.0.113.8")
     assert len(hashes) == 21
 
 
@@ -261,7 +257,7 @@ async def test_a_forged_token_is_nobody(user: User, name: str) -> None:
     genuine = (await tokens_of(user)).access_token
     claims = jwt.decode(genuine, options={"verify_signature": False})
     claims, key, algorithm = FORGERIES[name](claims)
-    forged = forge(claims, authentication._keys.get()[0] if key == OWN else key, algorithm)
+    forged = forge(claims, sessions._keys.get()[0] if key == OWN else key, algorithm)
     assert await authentication.authenticate(forged) is None
     assert await authentication.authenticate(genuine) is not None
 
@@ -283,12 +279,12 @@ async def test_tokens_of_the_older_key_are_taken_and_new_ones_use_the_first(user
 
 async def test_a_refresh_token_works_once_and_its_second_use_ends_the_family(user: User) -> None:
     first = await tokens_of(user)
-    second = await authentication.refresh(first.refresh_token)
+    second = await sessions.refresh(first.refresh_token)
     assert await authentication.authenticate(second.access_token) is not None
     with pytest.raises(SignInFailed):
-        await authentication.refresh(first.refresh_token)
+        await sessions.refresh(first.refresh_token)
     with pytest.raises(SignInFailed):
-        await authentication.refresh(second.refresh_token)
+        await sessions.refresh(second.refresh_token)
     assert await authentication.authenticate(first.access_token) is None
     assert await authentication.authenticate(second.access_token) is None
     assert await RefreshToken.filter(revoked_at=None).count() == 0
@@ -296,21 +292,19 @@ async def test_a_refresh_token_works_once_and_its_second_use_ends_the_family(use
 
 async def test_of_two_refreshes_at_once_at_most_one_succeeds(user: User) -> None:
     tokens = await tokens_of(user)
-    answers = await asyncio.gather(
-        *(authentication.refresh(tokens.refresh_token) for _ in range(4)), return_exceptions=True
-    )
-    assert sum(isinstance(answer, authentication.Tokens) for answer in answers) == 1
+    answers = await asyncio.gather(*(sessions.refresh(tokens.refresh_token) for _ in range(4)), return_exceptions=True)
+    assert sum(isinstance(answer, sessions.Tokens) for answer in answers) == 1
     assert sum(isinstance(answer, SignInFailed) for answer in answers) == 3
     assert await RefreshToken.filter(revoked_at=None).count() == 0
 
 
 async def test_reuse_leaves_other_sign_ins_alone(user: User) -> None:
     phone, laptop = await tokens_of(user), await tokens_of(user)
-    await authentication.refresh(phone.refresh_token)
+    await sessions.refresh(phone.refresh_token)
     with pytest.raises(SignInFailed):
-        await authentication.refresh(phone.refresh_token)
+        await sessions.refresh(phone.refresh_token)
     assert await authentication.authenticate(laptop.access_token) is not None
-    await authentication.refresh(laptop.refresh_token)
+    await sessions.refresh(laptop.refresh_token)
 
 
 async def test_expired_and_unknown_refresh_tokens_are_refused(user: User) -> None:
@@ -318,7 +312,7 @@ async def test_expired_and_unknown_refresh_tokens_are_refused(user: User) -> Non
     await RefreshToken.all().update(expires_at=datetime.now(UTC) - timedelta(seconds=1))
     for bad in (tokens.refresh_token, tokens.refresh_token + "x", "", "x" * 5000):
         with pytest.raises(SignInFailed):
-            await authentication.refresh(bad)
+            await sessions.refresh(bad)
     assert await RefreshToken.all().count() == 1
 
 
@@ -328,17 +322,17 @@ async def test_signing_out_ends_this_sign_in_only_and_everywhere_ends_all(user: 
     other = await authentication.authenticate(there.access_token)
     assert actor is not None
     assert other is not None
-    await authentication.sign_out(actor, third.refresh_token, everywhere=False)
+    await sessions.sign_out(actor, third.refresh_token, everywhere=False)
     assert await authentication.authenticate(here.access_token) is None
     assert await authentication.authenticate(third.access_token) is None
     assert not await authentication.still_valid(actor)
     assert await authentication.still_valid(other)
-    await authentication.sign_out(other, None, everywhere=True)
+    await sessions.sign_out(other, None, everywhere=True)
     assert not await authentication.still_valid(other)
     for tokens in (here, there, third):
         assert await authentication.authenticate(tokens.access_token) is None
         with pytest.raises(SignInFailed):
-            await authentication.refresh(tokens.refresh_token)
+            await sessions.refresh(tokens.refresh_token)
     assert await authentication.authenticate((await tokens_of(user)).access_token) is not None
 
 
@@ -347,7 +341,7 @@ async def test_nobody_signs_out_somebody_else(user: User) -> None:
     theirs = await tokens_of(other)
     actor = await authentication.authenticate((await tokens_of(user)).access_token)
     assert actor is not None
-    await authentication.sign_out(actor, theirs.refresh_token, everywhere=False)
+    await sessions.sign_out(actor, theirs.refresh_token, everywhere=False)
     assert await authentication.authenticate(theirs.access_token) is not None
 
 
@@ -357,21 +351,21 @@ async def test_a_changed_role_or_disabled_user_ends_open_sockets_once_the_cache_
     actor = await authentication.authenticate((await tokens_of(user)).access_token)
     assert actor is not None
     clock = [1_000_000.0]
-    monkeypatch.setattr(authentication, "_clock", lambda: clock[0])
+    monkeypatch.setattr(credential_cache, "_clock", lambda: clock[0])
     assert await authentication.still_valid(actor)
     await User.filter(id=user.id).update(role="VIEWER")
-    clock[0] += authentication.CACHE_S + 0.1
+    clock[0] += credential_cache.CACHE_S + 0.1
     assert not await authentication.still_valid(actor)
     await User.filter(id=user.id).update(role="ADMIN")
-    clock[0] += authentication.CACHE_S + 0.1
+    clock[0] += credential_cache.CACHE_S + 0.1
     assert await authentication.still_valid(actor)
     await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
-    clock[0] += authentication.CACHE_S + 0.1
+    clock[0] += credential_cache.CACHE_S + 0.1
     assert not await authentication.still_valid(actor)
 
 
 async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) -> None:
-    row, token = await authentication.create_api_key(team.owner, name=" Shop ", role="AGENT")
+    row, token = await api_keys.create(team.owner, name=" Shop ", role="AGENT")
     assert token.startswith("ptk_")
     assert len(token) >= 4 + 43
     stored = await ApiKey.get(id=row.id)
@@ -388,8 +382,8 @@ async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) 
     )
     assert (await ApiKey.get(id=row.id)).last_used_at is not None
     assert await authentication.still_valid(actor)
-    await authentication.revoke_api_key(team.owner, row.id)
-    await authentication.revoke_api_key(team.owner, row.id)
+    await api_keys.revoke(team.owner, row.id)
+    await api_keys.revoke(team.owner, row.id)
     assert await authentication.authenticate(token) is None
     assert not await authentication.still_valid(actor)
     actions = [entry.action for entry in await AuditEntry.all().order_by("id")]
@@ -398,15 +392,15 @@ async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) 
 
 async def test_a_key_ends_when_it_was_said_or_in_a_year(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
-    row, _ = await authentication.create_api_key(team.owner, name="Default", role="AGENT")
+    row, _ = await api_keys.create(team.owner, name="Default", role="AGENT")
     assert row.expires_at is not None
     assert abs(row.expires_at - now - timedelta(days=365)) < timedelta(minutes=1)
     for wanted in (now - timedelta(seconds=1), now + timedelta(days=731)):
         with pytest.raises(Invalid) as refused:
-            await authentication.create_api_key(team.owner, name="Wrong", role="AGENT", expires_at=wanted)
+            await api_keys.create(team.owner, name="Wrong", role="AGENT", expires_at=wanted)
         assert refused.value.field == ("expiresAt",)
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    row, token = await authentication.create_api_key(team.owner, name="Short", role="AGENT", expires_at=soon)
+    row, token = await api_keys.create(team.owner, name="Short", role="AGENT", expires_at=soon)
     actor = await authentication.authenticate(token)
     assert actor is not None
     assert actor.expires_at == soon
@@ -417,55 +411,53 @@ async def test_a_key_ends_when_it_was_said_or_in_a_year(team: Team, monkeypatch:
     assert not await authentication.still_valid(actor)
     # Made before keys ended.
     await ApiKey.filter(id=row.id).update(expires_at=None)
-    authentication._cache.clear()
+    credential_cache._cache.clear()
     old = await authentication.authenticate(token)
     assert old is not None
     assert old.expires_at is None
 
 
 async def test_a_key_makes_keys_and_users_only_where_a_person_said_so_and_none_beyond_itself(team: Team) -> None:
-    plain, token = await authentication.create_api_key(team.owner, name="Owner", role="OWNER")
+    plain, token = await api_keys.create(team.owner, name="Owner", role="OWNER")
     actor = await authentication.authenticate(token)
     assert actor is not None
     for work in (
-        authentication.create_api_key(actor, name="More", role="VIEWER"),
-        authentication.revoke_api_key(actor, plain.id),
+        api_keys.create(actor, name="More", role="VIEWER"),
+        api_keys.revoke(actor, plain.id),
         users.add(actor, email="new@acme.test", name="New", role="OWNER", password="long-enough-1"),
     ):
         with pytest.raises(Forbidden):
             await work
     with pytest.raises(Invalid):
-        await authentication.create_api_key(team.owner, name="Admin", role="ADMIN", manages_keys=True)
+        await api_keys.create(team.owner, name="Admin", role="ADMIN", manages_keys=True)
     ends = datetime.now(UTC) + timedelta(days=30)
-    _, token = await authentication.create_api_key(
-        team.owner, name="Vault", role="OWNER", expires_at=ends, manages_keys=True
-    )
+    _, token = await api_keys.create(team.owner, name="Vault", role="OWNER", expires_at=ends, manages_keys=True)
     actor = await authentication.authenticate(token)
     assert actor is not None
-    made, _ = await authentication.create_api_key(actor, name="Child", role="OWNER")
+    made, _ = await api_keys.create(actor, name="Child", role="OWNER")
     assert (made.expires_at, made.manages_keys) == (ends, False)
     with pytest.raises(Invalid):
-        await authentication.create_api_key(actor, name="Longer", role="AGENT", expires_at=ends + timedelta(days=1))
+        await api_keys.create(actor, name="Longer", role="AGENT", expires_at=ends + timedelta(days=1))
     with pytest.raises(Invalid):
-        await authentication.create_api_key(actor, name="Grandchild", role="OWNER", manages_keys=True)
-    await authentication.revoke_api_key(actor, made.id)
+        await api_keys.create(actor, name="Grandchild", role="OWNER", manages_keys=True)
+    await api_keys.revoke(actor, made.id)
     assert await ApiKey.filter(revoked_at=None).count() == 2
 
 
 async def test_only_the_owner_handles_keys_and_only_of_the_own_account(team: Team) -> None:
-    row, token = await authentication.create_api_key(team.owner, name="Shop", role="OWNER")
+    row, token = await api_keys.create(team.owner, name="Shop", role="OWNER")
     for actor in (team.agent, team.viewer):
         with pytest.raises(Forbidden):
-            await authentication.create_api_key(actor, name="Mine", role="VIEWER")
+            await api_keys.create(actor, name="Mine", role="VIEWER")
         with pytest.raises(Forbidden):
-            await authentication.revoke_api_key(actor, row.id)
+            await api_keys.revoke(actor, row.id)
     stranger = actor_of(await factories.user(await factories.account(), role="OWNER"))
     with pytest.raises(NotFound):
-        await authentication.revoke_api_key(stranger, row.id)
+        await api_keys.revoke(stranger, row.id)
     with pytest.raises(Invalid):
-        await authentication.create_api_key(team.owner, name="Bad", role="KING")
+        await api_keys.create(team.owner, name="Bad", role="KING")
     with pytest.raises(Blank):
-        await authentication.create_api_key(team.owner, name=" ", role="AGENT")
+        await api_keys.create(team.owner, name=" ", role="AGENT")
     assert await ApiKey.all().count() == 1
     assert await authentication.authenticate(token) is not None
 
@@ -476,7 +468,7 @@ async def test_a_new_account_has_an_owner_who_can_sign_in(configured: Settings) 
     )
     assert (account.default_currency, owner.role, owner.email) == ("EUR", "OWNER", "owner@acme.test")
     assert "long-enough-1" not in owner.password_hash
-    tokens = await authentication.sign_in("owner@acme.test", "long-enough-1", client_address=None)
+    tokens = await login.sign_in("owner@acme.test", "long-enough-1", client_address=None)
     assert tokens.user_id == owner.id
 
 

@@ -10,8 +10,8 @@ from models import vault
 from models.errors import Invalid, NotFound, SignInFailed
 from models.ids import public_id
 from models.tables import Account, AuditEntry, RefreshToken, User
-from services.accounts import accounts, authentication, users
-from services.accounts.authentication import Tokens
+from services.accounts import accounts, authentication, login, sessions, users
+from services.accounts.sessions import Tokens
 from services.core.permissions import Actor, system_actor
 from settings import DEMO_KEY, Settings
 from tests.configured import configure
@@ -40,7 +40,7 @@ async def add(actor: Actor, email: str, role: str = "AGENT") -> User:
 
 
 async def enter(email: str, password: str = PASSWORD) -> Tokens:
-    return await authentication.sign_in(email, password, client_address="203.0.113.7")
+    return await login.sign_in(email, password, client_address="203.0.113.7")
 
 
 async def is_out(tokens: Tokens) -> bool:
@@ -48,7 +48,7 @@ async def is_out(tokens: Tokens) -> bool:
     if await authentication.authenticate(tokens.access_token) is not None:
         return False
     with pytest.raises(SignInFailed):
-        await authentication.refresh(tokens.refresh_token)
+        await sessions.refresh(tokens.refresh_token)
     return True
 
 
@@ -107,7 +107,7 @@ async def test_a_password_that_changes_during_a_sign_in_or_a_refresh_leaves_no_t
     for n in range(4):
         await asyncio.gather(
             enter("ana@acme.test", PASSWORD if n == 0 else f"another-long-{n - 1}"),
-            authentication.refresh(tokens.refresh_token),
+            sessions.refresh(tokens.refresh_token),
             users.set_password(actor, user.id, f"another-long-{n}"),
             return_exceptions=True,
         )

@@ -21,7 +21,7 @@ from models.tables import (
     PaymentRequest,
     User,
 )
-from services.accounts import authentication
+from services.accounts import authentication, login
 from services.connections import providers
 from services.demo import seed
 from services.thread import contact_totals, payment_links
@@ -113,7 +113,7 @@ async def test_a_seeding_that_was_cut_off_is_finished_without_doubles(
 
 async def test_the_printed_sign_in_and_key_work(configured: Settings) -> None:
     access = await seed.seed(configured)
-    tokens = await authentication.sign_in(access.email, access.password, client_address=None)
+    tokens = await login.sign_in(access.email, access.password, client_address=None)
     person = await authentication.authenticate(tokens.access_token)
     program = await authentication.authenticate(access.api_key)
     assert person is not None

@@ -1,0 +1,191 @@
+"""API keys: made, revoked, and accepted as credentials."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from models.errors import Invalid, NotFound, Refusals
+from models.ids import public_id, uuid7
+from models.tables import ApiKey
+from models.vault import digest
+from services.accounts import credential_cache
+from services.core import audit_log, idempotency, validation
+from services.core.permissions import ROLES, Actor
+from services.core.unit_of_work import change
+
+KEY_PREFIX: Final = "ptk_"
+KEY_NAME_LIMIT: Final = 120
+USED_EVERY: Final = timedelta(minutes=1)  # how often `last_used_at` is stored
+KEY_LIFE: Final = timedelta(days=365)  # by default
+KEY_LIFE_LIMIT: Final = timedelta(days=730)
+
+
+async def create(
+    actor: Actor,
+    *,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+    manages_keys: bool = False,
+    token: str | None = None,
+    save: idempotency.Save | None = None,
+) -> tuple[ApiKey, str]:
+    """Create a key; return it with its clear text, which is never stored. `token`: the clear text of the demo's key.
+
+    A key that creates a key cannot give it a longer life, or the right to manage keys.
+    Raises: Forbidden, Blank, TooLong, Invalid.
+    """
+    actor.require("keys")
+    refusals = Refusals()
+    with refusals:
+        title = validation.required(name, limit=KEY_NAME_LIMIT, field="name")
+    with refusals:
+        if role not in ROLES:
+            raise Invalid("This is not a role.", field="role")
+    with refusals:
+        if manages_keys and role != "OWNER":
+            raise Invalid("Only a key of role OWNER can manage keys.", field="managesKeys")
+        if manages_keys and actor.kind == "api_key":
+            raise Invalid("Only a person can let a key manage keys.", field="managesKeys")
+    with refusals:
+        ends_at = _key_end(actor, expires_at)
+    refusals.raise_any()
+    token = token or KEY_PREFIX + secrets.token_urlsafe(32)
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        row = await ApiKey.create(
+            id=uuid7(),
+            account_id=actor.account_id,
+            name=title,
+            role=role,
+            token_hash=digest(token),
+            hint=token[-4:],
+            expires_at=ends_at,
+            manages_keys=manages_keys,
+        )
+        changed.event("api_key.updated")
+        detail = {"role": role, "name": title, "expires_at": ends_at.isoformat(), "manages_keys": manages_keys}
+        await audit_log.record(actor, "api_key.created", public_id("key", row.id), detail)
+        if save is not None:
+            await save({"api_key": str(row.id)})
+    return row, token
+
+
+async def create_once(
+    actor: Actor,
+    *,
+    name: str,
+    role: str,
+    expires_at: datetime | None = None,
+    manages_keys: bool = False,
+    idempotency_key: str | None,
+) -> tuple[ApiKey, str | None]:
+    """`create` with an idempotency key. A repeat returns the key without its clear text."""
+    actor.require("keys")
+
+    async def run(save: idempotency.Save) -> tuple[ApiKey, str | None]:
+        return await create(actor, name=name, role=role, expires_at=expires_at, manages_keys=manages_keys, save=save)
+
+    async def rebuild(ids: dict[str, Any]) -> tuple[ApiKey, str | None]:
+        return await ApiKey.get(id=UUID(ids["api_key"]), account_id=actor.account_id), None
+
+    given = {"name": name, "role": role, "expires": expires_at, "manages": manages_keys}
+    return await idempotency.once(actor, "createApiKey", idempotency_key, given, run, rebuild)
+
+
+def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
+    now = datetime.now(UTC)
+    latest = now + KEY_LIFE_LIMIT
+    if actor.kind == "api_key" and actor.expires_at is not None:
+        latest = min(latest, actor.expires_at)
+    if wanted is None:
+        return min(now + KEY_LIFE, latest)
+    if wanted <= now:
+        raise Invalid("This time has passed.", field="expiresAt")
+    if wanted > latest:
+        raise Invalid("A key ends after two years at most, and no later than the key that makes it.", field="expiresAt")
+    return wanted
+
+
+async def revoke(actor: Actor, key_id: UUID) -> ApiKey:
+    """Revoke a key: immediately in this process, elsewhere within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
+    actor.require("keys")
+    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)
+        if row is None:
+            raise NotFound(field="apiKeyId")
+        if row.revoked_at is None:
+            row.revoked_at = datetime.now(UTC)
+            await ApiKey.filter(id=row.id).update(revoked_at=row.revoked_at)
+            changed.event("api_key.updated")
+            await audit_log.record(actor, "api_key.revoked", public_id("key", row.id))
+    credential_cache.forget()
+    return row
+
+
+# ------------------------------------------------------------------------------------------------------- authenticate
+@dataclass(frozen=True, slots=True)
+class _State:
+    id: UUID
+    account_id: UUID
+    name: str
+    role: str
+    not_revoked: bool
+    expires_at: datetime | None
+    manages_keys: bool
+
+    @property
+    def valid(self) -> bool:
+        return self.not_revoked and (self.expires_at is None or self.expires_at > datetime.now(UTC))
+
+
+async def actor_of(token: str) -> Actor | None:
+    """The actor of an API key; None if it is not valid now."""
+    hashed = digest(token)
+    state: _State | None = credential_cache.get(("key", hashed))
+    if state is None:
+        row = await ApiKey.get_or_none(token_hash=hashed)
+        if row is None:
+            return None
+        state = _state_of(row)
+        credential_cache.put(("key", hashed), state)
+        now = datetime.now(UTC)
+        if state.valid and (row.last_used_at is None or abs(now - row.last_used_at) > USED_EVERY):
+            await ApiKey.filter(id=row.id).update(last_used_at=now)
+    if not state.valid:
+        return None
+    return Actor(
+        account_id=state.account_id,
+        role=state.role,
+        user_id=None,
+        name=state.name,
+        kind="api_key",
+        credential=str(state.id),
+        expires_at=state.expires_at,
+        manages_keys=state.manages_keys,
+    )
+
+
+async def still_valid(actor: Actor) -> bool:
+    """Whether the key of an earlier `actor_of` is valid and has the same role."""
+    key = await _state_by_id(UUID(actor.credential))
+    return key is not None and key.valid and key.role == actor.role
+
+
+async def _state_by_id(key_id: UUID) -> _State | None:
+    known: _State | None = credential_cache.get(("key id", str(key_id)))
+    if known is not None:
+        return known
+    row = await ApiKey.get_or_none(id=key_id)
+    if row is None:
+        return None
+    state = _state_of(row)
+    credential_cache.put(("key id", str(key_id)), state)
+    return state
+
+
+def _state_of(row: ApiKey) -> _State:
+    return _State(row.id, row.account_id, row.name, row.role, row.revoked_at is None, row.expires_at, row.manages_keys)

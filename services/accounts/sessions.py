@@ -1,0 +1,219 @@
+"""Sessions of users: short access tokens (JWT), and refresh tokens that work once. Tokens of one sign-in are a family.
+
+Role and validity are looked up, not read from the token, so that a revocation works within seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import jwt
+import structlog
+
+from models import database
+from models.errors import SignInFailed
+from models.tables import RefreshToken, User
+from models.vault import digest
+from services.accounts import credential_cache
+from services.core.configuration import Derived, current
+from services.core.permissions import Actor
+
+log = structlog.get_logger(__name__)
+
+ALGORITHM: Final = "HS256"
+AUDIENCE: Final = "paythread-api"
+ISSUER: Final = "paythread"
+TOKEN_LIMIT: Final = 2048  # characters of a bearer token; longer ones are invalid
+REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Tokens for a client. The refresh token works once."""
+
+    access_token: str
+    access_expires_at: datetime
+    refresh_token: str
+    refresh_expires_at: datetime
+    user_id: UUID
+
+
+def _token_keys(secret_keys: tuple[str, ...]) -> list[bytes]:
+    return [hashlib.sha256(b"paythread access token\x00" + key.encode()).digest() for key in secret_keys]
+
+
+_keys = Derived(lambda c: c.secret_keys, _token_keys)
+
+
+async def refresh(refresh_token: str) -> Tokens:
+    """Exchange a refresh token for new tokens. A second use revokes its whole family. Raises: SignInFailed."""
+    now = datetime.now(UTC)
+    if len(refresh_token) > TOKEN_LIMIT:
+        raise SignInFailed(REFRESH_REFUSED)
+    row = await RefreshToken.get_or_none(token_hash=digest(refresh_token))
+    if row is None or row.expires_at <= now:
+        raise SignInFailed(REFRESH_REFUSED)
+    async with database.transaction():
+        # Lock the user before the token, as `revoke_all` does: a token issued meanwhile is either revoked there or refused here.
+        active = User.filter(id=row.user_id, account_id=row.account_id, disabled_at=None)
+        user = await active.select_for_update(no_key=True).first()
+        # Compare and set: of two concurrent uses only one counts.
+        first = await RefreshToken.filter(id=row.id, used_at=None, revoked_at=None).update(used_at=now)
+        if first and user is not None:
+            return await issue(user, row.family_id)
+        await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)
+    credential_cache.forget()
+    log.warning("refresh_token_reused", family_id=str(row.family_id))
+    raise SignInFailed(REFRESH_REFUSED)
+
+
+async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) -> None:
+    """Revoke the family of this sign-in (and of the given refresh token), or every token of the user. Safe to repeat."""
+    if actor.user_id is None:
+        return
+    now = datetime.now(UTC)
+    async with database.transaction():
+        if everywhere:
+            await revoke_all(actor.user_id)
+        else:
+            families = {UUID(actor.credential)}
+            if refresh_token is not None:
+                row = await RefreshToken.get_or_none(token_hash=digest(refresh_token), user_id=actor.user_id)
+                families |= {row.family_id} if row is not None else set()
+            await RefreshToken.filter(family_id__in=list(families), user_id=actor.user_id, revoked_at=None).update(
+                revoked_at=now
+            )
+    credential_cache.forget()
+
+
+async def revoke_all(user_id: UUID) -> None:
+    """Revoke every access and refresh token of a user, inside the caller's transaction; open sockets end within seconds."""
+    await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
+    await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
+
+
+async def issue(user: User, family_id: UUID) -> Tokens:
+    """Make tokens, inside the caller's transaction, which holds the user's row."""
+    now = datetime.now(UTC)
+    access_expires_at = (now + current().access_token_life).replace(microsecond=0)
+    refresh_token = secrets.token_urlsafe(32)
+    row = await RefreshToken.create(
+        account_id=user.account_id,
+        user_id=user.id,
+        family_id=family_id,
+        token_hash=digest(refresh_token),
+        expires_at=now + current().refresh_token_life,
+    )
+    claims = {
+        "sub": str(user.id),
+        "acc": str(user.account_id),
+        "fam": str(family_id),
+        "ver": user.token_version,
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": now,
+        "exp": access_expires_at,
+    }
+    return Tokens(
+        access_token=jwt.encode(claims, _keys.get()[0], algorithm=ALGORITHM),
+        access_expires_at=access_expires_at,
+        refresh_token=refresh_token,
+        refresh_expires_at=row.expires_at,
+        user_id=user.id,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _UserState:
+    account_id: UUID
+    name: str
+    role: str
+    token_version: int
+    valid: bool
+
+
+async def actor_of(token: str) -> Actor | None:
+    """The user of an access token; None if it is not valid now."""
+    claims = claims_of(token)
+    if claims is None:
+        return None
+    try:
+        user_id, account_id, family_id = UUID(claims["sub"]), UUID(claims["acc"]), UUID(claims["fam"])
+    except (ValueError, TypeError, AttributeError):
+        return None
+    state = await _user_state(user_id, str(family_id))
+    if state is None or not state.valid or state.account_id != account_id or state.token_version != claims["ver"]:
+        return None
+    return Actor(
+        account_id=account_id,
+        role=state.role,
+        user_id=user_id,
+        name=state.name,
+        kind="user",
+        credential=str(family_id),
+        expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+        token_version=state.token_version,
+    )
+
+
+async def still_valid(actor: Actor) -> bool:
+    """Whether the user of an earlier `actor_of` has not changed since."""
+    if actor.user_id is None:
+        return False
+    state = await _user_state(actor.user_id, actor.credential)
+    return (
+        state is not None
+        and state.valid
+        and state.role == actor.role
+        and state.token_version == actor.token_version
+        and state.account_id == actor.account_id
+    )
+
+
+def claims_of(token: str) -> dict[str, Any] | None:
+    """The claims of an access token that this server signed and that has not expired; looks nothing up."""
+    for key in _keys.get():
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": ["sub", "acc", "fam", "ver", "iat", "exp"]},
+            )
+        except jwt.InvalidSignatureError:
+            continue  # perhaps signed with an older key
+        except jwt.InvalidTokenError:
+            return None
+        return claims
+    return None
+
+
+async def _user_state(user_id: UUID, family_id: str) -> _UserState | None:
+    known: _UserState | None = credential_cache.get(("user", str(user_id), family_id))
+    if known is not None:
+        return known
+    found = await database.rows(
+        "SELECT account_id, name, role, token_version, disabled_at, EXISTS (SELECT 1 FROM refresh_token t"
+        " WHERE t.family_id = ? AND t.revoked_at IS NOT NULL) AS revoked FROM user_account WHERE id = ?",
+        UUID(family_id),
+        user_id,
+    )
+    if not found:
+        return None
+    row = found[0]
+    state = _UserState(
+        account_id=database.to_uuid(row["account_id"]),
+        name=row["name"],
+        role=row["role"],
+        token_version=int(row["token_version"]),
+        valid=row["disabled_at"] is None and not row["revoked"],
+    )
+    credential_cache.put(("user", str(user_id), family_id), state)
+    return state
