@@ -108,7 +108,7 @@ class VisitorMessage:
     client_message_id: str | None = strawberry.field(
         description="What this visitor's sendVisitorMessage called it; null on everything else."
     )
-    payments: list[PaymentCard] = strawberry.field(description="The requested amount.")
+    payments: list[PaymentCard] = strawberry.field(description="The payment requests in it.")
 
     @classmethod
     def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
