@@ -17,7 +17,8 @@ from resolvers.mutations.sign_in import SignInMutations
 
 
 @strawberry.type(
-    description="Writing. An expected failure is in the payload's userErrors and has changed nothing; others are top-level errors."
+    description="Writes. An expected failure is in the payload's userErrors and has changed nothing; all others are"
+    " top-level errors."
 )
 class Mutation(
     SignInMutations,

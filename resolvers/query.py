@@ -48,15 +48,15 @@ Search = Annotated[
 ]
 
 
-@strawberry.type(description="Reading. Everything is of the viewer's account; nothing of another one is ever visible.")
+@strawberry.type(description="Reads. Everything belongs to the viewer's account; other accounts are never visible.")
 class Query:
-    @field("The object behind an id; null when there is none in the viewer's account, or the id is none.")
+    @field("The object behind an id; null for an unknown id, another account's id and malformed text.")
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Any object's id.")]
     ) -> Node | None:
         return await (await begin(info)).node(id)
 
-    @field("As node, for many: answers in the same order, null for those that are not there.")
+    @field("Like node, for several ids: answers in the same order, with null for unknown ids.")
     async def nodes(
         self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100 ids.")]
     ) -> list[Node | None]:
@@ -159,8 +159,8 @@ class Query:
         return PaymentRequestConnection.from_slice(await reads.payment_requests(page, wanted))
 
     @field(
-        "A message as it would go out now: text, length, SMS segments, and what sending would say. Sends and stores nothing."
-        " Null with NOT_FOUND for an id that is none."
+        "A message as it would go out now: text, length, SMS segments, and the errors that sending would"
+        " give. Sends and stores nothing. Null with NOT_FOUND for an unknown id."
     )
     async def message_preview(
         self, info: Info, input: Annotated[MessagePreviewInput, strawberry.argument(description="The message.")]
@@ -195,7 +195,7 @@ class Query:
         page = NOTIFICATIONS.page(first=first, after=after, last=last, before=before)
         return NotificationConnection.from_slice(await reads.notifications(page))
 
-    @field("How payment requests go, as of now.")
+    @field("The dashboard's current figures.")
     async def dashboard(
         self,
         info: Info,

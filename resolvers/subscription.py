@@ -291,14 +291,14 @@ async def _next_seq(feed: AsyncGenerator[Start | ResyncNeeded | LogEntry, None])
 
 @strawberry.type(
     description=(
-        "What happens, live. The first event is Subscribed; after a lost connection pass the newest cursor as `after`."
-        " Over WebSocket (graphql-transport-ws) or server-sent events."
+        "Live events. The first event is Subscribed; after a lost connection pass the newest cursor as"
+        " `after`. Over WebSocket (graphql-transport-ws) or server-sent events."
     )
 )
 class Subscription:
     @subscription(
-        "Everything of the account that this role may see; equal for all viewers of one role, so that one execution"
-        " serves all."
+        "Everything in the account that this role may see; the same for all viewers of one role, so that one"
+        " execution serves them all."
     )
     async def inbox_events(self, info: Info, after: AfterEvent = None) -> AsyncGenerator[InboxEvent, None]:
         access(info)
@@ -342,7 +342,7 @@ class Subscription:
 
         return _feed(info, after, wants, begun)
 
-    @subscription("The viewer's own notifications: the one feed that differs by person.")
+    @subscription("The viewer's own notifications: the only feed that differs by user.")
     async def notification_events(
         self, info: Info, after: AfterEvent = None
     ) -> AsyncGenerator[NotificationEvent, None]:
@@ -354,8 +354,8 @@ class Subscription:
         return _feed(info, after, wants)
 
     @subscription(
-        "The dashboard's figures, immediately, after changes of money, requests and settings, and when the account's day ends."
-        " Coalesced: at most one update a second."
+        "The dashboard's figures, immediately, after changes of money, requests and settings, and at the"
+        " account's midnight. At most one update a second."
     )
     async def dashboard_events(
         self,

@@ -103,7 +103,7 @@ class Channel(Node):
     sender: str = strawberry.field(description="Our own address on it: phone number, email address, page.")
     connected: bool = strawberry.field(description="Whether it can be used now.")
     last_webhook_at: datetime | None = strawberry.field(
-        description="When its provider last called us; null: never. A connected channel that is silent is worth a look."
+        description="When its provider last called Paythread; null: never. Check a connected channel that stays silent."
     )
     last_error: str | None = strawberry.field(description="What last went wrong on it; null: nothing.")
 
@@ -130,7 +130,7 @@ class Channel(Node):
     def webhook_url(self) -> URL:
         return URL(providers.inbound_url(self.row))
 
-    @field("Of our own web chat: the element to paste into the site's pages; null on every other channel.")
+    @field("For the web chat: the element to paste into the site's pages; null on every other channel.")
     def widget_snippet(self) -> str | None:
         return providers.widget_snippet(self.row)
 
@@ -140,7 +140,7 @@ class SendingHelp:
     kind: HelpKind = strawberry.field(description="What it is.")
     sentence: str = strawberry.field(description="A message for people, in English.")
     channel_id: strawberry.ID | None = strawberry.field(
-        description="Of OTHER_CHANNEL: what sendMessage takes as channelId; else null."
+        description="For OTHER_CHANNEL: the channelId for sendMessage; otherwise null."
     )
 
     @classmethod
@@ -149,12 +149,14 @@ class SendingHelp:
         return cls(kind=HelpKind[found.kind], sentence=found.sentence, channel_id=channel_id)
 
 
-@strawberry.interface(description="Whether, and why not, something can be sent here now. Sending uses the same rule.")
+@strawberry.interface(
+    description="Whether something can be sent here now, and if not, why. Sending uses the same rule."
+)
 class ChannelCapability:
     supported: bool = strawberry.field(description="Whether the channel's provider can be used at all.")
     enabled: bool = strawberry.field(description="Whether sending free text now would be accepted.")
     reason: CapabilityReason | None = strawberry.field(
-        description="Why not: the code that sending would be refused with; null when it is enabled."
+        description="The code with which sending would be refused; null when it is enabled."
     )
     sentence: str | None = strawberry.field(description="The reason for people, in English; null when it is enabled.")
     help: list[SendingHelp] = strawberry.field(description="Remedies, best first; empty when it is enabled.")
@@ -191,20 +193,20 @@ class ChannelCapability:
         )
 
 
-@strawberry.type(description="Whether, and why not, a message that asks for no money can be sent here now.")
+@strawberry.type(description="Whether a message without a payment request can be sent here now, and if not, why.")
 class ChannelMessageCapability(ChannelCapability):
     pass
 
 
-@strawberry.type(description="Whether, and why not, a payment request can be sent here now: the $ icon.")
+@strawberry.type(description="Whether a payment request can be sent here now, and if not, why: the $ icon.")
 class ChannelPaymentCapability(ChannelCapability):
     pass
 
 
 @strawberry.type(
     description=(
-        "A channel as this contact can be reached through it now. Its id belongs to the conversation, so that a normalized"
-        " cache never mixes contacts."
+        "How this contact can be reached on a channel now. Its id belongs to the conversation, so that a"
+        " normalized cache never mixes contacts."
     )
 )
 class ConversationChannel(Node):
@@ -220,15 +222,16 @@ class ConversationChannel(Node):
     )
     invite_url: URL | None = strawberry.field(
         description=(
-            "An address for this contact alone, to be sent on another way: who opens it on this channel within 30 days is this"
-            " contact. Null: the channel has no such addresses, or the contact can be reached on it already."
+            "A personal address for this contact, to send another way: whoever opens it on this channel within 30"
+            " days is recorded as this contact. Null: the channel has no such addresses, or the contact can be"
+            " reached on it already."
         )
     )
     messages: ChannelMessageCapability = strawberry.field(
-        description="What the composer needs to let text be sent, or to say why not; sendMessage uses the same rule."
+        description="For the composer: whether text can be sent, and if not, why. sendMessage uses the same rule."
     )
     payment_requests: ChannelPaymentCapability = strawberry.field(
-        description="What the composer needs to show the $ icon on or off, and why; sendMessage uses the same rule."
+        description="For the composer: whether the $ icon is enabled, and if not, why. sendMessage uses the same rule."
     )
 
     @classmethod
@@ -254,7 +257,7 @@ class Processor(Node):
     )
     display_name: str = strawberry.field(description="What the team calls it; contacts see it on the checkout page.")
     connected: bool = strawberry.field(
-        description="Whether new payment requests can use it. False, too, while the processor does not accept its credentials."
+        description="Whether new payment requests can use it. Also false while the processor rejects its credentials."
     )
     is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
@@ -284,7 +287,7 @@ class Processor(Node):
     def webhook_url(self) -> URL:
         return URL(providers.webhook_url(self.row))
 
-    @field("The currencies that it takes; null while it is disconnected or its provider is not installed.")
+    @field("The currencies that it accepts; null while it is disconnected or its provider is not installed.")
     def currencies(self) -> list[CurrencyCode] | None:
         if not self.row.connected:
             return None
@@ -299,12 +302,10 @@ class Processor(Node):
 class PaymentSettings:
     row: strawberry.Private[tables.Account]
     link_message_template: str = strawberry.field(
-        description="The text that goes with a link; marks: {business} {amount} {product} {number} {link}."
+        description="The text that goes with a link; placeholders: {business} {amount} {product} {number} {link}."
     )
 
-    @field(
-        "The processor of new requests; null: none is connected and chosen, nothing can be asked without naming one."
-    )
+    @field("The processor of new requests; null: none is connected and chosen, so each request must name one.")
     async def default_processor(self, info: Info) -> ProcessorKind | None:
         row = await info.context.reads.default_processor()
         return ProcessorKind[providers.processor_kind(row)] if row is not None else None

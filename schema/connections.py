@@ -21,11 +21,11 @@ First = Annotated[
     int | None,
     strawberry.argument(description="How many from the start, 1 to 100. Default 50, unless `last` is given."),
 ]
-After = Annotated[Cursor | None, strawberry.argument(description="Only what comes after this cursor.")]
+After = Annotated[Cursor | None, strawberry.argument(description="Only rows after this cursor.")]
 Last = Annotated[
     int | None, strawberry.argument(description="How many from the end, 1 to 100. Not together with `first`.")
 ]
-Before = Annotated[Cursor | None, strawberry.argument(description="Only what comes before this cursor.")]
+Before = Annotated[Cursor | None, strawberry.argument(description="Only rows before this cursor.")]
 
 R = TypeVar("R")
 

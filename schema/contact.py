@@ -46,8 +46,8 @@ class ContactAddress:
     )
     in_use: bool = strawberry.field(
         description=(
-            "Whether messages of this kind go here. A merged contact may have several addresses of one kind: it is the one"
-            " that the contact wrote from last; updateContact can choose another."
+            "Whether messages of this kind go here. A merged contact may have several addresses of one kind:"
+            " messages go to the one that the contact wrote from last; updateContact can choose another."
         )
     )
 
@@ -63,7 +63,8 @@ class ContactAddress:
 
 
 @strawberry.type(
-    description="What was asked of and paid by a contact, in one currency and mode. Always equal to what the ledger recomputes."
+    description="What a contact was asked to pay and has paid, in one currency and mode. Always equal to what the"
+    " ledger recomputes."
 )
 class ContactPaymentSummary:
     currency: CurrencyCode = strawberry.field(description="The currency; sums never cross currencies.")
@@ -166,7 +167,7 @@ class Contact(Node):
         return [ContactAddress.from_row(row) for row in await info.context.reads.addresses(self.row.id)]
 
     @field(
-        "The contacts that were merged into this one (mergeContacts), the last first; their ids answer as this one's."
+        "The contacts that were merged into this one (mergeContacts), newest merge first; their ids give this contact."
     )
     async def merged_from(self, info: Info) -> list[MergedContact]:
         return [MergedContact.from_row(row) for row in await info.context.reads.merged_contacts(self.row)]

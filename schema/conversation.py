@@ -22,7 +22,7 @@ async def _contact(root: Conversation, info: Info) -> object:
     return await info.context.reads.contact_node(root.row.contact_id)
 
 
-@strawberry.type(description="All that was said with one contact, on every channel, and what it led to.")
+@strawberry.type(description="Everything exchanged with one contact on all channels, with its activity cards.")
 class Conversation(Node):
     row: strawberry.Private[tables.Conversation]
     unread_count: int = strawberry.field(description="Inbound messages not read yet; shared by the team.")
@@ -31,7 +31,7 @@ class Conversation(Node):
     )
     preview: str = strawberry.field(description="The beginning of the newest thread item.")
     closed_at: datetime | None = strawberry.field(
-        description="When the team was done with it; null: it is open. The contact's next message opens it again."
+        description="When the team closed it; null: it is open. The contact's next message opens it again."
     )
     draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
     contact: object = strawberry.field(
@@ -50,7 +50,7 @@ class Conversation(Node):
             draft=row.draft,
         )
 
-    @field("The account's channels as this contact can be reached through them now, for the composer's picker.")
+    @field("The account's channels, and how this contact can be reached on each now, for the composer's picker.")
     async def channels(self, info: Info) -> list[ConversationChannel]:
         return [
             ConversationChannel.from_reach(self.row, reach) for reach in await info.context.reads.capabilities(self.row)
@@ -82,8 +82,8 @@ class Conversation(Node):
         return ThreadConnection.from_slice(await info.context.reads.thread(self.row, page))
 
     @field(
-        "Position in the event log, read before the data of this answer: pass it to conversationEvents(after:) so"
-        " that nothing is lost between query and subscription."
+        "Position in the event log, read before the data of this answer: pass it to"
+        " conversationEvents(after:) so that no event between query and subscription is lost."
     )
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)

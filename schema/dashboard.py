@@ -15,8 +15,8 @@ from services.payments.dashboard import CurrencyFigures
 
 @strawberry.type(
     description=(
-        "How requests of one currency went in the period. Over ALL_TIME, requested, paid, outstanding and paidCount are the"
-        " sums of the contacts' paymentSummary of the same mode."
+        "Figures of one currency in the period. Over ALL_TIME, requested, paid, outstanding and paidCount are"
+        " the sums of the contacts' paymentSummary of the same mode."
     )
 )
 class DashboardCurrencyFigures:
@@ -36,8 +36,9 @@ class DashboardCurrencyFigures:
     )
     paid: Money = strawberry.field(
         description=(
-            "Money that arrived in the period, before refunds and fees: every succeeded charge and every payment recorded by"
-            " hand, also part payments, excess, late and mismatching money (Payment.counted is false)."
+            "Money that arrived in the period, before refunds and fees: every succeeded charge and every manually"
+            " recorded payment, also part payments, excess, late and mismatching money (Payment.counted is"
+            " false)."
         )
     )
     outstanding: Money = strawberry.field(description="Still due now on open requests, whenever they were sent.")
@@ -48,8 +49,8 @@ class DashboardCurrencyFigures:
     )
     median_seconds_to_pay: int | None = strawberry.field(
         description=(
-            "From first sending to paid in full, of the requests counted in paidCount. Those paid before they were sent are"
-            " left out, such as cash recorded afterwards. Null: none is left."
+            "From first sending to paid in full, of the requests counted in paidCount. Requests paid before they"
+            " were sent are left out, such as cash recorded afterwards. Null: there are none."
         )
     )
 
@@ -76,6 +77,9 @@ class DashboardFigures:
     as_of: datetime = strawberry.field(description="When they were computed.")
     by_currency: list[DashboardCurrencyFigures] = strawberry.field(description="One entry per currency.")
 
-    @field("Position in the event log, read before the figures. dashboardEvents needs none: it begins with them.")
+    @field(
+        "Position in the event log, read before the figures. dashboardEvents needs no cursor: it begins with"
+        " the figures."
+    )
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)

@@ -25,7 +25,7 @@ class Gone(RuntimeError):
     """An event names a missing row: a bug, rows are never deleted."""
 
 
-@strawberry.interface(description="Something that happened. Clients must tolerate members that they do not know.")
+@strawberry.interface(description="Something that happened. Clients must ignore members that they do not know.")
 class Event:
     cursor: Cursor = strawberry.field(
         description="Position in the event log: keep the newest one, pass it as `after` to resume without a gap."
@@ -75,8 +75,8 @@ class ThreadItemAdded(Event):
 
 @strawberry.type(
     description=(
-        "A payment request was made or has changed. previousStatus null: newly created; add it to the contact's list"
-        " (contactId), since no normalized cache does that by itself. discardedAt set: remove it."
+        "A payment request was created or has changed. previousStatus null: newly created; add it to the"
+        " contact's list (contactId); a normalized cache does not do that. discardedAt set: remove it."
     )
 )
 class PaymentRequestUpdated(Event):
@@ -130,8 +130,9 @@ class ContactUpdated(Event):
 
 @strawberry.type(
     description=(
-        "Two contacts are one from here on (mergeContacts). Drop the merged contact and its conversation, and read the kept ones"
-        " again with thread and payments. The merged ids answer as the kept ones' for ever."
+        "Two contacts were merged (mergeContacts). Drop the merged contact and its conversation, and read the"
+        " kept ones again with thread and payments. The merged ids give the kept contact and conversation"
+        " from now on."
     )
 )
 class ContactMerged(Event):
@@ -169,8 +170,8 @@ class ConversationUpdated(Event):
 
 @strawberry.type(
     description=(
-        "The account's settings, a processor, a channel or an API key changed. What conversations can send, and the dashboard's figures,"
-        " may have changed with it."
+        "The account's settings, a processor, a channel or an API key changed. This may also change what"
+        " conversations can send, and the dashboard's figures."
     )
 )
 class AccountUpdated(Event):
@@ -204,8 +205,8 @@ class NotificationsRead(Event):
 
 @strawberry.type(
     description=(
-        "The dashboard's figures have changed: by money, requests or settings, or because the account's day is over. The"
-        " last has no entry in the log: its cursor is the one before."
+        "The dashboard's figures have changed: by money, requests or settings, or because the account's day"
+        " is over. The end of a day has no entry in the log: that event has the previous cursor."
     )
 )
 class DashboardUpdated(Event):

@@ -38,7 +38,7 @@ class Notification(Node):
             created_at=row.created_at,
         )
 
-    @field("The payment request that it is about, as it is now; null: about none.")
+    @field("The payment request that it is about, as it is now; null: none.")
     async def payment_request(self, info: Info) -> PaymentRequest | None:
         if self.row.payment_request_id is None:
             return None

@@ -95,8 +95,8 @@ class VoidPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None,
         description=(
-            "The request: VOID, or voidPending while a payment is in flight; beside VERSION_CONFLICT as it is now. "
-            "Null: refused otherwise, see userErrors."
+            "The request: VOID, or voidPending while a payment is in flight; with VERSION_CONFLICT, the current"
+            " request. Null: otherwise refused, see userErrors."
         ),
     )
     activity_card: ActivityCard | None = strawberry.field(
@@ -109,8 +109,8 @@ class ReleasePaymentLinkPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None,
         description=(
-            "The request, which can be paid: still PROCESSING with linkReleasedAt while the first payment may arrive, or open"
-            " as before it, if the processor canceled that payment. " + _REFUSED
+            "The request, which can be paid: still PROCESSING with linkReleasedAt while the first payment may"
+            " arrive, or open again if the processor canceled that payment. " + _REFUSED
         ),
     )
     activity_card: ActivityCard | None = strawberry.field(
@@ -168,8 +168,8 @@ class ResolveMismatchPayload(MutationPayload):
     refund_status: RefundStatus | None = strawberry.field(
         default=None,
         description=(
-            "For REFUND_DIFFERENCE: the refund's status, of the last one if there are several. FAILED: the request is paid, and"
-            " the difference is its excess. Null: nothing goes back."
+            "For REFUND_DIFFERENCE: the refund's status, of the last one if there are several. FAILED: the"
+            " request is paid, and the difference is its excess. Null: no refund."
         ),
     )
 
@@ -201,19 +201,17 @@ class MessagePreview:
         description="Whether the two count UTF-8 bytes, not characters.",
         deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
     )
-    fits: bool = strawberry.field(
-        description="Whether it is within the limit; what does not fit is refused, never cut."
-    )
+    fits: bool = strawberry.field(description="Whether it is within the limit; longer text is refused, never cut.")
     encoding: SmsEncoding | None = strawberry.field(description="How an SMS of it travels; null on other channels.")
     segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
     remaining_in_segment: int | None = strawberry.field(
-        description="How much the last SMS still holds: characters, where some count twice. Null on other channels."
+        description="Characters left in the last SMS; some characters count twice. Null on other channels."
     )
     reasons_for_ucs2: list[str] = strawberry.field(
         description="The characters that force UCS_2, at most 5: without them an SMS holds more than twice as much."
     )
     user_errors: list[UserError] = strawberry.field(
-        description="What sending it now would be refused with; empty: it would be accepted."
+        description="The errors that sending it now would give; empty: it would be accepted."
     )
 
     @classmethod
@@ -302,7 +300,8 @@ class ConfigureProcessorPayload(MutationPayload):
 class TestProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(
         default=None,
-        description="The connection; where the processor refused or did not answer beside the user error, which is its lastError.",
+        description="The connection, also if the processor refused or did not answer; the user error is then its"
+        " lastError.",
     )
 
 
@@ -320,7 +319,7 @@ class ConnectChannelPayload(MutationPayload):
 class TestChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(
         default=None,
-        description="The channel; where its provider refused or did not answer beside the user error, which is its lastError.",
+        description="The channel, also if its provider refused or did not answer; the user error is then its lastError.",
     )
 
 
@@ -335,8 +334,8 @@ class RotateIdentitySecretPayload(MutationPayload):
     secret: str | None = strawberry.field(
         default=None,
         description=(
-            "Its new identity secret, shown this once, and to a repeat with the same idempotencyKey. Null: refused, see"
-            " userErrors, or rotated again since."
+            "Its new identity secret, shown only here, and for a repeat with the same idempotencyKey. Null:"
+            " refused, see userErrors, or rotated again since."
         ),
     )
 
@@ -384,8 +383,8 @@ class CreateApiKeyPayload(MutationPayload):
     secret: str | None = strawberry.field(
         default=None,
         description=(
-            "Its secret, shown this once. Null: refused, see userErrors, or a repeat with the same idempotencyKey: the secret"
-            " is not stored; revoke the key if the first answer is lost."
+            "Its secret, shown only here. Null: refused, see userErrors, or a repeat with the same"
+            " idempotencyKey: the secret is not stored; revoke the key if the first answer is lost."
         ),
     )
 

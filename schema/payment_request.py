@@ -72,7 +72,7 @@ class Dispute:
     )
     reason: str | None = strawberry.field(description="The processor's reason, such as fraudulent; null: none given.")
     response_due_at: datetime | None = strawberry.field(
-        description="Until when the business may answer; null: no answer is asked for, or it is decided."
+        description="Deadline for the business's answer; null: no answer is requested, or it is decided."
     )
     opened_at: datetime = strawberry.field(description="When it was opened.")
     closed_at: datetime | None = strawberry.field(description="When it was decided; null: it is open.")
@@ -98,7 +98,7 @@ class ComposerInsert:
     max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
     sms_segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
     encoding: SmsEncoding | None = strawberry.field(
-        description="How an SMS of it travels; null on other channels. What changes it: messagePreview."
+        description="The SMS encoding; null on other channels. messagePreview explains it."
     )
 
 
@@ -110,13 +110,14 @@ class Payment(Node):
     amount: Money = strawberry.field(description="The amount.")
     counted: bool = strawberry.field(
         description=(
-            "Whether its request counts it, in amountPaid or after VOID in late. A charge counts if it is what its checkout asked"
-            " for, if it adds up to that with others on the same checkout (gift card and card, say), or if the team accepted it"
-            " (resolveMismatch); else it is unresolved. Of a refund or a dispute: whether its charge is counted."
+            "Whether it counts for its request: in amountPaid, or after VOID in late. A charge counts if it"
+            " equals what its checkout asked for, alone or with others on the same checkout (such as gift card"
+            " and card), or if the team accepted it (resolveMismatch); otherwise it is unresolved. For a refund"
+            " or a dispute: whether its charge counts."
         )
     )
     fee: Money | None = strawberry.field(
-        description="The processor's own fee, Paythread adds none; null: not reported yet."
+        description="The processor's fee (Paythread adds none); null: not reported yet."
     )
     net: Money | None = strawberry.field(description="Amount less fee; null while the fee is unknown.")
     processor: ProcessorKind | None = strawberry.field(description="Null: recorded manually.")
@@ -150,7 +151,7 @@ class Payment(Node):
             created_at=view.occurred_at,
         )
 
-    @field("Of a refund or a dispute: the charge that it concerns. Null: it is a charge, or its charge is not known.")
+    @field("For a refund or a dispute: its charge. Null: it is a charge, or its charge is unknown.")
     async def charge(self, info: Info) -> Payment | None:
         if self.view.kind == "CHARGE" or self.view.charge_reference is None:
             return None
@@ -159,15 +160,16 @@ class Payment(Node):
         return Payment.from_view(found) if found is not None else None
 
     @field(
-        "The contact that was asked for it, where that was merged into another since (mergeContacts); null: it was not."
+        "The contact that was asked for it, if that contact has been merged into another (mergeContacts);"
+        " otherwise null."
     )
     async def merged_from(self, info: Info) -> MergedContact | None:
         row = await info.context.reads.merged_contact(self.view.contact_id)
         return MergedContact.from_row(row) if row is not None else None
 
     @field(
-        "Of a charge: what refundPayment can still give back of it, 0 if nothing; refunds under way and disputes that are"
-        " not won have taken their part. Null: it is not a charge."
+        "For a charge: the amount that refundPayment can still refund. Refunds under way and disputes that are"
+        " not won are already subtracted. Null: it is not a charge."
     )
     async def refundable(self, info: Info) -> Money | None:
         if self.view.kind != "CHARGE":
@@ -198,11 +200,9 @@ class PaymentRequest(Node):
     description: str | None = strawberry.field(description="More about it, shown on the checkout page; null: nothing.")
     amount: Money = strawberry.field(description="The requested amount.")
     amount_paid: Money = strawberry.field(description="The amount that has arrived and counts.")
-    amount_due: Money = strawberry.field(
-        description="Amount less what has arrived and counts and what is waived, never below 0."
-    )
+    amount_due: Money = strawberry.field(description="Amount less amountPaid and waived, never below 0.")
     waived: Money = strawberry.field(
-        description="What the team does without, because it accepted less or another currency as paid (resolveMismatch)."
+        description="The amount that the team gave up by accepting less, or another currency, as paid (resolveMismatch)."
     )
     test_mode: bool = strawberry.field(description="Whether it moves no real money.")
     created_at: datetime = strawberry.field(description="When it was made.")
@@ -211,14 +211,14 @@ class PaymentRequest(Node):
     link_copied_at: datetime | None = strawberry.field(description="When its link was first copied; null: never.")
     delivery_state: DeliveryState = strawberry.field(description="Of the newest message that carries the link.")
     first_viewed_at: datetime | None = strawberry.field(
-        description="First opening by a person (link previews and mail scanners do not count); null: never."
+        description="When a person first opened it (link previews and mail scanners do not count); null: never."
     )
     last_viewed_at: datetime | None = strawberry.field(description="When a person last opened it; null: never.")
     human_views: int = strawberry.field(description="How often a person has opened the link.")
     due_at: datetime | None = strawberry.field(
         description=(
-            "Until when it should be paid; the link works on. Midnight in the account's time zone ends the day before, and"
-            " pages name that day. Null: none."
+            "Deadline for the payment; the link works after it, too. For midnight in the account's time zone,"
+            " pages name the day before. Null: none."
         )
     )
     is_overdue: bool = strawberry.field(description="Whether dueAt has passed while it is sent and not paid.")
@@ -226,12 +226,12 @@ class PaymentRequest(Node):
     voided_at: datetime | None = strawberry.field(description="When it was voided; null: it is not.")
     void_reason: str | None = strawberry.field(description="Why it was voided, for the team; null: no reason given.")
     void_pending: bool = strawberry.field(
-        description="Void was asked for while a payment was in flight; if the money arrives first, the payment wins."
+        description="A void was requested while a payment was in flight; if the money arrives first, the payment wins."
     )
     link_released_at: datetime | None = strawberry.field(
         description=(
-            "Since when the link can be paid another way, though a payment is under way (PROCESSING); null: nothing is under"
-            " way, or it holds the link."
+            "When the link was released for another payment while one is under way (PROCESSING); null: nothing is"
+            " under way, or it holds the link."
         )
     )
     discarded_at: datetime | None = strawberry.field(
@@ -291,7 +291,7 @@ class PaymentRequest(Node):
             late=money(row.late_minor, currency),
         )
 
-    @field("Our own stable link to the checkout page; it works until PAID or VOID.")
+    @field("The stable link to the checkout page; it works until PAID or VOID.")
     def checkout_url(self) -> URL:
         return URL(payment_links.checkout_url(self.row))
 
@@ -333,7 +333,7 @@ class PaymentRequest(Node):
     async def processor(self, info: Info) -> ProcessorKind:
         return ProcessorKind[providers.processor_kind(await self._connection(info))]
 
-    @field("The connection on which it is paid: which of several of one kind. It stays so after it is disconnected.")
+    @field("The connection on which it is paid. It stays the same after a disconnect.")
     async def processor_connection(self, info: Info) -> Processor:
         return Processor.from_row(await self._connection(info))
 
@@ -348,9 +348,10 @@ class PaymentRequest(Node):
         return [Payment.from_view(view) for view in await info.context.reads.payments(self.row.id)]
 
     @field(
-        "Money that arrived and does not count, by currency, less what was given back of it: another sum or currency than was"
-        " asked for. While an unpaid request has any, its link asks for nothing and says that the business checks the payment."
-        " Decide by resolveMismatch, or give it back by refundPayment. Empty: nothing waits."
+        "Money that arrived and does not count, by currency, less its refunds: the amount or currency differs"
+        " from the request. While an unpaid request has any, its link asks for nothing and says that the"
+        " business is checking the payment. Resolve it with resolveMismatch, or refund it with refundPayment."
+        " Empty: nothing to resolve."
     )
     async def unresolved(self, info: Info) -> list[Money]:
         if not self.row.unresolved:
@@ -368,7 +369,7 @@ class PaymentRequest(Node):
         newest = payment_views.newest_dispute(await info.context.reads.payments(self.row.id))
         return Dispute.from_view(newest, self.row.dispute_state) if newest is not None else None
 
-    @field("What this viewer may do now; depends on the viewer's role, never on the person.")
+    @field("What this viewer may do now; depends only on the viewer's role.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         role = info.context.actor.role
         # Any request may have payments that are not counted, such as a mismatch. One query reads those of a whole page.

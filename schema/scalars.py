@@ -56,7 +56,8 @@ def _text(name: str, example: str, limit: int) -> Any:
 SCALARS: Mapping[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
-        description="A moment: RFC 3339, always UTC in answers, e.g. 2026-11-23T10:00:00Z. Inputs need Z or an offset.",
+        description="A point in time: RFC 3339, always UTC in answers, e.g. 2026-11-23T10:00:00Z. Inputs need Z or an"
+        " offset.",
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=time_text,
         parse_value=parse_time,
@@ -180,7 +181,7 @@ class RefundState(Enum):
 class DisputeState(Enum):
     NONE = value("NONE", description="None.")
     NEEDS_RESPONSE = value(
-        "NEEDS_RESPONSE", description="It is not decided: the processor waits for the business's answer, or reviews it."
+        "NEEDS_RESPONSE", description="Undecided: the processor waits for the business's answer, or reviews it."
     )
     WON = value("WON", description="Decided for the business.")
     LOST = value("LOST", description="Decided for the payer; the money is gone, the request stays PAID.")
@@ -194,8 +195,8 @@ class PaymentRequestAction(Enum):
     RELEASE_LINK = value(
         "RELEASE_LINK",
         description=(
-            "Let the contact pay another way, though a voucher, bank debit or transfer is under way. It stays PROCESSING,"
-            " unless the processor can cancel that payment."
+            "Let the contact pay another way although a voucher, bank debit or transfer is under way. It stays"
+            " PROCESSING, unless the processor can cancel that payment."
         ),
     )
     REFUND = value("REFUND", description="Refund money.")
@@ -229,21 +230,22 @@ class MismatchResolution(Enum):
     ACCEPT_AS_PAID = value(
         "ACCEPT_AS_PAID",
         description=(
-            "The request becomes PAID. What is missing is waived (waived), what is more is excess. Of money in another"
-            " currency, all that is due is waived."
+            "The request becomes PAID. A missing part is waived (waived); a surplus is excess. For money in"
+            " another currency, the whole due amount is waived."
         ),
     )
     ACCEPT_AS_PART = value(
         "ACCEPT_AS_PART",
         description=(
-            "It counts as part payment: PARTIALLY_PAID, the link asks for the rest. For less than is due, in the request's currency."
+            "It counts as part payment: PARTIALLY_PAID, the link asks for the rest. Only for less than is due, in"
+            " the request's currency."
         ),
     )
     REFUND_DIFFERENCE = value(
         "REFUND_DIFFERENCE",
         description=(
-            "What is more than due goes back to the contact at the processor, and the request becomes PAID. For more"
-            " than is due, in the request's currency; for owners and admins, as refundPayment."
+            "The surplus is refunded at the processor, and the request becomes PAID. Only for a surplus in the"
+            " request's currency; for owners and admins, like refundPayment."
         ),
     )
 
@@ -251,7 +253,7 @@ class MismatchResolution(Enum):
 @strawberry.enum(description="Why money is given back.")
 class RefundReason(Enum):
     DUPLICATE = value("DUPLICATE", description="It was paid twice.")
-    FRAUDULENT = value("FRAUDULENT", description="The payer was not entitled; some processors then block the card.")
+    FRAUDULENT = value("FRAUDULENT", description="The payment was fraudulent; some processors then block the card.")
     REQUESTED_BY_CONTACT = value("REQUESTED_BY_CONTACT", description="The contact asked for it.")
     SERVICE_PROBLEM = value("SERVICE_PROBLEM", description="The product was not as agreed.")
     OTHER = value("OTHER", description="Another reason.")
@@ -264,7 +266,9 @@ class RefundStatus(Enum):
     FAILED = value("FAILED", description="It failed; the money stays with the business.")
     CANCELED = value("CANCELED", description="It was canceled; the money stays with the business.")
     UNKNOWN = value(
-        "UNKNOWN", description="The processor's answer was lost: it is found out by itself, never asked for twice."
+        "UNKNOWN",
+        description="The processor's answer was lost: the outcome is looked up automatically, the refund is never"
+        " requested twice.",
     )
 
 
@@ -310,8 +314,8 @@ class DeliveryStatus(Enum):
     UNKNOWN = value(
         "UNKNOWN",
         description=(
-            "The provider may or may not have accepted it (time-out after sending); it is neither failed nor sent again"
-            " by itself."
+            "The provider may or may not have accepted it (time-out after sending); it has not failed, and it is"
+            " not resent automatically."
         ),
     )
 
@@ -342,7 +346,7 @@ class ActivityKind(Enum):
     PAYMENT_FAILED = value("PAYMENT_FAILED", description="An attempt to pay failed.")
     PAYMENT_MISMATCH = value(
         "PAYMENT_MISMATCH",
-        description="Money arrived that differs in amount or currency: kept, and not counted until the team decides.",
+        description="Money arrived that differs in amount or currency. It does not count until the team decides.",
     )
     REQUEST_VOIDED = value("REQUEST_VOIDED", description="The request was voided.")
     REFUND_ISSUED = value("REFUND_ISSUED", description="Money was refunded.")
@@ -357,7 +361,7 @@ class ActivityKind(Enum):
     )
     CHECKOUT_REFUSED = value(
         "CHECKOUT_REFUSED",
-        description="The contact pressed Pay, and the processor refused for good: the text says why and what to do.",
+        description="The contact pressed Pay, and the processor refused permanently: the text says why and what to do.",
     )
     PROCESSOR_DISCONNECTED = value(
         "PROCESSOR_DISCONNECTED",
@@ -404,7 +408,7 @@ class LengthUnit(Enum):
     BYTES = value("BYTES", description="Bytes of UTF-8.")
 
 
-@strawberry.enum(description="How the characters of an SMS travel; it decides how many fit into a segment.")
+@strawberry.enum(description="The encoding of an SMS; it decides how many characters fit into a segment.")
 class SmsEncoding(Enum):
     GSM_7 = value("GSM_7", description="160 characters in one SMS, 153 in each of several; some count twice.")
     UCS_2 = value("UCS_2", description="70 characters in one SMS, 67 in each of several; emoji count twice.")
@@ -426,7 +430,7 @@ class DashboardRange(Enum):
     ALL_TIME = value("ALL_TIME", description="Everything so far.")
 
 
-@strawberry.enum(description="Why a mutation was refused: a stable word to build on; the message is for people.")
+@strawberry.enum(description="Why a mutation was refused: a stable code for programs; the message is for people.")
 class UserErrorCode(Enum):
     BLANK = value("BLANK", description="A field that must have content is blank.")
     TOO_LONG = value("TOO_LONG", description="A text is longer than allowed.")

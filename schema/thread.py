@@ -45,7 +45,8 @@ class Attachment:
     size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
     status: AttachmentStatus = strawberry.field(description="Its status.")
     reason: str | None = strawberry.field(
-        description="Why it is not here, in a word such as too_large, type_not_allowed, not_public, timeout; null: it is, or will be."
+        description="Why it is missing, as a code such as too_large, type_not_allowed, not_public, timeout; null: it is"
+        " stored or pending."
     )
 
     @classmethod
@@ -61,8 +62,8 @@ class Attachment:
         )
 
     @field(
-        "Gives the file for fifteen minutes to whoever has this address: pictures in place, all else as a download. Ask again for"
-        " a fresh one. Null: it is not STORED."
+        "Serves the file for 15 minutes to anyone with this address: images inline, other types as a"
+        " download. Query again for a new address. Null: it is not STORED."
     )
     def url(self) -> URL | None:
         address = attachments.url_of(self.row)
@@ -92,13 +93,13 @@ class Message(ThreadItem):
     )
     reaction: str | None = strawberry.field(description="The contact's reaction to it, an emoji; null: none.")
     edited_at: datetime | None = strawberry.field(
-        description="When its writer changed it last; `body` is the new text; null: it is as it came."
+        description="When its sender last edited it; `body` is the new text; null: never."
     )
     removed_at: datetime | None = strawberry.field(
         description="When its sender deleted it: text and files are gone, `body` says so; null: it was not deleted."
     )
     author: str | None = strawberry.field(
-        description="Who of the team wrote it; null: the contact, or a program without a name."
+        description="The user who wrote it; null: the contact, or a program without a name."
     )
 
     @classmethod
@@ -143,8 +144,8 @@ class Message(ThreadItem):
         return [PaymentRequest.from_row(row) for row in await info.context.reads.requests_of_message(self.row.id)]
 
     @field(
-        "Where this message could be sent again now (resendMessage), best first: empty unless it has failed or its outcome is"
-        " unknown, and while it is being repeated. The same rule as sending."
+        "Where this message could be sent again now (resendMessage), best first. Empty unless it failed or"
+        " its outcome is unknown, and while a resend is under way. Sending uses the same rule."
     )
     async def resend_options(self, info: Info) -> list[ConversationChannel]:
         if self.row.direction != "OUTBOUND" or self.row.delivery_status not in resending.REPEATABLE:
@@ -169,7 +170,7 @@ class Message(ThreadItem):
         row = await info.context.reads.message(self.row.reply_to_id)
         return Message.from_row(row) if row is not None else None
 
-    @field("The message that this one repeats, the first of them if it was repeated often; null: it is no repetition.")
+    @field("The message that this one resends, the first one if it was resent several times; null: it is not a resend.")
     async def retry_of(self, info: Info) -> Message | None:
         if self.row.retry_of_id is None:
             return None
@@ -179,8 +180,7 @@ class Message(ThreadItem):
 
 @strawberry.type(
     description=(
-        "An entry that the system logs. Never sent to the contact. Appended, never changed; what changes is the payment"
-        " request that it points at."
+        "An entry that the system logs, never sent to the contact. A card never changes; its payment request does."
     )
 )
 class ActivityCard(ThreadItem):
@@ -223,7 +223,7 @@ class ActivityCard(ThreadItem):
         view = await info.context.reads.payment_of_fact(self.row.money_fact_id)
         return Payment.from_view(view) if view is not None else None
 
-    @field("Who of the team caused it; null: the contact, a program or the system.")
+    @field("The user who caused it; null: the contact, a program or the system.")
     async def actor(self, info: Info) -> str | None:
         if self.row.actor_id is None:
             return None

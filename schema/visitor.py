@@ -42,7 +42,7 @@ class PaymentCardStatus(Enum):
     PROCESSING = value("PROCESSING", description="A payment is under way, or the request is being cancelled.")
     REVIEW = value(
         "REVIEW",
-        description="Another sum arrived than was asked for: the business checks it, nothing is to be paid now.",
+        description="A different amount arrived than was requested: the business checks it, and nothing can be paid now.",
     )
     PAID = value("PAID", description="It is paid; payUrl shows the receipt.")
     CANCELLED = value("CANCELLED", description="It can't be paid any more.")
@@ -106,7 +106,7 @@ class VisitorMessage:
     body: str = strawberry.field(description="Its text, including the payment's address, if any.")
     sent_at: datetime = strawberry.field(description="When it was written.")
     client_message_id: str | None = strawberry.field(
-        description="What this visitor's sendVisitorMessage called it; null on everything else."
+        description="The id that this visitor's sendVisitorMessage gave; null on all other messages."
     )
     payments: list[PaymentCard] = strawberry.field(description="The payment requests in it.")
 
@@ -184,7 +184,7 @@ class StartVisitInput:
     token: str | None = strawberry.field(
         default=None,
         description=limited(
-            "The token of an earlier visit. One that is not known (any more) is replaced.", visitors.TOKEN_LIMIT
+            "The token of an earlier visit. An unknown or expired token is replaced.", visitors.TOKEN_LIMIT
         ),
     )
     identity: str | None = strawberry.field(
@@ -199,7 +199,7 @@ class StartVisitInput:
 @strawberry.input(description="What the visitor writes.")
 class SendVisitorMessageInput:
     client_message_id: str = strawberry.field(
-        description="Made by the client, 8 to 64 letters, digits, - and _: sent again with the same, it is the same message."
+        description="Made by the client, 8 to 64 letters, digits, - and _: a repeat with the same id is the same message."
     )
     body: str = strawberry.field(description=limited("The text.", visitors.BODY_LIMIT))
 

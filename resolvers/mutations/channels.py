@@ -60,8 +60,8 @@ class ChannelMutations:
         return ConnectChannelPayload(channel=Channel.from_row(row))
 
     @mutation(
-        "Settings → Channels: ask the channel's provider again with the stored credentials; lastError says what it"
-        " answered. For owners and admins.",
+        "Settings → Channels: check the stored credentials with the channel's provider; lastError has its"
+        " answer. For owners and admins.",
         not_found="channelId",
     )
     async def test_channel(

@@ -17,7 +17,7 @@ from services.messaging import contact_merging, contacts
 
 @strawberry.type
 class ContactMutations:
-    @mutation("A new contact with its conversation.")
+    @mutation("Create a contact with its conversation.")
     async def create_contact(
         self, info: Info, input: Annotated[CreateContactInput, strawberry.argument(description="The contact.")]
     ) -> CreateContactPayload:
@@ -42,9 +42,9 @@ class ContactMutations:
         return UpdateContactPayload(contact=Contact.from_row(row))
 
     @mutation(
-        "Merge two contacts that are one person on several channels: one record, one thread, one set of totals. Empty fields are"
-        " filled, tags and addresses united; messages, cards, payment requests and payments of both belong to the kept contact. It"
-        " can't be undone."
+        "Merge two contacts that are one person on several channels: one record, one thread, one set of"
+        " totals. Empty fields are filled, tags and addresses combined; messages, cards, payment requests and"
+        " payments of both belong to the kept contact. A merge can't be undone."
     )
     async def merge_contacts(
         self, info: Info, input: Annotated[MergeContactsInput, strawberry.argument(description="The two contacts.")]

@@ -32,7 +32,7 @@ from services.messaging import conversations
 @strawberry.type
 class ConversationMutations:
     @mutation(
-        "Say that a conversation is done with. A message of the contact, money that moves, or a failed delivery opens it again."
+        "Close a conversation. A message from the contact, a movement of money or a failed delivery opens it again."
     )
     async def close_conversation(
         self, info: Info, input: Annotated[CloseConversationInput, strawberry.argument(description="The conversation.")]

@@ -36,15 +36,13 @@ def _log_number(cursor: str, account_id: UUID) -> int:
 
 @strawberry.type
 class NotificationMutations:
-    @mutation("Mark the viewer's notifications as read, up to and with a position.", within=())
+    @mutation("Mark the viewer's notifications as read, up to and including a position.", within=())
     async def mark_notifications_read(
         self,
         info: Info,
         up_to: Annotated[
             Cursor,
-            strawberry.argument(
-                description="A notification edge's cursor, an event's cursor or an eventCursor: all up to it are read."
-            ),
+            strawberry.argument(description="A notification edge's cursor, an event's cursor or an eventCursor."),
         ],
     ) -> MarkNotificationsReadPayload:
         seq = _log_number(up_to, info.context.actor.account_id)

@@ -38,8 +38,8 @@ from services.payments import link_releases, payment_requests, voids
 @strawberry.type
 class PaymentRequestMutations:
     @mutation(
-        "«Copy link» and the dialog's «Send»: makes the request and its link, sends nothing. Take checkoutUrl or"
-        " composerInsert from the answer."
+        "Create a request and its link; nothing is sent. For «Copy link» and the dialog's «Send»: use"
+        " checkoutUrl or composerInsert of the answer."
     )
     async def create_payment_request(
         self, info: Info, input: Annotated[CreatePaymentRequestInput, strawberry.argument(description="The request.")]
@@ -60,7 +60,7 @@ class PaymentRequestMutations:
         )
         return CreatePaymentRequestPayload(payment_request=PaymentRequest.from_row(row))
 
-    @mutation("For programs: composes and sends in one step.")
+    @mutation("Compose and send a request in one step, for programs.")
     async def send_payment_request(
         self,
         info: Info,
@@ -80,7 +80,7 @@ class PaymentRequestMutations:
             activity_card=ActivityCard.from_row(sent.card) if sent.card is not None else None,
         )
 
-    @mutation("Cancel a request: its link shows a notice. Money that was first still wins.")
+    @mutation("Cancel a request: its link shows a notice. A payment that arrives first wins.")
     async def void_payment_request(
         self,
         info: Info,
@@ -106,8 +106,9 @@ class PaymentRequestMutations:
         )
 
     @mutation(
-        "Free a link that a voucher, bank debit or transfer holds (action RELEASE_LINK). That payment is canceled where the"
-        " processor can; where it can't, it may still arrive, as excess once the request is paid another way."
+        "Free a link that a voucher, bank debit or transfer holds (action RELEASE_LINK). The payment is"
+        " canceled if the processor can do so; otherwise it may still arrive, as excess once the request is"
+        " paid another way."
     )
     async def release_payment_link(
         self,
@@ -124,7 +125,7 @@ class PaymentRequestMutations:
             activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
         )
 
-    @mutation("For developers: let the sandbox's vendor play a scenario on a request, by its own signed webhooks.")
+    @mutation("For developers: run a scenario of the sandbox processor on a request, with signed webhooks.")
     async def run_sandbox_scenario(
         self,
         info: Info,
@@ -145,7 +146,7 @@ class PaymentRequestMutations:
         row = await payment_requests.record_link_copied(info.context.actor, row_id(input.payment_request_id, "pr"))
         return RecordLinkCopiedPayload(payment_request=PaymentRequest.from_row(row))
 
-    @mutation("Hide a draft that was never sent, copied or opened. Its number stays taken.")
+    @mutation("Hide a draft that was never sent, copied or opened. Its number is not reused.")
     async def discard_payment_request(
         self,
         info: Info,

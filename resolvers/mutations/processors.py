@@ -53,8 +53,8 @@ def _name_short_fields(input: ConfigureProcessorInput, refusal: Refusal) -> None
 @strawberry.type
 class ProcessorMutations:
     @mutation(
-        "Settings → Payments: connect a processor, or change its connection. The credentials are tried at the processor"
-        " before anything is stored. For owners and admins.",
+        "Settings → Payments: connect a processor, or change its connection. The credentials are checked with"
+        " the processor before anything is stored. For owners and admins.",
         renamed={"connectionId": "processorId"},
         not_found="processorId",
     )
@@ -88,8 +88,8 @@ class ProcessorMutations:
         return ConfigureProcessorPayload(processor=Processor.from_row(row))
 
     @mutation(
-        "Settings → Payments: ask the processor again with the stored credentials; lastError says what it answered."
-        " For owners and admins.",
+        "Settings → Payments: check the stored credentials with the processor; lastError has its answer. For"
+        " owners and admins.",
         not_found="processorId",
     )
     async def test_processor(

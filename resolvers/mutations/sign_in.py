@@ -50,7 +50,8 @@ class SignInMutations:
         return await _session(SignInPayload, tokens)
 
     @mutation(
-        "A new access token for a refresh token, which is used up; using one twice ends its sign-in. Needs no credential.",
+        "Exchange a refresh token for a new access token. A refresh token works once; using it twice ends the"
+        " sign-in. Needs no credential.",
         anonymous=True,
     )
     async def refresh(
@@ -66,7 +67,8 @@ class SignInMutations:
         return SignOutPayload(signed_out=True)
 
     @mutation(
-        "A credential for programs; its secret is in this answer only. For owners, and keys that may manage keys."
+        "Create a credential for programs; its secret is in this answer only. For owners, and keys that may"
+        " manage keys."
     )
     async def create_api_key(
         self, info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The key to create.")]
@@ -81,7 +83,7 @@ class SignInMutations:
         )
         return CreateApiKeyPayload(api_key=ApiKey.from_row(row), secret=secret)
 
-    @mutation("End an API key. For owners, and keys that may manage keys.")
+    @mutation("Revoke an API key. For owners, and keys that may manage keys.")
     async def revoke_api_key(
         self, info: Info, input: Annotated[RevokeApiKeyInput, strawberry.argument(description="The key to revoke.")]
     ) -> RevokeApiKeyPayload:

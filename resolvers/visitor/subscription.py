@@ -95,10 +95,11 @@ async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent |
     return None
 
 
-@strawberry.type(description="What happens, live, over WebSocket (graphql-transport-ws) or server-sent events.")
+@strawberry.type(description="Live events, over WebSocket (graphql-transport-ws) or server-sent events.")
 class VisitorSubscription:
     @subscription(
-        "The visitor's messages and payments. First comes VisitorSubscribed; after a cut pass the newest cursor."
+        "The visitor's messages and payments. The first event is VisitorSubscribed; after a lost connection"
+        " pass the newest cursor."
     )
     async def visitor_events(
         self,

@@ -26,12 +26,14 @@ class CreateContactInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
     email: str | None = strawberry.field(
-        default=None, description=limited("Email address; also the address of EMAIL.", validation.EMAIL_LIMIT)
+        default=None,
+        description=limited("Email address; also its address on the EMAIL channel.", validation.EMAIL_LIMIT),
     )
     phone: str | None = strawberry.field(
         default=None,
         description=limited(
-            "Phone number; without a country code one of the account's. For SMS and WHATSAPP.", validation.PHONE_LIMIT
+            "Phone number, for SMS and WHATSAPP. Without a country code, the account's country is assumed.",
+            validation.PHONE_LIMIT,
         ),
     )
     addresses: list[ContactAddressInput] | None = strawberry.field(
@@ -61,7 +63,7 @@ class MergeContactsInput:
     idempotency_key: str = strawberry.field(description=KEY)
     contact_id: strawberry.ID = strawberry.field(description="The contact that is kept.")
     merged_contact_id: strawberry.ID = strawberry.field(
-        description="The contact that is merged into it. Its ids answer as the kept one's from then on."
+        description="The contact that is merged into it. Its ids give the kept contact from then on."
     )
     addresses: list[ContactAddressInput] | None = strawberry.field(
         default=None,

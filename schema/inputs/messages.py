@@ -18,8 +18,8 @@ class TemplateVariableInput:
     )
     value: str = strawberry.field(
         description=limited(
-            "One line. Where a payment request is sent, the marks {link} {amount} {product} {number} {business} are filled in,"
-            " and {token}: the link's last part, for a template's URL button.",
+            "One line. Where a payment request is sent, the placeholders {link} {amount} {product} {number}"
+            " {business} are filled in, and {token}: the link's last part, for a template's URL button.",
             composer.VARIABLE_LIMIT,
         )
     )
@@ -27,13 +27,13 @@ class TemplateVariableInput:
 
 @strawberry.input(
     description=(
-        "An approved template, which the contact gets in place of free text: accepted where the channel's capability says"
-        " templates, also while the window for free text is closed."
+        "An approved template, which the contact gets in place of free text: accepted if the channel's"
+        " capability allows templates, even while the window for free text is closed."
     )
 )
 class MessageTemplateInput:
     id: str = strawberry.field(
-        description=limited("The vendor's id of it, e.g. Twilio's ContentSid (HX…).", composer.TEMPLATE_ID_LIMIT)
+        description=limited("The vendor's template id, e.g. Twilio's ContentSid (HX…).", composer.TEMPLATE_ID_LIMIT)
     )
     variables: list[TemplateVariableInput] | None = strawberry.field(
         default=None,
@@ -58,7 +58,7 @@ class SendMessageInput:
     cc: list[str] | None = strawberry.field(
         default=None,
         description=(
-            "For email: addresses that get a copy, no more than ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
+            "For email: addresses that get a copy, at most ConversationChannel.maxCc; Conversation.suggestedCc is a reply"
             " to all. The contact's and the account's own addresses are left out. Everyone who gets a payment link can pay with"
             f" it. {limited('Each:', validation.EMAIL_LIMIT)}"
         ),
@@ -94,5 +94,5 @@ class ResendMessageInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel to send it on: one of its resendOptions.")
     confirm_possible_duplicate: bool = strawberry.field(
         default=False,
-        description="Of an UNKNOWN message: send it although the contact may get it twice.",
+        description="For an UNKNOWN message: resend it although the contact may get it twice.",
     )

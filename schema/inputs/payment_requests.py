@@ -59,7 +59,7 @@ class CreatePaymentRequestInput:
     idempotency_key: str = strawberry.field(description=KEY)
     contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
     conversation_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The contact's conversation; it may be left out, the contact decides it."
+        default=None, description="The contact's conversation; it may be left out, the contact determines it."
     )
     channel_id: strawberry.ID | None = strawberry.field(
         default=None, description="The channel it is meant for; nothing is sent."
@@ -73,8 +73,8 @@ class CreatePaymentRequestInput:
     due_at: datetime | None = strawberry.field(
         default=None,
         description=(
-            "Until when it should be paid. For a last day, give the midnight that ends it in the account's time zone: pages"
-            " then name that day."
+            "Deadline for the payment. For a last day, give the midnight that ends it in the account's time zone:"
+            " pages then name that day."
         ),
     )
     processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
@@ -108,7 +108,7 @@ class VoidPaymentRequestInput:
     )
     confirm_partially_paid: bool = strawberry.field(
         default=False,
-        description="Needed for a PARTIALLY_PAID request and for one with unresolved money, else CONFIRMATION_REQUIRED.",
+        description="Required for a PARTIALLY_PAID request or one with unresolved money, else CONFIRMATION_REQUIRED.",
     )
 
 

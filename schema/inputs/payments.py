@@ -22,7 +22,7 @@ class RefundPaymentInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_id: strawberry.ID = strawberry.field(description="A payment of kind CHARGE that has succeeded.")
     amount: Decimal | None = strawberry.field(
-        default=None, description="Decimal text in the payment's currency. Default: all that is left of it."
+        default=None, description="Decimal text in the payment's currency. Default: the full rest."
     )
     reason: RefundReason = strawberry.field(description="Why.")
     tell_contact_on: strawberry.ID | None = strawberry.field(
@@ -46,7 +46,8 @@ class RecordOutsidePaymentInput:
 class ResolveMismatchInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_request_id: strawberry.ID = strawberry.field(
-        description="The payment request. The decision is about all its unresolved money; what arrives later waits for another."
+        description="The payment request. The decision covers all its unresolved money; money that arrives later needs"
+        " another."
     )
     resolution: MismatchResolution = strawberry.field(description="The decision.")
 

@@ -27,7 +27,8 @@ class ConfigureProcessorInput:
     )
     test_mode: bool | None = strawberry.field(
         default=None,
-        description="Test or live. Default: what the keys say. Needed where they say nothing, as PayPal's and Square's.",
+        description="Test or live. Default: derived from the keys. Required where they don't show it, such as PayPal's"
+        " and Square's.",
     )
     credentials: list[CredentialInput] | None = strawberry.field(
         default=None,

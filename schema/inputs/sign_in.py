@@ -24,7 +24,7 @@ class SignInInput:
 @strawberry.input(description="A refresh token.")
 class RefreshInput:
     refresh_token: str = strawberry.field(
-        description=limited("The newest refresh token: each works once.", sessions.TOKEN_LIMIT)
+        description=limited("The newest refresh token; each works once.", sessions.TOKEN_LIMIT)
     )
 
 
@@ -46,7 +46,7 @@ class CreateApiKeyInput:
     )
     manages_keys: bool = strawberry.field(
         default=False,
-        description="Whether this key, of role OWNER, may make and revoke keys. Only a person can allow it.",
+        description="Whether this key, of role OWNER, may create and revoke keys. Only a signed-in user can allow it.",
     )
 
 
