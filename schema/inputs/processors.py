@@ -9,7 +9,7 @@ from schema.inputs.credentials import CredentialInput
 from schema.scalars import (
     ProcessorKind,
 )
-from services.connections import processor_settings
+from services.connections import processor_credentials, processor_settings
 
 
 @strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
@@ -35,14 +35,14 @@ class ConfigureProcessorInput:
         description="What the processor needs, by the names in docs/howto/connect-processors.md; those left out stay.",
     )
     secret_key: str | None = strawberry.field(
-        default=None, description=limited("Short for the credential secret_key.", processor_settings.SECRET_LIMIT)
+        default=None, description=limited("Short for the credential secret_key.", processor_credentials.SECRET_LIMIT)
     )
     webhook_secret: str | None = strawberry.field(
         default=None,
         description=limited(
             "Short for the credential webhook_secret. If no webhook secret is given, a webhook is registered at the"
             " processor if it allows that; without one its webhooks are refused.",
-            processor_settings.SECRET_LIMIT,
+            processor_credentials.SECRET_LIMIT,
         ),
     )
     make_default: bool | None = strawberry.field(default=None, description="Whether new requests use it.")

@@ -1,4 +1,4 @@
-"""Whether a contact can be written to on a channel now, why not, and what would help: the one predicate behind the $ icon and sending."""
+"""Whether a message can be sent to a contact on a channel now, why not, and what helps. The inbox and sending use the same rule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.core.permissions import Actor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Help:
-    """One thing that would help. `channel_id`: only of OTHER_CHANNEL, the one to use instead."""
+    """One remedy. `channel_id`: of OTHER_CHANNEL only, the channel to use instead."""
 
     kind: str
     sentence: str
@@ -31,10 +31,10 @@ class Help:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What a contact can be sent through one channel now. `max_message_length` is in `length_unit`.
+    """What one channel can send to a contact now. `max_message_length` is in `length_unit`.
 
-    `reason` is the first that failed, None if `enabled`, which is about free text: `templates` says whether an approved template
-    would be accepted. `window_closes_at` is None unless a window is open. `help`: best first; only `capabilities` finds it.
+    `enabled` is about free text; `templates`: whether an approved template would be accepted. `reason`: the first rule that fails.
+    `window_closes_at` is None unless a window is open. `help`: best first, filled by `capabilities` only.
     """
 
     supported: bool
@@ -50,18 +50,18 @@ class Capability:
 
     @property
     def sentence(self) -> str | None:
-        """`reason` for people: what the refusal of a message would say."""
+        """The message of the refusal for `reason`."""
         return None if self.reason is None else _REFUSALS[self.reason]().message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """One channel of the account, as a contact can be reached through it now: for a message, and for a payment request.
+    """What one channel of the account can send to a contact now: messages and payment requests.
 
-    `with_own_processor`: for a request whose processor can be used, whether or not there is a default.
-    `rank`: 0 where the contact wrote last, then by when they wrote on this kind. `preferred`: the first of those that are open to
-    messages, so that an answer goes out of the number that the contact wrote to; at most one.
-    `invite_url`: what the contact can open to be known there, where the channel is usable and has no address of theirs.
+    `with_own_processor`: for a request with a usable processor of its own, whether or not there is a default.
+    `rank`: 0 where the contact wrote last, then by their last message on this kind. `preferred`: the first by rank that is open to
+    messages, so that an answer comes from the number that the contact wrote to.
+    `invite_url`: a link by which the contact connects, on a usable channel that has no address of theirs.
     """
 
     connection: ChannelConnection
@@ -84,21 +84,19 @@ _REFUSALS: Final[dict[str, type[errors.Refusal]]] = {
 }
 REASONS: Final = tuple(_REFUSALS)  # in the order in which they are checked
 _ABOUT_THE_CALLER: Final = frozenset({"NO_PROCESSOR_CONFIGURED", "FORBIDDEN"})
-# Addresses that only the contact can make, by writing first.
+# Kinds whose addresses exist only after the contact has written.
 _GIVEN_BY_THE_VENDOR: Final = frozenset({"INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"})
-_OF_ONE_CONNECTION: Final = _GIVEN_BY_THE_VENDOR | {
-    "CUSTOM"
-}  # kinds whose addresses mean a person on one of our pages only
+# Kinds whose addresses are valid for one connection only.
+_OF_ONE_CONNECTION: Final = _GIVEN_BY_THE_VENDOR | {"CUSTOM"}
 
 
 async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
-    """Every channel of the account as this contact can be reached through it. Four queries."""
+    """`capabilities_of` one conversation."""
     return (await capabilities_of(actor, [conversation]))[conversation.id]
 
 
 async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
-    """`capabilities` of many conversations of the actor's account, by conversation id. Four queries, however many, and one more where
-    no processor is ready."""
+    """Every channel of the account for each contact, by conversation id. Four queries, one more where no processor is ready."""
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
@@ -141,11 +139,10 @@ async def capability(
     processor_ids: Collection[UUID] = (),
     address: ContactAddress | None = None,
 ) -> Capability:
-    """One channel for this contact; without `payment_request` for a message that asks for no money.
+    """One channel for this contact; `payment_request`: whether the message carries a payment request.
 
-    `processor_ids`: the connections of the requests that it carries, which need no default any more.
-    `address`: where it goes, if that is decided already.
-    `by_person`: whether a person wrote it, where somebody else hands it over; None: the actor is its author.
+    `processor_ids`: the processors of the carried requests, which need no default then. `address`: if known already.
+    `by_person`: whether a person wrote the message; None: the actor did.
     """
     address = address or await address_of(conversation, connection)
     has_processor = not payment_request or await providers.can_ask(actor.account_id, named=processor_ids)
@@ -161,7 +158,7 @@ async def capability(
 
 
 async def address_of(conversation: Conversation, connection: ChannelConnection) -> ContactAddress | None:
-    """Where a message of this connection to the conversation's contact goes; None: the contact has no such address."""
+    """The contact's address for this connection, if any."""
     held = ContactAddress.filter(
         account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
     )
@@ -171,9 +168,9 @@ async def address_of(conversation: Conversation, connection: ChannelConnection) 
 async def _chosen(
     conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
 ) -> ContactAddress | None:
-    """Of the contact's addresses of this kind (several only after a merge) the one that the connection writes to.
+    """Choose among the contact's addresses of this kind; there are several only after a merge.
 
-    Where the vendor gives addresses out, each is for one page or widget: the one that was written from there last.
+    Where addresses are valid for one connection, take the one that was used last on it.
     """
     if len(held) < 2:
         return held[0] if held else None
@@ -204,7 +201,7 @@ def _reaches(
     def decide(row: ChannelConnection, permission: str, needed: bool) -> Capability:
         return _decide(actor, row, addresses[row.id], permission=permission, has_processor=needed, now=now)
 
-    found = [
+    reaches = [
         Reach(
             connection=row,
             messages=decide(row, "message", True),
@@ -214,12 +211,23 @@ def _reaches(
         )
         for row in rows
     ]
-    # Where the contact wrote last comes first.
     recent = sorted(
-        found,
-        key=lambda reach: (reach.connection.id == last, _heard(addresses[reach.connection.id])),
+        reaches,
+        key=lambda reach: (reach.connection.id == last, _last_heard(addresses[reach.connection.id])),
         reverse=True,
     )
+    return _with_ranks_and_help(actor, reaches, recent, lost=lost, has_processor=has_processor)
+
+
+def _with_ranks_and_help(
+    actor: Actor,
+    reaches: Sequence[Reach],
+    recent: Sequence[Reach],
+    *,
+    lost: ProcessorConnection | None,
+    has_processor: bool,
+) -> list[Reach]:
+    """`recent`: the same reaches, the one where the contact wrote last first."""
     ranks = {reach.connection.id: rank for rank, reach in enumerate(recent)}
     open_to_messages = [reach.connection for reach in recent if reach.messages.enabled]
     open_to_requests = [reach.connection for reach in recent if reach.payment_requests.enabled]
@@ -240,7 +248,7 @@ def _reaches(
                 ),
             ),
         )
-        for reach in found
+        for reach in reaches
     ]
 
 
@@ -249,7 +257,7 @@ def _invitation(row: ChannelConnection, contact_id: UUID, now: datetime) -> str 
     return None if channel is None else invitations.url(channel, row.id, contact_id, now)
 
 
-def _heard(address: ContactAddress | None) -> float:
+def _last_heard(address: ContactAddress | None) -> float:
     return 0.0 if address is None or address.last_inbound_at is None else address.last_inbound_at.timestamp()
 
 
@@ -263,7 +271,7 @@ def _decide(
     now: datetime,
     by_person: bool | None = None,
 ) -> Capability:
-    """Pure: the first failing reason in the order of REASONS (domain.md, section 5)."""
+    """Pure. Checks the rules in the order of REASONS."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
     if address is not None and not belongs(connection, address.address):
@@ -313,16 +321,13 @@ def _help(
     lost: ProcessorConnection | None,
     can_copy: bool,
 ) -> list[Help]:
-    """What would help where `able` is off, best first. `opened`: the channels that are on, the one where the contact wrote last first.
-
-    `lost`: the processor whose connection has ended by its vendor's word.
-    """
+    """Remedies, best first. `opened`: the enabled channels, most recently used first. `lost`: a processor whose vendor revoked access."""
     if able.reason is None:
         return []
     found = []
     if able.templates:
-        found.append(Help(kind="TEMPLATE", sentence="Send an approved template: it may go out at any time."))
-    # Of one kind rather than of another: the contact knows the place.
+        found.append(Help(kind="TEMPLATE", sentence="Send an approved template: it may be sent at any time."))
+    # The same kind first: the contact knows it.
     others = sorted(opened, key=lambda other: other.kind != connection.kind)
     if others:
         sentence = f"Use {others[0].display_name} instead."
@@ -358,7 +363,7 @@ def _settings(actor: Actor, kind: str, what: str) -> Help:
 
 
 def belongs(connection: ChannelConnection, address: str) -> bool:
-    """Whether an address can be meant for this connection: a widget's visitor is reached through that widget alone."""
+    """Whether this connection can write to the address: a visitor is reached through their own widget only."""
     if connection.kind != ChannelKind.WEB_CHAT:
         return True
     widget = web_chat.widget_of(address)
@@ -366,7 +371,7 @@ def belongs(connection: ChannelConnection, address: str) -> bool:
 
 
 def limits_of(connection: ChannelConnection) -> ChannelLimits:
-    """What this channel can carry; no limits if its provider can't be made (then nothing can be sent either)."""
+    """The channel's limits; none if its provider can't be made, as nothing can be sent then."""
     return _known_limits(connection) or ChannelLimits()
 
 
@@ -379,11 +384,11 @@ def _channel(connection: ChannelConnection) -> Channel | None:
     try:
         return providers.channel(connection)
     except (UnknownProvider, IntegrationError, VaultError, ValueError):
-        return None  # a plug-in that is gone, or credentials that can't be read: the channel can't be used
+        return None  # the plug-in is gone, or the credentials are unreadable
 
 
 def refuse(capability: Capability, *, template: bool = False) -> None:
-    """Raise what stands in the way of free text, or of an approved template. Raises: the refusal of `reason`, Invalid (template)."""
+    """Raise if free text, or a template, can't be sent. Raises: the refusal of `reason`, Invalid (template)."""
     if template and capability.templates:
         return
     if capability.reason is not None:

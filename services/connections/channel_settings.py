@@ -1,4 +1,4 @@
-"""Settings → Channels: connect a channel, test its credentials, disconnect it. `connections.py` reads the connections."""
+"""Settings → Channels: connects, tests and disconnects channels. `providers.py` reads the connections."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 NAME_LIMIT: Final = 120
 SECRET_LIMIT: Final = 1000
-ROUNDS: Final = 5  # how often the provider is asked when others change the connection meanwhile
-# A channel's reason to refuse an address -> the credential that it is about.
+ROUNDS: Final = 5  # attempts while concurrent changes interfere
+# A channel's reason to refuse an address -> the credential with that address.
 ADDRESS_REASONS: Final[Mapping[str, str]] = {"host_refused": "host", "port_refused": "port"}
 
 
@@ -46,10 +46,10 @@ async def connect_channel(
     allowed_origins: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> ChannelConnection:
-    """Connect a channel, or change its connection. New credentials replace single fields of the old.
+    """Connect a channel or change its connection. None leaves a value; `credentials` replace single fields.
 
-    `allowed_origins`: the sites that may show a chat widget; None leaves them, none at all is the beginning.
-    The vendor is asked before anything is stored. Safe to repeat with the same idempotency key.
+    `allowed_origins`: the sites that may show a chat widget; none by default.
+    The vendor checks the credentials before anything is stored. Safe to repeat with the same idempotency key.
     Raises: Forbidden, NotFound, Invalid, TooLong.
     """
     actor.require("settings")
@@ -59,7 +59,7 @@ async def connect_channel(
         "connection": connection_id,
         "name": display_name,
         "sender": sender,
-        # Stored for days: from a plain hash a short password could be guessed.
+        # Keyed, because it is stored for days: a short password could be guessed from a plain hash.
         "credentials": {
             name: vault.mark("credential", value.encode()).hex() for name, value in (credentials or {}).items()
         },
@@ -87,7 +87,7 @@ async def connect_channel(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """A checked input of `connect_channel`. `row`: the connection that it changes; `sites`: None leaves them."""
+    """The checked input of `connect_channel`. `row`: the connection to change; `sites`: None leaves them."""
 
     cls: type[Channel]
     row: ChannelConnection | None
@@ -108,7 +108,7 @@ async def check(
     credentials: Mapping[str, str] | None = None,
     allowed_origins: Sequence[str] | None = None,
 ) -> _Wanted:
-    """What can be said of the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong, of every wrong field."""
+    """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
     actor.require("settings")
     row: ChannelConnection | None = None
     cls = registry.channel_class(provider) if provider in registry.channel_names() else None
@@ -149,7 +149,7 @@ async def check(
 
 
 def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given: Mapping[str, str]) -> None:
-    """Raises: Invalid for credentials that the provider does not know, or that are missing beside what is stored."""
+    """Raises: Invalid for unknown credentials, and for required ones that are neither given nor stored."""
     if cls.name in providers.SELF_ISSUED:
         if given:
             raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
@@ -175,14 +175,11 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
         wanted = dataclasses.replace(
             wanted, row=await providers.channel_connection(given["connection_id"], actor.account_id)
         )
-    raise Invalid("Others are changing this connection at the moment: try again.", field="connectionId")
+    raise Invalid("This connection is being changed by another request: try again.", field="connectionId")
 
 
 async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
-    """A vendor that is given our address calls one: with a second connection of the same credentials the first would get nothing.
-
-    Raises: Invalid.
-    """
+    """Refuse a second connection of the same credentials: the vendor calls one address, so the first would receive nothing."""
     if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
         return
     for row in await ChannelConnection.filter(
@@ -197,7 +194,6 @@ async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
 
 
 def _merged(wanted: _Wanted) -> dict[str, str]:
-    """The stored credentials with the given ones."""
     merged = {**providers.readable(wanted.row), **wanted.credentials}
     if wanted.cls.name in providers.SELF_ISSUED:
         fields = [field.name for field in dataclasses.fields(wanted.cls.credentials)]
@@ -214,7 +210,7 @@ async def _store(
     keeps_sender: bool,
     save: idempotency.Save,
 ) -> ChannelConnection | None:
-    """Write what this call changes, under the row's lock; None: check again, for the credentials have changed since they were read."""
+    """Store the changes under the row's lock; None if the credentials changed since they were read."""
     cls, sites = wanted.cls, wanted.sites
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         if wanted.row is None:
@@ -232,19 +228,9 @@ async def _store(
             row = await ChannelConnection.filter(id=wanted.row.id).select_for_update(no_key=True).get()
             if not providers.same_credentials(row, wanted.row):
                 return None
-            values: dict[str, Any] = {}
-            if wanted.name is not None:
-                values["display_name"] = wanted.name
+            values = _changed_values(wanted, wanted.row, row, credentials)
             if not keeps_sender:
                 values["sender"] = wanted.sender or ""
-            if sites is not None:
-                values["allowed_origins"] = sites
-            if credentials != providers.readable(row):
-                values["credentials"] = providers.sealed(actor.account_id, credentials)
-            if wanted.credentials or not wanted.row.connected:
-                values["connected"] = True  # a call that only renames undoes no disconnection that came meanwhile
-            if row.last_error == wanted.row.last_error:
-                values["last_error"] = None
             await ChannelConnection.filter(id=row.id).update(**values, version=F("version") + 1)
             made = await ChannelConnection.get(id=row.id)
         await audit_log.record(
@@ -262,11 +248,26 @@ async def _store(
     return made
 
 
-async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
-    """Ask the vendor again with the stored credentials; what it refuses is the connection's `last_error`, else that is cleared.
+def _changed_values(
+    wanted: _Wanted, before: ChannelConnection, row: ChannelConnection, credentials: Mapping[str, str]
+) -> dict[str, Any]:
+    """`before`: the connection as read before the vendor was asked; `row`: the locked one."""
+    values: dict[str, Any] = {}
+    if wanted.name is not None:
+        values["display_name"] = wanted.name
+    if wanted.sites is not None:
+        values["allowed_origins"] = wanted.sites
+    if credentials != providers.readable(row):
+        values["credentials"] = providers.sealed(row.account_id, credentials)
+    if wanted.credentials or not before.connected:
+        values["connected"] = True  # a mere rename must not undo a concurrent disconnection
+    if row.last_error == before.last_error:
+        values["last_error"] = None
+    return values
 
-    Raises: Forbidden, NotFound.
-    """
+
+async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
+    """Check the stored credentials at the vendor and store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.channel_connection(connection_id, actor.account_id)
     refusal: Refusal | None = None
@@ -275,7 +276,7 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
             raise Invalid("The simulator is closed here.")
         await _check_channel(row.provider, row.kind, providers.credentials_of(row))
     except Invalid as refused:
-        refusal = Invalid(refused.message)  # about what is stored, so about no field of the input
+        refusal = Invalid(refused.message)  # without a field: it is about stored values
     except UnknownProvider:
         refusal = Invalid("The plug-in of this channel is not installed.")
     except vault.VaultError:
@@ -283,7 +284,7 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
         problem = now.last_error
-        # Not about credentials that are stored no more; and what went wrong since stays.
+        # Not if the credentials were replaced since; a newer error stays, too.
         if providers.same_credentials(now, row) and (refusal is not None or now.last_error == row.last_error):
             problem = None if refusal is None else refusal.message[: providers.ERROR_LIMIT]
         if now.last_error != problem:
@@ -291,15 +292,15 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
             changed.event("channel.updated")
         await audit_log.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
         tested = await providers.channel_connection(connection_id, actor.account_id)
-    # Where nothing has come yet, the vendor may not know our address.
+    # If no webhook has arrived yet, the vendor may not know our address.
     return (await _register(actor, tested) if refusal is None and row.last_webhook_at is None else tested), refusal
 
 
 async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
-    """Have the vendor call this connection's address, where it allows that; the connection afterwards.
+    """Register our address at the vendor, where the vendor allows it; return the connection afterwards.
 
-    A refusal is its `last_error`. What comes of it is stored if the credentials are still those that it was asked with; else it is
-    asked again, with the new ones: so what is stored at last is what the vendor was told last.
+    A failure becomes `last_error`. If the credentials were replaced meanwhile, the address is registered again with the new ones, so
+    that the stored result belongs to the last registration.
     """
     for _ in range(ROUNDS):
         if not _registers(row):
@@ -329,12 +330,12 @@ def _registers(row: ChannelConnection) -> bool:
 
 
 async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
-    """What came of telling the vendor our address, and what stood in the way, for people."""
+    """The credentials that the registration returned, and the problem if it failed."""
     cls, url = registry.channel_class(row.provider), providers.inbound_url(row)
     if not url.startswith("https://") and row.provider not in configuration.current().environment.base_addresses:
         return (
             {},
-            f"{cls.display_name} can't be told to call {url}: set PUBLIC_URL to an https address and test the channel.",
+            f"{cls.display_name} can't call {url}: set PUBLIC_URL to an https address and test the channel.",
         )
     channel = providers.make_channel(row.provider, row.kind, providers.readable(row))
     try:
@@ -354,9 +355,9 @@ async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | 
 async def rotate_identity_secret(
     actor: Actor, connection_id: UUID, *, idempotency_key: str | None = None
 ) -> tuple[ChannelConnection, str | None]:
-    """A new secret to sign visitors' identities with, shown this once; the old one counts no more.
+    """Replace the secret that signs visitors' identities, and return the new one.
 
-    Safe to repeat with the same idempotency key: the repeat gives the secret unless another one came after it.
+    Safe to repeat with the same idempotency key: a repeat returns the secret unless it was replaced since.
     Raises: Forbidden, NotFound, Invalid.
     """
     actor.require("settings")
@@ -417,7 +418,7 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 
 
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
-    """Send nothing more through it; what still comes in (a STOP, a status) is taken. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Stop sending through a channel; inbound messages and statuses are still accepted. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await providers.channel_connection(connection_id, actor.account_id)

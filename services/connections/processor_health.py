@@ -13,7 +13,7 @@ from tortoise.expressions import F
 from integrations.base import IntegrationError
 from models.ids import public_id
 from models.ledger import CardKind
-from models.tables import Account, AuditEntry, ProcessorConnection
+from models.tables import AuditEntry, ProcessorConnection
 from services.connections import providers
 from services.core import audit_log
 from services.core.permissions import system_actor
@@ -37,7 +37,7 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
     async with change(connection.account_id) as changed:
-        now = await _locked(connection)
+        now = await providers.lock_processor(connection.account_id, connection.id) or connection
         said = providers.advice(now, error.reason)
         if not providers.same_credentials(now, connection):
             return False
@@ -99,7 +99,7 @@ async def answered(connection: ProcessorConnection) -> None:
     if connection.connected or connection.last_error not in ended_by:
         return
     async with change(connection.account_id) as changed:
-        now = await _locked(connection)
+        now = await providers.lock_processor(connection.account_id, connection.id) or connection
         subject = public_id("prc", now.id)
         turns = AuditEntry.filter(account_id=now.account_id, subject=subject, action__in=[CONFIGURED, DISCONNECTED])
         newest = await turns.order_by("-id").first()
@@ -116,9 +116,3 @@ async def answered(connection: ProcessorConnection) -> None:
         changed.event("processor.updated")
         await audit_log.record(system_actor(now.account_id), RECONNECTED, subject, {"processor": now.processor})
         log.info("processor_reconnected", provider=now.processor)
-
-
-async def _locked(connection: ProcessorConnection) -> ProcessorConnection:
-    """The row as it is now, locked, and before it the account: every change of connections takes both in this order."""
-    await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
-    return await ProcessorConnection.filter(id=connection.id).select_for_update(no_key=True).get()

@@ -26,7 +26,7 @@ from integrations.registry import UnknownProvider
 from models import database, vault
 from models.errors import NotFound, ProcessorUnavailable
 from models.ids import public_id
-from models.tables import ChannelConnection, ProcessorConnection
+from models.tables import Account, ChannelConnection, ProcessorConnection
 from services.core.configuration import Derived, current
 
 log = structlog.get_logger(__name__)
@@ -103,6 +103,13 @@ async def processor_connection(connection_id: UUID, account_id: UUID | None = No
     if row is None:
         raise NotFound
     return row
+
+
+async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConnection | None:
+    """Lock the account, then the connection; every change of processor connections locks in this order."""
+    await Account.filter(id=account_id).select_for_update(no_key=True).get()
+    rows = ProcessorConnection.filter(id=connection_id, account_id=account_id)
+    return await rows.select_for_update(no_key=True).get_or_none()
 
 
 async def channel_connection(connection_id: UUID, account_id: UUID | None = None) -> ChannelConnection:

@@ -1081,7 +1081,7 @@ FAULTS: Final = (
     _fault(
         "transaction",
         "two-calls-register-one-webhook",
-        "services/connections/processor_settings.py",
+        "services/connections/webhook_registration.py",
         "    if not await claimed.update(webhook_claimed_until=now + CLAIM):",
         "    if False:",
         SETTINGS_AT_ONCE,

@@ -19,7 +19,7 @@ from models import database as db
 from models import migrate, vault
 from models.ids import uuid7
 from models.tables import ChannelConnection, ProcessorConnection
-from services.connections import channel_settings, processor_health, processor_settings, providers
+from services.connections import channel_settings, processor_health, processor_settings, providers, webhook_registration
 from services.core.permissions import Actor
 from tests import factories
 from tests.configured import change
@@ -104,13 +104,13 @@ async def test_a_call_that_read_the_connection_before_its_webhook_was_made_makes
 ) -> None:
     given = {"secret_key": KEY}
     before: list[ProcessorConnection] = []
-    ensure = processor_settings._ensure_webhook
+    ensure = webhook_registration.ensure
 
     async def late(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
         before.append(row)
         return await ensure(actor, row)
 
-    monkeypatch.setattr(processor_settings, "_ensure_webhook", late)
+    monkeypatch.setattr(webhook_registration, "ensure", late)
     made = await processor_settings.configure_processor(team.owner, processor="stripe", credentials=given)
     await secrets_work(made, stripe)
     again = await ensure(team.owner, before[0])
