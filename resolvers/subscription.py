@@ -193,11 +193,11 @@ class _ContactEvents:
 
 
 async def _feed(
-    info: Info, after: str | None, wants: Wants, begun: Callable[[], Awaitable[None]] | None = None
+    info: Info, after: str | None, wants: Wants, on_attached: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[Any, None]:
     """Subscribed, the missed events, then live ones; or only ResyncRequired. Raises: ApiError BAD_REQUEST, SlowConsumer.
 
-    `begun` runs when the feed is attached; later events are checked again with `wants`.
+    `on_attached` runs when the feed is attached; later events are checked again with `wants`.
     """
     context = info.context
     reads = access(info)
@@ -208,18 +208,18 @@ async def _feed(
     except CursorInvalid as error:
         raise bad_request("`after` is not a cursor of this account") from error
     if resume is not None and resume.epoch != here.epoch:
-        yield ResyncRequired(cursor=_at(context, here), reason="OTHER_EPOCH")
+        yield ResyncRequired(cursor=_cursor_at(context, here), reason="OTHER_EPOCH")
         return
     async with aclosing(follow(_hub(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
         async for item in feed:
-            cursor = _at(context, EventCursor(here.epoch, account_id, item.seq))
+            cursor = _cursor_at(context, EventCursor(here.epoch, account_id, item.seq))
             if isinstance(item, Start):
-                if begun is not None:
-                    await begun()
+                if on_attached is not None:
+                    await on_attached()
                 yield Subscribed(cursor=cursor)
             elif isinstance(item, ResyncNeeded):
                 yield ResyncRequired(cursor=cursor, reason=item.reason.value)
-            elif (begun is None or wants(item)) and (found := client_event(item, cursor)) is not None:
+            elif (on_attached is None or wants(item)) and (found := client_event(item, cursor)) is not None:
                 yield found
 
 
@@ -229,7 +229,7 @@ def _hub(context: Context) -> Hub:
     return context.hub
 
 
-def _at(context: Context, position: EventCursor) -> Cursor:
+def _cursor_at(context: Context, position: EventCursor) -> Cursor:
     """The next event's cursor; its data is loaded at this position or later."""
     context.event_position = position
     return Cursor(position.encode())
@@ -243,40 +243,40 @@ async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, N
     epoch = (await reads.position()).epoch
     loop = asyncio.get_running_loop()
     async with aclosing(follow(_hub(context), account_id, None, _changes_figures)) as feed:
-        step: asyncio.Future[int | None] | None = None
+        next_number: asyncio.Future[int | None] | None = None
         try:
             seq = await _next_seq(feed)
             if seq is None:
                 return
-            yield Subscribed(cursor=_at(context, EventCursor(epoch, account_id, seq)))
-            step = asyncio.ensure_future(_next_seq(feed))
+            yield Subscribed(cursor=_cursor_at(context, EventCursor(epoch, account_id, seq)))
+            next_number = asyncio.ensure_future(_next_seq(feed))
             while True:
                 day_ends = await dashboard.day_ends(account_id, datetime.now(UTC))
-                yield DashboardUpdated(cursor=_at(context, EventCursor(epoch, account_id, seq)), range=range)
-                again_at = loop.time() + DASHBOARD_INTERVAL_S
-                with _hub(context).moments.waiting_for(day_ends) as over:
-                    either: set[asyncio.Future[Any]] = {step, over}
-                    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    continue  # midnight
-                newest = step.result()
+                yield DashboardUpdated(cursor=_cursor_at(context, EventCursor(epoch, account_id, seq)), range=range)
+                next_update_at = loop.time() + DASHBOARD_INTERVAL_S
+                with _hub(context).moments.waiting_for(day_ends) as midnight:
+                    waiting: set[asyncio.Future[Any]] = {next_number, midnight}
+                    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if not next_number.done():
+                    continue
+                newest = next_number.result()
                 while newest is not None:
                     seq = newest
-                    step = asyncio.ensure_future(_next_seq(feed))
-                    left = again_at - loop.time()
+                    next_number = asyncio.ensure_future(_next_seq(feed))
+                    left = next_update_at - loop.time()
                     if left <= 0:
                         break
-                    await asyncio.wait({step}, timeout=left)
-                    if not step.done():
+                    await asyncio.wait({next_number}, timeout=left)
+                    if not next_number.done():
                         break
-                    newest = step.result()
+                    newest = next_number.result()
                 if newest is None:
                     return
         finally:
-            if step is not None and not step.done():
-                step.cancel()
+            if next_number is not None and not next_number.done():
+                next_number.cancel()
                 with suppress(asyncio.CancelledError):
-                    await step
+                    await next_number
 
 
 def _changes_figures(event: LogEntry) -> bool:
@@ -318,10 +318,10 @@ class Subscription:
             raise not_found()
         wants = _ContactEvents(row, lambda event: not event.kind.startswith("notification."))
 
-        async def begun() -> None:
+        async def on_attached() -> None:
             wants.attached(await merged_rows.conversation(row.account_id, row.id))
 
-        return _feed(info, after, wants, begun)
+        return _feed(info, after, wants, on_attached)
 
     @subscription("What changes in one contact's Payments tab and totals.")
     async def contact_payment_events(
@@ -337,10 +337,10 @@ class Subscription:
             raise not_found()
         wants = _ContactEvents(row, lambda event: _is_request(event.kind) or event.kind == "contact.updated")
 
-        async def begun() -> None:
+        async def on_attached() -> None:
             wants.attached(await merged_rows.contact(row.account_id, row.id))
 
-        return _feed(info, after, wants, begun)
+        return _feed(info, after, wants, on_attached)
 
     @subscription("The viewer's own notifications: the only feed that differs by user.")
     async def notification_events(

@@ -51,6 +51,14 @@ def test_the_doors_write_no_rows() -> None:
     assert wrong == set()
 
 
+def test_only_the_access_package_reads_tables_for_the_team_api() -> None:
+    reads = re.compile(r"\bdatabase\.(rows|row|execute)\(|\btables\.\w+\.(all|filter|get|get_or_none|raw)\(")
+    reading = {
+        str(path.relative_to(ROOT)) for path in python_files("resolvers", "schema") if reads.search(path.read_text())
+    }
+    assert reading == {f"resolvers/access/{name}.py" for name in ("loaders", "pages")}
+
+
 def test_a_save_names_the_columns_that_it_writes() -> None:
     """Else it writes back everything that was read, over what others have changed since. An insert writes them all."""
     unnamed = [

@@ -35,7 +35,7 @@ class Failed(AssertionError):
 
 @dataclass
 class Api:
-    """Operations as somebody; `viewer` is who asks unless a call says otherwise, None nobody."""
+    """Runs operations as `viewer`, unless a call names another; None is anonymous."""
 
     viewer: Actor | None
     hub: Hub
@@ -44,7 +44,6 @@ class Api:
     async def result(
         self, document: str, variables: Mapping[str, Any] | None = None, **options: Any
     ) -> ExecutionResult:
-        """What came of an operation."""
         context = new_context(
             hub=self.hub, viewer=options.get("viewer", self.viewer), client_address="192.0.2.1", request_id="request-1"
         )
@@ -95,7 +94,7 @@ async def event(stream: AsyncGenerator[ExecutionResult, None]) -> dict[str, Any]
 
 @pytest.fixture
 async def hub(team: Team) -> AsyncIterator[Hub]:
-    """A running hub that is told of every change."""
+    """A running hub that every change notifies."""
     bus = await open_bus("memory://")
     hub = Hub(bus, event_log.read, event_log.heads)
     await hub.start()
@@ -108,13 +107,13 @@ async def hub(team: Team) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def api(team: Team, hub: Hub) -> Api:
-    """The API, used by the team's agent."""
+    """The API as the team's agent."""
     return Api(viewer=team.agent, hub=hub)
 
 
 @asynccontextmanager
 async def statements() -> AsyncIterator[list[str]]:
-    """The statements that SQLite is given inside this block."""
+    """The statements that SQLite executes inside this block."""
     connection: Any = db._client()._connection
     seen: list[str] = []
     await connection.set_trace_callback(seen.append)

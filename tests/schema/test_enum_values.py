@@ -1,4 +1,4 @@
-"""No enum value of the schema that nothing can produce, take or compare."""
+"""Every enum value of the schema is used by the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORD = re.compile(r"\b[A-Z][A-Z0-9_]*\b")
 
 
 def used_words() -> set[str]:
-    """Every word in capitals of the code that is not a declaration of itself."""
+    """Every word in capitals in the code, except its own declaration."""
     files = (file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
     return {word for file in files for word in _WORD.findall(_DECLARED.sub("", file.read_text(encoding="utf-8")))}
 

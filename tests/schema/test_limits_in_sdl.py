@@ -1,4 +1,4 @@
-"""The limits that descriptions state are the limits that services keep: one character more is refused at that very field."""
+"""Services keep the limits in the descriptions: one character more is refused at that field."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ SHAPES = {
 
 
 def text_of(field: str, length: int) -> str:
-    """A text of this length that has the right shape, where the length allows one."""
+    """A text of this length, in the field's format if the length allows it."""
     shape = SHAPES.get(field, "{}")
     return shape.format("x" * (length - len(shape.format(""))))
 

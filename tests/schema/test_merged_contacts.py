@@ -43,11 +43,11 @@ async def bodies(api: Api, id: str, **page: Any) -> tuple[list[str], list[str]]:
 
 
 async def test_the_thread_is_one_and_cursors_from_before_go_on_in_it(team: Team, api: Api) -> None:
-    other, told = await another(team)
+    other, other_thread = await another(team)
     for n in range(4):
         await writes(team, "SMS", team.addresses["SMS"].address, f"kept {n}")
         await writes(team, "EMAIL", "mary@example.com", f"merged {n}")
-    old, kept = public_id("cnv", told.id), public_id("cnv", team.conversation.id)
+    old, kept = public_id("cnv", other_thread.id), public_id("cnv", team.conversation.id)
     _, before = await bodies(api, old)
     _, mine = await bodies(api, kept)
     done = await merge(api, team.contact, other)
@@ -70,12 +70,12 @@ async def test_the_thread_is_one_and_cursors_from_before_go_on_in_it(team: Team,
 
 
 async def test_old_ids_answer_as_the_kept_ones_and_lists_show_one(team: Team, api: Api) -> None:
-    other, told = await another(team)
+    other, other_thread = await another(team)
     request = await factories.payment_request(other, status="SENT", product_name="Deep clean")
     fact = await factories.money_fact(request)
     overdue = await factories.payment_request(other, status="SENT", due_at=factories.now().replace(year=2020))
     assert (await merge(api, team.contact, other))["userErrors"] == []
-    old = {"contact": public_id("cnt", other.id), "conversation": public_id("cnv", told.id)}
+    old = {"contact": public_id("cnt", other.id), "conversation": public_id("cnv", other_thread.id)}
     kept = {"contact": public_id("cnt", team.contact.id), "conversation": public_id("cnv", team.conversation.id)}
     for name, id in old.items():
         assert await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": id}) == {"id": kept[name]}
@@ -116,7 +116,7 @@ async def test_old_ids_answer_as_the_kept_ones_and_lists_show_one(team: Team, ap
 
 
 async def test_feeds_of_both_follow_the_merge_and_what_comes_after(team: Team, api: Api) -> None:
-    other, told = await another(team)
+    other, other_thread = await another(team)
     third, _ = await another(team, "Moll")
     documents = {
         name: f"subscription($id: ID!, $after: Cursor) {{ {root}(after: $after, {name}Id: $id) {{ {EVENTS} }} }}"
@@ -126,13 +126,13 @@ async def test_feeds_of_both_follow_the_merge_and_what_comes_after(team: Team, a
         "inbox": f"subscription($after: Cursor) {{ inboxEvents(after: $after) {{ {EVENTS} }} }}",
     }
     ids = {
-        "conversation": [public_id("cnv", told.id), public_id("cnv", team.conversation.id)],
+        "conversation": [public_id("cnv", other_thread.id), public_id("cnv", team.conversation.id)],
         "contact": [public_id("cnt", other.id), public_id("cnt", team.contact.id)],
         "inbox": [""],
     }
     merged = {
         "mergedContactId": public_id("cnt", other.id),
-        "mergedConversationId": public_id("cnv", told.id),
+        "mergedConversationId": public_id("cnv", other_thread.id),
         "contact": {"id": public_id("cnt", team.contact.id)},
         "conversation": {"id": public_id("cnv", team.conversation.id)},
     }
@@ -177,10 +177,10 @@ async def test_feeds_of_both_follow_the_merge_and_what_comes_after(team: Team, a
             assert (await event(stream))["__typename"] == "ContactMerged", (name, id)
     async with api.subscribe(documents["conversation"], {"id": ids["conversation"][0]}) as stream:
         await event(stream)
-        await conversations.save_draft(team.agent, told.id, "Dear")
+        await conversations.save_draft(team.agent, other_thread.id, "Dear")
         assert (await event(stream))["__typename"] == "ConversationUpdated"
     assert (await Contact.get(id=third.id)).merged_into_id is None
     sent = await messages.send_message(
-        team.agent, conversation_id=told.id, channel_id=team.channels["EMAIL"].id, body="Hello"
+        team.agent, conversation_id=other_thread.id, channel_id=team.channels["EMAIL"].id, body="Hello"
     )
     assert sent.message.conversation_id == team.conversation.id

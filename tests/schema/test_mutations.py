@@ -177,8 +177,8 @@ async def test_the_team_works_with_a_conversation(team: Team, api: Api) -> None:
         "assignConversation", given | {"userId": ids(team)["user"]}, "conversation { assignee { id } }"
     )
     assert assigned["conversation"] == {"assignee": {"id": ids(team)["user"]}}
-    nobody = await api.run("assignConversation", given, "conversation { assignee { id } }")
-    assert nobody["conversation"] == {"assignee": None}
+    unassigned = await api.run("assignConversation", given, "conversation { assignee { id } }")
+    assert unassigned["conversation"] == {"assignee": None}
     followed = await api.run("followConversation", given | {"following": True}, "conversation { following }")
     assert followed["conversation"] == {"following": True}
     left = await api.run("followConversation", given | {"following": False}, "conversation { following }")

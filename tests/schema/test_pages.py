@@ -114,10 +114,10 @@ async def test_payment_requests_are_paged_per_contact_and_per_account(team: Team
 
 async def test_notifications_and_contacts_are_paged(team: Team, api: Api) -> None:
     user = await tables.User.get(id=team.agent.user_id)
-    told = [public_id("ntf", (await factories.notification(user)).id) for _ in range(5)]
+    expected = [public_id("ntf", (await factories.notification(user)).id) for _ in range(5)]
     await factories.notification(await tables.User.get(id=team.owner.user_id))
     document = f"query({ARGUMENTS}) {{ notifications({USE}) {BODY} }}"
-    assert flat(await pages(api, document, 2)) == told[::-1]
+    assert flat(await pages(api, document, 2)) == expected[::-1]
     people = [public_id("cnt", team.contact.id)]
     people += [public_id("cnt", (await factories.contact(team.account)).id) for _ in range(4)]
     document = f"query({ARGUMENTS}) {{ contacts({USE}) {BODY} }}"

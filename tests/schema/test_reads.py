@@ -1,4 +1,4 @@
-"""What a viewer can read: everything of the own account, nothing of another, in a number of statements that does not grow."""
+"""Reads: everything in the viewer's account, nothing of another, in a constant number of statements."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ REQUEST = """
 
 
 async def another_account() -> tuple[Actor, dict[str, str]]:
-    """Somebody else, and an id of each of their objects."""
-    account = await factories.account(name="Somebody else")
+    """Another account, and an id of each of its objects."""
+    account = await factories.account(name="Another account")
     user = await factories.user(account, role="OWNER")
     contact = await factories.contact(account)
     conversation = await factories.conversation(contact)
@@ -119,8 +119,8 @@ async def test_the_viewer_is_a_person_or_a_key(team: Team, api: Api) -> None:
     )
     program = await api.one(document, viewer=key)
     assert (program["name"], program["user"]) == ("Robot", None)
-    told = await api.one("{ notifications { nodes { id } unreadCount } }", viewer=key)
-    assert told == {"nodes": [], "unreadCount": 0}
+    own = await api.one("{ notifications { nodes { id } unreadCount } }", viewer=key)
+    assert own == {"nodes": [], "unreadCount": 0}
 
 
 async def test_api_keys_are_for_owners(team: Team, api: Api) -> None:
@@ -234,7 +234,7 @@ async def test_a_payment_says_which_charge_it_concerns_and_what_of_it_can_still_
     await factories.money_fact(
         request, kind="DISPUTE", external_id="dp_1", charge_external_id="pi_1", outcome="PENDING", amount_minor=550
     )
-    # Of another connection's charge that happens to be called the same, and of one that nobody knows.
+    # Of another connection's charge with the same reference, and of an unknown charge.
     await factories.money_fact(
         request,
         kind="REFUND",
@@ -578,10 +578,10 @@ async def test_a_message_shows_what_was_told_of_it_later(team: Team, api: Api) -
         "query($ids: [ID!]!) { nodes(ids: $ids) { ... on Message { replyTo { id } reaction editedAt removedAt } } }",
         {"ids": [public_id("msg", row.id) for row in (first, second, lost)]},
     )
-    told = "2026-11-27T09:00:00Z"
+    reported_at = "2026-11-27T09:00:00Z"
     assert [list(row.values()) for row in shown] == [
-        [None, "❤", told, None],
-        [{"id": public_id("msg", first.id)}, None, None, told],
+        [None, "❤", reported_at, None],
+        [{"id": public_id("msg", first.id)}, None, None, reported_at],
         [None, None, None, None],
     ]
 

@@ -1,4 +1,4 @@
-"""The contract: what is committed is what the code gives, everything is described, nothing that clients use is taken away."""
+"""The committed SDL equals the code's, everything is described, and nothing that clients use is removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ REMOVAL = re.compile(r"Removal: \d{4}-\d{2}-\d{2}")
 
 
 def names_without_description(schema: GraphQLSchema) -> list[str]:
-    """Every type, field, argument, input field and enum value of ours that says nothing about itself."""
+    """Every type, field, argument, input field and enum value without a description."""
     found = []
     for name, kind in schema.type_map.items():
         if name.startswith("__") or name in ("String", "Int", "Float", "Boolean", "ID"):
@@ -54,7 +54,7 @@ def names_without_description(schema: GraphQLSchema) -> list[str]:
 
 
 def breaking(old: GraphQLSchema, new: GraphQLSchema) -> list[str]:
-    """What clients of the old schema lose, but for fields whose deprecation named a day of removal."""
+    """What clients of the old schema lose, except fields whose deprecation gave a removal date."""
     return [
         change.description
         for change in find_breaking_changes(old, new)

@@ -1,4 +1,4 @@
-"""What subscriptions push: every change once and in order, from any cursor, to those who may see it; or a resync instead of a gap."""
+"""Subscriptions: every change once and in order, from any cursor, to viewers who may see it; a resync in place of a gap."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_notifications_go_to_their_own_person(team: Team, api: Api) -> Non
 
 
 async def factories_notification(user: tables.User) -> tables.Notification:
-    """A row that is not inserted yet: the change does it."""
+    """A row that the change inserts."""
     return tables.Notification(
         account_id=user.account_id,
         user_id=user.id,
@@ -288,8 +288,8 @@ async def test_settings_processors_and_channels_are_pushed(team: Team, api: Api)
         assert (await event(figures))["__typename"] == "DashboardUpdated"
         await accounts.update_account(team.owner, changes={"name": "New name"})  # changes nothing, says nothing
         await channel_settings.disconnect_channel(team.owner, team.channels["SMS"].id)
-        told = await event(stream)
-        assert [row["connected"] for row in told["account"]["channels"]].count(False) == 1
+        update = await event(stream)
+        assert [row["connected"] for row in update["account"]["channels"]].count(False) == 1
         await processor_settings.disconnect_processor(team.owner, team.processor.id)
         assert (await event(stream))["__typename"] == "AccountUpdated"
         assert (await event(figures))["__typename"] == "DashboardUpdated"
@@ -383,8 +383,8 @@ async def test_without_a_credential_nothing_is_pushed(team: Team, api: Api, docu
 
 async def test_an_api_key_has_no_notifications_but_an_inbox(team: Team, api: Api) -> None:
     key = Actor(account_id=team.account.id, role="AGENT", user_id=None, name="Robot", kind="api_key", credential="key")
-    async with api.subscribe(NOTIFICATIONS, viewer=key) as told, api.subscribe(INBOX, viewer=key) as inbox:
-        assert await names(told, 1) == await names(inbox, 1) == ["Subscribed"]
+    async with api.subscribe(NOTIFICATIONS, viewer=key) as feed, api.subscribe(INBOX, viewer=key) as inbox:
+        assert await names(feed, 1) == await names(inbox, 1) == ["Subscribed"]
         await create(team)
         assert await names(inbox, 1) == ["PaymentRequestUpdated"]
 
