@@ -1,12 +1,11 @@
-"""The suites that every processor and every channel must pass, for authors of providers to run on their own. The product never imports it.
+"""Test suites that every processor and channel must pass, also for plug-in authors. The product never imports them.
 
-A provider's tests say `from integrations.kit.processors import *` (or `.channels`) and give a fixture `harness`:
-docs/howto/add-a-processor.md, docs/howto/add-a-channel.md. It needs pytest and pytest-asyncio, which the product does not.
+See docs/howto/add-a-processor.md and docs/howto/add-a-channel.md.
 """
 
 import pytest
 
-# Before the suites are imported: a failed assertion then shows its values, as in any test.
+# Must run before the suites are imported, so that a failed assertion shows its values.
 pytest.register_assert_rewrite(
     "integrations.kit.channel_bench",
     "integrations.kit.channel_callbacks",

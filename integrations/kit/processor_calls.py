@@ -1,4 +1,4 @@
-"""The class and its calls: what opens, reads and closes a checkout, under the failures that networks have."""
+"""The class itself, and calls that open, read and close checkouts, also under network failures."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from integrations.kit.processor_harness import (
 )
 from integrations.kit.vendor import RETRY_AFTER_S, FailureMode
 
-KEYS_LIVE_S = 6 * 3600  # what Paythread relies on where nothing is declared
+KEYS_LIVE_S = 6 * 3600  # the life that Paythread assumes if none is declared
 SILENT: tuple[FailureMode, ...] = ("hang", "drop", "before_500")
 TOKEN_LIFE_S = 1.0
-GIVEN_UP_S = 5  # by when a call with a time-out of one second has long ended
+GIVEN_UP_S = 5  # a call with a time-out of one second must end within this time
 
 
 # ---------------------------------------------------------------------------------------------------------- the class
@@ -95,7 +95,7 @@ async def test_the_payers_page_is_https_and_at_a_declared_origin(
 ) -> None:
     made = await processor.create_checkout(order(processor))
     at = urlsplit(made.url or "")
-    if at.hostname == "127.0.0.1":  # a stand-in in this process
+    if at.hostname == "127.0.0.1":  # a fake in this process
         raise NotSupplied("a page at an address of its own")
     assert at.scheme == "https"
     assert f"https://{at.netloc}" in processor.checkout_origins
@@ -152,7 +152,7 @@ async def test_the_same_key_gives_the_same_checkout(vendor: ProcessorHarness, pr
 
 
 def nearly_the_life_of_a_key(vendor: ProcessorHarness) -> float:
-    """How long Paythread relies on a key, for all that the class declares; it asks the harness for the vendor's clock."""
+    """How long Paythread relies on a key of this class."""
     life_s = vendor.can.key_life_s
     if life_s is not None and type(vendor).age_keys is ProcessorHarness.age_keys:
         raise AssertionError("key_life_s is declared: supply age_keys")
@@ -164,7 +164,7 @@ async def test_a_checkouts_key_is_known_for_its_declared_life(vendor: ProcessorH
     made = await processor.create_checkout(order(processor))
     vendor.age_keys(nearly_the_life_of_a_key(vendor))
     again = await processor.create_checkout(order(processor))
-    assert await vendor.checkouts() == 1, "declare key_life_s, or look for what the key has made"
+    assert await vendor.checkouts() == 1, "declare key_life_s, or look up what the key created"
     assert again.external_id == made.external_id
 
 
@@ -229,7 +229,7 @@ async def test_a_rate_limit_tells_how_long_to_wait(vendor: ProcessorHarness, pro
     for call in (processor.create_checkout(order(processor)), processor.read_checkout(made.external_id)):
         vendor.fail_next("rate_limit")
         refused = await error_of(call)
-        # Some vendors tell the second at which it ends.
+        # Some vendors give the end in whole seconds.
         assert refused.retry_after_s == pytest.approx(RETRY_AFTER_S, abs=1.5)
 
 
@@ -287,7 +287,7 @@ async def test_a_call_for_a_token_that_fails_made_nothing(
 ) -> None:
     vendor.fail_next_token(mode)
     refused = await error_of(hasty.create_checkout(order(hasty)))
-    assert not refused.ambiguous, "the call itself was not made: it may be made again"
+    assert not refused.ambiguous, "the call itself was not made, so it may be repeated"
     assert refused.retryable or mode in ("nonsense", "empty")
     assert await vendor.checkouts() == 0
     assert (await hasty.create_checkout(order(hasty))).status is CheckoutStatus.OPEN
@@ -329,7 +329,7 @@ async def test_an_answer_that_is_not_understood_is_an_integration_error(
     read = await error_of(processor.read_checkout(made.external_id))
     vendor.fail_next(mode)
     created = await error_of(processor.create_checkout(order(processor, idempotency_key=f"{REFERENCE}:2")))
-    # The vendor may have made it.
+    # The vendor may have created it.
     assert (type(read.message), created.ambiguous) == (str, True)
 
 
@@ -341,7 +341,7 @@ async def test_a_silent_vendor_is_given_up_in_time(vendor: ProcessorHarness, has
             with pytest.raises(IntegrationError):
                 await hasty.read_checkout(made.external_id)
     except TimeoutError:
-        pytest.fail("environment.timeout_s is not kept")
+        pytest.fail("the provider does not respect environment.timeout_s")
 
 
 async def test_a_call_does_not_block_the_event_loop(vendor: ProcessorHarness, hasty: Processor) -> None:
@@ -359,11 +359,11 @@ async def test_a_call_does_not_block_the_event_loop(vendor: ProcessorHarness, ha
     with pytest.raises(IntegrationError):
         await hasty.read_checkout(made.external_id)
     ticking.cancel()
-    assert ticks >= 8, "others had no turn while the vendor was silent for a second"
+    assert ticks >= 8, "no other task had a turn while the vendor did not respond for a second"
 
 
 def in_base64(secret: str) -> set[str]:
-    """How it looks inside what is encoded, wherever it begins there: `Basic …` has an id before it."""
+    """The secret in base64 at every alignment: in `Basic …` an id precedes it."""
     found = set()
     for before in range(3):
         encoded = base64.b64encode(b"x" * before + secret.encode()).decode().rstrip("=")
@@ -441,7 +441,6 @@ async def test_a_checkout_that_has_ended_reads_as_expired(vendor: ProcessorHarne
 
 
 async def too_late(vendor: ProcessorHarness, processor: Processor, before: Outcome) -> Checkout:
-    """What closing a checkout says after this happened to it."""
     made = await processor.create_checkout(order(processor))
     await vendor.act(made.external_id, before)
     return await processor.expire_checkout(made.external_id)

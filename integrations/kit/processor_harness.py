@@ -1,4 +1,4 @@
-"""The other side of a processor under test: what its author supplies, the fixtures that use it, and the report of what was not tested."""
+"""The harness that a processor's author supplies, the suite's fixtures, and the report of what was not tested."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ REFERENCE = "pr_01hzx5p4qk8v6m2n3c7t9w0yfd"
 RETURN_URL = "https://pay.example.test/p/token/return"
 EMAIL = "dana+pay@example.test"
 USUAL_MINOR = 12500
-BLOCKED_S = 20  # an event loop that stands still for so long is blocked for good
-# With decimals of every kind, and those where vendors leave ISO 4217.
+BLOCKED_S = 20  # after this time without a turn, the event loop counts as blocked
+# Currencies with every number of decimals, and those for which vendors deviate from ISO 4217.
 _TRIED = (
     "USD EUR GBP JPY KWD ISK UGX MGA HUF TWD XOF CHF BRL AUD CAD INR MXN KRW CLP VND BHD TND PLN SEK NGN ZAR IDR AED ARS BDT"
     " COP CZK DKK EGP GHS HKD ILS KES MAD MYR NOK NZD OMR PEN PHP PKR QAR RON SAR SGD THB TRY TZS UAH UYU"
@@ -48,35 +48,35 @@ TRIED_AT_MOST = 12
 
 
 class NotPayable(Exception):
-    """A harness raises it when its payer meets a checkout that can't be paid any more."""
+    """Raised by a harness: this checkout can no longer be paid."""
 
 
 class NotSupplied(Exception):
-    """A harness does not supply this; what needs it is not tested, and reported."""
+    """The harness does not supply this. Tests that need it are skipped and reported."""
 
 
 class LoopBlocked(Exception):
-    """The event loop stood still: the provider makes a blocking call."""
+    """The provider blocked the event loop."""
 
 
 class ProcessorHarness(ABC):
-    """One connection's vendor, and the people around it. What the vendor offers, the class under test declares in `capabilities`."""
+    """A fake vendor of one connection, with its payers and banks."""
 
     processor: ClassVar[type[Processor]]  # the class under test
-    public: ClassVar[frozenset[str]] = frozenset()  # fields of its credentials that are no secret
+    public: ClassVar[frozenset[str]] = frozenset()  # fields of its credentials that are not secret
 
     secret = ""  # signs the webhooks of `act` and `refund`
     rolled_secret = "new-secret-0001"
     signature_header = ""
-    origin: str  # where its hosted page is
-    checks_key = True  # whether check() asks the vendor
-    known_shape = "cs_1"  # an id as the vendor makes them
-    unknown_id = "cs_unknown"  # an id that the vendor has never made
-    method = "•••• 4242"  # how `method_summary` of a payment ends
-    checks_any_body = True  # a signature can be checked over what is no JSON
-    currencies: Sequence[str] | None = None  # None: up to twelve of those that `amount_limits` takes
-    page_size: int | None = None  # how many refunds the vendor lists per answer, if it pages them
-    test_keys: ClassVar[Mapping[str, str]] = {}  # credentials as the vendor writes them, of either mode
+    origin: str  # of the hosted page
+    checks_key = True  # whether check() calls the vendor
+    known_shape = "cs_1"  # an id in the vendor's format
+    unknown_id = "cs_unknown"  # an id that the vendor never issued
+    method = "•••• 4242"  # the end of a payment's `method_summary`
+    checks_any_body = True  # a signature over a body that is not JSON can be verified
+    currencies: Sequence[str] | None = None  # None: up to twelve that `amount_limits` accepts
+    page_size: int | None = None  # refunds per page, if the vendor's list has pages
+    test_keys: ClassVar[Mapping[str, str]] = {}  # credentials in the vendor's format, for each mode
     live_keys: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
@@ -87,122 +87,121 @@ class ProcessorHarness(ABC):
     def provider(
         self, *, secret_key: str | None = None, webhook_secret: str | None = None, timeout_s: float = 10
     ) -> Processor:
-        """A provider connected to it, by these secrets in place of the right ones."""
+        """A provider connected to the vendor, with these secrets instead of the right ones."""
 
     @abstractmethod
     def unreachable(self) -> Processor:
-        """A provider whose vendor does not answer at all."""
+        """A provider whose vendor refuses connections."""
 
     @abstractmethod
     def fail_next(self, mode: FailureMode) -> None:
-        """Let the next call fail that opens, reads, refunds: not one for a token, and no look-up before it."""
+        """Make the next call fail, except calls for a token and look-ups before another call."""
 
     @abstractmethod
     async def checkouts(self) -> int:
-        """How many checkouts the vendor holds."""
+        """The number of checkouts at the vendor."""
 
     @abstractmethod
     async def act(self, external_id: str, outcome: Outcome) -> Delivery:
-        """What a payer does (pay, decline, delay) or a bank (settle, fail); the webhook that tells it. Raises: NotPayable."""
+        """Act as the payer (pay, decline, delay) or the bank (settle, fail); return the webhook. Raises: NotPayable."""
 
     @abstractmethod
     async def refund(self, external_id: str, amount_minor: int) -> Delivery:
-        """The business gives money back in the vendor's own pages; the webhook that tells it."""
+        """Refund in the vendor's dashboard; return the webhook."""
 
     def will_fail(self) -> None:  # noqa: B027 (optional to override)
-        """Told before a payment is delayed that it will end with "fail", for vendors who must know that first."""
+        """Announce that the next delayed payment will fail, for vendors that must know in advance."""
 
     # ------------------------------------------------------------- needed for what the class declares
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
-        """The signature's headers, computed as the vendor does. Needed with a `webhook_proof`."""
+        """The vendor's signature headers. Needed with a `webhook_proof`."""
         raise NotSupplied("sign")
 
     def signed(self, body: bytes, secret: str, at: datetime) -> tuple[bytes, dict[str, str]]:
-        """This body and its headers, signed. Override it where the signature is inside the body; else `sign` is all that is needed."""
+        """The signed body and its headers. Override this if the body contains the signature."""
         return body, self.sign(body, secret, at)
 
     def forged(self, delivery: Delivery) -> list[Delivery]:
-        """The delivery with broken signatures. Override it, and `unsigned`, where they are inside the body."""
+        """The delivery with broken signatures. Override this and `unsigned` if the body contains the signature."""
         body, headers, *query = delivery
         return [(body, broken, query[0]) if query else (body, broken) for broken in self.forgeries(headers)]
 
     def unsigned(self, delivery: Delivery) -> list[Delivery]:
-        """The delivery without a signature."""
         body, headers, *query = delivery
         others = {name: value for name, value in headers.items() if name != self.signature_header}
         bare: list[dict[str, str]] = [{}, others, {**others, "authorization": "Bearer x"}]
         return [(body, without, query[0]) if query else (body, without) for without in bare]
 
     def calls(self) -> int:
-        """How many requests have reached the vendor. Needed without a `webhook_proof`."""
+        """The number of requests to the vendor. Needed without a `webhook_proof`."""
         raise NotSupplied("calls")
 
     def points_at(self, external_id: str) -> Delivery:
-        """An unsigned webhook that points at this id. Needed without a `webhook_proof`."""
+        """An unsigned webhook that names this id. Needed without a `webhook_proof`."""
         raise NotSupplied("points_at")
 
     def batch(self, deliveries: Sequence[Delivery]) -> Delivery:
-        """One webhook that tells all events of these, in their order. Needed for `webhook_batches`."""
+        """One webhook with the events of these, in order. Needed for `webhook_batches`."""
         raise NotSupplied("batch")
 
     def odd_event(self) -> Delivery:
-        """A genuine webhook of one event that the provider can't read. Finds more mistakes with `webhook_batches`."""
+        """A genuine webhook whose event the provider cannot read. Optional, for `webhook_batches`."""
         raise NotSupplied("odd_event")
 
     async def delay_refunds(self) -> None:
-        """Refunds made from now on are pending until `settle_refund`. Needed for `pending_refunds`."""
+        """Keep new refunds pending until `settle_refund`. Needed for `pending_refunds`."""
         raise NotSupplied("delay_refunds")
 
     async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
-        """A pending refund arrives, or fails; the webhook that tells it. Needed for `pending_refunds`."""
+        """Complete or fail a pending refund; return the webhook. Needed for `pending_refunds`."""
         raise NotSupplied("settle_refund")
 
     async def dispute(self, external_id: str) -> Delivery:
-        """The payer's bank disputes the payment; the webhook that tells it. Needed for `disputes`."""
+        """Open a dispute; return the webhook. Needed for `disputes`."""
         raise NotSupplied("dispute")
 
     async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
-        """The dispute is decided, for the business or against it; the webhook that tells it. Needed for `disputes`."""
+        """Decide the dispute; return the webhook. Needed for `disputes`."""
         raise NotSupplied("end_dispute")
 
     async def pay_in_parts(self, external_id: str, amounts_minor: Sequence[int]) -> Delivery:
-        """The checkout is paid by these charges; the last one's webhook. Needed for `partial_captures`.
+        """Pay the checkout with these charges; return the last one's webhook. Needed for `partial_captures`.
 
-        The suite gives a part of the whole first, then the rest.
+        The suite first calls it for a part of the amount, then for the rest.
         """
         raise NotSupplied("pay_in_parts")
 
-    # ------------------------------------------------------------- each finds more mistakes
+    # ------------------------------------------------------------- optional: each finds more mistakes
     async def lapse(self, external_id: str) -> None:
-        """An open checkout ends by itself."""
+        """Let an open checkout expire."""
         raise NotSupplied("lapse")
 
     def give_tokens(self, life_s: float) -> None:
-        """Tokens that the vendor gives from now on live so long. For vendors with tokens."""
+        """Set the life of new access tokens."""
         raise NotSupplied("give_tokens")
 
     def fail_next_token(self, mode: FailureMode) -> None:
-        """Let the next call for a token fail. For vendors with tokens."""
+        """Make the next call for an access token fail."""
         raise NotSupplied("fail_next_token")
 
     def secrets(self) -> Sequence[str]:
-        """What else may be in no error and no log: tokens that were given, an `authorization` header as it was sent."""
+        """Further texts that no error and no log may contain: issued tokens, sent `authorization` headers."""
         return ()
 
     def age_keys(self, seconds: float) -> None:
-        """So much time passes for the vendor's idempotency keys; it forgets those that are too old. Needed with `key_life_s`."""
+        """Age the vendor's idempotency keys, and forget those that are too old. Needed with `key_life_s`."""
         raise NotSupplied("age_keys")
 
     async def strange(self, external_id: str) -> Delivery:
-        """A checkout that was paid gets a state that the vendor's documentation does not have; the webhook that tells it."""
+        """Give a paid checkout an undocumented state; return the webhook."""
         raise NotSupplied("strange")
 
     def sent(self) -> str:
-        """All that the provider has sent so far, as text."""
+        """Everything that the provider has sent, as text."""
         raise NotSupplied("sent")
 
     def forgeries(self, headers: dict[str, str]) -> list[dict[str, str]]:
-        """Broken headers beside a good body. This form is the one of `t=…,v1=…`; other ones are cut, changed and lengthened."""
+        """Broken headers for a good body: of the form `t=…,v1=…`, or of any other form."""
         good = headers[self.signature_header]
         if ",v1=" not in good:
             values = [
@@ -239,31 +238,28 @@ class ProcessorHarness(ABC):
     # ------------------------------------------------------------- for the suite and for authors
     @property
     def can(self) -> Capabilities:
-        """What the class under test declares."""
         return self.processor.capabilities
 
     def environment(self, url: str, timeout_s: float = 10) -> Environment:
-        """Where a provider under test runs, with this address in place of its vendor's."""
+        """The environment of a provider under test, with this address instead of the vendor's."""
         addresses = {self.processor.name: url}
         return Environment(public_url=url, sandbox_url=url, base_addresses=addresses, timeout_s=timeout_s)
 
 
-_harness: list[ProcessorHarness] = []  # of the test that runs
+_harness: list[ProcessorHarness] = []  # of the running test
 
 
 def taken(processor: Processor) -> list[str]:
-    """The currencies that the suite tries."""
+    """The currencies that the suite tests."""
     chosen = _harness[-1].currencies
     found = [one for one in chosen or TRIED if processor.amount_limits(one) is not None]
     return found if chosen else found[:TRIED_AT_MOST]
 
 
 def usual(processor: Processor) -> tuple[int, str]:
-    """The amount, in minor units, and the currency that the suite asks for where any will do."""
+    """The amount in minor units and the currency that the suite uses by default."""
     tried = taken(processor)
-    assert tried, (
-        "amount_limits takes none of the usual currencies: name those that it takes as the harness's `currencies`"
-    )
+    assert tried, "amount_limits accepts none of the usual currencies: list accepted ones in the harness's `currencies`"
     currency = tried[0]
     limits = processor.amount_limits(currency)
     assert limits is not None
@@ -272,7 +268,6 @@ def usual(processor: Processor) -> tuple[int, str]:
 
 
 def order(processor: Processor | None = None, **changes: Any) -> CheckoutOrder:
-    """What the suite asks for, with changes."""
     amount_minor, currency = usual(processor) if processor is not None else (USUAL_MINOR, "USD")
     values: dict[str, Any] = {
         "idempotency_key": "pr_01hzx5p4qk8v6m2n3c7t9w0yfd:1",
@@ -291,7 +286,6 @@ def order(processor: Processor | None = None, **changes: Any) -> CheckoutOrder:
 
 
 def refund_order(paid: Checkout, amount_minor: int, *, key: str = f"{REFERENCE}:refund:1") -> RefundOrder:
-    """Give so much of it back."""
     return RefundOrder(
         idempotency_key=key,
         request_reference=REFERENCE,
@@ -316,61 +310,58 @@ async def error_of(call: Awaitable[object]) -> IntegrationError:
 
 
 async def receive_all(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> list[ProcessorWebhook]:
-    """What the door does with a delivery that comes so late."""
+    """Verify a delivery as the webhook route does, `late_s` after it was sent."""
     body, headers, *query = delivery
     now = datetime.now(UTC) + timedelta(seconds=late_s)
-    told = await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
-    return [told] if isinstance(told, ProcessorWebhook) else list(told)
+    events = await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
+    return [events] if isinstance(events, ProcessorWebhook) else list(events)
 
 
 async def receive(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> ProcessorWebhook:
-    """What the door does with a delivery of one event that comes so late."""
-    told = await receive_all(processor, delivery, late_s=late_s)
-    assert len(told) == 1, "a delivery of one event tells one"
-    return told[0]
+    """As `receive_all`, for a delivery of one event."""
+    events = await receive_all(processor, delivery, late_s=late_s)
+    assert len(events) == 1, "this delivery holds one event"
+    return events[0]
 
 
 async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) -> list[MoneyStatement]:
-    """All the money that Paythread knows of after this delivery: what it tells, and what is read where it does not decide."""
-    told = await receive(processor, delivery)
-    if told.decides and told.checkout_external_id is not None:
-        return list(told.money)
+    """The money that Paythread knows after this delivery: from the event, or from a read if the event does not decide."""
+    event = await receive(processor, delivery)
+    if event.decides and event.checkout_external_id is not None:
+        return list(event.money)
     read = await processor.read_checkout(checkout.external_id)
     known = {money.external_id for money in read.money}
-    return [*read.money, *(money for money in told.money if money.external_id not in known)]
+    return [*read.money, *(money for money in event.money if money.external_id not in known)]
 
 
 def charge(checkout: Checkout | ProcessorWebhook | Sequence[MoneyStatement]) -> tuple[Any, ...]:
-    """The one charge that is reported: outcome, amount, currency, our reference."""
+    """The only reported charge: outcome, amount, currency, reference."""
     money = checkout if isinstance(checkout, Sequence) else checkout.money
-    (one,) = (said for said in money if said.kind is MoneyKind.CHARGE)
-    return one.outcome, one.amount_minor, one.currency, one.request_reference
+    (only,) = (statement for statement in money if statement.kind is MoneyKind.CHARGE)
+    return only.outcome, only.amount_minor, only.currency, only.request_reference
 
 
 def charge_only(checkout: Checkout) -> list[tuple[str, Any, int]]:
-    """Its charges without their refunds."""
     return [(m.external_id, m.outcome, m.amount_minor) for m in checkout.money if m.kind is MoneyKind.CHARGE]
 
 
 async def refunds_of(processor: Processor, checkout: Checkout) -> list[MoneyStatement]:
-    """The refunds that a reading tells, the smallest first."""
+    """The refunds in a read checkout, the smallest first."""
     money = (await processor.read_checkout(checkout.external_id)).money
     return sorted((m for m in money if m.kind is MoneyKind.REFUND), key=lambda m: m.amount_minor)
 
 
 # ------------------------------------------------------------------------------------------------------------- report
 class Report:
-    """What was not tested, for the end of pytest's output."""
+    """Lists at the end of pytest's output what was not tested."""
 
     def __init__(self) -> None:
         self.lines: dict[str, set[str]] = {}
 
     def add(self, why: str, test: str) -> None:
-        """A test that had nothing to check."""
         self.lines.setdefault(why, set()).add(test)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """List it."""
         if self.lines:
             terminalreporter.section("Paythread's kit: not tested")
         for why, tests in sorted(self.lines.items()):
@@ -386,9 +377,9 @@ def _is(declared: object, wanted: object) -> bool:
 
 
 def needs(*names: str, **values: object) -> Callable[[Test], Test]:
-    """Run the test where the class declares these capabilities, and the harness supplies what the test calls; else report it.
+    """Run the test only if the class declares these capabilities and the harness supplies what the test calls; else report it.
 
-    A tuple: any of these values.
+    A tuple means any of its values.
     """
 
     def wrap(test: Test) -> Test:
@@ -407,14 +398,14 @@ def needs(*names: str, **values: object) -> Callable[[Test], Test]:
             except NotSupplied as missing:
                 if str(missing) in REQUIRED:
                     raise
-                REPORT.add(f"{name}: there is no {missing}", test.__name__)
+                REPORT.add(f"{name}: the harness does not supply {missing}", test.__name__)
 
         return run  # type: ignore[return-value]  # functools.wraps keeps the signature, which pytest reads
 
     return wrap
 
 
-# What a harness must supply where its class declares the capability.
+# Methods that a harness must supply if its class declares the capability.
 REQUIRED = frozenset(
     {"sign", "calls", "points_at", "batch", "delay_refunds", "settle_refund", "dispute", "end_dispute", "pay_in_parts"}
 )
@@ -429,10 +420,10 @@ async def _beat() -> None:
 
 @contextlib.asynccontextmanager
 async def _watched() -> AsyncIterator[None]:
-    """End what blocks the event loop for good, where signals reach this thread and no other timer uses them."""
+    """Interrupt a call that blocks the event loop, unless another timer uses the signal."""
 
     def blocked(*_: object) -> None:
-        raise LoopBlocked(f"the event loop stood still for {BLOCKED_S} s: the provider makes a blocking call")
+        raise LoopBlocked(f"the event loop had no turn for {BLOCKED_S} s: the provider makes a blocking call")
 
     if signal.getitimer(signal.ITIMER_REAL)[0]:  # pytest-timeout's
         yield
@@ -449,7 +440,6 @@ async def _watched() -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture
 async def vendor(harness: ProcessorHarness, request: pytest.FixtureRequest) -> AsyncIterator[ProcessorHarness]:
-    """The vendor, running."""
     if not request.config.pluginmanager.is_registered(REPORT):
         request.config.pluginmanager.register(REPORT)
     _harness.append(harness)
@@ -463,7 +453,6 @@ async def vendor(harness: ProcessorHarness, request: pytest.FixtureRequest) -> A
 
 @pytest_asyncio.fixture
 async def processor(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
-    """A provider connected to the vendor."""
     made = vendor.provider()
     yield made
     await made.aclose()
@@ -471,7 +460,7 @@ async def processor(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
 
 @pytest_asyncio.fixture
 async def hasty(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
-    """A provider that waits for one second only."""
+    """A provider with a time-out of one second."""
     made = vendor.provider(timeout_s=1)
     yield made
     await made.aclose()
@@ -479,7 +468,7 @@ async def hasty(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
 
 @pytest_asyncio.fixture
 async def paid(vendor: ProcessorHarness, processor: Processor) -> Checkout:
-    """A checkout over the usual amount that is paid."""
+    """A paid checkout over the usual amount."""
     made = await processor.create_checkout(order(processor))
     await vendor.act(made.external_id, "pay")
     return await processor.read_checkout(made.external_id)
@@ -487,6 +476,6 @@ async def paid(vendor: ProcessorHarness, processor: Processor) -> Checkout:
 
 @pytest_asyncio.fixture
 async def delivery(vendor: ProcessorHarness, processor: Processor) -> Delivery:
-    """The webhook of a payment."""
+    """The webhook of a paid checkout."""
     made = await processor.create_checkout(order(processor))
     return await vendor.act(made.external_id, "pay")

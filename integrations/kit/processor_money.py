@@ -1,4 +1,4 @@
-"""What a processor reports of money: charges, refunds and disputes, by webhooks and by readings, exactly and under ids of their own."""
+"""The money that a processor reports by webhooks and reads: charges, refunds and disputes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,11 @@ from integrations.kit.processor_harness import (
 )
 from integrations.kit.vendor import FailureMode
 
-# Sums that lose a cent where they pass through a binary fraction, or a zero where they are written without it.
+# Amounts that lose a cent as a float, or a trailing zero as text.
 CENTS = (1999, 1990, 2900, 435 + 1000, 2903, 1157)
 
 
 def of_kind(money: Sequence[MoneyStatement], kind: MoneyKind) -> list[MoneyStatement]:
-    """Those of this kind."""
     return [one for one in money if one.kind is kind]
 
 
@@ -203,7 +202,7 @@ async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorH
     try:
         event = await receive(processor, told)
     except IntegrationError:
-        pass  # refused, so that the vendor sends it again
+        pass  # refused, so that the vendor retries
     else:
         assert (event.decides, tuple(event.money)) == (False, ())
     with pytest.raises(IntegrationError):
@@ -212,7 +211,7 @@ async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorH
 
 # ------------------------------------------------------------------------------------------------ what all money has
 async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[ProcessorWebhook], list[Checkout]]:
-    """All that is reported of one checkout that is paid, given back in part and disputed, as far as that is declared."""
+    """The events and reads of a checkout that is paid, partly refunded and, if declared, disputed."""
     made = await processor.create_checkout(order(processor))
     told = [await receive(processor, await vendor.act(made.external_id, "pay"))]
     read = [made, await processor.read_checkout(made.external_id)]
@@ -225,7 +224,6 @@ async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[Pr
 
 
 def money_in(told: Sequence[ProcessorWebhook], read: Sequence[Checkout]) -> list[MoneyStatement]:
-    """All money that is reported."""
     return [one for event in told for one in event.money] + [one for checkout in read for one in checkout.money]
 
 
@@ -348,7 +346,9 @@ async def test_a_refunds_key_is_known_for_its_declared_life(
         again = await processor.refund(refund_order(paid, part))
     finally:
         listed = await refunds_of(processor, paid)
-    assert [one.external_id for one in listed] == [made.external_id], "declare key_life_s, or look for what it has made"
+    assert [one.external_id for one in listed] == [made.external_id], (
+        "declare key_life_s, or look up what the key created"
+    )
     assert again.external_id == made.external_id
 
 
@@ -490,11 +490,11 @@ async def test_a_dispute_that_is_won_after_it_was_lost_is_told_with_a_later_time
     await vendor.dispute(paid.external_id)
     known = await learned(processor, await vendor.end_dispute(paid.external_id, won=False), paid)
     (lost,) = of_kind(known, MoneyKind.DISPUTE)
-    await asyncio.sleep(1.1)  # some vendors tell whole seconds
+    await asyncio.sleep(1.1)  # some vendors use whole seconds
     known = await learned(processor, await vendor.end_dispute(paid.external_id, won=True), paid)
     (won,) = of_kind(known, MoneyKind.DISPUTE)
     assert (won.external_id, won.outcome is not lost.outcome) == (lost.external_id, True)
-    # The latest word stands. Under one time a loss would outrank it for ever.
+    # The latest change wins. With equal times, the loss would always outrank it.
     assert lost.occurred_at is not None
     assert won.occurred_at is not None
     assert lost.occurred_at < won.occurred_at

@@ -1,4 +1,4 @@
-"""What comes in from outside: what is forged is refused or believed in nothing, what is genuine is read whatever its form."""
+"""Webhooks: genuine ones are read whatever their form, forged ones are refused or never trusted."""
 
 from __future__ import annotations
 
@@ -40,24 +40,22 @@ BODY, PARTS, NONE = WebhookProof.BODY, WebhookProof.PARTS, WebhookProof.NONE
 
 
 def forge(vendor: ProcessorHarness, delivery: Delivery, *, secret: str | None = None, age_s: float = 0) -> Delivery:
-    """The body under a signature of our own making."""
+    """The delivery with a new signature."""
     at = datetime.now(UTC) - timedelta(seconds=age_s)
     return with_body(delivery, *vendor.signed(delivery[0], secret or vendor.secret, at))
 
 
 def facts(told: ProcessorWebhook) -> ProcessorWebhook:
-    """What is reported, without the time of signing: some vendors sign the time of the event, and send it along."""
+    """The event without its time, which for some vendors is the time of signing."""
     return dataclasses.replace(told, created_at=None, raw=b"")
 
 
 def with_body(delivery: Delivery, body: bytes, headers: dict[str, str] | None = None) -> Delivery:
-    """The delivery with another body, and perhaps other headers."""
     headers = delivery[1] if headers is None else headers
     return (body, headers, delivery[2]) if len(delivery) == 3 else (body, headers)
 
 
 def is_object(body: bytes) -> bool:
-    """Whether it is a JSON object."""
     try:
         return isinstance(json.loads(body), dict)
     except ValueError:
@@ -65,7 +63,7 @@ def is_object(body: bytes) -> bool:
 
 
 def body_of(delivery: Delivery) -> Any:
-    """The body's JSON; None if it is none."""
+    """The body's JSON, or None."""
     try:
         return json.loads(delivery[0])
     except ValueError:
@@ -73,7 +71,7 @@ def body_of(delivery: Delivery) -> Any:
 
 
 def tampered(body: bytes) -> list[bytes]:
-    """The body with one digit changed, at several places."""
+    """Copies of the body with one digit changed."""
     digits = [at for at, byte in enumerate(body) if chr(byte).isdigit()]
     places = {digits[len(digits) * n // 8] for n in range(8)} if digits else set()
     return [body[:at] + (b"1" if body[at : at + 1] != b"1" else b"2") + body[at + 1 :] for at in sorted(places)]
@@ -113,7 +111,7 @@ async def test_each_event_of_a_payment_has_an_id_of_its_own_or_none(
     sent.append(await vendor.refund(made.external_id, usual(processor)[0]))
     ids = [(await receive(processor, one)).external_id for one in sent]
     assert ids == [(await receive(processor, one)).external_id for one in sent]
-    assert None in ids or len(set(ids)) == len(sent), "the second event of a payment would be taken for a repeat"
+    assert None in ids or len(set(ids)) == len(sent), "the second event of a payment would count as a repeat"
     money = (await processor.read_checkout(made.external_id)).money
     assert not set(ids) & {one.external_id for one in money}, "an event's id is not the payment's"
 
@@ -150,7 +148,6 @@ async def test_a_signature_holds_for_the_raw_bytes_however_the_json_is_written(
 
 # ------------------------------------------------------------------------------------------------------------- forged
 async def refused(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> None:
-    """The door refuses it as forged."""
     with pytest.raises(SignatureInvalid):
         await receive(processor, delivery, late_s=late_s)
 
@@ -187,7 +184,7 @@ async def test_what_is_not_signed_is_not_believed(
 
 
 def altered(value: Any, old: str, new: str) -> Iterator[Any]:
-    """A JSON value with one of its numbers and texts changed: an id for another one, else the last digit."""
+    """Copies of a JSON value with one number or text changed: `old` becomes `new`, others change at their end."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from ({**value, name: other} for other in altered(one, old, new))
@@ -214,7 +211,7 @@ async def test_the_ids_of_a_webhook_are_signed(vendor: ProcessorHarness, process
             continue
         for one in claimed:
             named = one.external_id, one.checkout_external_id, one.charge_external_id
-            # By an id that anybody may choose, a repeat names another's payment, or takes the id of an event to come.
+            # With an unsigned id, a replay could name another payment, or use up the id of a later event.
             assert named == (told.external_id, told.checkout_external_id, told.charge_external_id), other
 
 
@@ -253,7 +250,7 @@ async def test_a_webhook_is_good_for_300_seconds_either_way(
         await refused(processor, forge(vendor, delivery, age_s=310))
         await refused(processor, delivery, late_s=310)
         return
-    # Resent under its old time: never lost, and never believed without reading.
+    # A retry under the old time is kept, but only as a hint.
     for late_s in (310, 3 * 24 * 3600):
         late = await receive(processor, delivery, late_s=late_s)
         assert late == dataclasses.replace(told, decides=False)
@@ -279,7 +276,7 @@ async def test_without_a_webhook_secret_nothing_is_accepted(vendor: ProcessorHar
         for one in (*(forge(vendor, delivery, secret=secret) for secret in secrets), (b"", {})):
             with pytest.raises(SignatureInvalid) as no:
                 await receive(processor, one)
-            assert no.value.reason == "no_webhook_secret"  # the door answers 404, as for no connection
+            assert no.value.reason == "no_webhook_secret"  # the route answers 404, as for an unknown connection
         await processor.aclose()
 
 
@@ -302,7 +299,7 @@ async def test_made_up_ids_cause_no_calls_at_the_door(vendor: ProcessorHarness, 
 
 # ------------------------------------------------------------------------------------------------------------ batches
 async def several(vendor: ProcessorHarness, processor: Processor, many: int) -> tuple[list[str], list[Delivery]]:
-    """Checkouts that are paid, and the webhook of each."""
+    """Ids of paid checkouts, and the webhook of each."""
     asked = [order(processor, idempotency_key=f"{REFERENCE}:{n}") for n in range(1, many + 1)]
     made = [(await processor.create_checkout(one)).external_id for one in asked]
     return made, [await vendor.act(one, "pay") for one in made]
@@ -317,7 +314,7 @@ async def test_every_event_of_a_batch_is_told_as_if_it_came_alone(
     for chosen in ((0, 1, 2), (2, 0, 1), (1,)):
         told = await receive_all(processor, vendor.batch([sent[n] for n in chosen]))
         assert [dataclasses.replace(one, raw=b"") for one in told] == [alone[n] for n in chosen]
-        # Each is stored by itself.
+        # Each event is stored separately.
         assert [
             processor.parse(one.raw or vendor.batch([sent[n]])[0]) for n, one in zip(chosen, told, strict=True)
         ] == [alone[n] for n in chosen]
@@ -346,7 +343,9 @@ async def test_every_event_of_a_batch_is_verified(vendor: ProcessorHarness, proc
             told = await receive_all(processor, with_body(batch, changed))
         except (SignatureInvalid, PayloadInvalid):
             continue
-        assert made[2] not in {one.checkout_external_id for one in told}, f"event {n + 1} was taken unverified"
+        assert made[2] not in {one.checkout_external_id for one in told}, (
+            f"event {n + 1} was accepted without verification"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------- nonsense
@@ -372,10 +371,10 @@ async def test_nonsense_is_an_invalid_payload(
         except PayloadInvalid:
             continue
         except SignatureInvalid:
-            # Where the vendor itself is asked, what can't be put into the question counts as unsigned.
+            # If the vendor verifies by a call, a body that the call cannot hold counts as unsigned.
             assert not vendor.checks_any_body or vendor.can.webhook_proof is PARTS or body == NO_TEXT
             continue
-        # A field that is of no use may be missing.
+        # Fields that the provider does not use may be missing.
         assert not told or body not in bodies[:11] or vendor.can.webhook_proof is PARTS
         assert [at for event in told if (at := event.created_at) is not None and at.tzinfo is None] == []
 
@@ -390,12 +389,12 @@ async def test_a_webhook_about_money_of_another_program_is_no_fault(
     for other in (b"order-77", b"", b"x" * 200):
         body = delivery[0].replace(REFERENCE.encode(), other)
         try:
-            foreign = await receive(processor, forge(vendor, with_body(delivery, body)))
+            unmatched = await receive(processor, forge(vendor, with_body(delivery, body)))
         except PayloadInvalid:
-            continue  # the door takes it where it names nothing that we know
-        assert foreign.request_reference != REFERENCE
-        assert {one.request_reference for one in foreign.money} & {REFERENCE} == set()
-        assert foreign.external_id == told.external_id
+            continue  # the route accepts it if it names nothing known
+        assert unmatched.request_reference != REFERENCE
+        assert {one.request_reference for one in unmatched.money} & {REFERENCE} == set()
+        assert unmatched.external_id == told.external_id
 
 
 async def test_a_checkout_of_another_program_reads_without_our_reference_or_not_at_all(

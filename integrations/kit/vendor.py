@@ -1,4 +1,4 @@
-"""A vendor's fake over real HTTP, with the failures that networks have. It knows no vendor: a subclass answers."""
+"""The base of fake vendors: real HTTP on loopback, with network failures. Subclasses answer the calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import uvicorn
 FailureMode = Literal[
     "accept_then_500", "hang", "trickle", "drop", "before_500", "rate_limit", "refuse", "nonsense", "empty"
 ]
-RETRY_AFTER_S: Final = 7.0  # what a 429 asks to wait
+RETRY_AFTER_S: Final = 7.0  # the wait that a 429 requests
 
 
 NOT_DONE: Final[Mapping[str | None, int]] = {"before_500": 500, "refuse": 400}
@@ -26,7 +26,7 @@ NONSENSE: Final[Mapping[str | None, bytes]] = {"nonsense": b"<html>be right back
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that arrived."""
+    """A received request."""
 
     method: str
     path: str
@@ -37,7 +37,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the fake says."""
+    """The fake's response."""
 
     status: int
     body: bytes = b""
@@ -45,14 +45,14 @@ class Answer:
 
 
 class LoopbackServer(uvicorn.Server):
-    """A uvicorn server inside the test's own loop: no signal handlers, starts and stops without polling."""
+    """A uvicorn server in the test's event loop, without signal handlers and polling."""
 
     def __init__(self, app: Any, port: int = 0) -> None:
         config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none")
         super().__init__(config)
         self._stopping = asyncio.Event()
         self._serving = asyncio.Event()
-        # With its protocol: without, asyncio leaves Nagle's algorithm on, and each answer waits 40 ms.
+        # The explicit protocol makes asyncio turn off Nagle's algorithm, which would delay each response by 40 ms.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", port))
@@ -60,21 +60,21 @@ class LoopbackServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The test runner keeps its own signal handlers."""
+        """Keep the test runner's signal handlers."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell the waiting test as soon as the socket listens."""
+        """Notify the waiting test once the socket listens."""
         await super().startup(sockets)
         self._serving.set()
 
     async def main_loop(self) -> None:
-        """Wait for the end instead of ticking."""
+        """Wait without uvicorn's periodic tick."""
         await self.on_tick(0)
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End without uvicorn's fixed wait of 100 ms."""
+        """Stop without uvicorn's fixed wait of 100 ms."""
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -102,7 +102,7 @@ class LoopbackServer(uvicorn.Server):
     async def __aexit__(self, *_: object) -> None:
         self.should_exit = True
         for connection in list(self.server_state.connections):
-            # Idle keep-alive connections of a client under test must not hold the end up.
+            # Idle keep-alive connections of a client under test must not delay the stop.
             if connection.transport is not None:
                 connection.transport.close()
         self._stopping.set()
@@ -111,16 +111,16 @@ class LoopbackServer(uvicorn.Server):
         self._socket.close()
 
     def cut(self, client: tuple[str, int]) -> None:
-        """Drop the TCP connection of this peer without an answer."""
+        """Drop this peer's TCP connection without a response."""
         for connection in list(self.server_state.connections):
             if getattr(connection, "client", None) == client and connection.transport is not None:
                 connection.transport.abort()
 
 
 class FakeVendor(ABC):
-    """Use as `async with TheVendor() as vendor:`; `vendor.url` is its address, `calls` every request in order.
+    """Use it as `async with TheVendor() as vendor:`. `vendor.calls` holds every request in order.
 
-    `await TheVendor().serve(9000)` serves it on a fixed port until Ctrl-C: for trying a provider in a running Paythread.
+    `await TheVendor().serve(9000)` serves it on a fixed port until Ctrl-C, to try a provider in a running Paythread.
     """
 
     def __init__(self) -> None:
@@ -132,19 +132,19 @@ class FakeVendor(ABC):
 
     @abstractmethod
     async def handle(self, call: Call) -> Answer:
-        """Answer a call, whatever becomes of the answer on its way."""
+        """Answer a call. The response may then fail on its way."""
 
     def error(self, status: int) -> Answer:
-        """How this vendor says 400, 429 and 500. A wait in the body of a 429 belongs here."""
+        """The vendor's 400, 429 and 500. If its 429 has the wait in the body, write it here."""
         return Answer(status, b"{}")
 
     def rate_limited(self) -> Answer:
-        """How it says 429. Override it where the vendor sends no Retry-After, or says RETRY_AFTER_S in another header."""
+        """The vendor's 429. Override it if the vendor sends no Retry-After, or RETRY_AFTER_S in another header."""
         answer = self.error(429)
         return replace(answer, headers={**answer.headers, "retry-after": f"{RETRY_AFTER_S:.0f}"})
 
     def is_prelude(self, call: Call) -> bool:
-        """Whether a call only prepares another one, as one for a token or a look-up does: `fail_next` spares it."""
+        """Whether a call only prepares another, such as one for a token or a look-up. `fail_next` skips it."""
         return False
 
     @property
@@ -155,11 +155,10 @@ class FakeVendor(ABC):
         return self._server.url
 
     def fail_next(self, mode: FailureMode, *, match: Callable[[Call], bool] | None = None) -> None:
-        """Let the next call fail that is no prelude, or the next one that matches.
+        """Make the next call fail that matches, by default the next one that is not a prelude.
 
-        accept_then_500: done, then 500. hang: done, never answered. drop: done, connection cut.
-        trickle: done, answered byte by byte without an end.
-        before_500, rate_limit (429) and refuse (400): not done. nonsense (a page) and empty ({}): done, and answered 200 with that.
+        The call is carried out: accept_then_500; hang (no response); drop (connection cut); trickle (endless response);
+        nonsense (200 with an HTML page); empty (200 with {}). It is not: before_500, rate_limit (429), refuse (400).
         """
         self._failures.append((mode, match))
 
@@ -171,7 +170,7 @@ class FakeVendor(ABC):
         return None
 
     async def serve(self, port: int) -> None:
-        """Answer on this port of 127.0.0.1 until the task is cancelled."""
+        """Serve on this port of 127.0.0.1 until the task is cancelled."""
         self.port = port
         async with self:
             await asyncio.get_running_loop().create_future()
@@ -231,7 +230,6 @@ class FakeVendor(ABC):
     async def _trickle(
         self, receive: Callable[[], Awaitable[dict[str, Any]]], send: Callable[[dict[str, Any]], Awaitable[None]]
     ) -> None:
-        """Say a blank now and then until the client leaves or the vendor closes."""
         gone = asyncio.create_task(self._until_gone(receive))
         while not gone.done():
             await send({"type": "http.response.body", "body": b" ", "more_body": True})
@@ -239,7 +237,7 @@ class FakeVendor(ABC):
         await gone
 
     async def _until_gone(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        """Say nothing until the client leaves or the vendor closes."""
+        """Wait until the client disconnects or the vendor closes."""
 
         async def left() -> None:
             while (await receive())["type"] != "http.disconnect":

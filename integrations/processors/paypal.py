@@ -1,10 +1,9 @@
-"""PayPal by Orders v2: opens orders, takes their money when told to, refunds, reads PayPal's webhooks. Takes no card, stores nothing.
+"""PayPal through Orders v2: orders, captures, refunds and webhooks.
 
-No money moves by the payer's approval: it moves by our capture, and only `complete_checkout` captures. An order can't be cancelled,
-so `expire_checkout` marks it at PayPal as closed (a patch of its invoice id, refused once it is captured) and reads what it is then;
-nothing here captures a marked order.
+The payer's approval moves no money; only a capture does, and only `complete_checkout` captures. An order cannot be canceled, so
+`expire_checkout` marks it as closed (a patch of its invoice id, refused once it is captured), and a marked order is never captured.
 
-By httpx2, because PayPal's own SDK is synchronous, knows no webhooks and takes no other address.
+Uses httpx2: PayPal's SDK is synchronous, has no webhooks and allows no other address.
 Sources: developer.paypal.com/docs/api/orders/v2, /payments/v2, /webhooks/v1 (OpenAPI files 2.13, 2.5, 1.11),
 developer.paypal.com/api/rest/webhooks/rest, /webhooks/event-names, /reference/currency-codes.
 """
@@ -52,29 +51,25 @@ NAME: Final = "paypal"
 ADDRESSES: Final = {"live": "https://api-m.paypal.com", "test": "https://api-m.sandbox.paypal.com"}
 ORDERS: Final = "/v2/checkout/orders"
 WEBHOOKS: Final = "/v1/notifications/webhooks"
-TOLERANCE_S: Final = 300  # of a webhook's time: what is older only hints
-# PayPal resends for three days and does not say that it signs a new time: older ones must still be taken.
+TOLERANCE_S: Final = 300  # of a webhook's time; older ones are hints
+# PayPal retries for three days and does not document a new signing time, so older webhooks must be accepted.
 RESENT_FOR_S: Final = 4 * 24 * 3600
-APPROVAL_LIFE: Final = timedelta(hours=3)  # from the creation until the payer must have come
-FORGOTTEN_AFTER: Final = 2 * APPROVAL_LIFE  # and as long again until we must have captured
-CLOSED: Final = (
-    "closed-"  # before the order's own id, in its invoice id: unique, and shown to no payer who does not pay
-)
+APPROVAL_LIFE: Final = timedelta(hours=3)  # from creation until the payer must approve
+FORGOTTEN_AFTER: Final = 2 * APPROVAL_LIFE  # the same again until the capture
+CLOSED: Final = "closed-"  # prefix of the order's id in its invoice id: unique, and shown only to payers who pay
 TOKEN_MARGIN_S: Final = 60
-VERIFIES_AT_ONCE: Final = 8  # calls that webhooks may cause, forged ones too
+VERIFIES_AT_ONCE: Final = 8  # concurrent calls that webhooks, also forged ones, may cause
 
 # ------------------------------------------------------------------------------------------------------------- money
-_TWO = (
-    "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD"  # some in their country only
-)
+_TWO = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD"  # some only for accounts of their country
 WHOLE_UNITS: Final = frozenset({"HUF", "TWD"})  # two decimals in ISO 4217, none at PayPal
 NO_MINOR_UNIT: Final = frozenset({"JPY"})
 SUPPORTED: Final = frozenset(_TWO.split()) | WHOLE_UNITS | NO_MINOR_UNIT
-MAXIMUM: Final = 9_999_999  # whole units; a hint: the truth is PayPal's answer, which depends on the account
+MAXIMUM: Final = 9_999_999  # whole units; a hint, since the real maximum depends on the account
 
 
 def to_vendor(amount_minor: int, currency: str) -> str:
-    """Our minor units as PayPal's decimal text. Raises IntegrationError where PayPal cannot express the amount."""
+    """Minor units as PayPal's decimal text. Raises: IntegrationError if PayPal cannot represent the amount."""
     if currency in NO_MINOR_UNIT:
         return str(amount_minor)
     whole, part = divmod(amount_minor, 100)
@@ -86,7 +81,7 @@ def to_vendor(amount_minor: int, currency: str) -> str:
 
 
 def from_vendor(value: str, currency: str) -> int:
-    """PayPal's decimal text as our minor units. Raises ValueError for what is no amount of this currency."""
+    """PayPal's decimal text as minor units. Raises: ValueError."""
     match = re.fullmatch(r"(\d{1,15})(?:\.(\d+))?", value, re.ASCII)
     decimals = 0 if currency in NO_MINOR_UNIT else 2
     part = (match[2] or "") if match else ""
@@ -98,11 +93,11 @@ def from_vendor(value: str, currency: str) -> int:
 # ------------------------------------------------------------------------------------------------------------ states
 CAPTURE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Capture.status
     "COMPLETED": MoneyOutcome.SUCCEEDED,
-    "PARTIALLY_REFUNDED": MoneyOutcome.SUCCEEDED,  # the refund is money of its own
+    "PARTIALLY_REFUNDED": MoneyOutcome.SUCCEEDED,  # the refund is a movement of its own
     "REFUNDED": MoneyOutcome.SUCCEEDED,
     "PENDING": MoneyOutcome.PENDING,
     "DECLINED": MoneyOutcome.FAILED,
-    "DENIED": MoneyOutcome.FAILED,  # a pending one that was refused; in events only
+    "DENIED": MoneyOutcome.FAILED,  # a pending capture that was refused; only in events
     "FAILED": MoneyOutcome.FAILED,
 }
 REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
@@ -127,7 +122,7 @@ CHECKOUT_BY_CHARGE: Final[Mapping[MoneyOutcome, CheckoutStatus]] = {
     MoneyOutcome.FAILED: CheckoutStatus.FAILED,
 }
 ORDER_EVENTS: Final = frozenset({"CHECKOUT.ORDER.APPROVED", "CHECKOUT.ORDER.COMPLETED", "CHECKOUT.ORDER.VOIDED"})
-# PayPal gave an approval back that was not captured in time. Its object names the order.
+# PayPal reversed an approval that was not captured in time. Its object names the order.
 APPROVAL_EVENTS: Final = frozenset({"CHECKOUT.PAYMENT-APPROVAL.REVERSED"})
 CAPTURE_EVENTS: Final = frozenset(
     {
@@ -137,14 +132,14 @@ CAPTURE_EVENTS: Final = frozenset(
         "PAYMENT.CAPTURE.DENIED",
     }
 )
-# A reversal (a chargeback, say) comes as a refund with an id of its own.
+# A reversal, such as a chargeback, is a refund with its own id.
 REFUND_EVENTS: Final = frozenset({"PAYMENT.CAPTURE.REFUNDED", "PAYMENT.CAPTURE.REVERSED"})
 DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED"})
-# A merchant has taken back what it had allowed this app, or its account is closed. Which merchant the keys cannot say.
+# A merchant revoked this app's access or closed its account. The keys do not show which merchant.
 CONSENT_EVENTS: Final = frozenset({"MERCHANT.PARTNER-CONSENT.REVOKED"})
-OLD_CONSENT_EVENTS: Final = frozenset({"IDENTITY.AUTHORIZATION-CONSENT.REVOKED"})  # not asked for, but understood
+OLD_CONSENT_EVENTS: Final = frozenset({"IDENTITY.AUTHORIZATION-CONSENT.REVOKED"})  # not subscribed to, but understood
 EVENTS: Final = ORDER_EVENTS | APPROVAL_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | CONSENT_EVENTS
-# Issues of a capture that say no: nothing was taken. The payer may choose another way to pay and approve again.
+# Issues that decline a capture. The payer may approve again with another payment method.
 DECLINED: Final = frozenset(
     {
         "COMPLIANCE_VIOLATION",
@@ -162,7 +157,7 @@ DECLINED: Final = frozenset(
         "TRANSACTION_REFUSED",
     }
 )
-# Reasons of a capture that failed, its bare states, and the issues above.
+# Reasons and states of failed captures, and the issues above.
 DECLINES: Final = by_reason(
     {
         Decline.NOT_CARRIED_OUT: "ECHECK DECLINED DENIED FAILED",
@@ -181,7 +176,7 @@ DECLINES: Final = by_reason(
     }
 )
 _WAITS_FOR_YOU = "PayPal waits for you: accept the payment, or complete what it asks, in your account there."
-PENDING: Final[Mapping[str, str]] = {  # reason of a capture that is PENDING -> what it waits for, for the team
+PENDING: Final[Mapping[str, str]] = {  # reason of a PENDING capture -> what it waits for, for the team
     "ECHECK": "It is an eCheck: the payer's bank takes some days.",
     "PENDING_REVIEW": "PayPal reviews the payment first.",
     "TRANSACTION_APPROVED_AWAITING_FUNDING": "The payer's money has not arrived at PayPal yet.",
@@ -190,11 +185,11 @@ PENDING: Final[Mapping[str, str]] = {  # reason of a capture that is PENDING -> 
     "UNILATERAL": _WAITS_FOR_YOU,
     "VERIFICATION_REQUIRED": _WAITS_FOR_YOU,
 }
-# Of a PENDING capture: its money takes days by its nature, and not because someone has to look at it.
+# Reasons of a PENDING capture whose payment method takes days. Others wait for a review.
 DELAYS: Final[Mapping[str, str | None]] = {"ECHECK": "eCheck", "TRANSACTION_APPROVED_AWAITING_FUNDING": None}
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
-# Issues -> reasons that tell what to do about them. Source: developer.paypal.com/docs/api/orders/v2/errors.
+# Issue -> reason. Source: developer.paypal.com/docs/api/orders/v2/errors.
 ISSUES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("CANNOT_BE_ZERO_OR_NEGATIVE", "REFUND_AMOUNT_TOO_LOW"), "amount_too_small"),
     **dict.fromkeys(("MAX_VALUE_EXCEEDED", "REFUND_AMOUNT_EXCEEDED", "CAPTURE_FULLY_REFUNDED"), "amount_too_large"),
@@ -223,13 +218,13 @@ REFUSALS: Final[Mapping[int, str]] = {
     403: "permission_denied",
     404: "not_found",
 }
-# PayPal takes five-letter locales of its own list; for any other the choice is left to it.
+# PayPal accepts these locales; for any other, PayPal chooses.
 _LOCALES = (
     "da-DK de-AT de-CH de-DE en-AU en-CA en-GB en-IE en-IN en-NZ en-US es-ES es-MX fr-BE fr-CA fr-CH fr-FR he-IL "
     "id-ID it-IT ja-JP nl-BE nl-NL no-NO pl-PL pt-BR pt-PT ru-RU sv-SE th-TH zh-CN zh-HK zh-TW"
 )
 LOCALES: Final = frozenset(_LOCALES.split())
-# Header of a webhook, its field in the verifying call, what may stand in it.
+# A webhook's header, its field in the verification call, its allowed form.
 _SIGNED: Final = (
     ("paypal-auth-algo", "auth_algo", r"[A-Z][A-Za-z0-9]{1,99}"),
     ("paypal-cert-url", "cert_url", r"https://(?:[a-z0-9-]+\.)+paypal\.com/[A-Za-z0-9/._-]{1,400}"),
@@ -241,9 +236,9 @@ _SIGNED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_id` names the webhook that the events are signed for; several, comma-separated, while one is replaced.
+    """`webhook_id`: the webhook that events are signed for; several, comma-separated, while one is replaced.
 
-    `mode` is "live" or "test" (PayPal's sandbox, which is another address): the keys do not tell.
+    `mode`: "live" or "test" (PayPal's sandbox, at another address). The keys do not show it.
     """
 
     client_id: str = field(repr=False)
@@ -287,7 +282,7 @@ class PayPal(Processor):
         self._verifying = asyncio.Semaphore(VERIFIES_AT_ONCE)
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Bounds in ISO minor units; the maximum is a hint. Source: developer.paypal.com/api/rest/reference/currency-codes."""
+        """The maximum is a hint. Source: developer.paypal.com/api/rest/reference/currency-codes."""
         if currency not in SUPPORTED:
             return None
         unit = 1 if currency in NO_MINOR_UNIT else 100
@@ -296,10 +291,10 @@ class PayPal(Processor):
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """A name for the app whose keys these are; also whether its webhooks exist. Raises IntegrationError.
+        """A digest of the app's id; also checks that its webhooks exist.
 
-        Orders can be read by the app that made them, so the app is the account here. Its id is a half of the credentials:
-        only its digest leaves. Source: developer.paypal.com/api/rest/authentication, .../docs/api/webhooks/v1/#webhooks_get.
+        Only the app that created an order can read it, so the app is the account. The id is half of the credentials, hence the
+        digest. Source: developer.paypal.com/api/rest/authentication, .../docs/api/webhooks/v1/#webhooks_get.
         """
         await self._access_token()
         for webhook_id in self._webhook_ids:
@@ -307,15 +302,15 @@ class PayPal(Processor):
                 await self._call("GET", f"{WEBHOOKS}/{quote(webhook_id, safe='')}", reading=True)
             except IntegrationError as error:
                 if error.reason == "not_found":
-                    raise IntegrationError(NAME, "webhook_unknown", "PayPal has no webhook of this id") from error
+                    raise IntegrationError(NAME, "webhook_unknown", "PayPal has no webhook with this id") from error
                 raise
         return "app_" + hashlib.sha256(self._client_id.encode()).hexdigest()[:24]
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
         """Create an order. Source: developer.paypal.com/docs/api/orders/v2/#orders_create.
 
-        The same key within 6 hours gives the same order; PayPal does not say that it refuses another amount under it, so the
-        answer is compared. No invoice id: it would be refused a second time, and the number is another account's as well.
+        The same key within 6 hours returns the same order. PayPal does not document that it refuses another amount, so the answer
+        is compared. No invoice id: PayPal refuses duplicates, and other accounts use the same numbers.
         """
         experience: dict[str, str] = {
             "return_url": order.success_url,
@@ -349,9 +344,9 @@ class PayPal(Processor):
         return made
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The order with its captures and refunds. Source: developer.paypal.com/docs/api/orders/v2/#orders_get.
+        """Source: developer.paypal.com/docs/api/orders/v2/#orders_get.
 
-        PayPal forgets orders that nobody paid: what it does not know any more is EXPIRED, for only we could capture it.
+        PayPal forgets unpaid orders. An unknown order is EXPIRED, because only Paythread could capture it.
         """
         try:
             return _checkout(await self._order(external_id))
@@ -361,9 +356,9 @@ class PayPal(Processor):
             return Checkout(external_id=external_id, status=CheckoutStatus.EXPIRED)
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Mark the order as closed and read it; never captures. Source: developer.paypal.com/docs/api/orders/v2/#orders_patch.
+        """Mark the order as closed and read it. Source: developer.paypal.com/docs/api/orders/v2/#orders_patch.
 
-        An order without a capture is EXPIRED by this, even if PayPal refused the mark: its money moves by our call only.
+        An order without a capture is then EXPIRED even if PayPal refused the mark: only Paythread's call moves its money.
         """
         patch = {
             "op": "add",
@@ -373,7 +368,7 @@ class PayPal(Processor):
         try:
             await self._call("PATCH", f"{ORDERS}/{_path_part(external_id)}", body=[patch])
         except IntegrationError as error:
-            # Captured, or in a state that takes no patch: the answer is in the order.
+            # The order is captured, or its state allows no patch: read it.
             left = ("refused", "invalid_request", "not_found", "account_restricted")
             if error.reason not in left or not _is_id(external_id):
                 raise
@@ -385,9 +380,9 @@ class PayPal(Processor):
     async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
         """Capture an approved order. Source: developer.paypal.com/docs/api/orders/v2/#orders_capture.
 
-        An order is captured at most once whatever the key. It is read first: one that is closed, captured or not approved is
-        left alone. A definite no comes back as OPEN with a FAILED charge; the next attempt then needs another key, for this
-        one repeats the no.
+        PayPal captures an order at most once, whatever the key. The order is read first; unless it is approved and not closed, it
+        is not captured. A decline returns OPEN with a FAILED charge. The next attempt needs another key, because this one repeats
+        the decline.
         """
         try:
             order = await self._order(external_id)
@@ -410,7 +405,7 @@ class PayPal(Processor):
         return _checkout(answer, ambiguous=True)
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Refund a capture. Source: developer.paypal.com/docs/api/payments/v2/#captures_refund; the key is kept 45 days."""
+        """PayPal keeps the key for 45 days. Source: developer.paypal.com/docs/api/payments/v2/#captures_refund."""
         body = {
             "amount": {"currency_code": order.currency, "value": to_vendor(order.amount_minor, order.currency)},
             "custom_id": order.request_reference,
@@ -430,7 +425,7 @@ class PayPal(Processor):
             return _refund(answer)
 
     async def read_charge(self, external_id: str) -> MoneyStatement | None:
-        """A capture, with its order. Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
+        """Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
         try:
             answer = await self._call("GET", f"/v2/payments/captures/{_path_part(external_id)}", reading=True)
         except IntegrationError as error:
@@ -442,9 +437,8 @@ class PayPal(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Make a webhook of our address for EVENTS; one that stands there already is deleted before, for PayPal takes an address once.
+        """Replace the webhook of this address: PayPal accepts an address only once. None if it is not https or the keys may not.
 
-        None: the keys may not, or the address is not https, which PayPal takes only.
         Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_post.
         """
         if not self._webhook_url.startswith("https://"):
@@ -462,10 +456,7 @@ class PayPal(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def unregister_webhook(self) -> None:
-        """Delete the webhook that we made; one that was made after it stays.
-
-        Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete.
-        """
+        """Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete."""
         await self._delete(self._webhook_ids)
 
     async def _of_our_address(self) -> list[str]:
@@ -483,17 +474,15 @@ class PayPal(Processor):
                     raise
 
     async def aclose(self) -> None:
-        """Close the connections to PayPal."""
         await self._client.aclose()
 
     # ---------------------------------------------------------------------------------------------------- webhooks
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook:
-        """Ask PayPal about the signature, with the raw body inside the question. Fetches no address from a header.
+        """PayPal verifies the signature over the raw body. No address from a header is fetched.
 
-        Over 300 s old: comes back with `decides` False, so that its object is read. Raises SignatureInvalid, PayloadInvalid,
-        IntegrationError. Source: developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post.
+        An event older than 300 s never `decides`. Source: developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post.
         """
         if not self._webhook_ids:
             raise SignatureInvalid(NAME, "no_webhook_secret")
@@ -509,7 +498,7 @@ class PayPal(Processor):
             raise SignatureInvalid(NAME, "signature_malformed") from error
         if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
             raise SignatureInvalid(NAME, "signature_stale")
-        # Exactly one JSON object, or the body could end the question early and go on with fields of its own.
+        # The body must be exactly one JSON object; otherwise it could inject fields into the verification call.
         try:
             whole = isinstance(orjson.loads(body), dict)
         except orjson.JSONDecodeError:
@@ -526,7 +515,7 @@ class PayPal(Processor):
         return event if age_s <= TOLERANCE_S else dataclasses.replace(event, decides=False)
 
     async def _is_signed(self, fields: Mapping[str, str], body: bytes) -> bool:
-        # The event must go back byte for byte: written anew, it would have another checksum.
+        # The event must be returned byte for byte: re-encoding would change its checksum.
         question = orjson.dumps(dict(fields))[:-1] + b',"webhook_event":' + body + b"}"
         try:
             answer = await self._call(
@@ -534,16 +523,15 @@ class PayPal(Processor):
             )
         except IntegrationError as error:
             if error.reason in ("invalid_request", "refused"):
-                return False  # what came in is not even the shape of a signed event
+                return False  # the body does not have the form of a signed event
             raise
         return answer.get("verification_status") == "SUCCESS"
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Refuses everything: only PayPal can tell, and `verify_webhook` asks it. Raises SignatureInvalid."""
+        """Always refused: only PayPal can verify, through `verify_webhook`. Raises: SignatureInvalid."""
         raise SignatureInvalid(NAME, "ask_verify_webhook")
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read a body that was verified before. Raises PayloadInvalid."""
         try:
             return _event(orjson.loads(body))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -554,7 +542,7 @@ class PayPal(Processor):
         return await self._call("GET", f"{ORDERS}/{_path_part(external_id)}", reading=True)
 
     async def _access_token(self, refused: str = "") -> str:
-        """The cached token; a new one when its time is over or PayPal has refused it. Nothing of ours happens by this call."""
+        """The cached access token, renewed if it expired or PayPal refused it."""
         async with self._token_lock:
             if self._token in ("", refused) or time.monotonic() >= self._token_until:
                 answer = await self._send(
@@ -590,7 +578,7 @@ class PayPal(Processor):
             method, path, headers | {"authorization": f"Bearer {token}"}, content, reading=reading
         )
         if answer.status_code == 401:
-            # Withdrawn before its time. A 401 has done nothing, so the same call is made once more.
+            # The token was revoked early. A 401 carries out nothing, so the same call is repeated once.
             token = await self._access_token(refused=token)
             again = headers | {"authorization": f"Bearer {token}"}
             answer = await self._send(method, path, again, content, reading=reading)
@@ -603,7 +591,7 @@ class PayPal(Processor):
             async with asyncio.timeout(self._timeout_s):
                 return await self._client.request(method, self._base + path, headers=dict(headers), content=content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            # Nothing left us: the same call may simply be made again.
+            # The request was never sent, so the same call may be repeated.
             raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
@@ -614,7 +602,7 @@ class PayPal(Processor):
 
 
 def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
-    """The answer's object, or its refusal in our words. Source: developer.paypal.com/api/rest/responses, .../orders/v2/errors."""
+    """The response's object. Source: developer.paypal.com/api/rest/responses, .../orders/v2/errors."""
     status = answer.status_code
     if status == 204:
         return {}
@@ -641,7 +629,7 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
 
 
 def _issue(payload: Any) -> str | None:
-    """PayPal's own word for a refusal: never its sentences, which may repeat what was sent."""
+    """PayPal's error code. Its messages are not used: they may repeat sent data."""
     if not isinstance(payload, Mapping):
         return None
     details = payload.get("details")
@@ -652,7 +640,7 @@ def _issue(payload: Any) -> str | None:
 
 
 def _refused_field(payload: Any) -> str | None:
-    """The order's field that a refusal points at; None for every other."""
+    """The CheckoutOrder field that PayPal refused, or None."""
     details = payload.get("details") if isinstance(payload, Mapping) else None
     first = details[0] if isinstance(details, list) and details else None
     pointer = first.get("field") if isinstance(first, Mapping) else None
@@ -661,7 +649,6 @@ def _refused_field(payload: Any) -> str | None:
 
 @contextlib.contextmanager
 def _expected(*, ambiguous: bool = False) -> Iterator[None]:
-    """An answer of another shape than PayPal's contract says is an IntegrationError."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -680,7 +667,7 @@ def _path_part(external_id: str) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    """PayPal counts some characters as more than one: bytes are on the safe side."""
+    """Cut by bytes: PayPal counts some characters as more than one."""
     return text.encode()[:length].decode(errors="ignore")
 
 
@@ -708,7 +695,7 @@ def _amount(money: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
-    """An order of the API as our dataclass. Raises IntegrationError where a field that we need is missing."""
+    """Raises: IntegrationError if a needed field is missing."""
     with _expected(ambiguous=ambiguous):
         external_id, unit = _text(order, "id"), order["purchase_units"][0]
         reference = unit.get("custom_id")
@@ -717,7 +704,7 @@ def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
         charges = [
             _charge(c, checkout=external_id, reference=reference, method=method) for c in payments.get("captures") or ()
         ]
-        # One unit, captured whole: every refund is of that capture.
+        # The order has one unit, captured in full, so every refund is of that capture.
         of = charges[0].external_id if charges else None
         refunds = [_refund(r, charge=of, reference=reference) for r in payments.get("refunds") or ()]
         created = _time(order["create_time"]) if order.get("create_time") else None
@@ -786,7 +773,7 @@ def _charge(
 
 
 def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | None) -> MoneyStatement:
-    """An attempt that PayPal refused made no money and no id: it is named after its order and its key."""
+    """A declined attempt has no id at PayPal, so its id is made of the order and the key."""
     with _expected():
         amount, currency = _amount(order["purchase_units"][0]["amount"])
     return MoneyStatement(
@@ -805,7 +792,7 @@ def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | N
 
 
 def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: str | None = None) -> MoneyStatement:
-    """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get. The capture is known by the link `up` only."""
+    """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get. Only the link `up` names the capture."""
     amount, currency = _amount(refund["amount"])
     outcome = REFUND_OUTCOME[refund["status"]]
     up = re.search(r"/captures/([A-Z0-9]{1,36})$", _link(refund, "up") or "")
@@ -823,9 +810,9 @@ def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: 
 
 
 def _disputes(dispute: Mapping[str, Any], occurred_at: datetime) -> list[MoneyStatement]:
-    """A dispute of each payment that it names; every state that is not resolved is PENDING.
+    """One statement per disputed payment; PENDING until resolved.
 
-    A buyer may dispute several payments in one case. Each is a money of its own then: the case's id and the payment's.
+    If a case covers several payments, each id is made of the case's and the payment's.
     Source: developer.paypal.com/docs/api/customer-disputes/v1.
     """
     case = _text(dispute, "dispute_id")
@@ -868,7 +855,7 @@ def _link(thing: Mapping[str, Any], *names: str) -> str | None:
 
 
 def _method(source: Any) -> str | None:
-    """ "PayPal", "Venmo" or "Visa •••• 4242"; never whose account it is."""
+    """ "PayPal", "Venmo" or "Visa •••• 4242"; never the payer's account."""
     if not isinstance(source, Mapping) or not source:
         return None
     kind, details = next(iter(source.items()))
@@ -884,30 +871,32 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
     created = _time(_text(event, "create_time"))
     empty = ProcessorWebhook(external_id=_text(event, "id"), type=kind, created_at=created)
     if kind in ORDER_EVENTS or kind in APPROVAL_EVENTS:
-        # An approval is no payment: what to do follows from the order as it is when it is read.
+        # An approval is not a payment: the order is read before anything is done.
         unit = (thing.get("purchase_units") or [{}])[0]
         order_id = _text(thing, "id" if kind in ORDER_EVENTS else "order_id")
         return dataclasses.replace(empty, checkout_external_id=order_id, request_reference=unit.get("custom_id"))
     if kind in CAPTURE_EVENTS:
         checkout = _order_of(thing)
-        money = _charge(thing, checkout=checkout, reference=None, method=None)
+        charge = _charge(thing, checkout=checkout, reference=None, method=None)
         return dataclasses.replace(
             empty,
             decides=True,
-            money=(money,),
+            money=(charge,),
             checkout_external_id=checkout,
-            checkout_status=CHECKOUT_BY_CHARGE[money.outcome],
+            checkout_status=CHECKOUT_BY_CHARGE[charge.outcome],
             delay=_delay([thing]),
-            request_reference=money.request_reference,
+            request_reference=charge.request_reference,
         )
     if kind in CONSENT_EVENTS or kind in OLD_CONSENT_EVENTS:
-        return dataclasses.replace(empty, disconnected=True)  # does not decide: whether the keys still work is asked
+        return dataclasses.replace(
+            empty, disconnected=True
+        )  # does not decide: `check` shows whether the keys still work
     if kind in REFUND_EVENTS or kind in DISPUTE_EVENTS:
         if kind in REFUND_EVENTS:
-            told = [dataclasses.replace(_refund(thing), reversal=kind == "PAYMENT.CAPTURE.REVERSED")]
+            money = [dataclasses.replace(_refund(thing), reversal=kind == "PAYMENT.CAPTURE.REVERSED")]
         else:
-            told = _disputes(thing, created)
-        return dataclasses.replace(empty, decides=True, money=told, request_reference=told[0].request_reference)
+            money = _disputes(thing, created)
+        return dataclasses.replace(empty, decides=True, money=money, request_reference=money[0].request_reference)
     return empty
 
 

@@ -1,7 +1,7 @@
-"""The sandbox: a processor of our own for trying and testing, reached by HTTP like any other. No money ever moves.
+"""The sandbox: a processor for demos and tests, called over HTTP like any other. No money moves.
 
-Source: its contract is of our own making, docs/decisions/0005-sandbox-is-a-vendor.md.
-Its vendor side (hosted page, webhooks) is services/sandbox/processor.py and web/sandbox.py; nothing of that is imported here.
+Its vendor side is services/sandbox/processor.py and web/sandbox.py; nothing of that is imported here.
+Source: docs/decisions/0005-sandbox-is-a-vendor.md.
 """
 
 from __future__ import annotations
@@ -75,15 +75,13 @@ REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Both are made by us when the sandbox is connected. `webhook_secret` may hold several, comma-separated."""
+    """Paythread generates both when the sandbox is connected. `webhook_secret` may hold several, comma-separated."""
 
     secret_key: str = field(repr=False)
     webhook_secret: str = field(repr=False, default="")
 
 
 class Sandbox(Processor):
-    """One sandbox account."""
-
     name: ClassVar[str] = NAME
     display_name: ClassVar[str] = "Sandbox"
     credentials: ClassVar[type[Any]] = Credentials
@@ -100,24 +98,24 @@ class Sandbox(Processor):
         self._webhook_url = webhook_url
         self._timeout_s = environment.timeout_s
         self._base = environment.base_addresses.get(NAME, environment.sandbox_url).rstrip("/")
-        # The webhook's address ends with the connection's public id: the sandbox knows the account by it.
+        # The webhook's address ends with the connection's public id, which identifies the account in the sandbox.
         account = (webhook_url or "").rpartition("/")[2]
         self._headers = {"authorization": f"Bearer {credentials.secret_key}", "paythread-sandbox-account": account}
         self._client = client or httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
         self._owned = client is None
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Every currency, in ISO minor units."""
+        """Every currency."""
         if not re.fullmatch(r"[A-Z]{3}", currency):
             return None
         return AmountLimits(maximum_minor=MAXIMUM_MINOR)
 
     async def check(self) -> str | None:
-        """Nothing to ask: both keys are made by us, when the connection is made and before the sandbox can know them."""
+        """No call: Paythread generates both keys before the sandbox knows them."""
         return None
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Open a checkout. The same key gives the same checkout for ever; with another order it is a conflict."""
+        """The same key always returns the same checkout. With another order it is a conflict."""
         body = {
             "amount_minor": order.amount_minor,
             "currency": order.currency,
@@ -132,11 +130,9 @@ class Sandbox(Processor):
         return _checkout(await self._call("POST", CHECKOUTS, body=body, key=order.idempotency_key))
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The checkout with its payments."""
         return _checkout(await self._call("GET", f"{CHECKOUTS}/{_path_part(external_id)}", reading=True))
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Close an open checkout; one that is not open any more is read."""
         try:
             return _checkout(await self._call("POST", f"{CHECKOUTS}/{_path_part(external_id)}/expire"))
         except IntegrationError as error:
@@ -145,7 +141,7 @@ class Sandbox(Processor):
             raise
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
-        """Cancel a voucher that was not paid yet; anything else is read."""
+        """Cancel an unpaid voucher; anything else is only read."""
         try:
             return _checkout(await self._call("POST", f"{CHECKOUTS}/{_path_part(external_id)}/cancel"))
         except IntegrationError as error:
@@ -154,7 +150,7 @@ class Sandbox(Processor):
             raise
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Give back a payment or a part of it; the sandbox finds it by its checkout. The same key gives the same refund."""
+        """The sandbox finds the payment by its checkout."""
         if order.checkout_external_id is None:
             raise IntegrationError(NAME, "invalid_request", "the charge's checkout is not known")
         body = {"payment": order.charge_external_id, "amount_minor": order.amount_minor}
@@ -163,11 +159,10 @@ class Sandbox(Processor):
         return _answered_refund(answer, reference=order.request_reference, ambiguous=True)
 
     async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
-        """The refund as it stands."""
         return _answered_refund(await self._call("GET", f"{REFUNDS}/{_path_part(external_id)}", reading=True))
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Verify `t=…,v1=…` (HMAC-SHA256 over "{t}.{raw body}"), then parse. Raises SignatureInvalid, PayloadInvalid."""
+        """The signature is `t=…,v1=…`: HMAC-SHA256 over "{t}.{raw body}"."""
         if not self._secrets:
             raise SignatureInvalid(NAME, "no_webhook_secret")
         header = headers.get(SIGNATURE_HEADER, "")
@@ -182,7 +177,6 @@ class Sandbox(Processor):
         return self.parse(body)
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read a body that `receive` has verified before. Raises PayloadInvalid."""
         try:
             event = orjson.loads(body)
             checkout, payment = event["data"]["checkout"], event["data"]["payment"]
@@ -206,7 +200,7 @@ class Sandbox(Processor):
             raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
 
     async def aclose(self) -> None:
-        """Close the connections, unless the client came from outside."""
+        """Close the HTTP client, unless it was passed in."""
         if self._owned:
             await self._client.aclose()
 
@@ -258,7 +252,7 @@ class Sandbox(Processor):
             async with asyncio.timeout(self._timeout_s):
                 yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            # Nothing left us: the same call may simply be made again.
+            # The request was never sent, so the same call may be repeated.
             raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
@@ -269,7 +263,6 @@ class Sandbox(Processor):
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """The hex digest of a webhook's signature."""
     return hmac.new(secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
 
 
@@ -363,7 +356,7 @@ def _answered_refund(
 
 
 def _delay(payments: Sequence[Mapping[str, Any]]) -> Delay | None:
-    """What a payment under way is waited for with; only debits and vouchers are ever pending here."""
+    """The delay of a pending payment. Only debits and vouchers are ever pending."""
     pending = next((payment for payment in reversed(payments) if payment["status"] == "pending"), None)
     if pending is None:
         return None

@@ -1,10 +1,9 @@
-"""Square by payment links: makes, reads and deletes them, refunds, and reads Square's webhooks. Takes no card, stores nothing.
+"""Square through payment links: links, orders, refunds and webhooks.
 
-A checkout here is a link and the order behind it, `link.order`: only the link can be deleted, only the order tells who won. Square's
-events name the payment's order and never the link, so an event of a payment is a hint; it finds its request by the payment's note.
+A checkout's id is `link.order`: only the link can be deleted, and only the order shows whether it was paid. Square's events name the
+payment's order and never the link, so a payment's event is a hint that finds its request by the payment's note.
 
-By httpx2 and not by Square's SDK (squareup): the calls below are plain JSON; the SDK would be one more dependency whose
-own retries would have to be turned off, and the installed contract of a call would then be the SDK's and not ours.
+Uses httpx2: the calls are plain JSON, and Square's SDK would add its own retries.
 Sources: developer.squareup.com/reference/square/checkout-api/create-payment-link, .../orders-api/retrieve-order,
 .../payments-api/get-payment, .../refunds-api/refund-payment, .../webhook-subscriptions-api/create-webhook-subscription,
 developer.squareup.com/docs/webhooks/step3validate (OpenAPI of 2025-08-19),
@@ -58,14 +57,14 @@ API_VERSION: Final = "2025-08-20"
 ADDRESSES: Final = {"live": "https://connect.squareup.com", "test": "https://connect.squareupsandbox.com"}
 LINKS: Final = "/v2/online-checkout/payment-links"
 SUBSCRIPTIONS: Final = "/v2/webhooks/subscriptions"
-PAGES: Final = 50  # of a list: what one look at it may read
-LINKS_PER_PAGE: Final = 1000  # links stay when they are paid: there may be many, and none can be left out by its age
+PAGES: Final = 50  # read at most per list
+LINKS_PER_PAGE: Final = 1000  # paid links stay listed and cannot be filtered by age, so there may be many
 SIGNATURE_HEADER: Final = "x-square-hmacsha256-signature"
-TOLERANCE_S: Final = 300  # of an event's time: what is older only hints
-# The signature holds no time, the signed body does: the event's, the same however often it is sent again.
+TOLERANCE_S: Final = 300  # of an event's time; older ones are hints
+# The signature has no time of its own. The signed body has the event's time, which retries keep.
 RESENT_FOR_S: Final = 4 * 24 * 3600
-CURRENCIES: Final = frozenset({"AUD", "CAD", "EUR", "GBP", "JPY", "USD"})  # a location takes its country's only
-MAXIMUM_MINOR: Final = 99_999_999  # a hint: the truth is Square's answer
+CURRENCIES: Final = frozenset({"AUD", "CAD", "EUR", "GBP", "JPY", "USD"})  # a location accepts only its country's
+MAXIMUM_MINOR: Final = 99_999_999  # a hint; Square decides
 REFUND_KEY_LENGTH: Final = 45
 
 PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Payment.status
@@ -107,7 +106,7 @@ DECLINES: Final = by_reason(
         Decline.ASK_THE_BANK: "GENERIC_DECLINE CARD_DECLINED CARD_DECLINED_CALL_ISSUER VOICE_FAILURE",
         Decline.ABANDONED: "BUYER_REFUSED_PAYMENT DELAYED_TRANSACTION_CANCELED DELAYED_TRANSACTION_EXPIRED",
         Decline.TRY_AGAIN: "TEMPORARY_ERROR GATEWAY_TIMEOUT",
-        Decline.NOT_CARRIED_OUT: "FAILED",  # ours, for a payment that failed without an error
+        Decline.NOT_CARRIED_OUT: "FAILED",  # our code for a payment that failed without an error
         Decline.OUR_RULES: "CARD_PROCESSING_NOT_ENABLED INSUFFICIENT_PERMISSIONS INVALID_LOCATION",
     }
 )
@@ -120,7 +119,7 @@ EVENTS: Final[Mapping[str, str]] = {  # event type -> what its object holds
     "dispute.state.updated": "dispute",
     "oauth.authorization.revoked": "revocation",
 }
-# Not asked for, but understood where a person's own subscription sends it.
+# Not subscribed to, but understood if a manual subscription sends it.
 OLD_EVENTS: Final[Mapping[str, str]] = {"dispute.state.changed": "dispute"}
 # Square's code, else its HTTP status -> reason, retryable
 REFUSALS: Final[Mapping[str, tuple[str, bool]]] = {
@@ -154,21 +153,21 @@ FIELDS: Final[Mapping[str, str]] = {  # field of a new link -> the order's
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_signature_key` may hold several, comma-separated, all live at once while one is rolled.
+    """`webhook_signature_key` may hold several keys, comma-separated, while one is rotated.
 
-    `mode` is "live" or "test" (Square's sandbox, which is another address): the token does not tell.
+    `mode`: "live" or "test" (Square's sandbox, at another address). The token does not show it.
     """
 
     access_token: str = field(repr=False)
-    location_id: str  # where the money is taken; it fixes the currency
+    location_id: str  # receives the money and determines the currency
     webhook_signature_key: str = field(repr=False, default="")
     mode: str = "live"
-    webhook_subscription_id: str = ""  # of what `register_webhook` made; empty: a person pasted its key
-    currency: str = ""  # the location's, checked by `check`; empty: not said, so Square alone refuses another
+    webhook_subscription_id: str = ""  # created by `register_webhook`; empty: a person entered the key
+    currency: str = ""  # the location's, verified by `check`; empty: only Square refuses other currencies
 
 
 class Square(Processor):
-    """One location of a Square account. Its links end by payment or deletion only."""
+    """One location of a Square account. Links end only by payment or deletion."""
 
     name: ClassVar[str] = NAME
     display_name: ClassVar[str] = "Square"
@@ -190,11 +189,11 @@ class Square(Processor):
     advice: ClassVar[Mapping[str, tuple[str, str]]] = {
         "location_unknown": (
             "location_id",
-            "{name} has no active location of this id for this access token{mode}: copy the location's id.",
+            "{name} has no active location with this id for this access token{mode}: copy the location's id.",
         ),
         "location_currency_differs": (
             "currency",
-            "At {name} this location takes another currency{mode}: give the one that its settings show, or leave it out.",
+            "At {name}, this location uses another currency{mode}: enter the one that its settings show, or leave it out.",
         ),
     }
 
@@ -215,15 +214,12 @@ class Square(Processor):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Bounds in ISO minor units, which are Square's. Source: developer.squareup.com/docs/payment-minimums."""
+        """Source: developer.squareup.com/docs/payment-minimums."""
         return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in self._currencies else None
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The merchant whose token it is; the location must be an active one, of the currency that was said.
-
-        Source: developer.squareup.com/docs/locations-api.
-        """
+        """The merchant's id. The location must be active and use the stated currency. Source: developer.squareup.com/docs/locations-api."""
         answer = await self._call("GET", "/v2/locations", reading=True)
         with _expected():
             found = {str(one["id"]): one for one in answer.get("locations") or ()}
@@ -236,7 +232,7 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Make an order and its link. Source: .../checkout-api/create-payment-link. The same key gives the same link."""
+        """Create an order with its link. Source: .../checkout-api/create-payment-link."""
         money = {"amount": order.amount_minor, "currency": order.currency}
         item: dict[str, Any] = {"name": order.product_name, "quantity": "1", "base_price_money": money}
         if order.description:
@@ -249,14 +245,14 @@ class Square(Processor):
                 "line_items": [item],
             },
             "checkout_options": {"redirect_url": order.success_url, "allow_tipping": False},
-            # Square copies it to the payment, whose events must lead back to the request.
+            # Square copies the note to the payment, whose events must lead back to the request.
             "payment_note": order.request_reference,
         }
         answer = await self._call("POST", LINKS, body=body)
         with _expected(ambiguous=True):
             link, made = answer["payment_link"], answer["related_resources"]["orders"][0]
-            reference, said = made.get("reference_id"), _money(made["total_money"])
-            if said != (order.amount_minor, order.currency) or reference != order.request_reference:
+            reference, total = made.get("reference_id"), _money(made["total_money"])
+            if total != (order.amount_minor, order.currency) or reference != order.request_reference:
                 raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another order")
             return Checkout(
                 external_id=f"{_id(link)}.{_id(made)}",
@@ -267,10 +263,10 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The order with its payments and refunds; then its link. Source: .../orders-api/retrieve-order.
+        """Source: .../orders-api/retrieve-order.
 
-        An order whose money was under way and did not arrive is FAILED, and that it can't be paid any more is made true here:
-        its link is deleted. One that was paid in part (a gift card, say) stays OPEN for the rest as long as its link is there.
+        If a pending payment failed, the link is deleted here, because FAILED means that the checkout can no longer be paid. An
+        order that is paid in part, by a gift card for example, stays OPEN for the rest while its link exists.
         """
         link_id, order_id = _parts(external_id)
         order, money, delay = await self._order(external_id, order_id)
@@ -287,7 +283,7 @@ class Square(Processor):
         if MoneyOutcome.PENDING in outcomes:
             return dataclasses.replace(state, status=CheckoutStatus.PROCESSING, delay=delay)
         if in_part:
-            if outcomes & {MoneyOutcome.FAILED, MoneyOutcome.CANCELED}:  # the rest was under way and did not arrive
+            if outcomes & {MoneyOutcome.FAILED, MoneyOutcome.CANCELED}:  # the pending rest did not arrive
                 await self._delete(link_id, reading=True)
             url = await self._url(link_id)
             return dataclasses.replace(state, status=CheckoutStatus.OPEN if url else CheckoutStatus.COMPLETED, url=url)
@@ -298,16 +294,16 @@ class Square(Processor):
             return dataclasses.replace(state, status=CheckoutStatus.EXPIRED)
         if order.get("state") not in ("OPEN", "DRAFT"):
             raise IntegrationError(NAME, "unexpected_answer", "an order in an unknown state, or paid without a payment")
-        # Without its link the order waits to be canceled: until then it is not sure that nobody pays.
+        # Without its link, Square cancels the order later; until then it may still be paid.
         return dataclasses.replace(state, url=await self._url(link_id))
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Delete the link, which cancels its order; the order tells what won. Source: .../checkout-api/delete-payment-link."""
+        """Delete the link, which cancels its order, and read the order. Source: .../checkout-api/delete-payment-link."""
         await self._delete(_parts(external_id)[0])
         return await self.read_checkout(external_id)
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Refund a payment; mostly PENDING at first. Source: .../refunds-api/refund-payment."""
+        """Mostly PENDING at first. Source: .../refunds-api/refund-payment."""
         key = order.idempotency_key
         if len(key.encode()) > REFUND_KEY_LENGTH:
             key = hashlib.sha256(key.encode()).hexdigest()[:REFUND_KEY_LENGTH]
@@ -333,7 +329,7 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def read_charge(self, external_id: str) -> MoneyStatement | None:
-        """A payment, with the link of its order if there is one. Source: .../payments-api/get-payment."""
+        """Source: .../payments-api/get-payment."""
         try:
             answer = await self._call("GET", f"/v2/payments/{_path_part(external_id)}", reading=True)
         except IntegrationError as error:
@@ -348,9 +344,9 @@ class Square(Processor):
         return dataclasses.replace(charge, checkout_external_id=found)
 
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
-        """The links made since then that carry our reference, and are not deleted. Source: .../checkout-api/list-payment-links.
+        """Links that are not deleted. Source: .../checkout-api/list-payment-links.
 
-        All are OPEN here, for a list tells nothing of money: only the order does, which `read_checkout` reads.
+        All are reported as OPEN, because the list does not include money; `read_checkout` does.
         """
         links = await self._listed(LINKS, "payment_links", limit=LINKS_PER_PAGE)
         found: list[tuple[datetime, Checkout]] = []
@@ -369,7 +365,6 @@ class Square(Processor):
         return [checkout for _, checkout in sorted(found, key=lambda one: one[0])]
 
     async def _listed(self, path: str, name: str, **query: str | int) -> list[dict[str, Any]]:
-        """What a list of Square's holds, page after page."""
         found: list[dict[str, Any]] = []
         cursor = ""
         for _ in range(PAGES):
@@ -384,10 +379,10 @@ class Square(Processor):
         return found
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Subscribe our address to EVENTS; other subscriptions of the same address are deleted after it.
+        """Subscribe this address to EVENTS, then delete its other subscriptions.
 
-        Subscriptions belong to the application: its own token may make them, a seller's may not. None: this token may not, or the
-        address is not https. Source: developer.squareup.com/docs/webhooks/webhook-subscriptions-api.
+        Only the application's own token may create subscriptions, not a seller's. None: this token may not, or the address is not
+        https. Source: developer.squareup.com/docs/webhooks/webhook-subscriptions-api.
         """
         if not self._webhook_url.startswith("https://"):
             return None
@@ -411,17 +406,17 @@ class Square(Processor):
             try:
                 await self._unsubscribe(subscription_id)
             except IntegrationError as error:
-                # The new key must not be lost for it: what the old one still sends is refused by its signature.
+                # The new key must not be lost. Events of the old subscription are refused by their signature.
                 log.warning("square_subscription_left", subscription_id=subscription_id, reason=error.reason)
         return created
 
     async def unregister_webhook(self) -> None:
-        """Delete the subscription that we made. Source: .../webhook-subscriptions-api/delete-webhook-subscription."""
+        """Source: .../webhook-subscriptions-api/delete-webhook-subscription."""
         if self._subscription_id:
             await self._unsubscribe(self._subscription_id)
 
     async def _subscriptions(self) -> list[str]:
-        """The ids of our address's subscriptions, disabled ones too."""
+        """Ids of this address's subscriptions, also disabled ones."""
         listed = await self._listed(SUBSCRIPTIONS, "subscriptions", include_disabled="true")
         with _expected():
             return [_id(one) for one in listed if one.get("notification_url") == self._webhook_url]
@@ -435,13 +430,12 @@ class Square(Processor):
                 raise
 
     async def aclose(self) -> None:
-        """Close the connections to Square."""
         await self._client.aclose()
 
     async def _order(
         self, external_id: str, order_id: str
     ) -> tuple[dict[str, Any], Sequence[MoneyStatement], Delay | None]:
-        """The order, its payments and their refunds, each read from its own object; what a payment under way waits for."""
+        """The order, its payments and refunds, and the delay of a pending payment."""
         delay: Delay | None = None
         answer = await self._call("GET", f"/v2/orders/{order_id}", reading=True)
         with _expected():
@@ -464,7 +458,7 @@ class Square(Processor):
         return order, tuple(money), delay
 
     async def _url(self, link_id: str) -> str | None:
-        """Where the link leads; None once it is deleted."""
+        """The link's address; None once it is deleted."""
         try:
             answer = await self._call("GET", f"{LINKS}/{link_id}", reading=True)
         except IntegrationError as error:
@@ -476,7 +470,7 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def _delete(self, link_id: str, *, reading: bool = False) -> None:
-        """Delete the link. One that is gone, or that can't be deleted because it is paid, is no error: the order tells."""
+        """Delete the link. A link that is gone or paid is not an error."""
         try:
             await self._call("DELETE", f"{LINKS}/{link_id}", reading=reading)
         except IntegrationError as error:
@@ -485,10 +479,9 @@ class Square(Processor):
 
     # ---------------------------------------------------------------------------------------------------- webhooks
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Verify the HMAC-SHA256 over our notification URL and the raw body, then parse.
+        """The signature is an HMAC-SHA256 over the URL registered at Square, never the request's, and the raw body.
 
-        Source: developer.squareup.com/docs/webhooks/step3validate. The URL is the one that was given to Square, never the
-        request's. Raises SignatureInvalid, PayloadInvalid.
+        Source: developer.squareup.com/docs/webhooks/step3validate.
         """
         if not self._keys or not self._webhook_url:
             raise SignatureInvalid(NAME, "no_webhook_secret")
@@ -503,12 +496,11 @@ class Square(Processor):
         age_s = (now - event.created_at).total_seconds()
         if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
             raise SignatureInvalid(NAME, "signature_stale")
-        told = headers.get("square-environment", "").lower()
-        test_mode = {"sandbox": True, "production": False}.get(told)
+        environment = headers.get("square-environment", "").lower()
+        test_mode = {"sandbox": True, "production": False}.get(environment)
         return dataclasses.replace(event, decides=event.decides and age_s <= TOLERANCE_S, test_mode=test_mode)
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read a body that was verified before. Raises PayloadInvalid."""
         try:
             return _event(orjson.loads(body))
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -524,7 +516,7 @@ class Square(Processor):
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.request(method, self._base + path, headers=headers, content=content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            # Nothing left us: the same call may simply be made again.
+            # The request was never sent, so the same call may be repeated.
             raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error
@@ -536,7 +528,7 @@ class Square(Processor):
 
 
 def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
-    """The answer's object, or its refusal in our words. Source: developer.squareup.com/docs/build-basics/handling-errors."""
+    """The response's object. Source: developer.squareup.com/docs/build-basics/handling-errors."""
     status = str(answer.status_code)
     if answer.status_code >= 500:
         raise IntegrationError(
@@ -553,7 +545,7 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
     code, field = _code(payload, "code") or status, _code(payload, "field")
     reason, retryable = REFUSALS.get(code) or REFUSALS.get(status, ("refused", False))
     wait = retry_after(answer.headers.get("retry-after")) if reason == "rate_limited" else None
-    # Only the code: a sentence of Square's may repeat what was sent.
+    # Only the code: Square's messages may repeat sent data.
     raise IntegrationError(
         NAME,
         reason,
@@ -566,7 +558,7 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
 
 
 def _code(payload: Any, name: str) -> str | None:
-    """A word of the first error: its code, or the field that it is about."""
+    """The first error's `code` or `field`."""
     errors = payload.get("errors") if isinstance(payload, Mapping) else None
     first = errors[0] if isinstance(errors, list) and errors else None
     found = first.get(name) if isinstance(first, Mapping) else None
@@ -575,7 +567,6 @@ def _code(payload: Any, name: str) -> str | None:
 
 @contextlib.contextmanager
 def _expected(*, ambiguous: bool = False) -> Iterator[None]:
-    """An answer of another shape than Square's contract says is an IntegrationError."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -583,7 +574,6 @@ def _expected(*, ambiguous: bool = False) -> Iterator[None]:
 
 
 def sign(key: str, webhook_url: str, body: bytes) -> str:
-    """The value of the signature's header."""
     digest = hmac.new(key.encode(), webhook_url.encode() + body, hashlib.sha256).digest()
     return base64.b64encode(digest).decode()
 
@@ -596,7 +586,6 @@ def _path_part(external_id: str) -> str:
 
 
 def _parts(external_id: str) -> tuple[str, str]:
-    """The link's and the order's id."""
     link_id, _, order_id = external_id.partition(".")
     return _path_part(link_id), _path_part(order_id)
 
@@ -616,7 +605,7 @@ def _text(thing: Mapping[str, Any], name: str) -> str:
 
 
 def _id(thing: Mapping[str, Any]) -> str:
-    """The id of something new, fit for `link.order`."""
+    """The id, in a form that fits into `link.order`."""
     found = _text(thing, "id")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", found, re.ASCII):
         raise ValueError("an id of another form")
@@ -631,7 +620,7 @@ def _money(money: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _is_short(order: Mapping[str, Any], money: Sequence[MoneyStatement]) -> bool:
-    """Whether an order that is not completed has less than it asks for, all of it in its own currency."""
+    """Whether an order is not completed and has received less than its total, all in its currency."""
     with _expected():
         total, currency = _money(order["total_money"])
     arrived = [s for s in money if s.kind is MoneyKind.CHARGE and s.outcome is MoneyOutcome.SUCCEEDED]
@@ -664,12 +653,12 @@ def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatem
 
 
 def _signed(money: Mapping[str, Any]) -> tuple[int, str]:
-    """A fee: what Square gives back of it is negative."""
+    """A fee. Returned fees are negative."""
     return int(money["amount"]), _text(money, "currency")
 
 
 def _reference(payment: Mapping[str, Any]) -> str | None:
-    """Our reference, which create_checkout put into the note; notes of other programs are none."""
+    """The reference that `create_checkout` put into the note. Other programs' notes do not count."""
     found = payment.get("reference_id") or payment.get("note") or ""
     return found if re.fullmatch(r"[A-Za-z0-9_]{1,60}", found, re.ASCII) else None
 
@@ -714,7 +703,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
         response_due_at=_time(due) if due and outcome is MoneyOutcome.PENDING else None,
         dispute_reason=dispute.get("reason"),
         inquiry=str(dispute["state"]).startswith("INQUIRY_"),
-        # Square counts the changes of a dispute as well: of two of one moment the higher version is the later.
+        # Two changes may have the same time; the higher version is the later.
         occurred_at=updated_at + timedelta(microseconds=version if type(version) is int and 0 < version < 1000 else 0),
     )
 
@@ -738,7 +727,7 @@ def _event(event: dict[str, Any]) -> ProcessorWebhook:
         charge = _charge(thing, reference=None)
         return dataclasses.replace(empty, money=(charge,), request_reference=charge.request_reference)
     if found == "refund" and not thing.get("payment_id"):
-        return empty  # unlinked: to a card of the seller's choice, of no payment
+        return empty  # an unlinked refund, which belongs to no payment
     money = _refund(thing) if found == "refund" else _dispute(thing, created)
     return dataclasses.replace(empty, decides=True, money=(money,))
 

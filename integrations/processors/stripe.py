@@ -1,4 +1,4 @@
-"""Stripe by Checkout Sessions: opens, reads and expires them, and reads Stripe's webhooks. Takes no card, stores nothing.
+"""Stripe through Checkout Sessions: sessions, refunds and webhooks.
 
 Sources: docs.stripe.com/api/checkout/sessions, /checkout/fulfillment, /webhooks, /currencies, /api/idempotent_requests;
 API version 2026-10-28.endive (pinned by stripe 16.1.0).
@@ -55,9 +55,9 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "stripe"
 API_VERSION: Final = "2026-10-28.endive"
-TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
+TOLERANCE_S: Final = 300  # of a webhook's time, either way
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
-LIST_PAGES: Final = 200  # of 100 events or sessions each: what one look at a list may read
+LIST_PAGES: Final = 200  # of 100 events or sessions each: read at most per list
 REFUND_PAGES: Final = 20  # of 100 refunds of one charge each
 ENDPOINT_PAGES: Final = 5  # of 100 webhook endpoints; Stripe allows an account some tens
 
@@ -71,16 +71,16 @@ _SUPPORTED = (
     "YER ZAR ZMW"
 )
 SUPPORTED: Final = frozenset(_SUPPORTED.split())
-# Where Stripe's unit is not the ISO 4217 minor unit: (our units, Stripe's units) of the same amount. Stripe takes two
-# decimals for the Icelandic krona and the Ugandan shilling, which have none, and none for the ariary, which has two.
+# Where Stripe's unit is not the ISO 4217 minor unit: (ISO units, Stripe's units) of the same amount. Stripe uses two decimals for
+# the Icelandic krona and the Ugandan shilling, which have none, and none for the ariary, which has two.
 UNITS: Final[Mapping[str, tuple[int, int]]] = {"ISK": (1, 100), "UGX": (1, 100), "MGA": (100, 1)}
 # The last of three decimals must be 0 (5.124 KWD is charged as 5120 or 5130).
 THREE_DECIMALS: Final = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 # In Stripe's units: eight digits, and twelve for the rupiah. Source: docs.stripe.com/currencies#minimum-and-maximum-charge-amounts.
 MAXIMUM: Final = 99_999_999
 MAXIMUMS: Final[Mapping[str, int]] = {"IDR": 999_999_999_999}
-# The documented minimums, in Stripe's units. Where the account settles in another currency, that one's minimum holds after the
-# conversion as well: only the API's `amount_too_small` tells.
+# The documented minimums, in Stripe's units. If the account settles in another currency, that currency's minimum also applies after
+# conversion, which only the API's `amount_too_small` shows.
 MINIMUMS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD", "USD"), 50),
     **dict.fromkeys(("AED", "MYR", "PLN", "RON"), 200),
@@ -95,7 +95,7 @@ MINIMUMS: Final[Mapping[str, int]] = {
 
 
 def to_vendor(amount_minor: int, currency: str) -> int:
-    """Our minor units as Stripe's integer. Raises IntegrationError where Stripe cannot express the amount."""
+    """Minor units as Stripe's integer. Raises: IntegrationError if Stripe cannot represent the amount."""
     ours, theirs = UNITS.get(currency, (1, 1))
     if amount_minor % ours:
         raise IntegrationError(NAME, "amount_not_representable", f"{currency} takes no decimals at Stripe")
@@ -103,7 +103,7 @@ def to_vendor(amount_minor: int, currency: str) -> int:
 
 
 def from_vendor(amount: int, currency: str) -> int:
-    """Stripe's integer as our minor units (`currency` upper case). Raises PayloadInvalid for a fraction of a unit."""
+    """Stripe's integer as minor units (`currency` in upper case). Raises: PayloadInvalid for a fraction of a unit."""
     ours, theirs = UNITS.get(currency, (1, 1))
     if amount % theirs:
         raise PayloadInvalid(NAME, "amount_not_whole", f"a fraction of the minor unit of {currency}")
@@ -117,9 +117,9 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentIntent.status
     "canceled": MoneyOutcome.CANCELED,
     "requires_payment_method": MoneyOutcome.FAILED,
 }
-# Ways to pay whose answer comes days later: a session has one such attempt, and its intent names it from PENDING to the end.
+# Payment methods that take days. A session has one such attempt, whose intent's id stays the same from PENDING to the end.
 # Source: docs.stripe.com/payments/payment-methods/payment-method-support#additional-api-supportability.
-DELAYED: Final[Mapping[str, str | None]] = {  # as payers call them; None: by a word of each language
+DELAYED: Final[Mapping[str, str | None]] = {  # the name that payers know; None: it differs by language
     "acss_debit": "Pre-authorized debit",
     "au_becs_debit": "BECS Direct Debit",
     "bacs_debit": "Bacs Direct Debit",
@@ -134,7 +134,7 @@ DELAYED: Final[Mapping[str, str | None]] = {  # as payers call them; None: by a 
     "sofort": "Sofort",
     "us_bank_account": "ACH Direct Debit",
 }
-# PaymentIntent.next_action.type of a voucher or transfer that waits for its payer -> the way to pay.
+# PaymentIntent.next_action.type of a voucher or transfer that awaits its payer -> the payment method.
 WAITS_FOR: Final[Mapping[str, str]] = {
     "boleto_display_details": "boleto",
     "display_bank_transfer_instructions": "customer_balance",
@@ -143,7 +143,7 @@ WAITS_FOR: Final[Mapping[str, str]] = {
     "oxxo_display_details": "oxxo",
     "verify_with_microdeposits": "us_bank_account",
 }
-# Of an intent that no money is on its way for. Source: docs.stripe.com/api/payment_intents/cancel.
+# States of an intent for which no money is pending. Source: docs.stripe.com/api/payment_intents/cancel.
 CANCELABLE: Final = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 REFUND_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Refund.status
     "pending": MoneyOutcome.PENDING,
@@ -158,7 +158,7 @@ DISPUTE_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # Dispute.status; SUCCEE
     "warning_closed": MoneyOutcome.CANCELED,
     "prevented": MoneyOutcome.CANCELED,
 }
-# Decline codes of cards, and error codes of other ways to pay. Source: docs.stripe.com/declines/codes, /error-codes.
+# Decline codes of cards, and error codes of other payment methods. Source: docs.stripe.com/declines/codes, /error-codes.
 DECLINES: Final = by_reason(
     {
         Decline.INSUFFICIENT_FUNDS: "insufficient_funds",
@@ -218,7 +218,7 @@ REFUND_FAILURES: Final[Mapping[str, str]] = {  # Refund.failure_reason -> a sent
     "merchant_request": "It was canceled at the processor.",
     "unknown": "The contact's bank gave no reason.",
 }
-# What Stripe has no word for is not told. "fraudulent" puts card and address on Stripe's block lists: so it is meant.
+# Other reasons are not sent. "fraudulent" adds the card and email address to Stripe's block lists, as intended.
 REFUND_REASON: Final[Mapping[RefundReason, str]] = {
     RefundReason.DUPLICATE: "duplicate",
     RefundReason.FRAUDULENT: "fraudulent",
@@ -231,7 +231,7 @@ FIELDS: Final[Mapping[str, str]] = {  # parameter of a new session -> the order'
     f"{_PRODUCT}[description]": "description",
     f"{_PRODUCT}[name]": "product_name",
 }
-# The account itself may not take money: it is not activated, or Stripe waits for something. Source: docs.stripe.com/error-codes.
+# The account may not accept payments: it is not activated, or Stripe requires something. Source: docs.stripe.com/error-codes.
 RESTRICTED: Final = frozenset({"country_unsupported", "testmode_charges_only"})
 RESTRICTED_WORDS: Final = "Your account cannot currently make"
 SESSION_EVENTS: Final = frozenset(
@@ -252,17 +252,17 @@ PAYMENT_EVENTS: Final = frozenset(
     }
 )
 REFUND_EVENTS: Final = frozenset({"refund.created", "refund.updated", "refund.failed"})
-# API versions before 2024-10-28 tell a refund's later outcome by this one only.
+# API versions before 2024-10-28 report a refund's later outcome only by this event.
 OLD_REFUND_EVENTS: Final = frozenset({"charge.refund.updated"})
 DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"})
-# A Connect account takes back what it had allowed the platform.
+# A Connect account revokes the platform's access.
 DEAUTHORIZED: Final = "account.application.deauthorized"
 EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | {DEAUTHORIZED}
-# Not asked for, but understood where a person's own endpoint sends it: it has a running total only, so the charge is read.
+# Not subscribed to, but understood if a manual endpoint sends it. It holds only a running total, so the charge is read.
 HINTS: Final = frozenset({"charge.refunded"})
 READABLE: Final = EVENTS | HINTS | OLD_REFUND_EVENTS
 THIN: Final = "v2.core.event"
-THIN_OBJECTS: Final[Mapping[str, str]] = {  # type of what a thin event points at -> where it is read
+THIN_OBJECTS: Final[Mapping[str, str]] = {  # type of a thin event's object -> its path
     "checkout.session": "/v1/checkout/sessions",
     "payment_intent": "/v1/payment_intents",
     "charge": "/v1/charges",
@@ -274,23 +274,23 @@ _LOCALES = (
     "sk sl sv th tr vi zh zh-HK zh-TW"
 )
 LOCALES: Final = frozenset(_LOCALES.split())
-# With fee and refunds, then with less: a restricted key may lack the right to read balance transactions, or refunds.
+# With fee and refunds, then with less: a restricted key may not be allowed to read balance transactions or refunds.
 _CHARGE = "payment_intent.latest_charge"
 EXPANSIONS: Final = ((f"{_CHARGE}.balance_transaction", f"{_CHARGE}.refunds"), (f"{_CHARGE}.refunds",), (_CHARGE,))
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_secret` may hold several, comma-separated, all live at once while one is rolled."""
+    """`webhook_secret` may hold several, comma-separated, while one is rotated."""
 
     secret_key: str = field(repr=False)
     webhook_secret: str = field(repr=False, default="")
-    account: str = ""  # Connect: the account (acct_…) on whose behalf the platform's key acts
-    webhook_endpoint_id: str = ""  # of the endpoint that `register_webhook` made; empty: a person pasted its secret
+    account: str = ""  # Connect: the account (acct_…) for which the platform's key acts
+    webhook_endpoint_id: str = ""  # created by `register_webhook`; empty: a person entered the secret
 
 
 class _HttpClient(stripe.HTTPXClient):
-    """The SDK hands its encoded form to httpx as `data`, which httpx deprecates for text: here it goes as `content`."""
+    """Passes the SDK's encoded form to httpx as `content`; httpx deprecates text as `data`."""
 
     def _get_request_args_kwargs(self, method: str, url: str, headers: Mapping[str, str], post_data: Any) -> list[Any]:
         where, options = super()._get_request_args_kwargs(method, url, headers, post_data)
@@ -301,8 +301,7 @@ class _HttpClient(stripe.HTTPXClient):
 class Stripe(Processor):
     """One Stripe account. Its sessions live 24 hours, Stripe's default.
 
-    No `expires_at` is sent: it would have to be computed from the clock, and a repeat after a crash with the same key
-    and another time is refused by Stripe instead of giving the same session.
+    No `expires_at` is sent: after a crash, Stripe would refuse the same key with a different time.
     """
 
     name: ClassVar[str] = NAME
@@ -330,21 +329,21 @@ class Stripe(Processor):
                 stripe_version=API_VERSION,
                 base_addresses={"api": address} if address else None,
                 http_client=self._http,
-                # A repeat is the caller's decision: it knows the stored key and may have to read first.
+                # The caller decides on retries: it knows the stored key and may have to read first.
                 max_network_retries=0,
             )
 
         self._client = client(self._account)
-        # Webhook endpoints are the key's own account's, a platform's too: this client names no other account.
+        # Webhook endpoints belong to the key's own account, also for a platform, so this client sets no other account.
         self._owner = client(None) if self._account else self._client
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Bounds in ISO minor units; the minimum is a hint. Source: docs.stripe.com/currencies."""
+        """The minimum is a hint. Source: docs.stripe.com/currencies."""
         if currency not in SUPPORTED:
             return None
         ours, theirs = UNITS.get(currency, (1, 1))
         step = 10 if currency in THREE_DECIMALS else ours
-        # Round the minimum up and the maximum down to what can be charged.
+        # Round the minimum up and the maximum down to chargeable amounts.
         smallest = -(-MINIMUMS.get(currency, 1) * ours // theirs)
         largest = MAXIMUMS.get(currency, MAXIMUM) * ours // theirs
         return AmountLimits(
@@ -353,16 +352,16 @@ class Stripe(Processor):
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The id of the account that the key (or `account`) speaks for. Source: docs.stripe.com/api/accounts."""
+        """Source: docs.stripe.com/api/accounts."""
         async with self._edge(reading=True):
             account = await self._client.v1.accounts.retrieve_current_async()
         return str(account.id)
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Open a session. Source: docs.stripe.com/api/checkout/sessions/create.
+        """Source: docs.stripe.com/api/checkout/sessions/create.
 
-        The same key within 24 h gives the same session, provided that every field of `order` is the same.
-        A 500 is replayed for that key too: look for the session, then use another key.
+        For 24 h the same key returns the same session, if every field of `order` is the same. Stripe also replays a 500 for the key:
+        look for the session, then use another key.
         """
         metadata = {REFERENCE_KEY: order.request_reference, "payment_request_number": order.number}
         product: dict[str, str] = {"name": order.product_name}
@@ -382,7 +381,7 @@ class Stripe(Processor):
             ],
             "client_reference_id": order.request_reference,
             "metadata": metadata,
-            # Session metadata is not copied to the payment intent, whose own events must lead back to the request.
+            # Stripe does not copy the session's metadata to the payment intent, whose events must lead back to the request.
             "payment_intent_data": {"metadata": metadata, "description": f"{order.number} {order.product_name}"},
             "success_url": order.success_url,
             "cancel_url": order.cancel_url,
@@ -398,14 +397,13 @@ class Stripe(Processor):
         return _checkout(session.to_dict())
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """The session with its payment, the charge's method, fee and refunds. Source: docs.stripe.com/api/checkout/sessions/retrieve."""
+        """Source: docs.stripe.com/api/checkout/sessions/retrieve."""
         return _checkout(await self._session(external_id))
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
-        """Cancel the intent of a voucher or transfer that waits for its payer; a debit under way is only read.
+        """Cancel the intent of a voucher or transfer that awaits its payer; a pending debit is only read.
 
-        Stripe says that it refuses this for most intents of sessions, which then stay PROCESSING.
-        Source: docs.stripe.com/api/payment_intents/cancel.
+        Stripe refuses this for most intents of sessions, which then stay PROCESSING. Source: docs.stripe.com/api/payment_intents/cancel.
         """
         session = await self._session(external_id)
         state, intent = _checkout(session), session.get("payment_intent")
@@ -441,10 +439,7 @@ class Stripe(Processor):
         raise AssertionError("the last expansion returns or raises")
 
     async def _complete_refunds(self, session: Mapping[str, Any]) -> None:
-        """Add the refunds that the session's charge does not list itself: an answer has the newest ten.
-
-        Source: docs.stripe.com/api/refunds/list.
-        """
+        """Add the charge's older refunds; an answer has the newest ten. Source: docs.stripe.com/api/refunds/list."""
         listed = _listed_refunds(session)
         if not listed.get("has_more") or not listed.get("data"):
             return
@@ -460,19 +455,19 @@ class Stripe(Processor):
         log.warning("stripe_refund_list_cut", pages=REFUND_PAGES)
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Close an open session; one that is not open any more is read. Source: .../api/checkout/sessions/expire."""
+        """Source: docs.stripe.com/api/checkout/sessions/expire."""
         try:
             async with self._edge():
                 session = await self._client.v1.checkout.sessions.expire_async(external_id)
         except IntegrationError as error:
             if error.reason == "invalid_request":
-                # Only an open session can be expired: whatever else it is, the answer is in the session.
+                # The session is no longer open: read its state.
                 return await self.read_checkout(external_id)
             raise
         return _checkout(session.to_dict())
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Refund a payment intent. Source: docs.stripe.com/api/refunds/create. The key is kept 24 hours."""
+        """Stripe keeps the key for 24 hours. Source: docs.stripe.com/api/refunds/create."""
         params: dict[str, Any] = {
             "payment_intent": order.charge_external_id,
             "amount": to_vendor(order.amount_minor, order.currency),
@@ -493,7 +488,7 @@ class Stripe(Processor):
         return _answered_refund(refund.to_dict())
 
     async def read_charge(self, external_id: str) -> MoneyStatement | None:
-        """A payment intent, with the session that it belongs to. Source: docs.stripe.com/api/payment_intents/retrieve."""
+        """The id is a payment intent's. Source: docs.stripe.com/api/payment_intents/retrieve."""
         try:
             async with self._edge(reading=True):
                 read = await self._client.v1.payment_intents.retrieve_async(external_id, {"expand": ["latest_charge"]})
@@ -513,7 +508,7 @@ class Stripe(Processor):
         return dataclasses.replace(money, checkout_external_id=session) if money else None
 
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
-        """The sessions made since then that carry our reference. Source: docs.stripe.com/api/checkout/sessions/list."""
+        """Source: docs.stripe.com/api/checkout/sessions/list."""
         params: dict[str, Any] = {
             "created": {"gte": int(since.timestamp())},
             "expand": ["data.payment_intent"],
@@ -524,7 +519,7 @@ class Stripe(Processor):
             async with self._edge(reading=True):
                 page = await self._client.v1.checkout.sessions.list_async(cast("SessionListParams", params))
             sessions = [session.to_dict() for session in page.data]
-            # Sessions of other programs on the same account are of any shape: ours are known by their metadata.
+            # Sessions of other programs may have any shape; metadata identifies Paythread's.
             found += [_checkout(one) for one in sessions if REFERENCE_KEY in (one.get("metadata") or {})]
             if not page.has_more or not sessions:
                 break
@@ -534,10 +529,7 @@ class Stripe(Processor):
         return found[::-1]
 
     async def list_events(self, since: datetime) -> Sequence[ProcessorWebhook]:
-        """Undelivered events since then, oldest first; Stripe keeps 30 days.
-
-        Source: docs.stripe.com/webhooks/process-undelivered-events.
-        """
+        """Stripe keeps events for 30 days. Source: docs.stripe.com/webhooks/process-undelivered-events."""
         params: dict[str, Any] = {
             "delivery_success": False,
             "created": {"gte": int(since.timestamp())},
@@ -553,7 +545,7 @@ class Stripe(Processor):
                 try:
                     found.append(dataclasses.replace(self._parse(event), raw=orjson.dumps(event)))
                 except PayloadInvalid as error:
-                    # One event of an odd shape must not hide the others; its checkout is still read by the sweeper.
+                    # One unreadable event must not hide the others. The reconciler still reads its checkout.
                     log.warning("stripe_event_unreadable", event_id=event.get("id"), reason=error.reason)
             if not page.has_more or not events:
                 break
@@ -563,11 +555,11 @@ class Stripe(Processor):
         return found[::-1]
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Make an endpoint of our address for EVENTS, in our API version; others of the same address are deleted after it.
+        """Create an endpoint for EVENTS at this address, then delete others of the address.
 
-        With a Connect account it is the platform's endpoint for its connected accounts: an event names its account, and those of
-        others are left alone. None: the key may not, or Stripe takes no such address. A secret is shown once, at the creation, so
-        a known endpoint can't be used again. Source: docs.stripe.com/api/webhook_endpoints/create.
+        Stripe shows a secret only at creation, so an existing endpoint cannot be reused. With a Connect account, the endpoint is the
+        platform's; events name their account, and other accounts' events are ignored. None: the key may not, or Stripe refuses the
+        address. Source: docs.stripe.com/api/webhook_endpoints/create.
         """
         if not self._webhook_url:
             return None
@@ -592,12 +584,12 @@ class Stripe(Processor):
             try:
                 await self._delete_endpoint(endpoint_id)
             except IntegrationError as error:
-                # The new secret must not be lost for it: what the old one still sends is refused by its signature.
+                # The new secret must not be lost. Events of the old endpoint are refused by their signature.
                 log.warning("stripe_endpoint_left", endpoint_id=endpoint_id, reason=error.reason)
         return created
 
     async def unregister_webhook(self) -> None:
-        """Delete the endpoint that we made. Source: docs.stripe.com/api/webhook_endpoints/delete."""
+        """Source: docs.stripe.com/api/webhook_endpoints/delete."""
         if self._webhook_endpoint_id:
             await self._delete_endpoint(self._webhook_endpoint_id)
 
@@ -624,26 +616,18 @@ class Stripe(Processor):
                 raise
 
     async def aclose(self) -> None:
-        """Close the connections to Stripe."""
         await self._http.close_async()  # type: ignore[no-untyped-call]
 
     # ---------------------------------------------------------------------------------------------------- webhooks
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Verify `Stripe-Signature` over the raw body, then parse. Source: docs.stripe.com/webhooks.
-
-        An event of another Connect account comes back with its `vendor_account` and nothing to act on.
-        Raises SignatureInvalid, PayloadInvalid.
-        """
+        """An event of another Connect account has only its `vendor_account`. Source: docs.stripe.com/webhooks."""
         self._verify(body, headers.get("stripe-signature", ""), now)
         return self.parse(body)
 
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook:
-        """As `receive`; a thin event only points, so what it points at is read and comes back as the event that would hold it.
-
-        Source: docs.stripe.com/event-destinations#thin-events.
-        """
+        """As `receive`; the object of a thin event is read. Source: docs.stripe.com/event-destinations#thin-events."""
         event = self.receive(body, headers, now=now)
         thin = orjson.loads(body)
         if thin.get("object") != THIN or event.type not in READABLE or not self._concerns(event):
@@ -676,7 +660,6 @@ class Stripe(Processor):
         return event.vendor_account is None or event.vendor_account == self._account
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read a body that `receive` has verified before. Raises PayloadInvalid."""
         try:
             event = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -686,7 +669,7 @@ class Stripe(Processor):
     def _verify(self, body: bytes, header: str, now: datetime) -> None:
         if not self._secrets:
             raise SignatureInvalid(NAME, "no_webhook_secret")
-        # The SDK compares as text: a header that is not ASCII would be a TypeError there.
+        # The SDK compares text, so a header that is not ASCII would raise TypeError.
         sent = re.search(r"(?:^|,)t=(\d{1,12})(?:,|$)", header, re.ASCII) if header.isascii() else None
         if sent is None or len(header) > 4096 or header.count("t=") != 1:
             raise SignatureInvalid(NAME, "signature_missing" if not header else "signature_malformed")
@@ -698,7 +681,7 @@ class Stripe(Processor):
                 continue
         else:
             raise SignatureInvalid(NAME)
-        # The SDK refuses only what is old; a signature from the future would be good until then.
+        # The SDK refuses only old signatures; one from the future would stay valid until its time.
         if abs(now.timestamp() - int(sent.group(1))) > TOLERANCE_S:
             raise SignatureInvalid(NAME, "signature_stale")
 
@@ -723,11 +706,11 @@ class Stripe(Processor):
             vendor_account=account,
             test_mode=_test_mode(event),
         )
-        # Only deliveries of a Connect endpoint carry the account; the event list and an account's own endpoint do not.
+        # Only a Connect endpoint's events name the account; those of the event list or an account's own endpoint do not.
         if account is not None and account != self._account:
             return empty
         if kind == DEAUTHORIZED:
-            # An account's own key outlives every application: only the platform's connection ends.
+            # Only the platform's connection ends. An account's own key does not depend on applications.
             return dataclasses.replace(empty, disconnected=account is not None, decides=account is not None)
         if kind in SESSION_EVENTS:
             return _session_event(empty, thing)
@@ -749,7 +732,7 @@ class Stripe(Processor):
     # ------------------------------------------------------------------------------------------------------ errors
     @contextlib.asynccontextmanager
     async def _edge(self, *, reading: bool = False) -> AsyncIterator[None]:
-        """Time-out and translation of every error of the SDK. A failed read is never ambiguous."""
+        """Set the time-out and wrap the SDK's errors. A failed read is never ambiguous."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
@@ -758,12 +741,12 @@ class Stripe(Processor):
         except stripe.StripeError as error:
             raise _wrapped(error, reading=reading) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # The SDK builds its objects from the answer: a proxy's page or a changed type surfaces here.
+            # The SDK builds its objects from the response, so a proxy's page or a changed type fails here.
             raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=not reading) from error
 
 
 def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
-    """Stripe's error as ours. Source: docs.stripe.com/api/errors."""
+    """Source: docs.stripe.com/api/errors."""
     code = error.code or (error.error.code if error.error is not None else None)
     # InvalidRequestError's message names parameters, never the card or the key; str(error) would add the request id.
     message = (error.user_message or "")[:300]
@@ -830,18 +813,18 @@ def _reference(thing: Mapping[str, Any]) -> str | None:
 
 
 def _test_mode(thing: Mapping[str, Any]) -> bool | None:
-    """A platform's live endpoint is told of test events, too. Source: docs.stripe.com/connect/webhooks."""
+    """A platform's live endpoint also receives test events. Source: docs.stripe.com/connect/webhooks."""
     return not thing["livemode"] if isinstance(thing.get("livemode"), bool) else None
 
 
 def _id(value: Any) -> str | None:
-    """The id of an expandable field, expanded or not."""
+    """The id of an expandable field."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return str(found) if found else None
 
 
 def _locale(wanted: str | None) -> str | None:
-    """The nearest language of the hosted page; None leaves the choice to the contact's browser."""
+    """The closest language of the hosted page. None: Stripe uses the browser's."""
     if not wanted:
         return None
     tag = wanted.replace("_", "-")
@@ -850,7 +833,7 @@ def _locale(wanted: str | None) -> str | None:
 
 
 def _checkout(session: dict[str, Any]) -> Checkout:
-    """An answer of the API as our dataclass. Raises IntegrationError where a field that we need is missing."""
+    """Raises: IntegrationError if a needed field is missing."""
     try:
         status, money = _session_state(session)
         return Checkout(
@@ -868,7 +851,6 @@ def _checkout(session: dict[str, Any]) -> Checkout:
 
 
 def _refunds(session: Mapping[str, Any]) -> list[MoneyStatement]:
-    """The refunds of the session's charge, as far as the answer had them."""
     return [_refund(refund, _time(refund["created"])) for refund in _listed_refunds(session).get("data") or ()]
 
 
@@ -879,7 +861,7 @@ def _listed_refunds(session: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _delay(session: Mapping[str, Any]) -> Delay:
-    """What a submitted session waits for. Stripe completes one unpaid only for ways to pay whose money takes days.
+    """The delay of a submitted session. Stripe completes a session unpaid only for payment methods that take days.
 
     Source: docs.stripe.com/checkout/fulfillment#delayed-notification.
     """
@@ -896,7 +878,7 @@ def _delay(session: Mapping[str, Any]) -> Delay:
 
 
 def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[MoneyStatement, ...]]:
-    """What a session says, with its payment intent expanded as far as the answer had it."""
+    """The session's status and its charge. The payment intent may be expanded."""
     intent = session.get("payment_intent")
     money: tuple[MoneyStatement, ...] = ()
     if isinstance(intent, Mapping):
@@ -910,12 +892,12 @@ def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[Mo
     if state != "complete":
         raise ValueError("unknown session status")
     if session["payment_status"] == "no_payment_required":
-        return CheckoutStatus.EXPIRED, money  # it ended, and nothing was to be paid
+        return CheckoutStatus.EXPIRED, money  # it ended, and nothing had to be paid
     if session["payment_status"] != "unpaid":
         if not money:
             money = (_charge_by_session(session, MoneyOutcome.SUCCEEDED),)
         return CheckoutStatus.COMPLETED, money
-    # Submitted: also where the intent names no attempt any more (a voucher that was canceled), there was one.
+    # The session was submitted, even if its intent no longer shows the attempt (a canceled voucher).
     ended = {"canceled": MoneyOutcome.CANCELED, "requires_payment_method": MoneyOutcome.FAILED}
     if isinstance(intent, Mapping) and intent["status"] in ended:
         return CheckoutStatus.FAILED, money or (_charge_by_session(session, ended[intent["status"]]),)
@@ -923,7 +905,7 @@ def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[Mo
 
 
 def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> ProcessorWebhook:
-    """The four events of a session; the type decides what `unpaid` means. Source: docs.stripe.com/checkout/fulfillment."""
+    """The event's type decides what `unpaid` means. Source: docs.stripe.com/checkout/fulfillment."""
     if empty.type == "checkout.session.expired":
         status, outcome = CheckoutStatus.EXPIRED, None
     elif empty.type == "checkout.session.async_payment_failed":
@@ -933,7 +915,7 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
     elif session["payment_status"] == "unpaid":
         status, outcome = CheckoutStatus.PROCESSING, MoneyOutcome.PENDING
     else:
-        status, outcome = CheckoutStatus.EXPIRED, None  # nothing was to be paid
+        status, outcome = CheckoutStatus.EXPIRED, None  # nothing had to be paid
     money = (_charge_by_session(session, outcome, occurred_at=empty.created_at),) if outcome else ()
     return dataclasses.replace(
         empty,
@@ -947,9 +929,9 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
 
 
 def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
-    """A payment that was given up, by the business say: what its checkout is by now is read.
+    """A hint to read the checkout of a canceled payment.
 
-    Nothing, if no payment was tried: Stripe itself cancels the untouched intent of an expired session.
+    Without an attempt it means nothing: Stripe cancels the unused intent of an expired session.
     Source: docs.stripe.com/api/payment_intents/object#cancellation_reason.
     """
     untouched = not intent.get("latest_charge") and not intent.get("last_payment_error")
@@ -959,7 +941,7 @@ def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWe
 
 
 def _waits(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
-    """A part of a bank transfer came in, and Stripe waits for the rest: what its checkout is by now is read."""
+    """A hint to read the checkout: a part of a bank transfer arrived, and Stripe waits for the rest."""
     return _hinted(empty, intent, MoneyOutcome.PENDING)
 
 
@@ -977,15 +959,15 @@ def _hinted(empty: ProcessorWebhook, intent: Mapping[str, Any], outcome: MoneyOu
 
 
 def _thin(event: Mapping[str, Any]) -> ProcessorWebhook:
-    """A thin event's envelope, which tells of no money. Source: docs.stripe.com/api/v2/core/events/object."""
+    """A thin event, which includes no money. Source: docs.stripe.com/api/v2/core/events/object."""
     created = datetime.fromisoformat(event["created"])
     if created.tzinfo is None:
         raise ValueError("a time without a zone")
     return ProcessorWebhook(
         external_id=str(event["id"]),
-        type=str(event["type"]).removeprefix("v1."),  # named as the event that holds its object
+        type=str(event["type"]).removeprefix("v1."),  # the name of the event with its object
         created_at=created,
-        # The account that it happened in; a person's own key sees its own only, and names none.
+        # The event's account. An account's own key sees only its own events, without this field.
         vendor_account=event.get("context") or None,
         test_mode=_test_mode(event),
     )
@@ -998,7 +980,7 @@ def _with_money(empty: ProcessorWebhook, money: MoneyStatement | None, *, refere
 
 
 def _hint(empty: ProcessorWebhook, charge: Mapping[str, Any]) -> ProcessorWebhook:
-    """A charge of ours has changed: its checkout is read before anything is recorded. Source: docs.stripe.com/api/charges."""
+    """A hint to read the charge's checkout. Source: docs.stripe.com/api/charges."""
     intent, reference = _id(charge.get("payment_intent")), _reference(charge)
     if not intent or charge.get("status") != "succeeded":
         return empty
@@ -1017,7 +999,7 @@ def _hint(empty: ProcessorWebhook, charge: Mapping[str, Any]) -> ProcessorWebhoo
 def _charge_by_session(
     session: Mapping[str, Any], outcome: MoneyOutcome, *, occurred_at: datetime | None = None
 ) -> MoneyStatement:
-    """The payment of a session whose payment intent is only an id."""
+    """The charge of a session whose payment intent is not expanded."""
     currency = str(session["currency"]).upper()
     intent = _id(session["payment_intent"])
     if not intent:
@@ -1040,21 +1022,21 @@ def _charge_by_session(
 def _charge_of(
     intent: Mapping[str, Any], *, session: Mapping[str, Any] | None = None, occurred_at: datetime | None = None
 ) -> MoneyStatement | None:
-    """What a payment intent says about its money; None while nobody tried to pay."""
+    """The payment intent's charge; None before the first attempt."""
     error = intent.get("last_payment_error")
     charge = intent.get("latest_charge")
     outcome = PAYMENT_OUTCOME.get(intent["status"])
     if outcome is None or (outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and not error and not charge):
-        return None  # nothing was tried: Stripe cancels the untouched intent of an expired session
+        return None  # no attempt: Stripe cancels the unused intent of an expired session
     details: Mapping[str, Any] = charge if isinstance(charge, Mapping) else {}
     currency = str(intent["currency"]).upper()
     amount = intent.get("amount_received") if outcome is MoneyOutcome.SUCCEEDED else None
     external_id = str(intent["id"])
     if outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and (session is None or session["status"] != "complete"):
-        # The untouched intent of an expired session is canceled: what stays to be told is its last attempt, which failed.
+        # Stripe cancels the intent of an expired session. Report its last attempt, which failed.
         outcome, external_id = MoneyOutcome.FAILED, _attempt_id(intent)
         if external_id not in (intent["id"], details.get("id")):
-            details = {}  # another attempt's charge: this one came to none
+            details = {}  # the charge of another attempt: this one created none
     failed = outcome is MoneyOutcome.FAILED
     failure: Mapping[str, Any] = error if failed and error else {}
     code = failure.get("decline_code") or failure.get("code") or details.get("failure_code")
@@ -1075,10 +1057,10 @@ def _charge_of(
 
 
 def _attempt_id(intent: Mapping[str, Any]) -> str:
-    """What a failed attempt is named by: an intent outlives its declines, each of which is a charge of its own.
+    """The id of a failed attempt. An intent can have several declines, each with its own charge.
 
-    One that came to no charge (the payer failed the bank's check) is named by the intent and its way to pay. Known from the intent
-    alone, so that a read and a webhook agree. Source: docs.stripe.com/api/payment_intents/object#last_payment_error.
+    An attempt without a charge (failed authentication) gets an id of the intent and the payment method. It is derived from the intent
+    alone, so that reads and webhooks agree. Source: docs.stripe.com/api/payment_intents/object#last_payment_error.
     """
     intent_id = str(intent["id"])
     error: Mapping[str, Any] = intent.get("last_payment_error") or {}
@@ -1091,10 +1073,10 @@ def _attempt_id(intent: Mapping[str, Any]) -> str:
 
 
 def _fee(balance: Any, currency: str) -> int | None:
-    """Stripe's fee, known only where the charge settles in its own currency."""
+    """Stripe's fee; None if the charge settles in another currency."""
     if not isinstance(balance, Mapping) or str(balance.get("currency", "")).upper() != currency:
         return None
-    # A fee is not bound to whole krónur as an amount is: a fraction of our unit can't be told.
+    # Unlike an amount, a fee may be a fraction of a minor unit (ISK), which cannot be represented.
     fee = int(balance["fee"])
     return from_vendor(fee, currency) if fee % UNITS.get(currency, (1, 1))[1] == 0 else None
 
@@ -1141,7 +1123,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
     """Source: docs.stripe.com/api/disputes. Every state that is not final is PENDING."""
     currency = str(dispute["currency"]).upper()
     outcome = DISPUTE_OUTCOME.get(str(dispute["status"]), MoneyOutcome.PENDING)
-    due_by = (dispute.get("evidence_details") or {}).get("due_by")  # 0: this bank takes no answer
+    due_by = (dispute.get("evidence_details") or {}).get("due_by")  # 0: this bank accepts no response
     return MoneyStatement(
         kind=MoneyKind.DISPUTE,
         external_id=str(dispute["id"]),
