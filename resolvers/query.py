@@ -61,7 +61,7 @@ class Query:
         self, info: Info, ids: Annotated[list[strawberry.ID], strawberry.argument(description="At most 100 ids.")]
     ) -> list[Node | None]:
         if len(ids) > LARGEST_PAGE:
-            raise bad_request(f"at most {LARGEST_PAGE} ids")
+            raise bad_request(f"Give at most {LARGEST_PAGE} ids.")
         reads = await begin(info)
         return list(await asyncio.gather(*(reads.node(id) for id in ids)))
 

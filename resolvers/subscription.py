@@ -206,7 +206,7 @@ async def _feed(
     try:
         resume = EventCursor.decode(after, account_id) if after is not None else None
     except CursorInvalid as error:
-        raise bad_request("`after` is not a cursor of this account") from error
+        raise bad_request("`after` is not a cursor of this account.") from error
     if resume is not None and resume.epoch != here.epoch:
         yield ResyncRequired(cursor=_cursor_at(context, here), reason="OTHER_EPOCH")
         return

@@ -63,7 +63,7 @@ class Keyset:
             if any(isinstance(part, int) and not 0 <= part < 2**63 for part in key):
                 raise ValueError(raw)
         except ValueError as error:
-            raise bad_request(f"`{argument}` is not a cursor of this connection") from error
+            raise bad_request(f"`{argument}` is not a cursor of this connection.") from error
         return key
 
     def page(
@@ -77,10 +77,10 @@ class Keyset:
     ) -> Page:
         """`from_end`: the last page is the default. Raises: ApiError BAD_REQUEST."""
         if first is not None and last is not None:
-            raise bad_request("give `first` or `last`, not both")
+            raise bad_request("Give `first` or `last`, not both.")
         size = first if first is not None else last if last is not None else DEFAULT_PAGE
         if not 1 <= size <= LARGEST_PAGE:
-            raise bad_request(f"`first` and `last` are 1 to {LARGEST_PAGE}")
+            raise bad_request(f"`first` and `last` must be from 1 to {LARGEST_PAGE}.")
         backward = last is not None or (first is None and after is None and (before is not None or from_end))
         return Page(
             keyset=self,

@@ -45,11 +45,11 @@ def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = (
     """In the order of the input; errors without a field come last."""
     if refusal is None:
         return []
-    found = [UserError.from_refusal(one, within) for one in refusal.all]
-    return sorted(found, key=lambda error: _place(info, error.field))
+    found = [UserError.from_refusal(each, within) for each in refusal.all]
+    return sorted(found, key=lambda error: _input_order(info, error.field))
 
 
-def _place(info: Info, path: list[str] | None) -> list[int]:
+def _input_order(info: Info, path: list[str] | None) -> list[int]:
     """The sort key of a path: each part's index among the arguments."""
     arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
     if path is None:

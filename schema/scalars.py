@@ -32,22 +32,22 @@ def time_text(moment: datetime) -> str:
 def parse_time(text: object) -> datetime:
     """Aware UTC from RFC 3339 text with an offset. Raises: ValueError."""
     if not isinstance(text, str):
-        raise ValueError("a DateTime is a text such as 2026-11-23T10:00:00Z")
+        raise ValueError("A DateTime is text such as 2026-11-23T10:00:00Z.")
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None and len(text) > 10:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
-    raise ValueError("a DateTime is a text such as 2026-11-23T10:00:00Z, with Z or an offset")
+    raise ValueError("A DateTime is text such as 2026-11-23T10:00:00Z, with Z or an offset.")
 
 
 def _text(name: str, example: str, limit: int) -> Any:
     def parse(given: object) -> str:
         if not isinstance(given, str):
-            raise ValueError(f"{name} is a text such as {example}, never a number")
+            raise ValueError(f"{name} is text such as {example}, not a number.")
         if len(given) > limit:
-            raise ValueError(f"{name} has at most {limit} characters")
+            raise ValueError(f"{name} has at most {limit} characters.")
         return given
 
     return parse
@@ -64,11 +64,11 @@ SCALARS: Mapping[object, ScalarDefinition] = {
     ),
     Decimal: strawberry.scalar(
         name="Decimal",
-        description="Base-10 amount as a text with at most the currency's number of decimals, e.g. 125.00; never a float.",
+        description="Base-10 amount as text with at most the currency's number of decimals, e.g. 125.00; never a float.",
         parse_value=_text("Decimal", '"125.00"', 40),
     ),
     BigInt: strawberry.scalar(
-        name="BigInt", description="64-bit integer as a text.", parse_value=_text("BigInt", '"12500"', 20)
+        name="BigInt", description="64-bit integer as text.", parse_value=_text("BigInt", '"12500"', 20)
     ),
     CurrencyCode: strawberry.scalar(
         name="CurrencyCode",
@@ -81,7 +81,7 @@ SCALARS: Mapping[object, ScalarDefinition] = {
             "Opaque position: keyset (sort key and id) in a connection, or a position in the account's event log in a"
             " subscription; never an offset."
         ),
-        parse_value=_text("Cursor", "the one that an answer gave", 400),
+        parse_value=_text("Cursor", "one from an answer", 400),
     ),
     URL: strawberry.scalar(name="URL", description="An absolute URL.", parse_value=_text("URL", "https://…", 2000)),
 }

@@ -41,7 +41,9 @@ class Attachment:
     row: strawberry.Private[tables.Attachment]
     id: strawberry.ID = strawberry.field(description="Its id.")
     name: str = strawberry.field(description="Its name; made up if the provider gives none.")
-    content_type: str = strawberry.field(description="STORED: what its bytes are; before, what the provider says.")
+    content_type: str = strawberry.field(
+        description="Detected from its content once STORED; before, as the provider reports it."
+    )
     size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
     status: AttachmentStatus = strawberry.field(description="Its status.")
     reason: str | None = strawberry.field(
@@ -156,7 +158,7 @@ class Message(ThreadItem):
             return []
         found = resending.options(
             self.row,
-            await reads.family_of(self.row),
+            await reads.other_attempts(self.row),
             await reads.capabilities(conversation),
             await reads.requests_of_message(self.row.id),
             await reads.processors(),

@@ -159,12 +159,12 @@ class Visit:
     @field("The conversation: the newest page, the one before a message, or the one after it.")
     async def messages(self, before: Place = None, after: Place = None) -> VisitorMessages:
         if before is not None and after is not None:
-            raise bad_request("`before` or `after`, not both")
+            raise bad_request("Give `before` or `after`, not both.")
         places = {
             name: self._seq(cursor) for name, cursor in (("before", before), ("after", after)) if cursor is not None
         }
         shown, more = await visitors.thread(self.visit, **places)
-        return VisitorMessages(nodes=[VisitorMessage.from_shown(one, self.position) for one in shown], has_more=more)
+        return VisitorMessages(nodes=[VisitorMessage.from_shown(each, self.position) for each in shown], has_more=more)
 
     @field("Where to subscribe from: read before the data of this answer.")
     def event_cursor(self) -> Cursor:
@@ -173,7 +173,7 @@ class Visit:
     def _seq(self, cursor: str) -> int:
         found = unseal(self.visit, cursor)
         if found is None:
-            raise bad_request("this is not the cursor of a message")
+            raise bad_request("This is not a cursor of a message.")
         return found.seq
 
 

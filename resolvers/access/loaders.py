@@ -55,8 +55,8 @@ class Loaders(AccountScope):
         self._refundable = DataLoader(self._load_refundable)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
         self._attachments = DataLoader(self._load_attachments)
-        self._families: DataLoader[tables.Message, list[tables.Message]] = DataLoader(
-            self._load_families, cache_key_fn=_id_of
+        self._other_attempts: DataLoader[tables.Message, list[tables.Message]] = DataLoader(
+            self._load_other_attempts, cache_key_fn=_id_of
         )
         self._capabilities: DataLoader[tables.Conversation, list[Reach]] = DataLoader(
             self._load_capabilities, cache_key_fn=_id_of
@@ -203,9 +203,9 @@ class Loaders(AccountScope):
     async def requests_of_message(self, message_id: UUID) -> list[tables.PaymentRequest]:
         return await self._requests_of_messages.load(message_id)
 
-    async def family_of(self, message: tables.Message) -> list[tables.Message]:
+    async def other_attempts(self, message: tables.Message) -> list[tables.Message]:
         """The message's other attempts, oldest first."""
-        return await self._families.load(message)
+        return await self._other_attempts.load(message)
 
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:
         return await self._capabilities.load(conversation)
@@ -266,19 +266,19 @@ class Loaders(AccountScope):
         return [id in followed for id in conversation_ids]
 
     async def _load_overdue(self, contacts: list[tables.Contact]) -> list[dict[tuple[str, bool], int]]:
-        of = {id: contact.id for contact in contacts for id in merged_rows.ids_of(contact)}
+        kept_ids = {id: contact.id for contact in contacts for id in merged_rows.ids_of(contact)}
         found = await database.rows(
             "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(of))})"
+            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(kept_ids))})"
             f" AND discarded_at IS NULL AND {OVERDUE} GROUP BY contact_id, currency, test_mode",
             self._account_id,
-            *of,
+            *kept_ids,
             datetime.now(UTC),
         )
         counts: defaultdict[UUID, dict[tuple[str, bool], int]] = defaultdict(dict)
         for raw in found:
             key = raw["currency"], database.to_bool(raw["test_mode"])
-            counted = counts[of[database.to_uuid(raw["contact_id"])]]
+            counted = counts[kept_ids[database.to_uuid(raw["contact_id"])]]
             counted[key] = counted.get(key, 0) + int(raw["n"])
         return [counts[contact.id] for contact in contacts]
 
@@ -317,10 +317,10 @@ class Loaders(AccountScope):
         rows = _grouped((row.message_id, row) for row in (instance(tables.Attachment, raw) for raw in found))
         return [rows[id] for id in message_ids]
 
-    async def _load_families(self, messages: list[tables.Message]) -> list[list[tables.Message]]:
+    async def _load_other_attempts(self, messages: list[tables.Message]) -> list[list[tables.Message]]:
         firsts = list({resending.first_of(message) for message in messages})
         places = database.placeholders(len(firsts))
-        # By conversation, which has an index.
+        # The conversation's index makes this fast.
         rows_of = [await self.conversation(id) for id in {message.conversation_id for message in messages}]
         conversations = list({id for row in rows_of if row is not None for id in merged_rows.ids_of(row)})
         found = await database.rows(
@@ -334,7 +334,7 @@ class Loaders(AccountScope):
         )
         rows = [instance(tables.Message, raw) for raw in found]
         return [
-            [one for one in rows if one.id != message.id and resending.first_of(one) == resending.first_of(message)]
+            [row for row in rows if row.id != message.id and resending.first_of(row) == resending.first_of(message)]
             for message in messages
         ]
 

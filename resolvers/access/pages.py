@@ -62,16 +62,16 @@ class Pages(AccountScope):
         where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
         if closed is not None:
             where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-        if wanted := _patterns(search):
-            matching, more = self._contacts_matching(wanted)
+        if patterns := _patterns(search):
+            matching, more = self._contacts_matching(patterns)
             where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
             values += more
         return await self._page(tables.Conversation, page, where, values)
 
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
         where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
-        if wanted := _patterns(search):
-            where, values = self._contacts_matching(wanted)
+        if patterns := _patterns(search):
+            where, values = self._contacts_matching(patterns)
         return await self._page(tables.Contact, page, where, values)
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
@@ -109,22 +109,22 @@ class Pages(AccountScope):
             add("created_at < ?", filter.created_before)
         if filter.test_mode is not None:
             add("test_mode = ?", filter.test_mode)
-        if wanted := _patterns(filter.search):
-            contacts, more = self._contacts_matching(wanted)
+        if patterns := _patterns(filter.search):
+            contacts, more = self._contacts_matching(patterns)
             matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608 (only constants are put in)
             # A request keeps its first contact after a merge; the kept contact has the searched text of all.
             merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
-            either = [_like(len(wanted)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
-            more = [*wanted, *more, *more]
+            either = [_like(len(patterns)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
+            more = [*patterns, *more, *more]
             for minor, currencies in _amounts(filter.search or ""):
                 either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
                 more += [minor, *currencies]
             add(f"({' OR '.join(either)})", *more)
         return " AND ".join(clauses), values
 
-    def _contacts_matching(self, wanted: Sequence[str]) -> tuple[str, list[Any]]:
-        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(wanted))}"
-        return where, [self._account_id, *wanted]
+    def _contacts_matching(self, patterns: Sequence[str]) -> tuple[str, list[Any]]:
+        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(patterns))}"
+        return where, [self._account_id, *patterns]
 
 
 def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
@@ -139,7 +139,7 @@ def _patterns(search: str | None) -> list[str]:
     """LIKE patterns; none for no text. Raises: ApiError BAD_REQUEST."""
     text = search or ""
     if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
-        raise bad_request(f"`search` is a text of at most {SEARCH_LIMIT} characters")
+        raise bad_request(f"`search` must be text of at most {SEARCH_LIMIT} characters.")
     return searching.patterns(text)
 
 

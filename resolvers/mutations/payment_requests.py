@@ -95,7 +95,7 @@ class PaymentRequestMutations:
                 confirm_partially_paid=input.confirm_partially_paid,
             )
         except Refusal as refusal:
-            current = next((one.current for one in refusal.all if isinstance(one, VersionConflict)), None)
+            current = next((each.current for each in refusal.all if isinstance(each, VersionConflict)), None)
             if not isinstance(current, tables.PaymentRequest):
                 raise
             shown = PaymentRequest.from_row(current)

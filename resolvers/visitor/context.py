@@ -27,9 +27,9 @@ class VisitorContext:
     def visit(self) -> Visit:
         """Raises: ApiError UNAUTHENTICATED, IDENTITY_REQUIRED."""
         if self.viewer is None:
-            raise ApiError("UNAUTHENTICATED", "Begin with startVisit, then send its token as Authorization: Bearer.")
+            raise ApiError("UNAUTHENTICATED", "Call startVisit, then send its token as Authorization: Bearer.")
         if self.viewer.external_id is not None and self.viewer.identity is None:
-            raise ApiError("IDENTITY_REQUIRED", "Send the identity, too: Paythread-Identity.")
+            raise ApiError("IDENTITY_REQUIRED", "Also send the identity, as Paythread-Identity.")
         return self.viewer
 
 
