@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from argon2 import PasswordHasher
 
-from services.accounts import accounts, authentication, users
+from services.accounts import accounts, authentication, login, users
 from services.payments import integrity_check
 from tests.flows import documents as d
 from tests.flows import harness
@@ -21,7 +21,7 @@ KINDS = ("SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT")
 @pytest.fixture(autouse=True)
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hashes of a strength that costs no time: each story signs two people in."""
-    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(login, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture

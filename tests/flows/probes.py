@@ -39,7 +39,7 @@ from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
 from models.tables import Message, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
-from services.accounts import accounts, authentication
+from services.accounts import accounts, login
 from services.sandbox import channels
 from tests import factories
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
@@ -426,7 +426,7 @@ async def writes(team: Team, kind: str, sender: str, body: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- world
 def hash_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with its least parameters: a world signs in seven times, and its tests are not about passwords."""
-    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(login, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @dataclass
