@@ -16,18 +16,24 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 from uuid import uuid4
 
 import httpx2
 from websockets.asyncio.client import ClientConnection, connect
 
-from app import create_app
+import app as application
+from resolvers.assemble import build_schema
 from resolvers.transport.server import Server, listen, server_config
+from resolvers.visitor.assemble import build_visitor_schema
+from services.core import jobs
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
+POLL_S = 0.05  # of the job runner
 PASSWORD = "correct horse battery staple"
 KEYS = "test-key-one-of-sixteen-or-more"
 
@@ -237,21 +243,28 @@ def environment(port: int, database_url: str, events_url: str, **more: str) -> d
     }
 
 
+_build_schema = cache(build_schema)
+_build_visitor_schema = cache(build_visitor_schema)
+
+
 @asynccontextmanager
 async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIterator[Product]:
     """The real server in the test's loop."""
     listener = listen("127.0.0.1", 0)
     port = int(listener.getsockname()[1])
     values = {k.lower(): v for k, v in environment(port, database_url, events_url, **more).items()}
-    app = create_app(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
+    # Building the two schemas takes 100 ms; they hold nothing of one application.
+    with mock.patch.multiple(application, build_schema=_build_schema, build_visitor_schema=_build_visitor_schema):
+        app = application.create_app(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
     config = server_config(app, lifespan="on", log_config=None, loop="none")
     server = Server(config, before_shutdown=app.state.before_shutdown)
-    task = asyncio.create_task(server._serve([listener]))
-    while not server.started:
-        if task.done():
-            task.result()
-            raise RuntimeError("the server ended")
-        await asyncio.sleep(0.01)
+    with mock.patch.dict(jobs.Runner.__init__.__kwdefaults__, poll_s=POLL_S):
+        task = asyncio.create_task(server._serve([listener]))
+        while not server.started:
+            if task.done():
+                task.result()
+                raise RuntimeError("the server ended")
+            await asyncio.sleep(0.005)
     product = Product(f"http://127.0.0.1:{port}")
     try:
         yield product

@@ -9,12 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from argon2 import PasswordHasher
 
 from integrations.base import ChannelKind, Environment, WebhookRequest
 from integrations.channels import simulated
 from models import database as db
 from models import tables, vault
 from models.ids import public_id
+from services.accounts import authentication
 from services.connections import providers
 from services.core.permissions import Actor
 from services.messaging import inbound
@@ -23,6 +25,12 @@ from tests import factories
 from tests.configured import configure
 
 BASE_URL = "https://pay.example.test"
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash with the cheapest parameters."""
+    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
