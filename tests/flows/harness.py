@@ -29,7 +29,7 @@ import app as application
 from resolvers.assemble import build_schema
 from resolvers.transport.server import Server, listen, server_config
 from resolvers.visitor.assemble import build_visitor_schema
-from services.core import jobs
+from services.core import job_runner
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,7 +258,7 @@ async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIt
         app = application.create_app(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
     config = server_config(app, lifespan="on", log_config=None, loop="none")
     server = Server(config, before_shutdown=app.state.before_shutdown)
-    with mock.patch.dict(jobs.Runner.__init__.__kwdefaults__, poll_s=POLL_S):
+    with mock.patch.dict(job_runner.Runner.__init__.__kwdefaults__, poll_s=POLL_S):
         task = asyncio.create_task(server._serve([listener]))
         while not server.started:
             if task.done():

@@ -16,7 +16,7 @@ from integrations.channels import simulated
 from models import database as db
 from models import tables, vault
 from models.ids import public_id
-from services.accounts import authentication
+from services.accounts import login
 from services.connections import providers
 from services.core.permissions import Actor
 from services.messaging import inbound
@@ -30,7 +30,7 @@ BASE_URL = "https://pay.example.test"
 @pytest.fixture(autouse=True)
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash with the cheapest parameters."""
-    monkeypatch.setattr(authentication, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    monkeypatch.setattr(login, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
