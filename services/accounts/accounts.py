@@ -1,4 +1,4 @@
-"""Accounts and their settings. Users are in users.py; processors and channels are connected in connections.py."""
+"""Accounts and their settings. Users are in users.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def create_account(
     locale: str = "en-US",
     time_zone: str = "UTC",
 ) -> tuple[Account, User]:
-    """A tenant and its owner. Raises: Blank, TooLong, Invalid, CurrencyNotSupported, AlreadyUsed."""
+    """Create an account and its owner. Raises: Blank, TooLong, Invalid, CurrencyNotSupported, AlreadyUsed."""
     values: dict[str, Any] = {
         "name": validation.required(name, limit=NAME_LIMIT, field="name"),
         "default_currency": _currency(currency, "currency"),
@@ -104,7 +104,7 @@ async def user_values(*, email: str, name: str, role: str, password: str) -> dic
 
 
 async def hashed_password(password: str) -> str:
-    """What is stored of a new password. Raises: Invalid for one that is too short or too long."""
+    """The hash of a new password. Raises: Invalid if it is too short or too long."""
     if not PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT:
         raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field="password")
     return await hash_password(password)
@@ -168,7 +168,7 @@ def _prefix(value: str | None, field: str, region: str | None = None) -> str:
 
 
 def region_of(locale: str) -> str | None:
-    """The country of a locale ("en-US": "US"), for phone numbers that are typed without one."""
+    """The country of a locale ("en-US": "US"), for phone numbers without a country code."""
     return locales.territory_of(locale)
 
 

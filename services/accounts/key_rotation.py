@@ -1,7 +1,4 @@
-"""Re-seals every secret at rest with the first of SECRET_KEYS, so that an older key can be taken out; finds what no key opens.
-
-Logs and prints no secret.
-"""
+"""Encrypts every stored secret with the first of SECRET_KEYS, so that an older key can be removed. Logs no secret."""
 
 from __future__ import annotations
 
@@ -14,17 +11,17 @@ COLUMNS: Final = (
     ("processor_connection", "credentials"),
     ("channel_connection", "credentials"),
     ("payment_request", "token"),
-    ("attachment", "source_url"),  # only until the file is there
+    ("attachment", "source_url"),  # until the file is fetched
     ("job", "sealed"),
 )
 BATCH: Final = 500
-LOOKED_AT: Final = 100  # of each table, when only asked whether the keys are the right ones
+LOOKED_AT: Final = 100  # per table, to check whether the keys are right
 
 
 async def rotate() -> dict[str, int]:
-    """How many secrets of each table were sealed anew. Works on a running system and can be repeated; across all accounts by design.
+    """Rotate the secrets of all accounts; return how many per table. Safe on a running system, and to repeat.
 
-    Raises: VaultError for a secret that none of the keys opens; what was done before it stays done.
+    Raises: VaultError for a secret that no key opens; earlier rows stay rotated.
     """
     counts: dict[str, int] = {}
     for table, column in COLUMNS:
@@ -39,7 +36,7 @@ async def rotate() -> dict[str, int]:
             for row in rows:
                 account_id = database.to_uuid(row["account_id"])
                 fresh = vault.seal(account_id, vault.unseal(account_id, row["sealed"]))
-                # Compare and set: a secret that was changed meanwhile was sealed with the first key already.
+                # Compare and set: a secret that changed meanwhile is sealed with the first key already.
                 counts[table] += await database.execute(
                     f"UPDATE {table} SET {column} = ? WHERE id = ? AND {column} = ?",  # noqa: S608 (only constants are put in)
                     fresh,
@@ -53,7 +50,7 @@ async def rotate() -> dict[str, int]:
 
 
 async def unreadable() -> dict[str, int]:
-    """How many of the newest secrets of each table none of the keys opens; tables without such are left out. Reads only."""
+    """How many of the newest secrets no key opens, by table; tables without any are left out."""
     found: dict[str, int] = {}
     for table, column in COLUMNS:
         rows = await database.rows(

@@ -1,4 +1,4 @@
-"""Fills the searched text of rows that have none: those from before it existed, or from a release that does not write it."""
+"""Fills the search text of rows that an older release wrote without it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ _MODELS: Final[tuple[type[Searchable], ...]] = (Contact, PaymentRequest)
 
 @jobs.periodic("search.fill", 60)
 async def fill_rows(job: jobs.JobContext) -> None:
-    """Fill every row. Safe to repeat."""
     await fill()
 
 
 async def fill() -> int:
-    """Fill every row, a batch in each transaction; the number of rows."""
+    """Fill every row, one transaction per batch; return the number of rows. Safe to repeat."""
     return sum([await _fill(model) for model in _MODELS])
 
 
@@ -34,7 +33,7 @@ async def _fill(model: type[Searchable]) -> int:
         async with database.transaction():
             for row in found:
                 text = searching.stored(row[name] for name in model.SEARCHED)
-                # Only if nobody has saved the row meanwhile: then its text is newer than ours.
+                # Not if the row was saved meanwhile: that text is newer.
                 await database.execute(
                     f"UPDATE {table} SET search = ? WHERE id = ? AND search IS NULL",  # noqa: S608 (only constants are put in)
                     text,

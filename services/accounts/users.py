@@ -1,6 +1,6 @@
-"""The people of an account: added, listed, given a role, disabled and enabled, given a password. Sign-in is in login.py.
+"""Users of an account: adding, roles, disabling, passwords. Sign-in is in login.py.
 
-An account keeps at least one active OWNER. Whoever loses access or gets another password is signed out everywhere.
+An account keeps at least one active OWNER. A user who is disabled or gets another password is signed out everywhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LAST_OWNER = "This is the account's last active OWNER; make another user OWNER f
 
 
 async def add(actor: Actor, *, email: str, name: str, role: str, password: str) -> User:
-    """A further user of the actor's account. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed."""
+    """Add a user to the actor's account. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed."""
     actor.require("keys")
     values = await accounts.user_values(email=email, name=name, role=role, password=password)
     try:
@@ -35,7 +35,7 @@ async def add(actor: Actor, *, email: str, name: str, role: str, password: str) 
 
 
 async def listed(actor: Actor) -> list[User]:
-    """Every user of the account, disabled ones too, by address. Raises: Forbidden."""
+    """All users of the account, including disabled ones, by address. Raises: Forbidden."""
     actor.require("keys")
     return await User.filter(account_id=actor.account_id).order_by("email")
 
@@ -50,12 +50,12 @@ async def find(actor: Actor, email: str) -> User:
 
 
 async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
-    """Give a user a role; open sockets of the old one end within seconds. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
+    """Change a user's role; open sockets end within seconds. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
     async with database.transaction():
-        user = await _locked(actor, user_id)
+        user = await _user_under_account_lock(actor, user_id)
         if user.role == role:
             return user
         if role != "OWNER":
@@ -68,10 +68,10 @@ async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
 
 
 async def disable(actor: Actor, user_id: UUID) -> User:
-    """Let a user no longer sign in, and sign them out everywhere. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
+    """Disable a user and sign them out everywhere. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     async with database.transaction():
-        user = await _locked(actor, user_id)
+        user = await _user_under_account_lock(actor, user_id)
         if user.disabled_at is None:
             await _require_other_owner(user)
             await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
@@ -82,10 +82,10 @@ async def disable(actor: Actor, user_id: UUID) -> User:
 
 
 async def enable(actor: Actor, user_id: UUID) -> User:
-    """Let a disabled user sign in again, with the password they had. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Enable a user again, with their old password. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("keys")
     async with database.transaction():
-        user = await _locked(actor, user_id)
+        user = await _user_under_account_lock(actor, user_id)
         if user.disabled_at is not None:
             await User.filter(id=user.id).update(disabled_at=None)
             await audit_log.record(actor, "user.enabled", public_id("usr", user.id))
@@ -94,11 +94,11 @@ async def enable(actor: Actor, user_id: UUID) -> User:
 
 
 async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
-    """Give a user another password and sign them out everywhere. Raises: Forbidden, NotFound, Invalid."""
+    """Change a user's password and sign them out everywhere. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     hashed = await accounts.hashed_password(password)
     async with database.transaction():
-        user = await _locked(actor, user_id)
+        user = await _user_under_account_lock(actor, user_id)
         await User.filter(id=user.id).update(password_hash=hashed)
         await sessions.revoke_all(user.id)
         await audit_log.record(actor, "user.password_changed", public_id("usr", user.id))
@@ -106,8 +106,8 @@ async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
     return await User.get(id=user_id)
 
 
-async def _locked(actor: Actor, user_id: UUID) -> User:
-    """The user, under the account's lock: of two owners who disable each other at once, one comes second. Raises: NotFound."""
+async def _user_under_account_lock(actor: Actor, user_id: UUID) -> User:
+    """The user, under the account's lock, so that two owners can't disable each other concurrently. Raises: NotFound."""
     await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
     user = await User.get_or_none(id=user_id, account_id=actor.account_id)
     if user is None:

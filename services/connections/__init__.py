@@ -1,1 +1,1 @@
-"""Channels and processors that an account has connected: settings, credentials, what is available and why not."""
+"""An account's connected channels and processors: settings, credentials, availability."""

@@ -1,4 +1,4 @@
-"""The sites that may show a chat widget: exact origins and wildcards, as a browser's frame-ancestors understands them."""
+"""Sites that may show a chat widget: exact origins and wildcards, in the syntax of CSP frame-ancestors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from models.errors import Invalid, TooLong
 LIMIT: Final = 50
 LONGEST: Final = 260  # characters: a host name has at most 253
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# A wildcard stands for the first labels only, and leaves two: *.com would be everybody.
+# A wildcard replaces the first labels only and leaves two: *.com would match every site.
 _ORIGIN: Final = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\*\.{_LABEL}(?:\.{_LABEL})+)(?::[1-9][0-9]{{0,4}})?")
 
 
 def checked(given: Sequence[str]) -> list[str]:
-    """The origins in lower case, each once: `https://shop.example`, `https://*.example.com`, with a port where it is not the usual one.
-
-    They stand in a header as they are, so nothing else passes. Raises: Invalid, TooLong.
-    """
+    """The origins in lower case, without duplicates. Raises: Invalid, TooLong."""
+    # They are copied into a header, so nothing else may pass.
     if len(given) > LIMIT:
         raise TooLong(f"At most {LIMIT} origins.", field="allowedOrigins")
     found = []

@@ -1,4 +1,4 @@
-"""Renews credentials of channels before they end, where the vendor's live for some weeks only (Instagram logins)."""
+"""Renews channel credentials before they expire (Instagram logins last some weeks)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ DAY_S = 24 * 3600
 
 @jobs.periodic("channels.renew", DAY_S)
 async def _renew_job(job: jobs.JobContext) -> None:
-    """Renew every connection whose credentials end soon. Safe to repeat: the provider says what is due."""
     for row in await ChannelConnection.filter(connected=True).order_by("id"):
         await renew(row)
 
 
 async def renew(row: ChannelConnection) -> bool:
-    """Whether the credentials of a connection were replaced. A refusal is kept as its `last_error`, and tried again tomorrow.
+    """Renew a connection's credentials if they expire soon; return whether they were replaced. A refusal becomes `last_error`.
 
-    Key: the credentials that were renewed, so that those which a person gives meanwhile stay.
+    Key: the renewed credentials, so that new ones given meanwhile stay.
     """
     channel = providers.usable_channel(row) if providers.usable(row) else None
     if channel is None or type(channel).renewed is Channel.renewed:

@@ -1,6 +1,6 @@
-"""Links by which a known contact opens a channel whose addresses only the vendor gives: who comes by one is that contact.
+"""Links that connect a known contact to a channel whose addresses the vendor gives: the visitor of a link is that contact.
 
-The token is of our making and stored nowhere: contact and day, marked for one connection.
+The token is signed, not stored: contact and expiry day, for one connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LENGTH: Final = 16 + 4 + 16  # contact, day, mark
 
 
 def url(channel: Channel, connection_id: UUID, contact_id: UUID, now: datetime) -> str | None:
-    """The address for this contact, the same all day; None: the channel has none."""
+    """The contact's link, stable for a day; None: the channel has no such links."""
     if type(channel).deep_link is Channel.deep_link:
         return None
     subject = contact_id.bytes + (_day(now) + LIFE.days).to_bytes(4)
@@ -29,7 +29,7 @@ def url(channel: Channel, connection_id: UUID, contact_id: UUID, now: datetime) 
 
 
 def contact_of(token: str, connection_id: UUID, now: datetime) -> UUID | None:
-    """Whom a token of this connection was made for; None: it is not ours, or too old."""
+    """The contact of a token; None if it is invalid or expired."""
     try:
         raw = base64.b64decode(token, altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):

@@ -1,6 +1,6 @@
-"""What a vendor's answers say about its connection: refused credentials end it, a call that works brings it back.
+"""A processor connection's health: refused credentials end the connection, a successful call restores it.
 
-Each change is reported once: in `lastError`, in the log in the audit and, at the end of the connection, to owners and admins.
+Each change is reported once, in `lastError`, the event log and the audit log; owners and admins are notified of an end.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ log = structlog.get_logger(__name__)
 CONFIGURED: Final = "processor.configured"
 DISCONNECTED: Final = "processor.disconnected"
 RECONNECTED: Final = "processor.reconnected"
-# Reasons that no call under these credentials will get around: new requests must not use them.
+# No call with these credentials can succeed: new requests must not use them.
 REVOKED: Final = frozenset({"authentication_failed", "access_revoked"})
 
 
 async def refused(connection: ProcessorConnection, error: IntegrationError) -> bool:
-    """Keep that the vendor refuses these credentials or this account; revoked credentials end the connection.
+    """Record that the vendor refused these credentials or this account; return whether that is new.
 
-    Whether that is news: a repeat changes nothing. Nothing is kept about credentials that were replaced since `connection` was read.
+    Revoked credentials end the connection. Nothing is recorded if the credentials were replaced since `connection` was read.
     """
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
     async with change(connection.account_id) as changed:
         now = await providers.lock_processor(connection.account_id, connection.id) or connection
-        said = providers.advice(now, error.reason)
+        advice = providers.advice(now, error.reason)
         if not providers.same_credentials(now, connection):
             return False
         if error.reason in REVOKED and now.connected:
-            await disconnect(changed, now, said=said)
+            await disconnect(changed, now, advice=advice)
             return True
-        if now.last_error == said:
+        if now.last_error == advice:
             return False
-        await ProcessorConnection.filter(id=now.id).update(last_error=said)
+        await ProcessorConnection.filter(id=now.id).update(last_error=advice)
         changed.event("processor.updated")
         return True
 
 
-async def disconnect(changed: Change, row: ProcessorConnection, *, said: str) -> None:
-    """End a connection by the vendor's word. The account's row and `row` are locked by the caller. `said`: why, and what to do."""
+async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) -> None:
+    """End a connection that the vendor refuses. The caller holds the locks of account and row. `advice`: why, and what to do."""
     name = providers.processor_name(row)
-    await providers.put_away(row, last_error=said)
+    await providers.put_away(row, last_error=advice)
     changed.event("processor.updated")
     await audit_log.record(
         system_actor(row.account_id), DISCONNECTED, public_id("prc", row.id), {"processor": row.processor}
@@ -63,14 +63,14 @@ async def disconnect(changed: Change, row: ProcessorConnection, *, said: str) ->
         changed,
         CardKind.PROCESSOR_DISCONNECTED,
         title=f"{name} is disconnected",
-        body=said,
+        body=advice,
         cause_key=f"disconnected:{row.id}:{row.version}",
     )
     log.warning("processor_disconnected_by_vendor", provider=row.processor)
 
 
 async def note(connection: ProcessorConnection, problem: str) -> bool:
-    """Keep any other problem for Settings → Payments, until a checkout opens; whether that is news. Safe to repeat."""
+    """Record another problem for Settings → Payments, until a checkout opens; return whether it is new."""
     if connection.last_error == problem[: providers.ERROR_LIMIT]:
         return False
     async with change(connection.account_id) as changed:
@@ -81,7 +81,7 @@ async def note(connection: ProcessorConnection, problem: str) -> bool:
 
 
 async def works(connection: ProcessorConnection) -> None:
-    """A checkout was opened: forget what went wrong before. Costs nothing where nothing had."""
+    """Clear recorded problems after a checkout was opened."""
     if connection.last_error is None:
         return
     await answered(connection)
@@ -91,9 +91,9 @@ async def works(connection: ProcessorConnection) -> None:
 
 
 async def answered(connection: ProcessorConnection) -> None:
-    """The vendor has answered under these credentials: a connection that ended because it refused them is offered again.
+    """Restore a connection that ended because the vendor refused its credentials, as they work again.
 
-    One that a person has disconnected stays so. Costs nothing where nothing was refused.
+    A connection that a person disconnected stays disconnected.
     """
     ended_by = {providers.advice(connection, reason) for reason in REVOKED}
     if connection.connected or connection.last_error not in ended_by:
@@ -108,7 +108,7 @@ async def answered(connection: ProcessorConnection) -> None:
             return
         others = ProcessorConnection.filter(account_id=now.account_id)
         chosen = await others.filter(is_default=True, connected=True).exists()
-        # Test money only where there has been no other: see first_choice.
+        # A test connection only if there has never been a live one: see first_choice.
         wanted = not now.test_mode or not await others.filter(test_mode=False).exists()
         await ProcessorConnection.filter(id=now.id).update(
             connected=True, is_default=wanted and not chosen, last_error=None, version=F("version") + 1

@@ -1,10 +1,4 @@
-"""Connected processors and channels: rows, credentials, live provider objects.
-
-`processor_settings.py` and `channel_settings.py` change them.
-
-Provider objects are cached by the sealed credentials of their row. Changed credentials get a new object, and the old one is closed
-when the process stops, because another task may still be using it.
-"""
+"""Connected processors and channels: rows, credentials, cached provider objects. The settings modules change them."""
 
 from __future__ import annotations
 
@@ -32,17 +26,16 @@ from services.core.configuration import Derived, current
 log = structlog.get_logger(__name__)
 
 ERROR_LIMIT: Final = 300
-# Stand-ins for vendors, closed by a setting. Their keys are made here.
-CALL_LASTS: Final = timedelta(seconds=30)  # a call to a vendor, at most, with what it waits for
+CALL_LASTS: Final = timedelta(seconds=30)  # a call to a vendor, at most, including waits
+# Simulated vendors, closed by a setting.
 STAND_INS: Final = frozenset({"sandbox", "simulated"})
-# Without a vendor, so that their keys are made here.
+# Without a vendor: their keys are generated here.
 SELF_ISSUED: Final = STAND_INS | {web_chat.NAME}
 KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "square": "SQUARE"}
-UNREADABLE: Final = (
-    "The stored credentials can't be decrypted: give them again, or put their key back into SECRET_KEYS."
-)
-# Any processor's reason to refuse -> the credential that it is about (None: which one it does not say), and what to do.
-# Those of one processor only are its own `advice`.
+UNREADABLE: Final = "The stored credentials can't be decrypted: enter them again, or restore their key in SECRET_KEYS."
+# Stored as `last_error` and compared with it later: a changed text is no longer recognized in rows of older releases.
+# Reason of a refusal -> the credential that it is about (None: unknown), and what to do. For every processor; a processor's own
+# reasons are in its `advice`.
 ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
     "authentication_failed": (
         None,
@@ -67,12 +60,12 @@ REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permissi
 
 
 class Live:
-    """The provider objects of one environment, by connection, each with the `cache_key` that it was made for."""
+    """Cached provider objects of one environment, by connection, with their `cache_key`."""
 
     def __init__(self, environment: Environment) -> None:
         self.processors: dict[UUID, tuple[str, Processor]] = {}
         self.channels: dict[UUID, tuple[str, Channel]] = {}
-        self.replaced: list[Processor | Channel] = []
+        self.replaced: list[Processor | Channel] = []  # closed at stop: another task may still use them
 
 
 live = Derived(lambda c: c.environment, Live)
@@ -97,7 +90,7 @@ async def aclose() -> None:
 
 # --------------------------------------------------------------------------------------------------------------- rows
 async def processor_connection(connection_id: UUID, account_id: UUID | None = None) -> ProcessorConnection:
-    """The row, connected or not. Without `account_id` only for webhooks and jobs, whose id is ours. Raises: NotFound."""
+    """The row, connected or not. Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
     scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     row = await ProcessorConnection.get_or_none(id=connection_id, **scope)
     if row is None:
@@ -113,7 +106,7 @@ async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConn
 
 
 async def channel_connection(connection_id: UUID, account_id: UUID | None = None) -> ChannelConnection:
-    """The row, connected or not. Without `account_id` only for webhooks and jobs, whose id is ours. Raises: NotFound."""
+    """The row, connected or not. Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
     scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     row = await ChannelConnection.get_or_none(id=connection_id, **scope)
     if row is None:
@@ -122,9 +115,9 @@ async def channel_connection(connection_id: UUID, account_id: UUID | None = None
 
 
 async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
-    """The same account's connection of this provider and kind to another account at the vendor: the newest, connected before not.
+    """Another connection of the same account, provider and kind, to this vendor account; connected ones first, then the newest.
 
-    The vendor's account stands in the credentials, as `account_id`.
+    The vendor account is the credential `account_id`.
     """
     rows = ChannelConnection.filter(account_id=row.account_id, provider=row.provider, kind=row.kind)
     for other in await rows.exclude(id=row.id).order_by("-connected", "-id"):
@@ -138,32 +131,32 @@ async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnecti
 
 
 async def default_processor(account_id: UUID) -> ProcessorConnection | None:
-    """What a new request uses unless it names another; None: there is none, or one has to be chosen. See `first_choice`."""
+    """The processor of a new request that names none. See `first_choice`."""
     return first_choice(await ProcessorConnection.filter(account_id=account_id))
 
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
-    """Whether money can be asked for now: there is a default, or what was `named` in its place can be used."""
+    """Whether payment can be requested now: with the default processor, or with all `named` ones."""
     return askable(await ProcessorConnection.filter(account_id=account_id), named)
 
 
 async def ended(account_id: UUID) -> ProcessorConnection | None:
-    """Of the connections that are offered no more because of an error, the newest."""
+    """The newest connection that ended because of an error."""
     lost = ProcessorConnection.filter(account_id=account_id, connected=False, last_error__not_isnull=True)
     return await lost.order_by("-id").first()
 
 
 def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
-    """`can_ask`, of all connections of an account."""
+    """`can_ask`, given all connections of an account."""
     chosen = [row for row in rows if row.id in named]
     return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
 
 
 def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
-    """Of an account's connections, disconnected ones too: the default if it can be used now, else the oldest that can.
+    """The default connection if it is ready, else the oldest ready one. `rows`: all connections, including disconnected ones.
 
-    Where there has ever been a live one, a test connection counts only if it was made the default: nobody shall ask for test
-    money unawares because a live connection is gone, or can't be used at the moment.
+    If there has ever been a live connection, a test one counts only as the chosen default, so that a lost live connection never leads
+    to requests for test money.
     """
     only_test = all(row.test_mode for row in rows)
     offered = [row for row in rows if row.is_default or only_test or not row.test_mode]
@@ -171,7 +164,6 @@ def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | N
 
 
 def _ready(row: ProcessorConnection) -> bool:
-    """Whether the row is usable, and its live processor can be made: its plug-in is installed, its credentials are readable."""
     if not usable(row):
         return False
     try:
@@ -182,12 +174,12 @@ def _ready(row: ProcessorConnection) -> bool:
 
 
 def usable(row: ProcessorConnection | ChannelConnection) -> bool:
-    """Whether the row is connected, and allowed by the settings of this process."""
+    """Whether the row is connected and allowed by this process's settings."""
     return row.connected and allowed(row)
 
 
 def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
-    """Whether this process's settings allow the provider: sandbox and simulator may be closed."""
+    """Whether this process's settings allow the provider (sandbox and simulator can be closed)."""
     name = row.processor if isinstance(row, ProcessorConnection) else row.provider
     return current().sandbox_open or name not in STAND_INS
 
@@ -198,17 +190,17 @@ def processor_kind(row: ProcessorConnection) -> str:
 
 
 def webhook_url(row: ProcessorConnection) -> str:
-    """Where this processor sends its events."""
+    """The address for this processor's webhooks."""
     return webhook_address(row.processor, row.id)
 
 
 def inbound_url(row: ChannelConnection) -> str:
-    """Where this channel's provider sends statuses and inbound messages."""
+    """The address for this channel's statuses and inbound messages."""
     return f"{current().environment.public_url}/inbound/{row.provider}/{public_id('chn', row.id)}"
 
 
 def widget_snippet(row: ChannelConnection) -> str | None:
-    """The element that shows this web chat on a page; None for every other channel."""
+    """The HTML element that shows this web chat; None for other channels."""
     if row.provider != web_chat.NAME:
         return None
     return f'<script async src="{current().environment.public_url}/widget.js" data-key="{public_id("chn", row.id)}"></script>'
@@ -221,7 +213,7 @@ def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, st
 
 
 def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, str]:
-    """The credentials, as far as there are any that can be decrypted: whose key is lost is given again."""
+    """The decrypted credentials, or none if they can't be decrypted."""
     try:
         return credentials_of(row) if row is not None else {}
     except vault.VaultError:
@@ -231,25 +223,25 @@ def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, s
 def same_credentials(
     one: ProcessorConnection | ChannelConnection, other: ProcessorConnection | ChannelConnection
 ) -> bool:
-    """Whether two readings of a row hold the same credentials, perhaps sealed with another key."""
+    """Whether two readings of a row hold the same credentials, perhaps sealed with different keys."""
     return one.credentials == other.credentials or (bool(readable(one)) and readable(one) == readable(other))
 
 
 def sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
-    """Credentials as they are stored."""
+    """The credentials, encrypted for storage."""
     return vault.seal(account_id, orjson.dumps(dict(credentials)).decode())
 
 
 # ---------------------------------------------------------------------------------------------------- provider objects
 def cache_key(row: ProcessorConnection | ChannelConnection) -> str:
-    """What the live object of a row depends on: provider, mode and sealed credentials. Versions may be counted twice, these not."""
+    """What a cached provider depends on. (A row's version may repeat; sealed credentials never do.)"""
     if isinstance(row, ProcessorConnection):
         return f"{row.processor}:{row.test_mode}:{row.credentials}"
     return f"{row.provider}:{row.kind}:{row.credentials}"
 
 
 def processor(row: ProcessorConnection) -> Processor:
-    """The live processor of a row. Raises: ProcessorUnavailable (closed by the settings, no such plug-in, unreadable)."""
+    """The cached processor of a row. Raises: ProcessorUnavailable (closed, plug-in missing, credentials unreadable)."""
     if row.processor in STAND_INS and not current().sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = live.get().processors.get(row.id)
@@ -269,7 +261,7 @@ def processor(row: ProcessorConnection) -> Processor:
 
 
 def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timedelta:
-    """For how long after its first use a call may be repeated with its idempotency key. Zero: never."""
+    """How long after its first use a call may be repeated with its idempotency key. Zero: never."""
     declared = made.capabilities.key_life_s
     if declared is None:
         return at_most
@@ -277,7 +269,7 @@ def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timede
 
 
 def channel(row: ChannelConnection) -> Channel:
-    """The live channel of a row. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
+    """The cached channel of a row. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
     known = live.get().channels.get(row.id)
     if known is not None and known[0] == cache_key(row):
         return known[1]
@@ -289,7 +281,7 @@ def channel(row: ChannelConnection) -> Channel:
 
 
 def usable_channel(row: ChannelConnection) -> Channel | None:
-    """As `channel`; None, with a log line, if it can't be used: an unknown provider, credentials incomplete or not readable."""
+    """`channel`, or None with a log entry if it can't be made."""
     try:
         return channel(row)
     except (UnknownProvider, IntegrationError, vault.VaultError, ValueError) as error:
@@ -298,10 +290,9 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
 
 
 async def note_channel(row: ChannelConnection, problem: str | None) -> None:
-    """Keep what last went wrong on a channel, for Settings → Channels; None: it works. Safe to repeat.
+    """Store a channel's problem for Settings → Channels; None: it works.
 
-    `row` is as it was read before the call: nothing is noted about credentials that were replaced since, and None clears only what
-    was known then.
+    `row`: as read before the call. Nothing is stored if the credentials were replaced since; None clears only the known problem.
     """
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error == kept:
@@ -313,7 +304,7 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
 
 
 async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
-    """Note when a webhook came last; not while somebody else holds the row: the webhook must not wait for its settings."""
+    """Store when the last webhook arrived. Skipped while the row is locked, so that a webhook never waits for a settings change."""
     table = row._meta.db_table
     free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
     await database.execute(
@@ -324,7 +315,7 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
 
 
 async def note_processor(row: ProcessorConnection, problem: str) -> bool:
-    """Keep what went wrong with a processor, unless its credentials were replaced since `row` was read; whether that is news."""
+    """Store a processor's problem; return whether it is new. Skipped if the credentials were replaced since `row` was read."""
     kept = problem[:ERROR_LIMIT]
     if row.last_error == kept:
         return False
@@ -335,10 +326,9 @@ async def note_processor(row: ProcessorConnection, problem: str) -> bool:
 
 
 async def note_working(row: ProcessorConnection) -> bool:
-    """The vendor has answered as it should: forget what went wrong before; whether there was something.
+    """Clear a processor's problem after a successful call; return whether there was one. `row`: as read before the call.
 
-    Not what no such answer mends: a permission that is missing for other calls, and webhooks that can't arrive. `row` is as it was
-    read before the call, so that what has gone wrong since stays.
+    A missing permission and an unregistered webhook stay: the call does not disprove them.
     """
     if row.last_error is None or row.last_error == advice(row, "permission_denied"):
         return False
@@ -349,10 +339,10 @@ async def note_working(row: ProcessorConnection) -> bool:
 
 
 async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -> None:
-    """Offer a connection no more; the default passes on. The account's row is locked by the caller.
+    """Disconnect a processor and pass the default on. The caller holds the account's lock.
 
-    The heir is the oldest that is left, of the same mode if there is one; never a test one of a live one: nobody shall ask for test
-    money unawares.
+    The next default is the oldest connection left, preferably of the same mode. A live default never passes to a test connection:
+    a team must not request test money by accident.
     """
     said = {"last_error": last_error} if last_error is not None else {}
     await ProcessorConnection.filter(id=row.id).update(
@@ -368,32 +358,32 @@ async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -
 
 
 def webhook_problem(row: ProcessorConnection) -> str | None:
-    """Why a connected processor's webhooks can't arrive: nobody has told the vendor where to. None: they can, or did once."""
+    """Why a connected processor's webhooks can't arrive: its vendor has no address of ours. None: they can, or have arrived."""
     cls = registry.processor_class(row.processor)
     url = webhook_url(row)
-    told = row.webhook_registered or row.last_webhook_at is not None or not row.connected
+    known = row.webhook_registered or row.last_webhook_at is not None or not row.connected
     registers = cls.register_webhook is not Processor.register_webhook and url.startswith("https://")
-    if told or not registers or any(readable(row).get(field) for field in webhook_secret_fields(cls)):
+    if known or not registers or any(readable(row).get(field) for field in webhook_secret_fields(cls)):
         return None
     return (
-        f"{cls.display_name} does not know where to send webhooks: add {url} there and give its secret here, or give the"
+        f"{cls.display_name} does not know where to send webhooks: add {url} there and enter its secret here, or enter the"
         " credentials again to have it added. Until then payments are noticed late."
     )[:ERROR_LIMIT]
 
 
 def advice_of(cls: type[Processor], reason: str) -> tuple[str | None, str]:
-    """The credential that a refusal is about, where that is known, and what to do, with {name}, {mode}, {reason} and {url}."""
+    """The credential that a refusal is about, if known, and the advice, with {name}, {mode}, {reason} and {url}."""
     known: Mapping[str, tuple[str | None, str]] = {**ADVICE, **cls.advice}
     return known.get(reason, (None, "{name} refuses these credentials ({reason})."))
 
 
 def advice(row: ProcessorConnection, reason: str) -> str:
-    """What the team reads of a refusal for a reason of ADVICE, as `last_error`."""
+    """The `last_error` of a refusal for a reason of ADVICE."""
     return ADVICE[reason][1].format(name=processor_name(row), mode="")[:ERROR_LIMIT]
 
 
 def processor_name(row: ProcessorConnection) -> str:
-    """The vendor's name; the connection's own while its provider is not installed."""
+    """The vendor's name, or the connection's if its provider is not installed."""
     try:
         return registry.processor_class(row.processor).display_name
     except UnknownProvider:
@@ -401,7 +391,7 @@ def processor_name(row: ProcessorConnection) -> str:
 
 
 def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
-    """A processor with these credentials, which the caller closes. Raises: UnknownProvider, IntegrationError (incomplete)."""
+    """A new processor; the caller closes it. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.processor_class(name)
     made: Processor = cls(
         registry.read_credentials(cls, credentials), environment=current().environment, webhook_url=url
@@ -410,7 +400,7 @@ def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Proce
 
 
 def make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Channel:
-    """A channel with these credentials, which the caller closes. Raises: UnknownProvider, IntegrationError (incomplete)."""
+    """A new channel; the caller closes it. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.channel_class(name)
     made: Channel = cls(
         registry.read_credentials(cls, credentials), kind=ChannelKind(kind), environment=current().environment
@@ -419,21 +409,21 @@ def make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Channe
 
 
 def webhook_address(processor: str, connection_id: UUID) -> str:
-    """Where the events of a connection arrive: known before its row is."""
+    """The address for a connection's webhooks, known before the row exists."""
     return f"{current().environment.public_url}/webhooks/{processor}/{public_id('prc', connection_id)}"
 
 
 def issued_keys(provider: str, fields: list[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Keys of a provider of ours, made where there are none."""
+    """Keys of a self-issued provider; missing ones are generated."""
     return {name: known.get(name) or f"{provider}_{name}_{secrets.token_urlsafe(24)}" for name in fields}
 
 
-# --------------------------------------------------------------------------------------- a processor's credential fields
+# --------------------------------------------------------------------------------------- credential fields
 def secret_fields(cls: type[Processor]) -> list[str]:
-    """The credentials that no `repr` shows."""
+    """Credentials that `repr` hides."""
     return [f.name for f in dataclasses.fields(cls.credentials) if not f.repr]
 
 
 def webhook_secret_fields(cls: type[Processor]) -> list[str]:
-    """The credentials that verify webhooks: secrets whose names begin with `webhook`."""
+    """Credentials that verify webhooks: secrets named `webhook…`."""
     return [name for name in secret_fields(cls) if name.startswith("webhook")]

@@ -1,1 +1,1 @@
-"""What every use-case is built on: the unit of work, the log and its readers, jobs, permissions, idempotency, limits."""
+"""Used by every service: the unit of work, the event hub, jobs, permissions, idempotency, configuration."""

@@ -1,4 +1,4 @@
-"""Writes who changed what in the settings and on a contact's record. Append-only; reading it is the API's business."""
+"""Records changes of settings and of contacts. Append-only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.core.permissions import Actor
 
 
 async def record(actor: Actor, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
-    """Add an entry, inside the caller's transaction. `subject` is a public id; `detail` names fields, never a secret."""
+    """Add an entry inside the caller's transaction. `subject`: a public id; `detail`: field names, never a secret."""
     await AuditEntry.create(
         account_id=actor.account_id,
         actor_id=actor.user_id,

@@ -1,7 +1,6 @@
-"""The hub: turns the event log of the database into live, ordered feeds for this process's subscribers.
+"""Turns the database's event log into live, ordered feeds for this process's subscribers. Access is decided by the callers.
 
-A hint on the bus, a poll or an own commit only wakes the reader; what is delivered always comes from the log, read once
-per account whatever the number of subscribers. Who may listen, and how an event looks to a client, is decided above.
+Hints on the bus, polls and local commits only wake the reader. Events always come from the log, read once per account.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ HEALTHY_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.05
 LAST_DELAY_S: Final = 5.0
 
-# A long batch (after an outage) must not overflow readers that are quick enough: pause for them, but only so long.
+# A long batch (after an outage) must not overflow readers that keep up: pause for them, up to PACE_STEPS times.
 PACE_EVENTS: Final = 64
 PACE_STEP_S: Final = 0.005
 PACE_STEPS: Final = 50
@@ -39,11 +38,11 @@ Heads = Callable[[Sequence[UUID]], Awaitable[dict[UUID, int]]]
 
 
 class SlowConsumer(Exception):
-    """This subscriber read too slowly and lost its place: everything queued was delivered, it must resume by cursor."""
+    """This subscriber read too slowly and was dropped. All queued events were delivered; resume by cursor."""
 
 
 class ResyncReason(StrEnum):
-    """Why the events after a cursor cannot all be delivered."""
+    """Why not all events after a cursor can be delivered."""
 
     TOO_FAR_BEHIND = "TOO_FAR_BEHIND"
     AHEAD_OF_LOG = "AHEAD_OF_LOG"
@@ -52,21 +51,21 @@ class ResyncReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The feed is attached: every event after `seq` follows, in order, each once."""
+    """The feed is attached: every event after `seq` follows once, in order."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResyncNeeded:
-    """The feed ends here: fetch the state again, then subscribe from `seq` (the head when this was said)."""
+    """The feed ends here: fetch the state again, then subscribe from `seq`, the head at that time."""
 
     reason: ResyncReason
     seq: int
 
 
 class Subscription:
-    """A bounded queue of one account's live events. Iterate it; `position` is the number it was attached at."""
+    """A bounded queue of one account's live events. `position`: the event number at which it was attached."""
 
     __slots__ = ("_ended", "_failure", "_queue", "_size", "_wake", "_wants", "position")
 
@@ -81,11 +80,10 @@ class Subscription:
 
     @property
     def queued(self) -> int:
-        """How many events wait to be taken."""
         return len(self._queue)
 
     def offer(self, event: LogEntry) -> bool:
-        """Queue the event if it is wanted. False: the subscription has failed and takes no more."""
+        """Queue the event if it is wanted. False: the subscription has failed."""
         try:
             if self._wants is not None and not self._wants(event):
                 return True
@@ -98,7 +96,7 @@ class Subscription:
         return True
 
     def end(self) -> None:
-        """No more events will come; what is queued can still be taken."""
+        """Accept no more events; queued ones can still be read."""
         self._ended = True
         self._wake.set()
 
@@ -122,7 +120,7 @@ class Subscription:
 
 
 class _Feed:
-    """One account with listeners here: how far its log has been read, and who gets what comes next."""
+    """One account with subscribers in this process. `last`: how far its log has been read."""
 
     __slots__ = ("account_id", "dirty", "last", "reader", "subscriptions")
 
@@ -159,16 +157,16 @@ class Hub:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last good poll of the log is younger than 10 s."""
+        """Whether the log was polled successfully within HEALTHY_S."""
         return self._polled_at is not None and asyncio.get_running_loop().time() - self._polled_at < HEALTHY_S
 
     @property
     def hinted(self) -> bool:
-        """Whether the bus is connected. Without it events come by the poll, up to a second late."""
+        """Whether the bus is connected. Without it, events are up to one poll late."""
         return self._bus.connected
 
     async def start(self) -> None:
-        """Begin to read the bus, to poll and to publish."""
+        """Start reading the bus, polling and publishing."""
         self._polled_at = asyncio.get_running_loop().time()
         self._tasks = [
             asyncio.create_task(self._read_bus(), name="hub:bus"),
@@ -177,7 +175,7 @@ class Hub:
         ]
 
     async def stop(self) -> None:
-        """End all subscriptions and tasks. The bus is closed by its owner, afterwards."""
+        """End all subscriptions and tasks. The caller closes the bus afterwards."""
         self._polled_at = None
         self.moments.close()
         tasks = [*self._tasks, *(feed.reader for feed in self._feeds.values() if feed.reader is not None)]
@@ -193,7 +191,7 @@ class Hub:
                 await task
 
     def announce(self, account_id: UUID, seq: int) -> None:
-        """Say after a commit that the account's log has reached `seq`. Never raises, never waits; the newest wins."""
+        """Announce after a commit that the account's log has reached `seq`. Never raises or waits."""
         feed = self._feeds.get(account_id)
         if feed is not None:
             self._wake(feed, seq)
@@ -202,18 +200,15 @@ class Hub:
 
     @asynccontextmanager
     async def listen(self, account_id: UUID, wants: Wants | None = None) -> AsyncIterator[Subscription]:
-        """A subscription that is attached to the live tail already: every wanted event after its `position` comes.
-
-        `wants` sees each event of the account and must be quick; None wants all.
-        """
+        """Subscribe to an account's live events: every wanted one after `position` follows. `wants` must be quick; None: all events."""
         feed = self._feeds.get(account_id)
         if feed is None:
             head = (await self.heads([account_id])).get(account_id, 0)
-            # Another first listener may have been faster while we asked: from here on nothing is awaited.
+            # Another listener may have made the feed while this one waited. Nothing is awaited from here on.
             feed = self._feeds.get(account_id)
             if feed is None:
                 feed = self._feeds[account_id] = _Feed(account_id, head)
-                # A hint that came between the question and now woke nobody.
+                # A hint that arrived during the wait woke no reader: read now.
                 self._wake(feed, head + 1)
         subscription = Subscription(feed.last, wants, self._queue_size)
         feed.subscriptions.add(subscription)
@@ -227,7 +222,7 @@ class Hub:
                 if feed.reader is not None:
                     feed.reader.cancel()
 
-    # ------------------------------------------------------------------------------------------------ what wakes us
+    # ------------------------------------------------------------------------------------------------ waking
     def _wake(self, feed: _Feed, seq: int) -> None:
         if seq <= feed.last:
             return
@@ -264,7 +259,7 @@ class Hub:
             try:
                 for account_id, seq in pending.items():
                     await self._bus.publish(Hint(account_id, seq))
-            except Exception as error:  # noqa: BLE001 the loop's top; the other processes' polls find what was not said
+            except Exception as error:  # noqa: BLE001 the loop's top; the other processes' polls find the events
                 log.warning("publishing a hint failed", error=type(error).__name__)
 
     # ------------------------------------------------------------------------------------------------- reading the log
@@ -304,17 +299,16 @@ class Hub:
 async def follow(
     hub: Hub, account_id: UUID, after_seq: int | None, wants: Wants | None = None, *, backlog_limit: int = 1_000
 ) -> AsyncGenerator[Start | ResyncNeeded | LogEntry, None]:
-    """One feed from a position: `Start`, the wanted events missed since `after_seq`, then the live ones, each once.
+    """Yield `Start`, the wanted events since `after_seq` (None: the head), then the live ones, each once; or only `ResyncNeeded`.
 
-    Without `after_seq` it starts at the head. When not every event since `after_seq` can be delivered, the only item is
-    `ResyncNeeded`. Close it (`contextlib.aclosing`) to detach. Ends when the hub stops. Raises: SlowConsumer.
+    Close it (`contextlib.aclosing`) to detach. It ends when the hub stops. Raises: SlowConsumer.
     """
-    # Attached to the live tail before the backlog is read: what is committed in between is in one of the two.
+    # Attach before reading the backlog: an event committed in between is in one of the two.
     async with hub.listen(account_id, wants) as subscription:
         head = subscription.position
         backlog: Sequence[LogEntry] = ()
         if after_seq is not None and after_seq > head:
-            # The reader may lag behind the database for a moment; only the database can say "ahead".
+            # The reader may lag behind the database, so ask the database.
             head = max(head, (await hub.heads([account_id])).get(account_id, 0))
             if after_seq > head:
                 yield ResyncNeeded(ResyncReason.AHEAD_OF_LOG, head)
@@ -325,7 +319,7 @@ async def follow(
                 yield ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, head)
                 return
             backlog = await hub.read_log(account_id, after_seq, missed)
-            # Numbers have no holes: fewer rows than numbers means that the retention has taken the rest.
+            # Numbers have no holes: missing rows were deleted by the retention.
             if [event.seq for event in backlog] != list(range(after_seq + 1, head + 1)):
                 yield ResyncNeeded(ResyncReason.EXPIRED, head)
                 return

@@ -1,6 +1,6 @@
-"""Runs a mutation once per key: the promise is committed before the work, and kept in the work's own transaction.
+"""Runs a mutation once per idempotency key: a claim is committed before the work, and marked done in the work's transaction.
 
-It knows nothing of what runs; the answer of a repeat is rebuilt from ids. Source: shopify.dev/docs/api/usage/implementing-idempotency.
+Source: shopify.dev/docs/api/usage/implementing-idempotency.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Save = Callable[[dict[str, Any]], Awaitable[None]]
 KEY_LENGTHS: Final = (8, 64)
 LEASE: Final = timedelta(seconds=3)  # of a claim; its process extends it while the run goes on
 BEAT_S: Final = 1.0
-# Clocks of several servers differ a little. A claim that ends later than this was made before the clock was set back.
+# Allows for clock differences between servers. A claim that ends later was made before the clock was set back.
 LONGEST: Final = 2 * LEASE
 KEPT: Final = timedelta(hours=48)
 
 
 def fits(key: str) -> bool:
-    """Whether a client's text can be a key. A run that changes a vendor before it calls `save` asks this first."""
+    """Whether a text is a valid key. Check it before a run that changes something at a vendor before `save`."""
     return KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] and key.isprintable()
 
 
@@ -48,12 +48,11 @@ async def once(
     run: Callable[[Save], Awaitable[T]],
     rebuild: Callable[[dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """Run it, or rebuild the answer of the run that was done under this key in this account. Without a key: run it.
+    """Call `run`, or `rebuild` if this account has completed this mutation under the key. Without a key, call `run`.
 
-    `run` calls `save(ids)` inside its transaction, which marks the key done with the ids that `rebuild` gets on a repeat. A run that
-    raises gives the key back; of one whose process died the key is free after LEASE. What `run` does before `save` may then happen
-    again: a vendor may be asked there, and changed only with a key of its own. Never call inside a transaction: the promise must be
-    visible to others before the work.
+    `run` calls `save(ids)` inside its transaction; a repeat passes those ids to `rebuild`. If `run` raises, the key is free again; if
+    its process dies, after LEASE. Work before `save` may therefore repeat: change a vendor there only with a key of its own.
+    Never call it inside a transaction: others must see the claim before the work.
     Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
     """
     if key is None:
@@ -75,7 +74,7 @@ async def once(
             orjson.dumps(ids).decode(),
             claim,
         )
-        if not kept:  # the lease ran out and another run took the key: its change counts, this one is rolled back
+        if not kept:  # the lease expired and another run took the key: this change is rolled back
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
 
     beat = asyncio.create_task(_extend(claim), name="idempotency:lease")
@@ -83,10 +82,10 @@ async def once(
         return await run(save)
     finally:
         beat.cancel()
-        # After a commit the key is done and stays. After a refusal or a fault nothing was changed.
+        # After a commit the key is done and stays. After an error nothing was changed: free it.
         try:
             await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
-        except Exception as error:  # (what the run says comes first; the lease ends by itself)
+        except Exception as error:  # (the run's own error comes first; the lease expires)
             if not database_errors.is_transient(error):
                 raise
             log.warning("idempotency_key_not_given_back", error=type(error).__name__)
@@ -97,7 +96,7 @@ async def _keep_nothing(ids: dict[str, Any]) -> None:
 
 
 async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
-    """Raises: Invalid for the key, with what else of the input `run` refuses. Its `save` rolls the change back."""
+    """Raises: Invalid for the key, with the other refusals of `run`. Its `save` rolls the change back."""
     wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
 
     async def refuse(ids: dict[str, Any]) -> None:
@@ -111,7 +110,7 @@ async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
 
 
 async def _extend(claim: UUID) -> None:
-    """Extend the lease until cancelled. A claim that was taken over is another row: nothing is extended."""
+    """Extend the lease until cancelled. A claim taken over by another run is another row and stays unchanged."""
     while True:
         await asyncio.sleep(BEAT_S)
         try:
@@ -125,7 +124,7 @@ async def _extend(claim: UUID) -> None:
 
 
 async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | dict[str, Any]:
-    """The id of a fresh claim if the key is free, else the ids of the run that is done."""
+    """The id of a new claim if the key is free, else the ids of the completed run."""
     while True:
         now = datetime.now(UTC)
         claim = uuid7()
@@ -144,7 +143,7 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | d
             return claim
         row = await IdempotencyKey.get_or_none(account_id=actor.account_id, mutation=mutation, key=key)
         if row is None:
-            continue  # given back between the two statements
+            continue  # freed between the two statements
         if row.state == "done":
             if row.input_hash != wanted:
                 raise IdempotencyKeyParameterMismatch(field="idempotencyKey")
@@ -152,7 +151,7 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | d
             return result
         if now < row.locked_until <= now + LONGEST:
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
-        # Its process died, or the clock was set. The next claim is another row: should the run go on after all, it can't save.
+        # Its process died, or the clock was set. The next claim is another row: if the run goes on after all, it can't save.
         await database.execute(
             "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?",
             row.id,
@@ -162,5 +161,5 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | d
 
 @jobs.periodic("idempotency.prune", 3600)
 async def _prune(job: jobs.JobContext) -> None:
-    """Forget keys after KEPT. Safe to repeat."""
+    """Delete keys after KEPT."""
     await database.execute("DELETE FROM idempotency_key WHERE created_at < ?", datetime.now(UTC) - KEPT)

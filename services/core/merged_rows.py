@@ -1,7 +1,7 @@
-"""Contacts and conversations that were merged: the row that an id resolves to now, and all ids of a row.
+"""Merged contacts and conversations: the row that an id resolves to now, and all ids of a row.
 
-A merged row stays and points at the one that is kept (`merged_into_id`, always the last of a chain). The kept one lists the others
-(`merged_ids`), by whose ids messages, cards and money were stored. Which contacts are merged is merging.py's.
+A merged row stays, and its `merged_into_id` names the kept row. The kept row lists the merged ids (`merged_ids`), under which
+older messages, cards and payments are stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.tables import Contact, Conversation, Message
 
 
 def ids_of(row: Contact | Conversation) -> list[UUID]:
-    """The row's own id, and those of the rows that were merged into it."""
+    """The row's id and the ids merged into it."""
     return [row.id, *(UUID(id) for id in row.merged_ids or ())]
 
 
@@ -29,7 +29,7 @@ async def contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def contact_of(account_id: UUID, id: UUID) -> Contact:
-    """`contact`, of an id that one of our rows has. Raises: RuntimeError."""
+    """`contact` for an id of a foreign key. Raises: RuntimeError."""
     row = await contact(account_id, id)
     if row is None:
         raise RuntimeError("a row without its contact")
@@ -45,7 +45,7 @@ async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
-    """`conversation`, of an id that one of our rows has. Raises: RuntimeError."""
+    """`conversation` for an id of a foreign key. Raises: RuntimeError."""
     row = await conversation(account_id, id)
     if row is None:
         raise RuntimeError("a row without its conversation")
@@ -53,17 +53,15 @@ async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
 
 
 async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
-    """The contact that this id resolves to, its row locked.
-
-    `no_key`, as for every row that others refer to: a foreign key's check takes a shared lock, and two transactions that hold it and
-    then want the whole row would wait for each other.
-    """
+    """Lock the contact that this id resolves to."""
+    # `no_key`, as for every referenced row: a foreign key check takes a shared lock, and two transactions that hold it and then want
+    # the full lock would deadlock.
     while True:
         wanted = Contact.filter(id=id, account_id=account_id, merged_into_id=None)
         row = await wanted.select_for_update(no_key=True).get_or_none()
         if row is not None:
             return row
-        # Merged, perhaps while we waited: the other one is locked in its place.
+        # Merged, perhaps during the wait: lock the kept row instead.
         known = await Contact.get_or_none(id=id, account_id=account_id)
         if known is None:
             return None
@@ -71,7 +69,7 @@ async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    """The conversation that this id resolves to, its row locked."""
+    """Lock the conversation that this id resolves to."""
     while True:
         wanted = Conversation.filter(id=id, account_id=account_id, merged_into_id=None)
         row = await wanted.select_for_update(no_key=True).get_or_none()
@@ -84,13 +82,13 @@ async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def contact_ids(account_id: UUID, id: UUID) -> list[UUID]:
-    """All ids of the contact that this id resolves to; none of an unknown one."""
+    """All ids of the contact that this id resolves to; empty if unknown."""
     row = await contact(account_id, id)
     return ids_of(row) if row is not None else []
 
 
 async def messages_of(message: Message) -> QuerySet[Message]:
-    """The messages of this one's conversation, whichever of its merged conversations they were stored with."""
+    """All messages of this message's conversation, including merged conversations."""
     row = await conversation_of(message.account_id, message.conversation_id)
     return Message.filter(conversation_id__in=ids_of(row))
 
@@ -98,7 +96,7 @@ async def messages_of(message: Message) -> QuerySet[Message]:
 async def newest_inbound(
     conversations: Sequence[Conversation], column: str, *, kind: str | None = None
 ) -> dict[UUID, UUID]:
-    """Of each conversation an id in the newest message that the contact wrote, on any or one kind of channel. One query."""
+    """`column` (an id) of each conversation's newest inbound message, on any or one kind of channel. One query."""
     of = {id: row.id for row in conversations for id in ids_of(row)}
     newest = (
         "(SELECT m.{} FROM message m WHERE m.conversation_id = c.id AND m.direction = 'INBOUND'"  # noqa: S608 (constants)
@@ -119,7 +117,7 @@ async def newest_inbound(
 
 
 async def replaced(table: str, account_id: UUID, ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """Of these rows of `contact` or `conversation` those that were merged, each with the one that is kept."""
+    """The merged ones among these rows of `contact` or `conversation`, with the id of the kept row."""
     if not ids:
         return {}
     found: Sequence[dict[str, object]] = await database.rows(

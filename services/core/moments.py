@@ -1,4 +1,4 @@
-"""Waiting for moments of the wall clock: one timer for all waiters of a process, which follows a clock that is set or was asleep."""
+"""Waits for wall-clock times, with one timer per process that follows clock changes and sleep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Moments:
 
     @contextmanager
     def waiting_for(self, moment: datetime) -> Iterator[asyncio.Future[None]]:
-        """A future that is done within a second after the moment, for as long as the block lasts."""
+        """A future that is done within CHECK_S after the moment; valid inside the block."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[future] = moment
         if self._timer is None or self._timer.done():
@@ -33,7 +33,7 @@ class Moments:
             future.cancel()
 
     def close(self) -> None:
-        """Stop the timer; the futures stay as they are."""
+        """Stop the timer; the futures stay pending."""
         if self._timer is not None:
             self._timer.cancel()
 

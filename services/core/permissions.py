@@ -1,4 +1,4 @@
-"""Who acts, in which account and role, and what that role may do. Who somebody is, is found out in sign_in.py."""
+"""The actor of a request, and what its role may do. `accounts/authentication.py` finds the actor."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ROLES = tuple(_PERMISSIONS)
 
 
 def allows(role: str, permission: str) -> bool:
-    """Whether a role allows something; an unknown one allows nothing."""
+    """Whether a role has a permission; an unknown role has none."""
     return permission in _PERMISSIONS.get(role, frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """One authenticated caller. `credential` names what was shown (id of the API key or of the token family), never its secret."""
+    """One authenticated caller. `credential`: the id of the API key or of the token family."""
 
     account_id: UUID
     role: str
@@ -41,14 +41,12 @@ class Actor:
 
     @property
     def limit_key(self) -> str:
-        """The user or the key, whichever of a user's tokens was shown."""
+        """The key for rate limits: one per user or API key."""
         return f"{self.kind}:{self.user_id or self.credential}"
 
     def may(self, permission: str) -> bool:
-        """Whether the role allows it: read, message, request_payment, refund, settings, keys.
-
-        A program manages keys and users only where a person has said so: a key that leaked must not make others.
-        """
+        """Whether the role has the permission: read, message, request_payment, refund, settings, keys."""
+        # A leaked API key must not create others, unless a person allowed it to manage keys.
         if permission == "keys" and self.kind == "api_key" and not self.manages_keys:
             return False
         return allows(self.role, permission)
@@ -60,5 +58,5 @@ class Actor:
 
 
 def system_actor(account_id: UUID) -> Actor:
-    """The program itself: jobs, webhooks, the command line."""
+    """The actor of jobs, webhooks and the command line."""
     return Actor(account_id=account_id, role="OWNER", user_id=None, name="System", kind="system", credential="system")

@@ -1,7 +1,6 @@
-"""Turns at a row inside this process: whoever waits for a row that others hold waits here, without a connection.
+"""Queues changes of one row inside this process, so that they wait without a database connection.
 
-The database's own lock decides between processes, and is never waited for longer than `lock_timeout`. It ends at waiting: what is
-changed, and which rows a change locks, is its caller's business.
+Between processes, the database's locks decide; a statement waits at most `lock_timeout` for one.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from uuid import UUID
 from models import database
 
 PATIENCE_S: Final = 10.0
-# An account's changes all end at its event counter: more of them at once would only wait for it with their connections.
+# All changes of an account end at its event counter: more concurrent ones would only hold connections while they wait for it.
 CHANGES_AT_ONCE: Final = 4
 
 _patience: ContextVar[float] = ContextVar("patience", default=PATIENCE_S)
 
 
 class Busy(TimeoutError):
-    """Too many changes of the same row wait already. Transient: try again."""
+    """Too many changes of the same row are waiting. Transient: try again."""
 
 
 @dataclass(slots=True)
@@ -38,7 +37,7 @@ _places: dict[UUID, _Place] = {}
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Wait at most so long for each turn inside: for callers whose own caller gives up soon, or that may come again."""
+    """Limit the wait for each turn inside: for callers that must answer soon, or that can try again."""
     token = _patience.set(seconds)
     try:
         yield
@@ -48,9 +47,9 @@ def patience(seconds: float) -> Iterator[None]:
 
 @asynccontextmanager
 async def turn(account_id: UUID, rows: Collection[UUID] = ()) -> AsyncIterator[None]:
-    """One of the account's places, and the only one of each of `rows` (ids of any table). Raises: Busy.
+    """Wait for a place at the account and the only place at each of `rows` (ids of any table). Raises: Busy.
 
-    Take it before a transaction; inside one it does nothing, as the connection is taken already. SQLite has one connection.
+    Call it before a transaction; inside one, and on SQLite with its single connection, it does nothing.
     """
     if database.in_transaction() or database.dialect() == "sqlite":
         yield
@@ -58,7 +57,7 @@ async def turn(account_id: UUID, rows: Collection[UUID] = ()) -> AsyncIterator[N
     async with AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(_patience.get()):
-                # In one order, the account last, so that nobody waits in a circle.
+                # Always in this order, the account last, so that no two changes deadlock.
                 for row in sorted(set(rows)):
                     await stack.enter_async_context(_place(row, 1))
                 await stack.enter_async_context(_place(account_id, CHANGES_AT_ONCE))

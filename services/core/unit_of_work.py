@@ -1,7 +1,7 @@
-"""One use-case = one transaction: what it adds to the thread, to notifications and to the account's log is written at its end.
+"""One use-case in one transaction. Thread items, notifications and log entries are collected and inserted at its end.
 
-`change()` opens the transaction, collects, then takes the log's numbers as its last statement before the inserts and the commit, so
-that the order of numbers is the order of commits. After the commit the hub is told. It decides nothing about what is logged.
+The log's numbers are taken in the last statement before these inserts, so that numbers are in the order of commits. After the
+commit the hub is notified.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _announce: Callable[[UUID, int], None] | None = None
 
 
 def on_change(callback: Callable[[UUID, int], None] | None) -> None:
-    """Set who is told (account, newest number) after each commit: the hub. None: nobody."""
+    """Set the callback (account, newest number) that runs after each commit."""
     global _announce
     _announce = callback
 
 
-# What happens to money, or to the way of asking for it, without the team: a closed conversation opens for it. What the team does
-# itself (asks, voids, gives back, records) leaves it closed.
+# Cards that reopen a closed conversation: something happened without the team. The team's own actions (requests, voids, refunds,
+# records) leave it closed.
 _REOPENING = frozenset(
     {
         "PAYMENT_RECEIVED",
@@ -54,14 +54,14 @@ _INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a m
 
 @dataclass(slots=True)
 class _Pending:
-    """One log entry to be; `row` is inserted under its number."""
+    """A log entry to insert; `row` gets its number."""
 
     fields: dict[str, Any]
     row: Message | ActivityCard | Notification | None = None
 
 
 class Change:
-    """What one transaction adds. Made by `change()` only."""
+    """The additions of one transaction. Only `change()` makes it."""
 
     def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
         self.account_id = account_id
@@ -71,11 +71,11 @@ class Change:
         self._keys: set[str] = set()
         self._attachments: list[Attachment] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
-        self._reopened: set[UUID] = set()  # conversations that somebody should look at
+        self._reopened: set[UUID] = set()  # conversations that need attention
         self._locale: str | None = None
 
     async def locale(self) -> str:
-        """How the account writes amounts and dates; read once."""
+        """The account's locale, read once."""
         if self._locale is None:
             (row,) = await database.rows("SELECT locale FROM account WHERE id = ?", self.account_id)
             self._locale = str(row["locale"])
@@ -95,7 +95,7 @@ class Change:
         user_id: UUID | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Add an entry to the log (kinds: domain.md, section 8)."""
+        """Add an entry to the log."""
         self._pending.append(
             _Pending(
                 {
@@ -122,7 +122,7 @@ class Change:
         card_id: UUID | None = None,
         payment_id: UUID | None = None,
     ) -> None:
-        """Add `payment_request.{name}` with the ids that every such event carries."""
+        """Add `payment_request.{name}` to the log."""
         self.event(
             f"payment_request.{name}",
             conversation_id=request.conversation_id,
@@ -134,7 +134,7 @@ class Change:
         )
 
     def message(self, row: Message) -> None:
-        """Insert a message at the end, under its number; logs message.created."""
+        """Insert a message at the end; logs message.created."""
         self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.body[:160]
@@ -142,11 +142,11 @@ class Change:
             self._reopened.add(row.conversation_id)
 
     def attachment(self, row: Attachment) -> None:
-        """Insert a file of a message of this change, after it. It has no place of its own in the log."""
+        """Insert an attachment after its message. It has no log entry."""
         self._attachments.append(row)
 
     async def card(self, row: ActivityCard) -> bool:
-        """Insert an activity card at the end, under its number; logs activity.created. False: its key exists, nothing is added."""
+        """Insert an activity card at the end; logs activity.created. False: its key exists, nothing is added."""
         if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
             return False
         self._keys.add(row.key)
@@ -175,7 +175,7 @@ class Change:
         message_id: UUID | None = None,
         actor_id: UUID | None = None,
     ) -> ActivityCard | None:
-        """Add a card to the request's thread, with the status that the row has now. None: already said under this key."""
+        """Add a card with the request's current status to its thread. None: a card with this key exists."""
         row = ActivityCard(
             id=uuid7(),
             account_id=self.account_id,
@@ -194,7 +194,7 @@ class Change:
         return row if await self.card(row) else None
 
     def notification(self, row: Notification) -> None:
-        """Insert a notification at the end, under its number; logs notification.created. The caller has checked its key."""
+        """Insert a notification at the end; logs notification.created. The caller checks its key."""
         self.event(
             "notification.created",
             conversation_id=row.conversation_id,
@@ -205,7 +205,7 @@ class Change:
         self._pending[-1].row = row
 
     async def _flush(self) -> int:
-        """Write everything; return the newest number, 0 if nothing was added."""
+        """Insert everything; return the newest number, or 0 if there is nothing."""
         if not self._pending:
             return 0
         shown = {id: await self._show_activity(id, preview) for id, preview in sorted(self._activity.items())}
@@ -233,9 +233,9 @@ class Change:
         return first + len(self._pending) - 1
 
     async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
-        """Put the conversation's newest item into the inbox; the conversation that this id resolves to."""
+        """Update the conversation's preview in the inbox; return the id of the kept conversation if it was merged."""
         while True:
-            # A change that began later may have committed first: the time never steps back.
+            # A later change may have committed first: the time never moves back.
             found = await database.rows(
                 "UPDATE conversation SET preview = ?,"
                 " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END"
@@ -250,10 +250,10 @@ class Change:
             conversation_id = (await merged_rows.conversation_of(self.account_id, conversation_id)).id
 
     async def _follow_merges(self) -> None:
-        """Write all under the contact that is kept, also what began before the merge. The account's row is locked: none comes between."""
+        """Use the ids of kept contacts and conversations. The account's row is locked, so no merge can interfere."""
         for name in ("contact_id", "conversation_id"):
-            told = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
-            replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, told)
+            ids = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
+            replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, ids)
             for pending in self._pending:
                 pending.fields[name] = replaced.get(pending.fields[name], pending.fields[name])
                 if pending.row is not None and getattr(pending.row, name, None) in replaced:
@@ -264,10 +264,9 @@ class Change:
 async def change(
     account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
-    """One transaction on one account. A nested one of the same account joins it. Never call a vendor inside.
+    """Open one transaction on one account; a nested one of the same account joins it. Never call a vendor inside.
 
-    `rows`: ids of what it locks first, as far as they are known: others that want the same wait without a connection (turns.py).
-    Raises: Busy.
+    `rows`: ids of the rows that it locks first, if known: concurrent changes then wait without a connection (turns.py). Raises: Busy.
     """
     outer = _current.get()
     if outer is not None and database.in_transaction():

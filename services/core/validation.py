@@ -1,4 +1,4 @@
-"""What a person typed, as it may be stored: trimmed, bounded, without characters that no database, log or header takes."""
+"""Checks and trims typed text: length, and characters that databases, logs or headers can't hold."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Final
 
 from models.errors import Blank, Invalid, TooLong
 
-# One @, no space, a dot in the domain: whether a mailbox exists, only a message can tell.
 ADDRESS_LIMIT: Final = 254  # characters of an address on a channel
+# One @, no space, a dot in the domain. Only a message shows whether the mailbox exists.
 _EMAIL = re.compile(r"[^@\s<>()\[\],;:\\\"]{1,64}@[^@\s<>()\[\],;:\\\"]+\.[^@\s.<>()\[\],;:\\\"]{2,}")
 EMAIL_LIMIT = 254
-PHONE_LIMIT = 40  # as it is typed
-# Control characters and lone surrogates: NUL and surrogates no database stores, escapes forge log and terminal lines.
+PHONE_LIMIT = 40  # as typed
+# Control characters and lone surrogates: databases can't store NUL and surrogates, and escapes forge log and terminal lines.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# What turns the direction of the text around it, and so could disguise a name or an amount on the pay page.
+# Direction overrides: they could disguise a name or an amount on the checkout page.
 _DIRECTION = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
-# Zero-width characters: a text of nothing else looks blank. Inside words some scripts and emoji need them.
+# Zero-width characters: a text of nothing else looks blank. Some scripts and emoji need them inside words.
 _INVISIBLE = re.compile(
     r"[\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2060-\u2064\u3164\ufeff\uffa0]*"
 )
@@ -26,9 +26,9 @@ Field = str | tuple[str, ...]
 
 
 def optional(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str | None:
-    """The trimmed text, or None if nothing is left; only with `lines` may it have more than one. Raises: TooLong, Invalid.
+    """The trimmed text, or None if it is blank. `lines`: several lines are allowed. Raises: TooLong, Invalid.
 
-    `message`: it is what somebody writes to another, shown by itself and as it was written: with lines, and with turns of its direction.
+    `message`: a message's text, shown on its own: lines and direction overrides are allowed.
     """
     text = (value or "").strip()
     if _INVISIBLE.fullmatch(text):
@@ -51,7 +51,7 @@ def required(value: str | None, *, limit: int, field: Field, lines: bool = False
 
 
 def email(value: str | None, *, field: Field) -> str | None:
-    """An e-mail address in lower case, or None for nothing. Raises: Invalid, TooLong."""
+    """An email address in lower case, or None if it is blank. Raises: Invalid, TooLong."""
     text = optional(value, limit=EMAIL_LIMIT, field=field)
     if text is None:
         return None

@@ -1,25 +1,21 @@
-"""What webhooks of processors and channels have in common: why one is refused, and how long a vendor waits for the answer."""
+"""Shared by the webhooks of processors and channels: their errors and time limits."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-VENDOR_WAITS_S = (
-    2.0  # for a turn at the request; vendors give up after 10 s, and the database's lock may take its time on top
-)
-HELD_AGAIN = timedelta(seconds=3)  # until what met a held row is tried again
+# For a turn at the request. Vendors give up after 10 s, and the wait for the database's lock comes on top.
+VENDOR_WAITS_S = 2.0
+HELD_AGAIN = timedelta(seconds=3)  # until a webhook that met a locked row is processed again
 
 
 class BadSignature(Exception):
-    """The webhook is not from the processor, or too old or too far ahead: 400, nothing is stored."""
+    """Not signed by the vendor, or its time is too far off: 400, nothing is stored."""
 
 
 class BadPayload(Exception):
-    """Signed, but not what the vendor's contract says: 400; kept out of the ledger."""
+    """Signed, but not as the vendor documents it: 400, not recorded."""
 
 
 class NotVerifiable(Exception):
-    """The signature can't be checked now (the vendor who does it does not answer; the provider's package is not there).
-
-    503, nothing is stored, so that the vendor sends the event again.
-    """
+    """The signature can't be verified now (no answer from the vendor, or its package is missing): 503, so that the vendor retries."""

@@ -322,7 +322,7 @@ async def _disconnect(
         return
     name = providers.processor_name(now)
     said = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
-    await processor_health.disconnect(changed, now, said=said)
+    await processor_health.disconnect(changed, now, advice=said)
     await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="recorded")
 
 
