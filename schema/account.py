@@ -30,11 +30,11 @@ from services.messaging import copies
 from services.payments.payment_requests import Defaults
 
 
-@strawberry.type(description="A person who signs in and works in the inbox.")
+@strawberry.type(description="A person who signs in to the inbox.")
 class User(Node):
     name: str = strawberry.field(description="The person's name, shown to the team.")
     email: str = strawberry.field(description="The address that the person signs in with.")
-    role: Role = strawberry.field(description="What the person may do.")
+    role: Role = strawberry.field(description="The user's role.")
     disabled: bool = strawberry.field(description="Whether the person may no longer sign in.")
 
     @classmethod
@@ -51,7 +51,7 @@ class User(Node):
 @strawberry.type(description="A credential for programs. Its secret is shown once, when it is made.")
 class ApiKey(Node):
     name: str = strawberry.field(description="What it is for.")
-    role: Role = strawberry.field(description="What it may do.")
+    role: Role = strawberry.field(description="Its role.")
     hint: str = strawberry.field(description="The last characters of the secret, to distinguish keys.")
     created_at: datetime = strawberry.field(description="When it was made.")
     last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
@@ -79,7 +79,7 @@ class ApiKey(Node):
 @strawberry.type(description="The viewer: a signed-in user or an API key.")
 class Viewer:
     name: str = strawberry.field(description="The user's name or the key's.")
-    role: Role = strawberry.field(description="What the viewer may do.")
+    role: Role = strawberry.field(description="The viewer's role.")
     actor: strawberry.Private[Actor]
 
     @field("The signed-in person; null for an API key.")
@@ -99,13 +99,13 @@ class Channel(Node):
     row: strawberry.Private[tables.ChannelConnection]
     kind: ChannelKind = strawberry.field(description="What kind of channel it is.")
     provider: str = strawberry.field(description="The adapter behind it, e.g. twilio_sms or simulated.")
-    display_name: str = strawberry.field(description="What the team calls it.")
+    display_name: str = strawberry.field(description="Its name for the team.")
     sender: str = strawberry.field(description="Our own address on it: phone number, email address, page.")
     connected: bool = strawberry.field(description="Whether it can be used now.")
     last_webhook_at: datetime | None = strawberry.field(
         description="When its provider last called Paythread; null: never. Check a connected channel that stays silent."
     )
-    last_error: str | None = strawberry.field(description="What last went wrong on it; null: nothing.")
+    last_error: str | None = strawberry.field(description="Its last error; null: none.")
 
     allowed_origins: list[str] = strawberry.field(
         description="Of a web chat: the sites that may show its widget; none: no site may."
@@ -167,7 +167,7 @@ class ChannelCapability:
         description="Until when free text may be sent; null: no window applies, or it is closed."
     )
     max_message_length: int | None = strawberry.field(description="Longest text; null: no practical limit.")
-    length_unit: LengthUnit = strawberry.field(description="What maxMessageLength counts.")
+    length_unit: LengthUnit = strawberry.field(description="The unit of maxMessageLength.")
     length_in_bytes: bool = strawberry.field(
         description="Whether maxMessageLength counts UTF-8 bytes, not characters.",
         deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
@@ -255,12 +255,12 @@ class Processor(Node):
     provider: str = strawberry.field(
         description="The adapter behind it, e.g. stripe; of kind CUSTOM the plug-in's name."
     )
-    display_name: str = strawberry.field(description="What the team calls it; contacts see it on the checkout page.")
+    display_name: str = strawberry.field(description="Its name for the team; contacts see it on the checkout page.")
     connected: bool = strawberry.field(
         description="Whether new payment requests can use it. Also false while the processor rejects its credentials."
     )
     is_default: bool = strawberry.field(description="Whether new payment requests use it unless they name another.")
-    test_mode: bool = strawberry.field(description="Whether it moves no real money.")
+    test_mode: bool = strawberry.field(description="Whether it is in test mode: no real money moves.")
     last_webhook_at: datetime | None = strawberry.field(description="When it last delivered a webhook; null: never.")
     last_error: str | None = strawberry.field(
         description="Its last error, and what to do; null: none. AccountUpdated reports changes."
@@ -328,7 +328,7 @@ class Account(Node):
     )
     contact_email: str | None = strawberry.field(description="Shown on checkout pages; null: none.")
     contact_phone: str | None = strawberry.field(description="Shown on checkout pages, E.164; null: none.")
-    number_prefix: str = strawberry.field(description="What the numbers of payment requests begin with.")
+    number_prefix: str = strawberry.field(description="The prefix of payment requests' numbers.")
 
     @classmethod
     def from_row(cls, row: tables.Account) -> Self:
@@ -360,7 +360,7 @@ class PaymentRequestDefaults:
     processor: ProcessorKind | None = strawberry.field(
         description="Null: none is connected and chosen, so the $ icon is off with NO_PROCESSOR_CONFIGURED."
     )
-    test_mode: bool = strawberry.field(description="Whether requests made now move no real money.")
+    test_mode: bool = strawberry.field(description="Whether new requests are in test mode: no real money moves.")
 
     @classmethod
     def from_defaults(cls, defaults: Defaults) -> Self:

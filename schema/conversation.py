@@ -35,7 +35,7 @@ class Conversation(Node):
     )
     draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
     contact: object = strawberry.field(
-        resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Who it is with."
+        resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Its contact."
     )
 
     @classmethod

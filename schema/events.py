@@ -55,8 +55,8 @@ class ResyncRequired(Event):
 class ThreadItemAdded(Event):
     message_id: strawberry.Private[UUID | None]
     card_id: strawberry.Private[UUID | None]
-    conversation_id: strawberry.ID = strawberry.field(description="Whose thread.")
-    contact_id: strawberry.ID = strawberry.field(description="Whose conversation.")
+    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
+    contact_id: strawberry.ID = strawberry.field(description="The conversation's contact.")
 
     @field("The new item.")
     async def item(self, info: Info) -> ThreadItem:
@@ -83,7 +83,7 @@ class PaymentRequestUpdated(Event):
     payment_request_row: strawberry.Private[UUID]
     card_row: strawberry.Private[UUID | None]
     conversation_id: strawberry.ID = strawberry.field(description="Its conversation.")
-    contact_id: strawberry.ID = strawberry.field(description="Who is asked.")
+    contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
     previous_status: PaymentRequestStatus | None = strawberry.field(
         description="The status before; equal to the new one if only a facet changed. Null: newly created."
     )
@@ -106,7 +106,7 @@ class PaymentRequestUpdated(Event):
 @strawberry.type(description="A message's delivery status has changed.")
 class MessageUpdated(Event):
     message_row: strawberry.Private[UUID]
-    conversation_id: strawberry.ID = strawberry.field(description="Whose thread.")
+    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
 
     @field("The message as it is now.")
     async def message(self, info: Info) -> Message:
@@ -235,7 +235,7 @@ ConversationEvent: TypeAlias = Annotated[
     | ContactMerged
     | ConversationUpdated
     | AccountUpdated,
-    strawberry.union("ConversationEvent", description="What conversationEvents pushes."),
+    strawberry.union("ConversationEvent", description="The events of conversationEvents."),
 ]
 InboxEvent: TypeAlias = Annotated[
     Subscribed
@@ -247,17 +247,17 @@ InboxEvent: TypeAlias = Annotated[
     | ContactMerged
     | ConversationUpdated
     | AccountUpdated,
-    strawberry.union("InboxEvent", description="What inboxEvents pushes."),
+    strawberry.union("InboxEvent", description="The events of inboxEvents."),
 ]
 ContactPaymentEvent: TypeAlias = Annotated[
     Subscribed | ResyncRequired | PaymentRequestUpdated | ContactUpdated | ContactMerged,
-    strawberry.union("ContactPaymentEvent", description="What contactPaymentEvents pushes."),
+    strawberry.union("ContactPaymentEvent", description="The events of contactPaymentEvents."),
 ]
 NotificationEvent: TypeAlias = Annotated[
     Subscribed | ResyncRequired | NotificationAdded | NotificationsRead,
-    strawberry.union("NotificationEvent", description="What notificationEvents pushes."),
+    strawberry.union("NotificationEvent", description="The events of notificationEvents."),
 ]
 DashboardEvent: TypeAlias = Annotated[
     Subscribed | ResyncRequired | DashboardUpdated,
-    strawberry.union("DashboardEvent", description="What dashboardEvents pushes."),
+    strawberry.union("DashboardEvent", description="The events of dashboardEvents."),
 ]

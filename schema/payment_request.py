@@ -45,9 +45,9 @@ from services.thread import payment_links
 _DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
 
 
-@strawberry.type(description="Something that this viewer may do now.")
+@strawberry.type(description="An action that this viewer may take now.")
 class AvailableAction:
-    action: PaymentRequestAction = strawberry.field(description="What can be done.")
+    action: PaymentRequestAction = strawberry.field(description="The action.")
     resulting_status: PaymentRequestStatus | None = strawberry.field(
         description="The status afterwards; null: unchanged."
     )
@@ -60,7 +60,7 @@ class PaymentAttempt:
     message: str | None = strawberry.field(
         description="Why it failed, or what it waits for, in one plain sentence for the team; null: not reported."
     )
-    at: datetime = strawberry.field(description="When it was.")
+    at: datetime = strawberry.field(description="When it happened.")
 
 
 @strawberry.type(description="The newest dispute (chargeback) of a payment request.")
@@ -90,7 +90,7 @@ class Dispute:
         )
 
 
-@strawberry.type(description="What the dialog's Send puts into the message box.")
+@strawberry.type(description="The text that the dialog's Send inserts into the message box.")
 class ComposerInsert:
     text: str = strawberry.field(description="The text for this channel, with the link in it.")
     checkout_url: URL = strawberry.field(description="The link alone.")
@@ -196,7 +196,7 @@ class PaymentRequest(Node):
     number: str = strawberry.field(description="Human-readable, unique and without gaps in the account.")
     status: PaymentRequestStatus = strawberry.field(description="The stored status, derived from facts.")
     version: int = strawberry.field(description="Increases with every change; pass it back as expectedVersion.")
-    product_name: str = strawberry.field(description="What is charged for.")
+    product_name: str = strawberry.field(description="The product or service.")
     description: str | None = strawberry.field(description="More about it, shown on the checkout page; null: nothing.")
     amount: Money = strawberry.field(description="The requested amount.")
     amount_paid: Money = strawberry.field(description="The amount that has arrived and counts.")
@@ -204,7 +204,7 @@ class PaymentRequest(Node):
     waived: Money = strawberry.field(
         description="The amount that the team gave up by accepting less, or another currency, as paid (resolveMismatch)."
     )
-    test_mode: bool = strawberry.field(description="Whether it moves no real money.")
+    test_mode: bool = strawberry.field(description="Whether it is in test mode: no real money moves.")
     created_at: datetime = strawberry.field(description="When it was made.")
     sent_at: datetime | None = strawberry.field(description="When it first went out; null: not yet.")
     sent_via: SentVia | None = strawberry.field(description="How it first went out; null: not yet.")
@@ -296,8 +296,9 @@ class PaymentRequest(Node):
         return URL(payment_links.checkout_url(self.row))
 
     @field(
-        "What the dialog's Send puts into the message box: the text for this channel with the link in it. Sends and"
-        " stores nothing; the message goes out by sendMessage. Null once the request is PAID or VOID."
+        "The text that the dialog's Send inserts into the message box: written for this channel with the link"
+        " in it. Sends and stores nothing; the message goes out by sendMessage. Null once the request is PAID"
+        " or VOID."
     )
     async def composer_insert(
         self,
@@ -329,7 +330,7 @@ class PaymentRequest(Node):
         row = await info.context.reads.channel(self.row.channel_connection_id)
         return ChannelKind[row.kind] if row is not None else None
 
-    @field("Where it is paid.")
+    @field("The processor.")
     async def processor(self, info: Info) -> ProcessorKind:
         return ProcessorKind[providers.processor_kind(await self._connection(info))]
 

@@ -187,7 +187,7 @@ class DisputeState(Enum):
     LOST = value("LOST", description="Decided for the payer; the money is gone, the request stays PAID.")
 
 
-@strawberry.enum(description="What can be done with a payment request.")
+@strawberry.enum(description="An action on a payment request.")
 class PaymentRequestAction(Enum):
     SEND = value("SEND", description="Send its link in a message.")
     COPY_LINK = value("COPY_LINK", description="Copy its link.")
@@ -250,7 +250,7 @@ class MismatchResolution(Enum):
     )
 
 
-@strawberry.enum(description="Why money is given back.")
+@strawberry.enum(description="The reason for a refund.")
 class RefundReason(Enum):
     DUPLICATE = value("DUPLICATE", description="It was paid twice.")
     FRAUDULENT = value("FRAUDULENT", description="The payment was fraudulent; some processors then block the card.")
@@ -272,10 +272,10 @@ class RefundStatus(Enum):
     )
 
 
-@strawberry.enum(description="How money came outside of every processor.")
+@strawberry.enum(description="How money was received outside the processors.")
 class OutsideMethod(Enum):
     CASH = value("CASH", description="Cash.")
-    CARD = value("CARD", description="By card at a terminal that Paythread does not know.")
+    CARD = value("CARD", description="By card at a terminal that is not connected to Paythread.")
     CHEQUE = value("CHEQUE", description="Cheque.")
     BANK_TRANSFER = value("BANK_TRANSFER", description="Bank transfer.")
     OTHER = value("OTHER", description="Another way.")
@@ -290,7 +290,7 @@ class ProcessorKind(Enum):
     CUSTOM = value("CUSTOM", description="A plug-in's processor.")
 
 
-@strawberry.enum(description="Which way a message went.")
+@strawberry.enum(description="A message's direction.")
 class MessageDirection(Enum):
     INBOUND = value("INBOUND", description="From the contact.")
     OUTBOUND = value("OUTBOUND", description="To the contact.")
@@ -299,8 +299,8 @@ class MessageDirection(Enum):
 @strawberry.enum(description="The status of a file that a contact sent.")
 class AttachmentStatus(Enum):
     PENDING = value("PENDING", description="It is being fetched.")
-    STORED = value("STORED", description="It is here: see url.")
-    REFUSED = value("REFUSED", description="It is not taken: see reason.")
+    STORED = value("STORED", description="Stored: see url.")
+    REFUSED = value("REFUSED", description="Refused: see reason.")
     FAILED = value("FAILED", description="It could not be fetched: see reason.")
 
 
@@ -401,7 +401,7 @@ class HelpKind(Enum):
     COPY_LINK = value("COPY_LINK", description="Copy checkoutUrl and send it another way.")
 
 
-@strawberry.enum(description="What a channel counts the length of a text in.")
+@strawberry.enum(description="The unit in which a channel measures a text's length.")
 class LengthUnit(Enum):
     CHARACTERS = value("CHARACTERS", description="Unicode code points.")
     UTF16_UNITS = value("UTF16_UNITS", description="UTF-16 units, as JavaScript counts: most emoji count twice.")
@@ -414,7 +414,7 @@ class SmsEncoding(Enum):
     UCS_2 = value("UCS_2", description="70 characters in one SMS, 67 in each of several; emoji count twice.")
 
 
-@strawberry.enum(description="What a user or an API key may do.")
+@strawberry.enum(description="The role of a user or an API key.")
 class Role(Enum):
     OWNER = value("OWNER", description="Everything, API keys and users too.")
     ADMIN = value("ADMIN", description="All but API keys: also settings, channels and processors.")

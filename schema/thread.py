@@ -75,7 +75,7 @@ class Attachment:
 @strawberry.type(description="A message from or to the contact.")
 class Message(ThreadItem):
     row: strawberry.Private[tables.Message]
-    direction: MessageDirection = strawberry.field(description="Which way it went.")
+    direction: MessageDirection = strawberry.field(description="Its direction.")
     channel: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
     subject: str | None = strawberry.field(description="Email's subject line; null on other channels.")
     body: str = strawberry.field(description="Its text; for an email without the earlier messages that it quotes.")

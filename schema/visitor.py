@@ -102,7 +102,7 @@ class VisitorMessage:
     id: strawberry.ID = strawberry.field(description="The same in every answer about this message.")
     cursor: Cursor = strawberry.field(description="Its place in the conversation, for `messages`.")
     written_by: WrittenBy = strawberry.field(description="Who wrote it.")
-    author: str | None = strawberry.field(description="Who of the business; null: the visitor.")
+    author: str | None = strawberry.field(description="Its author at the business; null: the visitor.")
     body: str = strawberry.field(description="Its text, including the payment's address, if any.")
     sent_at: datetime = strawberry.field(description="When it was written.")
     client_message_id: str | None = strawberry.field(
@@ -132,7 +132,7 @@ class VisitorMessages:
     has_more: bool = strawberry.field(description="Whether there are more in the direction that was asked for.")
 
 
-@strawberry.type(description="Whose chat it is.")
+@strawberry.type(description="The business that the visitor chats with.")
 class Business:
     name: str = strawberry.field(description="The business's name, as customers see it.")
 
@@ -152,7 +152,7 @@ class Visit:
     async def of(cls, visit: visitors.Visit) -> Self:
         return cls(visit=visit, position=await visitors.position(visit), identified=visit.external_id is not None)
 
-    @field("Whose chat it is.")
+    @field("The business that the visitor chats with.")
     async def business(self) -> Business:
         return Business(name=(await visitors.business(self.visit)).name)
 

@@ -42,5 +42,5 @@ class UpdateAccountInput:
         description=limited("Text that goes with a link; it needs {link} exactly once.", accounts.LINK_MESSAGE_LIMIT),
     )
     number_prefix: str | None = strawberry.field(
-        default=strawberry.UNSET, description=limited("What new numbers begin with.", accounts.PREFIX_LIMIT)
+        default=strawberry.UNSET, description=limited("The prefix of new numbers.", accounts.PREFIX_LIMIT)
     )

@@ -15,7 +15,7 @@ from services.connections import channel_settings
 from services.core import validation
 
 
-@strawberry.input(description="How to reach a channel's provider.")
+@strawberry.input(description="A connection to a channel's provider.")
 class ConnectChannelInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
     kind: ChannelKind = strawberry.field(description="What kind of channel.")
@@ -24,7 +24,7 @@ class ConnectChannelInput:
         default=None, description="The connection to change. Default: a new one."
     )
     display_name: str | None = strawberry.field(
-        default=None, description=limited("What the team calls it.", channel_settings.NAME_LIMIT)
+        default=None, description=limited("Its name for the team.", channel_settings.NAME_LIMIT)
     )
     sender: str | None = strawberry.field(
         default=None, description=limited("Our own address on it, e.g. the phone number.", validation.ADDRESS_LIMIT)
@@ -42,17 +42,17 @@ class ConnectChannelInput:
     )
 
 
-@strawberry.input(description="Which channel to test.")
+@strawberry.input(description="The channel to test.")
 class TestChannelInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel.")
 
 
-@strawberry.input(description="Which channel to disconnect.")
+@strawberry.input(description="The channel to disconnect.")
 class DisconnectChannelInput:
     channel_id: strawberry.ID = strawberry.field(description="The channel.")
 
 
-@strawberry.input(description="Which web chat gets a new identity secret.")
+@strawberry.input(description="The web chat that gets a new identity secret.")
 class RotateIdentitySecretInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
     channel_id: strawberry.ID = strawberry.field(description="The channel.")

@@ -9,17 +9,17 @@ from schema.inputs.descriptions import CONVERSATION
 from services.messaging import conversations
 
 
-@strawberry.input(description="Which conversation to close: it is done with.")
+@strawberry.input(description="The conversation to close.")
 class CloseConversationInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
 
 
-@strawberry.input(description="Which conversation to open again.")
+@strawberry.input(description="The conversation to open again.")
 class ReopenConversationInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
 
 
-@strawberry.input(description="Which conversation was read.")
+@strawberry.input(description="The conversation that was read.")
 class MarkConversationReadInput:
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
 

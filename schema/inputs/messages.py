@@ -44,7 +44,7 @@ class MessageTemplateInput:
         return Template(id=self.id, variables=tuple((given.name, given.value) for given in self.variables or ()))
 
 
-@strawberry.input(description="What the message box holds.")
+@strawberry.input(description="A message to send.")
 class SendMessageInput:
     idempotency_key: str = strawberry.field(description=KEY)
     conversation_id: strawberry.ID = strawberry.field(description=CONVERSATION)
@@ -64,7 +64,7 @@ class SendMessageInput:
         ),
     )
     template: MessageTemplateInput | None = strawberry.field(
-        default=None, description="What the contact gets in place of the text, which the thread shows."
+        default=None, description="Sent to the contact in place of the text; the thread shows the text."
     )
 
 
@@ -83,7 +83,7 @@ class MessagePreviewInput:
         default=None, description="The payment request that goes out with it, as sendPaymentRequest would send it."
     )
     template: MessageTemplateInput | None = strawberry.field(
-        default=None, description="What the contact would get in place of the text."
+        default=None, description="Sent to the contact in place of the text."
     )
 
 

@@ -54,7 +54,7 @@ class PaymentRequestFilter:
         )
 
 
-@strawberry.input(description="What the payment request dialog holds.")
+@strawberry.input(description="A new payment request.")
 class CreatePaymentRequestInput:
     idempotency_key: str = strawberry.field(description=KEY)
     contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
@@ -64,7 +64,7 @@ class CreatePaymentRequestInput:
     channel_id: strawberry.ID | None = strawberry.field(
         default=None, description="The channel it is meant for; nothing is sent."
     )
-    product_name: str = strawberry.field(description=limited("What is charged for.", payment_requests.NAME_LIMIT))
+    product_name: str = strawberry.field(description=limited("The product or service.", payment_requests.NAME_LIMIT))
     amount: MoneyInput = strawberry.field(description="How much.")
     description: str | None = strawberry.field(
         default=None,
@@ -83,7 +83,7 @@ class CreatePaymentRequestInput:
     )
 
 
-@strawberry.input(description="Which request to send, and where.")
+@strawberry.input(description="The request to send, and the channel.")
 class SendPaymentRequestInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
@@ -95,11 +95,11 @@ class SendPaymentRequestInput:
         ),
     )
     template: MessageTemplateInput | None = strawberry.field(
-        default=None, description="What the contact gets in place of the text, which the thread shows."
+        default=None, description="Sent to the contact in place of the text; the thread shows the text."
     )
 
 
-@strawberry.input(description="Which request to void.")
+@strawberry.input(description="The request to void.")
 class VoidPaymentRequestInput:
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
     reason: str | None = strawberry.field(default=None, description=limited("Why, for the team.", voids.REASON_LIMIT))
@@ -123,6 +123,6 @@ class RecordLinkCopiedInput:
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)
 
 
-@strawberry.input(description="Which draft to hide.")
+@strawberry.input(description="The draft to hide.")
 class DiscardPaymentRequestInput:
     payment_request_id: strawberry.ID = strawberry.field(description=REQUEST)

@@ -17,7 +17,7 @@ from schema.scalars import (
 from services.payments import offline_payments
 
 
-@strawberry.input(description="Which payment to refund, and how much of it.")
+@strawberry.input(description="The payment to refund, and the amount.")
 class RefundPaymentInput:
     idempotency_key: str = strawberry.field(description=KEY)
     payment_id: strawberry.ID = strawberry.field(description="A payment of kind CHARGE that has succeeded.")

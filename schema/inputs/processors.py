@@ -12,7 +12,7 @@ from schema.scalars import (
 from services.connections import processor_credentials, processor_settings
 
 
-@strawberry.input(description="How to reach a payment processor. Secrets are write-only.")
+@strawberry.input(description="A connection to a payment processor. Secrets are write-only.")
 class ConfigureProcessorInput:
     kind: ProcessorKind = strawberry.field(description="Which processor.")
     provider: str | None = strawberry.field(
@@ -23,7 +23,7 @@ class ConfigureProcessorInput:
         description="The connection to change. Default: the one of the same kind and mode, else a new one.",
     )
     display_name: str | None = strawberry.field(
-        default=None, description=limited("What the team calls it.", processor_settings.NAME_LIMIT)
+        default=None, description=limited("Its name for the team.", processor_settings.NAME_LIMIT)
     )
     test_mode: bool | None = strawberry.field(
         default=None,
@@ -48,11 +48,11 @@ class ConfigureProcessorInput:
     make_default: bool | None = strawberry.field(default=None, description="Whether new requests use it.")
 
 
-@strawberry.input(description="Which processor to test.")
+@strawberry.input(description="The processor to test.")
 class TestProcessorInput:
     processor_id: strawberry.ID = strawberry.field(description="The connection.")
 
 
-@strawberry.input(description="Which processor to disconnect.")
+@strawberry.input(description="The processor to disconnect.")
 class DisconnectProcessorInput:
     processor_id: strawberry.ID = strawberry.field(description="The connection.")

@@ -40,7 +40,7 @@ class SignOutInput:
 class CreateApiKeyInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
     name: str = strawberry.field(description=limited("What it is for.", api_keys.KEY_NAME_LIMIT))
-    role: Role = strawberry.field(description="What it may do.")
+    role: Role = strawberry.field(description="Its role.")
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it ends: two years from now at most. Left out or null: in a year."
     )
@@ -50,6 +50,6 @@ class CreateApiKeyInput:
     )
 
 
-@strawberry.input(description="Which API key to end.")
+@strawberry.input(description="The API key to revoke.")
 class RevokeApiKeyInput:
     api_key_id: strawberry.ID = strawberry.field(description="The key.")
