@@ -143,7 +143,6 @@ class _State:
 
 
 async def actor_of(token: str) -> Actor | None:
-    """The actor of an API key; None if it is not valid now."""
     hashed = digest(token)
     state: _State | None = credential_cache.get(("key", hashed))
     if state is None:
@@ -170,7 +169,6 @@ async def actor_of(token: str) -> Actor | None:
 
 
 async def still_valid(actor: Actor) -> bool:
-    """Whether the key of an earlier `actor_of` is valid and has the same role."""
     key = await _state_by_id(UUID(actor.credential))
     return key is not None and key.valid and key.role == actor.role
 

@@ -34,8 +34,6 @@ REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """Tokens for a client. The refresh token works once."""
-
     access_token: str
     access_expires_at: datetime
     refresh_token: str
@@ -98,7 +96,6 @@ async def revoke_all(user_id: UUID) -> None:
 
 
 async def issue(user: User, family_id: UUID) -> Tokens:
-    """Make tokens, inside the caller's transaction, which holds the user's row."""
     now = datetime.now(UTC)
     access_expires_at = (now + current().access_token_life).replace(microsecond=0)
     refresh_token = secrets.token_urlsafe(32)
@@ -138,7 +135,6 @@ class _UserState:
 
 
 async def actor_of(token: str) -> Actor | None:
-    """The user of an access token; None if it is not valid now."""
     claims = claims_of(token)
     if claims is None:
         return None
@@ -162,7 +158,6 @@ async def actor_of(token: str) -> Actor | None:
 
 
 async def still_valid(actor: Actor) -> bool:
-    """Whether the user of an earlier `actor_of` has not changed since."""
     if actor.user_id is None:
         return False
     state = await _user_state(actor.user_id, actor.credential)

@@ -22,7 +22,6 @@ LAST_OWNER = "This is the account's last active OWNER; make another user OWNER f
 
 
 async def add(actor: Actor, *, email: str, name: str, role: str, password: str) -> User:
-    """Add a user to the actor's account. Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed."""
     actor.require("keys")
     values = await accounts.user_values(email=email, name=name, role=role, password=password)
     try:
@@ -41,7 +40,6 @@ async def listed(actor: Actor) -> list[User]:
 
 
 async def find(actor: Actor, email: str) -> User:
-    """The user of the account with this address. Raises: NotFound."""
     address = validation.optional(email, limit=validation.EMAIL_LIMIT, field="email")
     user = await User.get_or_none(account_id=actor.account_id, email=(address or "").lower())
     if user is None:
@@ -107,7 +105,6 @@ async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
 
 
 async def _user_under_account_lock(actor: Actor, user_id: UUID) -> User:
-    """The user, under the account's lock, so that two owners can't disable each other concurrently. Raises: NotFound."""
     await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
     user = await User.get_or_none(id=user_id, account_id=actor.account_id)
     if user is None:

@@ -22,8 +22,6 @@ from services.core.permissions import Actor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Help:
-    """One remedy. `channel_id`: of OTHER_CHANNEL only, the channel to use instead."""
-
     kind: str
     sentence: str
     channel_id: UUID | None = None
@@ -50,7 +48,6 @@ class Capability:
 
     @property
     def sentence(self) -> str | None:
-        """The message of the refusal for `reason`."""
         return None if self.reason is None else _REFUSALS[self.reason]().message
 
 
@@ -91,7 +88,6 @@ _OF_ONE_CONNECTION: Final = _GIVEN_BY_THE_VENDOR | {"CUSTOM"}
 
 
 async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
-    """`capabilities_of` one conversation."""
     return (await capabilities_of(actor, [conversation]))[conversation.id]
 
 
@@ -158,7 +154,6 @@ async def capability(
 
 
 async def address_of(conversation: Conversation, connection: ChannelConnection) -> ContactAddress | None:
-    """The contact's address for this connection, if any."""
     held = ContactAddress.filter(
         account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
     )
@@ -227,7 +222,6 @@ def _with_ranks_and_help(
     lost: ProcessorConnection | None,
     has_processor: bool,
 ) -> list[Reach]:
-    """`recent`: the same reaches, the one where the contact wrote last first."""
     ranks = {reach.connection.id: rank for rank, reach in enumerate(recent)}
     open_to_messages = [reach.connection for reach in recent if reach.messages.enabled]
     open_to_requests = [reach.connection for reach in recent if reach.payment_requests.enabled]
@@ -371,7 +365,6 @@ def belongs(connection: ChannelConnection, address: str) -> bool:
 
 
 def limits_of(connection: ChannelConnection) -> ChannelLimits:
-    """The channel's limits; none if its provider can't be made, as nothing can be sent then."""
     return _known_limits(connection) or ChannelLimits()
 
 

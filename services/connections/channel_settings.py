@@ -87,8 +87,6 @@ async def connect_channel(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """The checked input of `connect_channel`. `row`: the connection to change; `sites`: None leaves them."""
-
     cls: type[Channel]
     row: ChannelConnection | None
     name: str | None
@@ -149,7 +147,6 @@ async def check(
 
 
 def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given: Mapping[str, str]) -> None:
-    """Raises: Invalid for unknown credentials, and for required ones that are neither given nor stored."""
     if cls.name in providers.SELF_ISSUED:
         if given:
             raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
@@ -251,7 +248,6 @@ async def _store(
 def _changed_values(
     wanted: _Wanted, before: ChannelConnection, row: ChannelConnection, credentials: Mapping[str, str]
 ) -> dict[str, Any]:
-    """`before`: the connection as read before the vendor was asked; `row`: the locked one."""
     values: dict[str, Any] = {}
     if wanted.name is not None:
         values["display_name"] = wanted.name
@@ -330,7 +326,6 @@ def _registers(row: ChannelConnection) -> bool:
 
 
 async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
-    """The credentials that the registration returned, and the problem if it failed."""
     cls, url = registry.channel_class(row.provider), providers.inbound_url(row)
     if not url.startswith("https://") and row.provider not in configuration.current().environment.base_addresses:
         return (

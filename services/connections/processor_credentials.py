@@ -36,7 +36,6 @@ def hidden_fields(cls: type[Processor]) -> list[str]:
 
 
 def given_of(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, str]:
-    """The given credentials, trimmed. Raises: Invalid, TooLong."""
     taken = [name for name in fields_of(cls) if name not in hidden_fields(cls)]
     found: dict[str, str] = {}
     refusals = Refusals()
@@ -56,7 +55,6 @@ def given_of(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, 
 def merged(
     cls: type[Processor], row: ProcessorConnection | None, given: Mapping[str, str], mode: bool | None
 ) -> dict[str, str]:
-    """The stored credentials with the given ones, complete. Raises: Invalid."""
     held = providers.readable(row)
     if row is not None and row.webhook_registered and not row.connected:
         # The vendor may have deleted our webhook while disconnected: register a new one.
@@ -118,7 +116,6 @@ async def probe(cls: type[Processor], credentials: Mapping[str, str], url: str) 
 async def verify(
     cls: type[Processor], credentials: Mapping[str, str], url: str, given: Mapping[str, str]
 ) -> str | None:
-    """The vendor account of these credentials. Raises: ProcessorRejected, ProcessorUnavailable, with a field of `given`."""
     try:
         async with probe(cls, credentials, url) as asked:
             return await asked.check()
@@ -135,7 +132,6 @@ async def verify(
 
 
 def blamed_field(cls: type[Processor], given: Mapping[str, str]) -> tuple[str, ...]:
-    """The first given secret: vendors don't say which one they refuse."""
     first = next((name for name in providers.secret_fields(cls) if name in given), None)
     return ("credentials", first) if first is not None else ("credentials",)
 

@@ -81,7 +81,6 @@ async def note(connection: ProcessorConnection, problem: str) -> bool:
 
 
 async def works(connection: ProcessorConnection) -> None:
-    """Clear recorded problems after a checkout was opened."""
     if connection.last_error is None:
         return
     await answered(connection)

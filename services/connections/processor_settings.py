@@ -28,7 +28,6 @@ ROUNDS: Final = 5  # attempts while concurrent changes interfere
 
 # ----------------------------------------------------------------------------------------------- configure a processor
 def built_in(kind: str) -> str | None:
-    """The provider's name of a kind (STRIPE …); None for CUSTOM."""
     return next((name for name, known in providers.KINDS.items() if known == kind), None)
 
 
@@ -50,8 +49,6 @@ def provider_of(kind: str, provider: str | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The checked input of `configure_processor`. `mode`: True for test; `row`: the connection to change."""
-
     cls: type[Processor]
     name: str | None
     given: dict[str, str]
@@ -177,8 +174,6 @@ async def configure_processor(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """The merged credentials and the vendor's answer. `row`: the connection as read before the call; None: a new one."""
-
     row: ProcessorConnection | None
     credentials: dict[str, str]
     vendor_account: str | None
@@ -186,10 +181,6 @@ class _Asked:
 
 
 async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -> _Asked:
-    """Ask the vendor whose credentials these are, if they change; choose the connection by the answer.
-
-    Raises: Invalid, ProcessorRejected, ProcessorUnavailable.
-    """
     cls, given, row = wanted.cls, wanted.given, wanted.row
     mode = row.test_mode if row is not None else wanted.mode
     credentials = processor_credentials.merged(cls, row, given, mode)
@@ -258,7 +249,6 @@ async def _store(
 async def _changed_since(
     account_id: UUID, processor: str, is_test: bool, asked: _Asked, row: ProcessorConnection | None
 ) -> bool:
-    """Whether the locked `row` changed since the vendor was asked, or another row has this vendor account."""
     if row is None or row.vendor_account != asked.vendor_account:
         other = await _of_vendor_account(account_id, processor, is_test, asked.vendor_account)
         if other is not None and other != row:
@@ -295,7 +285,6 @@ def _credential_values(
 async def _becomes_default(
     account_id: UUID, row_id: UUID, row: ProcessorConnection | None, is_test: bool, wanted: bool | None
 ) -> bool:
-    """Whether the connection becomes the default; if so, no other one is. The caller holds the account's lock."""
     others = ProcessorConnection.filter(account_id=account_id, is_default=True, connected=True).exclude(id=row_id)
     is_default = bool(wanted)
     if not await others.exists():
@@ -348,7 +337,6 @@ async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorCo
 async def _existing(
     account_id: UUID, connection_id: UUID | None, processor: str, mode: bool | None
 ) -> ProcessorConnection | None:
-    """The named connection, else the first of this processor and mode. Raises: NotFound."""
     if connection_id is not None:
         return await providers.processor_connection(connection_id, account_id)
     found = ProcessorConnection.filter(account_id=account_id, processor=processor)
@@ -360,7 +348,6 @@ async def _existing(
 async def _of_vendor_account(
     account_id: UUID, processor: str, test_mode: bool, vendor_account: str | None
 ) -> ProcessorConnection | None:
-    """The connection to this vendor account; where the vendor names no account, the first connection without one."""
     found = ProcessorConnection.filter(account_id=account_id, processor=processor, test_mode=test_mode)
     found = found.filter(vendor_account=vendor_account) if vendor_account else found.filter(vendor_account__isnull=True)
     return await found.order_by("is_duplicate", "id").first()

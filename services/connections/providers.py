@@ -60,8 +60,6 @@ REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permissi
 
 
 class Live:
-    """Cached provider objects of one environment, by connection, with their `cache_key`."""
-
     def __init__(self, environment: Environment) -> None:
         self.processors: dict[UUID, tuple[str, Processor]] = {}
         self.channels: dict[UUID, tuple[str, Channel]] = {}
@@ -72,7 +70,6 @@ live = Derived(lambda c: c.environment, Live)
 
 
 async def aclose() -> None:
-    """Close every provider's HTTP clients. Call at stop, after the last job."""
     made = live.existing()
     if made is None:
         return
@@ -131,7 +128,6 @@ async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnecti
 
 
 async def default_processor(account_id: UUID) -> ProcessorConnection | None:
-    """The processor of a new request that names none. See `first_choice`."""
     return first_choice(await ProcessorConnection.filter(account_id=account_id))
 
 
@@ -141,13 +137,11 @@ async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
 
 
 async def ended(account_id: UUID) -> ProcessorConnection | None:
-    """The newest connection that ended because of an error."""
     lost = ProcessorConnection.filter(account_id=account_id, connected=False, last_error__not_isnull=True)
     return await lost.order_by("-id").first()
 
 
 def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
-    """`can_ask`, given all connections of an account."""
     chosen = [row for row in rows if row.id in named]
     return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
 
@@ -174,40 +168,33 @@ def _ready(row: ProcessorConnection) -> bool:
 
 
 def usable(row: ProcessorConnection | ChannelConnection) -> bool:
-    """Whether the row is connected and allowed by this process's settings."""
     return row.connected and allowed(row)
 
 
 def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
-    """Whether this process's settings allow the provider (sandbox and simulator can be closed)."""
     name = row.processor if isinstance(row, ProcessorConnection) else row.provider
     return current().sandbox_open or name not in STAND_INS
 
 
 def processor_kind(row: ProcessorConnection) -> str:
-    """SANDBOX, STRIPE, PAYPAL, SQUARE or CUSTOM (a plug-in)."""
     return KINDS.get(row.processor, "CUSTOM")
 
 
 def webhook_url(row: ProcessorConnection) -> str:
-    """The address for this processor's webhooks."""
     return webhook_address(row.processor, row.id)
 
 
 def inbound_url(row: ChannelConnection) -> str:
-    """The address for this channel's statuses and inbound messages."""
     return f"{current().environment.public_url}/inbound/{row.provider}/{public_id('chn', row.id)}"
 
 
 def widget_snippet(row: ChannelConnection) -> str | None:
-    """The HTML element that shows this web chat; None for other channels."""
     if row.provider != web_chat.NAME:
         return None
     return f'<script async src="{current().environment.public_url}/widget.js" data-key="{public_id("chn", row.id)}"></script>'
 
 
 def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, str]:
-    """The decrypted credentials. Raises: VaultError."""
     found: dict[str, str] = orjson.loads(vault.unseal(row.account_id, row.credentials))
     return found
 
@@ -228,7 +215,6 @@ def same_credentials(
 
 
 def sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
-    """The credentials, encrypted for storage."""
     return vault.seal(account_id, orjson.dumps(dict(credentials)).decode())
 
 
@@ -281,7 +267,6 @@ def channel(row: ChannelConnection) -> Channel:
 
 
 def usable_channel(row: ChannelConnection) -> Channel | None:
-    """`channel`, or None with a log entry if it can't be made."""
     try:
         return channel(row)
     except (UnknownProvider, IntegrationError, vault.VaultError, ValueError) as error:
@@ -378,12 +363,10 @@ def advice_of(cls: type[Processor], reason: str) -> tuple[str | None, str]:
 
 
 def advice(row: ProcessorConnection, reason: str) -> str:
-    """The `last_error` of a refusal for a reason of ADVICE."""
     return ADVICE[reason][1].format(name=processor_name(row), mode="")[:ERROR_LIMIT]
 
 
 def processor_name(row: ProcessorConnection) -> str:
-    """The vendor's name, or the connection's if its provider is not installed."""
     try:
         return registry.processor_class(row.processor).display_name
     except UnknownProvider:
@@ -391,7 +374,6 @@ def processor_name(row: ProcessorConnection) -> str:
 
 
 def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Processor:
-    """A new processor; the caller closes it. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.processor_class(name)
     made: Processor = cls(
         registry.read_credentials(cls, credentials), environment=current().environment, webhook_url=url
@@ -400,7 +382,6 @@ def make_processor(name: str, credentials: Mapping[str, str], url: str) -> Proce
 
 
 def make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Channel:
-    """A new channel; the caller closes it. Raises: UnknownProvider, IntegrationError (incomplete)."""
     cls: Any = registry.channel_class(name)
     made: Channel = cls(
         registry.read_credentials(cls, credentials), kind=ChannelKind(kind), environment=current().environment
@@ -414,13 +395,11 @@ def webhook_address(processor: str, connection_id: UUID) -> str:
 
 
 def issued_keys(provider: str, fields: list[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Keys of a self-issued provider; missing ones are generated."""
     return {name: known.get(name) or f"{provider}_{name}_{secrets.token_urlsafe(24)}" for name in fields}
 
 
 # --------------------------------------------------------------------------------------- credential fields
 def secret_fields(cls: type[Processor]) -> list[str]:
-    """Credentials that `repr` hides."""
     return [f.name for f in dataclasses.fields(cls.credentials) if not f.repr]
 
 

@@ -67,7 +67,6 @@ async def ensure(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
 async def _register(
     cls: type[Processor], credentials: Mapping[str, str], url: str
 ) -> tuple[Mapping[str, str], str | None]:
-    """The new webhook's credentials (none if the vendor can't register it), and the problem if that failed."""
     if not url.startswith("https://"):
         return {}, None  # vendors can't, or should not, deliver to it
     try:
@@ -82,7 +81,6 @@ async def _register(
 
 
 async def unregister(row: ProcessorConnection, credentials: Mapping[str, str]) -> bool:
-    """Delete the webhook at the vendor; return whether that worked."""
     try:
         async with processor_credentials.probe(
             registry.processor_class(row.processor), credentials, providers.webhook_url(row)
@@ -95,7 +93,6 @@ async def unregister(row: ProcessorConnection, credentials: Mapping[str, str]) -
 
 
 async def forget(row: ProcessorConnection) -> None:
-    """Drop the stored credentials of the deleted webhook, unless they were replaced meanwhile."""
     async with database.transaction():
         current = await providers.lock_processor(row.account_id, row.id) or row
         taken, held = processor_credentials.webhook_part(row), providers.readable(current)

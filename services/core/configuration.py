@@ -26,8 +26,6 @@ class LoginLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WidgetLimits:
-    """Visits and messages of the web chat, as `LoginLimits`."""
-
     per_address: str
     per_visitor: str
     redis: str
@@ -35,8 +33,6 @@ class WidgetLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What services read of the settings, and a few values that only tests change."""
-
     environment: Environment  # for channels and processors; its `public_url` is the base of our links
     sandbox_open: bool
     secret_keys: tuple[str, ...]  # the first signs, all are accepted
@@ -83,13 +79,11 @@ _current: Configuration | None = None
 
 
 def use(configuration: Configuration) -> None:
-    """Set the process's configuration. Call at start, before any service."""
     global _current
     _current = configuration
 
 
 def current() -> Configuration:
-    """The process's configuration. Raises: RuntimeError before `use`."""
     if _current is None:
         raise RuntimeError("call configuration.use first")
     return _current
@@ -110,5 +104,4 @@ class Derived(Generic[Part, Made]):
         return self._state[1]
 
     def existing(self) -> Made | None:
-        """The state if it has been made: for closing."""
         return self._state[1] if self._state is not None else None

@@ -42,8 +42,6 @@ class SlowConsumer(Exception):
 
 
 class ResyncReason(StrEnum):
-    """Why not all events after a cursor can be delivered."""
-
     TOO_FAR_BEHIND = "TOO_FAR_BEHIND"
     AHEAD_OF_LOG = "AHEAD_OF_LOG"
     EXPIRED = "EXPIRED"
@@ -65,8 +63,6 @@ class ResyncNeeded:
 
 
 class Subscription:
-    """A bounded queue of one account's live events. `position`: the event number at which it was attached."""
-
     __slots__ = ("_ended", "_failure", "_queue", "_size", "_wake", "_wants", "position")
 
     def __init__(self, position: int, wants: Wants | None, size: int) -> None:
@@ -83,7 +79,6 @@ class Subscription:
         return len(self._queue)
 
     def offer(self, event: LogEntry) -> bool:
-        """Queue the event if it is wanted. False: the subscription has failed."""
         try:
             if self._wants is not None and not self._wants(event):
                 return True
@@ -96,7 +91,6 @@ class Subscription:
         return True
 
     def end(self) -> None:
-        """Accept no more events; queued ones can still be read."""
         self._ended = True
         self._wake.set()
 
@@ -120,8 +114,6 @@ class Subscription:
 
 
 class _Feed:
-    """One account with subscribers in this process. `last`: how far its log has been read."""
-
     __slots__ = ("account_id", "dirty", "last", "reader", "subscriptions")
 
     def __init__(self, account_id: UUID, last: int) -> None:
@@ -157,7 +149,6 @@ class Hub:
 
     @property
     def healthy(self) -> bool:
-        """Whether the log was polled successfully within HEALTHY_S."""
         return self._polled_at is not None and asyncio.get_running_loop().time() - self._polled_at < HEALTHY_S
 
     @property
@@ -166,7 +157,6 @@ class Hub:
         return self._bus.connected
 
     async def start(self) -> None:
-        """Start reading the bus, polling and publishing."""
         self._polled_at = asyncio.get_running_loop().time()
         self._tasks = [
             asyncio.create_task(self._read_bus(), name="hub:bus"),
@@ -175,7 +165,6 @@ class Hub:
         ]
 
     async def stop(self) -> None:
-        """End all subscriptions and tasks. The caller closes the bus afterwards."""
         self._polled_at = None
         self.moments.close()
         tasks = [*self._tasks, *(feed.reader for feed in self._feeds.values() if feed.reader is not None)]

@@ -36,7 +36,6 @@ KEPT: Final = timedelta(hours=48)
 
 
 def fits(key: str) -> bool:
-    """Whether a text is a valid key. Check it before a run that changes something at a vendor before `save`."""
     return KEY_LENGTHS[0] <= len(key) <= KEY_LENGTHS[1] and key.isprintable()
 
 
@@ -110,7 +109,6 @@ async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
 
 
 async def _extend(claim: UUID) -> None:
-    """Extend the lease until cancelled. A claim taken over by another run is another row and stays unchanged."""
     while True:
         await asyncio.sleep(BEAT_S)
         try:
@@ -124,7 +122,6 @@ async def _extend(claim: UUID) -> None:
 
 
 async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | dict[str, Any]:
-    """The id of a new claim if the key is free, else the ids of the completed run."""
     while True:
         now = datetime.now(UTC)
         claim = uuid7()
@@ -161,5 +158,4 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | d
 
 @jobs.periodic("idempotency.prune", 3600)
 async def _prune(job: jobs.JobContext) -> None:
-    """Delete keys after KEPT."""
     await database.execute("DELETE FROM idempotency_key WHERE created_at < ?", datetime.now(UTC) - KEPT)

@@ -40,14 +40,11 @@ def healthy() -> bool | None:
 
 
 def delay_before(attempt: int) -> float:
-    """Seconds to wait before the attempt after this one."""
     first, longest = BACK_OFF_S
     return min(longest, first * 4.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)  # noqa: S311 (jitter)
 
 
 class Runner:
-    """Claims due jobs and runs up to `places` of them at a time."""
-
     def __init__(self, *, places: int = 8, lease_s: float = LEASE_S, poll_s: float = POLL_S) -> None:
         self._places = places
         self._lease_s = lease_s
@@ -62,7 +59,6 @@ class Runner:
         self._looked_at = time.monotonic()
 
     async def start(self) -> None:
-        """Start claiming. Never call it inside a transaction."""
         global _runner
         _runner = self
         jobs.wake_by(self._wake)
@@ -70,7 +66,6 @@ class Runner:
         self._loop = asyncio.create_task(self._claim_forever(), name="job-runner")
 
     async def stop(self, *, grace_s: float = 10.0) -> None:
-        """Stop claiming, wait `grace_s` for running jobs, and requeue the rest."""
         global _runner
         self._stopping = True
         if _runner is self:
@@ -228,7 +223,6 @@ class Runner:
             await self._bury(job, context, fatal)
 
     async def _set_back(self, job: dict[str, Any], context: JobContext, error: Exception) -> None:
-        """The database failed, not the handler: the attempt does not count."""
         n = self._setbacks[context.job_id] = self._setbacks.get(context.job_id, 0) + 1
         delay_s = min(delay_before(min(n, 10)), DATABASE_BACK_OFF_S)
         await self._again(job, delay_s, attempts=context.attempt - 1, error=_described(error))
@@ -255,7 +249,6 @@ class Runner:
         await self._finish(job, "dead", error=error)
 
     async def _heartbeat(self, job: dict[str, Any], work: asyncio.Future[None]) -> None:
-        """Renew the lease while the handler runs; cancel the handler when the lease is lost."""
         while True:
             await asyncio.sleep(self._lease_s / BEATS)
             try:
@@ -273,7 +266,6 @@ class Runner:
                 return
 
     async def _finish(self, job: dict[str, Any], status: str, *, error: str | None) -> None:
-        """End the job; requeue it if `enqueue(again=True)` was called while it ran."""
         now = datetime.now(UTC)
         await database_errors.retry_transient(
             lambda: database.execute(
@@ -290,7 +282,6 @@ class Runner:
         )
 
     async def _again(self, job: dict[str, Any], delay_s: float, *, attempts: int, error: str | None) -> None:
-        """Requeue the job after `delay_s`, or earlier if `enqueue(again=True)` was called while it ran."""
         now = datetime.now(UTC)
         due_at = now + timedelta(seconds=delay_s)
         await database_errors.retry_transient(
@@ -309,8 +300,6 @@ class Runner:
 
 
 class _Watch:
-    """How long each state has been seen unchanged."""
-
     def __init__(self) -> None:
         self._unchanged_s: dict[tuple[Any, ...], float] = {}
         self._looked_at = 0.0

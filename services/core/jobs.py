@@ -40,8 +40,6 @@ class Later(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """What a handler receives."""
-
     job_id: UUID
     kind: str
     payload: dict[str, Any]
@@ -52,7 +50,6 @@ class JobContext:
 
     @property
     def secret(self) -> str:
-        """The `secret` of `enqueue`. Raises: VaultError."""
         if self.sealed is None or self.account_id is None:
             raise RuntimeError("a job without a secret")
         return vault.unseal(self.account_id, self.sealed)
@@ -139,7 +136,6 @@ _AGAIN = """DO UPDATE SET payload = excluded.payload, sealed = excluded.sealed, 
 
 
 def wake_by(event: asyncio.Event | None) -> None:
-    """Have `wake` set this event, the runner's."""
     global _wake
     _wake = event
 
@@ -161,13 +157,11 @@ async def without_job(table: str, where: str, prefix: str, *, limit: int = 500) 
 
 # ---------------------------------------------------------------------------------------------------------- operators
 async def dead(kind: str | None = None) -> list[Job]:
-    """Dead jobs, newest first."""
     found = Job.filter(status="dead") if kind is None else Job.filter(status="dead", kind=kind)
     return await found.order_by("-created_at", "-id")
 
 
 async def requeue(ids: Sequence[UUID]) -> int:
-    """Queue dead jobs anew with all their attempts; return how many."""
     now = datetime.now(UTC)
     count = await Job.filter(id__in=ids, status="dead").update(status="queued", attempts=0, due_at=now, set_at=now)
     wake()
@@ -175,5 +169,4 @@ async def requeue(ids: Sequence[UUID]) -> int:
 
 
 async def drop(ids: Sequence[UUID]) -> int:
-    """Delete dead jobs; return how many."""
     return await Job.filter(id__in=ids, status="dead").delete()

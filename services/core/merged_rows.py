@@ -16,12 +16,10 @@ from models.tables import Contact, Conversation, Message
 
 
 def ids_of(row: Contact | Conversation) -> list[UUID]:
-    """The row's id and the ids merged into it."""
     return [row.id, *(UUID(id) for id in row.merged_ids or ())]
 
 
 async def contact(account_id: UUID, id: UUID) -> Contact | None:
-    """The contact that this id resolves to."""
     row = await Contact.get_or_none(id=id, account_id=account_id)
     while row is not None and row.merged_into_id is not None:
         row = await Contact.get(id=row.merged_into_id, account_id=account_id)
@@ -29,7 +27,6 @@ async def contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def contact_of(account_id: UUID, id: UUID) -> Contact:
-    """`contact` for an id of a foreign key. Raises: RuntimeError."""
     row = await contact(account_id, id)
     if row is None:
         raise RuntimeError("a row without its contact")
@@ -37,7 +34,6 @@ async def contact_of(account_id: UUID, id: UUID) -> Contact:
 
 
 async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    """The conversation that this id resolves to."""
     row = await Conversation.get_or_none(id=id, account_id=account_id)
     while row is not None and row.merged_into_id is not None:
         row = await Conversation.get(id=row.merged_into_id, account_id=account_id)
@@ -45,7 +41,6 @@ async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
-    """`conversation` for an id of a foreign key. Raises: RuntimeError."""
     row = await conversation(account_id, id)
     if row is None:
         raise RuntimeError("a row without its conversation")
@@ -53,7 +48,6 @@ async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
 
 
 async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
-    """Lock the contact that this id resolves to."""
     # `no_key`, as for every referenced row: a foreign key check takes a shared lock, and two transactions that hold it and then want
     # the full lock would deadlock.
     while True:
@@ -69,7 +63,6 @@ async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
 
 
 async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    """Lock the conversation that this id resolves to."""
     while True:
         wanted = Conversation.filter(id=id, account_id=account_id, merged_into_id=None)
         row = await wanted.select_for_update(no_key=True).get_or_none()
@@ -82,13 +75,11 @@ async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
 
 
 async def contact_ids(account_id: UUID, id: UUID) -> list[UUID]:
-    """All ids of the contact that this id resolves to; empty if unknown."""
     row = await contact(account_id, id)
     return ids_of(row) if row is not None else []
 
 
 async def messages_of(message: Message) -> QuerySet[Message]:
-    """All messages of this message's conversation, including merged conversations."""
     row = await conversation_of(message.account_id, message.conversation_id)
     return Message.filter(conversation_id__in=ids_of(row))
 

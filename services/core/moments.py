@@ -33,7 +33,6 @@ class Moments:
             future.cancel()
 
     def close(self) -> None:
-        """Stop the timer; the futures stay pending."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -21,7 +21,6 @@ ROLES = tuple(_PERMISSIONS)
 
 
 def allows(role: str, permission: str) -> bool:
-    """Whether a role has a permission; an unknown role has none."""
     return permission in _PERMISSIONS.get(role, frozenset())
 
 
@@ -41,7 +40,6 @@ class Actor:
 
     @property
     def limit_key(self) -> str:
-        """The key for rate limits: one per user or API key."""
         return f"{self.kind}:{self.user_id or self.credential}"
 
     def may(self, permission: str) -> bool:
@@ -52,7 +50,6 @@ class Actor:
         return allows(self.role, permission)
 
     def require(self, permission: str) -> None:
-        """Raises: Forbidden."""
         if not self.may(permission):
             raise Forbidden
 

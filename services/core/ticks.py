@@ -74,7 +74,6 @@ async def correct_due_times() -> None:
 
 @jobs.periodic("jobs.prune", 3600)
 async def _prune(job: jobs.JobContext) -> None:
-    """Delete finished jobs after a day, dead ones after a month."""
     now = datetime.now(UTC)
     for status, kept in (("done", timedelta(days=1)), ("dead", timedelta(days=30))):
         await database.execute("DELETE FROM job WHERE status = ? AND created_at < ?", status, now - kept)

@@ -27,7 +27,6 @@ _announce: Callable[[UUID, int], None] | None = None
 
 
 def on_change(callback: Callable[[UUID, int], None] | None) -> None:
-    """Set the callback (account, newest number) that runs after each commit."""
     global _announce
     _announce = callback
 
@@ -54,15 +53,11 @@ _INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a m
 
 @dataclass(slots=True)
 class _Pending:
-    """A log entry to insert; `row` gets its number."""
-
     fields: dict[str, Any]
     row: Message | ActivityCard | Notification | None = None
 
 
 class Change:
-    """The additions of one transaction. Only `change()` makes it."""
-
     def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
         self.account_id = account_id
         self.actor_id = actor_id
@@ -75,7 +70,6 @@ class Change:
         self._locale: str | None = None
 
     async def locale(self) -> str:
-        """The account's locale, read once."""
         if self._locale is None:
             (row,) = await database.rows("SELECT locale FROM account WHERE id = ?", self.account_id)
             self._locale = str(row["locale"])
@@ -95,7 +89,6 @@ class Change:
         user_id: UUID | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Add an entry to the log."""
         self._pending.append(
             _Pending(
                 {
@@ -122,7 +115,6 @@ class Change:
         card_id: UUID | None = None,
         payment_id: UUID | None = None,
     ) -> None:
-        """Add `payment_request.{name}` to the log."""
         self.event(
             f"payment_request.{name}",
             conversation_id=request.conversation_id,
@@ -134,7 +126,6 @@ class Change:
         )
 
     def message(self, row: Message) -> None:
-        """Insert a message at the end; logs message.created."""
         self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.body[:160]
@@ -205,7 +196,6 @@ class Change:
         self._pending[-1].row = row
 
     async def _flush(self) -> int:
-        """Insert everything; return the newest number, or 0 if there is nothing."""
         if not self._pending:
             return 0
         shown = {id: await self._show_activity(id, preview) for id, preview in sorted(self._activity.items())}

@@ -43,7 +43,6 @@ def optional(value: str | None, *, limit: int, field: Field, lines: bool = False
 
 
 def required(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str:
-    """The trimmed text, as `optional`. Raises: Blank, TooLong, Invalid."""
     text = optional(value, limit=limit, field=field, lines=lines, message=message)
     if text is None:
         raise Blank(field=field)
