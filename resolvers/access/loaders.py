@@ -13,8 +13,8 @@ from strawberry.dataloader import DataLoader
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
+from resolvers.access.rows import columns, instance, names
 from resolvers.access.scope import OVERDUE, AccountScope
-from resolvers.rows import columns, instance, names
 from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from models import database, searching, tables
+from resolvers.access.rows import columns, columns_of_both, instance
 from resolvers.access.scope import OVERDUE, AccountScope
-from resolvers.rows import columns, columns_of_both, instance
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
 from schema.failures import bad_request

@@ -13,7 +13,7 @@ import pytest
 from models import tables
 from models.ids import public_id, uuid7
 from resolvers.access.reads import Access
-from resolvers.rows import instance
+from resolvers.access.rows import instance
 from schema.connections import CONTACTS, CONVERSATIONS, NOTIFICATIONS, THREAD, Keyset
 from schema.failures import ApiError
 from tests import factories
