@@ -36,8 +36,7 @@ async def create(
 ) -> tuple[ApiKey, str]:
     """Create a key; return it with its clear text, which is never stored. `token`: the clear text of the demo's key.
 
-    A key that creates a key cannot give it a longer life, or the right to manage keys.
-    Raises: Forbidden, Blank, TooLong, Invalid.
+    A key can't give another a longer life, or the right to manage keys. Raises: Forbidden, Blank, TooLong, Invalid.
     """
     actor.require("keys")
     refusals = Refusals()

@@ -1,4 +1,4 @@
-"""Signing in with email and password. Attempts are limited by name and network, so that strangers cannot lock a user out."""
+"""Sign-in with email and password, limited by name and network so that strangers can't lock a user out."""
 
 from __future__ import annotations
 
@@ -100,7 +100,6 @@ async def _admit(name: str, network: str) -> bool:
     """Count an attempt before it costs a hash; return whether the name has signed in from this network before. Raises: RateLimited.
 
     From a known network only the name's own attempts there count: others can neither lock the user out nor slow them down.
-    From an unknown one, an attempt on a name that is tried from many networks is delayed.
     """
     attempts = _limits.get()
     known = not await attempts.counts.test(KNOWN_FOR, "known", name, network)

@@ -1,7 +1,4 @@
-"""Sessions of users: short access tokens (JWT), and refresh tokens that work once. Tokens of one sign-in are a family.
-
-Role and validity are looked up, not read from the token, so that a revocation works within seconds.
-"""
+"""Sessions: short access tokens (JWT) and refresh tokens that work once. The tokens of one sign-in are a family."""
 
 from __future__ import annotations
 
@@ -71,7 +68,7 @@ async def refresh(refresh_token: str) -> Tokens:
 
 
 async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) -> None:
-    """Revoke the family of this sign-in (and of the given refresh token), or every token of the user. Safe to repeat."""
+    """Revoke the family of this sign-in (and of the refresh token), or all of the user's. Safe to repeat."""
     if actor.user_id is None:
         return
     now = datetime.now(UTC)
@@ -90,7 +87,7 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
 
 
 async def revoke_all(user_id: UUID) -> None:
-    """Revoke every access and refresh token of a user, inside the caller's transaction; open sockets end within seconds."""
+    """Revoke every token of a user, inside the caller's transaction; open sockets end within seconds."""
     await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
     await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
 
@@ -125,6 +122,7 @@ async def issue(user: User, family_id: UUID) -> Tokens:
     )
 
 
+# Looked up, not read from the token, so that a revocation works within seconds.
 @dataclass(frozen=True, slots=True)
 class _UserState:
     account_id: UUID
@@ -171,7 +169,7 @@ async def still_valid(actor: Actor) -> bool:
 
 
 def claims_of(token: str) -> dict[str, Any] | None:
-    """The claims of an access token that this server signed and that has not expired; looks nothing up."""
+    """The claims of a token that this server signed and that has not expired; looks nothing up."""
     for key in _keys.get():
         try:
             claims: dict[str, Any] = jwt.decode(

@@ -1,7 +1,4 @@
-"""Users of an account: adding, roles, disabling, passwords. Sign-in is in login.py.
-
-An account keeps at least one active OWNER. A user who is disabled or gets another password is signed out everywhere.
-"""
+"""Users of an account, which keeps at least one active OWNER: adding, roles, disabling, passwords."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a message can be sent to a contact on a channel now, why not, and what helps. The inbox and sending use the same rule."""
+"""Whether a message can be sent to a contact on a channel now, why not, and what helps."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ class Help:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """What one channel can send to a contact now. `max_message_length` is in `length_unit`.
+    """`enabled` is about free text, `templates` about approved ones. `reason`: the first rule that fails.
 
-    `enabled` is about free text; `templates`: whether an approved template would be accepted. `reason`: the first rule that fails.
-    `window_closes_at` is None unless a window is open. `help`: best first, filled by `capabilities` only.
+    `max_message_length` is in `length_unit`. `help`: best first, filled by `capabilities_of` only.
     """
 
     supported: bool
@@ -53,12 +52,10 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What one channel of the account can send to a contact now: messages and payment requests.
+    """What one channel can send to a contact now.
 
-    `with_own_processor`: for a request with a usable processor of its own, whether or not there is a default.
-    `rank`: 0 where the contact wrote last, then by their last message on this kind. `preferred`: the first by rank that is open to
-    messages, so that an answer comes from the number that the contact wrote to.
-    `invite_url`: a link by which the contact connects, on a usable channel that has no address of theirs.
+    `with_own_processor`: for a request whose own processor is usable. `rank`: 0 where the contact wrote last. `preferred`: the first by
+    rank that is open to messages. `invite_url`: a link by which a contact without an address connects.
     """
 
     connection: ChannelConnection
@@ -135,10 +132,9 @@ async def capability(
     processor_ids: Collection[UUID] = (),
     address: ContactAddress | None = None,
 ) -> Capability:
-    """One channel for this contact; `payment_request`: whether the message carries a payment request.
+    """One channel for this contact. `payment_request`: whether the message carries one.
 
-    `processor_ids`: the processors of the carried requests, which need no default then. `address`: if known already.
-    `by_person`: whether a person wrote the message; None: the actor did.
+    `processor_ids`: the processors of the carried requests. `by_person`: whether a person wrote the message; None: the actor did.
     """
     address = address or await address_of(conversation, connection)
     has_processor = not payment_request or await providers.can_ask(actor.account_id, named=processor_ids)
@@ -163,10 +159,7 @@ async def address_of(conversation: Conversation, connection: ChannelConnection) 
 async def _chosen(
     conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
 ) -> ContactAddress | None:
-    """Choose among the contact's addresses of this kind; there are several only after a merge.
-
-    Where addresses are valid for one connection, take the one that was used last on it.
-    """
+    """Several addresses of a kind exist only after a merge. Some are valid for one connection: take the one used last on it."""
     if len(held) < 2:
         return held[0] if held else None
     fitting = [row for row in held if belongs(connection, row.address)]
@@ -315,7 +308,7 @@ def _help(
     lost: ProcessorConnection | None,
     can_copy: bool,
 ) -> list[Help]:
-    """Remedies, best first. `opened`: the enabled channels, most recently used first. `lost`: a processor whose vendor revoked access."""
+    """Best first. `opened`: the enabled channels, most recently used first. `lost`: a processor whose vendor revoked access."""
     if able.reason is None:
         return []
     found = []
@@ -357,7 +350,7 @@ def _settings(actor: Actor, kind: str, what: str) -> Help:
 
 
 def belongs(connection: ChannelConnection, address: str) -> bool:
-    """Whether this connection can write to the address: a visitor is reached through their own widget only."""
+    """Whether this connection can write to the address: visitors are reached through their own widget only."""
     if connection.kind != ChannelKind.WEB_CHAT:
         return True
     widget = web_chat.widget_of(address)

@@ -48,8 +48,7 @@ async def connect_channel(
 ) -> ChannelConnection:
     """Connect a channel or change its connection. None leaves a value; `credentials` replace single fields.
 
-    `allowed_origins`: the sites that may show a chat widget; none by default.
-    The vendor checks the credentials before anything is stored. Safe to repeat with the same idempotency key.
+    `allowed_origins`: sites that may show a chat widget. Safe to repeat with the same idempotency key.
     Raises: Forbidden, NotFound, Invalid, TooLong.
     """
     actor.require("settings")
@@ -176,7 +175,7 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
 
 
 async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
-    """Refuse a second connection of the same credentials: the vendor calls one address, so the first would receive nothing."""
+    """The vendor calls one address: with a second connection of the same credentials the first would receive nothing."""
     if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
         return
     for row in await ChannelConnection.filter(
@@ -293,10 +292,9 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
 
 
 async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
-    """Register our address at the vendor, where the vendor allows it; return the connection afterwards.
+    """Register our address at the vendor, where it allows that. A failure becomes `last_error`.
 
-    A failure becomes `last_error`. If the credentials were replaced meanwhile, the address is registered again with the new ones, so
-    that the stored result belongs to the last registration.
+    If the credentials change meanwhile, register again: the stored result must belong to the last registration.
     """
     for _ in range(ROUNDS):
         if not _registers(row):
@@ -350,10 +348,9 @@ async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | 
 async def rotate_identity_secret(
     actor: Actor, connection_id: UUID, *, idempotency_key: str | None = None
 ) -> tuple[ChannelConnection, str | None]:
-    """Replace the secret that signs visitors' identities, and return the new one.
+    """Replace the secret that signs visitors' identities, and return it. Raises: Forbidden, NotFound, Invalid.
 
-    Safe to repeat with the same idempotency key: a repeat returns the secret unless it was replaced since.
-    Raises: Forbidden, NotFound, Invalid.
+    A repeat with the same idempotency key returns the secret unless it was replaced since.
     """
     actor.require("settings")
 
@@ -413,7 +410,7 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 
 
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
-    """Stop sending through a channel; inbound messages and statuses are still accepted. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Stop sending; inbound messages and statuses are still accepted. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await providers.channel_connection(connection_id, actor.account_id)

@@ -28,10 +28,7 @@ async def _renew_job(job: jobs.JobContext) -> None:
 
 
 async def renew(row: ChannelConnection) -> bool:
-    """Renew a connection's credentials if they expire soon; return whether they were replaced. A refusal becomes `last_error`.
-
-    Key: the renewed credentials, so that new ones given meanwhile stay.
-    """
+    """Renew credentials that expire soon; return whether they were replaced. Key: the old credentials, so that newer ones stay."""
     channel = providers.usable_channel(row) if providers.usable(row) else None
     if channel is None or type(channel).renewed is Channel.renewed:
         return False

@@ -1,7 +1,4 @@
-"""Links that connect a known contact to a channel whose addresses the vendor gives: the visitor of a link is that contact.
-
-The token is signed, not stored: contact and expiry day, for one connection.
-"""
+"""Links that connect a known contact to a channel. Their token is signed, not stored: contact and expiry day, for one connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A processor's credentials: what a person gives, how it merges with what is stored, and whether the vendor accepts it."""
+"""A processor's credentials: given, stored and merged, and their check at the vendor."""
 
 from __future__ import annotations
 

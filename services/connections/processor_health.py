@@ -1,7 +1,4 @@
-"""A processor connection's health: refused credentials end the connection, a successful call restores it.
-
-Each change is reported once, in `lastError`, the event log and the audit log; owners and admins are notified of an end.
-"""
+"""A processor connection's health: refused credentials end it, a successful call restores it. Each change is reported once."""
 
 from __future__ import annotations
 
@@ -30,9 +27,9 @@ REVOKED: Final = frozenset({"authentication_failed", "access_revoked"})
 
 
 async def refused(connection: ProcessorConnection, error: IntegrationError) -> bool:
-    """Record that the vendor refused these credentials or this account; return whether that is new.
+    """Record that the vendor refused these credentials or this account; return whether that is new. Revoked ones end the connection.
 
-    Revoked credentials end the connection. Nothing is recorded if the credentials were replaced since `connection` was read.
+    Skipped if the credentials were replaced since `connection` was read.
     """
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
@@ -52,7 +49,7 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
 
 
 async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) -> None:
-    """End a connection that the vendor refuses. The caller holds the locks of account and row. `advice`: why, and what to do."""
+    """The caller holds the locks of account and row. `advice`: why, and what to do."""
     name = providers.processor_name(row)
     await providers.put_away(row, last_error=advice)
     changed.event("processor.updated")
@@ -90,10 +87,7 @@ async def works(connection: ProcessorConnection) -> None:
 
 
 async def answered(connection: ProcessorConnection) -> None:
-    """Restore a connection that ended because the vendor refused its credentials, as they work again.
-
-    A connection that a person disconnected stays disconnected.
-    """
+    """Restore a connection that ended because the vendor refused its credentials; not one that a person disconnected."""
     ended_by = {providers.advice(connection, reason) for reason in REVOKED}
     if connection.connected or connection.last_error not in ended_by:
         return

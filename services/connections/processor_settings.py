@@ -32,7 +32,7 @@ def built_in(kind: str) -> str | None:
 
 
 def provider_of(kind: str, provider: str | None) -> str:
-    """The provider's name of a kind; for CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
+    """The provider of a kind; for CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
     own = built_in(kind)
     if own is None:
         if provider is None:
@@ -65,10 +65,7 @@ async def check(
     test_mode: bool | None = None,
     credentials: Mapping[str, str] | None = None,
 ) -> Wanted | None:
-    """Check the input without asking the vendor; None if `processor` is None.
-
-    Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field.
-    """
+    """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
     actor.require("settings")
     refusals = Refusals()
     cls = registry.processor_class(processor) if processor in registry.processor_names() else None
@@ -146,10 +143,8 @@ async def configure_processor(
 ) -> ProcessorConnection:
     """Connect a processor or change its connection. None leaves a value; `credentials` replace single fields.
 
-    `processor` is the provider's name ("stripe"). The vendor checks the credentials before anything is stored. The webhook is
-    registered where the vendor allows it, unless a webhook secret was given. Without `connection_id`, the connection of the same
-    processor, mode and vendor account changes. Another vendor account makes a new connection: the old one's open checkouts can be
-    read with its own credentials only.
+    `processor`: the provider's name ("stripe"). Without `connection_id`, the connection of the same processor, mode and vendor account
+    changes; another vendor account makes a new one, as open checkouts can be read with their own credentials only.
     Raises: Forbidden, NotFound, Invalid, TooLong, ProcessorRejected, ProcessorUnavailable.
     """
     wanted = await check(
@@ -207,10 +202,7 @@ async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -
 async def _store(
     actor: Actor, wanted: Wanted, asked: _Asked, *, new_id: UUID, make_default: bool | None
 ) -> ProcessorConnection | None:
-    """Store the changes under the locks of account and row; None if the connection changed since the vendor was asked.
-
-    So the vendor has checked every stored combination, and two calls for one new vendor account make one connection.
-    """
+    """None: the connection changed since the vendor was asked. So the vendor has checked every stored combination of credentials."""
     cls, processor = wanted.cls, wanted.cls.name
     row_id = asked.row.id if asked.row is not None else new_id
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
@@ -261,7 +253,7 @@ async def _changed_since(
 def _credential_values(
     account_id: UUID, cls: type[Processor], row: ProcessorConnection | None, asked: _Asked
 ) -> dict[str, Any]:
-    """The columns of new credentials. A registered webhook's credentials are dropped when another webhook's secret is given."""
+    """The secret of another webhook replaces what was stored of a registered one."""
     credentials = asked.credentials
     held = providers.readable(row)
     registered = (
@@ -354,9 +346,9 @@ async def _of_vendor_account(
 
 
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
-    """Disconnect a processor; `providers.put_away` chooses the next default. Safe to repeat. Raises: Forbidden, NotFound.
+    """Disconnect a processor and delete a webhook that we registered. Safe to repeat. Raises: Forbidden, NotFound.
 
-    The credentials stay: pending payments are read with them. A webhook that we registered is deleted at the vendor.
+    The credentials stay: pending payments are read with them.
     """
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:

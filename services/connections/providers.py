@@ -96,7 +96,7 @@ async def processor_connection(connection_id: UUID, account_id: UUID | None = No
 
 
 async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConnection | None:
-    """Lock the account, then the connection; every change of processor connections locks in this order."""
+    """Lock the account, then the connection, as every change of processor connections does."""
     await Account.filter(id=account_id).select_for_update(no_key=True).get()
     rows = ProcessorConnection.filter(id=connection_id, account_id=account_id)
     return await rows.select_for_update(no_key=True).get_or_none()
@@ -112,10 +112,7 @@ async def channel_connection(connection_id: UUID, account_id: UUID | None = None
 
 
 async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
-    """Another connection of the same account, provider and kind, to this vendor account; connected ones first, then the newest.
-
-    The vendor account is the credential `account_id`.
-    """
+    """Another connection of this provider and kind to a vendor account (credential `account_id`), connected ones first, then the newest."""
     rows = ChannelConnection.filter(account_id=row.account_id, provider=row.provider, kind=row.kind)
     for other in await rows.exclude(id=row.id).order_by("-connected", "-id"):
         try:
@@ -132,7 +129,7 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
-    """Whether payment can be requested now: with the default processor, or with all `named` ones."""
+    """Whether payment can be requested now, with the default processor or with all `named` ones."""
     return askable(await ProcessorConnection.filter(account_id=account_id), named)
 
 
@@ -149,8 +146,7 @@ def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -
 def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
     """The default connection if it is ready, else the oldest ready one. `rows`: all connections, including disconnected ones.
 
-    If there has ever been a live connection, a test one counts only as the chosen default, so that a lost live connection never leads
-    to requests for test money.
+    If there has ever been a live connection, a test one counts only as the chosen default: no accidental requests for test money.
     """
     only_test = all(row.test_mode for row in rows)
     offered = [row for row in rows if row.is_default or only_test or not row.test_mode]
@@ -220,14 +216,14 @@ def sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
 
 # ---------------------------------------------------------------------------------------------------- provider objects
 def cache_key(row: ProcessorConnection | ChannelConnection) -> str:
-    """What a cached provider depends on. (A row's version may repeat; sealed credentials never do.)"""
+    """What a cached provider depends on. Row versions may repeat; sealed credentials never do."""
     if isinstance(row, ProcessorConnection):
         return f"{row.processor}:{row.test_mode}:{row.credentials}"
     return f"{row.provider}:{row.kind}:{row.credentials}"
 
 
 def processor(row: ProcessorConnection) -> Processor:
-    """The cached processor of a row. Raises: ProcessorUnavailable (closed, plug-in missing, credentials unreadable)."""
+    """Cached. Raises: ProcessorUnavailable (closed, plug-in missing, credentials unreadable)."""
     if row.processor in STAND_INS and not current().sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = live.get().processors.get(row.id)
@@ -255,7 +251,7 @@ def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timede
 
 
 def channel(row: ChannelConnection) -> Channel:
-    """The cached channel of a row. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
+    """Cached. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
     known = live.get().channels.get(row.id)
     if known is not None and known[0] == cache_key(row):
         return known[1]
@@ -275,9 +271,9 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
 
 
 async def note_channel(row: ChannelConnection, problem: str | None) -> None:
-    """Store a channel's problem for Settings → Channels; None: it works.
+    """Store a channel's problem for Settings → Channels; None: it works. `row`: as read before the call.
 
-    `row`: as read before the call. Nothing is stored if the credentials were replaced since; None clears only the known problem.
+    Skipped if the credentials were replaced since; None clears only the problem of `row`.
     """
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error == kept:
@@ -289,7 +285,7 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
 
 
 async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
-    """Store when the last webhook arrived. Skipped while the row is locked, so that a webhook never waits for a settings change."""
+    """Store when the last webhook arrived; skipped while the row is locked, so that webhooks never wait."""
     table = row._meta.db_table
     free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
     await database.execute(
@@ -300,7 +296,7 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
 
 
 async def note_processor(row: ProcessorConnection, problem: str) -> bool:
-    """Store a processor's problem; return whether it is new. Skipped if the credentials were replaced since `row` was read."""
+    """Store a processor's problem; return whether it is new. Skipped if the credentials were replaced since."""
     kept = problem[:ERROR_LIMIT]
     if row.last_error == kept:
         return False
@@ -326,8 +322,7 @@ async def note_working(row: ProcessorConnection) -> bool:
 async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -> None:
     """Disconnect a processor and pass the default on. The caller holds the account's lock.
 
-    The next default is the oldest connection left, preferably of the same mode. A live default never passes to a test connection:
-    a team must not request test money by accident.
+    The next default is the oldest connection left, preferably of the same mode, but never a test one after a live one.
     """
     said = {"last_error": last_error} if last_error is not None else {}
     await ProcessorConnection.filter(id=row.id).update(
@@ -343,7 +338,7 @@ async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -
 
 
 def webhook_problem(row: ProcessorConnection) -> str | None:
-    """Why a connected processor's webhooks can't arrive: its vendor has no address of ours. None: they can, or have arrived."""
+    """Why webhooks can't arrive: the vendor does not know our address. None: they can, or have arrived."""
     cls = registry.processor_class(row.processor)
     url = webhook_url(row)
     known = row.webhook_registered or row.last_webhook_at is not None or not row.connected

@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginLimits:
-    """Sign-in attempts, in the notation of `limits` ("5/minute"). `redis` counts them for all processes; empty: each alone."""
+    """In the notation of `limits` ("5/minute"). `redis` counts for all processes; empty: each process alone."""
 
     per_name: str
     per_address: str
@@ -90,7 +90,7 @@ def current() -> Configuration:
 
 
 class Derived(Generic[Part, Made]):
-    """State that depends on one part of the configuration. It is made when first used, and made anew when the part is replaced."""
+    """State made from one part of the configuration, when first used, and again when that part is replaced."""
 
     def __init__(self, part: Callable[[Configuration], Part], make: Callable[[Part], Made]) -> None:
         self._part = part

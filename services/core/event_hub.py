@@ -1,7 +1,4 @@
-"""Turns the database's event log into live, ordered feeds for this process's subscribers. Access is decided by the callers.
-
-Hints on the bus, polls and local commits only wake the reader. Events always come from the log, read once per account.
-"""
+"""Turns the event log into live, ordered feeds. Hints, polls and commits only wake the reader; events come from the log."""
 
 import asyncio
 from collections import deque
@@ -189,7 +186,7 @@ class Hub:
 
     @asynccontextmanager
     async def listen(self, account_id: UUID, wants: Wants | None = None) -> AsyncIterator[Subscription]:
-        """Subscribe to an account's live events: every wanted one after `position` follows. `wants` must be quick; None: all events."""
+        """Subscribe: every wanted event after `position` follows. `wants` must be quick; None: all events."""
         feed = self._feeds.get(account_id)
         if feed is None:
             head = (await self.heads([account_id])).get(account_id, 0)
@@ -288,9 +285,9 @@ class Hub:
 async def follow(
     hub: Hub, account_id: UUID, after_seq: int | None, wants: Wants | None = None, *, backlog_limit: int = 1_000
 ) -> AsyncGenerator[Start | ResyncNeeded | LogEntry, None]:
-    """Yield `Start`, the wanted events since `after_seq` (None: the head), then the live ones, each once; or only `ResyncNeeded`.
+    """Yield `Start`, the wanted events since `after_seq` (None: the head), then live ones, each once; or only `ResyncNeeded`.
 
-    Close it (`contextlib.aclosing`) to detach. It ends when the hub stops. Raises: SlowConsumer.
+    Close it (`contextlib.aclosing`) to detach. Raises: SlowConsumer.
     """
     # Attach before reading the backlog: an event committed in between is in one of the two.
     async with hub.listen(account_id, wants) as subscription:

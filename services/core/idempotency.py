@@ -47,11 +47,10 @@ async def once(
     run: Callable[[Save], Awaitable[T]],
     rebuild: Callable[[dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """Call `run`, or `rebuild` if this account has completed this mutation under the key. Without a key, call `run`.
+    """Call `run`, or `rebuild` if this account has completed this mutation under the key.
 
-    `run` calls `save(ids)` inside its transaction; a repeat passes those ids to `rebuild`. If `run` raises, the key is free again; if
-    its process dies, after LEASE. Work before `save` may therefore repeat: change a vendor there only with a key of its own.
-    Never call it inside a transaction: others must see the claim before the work.
+    `run` calls `save(ids)` inside its transaction; a repeat passes those ids to `rebuild`. Work before `save` may repeat after a crash:
+    change a vendor there only with a key of its own. Never call it inside a transaction: others must see the claim before the work.
     Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
     """
     if key is None:
@@ -95,7 +94,7 @@ async def _keep_nothing(ids: dict[str, Any]) -> None:
 
 
 async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
-    """Raises: Invalid for the key, with the other refusals of `run`. Its `save` rolls the change back."""
+    """Raises: Invalid for the key, with the other refusals of `run`, which is rolled back."""
     wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
 
     async def refuse(ids: dict[str, Any]) -> None:

@@ -1,7 +1,4 @@
-"""Runs queued jobs under leases, at least once. A process that stops renewing its leases loses its jobs to the others.
-
-Lease renewals are judged by each runner's own monotonic clock: a wall clock that jumps ends no lease.
-"""
+"""Runs queued jobs under leases, at least once. A process that stops renewing its leases loses its jobs to the others."""
 
 from __future__ import annotations
 
@@ -148,8 +145,8 @@ class Runner:
         )
 
     async def _take_over(self) -> None:
-        """Requeue jobs of processes that stopped renewing their leases. Key: the lease and its last renewal."""
-        at = time.monotonic()
+        """Requeue jobs whose leases are no longer renewed. Key: the lease and its last renewal."""
+        at = time.monotonic()  # never the wall clock: one that jumps must end no lease
         rows = await database.rows("SELECT id, lease, due_at FROM job WHERE status = 'running'")
         others = {(row["id"], row["lease"], row["due_at"]) for row in rows if self._mine.get(row["id"]) != row["lease"]}
         # A gap between two looks (the database was away) does not count: the other processes could not renew either.
@@ -199,7 +196,7 @@ class Runner:
         await jobs.handlers[context.kind](context)
 
     async def _store_outcome(self, job: dict[str, Any], context: JobContext, work: asyncio.Future[None]) -> None:
-        """Wait for the handler and store the outcome. Storing is retried: a job without a stored end would run again."""
+        """Storing is retried: a job without a stored end would run again."""
         fatal: str | None = None
         try:
             await work
@@ -229,7 +226,7 @@ class Runner:
         log.warning("job_set_back", kind=context.kind, job=str(context.job_id), error=type(error).__name__)
 
     async def _bury(self, job: dict[str, Any], context: JobContext, error: str) -> None:
-        """Call the kind's `on_dead`, then mark the job dead. A periodic job has its next slot instead."""
+        """A periodic job is not marked dead: it has its next slot."""
         log.error("job_dead", kind=context.kind, job=str(context.job_id), error=error.partition(":")[0])
         if context.kind in jobs.periods:
             await self._finish(job, "done", error=error)
@@ -307,10 +304,7 @@ class _Watch:
     def silent(
         self, seen: set[tuple[Any, ...]], at: float, *, for_s: float, longest_gap_s: float
     ) -> list[tuple[Any, ...]]:
-        """Those of `seen` that have not changed for `for_s`. `at`: the monotonic time before the look.
-
-        Of the time between two looks at most `longest_gap_s` counts.
-        """
+        """Those of `seen` that have not changed for `for_s`. `at`: the monotonic time before the look."""
         passed_s = min(at - self._looked_at, longest_gap_s)
         self._looked_at = at
         before = self._unchanged_s

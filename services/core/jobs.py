@@ -1,4 +1,4 @@
-"""Background jobs as rows: kinds and their handlers, and how to queue a job. `job_runner.py` runs them, `ticks.py` repeats them."""
+"""Background jobs as rows: kinds, handlers, queueing. `job_runner.py` runs them, `ticks.py` repeats them."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class JobContext:
 
 
 def handler(kind: str, *, on_dead: DeadHandler | str) -> Callable[[Handler], Handler]:
-    """Register the coroutine that runs jobs of this kind. A job may run more than once.
+    """Register the coroutine that runs jobs of this kind, at least once each.
 
-    `on_dead` runs before a job that failed for good is marked dead, with its error; it must be safe to repeat. It may raise `Later`:
-    the job then gets all its attempts again. A string says why nothing has to be done.
+    `on_dead` runs before a failed job is marked dead and must be safe to repeat; `Later` gives the job all its attempts again. A string
+    says why nothing has to be done.
     """
 
     def register(function: Handler) -> Handler:
@@ -83,7 +83,7 @@ def periodic(name: str, every_s: float) -> Callable[[Handler], Handler]:
 
 
 def after_set_back(function: Callable[[datetime], Awaitable[None]]) -> Callable[[datetime], Awaitable[None]]:
-    """Register a coroutine that corrects stored times after the clock was set back. It receives the time now and must be safe to repeat."""
+    """Register a coroutine that corrects stored times after the clock was set back. It must be safe to repeat."""
     clock_corrections.append(function)
     return function
 
@@ -101,9 +101,8 @@ async def enqueue(
 ) -> None:
     """Add a job, inside the caller's transaction if there is one. If the key exists, nothing is added.
 
-    `again`: a job of this key that is done or dead is queued anew; one that runs now runs once more afterwards. A handler that wants
-    its own job again raises `Later`.
-    `secret`: stored encrypted; needs an account.
+    `again`: a job of this key that is done or dead is queued anew; a running one runs once more. A handler that wants its own job again
+    raises `Later`. `secret`: stored encrypted; needs an account.
     """
     now = datetime.now(UTC)
     conflict = _AGAIN if again and (key is None or key != running_key.get()) else "DO NOTHING"

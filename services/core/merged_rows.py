@@ -1,8 +1,4 @@
-"""Merged contacts and conversations: the row that an id resolves to now, and all ids of a row.
-
-A merged row stays, and its `merged_into_id` names the kept row. The kept row lists the merged ids (`merged_ids`), under which
-older messages, cards and payments are stored.
-"""
+"""Merged contacts and conversations: the kept row of an id, and all ids of a row, under which older rows are stored."""
 
 from __future__ import annotations
 
@@ -87,7 +83,7 @@ async def messages_of(message: Message) -> QuerySet[Message]:
 async def newest_inbound(
     conversations: Sequence[Conversation], column: str, *, kind: str | None = None
 ) -> dict[UUID, UUID]:
-    """`column` (an id) of each conversation's newest inbound message, on any or one kind of channel. One query."""
+    """`column` (an id) of each conversation's newest inbound message. One query."""
     of = {id: row.id for row in conversations for id in ids_of(row)}
     newest = (
         "(SELECT m.{} FROM message m WHERE m.conversation_id = c.id AND m.direction = 'INBOUND'"  # noqa: S608 (constants)

@@ -1,4 +1,4 @@
-"""Periodic jobs: one per slot, and the correction of due times after the clock was set back."""
+"""Periodic jobs, one per slot, and corrections after the clock was set back."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ async def plant() -> None:
 
 
 async def fire() -> None:
-    """Enqueue the periodic jobs whose slot has come. A slot passes unused while an earlier slot's job is unfinished.
+    """Enqueue periodic jobs whose slot has come, unless an earlier slot's job is unfinished. Key: compare-and-set on the slot.
 
-    Key: compare-and-set on the slot, so one process enqueues. A slot further ahead than its period was planned before the clock was
-    set back: it comes now, after the other times of that clock are corrected.
+    A slot further ahead than its period was planned before the clock was set back: it comes now.
     """
     now = datetime.now(UTC)
     ticks = await Tick.filter(name__in=list(jobs.periods))

@@ -1,7 +1,4 @@
-"""Queues changes of one row inside this process, so that they wait without a database connection.
-
-Between processes, the database's locks decide; a statement waits at most `lock_timeout` for one.
-"""
+"""Queues changes of one row inside this process, so that they wait without a database connection."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ _places: dict[UUID, _Place] = {}
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Limit the wait for each turn inside: for callers that must answer soon, or that can try again."""
+    """Limit the wait for turns inside the block."""
     token = _patience.set(seconds)
     try:
         yield
@@ -49,7 +46,7 @@ def patience(seconds: float) -> Iterator[None]:
 async def turn(account_id: UUID, rows: Collection[UUID] = ()) -> AsyncIterator[None]:
     """Wait for a place at the account and the only place at each of `rows` (ids of any table). Raises: Busy.
 
-    Call it before a transaction; inside one, and on SQLite with its single connection, it does nothing.
+    Inside a transaction, and on SQLite with its single connection, it does nothing.
     """
     if database.in_transaction() or database.dialect() == "sqlite":
         yield

@@ -1,8 +1,4 @@
-"""One use-case in one transaction. Thread items, notifications and log entries are collected and inserted at its end.
-
-The log's numbers are taken in the last statement before these inserts, so that numbers are in the order of commits. After the
-commit the hub is notified.
-"""
+"""One use-case in one transaction: what it adds to thread and log is collected and inserted at its end, in commit order."""
 
 from __future__ import annotations
 
@@ -137,7 +133,7 @@ class Change:
         self._attachments.append(row)
 
     async def card(self, row: ActivityCard) -> bool:
-        """Insert an activity card at the end; logs activity.created. False: its key exists, nothing is added."""
+        """Insert an activity card at the end; logs activity.created. False: a card with its key exists."""
         if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
             return False
         self._keys.add(row.key)
@@ -166,7 +162,7 @@ class Change:
         message_id: UUID | None = None,
         actor_id: UUID | None = None,
     ) -> ActivityCard | None:
-        """Add a card with the request's current status to its thread. None: a card with this key exists."""
+        """Add a card with the request's current status. None: a card with this key exists."""
         row = ActivityCard(
             id=uuid7(),
             account_id=self.account_id,
@@ -203,6 +199,7 @@ class Change:
             if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
                 opened = await Conversation.get(id=conversation_id)
                 self.event("conversation.updated", conversation_id=opened.id, contact_id=opened.contact_id)
+        # The last statement before the inserts and the commit, so that numbers are in the order of commits.
         first, merges = await event_log.reserve_and_merges(self.account_id, len(self._pending))
         if merges:
             await self._follow_merges()
@@ -223,7 +220,7 @@ class Change:
         return first + len(self._pending) - 1
 
     async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
-        """Update the conversation's preview in the inbox; return the id of the kept conversation if it was merged."""
+        """Return the id of the kept conversation if this one was merged."""
         while True:
             # A later change may have committed first: the time never moves back.
             found = await database.rows(
@@ -240,7 +237,7 @@ class Change:
             conversation_id = (await merged_rows.conversation_of(self.account_id, conversation_id)).id
 
     async def _follow_merges(self) -> None:
-        """Use the ids of kept contacts and conversations. The account's row is locked, so no merge can interfere."""
+        """The account's row is locked, so no merge can interfere."""
         for name in ("contact_id", "conversation_id"):
             ids = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
             replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, ids)
@@ -256,7 +253,7 @@ async def change(
 ) -> AsyncIterator[Change]:
     """Open one transaction on one account; a nested one of the same account joins it. Never call a vendor inside.
 
-    `rows`: ids of the rows that it locks first, if known: concurrent changes then wait without a connection (turns.py). Raises: Busy.
+    `rows`: ids of the rows that it locks first, if known: concurrent changes wait without a connection (turns.py). Raises: Busy.
     """
     outer = _current.get()
     if outer is not None and database.in_transaction():

@@ -26,9 +26,9 @@ Field = str | tuple[str, ...]
 
 
 def optional(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str | None:
-    """The trimmed text, or None if it is blank. `lines`: several lines are allowed. Raises: TooLong, Invalid.
+    """The trimmed text, or None if it is blank. Raises: TooLong, Invalid.
 
-    `message`: a message's text, shown on its own: lines and direction overrides are allowed.
+    `lines`: several lines are allowed. `message`: direction overrides, too, as the text is shown on its own.
     """
     text = (value or "").strip()
     if _INVISIBLE.fullmatch(text):
