@@ -145,6 +145,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
     """Everything that lives as long as the process, closed in the order that loses nothing: jobs, feeds, bus, clients, database last."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(opened(settings))
+        await providers.load_connected()
         stack.push_async_callback(providers.aclose)
         stack.push_async_callback(processor.aclose)
         stack.push_async_callback(checkout_reads.aclose)

@@ -7,12 +7,14 @@ fails at import, or is not what `integrations.base` asks for) is said once in th
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import importlib
 import inspect
 import pkgutil
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -30,6 +32,9 @@ GROUPS: Final[Mapping[str, str]] = {"processors": "paythread.processors", "chann
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 # It becomes a part of the pay page's Content-Security-Policy.
 ORIGIN: Final = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?")
+
+
+_imported: set[tuple[str, str]] = set()  # by `load`
 
 
 class UnknownProvider(KeyError):
@@ -191,6 +196,18 @@ def channel_class(name: str) -> type[Channel]:
     """The channel provider of this name; any text may be asked for. Raises: UnknownProvider."""
     provider: type[Channel] = _provider("channels", name)
     return provider
+
+
+async def load(room: str, name: str) -> None:
+    """Import a provider on another thread: an SDK's import takes too long for the event loop.
+
+    Afterwards the look-ups find it without an import. A name that is not installed is ignored.
+    """
+    installed = name in _files(room) or name in _packaged(room)
+    if installed and (room, name) not in _imported:
+        with suppress(UnknownProvider):
+            await asyncio.to_thread(_provider, room, name)
+        _imported.add((room, name))
 
 
 def read_credentials(provider: type[Processor] | type[Channel], values: Mapping[str, str]) -> Any:

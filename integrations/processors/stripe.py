@@ -545,7 +545,7 @@ class Stripe(Processor):
                 try:
                     found.append(dataclasses.replace(self._parse(event), raw=orjson.dumps(event)))
                 except PayloadInvalid as error:
-                    # One unreadable event must not hide the others. The reconciler still reads its checkout.
+                    # One unreadable event must not hide the others. The sweeper still reads its checkout.
                     log.warning("stripe_event_unreadable", event_id=event.get("id"), reason=error.reason)
             if not page.has_more or not events:
                 break

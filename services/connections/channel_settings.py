@@ -108,6 +108,7 @@ async def check(
     """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
     actor.require("settings")
     row: ChannelConnection | None = None
+    await registry.load("channels", provider)
     cls = registry.channel_class(provider) if provider in registry.channel_names() else None
     sites: list[str] | None = None
     typed: dict[str, str] = {}

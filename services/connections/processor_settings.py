@@ -68,6 +68,8 @@ async def check(
     """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
     actor.require("settings")
     refusals = Refusals()
+    if processor is not None:
+        await registry.load("processors", processor)
     cls = registry.processor_class(processor) if processor in registry.processor_names() else None
     row: ProcessorConnection | None = None
     given: dict[str, str] = {}

@@ -92,6 +92,7 @@ async def processor_connection(connection_id: UUID, account_id: UUID | None = No
     row = await ProcessorConnection.get_or_none(id=connection_id, **scope)
     if row is None:
         raise NotFound
+    await registry.load("processors", row.processor)
     return row
 
 
@@ -108,7 +109,16 @@ async def channel_connection(connection_id: UUID, account_id: UUID | None = None
     row = await ChannelConnection.get_or_none(id=connection_id, **scope)
     if row is None:
         raise NotFound(field="channelId")
+    await registry.load("channels", row.provider)
     return row
+
+
+async def load_connected() -> None:
+    """Import the providers of all connections, without blocking the event loop. Called when a process starts."""
+    for name in await ProcessorConnection.filter(connected=True).distinct().values_list("processor", flat=True):
+        await registry.load("processors", str(name))
+    for name in await ChannelConnection.filter(connected=True).distinct().values_list("provider", flat=True):
+        await registry.load("channels", str(name))
 
 
 async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +153,7 @@ def forget() -> None:
     """What a new process knows."""
     for known in (registry._packaged, registry._of_package):
         known.cache_clear()
+    registry._imported.clear()
 
 
 def test_a_package_adds_its_providers_and_is_imported_when_asked_for(package: Callable[..., None]) -> None:
@@ -165,6 +167,19 @@ def test_a_package_adds_its_providers_and_is_imported_when_asked_for(package: Ca
     assert registry.processor_names() == sorted(["pay_x", *others])
     assert set(registry.channel_names()) >= {"chat_x", "simulated"}
     assert registry.processor_class("stripe") is stripe.Stripe
+
+
+async def test_a_provider_is_imported_on_another_thread(package: Callable[..., None]) -> None:
+    package(
+        "pay_x_pkg",
+        f"{PROCESSOR}\nimport threading\nthread = threading.get_ident()",
+        processors="pay_x = pay_x_pkg:Pay\npay_y = no_such_module:Pay",
+    )
+    for name in ("pay_x", "pay_x", "pay_y", "pay_z", "../stripe", ""):
+        await registry.load("processors", name)
+    assert registry.processor_class("pay_x") is sys.modules["pay_x_pkg"].Pay
+    assert sys.modules["pay_x_pkg"].thread != threading.get_ident()
+    assert registry._imported == {("processors", "pay_x"), ("processors", "pay_y")}
 
 
 def test_a_package_never_takes_the_name_of_a_file(package: Callable[..., None], logged: list[str]) -> None:
