@@ -1,4 +1,4 @@
-"""A clock that tests move: `datetime.now` of our own rooms tells the real time plus what was added. Nothing waits; monotonic time stays."""
+"""A clock that tests can move: it shifts `datetime.now` in this repository's modules; monotonic time stays."""
 
 from __future__ import annotations
 
@@ -12,30 +12,28 @@ ROOMS = ("services", "models", "integrations", "schema", "resolvers", "web", "te
 
 
 class _IsDatetime(type):
-    """Values stay plain datetimes: only the name in our modules stands for another class."""
+    """Values stay plain datetimes; only the name `datetime` in our modules is replaced."""
 
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, datetime)
 
 
 class Clock:
-    """How far ahead of the real time our rooms are."""
+    """How far ahead of the real time the clock is."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
 
     def move(self, by: timedelta) -> None:
-        """Let time pass."""
         self.ahead += by
 
     def now(self) -> datetime:
-        """The moved time, aware."""
         return datetime.now(UTC) + self.ahead
 
 
 @contextmanager
 def moved() -> Iterator[Clock]:
-    """Give every loaded module of ours a `datetime` whose `now` follows the clock; put the real one back at the end."""
+    """Replace `datetime` in every loaded module of this repository by one that follows the clock; restore it at the end."""
     clock = Clock()
 
     class Moved(datetime, metaclass=_IsDatetime):

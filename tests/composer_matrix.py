@@ -1,6 +1,6 @@
-"""Everything that decides whether a message can be sent, as rows of one account: the cells of the predicate test.
+"""The factors that decide whether a message can be sent, as rows of one account, for the availability tests.
 
-One channel per variant and state of its connection, one contact per state of its address; processor and role are set per cell.
+One channel for each variant and connection state, one contact for each address state; processor and role are set per cell.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SMTP = {"host": "127.0.0.1", "from_address": "desk@example.test"}
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One kind of channel by one provider, with credentials that it can be made from."""
+    """One kind of channel by one provider, with credentials to connect it."""
 
     kind: str
     provider: str
@@ -39,7 +39,7 @@ class Variant:
 
     @property
     def for_people(self) -> bool:
-        """Whether a person may answer longer than a program."""
+        """Whether people have a longer window than API keys."""
         return dict(self.credentials).get("human_agent") == "yes"
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER", "AGENT by key")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination. `address`: None, or whether opted out and how long ago the contact wrote."""
+    """One combination. `address`: None, or whether the contact opted out and how long ago it wrote."""
 
     variant: Variant
     connection: str
@@ -90,7 +90,7 @@ class Cell:
 
 
 def cover() -> list[Cell]:
-    """Few cells in which every pair of two factors' values stands at least once, found greedily."""
+    """A small set of cells that contains every pair of values of two factors (pairwise cover, greedy)."""
     factors: Sequence[Sequence[Any]] = (VARIANTS, CONNECTIONS, ADDRESSES, PROCESSORS, ROLES)
     missing = {
         (i, a, j, b)
@@ -121,7 +121,7 @@ class _Stopped(datetime):
 
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is AT wherever the predicate is asked."""
+    """Make the availability code see the time AT."""
     for module in (availability, unit_of_work, messages):
         monkeypatch.setattr(module, "datetime", _Stopped)
 
@@ -141,8 +141,8 @@ class Matrix:
 
     @classmethod
     async def make(cls, account: tables.Account) -> Matrix:
-        """All rows that cells need, in an account without channels and processors."""
-        # A request needs a processor's row, also where its account has none: then the row is another account's.
+        """Create all rows that the cells need, in an account without channels and processors."""
+        # A request needs a processor row even if its account has none; then it uses another account's row.
         elsewhere = await factories.account()
         made = cls(
             account,
@@ -187,7 +187,6 @@ class Matrix:
 
     @property
     def _widget(self) -> str:
-        """A widget's visitors have addresses of their own: those of the one that is connected."""
         (row,) = [
             row for (variant, state), row in self.channels.items() if _is_widget(variant) and state == "connected"
         ]
@@ -198,7 +197,6 @@ class Matrix:
         return self._threads[_is_widget(variant), address]
 
     async def set_processor(self, state: str) -> None:
-        """One of PROCESSORS."""
         change(sandbox_open="sandbox closed" not in state)
         for row, here in ((self.sandbox, state in PROCESSORS[1:4]), (self.real, state == PROCESSORS[4])):
             owner = self.account if here else self.elsewhere

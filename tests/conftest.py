@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests share: the servers, and a migrated, empty database on each engine."""
+"""Fixtures of all tests: the servers, a migrated and empty database on each engine, and what makes tests faster."""
 
 import asyncio
 import functools
@@ -30,12 +30,12 @@ from tests import configured, servers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--quick`: the daily loop, see `_is_quick`."""
+    """Add `--quick`, see `_is_quick`."""
     parser.addoption("--quick", action="store_true", help="SQLite only, without servers and slow tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--quick` leaves out; pytest counts it as deselected."""
+    """Deselect what `--quick` leaves out."""
     if config.getoption("--quick"):
         left_out = [item for item in items if not _is_quick(item)]
         config.hook.pytest_deselected(items=left_out)
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_quick(item: pytest.Item) -> bool:
-    """One engine, no server beside the tests, none of the slow ones."""
+    """Whether the test runs on SQLite, without servers, and is not marked slow."""
     given = getattr(item, "callspec", None)
     servers_needed = {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ()))
     on_sqlite = given is None or not {"postgres", "redis"} & {str(value) for value in given.params.values()}
@@ -141,26 +141,26 @@ def caplog(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of this session (or TEST_POSTGRES_URL); its user may create databases."""
+    """The URL of a PostgreSQL server (TEST_POSTGRES_URL, or one started for this session); its user may create databases."""
     yield from _server("PostgreSQL", servers.postgres)
 
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """A Redis server of this session (or TEST_REDIS_URL)."""
+    """The URL of a Redis server (TEST_REDIS_URL, or one started for this session)."""
     yield from _server("Redis", servers.redis)
 
 
 @pytest.fixture(scope="session")
 def own_loop() -> Iterator[asyncio.Runner]:
-    """An event loop beside the tests' own, for session fixtures that have to await something."""
+    """An event loop for session fixtures that await something; tests have their own loops."""
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         yield runner
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory, own_loop: asyncio.Runner) -> Path:
-    """A migrated SQLite file to copy; never open it."""
+    """A migrated SQLite file to copy. Do not open it."""
     path = tmp_path_factory.mktemp("template") / "paythread.db"
     own_loop.run(migrate.migrate(f"sqlite:///{path}"))
     return path
@@ -172,7 +172,7 @@ def database_beside(server_url: str, name: str) -> str:
 
 
 async def run_on(url: str, sql: str) -> None:
-    """Run a script on a PostgreSQL database, on a connection of its own."""
+    """Run a script on a PostgreSQL database, over a new connection."""
     connection = await asyncpg.connect(**postgres_arguments(url), timeout=30)
     try:
         await connection.execute(sql)
@@ -182,7 +182,7 @@ async def run_on(url: str, sql: str) -> None:
 
 @pytest.fixture(scope="session")
 def new_postgres_database(postgres_url: str, own_loop: asyncio.Runner) -> Iterator[Callable[[], str]]:
-    """Makes empty PostgreSQL databases of this session (of this worker under xdist) and drops them at its end."""
+    """Create empty PostgreSQL databases for this session (for this worker under xdist); they are dropped at its end."""
     names: list[str] = []
 
     def make() -> str:
@@ -199,7 +199,7 @@ def new_postgres_database(postgres_url: str, own_loop: asyncio.Runner) -> Iterat
 
 @pytest.fixture(scope="session")
 def postgres_database(new_postgres_database: Callable[[], str], own_loop: asyncio.Runner) -> str:
-    """A migrated PostgreSQL database of this session; tests take it through `database_url`, which empties it."""
+    """A migrated PostgreSQL database for this session. Tests use `database_url`, which empties it."""
     url = new_postgres_database()
     own_loop.run(migrate.migrate(url))
     return url
@@ -240,7 +240,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[str]:
-    """The database of `database_url`, opened in this process; gives the URL."""
+    """The URL of the database of `database_url`, which is open in this process."""
     options = {"synchronous": "OFF"} if database_url.startswith("sqlite") else {"pool_max": 5}
     async with open_database(database_url, **options):
         yield database_url

@@ -1,6 +1,6 @@
-"""Rows for tests, with keyword overrides. Rows only: what follows from a change (cards, events, totals) is the services' business.
+"""Rows for tests, with keyword overrides. They write rows only: no cards, events or totals that services derive.
 
-Parents that are not given are found or made: `await payment_request(contact)` brings its conversation and its processor.
+Missing parents are found or created: `await payment_request(contact)` adds its conversation and its processor.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from settings import DEMO_KEY
 PASSWORD = "correct-horse-battery"
 
 _numbers = itertools.count(1)
-# As cheap as argon2 goes; sign-in reads the parameters from the hash.
+# The cheapest parameters of argon2; sign-in reads them from the hash.
 _HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
 
 TEMPLATE = "{business}: {amount} for {product}. Pay here: {link}"
 
 
 def now() -> datetime:
-    """The present, aware."""
     return datetime.now(UTC)
 
 
@@ -41,7 +40,7 @@ def seal(account_id: UUID, secret: str) -> str:
 
 
 async def account(**overrides: Any) -> tables.Account:
-    """A tenant with US dollars."""
+    """An account in US dollars."""
     values: dict[str, Any] = {
         "name": f"Account {next(_numbers)}",
         "default_currency": "USD",
@@ -177,7 +176,7 @@ async def payment_request(
 
 
 async def _logged(account_id: UUID, kind: str, **ids: Any) -> int:
-    """The next number of the account's log, with its event: the log keeps no holes."""
+    """Take the next number of the account's log and write its event, so that the log has no holes."""
     seq = await event_log.reserve(account_id, 1)
     await event_log.append([event_log.LogEntry(account_id=account_id, seq=seq, kind=kind, at=now(), **ids)])
     return seq
@@ -209,7 +208,7 @@ async def message(of: tables.Conversation, **overrides: Any) -> tables.Message:
 
 
 async def attachment(of: tables.Message, **overrides: Any) -> tables.Attachment:
-    """A file that came with a message, not fetched and of no address."""
+    """A message's file, not fetched and without an address."""
     values: dict[str, Any] = {
         "id": uuid7(),
         "account_id": of.account_id,
@@ -251,7 +250,7 @@ async def activity_card(
 
 
 async def checkout_session(of: tables.PaymentRequest, **overrides: Any) -> tables.CheckoutSession:
-    """An open checkout over the request's whole amount."""
+    """An open checkout of the request's whole amount."""
     n = overrides.pop("n", None) or await tables.CheckoutSession.filter(payment_request_id=of.id).count() + 1
     external_id = f"sbx_cs_{next(_numbers)}_{secrets.token_hex(4)}"
     values: dict[str, Any] = {
@@ -271,7 +270,7 @@ async def checkout_session(of: tables.PaymentRequest, **overrides: Any) -> table
 
 
 async def money_fact(of: tables.PaymentRequest, **overrides: Any) -> tables.MoneyFact:
-    """A succeeded charge over the request's whole amount; status and totals of the request stay as they are."""
+    """A succeeded charge of the request's whole amount; it does not change the request's status and totals."""
     values: dict[str, Any] = {
         "account_id": of.account_id,
         "payment_request_id": of.id,

@@ -1,4 +1,4 @@
-"""Names that a test makes up, and connections that go nowhere unless the test allows them."""
+"""A fake resolver, and connections that fail unless the test allows them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES: Mapping[str, list[str]] = {
 
 
 class Net:
-    """This machine's names and connections: which were asked for, and where each connection really goes."""
+    """The names looked up, the connections opened, and where each connection goes."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -34,7 +34,7 @@ class Net:
         self.rewired: dict[tuple[str, int], tuple[str, int]] = {}
 
     def allow(self, url: str) -> None:
-        """Connections to this server are made."""
+        """Allow connections to this server."""
         host, _, port = url.rpartition("/")[2].partition(":")
         self.rewired[host, int(port)] = (host, int(port))
 
@@ -47,7 +47,7 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Net:
     def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> Any:
         found.asked.append(host)
         if host not in found.names:
-            # Spellings of numbers are the C library's to read; no name leaves this machine.
+            # The C library parses numeric addresses; no name leaves this machine.
             return resolve(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         if not found.names[host]:
             raise socket.gaierror(socket.EAI_NONAME, "no such name")

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis for the tests: finds or starts them, gives addresses, stops what it started; makes no tables.
+"""PostgreSQL and Redis for the tests: find or start them, return their addresses, stop those started here. It creates no tables.
 
 `python -m tests.servers -- COMMAND...` starts both, exports TEST_POSTGRES_URL and TEST_REDIS_URL and runs the command.
 """
@@ -29,7 +29,7 @@ STOP_TIMEOUT_S = 10.0
 
 
 class ServerUnavailable(RuntimeError):
-    """No way to get this server worked; the message lists what was tried and what each answered."""
+    """No source of this server worked; the message lists each source and its error."""
 
 
 class RedisServer:
@@ -42,11 +42,10 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """The address for redis clients, database 0."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Starts the server and returns once it answers. Raises: ServerUnavailable."""
+        """Start the server and wait until it answers. Raises: ServerUnavailable."""
         if self._process is not None:
             raise RuntimeError("this Redis is already running")
         self._process = subprocess.Popen(
@@ -70,11 +69,11 @@ class RedisServer:
                 raise ServerUnavailable(f"{self.binary} did not start (exit code {ended}): {error}") from error
 
     def kill(self) -> None:
-        """Ends the server at once, as a crash would; clients see their connections cut."""
+        """End the server as a crash would; its connections are cut."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ends the server in good order; doing it twice changes nothing."""
+        """Stop the server gracefully; a second call does nothing."""
         self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:
@@ -114,11 +113,10 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The address for asyncpg, database `postgres`."""
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Makes the data folder at the first call and returns once the server answers. Raises: ServerUnavailable."""
+        """Start the server, on a new data folder the first time, and wait until it answers. Raises: ServerUnavailable."""
         if self._running:
             raise RuntimeError("this PostgreSQL is already running")
         options = (
@@ -136,7 +134,7 @@ class PostgresServer:
         self._running = True
 
     def stop(self) -> None:
-        """Stops the server and deletes its data; doing it twice changes nothing."""
+        """Stop the server and delete its data; a second call does nothing."""
         if self._running:
             self._running = False
             with contextlib.suppress(ServerUnavailable):
@@ -146,13 +144,12 @@ class PostgresServer:
             self._home = None
 
     def kill(self) -> None:
-        """Ends the server at once, as a crash would; its data stay for the next start."""
+        """End the server as a crash would; its data stays for the next start."""
         if self._running:
             self._running = False
             self._run("pg_ctl", "stop", "-m", "immediate", "-w")
 
     def restart(self) -> None:
-        """Kills the server and starts it again on the same port with the same data."""
         self.kill()
         self.start()
 
@@ -213,7 +210,7 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """Yields a PostgreSQL address whose user may create databases; prints its version. Raises: ServerUnavailable."""
+    """Yield a PostgreSQL URL whose user may create databases, and print the version. Raises: ServerUnavailable."""
     with _first_that_works(
         "PostgreSQL", "TEST_POSTGRES_URL", postgres_version, _POSTGRES_SOURCES, PostgresServer
     ) as url:
@@ -222,15 +219,15 @@ def postgres() -> Iterator[str]:
 
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
-    """Yields the address of a Redis, database 0; prints its version. Raises: ServerUnavailable."""
+    """Yield the URL of a Redis, database 0, and print the version. Raises: ServerUnavailable."""
     with _first_that_works("Redis", "TEST_REDIS_URL", redis_version, _REDIS_SOURCES, RedisServer) as url:
         yield url
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment.
+    """A TCP port of 127.0.0.1 that is free now.
 
-    Below the ports that the system gives to clients and to servers on port 0: a server that is killed finds it free again.
+    It is below the system's ephemeral ports, so a server that is killed can bind it again.
     """
     while True:
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -240,7 +237,7 @@ def free_port() -> int:
 
 
 def postgres_version(url: str) -> str:
-    """The version of the PostgreSQL that answers at this address; not to be called inside a running event loop."""
+    """The version of the PostgreSQL at this URL. Do not call it inside a running event loop."""
 
     async def ask() -> str:
         connection = await asyncpg.connect(url, timeout=5)
@@ -253,7 +250,7 @@ def postgres_version(url: str) -> str:
 
 
 def redis_version(url: str) -> str:
-    """The version of the Redis at this address. Raises: OSError, ValueError for an answer without a version."""
+    """The version of the Redis at this URL. Raises: OSError; ValueError if the answer has no version."""
     parts = urlsplit(url)
     with (
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout=5) as connection,
@@ -279,7 +276,7 @@ def _redis_command(*words: str) -> bytes:
 
 def _postgres_of_the_system() -> Path:
     on_path = shutil.which("initdb")
-    # A package keeps the programs side by side in its own folder; what stands on PATH may be a link or a wrapper.
+    # A package keeps its programs in one folder; the one on PATH may be a link or a wrapper.
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     return _complete(folders)
@@ -321,7 +318,7 @@ def _redis_from_apt() -> Path:
 
 
 def _package_folder(name: str) -> Path:
-    # Only the files are of use: importing the package would run code that makes system users or starts servers.
+    # Find only the files: importing the package would create system users or start servers.
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise ServerUnavailable("not installed")
@@ -345,7 +342,7 @@ def _unprivileged_account() -> pwd.struct_passwd:
     raise ServerUnavailable("PostgreSQL does not run as root, and there is no account `postgres` or `nobody`")
 
 
-# In the order of preference. As root the system's PostgreSQL is passed over for the wheel, whose version the lock pins.
+# In order of preference. As root, the wheel comes before the system's PostgreSQL, because the lock pins its version.
 _Sources = list[tuple[str, Callable[[], Path]]]
 _ROOT = os.geteuid() == 0
 _POSTGRES_SOURCES: _Sources = [
@@ -408,9 +405,9 @@ def _say(line: str) -> None:
 
 
 def main(command: list[str]) -> int:
-    """Runs the command with both servers up and returns its exit code; 1 when CI is set and a server is missing."""
+    """Run the command with both servers and return its exit code; 1 if CI is set and a server is missing."""
     environment = dict(os.environ)
-    # A stop signal ends the command and then the servers: without this they would outlive us.
+    # A stop signal ends the command, then the servers; otherwise they would outlive this process.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     with contextlib.ExitStack() as stack:
@@ -421,13 +418,13 @@ def main(command: list[str]) -> int:
                 _say(f"MISSING: {error}")
                 if environment.get("CI") == "true":
                     return 1
-                # The test session skips what needs it and counts the skips; an address that is dead would hang it.
+                # Without an address the tests that need the server are skipped; a dead address would make them hang.
                 environment.pop(variable, None)
         process = subprocess.Popen(command, env=environment)
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # The terminal sent it to the command too, which ends by itself.
+            # The terminal interrupts the command as well, which ends by itself.
             return process.wait()
         finally:
             if process.poll() is None:

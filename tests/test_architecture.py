@@ -1,4 +1,4 @@
-"""What import-linter cannot see: who may write rows, who imports nothing, what must be documented."""
+"""Rules that import-linter cannot check: which code may write rows, sizes of files and functions, required documentation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_only_the_access_package_reads_tables_for_the_team_api() -> None:
 
 
 def test_a_save_names_the_columns_that_it_writes() -> None:
-    """Else it writes back everything that was read, over what others have changed since. An insert writes them all."""
+    """Otherwise it writes back every column and undoes concurrent changes. An insert writes all columns."""
     unnamed = [
         f"{path.relative_to(ROOT)}:{call.lineno}"
         for path in python_files(*ROOMS)
@@ -75,7 +75,7 @@ def test_a_save_names_the_columns_that_it_writes() -> None:
 
 
 def test_no_version_is_counted_on_from_what_was_read() -> None:
-    """`version=row.version + 1` in an UPDATE counts a change of others away; F("version") + 1 does not."""
+    """`version=row.version + 1` in an UPDATE loses a concurrent change; F("version") + 1 does not."""
     counted = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for path in python_files(*ROOMS)
@@ -86,7 +86,7 @@ def test_no_version_is_counted_on_from_what_was_read() -> None:
 
 
 def named(path: Path) -> set[str]:
-    """What a file names as an attribute, as a keyword or in a string (SQL, for example); docstrings and comments don't count."""
+    """The names that a file uses as attributes, keywords or in strings such as SQL; not in docstrings and comments."""
     tree = ast.parse(path.read_text())
     # A string that is a whole statement is documentation.
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

@@ -24,7 +24,7 @@ ACCOUNT = ["--name", "Acme", "--currency", "EUR", "--email", "olga@acme.test", "
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """A bare environment with a database of its own."""
+    """A minimal environment with its own database."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return kept | {"DATABASE_URL": f"sqlite:///{folder}/paythread.db", "PAYTHREAD_PASSWORD": "long-enough-1"} | more
 
@@ -230,7 +230,7 @@ def serve(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
 
 
 def greeting(server: subprocess.Popen[str]) -> dict[str, str]:
-    """The block that it prints once its port is open."""
+    """The text that it prints once its port is open."""
     assert server.stdout is not None
     lines: list[str] = []
     for line in server.stdout:

@@ -1,4 +1,4 @@
-"""docs/mission.md names a living test for every statement of the mission."""
+"""docs/mission.md names an existing test for every statement of the mission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: addresses that stand in for vendors reach the providers, and never production."""
+"""Settings: replacement addresses of vendors reach the providers, but not in production."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real server as a process of its own, Chromium, and guards in every page. Has its own pytest process (ui.md, 5)."""
+"""The server as a process, Chromium, and guards on every page. These tests need their own pytest process (see `./dev`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """Debian's Chromium, quiet; without its sandbox only where root runs it."""
+    """Debian's Chromium; without its sandbox only as root."""
     args = [
         "--disable-gpu",
         "--disable-quic",
@@ -51,13 +51,13 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @dataclass
 class Demo:
-    """The running demo."""
+    """A running demo server."""
 
     base_url: str
     api_key: str
 
     def gql(self, query: str, **variables: Any) -> Any:
-        """The data of one operation, as the demo's API key sees it."""
+        """The data of one operation, with the demo's API key."""
         request = urllib.request.Request(  # noqa: S310 our own loopback server
             f"{self.base_url}/graphql",
             json.dumps({"query": query, "variables": variables}).encode(),
@@ -73,7 +73,7 @@ class Demo:
         return body["data"]
 
     def new_request(self, product: str = "Deep clean", amount: str = "25.00") -> dict[str, Any]:
-        """A fresh payment request to the contact with the newest activity: id, number, checkoutUrl."""
+        """A new payment request to the most recently active contact: id, number, checkoutUrl."""
         node = self.gql("{ conversations(first: 1) { nodes { contact { id } } } }")["conversations"]["nodes"][0]
         payload = self.gql(
             "mutation($input: CreatePaymentRequestInput!) { createPaymentRequest(input: $input) {"
@@ -90,14 +90,12 @@ class Demo:
         return made
 
     def status(self, request_id: str) -> str:
-        """The request's status now."""
         text: str = self.gql("query($id: ID!) { paymentRequest(id: $id) { status } }", id=request_id)["paymentRequest"][
             "status"
         ]
         return text
 
     def void(self, request_id: str) -> None:
-        """Void it as the agent."""
         payload = self.gql(
             "mutation($input: VoidPaymentRequestInput!) {"
             " voidPaymentRequest(input: $input) { userErrors { code message } } }",
@@ -115,7 +113,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """`cli.py serve --demo` on a free port and a database of its own."""
+    """`cli.py serve --demo` on a free port and a new database."""
     folder = tmp_path_factory.mktemp("demo")
     port = _free_port()
     base_url = f"http://127.0.0.1:{port}"
@@ -162,7 +160,7 @@ def _ready(base_url: str) -> bool:
 
 @dataclass
 class Guard:
-    """What must not happen on a page. `allowed`: parts of console texts that a test expects."""
+    """Collects what must not happen on a page. `allowed`: parts of console messages that a test expects."""
 
     host: str
     sites: set[str] = field(default_factory=set)  # further hosts that a test serves itself
@@ -193,7 +191,7 @@ class Guard:
             self.found.append(f"console {message.type} {message.text}")
 
     def check(self) -> None:
-        """Fails with everything that was found."""
+        """Fail with everything that was found."""
         assert [text for text in self.found if not any(part in text for part in self.allowed)] == []
 
 
@@ -202,7 +200,7 @@ NewContext = Callable[..., BrowserContext]
 
 @pytest.fixture
 def guard(demo: Demo) -> Iterator[Guard]:
-    """Checked when the test is over."""
+    """A guard that is checked after the test."""
     made = Guard(urlsplit(demo.base_url).netloc)
     yield made
     made.check()
@@ -210,7 +208,7 @@ def guard(demo: Demo) -> Iterator[Guard]:
 
 @pytest.fixture
 def open_context(browser: Browser, guard: Guard) -> Iterator[NewContext]:
-    """A new, guarded context; options as Browser.new_context takes them."""
+    """Open a new, guarded context; options are those of Browser.new_context."""
     opened: list[BrowserContext] = []
 
     def make(**options: Any) -> BrowserContext:

@@ -1,4 +1,4 @@
-"""Pages of other origins in a real browser: one of localhost calls the API over HTTP and WebSocket, another one is refused.
+"""Pages of other origins in a browser: one on localhost may call the API over HTTP and WebSocket, another is refused.
 
 The contexts have no guard: with routes in place Playwright answers preflights itself.
 """

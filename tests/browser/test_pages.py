@@ -1,4 +1,4 @@
-"""The pages in a real browser on a real server: no console error, no policy violation, no foreign request, ever."""
+"""The pages in a browser: no console error, no policy violation, no request to another origin."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_looking_makes_a_draft_sent_and_a_robot_does_not(demo: Demo, phone: Page
     with robot.expect_response("**/view"):
         robot.mouse.move(40, 60)
     assert demo.status(request["id"]) == "DRAFT"
-    # Driven by a program, as a mail scanner's browser is: it looks once it is touched.
+    # An automated browser, like a mail scanner's, counts as a view only after an interaction.
     phone.goto(request["checkoutUrl"])
     assert demo.status(request["id"]) == "DRAFT"
     with phone.expect_response("**/view"):

@@ -1,4 +1,4 @@
-"""The web chat on two real sites, one of them not allowed: live, after a reload, after being offline; nothing lost, nothing twice."""
+"""The web chat on two sites, one of them not allowed: live, after a reload, after being offline; nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Chat:
     contact: dict[str, Any] | None = None
 
     def newest(self) -> dict[str, Any]:
-        """The conversation that somebody has written in last, and its contact."""
+        """The conversation with the latest message, and its contact."""
         node: dict[str, Any] = self.demo.gql("{ conversations(first: 1) { nodes { id contact { id name } } } }")[
             "conversations"
         ]["nodes"][0]
@@ -111,7 +111,7 @@ class Chat:
         return made
 
     def identity(self, subject: str, **claims: Any) -> str:
-        """What the site's server would sign."""
+        """The identity, signed as the site's server does."""
         now = datetime.now(UTC)
         given = {"aud": self.id, "sub": subject, "iat": now, "exp": now + timedelta(hours=1), **claims}
         return jwt.encode(given, self.secret, algorithm="HS256")
@@ -177,7 +177,7 @@ def write(frame: FrameLocator, text: str) -> None:
 
 
 def texts(frame: FrameLocator) -> list[str]:
-    """The bubbles' texts, as they stand on the screen."""
+    """The texts of the bubbles on the screen."""
     return frame.get_by_role("log").locator(".text").all_inner_texts()
 
 
@@ -223,7 +223,7 @@ def test_a_visitor_is_asked_and_pays_and_the_card_turns_paid_live(
     assert chat.demo.status(request["id"]) == "PAID"
     assert paying.url == request["checkoutUrl"]
     assert paying.evaluate("window.opener") is None
-    # No token and no identity ever stood in an address.
+    # No token and no identity was ever in a URL.
     token = json.loads(page.evaluate("Object.values(localStorage)[0]"))["token"]
     assert token.startswith("ptv_")
     assert not [url for url in guard.asked if token in url]
@@ -279,7 +279,7 @@ def test_a_site_that_is_not_allowed_shows_nothing_and_no_error(
 def test_what_the_loader_does_not_know_the_browser_refuses(
     chat: Chat, visitor: BrowserContext, new_site: Callable[..., Site], guard: Guard
 ) -> None:
-    """The list is a courtesy: with a false one the frame's own header still decides."""
+    """The loader's list is only a hint: with a wrong one, the frame's header still decides."""
     guard.allowed.append("frame-ancestors")
     stranger = new_site("127.0.0.1", chat.id)
     told = f'Paythread("sites", ["{stranger.origin}"]);'
@@ -654,7 +654,7 @@ def test_the_newest_words_stay_in_view(chat: Chat, open_context: NewContext, gua
     expect(frame.get_by_text("You are offline.")).to_be_visible()
     expect(frame.get_by_text("Line 5")).to_be_in_viewport(ratio=1)
     context.set_offline(False)
-    # Who reads further up is left there.
+    # A reader who has scrolled up stays there.
     expect(frame.get_by_text("You are offline.")).to_have_count(0)
     frame.get_by_text("Hello").scroll_into_view_if_needed()
     page.wait_for_timeout(100)
@@ -717,7 +717,7 @@ def test_hostile_words_are_only_text(chat: Chat, visitor: BrowserContext, words:
 
 
 def test_the_page_of_the_frame_is_quiet_on_its_own(chat: Chat, visitor: BrowserContext) -> None:
-    """Opened as a page it has nobody to get a port from: nothing happens."""
+    """Opened as a page, it gets no message port and does nothing."""
     page = visitor.new_page()
     answer = page.goto(f"{chat.demo.base_url}/widget/{chat.id}")
     assert answer is not None

@@ -1,7 +1,8 @@
-"""The long runs: `python -m tests.chaos [histories] [orders] [options]`; with PostgreSQL beside: `./dev chaos`.
+"""The long runs: `./dev chaos [histories] [orders] [options]`.
 
-Histories of one request by seeds, in three profiles of what news arrives, and all orders of two tabs, a void, the webhooks and the
-sweeper; on SQLite and PostgreSQL, in a process per core, each with a database of its own. What it finds, it tells with what replays it.
+They run random histories of one request, by seed, in three profiles of which webhooks arrive, and all orders of two tabs, a void, the
+webhooks and the sweeper; on SQLite and PostgreSQL, in one process per core, each with its own database. A violation is printed with
+the command that repeats it.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ SCENES = (
     Scene("tab with its page × tab × void × webhooks × sweeper", in_hand=True, sweeps=True),
     Scene("tab × tab × void × webhooks in finer steps", fine=True),
 )
-# Too many to play all of them.
+# They have too many orders to run all.
 SAMPLED = (
     Scene("all five in finer steps", fine=True, sweeps=True),
     Scene("all five, the money captured by us", approving=True, sweeps=True),
 )
 BATCH = 25  # histories of one task
-SHOWN = 5  # violations that are told in full
+SHOWN = 5  # violations that are printed in full
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done. `postgres`: of the histories, per profile; `sample`: orders of scenes of which not all are played."""
+    """How much runs. `histories`, `postgres`: histories per profile on each engine; `sample`: orders of a sampled scene."""
 
     histories: int
     postgres: int
@@ -54,7 +55,7 @@ QUICK = Size(histories=150, postgres=25, sample=60, exhaustive=False)
 
 
 def say(line: str) -> None:
-    """One line of the report, at once."""
+    """Print one line without buffering."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -62,7 +63,7 @@ def say(line: str) -> None:
 # -------------------------------------------------------------------------------------------------------------- the report
 @contextlib.contextmanager
 def processes(database: str, server_url: str) -> Iterator[ProcessPoolExecutor]:
-    """A process per core, each with a database."""
+    """One process per core, each with its own database."""
     with ProcessPoolExecutor(
         os.cpu_count() or 1,
         mp_context=multiprocessing.get_context("spawn"),
@@ -75,7 +76,7 @@ def processes(database: str, server_url: str) -> Iterator[ProcessPoolExecutor]:
 def gathered(
     pool: ProcessPoolExecutor, work: Callable[..., runs.Found], tasks: Sequence[tuple[Any, ...]]
 ) -> runs.Found:
-    """Everything that the tasks came to."""
+    """The results of all tasks."""
     found = runs.Found()
     for done in [pool.submit(work, *task) for task in tasks]:
         found.add(done.result())
@@ -83,7 +84,7 @@ def gathered(
 
 
 def report(found: runs.Found, line: str, started: float) -> int:
-    """Print a line of figures, and what went wrong; how much did."""
+    """Print a line of figures and the first violations; return the number of violations."""
     say(f"{line} {dict(sorted(found.ends.items()))} ({time.monotonic() - started:.0f} s)")
     for violation in found.violations[:SHOWN]:
         say(f"  VIOLATION {violation}")
@@ -91,7 +92,7 @@ def report(found: runs.Found, line: str, started: float) -> int:
 
 
 def chaos_of_histories(pool: ProcessPoolExecutor, database: str, count: int, first: int) -> int:
-    """`count` histories of each profile, from seed `first` on; how many broke a promise."""
+    """Run `count` histories of each profile from seed `first` on; return the number of violations."""
     started, found = time.monotonic(), runs.Found()
     tasks = [
         (profile, range(seed, min(seed + BATCH, first + count)))
@@ -104,7 +105,7 @@ def chaos_of_histories(pool: ProcessPoolExecutor, database: str, count: int, fir
 
 
 def chaos_of_orders(pool: ProcessPoolExecutor, database: str, scene: Scene, sample: int | None, first: int) -> int:
-    """All orders of a scene, or so many of them; how many went wrong."""
+    """Run all orders of a scene, or a sample; return the number of violations."""
     started = time.monotonic()
     if sample is None:
         begun = pool.submit(runs.beginnings, scene, 3).result()
@@ -119,7 +120,7 @@ def chaos_of_orders(pool: ProcessPoolExecutor, database: str, scene: Scene, samp
 
 
 def main(arguments: list[str]) -> int:
-    """Run what is asked for, everything if nothing is; 0 if no promise was broken."""
+    """Run the named parts, or all; 0 if there was no violation."""
     parser = argparse.ArgumentParser(prog="./dev chaos", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="histories|orders", help="default: both")
     parser.add_argument("--quick", action="store_true", help="a small part of each; CI=true does the same")
@@ -146,9 +147,7 @@ def main(arguments: list[str]) -> int:
                 for scene in (*SCENES, *SAMPLED):
                     sample = None if size.exhaustive and scene in SCENES else size.sample
                     wrong += chaos_of_orders(pool, database, scene, sample, seed)
-    say(
-        f"chaos: {'no promise was broken' if not wrong else f'{wrong} VIOLATIONS'} in {time.monotonic() - started:.0f} s"
-    )
+    say(f"chaos: {'no violation' if not wrong else f'{wrong} VIOLATIONS'} in {time.monotonic() - started:.0f} s")
     return 1 if wrong else 0
 
 

@@ -1,7 +1,6 @@
-"""Runs SQLite's statements in the event loop's own thread, for the long runs only: no visit to another thread for each of them.
+"""Run SQLite's statements in the event loop's thread, for the long runs only: it saves a thread switch per statement.
 
-The statements, the transactions and the locks stay as they are. Nothing else goes on while one runs, which makes a run of one process
-the same each time. A server must never do this.
+Statements, transactions and locks do not change. A statement blocks the loop, which makes runs repeatable and is wrong for a server.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def _stop(connection: core.Connection) -> None:
 
 @contextlib.contextmanager
 def without_threads() -> Iterator[None]:
-    """Let connections that are opened inside do their work here."""
+    """Make connections opened inside run their statements in this thread."""
     with (
         mock.patch.object(core.Connection, "_execute", _execute),
         mock.patch.object(core.Connection, "_connect", _connect),

@@ -1,4 +1,4 @@
-"""What a process of `./dev chaos` does: it makes a database, then lives histories and plays orders on it. The report is in __main__.py."""
+"""One process of `./dev chaos`: it creates a database and runs histories and orders on it. It prints nothing."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ from tests.services.orders import Scene, Stage, at_random
 
 @dataclass
 class Found:
-    """What some runs came to."""
+    """The ends and violations of some runs."""
 
     ends: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
-        """Take over another one's."""
         self.ends.update(other.ends)
         self.violations += other.violations
 
@@ -42,7 +41,7 @@ _work_on: Callable[[Coroutine[Any, Any, Found]], Found] | None = None
 
 
 def begin(database: str, server_url: str) -> None:
-    """Make this process's database, open it for as long as the process lives, and keep one event loop."""
+    """Create this process's database and open it, with one event loop, until the process ends."""
     global _work_on
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.disable(logging.CRITICAL)
@@ -76,14 +75,14 @@ def _run(work: Coroutine[Any, Any, Found]) -> Found:
 
 
 def _why(error: BaseException) -> str:
-    """The last of our lines that failed."""
+    """The last line of this repository in the traceback."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
     last = frames[-1]
     return f"{type(error).__name__}: {error} at {Path(last.filename).name}:{last.lineno}: {last.line}"
 
 
 def some_histories(profile: str, seeds: Sequence[int]) -> Found:
-    """Live the histories of these seeds; what fails is made as short as it can be."""
+    """Run the histories of these seeds; shorten those that fail."""
     webhooks, sweeps = histories.PROFILES[profile]
 
     async def error_of(history: histories.History) -> BaseException | None:
@@ -117,7 +116,7 @@ def some_histories(profile: str, seeds: Sequence[int]) -> Found:
 
 
 def beginnings(scene: Scene, length: int) -> list[list[str]]:
-    """How the orders of a scene can begin."""
+    """The possible beginnings of a scene's orders."""
     made: list[list[str]] = []
 
     async def find() -> Found:
@@ -129,7 +128,7 @@ def beginnings(scene: Scene, length: int) -> list[list[str]]:
 
 
 def all_orders(scene: Scene, beginning: Sequence[str]) -> Found:
-    """Play every order of a scene that begins so."""
+    """Run every order of a scene with this beginning."""
     return _run(_orders(scene, beginning))
 
 
@@ -139,13 +138,13 @@ async def _orders(scene: Scene, beginning: Sequence[str]) -> Found:
         async for run in stage.all_after(beginning):
             found.ends[run.end] += 1
     except Exception as error:  # noqa: BLE001 (whatever goes wrong is a violation)
-        # What comes after a failure is not known; the orders of the other beginnings are.
+        # A failure hides the orders after it; other beginnings still run.
         found.violations.append(f"{scene.name}, order {''.join(stage.next or [])}…: {_why(error)}")
     return found
 
 
 def some_orders(scene: Scene, seeds: Sequence[int]) -> Found:
-    """Play the orders that these seeds choose."""
+    """Run the orders that these seeds choose."""
 
     async def play() -> Found:
         found, stage = Found(), Stage(scene)

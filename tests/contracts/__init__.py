@@ -1,1 +1,1 @@
-"""Contract servers: vendors in tests, validating every request against the vendor's own contract. No test in here."""
+"""Fake vendors that validate every request against the vendor's contract."""

@@ -1,4 +1,4 @@
-"""A stateful fake of Meta's Graph API on a contract, and the signed events that Meta would post to us."""
+"""A stateful fake of Meta's Graph API, checked by a contract, and the signed events that Meta posts."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WINDOW = "(#10) This message is sent outside of allowed window."
 
 
 def our_contract() -> dict[str, Any]:
-    """The compact contract of our own writing."""
+    """Our compact contract."""
     return cast(dict[str, Any], json.loads(Path(__file__).with_name("meta.json").read_bytes()))
 
 
 def contracts() -> list[Contract]:
-    """Ours, and the assembled one of the vendors' specs where it is present (it only knows the Send API)."""
+    """Our contract, and the vendor's where it is present (it covers only the Send API)."""
     theirs = vendor_file(VENDOR_FILE)
     return [Contract(our_contract(), name="ours"), *([Contract(theirs, name="meta's")] if theirs else [])]
 
@@ -39,13 +39,13 @@ def signature(body: bytes, *, secret: str = APP_SECRET) -> str:
 
 
 def signed(payload: Mapping[str, Any], *, secret: str = APP_SECRET) -> tuple[bytes, dict[str, str]]:
-    """A webhook as (raw body, lower-case headers); the body has escaped unicode, as Meta's has."""
+    """A webhook as (raw body, lower-case headers); the body escapes Unicode, as Meta does."""
     body = json.dumps(payload, separators=(",", ":")).encode()
     return body, {"content-type": "application/json", "x-hub-signature-256": signature(body, secret=secret)}
 
 
 class MetaServer(ContractServer):
-    """One app with a page and an Instagram account: keeps messages, refuses what Meta refuses beyond its contract."""
+    """One app with a page and an Instagram account. It keeps messages and refuses what Meta refuses beyond the contract."""
 
     def __init__(self, contract: Contract, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(contract)
@@ -141,7 +141,7 @@ class MetaServer(ContractServer):
         body: Mapping[str, Any] | None = None,
         at: datetime | None = None,
     ) -> dict[str, Any]:
-        """A message that Meta has, however it came there."""
+        """Add a message that Meta has stored."""
         # Instagram's ids are long.
         head = "aWdfZAG1f" * 18 if INSTAGRAM_ID in (sender, to) else "m_test_"
         message = {
@@ -184,7 +184,7 @@ class MetaServer(ContractServer):
         return self._events(account, self._event(account, contact, **{word: mids}))
 
     def inbound(self, account: str, contact: str, text: str, **more: Any) -> tuple[bytes, dict[str, str]]:
-        """What a person writes to us."""
+        """The event of a person's message."""
         self._inbound += 1
         self.last_wrote[contact] = self._now()
         message = {"mid": f"m_in_{self._inbound:06d}", "text": text, **more}

@@ -1,4 +1,4 @@
-"""Validates HTTP traffic against an OpenAPI 3 contract, and serves fakes of vendors that do. Knows no vendor."""
+"""Validates HTTP traffic against an OpenAPI 3 contract, and the base of fake vendors that do. It knows no vendor."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _SPECS = Path(__file__).resolve().parents[3] / "shared" / "specs"
 
 
 def vendor_file(name: str) -> dict[str, Any] | None:
-    """A JSON file of the vendors' specs beside the project's root (`../shared/specs`), or None in a bare clone."""
+    """A JSON file of `../shared/specs`, or None if it is missing."""
     path = _SPECS / name
     return cast(dict[str, Any], json.loads(path.read_bytes())) if path.is_file() else None
 
 
 class ContractViolation(Exception):
-    """A request or an answer that the contract does not allow; `sentences` say where and why."""
+    """A request or a response that the contract does not allow; `sentences` say where and why."""
 
     def __init__(self, contract: str, subject: str, sentences: Sequence[str]) -> None:
         self.contract = contract
@@ -61,7 +61,7 @@ class Operation:
 
 # --------------------------------------------------------------------------------------------------------- decoding
 def decode_pairs(pairs: Sequence[tuple[str, str]], *, verbatim: frozenset[str] = frozenset()) -> dict[str, Any]:
-    """Form or query pairs to a tree: `a[b][0]=x` nests, a repeated plain key becomes a list.
+    """Convert form or query pairs to a tree: `a[b][0]=x` nests, a repeated plain key becomes a list.
 
     Names in `verbatim` are not split. Raises ValueError where two keys contradict each other.
     """
@@ -114,8 +114,8 @@ _SINGLES = {"items", "additionalProperties", "not"}
 def to_json_schema(schema: Any) -> Any:
     """An OpenAPI 3.0 schema as JSON Schema 2020-12.
 
-    `nullable` lets null through wherever it stands (beside `$ref`, `anyOf`, `enum`, with or without `type`):
-    read literally, Stripe's own file refuses its own fixtures.
+    `nullable` allows null in every position (beside `$ref`, `anyOf`, `enum`, with or without `type`):
+    read literally, Stripe's file refuses its own fixtures.
     """
     if not isinstance(schema, dict):
         return schema
@@ -166,7 +166,7 @@ def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class Contract:
-    """One vendor's OpenAPI document, ready to judge requests and answers."""
+    """One vendor's OpenAPI document, which validates requests and responses."""
 
     def __init__(self, spec: dict[str, Any], *, name: str) -> None:
         self.name = name
@@ -197,7 +197,7 @@ class Contract:
 
     # ------------------------------------------------------------------------------------------------------ lookup
     def find(self, method: str, path: str) -> Operation:
-        """The operation that this method and path belong to. Raises ContractViolation."""
+        """The operation of this method and path. Raises: ContractViolation."""
         local = path[len(self._prefix) :] if self._prefix and path.startswith(self._prefix) else path
         for pattern, verb, template, definition, _ in self._routes:
             match = pattern.fullmatch(local)
@@ -219,7 +219,7 @@ class Contract:
         return {"$ref": f"#/components/schemas/{name}"}
 
     def check_value(self, schema: Mapping[str, Any], value: object, *, subject: str = "value") -> None:
-        """Judge any value by an OpenAPI schema of this contract. Raises ContractViolation."""
+        """Validate a value against a schema of this contract. Raises: ContractViolation."""
         if sentences := self._errors(schema, value, subject):
             raise ContractViolation(self.name, subject, sentences)
 
@@ -234,7 +234,7 @@ class Contract:
         body: bytes,
         headers: Mapping[str, str] | None = None,
     ) -> Operation:
-        """Judge a request; return its operation with typed values.
+        """Validate a request; return its operation with typed values.
 
         `query` without "?". With `headers` (lower-case names), required header parameters are demanded too.
         Raises ContractViolation.
@@ -306,7 +306,7 @@ class Contract:
         if not body:
             if declared is None:
                 return None, []
-            # An empty form is an empty object: still judged, so that required fields are demanded.
+            # An empty form is an empty object, so that missing required fields are found.
             form_schema = ((declared.get("content") or {}).get(FORM) or {}).get("schema")
             if form_schema is not None:
                 return {}, self._errors(form_schema, {}, "body")
@@ -330,7 +330,7 @@ class Contract:
         return value, self._errors(schema, value, "body")
 
     def _coerce(self, value: Any, schema: Any) -> Any:
-        """Texts of a form as the schema's types; what does not fit stays as it is and fails validation."""
+        """Convert form values to the schema's types; a value that does not convert stays and fails validation."""
         if not isinstance(schema, Mapping):
             return value
         if "$ref" in schema:
@@ -374,7 +374,7 @@ class Contract:
 
     # ---------------------------------------------------------------------------------------------------- answers
     def check_response(self, operation: Operation, status: int, payload: object) -> None:
-        """Judge an answer. Statuses of errors that the contract does not document pass. Raises ContractViolation."""
+        """Validate a response. Undocumented error statuses pass. Raises: ContractViolation."""
         responses = operation.definition.get("responses") or {}
         definition = responses.get(str(status)) or responses.get(f"{status // 100}XX") or responses.get("default")
         subject = f"answer {status} of {operation.method} {operation.path}"
@@ -406,7 +406,7 @@ class Contract:
 
 def _sentence(error: ValidationError, subject: str) -> str:
     while error.context:
-        # Of a failed anyOf the deepest branch tells the most, the "or null" branch the least.
+        # The deepest branch of a failed anyOf explains the most, the "or null" branch the least.
         error = max(error.context, key=lambda e: (len(e.absolute_path), e.validator != "type", relevance(e)))
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
     return f"{subject}{where}: {error.message[:300]}"
@@ -415,7 +415,7 @@ def _sentence(error: ValidationError, subject: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ server
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that arrived, judged."""
+    """One validated request."""
 
     method: str
     path: str
@@ -426,7 +426,7 @@ class Call:
 
 @dataclass(slots=True)
 class Answer:
-    """What the fake says. `payload` None: no body."""
+    """The fake's response. `payload` None: no body."""
 
     status: int
     payload: Any = None
@@ -434,7 +434,7 @@ class Answer:
 
 
 class ContractServer(ABC):
-    """A vendor's fake over real HTTP: judges each request and each of its own answers by the contract.
+    """A fake vendor over HTTP that validates each request and each of its own responses.
 
     Use as `async with TheServer(contract) as server:`; `server.url` is the address. Subclasses answer in `handle`
     and shape errors in `error`. `calls` holds every request in order, `violations` every broken rule of a client;
@@ -455,7 +455,7 @@ class ContractServer(ABC):
     # --------------------------------------------------------------------------------------------- for subclasses
     @abstractmethod
     async def handle(self, call: Call) -> Answer:
-        """Answer a call that keeps the contract (`call.operation` is set). Rules beyond the contract belong here."""
+        """Answer a valid call (`call.operation` is set). Rules beyond the contract belong here."""
 
     @abstractmethod
     def error(self, status: int, reason: str, sentences: Sequence[str], call: Call) -> Answer:
@@ -466,13 +466,13 @@ class ContractServer(ABC):
         return []
 
     def finish(self, call: Call, answer: Answer) -> Answer:
-        """The last word on an answer that was really handled, also on a replaced 500 (idempotency caches)."""
+        """Called after each handled call, even if a 500 replaces its response (for idempotency caches)."""
         return answer
 
     # ------------------------------------------------------------------------------------------------- for tests
     @property
     def url(self) -> str:
-        """The fake's address without a trailing slash."""
+        """The base URL without a trailing slash."""
         if self._server is None:
             raise RuntimeError("the server is not running")
         return self._server.url
@@ -486,7 +486,7 @@ class ContractServer(ABC):
         self._failures += [(mode, match)] * times
 
     def operations(self) -> list[str]:
-        """The operation ids of all calls so far ("?" where the contract was broken)."""
+        """The operation ids of all calls so far ("?" for an invalid one)."""
         return [call.operation.operation_id if call.operation else "?" for call in self.calls]
 
     async def __aenter__(self) -> Self:
@@ -577,7 +577,7 @@ class ContractServer(ABC):
 
 
 class _Hang(Response):
-    """Says nothing until the client leaves or the server closes."""
+    """Does not answer until the client disconnects or the server closes."""
 
     def __init__(self, closing: asyncio.Event) -> None:
         super().__init__()

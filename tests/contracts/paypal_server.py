@@ -1,4 +1,4 @@
-"""PayPal's fake for tests: orders, captures, refunds, tokens and signed webhooks over real HTTP, judged by a contract."""
+"""A fake PayPal: orders, captures, refunds, tokens and signed webhooks over HTTP, checked by a contract."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ Captured = Literal["COMPLETED", "PENDING", "DECLINED", "INSTRUMENT_DECLINED"]
 
 
 def our_contract() -> Contract:
-    """The compact contract of our own writing."""
+    """Our compact contract."""
     return Contract(_ours(), name="ours")
 
 
 def contracts() -> list[Contract]:
-    """Ours, and PayPal's own three files as one, where they are present."""
+    """Our contract, and PayPal's three files as one where they are present."""
     files = {name: vendor_file(file) for name, file in FILES.items()}
     if None in files.values():
         return [our_contract()]
     paths: dict[str, Any] = {TOKEN_PATH: _ours()["paths"][TOKEN_PATH]}  # PayPal describes it in no file
     components: dict[str, dict[str, Any]] = {}
     for name, spec in files.items():
-        # The files use one name for different things: each keeps its own behind a prefix.
+        # The files use one name for different schemas, so each file's names get a prefix.
         text = re.sub(r'"#/components/(\w+)/', rf'"#/components/\1/{name}.', json.dumps(spec))
         prefixed = cast(dict[str, Any], json.loads(text))
         paths |= prefixed["paths"]
@@ -79,7 +79,7 @@ def _ours() -> dict[str, Any]:
 
 
 def small_events() -> dict[str, Any]:
-    """Six events in short, of our own writing, for a clone without the vendors' specs: EVENTS_FILE has the same in full."""
+    """Six short events, for a clone without the vendors' specs; EVENTS_FILE has them in full."""
 
     def event(n: int, kind: str, thing: dict[str, Any]) -> dict[str, Any]:
         about = {"id": f"WH-PAYREQUEST{n:04d}-TEST", "create_time": "2026-11-23T00:10:00.000Z", "event_type": kind}
@@ -108,7 +108,7 @@ def small_events() -> dict[str, Any]:
 
 
 class NotApproved(Exception):
-    """A test asked for an approval that PayPal's page would not offer."""
+    """PayPal's page would not offer this approval."""
 
 
 class PayPalError(Exception):
@@ -133,7 +133,7 @@ def transmission(
     at: datetime | None = None,
     transmission_id: str = "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
 ) -> dict[str, str]:
-    """The headers of a delivery. The signed text is PayPal's; an HMAC stands for its RSA signature, which only it checks."""
+    """The headers of a delivery. The signed text is PayPal's; an HMAC replaces the RSA signature, which only PayPal checks."""
     time = (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "paypal-auth-algo": "SHA256withRSA",
@@ -181,7 +181,7 @@ class PayPalServer(ContractServer):
         return answer
 
     def _checked(self, call: Call, answer: Answer) -> Any:
-        """No file describes the body of a 429, and the default answer excludes it."""
+        """No file describes the body of a 429, and the default response excludes it."""
         return self._encode(answer) if answer.status == 429 else super()._checked(call, answer)
 
     # ------------------------------------------------------------------------------------------------------- calls
@@ -251,7 +251,7 @@ class PayPalServer(ContractServer):
         raise AssertionError(call.operation.operation_id)
 
     def _subscribe(self, body: dict[str, Any]) -> Answer:
-        """The rules that no contract states. Source: developer.paypal.com/api/rest/webhooks/rest."""
+        """Rules beyond the contract. Source: developer.paypal.com/api/rest/webhooks/rest."""
         if not body["url"].startswith("https://"):
             return Answer(400, {"name": "VALIDATION_ERROR", "message": "not a valid webhook URL", "debug_id": "f17"})
         if any(one["url"] == body["url"] for one in self.webhooks.values()):
@@ -270,7 +270,7 @@ class PayPalServer(ContractServer):
         return copy.deepcopy(self._order(order_id))
 
     def _known(self, call: Call) -> str | None:
-        """What was made under this key; PayPal answers it again, with whatever else the repeat says."""
+        """The result stored for this key; PayPal returns it again, whatever the repeated request contains."""
         key = call.headers.get("paypal-request-id", "")
         return self._keys.get((call.path, key)) if key else None
 
@@ -292,7 +292,7 @@ class PayPalServer(ContractServer):
         return float(value)
 
     def _create(self, call: Call, body: dict[str, Any]) -> Answer:
-        """The rules that no contract states. Source: developer.paypal.com/docs/api/orders/v2/errors/#create-order."""
+        """Rules beyond the contract. Source: developer.paypal.com/docs/api/orders/v2/errors/#create-order."""
         if call.headers.get("prefer") != "return=representation":
             raise AssertionError("the provider reads the whole order")
         if (known := self._known(call)) is not None:
@@ -447,7 +447,7 @@ class PayPalServer(ContractServer):
 
     def _verify(self, call: Call, body: dict[str, Any]) -> Answer:
         text = call.raw_body.decode()
-        # The bytes of the event as they stand in the question, up to what ends it.
+        # The exact bytes of the event inside the request.
         start = text.index('"webhook_event":') + len('"webhook_event":')
         _, end = json.JSONDecoder().raw_decode(text, start + len(text[start:]) - len(text[start:].lstrip()))
         while text[end] not in ",}":
@@ -461,7 +461,7 @@ class PayPalServer(ContractServer):
 
     # ------------------------------------------------------------------------------------------- actions of a payer
     def approve(self, order_id: str) -> dict[str, Any]:
-        """The payer agrees on PayPal's page; returns `CHECKOUT.ORDER.APPROVED`. No money moves."""
+        """The payer approves on PayPal's page; returns `CHECKOUT.ORDER.APPROVED`. No money moves."""
         order = self.orders[order_id]
         if order["status"] not in ("CREATED", "PAYER_ACTION_REQUIRED"):
             raise NotApproved(order["status"])
@@ -471,17 +471,17 @@ class PayPalServer(ContractServer):
         return self.event("CHECKOUT.ORDER.APPROVED", "checkout-order", order)
 
     def told(self, order_id: str) -> dict[str, Any]:
-        """The event that tells of the order's capture as it stands."""
+        """The event of the order's capture in its current state."""
         capture = self.capture_of(order_id)
         return self.event(f"PAYMENT.CAPTURE.{capture['status']}", "capture", capture)
 
     def settle(self, order_id: str) -> dict[str, Any]:
-        """A pending capture arrives; returns `PAYMENT.CAPTURE.COMPLETED`."""
+        """Complete a pending capture; returns `PAYMENT.CAPTURE.COMPLETED`."""
         self._settled(self.capture_of(order_id))
         return self.told(order_id)
 
     def deny(self, order_id: str) -> dict[str, Any]:
-        """A pending capture is refused; returns `PAYMENT.CAPTURE.DENIED`."""
+        """Deny a pending capture; returns `PAYMENT.CAPTURE.DENIED`."""
         capture = self.capture_of(order_id)
         capture |= {"status": "DECLINED", "status_details": {"reason": "ECHECK"}}
         return self.event("PAYMENT.CAPTURE.DENIED", "capture", capture)

@@ -1,4 +1,4 @@
-"""The sandbox's vendor side on a real server of its own, for tests of its provider: API, hosted page, delivered webhooks."""
+"""The sandbox processor on its own server, for tests of its provider: API, hosted page, delivered webhooks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SandboxHome:
     def provider(
         self, *, secret_key: str = SECRET_KEY, webhook_secret: str | None = None, timeout_s: float = 10
     ) -> Sandbox:
-        """A provider of this connection; close it."""
+        """A provider of this connection. The caller closes it."""
         environment = dataclasses.replace(self.environment, timeout_s=timeout_s)
         secret = self._webhook_secret if webhook_secret is None else webhook_secret
         url = f"{self.server.url}/webhooks/sandbox/{public_id('prc', self.connection.id)}"
@@ -83,13 +83,13 @@ class SandboxHome:
         return await self.http.post(f"/sandbox/pay/{external_id}", data={"action": action})
 
     async def deliver(self) -> list[tuple[bytes, dict[str, str]]]:
-        """Run all due jobs; return the webhooks that arrived by it, oldest first."""
+        """Run all due jobs; return the webhooks that they delivered, oldest first."""
         before = len(self.deliveries)
         await job_runner.Runner().run_due()
         return self.deliveries[before:]
 
     async def settle(self) -> None:
-        """Let the pending payments' time come."""
+        """Make the pending payments due."""
         from models import database  # the module's name is a fixture's in most tests
 
         await database.execute("UPDATE job SET due_at = created_at WHERE kind = 'sandbox.settle'")

@@ -1,4 +1,4 @@
-"""A real SMTP server in the test's own loop: keeps letters, refuses whom it is told to, loses answers, reports deliveries."""
+"""An SMTP server in the test's loop: it stores emails, refuses or fails on demand, and writes delivery reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FailureMode = Literal["hang", "drop", "twice", "drop_at_rcpt", "hang_at_rcpt"]
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One message that the server took."""
+    """One accepted message."""
 
     sender: str
     recipients: list[str]
@@ -171,13 +171,12 @@ class _Connection(SMTP):
             self._tls_protocol = transport  # type: ignore[assignment]  # aiosmtpd only knows of TLS that it started itself
 
     async def stop(self) -> None:
-        """End what is left of the conversation."""
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
             await asyncio.gather(self._handler_coroutine, return_exceptions=True)
 
     def cut(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without a reply."""
         # Over TLS a transport that is closed already has nothing left to abort (asyncio's own raises then).
         if isinstance(self._socket, asyncio.WriteTransport) and not self._socket.is_closing():
             self._socket.abort()
@@ -256,7 +255,7 @@ def _report(kind: str, parts: list[str]) -> bytes:
 
 
 def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context, and the file with the authority that vouches for it."""
+    """A server's TLS context, and the file of its certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.test")])
     now = datetime.now(UTC)

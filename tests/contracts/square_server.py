@@ -1,4 +1,4 @@
-"""Square's fake for tests: payment links, orders, payments, refunds and signed webhooks over real HTTP, judged by a contract."""
+"""A fake Square: payment links, orders, payments, refunds and signed webhooks over HTTP, checked by a contract."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _CATEGORIES = {401: "AUTHENTICATION_ERROR", 429: "RATE_LIMIT_ERROR", 500: "API_E
 
 
 def our_contract() -> Contract:
-    """The compact contract of our own writing."""
+    """Our compact contract."""
     return Contract(cast(dict[str, Any], json.loads(Path(__file__).with_name("square.json").read_bytes())), name="ours")
 
 
 def contracts() -> list[Contract]:
-    """Ours, and Square's own file where it is present, with the deletion of a subscription, which is not in its excerpt."""
+    """Our contract, and Square's where it is present, plus the deletion of a subscription, which its excerpt lacks."""
     ours, theirs = our_contract(), vendor_file(VENDOR_FILE)
     if theirs is None:
         return [ours]
@@ -46,7 +46,7 @@ def sign(body: bytes, key: str = SIGNATURE_KEY, url: str = WEBHOOK_URL) -> str:
 
 
 def small_events() -> list[dict[str, Any]]:
-    """Nine events in the shape of Square's documentation, of our own writing: nobody publishes examples of whole ones."""
+    """Nine events in the documented shape; Square publishes no complete examples."""
 
     def event(n: int, kind: str, name: str, thing: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -221,7 +221,7 @@ class SquareServer(ContractServer):
         return answer
 
     def _create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The rules that no contract states. Source: developer.squareup.com/docs/checkout-api/square-order-checkout."""
+        """Rules beyond the contract. Source: developer.squareup.com/docs/checkout-api/square-order-checkout."""
         order = body["order"]
         if order["location_id"] != LOCATION_ID:
             raise SquareError(404, "NOT_FOUND")
@@ -395,7 +395,7 @@ class SquareServer(ContractServer):
         return self.event("refund.updated", "refund", self.refunds[refund_id])
 
     def told(self, payment_id: str) -> dict[str, Any]:
-        """The `payment.updated` of a payment as it stands."""
+        """The `payment.updated` event of a payment in its current state."""
         return self.event("payment.updated", "payment", self.payments[payment_id])
 
     def event(self, kind: str, name: str, thing: Mapping[str, Any]) -> dict[str, Any]:

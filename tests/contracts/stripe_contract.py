@@ -1,7 +1,7 @@
 """Stripe's contract for the calls that we make, read from the installed SDK's generated annotations. Serves nothing.
 
 The SDK's files say "File generated from our OpenAPI spec": reading them back gives the contract of exactly the version
-that runs. The vendor's own files in ../shared/specs are used beside it where they are present.
+that runs. The vendor's files in ../shared/specs are also used where they are present.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def file_contract(name: str) -> Contract | None:
 
 
 def contracts() -> list[Contract]:
-    """Every contract that is at hand: the installed SDK's first, then the vendor's files."""
+    """Every available contract: the installed SDK's first, then the vendor's files."""
     files = [contract for name in (CURRENT_FILE, OLD_FILE) if (contract := file_contract(name)) is not None]
     return [derived_contract(), *files]
 
@@ -188,7 +188,7 @@ def _late_imports(module_name: str) -> dict[str, tuple[str, str]]:
 
 
 class _Elsewhere:
-    """Stands for a class of another module that is only named here: its fields are not needed, its name is."""
+    """Replaces a class of another module of which only the name is needed."""
 
     origin: tuple[str, str]
 

@@ -1,4 +1,4 @@
-"""Stripe's fake for tests: sessions, payments, events and idempotency over real HTTP, judged by Stripe's own contract."""
+"""A fake Stripe: sessions, payments, events and idempotency over HTTP, checked by Stripe's contract."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _EXPANDABLE = {
 
 
 def small_events() -> dict[str, Any]:
-    """Thirteen events in short, of our own writing, for a clone without the vendors' specs: EVENTS_FILE has the same in full."""
+    """Thirteen short events, for a clone without the vendors' specs; EVENTS_FILE has them in full."""
 
     def event(n: int, kind: str, thing: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {"id": f"evt_1PayRequest{n:04d}", "object": "event", "type": kind, "created": 1795392000 + n} | {
@@ -283,7 +283,7 @@ class StripeServer(ContractServer):
         return hashlib.sha256(call.path.encode() + b"\n" + call.raw_body).hexdigest()
 
     def finish(self, call: Call, answer: Answer) -> Answer:
-        """Keep the answer for its key, a 500 too; refusals of the parameters are not kept."""
+        """Store the response for its key, even a 500; refused parameters are not stored."""
         key = call.headers.get("idempotency-key")
         if call.method == "POST" and key is not None and (answer.status < 400 or answer.status >= 500):
             kept = (self._fingerprint(call), Answer(answer.status, copy.deepcopy(answer.payload)))
@@ -372,7 +372,7 @@ class StripeServer(ContractServer):
         return {"object": "list", "url": url, "has_more": end < len(things), "data": copy.deepcopy(things[start:end])}
 
     def _create(self, call: Call, body: dict[str, Any]) -> Answer:
-        """The rules that no contract states. Source: docs.stripe.com/api/checkout/sessions/create, /currencies."""
+        """Rules beyond the contract. Source: docs.stripe.com/api/checkout/sessions/create, /currencies."""
         if body.get("mode") != "payment":
             raise StripeError(400, "invalid_request_error", "You must provide mode=payment", param="mode")
         if not body.get("line_items"):
@@ -439,7 +439,7 @@ class StripeServer(ContractServer):
         return Answer(200, copy.deepcopy(session))
 
     def _create_refund(self, call: Call, body: dict[str, Any]) -> Answer:
-        """The rules that no contract states. Source: docs.stripe.com/api/refunds/create."""
+        """Rules beyond the contract. Source: docs.stripe.com/api/refunds/create."""
         wanted = body.get("payment_intent")
         sessions = (s for s in self.sessions.values() if s["_account"] == self._scope(call))
         session = next((s for s in sessions if wanted and s["payment_intent"] == wanted), None)
@@ -489,11 +489,11 @@ class StripeServer(ContractServer):
         return Answer(200, self.endpoints.pop(endpoint_id) | {"deleted": True})
 
     def _refunds_of(self, charge_id: str) -> list[dict[str, Any]]:
-        """All of a charge's, failed ones too, oldest first."""
+        """All refunds of a charge, also failed ones, oldest first."""
         return [r for r in self.refunds.values() if r["charge"] == charge_id]
 
     def _cancel(self, call: Call, intent_id: str) -> Answer:
-        """The rules that no contract states. Source: docs.stripe.com/api/payment_intents/cancel."""
+        """Rules beyond the contract. Source: docs.stripe.com/api/payment_intents/cancel."""
         intent = self.intents.get(intent_id)
         session = next((s for s in self.sessions.values() if s["payment_intent"] == intent_id), None)
         if intent is None or (session is not None and session["_account"] != self._scope(call)):
@@ -537,7 +537,7 @@ class StripeServer(ContractServer):
         return out
 
     def _may_expand(self, owner: str, field: str) -> bool:
-        """Whether the contract at hand has the object there; a cut one may know the id only."""
+        """Whether this contract has the object there; a shortened one may have only the id."""
         properties = self.contract.spec["components"]["schemas"][owner]["properties"]
         return "$ref" in json.dumps(properties[field])
 
@@ -554,7 +554,7 @@ class StripeServer(ContractServer):
         return Answer(200, self._page(found, query, "/v1/events"))
 
     def _encode(self, answer: Answer) -> Any:
-        """Our own notes on an object (names with an underscore) never leave."""
+        """Leave out private notes (names with an underscore)."""
         return super()._encode(Answer(answer.status, _public(answer.payload), answer.headers))
 
     # ------------------------------------------------------------------------------------------- actions of a payer
@@ -798,7 +798,7 @@ class StripeServer(ContractServer):
         return self.event("checkout.session.completed", session)
 
     def event(self, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
-        """An event about this object as it stands, kept in the list of events."""
+        """Create an event of this object's current state and add it to the list of events."""
         account = thing.get("_account")
         event = self._new(
             "event",

@@ -1,4 +1,4 @@
-"""The validator and the server on which every vendor's fake stands: what they refuse, and how they fail on demand."""
+"""The validator and the base server of all fake vendors: what they refuse, and how they fail on demand."""
 
 from __future__ import annotations
 

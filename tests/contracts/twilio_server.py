@@ -1,4 +1,4 @@
-"""A stateful fake of Twilio's Messages API on a contract, and the signed requests that Twilio would send to us."""
+"""A stateful fake of Twilio's Messages API, checked by a contract, and the signed requests that Twilio sends."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ _MESSAGES = {
 
 
 def our_contract() -> dict[str, Any]:
-    """The compact contract of our own writing."""
+    """Our compact contract."""
     return cast(dict[str, Any], json.loads(Path(__file__).with_name("twilio.json").read_bytes()))
 
 
 def contracts() -> list[Contract]:
-    """Ours, and Twilio's own file where it is present."""
+    """Our contract, and Twilio's where it is present."""
     theirs = vendor_file(VENDOR_FILE)
     return [Contract(our_contract(), name="ours"), *([Contract(theirs, name="twilio's")] if theirs else [])]
 
 
 def signature(url: str, params: Mapping[str, str | Sequence[str]], *, secret: str, algorithm: str = "HMAC_SHA1") -> str:
-    """Twilio's signature, written from its documentation and not with its SDK."""
+    """Twilio's signature, computed from its documentation, not by its SDK."""
     text = url
     for name in sorted(params):
         given = params[name]
@@ -104,7 +104,7 @@ def _variables(text: str) -> dict[str, str] | None:
 
 
 class TwilioServer(ContractServer):
-    """Keeps messages, refuses what Twilio refuses beyond its contract, signs what Twilio signs."""
+    """Keeps messages, refuses what Twilio refuses beyond the contract, and signs callbacks."""
 
     def __init__(self, contract: Contract, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(contract)
@@ -270,7 +270,7 @@ class TwilioServer(ContractServer):
         direction: str = "outbound-api",
         at: datetime | None = None,
     ) -> dict[str, Any]:
-        """A message that Twilio has, however it came there."""
+        """Add a message that Twilio has stored."""
         sid = f"SM{len(self.messages) + 1:032x}"
         when = format_datetime(at or self._now())
         message = {
@@ -339,7 +339,7 @@ class TwilioServer(ContractServer):
     def inbound(
         self, url: str, *, sender: str, body: str, algorithm: str | None = None, **more: str
     ) -> tuple[bytes, dict[str, str]]:
-        """What Twilio posts to `url` when somebody writes to our number: (raw body, lower-case headers).
+        """The request that Twilio posts to `url` for a message to our number: (raw body, lower-case headers).
 
         A sender with "whatsapp:" writes to our WhatsApp number. STOP and START change the opt-out list, as they do at
         Twilio. Blank parameters are in it and signed.

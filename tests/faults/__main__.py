@@ -1,7 +1,7 @@
-"""Runs the seeded faults: `python -m tests.faults [name ...]`; with a running PostgreSQL's address: `./dev faults`.
+"""Run the seeded faults: `./dev faults [name ...]`.
 
-Each worker has a copy of the tree; a fault is patched in, the tests that should notice run, the file is put back. A fault counts as
-killed only if a test failed: an error of collection or of pytest itself is an error of this program.
+Each worker has a copy of the tree. It patches a fault in, runs the tests that should fail, and restores the file. A fault counts as
+killed only if a test failed; an error of collection or of pytest is an error of this program.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tests.faults.seeded import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
-TIMEOUT_S = 300  # of one fault; a test that hangs has noticed, but that is not what is asked of it
+TIMEOUT_S = 300  # of one fault; a test must fail, not hang
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "node_modules", "var", "__pycache__", ".*_cache", ".hypothesis")
 FAILED, PASSED = 1, 0
 
 
 def say(line: str) -> None:
-    """One line of the report, at once."""
+    """Print one line without buffering."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool) -> tuple[int, str]:
-    """Run test files of a tree up to the first failure; pytest's exit code and output."""
+    """Run tests in a tree up to the first failure; return pytest's exit code and output."""
     chosen = [] if postgres else ["-k", "not postgres"]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen, *tests]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -52,7 +52,7 @@ def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool) -> tuple[int, 
 
 
 def seed(tree: Path, fault: Fault) -> tuple[bool, str]:
-    """Whether the tests noticed the fault in this copy of the tree, and a line about it."""
+    """Return whether the tests caught the fault in this tree, and a line for the report."""
     file = tree / fault.path
     before = file.read_text()
     started = time.monotonic()
@@ -75,7 +75,7 @@ def seed(tree: Path, fault: Fault) -> tuple[bool, str]:
 
 
 def main(names: list[str]) -> int:
-    """Seed all faults, or those named; 0 if each was killed."""
+    """Run all faults, or those named; 0 if each was killed."""
     unknown = set(names) - {fault.name for fault in FAULTS}
     if unknown:
         say(f"no such fault: {', '.join(sorted(unknown))}")
@@ -97,7 +97,7 @@ def main(names: list[str]) -> int:
             say(line)
             return killed
 
-        # Without a fault these tests must pass: otherwise their failing says nothing.
+        # These tests must pass without a fault; otherwise a failure proves nothing.
         files = tuple(sorted({test for fault in chosen for test in fault.tests}))
         tree = trees.get()
         code, output = pytest(tree, files, postgres=False)

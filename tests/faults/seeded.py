@@ -1,6 +1,6 @@
-"""The faults that the suite must catch, by kind: what is broken, by which replacement, and which tests are expected to fail.
+"""The faults that the suite must catch: for each, a replacement of code and the tests that must fail.
 
-Each `old` text must stand in its file exactly once, so that no fault silently stops being one when the code moves.
+Each `old` text must occur exactly once in its file, so that a fault cannot silently stop applying.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. `tests`: files (or one test) of which at least one test must fail; on SQLite only unless `postgres`."""
+    """One fault. At least one test of `tests` (files or tests) must fail; they run on SQLite only unless `postgres`."""
 
     kind: str
     name: str
@@ -21,7 +21,7 @@ class Fault:
     postgres: bool = False
 
     def applied(self, text: str) -> str:
-        """The file's text with the fault. Raises: ValueError, if a text does not stand there exactly once."""
+        """The file's text with the fault. Raises: ValueError if a text does not occur exactly once."""
         for old, new in self.patches:
             if text.count(old) != 1:
                 raise ValueError(f"{self.name}: {text.count(old)} times in {self.path}: {old!r}")

@@ -1,4 +1,4 @@
-"""A running product with an account that is ready to ask for money; on SQLite with memory events, on PostgreSQL with Redis."""
+"""A running server with an account that can request payments; SQLite with memory events, PostgreSQL with Redis."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS = ("SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT")
 
 @pytest.fixture(autouse=True)
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hashes of a strength that costs no time: each story signs two people in."""
+    """Hash with the cheapest parameters: each test signs two people in."""
     monkeypatch.setattr(login, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
 def events_url(database_url: str, request: pytest.FixtureRequest) -> str:
-    """Redis beside PostgreSQL, memory beside SQLite."""
+    """Redis for PostgreSQL, memory for SQLite."""
     if database_url.startswith("sqlite"):
         return "memory://"
     url: str = request.getfixturevalue("redis_url")
@@ -35,7 +35,7 @@ def events_url(database_url: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def product(database: str, events_url: str) -> AsyncIterator[Product]:
-    """The server, empty. What a story leaves behind must audit clean."""
+    """An empty server. After the test, the integrity check must find no difference."""
     async with harness.in_process(database, events_url) as running:
         yield running
         assert [str(difference) for difference in await integrity_check.audit()] == []
@@ -43,7 +43,7 @@ async def product(database: str, events_url: str) -> AsyncIterator[Product]:
 
 @dataclass
 class Team:
-    """An account with an owner and an agent, and what they do through the API."""
+    """An account with an owner and an agent, and their calls of the API."""
 
     product: Product
     account_id: str
@@ -68,7 +68,7 @@ class Team:
             self.channels[kind] = payload["channel"]["id"]
 
     async def contact(self, name: str = "Maria Lopez", n: int = 1, **more: Any) -> dict[str, Any]:
-        """A contact with an address on every kind of channel; gives id and conversation id."""
+        """A contact with an address on every kind of channel: its id and conversation id."""
         payload = await self.product.ok(
             d.CREATE_CONTACT,
             {
@@ -88,7 +88,7 @@ class Team:
         return contact
 
     async def request(self, contact: dict[str, Any], **more: Any) -> dict[str, Any]:
-        """A draft: $120.00 for a deep clean."""
+        """A draft of $120.00."""
         payload = await self.product.ok(d.CREATE, {**self.ask(contact), **more}, token=self.agent)
         request: dict[str, Any] = payload["paymentRequest"]
         return request
@@ -104,7 +104,6 @@ class Team:
         }
 
     async def send(self, request: dict[str, Any], kind: str = "SMS", **more: Any) -> dict[str, Any]:
-        """sendPaymentRequest on the channel of this kind."""
         result: dict[str, Any] = await self.product.ok(
             d.SEND_REQUEST,
             {
@@ -118,17 +117,16 @@ class Team:
         return result
 
     async def thread(self, contact: dict[str, Any]) -> list[dict[str, Any]]:
-        """The thread, oldest first."""
+        """The thread's items, oldest first."""
         conversation = await self.product.one(d.THREAD, {"id": contact["conversation"]["id"]}, token=self.agent)
         items: list[dict[str, Any]] = conversation["thread"]["nodes"]
         return items
 
     async def cards(self, contact: dict[str, Any]) -> list[tuple[str, str]]:
-        """(kind, status when logged) of the thread's cards, oldest first."""
+        """(kind, logged status) of the thread's cards, oldest first."""
         return [(i["kind"], i["status"]) for i in await self.thread(contact) if i["__typename"] == "ActivityCard"]
 
     async def read(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The request as it is now."""
         found: dict[str, Any] = await self.product.one(d.REQUEST, {"id": request["id"]}, token=self.agent)
         return found
 
@@ -142,7 +140,7 @@ class Team:
             return browser
 
     def inbox(self, after: str | None = None) -> Any:
-        """inboxEvents as a feed; wait for Subscribed with `opened`."""
+        """A subscription to inboxEvents; `opened` waits for its first event."""
         return self.product.subscribe(d.INBOX, {"after": after}, token=self.agent)
 
     async def until_paid(self, feed: Feed, request: dict[str, Any]) -> dict[str, Any]:
@@ -152,14 +150,14 @@ class Team:
 
 
 async def opened(feed: Feed) -> Feed:
-    """Waits for the feed's first event."""
+    """Wait for the feed's first event."""
     event = await feed.next()
     assert event["__typename"] == "Subscribed", event
     return feed
 
 
 async def new_team(product: Product) -> Team:
-    """A team without processor and channels, signed in."""
+    """A team without processor and channels, both people signed in."""
     owner_email = f"owner-{harness.key()}@example.com"
     account, _ = await accounts.create_account(
         name="Acme Cleaning", currency="USD", email=owner_email, password=PASSWORD, user_name="Olga Owner"

@@ -1,7 +1,7 @@
-"""A running Paythread for story tests, and the people who use it: agent, contact, vendor. They speak HTTP and WebSocket only.
+"""A running Paythread for flow tests, with clients for the agent, the contact and vendors, over HTTP and WebSocket only.
 
-The server is the real one (uvicorn with our protocol classes) on a free port, in the test's own loop; `process()` runs it apart, so
-that it can be killed.
+The server is the production one (uvicorn with our protocol classes) on a free port, in the test's loop. `process()` runs it as a
+process that a test can kill.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KEYS = "test-key-one-of-sixteen-or-more"
 
 
 class GraphQLFailed(AssertionError):
-    """The answer had top-level errors."""
+    """The response had top-level errors."""
 
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(json.dumps(errors))
@@ -52,7 +52,7 @@ class GraphQLFailed(AssertionError):
 
 
 class Feed:
-    """One subscription of one socket."""
+    """One subscription on one socket."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -60,7 +60,6 @@ class Feed:
         self.cursor: str | None = None
 
     async def next(self, *, within: float = 10) -> dict[str, Any]:
-        """The next event of the feed."""
         while True:
             message = json.loads(await asyncio.wait_for(self._socket.recv(), within))
             if message["type"] == "next":
@@ -78,7 +77,7 @@ class Feed:
                 raise AssertionError("the feed ended")
 
     async def until(self, typename: str, *, within: float = 10, **fields: Any) -> dict[str, Any]:
-        """The next event of this type whose named fields (dotted with __) have these values; the ones before stay in `seen`."""
+        """The next event of this type with these field values (`__` separates levels); earlier events stay in `seen`."""
         async with asyncio.timeout(within):
             while True:
                 event = await self.next(within=within)
@@ -86,7 +85,7 @@ class Feed:
                     return event
 
     async def nothing(self, *, for_s: float = 0.4) -> None:
-        """Fails if an event comes within the time."""
+        """Fail if an event arrives within this time."""
         with contextlib.suppress(TimeoutError):
             event = await self.next(within=for_s)
             raise AssertionError(f"unexpected event {event}")
@@ -99,7 +98,7 @@ def _at(event: Any, path: str) -> Any:
 
 
 class Product:
-    """A running server and ways to talk to it."""
+    """A running server and clients for it."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -111,7 +110,7 @@ class Product:
 
     # -------------------------------------------------------------------------------------------------------- GraphQL
     async def raw(self, query: str, variables: Mapping[str, Any] | None = None, *, token: str | None = None) -> Any:
-        """The answer of one operation as it came."""
+        """The response of one operation."""
         headers = {"Accept": "application/json"}
         if token or self.token:
             headers["Authorization"] = f"Bearer {token or self.token}"
@@ -134,7 +133,7 @@ class Product:
         return value
 
     async def ok(self, query: str, input: Mapping[str, Any] | None = None, *, token: str | None = None) -> Any:
-        """The payload of a mutation with `$input` that must have no userErrors."""
+        """The payload of a mutation that takes `$input`; it must have no userErrors."""
         payload = await self.one(query, {"input": input}, token=token)
         assert payload["userErrors"] == [], payload["userErrors"]
         return payload
@@ -143,7 +142,7 @@ class Product:
     async def subscribe(
         self, query: str, variables: Mapping[str, Any] | None = None, *, token: str | None = None
     ) -> AsyncIterator[Feed]:
-        """One subscription on an own socket; the credential goes into connection_init."""
+        """One subscription on a new socket; the token is sent in connection_init."""
         url = self.base_url.replace("http", "ws", 1) + "/graphql"
         async with connect(url, subprotocols=["graphql-transport-ws"], close_timeout=1) as ws:  # type: ignore[list-item]
             init = {"Authorization": f"Bearer {token or self.token}"} if token or self.token else {}
@@ -154,7 +153,6 @@ class Product:
             yield Feed(ws)
 
     async def sign_in(self, email: str, password: str = PASSWORD) -> str:
-        """An access token."""
         payload = await self.ok(
             "mutation($input: SignInInput!) { signIn(input: $input) { accessToken userErrors { code field message } } }",
             {"email": email, "password": password},
@@ -164,12 +162,11 @@ class Product:
 
     # -------------------------------------------------------------------------------------------------------- contact
     def browser(self) -> Browser:
-        """A contact's browser: an own cookie jar, follows redirects, no JavaScript."""
         return Browser(self.base_url)
 
 
 class Browser:
-    """What a contact without JavaScript can do: open, read, press a form's button."""
+    """A contact's browser without JavaScript: open, read, submit forms. It keeps cookies and follows redirects."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -192,7 +189,7 @@ class Browser:
         return self._take(await self.http.get(url))
 
     async def press(self, label: str) -> Self:
-        """Submit the form whose button shows this text (a part of it is enough)."""
+        """Submit the form whose button text contains `label`."""
         for form in re.findall(r"<form\b.*?</form>", self.text, re.S):
             for attributes, inner in re.findall(r"<button\b([^>]*)>(.*?)</button>", form, re.S):
                 if label.lower() in re.sub(r"<[^>]+>|\s+", " ", inner).lower():
@@ -223,7 +220,6 @@ def free_port() -> int:
 
 
 def environment(port: int, database_url: str, events_url: str, **more: str) -> dict[str, str]:
-    """The server's environment variables."""
     return {
         "ENVIRONMENT": "test",
         "ALLOWED_PRIVATE_HOSTS": "127.0.0.1:*",  # the mail server of the tests
@@ -249,7 +245,7 @@ _build_visitor_schema = cache(build_visitor_schema)
 
 @asynccontextmanager
 async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIterator[Product]:
-    """The real server in the test's loop."""
+    """Run the server in the test's loop."""
     listener = listen("127.0.0.1", 0)
     port = int(listener.getsockname()[1])
     values = {k.lower(): v for k, v in environment(port, database_url, events_url, **more).items()}
@@ -276,7 +272,7 @@ async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIt
 
 
 class Process:
-    """The server as a process of its own."""
+    """The server as a separate process."""
 
     def __init__(self, port: int, environ: dict[str, str], arguments: tuple[str, ...] = ()) -> None:
         self.port = port
@@ -304,7 +300,6 @@ class Process:
                 await asyncio.sleep(0.05)
 
     async def kill(self) -> None:
-        """kill -9."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
@@ -315,7 +310,7 @@ class Process:
 async def process(
     database_url: str, events_url: str, *, arguments: tuple[str, ...] = (), **more: str
 ) -> AsyncIterator[tuple[Product, Process]]:
-    """The server as a process that can be killed and started again on the same port."""
+    """Run the server as a process that can be killed and restarted on the same port."""
     port = free_port()
     server = Process(port, environment(port, database_url, events_url, **more), arguments)
     product = Product(f"http://127.0.0.1:{port}")
@@ -328,5 +323,5 @@ async def process(
 
 
 def key() -> str:
-    """A fresh idempotency key."""
+    """A new idempotency key."""
     return str(uuid4())

@@ -1,6 +1,6 @@
-"""What the hostile stories share: the schema as a list of things to try, a furnished account, and a dump of the whole database.
+"""For the tests of bad input: the schema's arguments as a list, an account with every kind of object, and database snapshots.
 
-It asserts nothing about the product's answers; the tests do.
+It asserts nothing about responses; the tests do.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from tests.flows import harness
 from tests.flows.conftest import Team
 from tests.flows.harness import PASSWORD, Product, key
 
-# Words that stand in every text of the viewer's account, and of the other one.
+# These words are in every text of the viewer's account, and of the other one.
 OURS, THEIRS = "Quokka", "Xylofoon"
 ROLES = ("OWNER", "ADMIN", "AGENT", "VIEWER")
 DUE = f"{datetime.now(UTC).year + 2}-01-01T00:00:00Z"  # a due date that is taken: neither past nor too far away
@@ -58,7 +58,7 @@ DUE = f"{datetime.now(UTC).year + 2}-01-01T00:00:00Z"  # a due date that is take
 # ------------------------------------------------------------------------------------------------------------ schema
 @cache
 def schema() -> GraphQLSchema:
-    """The schema of the product, as clients get it."""
+    """The schema, as clients get it."""
     return build_schema(build_our_schema(production=False).as_str())
 
 
@@ -72,7 +72,7 @@ def root(kind: str) -> Mapping[str, GraphQLField]:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value that a client gives: `path` from the argument on, such as input.amount.currency; list items have no index."""
+    """One value in an argument: `path` starts at the argument, as in input.amount.currency; list items have no index."""
 
     path: str
     type: str
@@ -135,7 +135,7 @@ def _brief(name: str, kind: Any) -> str:
 def selection(kind: Any, depth: int, seen: Callable[[str, str], None]) -> str:
     """Every field of a type that needs no argument, `depth` levels down; nodes below the first level by their ids only.
 
-    `seen(type, field)` is told of each field that is selected.
+    `seen(type, field)` is called for each selected field.
     """
     named = get_named_type(kind)
     if is_abstract_type(named):
@@ -163,7 +163,7 @@ def selection(kind: Any, depth: int, seen: Callable[[str, str], None]) -> str:
 
 
 def nested(path: str, value: Any, into: Mapping[str, Any], kind: Mapping[str, GraphQLArgument]) -> dict[str, Any]:
-    """A copy of the arguments `into` with `value` at the path; the first item of a list on the way is meant."""
+    """A copy of the arguments `into` with `value` at the path, which uses the first item of each list."""
     head, _, rest = path.partition(".")
     copy = dict(into)
     if not rest:
@@ -204,7 +204,7 @@ def is_listed(kind: Any) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------------------- database
-# What changes without anybody's input: the runner's clock, the promise of a key (deleted when it is refused).
+# These change without input: the runner's clock, and a key's claim (deleted on a refusal).
 _NOT_DATA = frozenset({"schema_migration", "event_pruning", "tick", "idempotency_key"})
 
 
@@ -248,7 +248,7 @@ def changed(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> 
 
 # ----------------------------------------------------------------------------------------------------------- answers
 async def ask(product: Product, document: str, variables: Mapping[str, Any], token: str | None) -> dict[str, Any]:
-    """The whole answer of one operation, with exactly this credential; lone surrogates travel as JSON escapes."""
+    """The response of one operation with exactly this credential; lone surrogates are sent as JSON escapes."""
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
@@ -259,7 +259,7 @@ async def ask(product: Product, document: str, variables: Mapping[str, Any], tok
 
 
 def foreign_to(known: str) -> str:
-    """An id of the same type that nothing has."""
+    """An id of the same type that does not exist."""
     prefix = known.rpartition("_")[0]
     if prefix.startswith("cch_"):
         return f"{public_id('cch', uuid7())}_{public_id('x', uuid7()).partition('_')[2]}"
@@ -309,7 +309,7 @@ class House:
 
 
 async def newcomer(product: Product, name: str) -> Team:
-    """Another account of the same server: its owner signs in, its agent is an API key."""
+    """Another account on the same server: its owner is signed in, its agent is an API key."""
     email = f"owner-{harness.key()}@example.com"
     account, user = await accounts.create_account(
         name=name, currency="USD", email=email, password=PASSWORD, user_name=f"{name} owner"
@@ -403,7 +403,7 @@ async def furnish(team: Team, *, mark: str) -> House:
 
 
 async def lose(team: Team, contact: dict[str, Any]) -> str:
-    """The id of a message whose answer the vendor owes us."""
+    """The id of a message whose send got no answer from the vendor."""
     given = {"conversationId": contact["conversation"]["id"], "channelId": team.channels["SMS"], "body": "Lost?"}
     sent = await team.product.ok(d.SEND_MESSAGE, {"idempotencyKey": harness.key(), **given}, token=team.agent)
     lost = str(sent["message"]["id"])
@@ -419,19 +419,19 @@ def row_id(public: str) -> UUID:
 
 
 async def writes(team: Team, kind: str, sender: str, body: str) -> None:
-    """A contact writes on the simulated channel of this kind."""
+    """Receive a contact's message on the simulated channel of this kind."""
     await channels.contact_writes(row_id(team.channels[kind]), sender, body)
 
 
 # ------------------------------------------------------------------------------------------------------------- world
 def hash_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argon2 with its least parameters: a world signs in seven times, and its tests are not about passwords."""
+    """Hash with the cheapest parameters: a world signs in seven times."""
     monkeypatch.setattr(login, "_hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @dataclass
 class World(House):
-    """A furnished account, its neighbour, and what is spent or refused."""
+    """A furnished account, a second account, and the objects that mutations consume or refuse."""
 
     other: House = field(kw_only=True)
     email: str = ""
@@ -444,7 +444,7 @@ class World(House):
 
 
 def right(w: World) -> dict[str, dict[str, Any]]:
-    """For each mutation arguments that it takes, in an order in which all of them can be run."""
+    """Valid arguments for each mutation, in an order in which all of them can run."""
     request = {name: row["id"] for name, row in w.requests.items()}
     maria = w.ids["conversation"]
     found: dict[str, dict[str, Any]] = {
@@ -581,9 +581,9 @@ def right(w: World) -> dict[str, dict[str, Any]]:
 
 
 async def world(bare: Team) -> World:
-    """Two furnished accounts, and one thing for every way to be refused.
+    """Two furnished accounts, and one object for each refusal.
 
-    The server's STRIPE_API_BASE and TWILIO_API_BASE lead to contract servers; its job runner is off.
+    The server's STRIPE_API_BASE and TWILIO_API_BASE must point at contract servers; its job runner must be off.
     """
     product = bare.product
     house = await furnish(bare, mark=OURS)
@@ -645,7 +645,7 @@ async def world(bare: Team) -> World:
 
 
 async def refill(w: World) -> None:
-    """Anew, what `right` uses up: a session, a draft to discard, requests to void and to release, a lost message, a key to revoke."""
+    """Replace what `right` consumes: a session, a draft to discard, requests to void and to release, a lost message, a key."""
     session = await w.product.ok(
         f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ refreshToken {d.ERRORS} }} }}",
         {"email": w.email, "password": PASSWORD},

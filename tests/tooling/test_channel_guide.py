@@ -1,4 +1,4 @@
-"""docs/howto/connect-channels.md: no provider and no credential is missing in it."""
+"""docs/howto/connect-channels.md names every provider and every credential."""
 
 from __future__ import annotations
 

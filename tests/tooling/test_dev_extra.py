@@ -1,4 +1,4 @@
-"""./dev and requirements.extra.txt: what a checkout adds to .venv outlives every rebuild."""
+"""requirements.extra.txt: `./dev` installs it again after every rebuild of .venv."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def lock(checkout: Path, name: str) -> None:
 
 
 def made(checkout: Path) -> list[str]:
-    """What .venv holds after ./dev has looked at it."""
+    """The packages in .venv after `./dev` has updated it."""
     runpy.run_path(str(checkout / "dev"))["environment"]()
     listing = "import importlib.metadata as m; print(*sorted(d.name for d in m.distributions()))"
     asked = subprocess.run(

@@ -1,4 +1,4 @@
-"""The seeded faults: each still applies to the code as it is. That each is caught, `./dev faults` shows."""
+"""The seeded faults: each still applies to the current code. `./dev faults` shows that each is caught."""
 
 from pathlib import Path
 

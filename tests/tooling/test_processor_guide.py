@@ -1,4 +1,4 @@
-"""docs/howto/connect-processors.md: no provider, no credential and no event is missing in it."""
+"""docs/howto/connect-processors.md names every provider, credential and event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/howto/add-a-processor.md and add-a-channel.md: their code is the sample's, and they name all that an author may write."""
+"""docs/howto/add-a-processor.md and add-a-channel.md: their code comes from the sample, and they name every part of the interface."""
 
 from __future__ import annotations
 

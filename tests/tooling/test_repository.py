@@ -1,4 +1,4 @@
-"""What the repository may hold and what its tools promise: locks, image, ./dev. It reads files and builds nothing."""
+"""The repository's files: locks, image, ./dev. The tests read files and build nothing."""
 
 import ast
 import json
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements.lock"
 RUNTIME_LOCK = ROOT / "requirements.runtime.lock"
 
-# Put together here so that this file does not hold what it looks for.
+# Written in parts, so that this file does not match its own patterns.
 REGISTRY = re.compile(r"(pypi|pythonhosted|registry\.npmjs|deb\.debian)" + r"\.org", re.IGNORECASE)
 MACHINE_PATH = re.compile(r"(?<![\w.~-])/(root|work|home/[a-z]+|Users/[a-z]+)" + "/[a-z.]")
 
@@ -28,7 +28,7 @@ def _tracked() -> list[Path]:
 
 
 def _pins(lock: Path) -> dict[str, list[str]]:
-    """Requirement (name==version) to the lines that follow it."""
+    """Each requirement (name==version) with its hash lines."""
     pins: dict[str, list[str]] = {}
     for line in lock.read_text().splitlines():
         if line.startswith(" "):
@@ -39,7 +39,7 @@ def _pins(lock: Path) -> dict[str, list[str]]:
 
 
 def _project() -> dict[str, list[str]]:
-    """The requirements of the program and of its development, markers cut off."""
+    """The requirements of the program and of development, without markers."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = {"program": content["project"]["dependencies"], "development": content["dependency-groups"]["dev"]}
     return {group: [re.sub(r"\[.*?\]|;.*", "", one).strip() for one in found] for group, found in named.items()}
@@ -88,7 +88,7 @@ def test_the_locks_hold_what_the_project_pins() -> None:
     exact = {group: {one for one in found if "==" in one} for group, found in project.items()}
     assert exact["program"] - _pins(RUNTIME_LOCK).keys() == set()
     assert (exact["program"] | exact["development"]) - _pins(LOCK).keys() == set()
-    # A tool whose version floats judges the same code differently tomorrow.
+    # An unpinned tool may judge the same code differently tomorrow.
     assert [one for one in project["development"] if "==" not in one] == []
 
 

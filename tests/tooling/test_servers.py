@@ -1,4 +1,4 @@
-"""The servers that other tests build on: what a crash does to them, and what happens when there is none."""
+"""The test servers: a crash, a restart, and a missing server."""
 
 import asyncio
 import socket
@@ -27,7 +27,7 @@ def test_a_killed_redis_comes_back_on_its_port() -> None:
     with servers.RedisServer() as redis:
         address = ("127.0.0.1", redis.port)
         with socket.create_connection(address, timeout=5) as client:
-            # Answered means accepted: a connection that still waits in the queue would be reset, not closed.
+            # An answer proves that the connection was accepted; one still in the queue would be reset, not closed.
             client.sendall(b"PING\r\n")
             assert client.recv(7) == b"+PONG\r\n"
             redis.kill()

@@ -1,4 +1,4 @@
-"""A test that hangs fails after the time-out of pyproject.toml, and the tests after it still run."""
+"""A test that hangs fails after the timeout in pyproject.toml, and the tests after it still run."""
 
 from __future__ import annotations
 
