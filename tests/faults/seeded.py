@@ -50,6 +50,8 @@ LOG: Final = "tests/models/test_event_log.py"
 HUB: Final = "tests/services/core/test_event_hub.py"
 DELIVERIES: Final = "tests/services/messaging/test_delivery.py"
 JOBS: Final = "tests/services/core/test_jobs.py"
+JOB_RUNNER: Final = "tests/services/core/test_job_runner.py"
+TICKS: Final = "tests/services/core/test_ticks.py"
 INBOUND: Final = "tests/services/messaging/test_inbound.py"
 CAPABILITY: Final = "tests/services/connections/test_availability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
@@ -57,7 +59,7 @@ MEDIA: Final = "tests/integrations/test_media.py"
 ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
 SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
-SIGN_IN: Final = "tests/services/accounts/test_authentication.py"
+SESSIONS: Final = "tests/services/accounts/test_sessions.py"
 WEB_CHAT: Final = "tests/flows/test_web_chat.py"
 MERGING: Final = "tests/services/messaging/test_contact_merging.py"
 MERGED_MONEY: Final = "tests/services/payments/test_merged_money.py"
@@ -913,7 +915,7 @@ FAULTS: Final = (
         "services/core/job_runner.py",
         "if database_errors.is_transient(error):",
         "if False:",
-        JOBS,
+        JOB_RUNNER,
     ),
     _fault(
         "jobs",
@@ -929,7 +931,7 @@ FAULTS: Final = (
         "services/core/job_runner.py",
         "passed_s = min(at - self._looked_at, longest_gap_s)",
         "passed_s = at - self._looked_at",
-        JOBS,
+        JOB_RUNNER,
     ),
     _fault(
         "jobs",
@@ -937,7 +939,7 @@ FAULTS: Final = (
         "services/core/job_runner.py",
         "if unchanged_s >= for_s]",
         "if False]",
-        JOBS,
+        JOB_RUNNER,
     ),
     _fault(
         "jobs",
@@ -945,7 +947,7 @@ FAULTS: Final = (
         "services/core/job_runner.py",
         'if self._mine.get(row["id"]) != row["lease"]}',
         "}",
-        JOBS,
+        JOB_RUNNER,
     ),
     _fault(
         "jobs",
@@ -961,7 +963,7 @@ FAULTS: Final = (
         "services/core/ticks.py",
         "if tick.next_at <= now or tick in ahead]",
         "if tick.next_at <= now]",
-        JOBS,
+        TICKS,
     ),
     _fault(
         "jobs",
@@ -969,7 +971,7 @@ FAULTS: Final = (
         "services/core/ticks.py",
         "    for row in wrong:\n",
         "    for row in wrong[:0]:\n",
-        JOBS,
+        TICKS,
     ),
     _fault(
         "jobs",
@@ -977,7 +979,7 @@ FAULTS: Final = (
         "services/core/job_runner.py",
         '            await self._finish(job, "done", error=error)\n            return\n',
         '            await self._finish(job, "dead", error=error)\n            return\n',
-        JOBS,
+        TICKS,
     ),
     _fault(
         "jobs",
@@ -1060,7 +1062,7 @@ FAULTS: Final = (
         "services/accounts/sessions.py",
         "await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)",
         "pass",
-        SIGN_IN,
+        SESSIONS,
     ),
     _fault(
         "transaction",

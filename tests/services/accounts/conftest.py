@@ -1,0 +1,35 @@
+"""A user who can sign in."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.tables import User
+from services.accounts import login, sessions
+from settings import Settings
+from tests import factories
+
+ADDRESS = "203.0.113.7"
+
+
+@pytest.fixture
+async def user(configured: Settings) -> User:
+    return await factories.user(await factories.account(), email="sam@example.test", name="Sam", role="ADMIN")
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which hashes were checked."""
+    seen: list[str] = []
+    original = login._fits
+
+    def fits(hashed: str, password: str) -> bool:
+        seen.append(hashed)
+        return hashed != login._UNKNOWN_USER and original(hashed, password)  # nobody's takes as long, and never fits
+
+    monkeypatch.setattr(login, "_fits", fits)
+    return seen
+
+
+async def tokens_of(user: User) -> sessions.Tokens:
+    return await login.sign_in(user.email, factories.PASSWORD, client_address=None)
