@@ -17,19 +17,5 @@ async def user(configured: Settings) -> User:
     return await factories.user(await factories.account(), email="sam@example.test", name="Sam", role="ADMIN")
 
 
-@pytest.fixture
-def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which hashes were checked."""
-    seen: list[str] = []
-    original = login._fits
-
-    def fits(hashed: str, password: str) -> bool:
-        seen.append(hashed)
-        return hashed != login._UNKNOWN_USER and original(hashed, password)  # nobody's takes as long, and never fits
-
-    monkeypatch.setattr(login, "_fits", fits)
-    return seen
-
-
 async def tokens_of(user: User) -> sessions.Tokens:
     return await login.sign_in(user.email, factories.PASSWORD, client_address=None)

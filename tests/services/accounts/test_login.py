@@ -30,7 +30,9 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def fits(hashed: str, password: str) -> bool:
         seen.append(hashed)
-        return hashed != login._UNKNOWN_USER and original(hashed, password)  # nobody's takes as long, and never fits
+        return hashed != login._UNKNOWN_USER and original(
+            hashed, password
+        )  # the unknown user's takes as long, and never fits
 
     monkeypatch.setattr(login, "_fits", fits)
     return seen

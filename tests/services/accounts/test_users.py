@@ -135,13 +135,13 @@ async def test_changes_are_audited_and_stay_in_the_account(actor: Actor, owner: 
     stranger, _ = await accounts.create_account(
         name="Other", currency="USD", email="o@other.test", password=PASSWORD, user_name="O"
     )
-    foreign = system_actor(stranger.id)
+    outsider = system_actor(stranger.id)
     for attempt in (
-        users.find(foreign, "ana@acme.test"),
-        users.set_role(foreign, user.id, "OWNER"),
-        users.disable(foreign, user.id),
-        users.enable(foreign, user.id),
-        users.set_password(foreign, user.id, "another-long-two"),
+        users.find(outsider, "ana@acme.test"),
+        users.set_role(outsider, user.id, "OWNER"),
+        users.disable(outsider, user.id),
+        users.enable(outsider, user.id),
+        users.set_password(outsider, user.id, "another-long-two"),
     ):
         with pytest.raises(NotFound):
             await attempt

@@ -275,7 +275,7 @@ async def test_each_reason_has_its_help_best_first(team: Team) -> None:
     )
     await without_address(team)
     assert await helped(team) == (["OTHER_CHANNEL", "ADD_ADDRESS"], ["OTHER_CHANNEL", "ADD_ADDRESS", "COPY_LINK"])
-    # An address that only the vendor gives nobody can add.
+    # An address that only the vendor gives can't be added.
     await without_address(team, "INSTAGRAM_DM")
     assert (await helped(team, "INSTAGRAM_DM"))[0] == ["OTHER_CHANNEL", "WAIT_FOR_CONTACT"]
     await disconnect(team)
@@ -322,7 +322,7 @@ async def test_the_other_channel_is_open_and_where_the_contact_wrote_last(team: 
         assert (await other()).kind == kind
     await opted_out(team, "INSTAGRAM_DM")
     assert (await other()).kind == "WEB_CHAT"
-    # A second number of ours is nearer than another kind.
+    # A second number of the same kind comes before another kind.
     await disconnect(team, "WEB_CHAT")
     second = await factories.channel_connection(team.account, "WEB_CHAT", display_name="The other site")
     (found,) = [one for one in (await of(team, "WEB_CHAT")).help if one.kind == "OTHER_CHANNEL"]

@@ -370,17 +370,17 @@ async def test_a_key_rotation_during_a_change_is_no_change(
 async def test_duplicates_from_before_the_key_are_kept_and_marked(team: Team, database: str) -> None:
     account = team.account
     names: dict[str, Any] = {"processor": "stripe", "vendor_account": "acct_1", "is_default": False}
-    foreign = await factories.account()
+    other_account = await factories.account()
     await migrate.rollback(database, "0011_due_dates")
     try:
         gone, kept, other = [
             await insert_before_the_key(account.id, connected=connected) for connected in (False, True, True)
         ]
-        foreign_row = await insert_before_the_key(foreign.id, connected=True)
+        other_accounts_row = await insert_before_the_key(other_account.id, connected=True)
     finally:
         await migrate.migrate(database)
     marked = {row.id: row.is_duplicate for row in await ProcessorConnection.filter(processor="stripe")}
-    assert marked == {gone: True, kept: False, other: True, foreign_row: False}
+    assert marked == {gone: True, kept: False, other: True, other_accounts_row: False}
     with pytest.raises(Exception, match=r"(?i)unique"):
         await factories.processor_connection(account, **names)
     await factories.processor_connection(account, **names | {"test_mode": False})

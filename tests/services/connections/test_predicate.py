@@ -83,20 +83,20 @@ async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
             reach = reaches[conversation.id, channel.id]
             text: dict[str, Any] = {"conversation_id": conversation.id, "channel_id": channel.id, "body": "Hello"}
             request: dict[str, Any] = {"payment_request_id": asked.id, "channel_id": channel.id}
-            told = [reach.messages.reason, reach.payment_requests.reason]
+            shown = [reach.messages.reason, reach.payment_requests.reason]
             done = [
                 await code_of(messages.send_message(actor, **text)),
                 await code_of(payment_requests.send(actor, **request, idempotency_key=str(uuid4()))),
             ]
-            said.update(reason or "enabled" for reason in told)
+            said.update(reason or "enabled" for reason in shown)
             if variant.kind == "WHATSAPP":
                 sent = payment_requests.send(actor, **request, template=TEMPLATE, idempotency_key=str(uuid4()))
-                told.append("template" if reach.payment_requests.templates else "no template")
+                shown.append("template" if reach.payment_requests.templates else "no template")
                 done.append("template" if await code_of(sent) is None else "no template")
-                said[str(told[-1])] += 1
+                said[str(shown[-1])] += 1
             counted += 1
-            if told != done:
-                wrong.append(f"{m.Cell(variant, state, address, processor, role)}: told {told}, done {done}")
+            if shown != done:
+                wrong.append(f"{m.Cell(variant, state, address, processor, role)}: shown {shown}, done {done}")
     print(f"processor {processor}: cells {counted}, wrong {len(wrong)}; {dict(said.most_common())}")  # noqa: T201 (the figure)
     assert not wrong, "\n".join(wrong[:20])
     assert counted == (2 * len(m.VARIANTS) + 1) * len(m.ADDRESSES) * len(m.CONNECTIONS)

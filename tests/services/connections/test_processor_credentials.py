@@ -73,7 +73,7 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
     )
     assert (again.id, again.test_mode, again.version) == (square.id, False, 2)
     assert providers.credentials_of(again) == stored | {"webhook_signature_key": "rolled"}
-    # The other mode stands beside it.
+    # The other mode is connected beside it.
     test = await processor_settings.configure_processor(
         team.owner, processor="square", test_mode=True, credentials=SQUARE
     )

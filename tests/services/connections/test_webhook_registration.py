@@ -55,7 +55,7 @@ async def test_a_webhook_is_registered_for_the_user_and_taken_back_on_disconnect
     back = await processor_settings.configure_processor(team.owner, processor="stripe", connection_id=row.id)
     assert (made(stripe), addresses(stripe)) == (2, [providers.webhook_url(row)])
     assert providers.credentials_of(back)["webhook_secret"] != ours["webhook_secret"]
-    # A secret of the user's own replaces ours, which is then nobody's to take back.
+    # The user's own secret replaces ours; that webhook is not ours to delete.
     own = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"webhook_secret": SIGNING}
     )
@@ -109,7 +109,7 @@ async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, 
     await ProcessorConnection.filter(id=row.id).update(last_error="timeout: no answer")
     await providers.note_working(await ProcessorConnection.get(id=row.id))
     assert (await ProcessorConnection.get(id=row.id)).last_error == missing
-    # It has arrived once, or its secret is there: then somebody has told the vendor.
+    # A webhook has arrived, or its secret is stored: the vendor knows the address.
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=datetime.now(UTC))
     tested, _ = await processor_settings.test_processor(team.owner, row.id)
     assert tested.last_error is None

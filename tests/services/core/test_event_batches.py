@@ -29,14 +29,14 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
     async def verify(
         body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str]
     ) -> Sequence[ProcessorWebhook]:
-        told: list[ProcessorWebhook] = []
+        webhooks: list[ProcessorWebhook] = []
         for one in json.loads(body):
             raw = one["body"].encode()
             if one["body"] == "odd":  # not understood: only its type
-                told.append(ProcessorWebhook(external_id="evt_odd", type="odd", raw=raw))
+                webhooks.append(ProcessorWebhook(external_id="evt_odd", type="odd", raw=raw))
             else:
-                told.append(dataclasses.replace(vendor.receive(raw, one["headers"], now=now), raw=raw))
-        return told
+                webhooks.append(dataclasses.replace(vendor.receive(raw, one["headers"], now=now), raw=raw))
+        return webhooks
 
     monkeypatch.setattr(vendor, "capabilities", BATCHES)
     monkeypatch.setattr(vendor, "verify_webhook", verify)
@@ -45,13 +45,13 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def batch(*sent: Delivery | str) -> Delivery:
     """One webhook of these."""
-    told: list[dict[str, Any]] = [
+    webhooks: list[dict[str, Any]] = [
         {"body": one, "headers": {}}
         if isinstance(one, str)
         else {"body": one.body.decode(), "headers": dict(one.headers)}
         for one in sent
     ]
-    return Delivery(json.dumps(told).encode(), {})
+    return Delivery(json.dumps(webhooks).encode(), {})
 
 
 async def paid(world: World, count: int) -> list[PaymentRequest]:
@@ -122,16 +122,16 @@ async def test_an_event_of_another_account_or_mode_is_left_out_alone(
     requests = await paid(world, 3)
     verify = world.vendor.verify_webhook
 
-    async def foreign(*given: Any, **more: Any) -> Sequence[ProcessorWebhook]:
-        told = await verify(*given, **more)
-        assert not isinstance(told, ProcessorWebhook)
+    async def of_other_accounts(*given: Any, **more: Any) -> Sequence[ProcessorWebhook]:
+        webhooks = await verify(*given, **more)
+        assert not isinstance(webhooks, ProcessorWebhook)
         return [
-            dataclasses.replace(told[0], vendor_account="acct_other"),
-            dataclasses.replace(told[1], test_mode=not world.connection.test_mode),
-            told[2],
+            dataclasses.replace(webhooks[0], vendor_account="acct_other"),
+            dataclasses.replace(webhooks[1], test_mode=not world.connection.test_mode),
+            webhooks[2],
         ]
 
-    monkeypatch.setattr(world.vendor, "verify_webhook", foreign)
+    monkeypatch.setattr(world.vendor, "verify_webhook", of_other_accounts)
     await world.deliver(batch(*world.vendor.outbox))
     assert await statuses(world, requests) == ["SENT", "SENT", "PAID"]
     assert await ProcessorEvent.all().count() == 1

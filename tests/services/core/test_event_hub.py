@@ -71,7 +71,7 @@ class Log:
 
 
 class DeadBus:
-    """Swallows or refuses what is published and never says anything, until told to."""
+    """A bus that drops or refuses what is published, and delivers only what a test puts into `said`."""
 
     def __init__(self, *, refuses: bool = False) -> None:
         self.refuses = refuses
@@ -124,13 +124,13 @@ async def test_an_announced_commit_reaches_every_listener_of_the_account_and_nob
         running(log, poll_s=60) as hub,
         hub.listen(ACCOUNT) as one,
         hub.listen(ACCOUNT) as two,
-        hub.listen(OTHER) as foreign,
+        hub.listen(OTHER) as other,
     ):
-        assert (one.position, two.position, foreign.position) == (0, 0, 0)
+        assert (one.position, two.position, other.position) == (0, 0, 0)
         hub.announce(ACCOUNT, log.commit(count=3))
         assert await take(one, 3) == [1, 2, 3]
         assert await take(two, 3) == [1, 2, 3]
-        assert foreign.queued == 0
+        assert other.queued == 0
 
 
 async def test_one_hundred_subscribers_of_an_account_cost_one_read_per_wake() -> None:

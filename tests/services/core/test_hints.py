@@ -220,12 +220,12 @@ async def test_nothing_that_an_unsigned_webhook_says_is_believed(world: World) -
 
 async def test_an_unsigned_webhook_gives_no_checkout_to_another_request(world: World) -> None:
     victim, _ = await world.request()
-    foreign, foreign_token = await world.request()
-    page = await world.open(foreign_token)
+    discarded, discarded_token = await world.request()
+    page = await world.open(discarded_token)
     world.vendor.pay(page)
-    await PaymentRequest.filter(id=foreign.id).update(discarded_at=datetime.now(UTC))
+    await PaymentRequest.filter(id=discarded.id).update(discarded_at=datetime.now(UTC))
     session = world.vendor.sessions.pop(page)
-    # Another program's checkout on the same vendor account, told with our reference.
+    # Another program's checkout on the same vendor account, reported with our reference.
     object.__setattr__(session, "external_id", "cs_foreign")
     object.__setattr__(session.order, "request_reference", "order-77")
     world.vendor.sessions["cs_foreign"] = session

@@ -121,10 +121,10 @@ async def test_only_leases_that_are_not_renewed_are_taken_over_whatever_the_wall
         for _ in range(3):
             assert await taken(1, renewed=True) == []
         clock.move(timedelta(days=-2))  # and now none has begun
-        assert await taken(60, renewed=False) == []  # the database was away: nobody could renew
+        assert await taken(60, renewed=False) == []  # the database was away: no process could renew
         assert [await taken(1, renewed=True) for _ in range(3)] == [[], [], ["killed"]]
         assert await taken(1, renewed=True) == ["killed"]
-        assert await watcher.run_due() == 1  # at once, though the clock was set back
+        assert await watcher.run_due() == 1  # immediately, though the clock was set back
 
 
 async def test_a_process_does_not_take_over_its_own_jobs(register: Register) -> None:
@@ -285,7 +285,7 @@ async def test_the_started_runner_works_on_what_is_enqueued_and_hands_back_what_
     assert (left.status, left.attempts) == ("queued", 0)
     assert left.due_at <= datetime.now(UTC)
     await add("quick")
-    assert await Job.filter(kind="quick", status="queued").count() == 1  # nobody claims any more
+    assert await Job.filter(kind="quick", status="queued").count() == 1  # no runner claims it any more
 
 
 async def test_a_runner_survives_a_database_that_fails_for_a_moment(

@@ -73,13 +73,13 @@ async def test_a_rolled_back_enqueue_never_runs(register: Register) -> None:
 
 
 async def test_a_dying_job_tells_its_owner_who_may_let_it_live(register: Register) -> None:
-    told: list[tuple[str, str, str]] = []
+    deaths: list[tuple[str, str, str]] = []
 
     async def fails(_: JobContext) -> None:
         raise ValueError("no luck")
 
     async def bury(job: JobContext, error: str) -> None:
-        told.append((job.kind, error, (await Job.get(id=job.job_id)).status))
+        deaths.append((job.kind, error, (await Job.get(id=job.job_id)).status))
 
     async def keep(job: JobContext, error: str) -> None:
         await bury(job, error)
@@ -94,7 +94,7 @@ async def test_a_dying_job_tells_its_owner_who_may_let_it_live(register: Registe
         await add(kind, max_attempts=1)
     assert await Runner().run_due() == 3
     error = "ValueError: no luck"
-    assert sorted(told) == [(kind, error, "running") for kind in ("bury", "fail_too", "keep")]
+    assert sorted(deaths) == [(kind, error, "running") for kind in ("bury", "fail_too", "keep")]
     left = {job.kind: (job.status, job.attempts, job.last_error) for job in await Job.all()}
     assert left == {"bury": ("dead", 1, error), "keep": ("queued", 0, error), "fail_too": ("dead", 1, error)}
     assert (await Job.get(kind="keep")).due_at > datetime.now(UTC) + timedelta(seconds=590)
@@ -197,7 +197,7 @@ async def test_a_failing_job_is_tried_again_later_and_dead_at_its_last_attempt(r
     await add("work", max_attempts=3)
     for _ in range(3):
         assert await Runner().run_due() == 1
-        assert await Runner().run_due() == 0  # not at once
+        assert await Runner().run_due() == 0  # not immediately
         await hasten()
     assert await Runner().run_due() == 0
     assert seen == [(1, False), (2, False), (3, True)]

@@ -100,8 +100,8 @@ async def test_the_time_of_the_last_activity_never_steps_back(world: World) -> N
 
 async def test_a_rolled_back_change_leaves_no_number_behind(world: World) -> None:
     request, _ = await world.request()
-    told: list[tuple[UUID, int]] = []
-    unit_of_work.on_change(lambda account_id, seq: told.append((account_id, seq)))
+    announced: list[tuple[UUID, int]] = []
+    unit_of_work.on_change(lambda account_id, seq: announced.append((account_id, seq)))
 
     async def fail() -> None:
         async with change(world.account.id) as changed:
@@ -111,15 +111,15 @@ async def test_a_rolled_back_change_leaves_no_number_behind(world: World) -> Non
     try:
         with pytest.raises(ZeroDivisionError):
             await fail()
-        assert (await log(world.account.id), told) == ([], [])
+        assert (await log(world.account.id), announced) == ([], [])
         assert await ActivityCard.all().count() == 0
         async with change(world.account.id) as changed:
             changed.event("contact.updated")
             changed.event("contact.updated")
-        assert told == [(world.account.id, 2)]
+        assert announced == [(world.account.id, 2)]
         async with change(world.account.id):
             pass
-        assert told == [(world.account.id, 2)]
+        assert announced == [(world.account.id, 2)]
     finally:
         unit_of_work.on_change(None)
     assert await log(world.account.id) == [(1, "contact.updated"), (2, "contact.updated")]
