@@ -1,4 +1,4 @@
-"""The GraphQL documents of the story tests: what an inbox would send."""
+"""The GraphQL documents of the flow tests, as an inbox sends them."""
 
 ERRORS = "userErrors { code message field }"
 

@@ -1,4 +1,4 @@
-"""A contact sends pictures by text message: they come safely, live, and are given out under addresses that end."""
+"""A contact sends pictures by text message: they are fetched safely, shown live, and served under URLs that expire."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, twilio: TwilioServer) -> AsyncIterator[Product]:
-    """The server, with Twilio's address replaced by the contract server's."""
+    """The server, connected to a fake Twilio."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url) as running:
         yield running
 
@@ -114,7 +114,7 @@ async def test_a_picture_is_fetched_safely_and_shown_for_a_while(texting: Team, 
             assert answer.headers["content-security-policy"].startswith("sandbox;")
             assert answer.headers["cache-control"] == "private, no-store"
 
-        # Nothing but the whole address gives anything, and not for ever.
+        # Only the complete URL works, and it expires.
         url = urlsplit(picture["url"])
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         base = f"{url.scheme}://{url.netloc}/attachments/"

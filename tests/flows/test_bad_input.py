@@ -1,7 +1,6 @@
-"""Every mutation with every wrong argument: its typed error with code and field, and not one row changed.
+"""Every mutation with every wrong argument: the error has its code and field, and no row changes.
 
-The cases that follow from an argument's type come from the schema; the rest is CASES. A new mutation or input field fails until
-it has a case.
+Cases of an argument's type come from the schema, the others from CASES. A new mutation or input field fails until it has a case.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ Value = Any | Callable[[World], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One wrong argument of a mutation whose other arguments are right. `named`: the field that the answer names, by default the path."""
+    """One wrong argument; the others are valid. `named`: the field that the error names, by default the path."""
 
     mutation: str
     path: str
@@ -54,7 +53,7 @@ class Case:
 
 # --------------------------------------------------------------------------------------- wrong by the argument's type
 SENDING = ("sendMessage", "sendPaymentRequest")
-# Texts whose limit is told as TOO_LONG: path to the limit, characters.
+# Texts whose limit is reported as TOO_LONG: path to the limit, characters.
 LIMITS = {
     "createApiKey.input.name": 120,
     "createPaymentRequest.input.productName": 255,
@@ -120,7 +119,7 @@ BLANKS = (
     "updateAccount.input.timeZone",
     "updateAccount.input.linkMessageTemplate",
 )
-# Any value of their type is right.
+# Every value of their type is valid.
 HARMLESS = {
     "signOut.input.refreshToken": "signing out says nothing about a token that is no longer one",
     "signOut.input.everywhere": "yes or no",
@@ -161,7 +160,7 @@ WRONG_IDS: tuple[Callable[[str], str], ...] = (
 
 
 def variables(*values: str, name: str = "") -> list[dict[str, str]]:
-    """Variables of a template, called 1, 2 … or all alike."""
+    """Variables of a template, named 1, 2 … or all the same."""
     return [{"name": name or str(n), "value": value} for n, value in enumerate(values, 1)]
 
 
@@ -611,7 +610,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer) -> AsyncIterator[Product]:
-    """The server without its job runner: nothing changes by itself."""
+    """The server without its job runner, so that nothing changes in the background."""
     more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
@@ -639,7 +638,7 @@ def test_every_mutation_and_every_input_field_has_a_case() -> None:
 
 @pytest.mark.slow
 async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world: World, stripe: StripeServer) -> None:
-    """One server for all that changes nothing."""
+    """One server serves all cases, because they change nothing."""
     wrong = [
         *await wrong_by_rule(world),
         *await wrong_by_type(world),
@@ -651,7 +650,7 @@ async def test_each_wrong_argument_has_its_typed_error_and_changes_nothing(world
 
 
 async def wrong_by_rule(world: World) -> list[str]:
-    """Each case: exactly its code and field, nothing else answered, nothing changed."""
+    """Each case gets exactly its code and field, and changes nothing."""
     wrong = []
     before = await probes.snapshot()
     for case in [*CASES, *by_type()]:
@@ -741,7 +740,7 @@ def _problem(case: Case, answer: dict[str, Any]) -> str | None:
 
 
 async def wrong_by_type(world: World) -> list[str]:
-    """Values of another type, left out, null, or unknown: BAD_REQUEST before anything runs."""
+    """Values of another type, missing, null or unknown: BAD_REQUEST before the mutation runs."""
     wrong = []
     before = await probes.snapshot()
     for mutation, one in probes.root("Mutation").items():
@@ -770,7 +769,7 @@ async def wrong_by_type(world: World) -> list[str]:
 
 
 async def a_silent_processor(world: World, stripe: StripeServer) -> list[str]:
-    """A key that can't be tried is not stored."""
+    """Credentials that cannot be tested are not stored."""
     before = await probes.snapshot()
     stripe.fail_next("before_500")
     arguments = probes.right(world)["configureProcessor"]
@@ -782,7 +781,7 @@ async def a_silent_processor(world: World, stripe: StripeServer) -> list[str]:
 
 
 async def lone_surrogates(world: World) -> list[str]:
-    """Half a character is no text: refused at the door."""
+    """Lone surrogates are refused before the mutation runs."""
     wrong = []
     before = await probes.snapshot()
     for mutation, one in probes.root("Mutation").items():
@@ -802,7 +801,7 @@ async def test_what_the_cases_start_from_is_right_and_without_a_processor_nothin
 
 
 async def right_arguments(world: World) -> list[str]:
-    """Each mutation as the cases start from it: done, and seen by the snapshot."""
+    """Each mutation succeeds with valid arguments, and the snapshot shows its change."""
     wrong = []
     before = await probes.snapshot()
     for mutation, arguments in probes.right(world).items():
@@ -818,7 +817,7 @@ async def right_arguments(world: World) -> list[str]:
 
 
 async def without_a_processor(world: World) -> list[str]:
-    """Both disconnected: no asking, no sending of a link. Then they are back."""
+    """Without a processor nothing can be requested and no link can be sent."""
     team = world.team
     for processor in (world.stripe, world.ids["processor"]):
         await team.product.ok(d.DISCONNECT_PROCESSOR, {"processorId": processor}, token=team.owner)

@@ -1,4 +1,4 @@
-"""Callbacks of every real channel behind a proxy: the address that counts is PUBLIC_URL; what is not the vendor's changes nothing."""
+"""Callbacks of every real channel behind a proxy: signatures use PUBLIC_URL, and a forged callback changes nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def mail() -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, twilio: TwilioServer, meta: MetaServer) -> AsyncIterator[Product]:
-    """The server as it stands behind a proxy: it listens on one address and is known by another."""
+    """The server behind a proxy: its public URL differs from the address that it listens on."""
     more = {"TWILIO_API_BASE": twilio.url, "META_API_BASE": meta.url, "PUBLIC_URL": PUBLIC, "RUN_JOBS": "false"}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
@@ -61,7 +61,7 @@ def letter() -> bytes:
 
 
 def cut(callback: Callback) -> Callback:
-    """Half of it came."""
+    """Only half of the body arrives."""
     return callback[0][:-4], callback[1]
 
 

@@ -1,4 +1,4 @@
-"""SMS, WhatsApp, e-mail, Messenger and Instagram by their real protocols: asked, delivered, answered, paid."""
+"""SMS, WhatsApp, email, Messenger and Instagram over their real protocols: request, delivery, reply, payment."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ async def mail() -> AsyncIterator[MailServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, twilio: TwilioServer, meta: MetaServer) -> AsyncIterator[Product]:
-    """The server, with the vendors' addresses replaced by the contract servers'."""
+    """The server, connected to fake vendors."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url, META_API_BASE=meta.url) as running:
         yield running
         assert [str(difference) for difference in await integrity_check.audit()] == []
 
 
 class Line:
-    """One connected channel with one contact on it, and the feed of their conversation."""
+    """A connected channel with one contact, and the feed of the conversation."""
 
     def __init__(self, team: Team, kind: str, provider: str, contact: Mapping[str, Any]) -> None:
         self.team, self.kind, self.provider, self.contact = team, kind, provider, dict(contact)
@@ -93,7 +93,6 @@ class Line:
         return f"{self.team.product.base_url}/inbound/{self.provider}/{self.team.channels[self.kind]}"
 
     def feed(self) -> Any:
-        """The conversation, live."""
         return self.team.product.subscribe(d.CONVERSATION_EVENTS, {"id": self.contact["conversation"]["id"]})
 
     async def icon(self) -> tuple[bool, str | None]:
@@ -103,19 +102,19 @@ class Line:
         return found["enabled"], found["reason"]
 
     async def taken(self, body: bytes, headers: Mapping[str, str], url: str | None = None) -> str:
-        """The vendor calls back, twice as vendors do, and is answered 200; gives the answer's text."""
+        """The vendor posts a callback twice and gets 200; return the response's text."""
         async with httpx2.AsyncClient() as vendor:
             answers = [await vendor.post(url or self.url, content=body, headers=dict(headers)) for _ in range(2)]
         assert [answer.status_code for answer in answers] == [200, 200]
         return answers[0].text
 
     async def appears(self, feed: Feed, text: str) -> None:
-        """What the contact wrote comes in live."""
+        """The contact's message arrives live."""
         added = await feed.until("ThreadItemAdded", item__direction="INBOUND")
         assert added["item"]["body"] == text
 
     async def asks(self, feed: Feed) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The agent sends a request and sees it leave; (request, message)."""
+        """The agent sends a request and sees it sent: (request, message)."""
         request = await self.team.request(self.contact)
         message = (await self.team.send(request, self.kind))["message"]
         assert message["deliveryStatus"] == "QUEUED"
@@ -124,7 +123,7 @@ class Line:
         return request, message
 
     async def becomes(self, feed: Feed, request: dict[str, Any], message: dict[str, Any], status: str) -> None:
-        """The message's new status comes in live, and the request has it, too."""
+        """The message's new status arrives live, and the request has it too."""
         await feed.until("MessageUpdated", message__id=message["id"], message__deliveryStatus=status)
         assert (await self.team.read(request))["deliveryState"] == status
 
@@ -251,13 +250,13 @@ async def test_whatsapps_closed_window_is_told_by_the_card(bare: Team, twilio: T
 
 # ------------------------------------------------------------------------------------------------------------- e-mail
 def signed_mail(raw: bytes, *, secret: str = MAIL_SECRET) -> tuple[bytes, dict[str, str]]:
-    """A message as a mail service's inbound route posts it."""
+    """An email as a mail service's inbound route posts it."""
     now = datetime.now(UTC)
     return raw, {"content-type": "message/rfc822", SIGNATURE_HEADER: sign(secret, raw, at=now)}
 
 
 def letter(text: str, *, answers: EmailMessage) -> bytes:
-    """The contact's answer, as a mail program writes it."""
+    """The contact's reply, as a mail program writes it."""
     made = EmailMessage(policy=WIRE)
     made["From"] = f"Maria Lopez <{MARIA_MAIL}>"
     made["To"] = str(answers["Reply-To"] or answers["From"])
@@ -295,7 +294,7 @@ async def test_email_from_the_request_to_paid_in_one_thread(bare: Team, mail: Ma
             forged, headers = signed_mail(answer, secret="another")
             assert (await anybody.post(line.url, content=forged, headers=headers)).status_code == 400
         await line.taken(*signed_mail(answer))
-        # Who answers has read it.
+        # A reply proves that the message was read.
         await line.becomes(feed, request, message, "READ")
         await line.appears(feed, "When do you come?")
         received = await Message.get(direction="INBOUND")
@@ -447,7 +446,7 @@ async def test_wrong_credentials_connect_nothing(bare: Team, meta: MetaServer, w
 async def test_a_mail_server_in_a_private_network_is_not_connected_to_and_looks_like_an_unknown_one(
     database: str, mail: MailServer
 ) -> None:
-    """Whether something listens there, and whether a resolver knows the name, can't be told from the answers."""
+    """The response reveals neither whether a server listens there nor whether the name resolves."""
     allowed = f"127.0.0.1:{mail.port}"
     async with harness.in_process(database, "memory://", ALLOWED_PRIVATE_HOSTS=allowed) as running:
         team = await new_team(running)

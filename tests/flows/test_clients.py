@@ -1,6 +1,6 @@
-"""The client libraries that inboxes are written with, as npm has them, against a running server: `tests/clients`, one Node process each.
+"""GraphQL client libraries against a running server: `tests/clients`, one Node process each.
 
-Each lives the same story: load, subscribe, ask for a payment, lose the connection, resume by cursor, outlive its access token.
+Each runs the same steps: load, subscribe, request a payment, lose the connection, resume by cursor, renew its access token.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def possible_types() -> str:
 
 @pytest.fixture
 def node() -> str:
-    """Node with the libraries; `./dev test` installs them from the lock. Under CI=true a missing one is a failure."""
+    """Node with the libraries, which `./dev test` installs. Under CI=true a missing one is a failure."""
     found = shutil.which("node")
     if found is None or not (CLIENTS / "node_modules" / "stamp").exists():
         if os.environ.get("CI") == "true":
@@ -87,7 +87,7 @@ async def team(sqlite_template: Path, tmp_path: Path) -> AsyncIterator[Team]:
 
 
 async def lives(node: str, team: Team, client: str, number: int, key: str, email: str) -> Any:
-    """What one library's story came to."""
+    """The output of one library's run."""
     contact = await team.contact(f"Maria {number}", number)
     preview = {"conversationId": contact["conversation"]["id"], "channelId": team.channels["SMS"], "body": "Hello"}
     story = {
@@ -140,7 +140,7 @@ async def test_stock_clients_query_mutate_subscribe_resume_and_outlive_their_tok
 
 
 def expected(client: str, number: int) -> dict[str, Any]:
-    """The story's end: each event came once and in order, and the client went on by itself."""
+    """Each event arrived once and in order, and the client reconnected by itself."""
     json_type = {"Apollo Client 3": OLD, "Relay": OLD, "graphql-ws": None, "graphql-sse": None}.get(client, NEW)
     types = {json_type} if json_type else set()
     if client in ("urql 5", "urql 6", "graphql-sse"):

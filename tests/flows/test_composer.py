@@ -1,4 +1,4 @@
-"""What a composer is told, and what it does with it: the predicate through the API, previews, templates after the window."""
+"""The composer through the API: availability, previews, templates after the window."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 async def product(
     database: str, events_url: str, twilio: TwilioServer, request: pytest.FixtureRequest
 ) -> AsyncIterator[Product]:
-    """The server beside Twilio; with its job runner unless a test says otherwise."""
+    """The server and a fake Twilio; with a job runner unless a test turns it off."""
     more = {"RUN_JOBS": str(getattr(request, "param", True)).lower(), "TWILIO_API_BASE": twilio.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
@@ -158,7 +158,7 @@ async def test_a_preview_names_what_makes_an_sms_dear(team: Team) -> None:
     units = len(shown["text"].encode("utf-16-le")) // 2
     assert 70 < units <= 134
     assert (shown["segments"], shown["remainingInSegment"]) == (2, 134 - units)
-    # What the e-mail says costs nothing by the character.
+    # Email has no cost per character.
     mail = await previewed(team, maria, "EMAIL", paymentRequestId=request["id"], body="It’s {link}")
     assert (mail["encoding"], mail["segments"], mail["remainingInSegment"], mail["reasonsForUcs2"]) == (None,) * 3 + (
         [],
@@ -232,13 +232,13 @@ async def whatsapp(bare: Team) -> dict[str, Any]:
 
 
 async def heard(contact: dict[str, Any], ago: timedelta) -> None:
-    """The contact wrote on WhatsApp so long ago."""
+    """The contact wrote on WhatsApp this long ago."""
     address = tables.ContactAddress.filter(contact_id=row_id(contact["id"]), kind="WHATSAPP")
     assert await address.update(last_inbound_at=datetime.now(UTC) - ago) == 1
 
 
 async def able(team: Team, contact: dict[str, Any]) -> dict[str, Any]:
-    """What the composer is told of payment requests on the team's only channel."""
+    """The availability of payment requests on the team's only channel."""
     conversation = await team.product.one(CHANNELS, {"id": contact["conversation"]["id"]})
     (found,) = conversation["channels"]
     told: dict[str, Any] = found["paymentRequests"]

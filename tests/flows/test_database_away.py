@@ -1,4 +1,4 @@
-"""The database goes away and comes back: everybody is told to try again, nobody that something is wrong with the product."""
+"""The database goes away and comes back: every error says to try again, and none reports a bug."""
 
 from __future__ import annotations
 

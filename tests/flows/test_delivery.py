@@ -1,7 +1,7 @@
-"""Every real provider loses the answer in every way: nothing is sent a second time, and every UNKNOWN is resolved.
+"""Every provider loses the response of a send, in every way: nothing is sent twice, and every UNKNOWN is resolved.
 
-By the vendor's callback (each comes twice), by the look-up, or, where the vendor can't be asked, by a person who is offered to send it
-again. kill -9 between the call and the commit: test_restart.py.
+It is resolved by the vendor's callback (delivered twice), by a look-up, or, where the vendor has none, by a person who may resend.
+A kill between the call and the commit: test_restart.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def product(database: str, events_url: str, twilio: TwilioServer, meta: Me
 
 @dataclasses.dataclass
 class Vendors:
-    """The three vendors: how each loses an answer, what it has taken, what it says of it."""
+    """The three vendors: how each loses a response, what it accepted, what it reports."""
 
     twilio: TwilioServer
     meta: MetaServer
@@ -92,7 +92,7 @@ class Vendors:
             self.twilio.fail_next(mode)
 
     def taken(self, kind: str, body: str) -> list[Any]:
-        """The messages with this text that the vendor has taken."""
+        """The messages with this text that the vendor accepted."""
         if kind == "EMAIL":
             return [letter for letter in self.mail.letters if letter.text() == body]
         if kind in ("MESSENGER", "INSTAGRAM_DM"):
@@ -100,7 +100,7 @@ class Vendors:
         return [m for m in self.twilio.messages if m["body"] == body and m["direction"] != "inbound"]
 
     async def calls_back(self, line: Line, body: str) -> None:
-        """The vendor says that it has delivered, twice."""
+        """The vendor reports the delivery, twice."""
         (message,) = self.taken(line.kind, body)
         if line.kind == "EMAIL":
             await line.taken(*signed_mail(report(message.message, "delivered", to=MARIA_MAIL)))
@@ -153,7 +153,7 @@ async def connected(team: Team, mail: MailServer, vendors: Vendors) -> list[Line
 
 
 async def wait_for_vendors(timeout_s: float) -> None:
-    """How long the product waits for an answer from here on, seconds."""
+    """Set the time that the server waits for a response, in seconds."""
     await providers.aclose()
     change_environment(timeout_s=timeout_s)
 
@@ -168,7 +168,7 @@ async def write(line: Line, body: str) -> dict[str, Any]:
 
 
 async def look_up_now() -> None:
-    """The time of the look-ups has come."""
+    """Make the look-ups due."""
     await Job.filter(kind="message.resolve", status="queued").update(due_at=datetime.now(UTC))
     jobs.wake()
     async with asyncio.timeout(20):
@@ -177,7 +177,7 @@ async def look_up_now() -> None:
 
 
 async def offered(line: Line, message: dict[str, Any]) -> list[str]:
-    """After 15 minutes nobody could be asked: what a person is shown."""
+    """The options that a person gets after 15 minutes without a result."""
     await Message.filter(id=row_id(message["id"])).update(sending_at=datetime.now(UTC) - resending.LOOKED_UP)
     found = await line.team.product.one(OPTIONS, {"id": message["id"]})
     assert found["deliveryStatus"] == "UNKNOWN"

@@ -1,4 +1,4 @@
-"""Money that is not the exact sum, at Stripe, PayPal and Square (contract servers): the page, the decision, the vendor's totals."""
+"""Payments of another amount, at fake Stripe, PayPal and Square: the page, the decision, the vendor's totals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIONS = "query($id: ID!) { paymentRequest(id: $id) { availableActions { action
 
 
 class Desk:
-    """One vendor: pays other sums on a checkout, and tells what it kept of it."""
+    """One vendor: it takes other amounts on a checkout and reports what it kept."""
 
     def __init__(self, kind: str, all_of_them: Vendors, webhook_url: str) -> None:
         self.kind, self.all, self.url = kind, all_of_them, webhook_url
@@ -98,7 +98,7 @@ async def them() -> AsyncIterator[Vendors]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, them: Vendors) -> AsyncIterator[Product]:
-    """The server; what a story leaves behind must audit clean."""
+    """The server. After the test, the integrity check must find no difference."""
     async with harness.in_process(database, events_url, **them.addresses) as running:
         yield running
         assert [str(difference) for difference in await integrity_check.audit()] == []
@@ -107,7 +107,7 @@ async def product(database: str, events_url: str, them: Vendors) -> AsyncIterato
 
 
 async def until(team: Team, request: dict[str, Any], true_of: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The request once this is true of it."""
+    """Wait until this is true of the request."""
     async with asyncio.timeout(20):
         while not true_of(now := await shown(team, request)):
             await asyncio.sleep(0.05)
@@ -153,7 +153,7 @@ async def page(request: dict[str, Any]) -> str:
 
 
 async def quiet() -> None:
-    """What was told has been handled."""
+    """Wait until all webhooks are handled."""
     async with asyncio.timeout(20):
         while await ProcessorEvent.exists(handled_at=None) or await Job.exists(kind="refund.settle", status="running"):
             await asyncio.sleep(0.05)

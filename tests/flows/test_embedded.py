@@ -1,4 +1,4 @@
-"""`python cli.py serve --demo` from an empty folder: everything is there, the tour works, and the next start finds it again."""
+"""`python cli.py serve --demo` from an empty folder: the tour works, and the next start finds its data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @asynccontextmanager
 async def serving(folder: Path, port: int) -> AsyncIterator[tuple[Product, dict[str, str]]]:
-    """The demo server in this folder, with nothing of our environment; gives what the terminal showed, by name."""
+    """The demo server in this folder, with a clean environment; yields the printed values by name."""
     environ = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,4 +1,4 @@
-"""A checkout ends at its processor and no webhook tells it: the page and Pay find out, and a silent processor holds nobody up."""
+"""A checkout ends at its processor without a webhook: the page and Pay find out, and a silent processor blocks nothing."""
 
 from __future__ import annotations
 

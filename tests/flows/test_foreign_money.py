@@ -1,4 +1,4 @@
-"""Events of the vendor that are not about our money: test money, a copy of the system, other programs on the account, thin events."""
+"""Vendor events that match no request: test payments, a copy of this system, other programs on the account, thin events."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_test_money_and_money_that_the_vendor_does_not_know_settle_no_live
     told = [
         event(1, "payment_intent.succeeded", intent | {"livemode": False}, livemode=False),
         event(2, "checkout.session.completed", checkout, livemode=False),
-        # Signed and live, but no payment that our key can see: a copy of this system on another account.
+        # Signed and live, but our key cannot see the payment: a copy of this system on another account.
         event(3, "payment_intent.succeeded", intent),
         event(4, "payment_intent.processing", intent | {"status": "processing"}),
         event(5, "charge.refunded", intent | {"payment_intent": "pi_copy", "id": "ch_copy"}),
@@ -123,7 +123,7 @@ async def test_events_of_other_programs_are_taken_whatever_their_shape_and_chang
     await quiet()
     assert ((await shop.read(request))["status"], await MoneyFact.all().count()) == ("SENT", 0)
     assert await ProcessorEvent.filter(handled_at=None).count() == 0
-    # What names our checkout and can't be read is refused, so that it comes again and is seen.
+    # An unreadable event about our checkout is refused, so that it is delivered again.
     assert await post(shop, stripe, event(99, "checkout.session.completed", {"id": session})) == [400]
 
 

@@ -1,4 +1,4 @@
-"""Another session holds a row: what concerns it waits for a limited time or is kept for later, and everything else goes on."""
+"""Another session holds a row: work on it waits for a limited time or is stored for later; other work continues."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 async def running(
     database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer
 ) -> AsyncIterator[tuple[Product, harness.Process]]:
-    """The server as a process of its own, with the pool that it has in production."""
+    """The server as a process, with its production pool."""
     values = {k.lower(): v for k, v in harness.environment(1, database, events_url).items()}
     app.configure(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
     async with harness.process(
@@ -116,7 +116,7 @@ async def held(database_url: str, sql: str, *args: object) -> AsyncIterator[None
 
 @dataclass
 class Seen:
-    """What was done while the row was held: seconds of each."""
+    """How long each operation took while the row was held, in seconds."""
 
     webhooks: list[tuple[int, float]] = field(default_factory=list)
     reads: list[float] = field(default_factory=list)
@@ -199,7 +199,7 @@ async def test_a_held_request_keeps_its_webhooks_and_nothing_else_waiting(
         async with httpx2.AsyncClient(timeout=30) as vendor:
             assert (await vendor.post(inbound, content=body, headers=headers)).status_code == 200
         assert await Message.filter(direction="INBOUND").count() == 0
-        # What waits for the row itself is told so, in a limited time.
+        # Work on the row itself fails as transient within the limit.
         with pytest.raises(harness.GraphQLFailed) as refused:
             await shop.product.one(d.COPIED, {"input": {"paymentRequestId": request["id"]}})
         assert refused.value.code == "SERVICE_UNAVAILABLE"

@@ -1,4 +1,4 @@
-"""One key, one object: however often, at once or with other input, for every mutation that takes a key."""
+"""One idempotency key creates one object: repeated, concurrent, or with other input, for every mutation that takes a key."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
 
 
 async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, ...]:
-    """How many requests, messages, cards, contacts, channels and API keys there are."""
+    """The numbers of requests, messages, cards, contacts, channels and API keys."""
     payments = (await team.product.one(d.CONTACT, {"id": contact["id"]}, token=team.agent))["payments"]["totalCount"]
     kinds = [item["__typename"] for item in await team.thread(contact)]
     others = [await table.all().count() for table in (Contact, ChannelConnection, ApiKey)]

@@ -1,4 +1,4 @@
-"""SECRET_KEYS is changed under a running product: nothing that was stored is lost, and the old key can be dropped."""
+"""SECRET_KEYS changes while the system is in use: no stored secret is lost, and the old key can be dropped."""
 
 from __future__ import annotations
 
@@ -41,13 +41,11 @@ async def vendors() -> AsyncIterator[Vendors]:
 
 @asynccontextmanager
 async def running(database: str, events_url: str, vendors: Vendors, keys: str) -> AsyncIterator[harness.Product]:
-    """The server with these keys."""
     async with harness.in_process(database, events_url, SECRET_KEYS=keys, **vendors.addresses) as product:
         yield product
 
 
 async def everything(table: str) -> list[dict[str, Any]]:
-    """A table, raw."""
     return await db.rows(f"SELECT * FROM {table}")  # noqa: S608 (a name of ours)
 
 
@@ -65,7 +63,7 @@ async def rotate(database: str, keys: str) -> tuple[int, str, str]:
 
 
 async def everything_works(team: Team, vendors: Vendors, contact: dict[str, Any], open_request: dict[str, Any]) -> None:
-    """A request made earlier is paid at Stripe on its old link; new ones of every processor open; every channel sends."""
+    """An earlier request is paid on its old link, every processor opens a checkout, and every channel sends."""
     shown = await team.read(open_request)
     assert shown["checkoutUrl"].rpartition("/")[2] == open_request["checkoutUrl"].rpartition("/")[2]
     session = (await press_pay(team.product, shown["checkoutUrl"])).rpartition("/")[2].partition("#")[0]
@@ -86,7 +84,7 @@ async def everything_works(team: Team, vendors: Vendors, contact: dict[str, Any]
 
 
 async def quiet() -> None:
-    """Nothing of what was asked for is left to do, so that a restart takes nothing with it."""
+    """Wait until no job is left."""
     async with asyncio.timeout(20):
         while await Job.exists(status="running"):
             await asyncio.sleep(0.05)
@@ -107,7 +105,7 @@ async def test_after_a_rotation_every_connection_works_and_the_old_key_can_be_dr
         await everything_works(team, vendors, maria, requests[0])
         await quiet()
 
-    # The new key comes first; the old one still opens what it sealed and what it signed.
+    # The new key is first; the old one still opens and verifies what it sealed and signed.
     async with running(database, events_url, vendors, f"{NEW},{OLD}") as product:
         team.product, product.token = product, team.agent
         await everything_works(team, vendors, maria, requests[1])
@@ -222,7 +220,7 @@ async def test_every_sealed_value_of_a_full_database_stands_in_a_column_that_is_
 
 
 async def sealed_columns() -> set[tuple[str, str]]:
-    """Where values stand that look like ours."""
+    """The columns with sealed values."""
     return {
         (table, column)
         for table in (model._meta.db_table for model in vars(tables).values() if _is_table(model))

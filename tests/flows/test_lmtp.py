@@ -1,4 +1,4 @@
-"""Letters that a mail server hands over by LMTP: stored once before the 250, in the thread live; what can't be taken stays there."""
+"""Emails that a mail server delivers over LMTP: stored once before the 250 reply, shown live; on a failure the mail server keeps them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def door() -> AsyncIterator[int]:
 
 @pytest.fixture
 async def mailbox(bare: Team) -> AsyncIterator[str]:
-    """The id of a connected e-mail channel."""
+    """The id of a connected email channel."""
     async with MailServer() as server:
         yield await connect(bare, server.port, inbound_secret="a-secret-of-the-mailbox")
 
@@ -59,7 +59,7 @@ def letter(text: str = "When do you come?", *, sender: str = "Maria Lopez <maria
 
 
 async def hand_over(port: int, recipients: list[str], raw: bytes) -> Any:
-    """The refusals by recipient, or the one answer to DATA."""
+    """The refusals by recipient, or the reply to DATA."""
 
     def talk() -> Any:
         with smtplib.LMTP("127.0.0.1", port) as client:

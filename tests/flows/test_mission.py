@@ -1,4 +1,4 @@
-"""The mission, statement by statement (docs/mission.md): one story per row, through GraphQL, HTTP and WebSocket only."""
+"""The mission, statement by statement (docs/mission.md), through GraphQL, HTTP and WebSocket only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOKEN = re.compile(r"^http://127\.0\.0\.1:\d+/p/[A-Za-z0-9_-]{22}$")
 
 
 async def delivered(team: Team, contact: dict[str, Any], message_id: str) -> str:
-    """Waits until the message has left QUEUED and SENT behind; gives its status."""
+    """Wait until the message is past QUEUED and SENT; return its status."""
     async with asyncio.timeout(10):
         while True:
             for item in await team.thread(contact):

@@ -1,4 +1,4 @@
-"""What can go wrong with money, through Stripe's SDK, real HTTP and signed webhooks: each outcome as promised, each a story."""
+"""Payment outcomes and failures at Stripe, through its SDK, HTTP and signed webhooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def stripe() -> AsyncIterator[StripeServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
-    """The server, with Stripe's address replaced by the contract server's."""
+    """The server, connected to a fake Stripe."""
     async with harness.in_process(database, events_url, STRIPE_API_BASE=stripe.url) as running:
         yield running
 
@@ -48,7 +48,7 @@ async def shop(bare: Team) -> Team:
 
 
 async def press_pay(team: Team, request: dict[str, Any]) -> str:
-    """The contact presses Pay; gives the id of the checkout session at Stripe."""
+    """The contact presses Pay; return the id of Stripe's checkout session."""
     async with httpx2.AsyncClient() as contact:
         answer = await contact.post(
             request["checkoutUrl"] + "/pay", headers={"Origin": team.product.base_url}, follow_redirects=False
@@ -58,7 +58,7 @@ async def press_pay(team: Team, request: dict[str, Any]) -> str:
 
 
 async def post(team: Team, stripe: StripeServer, event: dict[str, Any], **how: Any) -> int:
-    """Stripe delivers the event; gives our status code."""
+    """Stripe delivers the event; return our status code."""
     body, headers = stripe.webhook(event, **how)
     return await post_raw(team, body, headers)
 
@@ -75,7 +75,7 @@ async def sent(team: Team, contact: dict[str, Any], **more: Any) -> dict[str, An
 
 
 async def settled(team: Team, request: dict[str, Any], *, status: str) -> dict[str, Any]:
-    """The request once it has this status."""
+    """Wait until the request has this status."""
     async with asyncio.timeout(15):
         while (now := await team.read(request))["status"] != status:
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""NUL and halves of surrogate pairs in whatever comes from outside: no door answers 5xx, on either engine."""
+"""NUL and lone surrogates in all input: no endpoint answers 5xx, on either engine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def product(database: str, events_url: str, vendors: Vendors) -> AsyncIter
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the texts of a JSON document are."""
+    """The paths of a JSON document's texts."""
     if isinstance(value, str):
         yield path
     elif isinstance(value, dict | list):
@@ -50,7 +50,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def odd(value: Any, path: tuple[Any, ...]) -> Any:
-    """The document with the text at `path` made odd."""
+    """The document with the odd text at `path`."""
     made = copy.deepcopy(value)
     inside = made
     for key in path[:-1]:
@@ -65,7 +65,7 @@ async def send(url: str, body: bytes, headers: Mapping[str, str]) -> int:
 
 
 async def paid(vendor: Vendor, n: int) -> dict[str, Any]:
-    """The vendor's event of a payment of ours that we do not know yet."""
+    """The vendor's event of a payment that is not recorded yet."""
     team = vendor.team
     contact = await team.contact(f"Payer {n}", n=n)
     request = await team.request(contact, amount={"amount": "25.00"}, processorId=team.processor["id"])

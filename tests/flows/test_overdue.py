@@ -1,4 +1,4 @@
-"""A due date passes while inboxes are open: every feed that shows the request gets it as it is then."""
+"""A due date passes while inboxes are open: every feed that shows the request gets its new state."""
 
 from __future__ import annotations
 

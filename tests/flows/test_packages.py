@@ -1,4 +1,4 @@
-"""A third party's package, installed and not otherwise known here: its processor is paid by, its channel is written on."""
+"""A third-party package that is only installed: its processor takes payments and its channel carries messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Acme:
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """What an installer leaves of the sample package."""
+    """The sample package, as an installer leaves it."""
     return install(tmp_path / "installed")
 
 
@@ -64,7 +64,7 @@ async def acme(installed: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 @pytest.fixture
 async def server(database: str, events_url: str, installed: Path, acme: Acme) -> AsyncIterator[tuple[Product, Process]]:
-    """The server as a process that has the package on its path; this process has the same settings, to make the account."""
+    """The server as a process with the package on its path; this process has the same settings, to create the account."""
     values = {k.lower(): v for k, v in harness.environment(1, database, events_url).items()}
     app.configure(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
     addresses = f"acme_pay={acme.pay.url},acme_chat={acme.chat.url}"
@@ -174,7 +174,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
     ((refunded, currency),) = [(r["total"], r["currency"]) for made in acme.pay.refunds.values() for r in made]
     assert (refunded, currency) == ("20.00", "USD")
 
-    # STOP holds on this channel as on any.
+    # STOP works on this channel as on any other.
     assert await post(inbound_url(bare), acme.chat.writes("visitor-7", "STOP")) == 200
     assert await reasons(bare, contact) == [("CUSTOM", False, "CONTACT_OPTED_OUT")]
     assert await post(inbound_url(bare), acme.chat.writes("visitor-7", "START")) == 200
@@ -207,7 +207,7 @@ async def test_a_package_that_is_missing_after_a_restart_takes_nothing_down(
         (installed / "acme_pay" / module).write_text("raise RuntimeError('half an upgrade')\n")
     await server[1].start()
 
-    # Everything is shown, nothing goes through it, and Acme is told to come again.
+    # Everything is shown, nothing can be sent, and Acme's webhooks are refused so that it retries.
     (shown,) = (await bare.product.one(d.SETTINGS, token=bare.owner))["paymentSettings"]["processors"]
     assert (shown["kind"], shown["connected"]) == ("CUSTOM", True)
     assert await reasons(bare, contact) == [("CUSTOM", False, "CHANNEL_NOT_SUPPORTED")]

@@ -1,6 +1,6 @@
-"""PayPal and Square from Settings to the last refund: the real provider over HTTP, judged by the vendor's contract, signed webhooks.
+"""PayPal and Square from the settings to the last refund, over HTTP, checked by the vendor's contract, with signed webhooks.
 
-Each story is told for both: what differs between them is a desk's business (`PayPalDesk`, `SquareDesk`), not the story's.
+Each test runs for both; `PayPalDesk` and `SquareDesk` hold the differences.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Event = dict[str, Any]
 
 # --------------------------------------------------------------------------------------------------------------- desks
 class Desk(Protocol):
-    """What happens at a vendor, told the same way for all."""
+    """A vendor's side, with one interface for all vendors."""
 
     kind: str
     credentials: dict[str, str]
@@ -49,31 +49,31 @@ class Desk(Protocol):
     def server(self) -> ContractServer: ...
 
     def checkout(self, location: str) -> str:
-        """What the vendor calls the checkout that its page is about."""
+        """The vendor's id of the checkout of its page."""
 
     def agree(self, checkout: str) -> Event:
-        """The payer does all that is the payer's; what the vendor tells of it."""
+        """The payer approves and pays; return the vendor's webhooks."""
 
     def told(self, checkout: str) -> Event:
-        """What the vendor tells of the money as it stands."""
+        """The vendor's webhooks about the payment's current state."""
 
     def made_refunds(self) -> int:
-        """How many refunds it has made."""
+        """The number of refunds at the vendor."""
 
     def refund(self, checkout: str, minor: int) -> Event:
-        """A refund in the vendor's own pages, arrived."""
+        """A completed refund in the vendor's dashboard."""
 
     def arrive(self) -> list[Event]:
-        """The refunds that we asked for arrive; what the vendor tells of them."""
+        """Complete the requested refunds; return the vendor's webhooks."""
 
     def dispute(self, checkout: str, state: str) -> Event:
         """OPEN, WON or LOST."""
 
     def signed(self, event: Event, url: str) -> tuple[bytes, dict[str, str]]:
-        """The delivery of an event to this address, as the webhook at the vendor says that is registered for it."""
+        """The delivery of an event to this address, signed as its registered webhook requires."""
 
     def addresses(self) -> list[str]:
-        """Where the vendor was asked to deliver."""
+        """The addresses of the registered webhooks."""
 
 
 class PayPalDesk:
@@ -222,7 +222,7 @@ async def square() -> AsyncIterator[SquareServer]:
 async def product(
     database: str, events_url: str, paypal: PayPalServer, square: SquareServer, request: pytest.FixtureRequest
 ) -> AsyncIterator[Product]:
-    """The server, with the vendors' addresses replaced. What a story leaves behind must audit clean."""
+    """The server, connected to fake vendors. After the test, the integrity check must find no difference."""
     more = getattr(request, "param", {}) | {"PAYPAL_API_BASE": paypal.url, "SQUARE_API_BASE": square.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
@@ -255,7 +255,7 @@ async def connect(team: Team, desk: Desk, **more: Any) -> dict[str, Any]:
 
 
 async def press_pay(team: Team, desk: Desk, request: dict[str, Any]) -> str:
-    """The contact presses Pay; gives the vendor's checkout."""
+    """The contact presses Pay; return the vendor's checkout."""
     async with httpx2.AsyncClient() as contact:
         answer = await contact.post(
             request["checkoutUrl"] + "/pay", headers={"Origin": team.product.base_url}, follow_redirects=False
@@ -270,14 +270,14 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> int:
 
 
 async def deliver(team: Team, desk: Desk, *events: Event, to: str | None = None) -> None:
-    """The vendor delivers, and is told that it arrived."""
+    """The vendor delivers webhooks and gets 200."""
     url = to or team.processor["webhookUrl"]
     for event in events:
         assert await post(url, *desk.signed(event, url)) == 200
 
 
 async def until(team: Team, request: dict[str, Any], true_of: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The request once this is true of it."""
+    """Wait until this is true of the request."""
     async with asyncio.timeout(15):
         while not true_of(now := await team.read(request)):
             await asyncio.sleep(0.05)
@@ -285,7 +285,7 @@ async def until(team: Team, request: dict[str, Any], true_of: Callable[[dict[str
 
 
 async def quiet() -> None:
-    """Every job that was due has been done; what looks round all the time does not count."""
+    """Wait until every due job is done, except periodic ones."""
     waiting = Q(status="running") | Q(status="queued", due_at__lte=datetime.now(UTC))
     async with asyncio.timeout(15):
         while await Job.filter(waiting).exclude(Q(kind__startswith="sweeper.") | Q(kind="retention")).exists():
@@ -299,7 +299,7 @@ async def sent(team: Team, contact: dict[str, Any], **more: Any) -> dict[str, An
 
 
 async def paid(team: Team, desk: Desk, contact: dict[str, Any], **more: Any) -> tuple[dict[str, Any], str]:
-    """A request that was paid, with its fee, and its checkout at the vendor."""
+    """A paid request with its fee, and its checkout at the vendor."""
     request = await sent(team, contact, **more)
     checkout = await press_pay(team, desk, request)
     await deliver(team, desk, desk.agree(checkout))
@@ -370,7 +370,7 @@ async def test_wrong_credentials_are_refused_by_name_and_right_ones_ask_and_are_
         cards = [e["item"]["kind"] for e in feed.seen if e["__typename"] == "ThreadItemAdded"]
         if "PAYMENT_RECEIVED" not in cards:
             await feed.until("ThreadItemAdded", item__kind="PAYMENT_RECEIVED")
-    # The vendor tells more than once, and more than one thing.
+    # The vendor delivers several events, each more than once.
     event = desk.told(checkout)
     await deliver(bare, desk, event, event, desk.told(checkout))
     now = await until(bare, request, lambda r: r["payments"][0]["fee"] is not None)
@@ -399,7 +399,7 @@ async def test_parts_are_given_back_here_and_there_until_nothing_is_left(shop: T
         ("REFUND_EXCEEDS_PAYMENT", "At most $70.00 is left of this payment.")
     ]
     assert desk.made_refunds() == 2
-    # In the vendor's own pages, told twice.
+    # In the vendor's dashboard, delivered twice.
     event = desk.refund(checkout, 4000)
     await deliver(shop, desk, event, event)
     await until(shop, request, lambda r: len(r["payments"]) == 4)
@@ -682,7 +682,7 @@ async def test_live_and_test_stand_side_by_side_and_are_never_added_up(
 
 
 def foreign(kind: str) -> list[dict[str, Any]]:
-    """Events of other programs on the same vendor account, in shapes that ours never have."""
+    """Events of other programs on the same vendor account."""
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if kind == "PAYPAL":
         old = {"id": "9SALE", "state": "completed", "amount": {"total": "120.00", "currency": "USD"}}
@@ -774,7 +774,7 @@ async def test_rights_taken_back_at_the_vendor_disconnect_it_and_tell_who_can_co
     assert [(n["kind"], n["title"], n["body"]) for n in listed["nodes"]] == [
         ("PROCESSOR_DISCONNECTED", "Square is disconnected", said)
     ]
-    # Connected again, an old word ends nothing.
+    # After reconnecting, an old event does not disconnect.
     await connect(shop, desk, testMode=True)
     await deliver(shop, desk, revoked)
     assert (await ProcessorConnection.get(processor="square")).connected

@@ -1,4 +1,4 @@
-"""Behind a proxy of ours one anonymous client's limit is not everybody's."""
+"""Behind our proxy, anonymous clients have separate limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's tour, pasted into a shell against the demo, ends with a card that turned Paid in a subscription and a second card."""
+"""The README's tour runs against the demo and ends with a card that turns Paid in a subscription, and a second card."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ async def test_the_tour_of_the_readme_turns_the_card_paid(tmp_path: Path) -> Non
     first = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_REQUEST"' in line)
     second = next(n for n, line in enumerate(lines) if '"kind":"PAYMENT_RECEIVED"' in line)
     assert first < second
-    # An event shows the request as it is when it is delivered: on a slow machine an early one says PAID already.
+    # An event shows the request's state at delivery: on a slow machine an early one may already be PAID.
     assert any('"PaymentRequestUpdated"' in line and '"PAID"' in line for line in lines)
     assert '"status":"PAID","amountPaid":{"formatted":"$120.00"},"payments":[{"status":"SUCCEEDED"' in printed

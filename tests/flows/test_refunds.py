@@ -1,4 +1,4 @@
-"""Money back and money disputed, through Stripe's SDK, real HTTP and signed webhooks; and money that came another way."""
+"""Refunds, disputes and offline payments, through Stripe's SDK, HTTP and signed webhooks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def stripe() -> AsyncIterator[StripeServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
-    """The server, with Stripe's address replaced by the contract server's."""
+    """The server, connected to a fake Stripe."""
     async with harness.in_process(database, events_url, STRIPE_API_BASE=stripe.url) as running:
         yield running
 
@@ -68,14 +68,14 @@ async def press_pay(team: Team, request: dict[str, Any]) -> httpx2.Response:
 
 
 async def open_session(team: Team, request: dict[str, Any]) -> str:
-    """The contact presses Pay; gives the id of the checkout session at Stripe."""
+    """The contact presses Pay; return the id of Stripe's checkout session."""
     answer = await press_pay(team, request)
     assert answer.status_code == 303, answer.text
     return answer.headers["location"].rsplit("/", 1)[1].split("#")[0]
 
 
 async def paid(team: Team, stripe: StripeServer, contact: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """A request that was paid at Stripe, with its fee, and the session on which it was."""
+    """A request paid at Stripe, with its fee, and its session."""
     request = await team.request(contact)
     await team.send(request)
     session = await open_session(team, request)
@@ -86,7 +86,7 @@ async def paid(team: Team, stripe: StripeServer, contact: dict[str, Any]) -> tup
 
 
 async def until(team: Team, request: dict[str, Any], true_of: Any) -> dict[str, Any]:
-    """The request once this is true of it."""
+    """Wait until this is true of the request."""
     async with asyncio.timeout(15):
         while not true_of(now := await team.read(request)):
             await asyncio.sleep(0.05)
@@ -404,13 +404,13 @@ async def test_what_older_versions_and_the_dashboard_tell_by_other_events_is_tak
     made = stripe.refund(session, amount=5000)
     await post(shop, stripe, made)
     await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
-    # An endpoint of an API version before 2024-10-28 tells a refund's failure so, and only so.
+    # An endpoint with an API version before 2024-10-28 reports a refund's failure only in this way.
     refund_now = made["data"]["object"] | {"status": "failed", "failure_reason": "expired_or_canceled_card"}
     await post(shop, stripe, stripe.event("charge.refund.updated", refund_now))
     now = await until(shop, request, lambda r: r["refundState"] == "NONE")
     assert totals(now)[3] == [("CHARGE", "SUCCEEDED", "12000"), ("REFUND", "FAILED", "5000")]
     assert (await kinds(shop, maria))[-2:] == ["REFUND_ISSUED", "REFUND_FAILED"]
-    # A bank debit that the business cancels while it is under way.
+    # A pending bank debit that the business cancels.
     second = await shop.request(maria)
     await shop.send(second)
     debit = await open_session(shop, second)

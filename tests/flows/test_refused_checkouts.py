@@ -1,4 +1,4 @@
-"""A contact who presses Pay after the keys were revoked at the vendor: what the contact reads, what the team learns, how it is mended."""
+"""A contact presses Pay after the keys were revoked at the vendor: the contact's page, the team's notification, the repair."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_paypals_revoked_consent_ends_the_connection_only_if_the_keys_work
         (one,) = (await bare.product.one(SETTINGS, token=bare.owner))["paymentSettings"]["processors"]
         return one["connected"], one["lastError"] or ""
 
-    # A merchant of the same app has left: these keys still work.
+    # A merchant of the same app has disconnected; these keys still work.
     assert await deliver(consent) == 200
     async with asyncio.timeout(15):
         while not await ProcessorEvent.exists(external_id=consent["id"], handled_at__not_isnull=True):

@@ -1,4 +1,4 @@
-"""kill -9 of the server, then a start on the same port: who resumes by cursor has every card once, and no message goes out twice."""
+"""The server is killed and restarted on the same port: resuming by cursor gives every card once, and no message is sent twice."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 async def running(
     database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer
 ) -> AsyncIterator[tuple[Product, Process]]:
-    """The server as a process of its own; this process has the same settings, to make the account."""
+    """The server as a process; this process has the same settings, to create the account."""
     values = {k.lower(): v for k, v in harness.environment(1, database, events_url).items()}
     app.configure(Settings(_env_file=None, **values))  # type: ignore[call-arg, arg-type]
     async with harness.process(database, events_url, STRIPE_API_BASE=stripe.url, TWILIO_API_BASE=twilio.url) as (
@@ -87,7 +87,7 @@ async def shop(bare: Team) -> Team:
 
 
 async def press_pay(team: Team, request: dict[str, Any]) -> str:
-    """The contact presses Pay; gives the id of the checkout session at Stripe."""
+    """The contact presses Pay; return the id of Stripe's checkout session."""
     async with httpx2.AsyncClient() as contact:
         answer = await contact.post(
             request["checkoutUrl"] + "/pay", headers={"Origin": team.product.base_url}, follow_redirects=False
@@ -97,7 +97,7 @@ async def press_pay(team: Team, request: dict[str, Any]) -> str:
 
 
 async def deliver(team: Team, stripe: StripeServer, event: dict[str, Any]) -> int | None:
-    """Stripe posts the event; None if it got no answer."""
+    """Stripe posts the event; return the status, or None without a response."""
     body, headers = stripe.webhook(event)
     try:
         async with httpx2.AsyncClient() as vendor:
@@ -116,7 +116,7 @@ async def listen(feed: Feed) -> None:
 async def pay_and_kill(
     team: Team, stripe: StripeServer, server: Process, events: list[dict[str, Any]], *, when: str, dice: random.Random
 ) -> list[int | None]:
-    """Stripe delivers all events at once; the server is killed at this moment. Gives the answers."""
+    """Stripe delivers all events concurrently while the server is killed; return the responses."""
     posts = [asyncio.create_task(deliver(team, stripe, event)) for event in events]
     if when == "in flight":
         await asyncio.sleep(dice.uniform(0, 0.02))
@@ -129,7 +129,7 @@ async def pay_and_kill(
 
 
 def told(events: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
-    """Per request: how often it was said to have become PAID, and how many PAYMENT_RECEIVED cards came."""
+    """For each request: how many events said that it became PAID, and how many PAYMENT_RECEIVED cards arrived."""
     paid = [
         e["paymentRequest"]["id"]
         for e in events
@@ -144,7 +144,7 @@ def told(events: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
 
 
 async def everything_since(team: Team, cursor: str | None, last: str) -> list[dict[str, Any]]:
-    """What a subscriber with this cursor is given, up to the event with the cursor `last`."""
+    """The events that a subscriber with this cursor gets, up to the cursor `last`."""
     async with team.inbox(after=cursor) as feed:
         await opened(feed)
         while feed.cursor != last:
@@ -176,7 +176,7 @@ async def test_a_kill_between_webhook_and_push_loses_no_card_and_doubles_none(
         await server.start()
         async with shop.inbox(after=cursor) as feed:
             await opened(feed)
-            # What was answered is not sent again by the vendor; what was not answered is.
+            # The vendor repeats the events that got no response.
             again = [event for event, answer in zip(events, answers, strict=True) if answer is None]
             assert [await deliver(shop, stripe, event) for event in again] == [200] * len(again)
             while min(len(told(before_the_kill + feed.seen)[0]), len(told(before_the_kill + feed.seen)[1])) < AT_ONCE:
@@ -266,7 +266,7 @@ async def test_a_kill_while_twilio_is_asked_sends_nothing_twice_and_loses_nothin
             await asyncio.sleep(0.05)
     assert texts() == ["first", "third", "second"]
 
-    # Twilio had taken it: its callback says so, whatever we knew.
+    # Twilio had accepted it; its callback reports that.
     url, body, headers = twilio.status_callback(twilio.messages[0]["sid"], "delivered")
     async with httpx2.AsyncClient() as vendor:
         assert (await vendor.post(url, content=body, headers=headers)).status_code == 200

@@ -1,4 +1,4 @@
-"""Live feeds over sockets: resume by cursor, query then subscribe, two servers, a bus that dies, a reader that stalls."""
+"""Live feeds over sockets: resume by cursor, query then subscribe, two servers, a bus that fails, a stalled reader."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def feed_of(team: Team, name: str, contact: dict[str, Any], after: str | None = 
 
 
 def brief(events: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """What an event is, without what its object shows by now."""
+    """An event without the current state of its object."""
     return [(event["cursor"], event["__typename"]) for event in events]
 
 
@@ -315,7 +315,7 @@ async def test_a_socket_that_stalls_is_cut_and_the_others_get_everything(views: 
                 event = next(iter(message["payload"]["data"].values()))
                 heard += event["__typename"] == "ThreadItemAdded"
         assert heard < 50 * len(texts)
-        # It comes back with its cursor and has everything.
+        # It reconnects with its cursor and has everything.
         feed = await stack.enter_async_context(team.inbox(after=cursor))
         await opened(feed)
         added = [await feed.until("ThreadItemAdded") for _ in texts]
@@ -409,7 +409,7 @@ State = dict[str, dict[str, Any]]
 
 
 async def fetch(team: Team) -> tuple[State, str]:
-    """Everything that this client shows, and the cursor that was read before it."""
+    """Everything that this client shows, and the cursor read before it."""
     found = await team.product.one(LIST)
     state: State = {"conversations": {}, "contacts": {}, "requests": {}, "items": {}, "order": {}}
     for conversation in found["nodes"]:
@@ -424,7 +424,7 @@ async def fetch(team: Team) -> tuple[State, str]:
 
 
 def apply(state: State, event: dict[str, Any]) -> None:
-    """What an inbox does with an event: the object that it carries replaces the one of that id."""
+    """Apply an event as an inbox does: its object replaces the one with the same id."""
     match event["__typename"]:
         case "ThreadItemAdded":
             item = event["item"]

@@ -1,4 +1,4 @@
-"""Who may do what: every mutation by every role, done or FORBIDDEN and then nothing changed; without a credential nothing at all."""
+"""Permissions: every mutation by every role is done, or FORBIDDEN without a change; without a credential all are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def product(database: str, events_url: str) -> AsyncIterator[Product]:
-    """The server beside contract servers of the vendors, without its job runner: nothing changes by itself."""
+    """The server with fake vendors and without its job runner, so that nothing changes in the background."""
     async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
         more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
         async with harness.in_process(database, events_url, **more) as running:
@@ -95,7 +95,7 @@ async def people(world: World) -> dict[str, str]:
 
 
 async def fresh(world: World, n: int) -> dict[str, dict[str, Any]]:
-    """Arguments that are right for one more round."""
+    """Valid arguments for one more round."""
     await probes.refill(world)
     arguments = probes.right(world)
     new = {"email": f"zoe{n}@example.com", "phone": f"+1415555{3000 + n}"}
@@ -112,7 +112,7 @@ async def test_every_mutation_is_done_or_forbidden_by_role_for_people_and_for_ap
     await available_actions(world)
     persons, keys = await people(world), {**world.tokens, "OWNER": await probes.api_key(world.team, "OWNER")}
     wrong = []
-    # From the least to the most: what VIEWER is refused has been used up by nobody.
+    # From the lowest role up, so that a refused mutation's object is still unused.
     for n, (role, kind) in enumerate((role, kind) for role in reversed(ROLES) for kind in ("person", "key")):
         token = (persons if kind == "person" else keys)[role]
         for mutation, arguments in (await fresh(world, n)).items():
@@ -137,7 +137,7 @@ async def test_who_is_refused_learns_nothing_and_changes_nothing(world: World) -
 
 
 async def forbidden_before_not_found(world: World) -> list[str]:
-    """FORBIDDEN comes before NOT_FOUND: else a viewer could ask for ids."""
+    """FORBIDDEN comes before NOT_FOUND; otherwise a viewer could probe ids."""
     wrong = []
     for mutation, one in probes.root("Mutation").items():
         if "VIEWER" in MAY[mutation]:
@@ -199,7 +199,7 @@ async def _refused_feed(product: Product, document: str, variables: dict[str, An
 
 
 async def available_actions(world: World) -> None:
-    """What a request offers is what the role may do."""
+    """A request's available actions are those that the role may do."""
     document = "query($id: ID!) { paymentRequest(id: $id) { availableActions { action } } }"
     found = {}
     for role in ROLES:

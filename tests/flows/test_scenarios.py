@@ -1,4 +1,4 @@
-"""The scenario sandbox over HTTP: each story ends in its promised state, told by the sandbox's own signed webhooks."""
+"""The sandbox scenarios over HTTP: each ends in its documented state, through the sandbox's signed webhooks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def play(team: Team, request: dict[str, Any], scenario: str, seed: int = 0
 
 
 async def state(team: Team, contact: dict[str, Any], request: dict[str, Any]) -> tuple[Any, ...]:
-    """What `ENDS` promises, as it is now."""
+    """The current state, in the form of `ENDS`."""
     now = await team.product.one(
         f"query($id: ID!) {{ paymentRequest(id: $id) {{ {FIELDS} }} }}", {"id": request["id"]}, token=team.agent
     )
@@ -73,7 +73,7 @@ async def state(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
 
 
 async def comes_to(team: Team, contact: dict[str, Any], request: dict[str, Any], end: tuple[Any, ...]) -> None:
-    """Waits until it is so; fails with what it is instead."""
+    """Wait until the state is this; fail with the actual state."""
     seen: tuple[Any, ...] = ()
     try:
         async with asyncio.timeout(30):

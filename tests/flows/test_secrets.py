@@ -1,7 +1,7 @@
-"""Planted secrets: each is driven through the whole product, then looked for in the log, in the raw database, in every answer.
+"""Planted secrets pass through the whole system, then are searched for in the log, the raw database and every response.
 
-Where a secret has to be shown: the sign-in answers, a new API key and a new identity secret (once), a link in its request and in the
-texts that carry it. Anywhere else it is a leak.
+A secret may appear only in sign-in responses, in a new API key or identity secret (once), and a link in its request and in texts
+that contain it.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ REFRESH = f"mutation($input: RefreshInput!) {{ refresh(input: $input) {{ accessT
 
 # ------------------------------------------------------------------------------------------------------------- searching
 def shapes(secret: str) -> set[str]:
-    """How a secret may be written: as it is, as in an address, as in JSON, in base64."""
+    """A secret's encodings: plain, URL-encoded, JSON, base64."""
     plain = secret.encode()
     return {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1], base64.b64encode(plain).decode()}
 
 
 def found(planted: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """In which of the texts each secret stands, in any shape; those that stand in none are left out."""
+    """The texts that contain each secret, in any encoding; secrets in no text are left out."""
     places = {
         name: [place for place, text in texts.items() if any(shape in text for shape in shapes(secret))]
         for name, secret in planted.items()
@@ -70,7 +70,7 @@ def found(planted: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, lis
 
 
 async def dump() -> dict[str, str]:
-    """Every column of every table with all its values, raw."""
+    """Every column of every table with its raw values."""
     if db.dialect() == "sqlite":
         names = await db.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
     else:
@@ -94,7 +94,7 @@ def test_the_search_finds_a_control_in_each_shape(shape: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- the drive
 @dataclass
 class Watched:
-    """A product of which every answer is kept, by what was asked."""
+    """A server whose responses are all recorded, by operation."""
 
     product: Product
     vendors: Vendors
@@ -103,7 +103,7 @@ class Watched:
     planted: dict[str, str] = field(default_factory=dict)
 
     def watch(self, http: httpx2.AsyncClient) -> None:
-        """Keep what this client is answered, headers included."""
+        """Record this client's responses, headers included."""
 
         async def keep(answer: httpx2.Response) -> None:
             await answer.aread()
@@ -112,14 +112,14 @@ class Watched:
         http.event_hooks["response"].append(keep)
 
     async def shown_once(self, document: str, given: Mapping[str, Any], token: str | None = None) -> dict[str, Any]:
-        """A mutation whose answer has to show a secret: that one answer is not kept."""
+        """A mutation whose response must show a secret; it is not recorded."""
         payload: dict[str, Any] = await self.product.one(document, {"input": given}, token=token)
         self.answers.pop()
         assert payload["userErrors"] == []
         return payload
 
     async def vendor_says(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """A webhook; its answer is kept."""
+        """Post a webhook and record its response."""
         answer = await post(url, body, headers)
         self.answers.append(f"{answer.headers}\n{answer.text}")
         return answer.status_code
@@ -133,7 +133,7 @@ async def vendors() -> AsyncIterator[Vendors]:
 
 @pytest.fixture
 async def watched(database: str, events_url: str, vendors: Vendors) -> AsyncIterator[Watched]:
-    """The server, logging all that it can."""
+    """The server at its most verbose log level."""
     more = {"SECRET_KEYS": KEY, "LOG_LEVEL": "debug", **vendors.addresses}
     async with harness.in_process(database, events_url, **more) as product:
         made = Watched(product, vendors)
@@ -142,12 +142,12 @@ async def watched(database: str, events_url: str, vendors: Vendors) -> AsyncIter
 
 
 def wrong(credentials: list[dict[str, str]], secret: str) -> list[dict[str, str]]:
-    """The same with one of them wrong."""
+    """The same credentials, one of them wrong."""
     return [{**one, "value": WRONG + secret if one["name"] == secret else one["value"]} for one in credentials]
 
 
 async def sign_in_and_out(watched: Watched, team: Team) -> None:
-    """Every way to show who one is, right and wrong."""
+    """Every way to authenticate, right and wrong."""
     product, planted = watched.product, watched.planted
     (owner,) = await db.rows("SELECT email FROM user_account WHERE role = 'OWNER'")
     session = await watched.shown_once(SIGN_IN, {"email": owner["email"], "password": PASSWORD})
@@ -169,7 +169,7 @@ async def sign_in_and_out(watched: Watched, team: Team) -> None:
 
 
 async def settings_of_everything(watched: Watched, team: Team) -> None:
-    """Connect what there is, with wrong credentials first; then read all that the settings show."""
+    """Connect every provider, first with wrong credentials; then read all settings."""
     product = watched.product
     for kind, secret in (("STRIPE", "secret_key"), ("PAYPAL", "client_secret"), ("SQUARE", "access_token")):
         given = {"kind": kind, "testMode": True, "credentials": wrong(watched.vendors.credentials(kind), secret)}
@@ -197,7 +197,7 @@ async def settings_of_everything(watched: Watched, team: Team) -> None:
 
 
 def everything_of(query: str, depth: int = 4) -> str:
-    """The query with all that can be read below it without arguments."""
+    """A query of every field that needs no argument."""
     return f"{{ {query} {_fields(probes.root('Query')[query].type, depth)} }}"
 
 
@@ -217,7 +217,7 @@ def _fields(type_: Any, depth: int) -> str:
 
 
 async def ask_and_pay(watched: Watched, team: Team) -> str:
-    """From the request to the money and back, with failures of every vendor on the way; the link's token."""
+    """Request, payment and refund, with failures of every vendor; return the link's token."""
     product, vendors = watched.product, watched.vendors
     contact = await team.contact("Control Contact", phone=PHONE, email=EMAIL, addresses=[])
     request = await team.request(contact)
@@ -267,7 +267,7 @@ async def ask_and_pay(watched: Watched, team: Team) -> str:
 
 
 async def ask_nonsense(watched: Watched, team: Team, token: str) -> None:
-    """Errors of every kind, with secrets in what is asked."""
+    """Errors of every kind, with secrets in the operations."""
     product, secret = watched.product, stripe_server.SECRET_KEY
     for document in (
         f'mutation {{ configureProcessor(input: {{kind: STRIPE, secretKey: "{secret}" }} ',

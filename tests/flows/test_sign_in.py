@@ -1,4 +1,4 @@
-"""Getting in, staying in, and being put out: passwords, tokens, API keys, over HTTP and WebSocket."""
+"""Authentication over HTTP and WebSocket: passwords, tokens, API keys, and how sessions end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SOON_S = 15.0
 async def product(
     database: str, events_url: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Product]:
-    """The server, with the limits that a test asks for."""
+    """The server, with the limits that a test sets."""
     probes.hash_quickly(monkeypatch)
     limits: dict[str, str] = getattr(request, "param", {})
     async with harness.in_process(database, events_url, RUN_JOBS="false", **limits) as running:
@@ -165,7 +165,7 @@ async def test_ten_refreshes_at_once_never_give_two_sessions(ada: Person) -> Non
     given = {"refreshToken": (await ada.sign_in())["refreshToken"]}
     payloads = await asyncio.gather(*(call(ada.product, REFRESH, given) for _ in range(10)))
     assert sorted(codes(p) for p in payloads) == [[]] + [["SIGN_IN_FAILED"]] * 9
-    # It looks like a theft: the one that was first is ended, too.
+    # It looks like a theft, so the first session ends too.
     (winner,) = [p for p in payloads if not codes(p)]
     assert not await works(ada.product, winner["accessToken"])
     assert codes(await call(ada.product, REFRESH, {"refreshToken": winner["refreshToken"]})) == ["SIGN_IN_FAILED"]
@@ -195,7 +195,7 @@ async def test_signing_out_ends_this_sign_in_a_named_one_or_all(ada: Person) -> 
 
 
 def signing_key(secret: str = KEYS) -> bytes:
-    """What the server signs access tokens with."""
+    """The key that signs access tokens."""
     return hashlib.sha256(b"paythread access token\x00" + secret.encode()).digest()
 
 
@@ -263,7 +263,7 @@ async def socket(product: Product, payload: Mapping[str, Any]) -> AsyncIterator[
 
 
 async def socket_code(product: Product, payload: Mapping[str, Any]) -> int | None:
-    """How the server closes a socket with this init; None: it welcomes it."""
+    """The close code of a socket with this connection_init; None if it is accepted."""
     async with socket(product, payload) as ws:
         try:
             assert json.loads(await asyncio.wait_for(ws.recv(), 10))["type"] == "connection_ack"
@@ -284,13 +284,13 @@ async def subscribed(stack: AsyncExitStack, product: Product, token: str) -> Cli
 
 
 async def closed(ws: ClientConnection) -> int | None:
-    """The code with which the server closes it; what it sends before is read over."""
+    """The close code; earlier messages are skipped."""
     await asyncio.wait_for(ws.wait_closed(), SOON_S)
     return ws.close_code
 
 
 async def alive(ws: ClientConnection) -> bool:
-    """Whether the server still answers on it; events that come before the answer are read over."""
+    """Whether the server still answers; earlier events are skipped."""
     await ws.send(json.dumps({"type": "ping"}))
     async with asyncio.timeout(10):
         while (said := json.loads(await ws.recv()))["type"] == "next":

@@ -1,4 +1,4 @@
-"""A platform's key that acts for a Connect account: every call names it, its events alone count, its webhook is the platform's."""
+"""A platform's key for a Connect account: every call names the account, only its events count, and the webhook is the platform's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What heals by itself when webhooks are lost: the periodic jobs of the running server read the processor and record what it says."""
+"""Lost webhooks: the server's periodic jobs read the processor and record what it reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def stripe() -> AsyncIterator[StripeServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, stripe: StripeServer) -> AsyncIterator[Product]:
-    """The server; its sweeper reads a checkout as soon as it looks, and its sandbox settles at once."""
+    """The server; its sweeper reads a checkout immediately, and its sandbox has no delay."""
     async with harness.in_process(
         database, events_url, STRIPE_API_BASE=stripe.url, SWEEPER_FIRST_CHECK_S="0.01", SWEEPER_EVERY_S="0.01"
     ) as running:
@@ -59,7 +59,7 @@ async def sent(team: Team, contact: dict[str, Any]) -> dict[str, Any]:
 
 
 async def press_pay(team: Team, request: dict[str, Any]) -> str:
-    """The contact presses Pay; gives the id of the checkout session at Stripe."""
+    """The contact presses Pay; return the id of Stripe's checkout session."""
     async with httpx2.AsyncClient() as contact:
         answer = await contact.post(
             request["checkoutUrl"] + "/pay", headers={"Origin": team.product.base_url}, follow_redirects=False
@@ -69,7 +69,7 @@ async def press_pay(team: Team, request: dict[str, Any]) -> str:
 
 
 async def post(team: Team, stripe: StripeServer, event: dict[str, Any]) -> int:
-    """Stripe delivers the event; gives our status code."""
+    """Stripe delivers the event; return our status code."""
     body, headers = stripe.webhook(event)
     async with httpx2.AsyncClient() as vendor:
         return (await vendor.post(team.processor["webhookUrl"], content=body, headers=headers)).status_code
@@ -80,7 +80,7 @@ async def finished(kind: str) -> int:
 
 
 async def slot(kind: str) -> None:
-    """Let the periodic job's time come, and wait until the server has run it once more."""
+    """Make the periodic job due, and wait until the server has run it."""
     before = await finished(kind)
     async with asyncio.timeout(20):
         while await finished(kind) == before:

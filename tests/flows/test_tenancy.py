@@ -1,6 +1,6 @@
-"""Nothing of another account is ever told: T16 of the handbook, over HTTP and WebSocket.
+"""No response reveals anything of another account, over HTTP and WebSocket.
 
-What is tried follows from the schema: a new argument that takes an id or a cursor, and a new field, fails until it is covered.
+The cases come from the schema: a new argument that takes an id or a cursor, and a new field, fails until it is covered.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def product(database: str, events_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Product]:
-    """The server beside contract servers of the vendors; without its job runner unless a test asks for it."""
+    """The server with fake vendors; without its job runner unless a test needs it."""
     async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
         more = {"STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
         jobs = str(getattr(request, "param", False)).lower()
@@ -180,7 +180,7 @@ def test_every_field_is_read_by_a_document_below() -> None:
 
 # ---------------------------------------------------------------------------------------------------------------- tests
 def foreign_words(house: House) -> list[str]:
-    """What would give the other account away."""
+    """Words that would reveal the other account."""
     links = [request["checkoutUrl"].rpartition("/")[2] for request in house.requests.values()]
     rows = [row["id"] for row in (*house.requests.values(), *house.contacts.values())]
     return [THEIRS, house.team.account_id, *house.ids.values(), *house.team.channels.values(), *links, *rows]
@@ -203,7 +203,7 @@ async def test_no_read_tells_of_another_account(world: World) -> None:
 
 
 async def fields(world: World) -> list[str]:
-    """Every field of every type, to each role: nothing of the other account."""
+    """Every field of every type, for each role, shows nothing of the other account."""
     queries, nodes, _, _ = documents()
     words = foreign_words(world.other)
     wrong = []
@@ -226,7 +226,7 @@ async def fields(world: World) -> list[str]:
 
 
 async def ids_of_queries(world: World) -> list[str]:
-    """Every argument of a query that takes an id, for each role: a foreign id is answered as an unknown one."""
+    """Every id in a query, for each role: another account's id gets the response of an unknown one."""
     _, nodes, _, _ = documents()
     tried = {f"node as {kind}": (document, kind, "id") for kind, document in nodes.items()}
     for kind in NODES:
@@ -266,7 +266,7 @@ def _found(answer: Mapping[str, Any]) -> bool:
 
 
 async def halves_of_two_accounts(world: World) -> list[str]:
-    """An id of two rows: neither mixture is one."""
+    """Ids composed of two accounts' rows are unknown."""
     ours, theirs = world.ids["conversationChannel"].split("_"), world.other.ids["conversationChannel"].split("_")
     document = "query($ids: [ID!]!) { nodes(ids: $ids) { id } }"
     mixed = [f"cch_{ours[1]}_{theirs[2]}", f"cch_{theirs[1]}_{ours[2]}"]
@@ -282,7 +282,7 @@ async def test_no_write_reaches_another_account(world: World) -> None:
 
 
 async def ids_of_mutations(world: World) -> list[str]:
-    """Every id of an input, for each role: a foreign one is answered as an unknown one, and nothing changes."""
+    """Every id in an input, for each role: another account's id gets the response of an unknown one, and nothing changes."""
     wrong = []
     before = await probes.snapshot()
     for role in ROLES:
@@ -305,7 +305,7 @@ async def ids_of_mutations(world: World) -> list[str]:
 
 
 async def feeds_from_foreign_places(world: World) -> list[str]:
-    """A subscription to a foreign id, or from a foreign cursor, fails as to an unknown one, for each role."""
+    """A subscription to another account's id or cursor fails like an unknown one, for each role."""
     *_, feeds, _ = documents()
     wrong = []
 
@@ -342,7 +342,7 @@ async def feeds_from_foreign_places(world: World) -> list[str]:
 
 
 async def cursors_of_pages(world: World) -> list[str]:
-    """A foreign cursor is a place in an order, or refused; it never brings foreign rows."""
+    """Another account's cursor is a position or refused; it never returns that account's rows."""
     words = foreign_words(world.other)
     rows = "edges { node { __typename id } }"
     tried = {
@@ -369,7 +369,7 @@ async def cursors_of_pages(world: World) -> list[str]:
 
 
 async def foreign_links(world: World) -> list[str]:
-    """Another account's payment link in a message is only text, as an unknown one is."""
+    """Another account's payment link in a message is plain text, like an unknown link."""
     before = [await world.other.team.read(request) for request in world.other.requests.values()]
     link = world.other.requests["draft"]["checkoutUrl"]
     unknown = link[:-22] + "A" * 22
@@ -397,7 +397,7 @@ async def test_no_feed_tells_of_another_account(world: World) -> None:
 
 
 async def nothing_foreign_is_pushed(world: World) -> None:
-    """All feeds of two roles, while the other account works: nothing of it, and what is ours after it."""
+    """All feeds of two roles, while the other account is active, get only their own account's events."""
     *_, feeds, _ = documents()
     ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
     words = foreign_words(world.other)

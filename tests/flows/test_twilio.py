@@ -1,4 +1,4 @@
-"""SMS through Twilio's SDK, real HTTP and signed callbacks: what is sent, what is said about it, what contacts write."""
+"""SMS through Twilio's SDK, HTTP and signed callbacks: sending, delivery reports, inbound messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 
 @pytest.fixture
 async def product(database: str, events_url: str, twilio: TwilioServer) -> AsyncIterator[Product]:
-    """The server, with Twilio's address replaced by the contract server's, and less patience for it."""
+    """The server, connected to a fake Twilio with a short timeout."""
     async with harness.in_process(database, events_url, TWILIO_API_BASE=twilio.url) as running:
         change_environment(timeout_s=1.0)
         yield running
@@ -76,7 +76,7 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> int:
 
 
 async def callback(twilio: TwilioServer, sid: str, status: str, *, error_code: int | None = None) -> int:
-    """Twilio reports what became of a message."""
+    """Twilio reports a message's delivery status."""
     return await post(*twilio.status_callback(sid, status, error_code=error_code))
 
 
@@ -137,7 +137,7 @@ async def test_a_request_is_queued_sent_and_delivered_live(texting: Team, twilio
         assert await callback(twilio, sid, "delivered") == 200
         await feed.until("MessageUpdated", message__id=message["id"], message__deliveryStatus="DELIVERED")
     assert (await texting.read(request))["deliveryState"] == "DELIVERED"
-    # Late and repeated callbacks take nothing back.
+    # Late and repeated callbacks change nothing.
     assert [await callback(twilio, sid, status) for status in ("sent", "queued", "delivered", "failed")] == [200] * 4
     assert (await texting.read(request))["deliveryState"] == "DELIVERED"
     assert await texting.cards(maria) == [("PAYMENT_REQUEST", "SENT")]

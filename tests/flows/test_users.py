@@ -1,4 +1,4 @@
-"""What a disabled user has open ends, though another process disabled them."""
+"""A disabled user's open connections end, even if another process disabled the user."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The vendors' example webhooks, signed as each vendor signs, through the running product's endpoint: each ends in its stated state.
+"""The vendors' example webhooks, signed as each vendor signs, sent to the running server: each ends in its expected state.
 
-Our own short examples are always there; where the vendors' specs are at hand, their full ones go the same way.
+Our short examples always run; the vendors' full ones run where their specs are present.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PAID = (ASKED, "PAYMENT_RECEIVED")
 
 @dataclass(frozen=True)
 class End:
-    """How a request stands after its example: status, refundState, disputeState, and the kinds of its cards."""
+    """A request after its example: status, refundState, disputeState, and the kinds of its cards."""
 
     status: str
     cards: tuple[str, ...]
@@ -48,7 +48,7 @@ class End:
 
 @dataclass(frozen=True)
 class Example:
-    """One event, what must have happened at the vendor before it is sent, and how it ends. `kept`: whether we store it."""
+    """One event, what must happen at the vendor before it, and the result. `kept`: whether we store it."""
 
     event: Event
     before: Callable[[Vendor, str], Names]  # what the payer and the business did at the vendor; takes the checkout's id
@@ -59,7 +59,7 @@ class Example:
 
 @dataclass
 class Vendor:
-    """A vendor's fake with a connected team."""
+    """A fake vendor with a connected team."""
 
     server: Any
     team: Team
@@ -218,7 +218,7 @@ def square_examples(events: list[Event]) -> list[Example]:
 
 
 def sources() -> list[Any]:
-    """Our own examples of each vendor, and the vendors' where they are at hand."""
+    """Our examples of each vendor, and the vendors' where they are present."""
     found = [
         ("stripe", "ours", stripe_examples(stripe_server.small_events()["events"])),
         ("paypal", "ours", paypal_examples(paypal_server.small_events()["events"])),
@@ -329,7 +329,7 @@ async def connect(team: Team, server: Any) -> Vendor:
 
 
 async def stands(vendor: Vendor, request: dict[str, Any], contact: dict[str, Any], end: End, *, label: str) -> None:
-    """Wait until the request stands so; then its cards must be these."""
+    """Wait until the request is in this state; then its cards must be these."""
 
     async def now() -> End:
         found = await vendor.team.read(request)

@@ -1,4 +1,4 @@
-"""State before + events = state after: whatever a mutation changes for a client, an event of the log names."""
+"""State before + events = state after: an event in the log names everything that a mutation changes for a client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.flows.conftest import Team
 from tests.flows.harness import Product
 from tests.flows.probes import World
 
-# Everything that an owner can come to, by ids.
+# The ids of everything that an owner can reach.
 IDS = """{ account { id channels { id } paymentSettings { processors { id } } } apiKeys { id } users { id }
   notifications(first: 50) { nodes { id } }
   paymentRequests(first: 30) { nodes { id payments { id } } }
@@ -47,7 +47,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def product(database: str, events_url: str) -> AsyncIterator[Product]:
-    """The server without its job runner: nothing changes by itself."""
+    """The server without its job runner, so that nothing changes in the background."""
     async with (
         StripeServer(derived_contract()) as stripe,
         TwilioServer(twilio_contracts()[0]) as twilio,
@@ -65,7 +65,7 @@ async def world(bare: Team) -> World:
 
 @cache
 def document_of(prefix: str) -> str:
-    """Every field that needs no argument of the nodes whose ids begin so; other nodes in them by their ids."""
+    """A query of nodes with this id prefix: every field that needs no argument, other nodes by their ids."""
     kind = next(name for name, known in PREFIXES.items() if known == prefix)
     return f"query($ids: [ID!]!) {{ nodes(ids: $ids) {{ ... on {kind} {{ {fields_of(kind)} }} }} }}"
 
@@ -88,7 +88,7 @@ def fields_of(kind: str) -> str:
 
 
 async def look(world: World) -> dict[str, dict[str, Any]]:
-    """Every node that the owner sees, by id, with its fields; other nodes in it are named by their ids."""
+    """Every node that the owner sees, by id, with its fields; nested nodes are replaced by their ids."""
     by_prefix: dict[str, list[str]] = {}
     listed: dict[str, dict[str, Any]] = {}
     take(await world.product.gql(IDS, token=world.team.owner), listed)
@@ -122,7 +122,7 @@ def take(value: Any, into: dict[str, dict[str, Any]]) -> Any:
 
 
 async def named(world: World, since: int) -> Iterator[str]:
-    """The ids, or beginnings of ids, of what the events after `since` tell a client to take or read again."""
+    """The ids, or prefixes of ids, that the events after `since` name as changed."""
     rows = await database.rows("SELECT * FROM event WHERE seq > ? ORDER BY seq", since)
     found: list[str] = []
     for row in rows:

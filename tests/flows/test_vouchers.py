@@ -1,4 +1,4 @@
-"""A voucher or bank debit at Stripe: the page says what is under way, and the contact or the team can free the link."""
+"""A voucher or bank debit at Stripe: the page shows the pending payment, and the contact or the team can release the link."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def test_a_voucher_that_ends_unpaid_opens_the_link_by_its_own_event(
 
 
 async def handled() -> None:
-    """Wait until every event of the processor is handled."""
+    """Wait until every processor event is handled."""
     async with asyncio.timeout(30):
         while await ProcessorEvent.exists(handled_at=None):
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The web chat: a visitor writes, is asked for money and pays; what it may see and what it may not; identities; limits."""
+"""The web chat: a visitor writes, gets a payment request and pays; what it may and may not see; identities; limits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ROTATE = f"mutation($input: RotateIdentitySecretInput!) {{ rotateIdentitySecret(
 
 @dataclass
 class Browser:
-    """A visitor's browser: what the widget in it knows."""
+    """A visitor's browser, with the widget's state."""
 
     product: Product
     key: str
@@ -75,7 +75,7 @@ class Browser:
         return value["userErrors"][0]["code"] if value.get("userErrors") else None
 
     async def start(self) -> dict[str, Any]:
-        """startVisit with what the browser has; keeps the token."""
+        """Call startVisit with the browser's state; store the token."""
         given = {"widgetKey": self.key, "token": self.token, "identity": self.identity}
         payload: dict[str, Any] = await self.one(START, {"input": given})
         if payload["token"] is not None:
@@ -99,7 +99,7 @@ class Browser:
 
     @asynccontextmanager
     async def listen(self, after: str | None = None) -> AsyncIterator[Feed]:
-        """visitorEvents; the credential goes into connection_init."""
+        """Subscribe to visitorEvents; the token is sent in connection_init."""
         url = self.product.base_url.replace("http", "ws", 1) + "/widget/graphql"
         async with connect(url, subprotocols=["graphql-transport-ws"], close_timeout=1) as ws:  # type: ignore[list-item]
             init = {"Authorization": f"Bearer {self.token}"}
@@ -124,7 +124,7 @@ class Widget:
         return Browser(self.team.product, self.id, **more)
 
     def identity(self, subject: str = "42", **changes: Any) -> str:
-        """What the site's server signs; `secret` and `algorithm` are no claims."""
+        """A signed identity, as the site's server makes it; `secret` and `algorithm` are not claims."""
         now = datetime.now(UTC)
         secret, algorithm = changes.pop("secret", self.secret), changes.pop("algorithm", "HS256")
         claims = {"aud": self.id, "sub": subject, "iat": now, "exp": now + timedelta(hours=1), **changes}
@@ -162,7 +162,7 @@ async def says(team: Team, contact: Mapping[str, Any], body: str) -> dict[str, A
 
 
 async def until_sent(team: Team, contact: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
-    """The thread's outgoing messages, once none of `count` is on its way any more."""
+    """The thread's outgoing messages, once none of `count` is pending."""
     async with asyncio.timeout(10):
         while True:
             items = [i for i in await team.thread(dict(contact)) if i.get("direction") == "OUTBOUND"]

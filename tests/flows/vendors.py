@@ -1,4 +1,4 @@
-"""Every vendor's contract server at once, and a team that is connected to all of them through the API."""
+"""All fake vendors together, and a team that is connected to all of them through the API."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ PROVIDERS = {"SMS": ("twilio_sms", twilio_server.FROM_NUMBER), "EMAIL": ("smtp_e
 
 @dataclass
 class Vendors:
-    """The servers, and where the product finds them."""
+    """The fake vendors and their addresses."""
 
     stripe: StripeServer
     paypal: PayPalServer
@@ -79,13 +79,13 @@ class Vendors:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """The settings that put them in the vendors' places."""
+        """The settings that replace the vendors' addresses by theirs."""
         named = {"STRIPE": self.stripe, "PAYPAL": self.paypal, "SQUARE": self.square}
         named |= {"TWILIO": self.twilio, "META": self.meta}
         return {f"{name}_API_BASE": server.url for name, server in named.items()}
 
     def credentials(self, kind: str) -> list[dict[str, str]]:
-        """As the API takes them."""
+        """As the API's input."""
         more = {"port": str(self.mail.port)} if kind == "EMAIL" else {}
         return [{"name": name, "value": value} for name, value in ({**CREDENTIALS[kind]} | more).items()]
 
@@ -105,7 +105,7 @@ async def all_vendors() -> AsyncIterator[Vendors]:
 
 
 async def connect_processor(team: Team, vendors: Vendors, kind: str) -> dict[str, Any]:
-    """configureProcessor; gives the connection as the settings show it."""
+    """Call configureProcessor; return the connection."""
     given = {"kind": kind, "testMode": True, "credentials": vendors.credentials(kind)}
     payload = await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner)
     processor: dict[str, Any] = payload["processor"]
@@ -113,7 +113,7 @@ async def connect_processor(team: Team, vendors: Vendors, kind: str) -> dict[str
 
 
 async def connect_channel(team: Team, vendors: Vendors, kind: str) -> str:
-    """connectChannel; the channel's id."""
+    """Call connectChannel; return the channel's id."""
     provider, sender = PROVIDERS.get(kind, ("meta_messenger", "acmecleaning"))
     given = {"kind": kind, "provider": provider, "displayName": f"Our {kind}", "sender": sender}
     payload = await team.product.ok(
@@ -124,7 +124,7 @@ async def connect_channel(team: Team, vendors: Vendors, kind: str) -> str:
 
 
 async def press_pay(product: Product, checkout_url: str) -> str:
-    """The contact presses Pay; where it leads."""
+    """The contact presses Pay; return the page's URL."""
     async with httpx2.AsyncClient() as contact:
         answer = await contact.post(checkout_url + "/pay", headers={"Origin": product.base_url})
     assert answer.status_code == 303, answer.text
@@ -132,6 +132,6 @@ async def press_pay(product: Product, checkout_url: str) -> str:
 
 
 async def post(url: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
-    """A vendor calls us."""
+    """A vendor posts a webhook."""
     async with httpx2.AsyncClient() as vendor:
         return await vendor.post(url, content=body, headers=dict(headers))
