@@ -100,7 +100,8 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
         held[address.contact_id].setdefault(address.kind, []).append(address)
     addresses = {
         conversation.id: {
-            row.id: await _chosen(conversation, row, held[conversation.contact_id].get(row.kind, [])) for row in rows
+            row.id: await _choose_address(conversation, row, held[conversation.contact_id].get(row.kind, []))
+            for row in rows
         }
         for conversation in conversations
     }
@@ -153,10 +154,10 @@ async def address_of(conversation: Conversation, connection: ChannelConnection) 
     held = ContactAddress.filter(
         account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
     )
-    return await _chosen(conversation, connection, await held.order_by("id"))
+    return await _choose_address(conversation, connection, await held.order_by("id"))
 
 
-async def _chosen(
+async def _choose_address(
     conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
 ) -> ContactAddress | None:
     """Several addresses of a kind exist only after a merge. Some are valid for one connection: take the one used last on it."""
@@ -240,7 +241,7 @@ def _with_ranks_and_help(
 
 
 def _invitation(row: ChannelConnection, contact_id: UUID, now: datetime) -> str | None:
-    channel = _channel(row) if providers.usable(row) else None
+    channel = _channel_or_none(row) if providers.usable(row) else None
     return None if channel is None else invitations.url(channel, row.id, contact_id, now)
 
 
@@ -362,11 +363,11 @@ def limits_of(connection: ChannelConnection) -> ChannelLimits:
 
 
 def _known_limits(connection: ChannelConnection) -> ChannelLimits | None:
-    channel = _channel(connection)
+    channel = _channel_or_none(connection)
     return None if channel is None else channel.limits(ChannelKind(connection.kind))
 
 
-def _channel(connection: ChannelConnection) -> Channel | None:
+def _channel_or_none(connection: ChannelConnection) -> Channel | None:
     try:
         return providers.channel(connection)
     except (UnknownProvider, IntegrationError, VaultError, ValueError):

@@ -164,7 +164,7 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
         credentials = _merged(wanted)
         await _check_channel(wanted.cls.name, given["kind"], credentials)
         if wanted.row is None:
-            await _refuse_twice(actor.account_id, wanted, given["kind"])
+            await _refuse_duplicate(actor.account_id, wanted, given["kind"])
         stored = await _store(actor, wanted, given["kind"], credentials, keeps_sender=keeps_sender, save=save)
         if stored is not None:
             asked = wanted.row is None or bool(wanted.credentials) or not wanted.row.connected
@@ -175,7 +175,7 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
     raise Invalid("This connection is being changed by another request: try again.", field="connectionId")
 
 
-async def _refuse_twice(account_id: UUID, wanted: _Wanted, kind: str) -> None:
+async def _refuse_duplicate(account_id: UUID, wanted: _Wanted, kind: str) -> None:
     """The vendor calls one address: with a second connection of the same credentials the first would receive nothing."""
     if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
         return
@@ -298,9 +298,9 @@ async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
     If the credentials change meanwhile, register again: the stored result must belong to the last registration.
     """
     for _ in range(ROUNDS):
-        if not _registers(row):
+        if not _can_register(row):
             return row
-        found, problem = await _registered(row)
+        found, problem = await _register_at_vendor(row)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
             if providers.same_credentials(now, row):
@@ -316,7 +316,7 @@ async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
     return row
 
 
-def _registers(row: ChannelConnection) -> bool:
+def _can_register(row: ChannelConnection) -> bool:
     try:
         cls = registry.channel_class(row.provider)
     except UnknownProvider:
@@ -324,7 +324,7 @@ def _registers(row: ChannelConnection) -> bool:
     return row.connected and providers.allowed(row) and cls.register_webhook is not Channel.register_webhook
 
 
-async def _registered(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
+async def _register_at_vendor(row: ChannelConnection) -> tuple[Mapping[str, str], str | None]:
     cls, url = registry.channel_class(row.provider), providers.inbound_url(row)
     if not url.startswith("https://") and row.provider not in configuration.current().environment.base_addresses:
         return (

@@ -51,7 +51,7 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
 async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) -> None:
     """The caller holds the locks of account and row. `advice`: why, and what to do."""
     name = providers.processor_name(row)
-    await providers.put_away(row, last_error=advice)
+    await providers.end_connection(row, last_error=advice)
     changed.event("processor.updated")
     await audit_log.record(
         system_actor(row.account_id), DISCONNECTED, public_id("prc", row.id), {"processor": row.processor}

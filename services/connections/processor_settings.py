@@ -360,7 +360,7 @@ async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorCo
         row = held
         was_connected = row.connected
         if was_connected:
-            await providers.put_away(row)
+            await providers.end_connection(row)
             changed.event("processor.updated")
             await audit_log.record(actor, processor_health.DISCONNECTED, public_id("prc", row.id))
         row = await providers.processor_connection(connection_id, actor.account_id)

@@ -121,7 +121,7 @@ async def load_connected() -> None:
         await registry.load("channels", str(name))
 
 
-async def beside(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
+async def connection_to(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
     """Another connection of this provider and kind to a vendor account (credential `account_id`), connected ones first, then the newest."""
     rows = ChannelConnection.filter(account_id=row.account_id, provider=row.provider, kind=row.kind)
     for other in await rows.exclude(id=row.id).order_by("-connected", "-id"):
@@ -140,7 +140,7 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
     """Whether payment can be requested now, with the default processor or with all `named` ones."""
-    return askable(await ProcessorConnection.filter(account_id=account_id), named)
+    return can_ask_with(await ProcessorConnection.filter(account_id=account_id), named)
 
 
 async def ended(account_id: UUID) -> ProcessorConnection | None:
@@ -148,7 +148,7 @@ async def ended(account_id: UUID) -> ProcessorConnection | None:
     return await lost.order_by("-id").first()
 
 
-def askable(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
+def can_ask_with(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
     chosen = [row for row in rows if row.id in named]
     return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
 
@@ -329,7 +329,7 @@ async def note_working(row: ProcessorConnection) -> bool:
     return bool(await ProcessorConnection.filter(id=row.id, last_error=row.last_error).update(last_error=left))
 
 
-async def put_away(row: ProcessorConnection, *, last_error: str | None = None) -> None:
+async def end_connection(row: ProcessorConnection, *, last_error: str | None = None) -> None:
     """Disconnect a processor and pass the default on. The caller holds the account's lock.
 
     The next default is the oldest connection left, preferably of the same mode, but never a test one after a live one.

@@ -47,8 +47,8 @@ class Runner:
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._running: dict[asyncio.Task[None], dict[str, Any]] = {}
-        self._mine: dict[object, str] = {}  # jobs that run here, and their leases
-        self._others = _Watch()
+        self._leases: dict[object, str] = {}  # jobs that run here, and their leases
+        self._other_leases = _Watch()
         self._setbacks: dict[UUID, int] = {}  # job -> errors of the database in a row
         self._loop: asyncio.Task[None] | None = None
         self._stopping = False
@@ -81,7 +81,7 @@ class Runner:
             # Shielded: a job that is not requeued waits for its lease to end.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HAND_BACK_S):
-                    await asyncio.shield(self._again(job, 0.0, attempts=int(job["attempts"]) - 1, error=None))
+                    await asyncio.shield(self._requeue(job, 0.0, attempts=int(job["attempts"]) - 1, error=None))
 
     async def run_due(self) -> int:
         """Run jobs until none is due; return how many ran. For tests and the CLI."""
@@ -148,9 +148,13 @@ class Runner:
         """Requeue jobs whose leases are no longer renewed. Key: the lease and its last renewal."""
         at = time.monotonic()  # never the wall clock: one that jumps must end no lease
         rows = await database.rows("SELECT id, lease, due_at FROM job WHERE status = 'running'")
-        others = {(row["id"], row["lease"], row["due_at"]) for row in rows if self._mine.get(row["id"]) != row["lease"]}
+        others = {
+            (row["id"], row["lease"], row["due_at"]) for row in rows if self._leases.get(row["id"]) != row["lease"]
+        }
         # A gap between two looks (the database was away) does not count: the other processes could not renew either.
-        for id, lease, renewed in self._others.silent(others, at, for_s=self._lease_s, longest_gap_s=2 * self._poll_s):
+        for id, lease, renewed in self._other_leases.silent(
+            others, at, for_s=self._lease_s, longest_gap_s=2 * self._poll_s
+        ):
             now = datetime.now(UTC)
             taken = await database.execute(
                 "UPDATE job SET status = 'queued', due_at = ?, set_at = ?"
@@ -165,7 +169,7 @@ class Runner:
                 log.warning("job_taken_over", job=str(id))
 
     async def _run(self, job: dict[str, Any]) -> None:
-        self._mine[job["id"]] = job["lease"]
+        self._leases[job["id"]] = job["lease"]
         jobs.running_key.set(job["key"])
         context = JobContext(
             job_id=database.to_uuid(job["id"]),
@@ -187,8 +191,8 @@ class Runner:
             log.warning("job_lease_lost", kind=context.kind, job=str(context.job_id))
         finally:
             heart.cancel()
-            if self._mine.get(job["id"]) == job["lease"]:
-                del self._mine[job["id"]]
+            if self._leases.get(job["id"]) == job["lease"]:
+                del self._leases[job["id"]]
 
     async def _work(self, context: JobContext, max_attempts: int) -> None:
         if context.attempt > max_attempts:
@@ -201,15 +205,17 @@ class Runner:
         try:
             await work
         except Later as later:
-            await self._again(job, later.delay_s, attempts=context.attempt - 1, error=None)
+            await self._requeue(job, later.delay_s, attempts=context.attempt - 1, error=None)
         except Permanent as error:
             fatal = str(error)
         except Exception as error:  # noqa: BLE001 (the loop's top: a failed job is tried again)
             if database_errors.is_transient(error):
-                await self._set_back(job, context, error)
+                await self._retry_after_database_error(job, context, error)
                 return
             if not context.last_attempt:
-                await self._again(job, delay_before(context.attempt), attempts=context.attempt, error=_described(error))
+                await self._requeue(
+                    job, delay_before(context.attempt), attempts=context.attempt, error=_described(error)
+                )
                 log.warning("job_retry", kind=context.kind, job=str(context.job_id), error=type(error).__name__)
             else:
                 fatal = _described(error)
@@ -217,15 +223,15 @@ class Runner:
             await self._finish(job, "done", error=None)
         self._setbacks.pop(context.job_id, None)
         if fatal is not None:
-            await self._bury(job, context, fatal)
+            await self._mark_dead(job, context, fatal)
 
-    async def _set_back(self, job: dict[str, Any], context: JobContext, error: Exception) -> None:
+    async def _retry_after_database_error(self, job: dict[str, Any], context: JobContext, error: Exception) -> None:
         n = self._setbacks[context.job_id] = self._setbacks.get(context.job_id, 0) + 1
         delay_s = min(delay_before(min(n, 10)), DATABASE_BACK_OFF_S)
-        await self._again(job, delay_s, attempts=context.attempt - 1, error=_described(error))
+        await self._requeue(job, delay_s, attempts=context.attempt - 1, error=_described(error))
         log.warning("job_set_back", kind=context.kind, job=str(context.job_id), error=type(error).__name__)
 
-    async def _bury(self, job: dict[str, Any], context: JobContext, error: str) -> None:
+    async def _mark_dead(self, job: dict[str, Any], context: JobContext, error: str) -> None:
         """A periodic job is not marked dead: it has its next slot."""
         log.error("job_dead", kind=context.kind, job=str(context.job_id), error=error.partition(":")[0])
         if context.kind in jobs.periods:
@@ -236,11 +242,11 @@ class Runner:
             try:
                 await on_dead(context, error)
             except Later as later:
-                await self._again(job, later.delay_s, attempts=0, error=error)
+                await self._requeue(job, later.delay_s, attempts=0, error=error)
                 return
             except Exception as failure:  # noqa: BLE001 (the loop's top: the job ends all the same)
                 if database_errors.is_transient(failure):
-                    await self._set_back(job, context, failure)  # it runs and dies once more
+                    await self._retry_after_database_error(job, context, failure)  # it runs and dies once more
                     return
                 log.error("job_owner_failed", kind=context.kind, job=str(context.job_id), error=type(failure).__name__)
         await self._finish(job, "dead", error=error)
@@ -278,7 +284,7 @@ class Runner:
             )
         )
 
-    async def _again(self, job: dict[str, Any], delay_s: float, *, attempts: int, error: str | None) -> None:
+    async def _requeue(self, job: dict[str, Any], delay_s: float, *, attempts: int, error: str | None) -> None:
         now = datetime.now(UTC)
         due_at = now + timedelta(seconds=delay_s)
         await database_errors.retry_transient(

@@ -194,7 +194,7 @@ class Change:
     async def _flush(self) -> int:
         if not self._pending:
             return 0
-        shown = {id: await self._show_activity(id, preview) for id, preview in sorted(self._activity.items())}
+        shown = {id: await self._update_preview(id, preview) for id, preview in sorted(self._activity.items())}
         for conversation_id in sorted({shown.get(id, id) for id in self._reopened}):
             if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
                 opened = await Conversation.get(id=conversation_id)
@@ -219,7 +219,7 @@ class Change:
         )
         return first + len(self._pending) - 1
 
-    async def _show_activity(self, conversation_id: UUID, preview: str) -> UUID:
+    async def _update_preview(self, conversation_id: UUID, preview: str) -> UUID:
         """Return the id of the kept conversation if this one was merged."""
         while True:
             # A later change may have committed first: the time never moves back.

@@ -88,7 +88,7 @@ async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -
         raise NotFound
     webhook = await _take(connection, request)
     for vendor_account in webhook.others:
-        other = await providers.beside(connection, vendor_account)
+        other = await providers.connection_to(connection, vendor_account)
         if other is None:
             log.info("callback_of_unconnected_account", connection=str(connection.id))
             continue

@@ -101,7 +101,7 @@ def options(
     asks = [request for request in requests if payment_links.is_open(request)]
     if requests and not asks:
         return []
-    needs_no_default = providers.askable(processors, {request.processor_connection_id for request in asks})
+    needs_no_default = providers.can_ask_with(processors, {request.processor_connection_id for request in asks})
     found = []
     for reach in sorted(reaches, key=lambda one: (one.connection.id == message.channel_connection_id, one.rank)):
         able = reach.payment_requests if asks else reach.messages

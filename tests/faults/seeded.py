@@ -945,8 +945,8 @@ FAULTS: Final = (
         "jobs",
         "own-job-taken-over",
         "services/core/job_runner.py",
-        'if self._mine.get(row["id"]) != row["lease"]}',
-        "}",
+        ' if self._leases.get(row["id"]) != row["lease"]\n',
+        "\n",
         JOB_RUNNER,
     ),
     _fault(

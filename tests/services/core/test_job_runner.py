@@ -69,7 +69,7 @@ async def test_the_lease_of_a_killed_runner_is_taken_over(register: Register) ->
     assert attempts == [2]
     dead = Runner()
     await dead._finish(claimed, "dead", error="too late")  # it was only slow: it has nothing to say any more
-    await dead._again(claimed, 0, attempts=0, error="too late")
+    await dead._requeue(claimed, 0, attempts=0, error="too late")
     job = await the_job()
     assert (job.status, job.last_error) == ("done", None)
 

@@ -62,13 +62,13 @@ async def test_a_locked_table_uses_no_attempts_up_and_every_message_is_sent_once
     for kind in KINDS:
         await send(team, "Hello", kind)
     tries: list[str] = []
-    set_back = job_runner.Runner._set_back
+    set_back = job_runner.Runner._retry_after_database_error
 
     async def count(self: job_runner.Runner, job: object, context: jobs.JobContext, error: Exception) -> None:
         tries.append(context.payload["message_id"])
         await set_back(self, job, context, error)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job_runner.Runner, "_set_back", count)
+    monkeypatch.setattr(job_runner.Runner, "_retry_after_database_error", count)
     runner = job_runner.Runner(poll_s=0.05)
     await runner.start()
     try:
