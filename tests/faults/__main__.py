@@ -1,7 +1,9 @@
-"""Run the seeded faults: `./dev faults [name ...]`.
+"""Run the seeded faults: `./dev faults [--quick] [name ...]`.
 
 Each worker has a copy of the tree. It patches a fault in, runs the tests that should fail, and restores the file. A fault counts as
 killed only if a test failed; an error of collection or of pytest is an error of this program.
+
+With `--quick` only the tests of `./dev test --quick` run. The report then shows how many faults these tests catch.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
 TIMEOUT_S = 300  # of one fault; a test must fail, not hang
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "node_modules", "var", "__pycache__", ".*_cache", ".hypothesis")
-FAILED, PASSED = 1, 0
+FAILED, PASSED, NOTHING_RAN = 1, 0, 5
 
 
 def say(line: str) -> None:
@@ -31,9 +33,9 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool) -> tuple[int, str]:
+def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool, quick: bool) -> tuple[int, str]:
     """Run tests in a tree up to the first failure; return pytest's exit code and output."""
-    chosen = [] if postgres else ["-k", "not postgres"]
+    chosen = ["--quick"] if quick else [] if postgres else ["-k", "not postgres"]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen, *tests]
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
@@ -51,14 +53,14 @@ def pytest(tree: Path, tests: tuple[str, ...], *, postgres: bool) -> tuple[int, 
     return done.returncode, done.stdout
 
 
-def seed(tree: Path, fault: Fault) -> tuple[bool, str]:
+def seed(tree: Path, fault: Fault, *, quick: bool) -> tuple[bool, str]:
     """Return whether the tests caught the fault in this tree, and a line for the report."""
     file = tree / fault.path
     before = file.read_text()
     started = time.monotonic()
     try:
         file.write_text(fault.applied(before))
-        code, output = pytest(tree, fault.tests, postgres=fault.postgres)
+        code, output = pytest(tree, fault.tests, postgres=fault.postgres, quick=quick)
     except ValueError as error:
         return False, f"DOES NOT APPLY  {error}"
     finally:
@@ -70,12 +72,14 @@ def seed(tree: Path, fault: Fault) -> tuple[bool, str]:
             "?",
         )
         return True, f"killed    {fault.kind:<12} {fault.name} ({took}) {by.partition('::')[2]}"
-    word = "SURVIVES" if code == PASSED else f"ERROR {code}"
-    return False, f"{word}  {fault.kind:<12} {fault.name} ({took})\n{output[-2000:] if code != PASSED else ''}"
+    word = "SURVIVES" if code in (PASSED, NOTHING_RAN) else f"ERROR {code}"
+    return False, f"{word}  {fault.kind:<12} {fault.name} ({took})\n{output[-2000:] if word != 'SURVIVES' else ''}"
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run all faults, or those named; 0 if each was killed."""
+    quick = "--quick" in arguments
+    names = [argument for argument in arguments if argument != "--quick"]
     unknown = set(names) - {fault.name for fault in FAULTS}
     if unknown:
         say(f"no such fault: {', '.join(sorted(unknown))}")
@@ -91,7 +95,7 @@ def main(names: list[str]) -> int:
         def one(fault: Fault) -> bool:
             tree = trees.get()
             try:
-                killed, line = seed(tree, fault)
+                killed, line = seed(tree, fault, quick=quick)
             finally:
                 trees.put(tree)
             say(line)
@@ -100,7 +104,7 @@ def main(names: list[str]) -> int:
         # These tests must pass without a fault; otherwise a failure proves nothing.
         files = tuple(sorted({test for fault in chosen for test in fault.tests}))
         tree = trees.get()
-        code, output = pytest(tree, files, postgres=False)
+        code, output = pytest(tree, files, postgres=False, quick=quick)
         trees.put(tree)
         if code != PASSED:
             say(f"the tests fail without any fault:\n{output[-4000:]}")
