@@ -32,7 +32,7 @@ MARGIN_S: Final = 60  # a token that ends sooner is not used any more
 
 
 class AcmeBatches(AcmePay):
-    """One merchant of Acme Pay, of that shape."""
+    """One merchant of Acme Pay, with webhooks of several events."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         webhook_proof=WebhookProof.PARTS,

@@ -178,7 +178,7 @@ class AcmeChat(Channel):
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.request(method, self._base + path, headers=self._headers, content=content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            # Nothing left us.
+            # The request was never sent.
             raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.HTTPError) as error:
             raise IntegrationError(NAME, "timeout", retryable=reading, ambiguous=not reading) from error

@@ -47,7 +47,7 @@ MAXIMUM_MINOR: Final = 99_999_999
 STATUS: Final[Mapping[str, CheckoutStatus]] = {  # order.state
     "open": CheckoutStatus.OPEN,
     "clearing": CheckoutStatus.PROCESSING,
-    "part_paid": CheckoutStatus.OPEN,  # the rest is awaited
+    "part_paid": CheckoutStatus.OPEN,  # the rest is due
     "paid": CheckoutStatus.COMPLETED,
     "bounced": CheckoutStatus.FAILED,
     "canceled": CheckoutStatus.EXPIRED,
@@ -219,7 +219,7 @@ class AcmePay(Processor):
             async with asyncio.timeout(self._timeout_s):
                 answer = await self._client.request(method, self._base + path, headers=headers, content=content)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            # Nothing left us.
+            # The request was never sent.
             raise IntegrationError(NAME, "connection", type(error).__name__, retryable=True) from error
         except (TimeoutError, httpx2.HTTPError) as error:
             raise IntegrationError(NAME, "timeout", retryable=True, ambiguous=not reading) from error

@@ -12,7 +12,7 @@ from integrations.base import Capabilities, Checkout, PayloadInvalid, ProcessorW
 
 
 class AcmePings(AcmePay):
-    """One merchant of Acme Pay, of that shape."""
+    """One merchant of Acme Pay, with unsigned webhooks."""
 
     session_life_s: ClassVar[int] = 15 * 60
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -27,15 +27,15 @@ class AcmePings(AcmePay):
     )
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """The order as it stands: Acme can't cancel it."""
+        """Only read the order: Acme cannot cancel it."""
         return await self.read_checkout(external_id)
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Anybody can send it: nothing is verified, nothing is fetched, and nothing is believed but the id."""
+        """Anyone can send it, so nothing is verified or fetched, and only the id is used."""
         return self.parse(body)
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read `id=ord_000001`: which order to read again. It has no id of its own, so a repeat is a hint, too."""
+        """Parse `id=ord_000001`, the order to read. The event has no id, so a repeat is also a hint."""
         given = parse_qs(body.decode("ascii", "replace")).get("id", [])
         if len(given) != 1 or not given[0].startswith("ord_"):
             raise PayloadInvalid(self.name, "unexpected_shape")
