@@ -30,7 +30,7 @@ from services.core.configuration import Configuration
 from services.core.event_hub import Hub
 from services.payments import checkout_reads
 from services.sandbox import processor
-from services.web_chat import visitors
+from services.web_chat import visits
 from settings import Settings
 from web import (
     attachments,
@@ -90,8 +90,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
     widget_graphql = get_view(
         build_visitor_schema(production=settings.production),
         get_context=get_visitor_context,
-        authenticate=visitors.authenticate,
-        still_valid=visitors.still_valid,
+        authenticate=visits.authenticate,
+        still_valid=visits.still_valid,
         # The widget's frame is a page of ours, on whatever site it is shown.
         allowed_origins=settings.origins[:1],
         origin_remedy="only pages of PUBLIC_URL may call the web chat",
@@ -150,7 +150,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         stack.push_async_callback(processor.aclose)
         stack.push_async_callback(checkout_reads.aclose)
         stack.push_async_callback(login.aclose)
-        stack.push_async_callback(visitors.aclose)
+        stack.push_async_callback(visits.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)
         hub = Hub(bus, event_log.read, event_log.heads)

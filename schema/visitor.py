@@ -14,7 +14,7 @@ from models.ids import public_id
 from schema.describe import field, limited
 from schema.failures import bad_request
 from schema.scalars import URL, Cursor, Money, money, value
-from services.web_chat import visitors
+from services.web_chat import identity, thread, visits
 
 
 def seal(position: LogCursor) -> Cursor:
@@ -22,7 +22,7 @@ def seal(position: LogCursor) -> Cursor:
     return Cursor(vault.seal(position.account_id, position.encode()))
 
 
-def unseal(visit: visitors.Visit, cursor: str) -> LogCursor | None:
+def unseal(visit: identity.Visit, cursor: str) -> LogCursor | None:
     """None if `seal` did not make the cursor for this account."""
     try:
         return LogCursor.decode(vault.unseal(visit.account_id, cursor), visit.account_id)
@@ -83,7 +83,7 @@ class PaymentCard:
     pay_url: URL = strawberry.field(description="Where it is paid, and later the receipt: open it in a tab of its own.")
 
     @classmethod
-    def from_card(cls, card: visitors.Card) -> Self:
+    def from_card(cls, card: thread.Card) -> Self:
         row = card.request
         return cls(
             id=strawberry.ID(public_id("pr", row.id)),
@@ -111,7 +111,7 @@ class VisitorMessage:
     payments: list[PaymentCard] = strawberry.field(description="The payment requests in it.")
 
     @classmethod
-    def from_shown(cls, shown: visitors.Shown, at: LogCursor) -> Self:
+    def from_shown(cls, shown: thread.Shown, at: LogCursor) -> Self:
         """`at`: any log position of the account, for its epoch."""
         row = shown.row
         return cls(
@@ -144,17 +144,17 @@ Place: TypeAlias = Annotated[
 
 @strawberry.type(description="The visitor's side of the conversation.")
 class Visit:
-    visit: strawberry.Private[visitors.Visit]
+    visit: strawberry.Private[identity.Visit]
     position: strawberry.Private[LogCursor]
     identified: bool = strawberry.field(description="Whether the site has identified the visitor.")
 
     @classmethod
-    async def of(cls, visit: visitors.Visit) -> Self:
-        return cls(visit=visit, position=await visitors.position(visit), identified=visit.external_id is not None)
+    async def of(cls, visit: identity.Visit) -> Self:
+        return cls(visit=visit, position=await thread.position(visit), identified=visit.external_id is not None)
 
     @field("The business that the visitor chats with.")
     async def business(self) -> Business:
-        return Business(name=(await visitors.business(self.visit)).name)
+        return Business(name=(await thread.business(self.visit)).name)
 
     @field("The conversation: the newest page, the one before a message, or the one after it.")
     async def messages(self, before: Place = None, after: Place = None) -> VisitorMessages:
@@ -163,7 +163,7 @@ class Visit:
         places = {
             name: self._seq(cursor) for name, cursor in (("before", before), ("after", after)) if cursor is not None
         }
-        shown, more = await visitors.thread(self.visit, **places)
+        shown, more = await thread.page(self.visit, **places)
         return VisitorMessages(nodes=[VisitorMessage.from_shown(each, self.position) for each in shown], has_more=more)
 
     @field("Where to subscribe from: read before the data of this answer.")
@@ -184,14 +184,14 @@ class StartVisitInput:
     token: str | None = strawberry.field(
         default=None,
         description=limited(
-            "The token of an earlier visit. An unknown or expired token is replaced.", visitors.TOKEN_LIMIT
+            "The token of an earlier visit. An unknown or expired token is replaced.", visits.TOKEN_LIMIT
         ),
     )
     identity: str | None = strawberry.field(
         default=None,
         description=limited(
             "A JWT of the site's server: HS256 with the identity secret; aud (the key), sub, iat, exp (24 h at most).",
-            visitors.IDENTITY_LIMIT,
+            identity.IDENTITY_LIMIT,
         ),
     )
 
@@ -201,7 +201,7 @@ class SendVisitorMessageInput:
     client_message_id: str = strawberry.field(
         description="Made by the client, 8 to 64 letters, digits, - and _: a repeat with the same id is the same message."
     )
-    body: str = strawberry.field(description=limited("The text.", visitors.BODY_LIMIT))
+    body: str = strawberry.field(description=limited("The text.", thread.BODY_LIMIT))
 
 
 @strawberry.input(description="What the widget has shown.")

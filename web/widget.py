@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from services.web_chat import visitors
+from services.web_chat import identity
 from web.pages import STATIC, render
 
 LOADER: Final = STATIC / "widget.js"
@@ -29,7 +29,7 @@ async def loader(request: Request) -> Response:
 
 async def sites(request: Request) -> Response:
     """The allowed sites, told to the loader as a script: all of them stand in the page's header for everybody to read."""
-    row = await visitors.widget(request.path_params["key"])
+    row = await identity.widget(request.path_params["key"])
     listed = orjson.dumps(row.allowed_origins if row is not None else []).decode()
     headers = {"cache-control": "no-store", "cross-origin-resource-policy": "cross-origin"}
     return Response(f'Paythread("sites", {listed});\n', media_type="text/javascript", headers=headers)
@@ -37,7 +37,7 @@ async def sites(request: Request) -> Response:
 
 async def frame(request: Request) -> Response:
     """The page in the frame. An unknown, a closed and an empty widget answer alike: no site may show it."""
-    row = await visitors.widget(request.path_params["key"])
+    row = await identity.widget(request.path_params["key"])
     sites = " ".join(row.allowed_origins) if row is not None else "'none'"
     policy = "; ".join(
         (

@@ -1,7 +1,7 @@
 """Our own chat widget as a channel: there is no vendor. A message that is sent is one that the visitor may read, from our own tables.
 
 It ends at what the channel can carry and at what its addresses look like. Visitors, their tokens and what they see stand in
-services/web_chat/visitors.py; the widget itself in web/widget.py. Nothing calls back: the visitor API knows who speaks.
+services/web_chat/thread.py; the widget itself in web/widget.py. Nothing calls back: the visitor API knows who speaks.
 
 Source: limits of domain.md, 5.
 """

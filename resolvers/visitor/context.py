@@ -8,7 +8,7 @@ import strawberry
 
 from schema.failures import ApiError
 from services.core.event_hub import Hub
-from services.web_chat.visitors import Visit
+from services.web_chat.identity import Visit
 
 
 class VisitorContext:

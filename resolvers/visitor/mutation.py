@@ -25,8 +25,8 @@ from schema.visitor import (
     VisitorErrorCode,
     VisitorMessage,
 )
-from services.web_chat import visitors
-from services.web_chat.visitors import VisitRefused
+from services.web_chat import thread, visits
+from services.web_chat.identity import VisitRefused
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,7 +60,7 @@ class VisitorMutation:
         info: VisitorInfo,
         input: Annotated[StartVisitInput, strawberry.argument(description="The widget and the visitor.")],
     ) -> StartVisitPayload:
-        started = await visitors.start(
+        started = await visits.start(
             input.widget_key,
             token=input.token,
             identity=input.identity,
@@ -75,13 +75,13 @@ class VisitorMutation:
         input: Annotated[SendVisitorMessageInput, strawberry.argument(description="The message.")],
     ) -> SendVisitorMessagePayload:
         visit = info.context.visit
-        shown = await visitors.write(
+        shown = await thread.write(
             visit,
             client_message_id=input.client_message_id,
             body=input.body,
             client_address=info.context.client_address,
         )
-        return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await visitors.position(visit)))
+        return SendVisitorMessagePayload(message=VisitorMessage.from_shown(shown, await thread.position(visit)))
 
     @mutation("Report what the widget has shown, so that the business sees it as delivered.")
     async def mark_shown(
@@ -95,5 +95,5 @@ class VisitorMutation:
         message_id = parse_public_id(input.up_to, "msg")
         if message_id is None:
             raise Invalid("This is no message of this conversation.", field="upTo")
-        await visitors.mark_shown(visit, message_id, read=input.read)
+        await thread.mark_shown(visit, message_id, read=input.read)
         return MarkShownPayload()

@@ -27,15 +27,15 @@ from schema.visitor import (
 )
 from services.core.event_hub import ResyncNeeded, Start, follow
 from services.messaging import contact_merging
-from services.web_chat import visitors
-from services.web_chat.visitors import Visit
+from services.web_chat import thread, visits
+from services.web_chat.identity import Visit
 
 
 class _VisitorFilter:
     """Filters events that may concern a visitor; `_event` decides."""
 
     def __init__(self, visit: Visit) -> None:
-        self._mark = visitors.mark(visit)
+        self._mark = visits.mark(visit)
         self.contact_ids: set[UUID | None] = set()
         self._attached = False
 
@@ -45,7 +45,7 @@ class _VisitorFilter:
         self._attached = True
 
     def wants(self, event: LogEntry) -> bool:
-        if event.kind == visitors.KNOWN:
+        if event.kind == visits.KNOWN:
             if event.data.get("visitor") == self._mark:
                 self.contact_ids.add(event.contact_id)
             return False
@@ -63,7 +63,7 @@ class _VisitorFilter:
 async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> AsyncGenerator[VisitorEvent, None]:
     if context.hub is None:
         raise RuntimeError("a subscription needs the hub")
-    here = await visitors.position(visit)
+    here = await thread.position(visit)
     resume = unseal(visit, after) if after is not None else None
     if after is not None and (resume is None or resume.epoch != here.epoch):
         yield VisitorResyncRequired(cursor=seal(here), reason="OTHER_EPOCH")
@@ -74,7 +74,7 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
         async for item in feed:
             at = LogCursor(here.epoch, visit.account_id, item.seq)
             if isinstance(item, Start):
-                filter.attached(await visitors.contact_ids(visit))
+                filter.attached(await visits.contact_ids(visit))
                 yield VisitorSubscribed(cursor=seal(at))
             elif isinstance(item, ResyncNeeded):
                 yield VisitorResyncRequired(cursor=seal(at), reason=item.reason.value)
@@ -85,12 +85,12 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
 async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent | None:
     """None if the log entry does not concern the visitor."""
     if event.kind.startswith("message.") and event.message_id is not None:
-        shown = await visitors.message(visit, event.message_id)
+        shown = await thread.message(visit, event.message_id)
         if shown is None:
             return None
         return VisitorMessageChanged(cursor=seal(at), message=VisitorMessage.from_shown(shown, at))
     if event.payment_request_id is not None:
-        card = await visitors.card(visit, event.payment_request_id)
+        card = await thread.card(visit, event.payment_request_id)
         return PaymentCardChanged(cursor=seal(at), card=PaymentCard.from_card(card)) if card is not None else None
     return None
 

@@ -1,1 +1,1 @@
-"""The chat widget's visitors."""
+"""The chat widget: who a visitor is, and the conversation that it sees."""

@@ -1132,7 +1132,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "visitor-reads-other-channels",
-        "services/web_chat/visitors.py",
+        "services/web_chat/thread.py",
         "        channel_connection_id=visit.connection_id,\n    )",
         "    )",
         f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
@@ -1140,7 +1140,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "visitor-told-of-other-requests",
-        "services/web_chat/visitors.py",
+        "services/web_chat/thread.py",
         "    if not await readable.filter(id__in=list(bound)).exists():",
         "    if not readable:",
         f"{WEB_CHAT}::test_a_visitor_sees_nothing_of_the_team_of_other_visitors_or_of_other_channels",
@@ -1148,7 +1148,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "anybodys-identity-will-do",
-        "services/web_chat/visitors.py",
+        "services/web_chat/visits.py",
         "shown if shown is not None and shown.subject == row.external_id else None",
         "shown",
         f"{WEB_CHAT}::test_history_under_an_identity_needs_it_again",
@@ -1156,7 +1156,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "identity-algorithm-not-pinned",
-        "services/web_chat/visitors.py",
+        "services/web_chat/identity.py",
         'algorithms=["HS256"],',
         'algorithms=["HS256", "HS384", "HS512", "none"],',
         f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
@@ -1164,7 +1164,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "identity-for-another-widget",
-        "services/web_chat/visitors.py",
+        "services/web_chat/identity.py",
         'audience=public_id("chn", connection.id),',
         'audience=jwt.decode(token, options={"verify_signature": False}).get("aud"),',
         f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
@@ -1172,7 +1172,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "token-of-another-widget",
-        "services/web_chat/visitors.py",
+        "services/web_chat/visits.py",
         "row.channel_connection_id != connection.id:",
         "row.channel_connection_id is None:",
         f"{WEB_CHAT}::test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit",
@@ -1180,7 +1180,7 @@ FAULTS: Final = (
     _fault(
         "messages",
         "visitor-message-twice",
-        "services/web_chat/visitors.py",
+        "services/web_chat/thread.py",
         'external_id = f"{visit.visitor_id.hex}:{client_message_id}"',
         'external_id = f"{visit.visitor_id.hex}:{uuid7().hex}"',
         f"{WEB_CHAT}::test_the_same_message_sent_again_is_stored_once_also_at_once",
@@ -1188,8 +1188,8 @@ FAULTS: Final = (
     _fault(
         "log",
         "new-visitor-hears-nothing",
-        "services/web_chat/visitors.py",
-        "            _known(changed, visit, contact.id, conversation.id)\n        await Visitor",
+        "services/web_chat/thread.py",
+        "            visits.announce_contact(changed, visit, contact.id, conversation.id)\n        await Visitor",
         "        await Visitor",
         f"{WEB_CHAT}::test_a_visitor_is_asked_in_the_widget_and_its_card_turns_paid_live_on_both_sides",
     ),

@@ -15,7 +15,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from models.tables import AuditEntry, Contact, ContactAddress, Message, Visitor
-from services.web_chat import visitors
+from services.web_chat import identity as chat_identity
+from services.web_chat import thread, visits
 from tests.flows import documents as d
 from tests.flows import harness, probes
 from tests.flows.conftest import Team, opened
@@ -471,12 +472,12 @@ async def test_who_signs_in_while_a_message_is_on_its_way_loses_nothing(widget: 
     visitor = widget.browser()
     await visitor.start()
     await visitor.writes("Before")
-    before = await visitors.authenticate(visitor.token or "")
+    before = await visits.authenticate(visitor.token or "")
     assert before is not None
     visitor.identity = widget.identity("42")
     await visitor.start()
-    with pytest.raises(visitors.IdentityRequired):  # it was authenticated before that, and is stored only now
-        await visitors.write(before, client_message_id="on-its-way", body="Meanwhile", client_address="")
+    with pytest.raises(chat_identity.IdentityRequired):  # it was authenticated before that, and is stored only now
+        await thread.write(before, client_message_id="on-its-way", body="Meanwhile", client_address="")
     assert await Contact.all().count() == 1
     await visitor.writes("Meanwhile", "on-its-way")
     assert [message["body"] for message in await visitor.read()] == ["Before", "Meanwhile"]
@@ -491,7 +492,7 @@ async def test_who_never_wrote_is_forgotten_after_a_month(widget: Widget) -> Non
     ids = [row.id for row in await Visitor.all().order_by("id")]
     long_ago = datetime.now(UTC) - timedelta(days=31)
     await Visitor.exclude(id=ids[1]).update(last_seen_at=long_ago)
-    await visitors.forget_silent(datetime.now(UTC))
+    await visits.forget_silent(datetime.now(UTC))
     assert [row.id for row in await Visitor.all().order_by("id")] == ids[1:]
     assert await silent.code(READ) == "UNAUTHENTICATED"
     assert [m["body"] for m in await writer.read()] == ["Hello"]
@@ -586,7 +587,7 @@ async def test_a_new_secret_ends_the_old_one(widget: Widget) -> None:
 
 
 async def test_a_socket_ends_with_the_identity(widget: Widget, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.web_chat.visitors.LEEWAY", timedelta(0))
+    monkeypatch.setattr("services.web_chat.identity.LEEWAY", timedelta(0))
     now = datetime.now(UTC)
     visitor = widget.browser(identity=widget.identity("42", exp=now + timedelta(seconds=3)))
     await visitor.start()

@@ -21,7 +21,7 @@ from models import errors
 from resolvers.assemble import build_schema as assemble
 from resolvers.transport.limits import Schema
 from resolvers.visitor.assemble import build_visitor_schema
-from services.web_chat import visitors
+from services.web_chat import identity
 from tests.schema.conftest import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ def test_every_refusal_of_a_visitor_has_its_code_in_the_visitors_api() -> None:
     kind = VISITOR_SCHEMA._schema.type_map["VisitorErrorCode"]
     assert isinstance(kind, GraphQLEnumType)
     of_texts = {"BLANK", "TOO_LONG", "INVALID", "RATE_LIMITED"}
-    assert {cls.code for cls in visitors.VisitRefused.__subclasses__()} | of_texts == set(kind.values)
+    assert {cls.code for cls in identity.VisitRefused.__subclasses__()} | of_texts == set(kind.values)
 
 
 def test_the_search_for_descriptions_finds_what_lacks_one() -> None:
