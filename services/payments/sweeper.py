@@ -33,6 +33,7 @@ from services.messaging import attachments, sending
 from services.payments import (
     captures,
     checkout_reads,
+    processor_events,
     processor_webhooks,
     projection,
     recorder,
@@ -221,7 +222,7 @@ async def _has_job(request: PaymentRequest) -> bool:
 async def sweep_events(job: jobs.JobContext) -> None:
     """Repeat unhandled events, and fetch what a vendor could not deliver lately. Key: the event's id."""
     now = datetime.now(UTC)
-    await processor_webhooks.repeat_unhandled(now, BATCH)
+    await processor_events.repeat_unhandled(now, BATCH)
     await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
 
 

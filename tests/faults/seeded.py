@@ -570,7 +570,7 @@ FAULTS: Final = (
     _fault(
         "checkout",
         "unhandled-event-tried-every-minute",
-        "services/payments/processor_webhooks.py",
+        "services/payments/processor_events.py",
         "min(max(AGAIN_AT_LEAST, age / 10), AGAIN_AT_MOST)",
         "AGAIN_AT_LEAST",
         EVENTS,

@@ -20,7 +20,7 @@ import pytest
 from integrations.base import IntegrationError
 from models.tables import CheckoutSession, Job, PaymentRequest
 from services.core.jobs import JobContext, Later
-from services.payments import checkout_reads, processor_webhooks
+from services.payments import checkout_reads, processor_events
 from tests.services.orders import PER_ACCOUNT, Actor, cut_by_call, settle_down, void
 from tests.services.scripted import World, assert_consistent
 
@@ -50,7 +50,7 @@ async def hear(world: World) -> None:
             job_id=uuid4(), kind=job.kind, payload=job.payload, account_id=job.account_id, attempt=1, last_attempt=True
         )
         with contextlib.suppress(Later):  # no answer: the event is tried again
-            await processor_webhooks.handle_job(context)
+            await processor_events.handle_job(context)
 
 
 async def assert_at_rest(world: World, request: PaymentRequest, *, voided: bool) -> str:

@@ -18,7 +18,7 @@ from models import errors
 from models.ids import public_id
 from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core import job_runner, webhooks
-from services.payments import checkout, processor_webhooks, projection
+from services.payments import checkout, processor_events, processor_webhooks, projection
 from tests import factories
 from tests.clock import moved
 from tests.services.scripted import SECRET, Delivery, World, assert_consistent, signed
@@ -402,7 +402,7 @@ async def test_a_foreign_event_that_cannot_be_looked_at_again_is_given_up(
     monkeypatch.setattr(world.vendor, "parse", fails)
     await world.run_jobs(rounds=20)
     assert (await Job.get()).status == "dead"
-    assert await processor_webhooks.repeat_unhandled(datetime.now(UTC) + timedelta(days=1), 10) == 0
+    assert await processor_events.repeat_unhandled(datetime.now(UTC) + timedelta(days=1), 10) == 0
     assert await world.notifications() == []
 
 
@@ -447,8 +447,8 @@ async def test_an_unhandled_event_is_repeated_by_the_sweeper_after_a_minute(worl
     await world.deliver(world.vendor.event("checkout.paid", session=world.vendor.sessions[page], decides=False))
     await db.execute("DELETE FROM job")
     now = datetime.now(UTC)
-    assert await processor_webhooks.repeat_unhandled(now, 10) == 0
-    assert await processor_webhooks.repeat_unhandled(now + timedelta(seconds=70), 10) == 1
+    assert await processor_events.repeat_unhandled(now, 10) == 0
+    assert await processor_events.repeat_unhandled(now + timedelta(seconds=70), 10) == 1
     await world.run_jobs()
     assert await results() == ["repeated"]  # the checkout is as open as before
 
@@ -467,7 +467,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
         while clock.now() - began < timedelta(days=20):
             world.vendor.faults = ["before"]
             before = world.vendor.count("read")
-            await processor_webhooks.repeat_unhandled(clock.now(), 10)
+            await processor_events.repeat_unhandled(clock.now(), 10)
             await job_runner.Runner().run_due()
             age = clock.now() - began
             tries += [age] * (world.vendor.count("read") - before)
@@ -498,9 +498,9 @@ async def test_an_event_whose_process_dies_at_every_try_is_not_begun_anew_at_onc
     now = datetime.now(UTC)
     await ProcessorEvent.all().update(received_at=now - timedelta(hours=20))
     await db.execute("UPDATE job SET status = 'dead'")
-    assert await processor_webhooks.repeat_unhandled(now, 10) == 1
+    assert await processor_events.repeat_unhandled(now, 10) == 1
     assert (await Job.get()).due_at == now + timedelta(hours=2)
-    assert await processor_webhooks.repeat_unhandled(now, 10) == 0  # it waits
+    assert await processor_events.repeat_unhandled(now, 10) == 0  # it waits
 
 
 async def test_a_paid_webhook_that_the_object_does_not_confirm_is_a_notice_to_the_team(world: World) -> None:

@@ -1,0 +1,69 @@
+"""How far a webhook's event is trusted before its object is read. Calls no vendor."""
+
+from __future__ import annotations
+
+import dataclasses
+from uuid import UUID
+
+from integrations.base import (
+    Checkout,
+    MoneyKind,
+    Processor,
+    ProcessorWebhook,
+    WebhookProof,
+)
+from models.ids import public_id
+from models.tables import (
+    CheckoutSession,
+    MoneyFact,
+    ProcessorConnection,
+)
+from services.payments import recorder
+
+
+def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
+    """What an event may tell by its proof: without a signature over its body it only names what is to be read."""
+    if processor.capabilities.webhook_proof is not WebhookProof.BODY:
+        charges = [s.external_id for s in event.money if s.kind == MoneyKind.CHARGE]
+        charge = event.charge_external_id or next(iter(charges), None)
+        # Whose the object is, the object says, or a body could give the payment of one request to another.
+        alone = event.checkout_external_id is None and charge is None
+        unsigned = processor.capabilities.webhook_proof is WebhookProof.NONE
+        return dataclasses.replace(
+            event,
+            # What anybody can invent makes no event: else each invented one would be kept and read.
+            external_id=None if unsigned else event.external_id,
+            decides=False,
+            disconnected=False,
+            money=(),
+            checkout_status=None,
+            charge_external_id=charge,
+            request_reference=event.request_reference if alone else None,
+        )
+    return dataclasses.replace(event, decides=False) if event.external_id is None else event
+
+
+def is_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
+    return told.test_mode is not None and told.test_mode != connection.test_mode
+
+
+async def find_request_id(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:
+    """The request that an event concerns, as far as is known without asking the vendor."""
+    owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
+    if owner is None and event.charge_external_id is not None:
+        known = MoneyFact.filter(processor_connection_id=connection.id, external_id=event.charge_external_id)
+        fact = await known.first()
+        owner = fact.payment_request_id if fact is not None else None
+    return owner
+
+
+async def matches_checkout(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
+    """A full event whose connection, request, checkout, amount and currency all fit may be recorded as it stands."""
+    if event.checkout_external_id is None:
+        return False
+    session = await CheckoutSession.get_or_none(
+        processor_connection_id=connection.id, external_id=event.checkout_external_id
+    )
+    if session is None or event.request_reference not in (None, public_id("pr", session.payment_request_id)):
+        return False
+    return all((s.amount_minor, s.currency) == (session.amount_minor, session.currency) for s in event.money)
