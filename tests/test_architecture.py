@@ -163,10 +163,7 @@ LONG_FILES = {
     "services/accounts/authentication.py",
     "services/connections/processor_settings.py",
     "services/core/jobs.py",
-    "services/payments/checkout.py",
     "services/payments/payment_requests.py",
-    "services/payments/processor_webhooks.py",
-    "services/payments/refunds.py",
     "services/sandbox/processor.py",
     "services/web_chat/visitors.py",
 }

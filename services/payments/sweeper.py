@@ -37,7 +37,7 @@ from services.payments import (
     processor_webhooks,
     projection,
     recorder,
-    refunds,
+    refund_outcomes,
     voids,
 )
 
@@ -378,7 +378,7 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
 async def sweep_stranded(job: jobs.JobContext) -> None:
     """Move on what waits for a job that is gone: messages, refunds, files, checkouts to close. Safe to repeat."""
     await sending.sweep_stranded(datetime.now(UTC))
-    await refunds.sweep_stranded()
+    await refund_outcomes.sweep_stranded()
     await attachments.sweep_stranded()
     await projection.sweep_stranded()
 

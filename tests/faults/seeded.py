@@ -376,7 +376,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "row-lock-removed-when-a-refund-is-promised",
-        "services/payments/refunds.py",
+        "services/payments/refund_outcomes.py",
         "PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()",
         "PaymentRequest.filter(id=request_id).get()",
         REFUNDS,
@@ -393,7 +393,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "lost-answer-of-a-refund-is-a-failure",
-        "services/payments/refunds.py",
+        "services/payments/refund_outcomes.py",
         "        if error.ambiguous:\n            await Refund",
         "        if False:\n            await Refund",
         REFUNDS,
@@ -401,7 +401,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-repeated-under-another-key",
-        "services/payments/refunds.py",
+        "services/payments/refund_outcomes.py",
         "idempotency_key=row.idempotency_key,",
         "idempotency_key=row.idempotency_key + str(row.checks),",
         REFUNDS,
@@ -409,7 +409,7 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-repeated-after-its-keys-life",
-        "services/payments/refunds.py",
+        "services/payments/refund_outcomes.py",
         "if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):",
         "if True:",
         REFUNDS,
@@ -425,15 +425,15 @@ FAULTS: Final = (
     _fault(
         "refunds",
         "refund-given-up-for-the-refusal-of-a-repeat",
-        "services/payments/refunds.py",
-        "if now or (await _look(fresh, connection)) is False:",
+        "services/payments/refund_outcomes.py",
+        "if now or (await _find_at_processor(fresh, connection)) is False:",
         "if True:",
         REFUNDS,
     ),
     _fault(
         "refunds",
         "refund-given-up-though-the-charge-was-not-read",
-        "services/payments/refunds.py",
+        "services/payments/refund_outcomes.py",
         "if found is False and row.checks",
         "if not found and row.checks",
         REFUNDS,

@@ -12,7 +12,7 @@ import pytest
 
 from integrations.kit.vendor import FailureMode
 from models.tables import Job, MoneyFact, Refund
-from services.payments import checkout_page, refunds
+from services.payments import checkout_page, refund_outcomes
 from tests.contracts.stripe_contract import contracts
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET, StripeServer
 from tests.flows import documents as d
@@ -252,7 +252,7 @@ async def test_a_refund_that_fails_at_the_bank_gives_the_totals_back(shop: Team,
 async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
     shop: Team, stripe: StripeServer, mode: FailureMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refunds, "ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr(refund_outcomes, "ANSWER_WITHIN_S", 1.0)
     maria = await shop.contact()
     request, _ = await paid(shop, stripe, maria)
     stripe.fail_next(mode, match=lambda call: call.path == "/v1/refunds")

@@ -39,6 +39,7 @@ from services.payments import (
     offline_payments,
     payment_views,
     processor_webhooks,
+    refund_outcomes,
     refunds,
     sweeper,
     voids,
@@ -398,7 +399,7 @@ class Life:
             if self.sweeps:
                 await self.sweep()
             ran = await self.world.run_jobs(rounds=3)
-            undecided = await Refund.exists(status__in=refunds.UNDECIDED, external_id=None)
+            undecided = await Refund.exists(status__in=refund_outcomes.UNDECIDED, external_id=None)
             if turn >= 2 and not ran and not undecided and not (self.webhooks and vendor.outbox):
                 break
 
@@ -588,7 +589,7 @@ async def retire() -> None:
     await CheckoutSession.filter(status__in=sweeper.UNSETTLED).update(status="ABANDONED")
     await database.execute("UPDATE payment_request SET void_requested_at = NULL WHERE voided_at IS NULL")
     await database.execute("UPDATE processor_event SET handled_at = received_at WHERE handled_at IS NULL")
-    await Refund.filter(status__in=refunds.UNDECIDED).update(status="FAILED")
+    await Refund.filter(status__in=refund_outcomes.UNDECIDED).update(status="FAILED")
     await ProcessorConnection.filter(connected=True).update(connected=False, is_default=False)
 
 

@@ -20,7 +20,15 @@ from models.tables import (
     Refund,
 )
 from services.core.permissions import Actor
-from services.payments import checkout, integrity_check, payment_requests, payment_views, refunds, voids
+from services.payments import (
+    checkout,
+    integrity_check,
+    payment_requests,
+    payment_views,
+    refund_outcomes,
+    refunds,
+    voids,
+)
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
@@ -128,7 +136,7 @@ async def test_a_webhook_that_is_faster_than_the_answer_is_the_same_refund(world
     world.vendor.keys["rfd_1"] = world.vendor.give_back(charge).external_id
     await world.deliver()
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
-    await refunds._ask(slow, world.actor, now=True)
+    await refund_outcomes.ask(slow, world.actor, now=True)
     assert (await Refund.get(id=slow.id)).status == "SUCCEEDED"
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
     assert len(world.vendor.refunds()) == 1
@@ -290,7 +298,7 @@ async def test_after_the_keys_life_it_is_only_read(world: World) -> None:
     world.vendor.faults = ["before"]
     done = await give_back(world, request, "50.00")
     assert done.refund.status == "UNKNOWN"
-    old = done.refund.created_at - refunds.KEY_LIFE - timedelta(hours=1)
+    old = done.refund.created_at - refund_outcomes.KEY_LIFE - timedelta(hours=1)
     await Refund.filter(id=done.refund.id).update(created_at=old)
     await world.run_jobs(rounds=3)
     assert world.vendor.count("refund") == 1
@@ -327,10 +335,10 @@ async def test_a_refund_that_was_never_made_fails_at_the_end_of_its_checks_and_f
     request, _, _ = await paid(world)
     world.vendor.faults = ["before"]
     done = await give_back(world, request)
-    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - refunds.KEY_LIFE)
+    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - refund_outcomes.KEY_LIFE)
     await world.run_jobs(rounds=20)
     fresh = await Refund.get(id=done.refund.id)
-    assert (fresh.status, fresh.checks) == ("FAILED", len(refunds.CHECKS_S))
+    assert (fresh.status, fresh.checks) == ("FAILED", len(refund_outcomes.CHECKS_S))
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_FAILED"]
     assert await world.notifications() == ["PAYMENT_RECEIVED", "REFUND_FAILED"]
     assert world.vendor.refunds() == []
@@ -345,7 +353,7 @@ async def test_a_refund_that_can_never_be_read_stays_unknown_reserves_its_amount
     await world.run_jobs()
     world.vendor.faults = ["before"]
     done = await give_back(world, request, "100.00")
-    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - refunds.KEY_LIFE)
+    await Refund.filter(id=done.refund.id).update(created_at=done.refund.created_at - refund_outcomes.KEY_LIFE)
     world.vendor.faults = ["before"] * 20
     await world.run_jobs(rounds=20)
     world.vendor.faults = []

@@ -1,0 +1,305 @@
+"""Asking the processor for a stored refund, and finding out what became of it. The recorder writes the result."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneyStatement, RefundOrder, RefundReason
+from models import database, errors
+from models.ledger import CardKind
+from models.money import Money
+from models.tables import (
+    Account,
+    CheckoutSession,
+    MoneyFact,
+    PaymentRequest,
+    ProcessorConnection,
+    Refund,
+)
+from services.connections import processor_health, providers
+from services.core import jobs
+from services.core.permissions import Actor, system_actor
+from services.core.unit_of_work import change
+from services.messaging import messages
+from services.payments import payment_views, recorder
+from services.thread import activity_cards, notifications, payment_links
+
+log = structlog.get_logger(__name__)
+
+
+UNDECIDED: Final = ("PENDING", "UNKNOWN")
+KEY_LIFE: Final = timedelta(
+    hours=5
+)  # PayPal forgets keys after 6 hours; after that the same key would make a second refund
+FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
+CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # promises.md, 1.6
+ANSWER_WITHIN_S: Final = 7.0  # below what a GraphQL operation may take: who asked is told UNKNOWN, not nothing
+AFTER_DEATH: Final = timedelta(hours=1)  # when a job that died goes on
+CLOCK_SKEW: Final = timedelta(minutes=5)  # between us and a vendor
+
+
+async def lock_request(request_id: UUID) -> PaymentRequest:
+    return await PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()
+
+
+async def facts_of(row: Refund) -> list[MoneyFact]:
+    """What the ledger has of this refund, oldest first."""
+    if row.external_id is None:
+        return []
+    return await MoneyFact.filter(
+        processor_connection_id=row.processor_connection_id, kind="REFUND", external_id=row.external_id
+    ).order_by("id")
+
+
+async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
+    """Call the processor with the stored key and record its answer. `now`: somebody waits for it, and is told by the answer."""
+    connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            statement = await providers.processor(connection).refund(await _order(row))
+    except TimeoutError:
+        log.warning("refund_unanswered", provider=connection.processor)
+        await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+        return
+    except errors.ProcessorUnavailable:
+        log.warning("refund_postponed", provider=connection.processor)  # closed by the settings of this process
+        return
+    except IntegrationError as error:
+        log.warning("refund_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
+        await processor_health.refused(connection, error)
+        if error.ambiguous:
+            await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+        elif not error.retryable:
+            # Only the first call's no says that nothing was made: whoever called before may have died before the answer.
+            fresh = await Refund.get(id=row.id)
+            if now or (await _find_at_processor(fresh, connection)) is False:
+                await _mark_failed(fresh, _error_text(error), tell=not now)
+        # What surely never left stays PENDING: its job repeats it.
+        return
+    await _record(row, connection, statement, actor)
+
+
+def _error_text(error: IntegrationError) -> str:
+    return (error.message or error.reason)[:300]
+
+
+async def _order(row: Refund) -> RefundOrder:
+    request = await PaymentRequest.get(id=row.payment_request_id)
+    return RefundOrder(
+        idempotency_key=row.idempotency_key,
+        request_reference=payment_links.reference(request),
+        charge_external_id=row.charge_external_id,
+        checkout_external_id=await _checkout_of(row),
+        amount_minor=row.amount_minor,
+        currency=row.currency,
+        reason=RefundReason(row.reason),
+    )
+
+
+async def _checkout_of(row: Refund) -> str | None:
+    """The vendor's id of the checkout on which the charge was paid."""
+    fact = await MoneyFact.get(id=row.money_fact_id)
+    if fact.checkout_session_id is None:
+        return None
+    return (await CheckoutSession.get(id=fact.checkout_session_id)).external_id
+
+
+async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
+    """Hand the processor's word to the recorder and note its id, in one transaction; then tell the contact if that was asked."""
+    request = await PaymentRequest.get(id=row.payment_request_id)
+    said = replace(statement, charge_external_id=row.charge_external_id)
+    async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
+        await lock_request(request.id)
+        await recorder.record(connection, [said], source="refund", request_reference=payment_links.reference(request))
+        row.external_id = said.external_id
+        best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have told more already
+        await Refund.filter(id=row.id).update(
+            external_id=said.external_id, status=best.outcome, failure_reason=best.failure_message or best.failure_code
+        )
+    await _message_contact(row.id, actor)
+
+
+async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bool | None:
+    """Search the charge's checkout for a refund that can only be this one. None: it can't be read; True: found and recorded."""
+    checkout = await _checkout_of(row)
+    if checkout is None:
+        return None
+    try:
+        state = await providers.processor(connection).read_checkout(checkout)
+    except (IntegrationError, errors.ProcessorUnavailable):
+        return None
+    of_others = await Refund.filter(
+        processor_connection_id=row.processor_connection_id, external_id__not_isnull=True
+    ).filter(charge_external_id=row.charge_external_id)
+    taken = {other.external_id for other in of_others}
+    fitting = [
+        said
+        for said in state.money
+        if said.kind == MoneyKind.REFUND
+        and said.charge_external_id == row.charge_external_id
+        and (said.amount_minor, said.currency) == (row.amount_minor, row.currency)
+        and said.external_id not in taken
+        and (said.occurred_at is None or said.occurred_at > row.created_at - CLOCK_SKEW)
+    ]
+    if not fitting:
+        return False
+    # Vendors list refunds that failed as well: one that did not is more likely ours.
+    failed = (MoneyOutcome.FAILED, MoneyOutcome.CANCELED)
+    likeliest = min(fitting, key=lambda said: (said.outcome in failed, said.occurred_at or row.created_at))
+    await _record(row, connection, likeliest, system_actor(row.account_id))
+    return True
+
+
+async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
+    """No money has moved and none will: FAILED. `tell`: by card and notification, for nobody waits for the answer any more."""
+    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
+        request = await lock_request(row.payment_request_id)
+        ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
+            status="FAILED", failure_reason=why
+        )
+        if not ended:
+            return
+        if not tell:
+            changed.request_event("updated", request, previous_status=request.status)
+            return
+        kind, text = (
+            CardKind.REFUND_FAILED,
+            activity_cards.refund_failed(request, Money(row.amount_minor, row.currency), await changed.locale()),
+        )
+        card = await changed.log_card(request, kind, text=text, key=f"refund:{row.id}")
+        key = f"refund:{row.id}"
+        await notifications.notify(changed, request, kind, title=activity_cards.TITLES[kind], body=text, cause_key=key)
+        request.version += 1
+        await request.save(update_fields=["version", "updated_at"])
+        changed.request_event(
+            activity_cards.EVENTS[kind], request, previous_status=request.status, card_id=card.id if card else None
+        )
+
+
+async def _notify_unconfirmed(row: Refund) -> None:
+    """Nothing can be found out from here: the team is asked to look at the processor. The amount stays reserved."""
+    log.error("refund_unresolved", refund_id=str(row.id))
+    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
+        request = await lock_request(row.payment_request_id)
+        kind, text = (
+            CardKind.REFUND_FAILED,
+            activity_cards.refund_unconfirmed(request, Money(row.amount_minor, row.currency), await changed.locale()),
+        )
+        await notifications.notify(
+            changed, request, kind, title="Refund not confirmed", body=text, cause_key=f"refund_unconfirmed:{row.id}"
+        )
+
+
+async def _message_contact(refund_id: UUID, actor: Actor) -> None:
+    """Send the message that was asked for, once the processor has taken the refund. Key: the refund's message."""
+    row = await Refund.get(id=refund_id)
+    if row.channel_connection_id is None or row.message_id is not None or row.status not in ("PENDING", "SUCCEEDED"):
+        return
+    try:
+        async with database.transaction():
+            request = await lock_request(row.payment_request_id)
+            row = await Refund.filter(id=refund_id).select_for_update().get()
+            if row.message_id is not None or row.channel_connection_id is None:
+                return
+            channel = await providers.channel_connection(row.channel_connection_id, row.account_id)
+            account = await Account.get(id=row.account_id)
+            money = Money(row.amount_minor, row.currency)
+            amount = money.sms_text(account.locale) if channel.kind == "SMS" else money.formatted(account.locale)
+            sent = await messages.send_message(
+                actor,
+                conversation_id=request.conversation_id,
+                channel_id=channel.id,
+                body=f"{account.name}: we have refunded {amount} for {request.product_name}."
+                " It can take some days to arrive.",
+                subject=f"{account.name}: refund for {request.product_name}"[: messages.SUBJECT_LIMIT],
+            )
+            await Refund.filter(id=row.id).update(message_id=sent.message.id)
+    except errors.Refusal as refusal:
+        # The window has closed, say. The refund stands; the thread shows that no message went out.
+        log.warning("refund_not_told", refund_id=str(refund_id), reason=refusal.code)
+
+
+async def _check_died(job: jobs.JobContext, error: str) -> None:
+    """The team is asked to look at the processor, and the job goes on: a refund has to be decided. Safe to repeat."""
+    row = await Refund.get_or_none(id=UUID(job.payload["refund_id"]))
+    if row is not None and row.status in UNDECIDED:
+        await _notify_unconfirmed(row)
+        raise jobs.Later(AFTER_DEATH.total_seconds())
+
+
+async def sweep_stranded() -> None:
+    """Give refunds that are not decided and that no job moves on a job again. Key: the refund."""
+    undecided = f"t.status IN ('PENDING', 'UNKNOWN') AND t.checks <= {len(CHECKS_S)}"
+    for id in await jobs.without_job("refund", undecided, "refund.settle:"):
+        log.warning("refund_without_job", refund_id=str(id))
+        await check_later(await Refund.get(id=id), datetime.now(UTC), again=True)
+
+
+async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> None:
+    """Have it found out what became of a refund. Key: the refund."""
+    await jobs.enqueue(
+        "refund.settle",
+        {"refund_id": str(row.id)},
+        account_id=row.account_id,
+        key=f"refund.settle:{row.id}",
+        due_at=due_at,
+        again=again,
+    )
+
+
+@jobs.handler("refund.settle", on_dead=_check_died)
+async def _check_job(job: jobs.JobContext) -> None:
+    """Find out what became of a refund that is not decided. Key: the refund, and its own key at the processor."""
+    row = await Refund.get(id=UUID(job.payload["refund_id"]), account_id=job.account_id)
+    if row.status in UNDECIDED:
+        await _check(row)
+        row = await Refund.get(id=row.id)
+        if row.status in UNDECIDED:
+            checks = row.checks + 1
+            await Refund.filter(id=row.id).update(checks=checks)
+            if checks <= len(CHECKS_S):
+                raise jobs.Later(CHECKS_S[checks - 1])
+            if row.external_id is None:
+                await _notify_unconfirmed(row)
+    await _message_contact(row.id, system_actor(row.account_id))
+
+
+def _key_life(connection: ProcessorConnection) -> timedelta:
+    try:
+        return providers.key_life(providers.processor(connection), at_most=KEY_LIFE)
+    except errors.ProcessorUnavailable:
+        return KEY_LIFE  # nothing is called
+
+
+async def _check(row: Refund) -> None:
+    """One try to find out."""
+    connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
+    system = system_actor(row.account_id)
+    if row.external_id is not None:
+        try:
+            statement = await providers.processor(connection).read_refund(
+                row.external_id, charge_external_id=row.charge_external_id
+            )
+        except (IntegrationError, errors.ProcessorUnavailable) as error:
+            log.warning("refund_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
+            if isinstance(error, IntegrationError):
+                await processor_health.refused(connection, error)
+        else:
+            await _record(row, connection, statement, system)
+        return
+    # A refund of the future was made before the clock was set back: its age is not known, and its key may be forgotten.
+    if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):
+        await ask(row, system, now=False)
+        row = await Refund.get(id=row.id)
+        if row.status not in UNDECIDED or row.external_id is not None:
+            return
+    found = await _find_at_processor(row, connection)
+    if found is False and row.checks >= len(CHECKS_S):
+        # Failed by time only if no id and no object was ever found.
+        await _mark_failed(row, "The processor knows of no such refund.", tell=True)
