@@ -1,8 +1,7 @@
 """The event bus: carries hints "account X has reached number N" between processes over memory, Redis or PostgreSQL.
 
-It stops at hints: the truth is the event log in the database, and whoever reads hints must read the log after each
-GAP. Of the broadcaster package only `Broadcast` serves; its stock Redis and PostgreSQL back ends silently lose messages
-(after a restart, with redis-py 8, at a first double subscribe), so ours are supervised and say when they were deaf.
+The event log in the database is authoritative; readers must read it after each GAP. Only `Broadcast` of the broadcaster package is
+used: its Redis and PostgreSQL back ends silently lose messages (after a restart, with redis-py 8, at a first double subscribe).
 """
 
 import asyncio
@@ -28,7 +27,7 @@ log = structlog.get_logger(__name__)
 CHANNEL: Final = "paythread_events"
 QUEUE_SIZE: Final = 1_000
 
-# Reconnect: 0.05 s doubling to 5 s, times 0.5 to 1.5, so that many processes do not return in step.
+# Reconnect after 0.05 s, doubling to 5 s, times 0.5 to 1.5, so that processes do not reconnect in step.
 FIRST_DELAY_S: Final = 0.05
 LAST_DELAY_S: Final = 5.0
 
@@ -43,31 +42,31 @@ _GAP_MESSAGE: Final = "GAP"
 
 
 class Hint(NamedTuple):
-    """Something may be new for this account, up to this number of its event log."""
+    """The account's event log may have new entries up to `seq`."""
 
     account_id: UUID
     seq: int
 
 
 GAP: Final = Hint(UUID(int=0), 0)
-"""Not a hint about one account: the bus was deaf until now, so every listened account must be read once."""
+"""The bus was disconnected until now, so every followed account must be read once."""
 
 
 class Bus(Protocol):
-    """What the hub needs from a bus. One consumer per process calls `subscribe`."""
+    """A bus for the hub. One consumer per process calls `subscribe`."""
 
     @property
     def connected(self) -> bool:
-        """Whether hints of other processes arrive at this moment, as far as is known."""
+        """Whether hints of other processes currently arrive, as far as known."""
 
     async def publish(self, hint: Hint) -> None:
-        """Tell all processes, this one included. Raises: whatever the transport raises; a lost hint is harmless."""
+        """Notify all processes, including this one. May raise any error of the transport; a lost hint is harmless."""
 
     def subscribe(self) -> AsyncIterator[Hint]:
-        """Hints in no promised order, with `GAP` after each (re)connect; ends when the bus is closed."""
+        """Hints in any order, with `GAP` after each (re)connect. Ends when the bus is closed."""
 
     async def aclose(self) -> None:
-        """End `subscribe` and close the connections. Can be called twice."""
+        """End `subscribe` and close the connections. May be called twice."""
 
 
 class UnsupportedBusError(ValueError):
@@ -75,7 +74,7 @@ class UnsupportedBusError(ValueError):
 
 
 class _SupervisedBackend(BroadcastBackend):
-    """One task that connects, subscribes, waits for the confirmation, says GAP, reads; on any error it starts again."""
+    """A back end with one task that connects, subscribes, sends GAP and reads, and restarts on any error."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -89,7 +88,7 @@ class _SupervisedBackend(BroadcastBackend):
         """Read one connection until it fails; call `_confirmed` once subscribed, `_received` for each message."""
 
     async def connect(self) -> None:
-        # Nothing is opened here: the server may be down when we start, and the supervisor goes on trying.
+        # Opens nothing: the server may be down at start, and the supervisor keeps trying.
         return
 
     async def disconnect(self) -> None:
@@ -115,7 +114,7 @@ class _SupervisedBackend(BroadcastBackend):
         self._received(channel, _GAP_MESSAGE)
 
     def _received(self, channel: str, message: str) -> None:
-        # A full queue drops the hint: the reader's poll finds what it was about, memory stays bounded.
+        # A full queue drops the hint, to bound memory. The reader's poll finds the entries.
         with suppress(asyncio.QueueFull):
             self._queue.put_nowait(Event(channel, message))
 
@@ -123,8 +122,8 @@ class _SupervisedBackend(BroadcastBackend):
         while True:
             try:
                 await self._listen(channel)
-            except Exception as error:  # noqa: BLE001 the loop's top: whatever broke, reconnect
-                # Only the class: the text of connection errors holds host names and may hold the URL.
+            except Exception as error:  # noqa: BLE001 the loop's top: reconnect after any error
+                # Only the class: the message contains host names and may contain the URL.
                 log.warning("event bus connection lost, reconnecting", error=type(error).__name__)
             self.connected = False
             await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311 jitter, not a secret
@@ -136,11 +135,11 @@ class RedisBackend(_SupervisedBackend):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        # Publishing waits for one of a few connections: the plain pool refuses the hundred-and-first publish at once.
+        # Publishing waits for one of a few connections; the plain pool would fail on the 101st concurrent publish.
         self._publisher = self._client(PUBLISH_CONNECTIONS)
 
     def _client(self, connections: int) -> Redis:
-        # No retries inside redis-py: it would reconnect and resubscribe by itself, without telling us of the gap.
+        # No retries inside redis-py: it would reconnect and resubscribe without reporting the gap.
         pool = BlockingConnectionPool.from_url(
             self._url,
             max_connections=connections,
@@ -192,7 +191,7 @@ class RedisBackend(_SupervisedBackend):
                 if message["type"] == "message":
                     self._received(channel, cast(bytes, message["data"]).decode("ascii", "replace"))
                 elif message["type"] == "subscribe":
-                    # redis-py reconnected by itself after all: what was said in between is lost.
+                    # redis-py reconnected by itself; messages in between are lost.
                     self._confirmed(channel)
             elif pinged_at is not None and now - pinged_at >= REDIS_PONG_S:
                 # A half-open connection swallows pings without an error.
@@ -203,10 +202,10 @@ class RedisBackend(_SupervisedBackend):
 
 
 class PostgresBackend(_SupervisedBackend):
-    """LISTEN on an own connection, NOTIFY through a pool. Source: postgresql.org/docs/current/sql-notify.html."""
+    """LISTEN on a separate connection, NOTIFY through a pool. Source: postgresql.org/docs/current/sql-notify.html."""
 
     def __init__(self, url: str) -> None:
-        # The database URL of the ORM is welcome here: only its scheme differs.
+        # The ORM's database URL also works; only its scheme differs.
         super().__init__(urlunsplit(urlsplit(url)._replace(scheme="postgresql")))
         self._pool: Any = None
 
@@ -252,7 +251,7 @@ async def _within(awaitable: Awaitable[Any], seconds: float) -> bool:
 
 
 class _BroadcastBus:
-    """A `Bus` over one `Broadcast` with exactly one subscription, opened before anything is published."""
+    """A `Bus` over one `Broadcast` with one subscription, opened before the first publish."""
 
     def __init__(self, broadcast: Broadcast, backend: _SupervisedBackend | None = None) -> None:
         self._broadcast = broadcast
@@ -280,7 +279,7 @@ class _BroadcastBus:
     async def aclose(self) -> None:
         if self._subscriber is None:
             return
-        # The subscription first: broadcaster's own disconnect leaves readers waiting for ever.
+        # Close the subscription first: broadcaster's disconnect leaves readers waiting forever.
         self._subscriber = None
         await self._open.aclose()
         await self._broadcast.disconnect()
@@ -298,11 +297,9 @@ def _parse(message: str) -> Hint | None:
 
 
 async def open_bus(events_url: str) -> Bus:
-    """Open the bus that `events_url` names, subscribed; a server that is down does not fail this, it is tried for ever.
+    """Open and subscribe to the bus of `events_url`. If its server is down, the bus keeps trying to connect.
 
-    `memory://` reaches this process only. The user of a GAP is told of every (re)connect; memory never has one.
-
-    Raises: UnsupportedBusError.
+    `memory://` reaches only this process and never sends GAP. Raises: UnsupportedBusError.
     """
     scheme = urlsplit(events_url).scheme
     backend: _SupervisedBackend | None = None

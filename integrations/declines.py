@@ -1,7 +1,4 @@
-"""Why payments fail, in plain words for the team: one sentence per reason. Which code means which reason, each processor's file says.
-
-Nothing here is for contacts: they read neutral words only (web/texts.py).
-"""
+"""Reasons why payments fail, each with a sentence for the team, never for contacts. Each processor's file maps its codes to them."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from enum import StrEnum
 
 
 class Decline(StrEnum):
-    """A reason; its value is the sentence."""
+    """A reason. The value is its sentence."""
 
     INSUFFICIENT_FUNDS = "The bank declined the payment: insufficient funds."
     OVER_LIMIT = "The bank declined the payment: it is over a limit of the card or account."
@@ -43,7 +40,7 @@ class Decline(StrEnum):
 
 
 def sentence(code: str | None, known: Mapping[str, Decline]) -> str:
-    """The reason for the team; for an unknown code a general sentence with the code in it."""
+    """The code's sentence. For an unknown code, a general one that includes the code."""
     if code is None:
         return "The payment was declined; the processor gave no reason."
     reason = known.get(code)
@@ -51,5 +48,5 @@ def sentence(code: str | None, known: Mapping[str, Decline]) -> str:
 
 
 def by_reason(groups: Mapping[Decline, str]) -> Mapping[str, Decline]:
-    """Code to reason, from the codes of each reason, separated by blanks."""
+    """Map codes to reasons; each reason's codes are separated by spaces."""
     return {code: reason for reason, codes in groups.items() for code in codes.split()}

@@ -1,4 +1,4 @@
-"""Finds the payment link that a message carries, for channels that show it as a button. Makes no links."""
+"""Finds a message's payment link, for channels that show it as a button."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEFAULT_LABEL = "Pay now"
 
 
 def payment_link(message: OutboundMessage, *, public_url: str) -> str | None:
-    """The address for the button: what the message says, else the first `{public_url}/p/...` of its text, else None."""
+    """The button's address: `link_url`, else the first `{public_url}/p/...` in the text, else None."""
     if message.link_url is not None:
         return message.link_url
     found = re.search(re.escape(public_url.rstrip("/")) + r"/p/[A-Za-z0-9_-]+", message.body)

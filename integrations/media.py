@@ -1,7 +1,6 @@
-"""Fetches a file from an address that a stranger may have written: over https from public hosts only, bounded in size and time.
+"""Fetches files from untrusted addresses: https from public hosts only, with limits of size and time. Does not inspect the content.
 
-`addresses.py` decides which hosts are public; the connection goes to the checked address, with TLS for the name. No private host is
-ever allowed here. What the bytes are is not looked at.
+Connects to the address that `addresses.py` checked, with TLS for the name.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from integrations.base import IntegrationError
 NAME: Final = "media"
 REDIRECTS: Final = 3
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_LATER: Final = frozenset({404, 408, 425, 429})  # 404: vendors call before their storage knows the file everywhere
+_LATER: Final = frozenset({404, 408, 425, 429})  # 404: vendors may call before all of their storage has the file
 
 
 async def fetch(
@@ -33,11 +32,10 @@ async def fetch(
     trusted: frozenset[str] = frozenset(),
     context: ssl.SSLContext | None = None,
 ) -> bytes:
-    """The file's bytes. Follows three redirects, each checked as the first address was.
+    """The file's bytes. Follows up to three redirects, each checked like the first address.
 
-    `headers`: what a GET of an address needs; not asked any more once a redirect has left the first origin. `trusted`: origins
-    on this machine that stand in for a vendor (contract servers), by http. `context` is for tests.
-    Raises: IntegrationError, `retryable` where it may work later; its reason is a word, and no part of the address is in it.
+    `headers`: headers for a GET of an address, used only on the first origin. `trusted`: origins of fake vendors on this machine,
+    by http. `context` is for tests. Raises: IntegrationError, without any part of the address.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -92,18 +90,18 @@ async def _checked(url: httpx2.URL, trusted: frozenset[str]) -> str:
     host = url.raw_host.decode()
     if url.scheme not in ("http", "https") or not host or url.userinfo:
         raise IntegrationError(NAME, "bad_address")
-    stands_in = _origin(url) in trusted
-    if not stands_in and url.scheme != "https":
+    is_fake = _origin(url) in trusted
+    if not is_fake and url.scheme != "https":
         raise IntegrationError(NAME, "not_https")
-    if not stands_in and url.port not in (None, 443):
+    if not is_fake and url.port not in (None, 443):
         raise IntegrationError(NAME, "bad_port")
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
-        found = await (addresses.look_up(host, port) if stands_in else addresses.look_up_public(host, port))
+        found = await (addresses.look_up(host, port) if is_fake else addresses.look_up_public(host, port))
     except AddressRefused as error:
         raise IntegrationError(NAME, error.reason, retryable=error.reason == "unknown_host") from error
     first = str(found[0][4][0])
-    if stands_in and not all(ipaddress.ip_address(str(info[4][0])).is_loopback for info in found):
+    if is_fake and not all(ipaddress.ip_address(str(info[4][0])).is_loopback for info in found):
         raise IntegrationError(NAME, "not_public")
     return first
 
@@ -117,9 +115,9 @@ async def _body(answer: httpx2.Response, limit_bytes: int) -> bytes:
     if status != 200:
         raise IntegrationError(NAME, "refused", f"HTTP {status}", retryable=status >= 500 or status in _LATER)
     if answer.headers.get("content-encoding", "identity") != "identity":
-        raise IntegrationError(NAME, "encoded")  # nobody asked for it, and what it unfolds to is not bounded
-    told = answer.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > limit_bytes:
+        raise IntegrationError(NAME, "encoded")  # not requested, and the decoded size would be unbounded
+    announced = answer.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit_bytes:
         raise IntegrationError(NAME, "too_large")
     body = bytearray()
     async for chunk in answer.aiter_raw():

@@ -1,8 +1,6 @@
-"""Finds the providers: by their file names in channels/ and processors/, and by the entry points of installed packages.
+"""Finds providers by file name in channels/ and processors/, and by entry points of installed packages. Creates no instance.
 
-Makes no instance and keeps no credentials. A package of a third party names its classes under `paythread.processors` or
-`paythread.channels`; they are imported when first asked for. Ours win: a package can't take the name of a file. What can't be used (it
-fails at import, or is not what `integrations.base` asks for) is said once in the log and counts as not installed.
+A package's provider is imported when it is first looked up. An unusable one is logged once and counts as not installed.
 """
 
 from __future__ import annotations
@@ -28,9 +26,9 @@ log = structlog.get_logger(__name__)
 
 _ROOM: Final = Path(__file__).parent
 GROUPS: Final[Mapping[str, str]] = {"processors": "paythread.processors", "channels": "paythread.channels"}
-# It becomes a part of addresses and of database rows.
+# Used in addresses and database rows.
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
-# It becomes a part of the pay page's Content-Security-Policy.
+# Used in the checkout page's Content-Security-Policy.
 ORIGIN: Final = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?")
 
 
@@ -38,7 +36,7 @@ _imported: set[tuple[str, str]] = set()  # by `load`
 
 
 class UnknownProvider(KeyError):
-    """No file and no usable package of this name. Install the provider, or correct the name; the log says what was refused."""
+    """No file and no usable package has this name. The log says why a package was refused."""
 
     def __init__(self, room: str, name: str) -> None:
         super().__init__(name)
@@ -51,14 +49,14 @@ class UnknownProvider(KeyError):
 
 @cache
 def _files(room: str) -> frozenset[str]:
-    """The file names of a room. Read once: a provider is added by a release, not at run time."""
+    """The file names in a room ("processors", "channels")."""
     modules = pkgutil.iter_modules([str(_ROOM / room)])
     return frozenset(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
 
 
 @cache
 def _packaged(room: str) -> Mapping[str, EntryPoint]:
-    """What installed packages offer for a room, by name; nothing of it is imported yet. Read once, as the files are."""
+    """The installed packages' entry points for a room, by name. Imports nothing."""
     offered: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUPS[room]):
         offered.setdefault(point.name, []).append(point)
@@ -89,11 +87,11 @@ def _of_file(room: str, name: str) -> Any:
 
 @cache
 def _of_package(room: str, name: str) -> Any | None:
-    """The class of an entry point, imported now; None: it can't be used, which is said once."""
+    """The entry point's class; None, after a log line, if it cannot be used."""
     point = _packaged(room)[name]
     try:
         made = point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (somebody else's module may raise anything; the others must go on)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a third party's module may raise anything; others must go on)
         _refuse(room, point, f"its import fails: {type(error).__name__}: {error}"[:400])
         return None
     if (reason := why_not(room, name, made)) is not None:
@@ -103,7 +101,7 @@ def _of_package(room: str, name: str) -> Any | None:
 
 
 def why_not(room: str, name: str, made: object) -> str | None:
-    """What keeps a class from being the provider `name` of a room ("processors", "channels"), in a sentence; None: nothing."""
+    """Why a class cannot be the provider `name` of a room ("processors", "channels"), as a sentence; None if it can."""
     base: type[Any] = Processor if room == "processors" else Channel
     if not (isinstance(made, type) and issubclass(made, base)):
         return f"it is not a class derived from integrations.base.{base.__name__}"
@@ -141,7 +139,7 @@ def _why_not_credentials(credentials: object) -> str | None:
     parameters: Any = vars(credentials)["__dataclass_params__"]
     if not parameters.frozen:
         return "its `credentials` is not frozen"
-    # With `from __future__ import annotations` a type is its text.
+    # With `from __future__ import annotations`, a field's type is a string.
     odd = sorted(field.name for field in dataclasses.fields(credentials) if field.type not in (str, "str"))
     if odd:
         return f"fields of its `credentials` are no texts: {', '.join(odd)}"
@@ -157,7 +155,7 @@ def _takes(cls: type[Any], keywords: set[str]) -> bool:
 
 
 def _provider(room: str, name: str) -> Any:
-    # Membership first: a name from a URL never reaches the import system (nor a cache) unless it is on the list.
+    # Check membership first: a name from a URL must not reach the import system or a cache unless it is known.
     if name in _files(room):
         return _of_file(room, name)
     made = _of_package(room, name) if name in _packaged(room) else None
@@ -172,28 +170,28 @@ def _names(room: str) -> list[str]:
 
 
 def built_in(room: str) -> list[str]:
-    """The names of Paythread's own providers of a room ("processors", "channels"), sorted, whatever packages are installed."""
+    """The sorted names of Paythread's own providers in a room ("processors", "channels")."""
     return sorted(_files(room))
 
 
 def processor_names() -> list[str]:
-    """Every processor's name, sorted. Imports those of packages: what can't be used is not installed."""
+    """Sorted. Imports the packages' processors, to omit unusable ones."""
     return _names("processors")
 
 
 def channel_names() -> list[str]:
-    """Every channel provider's name, sorted. Imports those of packages: what can't be used is not installed."""
+    """Sorted. Imports the packages' channels, to omit unusable ones."""
     return _names("channels")
 
 
 def processor_class(name: str) -> type[Processor]:
-    """The processor of this name; any text may be asked for. Raises: UnknownProvider."""
+    """Safe for any name. Raises: UnknownProvider."""
     provider: type[Processor] = _provider("processors", name)
     return provider
 
 
 def channel_class(name: str) -> type[Channel]:
-    """The channel provider of this name; any text may be asked for. Raises: UnknownProvider."""
+    """Safe for any name. Raises: UnknownProvider."""
     provider: type[Channel] = _provider("channels", name)
     return provider
 
@@ -211,9 +209,9 @@ async def load(room: str, name: str) -> None:
 
 
 def read_credentials(provider: type[Processor] | type[Channel], values: Mapping[str, str]) -> Any:
-    """The provider's credentials from a stored mapping of field name to text.
+    """The provider's credentials from a mapping of field name to text.
 
-    Raises: IntegrationError (`credentials_incomplete`, `credentials_unknown`); it names fields, never values.
+    Raises: IntegrationError (`credentials_incomplete`, `credentials_unknown`), which names fields, never values.
     """
     fields = dataclasses.fields(provider.credentials)
     known = {field.name for field in fields}

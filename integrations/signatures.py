@@ -1,7 +1,6 @@
-"""The signature of webhooks whose contract is our own: HMAC-SHA256 over time and raw body, fresh within five minutes.
+"""Paythread's own webhook signature: HMAC-SHA256 over time and raw body, valid for five minutes.
 
-Header value: `t=<unix seconds>,v1=<64 hexadecimal digits>`, the digest over `{t}.{raw body}`. Several `v1` may stand in one
-header while a secret is replaced. Vendors' own signatures stand in their providers.
+The header is `t=<unix seconds>,v1=<64 hexadecimal digits>`, the digest over `{t}.{raw body}`; several `v1` while a secret is rotated.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ TOLERANCE_S = 300
 
 
 def sign(secret: str, body: bytes, *, at: datetime) -> str:
-    """The header's value for this raw body."""
+    """The header for this raw body."""
     time = str(int(at.timestamp()))
     return f"t={time},v1={_digest(secret, time, body)}"
 
 
 def verify(header: str, *, secret: str, body: bytes, now: datetime, provider: str) -> None:
-    """Raises: SignatureInvalid (missing, malformed, wrong, or over 300 s old or ahead)."""
+    """Raises: SignatureInvalid (missing, malformed, wrong, or more than 300 s away from `now`)."""
     if not header:
         raise SignatureInvalid(provider, "signature_missing")
     if not secret:  # anybody can sign with an empty secret

@@ -44,8 +44,6 @@ class Feature(StrEnum):
 
 
 class LengthUnit(StrEnum):
-    """The unit in which a vendor measures text."""
-
     CHARACTERS = "CHARACTERS"  # Unicode code points
     UTF16_UNITS = "UTF16_UNITS"  # characters above U+FFFF, as most emoji, count twice
     BYTES = "BYTES"  # of UTF-8
@@ -53,8 +51,6 @@ class LengthUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelLimits:
-    """Limits of a channel's messages."""
-
     max_length: int | None = None  # of one message's text, in `length_unit`
     length_unit: LengthUnit = LengthUnit.CHARACTERS
     window_hours: int | None = None  # free text only within this time after the contact's last message
@@ -68,7 +64,6 @@ class ChannelLimits:
     recipient_messages_per_s: float | None = None  # per recipient; messages to others are not delayed
 
     def length_of(self, text: str) -> int:
-        """The text's length in `length_unit`."""
         match self.length_unit:
             case LengthUnit.CHARACTERS:
                 return len(text)

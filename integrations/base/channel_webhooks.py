@@ -11,8 +11,6 @@ from integrations.base.messages import DeliveryStatus, InboundMessage, MessageCh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookRequest:
-    """A vendor's HTTP request, with what its verification needs."""
-
     method: str
     public_url: str  # scheme and host from PUBLIC_URL, path and query as received
     headers: Mapping[str, str]  # lower-case names

@@ -11,8 +11,6 @@ from integrations.base.money import MoneyStatement
 
 
 class CheckoutStatus(StrEnum):
-    """The state of a checkout session at its processor."""
-
     OPEN = "OPEN"  # can still be paid
     PROCESSING = "PROCESSING"  # submitted; the money is pending (bank debit)
     COMPLETED = "COMPLETED"  # paid
@@ -30,8 +28,6 @@ class Delay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutOrder:
-    """What a processor needs to open a checkout session."""
-
     idempotency_key: str
     request_reference: str  # stored on the vendor's checkout and payment; statements return it
     number: str

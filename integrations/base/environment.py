@@ -1,4 +1,4 @@
-"""The server that runs a provider."""
+"""What a provider may know about the server that runs it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What a provider may know about the server that runs it."""
-
     public_url: str  # absolute, no trailing slash
     sandbox_url: str  # the sandbox processor's address (by default in this process)
     base_addresses: Mapping[str, str] = field(default_factory=dict)  # provider name -> address of a stand-in (tests)

@@ -54,8 +54,6 @@ class OutboundMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendResult:
-    """The provider accepted the message."""
-
     external_id: str
     status: DeliveryStatus = DeliveryStatus.SENT
     relay_id: str | None = None  # the vendor's id, if the vendor may replace our Message-ID

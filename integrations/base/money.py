@@ -8,16 +8,12 @@ from enum import StrEnum
 
 
 class MoneyKind(StrEnum):
-    """The kind of movement. The values are the ledger's."""
-
     CHARGE = "CHARGE"
     REFUND = "REFUND"
     DISPUTE = "DISPUTE"
 
 
 class MoneyOutcome(StrEnum):
-    """The movement's current state at the processor."""
-
     PENDING = "PENDING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
