@@ -92,7 +92,7 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
 
 
 async def user_values(*, email: str, name: str, role: str, password: str) -> dict[str, Any]:
-    """The checked columns of a new user. Raises: Blank, TooLong, Invalid."""
+    """Raises: Blank, TooLong, Invalid."""
     address = validation.email(email, field="email")
     if address is None:
         validation.required(email, limit=validation.EMAIL_LIMIT, field="email")
@@ -104,7 +104,7 @@ async def user_values(*, email: str, name: str, role: str, password: str) -> dic
 
 
 async def hashed_password(password: str) -> str:
-    """The hash of a new password. Raises: Invalid if it is too short or too long."""
+    """Raises: Invalid, if it is too short or too long."""
     if not PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT:
         raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field="password")
     return await hash_password(password)
@@ -168,7 +168,6 @@ def _prefix(value: str | None, field: str, region: str | None = None) -> str:
 
 
 def region_of(locale: str) -> str | None:
-    """The country of a locale ("en-US": "US"), for phone numbers without a country code."""
     return locales.territory_of(locale)
 
 

@@ -82,7 +82,7 @@ async def create_once(
     manages_keys: bool = False,
     idempotency_key: str | None,
 ) -> tuple[ApiKey, str | None]:
-    """`create` with an idempotency key. A repeat returns the key without its clear text."""
+    """A repeat with the same idempotency key returns the key without its clear text."""
     actor.require("keys")
 
     async def run(save: idempotency.Save) -> tuple[ApiKey, str | None]:
@@ -110,7 +110,7 @@ def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
 
 
 async def revoke(actor: Actor, key_id: UUID) -> ApiKey:
-    """Revoke a key: immediately in this process, elsewhere within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Other processes follow within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("keys")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)

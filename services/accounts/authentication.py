@@ -18,7 +18,7 @@ async def authenticate(bearer: str) -> Actor | None:
 
 
 def is_signed(bearer: str) -> bool:
-    """Whether this is an access token that this server signed and that has not expired. Looks nothing up."""
+    """An access token that this server signed and that has not expired. Looks nothing up."""
     return (
         len(bearer) <= TOKEN_LIMIT
         and bearer.isascii()
@@ -28,7 +28,7 @@ def is_signed(bearer: str) -> bool:
 
 
 async def still_valid(actor: Actor) -> bool:
-    """Whether an earlier `authenticate` would return the same actor now; at most CACHE_S late. For open sockets."""
+    """Whether `authenticate` would return the same actor now; at most CACHE_S late."""
     if actor.kind == "system":
         return True
     if actor.expires_at is not None and actor.expires_at <= datetime.now(UTC):

@@ -14,7 +14,7 @@ _cache: dict[tuple[str, ...], tuple[float, Any]] = {}
 
 
 def forget() -> None:
-    """Look every user and key up again in this process; other processes follow within CACHE_S."""
+    """Other processes follow within CACHE_S."""
     _cache.clear()
 
 

@@ -31,7 +31,7 @@ async def add(actor: Actor, *, email: str, name: str, role: str, password: str) 
 
 
 async def listed(actor: Actor) -> list[User]:
-    """All users of the account, including disabled ones, by address. Raises: Forbidden."""
+    """By email address, with disabled ones. Raises: Forbidden."""
     actor.require("keys")
     return await User.filter(account_id=actor.account_id).order_by("email")
 
@@ -45,7 +45,7 @@ async def find(actor: Actor, email: str) -> User:
 
 
 async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
-    """Change a user's role; open sockets end within seconds. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
+    """Open sockets of the old role end within seconds. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
@@ -63,7 +63,7 @@ async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
 
 
 async def disable(actor: Actor, user_id: UUID) -> User:
-    """Disable a user and sign them out everywhere. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
+    """Signs the user out everywhere. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     async with database.transaction():
         user = await _user_under_account_lock(actor, user_id)
@@ -77,7 +77,7 @@ async def disable(actor: Actor, user_id: UUID) -> User:
 
 
 async def enable(actor: Actor, user_id: UUID) -> User:
-    """Enable a user again, with their old password. Safe to repeat. Raises: Forbidden, NotFound."""
+    """The password stays. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("keys")
     async with database.transaction():
         user = await _user_under_account_lock(actor, user_id)
@@ -89,7 +89,7 @@ async def enable(actor: Actor, user_id: UUID) -> User:
 
 
 async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
-    """Change a user's password and sign them out everywhere. Raises: Forbidden, NotFound, Invalid."""
+    """Signs the user out everywhere. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     hashed = await accounts.hashed_password(password)
     async with database.transaction():

@@ -259,7 +259,6 @@ def _decide(
     now: datetime,
     by_person: bool | None = None,
 ) -> Capability:
-    """Pure. Checks the rules in the order of REASONS."""
     known = _known_limits(connection)
     limits = known or ChannelLimits()
     if address is not None and not belongs(connection, address.address):

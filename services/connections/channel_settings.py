@@ -207,7 +207,6 @@ async def _store(
     keeps_sender: bool,
     save: idempotency.Save,
 ) -> ChannelConnection | None:
-    """Store the changes under the row's lock; None if the credentials changed since they were read."""
     cls, sites = wanted.cls, wanted.sites
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         if wanted.row is None:
@@ -263,7 +262,7 @@ def _changed_values(
 
 
 async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
-    """Check the stored credentials at the vendor and store the result as `last_error`. Raises: Forbidden, NotFound."""
+    """Check the stored credentials and store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.channel_connection(connection_id, actor.account_id)
     refusal: Refusal | None = None

@@ -26,7 +26,6 @@ def url(channel: Channel, connection_id: UUID, contact_id: UUID, now: datetime) 
 
 
 def contact_of(token: str, connection_id: UUID, now: datetime) -> UUID | None:
-    """The contact of a token; None if it is invalid or expired."""
     try:
         raw = base64.b64decode(token, altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):

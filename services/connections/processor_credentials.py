@@ -93,7 +93,6 @@ def mode_of(cls: type[Processor], given: Mapping[str, str], wanted: bool | None)
 
 
 def hint(cls: type[Processor], credentials: Mapping[str, str]) -> str | None:
-    """A masked key (sk_…4242): the end of the first secret of 16 characters or more."""
     key = next(
         (credentials[name] for name in providers.secret_fields(cls) if len(credentials.get(name, "")) >= 16), None
     )

@@ -67,7 +67,7 @@ async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) 
 
 
 async def note(connection: ProcessorConnection, problem: str) -> bool:
-    """Record another problem for Settings → Payments, until a checkout opens; return whether it is new."""
+    """Store another problem, until a checkout opens; return whether it is new."""
     if connection.last_error == problem[: providers.ERROR_LIMIT]:
         return False
     async with change(connection.account_id) as changed:

@@ -293,7 +293,7 @@ async def _becomes_default(
 
 
 async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
-    """Check the stored credentials at the vendor and store the result as `last_error`. Raises: Forbidden, NotFound."""
+    """Check the stored credentials and store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.processor_connection(connection_id, actor.account_id)
     refusal: Refusal | None = None

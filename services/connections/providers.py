@@ -104,7 +104,6 @@ async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConn
 
 
 async def channel_connection(connection_id: UUID, account_id: UUID | None = None) -> ChannelConnection:
-    """The row, connected or not. Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
     scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     row = await ChannelConnection.get_or_none(id=connection_id, **scope)
     if row is None:
@@ -139,7 +138,6 @@ async def default_processor(account_id: UUID) -> ProcessorConnection | None:
 
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
-    """Whether payment can be requested now, with the default processor or with all `named` ones."""
     return can_ask_with(await ProcessorConnection.filter(account_id=account_id), named)
 
 
@@ -206,7 +204,6 @@ def credentials_of(row: ProcessorConnection | ChannelConnection) -> dict[str, st
 
 
 def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, str]:
-    """The decrypted credentials, or none if they can't be decrypted."""
     try:
         return credentials_of(row) if row is not None else {}
     except vault.VaultError:
@@ -395,7 +392,6 @@ def make_channel(name: str, kind: str, credentials: Mapping[str, str]) -> Channe
 
 
 def webhook_address(processor: str, connection_id: UUID) -> str:
-    """The address for a connection's webhooks, known before the row exists."""
     return f"{current().environment.public_url}/webhooks/{processor}/{public_id('prc', connection_id)}"
 
 
@@ -409,5 +405,4 @@ def secret_fields(cls: type[Processor]) -> list[str]:
 
 
 def webhook_secret_fields(cls: type[Processor]) -> list[str]:
-    """Credentials that verify webhooks: secrets named `webhook…`."""
     return [name for name in secret_fields(cls) if name.startswith("webhook")]

@@ -40,7 +40,7 @@ class Configuration:
     refresh_token_life: timedelta
     login_limits: LoginLimits
     widget_limits: WidgetLimits
-    checkout_first_check: timedelta  # after a checkout is opened, or its payer returns
+    checkout_first_check: timedelta  # after a checkout is opened, or the contact returns
     checkout_read_every: timedelta  # between later reads of a checkout that is not final
     page_reads_every: timedelta = timedelta(seconds=2)  # a page reads a checkout again after this
     reads_per_s: float = 10.0  # of the sweeper, per connection

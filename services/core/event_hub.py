@@ -46,14 +46,14 @@ class ResyncReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The feed is attached: every event after `seq` follows once, in order."""
+    """Every event after `seq` follows once, in order."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResyncNeeded:
-    """The feed ends here: fetch the state again, then subscribe from `seq`, the head at that time."""
+    """The feed ends: fetch the state again, then subscribe from `seq`."""
 
     reason: ResyncReason
     seq: int
@@ -127,8 +127,6 @@ class _Feed:
 
 
 class Hub:
-    """All live feeds of one process. `read_log(account, after, limit)` and `heads(accounts)` read the database."""
-
     def __init__(
         self, bus: Bus, read_log: ReadLog, heads: Heads, *, poll_s: float = 1.0, queue_size: int = 256
     ) -> None:
@@ -177,7 +175,7 @@ class Hub:
                 await task
 
     def announce(self, account_id: UUID, seq: int) -> None:
-        """Announce after a commit that the account's log has reached `seq`. Never raises or waits."""
+        """The account's log has reached `seq`, committed. Never raises or waits."""
         feed = self._feeds.get(account_id)
         if feed is not None:
             self._wake(feed, seq)

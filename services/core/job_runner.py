@@ -84,7 +84,6 @@ class Runner:
                     await asyncio.shield(self._requeue(job, 0.0, attempts=int(job["attempts"]) - 1, error=None))
 
     async def run_due(self) -> int:
-        """Run jobs until none is due; return how many ran. For tests and the CLI."""
         ran = 0
         await self._take_over()
         while claimed := await self._claim(self._places):
@@ -310,7 +309,6 @@ class _Watch:
     def silent(
         self, seen: set[tuple[Any, ...]], at: float, *, for_s: float, longest_gap_s: float
     ) -> list[tuple[Any, ...]]:
-        """Those of `seen` that have not changed for `for_s`. `at`: the monotonic time before the look."""
         passed_s = min(at - self._looked_at, longest_gap_s)
         self._looked_at = at
         before = self._unchanged_s

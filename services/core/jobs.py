@@ -140,7 +140,6 @@ def wake_by(event: asyncio.Event | None) -> None:
 
 
 def wake() -> None:
-    """Let this process's runner look now instead of at its next poll."""
     if _wake is not None:
         _wake.set()
 

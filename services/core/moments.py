@@ -12,8 +12,6 @@ CHECK_S: Final = 1.0
 
 
 class Moments:
-    """The waiters of one event loop. The timer runs while there are any."""
-
     def __init__(self, *, check_s: float = CHECK_S) -> None:
         self._check_s = check_s
         self._waiting: dict[asyncio.Future[None], datetime] = {}

@@ -55,5 +55,4 @@ class Actor:
 
 
 def system_actor(account_id: UUID) -> Actor:
-    """The actor of jobs, webhooks and the command line."""
     return Actor(account_id=account_id, role="OWNER", user_id=None, name="System", kind="system", credential="system")

@@ -129,11 +129,10 @@ class Change:
             self._reopened.add(row.conversation_id)
 
     def attachment(self, row: Attachment) -> None:
-        """Insert an attachment after its message. It has no log entry."""
         self._attachments.append(row)
 
     async def card(self, row: ActivityCard) -> bool:
-        """Insert an activity card at the end; logs activity.created. False: a card with its key exists."""
+        """Logs activity.created. False: a card with its key exists."""
         if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
             return False
         self._keys.add(row.key)
@@ -181,7 +180,7 @@ class Change:
         return row if await self.card(row) else None
 
     def notification(self, row: Notification) -> None:
-        """Insert a notification at the end; logs notification.created. The caller checks its key."""
+        """Logs notification.created. The caller checks its key."""
         self.event(
             "notification.created",
             conversation_id=row.conversation_id,
