@@ -6,13 +6,14 @@ Only the recorder calls it, with the request's row locked and the new facts stor
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from models import ledger
 from models.ledger import CardKind, Position, Status
-from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, Refund
+from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
 from services.core import jobs
 from services.core.unit_of_work import Change
 from services.payments import payment_views
@@ -51,37 +52,56 @@ WRITTEN: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """The request before the new facts."""
+
+    status: str
+    is_released: bool
+    visible: tuple[object, ...]
+
+
 async def apply(
     changed: Change,
     request: PaymentRequest,
     sessions: list[CheckoutSession],
     fresh: list[MoneyFact],
 ) -> list[ActivityCard]:
-    """Derive the status of a locked request from all its facts, write it, and say what happened; the new cards."""
-    cards: list[ActivityCard] = []
+    """Recompute a locked request from all its facts, write it and announce what changed. Returns the new cards."""
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
-    charges = [fact for fact in facts if fact.kind == "CHARGE"]
-    undone = {fact.external_id for fact in charges if _is_manual(fact) and fact.outcome == "CANCELED"}
     fact_set = _FactSet(facts, fresh, sessions, changed.now)
-    before, was_released, visible_before = request.status, request.released_at is not None, _visible_state(request)
-    under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
-    if request.sent_at is None and request.voided_at is None and (charges or under_way):
-        # Tried or paid though never sent (the link was pasted elsewhere): the first card still comes first.
+    before = _Before(
+        status=request.status, is_released=request.released_at is not None, visible=_visible_state(request)
+    )
+    cards: list[ActivityCard] = []
+    await _mark_sent(changed, cards, request, fact_set)
+    _derive(changed, request, fact_set)
+    await _announce(changed, cards, request, fact_set, before)
+    if fresh or before.visible != _visible_state(request):
+        await _tag_customer(contact, fresh)
+        request.version += 1
+        await request.save(update_fields=WRITTEN)
+        await contact_totals.update(request.account_id, request.contact_id)
+        _log_events(changed, request, cards, before.status)
+    await _enqueue_follow_ups(request, fact_set)
+    return cards
+
+
+async def _mark_sent(changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact_set: _FactSet) -> None:
+    if request.sent_at is None and request.voided_at is None and (fact_set.charges or fact_set.under_way):
+        # Tried or paid, though never sent: the link was pasted elsewhere. The request's card still comes first.
         request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
         request.status = Status.SENT.value
-        await _log_card(
-            changed,
-            cards,
-            request,
-            CardKind.PAYMENT_REQUEST,
-            activity_cards.asked(request, await changed.locale()),
-            key=str(request.id),
-        )
-    at = position_of(request, facts, sessions)
+        text = activity_cards.asked(request, await changed.locale())
+        await _log_card(changed, cards, request, CardKind.PAYMENT_REQUEST, text, key=str(request.id))
+
+
+def _derive(changed: Change, request: PaymentRequest, fact_set: _FactSet) -> None:
+    at = position_of(request, fact_set.facts, fact_set.sessions)
     request.status = at.status.value
     request.released_at = (request.released_at or changed.now) if at.released else None
-    request.releasable_at = _releasable_at(request, facts, sessions)
+    request.releasable_at = _releasable_at(request, fact_set.facts, fact_set.sessions)
     request.amount_paid_minor = at.settled_minor
     request.refunded_minor = at.refunded_minor
     request.excess_minor = at.excess_minor
@@ -91,55 +111,48 @@ async def apply(
     request.refund_state = at.refund_state
     request.dispute_state = at.dispute_state
     if at.status == Status.PAID and request.paid_at is None:
-        settling = [
-            f.occurred_at
-            for f in charges
-            if f.outcome == "SUCCEEDED"
-            and _payment_key(f) in fact_set.counting.charges
-            and not f.after_void
-            and f.external_id not in undone
-        ]
-        settling += [f.occurred_at for f in facts if f.kind in DECISIONS]
-        request.paid_at = max(settling)
+        request.paid_at = fact_set.paid_at()
         request.void_requested_at = None  # the payment won
     elif at.status != Status.PAID:
-        request.paid_at = None  # what a person had recorded was undone
-    if tries := [fact for fact in charges if not _is_manual(fact)]:
-        last = max(tries, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
+        request.paid_at = None  # a manual record was undone
+    if attempts := [fact for fact in fact_set.charges if not _is_manual(fact)]:
+        last = max(attempts, key=lambda f: (f.occurred_at, ledger.CHARGE_RANK[f.outcome], f.id))
         request.last_attempt_status = last.outcome
         request.last_attempt_code = last.failure_code
         request.last_attempt_message = last.failure_message
         request.last_attempt_at = last.occurred_at
 
-    for fact in fresh:
+
+async def _announce(
+    changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact_set: _FactSet, before: _Before
+) -> None:
+    for fact in fact_set.fresh:
         if fact.kind == "REFUND":
-            await _update_refund(fact, facts)
-        await _announce_fact(changed, cards, request, fact, fact_set, before)
-    is_released = request.released_at is not None
-    if request.status == Status.PROCESSING and not is_released and (before != Status.PROCESSING or was_released):
+            await _update_refund(fact, fact_set.facts)
+        await _announce_fact(changed, cards, request, fact, fact_set, before.status)
+    under_way, is_released = fact_set.under_way, request.released_at is not None
+    starts = before.status != Status.PROCESSING or before.is_released
+    if request.status == Status.PROCESSING and not is_released and starts:
         text = activity_cards.processing(request, await changed.locale())
         key = str(under_way.id if under_way else request.id)
         await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=key)
-    if is_released and not was_released and under_way is not None:
+    if is_released and not before.is_released and under_way is not None:
         text = activity_cards.released(request, under_way.delayed_method, await changed.locale())
         await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
-    told = {fact.checkout_session_id for fact in charges if fact.outcome in ("FAILED", "CANCELED")}
-    failed = [s for s in sessions if s.status == "FAILED" and s.id not in told]  # a failed charge has its own card
+    # A failed charge has its own card.
+    announced = {fact.checkout_session_id for fact in fact_set.charges if fact.outcome in ("FAILED", "CANCELED")}
+    failed = [s for s in fact_set.sessions if s.status == "FAILED" and s.id not in announced]
     open_again = request.status in ledger.OPEN or is_released
-    if before == Status.PROCESSING and open_again and failed:
+    if before.status == Status.PROCESSING and open_again and failed:
         text = activity_cards.attempt_failed(request, await changed.locale())
         await _log_card(changed, cards, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)
-    if fresh or visible_before != _visible_state(request):
-        if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
-            contact.tags = [*contact.tags, "customer"]
-            contact.version += 1
-            await contact.save(update_fields=["tags", "version", "updated_at"])
-        request.version += 1
-        await request.save(update_fields=WRITTEN)
-        await contact_totals.update(request.account_id, request.contact_id)
-        _log_events(changed, request, cards, before)
-    await _enqueue_follow_ups(request, fact_set)
-    return cards
+
+
+async def _tag_customer(contact: Contact, fresh: list[MoneyFact]) -> None:
+    if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
+        contact.tags = [*contact.tags, "customer"]
+        contact.version += 1
+        await contact.save(update_fields=["tags", "version", "updated_at"])
 
 
 def _is_manual(fact: MoneyFact) -> bool:
@@ -195,15 +208,38 @@ def _payment_key(fact: MoneyFact) -> ledger.PaymentKey:
 
 
 class _FactSet:
-    """What a new fact is judged by: all facts of its request, its checkouts, and what follows from them."""
+    """All facts of a request, which of them are new, and its checkouts."""
 
     def __init__(
         self, facts: list[MoneyFact], fresh: list[MoneyFact], sessions: list[CheckoutSession], now: datetime
     ) -> None:
         self.facts, self.fresh, self.sessions, self.now = facts, fresh, sessions, now
+        self.charges = [fact for fact in facts if fact.kind == "CHARGE"]
+        self.under_way = next((s for s in reversed(sessions) if s.status == "PROCESSING"), None)
         final = ledger.final(payment_views.as_ledger(facts))
         self.counting = ledger.counting(final)
         self._unresolved = ledger.unresolved(final, self.counting.charges)
+
+    def paid_at(self) -> datetime:
+        """When the last charge that counts succeeded, or the team's last decision."""
+        undone = {fact.external_id for fact in self.charges if _is_manual(fact) and fact.outcome == "CANCELED"}
+        times = [
+            f.occurred_at
+            for f in self.charges
+            if f.outcome == "SUCCEEDED"
+            and _payment_key(f) in self.counting.charges
+            and not f.after_void
+            and f.external_id not in undone
+        ]
+        return max([*times, *(f.occurred_at for f in self.facts if f.kind in DECISIONS)])
+
+    def is_announced_by_another(self, fact: MoneyFact) -> bool:
+        """Whether the card of another new fact covers this one: the last of tenders or acceptances, or a waiver's acceptance."""
+        if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
+            return fact.id != max((one.id for one in self.tenders(fact) if one in self.fresh), default=fact.id)
+        if fact.kind == "ACCEPTANCE":
+            return fact.id != max(one.id for one in self.fresh if one.kind == "ACCEPTANCE")
+        return fact.kind == "WAIVER"
 
     def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
         """The charges that are told with this one: those that add up with it, but for what the team accepted before, and for those
@@ -250,7 +286,7 @@ async def _announce_fact(
     fact_set: _FactSet,
     before: str,
 ) -> None:
-    """The card of one new fact; none if a higher outcome of the same money is known (it came late)."""
+    """Log the card of one new fact, unless a higher outcome of the same payment is already known."""
     same = [f for f in fact_set.facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(payment_views.rank(f) > payment_views.rank(fact) for f in same):
         return
@@ -263,37 +299,42 @@ async def _announce_fact(
         if not counted and fact_set.awaits_rest(session):
             await _check_rest_later(changed, request, fact)
             return
-        if fact.id != max((one.id for one in fact_set.tenders(fact) if one in fact_set.fresh), default=fact.id):
-            return  # tenders that arrived together are told once, by the last of them
-    if fact.kind == "WAIVER":
-        return  # the card of what was accepted tells of it
-    if fact.kind == "ACCEPTANCE" and fact.id != max(one.id for one in fact_set.fresh if one.kind == "ACCEPTANCE"):
-        return  # one decision, one card
+    if fact_set.is_announced_by_another(fact):
+        return
     named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in cards)
     settles = request.status == Status.PAID and before != Status.PAID and not named
-    # It was PAID before if a person's record was undone since: the one card that says so stands, this money gets its own.
+    # The request was PAID before, until a manual record was undone. PAYMENT_RECEIVED is logged once; this payment gets another card.
     again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
-    locale = await changed.locale()
-    if fact.kind == "ACCEPTANCE":
-        accepted = [one for one in fact_set.fresh if one.kind == "ACCEPTANCE"]
-        news: tuple[CardKind, str] | None = activity_cards.accepted(
-            request, accepted, locale, settles=settles, settles_again=again
-        )
-    else:
-        news = activity_cards.about(
-            request,
-            fact,
-            locale,
-            counted=counted,
-            money_minor=sum(one.amount_minor for one in fact_set.tenders(fact)),
-            first_settling=settles and not again,
-            settles_again=again,
-        )
+    news = _card_of(request, fact, fact_set, await changed.locale(), counted=counted, settles=settles, again=again)
     if news is not None:
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
         title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
         await _log_card(changed, cards, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
+
+
+def _card_of(
+    request: PaymentRequest,
+    fact: MoneyFact,
+    fact_set: _FactSet,
+    locale: str,
+    *,
+    counted: bool,
+    settles: bool,
+    again: bool,
+) -> tuple[CardKind, str] | None:
+    if fact.kind == "ACCEPTANCE":
+        accepted = [one for one in fact_set.fresh if one.kind == "ACCEPTANCE"]
+        return activity_cards.accepted(request, accepted, locale, settles=settles, settles_again=again)
+    return activity_cards.about(
+        request,
+        fact,
+        locale,
+        counted=counted,
+        money_minor=sum(one.amount_minor for one in fact_set.tenders(fact)),
+        first_settling=settles and not again,
+        settles_again=again,
+    )
 
 
 async def _check_rest_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
