@@ -265,10 +265,6 @@ def position(
     other_currency = [m for m in arrived if m.currency != currency]
     other_currency_back = _refunded_by_charge([m for m in refunds if m.currency != currency], other_currency)
     all_back = refunded >= received and all(other_currency_back.get(m.key, 0) >= m.amount_minor for m in other_currency)
-    waiting: dict[str, int] = {}
-    currencies = {m.key: m.currency for m in payments if m.kind == "CHARGE"}
-    for charge, rest in sorted(unresolved(payments, counted).items(), key=lambda one: currencies[one[0]]):
-        waiting[currencies[charge]] = waiting.get(currencies[charge], 0) + rest
     return Position(
         status=status,
         settled_minor=settled,
@@ -280,8 +276,16 @@ def position(
         dispute_state=_dispute_state(payments),
         first_settled_at=min((m.occurred_at for m in arrived if not m.after_void), default=None),
         released=status == Status.PROCESSING and not holding,
-        unresolved=waiting,
+        unresolved=_unresolved_by_currency(payments, counted),
     )
+
+
+def _unresolved_by_currency(payments: Sequence[Fact], counted: frozenset[PaymentKey]) -> dict[str, int]:
+    currencies = {m.key: m.currency for m in payments if m.kind == "CHARGE"}
+    sums: dict[str, int] = {}
+    for charge, rest in unresolved(payments, counted).items():
+        sums[currencies[charge]] = sums.get(currencies[charge], 0) + rest
+    return dict(sorted(sums.items()))
 
 
 def _refunded_by_charge(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:

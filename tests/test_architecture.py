@@ -170,7 +170,6 @@ LONG_FILES = {
 LONG_FUNCTIONS: set[str] = {
     "app.py::create_app",
     "integrations/inbound_mail/reader.py::read",
-    "models/ledger.py::position",
     "services/connections/availability.py::_reaches",
     "services/connections/channel_settings.py::_store",
     "services/connections/processor_settings.py::check",
@@ -184,10 +183,6 @@ LONG_FUNCTIONS: set[str] = {
     "services/payments/payment_requests.py::create",
     "services/payments/payment_requests.py::run",
     "services/payments/payment_requests.py::send",
-    "services/payments/projection.py::_announce_fact",
-    "services/payments/projection.py::apply",
-    "services/payments/recorder.py::_store_fact",
-    "services/payments/recorder.py::record",
     "services/payments/voids.py::void",
     "services/thread/activity_cards.py::about",
     "web/checkout.py::_page",

@@ -7,7 +7,7 @@ set of its facts and tell everybody. It calls no vendor. Safe to call again with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -58,44 +58,32 @@ async def record(
     event: ProcessorEvent | None = None,
     confirmed: bool = True,
 ) -> Recorded:
-    """Record what `connection`'s processor says. `event` is marked handled in the same transaction; a handled one changes nothing.
+    """Record what a connection's processor reports; a repeat changes nothing. Key of a fact: connection, kind, external id and outcome.
 
-    `confirmed`: False for charges that the processor could not confirm; the team sees them, and they settle nothing.
-
-    Keys that make a repeat harmless: (connection, kind, money id, outcome) of a fact, and of a dispute its time; (account, key) of a
-    card and a notification.
+    `event` is marked handled in the same transaction. `confirmed=False`: charges that the processor could not confirm; the team sees
+    them, and they do not count.
     """
-    account_id = connection.account_id
-    external_id = checkout.external_id if checkout else None
-    known = None  # its caller has taken the turn before its transaction
+    account_id, external_id = connection.account_id, checkout.external_id if checkout else None
+    known = None  # inside a transaction, the caller has taken the turn
     if not database.in_transaction():
         known = await find_request_id(connection, statements, external_id, request_reference)
     async with change(account_id, rows=[known] if known is not None else []) as changed:
-        # The event before the request, in every transaction: a repeat of it may be waiting for the one while it holds the other.
+        # Lock order: the event before the request, in every transaction.
         if event is not None and await _is_handled(event):
             return Recorded()
         request_id = await find_request_id(connection, statements, external_id, request_reference)
         if request_id is None:
             await _mark_handled(event, UNMATCHED, changed.now)
             return Recorded()
-        # Read again inside the lock: what was known before it may be old.
         request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
+        report = _Report(connection=connection, request=request, source=source, now=changed.now, confirmed=confirmed)
         recorded = Recorded(request=request, previous_status=request.status)
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
-        session, moved = None, False
+        moved = False
         if checkout is not None:
-            session = await _find_or_adopt_session(connection, request, sessions, checkout, changed.now)
-            moved = await _update_session(session, checkout, statements, changed.now)
-            recorded.session = session
-        fresh: list[MoneyFact] = []
-        for statement in statements:
-            of = next(
-                (s for s in sessions if s.external_id and s.external_id == statement.checkout_external_id), session
-            )
-            fresh += await _store_fact(connection, request, of, statement, source, changed.now, confirmed=confirmed)
-        if session is not None and session.status in ("FAILED", "EXPIRED"):
-            for statement in await _failed_charges(session):
-                fresh += await _store_fact(connection, request, session, statement, source, changed.now)
+            recorded.session = await _find_or_adopt_session(connection, request, sessions, checkout, changed.now)
+            moved = await _update_session(recorded.session, checkout, statements, changed.now)
+        fresh = await _store_facts(report, statements, sessions, recorded.session)
         await _mark_handled(event, "recorded" if fresh or moved else "repeated", changed.now)
         if fresh or moved:
             recorded.cards = await projection.apply(changed, request, sessions, fresh)
@@ -247,18 +235,52 @@ def _update_delay(session: CheckoutSession, delay: Delay | None, now: datetime) 
     return fresh
 
 
-async def _store_fact(
-    connection: ProcessorConnection,
-    request: PaymentRequest,
-    session: CheckoutSession | None,
-    statement: MoneyStatement,
-    source: str,
-    now: datetime,
-    *,
-    confirmed: bool = True,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """Where the statements of one call come from, and the request that they concern."""
+
+    connection: ProcessorConnection
+    request: PaymentRequest
+    source: str
+    now: datetime
+    confirmed: bool
+
+
+async def _store_facts(
+    report: _Report,
+    statements: Sequence[MoneyStatement],
+    sessions: Sequence[CheckoutSession],
+    reported: CheckoutSession | None,
 ) -> list[MoneyFact]:
-    """Insert the fact; nothing when it was known, or what was not known of it yet (its fee, how it was paid)."""
-    fact = MoneyFact(
+    fresh: list[MoneyFact] = []
+    for statement in statements:
+        session = next(
+            (s for s in sessions if s.external_id and s.external_id == statement.checkout_external_id), reported
+        )
+        fresh += await _store_fact(report, session, statement)
+    if reported is not None and reported.status in ("FAILED", "EXPIRED"):
+        for statement in await _failed_charges(reported):
+            fresh += await _store_fact(replace(report, confirmed=True), reported, statement)
+    return fresh
+
+
+async def _store_fact(report: _Report, session: CheckoutSession | None, statement: MoneyStatement) -> list[MoneyFact]:
+    """Insert the fact if it is new, otherwise the details that were missing from it."""
+    fact = _fact_of(report, session, statement)
+    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _is_latest_outcome(fact):
+        return []
+    if await _insert(fact):
+        return [fact]
+    if statement.kind == MoneyKind.DISPUTE:
+        return await _store_dispute_details(fact)
+    if statement.kind == MoneyKind.CHARGE and statement.outcome == MoneyOutcome.SUCCEEDED:
+        return await _store_charge_details(fact)
+    return []
+
+
+def _fact_of(report: _Report, session: CheckoutSession | None, statement: MoneyStatement) -> MoneyFact:
+    request, connection, confirmed = report.request, report.connection, report.confirmed
+    return MoneyFact(
         id=uuid7(),
         account_id=request.account_id,
         payment_request_id=request.id,
@@ -285,22 +307,19 @@ async def _store_fact(
         inquiry=statement.inquiry,
         reversal=statement.reversal,
         test_mode=connection.test_mode,
-        source=source,
-        # In UTC: the key compares times of disputes, on SQLite as text.
-        occurred_at=(statement.occurred_at or now).astimezone(UTC),
-        recorded_at=now,
+        source=report.source,
+        # In UTC: the unique key compares times of disputes, on SQLite as text.
+        occurred_at=(statement.occurred_at or report.now).astimezone(UTC),
+        recorded_at=report.now,
     )
-    if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _is_latest_outcome(fact):
-        return []
-    if await _insert(fact):
-        return [fact]
-    if statement.kind == MoneyKind.DISPUTE:
-        return await _store_dispute_details(fact)
-    if statement.kind != MoneyKind.CHARGE or statement.outcome != MoneyOutcome.SUCCEEDED:
-        return []
-    # A webhook often comes without fee and method; the object that is read afterwards has them. Facts are never updated: a further row.
+
+
+async def _store_charge_details(fact: MoneyFact) -> list[MoneyFact]:
+    # A webhook often has no fee and method; the object that is read afterwards has. Facts are never updated: add a row.
     known = await MoneyFact.filter(
-        processor_connection_id=connection.id, external_id=fact.external_id, kind__in=["CHARGE", "ADJUSTMENT"]
+        processor_connection_id=fact.processor_connection_id,
+        external_id=fact.external_id,
+        kind__in=["CHARGE", "ADJUSTMENT"],
     )
     new_fee = fact.fee_minor is not None and all(row.fee_minor is None for row in known)
     new_method = fact.method_summary is not None and all(row.method_summary is None for row in known)
