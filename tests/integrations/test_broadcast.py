@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from integrations import broadcast
-from integrations.broadcast import GAP, Bus, Hint, UnsupportedBusError, open_bus
+from integrations.broadcast import GAP, Bus, Hint, UnsupportedBusError, open_bus, redis_backend
+from integrations.broadcast.backend import QUEUE_SIZE
+from integrations.broadcast.redis_backend import RedisBackend
 from tests.servers import PostgresServer, RedisServer
 
 ACCOUNT = UUID("0190d1c0-0000-7000-8000-000000000001")
@@ -143,8 +145,8 @@ async def test_after_redis_cut_our_connections_gap_is_said_again_and_twenty_of_t
 
 
 async def test_a_redis_that_stops_answering_is_left(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcast, "SILENCE_S", 0.1)
-    monkeypatch.setattr(broadcast, "REDIS_PONG_S", 0.1)
+    monkeypatch.setattr(redis_backend, "SILENCE_S", 0.1)
+    monkeypatch.setattr(redis_backend, "REDIS_PONG_S", 0.1)
     deaf = await Deaf.in_front_of(redis_server.port)
     try:
         async with reading(f"redis://127.0.0.1:{deaf.port}/0") as (_, reader):
@@ -203,10 +205,10 @@ async def test_what_others_say_on_the_channel_is_ignored(redis_server: RedisServ
 
 
 async def test_a_reader_that_does_not_read_costs_bounded_memory() -> None:
-    backend = broadcast.RedisBackend("redis://127.0.0.1:1/0")
-    for number in range(broadcast.QUEUE_SIZE + 500):
-        backend._received("c", str(number))
-    assert backend._queue.qsize() == broadcast.QUEUE_SIZE
+    backend = RedisBackend("redis://127.0.0.1:1/0")
+    for number in range(QUEUE_SIZE + 500):
+        backend.received("c", str(number))
+    assert backend._queue.qsize() == QUEUE_SIZE
     assert (await backend.next_published()).message == "0"
     await backend.disconnect()
 
