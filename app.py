@@ -29,7 +29,7 @@ from services.core import configuration, job_runner, turns, unit_of_work
 from services.core.configuration import Configuration
 from services.core.event_hub import Hub
 from services.payments import checkout_reads
-from services.sandbox import processor
+from services.sandbox import webhooks as sandbox_webhooks
 from services.web_chat import visits
 from settings import Settings
 from web import (
@@ -147,7 +147,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         await stack.enter_async_context(opened(settings))
         await providers.load_connected()
         stack.push_async_callback(providers.aclose)
-        stack.push_async_callback(processor.aclose)
+        stack.push_async_callback(sandbox_webhooks.aclose)
         stack.push_async_callback(checkout_reads.aclose)
         stack.push_async_callback(login.aclose)
         stack.push_async_callback(visits.aclose)

@@ -1,4 +1,4 @@
-"""The sandbox's addresses: its API under /sandbox/v1 and its hosted page under /sandbox/pay. Both serve services/sandbox/processor.py."""
+"""The sandbox's addresses: its API under /sandbox/v1 and its hosted page under /sandbox/pay. Both serve services/sandbox/."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from starlette.routing import Route
 
 from models.money import Money
 from models.tables import ProcessorConnection, SandboxCheckout
-from services.sandbox import processor
-from services.sandbox.processor import SandboxRefusal
+from services.sandbox import checkouts, hosted_page, refunds
+from services.sandbox.checkouts import SandboxRefusal
 from web import pages
 
 API_BODY_LIMIT: Final = 64 * 1024
@@ -40,7 +40,7 @@ def _api(call: _Call) -> Callable[[Request], Awaitable[Response]]:
         try:
             scheme, _, key = request.headers.get("authorization", "").partition(" ")
             account = request.headers.get("paythread-sandbox-account", "")
-            connection = await processor.authenticate(account, key if scheme.lower() == "bearer" else "")
+            connection = await checkouts.authenticate(account, key if scheme.lower() == "bearer" else "")
             status, payload = await call(request, connection)
         except SandboxRefusal as refusal:
             status, payload = refusal.status, {"error": {"code": refusal.code, "message": refusal.message}}
@@ -54,11 +54,11 @@ async def _create(request: Request, connection: ProcessorConnection) -> tuple[in
         order = orjson.loads(await _body(request, API_BODY_LIMIT))
     except orjson.JSONDecodeError:
         raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
-    return 200, await processor.create(connection, request.headers.get("idempotency-key"), order)
+    return 200, await checkouts.create(connection, request.headers.get("idempotency-key"), order)
 
 
 async def _read(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
-    return 200, await processor.read(connection, request.path_params["external_id"])
+    return 200, await checkouts.read(connection, request.path_params["external_id"])
 
 
 async def _refund(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
@@ -67,24 +67,24 @@ async def _refund(request: Request, connection: ProcessorConnection) -> tuple[in
     except orjson.JSONDecodeError:
         raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
     key = request.headers.get("idempotency-key")
-    return 200, await processor.refund(connection, request.path_params["external_id"], key, order)
+    return 200, await refunds.refund(connection, request.path_params["external_id"], key, order)
 
 
 async def _read_refund(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
-    return 200, await processor.read_refund(connection, request.path_params["refund_id"])
+    return 200, await refunds.read_refund(connection, request.path_params["refund_id"])
 
 
 async def _cancel(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
-    return 200, await processor.cancel(connection, request.path_params["external_id"])
+    return 200, await checkouts.cancel(connection, request.path_params["external_id"])
 
 
 async def _expire(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
-    return 200, await processor.expire(connection, request.path_params["external_id"])
+    return 200, await checkouts.expire(connection, request.path_params["external_id"])
 
 
 # -------------------------------------------------------------------------------------------------------------- page
 async def _found(request: Request) -> SandboxCheckout:
-    row = await processor.find(request.path_params["external_id"])
+    row = await checkouts.find(request.path_params["external_id"])
     if row is None:
         raise HTTPException(404)
     return row
@@ -108,7 +108,7 @@ def _render(row: SandboxCheckout, template: str, status: int) -> Response:
         number=row.number,
         amount=Money(row.amount_minor, row.currency).formatted("en_US"),
         currency=row.currency,
-        declined=row.status == "OPEN" and processor.declined(row),
+        declined=row.status == "OPEN" and hosted_page.declined(row),
         path=f"/sandbox/pay/{row.external_id}",
         cancel_url=row.cancel_url,
         refused=status == 409,
@@ -139,7 +139,7 @@ async def press(request: Request) -> Response:
             if row.status != "OPEN":
                 return _render(row, "sandbox/pay.html", 409)
             return RedirectResponse(f"/sandbox/pay/{external_id}/challenge", 303, _headers())
-        performed = await processor.perform(external_id, form.get("action", ""))
+        performed = await hosted_page.perform(external_id, form.get("action", ""))
     except SandboxRefusal as refusal:
         if refusal.status != 409:
             raise HTTPException(refusal.status) from refusal

@@ -1,6 +1,6 @@
 """The sandbox: a processor for demos and tests, called over HTTP like any other. No money moves.
 
-Its vendor side is services/sandbox/processor.py and web/sandbox.py; nothing of that is imported here.
+Its vendor side is services/sandbox/ and web/sandbox.py; nothing of that is imported here.
 Source: docs/decisions/0005-sandbox-is-a-vendor.md.
 """
 

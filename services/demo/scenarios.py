@@ -1,6 +1,6 @@
 """Scenarios for those who build an inbox: the sandbox's vendor plays a story on a request, told by its own signed webhooks over HTTP.
 
-Here is who may ask and for what; what the vendor does is services/sandbox/processor.py. The same seed plays the same story.
+Here is who may ask and for what; what the vendor does is services/sandbox/scenarios.py. The same seed plays the same story.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from models.tables import PaymentRequest
 from services.connections import providers
 from services.core.permissions import Actor
 from services.payments import checkout, voids
-from services.sandbox import processor
+from services.sandbox import checkouts
+from services.sandbox import scenarios as sandbox_scenarios
 
 SCENARIOS: Final = (
     "DUPLICATE_WEBHOOKS",
@@ -66,7 +67,7 @@ async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: in
     if scenario == "PAID_AFTER_VOID":
         await voids.void(actor, payment_request_id=request.id, confirm_partially_paid=True)
     try:
-        await processor.play(external_id, scenario, random.Random(f"{scenario}:{seed}"))  # noqa: S311 (a story, not a secret)
-    except processor.SandboxRefusal as refusal:
+        await sandbox_scenarios.play(external_id, scenario, random.Random(f"{scenario}:{seed}"))  # noqa: S311 (a story, not a secret)
+    except checkouts.SandboxRefusal as refusal:
         raise errors.PaymentInProgress(field="paymentRequestId") from refusal
     return await found.get()

@@ -23,7 +23,7 @@ from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
 from services.core import job_runner
-from services.sandbox import processor
+from services.sandbox import webhooks as sandbox_webhooks
 from tests import factories
 from tests.configured import change
 from web import limits
@@ -52,7 +52,7 @@ class SandboxHome:
         routes = [*sandbox_pages.routes, Route("/webhooks/sandbox/{connection}", self._door, methods=["POST"])]
         app = Starlette(routes=routes, exception_handlers=limits.exception_handlers)
         self.server = await self._stack.enter_async_context(LoopbackServer(_Failing(app, self)))
-        self._stack.push_async_callback(processor.aclose)
+        self._stack.push_async_callback(sandbox_webhooks.aclose)
         self.environment = Environment(public_url=self.server.url, sandbox_url=self.server.url)
         change(environment=self.environment)
         account = await factories.account(name="Acme Plumbing")

@@ -11,7 +11,7 @@ import pytest
 
 from models.tables import MoneyFact, ProcessorEvent
 from services.payments import projection
-from services.sandbox import processor
+from services.sandbox.fees import fee_of
 from tests.configured import change
 from tests.flows import documents as d
 from tests.flows import harness
@@ -147,7 +147,7 @@ async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team)
 
 def test_a_fee_is_rounded_and_at_most_the_amount() -> None:
     fees = {1: 1, 30: 30, 31: 31, 32: 31, 50: 31, 51: 31, 52: 32, 12000: FEE, 10**11: 29 * 10**8 + 30}
-    assert {amount: processor.fee_of(amount) for amount in fees} == fees
+    assert {amount: fee_of(amount) for amount in fees} == fees
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -26,7 +26,8 @@ from integrations.kit.vendor import FailureMode
 from integrations.processors import paypal, sandbox, square, stripe
 from models.database import open_database
 from models.tables import SandboxCheckout
-from services.sandbox import processor as sandbox_vendor
+from services.sandbox import refunds
+from services.sandbox import webhooks as sandbox_webhooks
 from tests.contracts import paypal_server, sandbox_home, square_server, stripe_contract, stripe_server
 
 
@@ -154,7 +155,7 @@ class SandboxVendor(Vendor):
         row = await SandboxCheckout.get(external_id=external_id)
         body = {"payment": row.payments[-1]["id"], "amount_minor": amount_minor}
         self.made += 1
-        await sandbox_vendor.refund(self.home.connection, external_id, f"made-by-hand-{self.made}", body)
+        await refunds.refund(self.home.connection, external_id, f"made-by-hand-{self.made}", body)
         (delivery,) = await self.home.deliver()
         return delivery
 
@@ -176,7 +177,7 @@ class SandboxVendor(Vendor):
         return body, self.sign(body, self.secret, datetime.now(UTC))
 
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
-        return {self.signature_header: sandbox_vendor.signed(secret, body, at=at)}
+        return {self.signature_header: sandbox_webhooks.signed(secret, body, at=at)}
 
 
 class PayPalVendor(Vendor):

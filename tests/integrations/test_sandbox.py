@@ -17,7 +17,7 @@ from models import database as db
 from models.ids import public_id
 from models.tables import SandboxCheckout
 from services.core import job_runner
-from services.sandbox import processor
+from services.sandbox import hosted_page
 from tests import factories
 from tests.contracts.sandbox_home import SECRET_KEY, WEBHOOK_SECRET, SandboxHome
 from tests.integrations.test_processor_contract import order
@@ -285,7 +285,7 @@ async def test_a_change_and_its_webhook_are_committed_together(home: SandboxHome
 
     async def pay_and_fail() -> None:
         async with db.transaction():
-            await processor.perform(checkout, "pay")
+            await hosted_page.perform(checkout, "pay")
             raise Stop
 
     with pytest.raises(Stop):

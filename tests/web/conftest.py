@@ -26,7 +26,7 @@ from services.connections import providers
 from services.core import job_runner
 from services.core.event_hub import Hub
 from services.messaging import messages
-from services.sandbox import processor as sandbox_service
+from services.sandbox import webhooks as sandbox_webhooks
 from settings import Settings
 from tests.configured import configure
 from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks, widget
@@ -136,7 +136,7 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
             await hub.stop()
             await bus.aclose()
             await providers.aclose()
-            await sandbox_service.aclose()
+            await sandbox_webhooks.aclose()
 
 
 Serve = Callable[..., AbstractAsyncContextManager[Site]]

@@ -15,7 +15,7 @@ from integrations.processors.sandbox import SIGNATURE_HEADER, Sandbox
 from models.ids import public_id, uuid7
 from models.tables import ChannelConnection, Message, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.messaging import inbound
-from services.sandbox import processor
+from services.sandbox import webhooks as sandbox_webhooks
 from tests import factories
 from tests.web.conftest import Serve, Site, snapshot
 from web import webhooks
@@ -55,15 +55,15 @@ async def test_forged_stale_and_unsigned_webhooks_are_400_and_leave_a_line_witho
     _, path = await _processor()
     body = _event()
     now = datetime.now(UTC)
-    good = processor.signed(SECRET, body, at=now)
+    good = sandbox_webhooks.signed(SECRET, body, at=now)
     headers = [
         {},
         {SIGNATURE_HEADER: ""},
         {SIGNATURE_HEADER: "nonsense"},
-        {SIGNATURE_HEADER: processor.signed("whsec_other", body, at=now)},
-        {SIGNATURE_HEADER: processor.signed(SECRET, body, at=now - timedelta(seconds=400))},
-        {SIGNATURE_HEADER: processor.signed(SECRET, body, at=now + timedelta(seconds=400))},
-        {SIGNATURE_HEADER: processor.signed(SECRET, body + b" ", at=now)},
+        {SIGNATURE_HEADER: sandbox_webhooks.signed("whsec_other", body, at=now)},
+        {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body, at=now - timedelta(seconds=400))},
+        {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body, at=now + timedelta(seconds=400))},
+        {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body + b" ", at=now)},
     ]
     before = await snapshot()
     for header in headers:
@@ -89,7 +89,7 @@ async def test_a_webhook_that_nobody_can_verify_now_is_503_and_leaves_a_line_wit
 
     monkeypatch.setattr(Sandbox, "verify_webhook", down)
     before = await snapshot()
-    signed = {SIGNATURE_HEADER: processor.signed(SECRET, body, at=datetime.now(UTC))}
+    signed = {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body, at=datetime.now(UTC))}
     assert (await site.http.post(path, content=body, headers=signed)).status_code == 503
     assert await snapshot() == before
     (line,) = [line for line in site.lines() if line["event"] == "webhook refused"]
@@ -101,7 +101,7 @@ async def test_a_webhook_that_nobody_can_verify_now_is_503_and_leaves_a_line_wit
 async def test_an_unknown_address_is_404_whatever_is_sent(site: Site) -> None:
     row, path = await _processor()
     body = _event()
-    signed = {SIGNATURE_HEADER: processor.signed(SECRET, body, at=datetime.now(UTC))}
+    signed = {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body, at=datetime.now(UTC))}
     before = await snapshot()
     for wrong in (
         f"/webhooks/sandbox/{public_id('prc', uuid7())}",
@@ -121,7 +121,7 @@ async def test_an_unknown_address_is_404_whatever_is_sent(site: Site) -> None:
 async def test_a_webhook_over_512_kib_is_413_and_not_kept(site: Site) -> None:
     _, path = await _processor()
     body = _event(padding="x" * 512 * 1024)
-    signed = {SIGNATURE_HEADER: processor.signed(SECRET, body, at=datetime.now(UTC))}
+    signed = {SIGNATURE_HEADER: sandbox_webhooks.signed(SECRET, body, at=datetime.now(UTC))}
     assert (await site.http.post(path, content=body, headers=signed)).status_code == 413
     assert await ProcessorEvent.all().count() == 0
 
