@@ -53,19 +53,19 @@ async def test_a_payment_is_told_alike_by_webhook_and_by_reading(
     vendor: ProcessorHarness, processor: Processor
 ) -> None:
     made = await processor.create_checkout(order(processor))
-    told = await receive(processor, await vendor.act(made.external_id, "pay"))
+    received = await receive(processor, await vendor.act(made.external_id, "pay"))
     read = await processor.read_checkout(made.external_id)
     expected = (MoneyOutcome.SUCCEEDED, *usual(processor), REFERENCE)
     assert charge(read) == expected
     assert (read.status, read.url) == (CheckoutStatus.COMPLETED, None)
-    if told.money:
-        assert charge(told) == expected
-        assert told.money[0].external_id == read.money[0].external_id != told.external_id
-        assert told.request_reference == REFERENCE
+    if received.money:
+        assert charge(received) == expected
+        assert received.money[0].external_id == read.money[0].external_id != received.external_id
+        assert received.request_reference == REFERENCE
     if vendor.can.webhooks_decide:
         named = (True, made.external_id, CheckoutStatus.COMPLETED)
-        assert (told.decides, told.checkout_external_id, told.checkout_status) == named
-        assert told.money
+        assert (received.decides, received.checkout_external_id, received.checkout_status) == named
+        assert received.money
 
 
 @needs("method_summaries")
@@ -131,8 +131,8 @@ async def test_a_declined_charge_is_told_and_takes_no_money(vendor: ProcessorHar
 @needs("delayed_payments")
 async def test_a_delayed_payment_is_pending_until_it_arrives(vendor: ProcessorHarness, processor: Processor) -> None:
     made = await processor.create_checkout(order(processor))
-    told = await vendor.act(made.external_id, "delay")
-    known, read = await learned(processor, told, made), await processor.read_checkout(made.external_id)
+    sent = await vendor.act(made.external_id, "delay")
+    known, read = await learned(processor, sent, made), await processor.read_checkout(made.external_id)
     assert charge(known) == charge(read) == (MoneyOutcome.PENDING, *usual(processor), REFERENCE)
     assert read.status is CheckoutStatus.PROCESSING
     first = read.money[0].external_id
@@ -142,7 +142,7 @@ async def test_a_delayed_payment_is_pending_until_it_arrives(vendor: ProcessorHa
     assert {first} == {one.external_id for one in (*known, *read.money)}
     assert read.status is CheckoutStatus.COMPLETED
     if vendor.can.webhooks_decide:
-        statuses = [(await receive(processor, one)).checkout_status for one in (told, settled)]
+        statuses = [(await receive(processor, one)).checkout_status for one in (sent, settled)]
         assert statuses == [CheckoutStatus.PROCESSING, CheckoutStatus.COMPLETED]
 
 
@@ -198,9 +198,9 @@ async def test_a_checkout_paid_in_parts_tells_each_part_and_all_of_them(
 @needs()
 async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorHarness, processor: Processor) -> None:
     made = await processor.create_checkout(order(processor))
-    told = await vendor.strange(made.external_id)
+    sent = await vendor.strange(made.external_id)
     try:
-        event = await receive(processor, told)
+        event = await receive(processor, sent)
     except IntegrationError:
         pass  # refused, so that the vendor retries
     else:
@@ -213,24 +213,24 @@ async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorH
 async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[ProcessorWebhook], list[Checkout]]:
     """The events and reads of a checkout that is paid, partly refunded and, if declared, disputed."""
     made = await processor.create_checkout(order(processor))
-    told = [await receive(processor, await vendor.act(made.external_id, "pay"))]
+    received = [await receive(processor, await vendor.act(made.external_id, "pay"))]
     read = [made, await processor.read_checkout(made.external_id)]
     part = refundable(processor)
-    told.append(await receive(processor, await vendor.refund(made.external_id, part)))
+    received.append(await receive(processor, await vendor.refund(made.external_id, part)))
     if vendor.can.disputes:
-        told.append(await receive(processor, await vendor.dispute(made.external_id)))
+        received.append(await receive(processor, await vendor.dispute(made.external_id)))
     read.append(await processor.read_checkout(made.external_id))
-    return told, read
+    return received, read
 
 
-def money_in(told: Sequence[ProcessorWebhook], read: Sequence[Checkout]) -> list[MoneyStatement]:
-    return [one for event in told for one in event.money] + [one for checkout in read for one in checkout.money]
+def money_in(received: Sequence[ProcessorWebhook], read: Sequence[Checkout]) -> list[MoneyStatement]:
+    return [one for event in received for one in event.money] + [one for checkout in read for one in checkout.money]
 
 
 async def test_every_time_has_a_zone_and_is_about_now(vendor: ProcessorHarness, processor: Processor) -> None:
-    told, read = await story(vendor, processor)
-    money = money_in(told, read)
-    made = [at for event in told if (at := event.created_at) is not None]
+    received, read = await story(vendor, processor)
+    money = money_in(received, read)
+    made = [at for event in received if (at := event.created_at) is not None]
     moments = list(made)
     moments += [at for checkout in read if (at := checkout.expires_at) is not None]
     moments += [at for one in money for at in (one.occurred_at, one.response_due_at) if at is not None]
@@ -242,13 +242,13 @@ async def test_every_time_has_a_zone_and_is_about_now(vendor: ProcessorHarness, 
 async def test_currencies_are_told_in_capital_letters_as_they_were_asked(
     vendor: ProcessorHarness, processor: Processor
 ) -> None:
-    told, read = await story(vendor, processor)
-    assert {one.currency for one in money_in(told, read)} == {usual(processor)[1]}
+    received, read = await story(vendor, processor)
+    assert {one.currency for one in money_in(received, read)} == {usual(processor)[1]}
 
 
 async def test_a_fee_is_a_positive_part_of_its_charge(vendor: ProcessorHarness, processor: Processor) -> None:
-    told, read = await story(vendor, processor)
-    for one in (one for one in money_in(told, read) if one.fee_minor is not None):
+    received, read = await story(vendor, processor)
+    for one in (one for one in money_in(received, read) if one.fee_minor is not None):
         assert type(one.fee_minor) is int
         assert 0 <= one.fee_minor <= one.amount_minor
 
@@ -256,8 +256,8 @@ async def test_a_fee_is_a_positive_part_of_its_charge(vendor: ProcessorHarness, 
 async def test_refunds_and_disputes_have_ids_of_their_own_and_name_their_charge(
     vendor: ProcessorHarness, processor: Processor
 ) -> None:
-    told, read = await story(vendor, processor)
-    money = money_in(told, read)
+    received, read = await story(vendor, processor)
+    money = money_in(received, read)
     (charged,) = {one.external_id for one in money if one.kind is MoneyKind.CHARGE}
     others = [one for one in money if one.kind is not MoneyKind.CHARGE]
     assert others
@@ -276,8 +276,8 @@ async def test_our_reference_comes_back_with_the_money(vendor: ProcessorHarness,
 
 
 async def test_test_money_is_not_told_as_live(vendor: ProcessorHarness, processor: Processor) -> None:
-    told, read = await story(vendor, processor)
-    assert {one.test_mode for one in told} | {one.test_mode for one in read} <= {True, None}
+    received, read = await story(vendor, processor)
+    assert {one.test_mode for one in received} | {one.test_mode for one in read} <= {True, None}
 
 
 @needs()

@@ -45,9 +45,9 @@ def forge(vendor: ProcessorHarness, delivery: Delivery, *, secret: str | None = 
     return with_body(delivery, *vendor.signed(delivery[0], secret or vendor.secret, at))
 
 
-def facts(told: ProcessorWebhook) -> ProcessorWebhook:
+def facts(received: ProcessorWebhook) -> ProcessorWebhook:
     """The event without its time, which for some vendors is the time of signing."""
-    return dataclasses.replace(told, created_at=None, raw=b"")
+    return dataclasses.replace(received, created_at=None, raw=b"")
 
 
 def with_body(delivery: Delivery, body: bytes, headers: dict[str, str] | None = None) -> Delivery:
@@ -81,25 +81,25 @@ def tampered(body: bytes) -> list[bytes]:
 async def test_a_webhook_leads_to_the_payment(vendor: ProcessorHarness, processor: Processor) -> None:
     made = await processor.create_checkout(order(processor))
     delivery = await vendor.act(made.external_id, "pay")
-    told = await receive(processor, delivery)
+    received = await receive(processor, delivery)
     assert charge(await learned(processor, delivery, made))[1:3] == usual(processor)
-    if told.decides or told.checkout_external_id is not None:
-        assert told.checkout_external_id == made.external_id
-    elif told.charge_external_id is not None:
-        read = await processor.read_charge(told.charge_external_id)
+    if received.decides or received.checkout_external_id is not None:
+        assert received.checkout_external_id == made.external_id
+    elif received.charge_external_id is not None:
+        read = await processor.read_charge(received.charge_external_id)
         assert read is not None
         assert made.external_id == read.checkout_external_id or read.request_reference == REFERENCE
     else:
-        assert told.request_reference == REFERENCE
+        assert received.request_reference == REFERENCE
 
 
 async def test_only_a_signature_over_the_body_lets_a_webhook_decide(
     vendor: ProcessorHarness, processor: Processor, delivery: Delivery
 ) -> None:
-    told = await receive(processor, delivery)
+    received = await receive(processor, delivery)
     if vendor.can.webhook_proof is not BODY:
-        assert (told.decides, vendor.can.webhooks_decide) == (False, False)
-    assert not told.decides or told.external_id is not None
+        assert (received.decides, vendor.can.webhooks_decide) == (False, False)
+    assert not received.decides or received.external_id is not None
 
 
 async def test_each_event_of_a_payment_has_an_id_of_its_own_or_none(
@@ -117,8 +117,8 @@ async def test_each_event_of_a_payment_has_an_id_of_its_own_or_none(
 
 
 async def test_a_stored_webhook_reads_as_it_did_when_it_came(processor: Processor, delivery: Delivery) -> None:
-    told = await receive(processor, delivery)
-    assert processor.parse(told.raw or delivery[0]) == dataclasses.replace(told, raw=b"")
+    received = await receive(processor, delivery)
+    assert processor.parse(received.raw or delivery[0]) == dataclasses.replace(received, raw=b"")
 
 
 async def test_events_that_the_vendor_lists_are_as_those_that_it_sends(
@@ -136,14 +136,14 @@ async def test_events_that_the_vendor_lists_are_as_those_that_it_sends(
 async def test_a_signature_holds_for_the_raw_bytes_however_the_json_is_written(
     vendor: ProcessorHarness, processor: Processor, delivery: Delivery
 ) -> None:
-    told = await receive(processor, delivery)
+    received = await receive(processor, delivery)
     event = json.loads(delivery[0])
     for body in (
         json.dumps(event, indent=3).encode(),
         json.dumps(event, separators=(",", ":"), sort_keys=True).encode(),
         json.dumps(event, ensure_ascii=False).encode() + b"\n",
     ):
-        assert facts(await receive(processor, forge(vendor, with_body(delivery, body)))) == facts(told)
+        assert facts(await receive(processor, forge(vendor, with_body(delivery, body)))) == facts(received)
 
 
 # ------------------------------------------------------------------------------------------------------------- forged
@@ -177,10 +177,10 @@ async def test_what_is_not_signed_is_not_believed(
         await refused(processor, forged)
     for changed in tampered(delivery[0]):
         try:
-            told = await receive(processor, with_body(delivery, changed))
+            received = await receive(processor, with_body(delivery, changed))
         except (SignatureInvalid, PayloadInvalid):
             continue
-        assert not told.decides
+        assert not received.decides
 
 
 def altered(value: Any, old: str, new: str) -> Iterator[Any]:
@@ -200,7 +200,7 @@ def altered(value: Any, old: str, new: str) -> Iterator[Any]:
 @needs(webhook_proof=PARTS)
 async def test_the_ids_of_a_webhook_are_signed(vendor: ProcessorHarness, processor: Processor) -> None:
     made, sent = await several(vendor, processor, 2)
-    told = await receive(processor, sent[0])
+    received = await receive(processor, sent[0])
     others = [with_body(sent[0], json.dumps(one).encode()) for one in altered(body_of(sent[0]), *made)]
     if len(sent[0]) == 3:
         others += [(sent[0][0], sent[0][1], query) for query in altered(sent[0][2], *made)]
@@ -212,7 +212,7 @@ async def test_the_ids_of_a_webhook_are_signed(vendor: ProcessorHarness, process
         for one in claimed:
             named = one.external_id, one.checkout_external_id, one.charge_external_id
             # With an unsigned id, a replay could name another payment, or use up the id of a later event.
-            assert named == (told.external_id, told.checkout_external_id, told.charge_external_id), other
+            assert named == (received.external_id, received.checkout_external_id, received.charge_external_id), other
 
 
 @needs(webhook_proof=(BODY, PARTS))
@@ -240,9 +240,9 @@ def test_a_signature_is_compared_in_constant_time(harness: ProcessorHarness) -> 
 async def test_a_webhook_is_good_for_300_seconds_either_way(
     vendor: ProcessorHarness, processor: Processor, delivery: Delivery
 ) -> None:
-    told = await receive(processor, delivery)
+    received = await receive(processor, delivery)
     for age in (-290, -60, 0, 60, 290):
-        assert facts(await receive(processor, forge(vendor, delivery, age_s=age))) == facts(told)
+        assert facts(await receive(processor, forge(vendor, delivery, age_s=age))) == facts(received)
     await receive(processor, delivery, late_s=280)
     if vendor.can.webhooks_signed_at:
         await refused(processor, forge(vendor, delivery, age_s=-310))
@@ -253,8 +253,8 @@ async def test_a_webhook_is_good_for_300_seconds_either_way(
     # A retry under the old time is kept, but only as a hint.
     for late_s in (310, 3 * 24 * 3600):
         late = await receive(processor, delivery, late_s=late_s)
-        assert late == dataclasses.replace(told, decides=False)
-    if vendor.can.webhooks_signed_at or told.decides:
+        assert late == dataclasses.replace(received, decides=False)
+    if vendor.can.webhooks_signed_at or received.decides:
         await refused(processor, delivery, late_s=5 * 24 * 3600)
 
 
@@ -262,8 +262,8 @@ async def test_a_webhook_is_good_for_300_seconds_either_way(
 async def test_two_secrets_are_live_while_one_is_rolled(vendor: ProcessorHarness, delivery: Delivery) -> None:
     rolled = vendor.rolled_secret
     rolling = vendor.provider(webhook_secret=f"{rolled}, {vendor.secret}")
-    told = await receive(rolling, delivery)
-    assert facts(await receive(rolling, forge(vendor, delivery, secret=rolled))) == facts(told)
+    received = await receive(rolling, delivery)
+    assert facts(await receive(rolling, forge(vendor, delivery, secret=rolled))) == facts(received)
     await refused(rolling, forge(vendor, delivery, secret=f"{rolled}, {vendor.secret}"))
     await rolling.aclose()
 
@@ -284,9 +284,9 @@ async def test_without_a_webhook_secret_nothing_is_accepted(vendor: ProcessorHar
 async def test_an_unsigned_webhook_only_points(
     vendor: ProcessorHarness, processor: Processor, delivery: Delivery
 ) -> None:
-    told = await receive(processor, delivery)
-    assert (told.external_id, told.decides, told.disconnected) == (None, False, False)
-    assert told.checkout_external_id or told.charge_external_id
+    received = await receive(processor, delivery)
+    assert (received.external_id, received.decides, received.disconnected) == (None, False, False)
+    assert received.checkout_external_id or received.charge_external_id
 
 
 @needs(webhook_proof=NONE)
@@ -312,23 +312,23 @@ async def test_every_event_of_a_batch_is_told_as_if_it_came_alone(
     _, sent = await several(vendor, processor, 3)
     alone = [dataclasses.replace(await receive(processor, one), raw=b"") for one in sent]
     for chosen in ((0, 1, 2), (2, 0, 1), (1,)):
-        told = await receive_all(processor, vendor.batch([sent[n] for n in chosen]))
-        assert [dataclasses.replace(one, raw=b"") for one in told] == [alone[n] for n in chosen]
+        received = await receive_all(processor, vendor.batch([sent[n] for n in chosen]))
+        assert [dataclasses.replace(one, raw=b"") for one in received] == [alone[n] for n in chosen]
         # Each event is stored separately.
         assert [
-            processor.parse(one.raw or vendor.batch([sent[n]])[0]) for n, one in zip(chosen, told, strict=True)
+            processor.parse(one.raw or vendor.batch([sent[n]])[0]) for n, one in zip(chosen, received, strict=True)
         ] == [alone[n] for n in chosen]
-        assert len(told) == 1 or all(one.raw for one in told)
+        assert len(received) == 1 or all(one.raw for one in received)
 
 
 @needs("webhook_batches")
 async def test_an_odd_event_of_a_batch_refuses_no_other(vendor: ProcessorHarness, processor: Processor) -> None:
     _, sent = await several(vendor, processor, 2)
     alone = [dataclasses.replace(await receive(processor, one), raw=b"") for one in sent]
-    told = await receive_all(processor, vendor.batch([sent[0], vendor.odd_event(), sent[1]]))
-    names = [one for one in told if one.checkout_external_id or one.charge_external_id or one.request_reference]
+    received = await receive_all(processor, vendor.batch([sent[0], vendor.odd_event(), sent[1]]))
+    names = [one for one in received if one.checkout_external_id or one.charge_external_id or one.request_reference]
     assert [dataclasses.replace(one, raw=b"") for one in names] == alone
-    assert [one.money for one in told if one not in names] in ([], [()])
+    assert [one.money for one in received if one not in names] in ([], [()])
 
 
 @needs("webhook_batches", webhook_proof=(BODY, PARTS))
@@ -340,10 +340,10 @@ async def test_every_event_of_a_batch_is_verified(vendor: ProcessorHarness, proc
         if changed == batch[0]:
             raise NotSupplied("a batch whose body names its checkouts")
         try:
-            told = await receive_all(processor, with_body(batch, changed))
+            received = await receive_all(processor, with_body(batch, changed))
         except (SignatureInvalid, PayloadInvalid):
             continue
-        assert made[2] not in {one.checkout_external_id for one in told}, (
+        assert made[2] not in {one.checkout_external_id for one in received}, (
             f"event {n + 1} was accepted without verification"
         )
 
@@ -367,7 +367,7 @@ async def test_nonsense_is_an_invalid_payload(
         elif vendor.checks_any_body or is_object(body):
             one = forge(vendor, one)
         try:
-            told = await receive_all(processor, one)
+            received = await receive_all(processor, one)
         except PayloadInvalid:
             continue
         except SignatureInvalid:
@@ -375,15 +375,15 @@ async def test_nonsense_is_an_invalid_payload(
             assert not vendor.checks_any_body or vendor.can.webhook_proof is PARTS or body == NO_TEXT
             continue
         # Fields that the provider does not use may be missing.
-        assert not told or body not in bodies[:11] or vendor.can.webhook_proof is PARTS
-        assert [at for event in told if (at := event.created_at) is not None and at.tzinfo is None] == []
+        assert not received or body not in bodies[:11] or vendor.can.webhook_proof is PARTS
+        assert [at for event in received if (at := event.created_at) is not None and at.tzinfo is None] == []
 
 
 @needs(webhook_proof=BODY)
 async def test_a_webhook_about_money_of_another_program_is_no_fault(
     vendor: ProcessorHarness, processor: Processor, delivery: Delivery
 ) -> None:
-    told = await receive(processor, delivery)
+    received = await receive(processor, delivery)
     if REFERENCE.encode() not in delivery[0]:
         raise NotSupplied("a webhook with our reference")
     for other in (b"order-77", b"", b"x" * 200):
@@ -394,7 +394,7 @@ async def test_a_webhook_about_money_of_another_program_is_no_fault(
             continue  # the route accepts it if it names nothing known
         assert unmatched.request_reference != REFERENCE
         assert {one.request_reference for one in unmatched.money} & {REFERENCE} == set()
-        assert unmatched.external_id == told.external_id
+        assert unmatched.external_id == received.external_id
 
 
 async def test_a_checkout_of_another_program_reads_without_our_reference_or_not_at_all(

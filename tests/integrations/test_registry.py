@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -167,6 +168,12 @@ def test_a_package_adds_its_providers_and_is_imported_when_asked_for(package: Ca
     assert registry.processor_names() == sorted(["pay_x", *others])
     assert set(registry.channel_names()) >= {"chat_x", "simulated"}
     assert registry.processor_class("stripe") is stripe.Stripe
+
+
+def test_the_application_imports_no_vendors_sdk() -> None:
+    code = "import sys, app; print(sorted({'stripe', 'twilio', 'redis', 'httpx'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOM.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 async def test_a_provider_is_imported_on_another_thread(package: Callable[..., None]) -> None:
