@@ -171,9 +171,6 @@ LONG_FUNCTIONS: set[str] = {
     "services/connections/availability.py::_reaches",
     "services/connections/channel_settings.py::_store",
     "services/connections/processor_settings.py::check",
-    "services/messaging/contact_merging.py::_merge",
-    "services/messaging/contacts.py::find_or_create_by_address",
-    "services/messaging/inbound.py::store",
     "services/payments/dashboard.py::figures",
     "services/payments/mismatches.py::resolve",
     "services/payments/offline_payments.py::record",
@@ -182,7 +179,6 @@ LONG_FUNCTIONS: set[str] = {
     "services/payments/payment_requests.py::run",
     "services/payments/payment_requests.py::send",
     "services/payments/voids.py::void",
-    "services/thread/activity_cards.py::about",
     "web/checkout.py::_page",
 }
 

@@ -20,7 +20,7 @@ from models.tables import Contact, ContactAddress, ContactSummary, Conversation,
 from services.core import audit_log, idempotency, merged_rows
 from services.core.permissions import Actor
 from services.core.turns import Busy
-from services.core.unit_of_work import change
+from services.core.unit_of_work import Change, change
 from services.messaging import contacts
 from services.thread import contact_totals
 
@@ -80,29 +80,13 @@ async def merge(
 async def _merge(
     actor: Actor, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]], save: idempotency.Save
 ) -> Contact:
-    one, other = (
-        await merged_rows.contact(actor.account_id, contact_id),
-        await merged_rows.contact(actor.account_id, merged_id),
-    )
-    refusals = Refusals()
-    with refusals:
-        if one is None:
-            raise NotFound(field="contactId")
-    with refusals:
-        if other is None:
-            raise NotFound(field="mergedContactId")
-        if one is not None and one.id == other.id:
-            raise Invalid("These are one contact already.", field="mergedContactId")
-    with refusals:
-        chosen = await contacts.normalised(actor.account_id, addresses)
-    refusals.raise_any()
-    assert one is not None and other is not None  # noqa: S101, PT018 (refused above)
-    async with change(actor.account_id, actor_id=actor.user_id, rows=[one.id, other.id]) as changed:
-        people = await _lock(Contact, one.id, other.id)
+    kept, merged, chosen = await _read(actor.account_id, contact_id, merged_id, addresses)
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[kept.id, merged.id]) as changed:
+        people = await _lock(Contact, kept.id, merged.id)
         talks = await _lock(
             Conversation,
-            (await Conversation.get(contact_id=one.id)).id,
-            (await Conversation.get(contact_id=other.id)).id,
+            (await Conversation.get(contact_id=kept.id)).id,
+            (await Conversation.get(contact_id=merged.id)).id,
         )
         if len(merged_rows.ids_of(people.kept)) + len(merged_rows.ids_of(people.merged)) > MOST:
             raise Invalid(f"At most {MOST} contacts can be merged into one.", field="mergedContactId")
@@ -116,21 +100,42 @@ async def _merge(
         await Visitor.filter(contact_id=people.merged.id).update(contact_id=people.kept.id)
         await ContactSummary.filter(contact_id=people.merged.id).delete()
         await contact_totals.update(actor.account_id, people.kept.id)
-        where, who = talks.kept.id, people.kept.id
-        gone = {"contact_id": str(people.merged.id), "conversation_id": str(talks.merged.id)}
-        changed.event(MERGED, conversation_id=where, contact_id=who, data=gone)
-        changed.event("contact.updated", conversation_id=where, contact_id=who)
-        changed.event("conversation.updated", conversation_id=where, contact_id=who)
-        await audit_log.record(
-            actor,
-            MERGED,
-            public_id("cnt", people.kept.id),
-            {"merged": public_id("cnt", people.merged.id), "fields": sorted(filled)},
-        )
+        _announce(changed, people, talks)
+        ids = {"merged": public_id("cnt", people.merged.id), "fields": sorted(filled)}
+        await audit_log.record(actor, MERGED, public_id("cnt", people.kept.id), ids)
         await save({"contact": str(people.kept.id)})
-        # From its lock on all that is written finds the merge (changes.py): directly before the log's numbers.
+        # Last, directly before the log's numbers: whoever takes this lock afterwards sees the merge (unit_of_work.py).
         await database.execute("UPDATE account SET merge_count = merge_count + 1 WHERE id = ?", actor.account_id)
     return people.kept
+
+
+async def _read(
+    account_id: UUID, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]]
+) -> tuple[Contact, Contact, dict[str, str]]:
+    """The contact to keep, the one to merge, and the chosen addresses by kind. Raises: NotFound, Invalid, Blank, TooLong."""
+    kept, merged = await merged_rows.contact(account_id, contact_id), await merged_rows.contact(account_id, merged_id)
+    refusals = Refusals()
+    with refusals:
+        if kept is None:
+            raise NotFound(field="contactId")
+    with refusals:
+        if merged is None:
+            raise NotFound(field="mergedContactId")
+        if kept is not None and kept.id == merged.id:
+            raise Invalid("These are one contact already.", field="mergedContactId")
+    with refusals:
+        chosen = await contacts.normalised(account_id, addresses)
+    refusals.raise_any()
+    assert kept is not None and merged is not None  # noqa: S101, PT018 (refused above)
+    return kept, merged, chosen
+
+
+def _announce(changed: Change, people: Pair[Contact], talks: Pair[Conversation]) -> None:
+    conversation_id, contact_id = talks.kept.id, people.kept.id
+    gone = {"contact_id": str(people.merged.id), "conversation_id": str(talks.merged.id)}
+    changed.event(MERGED, conversation_id=conversation_id, contact_id=contact_id, data=gone)
+    changed.event("contact.updated", conversation_id=conversation_id, contact_id=contact_id)
+    changed.event("conversation.updated", conversation_id=conversation_id, contact_id=contact_id)
 
 
 async def _lock(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:

@@ -116,38 +116,50 @@ async def find_or_create_by_address(
     *,
     invited: UUID | None = None,
 ) -> tuple[Contact, Conversation]:
-    """Who writes from this address; a new contact if nobody is known. Both rows are locked, contact first.
+    """The contact that writes from this address, or a new one. Both rows are locked, contact first. Key: (account, kind, address).
 
-    A contact whose phone or e-mail it is, or who was `invited`, gets the address, if it has none on this kind. A telephone is one
-    in all its spellings; the vendor's is kept, because answers go to it. A contact that is called by this address gets the name.
-    Key: (account, kind, address).
+    A contact with this phone or email, or the `invited` one, gets the address if it has none of this kind. All spellings of a
+    phone number are one address; the vendor's is kept, because answers go to it. `name` replaces a name that is only an address.
     """
-    account_id = connection.account_id
-    known = await held_address(account_id, kind, address)
-    if known is None and invited is not None:
-        guest = await merged_rows.lock_contact(account_id, invited)
-        used = guest is None or await ContactAddress.exists(contact_id=guest.id, kind=kind)
-        invited = None if guest is None or used else guest.id
-    contact_id = known.contact_id if known is not None else invited or await _match(account_id, kind, address)
+    contact_id = await _sender_id(connection.account_id, kind, address, invited=invited)
     if contact_id is None:
         try:
-            async with database.transaction():  # a savepoint: the same stranger may be writing twice at this moment
-                phone = (
-                    address
-                    if kind in PHONE_KINDS and address.startswith("+") and len(address) <= PHONE_STORED
-                    else None
-                )
-                email = address if kind == "EMAIL" else None
-                title = _seen(name) or address[:NAME_LIMIT]
-                return await _make(changed, title, email, phone, {kind: address})
+            async with database.transaction():  # a savepoint: the same sender may be writing twice now
+                return await _make_from_sender(changed, kind, address, name)
         except IntegrityError:
-            contact_id = (await ContactAddress.get(account_id=account_id, kind=kind, address=address)).contact_id
+            held = await ContactAddress.get(account_id=connection.account_id, kind=kind, address=address)
+            contact_id = held.contact_id
     # Locked before the address is added, so that two callbacks of one contact add it once.
-    contact, conversation = await locked(account_id, contact_id)
+    contact, conversation = await locked(connection.account_id, contact_id)
+    if await _update_from_sender(contact, kind, address, name):
+        changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+    return contact, conversation
+
+
+async def _sender_id(account_id: UUID, kind: str, address: str, *, invited: UUID | None) -> UUID | None:
+    known = await held_address(account_id, kind, address)
+    if known is not None:
+        return known.contact_id
+    if invited is not None:
+        guest = await merged_rows.lock_contact(account_id, invited)
+        if guest is not None and not await ContactAddress.exists(contact_id=guest.id, kind=kind):
+            return guest.id
+    return await _match(account_id, kind, address)
+
+
+async def _make_from_sender(changed: Change, kind: str, address: str, name: str | None) -> tuple[Contact, Conversation]:
+    is_phone = kind in PHONE_KINDS and address.startswith("+") and len(address) <= PHONE_STORED
+    title = _visible_name(name) or address[:NAME_LIMIT]
+    email = address if kind == "EMAIL" else None
+    return await _make(changed, title, email, address if is_phone else None, {kind: address})
+
+
+async def _update_from_sender(contact: Contact, kind: str, address: str, name: str | None) -> bool:
+    """Add or respell the address, and take the vendor's name; whether anything changed. The contact is locked."""
     held = await ContactAddress.filter(contact_id=contact.id, kind=kind).order_by("-in_use", "id")
     mine = [row for row in held if address in _spelled(kind, row.address)]
     given = next((row for row in mine if row.address == address), mine[0] if mine else None)
-    named = _told_name(contact, kind, address, name)
+    named = _vendor_name(contact, kind, address, name)
     if not held:
         await give_address(contact, kind, address)
     respelled = given is not None and given.address != address
@@ -155,11 +167,11 @@ async def find_or_create_by_address(
         await ContactAddress.filter(id=given.id).update(address=address)
     if named is not None:
         contact.name = named
-    if named is not None or not held or respelled:
-        contact.version += 1
-        await contact.save(update_fields=["name", "version", "updated_at"])
-        changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
-    return contact, conversation
+    if named is None and held and not respelled:
+        return False
+    contact.version += 1
+    await contact.save(update_fields=["name", "version", "updated_at"])
+    return True
 
 
 async def answered_from(
@@ -199,18 +211,18 @@ def _spelled(kind: str, address: str) -> tuple[str, ...]:
     return spellings(address) if kind in PHONE_KINDS else (address,)
 
 
-def _seen(name: str | None) -> str:
-    """A vendor's name of a person on one line; "" if it shows nothing: some people call themselves by invisible characters."""
+def _visible_name(name: str | None) -> str:
+    """A vendor's name of a person on one line; "" if all its characters are invisible."""
     line = " ".join("".join(c for c in storable(name or "") if c.isspace() or unicodedata.category(c) != "Cc").split())
     shown = any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in line)
     return line[:NAME_LIMIT] if shown else ""
 
 
-def _told_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
-    """The vendor's name of somebody whom the record calls by an address; None: the record has a name, or the vendor tells none."""
-    told = _seen(name)
+def _vendor_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
+    """The vendor's name, if the contact is still named by its address."""
+    visible = _visible_name(name)
     by_address = contact.name in _spelled(kind, address)
-    return told if told and by_address and told != contact.name else None
+    return visible if visible and by_address and visible != contact.name else None
 
 
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:

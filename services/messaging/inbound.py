@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 from uuid import UUID, uuid5
@@ -209,69 +209,30 @@ async def _handle_job(job: jobs.JobContext) -> None:
 
 
 async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
-    """A contact wrote, as a verified callback or a known visitor says. Key: (connection, external id)."""
+    """Store a contact's message from a verified callback or a known visitor. Key: (connection, external id)."""
     if connection.kind != "EMAIL" and await _stored(connection, inbound):
         return
-    try:
-        address = contacts.normalise(connection.kind, inbound.sender, None)
-    except Refusal:  # a short code, a name: whatever the vendor calls the sender
-        address = inbound.sender.replace("\x00", "").strip()[: validation.ADDRESS_LIMIT]
-    body = inbound.body.replace("\x00", "").strip()
-    if not body and inbound.attachments:
-        body = _counted(inbound.attachments)
-    elif not body and connection.kind != "EMAIL":  # a letter has its subject
-        body = NO_TEXT
-    if (left_out := len(inbound.attachments) - attachments.COUNT_LIMIT) > 0:
-        body = f"{body}\n[{left_out} more attachment{'s' if left_out > 1 else ''} left out]"
-    subject = (inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None
+    received = _parse(connection, inbound, now)
     answered = await _answered(connection, inbound)
     token = inbound.link_token
     invited = None if token is None else invitations.contact_of(token, connection.id, now)
-    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
+    async with change(connection.account_id, rows=[uuid5(connection.id, received.address)]) as changed:
         if answered is None:
             contact, conversation = await contacts.find_or_create_by_address(
-                changed, connection, connection.kind, address, inbound.sender_name, invited=invited
+                changed, connection, connection.kind, received.address, inbound.sender_name, invited=invited
             )
-        else:  # the person whom we wrote to, whatever the address that the answer comes from
+        else:  # the contact that we wrote to, whichever address the answer comes from
             contact, conversation = await contacts.locked(connection.account_id, answered.contact_id)
         # Again under the lock: another process may have stored the same callback meanwhile.
-        if (external_id := await _new_id(connection, inbound, address, subject, body)) is None:
+        if (external_id := await _new_id(connection, inbound, received)) is None:
             return
-        await contact_names.ask(connection, contact, address)
-        written_at = _written_at(inbound.occurred_at, now)
-        held = await _address_of(contact, connection.kind, address)
-        last = None if held is None else held.last_inbound_at
-        # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
-        if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):
-            await ContactAddress.filter(id=held.id).update(last_inbound_at=written_at)
-        if held is not None:
-            await contacts.answered_from(changed, contact, conversation, held, written_at)
+        await contact_names.ask(connection, contact, received.address)
+        held = await _note_address(changed, contact, conversation, received, now)
         newly_out = held is not None and held.opted_out_at is None
         if inbound.opt_out is not None:
-            said = opt_outs.opt_out if inbound.opt_out else opt_outs.opt_in
-            # Who only got a copy speaks for themselves alone.
-            copied = answered is None or copies.is_copy(answered, address)
-            for one in {address, address if copied or answered is None else answered.address}:
-                await said(changed, connection.id, connection.kind, one)
-        replied = await _replied(conversation, inbound.in_reply_to)
-        message = Message(
-            id=uuid7(),
-            account_id=connection.account_id,
-            conversation_id=conversation.id,
-            contact_id=contact.id,
-            direction="INBOUND",
-            kind=connection.kind,
-            channel_connection_id=connection.id,
-            address=address,
-            subject=subject,
-            body=body,
-            quoted_text=(inbound.quoted or "").replace("\x00", "") or None,
-            cc=list(inbound.cc) or None,
-            delivery_status="DELIVERED",
-            external_id=external_id,
-            reply_to_id=None if replied is None else replied.id,
-            occurred_at=written_at,
-        )
+            await _apply_opt_out(changed, connection, received.address, answered, out=inbound.opt_out)
+        message = await _inbound_message(contact, conversation, inbound, received)
+        message.channel_connection_id, message.external_id = connection.id, external_id
         files = inbound.attachments
         if await message_changes.removed_early(connection, inbound.external_id):
             message.update_from_dict({"subject": None, "quoted_text": None, "removed_at": now})
@@ -280,10 +241,89 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         await attachments.keep(changed, message, files)
         await Conversation.filter(id=conversation.id).update(unread_count=conversation.unread_count + 1)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
-        if connection.kind in PHONE_KINDS and asks_help(body) and not inbound.help_answered:
+        if connection.kind in PHONE_KINDS and asks_help(received.body) and not inbound.help_answered:
             await _answer_help(connection, conversation.id, changed.now)
         if inbound.stop_unanswered and newly_out and providers.usable(connection):
             await _confirm_stop(changed, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Received:
+    """A contact's message in the form that is stored."""
+
+    kind: str
+    address: str
+    subject: str | None
+    body: str
+    written_at: datetime
+
+
+def _parse(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> _Received:
+    try:
+        address = contacts.normalise(connection.kind, inbound.sender, None)
+    except Refusal:  # a short code, a name: whatever the vendor calls the sender
+        address = inbound.sender.replace("\x00", "").strip()[: validation.ADDRESS_LIMIT]
+    body = inbound.body.replace("\x00", "").strip()
+    if not body and inbound.attachments:
+        body = _counted(inbound.attachments)
+    elif not body and connection.kind != "EMAIL":  # an email has its subject
+        body = NO_TEXT
+    if (left_out := len(inbound.attachments) - attachments.COUNT_LIMIT) > 0:
+        body = f"{body}\n[{left_out} more attachment{'s' if left_out > 1 else ''} left out]"
+    return _Received(
+        kind=connection.kind,
+        address=address,
+        subject=(inbound.subject or "").replace("\x00", "").strip()[:SUBJECT_LIMIT] or None,
+        body=body,
+        written_at=_written_at(inbound.occurred_at, now),
+    )
+
+
+async def _note_address(
+    changed: Change, contact: Contact, conversation: Conversation, received: _Received, now: datetime
+) -> ContactAddress | None:
+    """Record that the contact wrote from this address: it opens the window, and answers go there."""
+    held = await _address_of(contact, received.kind, received.address)
+    if held is None:
+        return None
+    last = held.last_inbound_at
+    # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
+    if last is None or last < received.written_at or last > now + CLOCK_SKEW:
+        await ContactAddress.filter(id=held.id).update(last_inbound_at=received.written_at)
+    await contacts.answered_from(changed, contact, conversation, held, received.written_at)
+    return held
+
+
+async def _apply_opt_out(
+    changed: Change, connection: ChannelConnection, address: str, answered: Message | None, *, out: bool
+) -> None:
+    record = opt_outs.opt_out if out else opt_outs.opt_in
+    # A person in Cc decides only for their own address.
+    copied = answered is None or copies.is_copy(answered, address)
+    for one in {address, address if copied or answered is None else answered.address}:
+        await record(changed, connection.id, connection.kind, one)
+
+
+async def _inbound_message(
+    contact: Contact, conversation: Conversation, inbound: InboundMessage, received: _Received
+) -> Message:
+    replied = await _replied(conversation, inbound.in_reply_to)
+    return Message(
+        id=uuid7(),
+        account_id=contact.account_id,
+        conversation_id=conversation.id,
+        contact_id=contact.id,
+        direction="INBOUND",
+        kind=received.kind,
+        address=received.address,
+        subject=received.subject,
+        body=received.body,
+        quoted_text=(inbound.quoted or "").replace("\x00", "") or None,
+        cc=list(inbound.cc) or None,
+        delivery_status="DELIVERED",
+        reply_to_id=None if replied is None else replied.id,
+        occurred_at=received.written_at,
+    )
 
 
 async def _address_of(contact: Contact, kind: str, address: str) -> ContactAddress | None:
@@ -423,9 +463,7 @@ async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> M
     return await delivery.by_relay(connection, inbound.references)
 
 
-async def _new_id(
-    connection: ChannelConnection, inbound: InboundMessage, address: str, subject: str | None, body: str
-) -> str | None:
+async def _new_id(connection: ChannelConnection, inbound: InboundMessage, received: _Received) -> str | None:
     """The id to store a message under; None: it is stored.
 
     Scanners and broken mailers give one Message-ID to several letters: one with other content has the id of its content.
@@ -435,11 +473,11 @@ async def _new_id(
         return stored_id(inbound.external_id)
     sizes = [one.get("size", "") for one in inbound.attachments]
     if connection.kind != "EMAIL" or (
-        (known.address, known.subject, known.body) == (address, subject, body)
+        (known.address, known.subject, known.body) == (received.address, received.subject, received.body)
         and [str(size) for size in await attachments.sizes(known.id)] == sizes[: attachments.COUNT_LIMIT]
     ):
         return None
-    content = "\0".join([inbound.external_id, address, subject or "", body, *sizes])
+    content = "\0".join([inbound.external_id, received.address, received.subject or "", received.body, *sizes])
     other = f"sha256:{hashlib.sha256(content.encode('utf-8', 'surrogatepass')).hexdigest()}"
     return None if await Message.exists(channel_connection_id=connection.id, external_id=other) else other
 

@@ -198,38 +198,52 @@ def about(
     counted: bool = True,
     money_minor: int | None = None,
 ) -> tuple[CardKind, str] | None:
-    """What a new fact, final for its money, means for the team; None for what needs no card.
+    """The card of a new fact that is final for its payment; None: it needs no card. `request` has its new status.
 
-    `counted`: of a charge, whether it counts; `money_minor`: with the other tenders that add up with it, where there are any.
-    `request` has its new status; `first_settling`: this fact's recording made it PAID, and no other fact has been named for it;
-    `settles_again`: it made it PAID once more, after a record by hand had been undone.
+    `counted`: whether a charge counts. `money_minor`: the sum of all tenders of its checkout, if there are several.
+    `first_settling`: this fact made the request PAID for the first time; `settles_again`: after a manual record was undone.
     """
     money = Money(fact.amount_minor if money_minor is None else money_minor, fact.currency).formatted(locale)
-    name = request.product_name
-    closed = request.status in ("PAID", "VOID")
     if fact.source == "manual":
-        method = (fact.method_summary or "").lower()
-        if fact.outcome == "CANCELED":
-            return CardKind.RECORDED_OUTSIDE, f"The record of {money} ({method}) for {name} was undone."
-        note = f" {fact.note}" if fact.note else ""
-        return CardKind.RECORDED_OUTSIDE, f"{money} for {name} was received outside ({method}).{note}"
+        return _recorded(request, fact, money)
+    if fact.kind != "CHARGE":
+        return _after_payment(request, fact, money)
+    if fact.outcome == "SUCCEEDED" and not counted:
+        return mismatch(request, fact, locale)
+    if fact.outcome == "SUCCEEDED":
+        return _charged(request, fact, money, first_settling=first_settling, settles_again=settles_again)
+    if fact.outcome in ("FAILED", "CANCELED") and request.status not in ("PAID", "VOID"):
+        text = attempt_failed(request, locale, reason=fact.failure_message, code=fact.failure_code)
+        return CardKind.PAYMENT_FAILED, text
+    return None
+
+
+def _recorded(request: PaymentRequest, fact: MoneyFact, money: str) -> tuple[CardKind, str]:
+    method, name = (fact.method_summary or "").lower(), request.product_name
+    if fact.outcome == "CANCELED":
+        return CardKind.RECORDED_OUTSIDE, f"The record of {money} ({method}) for {name} was undone."
+    note = f" {fact.note}" if fact.note else ""
+    return CardKind.RECORDED_OUTSIDE, f"{money} for {name} was received outside ({method}).{note}"
+
+
+def _charged(
+    request: PaymentRequest, fact: MoneyFact, money: str, *, first_settling: bool, settles_again: bool
+) -> tuple[CardKind, str]:
+    name = request.product_name
+    if fact.after_void:
+        return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
+    if first_settling:
+        return CardKind.PAYMENT_RECEIVED, f"Payment received: {money} for {name}."
+    if settles_again:
+        return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. It is paid again."
+    if request.status == "PAID":
+        return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name}, which was paid already."
+    return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
+
+
+def _after_payment(request: PaymentRequest, fact: MoneyFact, money: str) -> tuple[CardKind, str] | None:
+    name = request.product_name
     match fact.kind, fact.outcome:
-        case "CHARGE", "SUCCEEDED" if not counted:
-            return mismatch(request, fact, locale)
-        case "CHARGE", "SUCCEEDED" if fact.after_void:
-            return CardKind.LATE_PAYMENT, f"{money} arrived for {name} after the request had been voided."
-        case "CHARGE", "SUCCEEDED" if first_settling:
-            return CardKind.PAYMENT_RECEIVED, f"Payment received: {money} for {name}."
-        case "CHARGE", "SUCCEEDED" if settles_again:
-            return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. It is paid again."
-        case "CHARGE", "SUCCEEDED" if request.status == "PAID":
-            return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name}, which was paid already."
-        case "CHARGE", "SUCCEEDED":
-            return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."
-        case "CHARGE", "FAILED" | "CANCELED" if not closed:
-            return CardKind.PAYMENT_FAILED, attempt_failed(
-                request, locale, reason=fact.failure_message, code=fact.failure_code
-            )
         case "REFUND", "SUCCEEDED":
             return CardKind.REFUND_ISSUED, f"{money} was refunded for {name}."
         case "REFUND", "FAILED" | "CANCELED":

@@ -174,8 +174,8 @@ FAULTS: Final = (
         "money",
         "second-money-not-flagged",
         "services/thread/activity_cards.py",
-        'case "CHARGE", "SUCCEEDED" if request.status == "PAID":',
-        'case "CHARGE", "SUCCEEDED" if request.status == "PAID?":',
+        'if request.status == "PAID":\n        return CardKind.EXCESS_PAYMENT',
+        'if request.status == "PAID?":\n        return CardKind.EXCESS_PAYMENT',
         RECORDER,
     ),
     _fault(
@@ -904,8 +904,8 @@ FAULTS: Final = (
         "messages",
         "late-message-shortens-the-window",
         "services/messaging/inbound.py",
-        "if held is not None and (last is None or last < written_at or last > now + CLOCK_SKEW):",
-        "if held is not None:",
+        "    if last is None or last < received.written_at or last > now + CLOCK_SKEW:",
+        "    if held is not None:",
         INBOUND,
     ),
     # ---------------------------------------------------------------------------------------------------------- jobs
