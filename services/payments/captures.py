@@ -1,8 +1,4 @@
-"""Taking the money of checkouts whose payers have agreed, at processors where it moves only by our call: once per request.
-
-A mark on the checkout, committed under the request's lock, comes before the call: it decides against voids and other tabs, and numbers
-the call's key, under which an answer that was lost is asked for again. What the processor answers, the recorder writes.
-"""
+"""Captures: taking the money of an approved checkout where the processor moves it only by our call. At most once per request."""
 
 from __future__ import annotations
 
@@ -25,15 +21,15 @@ from services.thread import activity_cards, notifications
 
 log = structlog.get_logger(__name__)
 
-UNDECIDED: Final = ("OPENING", "OPEN")  # of a checkout: a mark on one that has ended is history
-LIMIT: Final = 5  # captures of one checkout; a payer who is declined so often presses Pay again
-AGAIN_AFTER: Final = timedelta(seconds=60)  # longer than the call takes: then the sweeper repeats it
-NOTICE_AFTER: Final = timedelta(days=5, hours=1, minutes=5)  # promises.md, 1.6
+UNDECIDED: Final = ("OPENING", "OPEN")  # a claim matters only on a checkout in these states
+LIMIT: Final = 5  # captures of one checkout; after that the payer presses Pay again
+AGAIN_AFTER: Final = timedelta(seconds=60)  # longer than the call takes; then the sweeper repeats it
+NOTICE_AFTER: Final = timedelta(days=5, hours=1, minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A checkout as it stands after what was read of it has been recorded, and its money taken if it waited for us."""
+    """A checkout after what was read of it is recorded, and captured if it awaited that."""
 
     state: Checkout
     recorded: recorder.Recorded
@@ -48,10 +44,10 @@ async def record_read(
     request_reference: str | None = None,
     event: ProcessorEvent | None = None,
 ) -> Read:
-    """Record what was read of a checkout; if the payer has agreed, take the money, or close what must not be paid any more.
+    """Record what was read of a checkout. If its payer has approved it, capture it, or close it if it must not be paid.
 
-    `money`: said instead of the checkout's own. `event` is handled only once the money is taken: its job repeats what failed.
-    Safe to repeat. Raises: IntegrationError, ProcessorUnavailable (what was read is recorded; the mark stays).
+    `money` replaces the checkout's own. `event` is marked handled after the capture, so that its job repeats a failure.
+    Raises: IntegrationError, ProcessorUnavailable; what was read stays recorded and the claim stays.
     """
     if state.test_mode is not None and state.test_mode != connection.test_mode:
         raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
@@ -80,7 +76,6 @@ async def record_read(
 
 
 async def _awaits_capture(connection: ProcessorConnection, state: Checkout) -> bool:
-    """Whether the checkout waits for our call, or for the answer to one."""
     if state.status != CheckoutStatus.OPEN:
         return False
     return state.awaits_completion or await CheckoutSession.exists(
@@ -97,17 +92,11 @@ async def _capture_if_allowed(session: CheckoutSession, state: Checkout, *, sour
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """A checkout whose money may be taken. `is_new`: nobody has called under its key yet."""
-
     session: CheckoutSession
     is_new: bool
 
 
 async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
-    """Under the request's lock, from what is true there: commit the mark. One that stands is kept whatever a void says now.
-
-    What does not fit (void, paid on another device, another amount) is closed instead, so that its payer is not charged.
-    """
     async with change(session.account_id, rows=[session.payment_request_id]):
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         sessions = await CheckoutSession.filter(payment_request_id=request.id)
@@ -117,7 +106,7 @@ async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
         if mine.capturing_at is not None:
             return _Claim(session=mine, is_new=False)
         if not approved or any(_is_claimed(one) for one in sessions):
-            return None  # the other tab's is decided first; this one is read again
+            return None  # another tab's capture is decided first
         if not _may_capture(request, mine):
             await projection.expire_later(mine)
             return None
@@ -147,19 +136,18 @@ def _may_capture(request: PaymentRequest, session: CheckoutSession) -> bool:
 
 
 async def is_under_way(payment_request_id: UUID) -> bool:
-    """Whether the money of one of the request's checkouts is being taken. Certain only under the request's lock."""
+    """Whether one of the request's checkouts is being captured. Certain only under the request's lock."""
     taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
     return await taking.filter(status__in=UNDECIDED).exists()
 
 
 async def capture(session: CheckoutSession, *, source: str, is_first_call: bool = False) -> Checkout:
-    """Call the processor under the key of a marked checkout and record its answer. Key: the mark's number.
+    """Capture a claimed checkout under the claim's key and record the answer. A decline clears the claim; a timeout keeps it.
 
-    A no (the checkout stays open, its payer may try again) takes the mark away; without an answer it stays, and the call is repeated.
-    `is_first_call`: nobody called under this key before, so that a definite refusal, too, says that nothing was taken.
+    `is_first_call`: no earlier call used this key, so a definite refusal means that nothing was taken.
     Raises: IntegrationError, ProcessorUnavailable.
     """
-    assert session.external_id is not None  # noqa: S101 (only those are marked)
+    assert session.external_id is not None  # noqa: S101 (only such checkouts are claimed)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     processor = providers.processor(connection)
     try:
@@ -189,19 +177,19 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
 
 
 def capture_key(session: CheckoutSession) -> str:
-    """The key of the capture that is marked on the checkout."""
+    """The idempotency key of the checkout's current capture."""
     return f"{session.idempotency_key}:capture:{session.capture_n}"
 
 
 async def _clear_claim(session: CheckoutSession) -> None:
-    # By its number: a late answer must not take away the mark of the next capture.
+    # By number: a late answer must not clear the claim of the next capture.
     await CheckoutSession.filter(id=session.id, capture_n=session.capture_n, status__in=UNDECIDED).update(
         capturing_at=None
     )
 
 
 async def block(session: CheckoutSession) -> CheckoutSession | None:
-    """Let no capture of a checkout begin any more, for it is to be closed. One that has begun is returned: its outcome counts."""
+    """Prevent new captures of a checkout that is to be closed. Returns the checkout if a capture has already begun: its outcome counts."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)
@@ -212,7 +200,7 @@ async def block(session: CheckoutSession) -> CheckoutSession | None:
 
 
 async def notify_unresolved(session: CheckoutSession) -> None:
-    """Nothing can be found out from here about a capture: the team is asked to look at the processor. Once per capture."""
+    """Ask the team to check at the processor a capture whose outcome cannot be determined. Once per capture."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
         now = await CheckoutSession.get(id=session.id)

@@ -41,31 +41,30 @@ from services.thread import payment_links
 log = structlog.get_logger(__name__)
 
 
-REUSE_MARGIN = timedelta(minutes=10)  # a checkout that ends sooner is replaced
-KEY_LIFE = timedelta(minutes=10)  # vendors forget keys (after hours): an older one might make a second object
-UNUSABLE = "connection_unusable"  # reason of a connection whose processor this process can't make
+REUSE_MARGIN = timedelta(minutes=10)  # a checkout with less time left is replaced
+KEY_LIFE = timedelta(minutes=10)  # vendors forget keys after hours; an older key could create a second checkout
+UNUSABLE = "connection_unusable"  # the reason if this process cannot load the connection's processor
 TRIES = 2 + len(OPTIONAL_FIELDS)  # to open a checkout at one press
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """Where the contact pays (`url`), or the state of the request if there is nothing to pay now."""
+    """Where the contact pays (`url`), or the state of a request that cannot be paid now."""
 
     url: str | None
     state: str
 
 
 async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
-    """Pay was pressed: reuse the open checkout or make a new one; state instead of a url when there is nothing to pay.
+    """Reuse the open checkout or create the next one. Key: `request:n`, stored before the call.
 
-    An optional field of the order that the processor refuses (an e-mail address, say) is left out of a next try. A definite refusal is
-    reported to the team, once per cause.
-    Raises: NotFound, ProcessorUnavailable, ProcessorRejected. Key: `request:n`, stored before the call: a repeat gets the same object.
+    An optional field that the processor refuses, such as an email address, is left out of the next try. A definite refusal is
+    reported to the team, once per cause. Raises: NotFound, ProcessorUnavailable, ProcessorRejected.
     """
     found = await checkout_page.find(token)
     if found is None:
         raise errors.NotFound
-    found = await checkout_reads.refresh(found)  # so that Pay does not lead to a page that has ended
+    found = await checkout_reads.refresh(found)  # Pay must not lead to an ended page
     without: set[str] = set()
     for _ in range(TRIES):
         prepared = await _prepare(found, token, locale, without=without)
@@ -82,7 +81,7 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
                 if error.reason == UNUSABLE:
                     raise ConnectionUnusable from refused
                 raise
-            # Otherwise the key belongs to an attempt that was made with other words (another language, say): take the next one.
+            # Otherwise the key was used with other values, such as another language: take the next one.
         else:
             return await _keep(found, prepared, made)
     raise errors.ProcessorUnavailable
@@ -102,18 +101,15 @@ class ConnectionUnusable(errors.ProcessorUnavailable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
-    """A checkout whose key is stored, ready to be made at its processor."""
-
     connection: ProcessorConnection
     session: CheckoutSession
     order: CheckoutOrder
-    is_new: bool  # False: its key was tried before
+    is_new: bool  # False: its key was used before
 
 
 async def _prepare(
     found: PaymentRequest, token: str, locale: str | None, *, without: Collection[str]
 ) -> _Prepared | Opened:
-    """In one transaction: may it be paid, which checkout, under which key. `without`: fields of the order that are left out."""
     async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         if request.discarded_at is not None:
@@ -129,7 +125,7 @@ async def _prepare(
         processor = _offers(connection)
         arrived = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", outcome="SUCCEEDED")
         paid_on = set(await arrived.values_list("checkout_session_id", flat=True)) if sessions else set()
-        # One that was paid in part asks for the rest only, whatever became of that part.
+        # A checkout that was paid in part asks only for the rest, even if that part was refunded.
         fitting = (one for one in sessions if one.amount_minor == due and one.id not in paid_on)
         session = next((one for one in fitting if _reusable(one, processor, changed.now)), None)
         if session is not None and session.url:
@@ -137,7 +133,7 @@ async def _prepare(
         is_new = session is None
         if session is None:
             if not processor.capabilities.cancels_checkouts and any(_payable(one, changed.now) for one in sessions):
-                raise errors.ProcessorUnavailable  # two could be paid: the next one waits until this one has ended
+                raise errors.ProcessorUnavailable  # both could be paid: wait until this one has ended
             for one in sessions:
                 await projection.expire_later(one)
             session = await _insert(request, due, changed.now)
@@ -147,7 +143,7 @@ async def _prepare(
 
 
 def _offers(connection: ProcessorConnection) -> Processor | type[Processor]:
-    """What tells the capabilities of a connection; the base class where this process can't make it, which `_create` then tells."""
+    """The processor, for its capabilities; the base class if this process cannot load it, which `_create` reports."""
     try:
         return providers.processor(connection)
     except errors.ProcessorUnavailable:
@@ -155,9 +151,9 @@ def _offers(connection: ProcessorConnection) -> Processor | type[Processor]:
 
 
 def _reusable(session: CheckoutSession, processor: Processor | type[Processor], now: datetime) -> bool:
-    """Whether an open checkout can be paid on, or its creation repeated with its key.
+    """Whether an open checkout can be paid, or its creation repeated with its key.
 
-    One that soon ends is replaced, if it can be canceled; else it is paid on until it has ended.
+    A checkout that ends soon is replaced if it can be canceled; otherwise it is used until it has ended.
     """
     if session.closing_at is not None:
         return False
@@ -171,7 +167,7 @@ def _reusable(session: CheckoutSession, processor: Processor | type[Processor], 
 
 
 def _payable(session: CheckoutSession, now: datetime) -> bool:
-    """Whether a checkout that can't be canceled may still be paid, for all we know. One that is being opened may be soon."""
+    """Whether a checkout that cannot be canceled may still be paid, or is being created now."""
     if session.status == "OPENING":
         return abs(now - session.created_at) < providers.CALL_LASTS
     return bool(session.url) and (session.expires_at is None or session.expires_at > now - checkout_reads.CLOCKS_DIFFER)
@@ -215,7 +211,6 @@ async def _order(request: PaymentRequest, session: CheckoutSession, token: str, 
 
 
 async def _create(prepared: _Prepared) -> Checkout:
-    """Call the processor. Raises: ProcessorUnavailable, _Refused."""
     session = prepared.session
     try:
         made = await _processor(prepared.connection).create_checkout(prepared.order)
@@ -223,12 +218,12 @@ async def _create(prepared: _Prepared) -> Checkout:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
         waiting = CheckoutSession.filter(id=session.id, status="OPENING", external_id=None)
         if not error.ambiguous and not error.retryable:
-            # A definite no leaves no object behind: this number is used up.
+            # A definite refusal creates no object: this number is used up.
             await waiting.update(status="ABANDONED", next_check_at=None)
             raise _Refused(error) from error
         await processor_health.note(prepared.connection, f"{error.reason}: {error.message}")
         if error.ambiguous and not prepared.is_new:
-            # The vendor replays a failed answer for this key: the next attempt takes another one.
+            # The vendor replays a failed answer for this key: the next attempt takes another.
             await waiting.update(status="ABANDONED", next_check_at=None)
         raise errors.ProcessorUnavailable from error
     await processor_health.works(prepared.connection)
@@ -236,7 +231,6 @@ async def _create(prepared: _Prepared) -> Checkout:
 
 
 def _processor(connection: ProcessorConnection) -> Processor:
-    """The live processor. Raises: IntegrationError, also where this process can't make it: pressing Pay again does not help then."""
     try:
         return providers.processor(connection)
     except errors.ProcessorUnavailable as error:
@@ -244,15 +238,14 @@ def _processor(connection: ProcessorConnection) -> Processor:
 
 
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
-    """Store what the processor made; what can't or must not be paid any more by now is closed at once."""
     async with change(found.account_id, rows=[found.id]) as changed:
         request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
-            # A webhook of an older attempt took this row meanwhile: what was made now gets a row of its own.
+            # A webhook of an older attempt has taken this row: the new checkout gets its own.
             await projection.expire_later(session)
             session = await _insert(request, session.amount_minor, changed.now)
-        unwanted = session.status == "ABANDONED"  # given up while the answer was on its way
+        unwanted = session.status == "ABANDONED"  # abandoned before the answer came
         session.external_id, session.expires_at = made.external_id, made.expires_at
         session.url = made.url or session.url
         written = ["external_id", "expires_at", "url", "updated_at"]

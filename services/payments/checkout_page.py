@@ -22,7 +22,7 @@ from services.payments import captures, payment_views, projection
 from services.payments.payment_views import PaymentView
 from services.thread import activity_cards, contact_totals
 
-VIEW_AGAIN = timedelta(seconds=60)  # a look so soon after the last is a reload, not another view
+VIEW_AGAIN = timedelta(seconds=60)  # an earlier repeat is a reload, not a view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +47,14 @@ class CheckoutPage:
 
 
 async def find(token: str) -> PaymentRequest | None:
-    """The request behind a link; None for an unknown or discarded one. Looked up by the token's hash."""
+    """The request behind a link; None if it is unknown or discarded."""
     if len(token) != 22:
         return None
     return await PaymentRequest.get_or_none(token_hash=vault.digest(token), discarded_at=None)
 
 
 def state_of(request: PaymentRequest) -> str:
-    """open, processing, review, paid or void, as the contact sees it. review: money that arrived waits for the team's decision."""
+    """The state that the contact sees. review: money arrived that the team has to decide about."""
     if request.status == Status.PAID:
         return "paid"
     if request.status == Status.VOID:
@@ -66,7 +66,7 @@ def state_of(request: PaymentRequest) -> str:
 
 
 async def state_now(request: PaymentRequest) -> str:
-    """As `state_of`; while the money of an approved checkout is being taken, it is processing, too."""
+    """As `state_of`; processing also while an approved checkout is being captured."""
     state = state_of(request)
     if state != "open":
         return state
@@ -85,7 +85,7 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         name = processor.display_name
         origins = (*processor.checkout_origins, *await _own_origins(request, connection))
     except errors.ProcessorUnavailable:
-        # Closed by the settings: the contact's receipt is still theirs to see.
+        # Closed by the settings. The contact can still see the receipt.
         name, origins = connection.display_name, ()
     return CheckoutPage(
         request=request,
@@ -107,7 +107,6 @@ async def page(request: PaymentRequest) -> CheckoutPage:
 
 
 async def _under_way(request: PaymentRequest) -> CheckoutSession | None:
-    """The checkout whose money is under way: the one that holds the link, else the newest."""
     if request.status != Status.PROCESSING:
         return None
     sessions = await CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING").order_by("-n")
@@ -131,10 +130,7 @@ def _methods(counted: Sequence[PaymentView]) -> tuple[str, ...]:
 
 
 async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
-    """Where the vendor's own answers lead: an account may have its checkout on a domain of its own.
-
-    Of this request's checkouts, and of the connection's newest, which tells before the first one of this request.
-    """
+    """The origins of the vendor's checkouts: an account may use its own domain. The connection's newest serves a request without one."""
     made = CheckoutSession.filter(processor_connection_id=connection.id, url__not_isnull=True)
     newest = await made.order_by("-id").limit(1).values_list("url", flat=True)
     own = await made.filter(payment_request_id=request.id).order_by("-n").limit(5).values_list("url", flat=True)
@@ -143,13 +139,13 @@ async def _own_origins(request: PaymentRequest, connection: ProcessorConnection)
 
 
 async def declared_origins(request: PaymentRequest) -> tuple[str, ...]:
-    """Where the processor's checkouts are, but for those on an account's own domain. Raises: ProcessorUnavailable."""
+    """The origins of the processor's checkouts, without an account's own domain. Raises: ProcessorUnavailable."""
     connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
     return providers.processor(connection).checkout_origins
 
 
 def origin_of(url: str) -> str | None:
-    """The origin of an https address, fit for a policy; None for any other."""
+    """The origin of an https URL, safe to put into a policy; None for any other URL."""
     found = re.match(
         r"https://([a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?)(?:[/?#]|$)", url, re.ASCII | re.IGNORECASE
     )
@@ -157,7 +153,7 @@ def origin_of(url: str) -> str | None:
 
 
 async def record_view(token: str, *, human: bool) -> None:
-    """The page's script says that somebody looks. A person's first look at a copied link makes a DRAFT SENT."""
+    """Count a person's view of the page. The first view of a copied link marks a DRAFT as sent."""
     found = await find(token)
     if found is None or not human:
         return

@@ -33,8 +33,8 @@ from services.thread import activity_cards, notifications
 log = structlog.get_logger(__name__)
 
 
-ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor's answer about a checkout
-LEFT_ALONE_S = 10.0  # after a processor did not answer a page, none of its checkouts is read for a page
+ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor
+LEFT_ALONE_S = 10.0  # pages do not read a connection's checkouts for so long after a failure
 LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
 CLOSE_WITHIN_S = 3.0
 CLOCKS_DIFFER = timedelta(minutes=1)  # of two processes, at most
@@ -43,11 +43,10 @@ _silent_until: dict[UUID, float] = {}  # by connection, in monotonic seconds
 
 
 async def refresh(request: PaymentRequest, *, came_back: bool = False) -> PaymentRequest:
-    """Read the newest checkout again if it may have ended at its processor; the request as it is then.
+    """Read the newest checkout and the released ones if they are due; returns the request as it is then.
 
-    Released ones are read with it: their money may have arrived, and then nothing is to be paid another way.
-    The processor is asked at most once in `page_reads_every` per checkout; the first return of the contact (`came_back`)
-    is always worth a read. After ANSWER_WITHIN_S the caller goes on with what is known, and the read ends by itself.
+    Each is read at most once per `page_reads_every`, and always at the contact's first return (`came_back`). After ANSWER_WITHIN_S the
+    caller continues with what is known, and the read ends in the background.
     """
     if request.status in (Status.PAID, Status.VOID):
         return request
@@ -72,10 +71,10 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
 
 
 async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
-    """Whether this caller reads the checkout now. Only one of several at once does."""
+    """Whether this caller reads the checkout: one of several at the same time."""
     now = datetime.now(UTC)
     rested = Q(read_at=None) | Q(read_at__lte=now - configuration.current().page_reads_every)
-    rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # a clock was wrong then
+    rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # noted by a clock that was ahead
     if came_back and await CheckoutSession.filter(id=session.id, returned_at=None).update(
         returned_at=now, next_check_at=now + configuration.current().checkout_first_check, read_at=now
     ):
@@ -86,7 +85,6 @@ async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
 
 
 async def _read(session: CheckoutSession) -> None:
-    """Read a checkout for a page. One that nobody can pay any more, though it has not ended, is closed."""
     try:
         state = await read_back(session, source="return")
     except (IntegrationError, errors.ProcessorUnavailable) as error:
@@ -102,12 +100,12 @@ async def _read(session: CheckoutSession) -> None:
 
 def _read_ended(reading: asyncio.Task[None]) -> None:
     _readings.discard(reading)
-    if not reading.cancelled() and (error := reading.exception()) is not None:  # its page may not wait any more
+    if not reading.cancelled() and (error := reading.exception()) is not None:  # its page may no longer wait
         log.error("checkout_read_broke", error=type(error).__name__)
 
 
 async def aclose() -> None:
-    """Give the reads that are under way a moment, then end them; the sweeper reads these checkouts again."""
+    """Wait briefly for reads under way, then cancel them; the sweeper repeats them."""
     readings = set(_readings)
     if readings:
         await asyncio.wait(readings, timeout=CLOSE_WITHIN_S)
@@ -117,17 +115,14 @@ async def aclose() -> None:
 
 
 async def returned(token: str) -> None:
-    """The contact came back from the processor: ask it what happened. The page never decides; no answer leaves it to the sweeper."""
+    """Read the checkout of a contact who came back from the processor. Without an answer, the sweeper reads it."""
     request = await checkout_page.find(token)
     if request is not None:
         await refresh(request, came_back=True)
 
 
 async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
-    """Read the checkout at its processor, record what it says, take its money if only our call is missing; the state after that.
-
-    Raises: IntegrationError, ProcessorUnavailable.
-    """
+    """Read a checkout at its processor, record it, and capture it if it awaits that. Raises: IntegrationError, ProcessorUnavailable."""
     assert session.external_id is not None  # noqa: S101 (the callers choose such rows)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     try:
@@ -141,7 +136,7 @@ async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
 
 @jobs.handler("checkout.read_back", on_dead="sweeper.checkouts reads paid checkouts again")
 async def _read_back_job(job: jobs.JobContext) -> None:
-    """After a webhook said paid: read the object; if it does not say so, tell the team. Key: the fact."""
+    """Confirm a payment that a webhook reported; notify the team if the processor does not. Key: the fact."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.external_id is None:
         return
@@ -151,7 +146,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
         (said.kind, said.outcome, said.external_id) == (MoneyKind.CHARGE, MoneyOutcome.SUCCEEDED, fact.external_id)
         for said in state.money
     )
-    if state.status == CheckoutStatus.COMPLETED or confirmed:  # a part of what is asked may have been paid so far
+    if state.status == CheckoutStatus.COMPLETED or confirmed:  # a part of the amount may be paid
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:

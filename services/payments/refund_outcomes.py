@@ -49,7 +49,6 @@ async def lock_request(request_id: UUID) -> PaymentRequest:
 
 
 async def facts_of(row: Refund) -> list[MoneyFact]:
-    """What the ledger has of this refund, oldest first."""
     if row.external_id is None:
         return []
     return await MoneyFact.filter(
@@ -58,7 +57,7 @@ async def facts_of(row: Refund) -> list[MoneyFact]:
 
 
 async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
-    """Call the processor with the stored key and record its answer. `now`: somebody waits for it, and is told by the answer."""
+    """Call the processor with the stored key and record its answer. `now`: the caller reports a refusal; otherwise a card does."""
     connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -103,7 +102,6 @@ async def _order(row: Refund) -> RefundOrder:
 
 
 async def _checkout_of(row: Refund) -> str | None:
-    """The vendor's id of the checkout on which the charge was paid."""
     fact = await MoneyFact.get(id=row.money_fact_id)
     if fact.checkout_session_id is None:
         return None
@@ -111,7 +109,6 @@ async def _checkout_of(row: Refund) -> str | None:
 
 
 async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
-    """Hand the processor's word to the recorder and note its id, in one transaction; then tell the contact if that was asked."""
     request = await PaymentRequest.get(id=row.payment_request_id)
     said = replace(statement, charge_external_id=row.charge_external_id)
     async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
@@ -126,7 +123,7 @@ async def _record(row: Refund, connection: ProcessorConnection, statement: Money
 
 
 async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bool | None:
-    """Search the charge's checkout for a refund that can only be this one. None: it can't be read; True: found and recorded."""
+    """Search the charge's checkout for this refund. None: not readable; True: found and recorded."""
     checkout = await _checkout_of(row)
     if checkout is None:
         return None
@@ -157,7 +154,7 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
 
 
 async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
-    """No money has moved and none will: FAILED. `tell`: by card and notification, for nobody waits for the answer any more."""
+    """Mark FAILED a refund that moved no money. `tell`: by card and notification."""
     async with change(row.account_id, rows=[row.payment_request_id]) as changed:
         request = await lock_request(row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
@@ -183,7 +180,6 @@ async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
 
 
 async def _notify_unconfirmed(row: Refund) -> None:
-    """Nothing can be found out from here: the team is asked to look at the processor. The amount stays reserved."""
     log.error("refund_unresolved", refund_id=str(row.id))
     async with change(row.account_id, rows=[row.payment_request_id]) as changed:
         request = await lock_request(row.payment_request_id)
@@ -197,7 +193,7 @@ async def _notify_unconfirmed(row: Refund) -> None:
 
 
 async def _message_contact(refund_id: UUID, actor: Actor) -> None:
-    """Send the message that was asked for, once the processor has taken the refund. Key: the refund's message."""
+    """Send the requested message once the processor has accepted the refund. Key: the refund."""
     row = await Refund.get(id=refund_id)
     if row.channel_connection_id is None or row.message_id is not None or row.status not in ("PENDING", "SUCCEEDED"):
         return
@@ -226,7 +222,6 @@ async def _message_contact(refund_id: UUID, actor: Actor) -> None:
 
 
 async def _check_died(job: jobs.JobContext, error: str) -> None:
-    """The team is asked to look at the processor, and the job goes on: a refund has to be decided. Safe to repeat."""
     row = await Refund.get_or_none(id=UUID(job.payload["refund_id"]))
     if row is not None and row.status in UNDECIDED:
         await _notify_unconfirmed(row)
@@ -234,7 +229,7 @@ async def _check_died(job: jobs.JobContext, error: str) -> None:
 
 
 async def sweep_stranded() -> None:
-    """Give refunds that are not decided and that no job moves on a job again. Key: the refund."""
+    """Queue undecided refunds that have no job. Key: the refund."""
     undecided = f"t.status IN ('PENDING', 'UNKNOWN') AND t.checks <= {len(CHECKS_S)}"
     for id in await jobs.without_job("refund", undecided, "refund.settle:"):
         log.warning("refund_without_job", refund_id=str(id))
@@ -242,7 +237,7 @@ async def sweep_stranded() -> None:
 
 
 async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> None:
-    """Have it found out what became of a refund. Key: the refund."""
+    """Queue a check of what became of a refund. Key: the refund."""
     await jobs.enqueue(
         "refund.settle",
         {"refund_id": str(row.id)},
@@ -255,7 +250,7 @@ async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> 
 
 @jobs.handler("refund.settle", on_dead=_check_died)
 async def _check_job(job: jobs.JobContext) -> None:
-    """Find out what became of a refund that is not decided. Key: the refund, and its own key at the processor."""
+    """Find out what became of an undecided refund. Key: the refund."""
     row = await Refund.get(id=UUID(job.payload["refund_id"]), account_id=job.account_id)
     if row.status in UNDECIDED:
         await _check(row)
@@ -278,7 +273,6 @@ def _key_life(connection: ProcessorConnection) -> timedelta:
 
 
 async def _check(row: Refund) -> None:
-    """One try to find out."""
     connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
     system = system_actor(row.account_id)
     if row.external_id is not None:

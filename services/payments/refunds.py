@@ -29,7 +29,7 @@ from services.payments.payment_views import PaymentView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refunded:
-    """A refund as it stands. `payment`: its entry in the ledger; None while the processor has not told its id."""
+    """A refund now. `payment` is None until the processor has named its id."""
 
     request: PaymentRequest
     refund: Refund
@@ -47,10 +47,10 @@ async def refund(
     tell_contact_on: UUID | None,
     idempotency_key: str,
 ) -> Refunded:
-    """Give back a charge, or a part of it. `amount` is a decimal text in the charge's currency; None: all that is left of it.
+    """Refund a charge, or a part of it. `amount`: decimal text in the charge's currency; None: all that is left.
 
-    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, NotRefundable, RefundExceedsPayment, Invalid,
-    AmountTooSmall, ProcessorRejected, ProcessorUnavailable, and the refusals of capability.py for the contact's channel.
+    Key: the idempotency key. Raises: Forbidden, NotFound, NotRefundable, RefundExceedsPayment, Invalid, AmountTooSmall,
+    ProcessorRejected, ProcessorUnavailable, and the refusals of availability.py for the contact's channel.
     """
     actor.require("refund")
     given = {"payment": payment_id, "amount": amount, "reason": reason, "channel": tell_contact_on}
@@ -74,7 +74,6 @@ async def _promise(
     channel_id: UUID | None,
     save: idempotency.Save,
 ) -> Refund:
-    """Commit the refund with its key and its job, under the request's lock: the sum of refunds never exceeds the charge."""
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
     rows = [fact.payment_request_id] if fact is not None else []
     async with change(actor.account_id, actor_id=actor.user_id, rows=rows) as changed:
@@ -120,8 +119,9 @@ async def promise(
     *,
     channel_id: UUID | None = None,
 ) -> Refund:
-    """Store a refund with its key and its job; `make` asks for it after the commit. The caller holds the request's lock and has seen
-    that so much is left of the charge. Raises: ProcessorUnavailable.
+    """Store a refund with its key and its job; call `make` after the commit.
+
+    The caller holds the request's lock and has checked what is left of the charge. Raises: ProcessorUnavailable.
     """
     assert charge.connection_id is not None  # noqa: S101 (what a person recorded is refused before)
     providers.processor(await providers.processor_connection(charge.connection_id, actor.account_id))
@@ -147,7 +147,7 @@ async def promise(
 
 
 async def make(row: Refund, actor: Actor) -> None:
-    """Ask the processor for a refund of `promise`. A card and a notification report a refusal."""
+    """Ask the processor for a refund of `promise`. A refusal is reported by card and notification."""
     await refund_outcomes.ask(row, actor, now=False)
 
 
@@ -159,10 +159,6 @@ def _refuse_kind(charge: PaymentView) -> None:
 
 
 def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
-    """In minor units; None: all that is `left`. Without a charge only what is no amount in any currency is refused.
-
-    Raises: AmountTooSmall, Invalid, RefundExceedsPayment.
-    """
     if amount is None:
         return left
     try:
@@ -182,10 +178,7 @@ def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: s
 
 
 async def refundable(account_id: UUID, payments: Mapping[UUID, Sequence[PaymentView]]) -> dict[UUID, dict[UUID, int]]:
-    """What can still be given back of each charge, by request and payment id: above 0, in minor units. One query at most.
-
-    As the ledger says, less the refunds under way that it does not know yet; those whose id we know, it knows.
-    """
+    """What can still be refunded of each charge, by request and payment id, in minor units above 0. One query at most."""
     found = {request_id: payment_views.refundable(views) for request_id, views in payments.items()}
     asked = [request_id for request_id, left in found.items() if left]
     rows = Refund.filter(
@@ -199,7 +192,6 @@ async def refundable(account_id: UUID, payments: Mapping[UUID, Sequence[PaymentV
 
 
 async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_id: UUID, now: datetime) -> None:
-    """Raises: NotFound, and for the contact of a known request the refusals of capability.py."""
     connection = await providers.channel_connection(channel_id, actor.account_id)
     if request is None:
         return
@@ -208,7 +200,6 @@ async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_
 
 
 async def _shown(refund_id: UUID, actor: Actor) -> Refunded:
-    """The refund as it stands. Raises: ProcessorRejected for one that the processor would not even begin."""
     row = await Refund.get(id=refund_id, account_id=actor.account_id)
     if row.status == "FAILED" and row.external_id is None:
         raise errors.ProcessorRejected(row.failure_reason, field="paymentId")
