@@ -30,7 +30,7 @@ Reading = tuple[Checkout | None, Sequence[MoneyStatement], bool]
 
 
 async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
-    """The checkout that the event is about, as it stands now; or None, the money to record, and whether it counts."""
+    """The checkout that the event concerns; or None, the payments to record, and whether they are confirmed. Raises: IntegrationError."""
     processor = providers.processor(connection)
     if event.checkout_external_id is not None:
         return await processor.read_checkout(event.checkout_external_id), (), True
@@ -42,7 +42,7 @@ async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Read
     owner = await recorder.find_request_id(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
         return None, event.money, True
-    # A payment that does not name its checkout: it is the one that knows this money.
+    # The payment does not name its checkout: find the one that lists it.
     sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
     for session in await sessions.filter(external_id__not_isnull=True).order_by("-n"):
         state = await processor.read_checkout(session.external_id or "")
@@ -52,13 +52,12 @@ async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Read
 
 
 async def _charge_read(processor: Processor, external_id: str) -> Reading:
-    """What a hint at a charge leads to: its checkout, else the charge alone."""
     try:
         charge = await processor.read_charge(external_id)
     except IntegrationError as error:
         if error.retryable or error.ambiguous or error.reason in providers.REFUSED:
             raise
-        charge = None  # a definite no, as for any id that is made up
+        charge = None  # a definite refusal, as for an invented id
     if charge is None:
         return None, (), True
     if charge.checkout_external_id is None:
@@ -70,7 +69,6 @@ async def _charge_read(processor: Processor, external_id: str) -> Reading:
 
 
 async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
-    """What a hint that names our request alone leads to: its newest checkout."""
     owner = await event_trust.find_request_id(connection, event)
     sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
     session = await sessions.filter(external_id__not_isnull=True).order_by("-n").first()
@@ -80,16 +78,16 @@ async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook)
 
 
 async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
-    """Money that names a request of ours and none of its known checkouts, as the vendor itself knows it.
+    """Payments that name our request but none of its checkouts, as the vendor reports them.
 
-    Our reference alone proves nothing: a copy of this system under other keys uses the same ones. What these credentials
-    can't see is not ours. Where the vendor can't be asked, it is shown to the team and does not count.
+    The reference alone proves nothing: a copy of this system with other keys uses the same. Payments that these credentials cannot
+    see are dropped. Where the vendor cannot be asked, they are shown to the team and do not count.
     """
     processor = providers.processor(connection)
     money: list[MoneyStatement] = []
     for said in event.money:
         read: MoneyStatement | None = said
-        # A decline moves no money, and its payment may have gone on to another attempt since.
+        # A decline moves no money, and its payment may have had another attempt since.
         if said.kind == MoneyKind.CHARGE and said.outcome != MoneyOutcome.FAILED:
             try:
                 read = await processor.read_charge(said.external_id)

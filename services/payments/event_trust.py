@@ -22,16 +22,16 @@ from services.payments import recorder
 
 
 def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
-    """What an event may tell by its proof: without a signature over its body it only names what is to be read."""
+    """The part of an event that its proof covers. Without a signature over its body it only names what to read."""
     if processor.capabilities.webhook_proof is not WebhookProof.BODY:
         charges = [s.external_id for s in event.money if s.kind == MoneyKind.CHARGE]
         charge = event.charge_external_id or next(iter(charges), None)
-        # Whose the object is, the object says, or a body could give the payment of one request to another.
+        # The object names its request. Otherwise a forged body could assign a payment to another request.
         alone = event.checkout_external_id is None and charge is None
         unsigned = processor.capabilities.webhook_proof is WebhookProof.NONE
         return dataclasses.replace(
             event,
-            # What anybody can invent makes no event: else each invented one would be kept and read.
+            # An unsigned id is dropped. Otherwise each invented event would be stored and read.
             external_id=None if unsigned else event.external_id,
             decides=False,
             disconnected=False,
@@ -44,6 +44,7 @@ def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebh
 
 
 def is_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
+    """Whether the object belongs to the other mode, live or test."""
     return told.test_mode is not None and told.test_mode != connection.test_mode
 
 
@@ -58,7 +59,7 @@ async def find_request_id(connection: ProcessorConnection, event: ProcessorWebho
 
 
 async def matches_checkout(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """A full event whose connection, request, checkout, amount and currency all fit may be recorded as it stands."""
+    """Whether connection, request, checkout, amount and currency all match, so that the event can be recorded unread."""
     if event.checkout_external_id is None:
         return False
     session = await CheckoutSession.get_or_none(

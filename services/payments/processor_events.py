@@ -35,25 +35,26 @@ from services.thread import activity_cards, notifications
 log = structlog.get_logger(__name__)
 
 
-CLOCKS_DIFFER = timedelta(minutes=1)  # at most, ours and a vendor's
-LOOK_AGAIN_FIRST = timedelta(minutes=1)  # then each time twice as late
-LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend for so long
-AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of what can't be handled
-NOTICE_AFTER = timedelta(days=7)  # unhandled for so long: the team is told
-HINT = "hint:"  # how the stored id of a webhook begins whose vendor gives it none
-HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object within this time cause one read
-MAY_LAG = timedelta(minutes=5)  # a vendor's checkout may name a payment so much later than its event
+CLOCKS_DIFFER = timedelta(minutes=1)  # this server's and a vendor's, at most
+LOOK_AGAIN_FIRST = timedelta(minutes=1)  # doubled each time
+LOOK_AGAIN_FOR = timedelta(days=3)  # as long as vendors resend
+AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of an event that fails
+NOTICE_AFTER = timedelta(days=7)  # an event unhandled for so long is reported to the team
+HINT = "hint:"  # prefix of the stored id of an event without one
+HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object within this time share one read
+MAY_LAG = timedelta(minutes=5)  # how much later than the event a vendor's checkout may name a payment
 
 
 async def record_or_postpone(
     changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
 ) -> None:
+    """Record an event that decides and matches; queue a job for one whose object must be read first."""
     if event.disconnected and event.decides:
         await _disconnect(changed, connection, event, row)
     elif event.disconnected:
         await postpone(row)
     elif event.external_id is None or (event.charge_external_id is not None and not event.decides):
-        # Later, so that further hints at the same object cause one read together.
+        # Postponed, so that further hints at the same object share one read.
         last = await Job.filter(key=_job_key(row)).first()
         again = last is not None and abs(row.received_at - last.created_at) < HINTS_TOGETHER
         await postpone(row, due_at=row.received_at + HINTS_TOGETHER if again else None)
@@ -68,17 +69,17 @@ async def record_or_postpone(
         await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
         is None
     ):
-        # Another program uses the same processor account: kept, no effect.
+        # Another program uses the same processor account: stored, no effect.
         await _record(connection, event, row, (), None)
         if later := _look_again_after(event, row, row.received_at):
             await postpone(row, due_at=row.received_at + later)
     else:
-        # A hint (or something that does not fit what we stored): the object is fetched before anything is decided.
+        # A hint, or an event that does not match: read the object before deciding.
         await postpone(row)
 
 
 async def postpone(row: ProcessorEvent, *, due_at: datetime | None = None) -> None:
-    """Have a stored event handled by its job. Key: the event."""
+    """Queue the job of a stored event. Key: the event."""
     await jobs.enqueue(
         "processor_event.handle",
         {"event_id": str(row.id)},
@@ -94,8 +95,8 @@ def _job_key(row: ProcessorEvent) -> str:
 
 
 async def repeat_unhandled(now: datetime, limit: int) -> int:
-    """Queue again what was received over a minute ago, is not handled and waits for no job; return how many. Key: the event."""
-    # What came in the future came before the clock was set back.
+    """Queue unhandled events older than a minute that have no job; returns how many. Key: the event."""
+    # A receipt time in the future means that the clock was set back.
     old = Q(received_at__lte=now - timedelta(seconds=60)) | Q(received_at__gt=now + timedelta(seconds=60))
     stuck = ProcessorEvent.filter(old, handled_at=None)
     rows = await stuck.order_by("attempts", "received_at").limit(limit)
@@ -103,7 +104,7 @@ async def repeat_unhandled(now: datetime, limit: int) -> int:
     state = {job.key: job.status for job in jobs_of}
     left = [row for row in rows if state.get(_job_key(row)) not in ("queued", "running")]
     for row in left:
-        # Dead: its process died at every try. It may do so again.
+        # Its process died at every try, and may again.
         dead = state.get(_job_key(row)) == "dead"
         await postpone(row, due_at=now + _again_after(row, now) if dead else None)
     return len(left)
@@ -111,13 +112,13 @@ async def repeat_unhandled(now: datetime, limit: int) -> int:
 
 @jobs.handler("processor_event.handle", on_dead="sweeper.events queues every unhandled event again")
 async def handle_job(job: jobs.JobContext) -> None:
-    """Read what the event points at, then record. Key: the stored event; a handled one is left alone.
+    """Read the object that an event names, then record it. Key: the stored event.
 
-    What fails is tried again soon, as every job; when those tries are used up, less and less often, for as long as it is unhandled.
+    A failure is retried like any job, then at growing intervals for as long as the event is unhandled.
     """
     row = await ProcessorEvent.get(id=UUID(job.payload["event_id"]))
     if row.handled_at is not None and row.external_id.startswith(HINT):
-        # It came once more while it was being read: what was read may be older.
+        # It arrived again while it was being read; that read may be outdated.
         await ProcessorEvent.filter(id=row.id).update(handled_at=None, result=None)
         row.handled_at = None
     if row.handled_at is not None and row.result != recorder.UNMATCHED:
@@ -129,7 +130,7 @@ async def handle_job(job: jobs.JobContext) -> None:
         live = providers.processor(connection)
         event = event_trust.trusted_part(live, live.parse(row.body.encode()))
         recorded = await _handle(connection, event, row)
-    except Exception as error:  # (the loop's top of stored events: whatever fails, the event is tried again)
+    except Exception as error:  # (top of the loop: the event is retried whatever fails)
         if isinstance(error, IntegrationError):
             await processor_health.refused(connection, error)
         await ProcessorEvent.filter(id=row.id).update(error=_error_text(error))
@@ -142,7 +143,7 @@ async def handle_job(job: jobs.JobContext) -> None:
             raise
         log.warning("processor_event_waits", provider=connection.processor, event_type=row.type, error=_reason(error))
         raise jobs.Later(_again_after(row, now).total_seconds()) from error
-    if recorded.request is None and event.external_id is None:  # anybody may have sent it: nothing of it is kept
+    if recorded.request is None and event.external_id is None:  # anyone may have sent it: keep nothing
         await ProcessorEvent.filter(id=row.id, result=recorder.UNMATCHED).delete()
         return
     later = _look_again_after(event, row, datetime.now(UTC)) if recorded.request is None else None
@@ -151,7 +152,7 @@ async def handle_job(job: jobs.JobContext) -> None:
 
 
 async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:
-    """Record a stored event after reading its checkout at the processor. Raises: IntegrationError, ProcessorUnavailable."""
+    """Raises: IntegrationError, ProcessorUnavailable."""
     if event_trust.is_other_mode(connection, event):  # stored by an older version
         return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
     if event.disconnected:
@@ -162,14 +163,14 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         return recorder.Recorded()
     state, money_read, confirmed = await event_reads.read(connection, event)
     if not confirmed and datetime.now(UTC) - row.received_at < MAY_LAG:
-        # Once it is stored as unconfirmed it never counts, for no fact is changed: its checkout may name it soon.
+        # Facts never change: stored as unconfirmed it would never count. Its checkout may name it soon.
         raise IntegrationError(connection.processor, "not_confirmed_yet", retryable=True)
     if state is None:
         *others, own = await _by_request(connection, event, money_read)
         for money in others:
             await recorder.record(connection, money, source="webhook", confirmed=confirmed)
         return await _record(connection, event, row, own, None, confirmed=confirmed)
-    # Beside what the object says now, what only the signed event says (a decline, say); for money that is in both, the object.
+    # Add what only the signed event reports, such as a decline. For payments in both, the object is current.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
     read = await captures.record_read(
@@ -201,7 +202,7 @@ async def _record(
 async def _by_request(
     connection: ProcessorConnection, event: ProcessorWebhook, money: Sequence[MoneyStatement]
 ) -> list[Sequence[MoneyStatement]]:
-    """The money of each request apart, at least one list: a case at the vendor may concern several payments, not all of them ours."""
+    """The payments of each request separately, at least one list. A vendor's case may concern several payments, some of them unmatched."""
     if len(money) < 2 or event.request_reference is not None:
         return [money]
     owned: dict[UUID, list[MoneyStatement]] = {}
@@ -213,7 +214,7 @@ async def _by_request(
 
 
 def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetime) -> timedelta | None:
-    """A refund or dispute may be told before its charge: when to look again at one that nobody knows; None: it stays unmatched."""
+    """A refund or dispute may arrive before its charge: when to look again at an unmatched one; None: never."""
     age = now - row.received_at
     if age > LOOK_AGAIN_FOR or all(s.kind == MoneyKind.CHARGE for s in event.money):
         return None
@@ -221,7 +222,6 @@ def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetim
 
 
 def _again_after(row: ProcessorEvent, now: datetime) -> timedelta:
-    """How long an event that can't be handled waits for its next try: the longer, the older it is."""
     age = now - row.received_at
     return AGAIN_AT_MOST if age > NOTICE_AFTER else min(max(AGAIN_AT_LEAST, age / 10), AGAIN_AT_MOST)
 
@@ -229,7 +229,6 @@ def _again_after(row: ProcessorEvent, now: datetime) -> timedelta:
 async def _disconnect(
     changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
 ) -> None:
-    """The business took our rights back at the vendor: offer the connection no more, and tell who can connect it again."""
     await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
     now = await providers.processor_connection(connection.id, connection.account_id)
     configured = AuditEntry.filter(
@@ -248,7 +247,6 @@ async def _disconnect(
 
 
 async def _is_access_revoked(connection: ProcessorConnection) -> bool:
-    """Whether the vendor refuses these credentials now. Raises: IntegrationError (it does not answer), ProcessorUnavailable."""
     try:
         await providers.processor(connection).check()
     except IntegrationError as error:
@@ -261,7 +259,7 @@ async def _is_access_revoked(connection: ProcessorConnection) -> bool:
 async def _notify_unhandled(
     connection: ProcessorConnection, event: ProcessorWebhook | None, row: ProcessorEvent
 ) -> None:
-    """Ask the team to look at the processor, once per event; whose request is not known is told to the operator only."""
+    """Ask the team to check at the processor, once per event. Without a request, only the log reports it."""
     log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
     if event is None:
         return

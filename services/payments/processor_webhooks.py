@@ -40,13 +40,13 @@ from services.thread import payment_links
 log = structlog.get_logger(__name__)
 
 
-SEEN_EVERY = timedelta(seconds=30)  # how exactly `last_webhook_at` is kept
+SEEN_EVERY = timedelta(seconds=30)  # precision of `last_webhook_at`
 OPENED_LATELY = timedelta(hours=1)
-UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # hints at unknown charges that are read, of one connection
-UNSIGNED_TOGETHER = 100  # events of one unsigned webhook that are taken: anybody may send it
-INSTEAD_EVERY_S = 60  # how often open checkouts are read in place of more of them
-NAME_LENGTH, NAMES = 200, 2000  # how long the ids are, and how many, that an event not understood is searched for
-CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason where its connection can verify nothing
+UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # reads of unknown charges per connection
+UNSIGNED_TOGETHER = 100  # events taken from one unsigned webhook, which anyone can send
+INSTEAD_EVERY_S = 60  # how often recent checkouts are read instead
+NAME_LENGTH, NAMES = 200, 2000  # limits of the ids looked up for an unreadable event
+CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason if the connection has no secret
 _unknown_charge_reads = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
 _recent_reads = RateLimiter(1 / INSTEAD_EVERY_S, 1)
 
@@ -58,11 +58,10 @@ async def receive(
     headers: Mapping[str, str],
     query: Mapping[str, str] | None = None,
 ) -> None:
-    """Take one webhook. `headers` has lower-case names. Returns after the commit.
+    """Take one webhook and return after the commit. `headers` has lower-case names.
 
-    One webhook may tell several events: each is kept and handled by itself, and one that fails holds up no other.
-
-    Raises: NotFound (also where the connection has nothing to verify with), BadSignature, BadPayload, NotVerifiable.
+    Each of its events is stored and handled separately. Raises: NotFound (also if the connection cannot verify anything), BadSignature,
+    BadPayload, NotVerifiable.
     """
     connection = await ProcessorConnection.get_or_none(id=connection_id, processor=processor)
     if connection is None:
@@ -81,22 +80,22 @@ async def receive(
             raise errors.NotFound from error
         raise webhooks.BadSignature(error.reason) from error
     except PayloadInvalid as error:
-        # Signed, and not understood: another program's objects on the same vendor account have any shape.
+        # Signed but unreadable: other programs on the same vendor account send objects of any shape.
         if await _is_unmatched(connection, body):
             log.info("processor_event_foreign", provider=connection.processor, reason=error.reason)
             return
         raise webhooks.BadPayload(error.reason) from error
     except IntegrationError as error:
-        await processor_health.refused(connection, error)  # of vendors who check their signatures themselves
+        await processor_health.refused(connection, error)  # from vendors that verify their signatures themselves
         raise webhooks.NotVerifiable(error.reason) from error
     await _take_all(connection, live, [told] if isinstance(told, ProcessorWebhook) else told, body, now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
-        # Apart and seldom: in the transaction it would make all webhooks of the connection wait for each other.
+        # Outside the transaction: inside, it would serialize the connection's webhooks.
         await providers.note_webhook(connection, now)
 
 
 async def _is_unmatched(connection: ProcessorConnection, body: bytes) -> bool:
-    """Whether a signed body is a JSON object that names no request, no checkout and no money of this connection."""
+    """Whether a signed body is a JSON object that names no request, checkout or payment of this connection."""
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -116,7 +115,6 @@ async def _is_unmatched(connection: ProcessorConnection, body: bytes) -> bool:
 
 
 def _all_texts(thing: object) -> Iterator[str]:
-    """Every text of a JSON value."""
     waiting = [thing]
     while waiting:
         one = waiting.pop()
@@ -127,14 +125,13 @@ def _all_texts(thing: object) -> Iterator[str]:
 
 
 async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, now: datetime) -> None:
-    """Take an event from the vendor's own list of undelivered ones, as if it had arrived."""
+    """Take an event from the vendor's list of undelivered events."""
     await _take(connection, event, event.raw.decode(), now)
 
 
 async def _take_all(
     connection: ProcessorConnection, live: Processor, events: Sequence[ProcessorWebhook], body: bytes, now: datetime
 ) -> None:
-    """Take each event of a webhook. If one can't be kept, the others are, and the vendor sends all of them again."""
     if live.capabilities.webhook_proof is WebhookProof.NONE and len(events) > UNSIGNED_TOGETHER:
         log.warning("processor_hints_many", provider=connection.processor, count=len(events))
         events = events[:UNSIGNED_TOGETHER]
@@ -142,7 +139,7 @@ async def _take_all(
     ends = time.monotonic() + webhooks.VENDOR_WAITS_S
     for event in events:
         if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
-            # A platform's endpoint gets the events of all its accounts, and given up by the vendor if it refuses: taken, and nothing kept.
+            # A platform's endpoint receives the events of all its accounts, and the vendor disables it if it refuses them: accept and drop.
             log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
             continue
         kept = (event.raw or body).decode(errors="replace")
@@ -169,15 +166,15 @@ async def _take(
     *,
     patience_s: float = webhooks.VENDOR_WAITS_S,
 ) -> None:
-    """Keep one event, and handle it unless no turn at its request comes within `patience_s`: then later."""
+    """Store one event, and handle it now if the turn at its request comes within `patience_s`."""
     if event_trust.is_other_mode(connection, event):
-        # Test money never settles a live request, nor the reverse: a vendor's live endpoint may be told of both.
+        # Test money never pays a live request, nor the reverse. A vendor may send both modes to one endpoint.
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
     try:
         owner = await event_trust.find_request_id(connection, event)
         if event.external_id is None and owner is None and not await _may_ask(connection, event):
-            return  # not ours, as far as may be asked
+            return  # not known to be ours, and not to be read
         if patience_s <= 0:
             raise turns.Busy(turns.Busy.__doc__)
         with turns.patience(patience_s):
@@ -185,12 +182,12 @@ async def _take(
                 row = await _keep(connection, event, body, now)
                 if row.handled_at is None:
                     await processor_events.record_or_postpone(changed, connection, event, row)
-    except Exception as error:  # (the loop's top of webhooks: whatever fails, the event is kept)
-        if database_errors.is_transient(error):  # a held row, most often: kept without it, handled later
+    except Exception as error:  # (top of the loop: the event is stored whatever fails)
+        if database_errors.is_transient(error):  # usually a locked row: store now, handle later
             log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
         else:
             log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
-        # No turn and no `change`: this waits for nothing but the event's own row. If it fails, too, the vendor sends it again.
+        # No turn and no `change`: this waits only for the event's own row. If it fails too, the vendor resends.
         async with database.transaction():
             row = await _keep(connection, event, body, now)
             if row.handled_at is None:
@@ -201,10 +198,10 @@ async def _take(
 
 
 async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """Whether a hint at something unknown is read. Anybody can send one where webhooks are not signed.
+    """Whether to read a hint at something unknown. Where webhooks are unsigned, anyone can send one.
 
-    Checkouts are known before they are paid. An unknown charge may be the payment of one: some are read, and in place of
-    more of them the checkouts that contacts have opened lately.
+    Checkouts are known before they are paid, but an unknown charge may be the payment of one. Some are read; beyond that, the
+    recently opened checkouts are read instead.
     """
     if event.charge_external_id is None:
         return False
@@ -223,7 +220,6 @@ async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> 
 
 
 def _key_of(event: ProcessorWebhook) -> str:
-    """The id that an event is stored under. Hints at one object share a row, so that many of them cause few reads."""
     if event.external_id is not None:
         return stored_id(event.external_id)
     return stored_id(
@@ -232,7 +228,7 @@ def _key_of(event: ProcessorWebhook) -> str:
 
 
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
-    """Store the event once, raw but for our links' tokens; the row, locked. A hint that comes again is unhandled again."""
+    """Store the event once, without link tokens, and lock its row. A repeated hint becomes unhandled again."""
     external_id = _key_of(event)
     row = ProcessorEvent(
         id=uuid7(),

@@ -38,10 +38,10 @@ KEY_LIFE: Final = timedelta(
     hours=5
 )  # PayPal forgets keys after 6 hours; after that the same key would make a second refund
 FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
-CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # promises.md, 1.6
-ANSWER_WITHIN_S: Final = 7.0  # below what a GraphQL operation may take: who asked is told UNKNOWN, not nothing
-AFTER_DEATH: Final = timedelta(hours=1)  # when a job that died goes on
-CLOCK_SKEW: Final = timedelta(minutes=5)  # between us and a vendor
+CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # after so many seconds each
+ANSWER_WITHIN_S: Final = 7.0  # below the time limit of a GraphQL operation, so that the caller gets UNKNOWN
+AFTER_DEATH: Final = timedelta(hours=1)  # when a dead job continues
+CLOCK_SKEW: Final = timedelta(minutes=5)  # between this server and a vendor
 
 
 async def lock_request(request_id: UUID) -> PaymentRequest:
@@ -75,11 +75,11 @@ async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
         if error.ambiguous:
             await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
         elif not error.retryable:
-            # Only the first call's no says that nothing was made: whoever called before may have died before the answer.
+            # Only the first call's refusal proves that nothing was made: an earlier caller may have died before its answer.
             fresh = await Refund.get(id=row.id)
             if now or (await _find_at_processor(fresh, connection)) is False:
                 await _mark_failed(fresh, _error_text(error), tell=not now)
-        # What surely never left stays PENDING: its job repeats it.
+        # A call that was certainly never sent stays PENDING: its job repeats it.
         return
     await _record(row, connection, statement, actor)
 
@@ -115,7 +115,7 @@ async def _record(row: Refund, connection: ProcessorConnection, statement: Money
         await lock_request(request.id)
         await recorder.record(connection, [said], source="refund", request_reference=payment_links.reference(request))
         row.external_id = said.external_id
-        best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have told more already
+        best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have reported more already
         await Refund.filter(id=row.id).update(
             external_id=said.external_id, status=best.outcome, failure_reason=best.failure_message or best.failure_code
         )
@@ -146,7 +146,7 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
     ]
     if not fitting:
         return False
-    # Vendors list refunds that failed as well: one that did not is more likely ours.
+    # Vendors list failed refunds as well: one that did not fail is more likely this one.
     failed = (MoneyOutcome.FAILED, MoneyOutcome.CANCELED)
     likeliest = min(fitting, key=lambda said: (said.outcome in failed, said.occurred_at or row.created_at))
     await _record(row, connection, likeliest, system_actor(row.account_id))
@@ -217,7 +217,7 @@ async def _message_contact(refund_id: UUID, actor: Actor) -> None:
             )
             await Refund.filter(id=row.id).update(message_id=sent.message.id)
     except errors.Refusal as refusal:
-        # The window has closed, say. The refund stands; the thread shows that no message went out.
+        # Such as a closed window. The refund is unaffected; the thread shows no message.
         log.warning("refund_not_told", refund_id=str(refund_id), reason=refusal.code)
 
 
@@ -287,7 +287,7 @@ async def _check(row: Refund) -> None:
         else:
             await _record(row, connection, statement, system)
         return
-    # A refund of the future was made before the clock was set back: its age is not known, and its key may be forgotten.
+    # A creation time in the future means that the clock was set back: the age is unknown, the key may be forgotten.
     if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):
         await ask(row, system, now=False)
         row = await Refund.get(id=row.id)
