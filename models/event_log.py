@@ -1,7 +1,7 @@
-"""The account's event log as raw rows: append with gapless numbers, read after a position. Who is told of it is not decided here.
+"""The account's event log as raw rows: append with gapless numbers, read after a position. Delivery is elsewhere.
 
-`seq` comes from the account's counter, raised as the last statement before the inserts and the commit: the row lock makes the order
-of numbers the order of commits, without holes. A sequence would let a reader pass numbers that commit later.
+The account's counter is raised last in the transaction: its row lock makes the order of numbers the order of commits. A sequence
+would let a reader pass numbers that commit later.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One event of the log. `kind` is a name of domain.md section 8; `data` holds what the ids don't (previous status)."""
+    """One event. `data` holds what the ids do not, such as the previous status."""
 
     account_id: UUID
     seq: int
@@ -47,7 +47,7 @@ class LogEntry:
 
 
 async def reserve(account_id: UUID, count: int) -> int:
-    """Raise the account's counter by `count` and return the first of the new numbers. Call last in the transaction."""
+    """Raise the counter by `count`; returns the first new number. Call last in the transaction."""
     return (await reserve_and_merges(account_id, count))[0]
 
 
@@ -60,7 +60,7 @@ async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
 
 
 async def append(entries: Sequence[LogEntry]) -> None:
-    """Insert numbered entries. Directly after `reserve`, in the same transaction."""
+    """Insert numbered entries, directly after `reserve` in the same transaction."""
     for start in range(0, len(entries), _PER_STATEMENT):
         await _insert(entries[start : start + _PER_STATEMENT])
 
@@ -88,7 +88,7 @@ async def _insert(entries: Sequence[LogEntry]) -> None:
 
 
 async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:
-    """At most `limit` entries with a number above `after`, in order."""
+    """At most `limit` entries after a number, in order."""
     found = await database.rows(
         f"SELECT {_COLUMNS} FROM event WHERE account_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 (only constants are put in)
         account_id,
@@ -99,7 +99,7 @@ async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:
 
 
 async def heads(account_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The newest number of each account, in one query; an unknown account is left out."""
+    """The newest number of each known account, in one query."""
     if not account_ids:
         return {}
     marks = ", ".join("?" * len(account_ids))
@@ -119,10 +119,10 @@ async def oldest(account_id: UUID) -> int:
 
 
 async def prune(now: datetime) -> int:
-    """Delete what is older than the retention and return how many went. Only the retention job calls it.
+    """Delete entries past the retention; returns how many. Only the retention job calls it.
 
-    A trigger refuses every other DELETE: a row of event_pruning, seen by this transaction alone, lets these pass.
-    Only the oldest numbers go: times may be out of order by a little, and a hole would be a silent loss for who resumes there.
+    A trigger refuses every other DELETE; a row of event_pruning lets these pass. Only the lowest numbers go: times may be slightly out of
+    order, and a hole would lose events silently.
     """
     before = now - RETENTION
     count = 0
@@ -167,7 +167,7 @@ def _entry(row: dict[str, Any]) -> LogEntry:
 
 # ------------------------------------------------------------------------------------------------------------ cursors
 class CursorInvalid(ValueError):
-    """Not a cursor of ours, or another account's."""
+    """Not a cursor, or another account's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Cursor:
 
     @staticmethod
     def decode(text: str, account_id: UUID) -> Cursor:
-        """Raises CursorInvalid for anything that is not this account's cursor; the answer tells no more."""
+        """Raises CursorInvalid for anything but this account's cursor, without a reason."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             if len(raw) < 26 or raw[:1] != b"1" or raw[1:17] != account_id.bytes:

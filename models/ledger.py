@@ -1,7 +1,7 @@
-"""The status as a function of the set of facts: pure, no table, no clock. What is not in this file is illegal (domain.md, section 3).
+"""The ledger's rules: a request's status and totals as a pure function of its facts.
 
-Arrival order and repetition of facts cannot matter: a later outcome of the same money outranks an earlier one by rank, not by time.
-Only a dispute goes back and forth (an appeal reopens a decided case): there the vendor's own time ranks first.
+Order and repetition of facts cannot matter: outcomes rank by kind, not by arrival. Only disputes go back and forth, so the vendor's
+time ranks first there.
 """
 
 from __future__ import annotations
@@ -52,28 +52,23 @@ UNPAID = OPEN | {Status.PROCESSING}
 # No two outcomes of a kind share a rank: the order of arrival would decide between them.
 CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 REFUND_RANK = {"PENDING": 0, "SUCCEEDED": 1, "CANCELED": 2, "FAILED": 3}  # a succeeded refund can still fail
-# Among words of one moment. SUCCEEDED: lost (money gone); CANCELED, FAILED: won.
+# Among outcomes of one time. SUCCEEDED: lost; CANCELED, FAILED: won.
 DISPUTE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
 RANKS = {"CHARGE": CHARGE_RANK, "REFUND": REFUND_RANK, "DISPUTE": DISPUTE_RANK}
 MANUAL_RANK = {
     "SUCCEEDED": 0,
     "CANCELED": 1,
-}  # what a person has recorded, a person can undo; what a processor said, nobody
+}  # people can undo manual records, not processors' reports
 
 
 KINDS: Final = frozenset({*RANKS, "ACCEPTANCE", "WAIVER"})  # of facts that decide about a request
-MOST_SUMS: Final = (
-    4096  # of tenders of one checkout that are compared with what it asked for: any twelve, or many alike
-)
+MOST_SUMS: Final = 4096  # sums of one checkout's tenders to compare: any twelve tenders, or many alike
 
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 def rank_of(kind: str, outcome: str, occurred_at: datetime, *, is_manual: bool) -> tuple[datetime, int]:
-    """Which outcome of one money stands: the highest. `is_manual`: no processor told it. Kinds without ranks: 0.
-
-    Of a dispute the vendor's latest word stands, of two of one moment the higher outcome.
-    """
+    """The rank of an outcome among those of its payment; the highest applies. `is_manual`: recorded by a person."""
     ranks = MANUAL_RANK if is_manual and kind == "CHARGE" else RANKS.get(kind, {})
     return occurred_at if kind == "DISPUTE" else _NO_TIME, ranks.get(outcome, 0)
 
@@ -90,7 +85,7 @@ PaymentKey = tuple[object, str]  # connection and external id
 class Fact:
     """A fact as the rules need it."""
 
-    connection: object  # whose id this is: equal ids of two connections are two payments; None: recorded by hand
+    connection: object  # equal ids of two connections are two payments; None: recorded manually
     kind: str
     external_id: str
     outcome: str
@@ -102,31 +97,31 @@ class Fact:
     reversal: bool = False  # of a refund: the vendor itself took the money back
     released: bool = False  # its checkout was released: while it is PENDING, the link can be paid another way
     currency: str = ""
-    checkout: object = None  # which one a charge was paid on; None: not known
-    # Of a charge: what its checkout asked for in this currency; None: it adds up to nothing.
+    checkout: object = None  # the one a charge was paid on; None: unknown
+    # Of a charge: what its checkout asked for in this currency; None: it is no tender.
     asked_minor: int | None = None
     confirmed: bool = True  # of a charge: False if its processor could not be asked
 
     @property
     def key(self) -> PaymentKey:
-        """Which money it is, among those of its kind."""
+        """The payment, among those of its kind."""
         return self.connection, self.external_id
 
     @property
     def charge_key(self) -> tuple[object, str | None]:
-        """The money of the charge that it concerns."""
+        """The charge that it concerns."""
         return self.connection, self.charge_external_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """What the facts of a request add up to. Amounts are minor units of the request's currency."""
+    """What a request's facts add up to, in minor units of its currency."""
 
     status: Status
     settled_minor: int  # counted charges that succeeded before VOID
-    waived_minor: int  # what the team does without
+    waived_minor: int  # what the team gives up
     refunded_minor: int
-    excess_minor: int  # settled above what is asked and not waived, less refunds
+    excess_minor: int  # settled beyond what is asked and not waived, less refunds
     late_minor: int  # succeeded after VOID, less its refunds
     refund_state: str  # NONE, PARTIAL, FULL
     dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
@@ -136,14 +131,14 @@ class Position:
 
 
 def is_payable(status: str, *, released: bool) -> bool:
-    """Whether the pay page offers to pay: nothing is under way, or all that is was released."""
+    """Whether the pay page offers to pay."""
     return status in OPEN or (status == Status.PROCESSING and released)
 
 
 def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable, datetime]:
-    """By charge: when its newest dispute was won. Given: charge, outcome and time of each dispute as it stands.
+    """When the newest dispute about each charge was won, from (charge, outcome, time) of each dispute.
 
-    What the vendor had taken back of such a charge by then (a reversal) is the business's again.
+    A reversal of the charge up to then is void.
     """
     newest: dict[Hashable, tuple[datetime, int, str]] = {}
     for charge, outcome, at in disputes:
@@ -152,7 +147,7 @@ def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable,
 
 
 def final(facts: Iterable[Fact]) -> list[Fact]:
-    """One fact per money: the one whose outcome ranks highest."""
+    """One fact per payment: the one whose outcome ranks highest."""
     best: dict[tuple[object, str, str], Fact] = {}
     for fact in facts:
         key = (fact.connection, fact.kind, fact.external_id)
@@ -170,13 +165,11 @@ class Counting:
     """Which charges count."""
 
     charges: frozenset[PaymentKey]
-    parts: frozenset[PaymentKey]  # those of them that count because they add up to what their checkout asked for
+    parts: frozenset[PaymentKey]  # those that count as tenders
 
 
 def counting(payments: Sequence[Fact]) -> Counting:
-    """Of final facts: a charge counts if it is what its checkout asked for, if it is one of several on one checkout that add up
-    to that (split tenders), or if the team accepted it. More facts never take this back.
-    """
+    """Charges count that match their checkout, add up to it as tenders, or were accepted. Later facts never revoke it."""
     charges = [m for m in payments if m.kind == "CHARGE"]
     exact = {m.key for m in charges if m.counted}
     split: dict[object, list[Fact]] = {}
@@ -190,7 +183,7 @@ def counting(payments: Sequence[Fact]) -> Counting:
 
 
 def _tenders_that_add_up(tenders: list[Fact]) -> tuple[Fact, ...]:
-    """The first of them, by the vendor's time, that add up to what their checkout asked for; none if no choice of them does."""
+    """The earliest tenders, by the vendor's time, that add up to what their checkout asked for."""
     asked = tenders[0].asked_minor
     sums: dict[int, tuple[Fact, ...]] = {0: ()}
     for tender in sorted(tenders, key=lambda m: (m.occurred_at, m.external_id)):
@@ -203,7 +196,7 @@ def _tenders_that_add_up(tenders: list[Fact]) -> tuple[Fact, ...]:
 
 
 def _effective_refunds(payments: Sequence[Fact]) -> list[Fact]:
-    """The refunds that have succeeded; what a vendor took back is not among them once the dispute about it is won."""
+    """Succeeded refunds, without reversals whose dispute was won."""
     won = won_at((m.charge_key, m.outcome, m.occurred_at) for m in payments if m.kind == "DISPUTE")
     return [
         m
@@ -215,7 +208,7 @@ def _effective_refunds(payments: Sequence[Fact]) -> list[Fact]:
 
 
 def unresolved(payments: Sequence[Fact], counted: frozenset[PaymentKey]) -> dict[PaymentKey, int]:
-    """What is left of each charge that arrived, is confirmed and does not count; refunds and lost disputes have taken their part."""
+    """What is left of each confirmed charge that arrived and does not count, after refunds and lost disputes."""
     left = {
         m.key: m.amount_minor
         for m in payments
@@ -238,10 +231,9 @@ def position(
     checkout_released: bool = False,
     currency: str = "",
 ) -> Position:
-    """Derive status and totals from the whole set of facts.
+    """Derive status and totals from all facts of a request in `currency`.
 
-    `checkout_processing`: a submitted checkout whose money is under way; `checkout_released`: such a one that was released.
-    `currency`: the request's; accepted money of another one counts, and adds nothing to the totals.
+    `checkout_processing`: a submitted checkout holds the link; `checkout_released`: one was released.
     """
     payments = final(facts)
     counted = counting(payments).charges
@@ -289,10 +281,7 @@ def _unresolved_by_currency(payments: Sequence[Fact], counted: frozenset[Payment
 
 
 def _refunded_by_charge(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:
-    """What was given back of each charge, by connection and id: never more than the charge.
-
-    Some processors tell the same loss twice: a reversal comes as a refund, though refunds had been made before it.
-    """
+    """Never more than the charge: some processors report the same loss as a refund and as a reversal."""
     amounts: dict[tuple[object, str | None], int] = {m.key: m.amount_minor for m in charges}
     back: dict[tuple[object, str | None], int] = {}
     for refund in refunds:
@@ -302,7 +291,7 @@ def _refunded_by_charge(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[
 
 def _status(settled: int, amount: int, *, sent: bool, voided: bool, pending: bool) -> Status:
     if settled >= amount:
-        return Status.PAID  # a payment that was accepted before the void wins
+        return Status.PAID  # a payment before the void wins
     if voided:
         return Status.VOID
     if pending:

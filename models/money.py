@@ -1,4 +1,4 @@
-"""Money: integer minor units with an ISO 4217 code, its decimal text, and how a person reads it. Stores nothing."""
+"""Money in minor units with an ISO 4217 code: its decimal text, and its text for people."""
 
 import re
 import unicodedata
@@ -28,10 +28,10 @@ CURRENCIES: dict[str, int] = {
     for code in codes.split()
 }
 """Each active code of ISO 4217 list one, to the number of its decimals. No funds, metals, units of account, test codes.
-A table of our own because CLDR, which babel prints from, gives other decimals for a dozen (IQD 0 instead of 3)."""
+CLDR, which Babel uses, has other decimals for a dozen of them (IQD 0 instead of 3)."""
 
 MOST_DECIMALS = max(CURRENCIES, key=CURRENCIES.__getitem__)
-"""A currency with the most decimals that any has: what is no amount of it is no amount at all."""
+"""A currency with the most decimals: text that is no amount of it is an amount of none."""
 
 # 15 digits before the point and 3 behind it still fit into a signed 64-bit column.
 _AMOUNT = re.compile(r"([0-9]{1,15})(?:\.([0-9]+))?", re.ASCII)
@@ -64,7 +64,7 @@ def exponent_of(currency: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An amount in the smallest unit of its currency: `Money(12500, "USD")` is 125 dollars. Raises: UnknownCurrency."""
+    """An amount in minor units: `Money(12500, "USD")` is 125 dollars. Raises: UnknownCurrency."""
 
     amount_minor: int
     currency: str
@@ -76,10 +76,7 @@ class Money:
 
     @classmethod
     def from_decimal(cls, text: str, currency: str) -> Self:
-        """Read a decimal text such as "125.00"; signs, exponents, separators and superfluous decimals are refused.
-
-        Raises: InvalidAmount, UnknownCurrency.
-        """
+        """Read "125.00"; signs, exponents, separators and extra decimals are refused. Raises: InvalidAmount, UnknownCurrency."""
         exponent = exponent_of(currency)
         match = _AMOUNT.fullmatch(text)
         if match is None:
@@ -91,7 +88,7 @@ class Money:
 
     @property
     def decimal(self) -> str:
-        """The amount as a decimal text with exactly the currency's decimals: "125.00", "125", "125.000"."""
+        """Decimal text with exactly the currency's decimals."""
         exponent = CURRENCIES[self.currency]
         if exponent == 0:
             return str(self.amount_minor)
@@ -100,13 +97,13 @@ class Money:
         return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"
 
     def formatted(self, locale: str = locales.DEFAULT) -> str:
-        """The amount as a person of this locale (such as "de-DE") reads it, with the currency's symbol; en-US for an unknown one."""
+        """The amount in the locale, such as "de-DE", with the currency symbol; en-US if unknown."""
         return _format(self.amount_minor, self.currency, locales.of(locale))
 
     def sms_text(self, locale: str = locales.DEFAULT) -> str:
-        """As `formatted`, or "INR 120.00" where that has a character outside GSM-7.
+        """As `formatted`, or "INR 120.00" if that has a character outside GSM-7.
 
-        One such character (₹, a no-break space) turns the whole SMS into UCS-2 and halves what a segment holds.
+        One such character turns the whole SMS into UCS-2, which halves a segment.
         """
         text = self.formatted(locale).translate(_SPACES)
         return text if _GSM_7.issuperset(text) else f"{self.currency} {self.decimal}"
@@ -114,7 +111,7 @@ class Money:
 
 @lru_cache(maxsize=4096)
 def _format(amount_minor: int, currency: str, locale: Locale) -> str:
-    """Babel's pattern of the locale, with the rules of CLDR that Babel leaves out and the decimals of our table in place of CLDR's."""
+    """Babel's pattern, with CLDR's currency spacing that Babel omits and our table's decimals."""
     pattern = locales.currency_pattern(locale)
     symbols: Mapping[str, str] = locale.number_symbols.get(locale.default_numbering_system, {})
     negative = amount_minor < 0
@@ -150,5 +147,4 @@ def _number(decimal: str, pattern: NumberPattern, locale: Locale, symbols: Mappi
 
 
 def _needs_space(character: str) -> bool:
-    """Whether the end of a currency's symbol needs a space beside a digit: letters and dots do, signs do not."""
     return unicodedata.category(character)[0] not in "SZ"

@@ -43,9 +43,9 @@ def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebh
     return dataclasses.replace(event, decides=False) if event.external_id is None else event
 
 
-def is_other_mode(connection: ProcessorConnection, told: ProcessorWebhook | Checkout) -> bool:
+def is_other_mode(connection: ProcessorConnection, item: ProcessorWebhook | Checkout) -> bool:
     """Whether the object belongs to the other mode, live or test."""
-    return told.test_mode is not None and told.test_mode != connection.test_mode
+    return item.test_mode is not None and item.test_mode != connection.test_mode
 
 
 async def find_request_id(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:

@@ -74,7 +74,7 @@ async def receive(
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
     try:
-        told = await live.verify_webhook(body, headers, now=now, query=query or {})
+        verified = await live.verify_webhook(body, headers, now=now, query=query or {})
     except SignatureInvalid as error:
         if error.reason == CANNOT_VERIFY:
             raise errors.NotFound from error
@@ -88,7 +88,7 @@ async def receive(
     except IntegrationError as error:
         await processor_health.refused(connection, error)  # from vendors that verify their signatures themselves
         raise webhooks.NotVerifiable(error.reason) from error
-    await _take_all(connection, live, [told] if isinstance(told, ProcessorWebhook) else told, body, now)
+    await _take_all(connection, live, [verified] if isinstance(verified, ProcessorWebhook) else verified, body, now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Outside the transaction: inside, it would serialize the connection's webhooks.
         await providers.note_webhook(connection, now)

@@ -1,7 +1,4 @@
-"""What the facts of a request add up to: its status, totals, cards, notices, events and jobs, written in the recorder's transaction.
-
-Only the recorder calls it, with the request's row locked and the new facts stored. It decides nothing about what a fact is.
-"""
+"""Applies a request's facts: its status, totals, cards, notifications, events and jobs. Only the recorder calls it."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from services.core.unit_of_work import Change
 from services.payments import payment_views
 from services.thread import activity_cards, contact_totals, notifications
 
-# How long a payment under way holds the link where the processor does not say that it takes days: longer than any card's check.
+# How long a payment holds the link if its processor does not call it delayed: longer than any card's check.
 HELD_FOR: Final = timedelta(hours=1)
-# How long a checkout that was paid in part may stay open for the rest, before the team hears of it.
+# How long a part-paid checkout may wait for the rest before the team is notified.
 REST_WITHIN: Final = timedelta(seconds=60)
-# Kinds of facts that say what the team decided.
+# Kinds of facts that hold the team's decisions.
 DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
 
 # What `apply` writes of a request.
@@ -54,8 +51,6 @@ WRITTEN: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """The request before the new facts."""
-
     status: str
     is_released: bool
     visible: tuple[object, ...]
@@ -156,17 +151,15 @@ async def _tag_customer(contact: Contact, fresh: list[MoneyFact]) -> None:
 
 
 def _is_manual(fact: MoneyFact) -> bool:
-    """Whether a person recorded it, and no processor reported it."""
     return fact.processor_connection_id is None
 
 
 def _visible_state(request: PaymentRequest) -> tuple[object, ...]:
-    """What a client could see change when a checkout moves and no money does."""
     return (request.status, request.sent_at, request.void_requested_at, request.releasable_at, request.released_at)
 
 
 def is_releasable(request: PaymentRequest) -> bool:
-    """Whether the link is held by a payment that takes days, so that it may be freed to be paid another way."""
+    """Whether a payment that takes days holds the link, so that it may be released."""
     held = request.status == Status.PROCESSING and request.released_at is None and request.void_requested_at is None
     return held and request.releasable_at is not None and request.releasable_at <= datetime.now(UTC)
 
@@ -174,7 +167,7 @@ def is_releasable(request: PaymentRequest) -> bool:
 def _releasable_at(
     request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]
 ) -> datetime | None:
-    """From when on the payments that hold the link may be released; None: nothing holds it, or a card payment in flight does."""
+    """When the payments that hold the link may be released; None: none holds it, or a card payment does."""
     held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
     if request.status != Status.PROCESSING or not held:
         return None
@@ -189,7 +182,7 @@ def _releasable_at(
 
 
 def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Position:
-    """What all facts of a request add up to, with those of its checkouts that are PROCESSING; no reads."""
+    """What the facts of a request add up to, with its checkouts that are PROCESSING. Reads nothing."""
     under_way = [session for session in sessions if session.status == "PROCESSING"]
     released = {session.id for session in sessions if session.released_at is not None}
     return ledger.position(
@@ -208,8 +201,6 @@ def _payment_key(fact: MoneyFact) -> ledger.PaymentKey:
 
 
 class _FactSet:
-    """All facts of a request, which of them are new, and its checkouts."""
-
     def __init__(
         self, facts: list[MoneyFact], fresh: list[MoneyFact], sessions: list[CheckoutSession], now: datetime
     ) -> None:
@@ -221,7 +212,7 @@ class _FactSet:
         self._unresolved = ledger.unresolved(final, self.counting.charges)
 
     def paid_at(self) -> datetime:
-        """When the last charge that counts succeeded, or the team's last decision."""
+        """When the last charge that counts succeeded, or the team last decided."""
         undone = {fact.external_id for fact in self.charges if _is_manual(fact) and fact.outcome == "CANCELED"}
         times = [
             f.occurred_at
@@ -234,7 +225,7 @@ class _FactSet:
         return max([*times, *(f.occurred_at for f in self.facts if f.kind in DECISIONS)])
 
     def is_announced_by_another(self, fact: MoneyFact) -> bool:
-        """Whether the card of another new fact covers this one: the last of tenders or acceptances, or a waiver's acceptance."""
+        """Whether another new fact's card covers this one: the last tender, the last acceptance, or a waiver's acceptance."""
         if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
             return fact.id != max((one.id for one in self.tenders(fact) if one in self.fresh), default=fact.id)
         if fact.kind == "ACCEPTANCE":
@@ -242,18 +233,19 @@ class _FactSet:
         return fact.kind == "WAIVER"
 
     def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
-        """The charges that are told with this one: those that add up with it, but for what the team accepted before, and for those
-        that came on the other side of a void. Itself alone if there are none.
+        """The charges announced together with this one, or itself alone.
+
+        They add up with it; those the team accepted before, and those on the other side of a void, are left out.
         """
         if _payment_key(fact) not in self.counting.parts:
             return [fact]
         accepted = {_payment_key(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_payment_key(fact)}
-        told = self.counting.parts - accepted
+        announced = self.counting.parts - accepted
         arrived = self._arrived_on(fact.checkout_session_id)
-        return [one for one in arrived if _payment_key(one) in told and one.after_void == fact.after_void]
+        return [one for one in arrived if _payment_key(one) in announced and one.after_void == fact.after_void]
 
     def awaits_rest(self, session: CheckoutSession | None) -> bool:
-        """Whether a checkout goes on for the rest: less than it asked for has come just now, and nothing of it has gone back."""
+        """Whether a checkout received less than it asked for just now, none of it was refunded, and it stays open."""
         if session is None or session.status not in ("OPEN", "PROCESSING"):
             return False
         parts = self._arrived_on(session.id)
@@ -270,7 +262,6 @@ class _FactSet:
 
 
 async def _update_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
-    """A refund that we asked for stands as its money does, whoever told it."""
     same = [f for f in facts if f.kind == "REFUND" and f.external_id == fact.external_id]
     best = max(same, key=payment_views.rank)
     await Refund.filter(processor_connection_id=fact.processor_connection_id, external_id=fact.external_id).update(
@@ -338,7 +329,7 @@ def _card_of(
 
 
 async def _check_rest_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
-    """Tell the team of a part only if the rest does not come. Key: the fact."""
+    """Notify the team of a part payment only if the rest does not come. Key: the fact."""
     await jobs.enqueue(
         "mismatch.judge",
         {"fact_id": str(fact.id)},
@@ -349,7 +340,7 @@ async def _check_rest_later(changed: Change, request: PaymentRequest, fact: Mone
 
 
 async def announce_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
-    """Tell the team of money that does not count, once. The request's row is locked by the caller. Key: the fact."""
+    """Notify the team once of money that does not count. The caller holds the request's lock. Key: the fact."""
     cards: list[ActivityCard] = []
     kind, text = activity_cards.mismatch(request, fact, await changed.locale())
     await _log_card(changed, cards, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
@@ -362,7 +353,6 @@ async def announce_mismatch(changed: Change, request: PaymentRequest, fact: Mone
 async def _announce_dispute_change(
     changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact: MoneyFact, known: list[MoneyFact]
 ) -> None:
-    """The card of a dispute's latest word, if it differs from what stood before."""
     was, now = (ledger.dispute_state(f.outcome) for f in (max(known, key=payment_views.rank), fact))
     began = now == "NEEDS_RESPONSE" and not fact.inquiry and all(f.inquiry and f.outcome == "PENDING" for f in known)
     if was == now and not began:
@@ -395,7 +385,7 @@ async def _log_card(
 
 
 def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCard], before: str) -> None:
-    """One event per card, each with the status before it; one `updated` if there is no card."""
+    """One event per card, with the status before it; one `updated` if there is no card."""
     previous = before
     for card in cards:
         name = activity_cards.event_of(CardKind(card.kind), card.status, previous)
@@ -407,7 +397,7 @@ def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCa
 
 
 async def expire_later(session: CheckoutSession) -> None:
-    """Close a checkout that is of no use any more, soon. Inside the caller's transaction. Key: the session."""
+    """Queue the closing of a checkout, in the caller's transaction. Key: the checkout."""
     await jobs.enqueue(
         "checkout.expire",
         {"session_id": str(session.id)},
@@ -418,7 +408,7 @@ async def expire_later(session: CheckoutSession) -> None:
 
 
 async def sweep_stranded() -> None:
-    """Close checkouts that must not be paid any more and that no job closes. Key: the session."""
+    """Queue the closing of checkouts that must not be paid and have no job. Key: the checkout."""
     useless = (
         "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
         " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"
@@ -430,8 +420,7 @@ async def sweep_stranded() -> None:
 
 
 async def _enqueue_follow_ups(request: PaymentRequest, fact_set: _FactSet) -> None:
-    """Close what must not be paid any more; read back what only a webhook has reported."""
-    # After a payment was recorded manually what is due is not what the open checkouts ask for.
+    # After a manual record, open checkouts ask for the wrong amount.
     has_manual = any(_is_manual(fact) or fact.kind in DECISIONS for fact in fact_set.fresh)
     closed = request.status in (Status.PAID, Status.VOID)
     for session in fact_set.sessions:

@@ -1,9 +1,4 @@
-"""Reconciling on demand: every checkout since a time is read again at its processor, settled ones too, and what differed is told.
-
-Those that only the processor knows are found first, where it keeps a list.
-
-It records through the one recorder, as the sweeper does by itself for what is not final; it decides nothing about money.
-"""
+"""Reconciliation on demand: reads every checkout of an account since a time and lists the differences. The recorder corrects them."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ BATCH = 200
 
 @dataclass(slots=True)
 class Reconciled:
-    """How many checkouts were read, and a line for each that differed or could not be read."""
+    """The number of checkouts read, and a line for each that differed or could not be read."""
 
     read: int = 0
     differed: list[str] = field(default_factory=list)
@@ -33,10 +28,7 @@ class Reconciled:
 
 
 async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float | None = None) -> Reconciled:
-    """Read every checkout of the account made since `since` at its processor and record what it says. Safe to repeat.
-
-    One whose creation was never answered has no id to ask for; the sweeper looks after it.
-    """
+    """Read and record every checkout made since `since`. Safe to repeat. Those without an id are left to the sweeper."""
     found = Reconciled()
     pause_s = 1 / (reads_per_s or configuration.current().reads_per_s)
     for connection in await sweeper.listed_connections(datetime.now(UTC), account_id):

@@ -1,8 +1,4 @@
-"""The one recorder: webhook, return page, sweeper and void all say here what a processor says about money. Nothing else writes a status.
-
-It stores each fact once and, under the request's row lock and in the same transaction, lets settling.py recompute the request from the
-set of its facts and tell everybody. It calls no vendor. Safe to call again with anything.
-"""
+"""The only writer of what processors report: stores each fact once and has the projection recompute the request. Calls no vendor."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from services.core.unit_of_work import Change, change
 from services.payments import payment_views, projection
 from services.thread import payment_links
 
-# A checkout's state only moves down this list, but for COMPLETED, which money alone decides.
+# A checkout's state only moves up in rank. Only money makes it COMPLETED.
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
-# How long after its payment a checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
+# When a paid checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
 READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
 # The stored result of an event whose money matches no request.
 UNMATCHED: Final = "foreign"
@@ -42,7 +38,7 @@ class CheckoutReport:
 class Recorded:
     """What recording changed."""
 
-    request: PaymentRequest | None = None  # None: nothing of ours
+    request: PaymentRequest | None = None  # None: unmatched
     session: CheckoutSession | None = None  # of the checkout that was reported
     cards: list[ActivityCard] = field(default_factory=list)
     previous_status: str | None = None
@@ -91,9 +87,9 @@ async def record(
 
 
 async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
-    """Record what a person says: money that no processor knows, or a decision. The request's row is locked by the caller.
+    """Record what a person reports: a manual payment, or a decision. The caller holds the request's lock.
 
-    Key: (account, or the charge's connection; kind, money id, outcome) of each fact.
+    Key of each fact: account, or the charge's connection; kind, external id and outcome.
     """
     recorded = Recorded(request=request, previous_status=request.status)
     fresh = [fact for fact in facts if await _insert(fact)]
@@ -104,10 +100,7 @@ async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyF
 
 
 async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
-    """Let the payments under way no longer keep the contact from paying another way. The request's row is locked by the caller.
-
-    Each checkout is marked once; a repeat changes nothing.
-    """
+    """Mark payments under way as no longer holding the link. The caller holds the request's lock. A repeat changes nothing."""
     recorded = Recorded(request=request, previous_status=request.status)
     sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
     held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
@@ -120,7 +113,7 @@ async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
 
 
 async def _is_handled(event: ProcessorEvent) -> bool:
-    """Lock the stored event and read it again. An unmatched one may be looked at again: it may concern money that we learnt of since."""
+    """Lock the stored event and read it again. An unmatched one is tried again: its payment may be known by now."""
     stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
     return stored.handled_at is not None and stored.result != UNMATCHED
 
@@ -137,7 +130,7 @@ async def find_request_id(
     checkout_external_id: str | None,
     request_reference: str | None,
 ) -> UUID | None:
-    """The request that the statements concern: by checkout, by our reference on the vendor's object, by the charge. None: unmatched."""
+    """The request that the statements concern: by checkout, by our reference, by charge. None: unmatched."""
     ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
     known = [s.checkout_external_id for s in statements if s.checkout_external_id]
     if checkout_external_id is not None:
@@ -164,7 +157,7 @@ async def _find_or_adopt_session(
     checkout: CheckoutReport,
     now: datetime,
 ) -> CheckoutSession:
-    """The row of a checkout. One that we do not know is adopted: somebody died between the vendor's answer and our commit."""
+    """The checkout's row. An unknown checkout is adopted: the process died between the vendor's answer and the commit."""
     session = next((s for s in sessions if s.external_id == checkout.external_id), None)
     if session is not None:
         return session
@@ -195,9 +188,8 @@ async def _find_or_adopt_session(
 async def _update_session(
     session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
 ) -> bool:
-    """Take over the checkout's state; whether it changed."""
     arrived = [s for s in statements if s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED]
-    # A part of what was asked for, while the processor's page still takes the rest, ends nothing.
+    # A part payment does not end a checkout whose page still takes the rest.
     goes_on = checkout.status in (CheckoutStatus.OPEN, CheckoutStatus.PROCESSING)
     paid = bool(arrived) and not (goes_on and sum(s.amount_minor for s in arrived) < session.amount_minor)
     said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
@@ -215,30 +207,27 @@ async def _update_session(
     if checkout.expires_at is not None:
         session.expires_at = checkout.expires_at
         written.append("expires_at")
-    # Only these: pages note at the same time, without a lock, when they read it.
+    # Only these columns: pages write `read_at` without a lock.
     await session.save(update_fields=written)
     return moved
 
 
 def _update_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:
-    """Store what is reported of a payment under way; the names of what was not known."""
-    told: dict[str, Any] = {}
+    reported_delay: dict[str, Any] = {}
     if session.processing_at is None:
-        told["processing_at"] = now
+        reported_delay["processing_at"] = now
     if delay is not None:
-        told["delayed"] = True
-        told["delayed_method"] = (delay.method or "")[:60] or session.delayed_method
-        told["delayed_until"] = delay.until or session.delayed_until
-    fresh = [name for name, value in told.items() if getattr(session, name) != value]
+        reported_delay["delayed"] = True
+        reported_delay["delayed_method"] = (delay.method or "")[:60] or session.delayed_method
+        reported_delay["delayed_until"] = delay.until or session.delayed_until
+    fresh = [name for name, value in reported_delay.items() if getattr(session, name) != value]
     for name in fresh:
-        setattr(session, name, told[name])
+        setattr(session, name, reported_delay[name])
     return fresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """Where the statements of one call come from, and the request that they concern."""
-
     connection: ProcessorConnection
     request: PaymentRequest
     source: str
@@ -265,7 +254,6 @@ async def _store_facts(
 
 
 async def _store_fact(report: _Report, session: CheckoutSession | None, statement: MoneyStatement) -> list[MoneyFact]:
-    """Insert the fact if it is new, otherwise the details that were missing from it."""
     fact = _fact_of(report, session, statement)
     if statement.kind == MoneyKind.DISPUTE and statement.occurred_at is None and await _is_latest_outcome(fact):
         return []
@@ -332,7 +320,7 @@ async def _store_charge_details(fact: MoneyFact) -> list[MoneyFact]:
 
 
 async def _is_latest_outcome(fact: MoneyFact) -> bool:
-    """Whether a dispute's word without a time says what stands: without one, a repeat can't be known by its key."""
+    """Whether a dispute without a time repeats its latest outcome; the unique key cannot tell without the time."""
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id, external_id=fact.external_id, kind="DISPUTE"
     )
@@ -340,10 +328,7 @@ async def _is_latest_outcome(fact: MoneyFact) -> bool:
 
 
 async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
-    """What is only told now of a dispute's known word, as a further row: until when to answer, that an inquiry became a dispute.
-
-    Words of another time are facts of their own; these came under the same one.
-    """
+    """Add a row for details of a known outcome: the due date, or that an inquiry became a dispute."""
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id,
         external_id=fact.external_id,
@@ -359,29 +344,25 @@ async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
 
 
 async def _insert(fact: MoneyFact) -> bool:
-    """Whether the fact is new. The unique key is the promise; on a conflict the transaction stays usable on both databases."""
+    """Whether the fact is new. A conflict leaves the transaction usable on both databases."""
     await MoneyFact.bulk_create([fact], ignore_conflicts=True)
     return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))
 
 
 def _matches_checkout(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
-    """A charge counts by itself if amount and currency equal what was stored before the processor was called.
-
-    What counts besides, and whether a refund or dispute does, follows from other facts: that is asked when they are added up.
-    """
+    """Whether amount and currency of a charge equal what was stored before the processor was called."""
     asked = (session.amount_minor, session.currency) if session else (request.amount_minor, request.currency)
     return statement.kind != MoneyKind.CHARGE or (statement.amount_minor, statement.currency) == asked
 
 
 def _asked_minor(session: CheckoutSession | None, statement: MoneyStatement) -> int | None:
-    """What its checkout asked for, if it did so in the charge's currency."""
     if session is None or statement.kind != MoneyKind.CHARGE or session.currency != statement.currency:
         return None
     return session.amount_minor
 
 
 async def _failed_charges(session: CheckoutSession) -> list[MoneyStatement]:
-    """The money of a checkout that ended without any: what was PENDING there did not arrive, even if the vendor names it no more."""
+    """Charges that were PENDING on a checkout that ended: they failed, even if the vendor no longer names them."""
     outcomes: dict[str, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(checkout_session_id=session.id, kind="CHARGE"):
         outcomes.setdefault(fact.external_id, []).append(fact)

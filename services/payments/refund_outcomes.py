@@ -248,6 +248,7 @@ async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> 
     )
 
 
+# The kind keeps its name: queued jobs carry it.
 @jobs.handler("refund.settle", on_dead=_check_died)
 async def _check_job(job: jobs.JobContext) -> None:
     """Find out what became of an undecided refund. Key: the refund."""

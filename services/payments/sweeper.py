@@ -1,7 +1,4 @@
-"""What heals by itself: open checkouts are read, paid ones again, unknown ones found, undelivered events fetched, voids finished.
-
-It calls the processors gently (a few reads a second of each connection, back-off per checkout) and records through the one recorder.
-"""
+"""Background repair: reads checkouts, fetches lost events, finds unknown checkouts, finishes voids."""
 
 from __future__ import annotations
 
@@ -43,24 +40,24 @@ from services.payments import (
 
 log = structlog.get_logger(__name__)
 
-BATCH: Final = 150  # of one connection: what `reads_per_s` allows until the next round
-READS_AT_ONCE: Final = 5  # of one connection
-LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not keep the others waiting
+BATCH: Final = 150  # per connection: what `reads_per_s` allows per round
+READS_AT_ONCE: Final = 5  # per connection
+LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not delay the others
 UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
-QUIET_AT_MOST: Final = timedelta(hours=1)  # whatever a vendor's Retry-After says: open money must be asked about
-SILENT_AFTER: Final = 3  # reads in a row that the vendor did not answer: the others wait for the next round
-LISTS_BACK: Final = timedelta(days=30)  # how far a vendor's lists are read the first time
-OVERLAP: Final = timedelta(hours=1)  # of two looks at a list: what is new there may come late
+QUIET_AT_MOST: Final = timedelta(hours=1)  # a longer Retry-After is cut: open payments must be read
+SILENT_AFTER: Final = 3  # unanswered reads in a row that end the round
+LISTS_BACK: Final = timedelta(days=30)  # how far back lists are read the first time
+OVERLAP: Final = timedelta(hours=1)  # of two reads of a list: entries may appear late
 NO_CREATE_ANSWER: Final = timedelta(minutes=5)
-VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # as promised, every 60 s; then by their jobs
+VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # then only their jobs repeat them
 DAY: Final = timedelta(days=1)
-PAID_READ_FOR: Final = timedelta(days=120)  # then a paid checkout that can't be read is left alone
-LISTED_STILL: Final = timedelta(days=7)  # a disconnected connection: its last creations may be found late
-_quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked us to wait
+PAID_READ_FOR: Final = timedelta(days=120)  # then an unreadable paid checkout is left alone
+LISTED_STILL: Final = timedelta(days=7)  # after disconnecting: late creations may still be found
+_quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked for a pause
 
 
 class Pace:
-    """Lets calls begin at most so often; the first at once. For one event loop."""
+    """Spaces calls evenly; the first starts immediately. For one event loop."""
 
     def __init__(self, per_s: float) -> None:
         self._gap_s = 1 / per_s
@@ -77,29 +74,28 @@ class Pace:
 
 @jobs.periodic("sweeper.checkouts", 15)
 async def sweep_checkouts(job: jobs.JobContext) -> None:
-    """Read every checkout whose time has come, paid ones too: a refund may have been made there. A repeat changes nothing."""
+    """Read every checkout that is due, paid ones too. A repeat changes nothing."""
     await sweep(datetime.now(UTC))
 
 
 async def sweep(now: datetime) -> int:
-    """Read what is due at `now`, each connection at its own pace; return how many checkouts were read."""
+    """Read what is due at `now`, each connection at its own pace; returns the number read."""
     due = CheckoutSession.filter(status__in=[*UNSETTLED, "COMPLETED"], next_check_at__lte=now)
     of = await due.distinct().values_list("processor_connection_id", flat=True)
     counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
     for count in counts:
-        if isinstance(count, BaseException):  # one connection must not stop the others; its time comes again
+        if isinstance(count, BaseException):  # one connection must not stop the others; it is retried
             log.error("sweep_failed", error=type(count).__name__)
     return sum(count for count in counts if isinstance(count, int))
 
 
 async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
-    """Read what is due of one connection; how many. A vendor that is silent, or wants quiet, is left alone for this round."""
     if _wants_quiet(connection_id, now):
         return 0
     due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
     due = due.order_by("next_check_at")
     sessions = await due.filter(status__in=UNSETTLED).limit(BATCH)
-    if len(sessions) < BATCH:  # what is paid never delays what is open
+    if len(sessions) < BATCH:  # paid checkouts never delay open ones
         sessions += await due.filter(status="COMPLETED").limit(BATCH - len(sessions))
     gate, pace = asyncio.Semaphore(READS_AT_ONCE), Pace(configuration.current().reads_per_s)
     silent = checked = 0
@@ -116,7 +112,7 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
             _note_quiet(connection_id, error, now)
 
     for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
-        if isinstance(ended, Exception):  # one checkout must not stop the others; its time comes again
+        if isinstance(ended, Exception):  # one checkout must not stop the others; it is retried
             log.error("sweep_check_failed", error=type(ended).__name__)
     return checked
 
@@ -126,19 +122,17 @@ def _wants_quiet(connection_id: UUID, now: datetime) -> bool:
 
 
 def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> None:
-    """Keep for how long a vendor that refused a call wants none."""
     if isinstance(error, IntegrationError) and error.retry_after_s is not None:
         _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
 
 
 async def _note_revoked(connection: ProcessorConnection, error: Exception) -> None:
-    """End a connection whose credentials a list refused. A key may lack the permission for lists: that is no error of the connection."""
+    """End a connection whose credentials a list refused. A missing permission for lists is no such error."""
     if isinstance(error, IntegrationError) and error.reason in processor_health.REVOKED:
         await processor_health.refused(connection, error)
 
 
 async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
-    """Read one checkout, unless another process does; the vendor's error, if it gave one."""
     next_at = await _next_read(session, now)
     taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
         next_check_at=next_at, checks=session.checks + 1
@@ -146,8 +140,8 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
     if not taken:
         return None
     if session.external_id is None:
-        # The creation was never answered: nobody has its address. If it was made all the same, the vendor's list tells.
-        # abs: a creation of the future was begun before the clock was set back.
+        # The creation was never answered, so no payer has its URL. If it was created, the vendor's list shows it.
+        # abs: a creation time in the future means that the clock was set back.
         if abs(now - session.created_at) > NO_CREATE_ANSWER:
             await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
                 status="ABANDONED", next_check_at=None
@@ -167,7 +161,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         later = now + max(every, age / 10) if age < PAID_READ_FOR else None
         await CheckoutSession.filter(id=session.id).update(next_check_at=later)
     elif failed is not None:
-        # What can't be read (a revoked key, say) is asked for less and less often; a capture at least daily, as long as it is unanswered.
+        # An unreadable checkout, such as after a revoked key, is read at growing intervals; an unanswered capture at least daily.
         age = now - (begun_at or fresh.created_at)
         later = now + max(every, min(age / 10, DAY) if begun_at else age / 10)
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
@@ -177,17 +171,15 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
 
 
 async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
-    """When a checkout that is read now is read again; None: a paid one has been read often enough."""
     if session.status != "COMPLETED":
         every = configuration.current().checkout_read_every
-        # As often as promised for a day; a link that stays open for months is read less and less often.
+        # At the set interval for a day; then at growing intervals, as a link may stay open for months.
         return now + max(every, (now - session.created_at) * (every / DAY))
     paid_at = await _paid_at(session)
     return next((paid_at + age for age in recorder.READ_AGAIN_AFTER if paid_at + age > now), None)
 
 
 async def _paid_at(session: CheckoutSession) -> datetime:
-    """When we learnt that a checkout is paid."""
     charges = MoneyFact.filter(payment_request_id=session.payment_request_id, checkout_session_id=session.id)
     first = await charges.filter(kind="CHARGE", outcome="SUCCEEDED").order_by("id").first()
     return first.recorded_at if first is not None else session.created_at
@@ -199,7 +191,7 @@ def _reason(error: Exception) -> str:
 
 @jobs.periodic("sweeper.voids", 60)
 async def sweep_voids(job: jobs.JobContext) -> None:
-    """Finish voids that a crash or a silent processor left half done. Safe to repeat."""
+    """Finish voids that a crash or a silent processor interrupted. Safe to repeat."""
     now = datetime.now(UTC)
     pending = await PaymentRequest.filter(void_requested_at__not_isnull=True, voided_at=None).exclude(
         status__in=[Status.PAID.value, Status.VOID.value]
@@ -207,7 +199,7 @@ async def sweep_voids(job: jobs.JobContext) -> None:
     for request in pending:
         asked_at = request.void_requested_at
         if asked_at is not None and asked_at < now - VOIDS_SWEPT_FOR and await _has_job(request):
-            continue  # its job comes again, less and less often
+            continue  # its job repeats at growing intervals
         try:
             await voids.finish_void(request.account_id, request.id)
         except Exception as error:  # noqa: BLE001 (the loop's top: one void must not hold up the others)
@@ -220,7 +212,7 @@ async def _has_job(request: PaymentRequest) -> bool:
 
 @jobs.periodic("sweeper.events", 60)
 async def sweep_events(job: jobs.JobContext) -> None:
-    """Repeat unhandled events, and fetch what a vendor could not deliver lately. Key: the event's id."""
+    """Repeat unhandled events and fetch what vendors could not deliver. Key: the event's id."""
     now = datetime.now(UTC)
     await processor_events.repeat_unhandled(now, BATCH)
     await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
@@ -228,7 +220,7 @@ async def sweep_events(job: jobs.JobContext) -> None:
 
 @jobs.periodic("sweeper.events_back", 3600)
 async def sweep_events_back(job: jobs.JobContext) -> None:
-    """Fetch everything that a vendor could not deliver and still has. Key: the event's id."""
+    """Fetch all undelivered events that vendors still have. Key: the event's id."""
     now = datetime.now(UTC)
     since = now - LISTS_BACK
     await _each(
@@ -240,7 +232,6 @@ async def sweep_events_back(job: jobs.JobContext) -> None:
 async def _each(
     connections_: Iterable[ProcessorConnection], ask: Callable[[ProcessorConnection], Awaitable[int]]
 ) -> None:
-    """Ask about every connection, some at once."""
     gate = asyncio.Semaphore(LISTS_AT_ONCE)
 
     async def one(connection: ProcessorConnection) -> None:
@@ -248,15 +239,12 @@ async def _each(
             await ask(connection)
 
     for ended in await asyncio.gather(*(one(connection) for connection in connections_), return_exceptions=True):
-        if isinstance(ended, Exception):  # one connection must not stop the others; its time comes again
+        if isinstance(ended, Exception):  # one connection must not stop the others; it is retried
             log.error("sweep_list_failed", error=type(ended).__name__)
 
 
 async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
-    """Take over the events that the vendor could not deliver since the last look; return how many we had not handled.
-
-    Nothing is asked while the vendor wants quiet.
-    """
+    """Take the events that the vendor could not deliver since the last look; returns how many were new."""
     if _wants_quiet(connection.id, now):
         return 0
     since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
@@ -280,16 +268,13 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
 
 @jobs.periodic("sweeper.unknown_checkouts", 900)
 async def sweep_unknown(job: jobs.JobContext) -> None:
-    """Find checkouts of ours that we do not know, for their creation was never answered. Key: the checkout's id."""
+    """Find our checkouts whose creation was never answered. Key: the checkout's id."""
     now = datetime.now(UTC)
     await _each(await listed_connections(now), lambda connection: find_unknown(connection, now))
 
 
 async def listed_connections(now: datetime, account_id: UUID | None = None) -> list[ProcessorConnection]:
-    """Those whose vendor may have checkouts that we do not know, by id: connected, or disconnected lately, or with open ones.
-
-    `account_id`: of this account only.
-    """
+    """Connections whose vendor may have unknown checkouts: connected, recently disconnected, or with open ones."""
     rows = ProcessorConnection.all() if account_id is None else ProcessorConnection.filter(account_id=account_id)
     found = await rows.order_by("id")
     left = [row for row in found if not row.connected]
@@ -305,7 +290,7 @@ async def listed_connections(now: datetime, account_id: UUID | None = None) -> l
 
 
 async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
-    """Adopt what the vendor has and we do not, made since the last look; return how many. Nothing is asked while the vendor wants quiet."""
+    """Adopt unknown checkouts made since the last look; returns how many."""
     if _wants_quiet(connection.id, now):
         return 0
     since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
@@ -316,15 +301,15 @@ async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
         await _note_revoked(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
-    # A creation that is under way now is looked at next time.
+    # A creation under way now is found next time.
     await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
     return adopted
 
 
 async def adopt_since(connection: ProcessorConnection, since: datetime, now: datetime) -> int:
-    """Adopt the checkouts with our reference, made since then, that the vendor has and we do not; return how many.
+    """Adopt unknown checkouts with our reference made since then; returns how many.
 
-    Paid ones are recorded. Open ones are closed: nobody was led to them. Raises: IntegrationError, ProcessorUnavailable.
+    Paid ones are recorded; open ones are closed, as no payer was sent to them. Raises: IntegrationError, ProcessorUnavailable.
     """
     listed = await providers.processor(connection).list_checkouts(since)
     pace = Pace(configuration.current().reads_per_s)
@@ -338,7 +323,6 @@ async def adopt_since(connection: ProcessorConnection, since: datetime, now: dat
 
 
 async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
-    """Those without a row of ours that can matter."""
     mattering = [
         one
         for one in listed
@@ -355,7 +339,7 @@ async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) 
 
 
 async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
-    """Whether it is for a request of this account and connection, none of whose creations is under way: that may be this one."""
+    """Whether it belongs to a request of this connection without a creation under way, which may be this checkout."""
     owner = await recorder.find_request_id(connection, state.money, state.external_id, state.request_reference)
     return owner is not None and not await CheckoutSession.exists(
         payment_request_id=owner,
@@ -366,7 +350,6 @@ async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: date
 
 
 async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
-    """Record a checkout that we did not know, as it stands now, and close it if it can still be paid."""
     log.warning("checkout_adopted", provider=connection.processor, status=listed.status.value)
     state = await providers.processor(connection).read_checkout(listed.external_id)
     read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
@@ -376,7 +359,7 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
 
 @jobs.periodic("sweeper.stranded", 30)
 async def sweep_stranded(job: jobs.JobContext) -> None:
-    """Move on what waits for a job that is gone: messages, refunds, files, checkouts to close. Safe to repeat."""
+    """Queue messages, refunds, files and checkouts whose job is gone. Safe to repeat."""
     await sending.sweep_stranded(datetime.now(UTC))
     await refund_outcomes.sweep_stranded()
     await attachments.sweep_stranded()
@@ -385,7 +368,7 @@ async def sweep_stranded(job: jobs.JobContext) -> None:
 
 @jobs.after_set_back
 async def read_all_again(now: datetime) -> None:
-    """Times that a clock ahead noted lie in the future: open checkouts are due now, and the vendors' lists are read from far back."""
+    """After a clock is set back: make open checkouts due and read the lists from the start."""
     await CheckoutSession.filter(status__in=UNSETTLED, next_check_at__gt=now).update(next_check_at=now)
     await ProcessorConnection.filter(events_read_until__gt=now).update(events_read_until=None)
     await ProcessorConnection.filter(checkouts_read_until__gt=now).update(checkouts_read_until=None)
