@@ -1,7 +1,6 @@
-"""Tortoise's asyncpg engine without its traps: a cancelled task gives its pooled connection back, and forgets it first.
+"""Tortoise's asyncpg engine with corrections: a cancelled task returns its pooled connection.
 
-Named by `engine` in Tortoise's configuration (database.py). Each trap has its test in tests/models/test_engines.py, to be
-repeated on every Tortoise upgrade. What a transaction means to services stands in database.py, not here.
+Tortoise's configuration in database.py names it. Each correction has a test in tests/models/test_engines.py.
 """
 
 import asyncio
@@ -29,15 +28,15 @@ log = structlog.get_logger(__name__)
 
 WAIT_S: Final = 15.0  # for a connection of the pool
 
-# asyncio keeps only weak references to tasks: a release that is collected would lose its connection to the pool.
+# asyncio keeps only weak references to tasks: a garbage-collected release would lose its connection.
 _cleanups: set[asyncio.Task[None]] = set()
 
 
 class PlainConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that is not reset on each release: that round trip costs as much as a small query.
+    """A connection that is not reset on release, which would cost a round trip.
 
-    An open transaction is still rolled back (asyncpg does that apart). In return nothing of ours may leave session state
-    on a pooled connection: no SET, LISTEN or advisory lock outside a transaction. Migrations connect by themselves.
+    asyncpg still rolls back an open transaction. Code must leave no session state on a pooled connection: no SET, LISTEN
+    or advisory lock outside a transaction.
     """
 
     def get_reset_query(self) -> str:
@@ -45,7 +44,7 @@ class PlainConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ship
 
 
 class SafeConnectionWrapper(PoolConnectionWrapper[Any]):
-    """A connection of the pool for one statement. Waits for a limited time; what the network says becomes Tortoise's error."""
+    """A pooled connection for one statement. Waits for a limited time; network errors become Tortoise's."""
 
     __slots__ = ()
 
@@ -58,15 +57,15 @@ class SafeConnectionWrapper(PoolConnectionWrapper[Any]):
 async def _take(pool: Any) -> Any:
     try:
         return await pool.acquire(timeout=WAIT_S)
-    except OSError as error:  # refused, unknown host, no socket; TimeoutError is one, too
-        raise DBConnectionError("the database gives no connection") from error
+    except OSError as error:  # refused, unknown host, no socket, TimeoutError
+        raise DBConnectionError("no connection to the database") from error
 
 
 async def _release(client: "SafePostgresClient", pool: Any, connection: Any) -> None:
     try:
         await pool.release(connection)
-    except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):  # lost, or the pool was closed meanwhile
-        log.exception("a PostgreSQL connection could not be given back")
+    except (asyncpg.InterfaceError, asyncpg.PostgresError, OSError):  # lost, or the pool is closed
+        log.exception("can't release a PostgreSQL connection")
     finally:
         client.writers.release()
 
@@ -105,10 +104,10 @@ class SafeTransactionContext(TransactionContextPooled):
             if not client._finalized:
                 if exc_type is None:
                     await client.commit()
-                elif not connection.is_closed():  # lost: there is nothing to roll back, and the first error tells more
+                elif not connection.is_closed():  # lost: nothing to roll back, and the first error says more
                     await client.rollback()
         finally:
-            # The token first: a time-out may fire during the release, and the task goes on.
+            # Reset first: a timeout may fire during the release, and the task continues.
             get_connections().reset(self.token)
             parent: Any = client._parent
             try:
@@ -126,20 +125,20 @@ class SafeTransaction(StorableTexts, TransactionWrapper):
 
     @translate_exceptions
     async def commit(self) -> None:
-        # The stock one lets what a deferred constraint says at COMMIT through as a raw asyncpg error.
+        # Tortoise's commit lets a deferred constraint's error through as a raw asyncpg error.
         await super().commit()
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement; the number of rows that it changed."""
+        """Run one statement. Returns the number of rows changed."""
         return await _affected(self, query, texts(values))
 
 
 class SafePostgresClient(StorableTexts, AsyncpgDBClient):
     """The client of the process's pool.
 
-    What may wait for a row's lock (transactions, and statements that write) takes at most `maxsize - for_reads` of its
-    connections: reads wait for no lock, and go on while every writer waits for one.
+    Work that may wait for a lock (transactions and writes) uses at most `maxsize - for_reads` connections, so that reads
+    continue while every writer waits.
     """
 
     connection_class = PlainConnection
@@ -155,12 +154,12 @@ class SafePostgresClient(StorableTexts, AsyncpgDBClient):
         return SafeTransactionContext(SafeTransaction(self), self._pool_init_lock)
 
     async def wait_to_write(self) -> None:
-        """Take one of `writers`. Raises: DBConnectionError after WAIT_S."""
+        """Acquire one of `writers`. Raises: DBConnectionError after WAIT_S."""
         try:
             async with asyncio.timeout(WAIT_S):
                 await self.writers.acquire()
         except TimeoutError as error:
-            raise DBConnectionError("the database's writers are all busy") from error
+            raise DBConnectionError("all connections for writes are busy") from error
 
     @asynccontextmanager
     async def _writing(self, query: str) -> AsyncIterator[None]:
@@ -174,28 +173,24 @@ class SafePostgresClient(StorableTexts, AsyncpgDBClient):
             self.writers.release()
 
     async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
-        """As the client does it."""
         async with self._writing(query):
             return await super().execute_insert(query, values)
 
     async def execute_many(self, query: str, values: Sequence[Sequence[Any]]) -> None:
-        """As the client does it."""
         async with self._writing(query):
             await super().execute_many(query, values)
 
     async def execute_query(self, query: str, values: Sequence[Any] | None = None) -> Any:
-        """As the client does it."""
         async with self._writing(query):
             return await super().execute_query(query, values)
 
     async def execute_query_dict(self, query: str, values: Sequence[Any] | None = None) -> Any:
-        """As the client does it."""
         async with self._writing(query):
             return await super().execute_query_dict(query, values)
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement; the number of rows that it changed."""
+        """Run one statement. Returns the number of rows changed."""
         async with self._writing(query):
             return await _affected(self, query, texts(values))
 

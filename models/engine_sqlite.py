@@ -1,7 +1,6 @@
-"""Tortoise's SQLite engine without its traps: BEGIN IMMEDIATE, and no lock or open transaction left by a cancelled task.
+"""Tortoise's SQLite engine with corrections: BEGIN IMMEDIATE, and a cancelled task leaves no lock or open transaction.
 
-Named by `engine` in Tortoise's configuration (database.py). Each trap has its test in tests/models/test_engines.py, to be
-repeated on every Tortoise upgrade. What a transaction means to services stands in database.py, not here.
+Tortoise's configuration in database.py names it. Each correction has a test in tests/models/test_engines.py.
 """
 
 import asyncio
@@ -29,22 +28,22 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-# SQLite's own wait holds the process's one connection: it is short, and the rest of the patience is spent without it.
+# SQLite's own wait occupies the process's only connection: keep it short, and retry without holding the connection.
 BUSY_MS: Final = 30
 AGAIN_S: Final = (0.01, 0.04)
 
 
 def utc_text(value: datetime) -> str:
-    """Aware times are stored in UTC, so that the order of the texts is the order of the times."""
+    """A time as SQLite stores it: in UTC, so that the order of texts is the order of times."""
     return (value.astimezone(UTC) if value.tzinfo is not None else value).isoformat(" ")
 
 
-# Takes the place of Tortoise's own adapter, which keeps the offset that the value came with.
+# Replaces Tortoise's adapter, which keeps the value's own offset.
 sqlite3.register_adapter(datetime, utc_text)
 
 
 class SafeConnectionWrapper(ConnectionWrapper[aiosqlite.Connection]):
-    """Releases its lock when the connection cannot be opened; the stock one keeps it, and the next query hangs."""
+    """Releases its lock when the connection can't be opened; Tortoise's keeps it, and the next query hangs."""
 
     async def __aenter__(self) -> aiosqlite.Connection:
         await self._lock.acquire()
@@ -82,7 +81,7 @@ class ImmediateTransactionContext(SqliteTransactionContext):
         return client
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        # The token goes first: whatever this task does next must not find a transaction that is over.
+        # Reset first: this task's next queries must not find the finished transaction.
         get_connections().reset(self.token)
         try:
             if not self.connection._finalized:
@@ -103,8 +102,8 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
         return NestedTransactionContext(SafeTransaction(self))
 
     async def begin(self) -> None:
-        # Deferred, a transaction that reads and then writes fails at once with "database is locked" when another
-        # process wrote in between, whatever the busy timeout.
+        # A deferred transaction that reads, then writes, fails with "database is locked" if another process wrote in
+        # between, whatever the busy timeout.
         try:
             await self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -122,7 +121,7 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
+        """Run one statement. Returns the number of rows changed, without triggers and cascades."""
         return await _affected(self, query, texts(values))
 
 
@@ -133,14 +132,14 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         kwargs.setdefault("busy_timeout", BUSY_MS)
         super().__init__(file_path, **kwargs)
         self._patience_s = patience_ms / 1000
-        # asyncio keeps only weak references to tasks: a clean-up that is collected would never release the lock.
+        # asyncio keeps only weak references to tasks: a garbage-collected clean-up would never release the lock.
         self._cleanups: set[asyncio.Task[None]] = set()
 
     def acquire_connection(self) -> SafeConnectionWrapper:
         return SafeConnectionWrapper(self._lock, self)
 
     async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `work` while another process holds the file. In between the process's one connection is free for reads."""
+        """Repeat `work` while another process holds the file, and free the connection for reads in between."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience_s
         while True:
@@ -152,15 +151,12 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
             await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 (jitter)
 
     async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
-        """As the client does it."""
         return await self.patiently(lambda: super(SafeSqliteClient, self).execute_insert(query, values))
 
     async def execute_query(self, query: str, values: Sequence[Any] | None = None) -> Any:
-        """As the client does it."""
         return await self.patiently(lambda: super(SafeSqliteClient, self).execute_query(query, values))
 
     async def execute_query_dict(self, query: str, values: Sequence[Any] | None = None) -> Any:
-        """As the client does it."""
         return await self.patiently(lambda: super(SafeSqliteClient, self).execute_query_dict(query, values))
 
     def _in_transaction(self) -> TransactionContext:
@@ -173,7 +169,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         try:
             await connection
         except BaseException:
-            # Its thread still reports its own end to this event loop, which must not be closed before.
+            # The thread reports its end to this event loop, which must not close before that.
             await asyncio.to_thread(connection._thread.join)
             raise
         try:
@@ -181,7 +177,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
             for pragma, value in self.pragmas.items():
                 await connection.execute_fetchall(f"PRAGMA {pragma}={value}")
         except BaseException:
-            # Half opened it lacks pragmas, foreign_keys among them: better none.
+            # A connection without all pragmas would not enforce foreign keys.
             await connection.close()
             raise
         self._connection = connection
@@ -193,10 +189,9 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         await super().close()
 
     def _undo(self, connection: aiosqlite.Connection | None) -> None:
-        """End whatever transaction is open or about to open, then release the lock; returns at once.
+        """Roll back in the background, then release the lock.
 
-        The worker thread may still be running the statement whose waiter was cancelled. It works in order: a rollback
-        queued now runs after it.
+        The worker thread may still run the statement whose waiter was cancelled; a rollback queued now runs after it.
         """
         if connection is None:
             self._lock.release()
@@ -211,12 +206,12 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
 
     @translate_exceptions
     async def execute_many(self, query: str, values: list[list[Any]]) -> None:
-        # The stock one rolls back on Exception only: cancelled, it leaves a transaction open that later writes fall into.
+        # Tortoise's rolls back on Exception only: cancelled, it leaves a transaction open for later writes.
         async with self._in_transaction() as transaction:
             await transaction.execute_many(query, values)
 
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement; the number of rows that it changed itself (not its triggers, not cascades)."""
+        """Run one statement. Returns the number of rows changed, without triggers and cascades."""
         return await self.patiently(lambda: self._execute_affected(query, values))
 
     @translate_exceptions
@@ -233,8 +228,8 @@ def _is_busy(error: BaseORMException) -> bool:
 async def _roll_back(connection: aiosqlite.Connection) -> None:
     try:
         await connection.rollback()
-    except (sqlite3.Error, ValueError):  # ValueError: closed meanwhile, nothing is open any more
-        log.exception("a cancelled SQLite transaction could not be rolled back")
+    except (sqlite3.Error, ValueError):  # ValueError: the connection is closed
+        log.exception("can't roll back a cancelled SQLite transaction")
 
 
 async def _affected(client: SqliteClient, query: str, values: Sequence[object]) -> int:
@@ -247,7 +242,7 @@ async def _affected(client: SqliteClient, query: str, values: Sequence[object]) 
             cursor.close()
             return max(count, 0)
 
-        # One visit to the worker thread; execute, rowcount and close by aiosqlite's own means are two.
+        # One visit to the worker thread; aiosqlite's own methods take two.
         return int(await connection._execute(run))
 
 

@@ -1,4 +1,4 @@
-"""Refusals: one class per rule that can say no. The docstring is the message, `code` is the API's UserErrorCode."""
+"""Refusals: one class per rule. The docstring is the message that clients show; `code` is the API's UserErrorCode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A rule said no. `others`: the refusals of further fields of the same input."""
+    """A rule refused the input. `others`: refusals of other fields of the same input."""
 
     code: ClassVar[str]
     others: tuple[Refusal, ...] = ()
@@ -19,7 +19,7 @@ class Refusal(Exception):
 
     @property
     def all(self) -> list[Refusal]:
-        """This refusal and the others of the same input: the first of each field."""
+        """The first refusal of each field of the input."""
         first: dict[tuple[str, ...] | None, Refusal] = {}
         for refusal in (self, *self.others):
             first.setdefault(refusal.field, refusal)
@@ -29,8 +29,7 @@ class Refusal(Exception):
 class Refusals:
     """Collects the refusals of an input, so that one answer names every wrong field.
 
-    Each `with` block checks one thing; a refusal in it is kept, and the check after it still runs. `raise_any` ends the checks:
-    what a refused block would have assigned is missing until then.
+    Each `with` block is one check: it keeps a refusal and continues. Call `raise_any` before using what the blocks assign.
     """
 
     def __init__(self) -> None:
@@ -48,11 +47,10 @@ class Refusals:
         return True
 
     def __bool__(self) -> bool:
-        """Whether anything was refused so far."""
         return bool(self._found)
 
     def raise_any(self) -> None:
-        """Raises: the first refusal, with the others in `others`; nothing if all checks passed."""
+        """Raises: the first refusal, with the rest in `others`, if there is any."""
         if self._found:
             first, *others = self._found
             first.others = tuple(others)
@@ -90,13 +88,13 @@ class Forbidden(Refusal):
 
 
 class AmountTooSmall(Refusal):
-    """The amount is below the smallest one that can be paid."""
+    """The amount is below the minimum."""
 
     code = "AMOUNT_TOO_SMALL"
 
 
 class AmountTooLarge(Refusal):
-    """The amount is above the largest one that can be paid."""
+    """The amount is above the maximum."""
 
     code = "AMOUNT_TOO_LARGE"
 
@@ -120,19 +118,19 @@ class ChannelNotConnected(Refusal):
 
 
 class NoProcessorConfigured(Refusal):
-    """No payment processor is ready: connect one, or make one the default, in Settings → Payments (configureProcessor)."""
+    """No payment processor is ready: connect one, or choose a default, in Settings → Payments (configureProcessor)."""
 
     code = "NO_PROCESSOR_CONFIGURED"
 
 
 class ProcessorRejected(Refusal):
-    """The payment processor refused."""
+    """The payment processor refused the request."""
 
     code = "PROCESSOR_REJECTED"
 
 
 class ProcessorUnavailable(Refusal):
-    """The payment processor does not answer at the moment; try again."""
+    """The payment processor does not answer; please try again."""
 
     code = "PROCESSOR_UNAVAILABLE"
 
@@ -162,25 +160,25 @@ class AlreadyPaid(Refusal):
 
 
 class NotRefundable(Refusal):
-    """This payment can't be given back from here."""
+    """This payment can't be refunded here."""
 
     code = "NOT_REFUNDABLE"
 
 
 class RefundExceedsPayment(Refusal):
-    """This is more than what is left of the payment."""
+    """The amount is more than what is left of the payment."""
 
     code = "REFUND_EXCEEDS_PAYMENT"
 
 
 class NothingToResolve(Refusal):
-    """No money of this request waits for a decision."""
+    """This payment request has no payment that waits for a decision."""
 
     code = "NOTHING_TO_RESOLVE"
 
 
 class ResolutionNotPossible(Refusal):
-    """This resolution does not fit the money that arrived."""
+    """This resolution does not fit the payment that arrived."""
 
     code = "RESOLUTION_NOT_POSSIBLE"
 
@@ -192,13 +190,13 @@ class AlreadyVoid(Refusal):
 
 
 class PaymentInProgress(Refusal):
-    """A payment of this request is under way."""
+    """A payment of this request is in progress."""
 
     code = "PAYMENT_IN_PROGRESS"
 
 
 class ConfirmationRequired(Refusal):
-    """Part of this request has been paid: confirm that it shall be voided."""
+    """Part of this request has been paid: confirm that you want to void it."""
 
     code = "CONFIRMATION_REQUIRED"
 
@@ -209,13 +207,13 @@ class VersionConflict(Refusal):
     code = "VERSION_CONFLICT"
 
     def __init__(self, current: object, *, field: str | tuple[str, ...]) -> None:
-        """`current`: the object's row as it is now."""
+        """`current`: the object's current row."""
         super().__init__(field=field)
         self.current = current
 
 
 class IdempotencyConcurrentRequest(Refusal):
-    """The same request is still running; ask again in a moment."""
+    """The same request is still running; try again in a moment."""
 
     code = "IDEMPOTENCY_CONCURRENT_REQUEST"
 

@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7 made in order, and their public form with a type prefix. Knows no table and no database."""
+"""Identifiers: ordered UUIDv7, and their public form with a type prefix."""
 
 import secrets
 import threading
@@ -21,22 +21,21 @@ PREFIXES: dict[str, str] = {
     "ApiKey": "key",
 }
 
-# Crockford's alphabet: no i, l, o, u, and its order is the order of ASCII, so that texts sort as the numbers do.
+# Crockford's alphabet: no i, l, o, u; in ASCII order, so that texts sort like the numbers.
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LENGTH = 26
 _VALUE_OF = {character: value for value, character in enumerate(ALPHABET)}
 
-_TAIL_BITS = 74  # what RFC 9562 leaves beside 48 bits of time, 4 of version and 2 of variant
+_TAIL_BITS = 74  # besides 48 bits of time, 4 of version and 2 of variant (RFC 9562)
 _lock = threading.Lock()
 _last_ms = 0
 _tail = 0
 
 
 def uuid7() -> UUID:
-    """A new UUIDv7, greater than every one that this process made before, also within one millisecond.
+    """A new UUIDv7, greater than every earlier one of this process; keyset pages rely on that order.
 
-    A random tail alone misorders ids of one millisecond, and keyset pages rely on that order. Here the tail counts up
-    in random steps, and a clock that steps back is ignored until it has caught up.
+    Within a millisecond the tail counts up in random steps. A clock that steps back is ignored until it catches up.
     Source: RFC 9562, 5.7 and 6.2 (method 2).
     """
     global _last_ms, _tail
@@ -56,13 +55,13 @@ def uuid7() -> UUID:
 
 
 def public_id(prefix: str, value: UUID) -> str:
-    """`value` as clients see it: the prefix, "_", then 26 characters of lower-case Crockford base 32 (sortable)."""
+    """The id that clients see: prefix, "_", then 26 sortable characters of lower-case Crockford base 32."""
     number = value.int
     return prefix + "_" + "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
 
 
 def parse_public_id(text: str, prefix: str) -> UUID | None:
-    """The UUID behind a public id of this prefix, or None for anything else: each id has exactly one spelling."""
+    """The UUID of a public id with this prefix, or None. Each id has exactly one spelling."""
     head, separator, tail = text.rpartition("_")
     # 26 characters hold 130 bits: a first character above "7" would not fit into 128.
     if head != prefix or not separator or len(tail) != LENGTH or tail[0] > "7":

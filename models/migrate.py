@@ -1,11 +1,11 @@
-"""Migrations: the plain SQL files of `migrations/`, applied in order, once, under a lock. Knows no table but its own record.
+"""Migrations: the SQL files of `migrations/`, applied once, in order, under a lock.
 
-A migration is two files, `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql`. A line `-- down` divides what makes from
-what takes back. On PostgreSQL a file with a line `-- no-transaction` (CREATE INDEX CONCURRENTLY) runs statement by
-statement (split at each ";", so without bodies or literals that hold one) and must be safe to repeat.
+A migration is two files, `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql`; a line `-- down` separates the rollback.
+On PostgreSQL a file with a line `-- no-transaction` (CREATE INDEX CONCURRENTLY) runs statement by statement, split at
+each ";", and must be safe to repeat.
 
-SQLite: never rebuild a table to widen a VARCHAR (its length is not enforced); a rebuild must make the table's indexes and
-triggers again. Foreign keys are off while migrating, and checked before the commit.
+SQLite: a rebuilt table needs its indexes and triggers again; VARCHAR lengths are not enforced, so widening needs no
+rebuild. Foreign keys are off during a migration and checked before the commit.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_
 FOLDER = Path(__file__).parent / "migrations"
 
 LOCK_WAIT_S = 60.0
-_LOCK_KEY = 0x70617974_68726561  # "paythrea": any constant that no one else takes in this database
+_LOCK_KEY = 0x70617974_68726561  # "paythrea": a constant that no other program uses in this database
 
 _FILE = re.compile(r"(?P<name>(?P<number>\d{4})_[a-z0-9_]+)\.(?P<dialect>sqlite|postgres)\.sql")
 _RECORD = (
@@ -41,7 +41,7 @@ class MigrationError(RuntimeError):
 
 
 class BadFiles(MigrationError):
-    """The folder is wrong: a missing half, a doubled or skipped number, a file without `-- down`."""
+    """A file of the folder is wrong: missing for one engine, misnumbered, or without `-- down`."""
 
 
 class EditedMigration(MigrationError):
@@ -53,11 +53,11 @@ class NewerDatabase(MigrationError):
 
 
 class LockTimeout(MigrationError):
-    """Another process kept the migration lock for too long."""
+    """Another process held the migration lock too long."""
 
 
 class BrokenReferences(MigrationError):
-    """The migration would leave rows whose foreign key points to nothing."""
+    """The migration would leave rows with broken foreign keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,18 @@ class Migration:
 
 
 async def migrate(database_url: str, *, folder: Path = FOLDER) -> list[str]:
-    """Apply what is pending and return its names; a SQLite file and its folder are made if missing.
+    """Apply pending migrations and return their names. Creates a missing SQLite file and its folder.
 
-    Safe to call from many processes at once: one applies, the others find nothing to do.
-    Raises: MigrationError; the engine's own error when a step fails, which then leaves nothing behind.
+    Safe from several processes: one applies, the others find nothing to do. A step that fails changes nothing.
+    Raises: MigrationError; the engine's error when a step fails.
     """
     return await _run(database_url, folder, _up)
 
 
 async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) -> list[str]:
-    """Take back, newest first, every migration after `to` (None: all) and return their names.
+    """Roll back every migration after `to` (None: all), newest first, and return their names.
 
-    Raises: ValueError when `to` was never applied; otherwise as `migrate`.
+    Raises: ValueError when `to` is not applied; otherwise as `migrate`.
     """
 
     def plan(migrations: list[Migration], applied: list[str]) -> list[Migration]:
@@ -96,7 +96,7 @@ async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) 
 
 
 async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
-    """The names of the migrations that `migrate` would apply; changes nothing, makes no file. Raises: MigrationError."""
+    """Names of the migrations that `migrate` would apply. Changes nothing. Raises: MigrationError."""
     dialect = dialect_of(database_url)
     migrations = read(folder, dialect)
     if dialect == "sqlite":
@@ -136,14 +136,14 @@ def _parse(name: str, text: str) -> Migration:
         name=name,
         up="\n".join(lines[:middle]),
         down="\n".join(lines[middle + 1 :]),
-        # Over the lines, so that another line ending in a checkout is no edit.
+        # Over lines, so that different line endings are no edit.
         checksum=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         in_transaction="-- no-transaction" not in lines,
     )
 
 
 def _verify(migrations: list[Migration], recorded: dict[str, str]) -> list[str]:
-    """The applied names in order, once they are known to be the first of our files, unchanged."""
+    """The applied names in order. Raises: MigrationError unless they are the first of the files, unchanged."""
     known = {migration.name: migration for migration in migrations}
     for name, checksum in recorded.items():
         if name not in known:
@@ -195,7 +195,7 @@ def _sqlite_record(path: str) -> dict[str, str]:
 def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -> list[str]:
     Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
     with _sqlite(path) as connection:
-        # Before BEGIN: inside a transaction the pragma does nothing, and dropping a table would then cascade.
+        # Before BEGIN: the pragma does nothing inside a transaction, and dropping a table would cascade.
         connection.execute("PRAGMA foreign_keys = OFF")
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -228,7 +228,7 @@ def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -
 
 
 def _sqlite_statements(script: str) -> Iterator[str]:
-    """Split at the ";" that end a statement: `complete_statement` knows triggers, literals and comments."""
+    """Split into statements; `complete_statement` handles triggers, literals and comments."""
     statement = ""
     for piece in re.split(r"(?<=;)", script):
         statement += piece
@@ -240,7 +240,7 @@ def _sqlite_statements(script: str) -> Iterator[str]:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Write-ahead logging is a property of the file. The switch does not wait for others by itself."""
+    """Switch the file to write-ahead logging. SQLite does not wait for other connections here."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
@@ -257,7 +257,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncIterator[Any]:
-    # A connection of its own: the lock belongs to a session, which a transaction pooler would hand to somebody else.
+    # The advisory lock belongs to the session, so connect directly, not through the pool.
     connection = await asyncpg.connect(**postgres_arguments(database_url), timeout=30)
     try:
         yield connection
@@ -278,7 +278,7 @@ async def _run_postgres(database_url: str, migrations: list[Migration], plan: _P
             if time.monotonic() > deadline:
                 raise LockTimeout(f"another process kept the migration lock for {LOCK_WAIT_S:.0f} s")
             await asyncio.sleep(0.05)
-        # A step that waits for a busy table would hold up every query behind it.
+        # A step that waits for a locked table blocks every query behind it.
         await connection.execute("SET lock_timeout = '10s'")
         steps = plan(migrations, _verify(migrations, await _postgres_record(connection)))
         if steps:

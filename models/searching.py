@@ -1,7 +1,4 @@
-"""Text search without regard to case and accents, equal on both engines: rows store folded text, queries are folded alike.
-
-What is stored is plain text for LIKE; a full-text index can take its place behind `patterns`.
-"""
+"""Text search that ignores case and accents, equal on both engines: rows store folded text, and LIKE patterns are folded too."""
 
 from __future__ import annotations
 
@@ -43,11 +40,11 @@ _LETTERS: Final = str.maketrans(
         **dict.fromkeys("‐‑‒–—―−", "-"),
         "٫": ".",
         "٬": ",",
-        "ـ": None,  # the Arabic letter that only lengthens a line
+        "ـ": None,  # tatweel, which only lengthens a line
     }
 )
-# Marks above, below and in letters of Latin, Greek, Cyrillic, Hebrew and Arabic, and what chooses how a sign looks. Those of other
-# scripts make other letters: the voicing marks of kana, vowels of Thai and of India.
+# Combining marks of Latin, Greek, Cyrillic, Hebrew and Arabic, and variation selectors. Marks of other scripts (kana voicing,
+# Thai and Indic vowels) make different letters and stay.
 _MARKS: Final = re.compile(
     "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f]"
@@ -59,7 +56,7 @@ _CODE: Final = re.compile(r"[a-z]{3}")
 
 
 def fold(text: str) -> str:
-    """The text without case, accents, invisible characters and differences of width; digits as 0 to 9, one space between words."""
+    """The text without case, accents, invisible characters and width; digits as 0 to 9, single spaces."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     folded = _MARKS.sub("", folded).translate(_LETTERS)
     kept = (_plain(character) for character in folded)
@@ -75,14 +72,14 @@ def _plain(character: str) -> str:
 
 
 def stored(values: Iterable[str | None]) -> str:
-    """What a row stores to be found by these values. A match never spans two of them."""
+    """The searched text of a row with these values, one a line: no match spans two values."""
     return "\n".join(fold(value) for value in values if value)
 
 
 def patterns(query: str) -> list[str]:
-    """LIKE patterns with the escape character "!" that find a query in stored text; none for a query without any text.
+    """LIKE patterns (escape character "!") for a query; none for a query without text.
 
-    A phone number is found however it is typed: "(0151) 234-56" finds +4915123456.
+    Phone numbers match in any notation: "(0151) 234-56" finds +4915123456.
     """
     text = fold(query)
     wanted = [text] if text else []
@@ -94,7 +91,7 @@ def patterns(query: str) -> list[str]:
 
 
 def amounts(query: str) -> list[tuple[str, int]]:
-    """The (currency, minor units) that a query such as "1,250.00", "125 €" or "EUR 125" may mean; none if it is no amount."""
+    """The (currency, minor units) that "1,250.00", "125 €" or "EUR 125" may mean; none if the query is no amount."""
     text = fold(query)
     match = _NUMBER.search(text)
     if match is None:
@@ -114,7 +111,7 @@ def amounts(query: str) -> list[tuple[str, int]]:
 
 
 def _is_symbol(word: str) -> bool:
-    """Whether it may be a currency's symbol, such as €, R$ or kr."""
+    """Whether a word may be a currency symbol, such as €, R$ or kr."""
     letters = word.replace(".", "")
     return any(unicodedata.category(character) == "Sc" for character in word) or (
         letters.isalpha() and len(letters) <= 3
@@ -122,7 +119,7 @@ def _is_symbol(word: str) -> bool:
 
 
 def _values(number: str) -> set[Decimal]:
-    """What a written number may mean: its last separator may be the decimal one, or all of them group digits."""
+    """Values of a written number: its last separator is the decimal one, or all separators group digits."""
     parts = re.split(r"[.,' ]", number)
     values = set()
     grouped = all(len(part) in (2, 3) for part in parts[1:-1])

@@ -1,7 +1,6 @@
-"""The tables: columns and keys only. Rules live in states.py, money.py and ledger.py; the SQL beside the models in migrations/.
+"""The tables: columns and keys. Rules are in money.py and ledger.py, SQL in migrations/.
 
-Every table of a tenant carries `account_id`. `event` has the key (account, seq) and is written and read as raw rows: event_log.py.
-What Tortoise can't say (partial uniques, checks, triggers) is named in CONSTRAINTS and stands in the migration.
+`event`, with the key (account, seq), is written and read as raw rows in event_log.py.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from models import searching
 from models.ids import uuid7
 from models.storable import json_text
 
-# Said by the migrations, checked by the drift test.
+# What Tortoise can't express. The migrations create these; tests/models/test_drift.py checks them.
 CONSTRAINTS = """
 append-only (triggers refuse UPDATE and DELETE): activity_card, money_fact, audit_entry; event refuses UPDATE (the retention job prunes)
 partial unique: activity_card (payment_request_id) WHERE kind = 'PAYMENT_REQUEST'; the same for 'PAYMENT_RECEIVED' and 'REQUEST_VOIDED'
@@ -34,8 +33,8 @@ check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, statu
 event (account_id, seq) primary key
 """
 
-# column -> table: REFERENCES table (id) ON DELETE RESTRICT wherever the column occurs. Said by the migrations, checked by the drift test.
-# (Plain UUID columns rather than Tortoise's relations: every read is explicit, nothing is loaded behind a reader's back.)
+# column -> table: REFERENCES table (id) ON DELETE RESTRICT wherever the column occurs. Created by the migrations, checked by the
+# drift test. Plain UUID columns, not Tortoise's relations: every read is explicit.
 FOREIGN_KEYS = {
     "account_id": "account",
     "user_id": "user_account",
@@ -51,7 +50,7 @@ FOREIGN_KEYS = {
 
 
 class Row(Model):
-    """What every table has: a UUIDv7, so that ids are in order of creation."""
+    """Base of every table. Ids are UUIDv7: their order is the order of creation."""
 
     id = fields.UUIDField(primary_key=True, default=uuid7)
 
@@ -69,9 +68,9 @@ class TenantRow(Row):
 
 
 class Searchable(TenantRow):
-    """A row that people search for. Every save stores its searched values folded; NULL: not done yet (accounts/search_index.py)."""
+    """A row that people search for. Every save stores the folded text; NULL: not yet (services/accounts/search_index.py)."""
 
-    SEARCHED: ClassVar[tuple[str, ...]]  # its columns that are searched
+    SEARCHED: ClassVar[tuple[str, ...]]  # columns
     search = fields.TextField(null=True)
 
     class Meta:
@@ -84,7 +83,7 @@ class Searchable(TenantRow):
         force_create: bool = False,
         force_update: bool = False,
     ) -> None:
-        """Save, with the searched text of what the row says now."""
+        """Save, with the search text of the current values."""
         self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
         if update_fields is not None:
             update_fields = {*update_fields, "search"}
@@ -102,10 +101,10 @@ class Account(Row):
     contact_phone = fields.CharField(max_length=20, null=True)
     link_message_template = fields.TextField()
     number_prefix = fields.CharField(max_length=10, default="PR-")
-    request_count = fields.IntField(default=0)  # the last number given out
+    request_count = fields.IntField(default=0)  # the last number used
     event_seq: fields.Field[int] = fields.BigIntField(default=0)
     event_epoch = fields.CharField(max_length=12)  # new after a restored backup
-    merge_count = fields.IntField(default=0)  # of contacts; 0: no id has been replaced
+    merge_count = fields.IntField(default=0)  # merged contacts; 0: every id is current
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -129,7 +128,7 @@ class User(TenantRow):
 
 
 class RefreshToken(TenantRow):
-    """One use each; a second use revokes the family."""
+    """A single-use token; a second use revokes its family."""
 
     user_id = fields.UUIDField()
     family_id = fields.UUIDField()
@@ -145,7 +144,7 @@ class RefreshToken(TenantRow):
 
 
 class ApiKey(TenantRow):
-    """For programs; only the SHA-256 is kept."""
+    """A program's key; only its SHA-256 is stored."""
 
     name = fields.CharField(max_length=120)
     role = fields.CharField(max_length=10)
@@ -154,7 +153,7 @@ class ApiKey(TenantRow):
     created_at = fields.DatetimeField(auto_now_add=True)
     last_used_at = fields.DatetimeField(null=True)
     revoked_at = fields.DatetimeField(null=True)
-    expires_at = fields.DatetimeField(null=True)  # null: never, as keys were made before they ended
+    expires_at = fields.DatetimeField(null=True)  # null: never (keys from before expiry existed)
     manages_keys = fields.BooleanField(default=False)
 
     class Meta:
@@ -163,7 +162,7 @@ class ApiKey(TenantRow):
 
 
 class Contact(Searchable):
-    """The person who is asked to pay."""
+    """The person who receives payment requests."""
 
     SEARCHED = ("name", "email", "phone", "also_known_as")
 
@@ -171,14 +170,12 @@ class Contact(Searchable):
     email = fields.CharField(max_length=254, null=True)
     phone = fields.CharField(max_length=20, null=True)  # E.164
     tags: fields.Field[Any] = fields.JSONField(default=list, encoder=json_text)
-    merged_into_id = fields.UUIDField(null=True)  # the contact that is kept in its place
+    merged_into_id = fields.UUIDField(null=True)  # the contact that replaces this one
     merged_at = fields.DatetimeField(null=True)
     merged_ids: fields.Field[Any] = fields.JSONField(
         null=True, encoder=json_text
-    )  # of a kept one: all ids merged into it
-    also_known_as = fields.TextField(
-        null=True
-    )  # of a kept one: names, e-mails and phones of the others, to be found by
+    )  # ids of the rows merged into this one
+    also_known_as = fields.TextField(null=True)  # searched names, e-mails and phones of contacts merged into this one
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -189,14 +186,14 @@ class Contact(Searchable):
 
 
 class ContactAddress(TenantRow):
-    """The contact's identity on one kind of channel."""
+    """A contact's address on one kind of channel."""
 
     contact_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
     address = fields.CharField(max_length=254)
     opted_out_at = fields.DatetimeField(null=True)
     last_inbound_at = fields.DatetimeField(null=True)
-    in_use = fields.BooleanField(default=True)  # of a merged contact's several of one kind: the one that is written to
+    in_use = fields.BooleanField(default=True)  # the one to send to, where merged contacts have several of one kind
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -205,12 +202,12 @@ class ContactAddress(TenantRow):
 
 
 class OptOut(TenantRow):
-    """An address wrote STOP to one sender of ours. While one stands, it is opted out of the whole kind of channel, whoever has it."""
+    """An address that wrote STOP to one of the account's senders. It is then opted out of that kind of channel."""
 
     channel_connection_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
     address = fields.CharField(max_length=254)
-    blocked = fields.BooleanField(default=False)  # the vendor says so; the contact has not written STOP
+    blocked = fields.BooleanField(default=False)  # reported by the vendor, not written by the contact
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -220,7 +217,7 @@ class OptOut(TenantRow):
 
 
 class Blocking(TenantRow):
-    """When the vendor's newest block, or end of one, of an address was."""
+    """The time of the vendor's newest block or unblock of an address."""
 
     channel_connection_id = fields.UUIDField()
     address = fields.CharField(max_length=254)
@@ -232,7 +229,7 @@ class Blocking(TenantRow):
 
 
 class ContactSummary(TenantRow):
-    """Stored totals of a contact, one row per currency and mode; always equal to what the ledger recomputes."""
+    """Stored totals of a contact, one row per currency and mode. `cli.py audit` compares them with the ledger."""
 
     contact_id = fields.UUIDField()
     currency = fields.CharField(max_length=3)
@@ -260,12 +257,12 @@ class Conversation(TenantRow):
     last_activity_at = fields.DatetimeField()
     preview = fields.CharField(max_length=160, default="")  # of the last thread item
     unread_count = fields.IntField(default=0)
-    draft = fields.TextField(null=True)  # the team's unsent composer text
-    closed_at = fields.DatetimeField(null=True)  # done with; the contact's next message opens it again
-    merged_into_id = fields.UUIDField(null=True)  # the conversation that is kept in its place
+    draft = fields.TextField(null=True)  # unsent text in the composer
+    closed_at = fields.DatetimeField(null=True)  # the contact's next message reopens it
+    merged_into_id = fields.UUIDField(null=True)  # the conversation that replaces this one
     merged_ids: fields.Field[Any] = fields.JSONField(
         null=True, encoder=json_text
-    )  # of a kept one: all ids merged into it
+    )  # ids of the rows merged into this one
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -274,7 +271,7 @@ class Conversation(TenantRow):
 
 
 class ConversationFollower(TenantRow):
-    """Users who want the notifications of a conversation beside its assignee and the request's creator."""
+    """A user who receives a conversation's notifications besides its assignee and the request's creator."""
 
     conversation_id = fields.UUIDField()
     user_id = fields.UUIDField()
@@ -285,18 +282,18 @@ class ConversationFollower(TenantRow):
 
 
 class ChannelConnection(TenantRow):
-    """One connected way to send."""
+    """A connected channel."""
 
     kind = fields.CharField(max_length=12)
     provider = fields.CharField(max_length=40)  # file name in integrations/channels
     display_name = fields.CharField(max_length=120)
-    sender = fields.CharField(max_length=254, default="")  # our own address on it, shown to the team
+    sender = fields.CharField(max_length=254, default="")  # the account's own address, shown to the team
     credentials = fields.TextField()  # encrypted JSON
     connected = fields.BooleanField(default=True)
     allowed_origins: fields.Field[Any] = fields.JSONField(
         default=list, encoder=json_text
-    )  # web chat: the sites that may show the widget
-    next_send_at = fields.DatetimeField(null=True)  # the vendor's rate limit: nothing is sent before
+    )  # web chat: sites that may embed the widget
+    next_send_at = fields.DatetimeField(null=True)  # the vendor's rate limit: no send before this
     last_webhook_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=300, null=True)
     version = fields.IntField(default=1)
@@ -308,7 +305,7 @@ class ChannelConnection(TenantRow):
 
 
 class ProcessorConnection(TenantRow):
-    """One connected payment processor, live or test."""
+    """A connected payment processor, live or test."""
 
     processor = fields.CharField(max_length=40)  # file name in integrations/processors
     display_name = fields.CharField(max_length=120)
@@ -320,11 +317,11 @@ class ProcessorConnection(TenantRow):
     is_default = fields.BooleanField(default=False)
     last_webhook_at = fields.DatetimeField(null=True)
     last_error = fields.CharField(max_length=300, null=True)
-    events_read_until = fields.DatetimeField(null=True)  # the sweeper's place in the vendor's event list
-    checkouts_read_until = fields.DatetimeField(null=True)  # the same in its list of checkouts
-    webhook_registered = fields.BooleanField(default=False)  # at the vendor by us, not by a person
-    webhook_claimed_until = fields.DatetimeField(null=True)  # one call is registering it
-    is_duplicate = fields.BooleanField(default=False)  # of a connection to the same vendor account, older than that key
+    events_read_until = fields.DatetimeField(null=True)  # position in the vendor's list of events
+    checkouts_read_until = fields.DatetimeField(null=True)  # position in its list of checkouts
+    webhook_registered = fields.BooleanField(default=False)  # by this server, not manually
+    webhook_claimed_until = fields.DatetimeField(null=True)  # a call is registering it until then
+    is_duplicate = fields.BooleanField(default=False)  # an older connection to the same vendor account exists
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
 
@@ -334,7 +331,7 @@ class ProcessorConnection(TenantRow):
 
 
 class PaymentRequest(Searchable):
-    """What is asked, its link and status. Status and totals are recomputed from facts by ledger.py; nothing else writes them."""
+    """A payment request. Only the projection of facts writes status and totals."""
 
     SEARCHED = ("number", "product_name")
 
@@ -357,19 +354,19 @@ class PaymentRequest(Searchable):
     refunded_minor: fields.Field[int] = fields.BigIntField(default=0)
     excess_minor: fields.Field[int] = fields.BigIntField(default=0)
     late_minor: fields.Field[int] = fields.BigIntField(default=0)
-    waived_minor: fields.Field[int] = fields.BigIntField(default=0)  # what the team does without
-    unresolved = fields.BooleanField(default=False)  # money that arrived waits for the team's decision
+    waived_minor: fields.Field[int] = fields.BigIntField(default=0)  # the part that the team has waived
+    unresolved = fields.BooleanField(default=False)  # money waits for the team's decision
     refund_state = fields.CharField(max_length=8, default="NONE")
     dispute_state = fields.CharField(max_length=16, default="NONE")
     sent_at = fields.DatetimeField(null=True)
     sent_via = fields.CharField(max_length=12, null=True)
     link_copied_at = fields.DatetimeField(null=True)
     due_at = fields.DatetimeField(null=True)
-    overdue_for = fields.DatetimeField(null=True)  # the due date whose passing the log has told
+    overdue_for = fields.DatetimeField(null=True)  # the due date whose passing has been logged
     paid_at = fields.DatetimeField(null=True)
     void_requested_at = fields.DatetimeField(null=True)
-    releasable_at = fields.DatetimeField(null=True)  # PROCESSING: from when on what holds the link may be released
-    released_at = fields.DatetimeField(null=True)  # PROCESSING, and yet it can be paid another way
+    releasable_at = fields.DatetimeField(null=True)  # PROCESSING: when the link may be released
+    released_at = fields.DatetimeField(null=True)  # PROCESSING, and payable another way since
     void_requested_by_id = fields.UUIDField(null=True)
     void_reason = fields.CharField(max_length=500, null=True)
     voided_at = fields.DatetimeField(null=True)
@@ -393,37 +390,39 @@ class PaymentRequest(Searchable):
 
 
 class Message(TenantRow):
-    """One message in the thread, in or out."""
+    """A message in the thread, in or out."""
 
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()
-    seq: fields.Field[int] = fields.BigIntField()  # its place in the account's log, and so in the thread
+    seq: fields.Field[int] = fields.BigIntField()  # position in the account's log, and so in the thread
     direction = fields.CharField(max_length=8)
     kind = fields.CharField(max_length=12)  # channel kind
     channel_connection_id = fields.UUIDField()
     address = fields.CharField(max_length=254)  # the contact's
     subject = fields.CharField(max_length=255, null=True)
     body = fields.TextField()
-    quoted_text = fields.TextField(null=True)  # of earlier messages, which `body` leaves out
-    cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of a letter's other recipients
-    undelivered_cc: fields.Field[Any] = fields.JSONField(null=True)  # those that it did not reach
+    quoted_text = fields.TextField(null=True)  # quoted earlier messages, left out of `body`
+    cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of an e-mail's other recipients
+    undelivered_cc: fields.Field[Any] = fields.JSONField(null=True)  # those that were not reached
     delivery_status = fields.CharField(max_length=12)
     error_code = fields.CharField(max_length=40, null=True)
     error_message = fields.CharField(max_length=300, null=True)
     attempt_id = fields.CharField(max_length=40, null=True)  # committed before the vendor is called
     external_id = fields.CharField(max_length=120, null=True)
-    relay_id = fields.CharField(max_length=120, null=True)  # a relay's name for it, which may replace our Message-ID
+    relay_id = fields.CharField(
+        max_length=120, null=True
+    )  # the id that a mail relay gave it in place of the Message-ID
     retry_of_id = fields.UUIDField(null=True)
     template_id = fields.CharField(
         max_length=80, null=True
-    )  # the vendor's id of an approved template, sent in place of the body
+    )  # the vendor's id of an approved template that is sent instead of the body
     template_variables: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # placeholder -> text
     author_id = fields.UUIDField(null=True)  # user
     author_name = fields.CharField(max_length=120, null=True)
-    reply_to_id = fields.UUIDField(null=True)  # the message that it answers, where the channel tells
+    reply_to_id = fields.UUIDField(null=True)  # the message that it answers, if the channel reports it
     reaction = fields.CharField(max_length=40, null=True)  # the contact's, an emoji
-    edited_at = fields.DatetimeField(null=True)  # its writer changed the text afterwards
-    removed_at = fields.DatetimeField(null=True)  # its writer took it back: text and files are gone
+    edited_at = fields.DatetimeField(null=True)  # the sender edited it
+    removed_at = fields.DatetimeField(null=True)  # the sender deleted it: text and files are gone
     occurred_at = fields.DatetimeField()
     sending_at = fields.DatetimeField(null=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -434,16 +433,16 @@ class Message(TenantRow):
 
 
 class Attachment(TenantRow):
-    """A file that a contact sent: what is known of it, and its bytes once they were fetched safely."""
+    """A file from a contact: metadata, and its bytes once fetched."""
 
     message_id = fields.UUIDField()
-    n = fields.IntField()  # its place in the message, from 1
+    n = fields.IntField()  # position in the message, from 1
     name = fields.CharField(max_length=255)
     content_type = fields.CharField(max_length=120)
     size_bytes: fields.Field[int] | None = fields.BigIntField(null=True)
-    source_url = fields.TextField(null=True)  # encrypted: a vendor's address may carry a token
+    source_url = fields.TextField(null=True)  # encrypted: the URL may carry a token
     status = fields.CharField(max_length=12, default="PENDING")
-    reason = fields.CharField(max_length=60, null=True)  # why it was REFUSED or FAILED
+    reason = fields.CharField(max_length=60, null=True)  # of REFUSED or FAILED
     content = fields.BinaryField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -454,12 +453,12 @@ class Attachment(TenantRow):
 
 
 class Visitor(TenantRow):
-    """A browser that uses the web chat widget. Its token is the only key to its conversation."""
+    """A browser that uses the web chat widget. Only its token opens its conversation."""
 
     channel_connection_id = fields.UUIDField()
-    contact_id = fields.UUIDField(null=True)  # null until it writes
+    contact_id = fields.UUIDField(null=True)  # null until the first message
     token_hash = fields.CharField(max_length=64, unique=True)
-    external_id = fields.CharField(max_length=120, null=True)  # who the site says it is, by a signed identity
+    external_id = fields.CharField(max_length=120, null=True)  # the site's signed identity of the visitor
     created_at = fields.DatetimeField(auto_now_add=True)
     last_seen_at = fields.DatetimeField()
 
@@ -469,7 +468,7 @@ class Visitor(TenantRow):
 
 
 class MessagePaymentRequest(TenantRow):
-    """Which requests' links a message carries."""
+    """A message that carries a request's link."""
 
     message_id = fields.UUIDField()
     payment_request_id = fields.UUIDField()
@@ -481,7 +480,7 @@ class MessagePaymentRequest(TenantRow):
 
 
 class ActivityCard(TenantRow):
-    """An entry of the thread that the system logs. Append-only."""
+    """A system entry of the thread. Append-only."""
 
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()
@@ -493,7 +492,7 @@ class ActivityCard(TenantRow):
     message_id = fields.UUIDField(null=True)
     text = fields.CharField(max_length=500)
     actor_id = fields.UUIDField(null=True)  # user; null: the system or the contact
-    key = fields.CharField(max_length=160)  # what it says, once
+    key = fields.CharField(max_length=160)  # unique per cause
     occurred_at = fields.DatetimeField()
 
     class Meta:
@@ -503,7 +502,7 @@ class ActivityCard(TenantRow):
 
 
 class CheckoutSession(TenantRow):
-    """One attempt to pay, opened at a processor."""
+    """An attempt to pay, opened at a processor."""
 
     payment_request_id = fields.UUIDField()
     processor_connection_id = fields.UUIDField()
@@ -511,22 +510,22 @@ class CheckoutSession(TenantRow):
     idempotency_key = fields.CharField(max_length=80, unique=True)
     amount_minor: fields.Field[int] = fields.BigIntField()
     currency = fields.CharField(max_length=3)
-    status = fields.CharField(max_length=12, default="OPENING")  # OPENING, then CheckoutStatus; ABANDONED: never made
+    status = fields.CharField(
+        max_length=12, default="OPENING"
+    )  # OPENING, then CheckoutStatus; ABANDONED: never created
     external_id = fields.CharField(max_length=200, null=True)
     url = fields.TextField(null=True)
     expires_at = fields.DatetimeField(null=True)
     returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
-    read_at = fields.DatetimeField(null=True)  # a page last had it read at its processor
-    capturing_at = fields.DatetimeField(null=True)  # committed before we take the money of an approved checkout
-    capture_n = fields.IntField(default=0)  # how often that was begun: the number in the capture's key
-    closing_at = fields.DatetimeField(null=True)  # to be closed at its processor: no capture begins after this
-    processing_at = fields.DatetimeField(null=True)  # when we learned that its money is under way
-    delayed = fields.BooleanField(default=False)  # the processor said that this money takes days
-    delayed_method = fields.CharField(max_length=60, null=True)  # how it is paid: OXXO, SEPA Direct Debit
-    delayed_until = fields.DatetimeField(null=True)  # when it ends unpaid, where the processor says so
-    released_at = fields.DatetimeField(
-        null=True
-    )  # set once: its money no longer keeps the contact from paying another way
+    read_at = fields.DatetimeField(null=True)  # last read for the payment page
+    capturing_at = fields.DatetimeField(null=True)  # committed before the capture of an approved checkout
+    capture_n = fields.IntField(default=0)  # number of captures begun, part of the capture's key
+    closing_at = fields.DatetimeField(null=True)  # no capture begins after this
+    processing_at = fields.DatetimeField(null=True)  # when the payment was first seen under way
+    delayed = fields.BooleanField(default=False)  # a payment method that takes days
+    delayed_method = fields.CharField(max_length=60, null=True)  # e.g. OXXO, SEPA Direct Debit
+    delayed_until = fields.DatetimeField(null=True)  # when it expires unpaid, if the processor reports it
+    released_at = fields.DatetimeField(null=True)  # set once: it no longer keeps the contact from paying another way
     next_check_at = fields.DatetimeField(null=True)
     checks = fields.IntField(default=0)
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -538,23 +537,24 @@ class CheckoutSession(TenantRow):
 
 
 class MoneyFact(TenantRow):
-    """What a processor said happened to money, once per outcome, of a dispute once per outcome and time; and what the team decided
-    about it (ACCEPTANCE, WAIVER). Append-only: the ledger.
+    """A fact of the ledger: a processor's report about money, or a decision of the team (ACCEPTANCE, WAIVER). Append-only.
+
+    One row per outcome; of a dispute one per outcome and time.
     """
 
     payment_request_id = fields.UUIDField()
     contact_id = fields.UUIDField()
     checkout_session_id = fields.UUIDField(null=True)
     processor_connection_id = fields.UUIDField(null=True)
-    processor = fields.CharField(max_length=40, null=True)  # null: recorded by hand
+    processor = fields.CharField(max_length=40, null=True)  # null: recorded manually
     kind = fields.CharField(max_length=16)
-    external_id = fields.CharField(max_length=200)  # the money's
+    external_id = fields.CharField(max_length=200)  # id of the charge, refund or dispute
     outcome = fields.CharField(max_length=12)
     amount_minor: fields.Field[int] = fields.BigIntField()
     currency = fields.CharField(max_length=3)
-    counted = fields.BooleanField()  # amount and currency equal its checkout's; what counts besides: ledger.counting
-    confirmed = fields.BooleanField(default=True)  # of a charge: False if its processor could not be asked
-    # Of a confirmed charge: what its checkout asked for, in the same currency; null: it does not add up with others.
+    counted = fields.BooleanField()  # amount and currency equal the checkout's; see ledger.counting
+    confirmed = fields.BooleanField(default=True)  # of a charge: False if its processor did not answer
+    # Of a confirmed charge: the checkout's amount in the same currency; null: the charge is not summed with others.
     asked_minor: fields.Field[int] | None = fields.BigIntField(null=True)
     after_void = fields.BooleanField(default=False)
     charge_external_id = fields.CharField(max_length=200, null=True)
@@ -562,15 +562,15 @@ class MoneyFact(TenantRow):
     method_summary = fields.CharField(max_length=80, null=True)
     failure_code = fields.CharField(max_length=80, null=True)
     failure_message = fields.CharField(max_length=300, null=True)
-    response_due_at = fields.DatetimeField(null=True)  # of a dispute: until when the business may answer
+    response_due_at = fields.DatetimeField(null=True)  # of a dispute: the deadline for an answer
     dispute_reason = fields.CharField(max_length=80, null=True)
-    inquiry = fields.BooleanField(default=False)  # of a dispute: the bank only asked when this was told
-    reversal = fields.BooleanField(default=False)  # of a refund: the vendor itself took the money back
+    inquiry = fields.BooleanField(default=False)  # of a dispute: only an inquiry of the bank so far
+    reversal = fields.BooleanField(default=False)  # of a refund: the vendor took the money back itself
     test_mode = fields.BooleanField()
     source = fields.CharField(max_length=12)  # webhook, return, sweeper, void, refund, manual
     occurred_at = fields.DatetimeField()
     recorded_at = fields.DatetimeField(auto_now_add=True)
-    note = fields.CharField(max_length=500, null=True)  # of money recorded by hand, as is the next
+    note = fields.CharField(max_length=500, null=True)  # this and the next: of money recorded manually
     recorded_by_id = fields.UUIDField(null=True)  # user; null: an API key, or a processor
 
     class Meta:
@@ -579,7 +579,7 @@ class MoneyFact(TenantRow):
 
 
 class Refund(TenantRow):
-    """Money that we have asked a processor to give back. Committed with its key before the call; the ledger has what came of it."""
+    """A refund requested from a processor. Committed with its key before the call; the outcome is in the ledger."""
 
     payment_request_id = fields.UUIDField()
     money_fact_id = fields.UUIDField()  # of the charge
@@ -589,13 +589,13 @@ class Refund(TenantRow):
     amount_minor: fields.Field[int] = fields.BigIntField()
     currency = fields.CharField(max_length=3)
     reason = fields.CharField(max_length=24)
-    status = fields.CharField(max_length=12, default="PENDING")  # or UNKNOWN: the processor's answer was lost
+    status = fields.CharField(max_length=12, default="PENDING")  # or UNKNOWN: the answer was lost
     external_id = fields.CharField(max_length=200, null=True)
     failure_reason = fields.CharField(max_length=300, null=True)
     checks = fields.IntField(default=0)
     requested_by_id = fields.UUIDField(null=True)  # user; null: an API key
-    channel_connection_id = fields.UUIDField(null=True)  # where the contact shall be told
-    message_id = fields.UUIDField(null=True)  # how the contact was told
+    channel_connection_id = fields.UUIDField(null=True)  # where to notify the contact
+    message_id = fields.UUIDField(null=True)  # the notice to the contact
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
 
@@ -606,7 +606,7 @@ class Refund(TenantRow):
 
 
 class ProcessorEvent(TenantRow):
-    """The webhook inbox: kept before it is understood."""
+    """A webhook as received, stored before it is handled."""
 
     processor_connection_id = fields.UUIDField()
     external_id = fields.CharField(max_length=200)
@@ -624,7 +624,7 @@ class ProcessorEvent(TenantRow):
 
 
 class Notification(TenantRow):
-    """One user is told one thing once."""
+    """A notification of a user, unique per cause."""
 
     user_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()
@@ -644,14 +644,14 @@ class Notification(TenantRow):
 
 
 class IdempotencyKey(TenantRow):
-    """A mutation's promise to run once."""
+    """An idempotency key of a mutation."""
 
     mutation = fields.CharField(max_length=60)
     key = fields.CharField(max_length=80)
     input_hash = fields.CharField(max_length=64)
     state = fields.CharField(max_length=8)  # running, done
-    result: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # ids, from which the answer is rebuilt
-    locked_until = fields.DatetimeField()  # a running one that is older belongs to a process that died
+    result: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # ids from which the answer is rebuilt
+    locked_until = fields.DatetimeField()  # a running one past this belongs to a dead process
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -661,19 +661,19 @@ class IdempotencyKey(TenantRow):
 
 
 class Job(Row):
-    """Work to do after the commit; the row is the truth."""
+    """Work to do after the commit."""
 
     account_id = fields.UUIDField(null=True)
     kind = fields.CharField(max_length=60)
     payload: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)
-    sealed = fields.TextField(null=True)  # what of the payload is secret, encrypted
+    sealed = fields.TextField(null=True)  # the payload's secrets, encrypted
     key = fields.CharField(max_length=200, null=True, unique=True)
     status = fields.CharField(max_length=8, default="queued")  # queued, running, done, dead
     attempts = fields.IntField(default=0)
     max_attempts = fields.IntField(default=8)
-    due_at = fields.DatetimeField()  # of a running job: until when its process has said that it lives
+    due_at = fields.DatetimeField()  # of a running job: the end of its lease
     set_at = fields.DatetimeField(null=True)  # when due_at was set
-    again_at = fields.DatetimeField(null=True)  # when to run once more after the run under way
+    again_at = fields.DatetimeField(null=True)  # when to run again after the current run
     lease = fields.CharField(max_length=40, null=True)
     last_error = fields.CharField(max_length=300, null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -683,7 +683,7 @@ class Job(Row):
 
 
 class Tick(Model):
-    """A periodic task's next slot."""
+    """The next run of a periodic task."""
 
     name = fields.CharField(max_length=60, primary_key=True)
     every_ms = fields.IntField()
@@ -694,7 +694,7 @@ class Tick(Model):
 
 
 class AuditEntry(TenantRow):
-    """Who changed what in the settings and on a contact's record. Append-only."""
+    """A change of settings or of a contact's record. Append-only."""
 
     actor_id = fields.UUIDField(null=True)
     actor_kind = fields.CharField(max_length=8)  # user, api_key, system
@@ -709,7 +709,7 @@ class AuditEntry(TenantRow):
 
 
 class SandboxCheckout(Row):
-    """The sandbox processor's own book. A stand-in for a vendor's database: no tenant's code reads it."""
+    """The sandbox vendor's own database. Only the sandbox reads it."""
 
     external_id = fields.CharField(max_length=60, unique=True)
     connection_id = fields.UUIDField()

@@ -1,4 +1,4 @@
-"""Secrets at rest: MultiFernet with the keys of SECRET_KEYS; the account's id stands inside the plaintext. Nothing here is logged."""
+"""Encryption of secrets at rest: MultiFernet with SECRET_KEYS. The plaintext holds the account's id. Nothing here is logged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _keys: tuple[str, ...] = ()
 
 
 class VaultError(Exception):
-    """A stored secret can't be read with the configured SECRET_KEYS, or belongs to another account."""
+    """A stored secret is not readable with SECRET_KEYS, or belongs to another account."""
 
 
 def open_vault(secret_keys: list[str]) -> None:
@@ -41,24 +41,24 @@ def unseal(account_id: UUID, sealed: str) -> str:
 
 
 def mark(purpose: str, subject: bytes) -> bytes:
-    """16 bytes that only this server can make for this subject: HMAC-SHA-256 by the first key."""
+    """A 16-byte signature of the subject: HMAC-SHA-256 with the first key."""
     return _marks(purpose, subject)[0]
 
 
 def is_mark(purpose: str, subject: bytes, given: bytes) -> bool:
-    """Whether `given` is the mark of this subject, by any of the keys; in constant time."""
+    """Whether `given` signs the subject with any of the keys; in constant time."""
     return any(hmac.compare_digest(mark, given) for mark in _marks(purpose, subject))
 
 
 def _marks(purpose: str, subject: bytes) -> list[bytes]:
     _open()
-    # A key per purpose: what signs is never what encrypts.
+    # A separate key per purpose: no key both signs and encrypts.
     derived = [hashlib.sha256(f"{purpose}:{key}".encode()).digest() for key in _keys]
     return [hmac.new(key, subject, hashlib.sha256).digest()[:16] for key in derived]
 
 
 def digest(token: str) -> str:
-    """SHA-256 in hex: how tokens with 128 random bits or more are looked up."""
+    """SHA-256 in hex, for looking up tokens of at least 128 random bits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
