@@ -1,6 +1,6 @@
-"""Files that contacts send: kept with their message as what the vendor tells, fetched by a job, given out under short-lived addresses.
+"""Files that contacts send: stored with their message, fetched by a job, served under short-lived URLs.
 
-How an address is fetched safely stands in integrations/media.py; what a file is, in file_types.py.
+integrations/media.py fetches safely; file_types.py recognizes types.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PENDING, _STORED, _REFUSED, _FAILED = "PENDING", "STORED", "REFUSED", "FAILED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A stored file, as a browser may have it."""
+    """A stored file as it is served."""
 
     name: str
     content_type: str
@@ -50,9 +50,9 @@ class File:
 
 
 # ------------------------------------------------------------------------------------------------------------ coming in
-async def keep(changed: Change, message: Message, told: Sequence[Mapping[str, str]]) -> None:
-    """Store what the vendor tells of an inbound message's files, with the message; jobs fetch them after the commit."""
-    for n, one in enumerate(told[:COUNT_LIMIT], 1):
+async def keep(changed: Change, message: Message, given: Sequence[Mapping[str, str]]) -> None:
+    """Store an inbound message's files with the message; jobs fetch them after the commit."""
+    for n, one in enumerate(given[:COUNT_LIMIT], 1):
         content_type = _clean(one.get("content_type", ""))[:120] or "application/octet-stream"
         size = one.get("size", "")
         row = Attachment(
@@ -90,12 +90,12 @@ def _clean(text: str) -> str:
 
 
 def _name(given: str, n: int) -> str:
-    """A name and never a path; "attachment-2" if the vendor tells none."""
+    """A file name, never a path; "attachment-2" without one."""
     return re.split(r"[/\\]", _clean(given))[-1].strip(". ")[:200] or f"attachment-{n}"
 
 
 def _judge(row: Attachment, content: bytes) -> None:
-    """Set what becomes of a file whose bytes are here."""
+    """Set the status of a file whose bytes are known."""
     found = file_types.of(content)
     row.size_bytes = len(content)
     if not content:
@@ -109,7 +109,7 @@ def _judge(row: Attachment, content: bytes) -> None:
 
 
 async def _fetch_died(job: jobs.JobContext, error: str) -> None:
-    """The team sees that the file is not there. Safe to repeat."""
+    """Safe to repeat."""
     row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
     if row is not None and row.status == _PENDING:
         row.status, row.reason = _FAILED, "not_fetched"
@@ -117,7 +117,7 @@ async def _fetch_died(job: jobs.JobContext, error: str) -> None:
 
 
 async def sweep_stranded() -> None:
-    """Give files that no job fetches a job again, or an end if it died. Key: the attachment."""
+    """Enqueue files that lost their job again, or fail those whose job died. Key: the attachment."""
     for id in await jobs.without_job("attachment", "t.status = 'PENDING'", "attachment.fetch:"):
         row = await Attachment.get(id=id)
         if await Job.exists(key=f"attachment.fetch:{id}", status="dead"):
@@ -128,7 +128,7 @@ async def sweep_stranded() -> None:
 
 
 async def _enqueue(row: Attachment, *, again: bool = False) -> None:
-    """Have one file fetched. Key: the attachment."""
+    """Key: the attachment."""
     await jobs.enqueue(
         "attachment.fetch",
         {"attachment_id": str(row.id)},
@@ -140,7 +140,7 @@ async def _enqueue(row: Attachment, *, again: bool = False) -> None:
 
 @jobs.handler("attachment.fetch", on_dead=_fetch_died)
 async def fetch(job: jobs.JobContext) -> None:
-    """Fetch one file. Key: its row, which leaves PENDING once; a repeated fetch changes nothing at the vendor."""
+    """Fetch one file. Key: its row leaves PENDING once."""
     row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
     if row is None or row.status != _PENDING:
         return
@@ -157,7 +157,7 @@ async def fetch(job: jobs.JobContext) -> None:
 
 
 async def _keep(row: Attachment) -> None:
-    """Store what became of a PENDING file and say it."""
+    """Store the outcome of a PENDING file and announce it."""
     message = await Message.get(id=row.message_id)
     async with change(row.account_id) as changed:
         pending = Attachment.filter(id=row.id, status=_PENDING)
@@ -193,13 +193,13 @@ async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
 
 
 def _stand_ins() -> frozenset[str]:
-    """Where contract servers answer in the vendors' place; production has none."""
+    """Origins of contract servers that replace vendors in tests; none in production."""
     return frozenset(media.origin(url) for url in configuration.current().environment.base_addresses.values())
 
 
 # ----------------------------------------------------------------------------------------------------------- going out
 def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
-    """An address that gives the file for fifteen minutes to whoever has it; None: it is not stored."""
+    """A URL that serves the file for fifteen minutes; None: it is not stored."""
     if row.status != _STORED:
         return None
     name = public_id(PREFIX, row.id)
@@ -209,7 +209,7 @@ def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
 
 
 async def opened(name: str, ends: str, signature: str, *, now: datetime | None = None) -> File | None:
-    """The file of an address of ours. None: forged, over, or not there."""
+    """The file of such a URL; None: forged, expired, or gone."""
     id = parse_public_id(name, PREFIX)
     if id is None or not (ends.isascii() and ends.isdecimal() and len(ends) <= 12):
         return None

@@ -1,4 +1,4 @@
-"""Contacts who block us at the vendor, or take that back, without a message. What they write (STOP, START) is inbound.py's."""
+"""Contacts who block or unblock us at the vendor without a message. inbound.py handles STOP and START."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from services.messaging import contacts, opt_outs
 
 
 async def record(connection: ChannelConnection, told: Blocking) -> None:
-    """Keep that a contact has blocked us, or that this is over. Safe to repeat; a block that is older than what they wrote last is over.
+    """Record a block or its end. Safe to repeat; a block older than the contact's last message is ignored.
 
-    Callbacks come late and again: what is older than the newest block, or end of one, changes nothing. An address that no contact
-    has yet counts when one writes from it.
+    Callbacks come late and repeatedly: one older than the newest known block or unblock changes nothing. An address without a contact
+    counts once one writes from it.
     """
     try:
         address = contacts.normalise(connection.kind, told.address, None)
@@ -28,7 +28,7 @@ async def record(connection: ChannelConnection, told: Blocking) -> None:
     async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
         held = await contacts.held_address(connection.account_id, connection.kind, address)
         if held is not None:
-            await contacts.locked(connection.account_id, held.contact_id)
+            await contacts.lock(connection.account_id, held.contact_id)
             wrote = held.last_inbound_at
             if told.blocked and told.occurred_at is not None and wrote is not None and told.occurred_at < wrote:
                 return
@@ -41,10 +41,10 @@ async def record(connection: ChannelConnection, told: Blocking) -> None:
 
 
 async def _newest(changed: Change, connection: ChannelConnection, address: str, at: datetime | None) -> bool:
-    """Whether none that happened after this is known; remember its time. One without a time counts as it comes."""
+    """Whether no later callback is known; stores its time. One without a time counts as new."""
     if at is None:
         return True
-    at = min(at, changed.now)  # a vendor's clock that is ahead must not silence what comes next
+    at = min(at, changed.now)  # a vendor's clock that is ahead must not hide later callbacks
     known = tables.Blocking.filter(channel_connection_id=connection.id, address=address)
     if await known.filter(told_at__gt=at).exists():
         return False

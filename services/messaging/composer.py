@@ -1,4 +1,4 @@
-"""What a message will be when it goes out: its text with the payment link in it, how long that is, or a template. Sends nothing."""
+"""The text of a message before it is sent: payment link, length, template."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.connections import availability
 from services.core import validation
 from services.thread import payment_links
 
-UCS2_REASONS: Final = 5  # characters that are named
+UCS2_REASONS: Final = 5  # characters reported
 TEMPLATE_ID_LIMIT: Final = 80  # characters
 VARIABLES_LIMIT: Final = 20
 VARIABLE_LIMIT: Final = 1000  # characters of a value
@@ -34,12 +34,12 @@ _TEMPLATE_MARK: Final = re.compile(r"\{(business|amount|product|number|link|toke
 
 # ---------------------------------------------------------------------------------------------------------- the text
 def compose(account: Account, request: PaymentRequest, connection: ChannelConnection, body: str | None) -> str:
-    """`body`, or else the account's own words, for this channel with the link at its mark, or at the end. Raises: VaultError."""
+    """The text for this channel, with the link at {link} or at the end. Default `body`: the account's template. Raises: VaultError."""
     values = _values(account, request, connection)
-    words = account.link_message_template if body is None else body.rstrip()
-    if "{link}" not in words and values["link"] not in words:
-        words = f"{words}\n{{link}}".lstrip()
-    return _filled(_MARK, words, values)
+    text = account.link_message_template if body is None else body.rstrip()
+    if "{link}" not in text and values["link"] not in text:
+        text = f"{text}\n{{link}}".lstrip()
+    return _filled(_MARK, text, values)
 
 
 def _values(account: Account, request: PaymentRequest, connection: ChannelConnection) -> dict[str, str]:
@@ -55,18 +55,18 @@ def _values(account: Account, request: PaymentRequest, connection: ChannelConnec
     }
 
 
-def _filled(mark: re.Pattern[str], words: str, values: Mapping[str, str]) -> str:
-    """In one pass: a product that is called "{link}" stays so."""
-    return mark.sub(lambda found: values[found[1]], words)
+def _filled(mark: re.Pattern[str], text: str, values: Mapping[str, str]) -> str:
+    """Replaces all marks in one pass, so that a product named "{link}" is not expanded."""
+    return mark.sub(lambda found: values[found[1]], text)
 
 
 # ------------------------------------------------------------------------------------------------------------ length
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """How long a text is on one channel: `length` and `max_length` in `unit`. The rest is of SMS.
+    """The length of a text on a channel, in `unit`. The rest is for SMS.
 
-    `remaining`: what the last segment still holds, in septets (GSM_7) or UTF-16 units (UCS_2). `ucs2_reasons`: the characters
-    that force UCS_2, at most UCS2_REASONS of them.
+    `remaining`: free in the last segment, in septets (GSM_7) or UTF-16 units (UCS_2). `ucs2_reasons`: up to UCS2_REASONS characters
+    that force UCS_2.
     """
 
     length: int
@@ -79,33 +79,33 @@ class Measure:
 
     @property
     def fits(self) -> bool:
-        """Whether the channel takes it whole."""
+        """Whether the channel accepts the whole text."""
         return self.max_length is None or self.length <= self.max_length
 
 
-def measure(words: str, connection: ChannelConnection) -> Measure:
+def measure(text: str, connection: ChannelConnection) -> Measure:
     """The length of a text as this channel counts it."""
     limits = availability.limits_of(connection)
     found = Measure(
-        length=limits.length_of(words),
+        length=limits.length_of(text),
         max_length=limits.max_length,
         unit=limits.length_unit,
     )
     if connection.kind != "SMS":
         return found
-    cost = sms.segments(words)
+    cost = sms.segments(text)
     return replace(
         found,
         encoding=cost.encoding.replace("-", "_"),
         segments=cost.count,
         remaining=cost.remaining,
-        ucs2_reasons=sms.outside_gsm7(words, limit=UCS2_REASONS),
+        ucs2_reasons=sms.outside_gsm7(text, limit=UCS2_REASONS),
     )
 
 
-def refuse_long(words: str, connection: ChannelConnection, *, field: validation.Field) -> None:
-    """A text over the limit is refused, never cut or split. Raises: TooLong."""
-    found = measure(words, connection)
+def refuse_long(text: str, connection: ChannelConnection, *, field: validation.Field) -> None:
+    """Raises: TooLong. Texts are never cut or split."""
+    found = measure(text, connection)
     if not found.fits:
         raise TooLong(
             f"This channel takes at most {found.max_length} {_UNITS[found.unit]}; the text has {found.length}.",
@@ -116,14 +116,14 @@ def refuse_long(words: str, connection: ChannelConnection, *, field: validation.
 # --------------------------------------------------------------------------------------------------------- templates
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """An approved template in place of free text: the vendor's id of it, and what stands in its places, (name, value) each."""
+    """An approved template: the vendor's id, and (name, value) of each variable."""
 
     id: str
     variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def values(self) -> list[str]:
-        """What stands in the places."""
+        """The values, in order."""
         return [value for _, value in self.variables]
 
 
@@ -153,7 +153,7 @@ def checked(template: Template) -> Template:
 def compose_template(
     account: Account, request: PaymentRequest, connection: ChannelConnection, template: Template
 ) -> Template:
-    """The marks in the variables filled in; `{token}` is the link's last part, for a template's URL button. Raises: VaultError."""
+    """Fills the marks in the variables; {token} is the link's last part, for a URL button. Raises: VaultError."""
     values = _values(account, request, connection)
     return Template(
         id=template.id,
@@ -161,11 +161,11 @@ def compose_template(
     )
 
 
-def refuse_without_links(words: str, template: Template, carried: Sequence[PaymentRequest]) -> None:
-    """What the thread shows must reach the contact: the link of every request that `words` carries. Raises: Invalid."""
+def refuse_without_links(text: str, template: Template, carried: Sequence[PaymentRequest]) -> None:
+    """The contact must receive every payment link that the thread shows. Raises: Invalid."""
     hashes = {request.token_hash for request in carried}
-    said = "\n".join(template.values)
-    if any(token not in said and vault.digest(token) in hashes for token in payment_links.tokens(words)):
+    sent = "\n".join(template.values)
+    if any(token not in sent and vault.digest(token) in hashes for token in payment_links.tokens(text)):
         raise Invalid(
             "No variable of the template carries the payment link: give one the value {link}.",
             field=("template", "variables"),

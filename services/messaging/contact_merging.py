@@ -1,9 +1,9 @@
-"""Merges two contacts that are one person: one record, one thread, the totals of both. What its id resolves to: merged_rows.py.
+"""Merges two contacts that are one person. merged_rows.py resolves the ids afterwards.
 
-Nothing that was stored for the merged contact is rewritten but what there is once per contact: its addresses, visitors, followers and
-totals move. Messages, cards, requests and money stay where they are and are read by all ids of the contact that is kept.
+Only what exists once per contact moves: addresses, visitors, followers, totals. Messages, cards, requests and payments stay where
+they are and are read by all ids of the kept contact.
 
-Locks: the two contacts in the order of their ids, then their conversations in the order of theirs, then the account.
+Lock order: the contacts by id, their conversations by id, the account.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from services.core.unit_of_work import Change, change
 from services.messaging import contacts
 from services.thread import contact_totals
 
-MERGED: Final = "contact.merged"  # of the log: `data` has contact_id and conversation_id of the merged one
-MOST: Final = 100  # contacts that are one: a thread is read from so many places
-_TRIES: Final = 5  # each is lost to another merge of one of the two
+MERGED: Final = "contact.merged"  # event: `data` has contact_id and conversation_id of the merged contact
+MOST: Final = 100  # contacts merged into one: every read of the thread covers all their ids
+_TRIES: Final = 5  # a concurrent merge of one of the two costs one
 
 
 R = TypeVar("R", Contact, Conversation)
 
 
 class _Again(Exception):
-    """One of the two was merged while we waited for it."""
+    """One of the two was merged by a concurrent call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair(Generic[R]):
-    """Two rows of a kind: the one that is kept, and the one that is merged into it."""
+    """The kept row, and the row merged into it."""
 
     kept: R
     merged: R
@@ -52,10 +52,10 @@ async def merge(
     addresses: Sequence[tuple[str, str]] = (),
     idempotency_key: str,
 ) -> Contact:
-    """Merge a contact into the one of `contact_id`, which is kept. It can't be undone. Safe to repeat with the same key.
+    """Merge a contact into `contact_id`, which is kept. It cannot be undone. Safe to repeat with the same key.
 
-    `addresses` (kind, address): of kinds on which both have one, the one that messages go to; else that from which the person wrote
-    last. Raises: Forbidden, NotFound, Invalid (one contact already, an address of neither), Blank, TooLong.
+    `addresses` (kind, address): the ones to use where both contacts have one; by default the one that wrote last.
+    Raises: Forbidden, NotFound, Invalid (already one contact, an address of neither), Blank, TooLong.
     """
     actor.require("message")
     given = {"contact": contact_id, "merged": merged_contact_id, "addresses": [list(one) for one in addresses]}
@@ -139,7 +139,7 @@ def _announce(changed: Change, people: Pair[Contact], talks: Pair[Conversation])
 
 
 async def _lock(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
-    """Both rows, locked in the order of their ids. Raises: _Again."""
+    """Lock both rows in the order of their ids. Raises: _Again."""
     rows = {}
     for id in sorted((kept_id, merged_id)):
         row = await model.filter(id=id, merged_into_id=None).select_for_update(no_key=True).get_or_none()
@@ -150,7 +150,7 @@ async def _lock(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
 
 
 async def _unite_addresses(people: Pair[Contact], chosen: dict[str, str]) -> set[str]:
-    """All addresses belong to the contact that is kept, one of each kind is in use; all of them. Raises: Invalid."""
+    """Move all addresses to the kept contact, one of each kind in use; returns them. Raises: Invalid."""
     rows = await ContactAddress.filter(contact_id__in=[people.kept.id, people.merged.id]).order_by("id")
     in_use: dict[str, ContactAddress] = {}
     for row in rows:
@@ -177,7 +177,7 @@ def _preferred(row: ContactAddress, people: Pair[Contact]) -> tuple[float, bool]
 
 
 def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[str]:
-    """Fill what the kept record lacks; the fields that were. What it has stays, but for a name that is only an address."""
+    """Fill what the kept record lacks; returns the fields. A name that is only an address is replaced."""
     one, other = people.kept, people.merged
     filled = [name for name in ("email", "phone") if getattr(one, name) is None and getattr(other, name) is not None]
     for name in filled:
@@ -195,7 +195,7 @@ def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[st
 
 
 async def _unite_conversations(talks: Pair[Conversation]) -> None:
-    """One unread count, draft, assignee and place in the inbox; the followers of both."""
+    """Combine unread count, draft, assignee, followers and inbox position."""
     one, other = talks.kept, talks.merged
     one.unread_count += other.unread_count
     if other.last_activity_at > one.last_activity_at:
@@ -207,7 +207,7 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
     held = {row.user_id for row in rows if row.conversation_id == one.id}
     wanted = {row.user_id for row in rows}
     if other.assignee_id is not None and one.assignee_id not in (None, other.assignee_id):
-        wanted.add(other.assignee_id)  # who looked after the other one goes on hearing of its payments
+        wanted.add(other.assignee_id)  # its assignee stays notified of its payments
     one.assignee_id = one.assignee_id or other.assignee_id
     for user_id in sorted(wanted - held):
         await ConversationFollower.create(
@@ -219,7 +219,7 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
 
 
 async def _point(pair: Pair[R]) -> None:
-    """The merged row, and all that were merged into it, point at the one that is kept, which lists them."""
+    """Point the merged row, and all merged into it before, to the kept row."""
     model = type(pair.kept)
     ids: list[UUID] = merged_rows.ids_of(pair.merged)
     pair.kept.merged_ids = [*(pair.kept.merged_ids or []), *(str(id) for id in ids)]

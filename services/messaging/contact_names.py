@@ -1,4 +1,4 @@
-"""Names of contacts who are called by a vendor's id: asked at the vendor, where messages bring none. What people typed stays."""
+"""Asks the vendor for the names of contacts that are named by their address. A name that a person typed stays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATTEMPTS: Final = 3
 
 
 async def ask(connection: ChannelConnection, contact: Contact, address: str) -> None:
-    """Have the name of a contact asked that is called by this address, once. Call in the transaction that stores its message."""
+    """Enqueue the question, once per contact. Call in the transaction that stores the contact's message."""
     if contact.name != address:
         return
     channel = providers.usable_channel(connection)
@@ -40,7 +40,7 @@ async def ask(connection: ChannelConnection, contact: Contact, address: str) -> 
 
 @jobs.handler("contact.name", on_dead="the contact keeps its address as its name: a person can write another")
 async def _name_job(job: jobs.JobContext) -> None:
-    """Ask the vendor for a name. Key: the contact is still called by its address; a failure changes nothing."""
+    """Key: the contact is still named by its address; a failure changes nothing."""
     address = job.payload["address"]
     if job.account_id is None:
         return

@@ -1,4 +1,4 @@
-"""Contacts and their addresses, one per kind of channel. Payment totals are summaries.py's, threads are conversations.py's."""
+"""Contacts and their addresses. contact_totals.py holds payment totals; conversations.py holds threads."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from services.messaging import opt_outs
 from services.thread import contact_totals
 
 NAME_LIMIT: Final = 120
-PHONE_STORED: Final = 20  # characters of a stored phone number; a sender that is longer is no phone
+PHONE_STORED: Final = 20  # characters; a longer sender is no phone number
 PHONE_KINDS: Final = ("SMS", "WHATSAPP")
-_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are drawn as nothing
-MOST_MATCHED: Final = 100  # rows of one phone or e-mail that are looked at: merged contacts keep theirs
+_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # characters without a visible glyph
+MOST_MATCHED: Final = 100  # rows with one phone or email: merged contacts keep theirs
 CHANGEABLE: Final = frozenset({"name", "email", "phone", "addresses"})
 
 
@@ -41,9 +41,9 @@ async def create_contact(
     addresses: Sequence[tuple[str, str]] = (),
     idempotency_key: str | None = None,
 ) -> Contact:
-    """A contact, its conversation and its addresses: those of `addresses` (kind, address), else from phone and e-mail.
+    """Create a contact with its conversation and addresses: `addresses` (kind, address), else those of phone and email.
 
-    A phone number without country is read in the account's. Safe to repeat with the same idempotency key.
+    A phone number without a country code is read in the account's region. Safe to repeat with the same idempotency key.
     Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
     """
     actor.require("message")
@@ -56,12 +56,12 @@ async def create_contact(
             async with change(actor.account_id, actor_id=actor.user_id) as changed:
                 await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
                 contact, conversation = await _make(changed, values["name"], values["email"], values["phone"], wanted)
-                # Open inboxes learn of the new conversation, too: a stranger's is told with the message that opens it.
+                # Open inboxes show the new conversation now; an unknown sender's appears with its first message.
                 changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
                 await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
                 await save({"contact": str(contact.id)})
         except IntegrityError as error:
-            raise AlreadyUsed(field="addresses") from error  # by somebody else, at the same moment
+            raise AlreadyUsed(field="addresses") from error  # by a concurrent call
         return contact
 
     async def rebuild(ids: dict[str, Any]) -> Contact:
@@ -74,9 +74,9 @@ async def create_contact(
 
 
 async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
-    """Change name, email, phone or addresses (a list of (kind, address); others stay). Addresses follow phone and e-mail.
+    """Change name, email, phone or addresses ((kind, address); others stay). Addresses follow phone and email.
 
-    An address that changes starts without window and without opt-out.
+    A changed address starts without a window and without an opt-out.
     Raises: Forbidden, NotFound, Blank, TooLong, Invalid, AlreadyUsed.
     """
     actor.require("message")
@@ -130,7 +130,7 @@ async def find_or_create_by_address(
             held = await ContactAddress.get(account_id=connection.account_id, kind=kind, address=address)
             contact_id = held.contact_id
     # Locked before the address is added, so that two callbacks of one contact add it once.
-    contact, conversation = await locked(connection.account_id, contact_id)
+    contact, conversation = await lock(connection.account_id, contact_id)
     if await _update_from_sender(contact, kind, address, name):
         changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
     return contact, conversation
@@ -177,7 +177,7 @@ async def _update_from_sender(contact: Contact, kind: str, address: str, name: s
 async def answered_from(
     changed: Change, contact: Contact, conversation: Conversation, row: ContactAddress, at: datetime
 ) -> None:
-    """The contact, merged and so with several addresses of one kind, wrote from this one: answers go there. It is locked."""
+    """A merged contact wrote from this address: answers go there. The contact is locked."""
     if row.in_use:
         return
     before = await ContactAddress.get_or_none(contact_id=contact.id, kind=row.kind, in_use=True)
@@ -190,19 +190,19 @@ async def answered_from(
 
 
 async def use_address(row: ContactAddress) -> None:
-    """Messages of its kind go to this one of the contact's addresses. The caller holds the contact's lock."""
+    """Send messages of this kind to this address of the contact. The caller holds the contact's lock."""
     await ContactAddress.filter(contact_id=row.contact_id, kind=row.kind, in_use=True).update(in_use=False)
     await ContactAddress.filter(id=row.id).update(in_use=True)
 
 
-async def locked(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
-    """The contact that this id resolves to and its conversation, both rows locked, contact first."""
+async def lock(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
+    """Lock the contact that this id resolves to, then its conversation."""
     contact = await contact_totals.lock_contact(account_id, contact_id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 
 async def held_address(account_id: UUID, kind: str, address: str) -> ContactAddress | None:
-    """The address of a contact that is this one, in any spelling of its telephone; the same spelling first."""
+    """The contact address equal to this one, in any spelling of a phone number; the same spelling first."""
     rows = await ContactAddress.filter(account_id=account_id, kind=kind, address__in=_spelled(kind, address))
     return min(rows, key=lambda row: (row.address != address, row.id), default=None)
 
@@ -226,7 +226,7 @@ def _vendor_name(contact: Contact, kind: str, address: str, name: str | None) ->
 
 
 async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
-    """The one contact whose record has this phone or e-mail, and no other address on this kind."""
+    """The only contact with this phone or email that has no address of this kind."""
     if kind in PHONE_KINDS:
         numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
         found = Contact.filter(account_id=account_id, phone__in=numbers)
@@ -257,10 +257,7 @@ async def _make(
 async def _checked(
     account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The given fields as they are stored, and the addresses that follow from them. `contact_id`: whose; None: a new contact's.
-
-    Raises: NotFound, Blank, TooLong, Invalid, AlreadyUsed.
-    """
+    """The given fields as they are stored, and the addresses that follow. `contact_id`: None for a new contact. Raises: the refusals."""
     region = await _region(account_id)
     values: dict[str, Any] = {}
     stated: dict[str, str] = {}
@@ -293,7 +290,7 @@ async def _checked(
 async def _refuse_taken(
     account_id: UUID, wanted: Mapping[str, str], stated: Collection[str], *, contact_id: UUID | None
 ) -> None:
-    """`stated`: the kinds whose address was given in `addresses`, not as phone or e-mail. Raises: AlreadyUsed, of each field."""
+    """`stated`: kinds given in `addresses`, not as phone or email. Raises: AlreadyUsed, for each field."""
     refusals = Refusals()
     for kind, address in wanted.items():
         taken = await held_address(account_id, kind, address)
@@ -304,7 +301,7 @@ async def _refuse_taken(
 
 
 async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:
-    """Give the contact these addresses; the kinds that changed."""
+    """Give the contact these addresses; returns the kinds that changed."""
     rows = await ContactAddress.filter(contact_id=contact.id).order_by("id")
     held = {row.kind: row for row in rows if row.in_use}
     moved = []
@@ -315,9 +312,7 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
             await give_address(contact, kind, address)
         elif other is not None and not other.in_use:  # one that the contact has by a merge
             await use_address(other)
-        elif address in _spelled(
-            kind, row.address
-        ):  # the same telephone: what came from it holds, and how the vendor spells it
+        elif address in _spelled(kind, row.address):  # the same phone number: keep its window and the vendor's spelling
             continue
         else:
             since = await opt_outs.opted_out_at(contact.account_id, kind, address)
@@ -327,7 +322,7 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
 
 
 async def give_address(contact: Contact, kind: str, address: str) -> None:
-    """A first address on this kind of channel. A STOP that came from it before stands, whoever had it then."""
+    """Add the first address of a kind. An earlier STOP from this address still applies."""
     await ContactAddress.create(
         account_id=contact.account_id,
         contact_id=contact.id,
@@ -338,12 +333,12 @@ async def give_address(contact: Contact, kind: str, address: str) -> None:
 
 
 async def normalised(account_id: UUID, given: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Kind to address as it is stored, one of each kind. Raises: Invalid, Blank, TooLong."""
+    """Addresses by kind, as stored. Raises: Invalid, Blank, TooLong."""
     return _addresses(given, await _region(account_id))
 
 
 def same_address(kind: str, one: str, other: str) -> bool:
-    """Whether these are one address, in any spelling of a telephone."""
+    """Whether these are one address, in any spelling of a phone number."""
     return one in _spelled(kind, other)
 
 
@@ -357,7 +352,6 @@ def _derived(email: str | None, phone: str | None) -> dict[str, str]:
 
 
 def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
-    """Kind to normalised address. Raises: Invalid, Blank, TooLong."""
     found: dict[str, str] = {}
     kinds = {kind.value for kind in ChannelKind}
     for kind, typed in given:
@@ -371,7 +365,7 @@ def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str
 
 
 def normalise(kind: str, typed: str, region: str | None) -> str:
-    """An address as it is stored and compared: E.164, lower-case e-mail, or as given. Raises: Blank, TooLong, Invalid."""
+    """An address as stored and compared: E.164, lower-case email, or as given. Raises: Blank, TooLong, Invalid."""
     address = validation.required(typed, limit=validation.ADDRESS_LIMIT, field="addresses")
     if kind in PHONE_KINDS:
         number = normalise_phone(address, region)

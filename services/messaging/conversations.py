@@ -1,4 +1,4 @@
-"""What the team does with a conversation beside writing: read, close, assign, follow, keep a draft. The thread itself is messages.py's."""
+"""What the team does with a conversation besides writing: read, close, assign, follow, keep a draft."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ DRAFT_LIMIT: Final = 10_000  # characters
 
 
 async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
-    """The team has seen it: no unread messages. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Set the unread count to 0. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
-        conversation = await _locked(actor, conversation_id)
+        conversation = await _lock(actor, conversation_id)
         if conversation.unread_count:
             await _store(changed, conversation, "unread_count", 0)
         return conversation
 
 
 async def close(actor: Actor, conversation_id: UUID) -> Conversation:
-    """It is done with, until something happens in it (changes.py opens it again). Safe to repeat. Raises: Forbidden, NotFound."""
+    """Close it until something happens in it (unit_of_work.py reopens it). Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
-        conversation = await _locked(actor, conversation_id)
+        conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is None:
             await _store(changed, conversation, "closed_at", changed.now)
         return conversation
 
 
 async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
-    """It is not done with after all. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
-        conversation = await _locked(actor, conversation_id)
+        conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is not None:
             await _store(changed, conversation, "closed_at", None)
         return conversation
 
 
 async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
-    """Give it to a user of the account, or to nobody. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Assign it to a user of the account, or to no one. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         refusals = Refusals()
         with refusals:
-            conversation = await _locked(actor, conversation_id)
+            conversation = await _lock(actor, conversation_id)
         with refusals:
             if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
                 raise NotFound(field="userId")
@@ -63,12 +63,12 @@ async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> C
 
 
 async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conversation:
-    """Whether the actor gets this conversation's notifications. Safe to repeat. Raises: Forbidden (no user), NotFound."""
+    """Turn this conversation's notifications for the actor on or off. Safe to repeat. Raises: Forbidden (no user), NotFound."""
     actor.require("read")
     if actor.user_id is None:
         raise Forbidden("Only a person can follow a conversation.")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
-        conversation = await _locked(actor, conversation_id)
+        conversation = await _lock(actor, conversation_id)
         held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
         if await held.exists() != following:
             if following:
@@ -82,21 +82,21 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
 
 
 async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
-    """Keep the team's unsent text, spaces included; nothing is sent. Raises: Forbidden, NotFound, TooLong, Invalid."""
+    """Store the team's unsent text, spaces included. Raises: Forbidden, NotFound, TooLong, Invalid."""
     actor.require("message")
     refusals = Refusals()
     with refusals:
         kept = draft if validation.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         with refusals:
-            conversation = await _locked(actor, conversation_id)
+            conversation = await _lock(actor, conversation_id)
         refusals.raise_any()
         if conversation.draft != kept:
             await _store(changed, conversation, "draft", kept)
         return conversation
 
 
-async def _locked(actor: Actor, conversation_id: UUID) -> Conversation:
+async def _lock(actor: Actor, conversation_id: UUID) -> Conversation:
     row = await merged_rows.lock_conversation(actor.account_id, conversation_id)
     if row is None:
         raise NotFound(field="conversationId")

@@ -1,4 +1,4 @@
-"""Copies of an e-mail (Cc): whom a reply to all suggests, who may be given, and copies that did not arrive."""
+"""Copies of an email (Cc): suggestions, permitted addresses, and failed copies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from services.connections import availability, providers
 from services.core import merged_rows, validation
 from services.core.unit_of_work import Change, change
 
-MOST: Final = 100  # addresses that are looked at, whatever a channel sends
+MOST: Final = 100  # addresses in one call
 
 
 def allowed(connection: ChannelConnection) -> int:
-    """How many copies of one message this connection sends; 0: none."""
+    """How many copies of a message this connection sends."""
     return availability.limits_of(connection).max_cc if connection.kind == "EMAIL" else 0
 
 
 def addresses(given: Sequence[str]) -> list[str]:
-    """E-mail addresses in lower case. Raises: Blank, Invalid, TooLong."""
+    """Email addresses in lower case. Raises: Blank, Invalid, TooLong."""
     if len(given) > MOST:
         raise TooLong(f"At most {MOST} addresses get a copy.", field="cc")
     found: list[str] = []
@@ -38,9 +38,9 @@ def addresses(given: Sequence[str]) -> list[str]:
 
 
 async def checked(conversation: Conversation, connection: ChannelConnection, given: Sequence[str]) -> list[str]:
-    """Of these addresses those that get a copy, each once: the contact's and our own are left out.
+    """The addresses that get a copy, each once, without the contact's and our own.
 
-    Raises: Invalid (no e-mail), TooLong (too many), ContactOptedOut.
+    Raises: Invalid (not an email channel), TooLong (too many), ContactOptedOut.
     """
     if not given:
         return []
@@ -57,24 +57,24 @@ async def checked(conversation: Conversation, connection: ChannelConnection, giv
 
 
 async def remaining(message: Message) -> list[str]:
-    """The copies of a message that may still be sent: without people who have opted out since."""
+    """The message's copies, without people who have opted out since."""
     given: list[str] = message.cc or []
     return without(given, await _opted_out(message.account_id, given)) if given else []
 
 
 async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, list[str]]:
-    """Whom a reply to all copies, by conversation id: the other people of the newest letter that was received. Six queries."""
+    """The Cc of a reply to all, by conversation id: the other people of the newest received email. Six queries."""
     found = await merged_rows.newest_inbound(conversations, "id", kind="EMAIL")
     rows = {row.id: row for row in await Message.filter(id__in=list(found.values()))} if found else {}
-    letters = {id: rows[message_id] for id, message_id in found.items()}
+    emails = {id: rows[message_id] for id, message_id in found.items()}
     people: dict[UUID, list[str]] = {one.id: [] for one in conversations}
-    for id, letter in letters.items():
-        for typed in [letter.address, *(letter.cc or [])]:
+    for id, email in emails.items():
+        for typed in [email.address, *(email.cc or [])]:
             with suppress(Refusal):  # an address that we can't write to
                 people[id].append(validation.email(typed, field="cc") or "")
-    if not letters:
+    if not emails:
         return people
-    known = await _known(account_id, [one for one in conversations if one.id in letters])
+    known = await _known(account_id, [one for one in conversations if one.id in emails])
     out = await _opted_out(account_id, {one for found in people.values() for one in found})
     senders = await ChannelConnection.filter(account_id=account_id, kind="EMAIL", connected=True)
     limit = max((allowed(row) for row in senders), default=0)
@@ -82,12 +82,12 @@ async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> 
 
 
 def without(addresses: Iterable[str], left_out: Collection[str]) -> list[str]:
-    """Each address once, in its order, without some."""
+    """Each address once, in order, without some."""
     return [one for one in dict.fromkeys(addresses) if one not in left_out]
 
 
 async def _known(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, set[str]]:
-    """The contact's own e-mail addresses and the account's, in lower case, by conversation id."""
+    """The contact's own email addresses and the account's, in lower case, by conversation id."""
     own: set[str] = set()
     for row in await ChannelConnection.filter(account_id=account_id, kind="EMAIL"):
         secrets = providers.readable(row)
@@ -108,24 +108,24 @@ async def _opted_out(account_id: UUID, addresses: Collection[str]) -> set[str]:
 
 # ------------------------------------------------------------------------------------------------- what became of them
 def is_copy(message: Message, address: str | None) -> bool:
-    """Whether this address got a copy of the message, and is not its recipient."""
+    """Whether this address is in the message's Cc and not its recipient."""
     wanted = (address or "").lower()
     return wanted != message.address.lower() and wanted in {one.lower() for one in message.cc or ()}
 
 
 async def record_failed(message: Message, addresses: Collection[str]) -> None:
-    """These copies did not arrive; the message itself is as it was. Safe to repeat."""
+    """Record copies that did not arrive. Safe to repeat."""
     async with change(message.account_id, rows=[message.id]) as changed:
         held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
         before: list[str] = held.undelivered_cc or []
         lost = without([*before, *(one.lower() for one in addresses)], ())
         if lost != before:
             await Message.filter(id=message.id).update(undelivered_cc=lost)
-            _tell(changed, held)
+            _announce(changed, held)
 
 
 async def record_answered(message: Message, address: str) -> None:
-    """Who got a copy has answered it: a report that it did not arrive was wrong. Safe to repeat."""
+    """A person in Cc answered: remove the address from the failed copies. Safe to repeat."""
     if not message.undelivered_cc:
         return
     async with change(message.account_id, rows=[message.id]) as changed:
@@ -134,10 +134,10 @@ async def record_answered(message: Message, address: str) -> None:
         lost = without(before, {address.lower()})
         if lost != before:
             await Message.filter(id=message.id).update(undelivered_cc=lost or None)
-            _tell(changed, held)
+            _announce(changed, held)
 
 
-def _tell(changed: Change, message: Message) -> None:
+def _announce(changed: Change, message: Message) -> None:
     changed.event(
         "message.updated",
         conversation_id=message.conversation_id,

@@ -1,7 +1,4 @@
-"""What a file is, by its bytes. What its sender says about it does not count.
-
-Any file is kept but programs; whatever is no known kind is given out as bytes to download.
-"""
+"""The type of a file by its bytes; the sender's claim does not count. Programs are refused, unknown types are downloads."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ INLINE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 def of(content: bytes) -> str | None:
-    """The media type; text of any kind (HTML and SVG, too) is text/plain, the unknown octet-stream. None: empty, or a program."""
+    """The media type: text/plain for any text (HTML and SVG too), octet-stream if unknown. None: empty, or a program."""
     for start, found in _STARTS:
         if content.startswith(start):
             return found
@@ -75,12 +72,12 @@ def of(content: bytes) -> str | None:
 
 
 def _is_note(content: bytes) -> bool:
-    """Words that begin as Windows' programs do; no program is text."""
+    """Text that begins as Windows' programs do; no program is text."""
     return content.startswith(b"MZ") and _is_text(content)
 
 
 def _archive(content: bytes) -> str:
-    """An Office or OpenDocument file by the names in it; its files are not opened."""
+    """An Office or OpenDocument type by the names in the archive; its files are not opened."""
     if content[30:38] == b"mimetype":
         named = content[38:138].partition(b"PK")[0].decode("ascii", "replace")
         if named.startswith(("application/vnd.oasis.opendocument.", "application/epub+zip")):

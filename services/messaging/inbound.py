@@ -1,4 +1,4 @@
-"""What comes in from channels: verified callbacks; statuses go to delivery.py, what contacts write is stored once in their thread."""
+"""Callbacks from channels: verified, then each status and each contact's message is applied once."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ __all__ = ["WebhookRequest", "receive", "store"]
 log = structlog.get_logger(__name__)
 
 SMALL_BODY: Final = 4096  # bytes that any channel reads in a moment, whoever wrote them
-LETTER_REFUSED: Final = {
-    "too_large": "A letter was not taken: it is too large, or has too many lines.",
-    "too_many_parts": "A letter was not taken: it has too many parts.",
+EMAIL_REFUSED: Final = {
+    "too_large": "An email was rejected: it is too large, or has too many lines.",
+    "too_many_parts": "An email was rejected: it has too many parts.",
 }
-LETTER_UNREADABLE: Final = "A letter was not taken: it can't be read."
+EMAIL_UNREADABLE: Final = "An email was rejected: it can't be read."
 WEBHOOK_SEEN_EVERY: Final = timedelta(seconds=30)
-CALLBACK_LIMIT: Final = 2 * 1024 * 1024  # bytes: vendors put 50 and more long messages in one; a letter may have more
-KEPT_BODY: Final = CALLBACK_LIMIT  # the sender of a longer letter is asked to send it again
+CALLBACK_LIMIT: Final = 2 * 1024 * 1024  # bytes: vendors put 50 and more long messages in one; an email may have more
+KEPT_BODY: Final = CALLBACK_LIMIT  # the sender of a longer email must send it again
 AGAIN_AFTER_S: Final = 3600.0  # for a kept callback whose attempts are used up
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # a message that claims to be older is dated now
 HELP_AGAIN: Final = timedelta(minutes=10)
@@ -78,10 +78,10 @@ _Part = TypeVar("_Part", StatusUpdate, InboundMessage, WrittenElsewhere, Message
 
 
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
-    """Take one callback of a channel: verify, then statuses and messages, each once. Returns after the commits.
+    """Handle one callback: verify it, then apply its statuses and messages. Returns after the commits.
 
-    Also of a disconnected channel: a STOP must not be lost. A vendor that has one address per app speaks of several of its accounts in
-    one callback: what concerns the account's other connections is handed on. Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
+    Disconnected channels are read too, so that no STOP is lost. A vendor with one callback address per app reports several accounts
+    in one callback: parts for the account's other connections go to those. Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
     """
     connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
     if connection is None or not providers.allowed(connection):
@@ -115,30 +115,29 @@ async def _take(connection: ChannelConnection, request: WebhookRequest) -> Chann
 
 
 def _hint(request: WebhookRequest) -> UUID | None:
-    """The message that the callback's address names."""
     return parse_public_id(request.query.get("m", ""), "msg")
 
 
 async def _read(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
-    """What the callback says, if it is the vendor's. Raises: BadSignature, BadPayload, NotVerifiable."""
+    """Raises: BadSignature, BadPayload, NotVerifiable."""
     channel = providers.usable_channel(connection)
-    if channel is None:  # its package is gone or broken, its credentials can't be read: perhaps for a while
+    if channel is None:  # its package or its credentials are unusable, perhaps temporarily
         raise NotVerifiable("provider_unavailable")
     try:
-        # Reading what is large or hostile takes up to seconds: the loop goes on meanwhile.
+        # A large or hostile body takes up to seconds: parse it in a thread.
         if len(request.body) <= SMALL_BODY:
             return _zoned(channel.receive(request), connection)
         return _zoned(await asyncio.to_thread(channel.receive, request), connection)
     except SignatureInvalid as error:
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
-        if connection.kind == "EMAIL" and connection.last_error is None:  # of what stops sending is told first
-            await providers.note_channel(connection, LETTER_REFUSED.get(error.reason, LETTER_UNREADABLE))
+        if connection.kind == "EMAIL" and connection.last_error is None:  # an error that stops sending has priority
+            await providers.note_channel(connection, EMAIL_REFUSED.get(error.reason, EMAIL_UNREADABLE))
         raise BadPayload(error.reason) from error
 
 
 def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWebhook:
-    """The webhook without times that have no zone: a provider's mistake must not lose what people write."""
+    """Drop times without a zone: a provider's mistake must not lose messages."""
 
     def kept(parts: Sequence[_Part]) -> Sequence[_Part]:
         odd = [one for one in parts if one.occurred_at is not None and one.occurred_at.utcoffset() is None]
@@ -159,7 +158,7 @@ def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWeb
 async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
     for update in webhook.statuses:
         await delivery.record_status(connection, update, message_id=hint)
-    # A thread is in the order in which its messages are stored: a question before a colleague's answer in the same callback.
+    # A thread shows messages in the order of storing: sort, so that a question precedes a colleague's answer.
     written: list[InboundMessage | WrittenElsewhere] = [*webhook.messages, *webhook.elsewhere]
     for message in sorted(written, key=lambda one: one.occurred_at or now):
         if isinstance(message, InboundMessage):
@@ -173,7 +172,7 @@ async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: 
 
 
 async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> None:
-    """Have a verified callback handled by a job: most vendors send theirs once. Key: the callback's bytes."""
+    """Store a verified callback for a job, because most vendors send it once. Key: the callback's bytes."""
     kept = {
         "method": request.method,
         "public_url": request.public_url,
@@ -189,7 +188,7 @@ async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> N
         key=f"inbound:{connection.id}:{hashlib.sha256(request.public_url.encode() + request.body).hexdigest()}",
         due_at=datetime.now(UTC) + HELD_AGAIN,
         again=True,
-        secret=orjson.dumps(kept).decode(),  # a person's words, and perhaps the vendor's credentials
+        secret=orjson.dumps(kept).decode(),  # private text, and perhaps vendor credentials
     )
 
 
@@ -200,7 +199,7 @@ async def _handle_died(job: jobs.JobContext, error: str) -> None:
 
 @jobs.handler("inbound.handle", on_dead=_handle_died)
 async def _handle_job(job: jobs.JobContext) -> None:
-    """Handle a callback that met a held row. Key: (connection, external id) of each message; a status only moves forward."""
+    """Handle a postponed callback. Key: (connection, external id) of each message; a status only moves forward."""
     connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))
     kept = orjson.loads(job.secret)
     kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
@@ -222,7 +221,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
                 changed, connection, connection.kind, received.address, inbound.sender_name, invited=invited
             )
         else:  # the contact that we wrote to, whichever address the answer comes from
-            contact, conversation = await contacts.locked(connection.account_id, answered.contact_id)
+            contact, conversation = await contacts.lock(connection.account_id, answered.contact_id)
         # Again under the lock: another process may have stored the same callback meanwhile.
         if (external_id := await _new_id(connection, inbound, received)) is None:
             return
@@ -327,26 +326,26 @@ async def _inbound_message(
 
 
 async def _address_of(contact: Contact, kind: str, address: str) -> ContactAddress | None:
-    """The contact's address that this is; where it is none (a letter from elsewhere), the one that is written to."""
+    """The contact's address; the one in use if an email came from elsewhere."""
     held = await contacts.held_address(contact.account_id, kind, address)
     if held is not None and held.contact_id == contact.id:
         return held
     return await ContactAddress.get_or_none(contact_id=contact.id, kind=kind, in_use=True)
 
 
-def _words(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
 def _counted(files: Sequence[object]) -> str:
-    """What stands in place of the text of a message that is only files; empty without files."""
+    """The text of a message that has only files; empty without files."""
     return f"[{len(files)} attachment{'s' if len(files) > 1 else ''}]" if files else ""
 
 
 async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewhere, now: datetime) -> None:
-    """A colleague wrote to a contact in the vendor's own inbox: it stands in the thread. Key: (connection, external id).
+    """Store a message that a colleague wrote in the vendor's own inbox. Key: (connection, external id).
 
-    An echo may overtake the answer to our own call: a message on its way with the same words is that one.
+    An echo may overtake the answer to our own call: a message being sent with the same text is that one.
     """
     body = storable(written.body).strip()
     address = written.recipient[: validation.ADDRESS_LIMIT]
@@ -357,7 +356,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
     mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
     under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
     for own in await under_way.order_by("seq"):
-        if written.template or _words(body).startswith(_words(own.body)):
+        if written.template or _one_line(body).startswith(_one_line(own.body)):
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await delivery.record_status(connection, ours, message_id=own.id)
             return
@@ -394,14 +393,14 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
 
 
 def _written_at(told: datetime | None, now: datetime) -> datetime:
-    """When a message was written: what the vendor tells, unless that is in the future or before such messages were."""
+    """The vendor's time, unless it is in the future or impossibly old."""
     return told.astimezone(UTC) if told is not None and EARLIEST < told <= now else now
 
 
 async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
-    """Carriers ask of every sender that HELP is answered. Not to who has opted out; in the transaction that stores the HELP.
+    """Answer HELP, as carriers require, unless the contact has opted out. Call in the transaction that stores the HELP.
 
-    Once in HELP_AGAIN: who asks on and on may be a machine that answers ours. The caller holds the conversation's lock.
+    At most once in HELP_AGAIN: a contact that repeats HELP may be a machine that answers us.
     """
     actor = system_actor(connection.account_id)
     words = await opt_outs.help_text(connection.account_id)
@@ -424,7 +423,7 @@ async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now
 
 
 async def _confirm_stop(changed: Change, stop: Message) -> None:
-    """Carriers ask for one last message, which the opt-out does not hold up. In the transaction that stores the STOP."""
+    """Queue the one message that carriers require after a STOP. Call in the transaction that stores the STOP."""
     message = Message(
         id=uuid7(),
         account_id=stop.account_id,
@@ -445,7 +444,7 @@ async def _confirm_stop(changed: Change, stop: Message) -> None:
 
 
 async def _replied(conversation: Conversation, external_id: str | None) -> Message | None:
-    """The message of this conversation that the contact pointed at, whichever side wrote it."""
+    """The message of this conversation that the contact replied to, from either side."""
     if external_id is None:
         return None
     said = Message.filter(conversation_id__in=merged_rows.ids_of(conversation), external_id=stored_id(external_id))
@@ -453,7 +452,7 @@ async def _replied(conversation: Conversation, external_id: str | None) -> Messa
 
 
 async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:
-    """The message of ours that a letter answers, proved by an id that only its recipients have seen."""
+    """Our message that an email answers, proved by an id that only its recipients have seen."""
     if connection.kind != "EMAIL":
         return None
     if inbound.in_reply_to is not None:
@@ -464,9 +463,9 @@ async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> M
 
 
 async def _new_id(connection: ChannelConnection, inbound: InboundMessage, received: _Received) -> str | None:
-    """The id to store a message under; None: it is stored.
+    """The external id to store the message under; None: it is stored already.
 
-    Scanners and broken mailers give one Message-ID to several letters: one with other content has the id of its content.
+    Scanners and broken mailers reuse a Message-ID: an email with other content gets an id made from its content.
     """
     known = await Message.get_or_none(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
     if known is None:

@@ -1,4 +1,4 @@
-"""Letters that our own mail server hands over on a trusted line. They go the way of the mail webhook, which signs and posts instead."""
+"""Email received by our own LMTP server on a trusted connection. It takes the same way as the mail webhook, signed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from services.connections import providers
 from services.core import configuration
 from services.messaging import inbound
 
-LIMIT: Final = inbound_mail.MAX_BYTES  # of a letter, with its files
+LIMIT: Final = inbound_mail.MAX_BYTES  # bytes of an email, with its files
 
 
 async def takes(connection_id: UUID) -> bool:
-    """Whether letters for this channel would be taken: it is an e-mail channel with an `inbound_secret`."""
+    """Whether this channel accepts email: an email channel with an `inbound_secret`."""
     return bool(await _secret(connection_id))
 
 

@@ -1,4 +1,4 @@
-"""What channels tell later of messages that stand in a thread: changed, removed, reacted to. New messages are inbound.py's."""
+"""Later changes that channels report: a message edited, removed, or reacted to. inbound.py stores new messages."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ NO_TEXT: Final = "[message without text]"
 REMOVED: Final = "[message removed by its writer]"
 REACTION_LIMIT: Final = 40
 TRY_AGAIN: Final = timedelta(minutes=1)
-PREVIEW_LIMIT: Final = 160  # of a conversation, as changes.py cuts it
+PREVIEW_LIMIT: Final = 160  # of a conversation, as unit_of_work.py cuts it
 
 
 async def record(connection: ChannelConnection, told: MessageChange, *, again: bool = False) -> None:
-    """A message was changed, removed or reacted to. Safe to repeat; a change that is older than the last is left out.
+    """Apply an edit, removal or reaction. Safe to repeat; a change older than the last is ignored.
 
-    The message's own callback may be under way on another process: a change of an unknown message is tried once more (`again`).
-
-    What its writer removed is removed here, too (Meta's platform terms): text, files and the inbox's preview; its place stays.
+    The message's own callback may still be running: a change of an unknown message is tried once more (`again`). A removed message
+    loses its text, files and inbox preview (Meta's platform terms) and keeps its place.
     """
     known = Message.filter(channel_connection_id=connection.id, external_id=stored_id(told.external_id))
     found = await known.get_or_none()
@@ -60,8 +59,8 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
         elif told.body is not None and (message.edited_at is None or message.edited_at < at):
             message.body, message.edited_at = storable(told.body).strip() or NO_TEXT, at
             if told.opt_out is not None and message.direction == "INBOUND":
-                said = opt_outs.opt_out if told.opt_out else opt_outs.opt_in
-                await said(changed, connection.id, message.kind, message.address)
+                record_choice = opt_outs.opt_out if told.opt_out else opt_outs.opt_in
+                await record_choice(changed, connection.id, message.kind, message.address)
         elif told.reaction is not None:
             message.reaction = storable(told.reaction).strip()[:REACTION_LIMIT] or None
         else:
@@ -81,7 +80,7 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
 
 
 async def removed_early(connection: ChannelConnection, external_id: str) -> bool:
-    """Whether a message that is not stored yet was removed by its writer before it came."""
+    """Whether a message that is not stored yet was already removed by its author."""
     return await Job.exists(key=_removal(connection, external_id))
 
 
@@ -97,14 +96,14 @@ async def _later(connection: ChannelConnection, told: MessageChange) -> None:
         {"connection_id": str(connection.id)},
         account_id=connection.account_id,
         key=_removal(connection, told.external_id) if told.removed else None,
-        secret=kept,  # a person's words
+        secret=kept,  # private text
         due_at=datetime.now(UTC) + TRY_AGAIN,
     )
 
 
-@jobs.handler("message.change", on_dead="it was told of a message that is not ours")
+@jobs.handler("message.change", on_dead="the change is of a message that is not ours")
 async def _change_job(job: jobs.JobContext) -> None:
-    """Record a change whose message was not known yet. Safe to repeat, as `record` is."""
+    """Safe to repeat."""
     connection = await providers.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
     given = orjson.loads(job.secret)
     if given["occurred_at"] is not None:

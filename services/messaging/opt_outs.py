@@ -1,7 +1,6 @@
-"""Who does not want to be written to: STOP and START per sender, e-mail's unsubscribe link, and what HELP is answered.
+"""Opt-outs: STOP and START per sender, email's unsubscribe link, and the answer to HELP.
 
-While one opt-out of an address stands, it is opted out of the whole kind of channel (`opted_out_at`, by which
-capability.py refuses): STOP to one number of ours is not evaded by another.
+An address with any opt-out is opted out of the whole kind of channel (`opted_out_at`): another sender must not evade a STOP.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ _PURPOSE = "unsubscribe"
 async def opt_out(
     changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
 ) -> None:
-    """Who has this address wants nothing more from this sender. Key: (connection, address). The caller holds the contact's lock.
+    """Opt an address out of this sender. Key: (connection, address). The caller holds the contact's lock.
 
-    A telephone is opted out in all its spellings, also where two contacts have one each. `blocked`: the vendor says so; the contact
-    has not written it.
+    Covers all spellings of a phone number, also across contacts. `blocked`: reported by the vendor, not written by the contact.
     """
     known = await OptOut.get_or_none(channel_connection_id=channel_connection_id, address=address)
     if known is None:
@@ -43,15 +41,15 @@ async def opt_out(
     held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
     for row in await held.filter(opted_out_at=None).order_by("id"):
         await ContactAddress.filter(id=row.id).update(opted_out_at=changed.now)
-        await _tell(changed, row.contact_id)
+        await _announce(changed, row.contact_id)
 
 
 async def opt_in(
     changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
 ) -> None:
-    """The opt-out of this sender is taken back; those of others stay. Safe to repeat. The caller holds the contact's lock.
+    """Take back the opt-out of this sender; those of other senders stay. Safe to repeat. The caller holds the contact's lock.
 
-    `blocked`: the vendor says so; a STOP that the contact wrote stays.
+    `blocked`: reported by the vendor; a STOP that the contact wrote stays.
     """
     rows = OptOut.filter(channel_connection_id=channel_connection_id, address__in=spellings(address))
     await (rows.filter(blocked=True) if blocked else rows).delete()
@@ -60,23 +58,23 @@ async def opt_in(
     held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
     for row in await held.filter(opted_out_at__not_isnull=True).order_by("id"):
         await ContactAddress.filter(id=row.id).update(opted_out_at=None)
-        await _tell(changed, row.contact_id)
+        await _announce(changed, row.contact_id)
 
 
 async def opted_out_at(account_id: UUID, kind: str, address: str) -> datetime | None:
-    """Since when an address wants nothing more, for whoever gets it; None: it may be written to."""
+    """Since when an address is opted out; None: it may receive messages."""
     rows = OptOut.filter(account_id=account_id, kind=kind, address__in=spellings(address))
     first = await rows.order_by("created_at").first()
     return None if first is None else first.created_at
 
 
-async def _tell(changed: Change, contact_id: UUID) -> None:
+async def _announce(changed: Change, contact_id: UUID) -> None:
     conversation = await Conversation.get(contact_id=contact_id)
     changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact_id)
 
 
 async def help_text(account_id: UUID) -> str:
-    """What HELP is answered: who writes here, how to reach them, how to stop it."""
+    """The answer to HELP: who writes, how to reach them, how to stop."""
     account = await Account.get(id=account_id)
     reach = " or ".join(known for known in (account.contact_email, account.contact_phone) if known)
     contact = f" Contact us at {reach}." if reach else ""
@@ -84,13 +82,13 @@ async def help_text(account_id: UUID) -> str:
 
 
 async def stop_text(account_id: UUID) -> str:
-    """What a STOP is answered where the vendor leaves that to us: the one message that may still go out."""
+    """The confirmation of a STOP, where the vendor leaves it to us: the last message that may go out."""
     account = await Account.get(id=account_id)
     return f"{account.name}: you are unsubscribed and get no more messages from us. Reply START to get them again."
 
 
 async def is_confirmation(message: Message) -> bool:
-    """Whether this is our answer to a STOP (`stop_text`), which goes to who has opted out by it."""
+    """Whether this is the confirmation of a STOP (`stop_text`), which an opted-out contact still receives."""
     if message.author_id is not None or message.reply_to_id is None or message.direction != "OUTBOUND":
         return False
     return message.body == await stop_text(message.account_id)
@@ -98,7 +96,7 @@ async def is_confirmation(message: Message) -> bool:
 
 # ------------------------------------------------------------------------------------------------------- unsubscribe
 def unsubscribe_url(message: Message) -> str:
-    """Where a mail program posts its one-click unsubscribe (RFC 8058) of this message's address from its sender."""
+    """The one-click unsubscribe URL (RFC 8058) for this email's address and sender."""
     subject = message.id.bytes
     token = base64.urlsafe_b64encode(subject + vault.mark(_PURPOSE, subject)).decode().rstrip("=")
     return payment_links.absolute(f"/unsubscribe/{token}")
@@ -120,7 +118,7 @@ async def written_by(token: str) -> tuple[str, Message]:
 
 
 async def unsubscribe(token: str) -> str:
-    """Opt the address of this link out of its sender's kind of channel; the business's name. Safe to repeat. Raises: NotFound."""
+    """Opt the link's address out of its sender; returns the business's name. Safe to repeat. Raises: NotFound."""
     name, message = await written_by(token)
     async with change(message.account_id, rows=[message.contact_id]) as changed:
         await contact_totals.lock_contact(message.account_id, message.contact_id)

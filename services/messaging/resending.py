@@ -1,7 +1,7 @@
-"""When a message that failed, or whose outcome nobody knows, may be sent again, and on which channels. messages.py sends it.
+"""When a FAILED or UNKNOWN message may be sent again, and on which channels. messages.py sends it.
 
-A message and its repetitions are a family; each repetition names the first of them (`retry_of_id`). At most one of them is under
-way or has arrived, so that nothing reaches a contact twice by accident.
+A message and its repetitions are a family; each repetition names the first message (`retry_of_id`). At most one of a family is
+being sent or has arrived, so that a contact gets nothing twice by accident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOOKED_UP: Final = timedelta(seconds=delivery.LOOK_UPS_S[-1])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """A person's or a program's wish to send a message again. `confirmed`: also if the contact may get it twice."""
+    """A wish to send a message again. `confirmed`: even if the contact may get it twice."""
 
     message: Message
     confirmed: bool
@@ -41,7 +41,7 @@ def first_of(message: Message) -> UUID:
 
 
 async def family_of(message: Message) -> list[Message]:
-    """The message's family without itself, oldest first."""
+    """The rest of the message's family, oldest first."""
     first = first_of(message)
     beside = await merged_rows.messages_of(message)  # by conversation, which has an index
     found = await beside.filter(retry_of_id=first).order_by("seq")
@@ -51,14 +51,14 @@ async def family_of(message: Message) -> list[Message]:
 
 
 def over(message: Message, family: Sequence[Message]) -> bool:
-    """Whether there is nothing to repeat: it has not failed, or another of the family is under way or has arrived."""
+    """Whether the message can't be sent again: it has not failed, or another of the family is being sent or has arrived."""
     return message.delivery_status not in REPEATABLE or any(
         one.delivery_status not in REPEATABLE for one in family if one.id != message.id
     )
 
 
 async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
-    """Call under the conversation's lock, so that of two who repeat at once one does. Raises: Invalid, ConfirmationRequired."""
+    """Call under the conversation's lock, so that of two callers one succeeds. Raises: Invalid, ConfirmationRequired."""
     message = await Message.get(id=repeat.message.id)
     family = await family_of(message)
     if message.delivery_status not in REPEATABLE or message.direction != "OUTBOUND":
@@ -73,13 +73,13 @@ async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
         looked_up = one.sending_at is not None and now - one.sending_at >= LOOKED_UP
         if actor.kind != "user" or not looked_up:
             raise ConfirmationRequired(
-                "Nobody knows yet whether this message arrived: confirm that the contact may get it twice.",
+                "This message may have arrived: confirm that the contact may get it twice.",
                 field="confirmPossibleDuplicate",
             )
 
 
 def template_of(message: Message, channel_id: UUID) -> Template | None:
-    """The approved template that the message was, on the channel that it is approved for; elsewhere the contact gets its text."""
+    """The message's template, on the channel that it is approved for; other channels send the text."""
     if message.template_id is None or message.channel_connection_id != channel_id:
         return None
     return Template(id=message.template_id, variables=tuple((message.template_variables or {}).items()))
@@ -92,9 +92,9 @@ def options(
     requests: Sequence[PaymentRequest],
     processors: Sequence[ProcessorConnection],
 ) -> list[Reach]:
-    """The channels on which this message could be sent again now, the best first: another one before the one that failed.
+    """The channels on which this message could be sent again now, best first; the one that failed comes last.
 
-    The same rule as sending. `processors`: all of the account. Empty: there is nothing to repeat, or no channel is open.
+    `processors`: all of the account. Applies the same rules as sending.
     """
     if message.direction != "OUTBOUND" or over(message, family):
         return []

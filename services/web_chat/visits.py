@@ -178,7 +178,7 @@ async def _identify(row: Visitor, shown: Identity) -> None:
 
 async def _rename_contact(changed: Change, contact_id: UUID, before: Visit, person: Visit) -> UUID:
     """Move a visitor's contact to the person's address, and replace a generated name. Returns the contact that holds the address."""
-    contact, conversation = await contacts.locked(person.account_id, contact_id)
+    contact, conversation = await contacts.lock(person.account_id, contact_id)
     try:
         async with database.transaction():  # a savepoint: another device may do the same now
             await ContactAddress.filter(

@@ -118,13 +118,13 @@ async def test_what_is_no_letter_is_refused_for_good_and_what_fails_here_is_not(
         assert await hand_over(door, [f"{mailbox}@x.invalid"], letter().as_bytes()) == 451
     assert not await Message.exists(direction="INBOUND")
     noted = ChannelConnection.get(provider="smtp_email")
-    assert (await noted).last_error == "A letter was not taken: it can't be read."
+    assert (await noted).last_error == "An email was rejected: it can't be read."
     long = b"From: a@x.test\r\n\r\n" + b"\r\n" * 41_000
     assert await hand_over(door, [f"{mailbox}@x.invalid"], long) == 554
-    assert (await noted).last_error == "A letter was not taken: it can't be read.", "what stands there goes first"
+    assert (await noted).last_error == "An email was rejected: it can't be read.", "what stands there goes first"
     await ChannelConnection.all().update(last_error=None)
     assert await hand_over(door, [f"{mailbox}@x.invalid"], long) == 554
-    assert (await noted).last_error == "A letter was not taken: it is too large, or has too many lines."
+    assert (await noted).last_error == "An email was rejected: it is too large, or has too many lines."
 
 
 async def test_a_letter_with_photos_is_taken_and_only_a_file_over_ten_megabytes_is_not_kept(
