@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import logging
 import os
 import secrets
 import shutil
@@ -27,6 +28,9 @@ from models.database import open_database
 from models.database_url import postgres_arguments
 from services.core import configuration
 from tests import configured, servers
+from web.logging import OURS
+
+LOGGERS = ("", *OURS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +66,19 @@ def restored_configuration() -> Iterator[None]:
     before = configuration.current()
     yield
     configuration.use(before)
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Undo what an application in this process changes of logging; otherwise later tests see fewer records."""
+    before, config = {name: logging.getLogger(name).level for name in LOGGERS}, structlog.get_config()
+    yield
+    structlog.configure(**config)
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
+    for handler in logging.getLogger().handlers[:]:
+        if isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter):
+            logging.getLogger().removeHandler(handler)
 
 
 def pytest_collection_finish() -> None:
