@@ -7,7 +7,8 @@ from resolvers.mutation import Mutation
 from resolvers.query import Query
 from resolvers.subscription import PERSONAL_FIELDS, Subscription
 from resolvers.transport.fanout import Sharing
-from resolvers.transport.limits import Limits, Schema, schema_options
+from resolvers.transport.limits import Limits
+from resolvers.transport.schema import Schema, schema_options
 from schema.account import ApiKey, ConversationChannel, Processor
 from schema.context import Context
 from schema.events import ResyncRequired

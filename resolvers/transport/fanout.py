@@ -34,8 +34,8 @@ from graphql import (
 from strawberry.schema import BaseSchema
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from resolvers.transport.errors import SLOW_CONSUMER, UNAVAILABLE, present, request_id_of
 from resolvers.transport.executor import EVENT_SEEN
-from resolvers.transport.limits import SLOW_CONSUMER, UNAVAILABLE, present, request_id_of
 from resolvers.transport.server import SocketProtocol
 
 log = structlog.get_logger(__name__)

@@ -34,16 +34,13 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from models.database_errors import is_transient
-from resolvers.transport.executor import Context, Viewer
-from resolvers.transport.fanout import Fanout, Sharing
-from resolvers.transport.limits import (
+from resolvers.transport.documents import is_subscription
+from resolvers.transport.errors import (
     MASKED,
     RETRY_AFTER_S,
     UNAVAILABLE,
     UNAVAILABLE_TEXT,
-    Limits,
     is_request_error,
-    is_subscription,
     is_unavailable,
     log_unavailable,
     nothing_answered,
@@ -51,6 +48,9 @@ from resolvers.transport.limits import (
     request_id_of,
     shortened,
 )
+from resolvers.transport.executor import Context, Viewer
+from resolvers.transport.fanout import Fanout, Sharing
+from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import EVENTS, GRAPHQL_JSON, JSON, Accepted, accepted
 from resolvers.transport.origins import Cors, Origins
 from resolvers.transport.socket import (

@@ -26,17 +26,11 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 )
 from strawberry.types.execution import ExecutionResult
 
+from resolvers.transport.documents import is_subscription
+from resolvers.transport.errors import SLOW_CONSUMER, is_unavailable, log_unavailable, present, request_id_of
 from resolvers.transport.executor import Viewer
 from resolvers.transport.fanout import Fanout, serve
-from resolvers.transport.limits import (
-    SLOW_CONSUMER,
-    Limits,
-    is_subscription,
-    is_unavailable,
-    log_unavailable,
-    present,
-    request_id_of,
-)
+from resolvers.transport.limits import Limits
 from resolvers.transport.server import PROTOCOL_EXTENSION, SocketProtocol
 from services.core.rate_limits import RateLimiter, TokenBucket, network_of
 

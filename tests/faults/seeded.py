@@ -1042,7 +1042,7 @@ FAULTS: Final = (
     _fault(
         "security",
         "exception-text-told",
-        "resolvers/transport/limits.py",
+        "resolvers/transport/errors.py",
         'return _coded(error, MASKED, {"code": "INTERNAL", "requestId": request_id})',
         'return _coded(error, str(error.original_error), {"code": "INTERNAL", "requestId": request_id})',
         "tests/transport/test_http.py",

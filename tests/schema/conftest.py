@@ -14,7 +14,7 @@ from integrations.broadcast import open_bus
 from models import database as db
 from models import event_log
 from resolvers.assemble import build_schema, new_context
-from resolvers.transport.limits import Schema
+from resolvers.transport.schema import Schema
 from services.core import unit_of_work
 from services.core.event_hub import Hub
 from services.core.permissions import Actor

@@ -19,7 +19,7 @@ from graphql.utilities import find_breaking_changes
 
 from models import errors
 from resolvers.assemble import build_schema as assemble
-from resolvers.transport.limits import Schema
+from resolvers.transport.schema import Schema
 from resolvers.visitor.assemble import build_visitor_schema
 from services.web_chat import identity
 from tests.schema.conftest import SCHEMA

@@ -17,7 +17,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from resolvers.transport.http import GraphQLView, get_view
-from resolvers.transport.limits import Limits, Schema, schema_options
+from resolvers.transport.limits import Limits
+from resolvers.transport.schema import Schema, schema_options
 from resolvers.transport.server import Server, listen, server_config
 from services.core.event_hub import SlowConsumer
 

@@ -15,7 +15,8 @@ from websockets.frames import Frame, Opcode
 from integrations.broadcast import open_bus
 from resolvers.transport.fanout import QUEUED_EVENTS, Sharing, Sink, frame_head, next_head, plan
 from resolvers.transport.http import GraphQLView, get_view
-from resolvers.transport.limits import Limits, Schema, schema_options
+from resolvers.transport.limits import Limits
+from resolvers.transport.schema import Schema, schema_options
 from resolvers.transport.server import Server, listen, server_config
 from services.core.event_hub import Hub, ResyncNeeded, Start, follow
 from tests.services.core.test_event_hub import ACCOUNT, OTHER, Log

@@ -12,8 +12,9 @@ import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from resolvers.transport.errors import MASKED, UNAVAILABLE_TEXT
 from resolvers.transport.http import Events
-from resolvers.transport.limits import MASKED, UNAVAILABLE_TEXT, Limits
+from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import accepted
 from tests.transport.room import SECRET, Person, Room, open_room
 

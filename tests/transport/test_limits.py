@@ -11,15 +11,12 @@ import pytest
 import strawberry
 from graphql import GraphQLError, get_introspection_query, parse
 
+from resolvers.transport.document_size import measure
+from resolvers.transport.documents import _Documents
+from resolvers.transport.errors import present
 from resolvers.transport.executor import PerEventContext
-from resolvers.transport.limits import (
-    Limits,
-    Schema,
-    _Documents,
-    measure,
-    present,
-    schema_options,
-)
+from resolvers.transport.limits import Limits
+from resolvers.transport.schema import Schema, schema_options
 from services.core.rate_limits import RateLimiter, TokenBucket
 from tests.transport.room import Ctx, World, make_schema
 

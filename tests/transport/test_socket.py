@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from resolvers.transport.limits import MASKED, Limits
+from resolvers.transport.errors import MASKED
+from resolvers.transport.limits import Limits
 from resolvers.transport.server import SocketServer
 from tests.transport.room import SECRET, Person, Room, open_room
 

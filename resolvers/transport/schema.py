@@ -1,0 +1,48 @@
+"""The schema class and its options: limits, error log, execution."""
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+import strawberry
+from graphql import GraphQLError
+from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from resolvers.transport.documents import CheckDocument, Documents
+from resolvers.transport.errors import PresentErrors, log_errors
+from resolvers.transport.executor import PerEventContext
+from resolvers.transport.limits import Limits
+
+
+class Schema(strawberry.Schema):
+    """strawberry's Schema with our error log; the default one logs the document with its literals."""
+
+    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
+        log_errors(errors, execution_context)
+
+
+def schema_options(
+    *,
+    production: bool,
+    introspection: bool | None = None,
+    limits: Limits | None = None,
+    scalar_map: Mapping[object, Any] | None = None,
+    once: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """Keyword arguments for `Schema(query=..., **schema_options(production=...))`.
+
+    `once`: costly root fields; an operation may select one of them, once.
+    Production turns off suggestions in error messages, and introspection unless `introspection` is true.
+    """
+    allow_introspection = not production if introspection is None else introspection
+    rules: tuple[type[ASTValidationRule], ...] = () if allow_introspection else (NoSchemaIntrospectionCustomRule,)
+    limits = limits or Limits()
+    documents = Documents(limits, rules, hide_suggestions=production, once=once)
+    executor = type("LimitedContext", (PerEventContext,), {"operation_s": limits.operation_s})
+    return {
+        "extensions": [PresentErrors, lambda: CheckDocument(documents)],
+        "execution_context_class": executor,
+        # No sort_schema: it copies the types, and strawberry 0.341.2 then finds no union member.
+        "config": StrawberryConfig(disable_field_suggestions=production, scalar_map=dict(scalar_map or {})),
+    }
