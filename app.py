@@ -1,12 +1,13 @@
-"""The ASGI application: schema assembled, routes, what opens at start and closes at stop. No logic."""
+"""The ASGI application: schemas, routes, middleware, start and stop. No logic."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -16,7 +17,8 @@ import services.payments.sweeper  # noqa: F401 (its jobs register themselves)
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context
-from resolvers.transport.http import get_view
+from resolvers.transport.bodies import BodyLimit
+from resolvers.transport.http import GraphQLView, get_view
 from resolvers.transport.limits import Limits
 from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
@@ -49,26 +51,41 @@ from web import (
 from web import checkout as checkout_pages
 from web import sandbox as sandbox_pages
 
-JOBS_WAIT_S = 1.0  # for a turn at a row
+GRAPHQL: Final = "/graphql"
+WIDGET_GRAPHQL: Final = "/widget/graphql"
+JOBS_WAIT_S: Final = 1.0  # for a row's turn
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """The application for these settings (default: the environment's)."""
+    """The application. Default settings: the environment's."""
     settings = settings or Settings()
     logging.configure(settings.log_level)
     configure(settings)
-    schema = build_schema(production=settings.production, introspection=settings.graphiql_open)
+    graphql, widget_graphql = _team_graphql(settings), _visitor_graphql(settings)
 
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with running(settings) as hub:
+            app.state.hub = hub
+            yield
+
+    app = Starlette(
+        routes=_routes(settings, graphql, widget_graphql),
+        middleware=middleware(settings),
+        exception_handlers=limits.exception_handlers,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.before_shutdown = (graphql.end_streams, widget_graphql.end_streams)
+    return app
+
+
+def _team_graphql(settings: Settings) -> GraphQLView:
     def get_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
-        state = request.scope.get("state", {})
-        return new_context(
-            hub=app.state.hub,
-            client_address=state.get("client_address", ""),
-            request_id=state.get("request_id", ""),
-        )
+        return new_context(**_request_values(request))
 
-    graphql = get_view(
-        schema,
+    return get_view(
+        build_schema(production=settings.production, introspection=settings.graphiql_open),
         get_context=get_context,
         authenticate=authentication.authenticate,
         is_signed=authentication.is_signed,
@@ -79,47 +96,46 @@ def create_app(settings: Settings | None = None) -> Starlette:
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
     )
 
-    def get_visitor_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
-        state = request.scope.get("state", {})
-        return VisitorContext(
-            hub=app.state.hub,
-            client_address=state.get("client_address", ""),
-            request_id=state.get("request_id", ""),
-        )
 
-    widget_graphql = get_view(
+def _visitor_graphql(settings: Settings) -> GraphQLView:
+    def get_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
+        return VisitorContext(**_request_values(request))
+
+    return get_view(
         build_visitor_schema(production=settings.production),
-        get_context=get_visitor_context,
+        get_context=get_context,
         authenticate=visits.authenticate,
         still_valid=visits.still_valid,
-        # The widget's frame is a page of ours, on whatever site it is shown.
+        # The widget's frame is served from PUBLIC_URL, whichever site shows it.
         allowed_origins=settings.origins[:1],
         origin_remedy="only pages of PUBLIC_URL may call the web chat",
         queries_by_get=False,
         limits=VISITOR_LIMITS,
         credential_of=credential_of,
-        foreign_posts=False,
+        cross_origin_posts=False,
     )
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with running(settings) as hub:
-            app.state.hub = hub
-            yield
 
-    app = Starlette(
-        routes=_routes(settings, graphql, widget_graphql),
-        middleware=limits.middleware(settings),
-        exception_handlers=limits.exception_handlers,
-        lifespan=lifespan,
+def _request_values(request: Request | WebSocket) -> dict[str, Any]:
+    state = request.scope.get("state", {})
+    return {
+        "hub": request.app.state.hub,
+        "client_address": state.get("client_address", ""),
+        "request_id": state.get("request_id", ""),
+    }
+
+
+def middleware(settings: Settings) -> list[Middleware]:
+    """ASGI middleware, outermost first."""
+    # GraphQL limits its bodies itself: other origins can read its refusals only with CORS headers.
+    bodies = Middleware(
+        BodyLimit, limit_of=limits.body_limit, refuse=limits.refuse_body, exempt={GRAPHQL, WIDGET_GRAPHQL}
     )
-    app.state.settings = settings
-    app.state.before_shutdown = (graphql.end_streams, widget_graphql.end_streams)
-    return app
+    return [*limits.middleware(settings), bodies]
 
 
 def health_app(settings: Settings, hub: Hub) -> Starlette:
-    """What watches a process that serves nothing else: the worker."""
+    """Health checks and metrics alone, for the worker."""
     app = Starlette(routes=[*health.routes])
     app.state.settings, app.state.hub = settings, hub
     return app
@@ -132,7 +148,7 @@ def configure(settings: Settings) -> None:
 
 
 def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
-    """The database of these settings, open until the block ends."""
+    """Open the database for a block."""
     return database.open_database(
         settings.database_url,
         pool_max=settings.database_pool_size,
@@ -142,7 +158,7 @@ def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncIterator[Hub]:
-    """Everything that lives as long as the process, closed in the order that loses nothing: jobs, feeds, bus, clients, database last."""
+    """Everything that runs as long as the process. Stops jobs first, then the event hub, bus and clients; the database last."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(opened(settings))
         await providers.load_connected()
@@ -166,12 +182,12 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         yield hub
 
 
-def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseRoute]:
+def _routes(settings: Settings, graphql: GraphQLView, widget_graphql: GraphQLView) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
-        Route("/graphql", graphql, methods=None),
-        WebSocketRoute("/graphql", graphql),
-        Route("/widget/graphql", widget_graphql, methods=None),
-        WebSocketRoute("/widget/graphql", widget_graphql),
+        Route(GRAPHQL, graphql, methods=None),
+        WebSocketRoute(GRAPHQL, graphql),
+        Route(WIDGET_GRAPHQL, widget_graphql, methods=None),
+        WebSocketRoute(WIDGET_GRAPHQL, widget_graphql),
         *index.routes,
         *checkout_pages.routes,
         *unsubscribe.routes,
@@ -190,7 +206,7 @@ def _routes(settings: Settings, graphql: Any, widget_graphql: Any) -> list[BaseR
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """`uvicorn app:app` finds the application of the environment's settings; importing this module opens nothing."""
+    """Creates the application for `uvicorn app:app`; importing this module creates none."""
     if name == "app":
         return create_app()
     raise AttributeError(name)

@@ -1,25 +1,22 @@
-"""What stands before every door: request ids, body limits, the brake on guessed links, security headers, one log line a request.
-
-Plain ASGI, so that streams and WebSockets pass untouched. What a request may do is decided behind it.
-"""
+"""ASGI middleware: request ids, security headers, one log line per request, throttling of guessed payment links; body limits by path."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from typing import Final
 
+import limits
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.database_errors import is_transient
-from services.core.rate_limits import network_of
+from services.core.rate_limits import MovingWindows, network_of
 from services.messaging.inbound import CALLBACK_LIMIT
 from settings import Settings
 from web import metrics
@@ -27,27 +24,21 @@ from web.pages import error_response, http_error
 
 log = structlog.get_logger("web.requests")
 
-BODY_TIMEOUT_S: Final = 10.0
 DEFAULT_BODY: Final = 128 * 1024
 BODY_LIMITS: Final = (
     ("/webhooks/", 512 * 1024),
-    (
-        "/inbound/smtp_email/",
-        14 * 1024 * 1024,
-    ),  # a letter with its files, as far as it is read (services/messaging/mail.py)
+    ("/inbound/smtp_email/", 14 * 1024 * 1024),  # an email with attachments; as services/messaging/mail.py reads it
     ("/inbound/", CALLBACK_LIMIT),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),
     ("/widget/", 32 * 1024),
     ("/demo/", 16 * 1024),
+    ("/sandbox/pay/", 4 * 1024),
     ("/sandbox/", 64 * 1024),
 )
+UNKNOWN_LINKS: Final = limits.parse("20/minute")
 
-UNKNOWN_LINKS: Final = 20
-UNKNOWN_LINKS_WINDOW_S: Final = 60.0
-ADDRESSES: Final = 50_000  # how many addresses the brake remembers: its memory is bounded, too
-
-# For every answer that does not say something else; pages bring their own, stricter ones.
+# Defaults of every answer; pages set stricter ones.
 HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "strict-origin",
@@ -60,26 +51,26 @@ HEADERS: Final = {
 HSTS: Final = "max-age=31536000; includeSubDomains"
 
 
-# For Starlette(exception_handlers=…): unknown addresses and wrong methods, as a page or as a line of text.
 exception_handlers: Final = {HTTPException: http_error}
 
 
 def middleware(settings: Settings) -> list[Middleware]:
-    """The layers, outermost first, for Starlette(middleware=…)."""
-    return [
-        Middleware(Watch, settings=settings),
-        Middleware(UnknownLinks),
-        Middleware(BodyLimit),
-    ]
+    """For Starlette(middleware=…), outermost first."""
+    return [Middleware(Watch, settings=settings), Middleware(UnknownLinks)]
 
 
 def body_limit(path: str) -> int:
-    """How many bytes a request to this path may have."""
+    """Largest body of a request to this path, in bytes."""
     return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY)
 
 
+def refuse_body(status: int, scope: Scope) -> Response:
+    """The answer to a body that is too large (413) or too slow (408)."""
+    return error_response(status, Headers(scope=scope).get("accept", ""))
+
+
 def client_address(scope: Scope, *, trust_proxy: bool) -> str:
-    """The client's IP address; behind a proxy of ours the last one that it added, which no client can forge."""
+    """The client's IP address. `trust_proxy`: the last of X-Forwarded-For, which our proxy added and no client can forge."""
     if trust_proxy:
         forwarded = Headers(scope=scope).getlist("x-forwarded-for")
         if forwarded:
@@ -89,7 +80,7 @@ def client_address(scope: Scope, *, trust_proxy: bool) -> str:
 
 
 def route_of(scope: Scope) -> str:
-    """The path with its parameters' names in place of their values: no token, no id; the same for every request of a route."""
+    """The path with parameter names in place of values, so without tokens and ids."""
     if "endpoint" not in scope:
         return "(none)"
     path: str = scope["path"]
@@ -99,10 +90,9 @@ def route_of(scope: Scope) -> str:
 
 
 class Watch:
-    """Outermost: gives ids, adds headers, logs and counts, and turns what nobody caught into a plain 500 or 503.
+    """Sets request ids and headers, logs and counts requests, and answers uncaught errors with 500 or 503.
 
-    `scope["state"]` gets `request_id` and `client_address` (of an IPv6 client: its /64 network); resolvers and web read them
-    from `request.state`.
+    Sets `request_id` and `client_address` (of an IPv6 client: its /64 network) in `scope["state"]`.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -121,9 +111,8 @@ class Watch:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         if not (self._trust_proxy or self._warned) and "x-forwarded-for" in Headers(scope=scope):
-            self._warned = True  # any client can send the header: one line is enough
+            self._warned = True  # any client can send the header: log once
             log.warning("X-Forwarded-For is ignored: set TRUST_PROXY=true if your proxy sends it")
-        # Only ever a key of limits.
         state["client_address"] = network_of(client_address(scope, trust_proxy=self._trust_proxy))
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             if scope["type"] == "http":
@@ -164,13 +153,13 @@ class Watch:
             log.log(
                 logging.WARNING if again else logging.ERROR,
                 "request failed",
-                exc_info=None if again else error,  # a database's own words may quote values
+                exc_info=None if again else error,  # a database's message may quote values
                 method=scope["method"],
                 route=route_of(scope),
                 error=type(error).__name__,
             )
             if status:
-                raise  # the answer has begun: only closing the connection tells the client that it is broken
+                raise  # the answer has begun: only closing the connection can signal the error
             accept = Headers(scope=scope).get("accept", "")
             await error_response(503 if again else 500, accept, reference=request_id)(scope, receive, send_on)
         finally:
@@ -193,15 +182,15 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "
 
 
 class UnknownLinks:
-    """A limit on guessing: an address that met many unknown links is told 429 instead of 404 for a minute.
+    """Answers 429 in place of 404 to an address with too many unknown links. Known links always work.
 
-    A link that exists always works: the token has 128 bits, so that the brake protects the database and not the secret,
-    and one guesser behind a shared address must not keep his neighbours from paying.
+    A token has 128 bits, so this protects the database, not the secret; and a guesser must not keep others behind the same
+    address from paying.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._misses: OrderedDict[str, list[float]] = OrderedDict()
+        self._windows = MovingWindows("")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(("/p/", "/unsubscribe/", "/attachments/")):
@@ -212,77 +201,10 @@ class UnknownLinks:
         async def send_on(message: Message) -> None:
             nonlocal replaced
             if message["type"] == "http.response.start" and message["status"] == 404:
-                replaced = self._over(scope["state"]["client_address"])
+                replaced = not await self._windows.hit(UNKNOWN_LINKS, scope["state"]["client_address"])
                 if replaced:
                     await error_response(429, Headers(scope=scope).get("accept", ""))(scope, receive, send)
             if not replaced:
                 await send(message)
 
         await self._app(scope, receive, send_on)
-
-    def _over(self, network: str) -> bool:
-        """Count one unknown link; whether it is one too many."""
-        now = time.monotonic()
-        recent = [at for at in self._misses.pop(network, ()) if now - at < UNKNOWN_LINKS_WINDOW_S]
-        over = len(recent) >= UNKNOWN_LINKS
-        if not over:
-            recent.append(now)
-        self._misses[network] = recent
-        if len(self._misses) > ADDRESSES:
-            self._misses.popitem(last=False)
-        return over
-
-
-class BodyLimit:
-    """Reads the whole body before the application sees the request: not too large, not too slow.
-
-    /graphql limits its bodies itself, equally: pages of other origins can read a refusal only with its CORS headers.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == "/graphql":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        if length in ("", "0") and "transfer-encoding" not in headers:
-            await self._app(scope, receive, send)
-            return
-        limit = body_limit(scope["path"])
-        if length.isdecimal() and int(length) > limit:
-            await self._refuse(413, scope, receive, send)
-            return
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return  # nobody is left to answer
-                    body += message.get("body", b"")
-                    more = message.get("more_body", False)
-                    if len(body) > limit:
-                        await self._refuse(413, scope, receive, send)
-                        return
-        except TimeoutError:
-            await self._refuse(408, scope, receive, send)
-            return
-        given = False
-
-        async def receive_again() -> Message:
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
-
-        await self._app(scope, receive_again, send)
-
-    async def _refuse(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        response = error_response(status, Headers(scope=scope).get("accept", ""))
-        response.headers["connection"] = "close"  # what is still coming is not read
-        await response(scope, receive, send)

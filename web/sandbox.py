@@ -18,19 +18,6 @@ from services.sandbox import checkouts, hosted_page, refunds
 from services.sandbox.checkouts import SandboxRefusal
 from web import pages
 
-API_BODY_LIMIT: Final = 64 * 1024
-FORM_LIMIT: Final = 4 * 1024
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > limit:
-            raise SandboxRefusal(413, "too_large", "The body is too large.")
-    return bytes(parts)
-
-
 # --------------------------------------------------------------------------------------------------------------- API
 _Call = Callable[[Request, ProcessorConnection], Awaitable[tuple[int, dict[str, Any]]]]
 
@@ -51,7 +38,7 @@ def _api(call: _Call) -> Callable[[Request], Awaitable[Response]]:
 
 async def _create(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
     try:
-        order = orjson.loads(await _body(request, API_BODY_LIMIT))
+        order = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
     return 200, await checkouts.create(connection, request.headers.get("idempotency-key"), order)
@@ -63,7 +50,7 @@ async def _read(request: Request, connection: ProcessorConnection) -> tuple[int,
 
 async def _refund(request: Request, connection: ProcessorConnection) -> tuple[int, dict[str, Any]]:
     try:
-        order = orjson.loads(await _body(request, API_BODY_LIMIT))
+        order = orjson.loads(await request.body())
     except orjson.JSONDecodeError:
         raise SandboxRefusal(400, "invalid_request", "The body is not JSON.") from None
     key = request.headers.get("idempotency-key")
@@ -133,7 +120,7 @@ async def press(request: Request) -> Response:
     """A button of the hosted page: do it, then lead on (303)."""
     external_id = request.path_params["external_id"]
     try:
-        form = dict(parse_qsl((await _body(request, FORM_LIMIT)).decode("ascii", "replace")))
+        form = dict(parse_qsl((await request.body()).decode("ascii", "replace")))
         if form.get("action") == "challenge":
             row = await _found(request)
             if row.status != "OPEN":

@@ -1,13 +1,11 @@
-"""GraphQL over HTTP and over server-sent events, after the GraphQL-over-HTTP draft; sockets are handed to `socket`.
+"""GraphQL over HTTP: the ASGI application of one endpoint. Server-sent events and WebSockets are formatted beside it.
 
-It limits and formats; `negotiation` reads Accept, `origins` knows the pages that may call.
-Source: graphql.github.io/graphql-over-http/draft and github.com/enisdenjo/graphql-sse.
+Source: graphql.github.io/graphql-over-http/draft.
 """
 
-import asyncio
 import codecs
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import isawaitable
@@ -20,13 +18,12 @@ from cross_web import HTTPException
 from graphql import GraphQLError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.parse_content_type import parse_content_type
-from strawberry.http.streaming import SSETransport
 from strawberry.schema import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL
@@ -34,39 +31,39 @@ from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from models.database_errors import is_transient
-from resolvers.transport.documents import is_subscription
+from resolvers.transport.admission import (
+    Admission,
+    Authenticate,
+    CredentialOf,
+    IsSigned,
+    TooManyRequests,
+    key_of,
+    network_in,
+    token_of,
+)
+from resolvers.transport.bodies import BodyRefused, read_body, replayed
+from resolvers.transport.connections import Connections, StillValid
 from resolvers.transport.errors import (
     MASKED,
     RETRY_AFTER_S,
     UNAVAILABLE,
     UNAVAILABLE_TEXT,
     is_request_error,
-    is_unavailable,
     log_unavailable,
     nothing_answered,
     present,
     request_id_of,
     shortened,
 )
+from resolvers.transport.event_streams import Events, EventStream, until_unavailable
 from resolvers.transport.executor import Context, Viewer
 from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import EVENTS, GRAPHQL_JSON, JSON, Accepted, accepted
 from resolvers.transport.origins import Cors, Origins
-from resolvers.transport.socket import (
-    Authenticate,
-    Connections,
-    CredentialOf,
-    Door,
-    IsSigned,
-    SocketAdapter,
-    SocketHandler,
-    StillValid,
-    TooManyRequests,
-    key_of,
-    network_in,
-    token_of,
-)
+from resolvers.transport.refusals import Refusal, SubscriptionRefused
+from resolvers.transport.request_data import request_data as checked_data
+from resolvers.transport.socket import SocketAdapter, SocketHandler
 from services.core.rate_limits import RateLimiter
 
 log = structlog.get_logger(__name__)
@@ -74,23 +71,6 @@ log = structlog.get_logger(__name__)
 GetContext = Callable[[Request | WebSocket, dict[str, Any] | None], Any]
 
 _ANSWER: Final = "paythread.answer"
-
-
-class Refusal(HTTPException):
-    """A request that is answered before anything is executed."""
-
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, message)
-        self.code = code
-        self.headers = dict(headers or {})
-
-
-class SubscriptionRefused(Refusal):
-    """A subscription came as a request that accepts no stream of events."""
-
-    def __init__(self) -> None:
-        message = f"A subscription needs a WebSocket (graphql-transport-ws) or server-sent events (Accept: {EVENTS})."
-        super().__init__(400, "BAD_REQUEST", message)
 
 
 @dataclass(slots=True)
@@ -113,70 +93,6 @@ class _SubResponse(Response):
     answer: _Answer
 
 
-class Events(SSETransport):
-    """Server-sent events with lines that end in LF: clients that split at blank lines do not all know CRLF."""
-
-    def encode_event(self, event: str, data: str | None = None) -> str:
-        return super().encode_event(event, data).replace("\r\n", "\n")
-
-    def encode_comment(self, comment: str) -> str:
-        return super().encode_comment(comment).replace("\r\n", "\n")
-
-
-class EventStream:
-    """One SSE answer: its chunks, until they end or somebody ends it."""
-
-    def __init__(self, chunks: AsyncGenerator[str, None]) -> None:
-        self._chunks = chunks
-        self._closing = asyncio.Event()
-
-    def end(self, code: int, reason: str) -> None:
-        """Stop without `event: complete`, so that the client comes back."""
-        self._closing.set()
-
-    async def chunks(self) -> AsyncGenerator[str, None]:
-        """The chunks. The client's disconnect cancels this."""
-        closing = asyncio.ensure_future(self._closing.wait())
-        step: asyncio.Future[str] | None = None
-        try:
-            while True:
-                step = asyncio.ensure_future(_next(self._chunks))
-                await asyncio.wait({step, closing}, return_when=asyncio.FIRST_COMPLETED)
-                if not step.done():
-                    return
-                try:
-                    yield step.result()
-                except (StopAsyncIteration, _Unavailable):
-                    return
-        finally:
-            closing.cancel()
-            if step is not None and not step.done():
-                step.cancel()
-                with suppress(asyncio.CancelledError, StopAsyncIteration):
-                    await step
-            await self._chunks.aclose()
-
-
-class _Unavailable(Exception):
-    """The stream ends without `event: complete`: the client comes back and resumes by its cursor."""
-
-
-async def _until_unavailable(
-    results: AsyncGenerator[Any, None], operation: GraphQLRequestData
-) -> AsyncGenerator[Any, None]:
-    """An operation's results. Raises: _Unavailable in place of one of a subscription that could not be made."""
-    async with aclosing(results):
-        async for result in results:
-            failed = any(is_unavailable(error) for error in getattr(result, "errors", None) or ())
-            if failed and is_subscription(operation.query, operation.operation_name):
-                raise _Unavailable
-            yield result
-
-
-async def _next(chunks: AsyncIterator[str]) -> str:
-    return await anext(chunks)
-
-
 class GraphQLView(GraphQL[Any, None]):
     """The ASGI application of /graphql: POST (GET as a setting), SSE and WebSocket."""
 
@@ -197,7 +113,7 @@ class GraphQLView(GraphQL[Any, None]):
         sharing: Sharing | None,
         credential_of: CredentialOf,
         is_signed: IsSigned | None,
-        foreign_posts: bool,
+        cross_origin_posts: bool,
     ) -> None:
         super().__init__(
             schema,
@@ -208,7 +124,7 @@ class GraphQLView(GraphQL[Any, None]):
             max_subscriptions_per_connection=limits.operations_per_socket,
         )
         self.origins = origins
-        self.door = Door(
+        self.admission = Admission(
             limits=limits,
             authenticate=authenticate,
             connections=Connections(limits, still_valid),
@@ -218,12 +134,12 @@ class GraphQLView(GraphQL[Any, None]):
             is_signed=is_signed,
         )
         self._make_context = get_context
-        self._foreign_posts = foreign_posts
+        self._cross_origin_posts = cross_origin_posts
         self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
     def end_streams(self) -> None:
         """End every open event stream: before the server waits for its requests to finish."""
-        self.door.connections.end_all(1012, "Service restart")
+        self.admission.connections.end_all(1012, "Service restart")
 
     # ---------------------------------------------------------------------------------------------------------- ASGI
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -240,12 +156,12 @@ class GraphQLView(GraphQL[Any, None]):
                 raise Refusal(405, "BAD_REQUEST", "Send GET or POST.", {"Allow": "GET, POST"})
             # Browsers name the origin of a GET only if it is another one. They send no POST before its preflight; one
             # that arrives was passed on by a proxy of the page's own origin.
-            if (request.method == "GET" or not self._foreign_posts) and not self.origins.allow(request.headers):
+            if (request.method == "GET" or not self._cross_origin_posts) and not self.origins.allow(request.headers):
                 raise Refusal(403, "FORBIDDEN", self.origins.refuse(request.headers["origin"]))
             if answer.accepted.json is None and not answer.accepted.events:
                 raise Refusal(406, "BAD_REQUEST", f"Accept {GRAPHQL_JSON}, {JSON} or {EVENTS}.")
             if request.method == "POST":
-                request = Request(scope, _replay(await self._read_body(request)))
+                request = Request(scope, replayed(await self._read_body(scope, receive), receive))
             response = await self.run(request)
         except ClientDisconnect:
             return
@@ -263,24 +179,14 @@ class GraphQLView(GraphQL[Any, None]):
             response = self._json(body, 503 if transient else 500, answer)
         await response(scope, receive, send)
 
-    async def _read_body(self, request: Request) -> bytes:
-        limits = self.door.limits
-        # The rest of a refused body is not read: the connection cannot be used again.
-        close = {"Connection": "close"}
-        too_large = Refusal(413, "BAD_REQUEST", f"The body may have {limits.body_bytes} bytes.", close)
-        declared = request.headers.get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > limits.body_bytes:
-            raise too_large
-        body = bytearray()
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        limits = self.admission.limits
         try:
-            async with asyncio.timeout(limits.body_s):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > limits.body_bytes:
-                        raise too_large
-        except TimeoutError as error:
-            raise Refusal(408, "BAD_REQUEST", "The body did not arrive in time.", close) from error
-        return bytes(body)
+            return await read_body(scope, receive, limit=limits.body_bytes, timeout_s=limits.body_s)
+        except BodyRefused as error:
+            too_large = f"The body may have at most {limits.body_bytes} bytes."
+            message = too_large if error.status == 413 else "The body did not arrive in time."
+            raise Refusal(error.status, "BAD_REQUEST", message, {"Connection": "close"}) from error
 
     def _refusal(self, refusal: HTTPException, answer: _Answer) -> Response:
         code = refusal.code if isinstance(refusal, Refusal) else "BAD_REQUEST"
@@ -334,13 +240,13 @@ class GraphQLView(GraphQL[Any, None]):
             return context
         answer: _Answer = request.scope[_ANSWER]
         answer.context = context
-        token = self.door.credential_of(request.headers)
+        token = self.admission.credential_of(request.headers)
         network = network_in(request.scope)
         answer.key = key_of(token) if token else f"network:{network}"
         try:
-            context.viewer = await self.door.viewer_of(token, network)
+            context.viewer = await self.admission.viewer_of(token, network)
             if context.viewer is not None:
-                self.door.count(context.viewer)
+                self.admission.count(context.viewer)
         except TooManyRequests as error:
             message = "Too many requests, try again in a second."
             raise Refusal(429, "RATE_LIMITED", message, {"Retry-After": "1"}) from error
@@ -352,37 +258,17 @@ class GraphQLView(GraphQL[Any, None]):
 
     async def parse_http_body(self, request: Any) -> GraphQLRequestData:
         content_type, _ = parse_content_type(request.content_type or "")
-        data: Any
         if request.method == "GET":
-            # Forms and API tools send the fields that were left empty, too.
+            # Forms and API tools also send empty fields.
             data = self.parse_query_params({name: value for name, value in request.query_params.items() if value})
         elif request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refusal(415, "BAD_REQUEST", "Send the body uncompressed.", {"Accept-Encoding": "identity"})
         elif content_type.lower() == JSON:
-            # Some programs begin UTF-8 with a byte order mark, which JSON's own standard lets us ignore.
+            # Some programs begin UTF-8 with a byte order mark; the JSON standard allows ignoring it.
             data = self.parse_json((await request.get_body()).removeprefix(codecs.BOM_UTF8))
         else:
             raise Refusal(415, "BAD_REQUEST", f"Send {JSON}.")
-        if isinstance(data, list):
-            raise Refusal(400, "BAD_REQUEST", "Batching is not offered: send one operation per request.")
-        if not isinstance(data, dict):
-            raise Refusal(400, "BAD_REQUEST", "The body must be a JSON object.")
-        for name, kind, article in (
-            ("query", str, "a string"),
-            ("operationName", str, "a string"),
-            ("variables", dict, "an object"),
-            ("extensions", dict, "an object"),
-        ):
-            if not isinstance(data.get(name), kind | None):
-                raise Refusal(400, "BAD_REQUEST", f"`{name}` must be {article} or null.")
-        return GraphQLRequestData(
-            query=data.get("query"),
-            variables=data.get("variables"),
-            operation_name=data.get("operationName"),
-            extensions=data.get("extensions"),
-            # Whatever becomes a stream is one of server-sent events; `execute_operation` decides what does.
-            protocol="sse",
-        )
+        return checked_data(data)
 
     async def execute_operation(
         self,
@@ -413,7 +299,7 @@ class GraphQLView(GraphQL[Any, None]):
         results: Any = await super().execute_operation(
             request, request_adapter, request_data, context, root_value, sub_response
         )
-        return _until_unavailable(results, request_data)
+        return until_unavailable(results, request_data)
 
     async def execute_single(
         self,
@@ -482,7 +368,7 @@ class GraphQLView(GraphQL[Any, None]):
         answer: _Answer = request.scope[_ANSWER]
         viewer: Viewer | None = answer.context.viewer
         events = EventStream(stream())
-        connections = self.door.connections
+        connections = self.admission.connections
 
         async def admitted() -> AsyncIterator[str]:
             try:
@@ -499,13 +385,6 @@ class GraphQLView(GraphQL[Any, None]):
             status_code=sub_response.status_code or 200,
             headers={**sub_response.headers, **headers, "Vary": "Accept"},
         )
-
-
-def _replay(body: bytes) -> Receive:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
 
 
 async def _maybe(value: Any | Awaitable[Any]) -> Any:
@@ -526,7 +405,7 @@ def get_view(
     sharing: Sharing | None = None,
     credential_of: CredentialOf = token_of,
     is_signed: IsSigned | None = None,
-    foreign_posts: bool = True,
+    cross_origin_posts: bool = True,
 ) -> GraphQLView:
     """The ASGI application to mount at /graphql, and at any other place with a schema and credentials of its own.
 
@@ -537,7 +416,7 @@ def get_view(
     `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
     `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
     `is_signed(token)`: whether we have signed it, found out without a look-up; invented ones are limited by their network.
-    `foreign_posts`: whether a POST of a page that may not call us is executed, unread as its answer is; never over WebSocket.
+    `cross_origin_posts`: whether a POST of a page that may not call us is executed, unread as its answer is; never over WebSocket.
     """
     return GraphQLView(
         schema,
@@ -550,5 +429,5 @@ def get_view(
         sharing=sharing,
         credential_of=credential_of,
         is_signed=is_signed,
-        foreign_posts=foreign_posts,
+        cross_origin_posts=cross_origin_posts,
     )

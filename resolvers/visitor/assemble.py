@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from resolvers.transport.admission import token_of
 from resolvers.transport.limits import Limits
 from resolvers.transport.schema import Schema, schema_options
-from resolvers.transport.socket import token_of
 from resolvers.visitor.mutation import VisitorMutation
 from resolvers.visitor.query import VisitorQuery
 from resolvers.visitor.subscription import VisitorSubscription

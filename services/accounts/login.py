@@ -20,7 +20,7 @@ from services.accounts import sessions
 from services.accounts.sessions import Tokens
 from services.core import validation
 from services.core.configuration import Derived, LoginLimits
-from services.core.rate_limits import Counts, network_of, site_of
+from services.core.rate_limits import MovingWindows, network_of, site_of
 
 PASSWORD_LIMIT: Final = 256
 # Delay of an attempt on a name that is tried from many networks, unless the name has signed in from this network before.
@@ -51,7 +51,7 @@ class _Limits:
         self.per_name_site = _times(self.per_name, SITE_TIMES)
         self.per_address_site = _times(self.per_address, SITE_TIMES)
         self.per_name_everywhere = limits.parse(settings.per_name_everywhere)
-        self.counts = Counts(settings.redis)
+        self.counts = MovingWindows(settings.redis)
         self.waiting: Counter[str] = Counter()
 
 

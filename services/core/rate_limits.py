@@ -1,30 +1,31 @@
-"""How often somebody may do something; and which addresses count as one client."""
+"""Rate limits, and the network that a client address counts by."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MovingWindowSupport, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 
 log = structlog.get_logger(__name__)
 
-ANSWER_S: Final = 1.0  # that Redis may take
-AWAY_S: Final = 5.0  # that it is not asked again after it did not answer
+REDIS_TIMEOUT_S: Final = 1.0
+REDIS_RETRY_AFTER_S: Final = 5.0
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_clock = time.monotonic
 
 
 def network_of(address: str) -> str:
-    """The key of a client address: an IPv4 address, or the /64 network that one IPv6 customer has.
+    """The client's IPv4 address, or the /64 network of its IPv6 address; any other text unchanged.
 
-    An IPv4 address inside an IPv6 one counts as itself; a port is left out. Anything else is returned as it is.
+    An IPv4 address inside an IPv6 one counts as itself. A port is dropped.
     """
     try:
         parsed = ipaddress.ip_address(_without_port(address).partition("%")[0])
@@ -39,7 +40,7 @@ def network_of(address: str) -> str:
 
 
 def site_of(network: str) -> str | None:
-    """The /48 around a key of `network_of`, which one IPv6 customer can have at most; None where it is no IPv6 network."""
+    """The /48 around a /64 of `network_of`, the most that one IPv6 customer gets; None for anything else."""
     try:
         parsed = ipaddress.IPv6Network(network)
     except ValueError:
@@ -55,7 +56,7 @@ def _without_port(address: str) -> str:
 
 
 class TokenBucket:
-    """`rate` a second on average, `burst` at once."""
+    """`rate` per second on average, with bursts of `burst`. `limits` has no token bucket."""
 
     __slots__ = ("_at", "_burst", "_left", "_rate")
 
@@ -66,7 +67,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Whether one more is within the limit at this time (seconds of a clock that only goes forward)."""
+        """Take one at `now` (seconds of a monotonic clock). False over the limit."""
         if not self.allows(now):
             return False
         self._left -= 1
@@ -80,7 +81,7 @@ class TokenBucket:
 
 
 class RateLimiter:
-    """One `TokenBucket` for each key, at most `keys` of them: the longest unused are forgotten."""
+    """A `TokenBucket` per key; keeps the `keys` most recently used."""
 
     def __init__(
         self, rate: float, burst: int, *, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
@@ -92,7 +93,7 @@ class RateLimiter:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, key: str) -> bool:
-        """Whether one more of this key is within the limit now."""
+        """Take one of this key. False over the limit."""
         now = self._clock()
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -109,47 +110,107 @@ class RateLimiter:
         return bucket is None or bucket.allows(self._clock())
 
 
-class Counts:
+class _Windows(Storage, MovingWindowSupport):
+    """Storage of `limits` in this process; keeps the `KEYS` most recently used keys.
+
+    The library's own memory storage visits every key on each hit (10,000 keys: a whole core at 100 hits/s) and uses the wall
+    clock, so that setting the clock back locks clients out.
+    """
+
+    STORAGE_SCHEME = ["async+paythread"]
+    KEYS: Final = 100_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hits: OrderedDict[str, deque[float]] = OrderedDict()
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        hits = self._recent(key, expiry)
+        if len(hits) + amount > limit:
+            return False
+        hits.extend([_clock()] * amount)
+        self._hits[key] = hits
+        self._hits.move_to_end(key)
+        if len(self._hits) > self.KEYS:
+            self._hits.popitem(last=False)
+        return True
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        hits = self._recent(key, expiry)
+        return hits[0] if hits else _clock(), len(hits)
+
+    def _recent(self, key: str, expiry: int) -> deque[float]:
+        hits = self._hits.get(key) or deque()
+        while hits and hits[0] <= _clock() - expiry:
+            hits.popleft()
+        return hits
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return ValueError
+
+    async def check(self) -> bool:
+        return True
+
+    async def clear(self, key: str) -> None:
+        self._hits.pop(key, None)
+
+    async def reset(self) -> int | None:
+        self._hits.clear()
+        return None
+
+    # Of the other strategies; the moving window does not call them.
+    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        raise NotImplementedError
+
+    async def get(self, key: str) -> int:
+        raise NotImplementedError
+
+    async def get_expiry(self, key: str) -> float:
+        raise NotImplementedError
+
+
+class MovingWindows:
     """Moving windows, counted in Redis for all processes (`redis://…`), else in this process.
 
-    While Redis does not answer, this process counts for itself: nobody is kept out, and nobody gets more than one process's share.
+    While Redis does not answer, each process counts alone: clients are not locked out, and get at most one process's share.
     """
 
     def __init__(self, url: str) -> None:
-        self._own = MovingWindowRateLimiter(MemoryStorage())
+        self._own = MovingWindowRateLimiter(_Windows())
         self._storage: RedisStorage | None = None
         self._shared: MovingWindowRateLimiter | None = None
-        self._away_until = 0.0
+        self._retry_at = 0.0
         if url:
             self._storage = RedisStorage(
                 f"async+{url}",
                 wrap_exceptions=True,
                 implementation="redispy",
                 key_prefix="paythread:limits",
-                socket_timeout=ANSWER_S,
-                socket_connect_timeout=ANSWER_S,
+                socket_timeout=REDIS_TIMEOUT_S,
+                socket_connect_timeout=REDIS_TIMEOUT_S,
             )
             self._shared = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, limit: RateLimitItem, *key: str) -> bool:
-        """Count one; whether it is within the limit."""
+        """Count one. False over the limit."""
         return await self._ask("hit", limit, key)
 
     async def test(self, limit: RateLimitItem, *key: str) -> bool:
-        """Whether one more would be within the limit; counts nothing."""
+        """Whether one more is within the limit. Counts nothing."""
         return await self._ask("test", limit, key)
 
-    async def _ask(self, what: str, limit: RateLimitItem, key: tuple[str, ...]) -> bool:
-        if self._shared is not None and time.monotonic() >= self._away_until:
+    async def _ask(self, method: str, limit: RateLimitItem, key: tuple[str, ...]) -> bool:
+        if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
-                return bool(await getattr(self._shared, what)(limit, *key))
+                return bool(await getattr(self._shared, method)(limit, *key))
             except StorageError as error:
-                self._away_until = time.monotonic() + AWAY_S
+                self._retry_at = time.monotonic() + REDIS_RETRY_AFTER_S
                 log.warning("limits are counted by this process alone", error=type(error.storage_error).__name__)
-        return bool(await getattr(self._own, what)(limit, *key))
+        return bool(await getattr(self._own, method)(limit, *key))
 
     async def aclose(self) -> None:
-        """Close the connections. Twice is harmless."""
+        """Close the connections. Idempotent."""
         if self._storage is not None:
             bridge: Any = self._storage.bridge
             await bridge.get_connection().aclose()

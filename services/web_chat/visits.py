@@ -22,7 +22,7 @@ from models.ids import uuid7
 from models.tables import Contact, ContactAddress, Visitor
 from models.vault import digest
 from services.core import configuration, jobs, merged_rows
-from services.core.rate_limits import Counts, network_of
+from services.core.rate_limits import MovingWindows, network_of
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts
 from services.web_chat.identity import (
@@ -48,7 +48,7 @@ class _Limits:
     def __init__(self, settings: configuration.WidgetLimits) -> None:
         self.per_address = limits.parse(settings.per_address)
         self.per_visitor = limits.parse(settings.per_visitor)
-        self.counts = Counts(settings.redis)
+        self.counts = MovingWindows(settings.redis)
 
 
 _limits = configuration.Derived(lambda c: c.widget_limits, _Limits)

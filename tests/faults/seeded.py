@@ -1051,9 +1051,9 @@ FAULTS: Final = (
     _fault(
         "security",
         "body-limit-removed",
-        "web/limits.py",
-        "        if length.isdecimal() and int(length) > limit:",
-        "        limit = 10**9\n        if length.isdecimal() and int(length) > limit:",
+        "resolvers/transport/bodies.py",
+        '    declared = Headers(scope=scope).get("content-length", "0")',
+        '    limit = 10**9\n    declared = Headers(scope=scope).get("content-length", "0")',
         "tests/web/test_limits.py",
     ),
     _fault(

@@ -305,7 +305,7 @@ async def test_a_socket_that_stalls_is_cut_and_the_others_get_everything(views: 
                     bodies.append(event["item"]["body"])
             assert bodies == [text.strip() for text in texts]
         async with asyncio.timeout(20):
-            while len(views[0].door.connections) > len(others):
+            while len(views[0].admission.connections) > len(others):
                 await asyncio.sleep(0.05)
         stalled.transport.resume_reading()
         heard = 0

@@ -310,7 +310,7 @@ async def open_room(
         limits=limits,
         **options,
     )
-    view.door.connections._check_s = check_s
+    view.admission.connections._check_s = check_s
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await view(scope, receive, send)

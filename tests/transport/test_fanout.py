@@ -170,7 +170,7 @@ class FeedRoom(Room):
 
     @property
     def streams(self) -> int:
-        fanout = self.view.door.fanout
+        fanout = self.view.admission.fanout
         assert fanout is not None
         return len(fanout)
 
@@ -400,7 +400,7 @@ async def test_a_client_that_stops_reading_is_cut_off_with_bounded_memory_and_de
         for seq in range(1, 401):
             room.world.commit(data={"size": 20_000})
             await quick.hear(changed("1", seq, "ü" * 20_000))
-        await eventually(lambda: len(room.view.door.connections) == 1)
+        await eventually(lambda: len(room.view.admission.connections) == 1)
         room.world.commit()
         await quick.hear(changed("1", 401))
         stalled.connection.transport.abort()

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from resolvers.transport.errors import MASKED, UNAVAILABLE_TEXT
-from resolvers.transport.http import Events
+from resolvers.transport.event_streams import Events
 from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import accepted
 from tests.transport.room import SECRET, Person, Room, open_room
@@ -645,7 +645,7 @@ async def test_a_subscription_streams_its_events_and_completes(room: Room, clien
             ("complete", None),
         ]
     assert room.world.finished == ["count"]
-    assert len(room.view.door.connections) == 0
+    assert len(room.view.admission.connections) == 0
 
 
 async def test_a_bad_operation_over_sse_is_one_event_without_data(room: Room, client: httpx.AsyncClient) -> None:
@@ -662,7 +662,7 @@ async def test_leaving_a_stream_runs_its_finally(room: Room, client: httpx.Async
     async with asyncio.timeout(10):
         while room.world.finished != ["forever"]:
             await asyncio.sleep(0.01)
-    assert len(room.view.door.connections) == 0
+    assert len(room.view.admission.connections) == 0
 
 
 async def test_an_error_in_a_stream_is_masked(room: Room, client: httpx.AsyncClient) -> None:
@@ -685,7 +685,7 @@ async def test_a_stream_ends_without_complete_when_its_token_expires_or_is_revok
                     if token == "good":
                         room.world.revoked.add("Ada")
                 assert found == [("next", {"data": {"forever": 1}})]
-        assert len(room.view.door.connections) == 0
+        assert len(room.view.admission.connections) == 0
 
 
 async def test_invented_tokens_are_counted_by_their_network_and_looked_up_no_more(client: httpx.AsyncClient) -> None:
@@ -693,13 +693,13 @@ async def test_invented_tokens_are_counted_by_their_network_and_looked_up_no_mor
         limits=Limits(requests_per_s=0.001, requests_burst=5), is_signed=lambda token: token == "other"
     ) as room:
         asked: list[str] = []
-        genuine = room.view.door.authenticate
+        genuine = room.view.admission.authenticate
 
         async def authenticate(token: str) -> Any:
             asked.append(token)
             return await genuine(token)
 
-        object.__setattr__(room.view.door, "authenticate", authenticate)
+        object.__setattr__(room.view.admission, "authenticate", authenticate)
         assert (await post(client, room, "{ me }", Authorization="Bearer good")).status_code == 200
         codes = [
             (await post(client, room, "{ me }", Authorization=f"Bearer invented{number}")).status_code

@@ -12,7 +12,7 @@ import strawberry
 from graphql import GraphQLError, get_introspection_query, parse
 
 from resolvers.transport.document_size import measure
-from resolvers.transport.documents import _Documents
+from resolvers.transport.documents import Documents
 from resolvers.transport.errors import present
 from resolvers.transport.executor import PerEventContext
 from resolvers.transport.limits import Limits
@@ -174,11 +174,11 @@ async def test_a_fragment_that_spreads_itself_is_refused_by_validation() -> None
 
 
 async def test_a_document_is_parsed_and_validated_once() -> None:
-    documents = _Documents(Limits(), ())
+    documents = Documents(Limits(), ())
     schema = make_schema()
     options = schema_options(production=False)
     extension = options["extensions"][1]()
-    assert isinstance(extension._documents, _Documents)
+    assert isinstance(extension._documents, Documents)
     for _ in range(100):
         document = documents.parse("{ hello }")
         assert document is not None
@@ -187,7 +187,7 @@ async def test_a_document_is_parsed_and_validated_once() -> None:
 
 
 def test_documents_of_strangers_and_refused_ones_are_not_kept() -> None:
-    documents = _Documents(Limits(), ())
+    documents = Documents(Limits(), ())
     schema = make_schema()
     for text, keep in (("{ hello }", False), ("{ " + "a: hello " * 40 + "}", True)):
         document = documents.parse(text)

@@ -133,7 +133,7 @@ async def test_a_disconnect_runs_the_finally_of_every_subscription(room: Room) -
         await client.next()
         client.connection.transport.abort()
     await done(room, "forever")
-    assert len(room.view.door.connections) == 0
+    assert len(room.view.admission.connections) == 0
 
 
 async def test_the_operations_of_one_socket_are_limited(room: Room) -> None:
@@ -339,9 +339,9 @@ async def test_a_token_has_so_many_sockets_and_no_more_until_one_leaves() -> Non
                 await third.say({"type": "connection_init", "payload": {"Authorization": "Bearer good"}})
                 assert await third.closed() == (1013, "Too many connections")
             async with room.socket("other"):
-                assert len(room.view.door.connections) == 3
+                assert len(room.view.admission.connections) == 3
         async with asyncio.timeout(5):
-            while len(room.view.door.connections) > 1:
+            while len(room.view.admission.connections) > 1:
                 await asyncio.sleep(0.01)
         async with room.socket() as again:
             await again.subscribe("1", "{ hello }")
@@ -401,7 +401,7 @@ async def test_the_check_asks_once_per_token_and_ends_with_the_last_socket() -> 
                 while room.world.checked < 2:
                     await asyncio.sleep(0.01)
         async with asyncio.timeout(5):
-            while room.view.door.connections._watch is not None:
+            while room.view.admission.connections._watch is not None:
                 await asyncio.sleep(0.01)
 
 

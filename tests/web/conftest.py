@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tortoise.models import Model
 
+from app import middleware
 from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, tables, vault
@@ -114,7 +115,7 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
             Route("/busy", _busy),
             Route("/echo", _echo, methods=["POST"]),
         ],
-        middleware=limits.middleware(settings),
+        middleware=middleware(settings),
         exception_handlers=limits.exception_handlers,
     )
     bus = await open_bus("memory://")

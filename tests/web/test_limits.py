@@ -1,18 +1,20 @@
-"""Limits, headers, errors and the request log: what every door has before it."""
+"""The ASGI middleware: body limits, throttling, headers, errors and the request log."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
 from models.tables import Message, PaymentRequest
+from resolvers.transport import bodies
+from services.core import rate_limits
 from services.core.rate_limits import network_of
 from services.messaging import mail
 from tests import factories
 from tests.web.conftest import Serve, Site
-from web import limits
 from web.limits import body_limit, client_address
 
 EIGHT = {
@@ -94,7 +96,7 @@ async def test_the_brake_forgets_after_a_minute(site: Site, monkeypatch: pytest.
     for _ in range(21):
         last = await site.http.get(f"/p/{factories.token()}")
     assert last.status_code == 429
-    monkeypatch.setattr(limits, "UNKNOWN_LINKS_WINDOW_S", 0.0)
+    monkeypatch.setattr(rate_limits, "_clock", lambda: time.monotonic() + 61)
     assert (await site.http.get(f"/p/{factories.token()}")).status_code == 404
 
 
@@ -199,7 +201,7 @@ async def test_a_body_at_the_limit_passes_and_one_byte_more_does_not(site: Site)
 
 
 async def test_a_slow_body_is_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "BODY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(bodies, "TIMEOUT_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", site.settings.port)
     writer.write(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
     answer = await asyncio.wait_for(reader.read(), 5)

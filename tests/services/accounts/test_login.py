@@ -15,7 +15,7 @@ from models.errors import RateLimited, SignInFailed
 from models.tables import RefreshToken, User
 from models.vault import digest
 from services.accounts import authentication, login, sessions
-from services.core.rate_limits import Counts
+from services.core.rate_limits import MovingWindows
 from settings import Settings
 from tests import factories
 from tests.configured import configure
@@ -184,8 +184,8 @@ async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, mo
 async def test_processes_with_one_redis_count_together_and_alone_while_it_is_away(redis_url: str) -> None:
     limit = limits.parse("3/minute")
     key = uuid4().hex
-    one, other = Counts(redis_url), Counts(redis_url)
-    away, alone = Counts("redis://127.0.0.1:1/0"), Counts("")
+    one, other = MovingWindows(redis_url), MovingWindows(redis_url)
+    away, alone = MovingWindows("redis://127.0.0.1:1/0"), MovingWindows("")
     try:
         assert [await counts.hit(limit, key) for counts in (one, other, one, other, one)] == [True] * 3 + [False] * 2
         assert not await other.test(limit, key)

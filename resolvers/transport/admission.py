@@ -1,0 +1,94 @@
+"""Admission of GraphQL clients: authentication, request limits, open connections. Says nothing about permissions."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from starlette.types import Scope
+
+from resolvers.transport.connections import Connections
+from resolvers.transport.executor import Viewer
+from resolvers.transport.fanout import Fanout
+from resolvers.transport.limits import Limits
+from services.core.rate_limits import RateLimiter, network_of
+
+VERIFIED: Final = 10_000  # tokens that are remembered as verified
+
+Authenticate = Callable[[str], Awaitable[Any]]
+IsSigned = Callable[[str], bool]
+CredentialOf = Callable[[Mapping[str, Any]], str | None]
+
+
+def token_of(parameters: Mapping[str, Any]) -> str | None:
+    """The bearer token of headers or of `connection_init`, under `Authorization` in any case of letters; None without."""
+    value = next((value for name, value in parameters.items() if name.lower() == "authorization"), None)
+    if not isinstance(value, str):
+        return None
+    scheme, _, token = value.strip().partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def key_of(token: str) -> str:
+    """What limits are counted by: never the token itself, which must not lie about in memory dumps."""
+    return hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the view and its sockets share."""
+
+    limits: Limits
+    authenticate: Authenticate
+    connections: Connections
+    requests: RateLimiter
+    fanout: Fanout | None
+    credential_of: CredentialOf = token_of
+    is_signed: IsSigned | None = None
+    verified: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    async def viewer_of(self, token: str | None, network: str) -> Viewer | None:
+        """Whom a token speaks for; None without a token, or for one that is not valid.
+
+        What is not verified is counted by its network, and before it costs a look-up: invented tokens are free to make.
+        One that was verified before, or that we signed, is not held up by them. Raises: TooManyRequests.
+        """
+        unverified = f"network:{network}"
+        if token is None:
+            self._take(unverified)
+            return None
+        key = key_of(token)
+        trusted = key in self.verified or (self.is_signed is not None and self.is_signed(token))
+        if not trusted:
+            self._take(unverified)
+        viewer: Viewer | None = await self.authenticate(token)
+        if viewer is None:
+            self.verified.pop(key, None)
+            if trusted:
+                self._take(unverified)
+            return None
+        self.verified[key] = None
+        self.verified.move_to_end(key)
+        if len(self.verified) > VERIFIED:
+            self.verified.popitem(last=False)
+        return viewer
+
+    def count(self, viewer: Viewer) -> None:
+        """Count one request of a verified caller. Raises: TooManyRequests."""
+        self._take(viewer.limit_key)
+
+    def _take(self, key: str) -> None:
+        if not self.requests.take(key):
+            raise TooManyRequests
+
+
+class TooManyRequests(Exception):
+    """A network, a user, a key or a visitor has made more requests than it may."""
+
+
+def network_in(scope: Scope) -> str:
+    """The client's network: as the outer layer found it (behind a proxy of ours, the client's own), else the socket's."""
+    known: str | None = scope.get("state", {}).get("client_address")
+    client = scope.get("client")
+    return network_of(known or (client[0] if client else ""))

@@ -1,0 +1,24 @@
+"""Refusals of GraphQL requests over HTTP, before anything is executed."""
+
+from collections.abc import Mapping
+
+from cross_web import HTTPException
+
+from resolvers.transport.negotiation import EVENTS
+
+
+class Refusal(HTTPException):
+    """A request that is answered before anything is executed."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message)
+        self.code = code
+        self.headers = dict(headers or {})
+
+
+class SubscriptionRefused(Refusal):
+    """A subscription came as a request that accepts no stream of events."""
+
+    def __init__(self) -> None:
+        message = f"A subscription needs a WebSocket (graphql-transport-ws) or server-sent events (Accept: {EVENTS})."
+        super().__init__(400, "BAD_REQUEST", message)
