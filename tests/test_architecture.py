@@ -169,7 +169,6 @@ LONG_FUNCTIONS: set[str] = {
     "services/payments/payment_requests.py::run",
     "services/payments/payment_requests.py::send",
     "services/payments/voids.py::void",
-    "web/checkout.py::_page",
 }
 
 

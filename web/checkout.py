@@ -180,26 +180,34 @@ async def _page(
         page = await checkout_page.page(found)
     except ProcessorUnavailable:
         return error_page(503)  # its connection is closed by the settings or not complete
-    account = page.account
-    words = Words.of(account.locale, account.time_zone)
     status = _HTTP[page.state]
     if page.state in ("open", "processing"):
         status = unavailable or (422 if unconfirmed and page.releasable else status)
-    begun = page.under_way
     path = f"/p/{request.path_params['token']}"
-    values: dict[str, Any] = {
-        "words": words,
+    values = {
+        **_values(found, page),
+        "unavailable": unavailable is not None,
+        "refused": refused,
+        "unconfirmed": unconfirmed,
+        "url": f"{settings.base_url}{path}",
+        "path": path,
+    }
+    # The public origin, for pages opened under another of this server's names (127.0.0.1).
+    return render("checkout.html", status, form_actions=(settings.origins[0], *page.origins), **values)
+
+
+def _values(found: PaymentRequest, page: checkout_page.CheckoutPage) -> dict[str, Any]:
+    account, begun = page.account, page.under_way
+    return {
+        "words": Words.of(account.locale, account.time_zone),
         "state": page.state,
         "tag": _tag(found, page.state),
         "closing": found.void_requested_at is not None and found.status != Status.PROCESSING,
-        "unavailable": unavailable is not None,
-        "refused": refused,
         "declined": page.state == "open" and page.last_attempt_failed,
         "begun_at": begun.processing_at if begun is not None else None,
         "begun_method": begun.delayed_method if begun is not None else None,
         "begun_until": begun.delayed_until if begun is not None else None,
         "releasable": page.releasable,
-        "unconfirmed": unconfirmed,
         "business": account.name,
         "product": found.product_name,
         "description": found.description,
@@ -218,11 +226,7 @@ async def _page(
         "processor": page.processor_name,
         "email": account.contact_email,
         "phone": account.contact_phone,
-        "url": f"{settings.base_url}{path}",
-        "path": path,
     }
-    # The public origin is named for those who opened the page under another name of ours (127.0.0.1).
-    return render("checkout.html", status, form_actions=(settings.origins[0], *page.origins), **values)
 
 
 async def live(request: Request) -> Response:

@@ -22,7 +22,7 @@ CredentialOf = Callable[[Mapping[str, Any]], str | None]
 
 
 def token_of(parameters: Mapping[str, Any]) -> str | None:
-    """The bearer token of headers or of `connection_init`, under `Authorization` in any case of letters; None without."""
+    """The bearer token of headers or of `connection_init`, or None. The name is case-insensitive."""
     value = next((value for name, value in parameters.items() if name.lower() == "authorization"), None)
     if not isinstance(value, str):
         return None
@@ -31,13 +31,13 @@ def token_of(parameters: Mapping[str, Any]) -> str | None:
 
 
 def key_of(token: str) -> str:
-    """What limits are counted by: never the token itself, which must not lie about in memory dumps."""
+    """The key of the token's limits: a hash, to keep tokens out of memory dumps."""
     return hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the view and its sockets share."""
+    """Authentication and limits, shared by the view and its sockets."""
 
     limits: Limits
     authenticate: Authenticate
@@ -49,10 +49,10 @@ class Admission:
     verified: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     async def viewer_of(self, token: str | None, network: str) -> Viewer | None:
-        """Whom a token speaks for; None without a token, or for one that is not valid.
+        """The viewer of a token, or None without a valid one. Raises: TooManyRequests.
 
-        What is not verified is counted by its network, and before it costs a look-up: invented tokens are free to make.
-        One that was verified before, or that we signed, is not held up by them. Raises: TooManyRequests.
+        Unverified tokens are counted by network, before the look-up: anybody can invent them. Tokens verified before, or signed
+        by us, are not limited that way.
         """
         unverified = f"network:{network}"
         if token is None:
@@ -84,11 +84,11 @@ class Admission:
 
 
 class TooManyRequests(Exception):
-    """A network, a user, a key or a visitor has made more requests than it may."""
+    """A network, user, API key or visitor is over its request limit."""
 
 
 def network_in(scope: Scope) -> str:
-    """The client's network: as the outer layer found it (behind a proxy of ours, the client's own), else the socket's."""
+    """The client's network, from the middleware (it knows the proxy's header), else from the socket."""
     known: str | None = scope.get("state", {}).get("client_address")
     client = scope.get("client")
     return network_of(known or (client[0] if client else ""))

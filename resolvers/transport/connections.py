@@ -21,10 +21,10 @@ StillValid = Callable[[Any], Awaitable[bool]]
 
 
 class Connection(Protocol):
-    """A socket or an event stream that lives on after its credential was checked."""
+    """An open socket or event stream."""
 
     def end(self, code: int, reason: str) -> None:
-        """Close soon; must not block. The codes are those of WebSocket."""
+        """Close soon, without blocking. `code`: of WebSocket."""
 
 
 @dataclass(slots=True)
@@ -35,9 +35,9 @@ class _Seat:
 
 
 class Connections:
-    """All sockets and event streams of this process: counted per token, ended at expiry and after a revocation.
+    """All sockets and event streams of this process.
 
-    One task asks `still_valid(viewer)` once per token every 3 s while there is somebody to ask about.
+    While some are open, one task calls `still_valid(viewer)` once per token every 3 s.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Connections:
         return len(self._seats)
 
     def admit(self, connection: Connection, key: str, viewer: Viewer | None) -> bool:
-        """Count the connection in, or answer False: this token or this process has as many as it may have."""
+        """Add the connection. False if the token or the process is at its limit."""
         same = self._by_key.get(key, set())
         if len(same) >= self._limits.sockets_per_token or len(self._seats) >= self._limits.sockets:
             return False
@@ -70,7 +70,7 @@ class Connections:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Forget the connection. Twice is harmless."""
+        """Remove the connection. Idempotent."""
         seat = self._seats.pop(connection, None)
         if seat is None:
             return
@@ -85,7 +85,7 @@ class Connections:
             self._watch = None
 
     def end_all(self, code: int, reason: str) -> None:
-        """Close everybody, for example because the server stops."""
+        """Close all connections."""
         for connection in tuple(self._seats):
             connection.end(code, reason)
 
@@ -107,7 +107,7 @@ class Connections:
             try:
                 if self._still_valid is None or await self._still_valid(viewer):
                     continue
-            except Exception as error:  # noqa: BLE001 the loop's top: not knowing is no reason to close
+            except Exception as error:  # noqa: BLE001 top of the loop; a failed check closes nothing
                 log.warning("checking a credential failed", error=type(error).__name__)
                 continue
             for connection in tuple(self._by_key.get(key, ())):

@@ -13,7 +13,7 @@ from resolvers.transport.errors import is_unavailable
 
 
 class Events(SSETransport):
-    """Server-sent events with lines that end in LF: clients that split at blank lines do not all know CRLF."""
+    """Server-sent events with LF line ends; some clients do not split at CRLF."""
 
     def encode_event(self, event: str, data: str | None = None) -> str:
         return super().encode_event(event, data).replace("\r\n", "\n")
@@ -23,18 +23,18 @@ class Events(SSETransport):
 
 
 class EventStream:
-    """One SSE answer: its chunks, until they end or somebody ends it."""
+    """One SSE answer, until its chunks end or `end` is called."""
 
     def __init__(self, chunks: AsyncGenerator[str, None]) -> None:
         self._chunks = chunks
         self._closing = asyncio.Event()
 
     def end(self, code: int, reason: str) -> None:
-        """Stop without `event: complete`, so that the client comes back."""
+        """Stop without `event: complete`, so that the client reconnects."""
         self._closing.set()
 
     async def chunks(self) -> AsyncGenerator[str, None]:
-        """The chunks. The client's disconnect cancels this."""
+        """The chunks. A disconnect cancels this."""
         closing = asyncio.ensure_future(self._closing.wait())
         step: asyncio.Future[str] | None = None
         try:
@@ -57,7 +57,7 @@ class EventStream:
 
 
 class _Unavailable(Exception):
-    """The stream ends without `event: complete`: the client comes back and resumes by its cursor."""
+    """The stream ends without `event: complete`; the client reconnects and resumes by its cursor."""
 
 
 async def until_unavailable(
