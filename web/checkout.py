@@ -1,7 +1,7 @@
-"""The page behind a payment link: shows the request, leads on to the processor, takes the contact back. Decides nothing about money.
+"""The checkout page behind a payment link. Decides nothing about money.
 
-GET and HEAD change nothing by themselves: preview robots and mail scanners open links. A GET has an open checkout read again at
-its processor, now and then, so that the page shows what is. "Viewed" is a POST of the page's script.
+GET and HEAD change nothing, because preview robots and mail scanners open links; a GET may read an open checkout at its
+processor. "Viewed" is a POST by the page's script.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _HTTP: Final = {"open": 200, "processing": 200, "review": 200, "paid": 200, "voi
 
 
 def is_robot(user_agent: str) -> bool:
-    """Whether this client is no person, as far as it says so itself."""
+    """Whether the user agent names a program, or is empty."""
     return not user_agent or _ROBOT.search(user_agent) is not None
 
 
 def _is_machine(request: Request) -> bool:
-    """Whether the request itself says that nobody looks: it is made ahead of time, or by a browser without a screen."""
+    """Whether the headers announce a prefetch or a headless browser."""
     purpose = f"{request.headers.get('sec-purpose', '')} {request.headers.get('purpose', '')} {request.headers.get('x-moz', '')}"
     return "prefetch" in purpose or "prerender" in purpose or "headless" in request.headers.get("sec-ch-ua", "").lower()
 
 
 def same_origin(request: Request) -> bool:
-    """Whether a POST comes from a page of ours. Clients that send no Origin (no browsers) are let through.
+    """Whether a POST comes from a page of this server, or has no Origin.
 
-    The Host is accepted beside PUBLIC_URL: a page opened as 127.0.0.1 instead of localhost has to work, too.
+    The Host counts beside PUBLIC_URL: a page opened as 127.0.0.1 instead of localhost works, too.
     """
     origin = request.headers.get("origin")
     if origin is None:
@@ -77,7 +77,7 @@ async def _find(request: Request) -> PaymentRequest | None:
 
 
 async def stray(request: Request) -> Response:
-    """Lead to the page: from an address with more behind the token, and from one that is reloaded with another method."""
+    """Redirect to the page from an address with characters after the token, or one reloaded with another method."""
     for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
         if await checkout_page.find(token) is not None:
             return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
@@ -85,7 +85,7 @@ async def stray(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """The page in the state that the request has now."""
+    """The checkout page."""
     found = await _find(request)
     if found is None:
         return error_page(404)
@@ -95,7 +95,7 @@ async def show(request: Request) -> Response:
 
 
 async def pay(request: Request) -> Response:
-    """Lead on to the processor's page, or show why there is nothing to pay any more."""
+    """Redirect to the processor's page, or show why there is nothing to pay."""
     if not same_origin(request):
         return error_page(403)
     found = await _find(request)
@@ -123,7 +123,7 @@ async def pay(request: Request) -> Response:
 
 
 async def another_way(request: Request) -> Response:
-    """Free the link that a voucher or bank debit holds, once the contact has confirmed what the page says about it."""
+    """Release a link held by a delayed payment, once the contact has confirmed."""
     if not same_origin(request):
         return error_page(403)
     found = await _find(request)
@@ -142,7 +142,7 @@ async def another_way(request: Request) -> Response:
 
 
 async def returned(request: Request) -> Response:
-    """Where the processor sends the contact afterwards: have the checkout read, then show the page. Never marks paid."""
+    """The processor's return address: request a read of the checkout, then show the page. Never marks paid."""
     token = request.path_params["token"]
     if await _find(request) is None:
         return error_page(404)
@@ -152,7 +152,7 @@ async def returned(request: Request) -> Response:
 
 
 async def view(request: Request) -> Response:
-    """The page's script says that somebody looks at it."""
+    """Record a view, reported by the page's script."""
     if not same_origin(request):
         return error_page(403)
     if await _find(request) is None:
@@ -170,10 +170,9 @@ async def _page(
     refused: bool = False,
     unconfirmed: bool = False,
 ) -> Response:
-    """The page. `unavailable`: the processor did not answer as needed; the page says so with this status.
+    """The page. `unavailable`: its status when the processor failed. `refused`: retrying does not help, and the team is notified.
 
-    `refused`: trying again does not help, and the team has been told. `unconfirmed`: another way to pay was asked for without
-    the confirmation.
+    `unconfirmed`: the contact asked to pay another way without confirming.
     """
     settings: Settings = request.app.state.settings
     try:
@@ -230,7 +229,7 @@ def _values(found: PaymentRequest, page: checkout_page.CheckoutPage) -> dict[str
 
 
 async def live(request: Request) -> Response:
-    """What the open page's script asks every few seconds: whether it still shows what is."""
+    """The state, polled by the open page's script."""
     found = await _find(request)
     if found is None:
         return error_page(404)
@@ -239,7 +238,7 @@ async def live(request: Request) -> Response:
 
 
 def _tag(found: PaymentRequest, state: str) -> str:
-    """Changes whenever the page would show something else."""
+    """Changes whenever the page's content changes."""
     # Not the version: it grows with every look at the page, too.
     money = (
         f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor} {found.unresolved}"

@@ -1,4 +1,4 @@
-"""Finds the token in an address that a messenger, a mail program or a person has lengthened. Looks nothing up."""
+"""Tokens in addresses to which a messenger, mail program or person has added characters."""
 
 from __future__ import annotations
 

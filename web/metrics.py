@@ -1,4 +1,4 @@
-"""The process's own Prometheus registry and the numbers that the HTTP door keeps. What the database knows is asked in health.py."""
+"""The process's Prometheus registry and its metrics. health.py reads those of the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML for people: the templates' environment, the headers of every page, error pages, static files. No state, no rule of payment."""
+"""HTML pages: templates, headers, error pages, static files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def content_security_policy(*, form_actions: Sequence[str] = (), images: Sequenc
 
 @lru_cache(maxsize=64)
 def static(name: str) -> str:
-    """The address of one of our static files; it changes with the content, so that it may be kept for ever."""
+    """The URL of a static file. It changes with the content, so browsers may cache it forever."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
 
@@ -120,12 +120,12 @@ def error_page(
 
 
 def wants_html(accept: str) -> bool:
-    """Whether the client is a browser that shows a page; programs get one line of text."""
+    """Whether the client is a browser; programs get one line of text."""
     return "text/html" in accept
 
 
 def error_response(status: int, accept: str, *, reference: str | None = None) -> Response:
-    """An error as a page or as a line of text, whichever the client asked for."""
+    """An error as a page or as a line of text, by the Accept header."""
     if wants_html(accept):
         return error_page(status, reference=reference)
     title, _ = error_texts(status)

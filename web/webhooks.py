@@ -1,8 +1,7 @@
-"""Where processors and channels call back: the raw body goes to the service as it came. Nothing of a body is ever logged.
+"""Webhooks of processors and channels. Bodies go to the services unchanged and are never logged.
 
-404: no such connection, or one that takes no webhooks. 400: not from the vendor, or not what its contract says; nothing was kept.
-429: this address has sent many forgeries to this connection; nothing was kept.
-503: it can't be told now whether it is true (the vendor is silent, the package is missing); nothing was kept, it sends again. 200: kept.
+200: stored; with any other status nothing is. 404: no such connection, or it takes no webhooks. 400: bad signature or payload.
+429: too many bad signatures from this address. 503: cannot be verified now (vendor silent, package missing); the vendor retries.
 """
 
 from __future__ import annotations
@@ -28,11 +27,10 @@ log = structlog.get_logger(__name__)
 
 
 class Forgeries:
-    """What fails is counted by connection and address; what is genuine is never counted.
+    """Bad signatures, counted by connection and address.
 
-    An address with many failures is checked less often, not never: the vendor may share it, for example where a proxy in
-    front is not trusted (TRUST_PROXY). Its genuine webhooks are then taken among up to `CHECKS_PER_S` (20)
-    forgeries a second; among more, most are answered 429 and come again from the vendor later.
+    An address with many failures is still checked `CHECKS_PER_S` times a second: the vendor may share it, as behind a proxy
+    without TRUST_PROXY. Genuine webhooks beyond that get 429, and the vendor retries.
     """
 
     FAILURES_PER_S: Final = 0.5
@@ -45,11 +43,11 @@ class Forgeries:
         self._checks = RateLimiter(self.CHECKS_PER_S, self.CHECKS)
 
     def many(self, key: str) -> bool:
-        """Whether this connection and address had many failures lately."""
+        """Whether this connection and address had many failures recently."""
         return not self._failures.allows(key)
 
     def may_check(self, key: str) -> bool:
-        """Whether one more is checked although there were many."""
+        """Whether to check one more in spite of many failures."""
         return self._checks.take(key)
 
     def add(self, key: str) -> None:
@@ -95,7 +93,7 @@ async def channel(request: Request) -> Response:
         return _too_many(name)
     called = inbound.WebhookRequest(
         method=request.method,
-        # Vendors sign the address that they were given; behind a proxy ours looks different.
+        # Vendors sign the public address, which a proxy may change on the way.
         public_url=f"{settings.base_url}{path}" + (f"?{query}" if query else ""),
         headers=dict(request.headers),
         body=await request.body(),

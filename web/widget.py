@@ -1,6 +1,6 @@
-"""The chat widget's files: the loader that a site includes, and the page in its frame. What the chat does stands in the scripts themselves.
+"""Files of the chat widget: the loader that a site includes, and the page in its frame.
 
-The page is the same for every key, and for none: only the header says on which sites the browser may show it.
+The page is the same for every key; only its Content-Security-Policy differs, with the sites that may show it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOADER: Final = STATIC / "widget.js"
 
 
 async def loader(request: Request) -> Response:
-    """The script for the sites. Its address never changes, so that browsers ask again after an hour."""
+    """The script that sites include. Its URL is fixed, so browsers cache it for an hour only."""
     return FileResponse(
         LOADER,
         media_type="text/javascript",
@@ -28,7 +28,7 @@ async def loader(request: Request) -> Response:
 
 
 async def sites(request: Request) -> Response:
-    """The allowed sites, told to the loader as a script: all of them stand in the page's header for everybody to read."""
+    """The allowed sites as a script for the loader; they are public in the page's header anyway."""
     row = await identity.widget(request.path_params["key"])
     listed = orjson.dumps(row.allowed_origins if row is not None else []).decode()
     headers = {"cache-control": "no-store", "cross-origin-resource-policy": "cross-origin"}
@@ -36,7 +36,7 @@ async def sites(request: Request) -> Response:
 
 
 async def frame(request: Request) -> Response:
-    """The page in the frame. An unknown, a closed and an empty widget answer alike: no site may show it."""
+    """The page in the frame. No site may show that of an unknown, disconnected or empty widget."""
     row = await identity.widget(request.path_params["key"])
     sites = " ".join(row.allowed_origins) if row is not None else "'none'"
     policy = "; ".join(

@@ -1,7 +1,4 @@
-"""Which pages may call an endpoint from a browser: one rule for preflights, requests and WebSockets, and its log line.
-
-Nothing here is a credential: a page sends its token itself, cookies are never read.
-"""
+"""Allowed origins of an endpoint: one rule for preflights, requests and WebSockets. Cookies are never read."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -40,7 +37,7 @@ class Origins:
         self._lines = RateLimiter(0.5, 30, keys=1)
 
     def lists(self, origin: str) -> bool:
-        """Whether pages of this foreign origin may call."""
+        """Whether pages of this other origin may call."""
         if "*" in self._allowed or (self._local and LOCAL.fullmatch(origin)):
             return True
         return normalize_origin(origin) in self._allowed
@@ -62,11 +59,7 @@ class Origins:
 
 
 class Cors(CORSMiddleware):
-    """Preflights and CORS headers after `Origins`.
-
-    Any request header is allowed: tracing tools and clients add their own, and a page that may call us gains nothing by
-    a header that every program can send.
-    """
+    """Preflights and CORS headers for `Origins`. Allows any request header: tracing tools and clients add their own."""
 
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         super().__init__(
