@@ -1,4 +1,4 @@
-"""What watches the process: /healthz (it runs), /readyz (it can serve), /metrics (Prometheus). Changes nothing but a probe."""
+"""Health: /healthz (liveness), /readyz (readiness), /metrics (Prometheus). Writes only a probe."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def readyz(request: Request) -> Response:
 
 
 def _may_look_inside(request: Request) -> bool:
-    """Whether details are shown: with MONITOR_TOKEN to who sends it; without, to everybody, but to nobody in production."""
+    """Whether to show details: to requests with MONITOR_TOKEN; if none is set, to all, except in production."""
     settings: Settings = request.app.state.settings
     if not settings.monitor_token:
         return not settings.production
@@ -135,7 +135,7 @@ async def _migrations(request: Request, settings: Settings) -> str:
 
 
 async def _secrets() -> str:
-    """Whether SECRET_KEYS opens what is stored: with a wrong key nobody could pay, and nothing else would say why."""
+    """Whether SECRET_KEYS opens the stored secrets. With a wrong key no payment works, and no other check shows it."""
     closed = await key_rotation.unreadable()
     for table, count in closed.items():
         log.error("readyz: SECRET_KEYS does not open stored secrets", kind=table, count=count)

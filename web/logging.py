@@ -114,7 +114,7 @@ def places(error: BaseException) -> list[str]:
 
 
 def _redacted(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The texts without what looks like a secret. Ours hold none; those of libraries quote what they were given."""
+    """Redact what looks like a secret: libraries' texts quote their input."""
     if fields.get("logger") == "asyncio":
         # "Task exception was never retrieved", then the task with the exception's message and the arguments of callbacks.
         fields["event"] = re.split(r"[\n(<]", str(fields["event"]), maxsplit=1)[0].strip()

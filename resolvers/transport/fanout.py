@@ -1,7 +1,7 @@
 """Execute once, deliver to many: subscriptions with the same operation, variables and scope share one execution.
 
-Each connection is first served alone until it has caught up, which is also its authorization; then it takes the shared
-bytes. What is shared, and with whom, is told by `Sharing`; turning it off changes no message but the order of its keys.
+Each connection is first executed alone until it has caught up, which also authorizes it; then it receives the shared bytes.
+`Sharing` configures what is shared. Without it messages differ only in the order of their keys.
 """
 
 import asyncio
@@ -156,12 +156,12 @@ def next_head(payload: bytes) -> bytes:
 
 
 def next_tail(operation_id: str) -> bytes:
-    """The end of a `next` message: the one part that differs by subscriber."""
+    """The end of a `next` message, the only part that differs by subscriber."""
     return b',"id":' + orjson.dumps(operation_id) + b"}"
 
 
 class Sink:
-    """One operation's end of a shared stream: bounded; written to the transport directly while it can take it."""
+    """One operation's bounded queue on a shared stream; bypassed while its transport is writable."""
 
     __slots__ = ("_bytes", "_live", "_protocol", "_sending", "_tail", "_wake", "attached_at", "ended", "last", "queue")
 
@@ -178,7 +178,7 @@ class Sink:
         self._wake = asyncio.Event()
 
     def offer(self, seq: int, head: bytes) -> None:
-        """Take one event from the pump: write it, or queue it; too much of it ends the sink."""
+        """Write one event or queue it. A full queue ends the sink."""
         if self.ended:
             return
         if self._live and not self.queue and not self._sending and self._write(seq, head):
@@ -196,7 +196,7 @@ class Sink:
         self._wake.set()
 
     async def deliver(self, last: int, send: Callable[[str], Any]) -> None:
-        """Go live after the event `last`: send what is queued and later cannot be written at once, until the end."""
+        """Go live after event `last`: send queued events until the sink ends."""
         self.last = last
         self._live = True
         while True:
@@ -221,7 +221,7 @@ class Sink:
         if protocol is None or not protocol.writable.is_set():
             return False
         if protocol.close_sent or protocol.transport.is_closing():
-            # It is going away; its task is told by the socket.
+            # The socket is closing; its task notices that itself.
             return True
         if seq > self.last:
             self.last = seq
@@ -322,7 +322,7 @@ class Fanout:
         except Exception as error:  # noqa: BLE001 the pump's top
             log.error("a shared subscription broke", error=type(error).__name__)
         finally:
-            # Whoever comes now starts anew; whoever is here must not wait for ever.
+            # New subscribers start a new stream; present ones must not wait forever.
             self._forget(key, stream)
             if not stream.ready.done():
                 stream.ready.set_result(False)

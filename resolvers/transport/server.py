@@ -1,7 +1,4 @@
-"""The uvicorn server as we run it: slow heads cut off, dead sockets aborted, streams ended before the shutdown waits.
-
-It serves any ASGI application; which one, and when it starts, is decided by `cli`.
-"""
+"""uvicorn with limits on request heads, aborted dead sockets, and streams that end before shutdown."""
 
 import asyncio
 import os
@@ -36,7 +33,7 @@ PROTOCOL_EXTENSION: Final = "paythread.protocol"
 
 
 class SocketProtocol(Protocol):
-    """What `socket` uses of the server's side of one WebSocket, found in the scope's extensions."""
+    """The server's side of a WebSocket, in the scope's extensions."""
 
     transport: asyncio.Transport
     writable: asyncio.Event
@@ -44,11 +41,11 @@ class SocketProtocol(Protocol):
 
 
 class HeadTooLarge(Exception):
-    """A request has more bytes or lines in its head than are taken."""
+    """A request head has too many bytes or headers."""
 
 
 class HeadTimeout(HttpToolsProtocol):
-    """An HTTP connection that must send a whole head within 10 s, 64 KiB and 100 headers; middleware never sees a half one."""
+    """An HTTP connection with limits on request heads: 10 s, 64 KiB, 100 headers."""
 
     head_s = HEAD_S
     head_bytes = HEAD_BYTES
@@ -137,7 +134,7 @@ class HeadTimeout(HttpToolsProtocol):
 
 
 class SocketServer(WebSocketsSansIOProtocol):
-    """A WebSocket that aborts when its client stops answering, and lets the application reach its transport."""
+    """A WebSocket that aborts when its client stops answering, and exposes its transport to the application."""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)

@@ -44,13 +44,13 @@ REASON_BYTES: Final = 123
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Text frames, close reasons that fit, and no waiting for a client that does not read."""
+    """Text frames with a time limit for clients that do not read, and close reasons of legal length."""
 
     ws: WebSocket
 
     @property
     def protocol(self) -> SocketProtocol | None:
-        """The server's side, when it is ours (`server.SocketServer`)."""
+        """The `server.SocketServer` of this socket, or None on another server."""
         return cast(SocketProtocol | None, self.ws.scope.get("extensions", {}).get(PROTOCOL_EXTENSION))
 
     @property
@@ -61,7 +61,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
         await self.send_text(orjson.dumps(message).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send one text frame. Raises: WebSocketDisconnected, also after cutting off a client that stopped reading."""
+        """Send one text frame. Raises: WebSocketDisconnected (also for a client that stopped reading)."""
         if self.ws.application_state is not WebSocketState.CONNECTED:
             raise WebSocketDisconnected
         protocol = self.protocol
@@ -107,7 +107,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         self._ending: asyncio.Task[None] | None = None
 
     def end(self, code: int, reason: str) -> None:
-        """Close from outside: expiry, revocation, shutdown."""
+        """Close soon: expiry, revocation, shutdown."""
         if self._ending is None:
             self._ending = asyncio.create_task(self.websocket.close(code, reason))
 
@@ -163,7 +163,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
 
     # ---------------------------------------------------------------------------------------------------- operations
     async def run_operation(self, operation: Operation[Any, None]) -> None:
-        """The top of an operation's task: its results, then `complete`; whatever breaks ends this operation only."""
+        """Run one operation. An error ends only this operation."""
         try:
             if not self._admission.requests.take(self._limit_key):
                 refusal = GraphQLError("Too many requests, try again in a second.", extensions={"code": "RATE_LIMITED"})
@@ -185,7 +185,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 await operation.send_initial_errors([masked])
 
     async def stream_operation(self, operation: Operation[Any, None]) -> None:
-        """Serve the operation: through a shared execution where it may be, else alone."""
+        """Serve the operation through a shared execution if possible, else alone."""
         if self._admission.fanout is not None and await serve(self, operation, self._admission.fanout):
             return
         async with aclosing(self.results(operation, self.context.for_event())) as results:
@@ -193,9 +193,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
     async def results(self, operation: Operation[Any, None], context: Any) -> AsyncGenerator[Any, None]:
-        """The operation's own results, fit for the client. `context` is the operation's own: its loaders remember.
+        """The results, errors presented. `context`: the operation's own, since its loaders cache.
 
-        Closes the socket when the operation has been too slow, and when a subscription's result could not be made.
+        Closes the socket when the client is too slow, or the service unavailable to a subscription.
         """
         results = await self.schema.stream(
             operation.query,
@@ -220,10 +220,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 yield result
 
     async def close_slow(self) -> None:
-        """Close so that the client comes back and resumes by its cursor; `complete` would say that nothing follows.
-
-        Raises: always, to end the operation.
-        """
+        """Close so that the client reconnects and resumes by its cursor. Always raises, to end the operation."""
         await self.websocket.close(TRY_AGAIN, "Too slow, resume by cursor")
         raise _OperationStreamClosed
 
@@ -234,7 +231,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
 
 
 def _problem(message: Any) -> str | None:
-    """What is wrong with the shape of a client's message, or None."""
+    """The error in a client's message, or None."""
     if not isinstance(message, dict):
         return "A message must be an object"
     kind = message.get("type")
