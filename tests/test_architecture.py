@@ -190,3 +190,50 @@ def test_no_function_has_more_than_50_lines() -> None:
         and (function.end_lineno or 0) - function.lineno >= 50
     }
     assert long - LONG_FUNCTIONS == set()
+
+
+STATUS_SQL = re.compile(r"UPDATE payment_request SET\b.*\bstatus\s*=|INSERT INTO payment_request\b", re.DOTALL)
+
+
+def status_writers(source: str) -> tuple[set[str], set[str]]:
+    """Variables whose `status` a source assigns, and tables whose rows it creates or updates with a `status`."""
+    assigned: set[str] = set()
+    tables_written: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr == "status" and isinstance(node.ctx, ast.Store):
+            assigned.add(ast.unparse(node.value))
+        elif isinstance(node, ast.Call) and "status" in {keyword.arg for keyword in node.keywords}:
+            called = ast.unparse(node.func)
+            if called.endswith((".update", ".create", ".get_or_create", ".update_or_create")):
+                tables_written.add(called.partition(".")[0])
+        elif isinstance(node, ast.Constant) and STATUS_SQL.search(str(node.value)):
+            tables_written.add("PaymentRequest")
+    return assigned, tables_written
+
+
+def test_only_creation_sending_voiding_and_the_ledger_write_a_request_s_status() -> None:
+    assigned, written = {}, set()
+    for path in python_files(*ROOMS):
+        source, name = path.read_text(), str(path.relative_to(ROOT))
+        variables, tables_written = status_writers(source)
+        if re.search(r"\b(PaymentRequest|request_rows)\b", source) and variables - {"session"}:  # a checkout's row
+            assigned[name] = variables
+        if "PaymentRequest" in tables_written:
+            written.add(name)
+    assert written == {"services/payments/payment_requests.py"}
+    assert assigned == {"services/thread/request_rows.py": {"request"}, "services/payments/projection.py": {"request"}}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "request.status = Status.PAID.value",
+        "request.status, request.paid_at = 'PAID', now",
+        "await PaymentRequest.filter(id=id).update(status='PAID')",
+        "await PaymentRequest.create(status='PAID')",
+        "await execute('UPDATE payment_request SET paid_at = ?, status = ? WHERE id = ?')",
+    ],
+)
+def test_a_planted_writer_of_a_status_is_found(source: str) -> None:
+    assigned, written = status_writers(source)
+    assert assigned | written in ({"request"}, {"PaymentRequest"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from models.errors import Blank, Invalid, TooLong
+from models.errors import AmountTooSmall, Blank, Invalid, TooLong
+from models.money import MOST_DECIMALS, InvalidAmount, Money
 
 ADDRESS_LIMIT: Final = 254  # characters of an address on a channel
 # One @, no space, a dot in the domain. Only a message shows whether the mailbox exists.
@@ -57,3 +58,18 @@ def email(value: str | None, *, field: Field) -> str | None:
     if not _EMAIL.fullmatch(text):
         raise Invalid("This is not an e-mail address.", field=field)
     return text.lower()
+
+
+def parse_amount(value: str, currency: str | None, *, field: Field) -> Money:
+    """Parse a decimal such as "125.00" into an amount of 0 or more. With `currency` None, any currency's decimals pass.
+
+    Raises: Invalid, AmountTooSmall (a negative number).
+    """
+    try:
+        return Money.from_decimal(value, MOST_DECIMALS if currency is None else currency)
+    except InvalidAmount as error:
+        if value.strip().startswith("-"):
+            raise AmountTooSmall(field=field) from error
+        raise Invalid(
+            "Give the amount as a decimal number with the currency's number of decimals.", field=field
+        ) from error

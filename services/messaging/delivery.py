@@ -19,7 +19,7 @@ from services.core import jobs
 from services.core.unit_of_work import Change, change
 from services.messaging import copies, early_statuses, opt_outs
 from services.sandbox import channels
-from services.thread import contact_totals, payment_links
+from services.thread import contact_totals, payment_links, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ async def advance(
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     locked = [*(binding.payment_request_id for binding in bindings), known.id]
     async with change(account_id, rows=locked) as changed:
-        requests = await payment_links.lock_requests(account_id, [binding.payment_request_id for binding in bindings])
+        requests = await request_rows.lock_all(account_id, [binding.payment_request_id for binding in bindings])
         if reason == "opted_out":
             await contact_totals.lock_contact(account_id, known.contact_id)
         message = await Message.filter(id=known.id, account_id=account_id).select_for_update(no_key=True).get()

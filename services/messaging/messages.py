@@ -29,7 +29,7 @@ from services.core.turns import turn
 from services.core.unit_of_work import Change, change
 from services.messaging import composer, copies, resending, sending
 from services.messaging.composer import Template
-from services.thread import contact_totals, payment_links
+from services.thread import contact_totals, payment_links, request_rows
 
 BODY_LIMIT: Final = 50_000  # characters, whatever the channel takes
 SUBJECT_LIMIT: Final = 255
@@ -337,7 +337,7 @@ async def _write(
 
 async def _lock(actor: Actor, draft: _Draft) -> _Draft:
     """The draft with its rows locked and read again. Raises: NotFound (the required request was discarded meanwhile)."""
-    requests = await payment_links.lock_requests(actor.account_id, [request.id for request in draft.requests])
+    requests = await request_rows.lock_all(actor.account_id, [request.id for request in draft.requests])
     if draft.must_bind is not None and draft.must_bind not in {request.id for request in requests}:
         raise NotFound(field="paymentRequestId")
     contact = await contact_totals.lock_contact(actor.account_id, draft.conversation.contact_id)

@@ -17,7 +17,7 @@ from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, 
 from services.connections import processor_health, providers
 from services.core.unit_of_work import change
 from services.payments import checkout_refusals, projection, recorder
-from services.thread import activity_cards, notifications
+from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ class _Claim:
 
 async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
     async with change(session.account_id, rows=[session.payment_request_id]):
-        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(session.account_id, session.payment_request_id)
         sessions = await CheckoutSession.filter(payment_request_id=request.id)
         mine = next(one for one in sessions if one.id == session.id)
         if mine.status not in UNDECIDED:
@@ -161,7 +161,7 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
             await processor_health.refused(connection, error)
         raise
     async with change(session.account_id, rows=[session.payment_request_id]):
-        await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        await request_rows.lock(session.account_id, session.payment_request_id)
         await recorder.record(
             connection,
             state.money,
@@ -191,7 +191,7 @@ async def _clear_claim(session: CheckoutSession) -> None:
 async def block(session: CheckoutSession) -> CheckoutSession | None:
     """Prevent new captures of a checkout that is to be closed. Returns the checkout if a capture has already begun: its outcome counts."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
-        await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        await request_rows.lock(session.account_id, session.payment_request_id)
         now = await CheckoutSession.get(id=session.id)
         if _is_claimed(now):
             return now
@@ -202,7 +202,7 @@ async def block(session: CheckoutSession) -> CheckoutSession | None:
 async def notify_unresolved(session: CheckoutSession) -> None:
     """Ask the team to check at the processor a capture whose outcome cannot be determined. Once per capture."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
-        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(session.account_id, session.payment_request_id)
         now = await CheckoutSession.get(id=session.id)
         if not _is_claimed(now):
             return

@@ -36,7 +36,7 @@ from services.payments import (
     projection,
     voids,
 )
-from services.thread import payment_links
+from services.thread import payment_links, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +111,7 @@ async def _prepare(
     found: PaymentRequest, token: str, locale: str | None, *, without: Collection[str]
 ) -> _Prepared | Opened:
     async with change(found.account_id, rows=[found.id]) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(found.account_id, found.id)
         if request.discarded_at is not None:
             raise errors.NotFound
         if checkout_page.state_of(request) != "open":
@@ -239,7 +239,7 @@ def _processor(connection: ProcessorConnection) -> Processor:
 
 async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
     async with change(found.account_id, rows=[found.id]) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(found.account_id, found.id)
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt has taken this row: the new checkout gets its own.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from models import errors, ledger, vault
-from models.ledger import CardKind, Status
+from models.ledger import Status
 from models.money import Money
 from models.tables import (
     Account,
@@ -20,7 +20,7 @@ from services.connections import providers
 from services.core.unit_of_work import change
 from services.payments import captures, payment_views, projection
 from services.payments.payment_views import PaymentView
-from services.thread import activity_cards, contact_totals
+from services.thread import contact_totals, request_rows
 
 VIEW_AGAIN = timedelta(seconds=60)  # an earlier repeat is a reload, not a view
 
@@ -158,7 +158,7 @@ async def record_view(token: str, *, human: bool) -> None:
     if found is None or not human:
         return
     async with change(found.account_id, rows=[found.id]) as changed:
-        request = await PaymentRequest.filter(id=found.id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(found.account_id, found.id)
         if request.discarded_at is not None:
             return
         if request.last_viewed_at is not None and abs(changed.now - request.last_viewed_at) < VIEW_AGAIN:
@@ -170,19 +170,12 @@ async def record_view(token: str, *, human: bool) -> None:
         request.version += 1
         written = ["human_views", "last_viewed_at", "first_viewed_at", "version", "updated_at"]
         sent = request.status == Status.DRAFT and request.sent_at is None
+        card = await request_rows.mark_sent(changed, request, via="LINK_COPIED") if sent else None
         if sent:
-            request.status = Status.SENT.value
-            request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
-            written += ["status", "sent_at", "sent_via"]
+            written += request_rows.SENT_COLUMNS
         await request.save(update_fields=written)
         if sent:
             await contact_totals.lock_contact(request.account_id, request.contact_id)
-            card = await changed.log_card(
-                request,
-                CardKind.PAYMENT_REQUEST,
-                text=activity_cards.asked(request, await changed.locale()),
-                key=str(request.id),
-            )
             await contact_totals.update(request.account_id, request.contact_id)
             changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
             changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)

@@ -28,7 +28,7 @@ from services.connections import processor_health, providers
 from services.core import configuration, jobs
 from services.core.unit_of_work import change
 from services.payments import captures, checkout_page, projection
-from services.thread import activity_cards, notifications
+from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +150,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
-        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(session.account_id, session.payment_request_id)
         kind, text = CardKind.PAYMENT_MISMATCH, activity_cards.unconfirmed(request, state=state.status.value)
         key = f"read_back:{job.payload['fact_id']}"
         card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=UUID(job.payload["fact_id"]))

@@ -7,11 +7,11 @@ from typing import Final
 from integrations.base import IntegrationError
 from models import vault
 from models.ledger import CardKind
-from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection
+from models.tables import CheckoutSession, ProcessorConnection
 from services.connections import processor_health, providers
 from services.core import merged_rows
 from services.core.unit_of_work import change
-from services.thread import activity_cards, notifications
+from services.thread import activity_cards, notifications, request_rows
 
 _ASK_ANEW: Final = "Void this request and ask for another amount, or by another processor."
 _AT_VENDOR: Final = "See what {name} asks of you in your account there, or ask by another processor."
@@ -61,7 +61,7 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
     cause = f"{error.reason}:{error.code}:{error.field}:{session.amount_minor}:{since}"
     key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
-        request = await PaymentRequest.filter(id=session.payment_request_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(session.account_id, session.payment_request_id)
         contact = await merged_rows.contact_of(request.account_id, request.contact_id)
         kind, text = CardKind.CHECKOUT_REFUSED, activity_cards.checkout_refused(contact.name, request, name, why)
         card = await changed.log_card(request, kind, text=text, key=key)

@@ -9,9 +9,9 @@ from uuid import UUID
 import structlog
 
 from models import database
-from models.tables import PaymentRequest
 from services.core import jobs
 from services.core.unit_of_work import change
+from services.thread import request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ async def tell(now: datetime) -> int:
 async def _tell(account_id: UUID, ids: list[UUID], now: datetime) -> int:
     """Tell of those that are still overdue and untold under their locks."""
     async with change(account_id) as changed:
-        locked = await PaymentRequest.filter(id__in=ids).order_by("id").select_for_update(no_key=True)
+        locked = await request_rows.lock_all(account_id, ids)
         passed = await database.rows(
             f"SELECT id FROM payment_request WHERE id IN ({database.placeholders(len(ids))}) AND {_PASSED}",  # noqa: S608 (only constants are put in)
             *ids,

@@ -15,7 +15,7 @@ from models import database, event_log
 from models.ids import public_id
 from models.tables import Account, CheckoutSession, Contact, ContactSummary, MoneyFact, PaymentRequest
 from services.payments.projection import position_of
-from services.thread import contact_totals
+from services.thread import contact_totals, request_rows
 
 BATCH = 500  # requests at once
 
@@ -85,7 +85,7 @@ async def _requests(account_id: UUID) -> list[Difference]:
         suspects = [request.id for request, differences in await _compared(requests) if differences]
         for request_id in suspects:
             async with database.transaction():
-                locked = await PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()
+                locked = await request_rows.lock(account_id, request_id)
                 ((_, differences),) = await _compared([locked])
             found += differences
 

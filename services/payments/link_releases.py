@@ -23,6 +23,7 @@ from services.core.idempotency import Save
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 from services.payments import captures, projection, recorder
+from services.thread import request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +77,7 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
         said += await _cancel(session)
     actor_id = actor.user_id if actor is not None else None
     async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
-        now = await PaymentRequest.filter(id=request.id).select_for_update(no_key=True).get()
+        now = await request_rows.lock(request.account_id, request.id)
         if now.status == Status.PROCESSING and now.released_at is None:
             _refuse(now)  # another payment may have begun meanwhile
             said += (await recorder.record_release(changed, now)).cards

@@ -26,6 +26,7 @@ from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
 from services.payments import captures, checkout_reads, payment_views, projection, recorder, refunds
 from services.payments.payment_views import PaymentView
+from services.thread import request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -112,13 +113,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
 
 async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Lock and read again. Raises: NotFound, AlreadyVoid, PaymentInProgress."""
-    request = (
-        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-        .select_for_update(no_key=True)
-        .get_or_none()
-    )
-    if request is None:
-        raise errors.NotFound(field="paymentRequestId")
+    request = await request_rows.lock_visible(actor.account_id, payment_request_id)
     if request.status == Status.VOID or request.void_requested_at is not None:
         raise errors.AlreadyVoid(field="paymentRequestId")
     held = request.status == Status.PROCESSING and request.released_at is None
@@ -257,7 +252,7 @@ async def _judge(job: jobs.JobContext) -> None:
         except (IntegrationError, errors.ProcessorUnavailable) as error:
             log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
     async with change(fact.account_id, rows=[fact.payment_request_id]) as changed:
-        request = await PaymentRequest.filter(id=fact.payment_request_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(fact.account_id, fact.payment_request_id)
         view = (await payment_views.by_facts(fact.account_id, [fact.id]))[fact.id]
         if view.unresolved_minor:
             await projection.announce_mismatch(changed, request, fact)

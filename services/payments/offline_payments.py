@@ -14,13 +14,14 @@ from uuid import UUID
 from models import errors
 from models.ids import public_id, uuid7
 from models.ledger import Status
-from models.money import MOST_DECIMALS, InvalidAmount, Money
+from models.money import Money
 from models.tables import ActivityCard, MoneyFact, PaymentRequest
 from services.core import audit_log, idempotency, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 from services.payments import captures, payment_views, recorder
 from services.payments.payment_views import PaymentView
+from services.thread import request_rows
 
 NOTE_LIMIT: Final = 500  # characters
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,7 +89,7 @@ async def record(
         async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
             request: PaymentRequest | None = None
             with refusals:
-                request = await _locked(actor, payment_request_id)
+                request = await request_rows.lock_visible(actor.account_id, payment_request_id)
                 _refuse_closed(request)
                 if await captures.is_under_way(request.id):
                     raise errors.PaymentInProgress(field="paymentRequestId")
@@ -152,7 +153,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
     if fact.processor_connection_id is not None or fact.outcome != "SUCCEEDED":
         raise errors.Invalid("This payment was not recorded by hand: refund it instead.", field="paymentId")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
-        request = await _locked(actor, fact.payment_request_id)
+        request = await request_rows.lock_visible(actor.account_id, fact.payment_request_id)
         opposite = MoneyFact(
             id=uuid7(),
             account_id=fact.account_id,
@@ -179,18 +180,6 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
     return await _shown(actor, fact.id, undone.cards[-1] if undone.cards else None)
 
 
-async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Lock and read again. Raises: NotFound."""
-    request = (
-        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-        .select_for_update(no_key=True)
-        .get_or_none()
-    )
-    if request is None:
-        raise errors.NotFound(field="paymentRequestId")
-    return request
-
-
 def _refuse_closed(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
@@ -210,14 +199,7 @@ def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> 
         due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
     if amount is None:
         return due.amount_minor if due is not None else 0
-    try:
-        money = Money.from_decimal(amount, due.currency if due is not None else MOST_DECIMALS)
-    except InvalidAmount as error:
-        if amount.strip().startswith("-"):
-            raise errors.AmountTooSmall(field="amount") from error
-        raise errors.Invalid(
-            "Give the amount as a decimal number with the currency's number of decimals.", field="amount"
-        ) from error
+    money = validation.parse_amount(amount, due.currency if due is not None else None, field="amount")
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
     # Of a closed request nothing is due, and that is refused already.

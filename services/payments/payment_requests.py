@@ -12,7 +12,7 @@ from integrations.base import AmountLimits
 from models import database, errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import Status
-from models.money import CURRENCIES, MOST_DECIMALS, InvalidAmount, Money
+from models.money import CURRENCIES, Money
 from models.tables import (
     Account,
     ActivityCard,
@@ -30,7 +30,7 @@ from services.core.unit_of_work import change
 from services.messaging import composer, messages
 from services.messaging.composer import Template
 from services.payments import projection
-from services.thread import contact_totals, payment_links
+from services.thread import contact_totals, payment_links, request_rows
 
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
@@ -258,26 +258,13 @@ def _price(amount: str, currency: str, connection: ProcessorConnection | None, *
             if limits is None:
                 raise errors.CurrencyNotSupported(field=("amount", "currency"))
     with refusals:
-        # Of an unknown currency only what is no amount in any currency can be said.
-        money = _money(amount, currency if known else MOST_DECIMALS)
+        money = validation.parse_amount(amount, currency if known else None, field=("amount", "amount"))
         if limits is not None:
             _refuse_beyond(limits, money, locale)
         elif money.amount_minor == 0:
             raise errors.AmountTooSmall(field=("amount", "amount"))
     refusals.raise_any()
     return money
-
-
-def _money(amount: str, currency: str) -> Money:
-    """The amount, 0 or more. Raises: Invalid, AmountTooSmall."""
-    try:
-        return Money.from_decimal(amount, currency)
-    except InvalidAmount as error:
-        if amount.strip().startswith("-"):
-            raise errors.AmountTooSmall(field=("amount", "amount")) from error
-        raise errors.Invalid(
-            "Give the amount as a decimal number with the currency's number of decimals.", field=("amount", "amount")
-        ) from error
 
 
 def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
@@ -350,7 +337,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
     """
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-        request = await _lock(actor, payment_request_id)
+        request = await request_rows.lock_visible(actor.account_id, payment_request_id)
         _refuse_closed(request)
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
@@ -364,7 +351,7 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Hide a draft that nobody has seen: never copied, bound or opened. Its number stays, its link answers 404."""
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-        request = await _lock(actor, payment_request_id)
+        request = await request_rows.lock_visible(actor.account_id, payment_request_id)
         opened = await CheckoutSession.exists(payment_request_id=request.id)
         if (
             request.status != Status.DRAFT
@@ -522,18 +509,6 @@ def available_actions(
 
 async def _get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-    if request is None:
-        raise errors.NotFound(field="paymentRequestId")
-    return request
-
-
-async def _lock(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Lock and read again. Raises: NotFound."""
-    request = (
-        await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-        .select_for_update(no_key=True)
-        .get_or_none()
-    )
     if request is None:
         raise errors.NotFound(field="paymentRequestId")
     return request

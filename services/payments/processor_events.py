@@ -22,7 +22,6 @@ from models.tables import (
     Account,
     AuditEntry,
     Job,
-    PaymentRequest,
     ProcessorConnection,
     ProcessorEvent,
 )
@@ -30,7 +29,7 @@ from services.connections import processor_health, providers
 from services.core import jobs
 from services.core.unit_of_work import Change, change
 from services.payments import captures, event_reads, event_trust, recorder
-from services.thread import activity_cards, notifications
+from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -267,7 +266,7 @@ async def _notify_unhandled(
     if owner is None:
         return
     async with change(connection.account_id, rows=[owner]) as changed:
-        request = await PaymentRequest.filter(id=owner).select_for_update(no_key=True).get()
+        request = await request_rows.lock(connection.account_id, owner)
         await notifications.notify(
             changed,
             request,

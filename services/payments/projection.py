@@ -14,7 +14,7 @@ from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, Pay
 from services.core import jobs
 from services.core.unit_of_work import Change
 from services.payments import payment_views
-from services.thread import activity_cards, contact_totals, notifications
+from services.thread import activity_cards, contact_totals, notifications, request_rows
 
 # How long a payment holds the link if its processor does not call it delayed: longer than any card's check.
 HELD_FOR: Final = timedelta(hours=1)
@@ -25,7 +25,7 @@ DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
 
 # What `apply` writes of a request.
 WRITTEN: Final = (
-    "status",
+    *request_rows.SENT_COLUMNS,
     "amount_paid_minor",
     "refunded_minor",
     "excess_minor",
@@ -34,8 +34,6 @@ WRITTEN: Final = (
     "unresolved",
     "refund_state",
     "dispute_state",
-    "sent_at",
-    "sent_via",
     "paid_at",
     "void_requested_at",
     "releasable_at",
@@ -86,10 +84,8 @@ async def apply(
 async def _mark_sent(changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact_set: _FactSet) -> None:
     if request.sent_at is None and request.voided_at is None and (fact_set.charges or fact_set.under_way):
         # Tried or paid, though never sent: the link was pasted elsewhere. The request's card still comes first.
-        request.sent_at, request.sent_via = changed.now, "LINK_COPIED"
-        request.status = Status.SENT.value
-        text = activity_cards.asked(request, await changed.locale())
-        await _log_card(changed, cards, request, CardKind.PAYMENT_REQUEST, text, key=str(request.id))
+        card = await request_rows.mark_sent(changed, request, via="LINK_COPIED")
+        cards += [card] if card is not None else []
 
 
 def _derive(changed: Change, request: PaymentRequest, fact_set: _FactSet) -> None:

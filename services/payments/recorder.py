@@ -14,7 +14,7 @@ from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core.unit_of_work import Change, change
 from services.payments import payment_views, projection
-from services.thread import payment_links
+from services.thread import payment_links, request_rows
 
 # A checkout's state only moves up in rank. Only money makes it COMPLETED.
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
@@ -71,7 +71,7 @@ async def record(
         if request_id is None:
             await _mark_handled(event, UNMATCHED, changed.now)
             return Recorded()
-        request = await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
+        request = await request_rows.lock(account_id, request_id)
         report = _Report(connection=connection, request=request, source=source, now=changed.now, confirmed=confirmed)
         recorded = Recorded(request=request, previous_status=request.status)
         sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")

@@ -28,7 +28,7 @@ from services.core.permissions import Actor, system_actor
 from services.core.unit_of_work import change
 from services.messaging import messages
 from services.payments import payment_views, recorder
-from services.thread import activity_cards, notifications, payment_links
+from services.thread import activity_cards, notifications, payment_links, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +42,6 @@ CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # after so many seconds each
 ANSWER_WITHIN_S: Final = 7.0  # below the time limit of a GraphQL operation, so that the caller gets UNKNOWN
 AFTER_DEATH: Final = timedelta(hours=1)  # when a dead job continues
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between this server and a vendor
-
-
-async def lock_request(request_id: UUID) -> PaymentRequest:
-    return await PaymentRequest.filter(id=request_id).select_for_update(no_key=True).get()
 
 
 async def facts_of(row: Refund) -> list[MoneyFact]:
@@ -112,7 +108,7 @@ async def _record(row: Refund, connection: ProcessorConnection, statement: Money
     request = await PaymentRequest.get(id=row.payment_request_id)
     said = replace(statement, charge_external_id=row.charge_external_id)
     async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
-        await lock_request(request.id)
+        await request_rows.lock(request.account_id, request.id)
         await recorder.record(connection, [said], source="refund", request_reference=payment_links.reference(request))
         row.external_id = said.external_id
         best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have reported more already
@@ -156,7 +152,7 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
 async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
     """Mark FAILED a refund that moved no money. `tell`: by card and notification."""
     async with change(row.account_id, rows=[row.payment_request_id]) as changed:
-        request = await lock_request(row.payment_request_id)
+        request = await request_rows.lock(row.account_id, row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
             status="FAILED", failure_reason=why
         )
@@ -182,7 +178,7 @@ async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
 async def _notify_unconfirmed(row: Refund) -> None:
     log.error("refund_unresolved", refund_id=str(row.id))
     async with change(row.account_id, rows=[row.payment_request_id]) as changed:
-        request = await lock_request(row.payment_request_id)
+        request = await request_rows.lock(row.account_id, row.payment_request_id)
         kind, text = (
             CardKind.REFUND_FAILED,
             activity_cards.refund_unconfirmed(request, Money(row.amount_minor, row.currency), await changed.locale()),
@@ -199,7 +195,7 @@ async def _message_contact(refund_id: UUID, actor: Actor) -> None:
         return
     try:
         async with database.transaction():
-            request = await lock_request(row.payment_request_id)
+            request = await request_rows.lock(row.account_id, row.payment_request_id)
             row = await Refund.filter(id=refund_id).select_for_update().get()
             if row.message_id is not None or row.channel_connection_id is None:
                 return

@@ -11,7 +11,7 @@ from uuid import UUID
 from integrations.base import RefundReason
 from models import errors
 from models.ids import public_id, uuid7
-from models.money import MOST_DECIMALS, InvalidAmount, Money
+from models.money import Money
 from models.tables import (
     ActivityCard,
     Message,
@@ -20,11 +20,12 @@ from models.tables import (
     Refund,
 )
 from services.connections import availability, providers
-from services.core import idempotency, merged_rows
+from services.core import idempotency, merged_rows, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
 from services.payments import payment_views, refund_outcomes
 from services.payments.payment_views import PaymentView
+from services.thread import request_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ async def _promise(
         with refusals:
             if fact is None:
                 raise errors.NotFound(field="paymentId")
-            request = await refund_outcomes.lock_request(fact.payment_request_id)
+            request = await request_rows.lock(fact.account_id, fact.payment_request_id)
             views = (await payment_views.payments(actor.account_id, [request.id]))[request.id]
             charge = next((view for view in views if view.id == payment_id), None)
             if charge is None:
@@ -161,14 +162,7 @@ def _refuse_kind(charge: PaymentView) -> None:
 def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
     if amount is None:
         return left
-    try:
-        money = Money.from_decimal(amount, charge.currency if charge is not None else MOST_DECIMALS)
-    except InvalidAmount as error:
-        if amount.strip().startswith("-"):
-            raise errors.AmountTooSmall(field="amount") from error
-        raise errors.Invalid(
-            "Give the amount as a decimal number with the currency's number of decimals.", field="amount"
-        ) from error
+    money = validation.parse_amount(amount, charge.currency if charge is not None else None, field="amount")
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
     if 0 < left < money.amount_minor:  # nothing left: that is refused already

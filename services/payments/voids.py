@@ -17,7 +17,7 @@ from services.core import jobs, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 from services.payments import captures, recorder
-from services.thread import activity_cards, contact_totals
+from services.thread import activity_cards, contact_totals, request_rows
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +52,9 @@ async def void(
     with refusals:
         words = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-        request = (
-            await PaymentRequest.filter(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
-            .select_for_update(no_key=True)
-            .get_or_none()
-        )
+        request: PaymentRequest | None = None
         with refusals:
-            if request is None:
-                raise errors.NotFound(field="paymentRequestId")
+            request = await request_rows.lock_visible(actor.account_id, payment_request_id)
             _refuse_closed(request)
         if request is not None:
             with refusals:
@@ -110,11 +105,7 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
     ).order_by("n"):
         sure = await close_session(session, source="void") and sure
     async with change(account_id, rows=[payment_request_id]) as changed:
-        request = (
-            await PaymentRequest.filter(id=payment_request_id, account_id=account_id)
-            .select_for_update(no_key=True)
-            .get()
-        )
+        request = await request_rows.lock(account_id, payment_request_id)
         if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
             return Voided(request=request, card=None)
         left = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"])
@@ -123,11 +114,9 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
             return Voided(request=request, card=None)  # voidPending until it is decided
         before = request.status
         await contact_totals.lock_contact(account_id, request.contact_id)
-        request.status = Status.VOID.value
-        request.voided_at = changed.now
-        request.released_at = None  # what is still under way would be late
+        request_rows.mark_void(request, changed.now)
         request.version += 1
-        await request.save(update_fields=["status", "voided_at", "released_at", "version", "updated_at"])
+        await request.save(update_fields=[*request_rows.VOID_COLUMNS, "version", "updated_at"])
         card = await changed.log_card(
             request,
             CardKind.REQUEST_VOIDED,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from uuid import UUID
 
 from models import vault
@@ -12,7 +11,7 @@ from models.ledger import CardKind, Status
 from models.tables import ActivityCard, Message, PaymentRequest
 from services.core import configuration
 from services.core.unit_of_work import Change
-from services.thread import activity_cards, contact_totals, notifications
+from services.thread import activity_cards, contact_totals, notifications, request_rows
 
 # Any host: the public address may have changed since the link was made; the token alone says whose it is. Its length tells
 # where it ends: `_` may follow, which makes WhatsApp write the words between two of them in italics.
@@ -70,17 +69,6 @@ def is_open(request: PaymentRequest) -> bool:
     return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
 
 
-async def lock_requests(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
-    """Lock requests and read them again, in the order that every transaction uses; without what was discarded in the meantime."""
-    if not request_ids:
-        return []
-    return (
-        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
-        .order_by("id")
-        .select_for_update(no_key=True)
-    )
-
-
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
     """What a channel with buttons makes of a text: address and words for the first link of ours in it; None: it has none.
 
@@ -100,26 +88,14 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
         return None
     before = request.status
     first = request.sent_at is None
-    if first:
-        request.sent_at, request.sent_via = changed.now, "MESSAGE"
-        if request.status == Status.DRAFT:
-            request.status = Status.SENT.value
+    card = await request_rows.mark_sent(changed, request, via="MESSAGE", message_id=message.id) if first else None
     request.last_message_id = message.id
     request.delivery_state = "QUEUED"
     request.version += 1
-    written = ["status", "sent_at", "sent_via", "last_message_id", "delivery_state", "version", "updated_at"]
+    written = [*request_rows.SENT_COLUMNS, "last_message_id", "delivery_state", "version", "updated_at"]
     await request.save(update_fields=written)
-    card = None
     if first:
         await contact_totals.lock_contact(request.account_id, request.contact_id)
-        card = await changed.log_card(
-            request,
-            CardKind.PAYMENT_REQUEST,
-            text=activity_cards.asked(request, await changed.locale()),
-            key=str(request.id),
-            message_id=message.id,
-            actor_id=changed.actor_id,
-        )
         await contact_totals.update(request.account_id, request.contact_id)
         changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
     changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)

@@ -1,0 +1,68 @@
+"""The stored row of a payment request: its lock, and the two changes of its status that no money causes. Money: payments/projection.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from models import errors
+from models.ledger import CardKind, Status
+from models.tables import ActivityCard, PaymentRequest
+from services.core.unit_of_work import Change
+from services.thread import activity_cards
+
+SENT_COLUMNS: Final = ("status", "sent_at", "sent_via")
+VOID_COLUMNS: Final = ("status", "voided_at", "released_at")
+
+
+async def lock(account_id: UUID, request_id: UUID) -> PaymentRequest:
+    """Lock the row, also of a discarded request, and read it again. Raises: DoesNotExist."""
+    return await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
+
+
+async def lock_visible(account_id: UUID, request_id: UUID) -> PaymentRequest:
+    """Lock the row of a request that a client named, and read it again. Raises: NotFound (also for a discarded request)."""
+    found = await lock_all(account_id, [request_id])
+    if not found:
+        raise errors.NotFound(field="paymentRequestId")
+    return found[0]
+
+
+async def lock_all(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
+    """Lock rows in the order of their ids, as every transaction does, and read them again; discarded requests are left out."""
+    if not request_ids:
+        return []
+    return (
+        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
+        .order_by("id")
+        .select_for_update(no_key=True)
+    )
+
+
+async def mark_sent(
+    changed: Change, request: PaymentRequest, *, via: str, message_id: UUID | None = None
+) -> ActivityCard | None:
+    """Mark a locked request as sent for the first time, and log its PAYMENT_REQUEST card. The caller saves SENT_COLUMNS.
+
+    `via`: MESSAGE or LINK_COPIED.
+    """
+    request.sent_at, request.sent_via = changed.now, via
+    if request.status == Status.DRAFT:
+        request.status = Status.SENT.value
+    return await changed.log_card(
+        request,
+        CardKind.PAYMENT_REQUEST,
+        text=activity_cards.asked(request, await changed.locale()),
+        key=str(request.id),
+        message_id=message_id,
+        actor_id=changed.actor_id,
+    )
+
+
+def mark_void(request: PaymentRequest, now: datetime) -> None:
+    """Mark a locked request as void. The caller saves VOID_COLUMNS."""
+    request.status = Status.VOID.value
+    request.voided_at = now
+    request.released_at = None  # a payment that is still under way would be late
