@@ -35,7 +35,7 @@ from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import DashboardRange, Node, Role
-from services.payments import payment_requests
+from services.payments import payment_requests, request_sending
 
 Search = Annotated[
     str | None,
@@ -171,7 +171,7 @@ class Query:
         if conversation is None or channel is None or (request is None and input.payment_request_id is not None):
             raise not_found()
         try:
-            made = await payment_requests.preview(
+            made = await request_sending.preview(
                 viewer,
                 conversation_id=conversation,
                 channel_id=channel,

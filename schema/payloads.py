@@ -16,7 +16,7 @@ from schema.conversation import Conversation
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import LengthUnit, RefundStatus, SmsEncoding, UserErrorCode
 from schema.thread import ActivityCard, Message
-from services.payments.payment_requests import Preview
+from services.payments.request_sending import Preview
 
 _REFUSED = "Null: refused, see userErrors."
 

@@ -38,7 +38,7 @@ from schema.scalars import (
 )
 from services.connections import providers
 from services.core.permissions import allows
-from services.payments import mismatches, payment_requests, payment_views
+from services.payments import mismatches, payment_requests, payment_views, request_sending
 from services.payments.payment_views import PaymentView
 from services.thread import payment_links
 
@@ -309,7 +309,7 @@ class PaymentRequest(Node):
         if channel is None:
             raise not_found()
         try:
-            made = await payment_requests.compose(info.context.actor, self.row, channel)
+            made = await request_sending.compose(info.context.actor, self.row, channel)
         except Refusal as refusal:
             raise ApiError(refusal.code, refusal.message) from refusal
         if made is None:

@@ -32,7 +32,7 @@ from schema.payment_request import PaymentRequest
 from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
 from schema.thread import ActivityCard, Message
 from services.demo import scenarios
-from services.payments import link_releases, payment_requests, voids
+from services.payments import link_releases, payment_requests, request_sending, voids
 
 
 @strawberry.type
@@ -66,7 +66,7 @@ class PaymentRequestMutations:
         info: Info,
         input: Annotated[SendPaymentRequestInput, strawberry.argument(description="The request and the channel.")],
     ) -> SendPaymentRequestPayload:
-        sent = await payment_requests.send(
+        sent = await request_sending.send(
             info.context.actor,
             payment_request_id=row_id(input.payment_request_id, "pr"),
             channel_id=row_id(input.channel_id, "chn"),

@@ -32,7 +32,7 @@ from services.accounts import accounts, api_keys, users
 from services.connections import channel_settings, processor_settings, providers
 from services.core.permissions import Actor, system_actor
 from services.messaging import contacts, conversations, inbound, messages
-from services.payments import checkout_page, payment_requests, recorder, voids
+from services.payments import checkout_page, payment_requests, recorder, request_sending, voids
 from services.thread import payment_links
 from settings import Settings
 
@@ -234,7 +234,7 @@ class Scene:
             idempotency_key=self.key(),
         )
         if send:
-            await payment_requests.send(
+            await request_sending.send(
                 self.actor,
                 payment_request_id=request.id,
                 channel_id=self.channels[kind].id,

@@ -1,4 +1,4 @@
-"""The payment request as a use-case: defaults, create, compose, preview, send, copy, discard. Voiding: voids.py; money: recorder.py."""
+"""Payment requests: defaults, create, copy the link, discard, available actions. Sending is in request_sending.py, voiding in voids.py."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from integrations.base import AmountLimits
 from models import database, errors, ledger, vault
 from models.ids import uuid7
 from models.ledger import Status
 from models.money import CURRENCIES, Money
 from models.tables import (
     Account,
-    ActivityCard,
     ChannelConnection,
     CheckoutSession,
     Conversation,
-    Message,
     PaymentRequest,
     ProcessorConnection,
 )
@@ -27,54 +24,23 @@ from services.connections import providers
 from services.core import idempotency, merged_rows, validation
 from services.core.permissions import Actor, allows
 from services.core.unit_of_work import change
-from services.messaging import composer, messages
-from services.messaging.composer import Template
-from services.payments import projection
+from services.payments import projection, request_pricing
 from services.thread import contact_totals, payment_links, request_rows
 
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
 TOKEN_BYTES = 16
-DUE_WITHIN = timedelta(
-    days=3653
-)  # ten years; beyond it is a slip, and a date that no time zone may push over the calendar
+DUE_WITHIN = timedelta(days=3653)  # ten years; a later date is a typing error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What the dialog shows before anything is typed."""
+    """What the dialog shows at first."""
 
     currency: str
     currencies: list[str]
     processor: ProcessorConnection | None
     test_mode: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComposerInsert:
-    """What the dialog's Send puts into the message box."""
-
-    text: str
-    checkout_url: str
-    measure: composer.Measure
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
-    """A message as it would go out now. `refusal`: what sending it would be refused with; None: it would be accepted."""
-
-    text: str
-    measure: composer.Measure
-    refusal: errors.Refusal | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """A request, the message that carries its link, and the card, if this was the first sending."""
-
-    request: PaymentRequest
-    message: Message
-    card: ActivityCard | None
 
 
 # ------------------------------------------------------------------------------------------------------------ create
@@ -109,10 +75,9 @@ async def create(
     processor: str | None = None,
     processor_id: UUID | None = None,
 ) -> PaymentRequest:
-    """Make a DRAFT with a live link; nothing is sent, no card. `amount` is a decimal text; `processor` a kind (STRIPE …).
+    """Create a DRAFT with a live link. Sends nothing and logs no card.
 
-    `processor_id` is a certain connection, where several of a kind are connected.
-
+    `amount` is a decimal text, `processor` a kind (STRIPE …), `processor_id` one connection where a kind has several.
     Safe to repeat with the same idempotency key. Raises: the refusals of each field.
     """
     actor.require("request_payment")
@@ -131,214 +96,154 @@ async def create(
 
     async def run(save: idempotency.Save) -> PaymentRequest:
         account = await Account.get(id=actor.account_id)
-        contact = await merged_rows.contact(actor.account_id, contact_id)
-        conversation = await Conversation.get_or_none(contact_id=contact.id) if contact is not None else None
-        connection: ProcessorConnection | None = None
-        refusals = errors.Refusals()
-        with refusals:
-            if conversation is None:
-                raise errors.NotFound(field="contactId")
-        with refusals:
-            named = (
-                await merged_rows.conversation(actor.account_id, conversation_id)
-                if conversation_id is not None
-                else None
-            )
-            if conversation_id is not None and (
-                named is None or (conversation is not None and named.id != conversation.id)
-            ):
-                raise errors.NotFound(field="conversationId")
-        with refusals:
-            channel = ChannelConnection.filter(id=channel_id, account_id=actor.account_id)
-            if channel_id is not None and not await channel.exists():
-                raise errors.NotFound(field="channelId")
-        with refusals:
-            name = validation.required(product_name, limit=NAME_LIMIT, field="productName")
-        with refusals:
-            words = validation.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
-        with refusals:
-            if due_at is not None and due_at < datetime.now(UTC):
-                raise errors.Invalid("The due date is in the past.", field="dueAt")
-            if due_at is not None and due_at > datetime.now(UTC) + DUE_WITHIN:
-                raise errors.Invalid("The due date is too far away.", field="dueAt")
-        with refusals:
-            connection = await _connection(actor.account_id, processor, processor_id)
-        with refusals:
-            money = _price(
-                amount,
-                (account.default_currency if currency is None else currency).upper(),
-                connection,
-                locale=account.locale,
-            )
-        refusals.raise_any()
-        assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
-        token = secrets.token_urlsafe(TOKEN_BYTES)
-        async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation.contact_id]) as changed:
-            contact = await contact_totals.lock_contact(actor.account_id, conversation.contact_id)
-            conversation = await Conversation.get(contact_id=contact.id)
-            counted = await database.rows(
-                "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
-                actor.account_id,
-            )
-            request = await PaymentRequest.create(
-                id=uuid7(),
-                account_id=actor.account_id,
-                conversation_id=conversation.id,
-                contact_id=contact.id,
-                number=f"{counted[0]['number_prefix']}{int(counted[0]['request_count']):07d}",
-                token_hash=vault.digest(token),
-                token=vault.seal(actor.account_id, token),
-                product_name=name,
-                description=words,
-                amount_minor=money.amount_minor,
-                currency=money.currency,
-                test_mode=connection.test_mode,
-                processor_connection_id=connection.id,
-                channel_connection_id=channel_id,
-                created_by_id=actor.user_id,
-                due_at=due_at,
-                status=Status.DRAFT.value,
-                created_at=changed.now,
-                updated_at=changed.now,
-            )
-            await contact_totals.update(actor.account_id, contact.id)
-            changed.request_event("created", request, previous_status=None)
-            await save({"payment_request": str(request.id)})
-        return request
+        order = await _read(
+            account,
+            contact_id=contact_id,
+            conversation_id=conversation_id,
+            channel_id=channel_id,
+            product_name=product_name,
+            description=description,
+            amount=amount,
+            currency=currency,
+            due_at=due_at,
+            processor=processor,
+            processor_id=processor_id,
+        )
+        return await _store(actor, order, save)
 
     async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
-        return await _get(actor, UUID(ids["payment_request"]))
+        return await get(actor, UUID(ids["payment_request"]))
 
     return await idempotency.once(actor, "createPaymentRequest", idempotency_key, given, run, rebuild)
 
 
-async def _connection(account_id: UUID, kind: str | None, connection_id: UUID | None) -> ProcessorConnection:
-    """The processor of a new request: the named connection, one of the named kind, or the default."""
-    if connection_id is not None:
-        row = await ProcessorConnection.get_or_none(id=connection_id, account_id=account_id)
-        if row is None:
-            raise errors.NotFound(field="processorId")
-        if kind not in (None, providers.processor_kind(row)):
-            raise errors.Invalid("The connection of processorId is of another kind.", field="processor")
-        if not providers.usable(row):
-            raise errors.NoProcessorConfigured(
-                "This processor is not connected: connect it again in Settings → Payments (configureProcessor), or choose another.",
-                field="processorId",
-            )
-        return row
-    if kind is None:
-        connection = await providers.default_processor(account_id)
-        if connection is None:
-            raise errors.NoProcessorConfigured
-        return connection
-    found = await ProcessorConnection.filter(account_id=account_id)
-    chosen = providers.first_choice([row for row in found if providers.processor_kind(row) == kind])
-    if chosen is None:
-        raise errors.NoProcessorConfigured(
-            "No processor of this kind is connected: connect one in Settings → Payments (configureProcessor), or choose another."
-            " A test connection beside a live one must be named (processorId).",
-            field="processor",
-        )
-    return chosen
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """The checked input of `create`."""
+
+    contact_id: UUID
+    channel_id: UUID | None
+    product_name: str
+    description: str | None
+    money: Money
+    due_at: datetime | None
+    connection: ProcessorConnection
 
 
-def _price(amount: str, currency: str, connection: ProcessorConnection | None, *, locale: str) -> Money:
-    """The amount as money that this processor takes; without a processor, as money.
-
-    Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge.
-    """
-    known = currency in CURRENCIES
-    limits = None
+async def _read(
+    account: Account,
+    *,
+    contact_id: UUID,
+    conversation_id: UUID | None,
+    channel_id: UUID | None,
+    product_name: str,
+    description: str | None,
+    amount: str,
+    currency: str | None,
+    due_at: datetime | None,
+    processor: str | None,
+    processor_id: UUID | None,
+) -> _Order:
+    connection: ProcessorConnection | None = None
     refusals = errors.Refusals()
+    conversation = await _read_conversation(refusals, account.id, contact_id, conversation_id)
     with refusals:
-        if not known:
-            raise errors.CurrencyNotSupported("This is not an ISO 4217 currency.", field=("amount", "currency"))
-        if connection is not None:
-            limits = providers.processor(connection).amount_limits(currency)
-            if limits is None:
-                raise errors.CurrencyNotSupported(field=("amount", "currency"))
+        channel = ChannelConnection.filter(id=channel_id, account_id=account.id)
+        if channel_id is not None and not await channel.exists():
+            raise errors.NotFound(field="channelId")
     with refusals:
-        money = validation.parse_amount(amount, currency if known else None, field=("amount", "amount"))
-        if limits is not None:
-            _refuse_beyond(limits, money, locale)
-        elif money.amount_minor == 0:
-            raise errors.AmountTooSmall(field=("amount", "amount"))
+        name = validation.required(product_name, limit=NAME_LIMIT, field="productName")
+    with refusals:
+        words = validation.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
+    with refusals:
+        _refuse_due_date(due_at, datetime.now(UTC))
+    with refusals:
+        connection = await request_pricing.connection(account.id, processor, processor_id)
+    with refusals:
+        wanted = (account.default_currency if currency is None else currency).upper()
+        money = request_pricing.price(amount, wanted, connection, locale=account.locale)
     refusals.raise_any()
-    return money
+    assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
+    return _Order(
+        contact_id=conversation.contact_id,
+        channel_id=channel_id,
+        product_name=name,
+        description=words,
+        money=money,
+        due_at=due_at,
+        connection=connection,
+    )
 
 
-def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
-    """Raises: AmountTooSmall, AmountTooLarge, Invalid (a step that the processor does not take)."""
-    least = max(1, limits.minimum_minor)
-    if money.amount_minor < least:
-        smallest = Money(least, money.currency).formatted(locale)
-        raise errors.AmountTooSmall(f"The smallest amount is {smallest}.", field=("amount", "amount"))
-    if limits.maximum_minor is not None and money.amount_minor > limits.maximum_minor:
-        largest = Money(limits.maximum_minor, money.currency).formatted(locale)
-        raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
-    if money.amount_minor % limits.step_minor:
-        raise errors.Invalid("The processor does not take this many decimals.", field=("amount", "amount"))
+async def _read_conversation(
+    refusals: errors.Refusals, account_id: UUID, contact_id: UUID, conversation_id: UUID | None
+) -> Conversation | None:
+    contact = await merged_rows.contact(account_id, contact_id)
+    conversation = await Conversation.get_or_none(contact_id=contact.id) if contact is not None else None
+    with refusals:
+        if conversation is None:
+            raise errors.NotFound(field="contactId")
+    with refusals:
+        if conversation_id is not None:
+            named = await merged_rows.conversation(account_id, conversation_id)
+            if named is None or (conversation is not None and named.id != conversation.id):
+                raise errors.NotFound(field="conversationId")
+    return conversation
+
+
+def _refuse_due_date(due_at: datetime | None, now: datetime) -> None:
+    if due_at is not None and due_at < now:
+        raise errors.Invalid("The due date is in the past.", field="dueAt")
+    if due_at is not None and due_at > now + DUE_WITHIN:
+        raise errors.Invalid("The due date is too far away.", field="dueAt")
+
+
+async def _store(actor: Actor, order: _Order, save: idempotency.Save) -> PaymentRequest:
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[order.contact_id]) as changed:
+        contact = await contact_totals.lock_contact(actor.account_id, order.contact_id)
+        conversation = await Conversation.get(contact_id=contact.id)
+        (counted,) = await database.rows(
+            "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
+            actor.account_id,
+        )
+        request = await PaymentRequest.create(
+            id=uuid7(),
+            account_id=actor.account_id,
+            conversation_id=conversation.id,
+            contact_id=contact.id,
+            number=f"{counted['number_prefix']}{int(counted['request_count']):07d}",
+            token_hash=vault.digest(token),
+            token=vault.seal(actor.account_id, token),
+            product_name=order.product_name,
+            description=order.description,
+            amount_minor=order.money.amount_minor,
+            currency=order.money.currency,
+            test_mode=order.connection.test_mode,
+            processor_connection_id=order.connection.id,
+            channel_connection_id=order.channel_id,
+            created_by_id=actor.user_id,
+            due_at=order.due_at,
+            status=Status.DRAFT.value,
+            created_at=changed.now,
+            updated_at=changed.now,
+        )
+        await contact_totals.update(actor.account_id, contact.id)
+        changed.request_event("created", request, previous_status=None)
+        await save({"payment_request": str(request.id)})
+    return request
 
 
 # -------------------------------------------------------------------------------------------------------------- link
-async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> ComposerInsert | None:
-    """The text for this channel with the link in it; stores and sends nothing. None once its link is closed. Raises: NotFound."""
-    if not payment_links.is_open(request) or request.discarded_at is not None:
-        return None
-    connection = await providers.channel_connection(channel_id, actor.account_id)
-    account = await Account.get(id=actor.account_id)
-    words = composer.compose(account, request, connection, None)
-    return ComposerInsert(
-        text=words, checkout_url=payment_links.checkout_url(request), measure=composer.measure(words, connection)
-    )
-
-
-async def preview(
-    actor: Actor,
-    *,
-    conversation_id: UUID,
-    channel_id: UUID,
-    body: str | None = None,
-    payment_request_id: UUID | None = None,
-    template: Template | None = None,
-) -> Preview:
-    """What would go out: with a payment request as `send` composes it, else as it is. Stores and sends nothing. Raises: NotFound."""
-    connection = await providers.channel_connection(channel_id, actor.account_id)
-    words = body or ""
-    if payment_request_id is not None:
-        request = await _get(actor, payment_request_id)
-        words, template = await _composed(request, connection, body, template)
-    refusal = await messages.refusal(
-        actor,
-        conversation_id=conversation_id,
-        channel_id=channel_id,
-        body=words,
-        template=template,
-        must_bind=payment_request_id,
-    )
-    if isinstance(refusal, errors.NotFound):
-        raise refusal
-    words = words.strip()
-    return Preview(text=words, measure=composer.measure(words, connection), refusal=refusal)
-
-
-async def _composed(
-    request: PaymentRequest, connection: ChannelConnection, body: str | None, template: Template | None
-) -> tuple[str, Template | None]:
-    account = await Account.get(id=request.account_id)
-    filled = composer.compose_template(account, request, connection, template) if template is not None else None
-    return composer.compose(account, request, connection, body), filled
-
-
 async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Remember that the link was copied; nothing is sent, the status stays. Safe to repeat.
+    """Record that the link was copied; the status stays. Safe to repeat.
 
-    Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid: a closed link asks for nothing.
+    Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid.
     """
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-        _refuse_closed(request)
+        refuse_closed(request)
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
             request.version += 1
@@ -348,7 +253,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
 
 
 async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Hide a draft that nobody has seen: never copied, bound or opened. Its number stays, its link answers 404."""
+    """Hide a draft that was never copied, sent or opened. Its number stays taken, its link answers 404. Raises: AlreadySent."""
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
@@ -369,109 +274,8 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
         return request
 
 
-# -------------------------------------------------------------------------------------------------------------- send
-async def send(
-    actor: Actor,
-    *,
-    payment_request_id: UUID,
-    channel_id: UUID,
-    idempotency_key: str,
-    body: str | None = None,
-    template: Template | None = None,
-) -> Sent:
-    """Compose and send in one step; may repeat a SENT one (new message, no new card). Refuses PAID and VOID.
-
-    With a `template` one of its variables carries the link: `{link}` in a value becomes it.
-    """
-    if not actor.may("request_payment"):
-        raise messages.forbidden(await _told(actor, payment_request_id, channel_id, body, template))
-    given = {"request": payment_request_id, "channel": channel_id, "body": body, "template": template}
-
-    async def run(save: idempotency.Save) -> Sent:
-        request: PaymentRequest | None = None
-        connection: ChannelConnection | None = None
-        refusals = errors.Refusals()
-        with refusals:
-            request = await _get(actor, payment_request_id)
-            _refuse_closed(request)
-        with refusals:
-            connection = await providers.channel_connection(channel_id, actor.account_id)
-        with refusals:
-            validation.optional(body, limit=messages.BODY_LIMIT, field="body", message=True)
-        with refusals:
-            if template is not None:
-                composer.checked(template)
-        if refusals and request is not None and connection is not None:
-            with refusals:
-                await _refuse_sending(actor, request, connection, body, template)
-        refusals.raise_any()
-        assert request is not None and connection is not None  # noqa: S101, PT018 (refused above)
-        account = await Account.get(id=actor.account_id)
-        words, filled = await _composed(request, connection, body, template)
-        sent = await messages.send_message(
-            actor,
-            conversation_id=request.conversation_id,
-            channel_id=channel_id,
-            body=words,
-            template=filled,
-            subject=f"{account.name}: {request.product_name}" if connection.kind == "EMAIL" else None,
-            must_bind=request.id,
-            save=save,
-        )
-        card = next((c for c in sent.cards if c.payment_request_id == request.id), None)
-        return Sent(request=await _get(actor, payment_request_id), message=sent.message, card=card)
-
-    async def rebuild(ids: dict[str, Any]) -> Sent:
-        message = await Message.get(id=UUID(ids["message"]), account_id=actor.account_id)
-        card = await ActivityCard.get_or_none(
-            account_id=actor.account_id, message_id=message.id, payment_request_id=payment_request_id
-        )
-        return Sent(request=await _get(actor, payment_request_id), message=message, card=card)
-
-    return await idempotency.once(actor, "sendPaymentRequest", idempotency_key, given, run, rebuild)
-
-
-async def _refuse_sending(
-    actor: Actor,
-    request: PaymentRequest,
-    connection: ChannelConnection,
-    body: str | None,
-    template: Template | None,
-) -> None:
-    """Raises: what sending this would be refused with now. Reads only."""
-    words, filled = await _composed(request, connection, body, template)
-    refusal = await messages.refusal(
-        actor,
-        conversation_id=request.conversation_id,
-        channel_id=connection.id,
-        body=words,
-        template=filled,
-        must_bind=request.id,
-    )
-    if refusal is not None:
-        raise refusal
-
-
-async def _told(
-    actor: Actor, payment_request_id: UUID, channel_id: UUID, body: str | None, template: Template | None
-) -> errors.Refusal | None:
-    """What the composer tells somebody who may not send this; None where there is nothing to tell of."""
-    try:
-        request = await _get(actor, payment_request_id)
-        found = await preview(
-            actor,
-            conversation_id=request.conversation_id,
-            channel_id=channel_id,
-            body=body,
-            payment_request_id=payment_request_id,
-            template=template,
-        )
-    except errors.NotFound:
-        return None
-    return found.refusal
-
-
-def _refuse_closed(request: PaymentRequest) -> None:
+def refuse_closed(request: PaymentRequest) -> None:
+    """Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
@@ -482,10 +286,9 @@ def _refuse_closed(request: PaymentRequest) -> None:
 def available_actions(
     request: PaymentRequest, role: str, *, refundable: bool = False, resolvable: bool = False
 ) -> list[tuple[str, str | None]]:
-    """What a viewer of this role may do now, with the status that follows (None: it stays).
+    """Actions that this role may take now, each with the status that follows (None: it stays).
 
-    `refundable`: something of its charges can still be given back (`refunds.refundable`); `resolvable`: money that does not
-    count can be accepted (`mismatches.resolvable`).
+    `refundable` as from `refunds.refundable`, `resolvable` as from `mismatches.resolvable`.
     """
     if role == "VIEWER" or request.discarded_at is not None:
         return []
@@ -507,7 +310,8 @@ def available_actions(
     return actions
 
 
-async def _get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+async def get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+    """The request of this id. Raises: NotFound (also for a discarded one)."""
     request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
     if request is None:
         raise errors.NotFound(field="paymentRequestId")

@@ -20,7 +20,7 @@ from services.core.moments import Moments
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 from services.messaging import contacts, conversations, messages
-from services.payments import payment_requests, voids
+from services.payments import payment_requests, request_sending, voids
 from services.thread import notifications
 from tests import factories
 from tests.clock import moved
@@ -63,7 +63,7 @@ async def create(team: Team, key: str = "key-number-1") -> tables.PaymentRequest
 
 
 async def send(team: Team, request: tables.PaymentRequest, key: str = "key-number-2") -> None:
-    await payment_requests.send(
+    await request_sending.send(
         team.agent, payment_request_id=request.id, channel_id=team.channels["SMS"].id, idempotency_key=key
     )
 

@@ -22,7 +22,7 @@ from services.connections import availability
 from services.core.permissions import Actor
 from services.messaging import messages
 from services.messaging.composer import Template
-from services.payments import payment_requests
+from services.payments import request_sending
 from settings import Settings
 from tests import composer_matrix as m
 from tests import factories
@@ -86,11 +86,11 @@ async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
             shown = [reach.messages.reason, reach.payment_requests.reason]
             done = [
                 await code_of(messages.send_message(actor, **text)),
-                await code_of(payment_requests.send(actor, **request, idempotency_key=str(uuid4()))),
+                await code_of(request_sending.send(actor, **request, idempotency_key=str(uuid4()))),
             ]
             said.update(reason or "enabled" for reason in shown)
             if variant.kind == "WHATSAPP":
-                sent = payment_requests.send(actor, **request, template=TEMPLATE, idempotency_key=str(uuid4()))
+                sent = request_sending.send(actor, **request, template=TEMPLATE, idempotency_key=str(uuid4()))
                 shown.append("template" if reach.payment_requests.templates else "no template")
                 done.append("template" if await code_of(sent) is None else "no template")
                 said[str(shown[-1])] += 1

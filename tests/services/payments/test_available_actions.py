@@ -24,6 +24,7 @@ from services.payments import (
     payment_requests,
     payment_views,
     refunds,
+    request_sending,
     voids,
 )
 from tests import factories
@@ -431,5 +432,5 @@ async def test_the_composer_gets_a_text_exactly_where_copying_the_link_is_accept
     channel = await factories.channel_connection(world.account, "SMS")
     for build, for_owners in STATES.items():
         request = await built(build, world)
-        insert = await payment_requests.compose(world.actor, request, channel.id)
+        insert = await request_sending.compose(world.actor, request, channel.id)
         assert (insert is not None) == ("COPY_LINK" in for_owners), build.__name__

@@ -9,7 +9,7 @@ import pytest
 from models import errors
 from models.ids import uuid7
 from models.tables import ActivityCard, Message, PaymentRequest
-from services.payments import checkout_page, payment_requests
+from services.payments import checkout_page, payment_requests, request_sending
 from services.thread import payment_links
 from tests.services.conftest import Team
 
@@ -52,7 +52,7 @@ async def test_discarding_against_sending(team: Team) -> None:
         request = await draft(team)
         before = await Message.all().count()
         sent, discarded = await asyncio.gather(
-            payment_requests.send(
+            request_sending.send(
                 team.agent,
                 payment_request_id=request.id,
                 channel_id=team.channels["SMS"].id,

@@ -16,7 +16,7 @@ from models.tables import Account, ActivityCard, Contact, Message, PaymentReques
 from services.connections import availability, processor_settings, providers
 from services.core.permissions import Actor
 from services.messaging import composer
-from services.payments import checkout, checkout_page, payment_requests, voids
+from services.payments import checkout, checkout_page, payment_requests, request_sending, voids
 from services.thread import payment_links
 from tests import factories
 from tests.services.conftest import Team, counts, kinds_logged
@@ -169,11 +169,11 @@ async def test_anothers_ids_are_not_there(asked: Team) -> None:
         with pytest.raises(errors.NotFound):
             await call(stranger, mine.id)
     with pytest.raises(errors.NotFound):
-        await payment_requests.send(
+        await request_sending.send(
             stranger, payment_request_id=mine.id, channel_id=channel.id, idempotency_key="some-key-of-theirs"
         )
     with pytest.raises(errors.NotFound):
-        await payment_requests.compose(asked.agent, mine, channel.id)
+        await request_sending.compose(asked.agent, mine, channel.id)
     assert (await PaymentRequest.get(id=mine.id)).version == 1
     assert await kinds_logged(asked.account.id) == ["payment_request.created"]
 
@@ -187,7 +187,7 @@ async def test_a_viewer_may_ask_for_nothing(asked: Team) -> None:
     with pytest.raises(errors.Forbidden):
         await payment_requests.record_link_copied(asked.viewer, request.id)
     with pytest.raises(errors.Forbidden):
-        await payment_requests.send(
+        await request_sending.send(
             asked.viewer,
             payment_request_id=request.id,
             channel_id=asked.channels["SMS"].id,
@@ -221,7 +221,7 @@ async def test_test_money_is_asked_for_only_where_it_is_named_once_there_was_a_l
     )
     request = await create(asked, processor_id=asked.processor.id)
     assert request.test_mode
-    sent = await payment_requests.send(
+    sent = await request_sending.send(
         asked.agent, payment_request_id=request.id, channel_id=asked.channels["SMS"].id, idempotency_key="a-named-one"
     )
     assert sent.request.status == "SENT"
@@ -245,7 +245,7 @@ async def test_a_default_that_cannot_be_made_is_none_for_the_dialog_the_icon_and
 async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(asked: Team) -> None:
     request = await create(asked)
     link = payment_links.checkout_url(request)
-    sms = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
+    sms = await request_sending.compose(asked.agent, request, asked.channels["SMS"].id)
     assert sms is not None
     assert sms.text == f"Acme Cleaning: $125.00 for Deep clean. Pay here: {link}"
     n = len(sms.text)
@@ -259,7 +259,7 @@ async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(ask
         ucs2_reasons=[],
     )
     assert (sms.checkout_url, sms.measure) == (link, expected)
-    mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
+    mail = await request_sending.compose(asked.agent, request, asked.channels["EMAIL"].id)
     assert mail is not None
     assert mail.measure == composer.Measure(length=len(mail.text), max_length=None, unit=LengthUnit.CHARACTERS)
     assert await counts("message", "job", "activity_card") == {"message": 0, "job": 0, "activity_card": 0}
@@ -269,8 +269,8 @@ async def test_the_dialogs_send_gives_text_for_the_channel_and_sends_nothing(ask
 async def test_an_sms_names_the_currency_where_its_symbol_would_cost_a_second_segment(asked: Team) -> None:
     for currency, symbol, amount in (("INR", "₹", "120.00"), ("PHP", "₱", "120.00"), ("KRW", "₩", "12000")):
         request = await factories.payment_request(asked.contact, currency=currency, amount_minor=12000)
-        sms = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
-        mail = await payment_requests.compose(asked.agent, request, asked.channels["EMAIL"].id)
+        sms = await request_sending.compose(asked.agent, request, asked.channels["SMS"].id)
+        mail = await request_sending.compose(asked.agent, request, asked.channels["EMAIL"].id)
         assert sms is not None
         assert mail is not None
         assert f": {currency} {amount} for" in sms.text
@@ -280,7 +280,7 @@ async def test_an_sms_names_the_currency_where_its_symbol_would_cost_a_second_se
 
 async def test_marks_in_names_stay_as_they_are(asked: Team) -> None:
     request = await create(asked, product_name="{link} and {amount}")
-    text = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
+    text = await request_sending.compose(asked.agent, request, asked.channels["SMS"].id)
     assert text is not None
     assert (
         text.text
@@ -291,7 +291,7 @@ async def test_marks_in_names_stay_as_they_are(asked: Team) -> None:
 async def test_a_template_without_the_link_gets_it_at_its_end(asked: Team) -> None:
     await Account.all().update(link_message_template="Please pay {amount}")
     request = await create(asked)
-    text = await payment_requests.compose(asked.agent, request, asked.channels["SMS"].id)
+    text = await request_sending.compose(asked.agent, request, asked.channels["SMS"].id)
     assert text is not None
     assert text.text == f"Please pay $125.00\n{payment_links.checkout_url(request)}"
 
@@ -300,18 +300,18 @@ async def test_nothing_is_composed_for_what_is_closed(asked: Team) -> None:
     request = await create(asked)
     await voids.void(asked.agent, payment_request_id=request.id)
     now = await PaymentRequest.get(id=request.id)
-    assert await payment_requests.compose(asked.agent, now, asked.channels["SMS"].id) is None
+    assert await request_sending.compose(asked.agent, now, asked.channels["SMS"].id) is None
 
 
 # --------------------------------------------------------------------------------------------------------------- send
-async def send(team: Team, request: PaymentRequest, **overrides: Any) -> payment_requests.Sent:
+async def send(team: Team, request: PaymentRequest, **overrides: Any) -> request_sending.Sent:
     """By SMS."""
     values: dict[str, Any] = {
         "payment_request_id": request.id,
         "channel_id": team.channels["SMS"].id,
         "idempotency_key": str(uuid4()),
     }
-    return await payment_requests.send(team.agent, **values | overrides)
+    return await request_sending.send(team.agent, **values | overrides)
 
 
 async def test_sending_makes_it_sent_and_logs_the_first_card(asked: Team) -> None:
@@ -348,7 +348,7 @@ async def test_a_send_key_sends_once(asked: Team) -> None:
     results = await asyncio.gather(
         *(send(asked, request, idempotency_key="another-key") for _ in range(4)), return_exceptions=True
     )
-    assert len({result.message.id for result in results if isinstance(result, payment_requests.Sent)}) == 1
+    assert len({result.message.id for result in results if isinstance(result, request_sending.Sent)}) == 1
     with pytest.raises(errors.IdempotencyKeyParameterMismatch):
         await send(asked, request, idempotency_key="send-it-once", body="Other")
     assert await Message.all().count() == 2
