@@ -1,6 +1,6 @@
-"""Scenarios for those who build an inbox: the sandbox's vendor plays a story on a request, told by its own signed webhooks over HTTP.
+"""Scenarios for developers of an inbox: the sandbox vendor plays a story on a request, with its own signed webhooks.
 
-Here is who may ask and for what; what the vendor does is services/sandbox/scenarios.py. The same seed plays the same story.
+services/sandbox/scenarios.py plays them. The same seed plays the same story.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SCENARIOS: Final = (
 
 
 async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: int = 0) -> PaymentRequest:
-    """Open a checkout as the contact would and play the scenario on it; the request as it is before the webhooks arrive.
+    """Open a checkout as the contact would and play the scenario on it. Returns the request before the webhooks arrive.
 
-    Raises: NotFound, Forbidden, Invalid (not of the sandbox), AlreadyPaid, AlreadyVoid, PaymentInProgress, ProcessorUnavailable.
+    Raises: NotFound, Forbidden, Invalid (not a sandbox request), AlreadyPaid, AlreadyVoid, PaymentInProgress, ProcessorUnavailable.
     """
     actor.require("request_payment")
     if scenario not in SCENARIOS:
@@ -53,7 +53,7 @@ async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: in
         raise errors.NotFound(field="paymentRequestId")
     connection = await providers.processor_connection(request.processor_connection_id, actor.account_id)
     if connection.processor != "sandbox":
-        raise errors.Invalid("Only a request of the sandbox plays scenarios.", field="paymentRequestId")
+        raise errors.Invalid("Only a sandbox request can play scenarios.", field="paymentRequestId")
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID:

@@ -1,6 +1,6 @@
-"""The demo account: a business with its team, six simulated channels, six contacts and their threads. Made through the services.
+"""The demo account: a business, its team, six simulated channels, six contacts and their threads. Made through the services.
 
-It ends at data: nothing runs because of it, and nothing of it exists unless `seed` is called. Keys make every step repeatable.
+It creates data only. Idempotency keys make every step repeatable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CHANNELS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoAccess:
-    """How to get in. `urls` by name: index, graphiql, phone, site."""
+    """How to sign in. `urls` by name: index, graphiql, phone, site."""
 
     email: str
     password: str
@@ -64,11 +64,11 @@ class DemoAccess:
 
 
 class DemoClosed(RuntimeError):
-    """The settings do not open the demo: set DEMO=true, or do not ask for it in production."""
+    """The settings do not open the demo: set DEMO=true outside production."""
 
 
 async def seed(settings: Settings) -> DemoAccess:
-    """Make the demo account, or finish it, or find it. Safe to repeat. Raises: DemoClosed."""
+    """Create, complete or find the demo account. Safe to repeat. Raises: DemoClosed."""
     if not settings.demo_open or not settings.sandbox_open:
         raise DemoClosed(DemoClosed.__doc__)
     user = await User.get_or_none(email=EMAIL)
@@ -88,18 +88,18 @@ async def seed(settings: Settings) -> DemoAccess:
     )
     actor = await _agent(account_id, EMAIL)
     if await ApiKey.exists(account_id=account_id, token_hash=digest(api_key), revoked_at=None):
-        await _connect_widget(actor, settings)  # this start may have another address
-        return access  # the key comes last
+        await _connect_widget(actor, settings)  # this start may use another URL
+        return access  # the key is created last: the rest is complete
     await _connect(actor)
     await _connect_widget(actor, settings)
     for story in STORIES:
-        await _tell(actor, story)
+        await _play(actor, story)
     await api_keys.create(actor, name=KEY_NAME, role="ADMIN", token=api_key)
     return access
 
 
 def _api_key(settings: Settings) -> str:
-    """The same key at every start, so that it can be printed again: only its hash is stored. It follows from SECRET_KEYS."""
+    """The same key at every start, derived from SECRET_KEYS, because only its hash is stored."""
     raw = hmac.new(settings.keys[-1].encode(), b"paythread demo api key", hashlib.sha256).hexdigest()
     return f"{api_keys.KEY_PREFIX}demo_{raw}"
 
@@ -142,7 +142,7 @@ async def _connect(actor: Actor) -> None:
 
 
 async def _connect_widget(actor: Actor, settings: Settings) -> None:
-    """The real web chat, beside the simulated channels, for the page /demo/site of this server."""
+    """The real web chat, for this server's page /demo/site."""
     row = await ChannelConnection.filter(account_id=actor.account_id, provider=web_chat.NAME).order_by("id").first()
     own = settings.base_url
     sites = list(
@@ -163,7 +163,7 @@ async def _connect_widget(actor: Actor, settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ stories
 @dataclass(slots=True)
 class Scene:
-    """One contact's thread being told. Every step has a key of its own, so that a second telling changes nothing."""
+    """One contact's thread. Every step has its own key, so that repeating the story changes nothing."""
 
     actor: Actor
     slug: str
@@ -220,7 +220,7 @@ class Scene:
         send: bool = True,
         due_days: int | None = None,
     ) -> PaymentRequest:
-        """The agent asks for money; `words` stand around {link}."""
+        """The agent requests a payment; `words` is the text around {link}."""
         request = await payment_requests.create(
             self.actor,
             contact_id=self.contact.id,
@@ -229,7 +229,7 @@ class Scene:
             amount=amount,
             currency=currency,
             description=description,
-            # Counted from the account's beginning: a key's input must be the same at a second telling.
+            # From the account's creation: a repeated key needs the same input.
             due_at=self.begun_at + timedelta(days=due_days) if due_days is not None else None,
             idempotency_key=self.key(),
         )
@@ -246,7 +246,7 @@ class Scene:
     async def pays(
         self, request: PaymentRequest, outcome: MoneyOutcome = MoneyOutcome.SUCCEEDED, *, card: str = "Visa •••• 4242"
     ) -> None:
-        """The processor says what became of a payment."""
+        """The processor reports a payment."""
         declined = outcome is MoneyOutcome.FAILED
         statement = MoneyStatement(
             kind=MoneyKind.CHARGE,
@@ -263,7 +263,7 @@ class Scene:
         await recorder.record(self.processor, [statement], source="webhook")
 
     async def opens(self, request: PaymentRequest) -> None:
-        """The contact looks at the checkout page."""
+        """The contact opens the checkout page."""
         await checkout_page.record_view(payment_links.checkout_url(request).rpartition("/")[2], human=True)
 
     async def read(self) -> None:
@@ -282,7 +282,7 @@ class Story:
     tell: Callable[[Scene], Awaitable[None]]
 
 
-async def _tell(actor: Actor, story: Story) -> None:
+async def _play(actor: Actor, story: Story) -> None:
     handles = {
         "SMS": story.phone,
         "WHATSAPP": story.phone,
@@ -390,7 +390,7 @@ async def _maya(scene: Scene) -> None:
     await scene.hears("SMS", "Paid! See you on Thursday.")
 
 
-# The last one told stands on top of the inbox.
+# The last story is on top of the inbox.
 STORIES: Final = (
     Story(slug="omar", name="Omar Al-Sabah", email="omar@alsabah.example", phone="+96522255501", tell=_omar),
     Story(slug="kenji", name="Kenji Sato", email="kenji.sato@minato-design.example", phone="+81355501234", tell=_kenji),

@@ -1,7 +1,6 @@
-"""The network behind simulated channels: delivers what was sent, writes what a contact writes, by signed callbacks over HTTP.
+"""The network behind simulated channels: delivers messages and writes as a contact, by signed callbacks over HTTP.
 
-It ends at the door: what a callback does to a message stands in messages. Which addresses behave otherwise stands in
-`integrations/channels/simulated.py` (magic recipients).
+Magic recipients, which behave differently, are in integrations/channels/simulated.py.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from services.core import configuration, jobs
 
 
 async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to: str) -> None:
-    """Plan the delivery of an accepted message; nothing for a real provider. Call in the transaction that stores the id.
+    """Plan the delivery of an accepted message, on simulated channels only. Call in the transaction that stores the id.
 
-    Once per message: the job's key is the message's external id.
+    Key: the message's external id.
     """
     if row.provider != simulated.NAME:
         return
@@ -34,7 +33,7 @@ async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to:
 
 @jobs.handler("simulator.deliver", on_dead="the simulated network has lost a callback, as real ones do")
 async def _deliver_job(job: jobs.JobContext) -> None:
-    """Report what becomes of one message. Safe to repeat: a status never steps back."""
+    """Report the outcome of one message. Safe to repeat: a status never steps back."""
     to: str = job.payload["to"]
     outcome = simulated.outcome_of(to)
     if outcome is None:
@@ -68,7 +67,7 @@ async def contact_writes(connection_id: UUID, sender: str, body: str) -> str:
 
 
 class NotSimulated(Exception):
-    """This connection belongs to a real provider: nobody may speak in its name."""
+    """This connection belongs to a real provider: its callbacks cannot be simulated."""
 
 
 async def _post(connection_id: UUID, body: bytes, now: datetime) -> None:

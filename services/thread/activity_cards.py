@@ -1,4 +1,4 @@
-"""The words of the thread: what a card and its notification say, and the log's name for it. When to say it, the recorder decides."""
+"""The texts of activity cards and their notifications, and their event names. The ledger decides when to log one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from models.ledger import CardKind, is_payable
 from models.money import Money
 from models.tables import MoneyFact, PaymentRequest
 
-NAME_SHOWN: Final = 80  # characters of a name in a sentence that has to say more
+NAME_SHOWN: Final = 80  # characters of a name within a longer sentence
 
-# Of notifications. A kind that is missing here is told to nobody.
+# Titles of notifications. A kind that is missing here notifies no one.
 TITLES: Final = {
     CardKind.PAYMENT_RECEIVED: "Payment received",
     CardKind.PARTIAL_PAYMENT: "Part payment received",
@@ -29,7 +29,7 @@ TITLES: Final = {
     CardKind.PROCESSOR_DISCONNECTED: "Processor disconnected",
 }
 
-# The event `payment_request.{name}` that goes with a card (domain.md, section 8).
+# The event `payment_request.{name}` of a card.
 EVENTS: Final = {
     CardKind.PAYMENT_REQUEST: "sent",
     CardKind.PAYMENT_RECEIVED: "paid",
@@ -50,7 +50,7 @@ EVENTS: Final = {
 
 
 def event_of(kind: CardKind, status: str, previous: str) -> str:
-    """The event's name for a card that was logged with `status`, after `previous`."""
+    """The event's name for a card logged with `status`, after `previous`."""
     if kind != CardKind.RECORDED_OUTSIDE:
         return "paid" if (kind, status) == (CardKind.PARTIAL_PAYMENT, "PAID") else EVENTS[kind]
     named = {"PAID": "paid", "PARTIALLY_PAID": "partially_paid"}
@@ -58,30 +58,29 @@ def event_of(kind: CardKind, status: str, previous: str) -> str:
 
 
 def amount_text(request: PaymentRequest, locale: str) -> str:
-    """The asked amount as the account writes amounts."""
+    """The requested amount in the account's locale."""
     return Money(request.amount_minor, request.currency).formatted(locale)
 
 
 def _moment(at: datetime) -> str:
-    """A time for the team's eyes, to the minute."""
     at = at.astimezone(UTC)
     return f"{at:%B} {at.day}, {at.year}, {at:%H:%M} UTC"
 
 
 def asked(request: PaymentRequest, locale: str) -> str:
-    """The text of the PAYMENT_REQUEST card."""
+    """Text of PAYMENT_REQUEST."""
     return f"Payment request {request.number}: {amount_text(request, locale)} for {request.product_name}."
 
 
 def processing(request: PaymentRequest, locale: str) -> str:
-    """The text of the PAYMENT_PROCESSING card."""
+    """Text of PAYMENT_PROCESSING."""
     waits = request.last_attempt_message if request.last_attempt_status == "PENDING" else None
     text = f"A payment of {amount_text(request, locale)} for {request.product_name} is being processed."
     return f"{text} {waits}" if waits else text
 
 
 def released(request: PaymentRequest, method: str | None, locale: str) -> str:
-    """The text of the PAYMENT_PROCESSING card of a link that can be paid another way, though a payment is under way."""
+    """Text of PAYMENT_PROCESSING for a link that was released while a payment is under way."""
     by = f" by {method}" if method else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name}{by} is still under way"
     if request.unresolved:
@@ -90,20 +89,20 @@ def released(request: PaymentRequest, method: str | None, locale: str) -> str:
 
 
 def voided(request: PaymentRequest) -> str:
-    """The text of the REQUEST_VOIDED card."""
+    """Text of REQUEST_VOIDED."""
     why = f" Reason: {request.void_reason}" if request.void_reason else ""
     return f"Payment request {request.number} was voided.{why}"
 
 
 def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
-    """The text of the DELIVERY_FAILED card. `window_closed`: the contact wrote too long ago for this channel."""
+    """Text of DELIVERY_FAILED. `window_closed`: the contact wrote too long ago for this channel."""
     why = ": the time to answer the contact's last message on this channel is over" if window_closed else ""
     return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
 
 
 def checkout_refused(contact: str, request: PaymentRequest, processor: str, why: str) -> str:
-    """The text of the CHECKOUT_REFUSED card. `why`: sentences for the team, with what to do."""
-    who, what = _short(contact), _short(request.product_name)  # so that no card cuts off what to do
+    """Text of CHECKOUT_REFUSED. `why`: sentences for the team, with what to do."""
+    who, what = _short(contact), _short(request.product_name)  # so that the card never cuts off what to do
     return f"{who} pressed Pay for {what}, but {processor} refused: {why}"
 
 
@@ -112,7 +111,7 @@ def _short(name: str) -> str:
 
 
 def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None = None, code: str | None = None) -> str:
-    """The text of the PAYMENT_FAILED card. `reason`: a sentence for the team; `code`: the processor's word, told without a sentence."""
+    """Text of PAYMENT_FAILED. `reason`: a sentence for the team; `code`: the processor's code, used without a sentence."""
     why = f" ({code})" if code and not reason else ""
     words = f" {reason}" if reason else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name} did not go through"
@@ -120,46 +119,45 @@ def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None =
 
 
 def _is_payable(request: PaymentRequest) -> bool:
-    """Whether the contact can pay by the link now."""
     closing = request.unresolved or request.void_requested_at is not None
     return is_payable(request.status, released=request.released_at is not None) and not closing
 
 
 def refund_failed(request: PaymentRequest, money: Money, locale: str) -> str:
-    """The text of the REFUND_FAILED card of a refund that no processor made."""
+    """Text of REFUND_FAILED for a refund that no processor made."""
     return f"A refund of {money.formatted(locale)} for {request.product_name} failed."
 
 
 def refund_unconfirmed(request: PaymentRequest, money: Money, locale: str) -> str:
-    """The notice of a refund of which nobody knows whether it was made."""
+    """Notice of a refund whose outcome is unknown."""
     amount = money.formatted(locale)
     return f"The processor has not confirmed a refund of {amount} for {request.product_name}. Please check there."
 
 
 def capture_unconfirmed(request: PaymentRequest, locale: str) -> str:
-    """The notice of a payment that the payer agreed to and of which nobody knows whether the processor took it."""
+    """Notice of an approved payment whose capture is unknown."""
     return f"The processor has not confirmed a payment of {amount_text(request, locale)} for {request.product_name}. Please check there."
 
 
 def event_unhandled(request: PaymentRequest) -> str:
-    """The notice of a processor's event that could not be understood or recorded for days."""
+    """Notice of a processor's event that could not be processed for days."""
     return f"The processor told something about {request.number} that Paythread could not take in. Please check there."
 
 
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
-    """The text of the PAYMENT_MISMATCH card for a webhook that the processor's own object does not confirm."""
+    """Text of PAYMENT_MISMATCH for a webhook that the processor's API does not confirm."""
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
 
 
 def _why(fact: MoneyFact) -> str:
-    """How a sentence about an open dispute goes on: its reason, and until when to answer."""
+    """The reason of an open dispute, and the deadline for an answer."""
     why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
     due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""
     return f"{why}.{due}"
 
 
 def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[CardKind, str]:
-    """The PAYMENT_MISMATCH card of money that does not count."""
+    """The PAYMENT_MISMATCH card of a payment that does not count."""
     money = Money(fact.amount_minor, fact.currency).formatted(locale)
     if not fact.confirmed:
         said = f"A webhook said that {money} arrived for {request.product_name}. It is not counted."
@@ -172,7 +170,7 @@ def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[Car
 def accepted(
     request: PaymentRequest, facts: Sequence[MoneyFact], locale: str, *, settles: bool, settles_again: bool
 ) -> tuple[CardKind, str]:
-    """The card of the team's decision about money that did not count. `facts`: its acceptances; `request` has its new status."""
+    """The card for payments that the team accepted. `facts`: the acceptances; `request` has its new status."""
     sums: dict[str, int] = {}
     for fact in facts:
         sums[fact.currency] = sums.get(fact.currency, 0) + fact.amount_minor
@@ -275,7 +273,7 @@ def _ended(request: PaymentRequest, fact: MoneyFact, money: str) -> str:
 
 
 def dispute_again(request: PaymentRequest, fact: MoneyFact, locale: str, *, began: bool) -> tuple[CardKind, str]:
-    """What a later word about a known dispute means. `began`: so far the bank only asked."""
+    """The card of a later report about a known dispute. `began`: so far the bank only asked."""
     if began:
         return CardKind.DISPUTE_OPENED, _began(request, fact)
     money, name = Money(fact.amount_minor, fact.currency).formatted(locale), request.product_name

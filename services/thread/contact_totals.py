@@ -1,7 +1,7 @@
-"""A contact's stored payment totals: recomputed from the requests and the ledger inside the transaction that changed them.
+"""A contact's stored payment totals, recomputed in the transaction that changes requests or payments.
 
-figures.py says what each total means. `overdueCount` depends on the clock and is counted when read. Totals are per currency and
-mode, never summed across.
+figures.py defines each total. `overdueCount` depends on the clock and is counted when read. Totals are per currency and mode,
+never summed across.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SELECT currency, test_mode,
 FROM payment_request WHERE contact_id IN (%s) AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
-# One row per money: the outcome of highest rank decides.
+# One row per payment: the outcome of highest rank decides.
 _MONEY = f"""
 SELECT currency, test_mode,
   coalesce(sum(CASE WHEN {figures.ARRIVED} THEN amount_minor ELSE 0 END), 0) AS paid_minor,
@@ -37,8 +37,8 @@ FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.STAND
 GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
-# Refunds and lost disputes together take at most their charge: the same loss may be told as both (PayPal's reversal and its dispute,
-# say). A succeeded refund can still fail, a lost dispute be decided anew, and a reversal end with the dispute that is won.
+# Refunds and lost disputes together take at most their charge: a processor may report one loss as both (PayPal's reversal and its
+# dispute). A succeeded refund can still fail, a lost dispute can be decided again, and a reversal ends when its dispute is won.
 _WON = """
 f.kind = 'REFUND' AND f.reversal AND EXISTS (
   SELECT 1 FROM money_fact won WHERE won.kind = 'DISPUTE' AND won.processor_connection_id = f.processor_connection_id
@@ -72,7 +72,7 @@ LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.ki
 GROUP BY told.currency, told.test_mode
 """  # noqa: S608 (constant)
 
-# An entry before anything happened; the names of the stored columns.
+# An empty entry, by the names of the stored columns.
 ZERO: dict[str, Any] = {
     "requested_minor": 0,
     "outstanding_minor": 0,
@@ -87,7 +87,7 @@ ZERO: dict[str, Any] = {
 
 
 async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
-    """What the requests and the ledger add up to now, by (currency, test mode), with those of merged contacts. Reads only."""
+    """The current sums by (currency, test mode), merged contacts included. Reads only."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
     return await _totals(account_id, ids) if ids else {}
 
@@ -99,12 +99,12 @@ async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
             entry[name] = int(row[name])
-    moneys = await database.rows(_MONEY % marks, *ids, account_id)
-    # Most contacts have never been given anything back: they are spared the second look.
-    some_lost = any(row["has_losses"] for row in moneys)
+    payments = await database.rows(_MONEY % marks, *ids, account_id)
+    # Most contacts have no refund or lost dispute: skip the second query.
+    some_lost = any(row["has_losses"] for row in payments)
     losses = await database.rows(_LOSSES % marks, *ids, account_id) if some_lost else []
     lost = {(row["currency"], row["test_mode"]): row for row in losses}
-    for row in moneys:
+    for row in payments:
         entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
         taken = lost.get((row["currency"], row["test_mode"]), {"refunded_minor": 0, "lost_minor": 0})
         paid, refunded = int(row["paid_minor"]), int(taken["refunded_minor"])
@@ -117,8 +117,9 @@ async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
-    """Lock the row of the contact that this id resolves to: totals and record are changed under this lock only (after requests, before
-    conversation).
+    """Lock the contact that this id resolves to. Its totals and record change only under this lock.
+
+    Order: requests, contact, conversation.
     """
     row = await merged_rows.lock_contact(account_id, contact_id)
     if row is None:
@@ -127,7 +128,7 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Store the recomputed totals of the contact that this id resolves to. Its row is locked by the caller."""
+    """Store the recomputed totals of the contact that this id resolves to. The caller holds its lock."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
     contact_id, totals = ids[0], await _totals(account_id, ids)
     stored = {

@@ -1,14 +1,14 @@
-"""What each figure of the dashboard and of a contact's totals means, as conditions for SQL. Both add up by these and no others.
+"""What each figure of the dashboard and of a contact's totals means, as SQL conditions. Both use only these.
 
-requested    amounts of requests that were sent and are neither void nor discarded; a dashboard's range goes by when they were sent
-outstanding  what is still due of open requests: amounts less what was paid and what the team waived
-paid         money that arrived: every succeeded charge and every record by hand that stands, whether its request counts it or not
-             (part payments, excess, late and mismatching money); a range goes by when the money moved
-refunded     succeeded refunds of that money
-lost         lost disputes of that money
-fees         what processors kept of that money
+requested    amounts of requests that were sent and are neither void nor discarded; in a range by the time of sending
+outstanding  what is still due of open requests: amount less paid and waived
+paid         every succeeded charge and every manual record that was not undone, counted by its request or not (part payments,
+             excess, late and mismatching payments); in a range by the time of the payment
+refunded     succeeded refunds of paid
+lost         lost disputes of paid
+fees         the processors' fees of paid
 net          paid - refunded - lost - fees; refunds and lost disputes of one charge take at most the charge
-paid count   requests that are paid in full; a range goes by when they became so
+paid count   requests paid in full; in a range by the time when they became so
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Final
 
 # Of payment_request.
 REQUESTED: Final = "status NOT IN ('DRAFT', 'VOID') AND discarded_at IS NULL"
-SENT_AT: Final = "coalesce(sent_at, created_at)"  # void before it was sent, and paid all the same: it never was
+SENT_AT: Final = "coalesce(sent_at, created_at)"  # a request voided before it was sent, and paid, was never sent
 OPEN: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND discarded_at IS NULL"
 LEFT: Final = "amount_minor - amount_paid_minor - waived_minor"
 DUE: Final = f"{OPEN} AND {LEFT} > 0"
 PAID_IN_FULL: Final = "status = 'PAID'"
 
-# Of money_fact, called f. A processor never takes a succeeded charge back; a person can undo a record by hand.
+# Of money_fact, as f. A processor never undoes a succeeded charge; a person can undo a manual record.
 STANDS: Final = (
     "NOT EXISTS (SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL"
     " AND undone.processor_connection_id IS NULL AND undone.account_id = f.account_id AND undone.kind = f.kind"

@@ -1,4 +1,4 @@
-"""Tells users of the team what happened to money, each one once. Which things are worth telling, the recorder decides."""
+"""Notifications of the team's users about payments, one per user and cause. The ledger decides what to notify about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.core.unit_of_work import Change, change
 
 
 def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> set[UUID]:
-    """Who is told of a request: its creator, the conversation's assignee and followers."""
+    """The users that a request concerns: its creator, the conversation's assignee and followers."""
     people = {request.created_by_id, conversation.assignee_id, *followers}
     return {person for person in people if person is not None}
 
@@ -31,10 +31,10 @@ async def notify(
     cause_key: str,
     admins: bool = False,
 ) -> None:
-    """Add a notification for everybody of the audience, once per user and cause, in the caller's transaction.
+    """Notify the request's audience, once per user and cause, in the caller's transaction.
 
-    `admins`: for the account's owners and admins as well, who alone can change its settings. They are told, too, if the audience is
-    empty (made by an API key, assigned to no user): money never arrives unseen.
+    `admins`: owners and admins as well, because only they can change settings. They are notified in any case if the audience is empty
+    (a request of an API key, an unassigned conversation), so that a payment never goes unnoticed.
     """
     conversation = await merged_rows.conversation_of(request.account_id, request.conversation_id)
     followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
@@ -45,16 +45,16 @@ async def notify(
         known = {user.id for user in users}
         others = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
         users += [user for user in others if user.id not in known]
-    await _tell(changed, users, kind, title, body, cause_key, request)
+    await _add(changed, users, kind, title, body, cause_key, request)
 
 
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
-    """Tell the account's owners and admins of what concerns no one request, once per user and cause, in the caller's transaction."""
+    """Notify owners and admins of something that concerns no single request, once per user and cause."""
     active = User.filter(account_id=changed.account_id, disabled_at=None, role__in=["OWNER", "ADMIN"])
-    await _tell(changed, await active.order_by("id"), kind, title, body, cause_key, None)
+    await _add(changed, await active.order_by("id"), kind, title, body, cause_key, None)
 
 
-async def _tell(
+async def _add(
     changed: Change,
     users: Iterable[User],
     kind: CardKind,
@@ -65,9 +65,9 @@ async def _tell(
 ) -> None:
     keys = {user.id: f"{user.id}:{cause_key}" for user in users}
     repeated = Notification.filter(account_id=changed.account_id, key__in=list(keys.values()))
-    told = {row.key for row in await repeated.only("id", "key")}
+    known_keys = {row.key for row in await repeated.only("id", "key")}
     for user in users:
-        if keys[user.id] in told:
+        if keys[user.id] in known_keys:
             continue
         changed.notification(
             Notification(
@@ -86,7 +86,7 @@ async def _tell(
 
 
 async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
-    """Mark the actor's notifications up to this log number (None: all) as read; how many are left. Raises: Forbidden (no user)."""
+    """Mark the actor's notifications up to this log number (None: all) as read; returns how many are unread. Raises: Forbidden (no user)."""
     if actor.user_id is None:
         raise Forbidden("Only a person has notifications.")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:

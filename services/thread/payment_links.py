@@ -1,4 +1,4 @@
-"""Our own stable link to the checkout page: its address, the tokens in a text, and what it means that a message carries one."""
+"""Links to the checkout page: their URL, their tokens in a text, and what changes when a message carries one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from services.core import configuration
 from services.core.unit_of_work import Change
 from services.thread import activity_cards, contact_totals, notifications, request_rows
 
-# Any host: the public address may have changed since the link was made; the token alone says whose it is. Its length tells
-# where it ends: `_` may follow, which makes WhatsApp write the words between two of them in italics.
+# Any host: the public address may have changed since the link was made; the token alone identifies it. The length is fixed
+# because `_` may follow: WhatsApp sets the text between two of them in italics.
 _LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
 _LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
-# Why a message was not delivered: our provider's word, and the refusal of the same name.
+# The provider's reason, and the refusal of the same name.
 _WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
 
 
@@ -37,27 +37,27 @@ def checkout_url(request: PaymentRequest) -> str:
 
 
 def reference(request: PaymentRequest) -> str:
-    """What we put on the vendor's objects."""
+    """The request's id on the vendor's objects."""
     return public_id("pr", request.id)
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of all links in a text, in order; of anybody's links that look like ours."""
+    """The tokens of all links in a text, in order, also of links that are not this account's."""
     return _LINK.findall(text)
 
 
 def hidden(text: str) -> str:
-    """The text without the tokens of its links: what vendors send back carries the addresses that we gave them."""
+    """The text without link tokens: vendors send back the URLs that we gave them."""
     return _LINK.sub("/p/…", text)
 
 
 def token_hashes(text: str) -> list[str]:
-    """Hashes of the tokens of all links in a text, in order, each once."""
+    """Hashes of the tokens in a text, in order, each once."""
     return list(dict.fromkeys(vault.digest(token) for token in tokens(text)))
 
 
 async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
-    """The account's requests whose links stand in the text; read, not locked."""
+    """The account's requests whose links are in the text; not locked."""
     hashes = token_hashes(text)
     if not hashes:
         return []
@@ -65,14 +65,14 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
 
 
 def is_open(request: PaymentRequest) -> bool:
-    """Whether its link still asks for money: not paid, not void, no void under way."""
+    """Whether its link still asks for a payment: not paid, not void, no void under way."""
     return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
 
 
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
-    """What a channel with buttons makes of a text: address and words for the first link of ours in it; None: it has none.
+    """URL and label of a button for the first payment link in the text; None without one.
 
-    The address is made anew from the token, never taken from the text. The words fit every vendor's 20 characters.
+    The URL is made from the token, never copied from the text. Labels fit every vendor's 20 characters.
     """
     known = {request.token_hash: request for request in await carried(account_id, text)}
     for token in tokens(text):
@@ -103,7 +103,7 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
 
 
 async def delivery_changed(changed: Change, request: PaymentRequest, message: Message) -> None:
-    """The newest message that carries the link has a new delivery status. The caller holds the request's lock."""
+    """Apply the delivery status of the newest message with the link. The caller holds the request's lock."""
     if request.last_message_id != message.id:
         return
     state = "QUEUED" if message.delivery_status == "SENDING" else message.delivery_status
