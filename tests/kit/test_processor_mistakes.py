@@ -1,4 +1,4 @@
-"""The kit for processors catches what authors do wrong, by a test whose name says what; the sound sample passes the same tests."""
+"""The processors' kit catches authors' mistakes, each by the named test; the correct sample passes the same tests."""
 
 from __future__ import annotations
 

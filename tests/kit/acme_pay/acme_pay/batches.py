@@ -1,6 +1,6 @@
-"""Acme Pay of a third shape: short-lived tokens; payments in parts; one webhook tells several notifications, each signed in the body.
+"""A variant of Acme Pay: short-lived tokens, partial payments, and webhooks with several notifications.
 
-Signed are the order's id and the time.
+Each notification holds a signature over the order's id and the time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class AcmeBatches(AcmePay):
         key: str | None = None,
         reading: bool = False,
     ) -> dict[str, Any]:
-        """Under a token that lives."""
+        """Call with a valid token."""
         async with self._renewing:  # one renews it for all
             if time.monotonic() >= self._token_ends:
                 self._headers["authorization"] = self._basic
@@ -79,7 +79,7 @@ class AcmeBatches(AcmePay):
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> list[ProcessorWebhook]:
-        """Each notification with its own signature. One that can't be read is left out, one that is forged refuses all."""
+        """Verify each notification. An unreadable one is omitted; a forged one refuses the whole webhook."""
         if not self._secrets:
             raise SignatureInvalid(self.name, "no_webhook_secret")
         try:
@@ -102,11 +102,11 @@ class AcmeBatches(AcmePay):
         return told
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Nothing: a body has several."""
+        """Unused: a body holds several events."""
         raise SignatureInvalid(self.name, "ask_verify_webhook")
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """One notification: which order to read. Its state and its number are not signed."""
+        """One notification, which names the order to read. Its state and number are not signed."""
         try:
             one = json.loads(body)
             if not re.fullmatch(r"ord_\d+", one["order"]):
@@ -117,7 +117,7 @@ class AcmeBatches(AcmePay):
 
 
 def signed_part(notification: Mapping[str, Any]) -> bytes:
-    """What is signed beside the time. Raises: KeyError, ValueError."""
+    """The signed part beside the time. Raises: KeyError, ValueError."""
     if type(notification["sent_at"]) is not int or not isinstance(notification["order"], str):
         raise ValueError("not a notification")
     return notification["order"].encode()

@@ -1,4 +1,4 @@
-"""Acme Pay: opens, reads and cancels its orders, refunds, and reads its webhooks. Takes no card, stores nothing.
+"""Acme Pay: orders, refunds and webhooks.
 
 Source: the API of Acme Pay, version 1, as checks/fake_acme.py answers it (Acme is invented).
 """
@@ -40,8 +40,8 @@ from integrations.base import (
 NAME: Final = "acme_pay"
 ADDRESS: Final = "https://api.acme-pay.example"
 SIGNATURE_HEADER: Final = "acme-signature"
-TOLERANCE_S: Final = 300  # of a webhook's time, in both directions
-DECIMALS: Final[Mapping[str, int]] = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}  # of what Acme takes
+TOLERANCE_S: Final = 300  # of a webhook's time, either way
+DECIMALS: Final[Mapping[str, int]] = {"USD": 2, "EUR": 2, "JPY": 0, "KWD": 3}  # of the currencies that Acme accepts
 MAXIMUM_MINOR: Final = 99_999_999
 
 STATUS: Final[Mapping[str, CheckoutStatus]] = {  # order.state
@@ -60,11 +60,11 @@ OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # payment.state, refund.state
     "bounced": MoneyOutcome.FAILED,
 }
 DISPUTE: Final[Mapping[str, MoneyOutcome]] = {  # dispute.state
-    "open": MoneyOutcome.PENDING,  # waits for the business's answer
-    "lost": MoneyOutcome.SUCCEEDED,  # the money has moved: it is gone
-    "won": MoneyOutcome.FAILED,  # also after "lost": Acme gives the money back
+    "open": MoneyOutcome.PENDING,  # awaits the business's response
+    "lost": MoneyOutcome.SUCCEEDED,  # the money has moved
+    "won": MoneyOutcome.FAILED,  # also after "lost": Acme returns the money
 }
-KINDS: Final[Mapping[str, MoneyKind]] = {  # what an event is about
+KINDS: Final[Mapping[str, MoneyKind]] = {  # type of an event's object
     "payment": MoneyKind.CHARGE,
     "refund": MoneyKind.REFUND,
     "dispute": MoneyKind.DISPUTE,
@@ -81,7 +81,7 @@ REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {  # HTTP status -> reason, re
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_secret` may hold several, comma-separated, all live at once while one is rolled."""
+    """`webhook_secret` may hold several, comma-separated, while one is rotated."""
 
     api_key: str = field(repr=False)
     webhook_secret: str = field(repr=False, default="")
@@ -100,23 +100,23 @@ class AcmePay(Processor):
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         secrets = (secret.strip() for secret in credentials.webhook_secret.split(","))
         self._secrets = [secret for secret in secrets if secret]
-        self._webhook_url = webhook_url  # Acme is told where to call with each order
+        self._webhook_url = webhook_url  # Acme gets the webhook's address with each order
         self._timeout_s = environment.timeout_s
         self._base = environment.base_addresses.get(NAME, ADDRESS)
         self._headers = {"authorization": f"Bearer {credentials.api_key}", "content-type": "application/json"}
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """What Acme takes."""
+        """Acme's bounds."""
         return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in DECIMALS else None
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The merchant whose key it is."""
+        """The merchant's id."""
         return _text(await self._call("GET", "/v1/me", reading=True), "merchant")
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Open an order. The same key gives the same order; with other words Acme refuses it (422)."""
+        """Open an order. The same key returns the same order; Acme refuses other content for it (422)."""
         body = {
             "reference": order.request_reference,
             "title": order.product_name,
@@ -134,7 +134,7 @@ class AcmePay(Processor):
         return _checkout(order, await self._refunds(external_id))
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Cancel the order. What can't be canceled any more is read: it tells what won."""
+        """Cancel the order. If that is no longer possible, read it."""
         try:
             return _checkout(await self._call("POST", f"/v1/orders/{_id(external_id)}/cancel"), [])
         except IntegrationError as error:
@@ -143,17 +143,17 @@ class AcmePay(Processor):
         return await self.read_checkout(external_id)
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """Give back a payment or a part of it. The same key gives the same refund."""
+        """Refund a payment in full or in part. The same key returns the same refund."""
         body = {"total": _decimal(order.amount_minor, order.currency), "currency": order.currency}
         path = f"/v1/payments/{_id(order.charge_external_id)}/refunds"
         return _money(await self._call("POST", path, body=body, key=order.idempotency_key), MoneyKind.REFUND)
 
     async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
-        """The refund as it stands."""
+        """The refund's current state."""
         return _money(await self._call("GET", f"/v1/refunds/{_id(external_id)}", reading=True), MoneyKind.REFUND)
 
     async def _refunds(self, order_id: str) -> list[dict[str, Any]]:
-        """All refunds of an order: Acme lists a few at a time."""
+        """All refunds of an order, from all pages of Acme's list."""
         found: list[dict[str, Any]] = []
         path: str | None = f"/v1/orders/{_id(order_id)}/refunds"
         while path is not None:
@@ -166,7 +166,7 @@ class AcmePay(Processor):
         return found
 
     async def aclose(self) -> None:
-        """Close the connections to Acme."""
+        """Close the HTTP client."""
         await self._client.aclose()
 
     # ---------------------------------------------------------------------------------------------------- webhooks
@@ -184,7 +184,7 @@ class AcmePay(Processor):
         return self.parse(body)
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """Read an event: the order as it is now, and the payment or the refund that it is about."""
+        """Parse an event: the order's current state, and the payment, refund or dispute."""
         try:
             event = json.loads(body)
             order = event["order"]
@@ -212,7 +212,7 @@ class AcmePay(Processor):
         key: str | None = None,
         reading: bool = False,
     ) -> dict[str, Any]:
-        """One call, never repeated here. A call that may have changed something, and whose answer is lost, is ambiguous."""
+        """One call, never repeated. Without a response, a call that may have changed something is ambiguous."""
         headers = self._headers | ({"idempotency-key": key} if key is not None else {})
         content = json.dumps(body).encode() if body is not None else None
         try:
@@ -241,12 +241,12 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def _decimal(amount_minor: int, currency: str) -> str:
-    """12500 USD -> "125.00": what Acme writes amounts in."""
+    """12500 USD -> "125.00", Acme's form of amounts."""
     return str(Decimal(amount_minor).scaleb(-DECIMALS[currency]))
 
 
 def _minor(total: str, currency: str) -> int:
-    """ "125.00" USD -> 12500. Never by float. Raises: ValueError."""
+    """ "125.00" USD -> 12500, without floats. Raises: ValueError."""
     try:
         amount = Decimal(total).scaleb(DECIMALS[currency])
     except InvalidOperation as error:
@@ -298,12 +298,12 @@ def _statement(money: Mapping[str, Any], kind: MoneyKind, order: Mapping[str, An
         method_summary=money.get("method"),
         failure_code=_text(money, "reason") if charge and outcome is MoneyOutcome.FAILED else None,
         dispute_reason=money.get("reason") if kind is MoneyKind.DISPUTE else None,
-        occurred_at=_time(money["at"]),  # of a dispute: of its latest change
+        occurred_at=_time(money["at"]),  # of a dispute: the time of its latest change
     )
 
 
 def _id(external_id: str) -> str:
-    """An id goes into a path: nothing but an id may."""
+    """The id, checked because it becomes part of a path."""
     if not re.fullmatch(r"[a-z0-9_]{1,40}", external_id, re.ASCII):
         raise IntegrationError(NAME, "not_found", "not an id of Acme")
     return external_id

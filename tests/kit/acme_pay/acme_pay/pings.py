@@ -1,4 +1,4 @@
-"""Acme Pay of another shape: webhooks are not signed and only name an order, orders live 15 minutes and can't be canceled."""
+"""A variant of Acme Pay: unsigned webhooks that only name an order; orders live 15 minutes and cannot be canceled."""
 
 from __future__ import annotations
 

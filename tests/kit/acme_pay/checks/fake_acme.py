@@ -1,4 +1,4 @@
-"""Acme's side, for the tests of this package: Acme Pay's orders and Acme Chat's messages, over real HTTP, with Acme's own rules."""
+"""A fake of Acme Pay's orders and Acme Chat's messages over real HTTP, with Acme's rules."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class FakeAcmePay(FakeVendor):
         raise Refused(404)
 
     def _once(self, call: Call, make: Any) -> dict[str, Any]:
-        """The same key makes nothing twice; said with other words it is refused."""
+        """The same key creates nothing twice; other content for it is refused."""
         key = call.path, call.headers.get("idempotency-key", "")
         if not key[1]:
             raise Refused(400)
@@ -188,7 +188,7 @@ class FakeAcmePay(FakeVendor):
     def pay(
         self, order_id: str, state: str, reason: str | None = None, total: str | None = None
     ) -> tuple[bytes, dict[str, str]]:
-        """The payer's card answers ("done", "declined", "clearing"); the webhook that tells it. Raises: NotPayable."""
+        """Pay by card ("done", "declined", "clearing"); return the webhook. Raises: NotPayable."""
         order = self.orders[order_id]
         if order["state"] not in ("open", "part_paid"):
             raise NotPayable(order["state"])
@@ -215,7 +215,7 @@ class FakeAcmePay(FakeVendor):
         return self._event(f"payment.{state}", order, payment=payment)
 
     def settle(self, order_id: str, state: str) -> tuple[bytes, dict[str, str]]:
-        """The bank answers to what is clearing ("done", "bounced"); the webhook that tells it."""
+        """End a clearing payment ("done", "bounced"); return the webhook."""
         order = self.orders[order_id]
         payment = order["payments"][-1]
         payment.update(state=state, reason="no_funds" if state == "bounced" else None)
@@ -223,14 +223,14 @@ class FakeAcmePay(FakeVendor):
         return self._event(f"payment.{state}", order, payment=payment)
 
     def refund_by_hand(self, order_id: str, total: str) -> tuple[bytes, dict[str, str]]:
-        """The business gives money back in Acme's own pages; the webhook that tells it."""
+        """Refund in Acme's dashboard; return the webhook."""
         order = self.orders[order_id]
         payment = order["payments"][-1]
         refund = self._refund(payment["id"], {"total": total, "currency": order["currency"]})
         return self._event("refund.done", order, refund=refund)
 
     def settle_refund(self, refund_id: str, state: str) -> tuple[bytes, dict[str, str]]:
-        """The bank answers to a refund that is clearing ("done", "bounced"); the webhook that tells it."""
+        """End a clearing refund ("done", "bounced"); return the webhook."""
         (refund,) = (one for one in self._refunds() if one["id"] == refund_id)
         refund["state"] = state
         return self._event(f"refund.{state}", self._order_of(refund["payment"]), refund=refund)
@@ -239,7 +239,7 @@ class FakeAcmePay(FakeVendor):
         return next(one for one in self.orders.values() if payment_id in {pay["id"] for pay in one["payments"]})
 
     def dispute(self, order_id: str, state: str) -> tuple[bytes, dict[str, str]]:
-        """The payer's bank disputes the payment ("open"), or decides ("won", "lost"); the webhook that tells it."""
+        """Open or decide a dispute ("open", "won", "lost"); return the webhook."""
         order = self.orders[order_id]
         payment = order["payments"][-1]
         made = payment["dispute"] or {"id": self._id("dis"), "payment": payment["id"], "reason": "not_received"}

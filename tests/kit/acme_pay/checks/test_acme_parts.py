@@ -1,4 +1,4 @@
-"""A processor whose vendor signs an id in the webhook's address, and not the body, and takes a payment in parts."""
+"""A processor whose vendor signs an id in the webhook's address but not the body, and accepts partial payments."""
 
 import dataclasses
 import hmac
@@ -34,7 +34,7 @@ class AcmeParts(AcmePay):
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook:
-        """Signed are the address's id and the time: the body is not looked at."""
+        """Verify the address's id and the time. The body is not used."""
         named = (query or {}).get("order", "")
         if not self._secrets:
             raise SignatureInvalid(self.name, "no_webhook_secret")
@@ -51,7 +51,7 @@ class AcmeParts(AcmePay):
         raise SignatureInvalid(self.name, "ask_verify_webhook")
 
     def parse(self, body: bytes) -> ProcessorWebhook:
-        """What `verify_webhook` kept."""
+        """Parse the `raw` of `verify_webhook`."""
         try:
             named = json.loads(body)["order"]
         except (ValueError, KeyError, TypeError) as error:
