@@ -53,6 +53,9 @@ class CurrencyFigures:
     median_seconds_to_pay: int | None  # of the requests paid in the range after they were sent
 
 
+_Rows = list[dict[str, Any]]
+
+
 async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyFigures]:
     """One row per currency with anything to show, in order of the code. Days are those of the account's time zone.
 
@@ -90,6 +93,12 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
         since,
     )
     medians = await database.rows(_MEDIANS.format(seconds=_SECONDS[database.dialect()]), account_id, test_mode, since)
+    return _by_currency(sent, open_now, money, paid, medians, test_mode=test_mode)
+
+
+def _by_currency(
+    sent: _Rows, open_now: _Rows, money: _Rows, paid: _Rows, medians: _Rows, *, test_mode: bool
+) -> list[CurrencyFigures]:
     by_currency: dict[str, dict[str, Any]] = defaultdict(dict)
     for row in sent:
         by_currency[row["currency"]] |= {

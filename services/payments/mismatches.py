@@ -57,10 +57,10 @@ def resolvable(views: Sequence[PaymentView], left: Mapping[UUID, int]) -> bool:
 
 
 async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, idempotency_key: str) -> Resolved:
-    """Decide about all money of the request that does not count so far.
+    """Decide about every payment of the request that does not count yet.
 
-    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyVoid, PaymentInProgress (also while some of it
-    is on its way back or disputed), NothingToResolve, ResolutionNotPossible, ProcessorUnavailable.
+    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyVoid, PaymentInProgress (also while one of
+    the payments is being refunded or disputed), NothingToResolve, ResolutionNotPossible, ProcessorUnavailable.
     """
     chosen = Resolution(resolution)
     actor.require("request_payment")
@@ -69,7 +69,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
 
     async def run(save: idempotency.Save) -> Resolved:
         async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-            request = await _locked(actor, payment_request_id)
+            request = await _lock_resolvable(actor, payment_request_id)
             waiting = await _waiting(request)
             _refuse_unfit(chosen, request, waiting, await changed.locale())
             note, promised = None, []
@@ -79,23 +79,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
                 note = f"{Money(over, request.currency).formatted(await changed.locale())} goes back to the contact."
             facts = _decided(actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note)
             recorded = await recorder.record_manual(changed, request, *facts)
-            await audit_log.record(
-                actor,
-                "mismatch.resolve",
-                public_id("pr", request.id),
-                {
-                    "request": request.number,
-                    "resolution": chosen.value,
-                    "accepted": [
-                        {
-                            "payment": public_id("pay", view.id),
-                            "amount_minor": view.amount_minor,
-                            "currency": view.currency,
-                        }
-                        for view in waiting
-                    ],
-                },
-            )
+            await _audit(actor, request, chosen, waiting)
             # The first card of a request that was never sent is logged with it; this one is the last.
             card = recorded.cards[-1] if recorded.cards else None
             ids = {"card": str(card.id) if card else None, "refund": str(promised[-1].id) if promised else None}
@@ -111,7 +95,16 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
     return await idempotency.once(actor, "resolveMismatch", idempotency_key, given, run, rebuild)
 
 
-async def _locked(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
+async def _audit(actor: Actor, request: PaymentRequest, chosen: Resolution, waiting: list[PaymentView]) -> None:
+    accepted = [
+        {"payment": public_id("pay", view.id), "amount_minor": view.amount_minor, "currency": view.currency}
+        for view in waiting
+    ]
+    detail = {"request": request.number, "resolution": chosen.value, "accepted": accepted}
+    await audit_log.record(actor, "mismatch.resolve", public_id("pr", request.id), detail)
+
+
+async def _lock_resolvable(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Lock and read again. Raises: NotFound, AlreadyVoid, PaymentInProgress."""
     request = await request_rows.lock_visible(actor.account_id, payment_request_id)
     if request.status == Status.VOID or request.void_requested_at is not None:

@@ -1,7 +1,4 @@
-"""Money that came another way (cash, a cheque, a transfer): a person records it as a fact of the ledger, and can undo the record.
-
-It needs no processor and calls none. What the facts add up to is settling.py's business, as for any money.
-"""
+"""Payments outside every processor (cash, a cheque, a transfer): a user records them in the ledger and can undo the record."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Method(StrEnum):
-    """How money came outside of every processor. Same words as the API's."""
+    """How the payment was made. The API has the same values."""
 
     CASH = "CASH"
     CARD = "CARD"
@@ -48,7 +45,7 @@ SUMMARIES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The request afterwards, the payment, and the card that says so; none if it was said before."""
+    """The updated request, the payment, and its card; no card if it was already logged."""
 
     request: PaymentRequest
     payment: PaymentView
@@ -65,10 +62,10 @@ async def record(
     note: str | None = None,
     received_at: datetime | None = None,
 ) -> Recorded:
-    """Record money that no processor has seen. `amount` is a decimal text in the request's currency; None: all that is due.
+    """Record a payment and close the open checkouts. `amount` is a decimal text in the request's currency; None: all that is due.
 
-    Open checkouts are closed, since they ask for too much now. Safe to repeat with the same idempotency key. Raises: Forbidden,
-    NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress, Invalid, TooLong, AmountTooSmall, AmountTooLarge (above what is due).
+    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress,
+    Invalid, TooLong, AmountTooSmall, AmountTooLarge (above what is due).
     """
     actor.require("request_payment")
     given = {
@@ -97,41 +94,19 @@ async def record(
                 amount_minor = _amount(amount, request, await changed.locale())
             refusals.raise_any()
             assert request is not None  # noqa: S101 (refused above)
-            fact_id = uuid7()
-            fact = MoneyFact(
-                id=fact_id,
-                account_id=request.account_id,
-                payment_request_id=request.id,
-                contact_id=request.contact_id,
-                kind="CHARGE",
-                external_id=public_id("pay", fact_id),
-                outcome="SUCCEEDED",
-                amount_minor=amount_minor,
-                currency=request.currency,
-                counted=True,
-                method_summary=SUMMARIES[Method(method)],
-                test_mode=request.test_mode,
-                source="manual",
-                occurred_at=received_at or changed.now,
-                recorded_at=changed.now,
-                note=words,
-                recorded_by_id=actor.user_id,
-            )
+            fact = _fact(request, Method(method), amount_minor, note=words, received_at=received_at or changed.now)
+            fact.recorded_at, fact.recorded_by_id = changed.now, actor.user_id
             recorded = await recorder.record_manual(changed, request, fact)
-            await audit_log.record(
-                actor,
-                "outside_payment.record",
-                public_id("pay", fact_id),
-                {
-                    "request": request.number,
-                    "amount_minor": amount_minor,
-                    "currency": request.currency,
-                    "method": method,
-                },
-            )
-            await save({"fact": str(fact_id)})
-        # The first card of a request that was never sent is logged with it; this one is the last.
-        return await _shown(actor, fact_id, recorded.cards[-1] if recorded.cards else None)
+            detail = {
+                "request": request.number,
+                "amount_minor": amount_minor,
+                "currency": request.currency,
+                "method": method,
+            }
+            await audit_log.record(actor, "outside_payment.record", public_id("pay", fact.id), detail)
+            await save({"fact": str(fact.id)})
+        # A request that was never sent logs its own card first; the payment's card is the last.
+        return await _shown(actor, fact.id, recorded.cards[-1] if recorded.cards else None)
 
     async def rebuild(ids: dict[str, Any]) -> Recorded:
         fact_id = UUID(ids["fact"])
@@ -141,17 +116,40 @@ async def record(
     return await idempotency.once(actor, "recordOutsidePayment", idempotency_key, given, run, rebuild)
 
 
-async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
-    """Take back what was recorded by hand: a further fact, CANCELED; the first one stays in the ledger.
+def _fact(
+    request: PaymentRequest, method: Method, amount_minor: int, *, note: str | None, received_at: datetime
+) -> MoneyFact:
+    fact_id = uuid7()
+    return MoneyFact(
+        id=fact_id,
+        account_id=request.account_id,
+        payment_request_id=request.id,
+        contact_id=request.contact_id,
+        kind="CHARGE",
+        external_id=public_id("pay", fact_id),
+        outcome="SUCCEEDED",
+        amount_minor=amount_minor,
+        currency=request.currency,
+        counted=True,
+        method_summary=SUMMARIES[method],
+        test_mode=request.test_mode,
+        source="manual",
+        occurred_at=received_at,
+        note=note,
+    )
 
-    Safe to repeat: an undone one is left as it is. Raises: Forbidden, NotFound, Invalid (a processor's payment).
+
+async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
+    """Undo a manual record by a second fact, CANCELED. Safe to repeat.
+
+    Raises: Forbidden, NotFound, Invalid (a processor's payment).
     """
     actor.require("request_payment")
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
     if fact is None:
         raise errors.NotFound(field="paymentId")
     if fact.processor_connection_id is not None or fact.outcome != "SUCCEEDED":
-        raise errors.Invalid("This payment was not recorded by hand: refund it instead.", field="paymentId")
+        raise errors.Invalid("This payment was not recorded manually: refund it instead.", field="paymentId")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[fact.payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, fact.payment_request_id)
         opposite = MoneyFact(

@@ -156,7 +156,7 @@ def _refuse_kind(charge: PaymentView) -> None:
     if charge.kind != "CHARGE" or charge.status != "SUCCEEDED":
         raise errors.NotRefundable(field="paymentId")
     if charge.connection_id is None:
-        raise errors.NotRefundable("This payment was recorded by hand: undo its record instead.", field="paymentId")
+        raise errors.NotRefundable("This payment was recorded manually: undo the record instead.", field="paymentId")
 
 
 def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:

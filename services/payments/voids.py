@@ -43,7 +43,7 @@ async def void(
     expected_version: int | None = None,
     confirm_partially_paid: bool = False,
 ) -> Voided:
-    """Two phases: forbid new checkouts, close the open ones at their processor, then VOID; a payment that was first wins.
+    """Forbid new checkouts, then close the open ones at their processor and set VOID. A payment that comes first wins.
 
     Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
     """
@@ -52,19 +52,7 @@ async def void(
     with refusals:
         words = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-        request: PaymentRequest | None = None
-        with refusals:
-            request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-            _refuse_closed(request)
-        if request is not None:
-            with refusals:
-                if expected_version is not None and request.version != expected_version:
-                    raise errors.VersionConflict(request, field="expectedVersion")
-            with refusals:
-                if (request.status == Status.PARTIALLY_PAID or request.unresolved) and not confirm_partially_paid:
-                    raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
-        refusals.raise_any()
-        assert request is not None  # noqa: S101 (refused above)
+        request = await _lock_voidable(actor, payment_request_id, refusals, expected_version, confirm_partially_paid)
         request.void_requested_at = changed.now
         request.void_requested_by_id = actor.user_id
         request.void_reason = words
@@ -86,13 +74,36 @@ async def void(
     return done
 
 
+async def _lock_voidable(
+    actor: Actor,
+    payment_request_id: UUID,
+    refusals: errors.Refusals,
+    expected_version: int | None,
+    confirm_partially_paid: bool,
+) -> PaymentRequest:
+    request: PaymentRequest | None = None
+    with refusals:
+        request = await request_rows.lock_visible(actor.account_id, payment_request_id)
+        _refuse_closed(request)
+    if request is not None:
+        with refusals:
+            if expected_version is not None and request.version != expected_version:
+                raise errors.VersionConflict(request, field="expectedVersion")
+        with refusals:
+            if (request.status == Status.PARTIALLY_PAID or request.unresolved) and not confirm_partially_paid:
+                raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
+    refusals.raise_any()
+    assert request is not None  # noqa: S101 (refused above)
+    return request
+
+
 def _refuse_closed(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID:
         raise errors.AlreadyVoid(field="paymentRequestId")
     if request.void_requested_at is not None:
-        raise errors.AlreadyVoid("A void of this payment request is under way.", field="paymentRequestId")
+        raise errors.AlreadyVoid("A void of this payment request is in progress.", field="paymentRequestId")
     if request.status == Status.PROCESSING and request.released_at is None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
