@@ -26,6 +26,7 @@ from tortoise.models import MetaInfo
 from models import migrate
 from models.database import open_database
 from models.database_url import postgres_arguments
+from services.accounts import credential_cache
 from services.core import configuration
 from tests import configured, servers
 from web.logging import OURS
@@ -62,10 +63,11 @@ def default_configuration() -> None:
 
 @pytest.fixture(autouse=True)
 def restored_configuration() -> Iterator[None]:
-    """Undo what the test changes of the configuration."""
+    """Undo what the test changes of the configuration, and forget the users and keys that it looked up."""
     before = configuration.current()
     yield
     configuration.use(before)
+    credential_cache.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -68,13 +68,7 @@ async def record(
     Invalid, TooLong, AmountTooSmall, AmountTooLarge (above what is due).
     """
     actor.require("request_payment")
-    given = {
-        "request": payment_request_id,
-        "method": method,
-        "amount": amount,
-        "note": note,
-        "received": received_at,
-    }
+    given = {"request": payment_request_id, "method": method, "amount": amount, "note": note, "received": received_at}
 
     async def run(save: idempotency.Save) -> Recorded:
         refusals = errors.Refusals()
@@ -84,25 +78,14 @@ async def record(
             if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
                 raise errors.Invalid("The money can't have been received then.", field="receivedAt")
         async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
-            request: PaymentRequest | None = None
-            with refusals:
-                request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-                _refuse_closed(request)
-                if await captures.is_under_way(request.id):
-                    raise errors.PaymentInProgress(field="paymentRequestId")
-            with refusals:
-                amount_minor = _amount(amount, request, await changed.locale())
-            refusals.raise_any()
-            assert request is not None  # noqa: S101 (refused above)
+            request, amount_minor = await _lock_due(
+                actor, payment_request_id, amount, refusals, locale=await changed.locale()
+            )
             fact = _fact(request, Method(method), amount_minor, note=words, received_at=received_at or changed.now)
             fact.recorded_at, fact.recorded_by_id = changed.now, actor.user_id
             recorded = await recorder.record_manual(changed, request, fact)
-            detail = {
-                "request": request.number,
-                "amount_minor": amount_minor,
-                "currency": request.currency,
-                "method": method,
-            }
+            paid = {"amount_minor": amount_minor, "currency": request.currency, "method": method}
+            detail = {"request": request.number, **paid}
             await audit_log.record(actor, "outside_payment.record", public_id("pay", fact.id), detail)
             await save({"fact": str(fact.id)})
         # A request that was never sent logs its own card first; the payment's card is the last.
@@ -114,6 +97,22 @@ async def record(
         return await _shown(actor, fact_id, card)
 
     return await idempotency.once(actor, "recordOutsidePayment", idempotency_key, given, run, rebuild)
+
+
+async def _lock_due(
+    actor: Actor, payment_request_id: UUID, amount: str | None, refusals: errors.Refusals, *, locale: str
+) -> tuple[PaymentRequest, int]:
+    request: PaymentRequest | None = None
+    with refusals:
+        request = await request_rows.lock_visible(actor.account_id, payment_request_id)
+        _refuse_closed(request)
+        if await captures.is_under_way(request.id):
+            raise errors.PaymentInProgress(field="paymentRequestId")
+    with refusals:
+        amount_minor = _amount(amount, request, locale)
+    refusals.raise_any()
+    assert request is not None  # noqa: S101 (refused above)
+    return request, amount_minor
 
 
 def _fact(

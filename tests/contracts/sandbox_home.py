@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx2
 import orjson
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -22,6 +23,7 @@ from integrations.processors.sandbox import Credentials, Sandbox
 from models import vault
 from models.ids import public_id
 from models.tables import ProcessorConnection, SandboxCheckout
+from resolvers.transport.bodies import BodyLimit
 from services.core import job_runner
 from services.sandbox import webhooks as sandbox_webhooks
 from tests import factories
@@ -50,7 +52,8 @@ class SandboxHome:
     async def __aenter__(self) -> Self:
         vault.open_vault(KEYS)
         routes = [*sandbox_pages.routes, Route("/webhooks/sandbox/{connection}", self._door, methods=["POST"])]
-        app = Starlette(routes=routes, exception_handlers=limits.exception_handlers)
+        bodies = Middleware(BodyLimit, limit_of=limits.body_limit, refuse=limits.refuse_body)
+        app = Starlette(routes=routes, exception_handlers=limits.exception_handlers, middleware=[bodies])
         self.server = await self._stack.enter_async_context(LoopbackServer(_Failing(app, self)))
         self._stack.push_async_callback(sandbox_webhooks.aclose)
         self.environment = Environment(public_url=self.server.url, sandbox_url=self.server.url)
