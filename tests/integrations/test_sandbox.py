@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from integrations.base import CheckoutStatus, MoneyOutcome, ProcessorWebhook
+from integrations.base import CheckoutStatus, MoneyOutcome, ProcessorWebhook, SignatureInvalid
 from integrations.processors.sandbox import Sandbox
 from models import database as db
 from models.ids import public_id
@@ -257,6 +257,18 @@ async def test_a_webhook_that_is_not_taken_is_sent_again_as_the_same_event(home:
     (second,) = await home.deliver()
     assert json.loads(first[0]) == json.loads(second[0])
     assert await home.deliver() == []
+
+
+@pytest.mark.parametrize("off_by", [timedelta(minutes=-6), timedelta(minutes=6)])
+async def test_a_signed_webhook_of_another_time_is_refused(
+    home: SandboxHome, provider: Sandbox, checkout: str, off_by: timedelta
+) -> None:
+    await home.press(checkout, "pay")
+    (delivery,) = await home.deliver()
+    with pytest.raises(SignatureInvalid) as refused:
+        provider.receive(*delivery, now=datetime.now(UTC) + off_by)
+    assert refused.value.reason == "signature_stale"
+    assert told(provider, delivery).decides
 
 
 async def test_webhooks_are_signed_with_the_first_of_two_secrets(database: str) -> None:

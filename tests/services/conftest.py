@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +19,7 @@ from models import tables, vault
 from models.ids import public_id
 from services.accounts import login
 from services.connections import providers
+from services.core import turns
 from services.core.permissions import Actor
 from services.messaging import inbound
 from settings import Settings
@@ -135,3 +137,9 @@ async def kinds_logged(account_id: UUID) -> list[str]:
     return [
         row["kind"] for row in await db.rows("SELECT kind FROM event WHERE account_id = ? ORDER BY seq", account_id)
     ]
+
+
+@pytest.fixture
+def separate_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Concurrent changes do not wait for each other in the process, as if each ran in a process of its own."""
+    monkeypatch.setattr(turns, "_place", lambda key, places: nullcontext())

@@ -11,6 +11,9 @@ from services.payments import checkout
 from tests import factories
 from tests.services.scripted import World, assert_consistent
 
+# Only the rows' locks separate two processes.
+pytestmark = pytest.mark.usefixtures("separate_processes")
+
 ROUNDS = 12
 
 

@@ -185,6 +185,7 @@ async def test_a_wrong_amount_is_refused_before_anything_is_called(
     assert (world.vendor.count("refund"), await Refund.all().count()) == (0, 0)
 
 
+@pytest.mark.usefixtures("separate_processes")
 async def test_many_at_once_never_exceed_the_charge(world: World) -> None:
     request, _, _ = await paid(world)
     results = await asyncio.gather(*(give_back(world, request, "50.00") for _ in range(6)), return_exceptions=True)
