@@ -86,7 +86,7 @@ async def _add(
 
 
 async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
-    """Mark the actor's notifications up to this log number (None: all) as read. Returns the unread count. Raises: Forbidden (no user)."""
+    """Mark the actor's notifications up to this log number (None: all) as read; returns the unread count. Raises: Forbidden (no user)."""
     if actor.user_id is None:
         raise Forbidden("Only a person has notifications.")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
