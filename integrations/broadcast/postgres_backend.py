@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from integrations.broadcast.backend import (
     COMMAND_TIMEOUT_S,

@@ -59,7 +59,7 @@ class RedisBackend(SupervisedBackend):
             await self._read(pubsub, channel)
         finally:
             with suppress(RedisError, OSError):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py does not type it
             await client.aclose()
 
     @staticmethod

@@ -10,7 +10,7 @@ Magic recipients, recognised by the end of the address (of an e-mail address: by
     …9903   accepted, never reported
     …9904   accepted, but the answer is lost (ambiguous); `look_up` finds the message
 
-Source: limits of domain.md, 5.
+Source: none, there is no vendor; the limits are those of the channels that it simulates.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Our own chat widget as a channel: there is no vendor. A message that is sent is one that the visitor may read, from our own tables.
+"""The chat widget as a channel: its limits and addresses. A sent message is one that the visitor may read.
 
-It ends at what the channel can carry and at what its addresses look like. Visitors, their tokens and what they see stand in
-services/web_chat/thread.py; the widget itself in web/widget.py. Nothing calls back: the visitor API knows who speaks.
+Visitors and their threads are in services/web_chat/, the widget in web/widget.py.
 
-Source: limits of domain.md, 5.
+Source: none, there is no vendor; the limits are this project's.
 """
 
 from __future__ import annotations

@@ -616,7 +616,7 @@ class Stripe(Processor):
                 raise
 
     async def aclose(self) -> None:
-        await self._http.close_async()  # type: ignore[no-untyped-call]
+        await self._http.close_async()  # type: ignore[no-untyped-call]  # the SDK does not type it
 
     # ---------------------------------------------------------------------------------------------------- webhooks
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:

@@ -80,7 +80,7 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
     assert test.id != square.id
     held = providers.credentials_of(test)
     assert {name: held[name] for name in ("access_token", "location_id", "mode")} == SQUARE | {"mode": "test"}
-    # Nobody gave a key of webhooks for this one: it was registered.
+    # No webhook key was given for this one: it was registered.
     (made,) = vendors[1].subscriptions.values()
     assert made["notification_url"] == providers.webhook_url(test)
     assert (held["webhook_signature_key"], test.webhook_registered) == (made["signature_key"], True)

@@ -277,7 +277,7 @@ async def test_a_live_default_has_live_heirs_only_and_test_money_must_be_chosen(
 async def test_a_default_that_cannot_be_made_is_skipped_but_not_for_test_money(team: Team) -> None:
     broken = await live(team, credentials={"secret_key": "sk_of_no_sandbox"})
     await ProcessorConnection.filter(id=broken.id).update(processor="uninstalled")
-    # Nobody has made the live one the default.
+    # The live one is not the default.
     assert await providers.default_processor(team.account.id) == await ProcessorConnection.get(id=team.processor.id)
     await ProcessorConnection.filter(id=team.processor.id).update(is_default=False)
     await ProcessorConnection.filter(id=broken.id).update(is_default=True)

@@ -413,7 +413,7 @@ async def test_an_event_that_cannot_be_recorded_is_kept_with_its_error_and_recor
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     with monkeypatch.context() as broken:
-        broken.setattr(projection, "apply", None)  # a bug of ours
+        broken.setattr(projection, "apply", None)  # a bug
         await world.deliver()
     row = await ProcessorEvent.get()
     assert (row.handled_at, row.error) == (None, "TypeError")
