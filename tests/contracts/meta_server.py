@@ -53,6 +53,7 @@ class MetaServer(ContractServer):
         self.blocked: set[str] = set()  # people who don't want to hear from us
         self.people: dict[str, dict[str, str]] = {}  # profiles that people let us see
         self.next_token = "next-access-token-not-real"
+        self.tokens = {ACCESS_TOKEN}  # a renewed token stays valid until it expires
         self.unknown: set[str] = set()  # ids that are nobody's
         self.last_wrote: dict[str, datetime] = {}  # who is not in here wrote just now
         self.human_agent = False  # whether the app has been granted the feature
@@ -72,9 +73,10 @@ class MetaServer(ContractServer):
     async def handle(self, call: Call) -> Answer:
         operation = call.operation
         assert operation is not None
-        if call.headers.get("authorization") != f"Bearer {ACCESS_TOKEN}":
+        token = call.headers.get("authorization", "").removeprefix("Bearer ")
+        if token not in self.tokens:
             return self._refuse(401, 190, "Error validating access token")
-        proof = hmac.new(APP_SECRET.encode(), ACCESS_TOKEN.encode(), hashlib.sha256).hexdigest()
+        proof = hmac.new(APP_SECRET.encode(), token.encode(), hashlib.sha256).hexdigest()
         if operation.query.get("appsecret_proof", proof) != proof:
             return self._refuse(400, 100, "Invalid appsecret_proof provided in the API argument")
         if operation.operation_id == "whoAmI":
@@ -83,6 +85,7 @@ class MetaServer(ContractServer):
         if operation.operation_id == "readProfile":
             return self._profile(operation.path_params["person_id"], operation.query["fields"].split(","))
         if operation.operation_id == "renewToken":
+            self.tokens.add(self.next_token)
             return Answer(200, {"access_token": self.next_token, "token_type": "bearer", "expires_in": 5184000})
         if operation.path_params["sender_id"] not in (PAGE_ID, INSTAGRAM_ID):
             return self._refuse(400, 100, "Unsupported post request. Object does not exist", 33)
