@@ -141,7 +141,10 @@ async def test_the_fee_is_told_after_the_payment_and_changes_the_net(team: Team)
     assert (payment["fee"]["minorUnits"], payment["net"]["minorUnits"]) == (str(FEE), str(12000 - FEE))
     assert await summary() == [("12000", str(12000 - FEE))]
     events = await ProcessorEvent.all().order_by("received_at").values_list("type", "result")
-    assert events == [("checkout.completed", "recorded"), ("payment.fee_charged", "recorded")]
+    # A read of the checkout may have recorded the payment before its webhook.
+    assert events in (
+        [("checkout.completed", first), ("payment.fee_charged", "recorded")] for first in ("recorded", "repeated")
+    )
     assert await team.cards(maria) == [(ASKED, "SENT"), ("PAYMENT_RECEIVED", "PAID")]
 
 
