@@ -1,12 +1,4 @@
-"""PayPal through Orders v2: orders, captures, refunds and webhooks.
-
-The payer's approval moves no money; only a capture does, and only `complete_checkout` captures. An order cannot be canceled, so
-`expire_checkout` marks it as closed (a patch of its invoice id, refused once it is captured), and a marked order is never captured.
-
-Uses httpx2: PayPal's SDK is synchronous, has no webhooks and allows no other address.
-Sources: developer.paypal.com/docs/api/orders/v2, /payments/v2, /webhooks/v1 (OpenAPI files 2.13, 2.5, 1.11),
-developer.paypal.com/api/rest/webhooks/rest, /webhooks/event-names, /reference/currency-codes.
-"""
+"""PayPal through Orders v2. Sources: developer.paypal.com/docs/api/orders/v2, .../payments/v2, .../webhooks/v1, /api/rest."""
 
 from __future__ import annotations
 
@@ -23,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-import httpx2
+import httpx2  # PayPal's SDK is synchronous and has no webhooks
 import orjson
 
 from integrations.base import (
@@ -52,11 +44,12 @@ ADDRESSES: Final = {"live": "https://api-m.paypal.com", "test": "https://api-m.s
 ORDERS: Final = "/v2/checkout/orders"
 WEBHOOKS: Final = "/v1/notifications/webhooks"
 TOLERANCE_S: Final = 300  # of a webhook's time; older ones are hints
-# PayPal retries for three days and does not document a new signing time, so older webhooks must be accepted.
+# PayPal retries for three days, perhaps with the first signing time.
 RESENT_FOR_S: Final = 4 * 24 * 3600
 APPROVAL_LIFE: Final = timedelta(hours=3)  # from creation until the payer must approve
 FORGOTTEN_AFTER: Final = 2 * APPROVAL_LIFE  # the same again until the capture
-CLOSED: Final = "closed-"  # prefix of the order's id in its invoice id: unique, and shown only to payers who pay
+# PayPal cannot cancel an order. This prefix of its invoice id marks it as closed; a marked order is never captured.
+CLOSED: Final = "closed-"
 TOKEN_MARGIN_S: Final = 60
 VERIFIES_AT_ONCE: Final = 8  # concurrent calls that webhooks, also forged ones, may cause
 
@@ -69,7 +62,7 @@ MAXIMUM: Final = 9_999_999  # whole units; a hint, since the real maximum depend
 
 
 def to_vendor(amount_minor: int, currency: str) -> str:
-    """Minor units as PayPal's decimal text. Raises: IntegrationError if PayPal cannot represent the amount."""
+    """PayPal's decimal text for minor units. Raises: IntegrationError if PayPal cannot represent the amount."""
     if currency in NO_MINOR_UNIT:
         return str(amount_minor)
     whole, part = divmod(amount_minor, 100)
@@ -81,7 +74,7 @@ def to_vendor(amount_minor: int, currency: str) -> str:
 
 
 def from_vendor(value: str, currency: str) -> int:
-    """PayPal's decimal text as minor units. Raises: ValueError."""
+    """Minor units of PayPal's decimal text. Raises: ValueError."""
     match = re.fullmatch(r"(\d{1,15})(?:\.(\d+))?", value, re.ASCII)
     decimals = 0 if currency in NO_MINOR_UNIT else 2
     part = (match[2] or "") if match else ""
@@ -135,11 +128,11 @@ CAPTURE_EVENTS: Final = frozenset(
 # A reversal, such as a chargeback, is a refund with its own id.
 REFUND_EVENTS: Final = frozenset({"PAYMENT.CAPTURE.REFUNDED", "PAYMENT.CAPTURE.REVERSED"})
 DISPUTE_EVENTS: Final = frozenset({"CUSTOMER.DISPUTE.CREATED", "CUSTOMER.DISPUTE.UPDATED", "CUSTOMER.DISPUTE.RESOLVED"})
-# A merchant revoked this app's access or closed its account. The keys do not show which merchant.
+# The event does not name the merchant.
 CONSENT_EVENTS: Final = frozenset({"MERCHANT.PARTNER-CONSENT.REVOKED"})
 OLD_CONSENT_EVENTS: Final = frozenset({"IDENTITY.AUTHORIZATION-CONSENT.REVOKED"})  # not subscribed to, but understood
 EVENTS: Final = ORDER_EVENTS | APPROVAL_EVENTS | CAPTURE_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | CONSENT_EVENTS
-# Issues that decline a capture. The payer may approve again with another payment method.
+# The payer may approve again with another payment method.
 DECLINED: Final = frozenset(
     {
         "COMPLIANCE_VIOLATION",
@@ -185,7 +178,7 @@ PENDING: Final[Mapping[str, str]] = {  # reason of a PENDING capture -> what it 
     "UNILATERAL": _WAITS_FOR_YOU,
     "VERIFICATION_REQUIRED": _WAITS_FOR_YOU,
 }
-# Reasons of a PENDING capture whose payment method takes days. Others wait for a review.
+# Payment methods that take days; other PENDING captures wait for a review.
 DELAYS: Final[Mapping[str, str | None]] = {"ECHECK": "eCheck", "TRANSACTION_APPROVED_AWAITING_FUNDING": None}
 LOOK_AGAIN: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_NOT_APPROVED", "PAYER_ACTION_REQUIRED"})
 IN_PROGRESS: Final = frozenset({"ORDER_COMPLETION_IN_PROGRESS", "PREVIOUS_REQUEST_IN_PROGRESS"})
@@ -218,7 +211,6 @@ REFUSALS: Final[Mapping[int, str]] = {
     403: "permission_denied",
     404: "not_found",
 }
-# PayPal accepts these locales; for any other, PayPal chooses.
 _LOCALES = (
     "da-DK de-AT de-CH de-DE en-AU en-CA en-GB en-IE en-IN en-NZ en-US es-ES es-MX fr-BE fr-CA fr-CH fr-FR he-IL "
     "id-ID it-IT ja-JP nl-BE nl-NL no-NO pl-PL pt-BR pt-PT ru-RU sv-SE th-TH zh-CN zh-HK zh-TW"
@@ -236,15 +228,10 @@ _SIGNED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_id`: the webhook that events are signed for; several, comma-separated, while one is replaced.
-
-    `mode`: "live" or "test" (PayPal's sandbox, at another address). The keys do not show it.
-    """
-
     client_id: str = field(repr=False)
     client_secret: str = field(repr=False)
-    webhook_id: str = field(repr=False, default="")
-    mode: str = "live"
+    webhook_id: str = field(repr=False, default="")  # several, comma-separated, while one is replaced
+    mode: str = "live"  # or "test", PayPal's sandbox; the keys do not show it
 
 
 class PayPal(Processor):
@@ -267,7 +254,7 @@ class PayPal(Processor):
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.mode not in ADDRESSES:
-            raise IntegrationError(NAME, "credentials_invalid", "mode is live or test")
+            raise IntegrationError(NAME, "credentials_invalid", "mode must be live or test")
         self._client_id = credentials.client_id
         pair = f"{credentials.client_id}:{credentials.client_secret}".encode()
         self._basic = "Basic " + base64.b64encode(pair).decode()
@@ -291,11 +278,7 @@ class PayPal(Processor):
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """A digest of the app's id; also checks that its webhooks exist.
-
-        Only the app that created an order can read it, so the app is the account. The id is half of the credentials, hence the
-        digest. Source: developer.paypal.com/api/rest/authentication, .../docs/api/webhooks/v1/#webhooks_get.
-        """
+        """Verify the keys and webhook ids; return a digest of the client id. Source: developer.paypal.com/api/rest/authentication."""
         await self._access_token()
         for webhook_id in self._webhook_ids:
             try:
@@ -304,14 +287,11 @@ class PayPal(Processor):
                 if error.reason == "not_found":
                     raise IntegrationError(NAME, "webhook_unknown", "PayPal has no webhook with this id") from error
                 raise
+        # Only the app that created an order can read it, so the app is the account.
         return "app_" + hashlib.sha256(self._client_id.encode()).hexdigest()[:24]
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Create an order. Source: developer.paypal.com/docs/api/orders/v2/#orders_create.
-
-        The same key within 6 hours returns the same order. PayPal does not document that it refuses another amount, so the answer
-        is compared. No invoice id: PayPal refuses duplicates, and other accounts use the same numbers.
-        """
+        """Within 6 hours, the same key returns the same order. Source: developer.paypal.com/docs/api/orders/v2/#orders_create."""
         experience: dict[str, str] = {
             "return_url": order.success_url,
             "cancel_url": order.cancel_url,
@@ -326,6 +306,7 @@ class PayPal(Processor):
             "purchase_units": [
                 {
                     "amount": amount,
+                    # No invoice id: PayPal refuses duplicates.
                     "custom_id": order.request_reference,
                     "description": _cut(f"{order.number} {order.product_name}", 127),
                 }
@@ -336,30 +317,26 @@ class PayPal(Processor):
         made = _checkout(answer, ambiguous=True)
         with _expected(ambiguous=True):
             unit = answer["purchase_units"][0]
-            said = unit["amount"]["currency_code"], from_vendor(unit["amount"]["value"], order.currency)
+            answered = unit["amount"]["currency_code"], from_vendor(unit["amount"]["value"], order.currency)
             if made.status is CheckoutStatus.OPEN and made.url is None and not made.awaits_completion:
                 raise ValueError("no link to approve")
-        if (*said, made.request_reference) != (order.currency, order.amount_minor, order.request_reference):
+        # PayPal does not document that it refuses a key with another amount.
+        if (*answered, made.request_reference) != (order.currency, order.amount_minor, order.request_reference):
             raise IntegrationError(NAME, "idempotency_conflict", "the key belongs to another order")
         return made
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """Source: developer.paypal.com/docs/api/orders/v2/#orders_get.
-
-        PayPal forgets unpaid orders. An unknown order is EXPIRED, because only Paythread could capture it.
-        """
+        """Source: developer.paypal.com/docs/api/orders/v2/#orders_get."""
         try:
             return _checkout(await self._order(external_id))
         except IntegrationError as error:
             if error.reason != "not_found" or not _is_id(external_id):
                 raise
+            # PayPal forgets unpaid orders, and only Paythread could capture this one.
             return Checkout(external_id=external_id, status=CheckoutStatus.EXPIRED)
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Mark the order as closed and read it. Source: developer.paypal.com/docs/api/orders/v2/#orders_patch.
-
-        An order without a capture is then EXPIRED even if PayPal refused the mark: only Paythread's call moves its money.
-        """
+        """Mark the order as closed, since PayPal cannot cancel one. Source: developer.paypal.com/docs/api/orders/v2/#orders_patch."""
         patch = {
             "op": "add",
             "path": "/purchase_units/@reference_id=='default'/invoice_id",
@@ -375,14 +352,13 @@ class PayPal(Processor):
         state = await self.read_checkout(external_id)
         if state.status is not CheckoutStatus.OPEN:
             return state
+        # EXPIRED even if PayPal refused the mark: only Paythread's call moves money.
         return dataclasses.replace(state, status=CheckoutStatus.EXPIRED, url=None, awaits_completion=False)
 
     async def complete_checkout(self, external_id: str, *, idempotency_key: str) -> Checkout:
-        """Capture an approved order. Source: developer.paypal.com/docs/api/orders/v2/#orders_capture.
+        """Capture an approved order; a decline returns OPEN with a FAILED charge.
 
-        PayPal captures an order at most once, whatever the key. The order is read first; unless it is approved and not closed, it
-        is not captured. A decline returns OPEN with a FAILED charge. The next attempt needs another key, because this one repeats
-        the decline.
+        The next attempt needs another key. Source: developer.paypal.com/docs/api/orders/v2/#orders_capture.
         """
         try:
             order = await self._order(external_id)
@@ -437,7 +413,7 @@ class PayPal(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Replace the webhook of this address: PayPal accepts an address only once. None if it is not https or the keys may not.
+        """Replace this address's webhook; None without https or permission.
 
         Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_post.
         """
@@ -445,7 +421,7 @@ class PayPal(Processor):
             return None
         body = {"url": self._webhook_url, "event_types": [{"name": name} for name in sorted(EVENTS)]}
         try:
-            await self._delete(await self._of_our_address())
+            await self._delete(await self._webhooks_of_this_address())
             answer = await self._call("POST", WEBHOOKS, body=body)
         except IntegrationError as error:
             if error.reason == "permission_denied":
@@ -459,7 +435,7 @@ class PayPal(Processor):
         """Source: developer.paypal.com/docs/api/webhooks/v1/#webhooks_delete."""
         await self._delete(self._webhook_ids)
 
-    async def _of_our_address(self) -> list[str]:
+    async def _webhooks_of_this_address(self) -> list[str]:
         answer = await self._call("GET", WEBHOOKS, reading=True)
         with _expected():
             return [_text(one, "id") for one in answer.get("webhooks") or () if one["url"] == self._webhook_url]
@@ -480,10 +456,7 @@ class PayPal(Processor):
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook:
-        """PayPal verifies the signature over the raw body. No address from a header is fetched.
-
-        An event older than 300 s never `decides`. Source: developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post.
-        """
+        """PayPal verifies the signature. Source: developer.paypal.com/docs/api/webhooks/v1/#verify-webhook-signature_post."""
         if not self._webhook_ids:
             raise SignatureInvalid(NAME, "no_webhook_secret")
         fields = {}
@@ -498,7 +471,7 @@ class PayPal(Processor):
             raise SignatureInvalid(NAME, "signature_malformed") from error
         if not -TOLERANCE_S <= age_s <= RESENT_FOR_S:
             raise SignatureInvalid(NAME, "signature_stale")
-        # The body must be exactly one JSON object; otherwise it could inject fields into the verification call.
+        # Other JSON could inject fields into the verification call.
         try:
             whole = isinstance(orjson.loads(body), dict)
         except orjson.JSONDecodeError:
@@ -515,7 +488,7 @@ class PayPal(Processor):
         return event if age_s <= TOLERANCE_S else dataclasses.replace(event, decides=False)
 
     async def _is_signed(self, fields: Mapping[str, str], body: bytes) -> bool:
-        # The event must be returned byte for byte: re-encoding would change its checksum.
+        # Byte for byte: re-encoding would change the checksum.
         question = orjson.dumps(dict(fields))[:-1] + b',"webhook_event":' + body + b"}"
         try:
             answer = await self._call(
@@ -528,7 +501,7 @@ class PayPal(Processor):
         return answer.get("verification_status") == "SUCCESS"
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """Always refused: only PayPal can verify, through `verify_webhook`. Raises: SignatureInvalid."""
+        """Always refused: only PayPal can verify. Raises: SignatureInvalid."""
         raise SignatureInvalid(NAME, "ask_verify_webhook")
 
     def parse(self, body: bytes) -> ProcessorWebhook:
@@ -542,7 +515,6 @@ class PayPal(Processor):
         return await self._call("GET", f"{ORDERS}/{_path_part(external_id)}", reading=True)
 
     async def _access_token(self, refused: str = "") -> str:
-        """The cached access token, renewed if it expired or PayPal refused it."""
         async with self._token_lock:
             if self._token in ("", refused) or time.monotonic() >= self._token_until:
                 answer = await self._send(
@@ -578,7 +550,7 @@ class PayPal(Processor):
             method, path, headers | {"authorization": f"Bearer {token}"}, content, reading=reading
         )
         if answer.status_code == 401:
-            # The token was revoked early. A 401 carries out nothing, so the same call is repeated once.
+            # The token was revoked early. A 401 carries out nothing.
             token = await self._access_token(refused=token)
             again = headers | {"authorization": f"Bearer {token}"}
             answer = await self._send(method, path, again, content, reading=reading)
@@ -602,7 +574,7 @@ class PayPal(Processor):
 
 
 def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
-    """The response's object. Source: developer.paypal.com/api/rest/responses, .../orders/v2/errors."""
+    # developer.paypal.com/api/rest/responses, .../orders/v2/errors
     status = answer.status_code
     if status == 204:
         return {}
@@ -629,7 +601,7 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
 
 
 def _issue(payload: Any) -> str | None:
-    """PayPal's error code. Its messages are not used: they may repeat sent data."""
+    # PayPal's messages may repeat sent data.
     if not isinstance(payload, Mapping):
         return None
     details = payload.get("details")
@@ -640,7 +612,6 @@ def _issue(payload: Any) -> str | None:
 
 
 def _refused_field(payload: Any) -> str | None:
-    """The CheckoutOrder field that PayPal refused, or None."""
     details = payload.get("details") if isinstance(payload, Mapping) else None
     first = details[0] if isinstance(details, list) and details else None
     pointer = first.get("field") if isinstance(first, Mapping) else None
@@ -662,19 +633,19 @@ def _is_id(external_id: str) -> bool:
 
 def _path_part(external_id: str) -> str:
     if not _is_id(external_id):
-        raise IntegrationError(NAME, "not_found", "not an id of PayPal's")
+        raise IntegrationError(NAME, "not_found", "not a PayPal id")
     return external_id
 
 
 def _cut(text: str, length: int) -> str:
-    """Cut by bytes: PayPal counts some characters as more than one."""
+    # PayPal counts some characters as more than one.
     return text.encode()[:length].decode(errors="ignore")
 
 
 def _time(value: str) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
+        raise ValueError("a time without a time zone")
     return moment
 
 
@@ -685,7 +656,7 @@ def _now() -> datetime:
 def _text(thing: Mapping[str, Any], name: str) -> str:
     value = thing[name]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is not a text")
+        raise ValueError(f"{name} is not a non-empty string")
     return value
 
 
@@ -695,7 +666,6 @@ def _amount(money: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
-    """Raises: IntegrationError if a needed field is missing."""
     with _expected(ambiguous=ambiguous):
         external_id, unit = _text(order, "id"), order["purchase_units"][0]
         reference = unit.get("custom_id")
@@ -704,7 +674,7 @@ def _checkout(order: Mapping[str, Any], *, ambiguous: bool = False) -> Checkout:
         charges = [
             _charge(c, checkout=external_id, reference=reference, method=method) for c in payments.get("captures") or ()
         ]
-        # The order has one unit, captured in full, so every refund is of that capture.
+        # One unit is captured in full, so every refund is of that capture.
         of = charges[0].external_id if charges else None
         refunds = [_refund(r, charge=of, reference=reference) for r in payments.get("refunds") or ()]
         created = _time(order["create_time"]) if order.get("create_time") else None
@@ -748,7 +718,7 @@ def _status(
 def _charge(
     capture: Mapping[str, Any], *, checkout: str | None, reference: str | None, method: str | None
 ) -> MoneyStatement:
-    """Source: developer.paypal.com/docs/api/payments/v2/#captures_get."""
+    # developer.paypal.com/docs/api/payments/v2/#captures_get
     amount, currency = _amount(capture["amount"])
     outcome = CAPTURE_OUTCOME[capture["status"]]
     code = (capture.get("status_details") or {}).get("reason") or capture["status"]
@@ -773,7 +743,7 @@ def _charge(
 
 
 def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | None) -> MoneyStatement:
-    """A declined attempt has no id at PayPal, so its id is made of the order and the key."""
+    # PayPal gives a declined attempt no id.
     with _expected():
         amount, currency = _amount(order["purchase_units"][0]["amount"])
     return MoneyStatement(
@@ -792,7 +762,7 @@ def _declined(order: Mapping[str, Any], state: Checkout, key: str, code: str | N
 
 
 def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: str | None = None) -> MoneyStatement:
-    """Source: developer.paypal.com/docs/api/payments/v2/#refunds_get. Only the link `up` names the capture."""
+    # developer.paypal.com/docs/api/payments/v2/#refunds_get
     amount, currency = _amount(refund["amount"])
     outcome = REFUND_OUTCOME[refund["status"]]
     up = re.search(r"/captures/([A-Z0-9]{1,36})$", _link(refund, "up") or "")
@@ -810,11 +780,7 @@ def _refund(refund: Mapping[str, Any], *, charge: str | None = None, reference: 
 
 
 def _disputes(dispute: Mapping[str, Any], occurred_at: datetime) -> list[MoneyStatement]:
-    """One statement per disputed payment; PENDING until resolved.
-
-    If a case covers several payments, each id is made of the case's and the payment's.
-    Source: developer.paypal.com/docs/api/customer-disputes/v1.
-    """
+    # developer.paypal.com/docs/api/customer-disputes/v1
     case = _text(dispute, "dispute_id")
     total, currency = _amount(dispute["dispute_amount"])
     code = (dispute.get("dispute_outcome") or {}).get("outcome_code")
@@ -855,7 +821,7 @@ def _link(thing: Mapping[str, Any], *names: str) -> str | None:
 
 
 def _method(source: Any) -> str | None:
-    """ "PayPal", "Venmo" or "Visa •••• 4242"; never the payer's account."""
+    # Never the payer's account.
     if not isinstance(source, Mapping) or not source:
         return None
     kind, details = next(iter(source.items()))
@@ -866,12 +832,12 @@ def _method(source: Any) -> str | None:
 
 
 def _event(event: dict[str, Any]) -> ProcessorWebhook:
-    """Source: developer.paypal.com/api/rest/webhooks/event-names."""
+    # developer.paypal.com/api/rest/webhooks/event-names
     kind, thing = _text(event, "event_type"), event["resource"]
     created = _time(_text(event, "create_time"))
     empty = ProcessorWebhook(external_id=_text(event, "id"), type=kind, created_at=created)
     if kind in ORDER_EVENTS or kind in APPROVAL_EVENTS:
-        # An approval is not a payment: the order is read before anything is done.
+        # An approval is not a payment: the order is read.
         unit = (thing.get("purchase_units") or [{}])[0]
         order_id = _text(thing, "id" if kind in ORDER_EVENTS else "order_id")
         return dataclasses.replace(empty, checkout_external_id=order_id, request_reference=unit.get("custom_id"))

@@ -1,8 +1,4 @@
-"""The sandbox: a processor for demos and tests, called over HTTP like any other. No money moves.
-
-Its vendor side is services/sandbox/ and web/sandbox.py; nothing of that is imported here.
-Source: docs/decisions/0005-sandbox-is-a-vendor.md.
-"""
+"""The sandbox processor for demos and tests. No money moves. Source: docs/decisions/0005-sandbox-is-a-vendor.md."""
 
 from __future__ import annotations
 
@@ -75,10 +71,8 @@ REFUSALS: Final[Mapping[int, tuple[str, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Paythread generates both when the sandbox is connected. `webhook_secret` may hold several, comma-separated."""
-
     secret_key: str = field(repr=False)
-    webhook_secret: str = field(repr=False, default="")
+    webhook_secret: str = field(repr=False, default="")  # several, comma-separated
 
 
 class Sandbox(Processor):
@@ -105,17 +99,15 @@ class Sandbox(Processor):
         self._owned = client is None
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Every currency."""
         if not re.fullmatch(r"[A-Z]{3}", currency):
             return None
         return AmountLimits(maximum_minor=MAXIMUM_MINOR)
 
     async def check(self) -> str | None:
-        """No call: Paythread generates both keys before the sandbox knows them."""
+        # No call: the sandbox does not know the new keys yet.
         return None
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """The same key always returns the same checkout. With another order it is a conflict."""
         body = {
             "amount_minor": order.amount_minor,
             "currency": order.currency,
@@ -141,7 +133,6 @@ class Sandbox(Processor):
             raise
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
-        """Cancel an unpaid voucher; anything else is only read."""
         try:
             return _checkout(await self._call("POST", f"{CHECKOUTS}/{_path_part(external_id)}/cancel"))
         except IntegrationError as error:
@@ -150,7 +141,6 @@ class Sandbox(Processor):
             raise
 
     async def refund(self, order: RefundOrder) -> MoneyStatement:
-        """The sandbox finds the payment by its checkout."""
         if order.checkout_external_id is None:
             raise IntegrationError(NAME, "invalid_request", "the charge's checkout is not known")
         body = {"payment": order.charge_external_id, "amount_minor": order.amount_minor}
@@ -200,7 +190,6 @@ class Sandbox(Processor):
             raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
 
     async def aclose(self) -> None:
-        """Close the HTTP client, unless it was passed in."""
         if self._owned:
             await self._client.aclose()
 
@@ -268,21 +257,21 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 def _path_part(external_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{1,60}", external_id):
-        raise IntegrationError(NAME, "not_found", "not an id of the sandbox")
+        raise IntegrationError(NAME, "not_found", "not a sandbox id")
     return external_id
 
 
 def _text(thing: Any, name: str) -> str:
     value = thing[name]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is not a text")
+        raise ValueError(f"{name} is not a non-empty string")
     return value
 
 
 def _time(value: Any) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
+        raise ValueError("a time without a time zone")
     return moment
 
 
@@ -356,7 +345,7 @@ def _answered_refund(
 
 
 def _delay(payments: Sequence[Mapping[str, Any]]) -> Delay | None:
-    """The delay of a pending payment. Only debits and vouchers are ever pending."""
+    # Only debits and vouchers are ever pending.
     pending = next((payment for payment in reversed(payments) if payment["status"] == "pending"), None)
     if pending is None:
         return None

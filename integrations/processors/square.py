@@ -1,14 +1,4 @@
-"""Square through payment links: links, orders, refunds and webhooks.
-
-A checkout's id is `link.order`: only the link can be deleted, and only the order shows whether it was paid. Square's events name the
-payment's order and never the link, so a payment's event is a hint that finds its request by the payment's note.
-
-Uses httpx2: the calls are plain JSON, and Square's SDK would add its own retries.
-Sources: developer.squareup.com/reference/square/checkout-api/create-payment-link, .../orders-api/retrieve-order,
-.../payments-api/get-payment, .../refunds-api/refund-payment, .../webhook-subscriptions-api/create-webhook-subscription,
-developer.squareup.com/docs/webhooks/step3validate (OpenAPI of 2025-08-19),
-developer.squareup.com/forums/t/8048 (a link lives until it is paid or deleted).
-"""
+"""Square through payment links. Sources: developer.squareup.com/reference/square, developer.squareup.com/docs/webhooks."""
 
 from __future__ import annotations
 
@@ -25,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-import httpx2
+import httpx2  # Square's SDK would add its own retries
 import orjson
 import structlog
 
@@ -61,7 +51,7 @@ PAGES: Final = 50  # read at most per list
 LINKS_PER_PAGE: Final = 1000  # paid links stay listed and cannot be filtered by age, so there may be many
 SIGNATURE_HEADER: Final = "x-square-hmacsha256-signature"
 TOLERANCE_S: Final = 300  # of an event's time; older ones are hints
-# The signature has no time of its own. The signed body has the event's time, which retries keep.
+# Only the event's time is signed, and retries keep it.
 RESENT_FOR_S: Final = 4 * 24 * 3600
 CURRENCIES: Final = frozenset({"AUD", "CAD", "EUR", "GBP", "JPY", "USD"})  # a location accepts only its country's
 MAXIMUM_MINOR: Final = 99_999_999  # a hint; Square decides
@@ -119,7 +109,7 @@ EVENTS: Final[Mapping[str, str]] = {  # event type -> what its object holds
     "dispute.state.updated": "dispute",
     "oauth.authorization.revoked": "revocation",
 }
-# Not subscribed to, but understood if a manual subscription sends it.
+# A manual subscription may send it.
 OLD_EVENTS: Final[Mapping[str, str]] = {"dispute.state.changed": "dispute"}
 # Square's code, else its HTTP status -> reason, retryable
 REFUSALS: Final[Mapping[str, tuple[str, bool]]] = {
@@ -153,21 +143,16 @@ FIELDS: Final[Mapping[str, str]] = {  # field of a new link -> the order's
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_signature_key` may hold several keys, comma-separated, while one is rotated.
-
-    `mode`: "live" or "test" (Square's sandbox, at another address). The token does not show it.
-    """
-
     access_token: str = field(repr=False)
     location_id: str  # receives the money and determines the currency
-    webhook_signature_key: str = field(repr=False, default="")
-    mode: str = "live"
+    webhook_signature_key: str = field(repr=False, default="")  # several, comma-separated, while one is rotated
+    mode: str = "live"  # or "test", Square's sandbox; the token does not show it
     webhook_subscription_id: str = ""  # created by `register_webhook`; empty: a person entered the key
     currency: str = ""  # the location's, verified by `check`; empty: only Square refuses other currencies
 
 
 class Square(Processor):
-    """One location of a Square account. Links end only by payment or deletion."""
+    """One location of a Square account; a checkout's id is `link.order`."""
 
     name: ClassVar[str] = NAME
     display_name: ClassVar[str] = "Square"
@@ -179,10 +164,10 @@ class Square(Processor):
         "https://connect.squareupsandbox.com",
     )
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhooks_decide=False,
+        webhooks_decide=False,  # a payment's event names its order, never the link
         webhooks_expire=False,
         webhooks_signed_at=False,
-        checkouts_end=False,
+        checkouts_end=False,  # Source: developer.squareup.com/forums/t/8048
         reads_declines=False,
         pending_refunds=True,
     )
@@ -199,9 +184,9 @@ class Square(Processor):
 
     def __init__(self, credentials: Credentials, *, environment: Environment, webhook_url: str | None = None) -> None:
         if credentials.mode not in ADDRESSES:
-            raise IntegrationError(NAME, "credentials_invalid", "mode is live or test")
+            raise IntegrationError(NAME, "credentials_invalid", "mode must be live or test")
         if credentials.currency and credentials.currency not in CURRENCIES:
-            raise IntegrationError(NAME, "credentials_invalid", "currency is one that Square takes: USD, EUR …")
+            raise IntegrationError(NAME, "credentials_invalid", "currency must be one that Square accepts: USD, EUR …")
         self._location_id = credentials.location_id
         self._currencies = frozenset({credentials.currency}) if credentials.currency else CURRENCIES
         keys = (key.strip() for key in credentials.webhook_signature_key.split(","))
@@ -219,15 +204,15 @@ class Square(Processor):
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The merchant's id. The location must be active and use the stated currency. Source: developer.squareup.com/docs/locations-api."""
+        """The merchant's id, if the location is active and uses the stated currency. Source: developer.squareup.com/docs/locations-api."""
         answer = await self._call("GET", "/v2/locations", reading=True)
         with _expected():
             found = {str(one["id"]): one for one in answer.get("locations") or ()}
             location = found.get(self._location_id)
             if location is None or location.get("status") != "ACTIVE":
-                raise IntegrationError(NAME, "location_unknown", "the token has no active location of this id")
+                raise IntegrationError(NAME, "location_unknown", "the token has no active location with this id")
             if location.get("currency", "") not in ("", *self._currencies):
-                raise IntegrationError(NAME, "location_currency_differs", "the location takes another currency")
+                raise IntegrationError(NAME, "location_currency_differs", "the location uses another currency")
             return _text(location, "merchant_id")
         raise AssertionError("the block above returns or raises")
 
@@ -245,7 +230,7 @@ class Square(Processor):
                 "line_items": [item],
             },
             "checkout_options": {"redirect_url": order.success_url, "allow_tipping": False},
-            # Square copies the note to the payment, whose events must lead back to the request.
+            # Square copies the note to the payment.
             "payment_note": order.request_reference,
         }
         answer = await self._call("POST", LINKS, body=body)
@@ -263,10 +248,9 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def read_checkout(self, external_id: str) -> Checkout:
-        """Source: .../orders-api/retrieve-order.
+        """Read the order; after a failed payment, delete its link.
 
-        If a pending payment failed, the link is deleted here, because FAILED means that the checkout can no longer be paid. An
-        order that is paid in part, by a gift card for example, stays OPEN for the rest while its link exists.
+        An order paid in part stays OPEN while its link exists. Source: .../orders-api/retrieve-order.
         """
         link_id, order_id = _parts(external_id)
         order, money, delay = await self._order(external_id, order_id)
@@ -277,7 +261,7 @@ class Square(Processor):
             money=money,
         )
         outcomes = {one.outcome for one in money if one.kind is MoneyKind.CHARGE}
-        in_part = MoneyOutcome.SUCCEEDED in outcomes and _is_short(order, money)
+        in_part = MoneyOutcome.SUCCEEDED in outcomes and _is_paid_in_part(order, money)
         if MoneyOutcome.SUCCEEDED in outcomes and not in_part:
             return dataclasses.replace(state, status=CheckoutStatus.COMPLETED)
         if MoneyOutcome.PENDING in outcomes:
@@ -288,7 +272,7 @@ class Square(Processor):
             url = await self._url(link_id)
             return dataclasses.replace(state, status=CheckoutStatus.OPEN if url else CheckoutStatus.COMPLETED, url=url)
         if outcomes:
-            await self._delete(link_id, reading=True)
+            await self._delete(link_id, reading=True)  # FAILED must mean that it can no longer be paid
             return dataclasses.replace(state, status=CheckoutStatus.FAILED)
         if order.get("state") == "CANCELED":
             return dataclasses.replace(state, status=CheckoutStatus.EXPIRED)
@@ -298,7 +282,7 @@ class Square(Processor):
         return dataclasses.replace(state, url=await self._url(link_id))
 
     async def expire_checkout(self, external_id: str) -> Checkout:
-        """Delete the link, which cancels its order, and read the order. Source: .../checkout-api/delete-payment-link."""
+        """Delete the link, which cancels its order. Source: .../checkout-api/delete-payment-link."""
         await self._delete(_parts(external_id)[0])
         return await self.read_checkout(external_id)
 
@@ -344,10 +328,7 @@ class Square(Processor):
         return dataclasses.replace(charge, checkout_external_id=found)
 
     async def list_checkouts(self, since: datetime) -> Sequence[Checkout]:
-        """Links that are not deleted. Source: .../checkout-api/list-payment-links.
-
-        All are reported as OPEN, because the list does not include money; `read_checkout` does.
-        """
+        """The links that are not deleted, always OPEN and without money. Source: .../checkout-api/list-payment-links."""
         links = await self._listed(LINKS, "payment_links", limit=LINKS_PER_PAGE)
         found: list[tuple[datetime, Checkout]] = []
         with _expected():
@@ -379,10 +360,9 @@ class Square(Processor):
         return found
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Subscribe this address to EVENTS, then delete its other subscriptions.
+        """Replace this address's subscriptions. None without https or the application's own token.
 
-        Only the application's own token may create subscriptions, not a seller's. None: this token may not, or the address is not
-        https. Source: developer.squareup.com/docs/webhooks/webhook-subscriptions-api.
+        Source: developer.squareup.com/docs/webhooks/webhook-subscriptions-api.
         """
         if not self._webhook_url.startswith("https://"):
             return None
@@ -406,7 +386,7 @@ class Square(Processor):
             try:
                 await self._unsubscribe(subscription_id)
             except IntegrationError as error:
-                # The new key must not be lost. Events of the old subscription are refused by their signature.
+                # The new key must not be lost.
                 log.warning("square_subscription_left", subscription_id=subscription_id, reason=error.reason)
         return created
 
@@ -416,7 +396,6 @@ class Square(Processor):
             await self._unsubscribe(self._subscription_id)
 
     async def _subscriptions(self) -> list[str]:
-        """Ids of this address's subscriptions, also disabled ones."""
         listed = await self._listed(SUBSCRIPTIONS, "subscriptions", include_disabled="true")
         with _expected():
             return [_id(one) for one in listed if one.get("notification_url") == self._webhook_url]
@@ -435,7 +414,6 @@ class Square(Processor):
     async def _order(
         self, external_id: str, order_id: str
     ) -> tuple[dict[str, Any], Sequence[MoneyStatement], Delay | None]:
-        """The order, its payments and refunds, and the delay of a pending payment."""
         delay: Delay | None = None
         answer = await self._call("GET", f"/v2/orders/{order_id}", reading=True)
         with _expected():
@@ -458,7 +436,6 @@ class Square(Processor):
         return order, tuple(money), delay
 
     async def _url(self, link_id: str) -> str | None:
-        """The link's address; None once it is deleted."""
         try:
             answer = await self._call("GET", f"{LINKS}/{link_id}", reading=True)
         except IntegrationError as error:
@@ -470,7 +447,6 @@ class Square(Processor):
         raise AssertionError("the block above returns or raises")
 
     async def _delete(self, link_id: str, *, reading: bool = False) -> None:
-        """Delete the link. A link that is gone or paid is not an error."""
         try:
             await self._call("DELETE", f"{LINKS}/{link_id}", reading=reading)
         except IntegrationError as error:
@@ -479,10 +455,7 @@ class Square(Processor):
 
     # ---------------------------------------------------------------------------------------------------- webhooks
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
-        """The signature is an HMAC-SHA256 over the URL registered at Square, never the request's, and the raw body.
-
-        Source: developer.squareup.com/docs/webhooks/step3validate.
-        """
+        """HMAC-SHA256 over the registered URL and the raw body. Source: developer.squareup.com/docs/webhooks/step3validate."""
         if not self._keys or not self._webhook_url:
             raise SignatureInvalid(NAME, "no_webhook_secret")
         header = headers.get(SIGNATURE_HEADER, "")
@@ -528,7 +501,7 @@ class Square(Processor):
 
 
 def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
-    """The response's object. Source: developer.squareup.com/docs/build-basics/handling-errors."""
+    # developer.squareup.com/docs/build-basics/handling-errors
     status = str(answer.status_code)
     if answer.status_code >= 500:
         raise IntegrationError(
@@ -558,7 +531,6 @@ def _read(answer: httpx2.Response, *, reading: bool) -> dict[str, Any]:
 
 
 def _code(payload: Any, name: str) -> str | None:
-    """The first error's `code` or `field`."""
     errors = payload.get("errors") if isinstance(payload, Mapping) else None
     first = errors[0] if isinstance(errors, list) and errors else None
     found = first.get(name) if isinstance(first, Mapping) else None
@@ -581,7 +553,7 @@ def sign(key: str, webhook_url: str, body: bytes) -> str:
 # ----------------------------------------------------------------------------------------------------------- parsing
 def _path_part(external_id: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", external_id, re.ASCII):
-        raise IntegrationError(NAME, "not_found", "not an id of Square's")
+        raise IntegrationError(NAME, "not_found", "not a Square id")
     return external_id
 
 
@@ -593,19 +565,19 @@ def _parts(external_id: str) -> tuple[str, str]:
 def _time(value: str) -> datetime:
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
+        raise ValueError("a time without a time zone")
     return moment
 
 
 def _text(thing: Mapping[str, Any], name: str) -> str:
     value = thing[name]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} is not a text")
+        raise ValueError(f"{name} is not a non-empty string")
     return value
 
 
 def _id(thing: Mapping[str, Any]) -> str:
-    """The id, in a form that fits into `link.order`."""
+    # Must fit into `link.order`.
     found = _text(thing, "id")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,99}", found, re.ASCII):
         raise ValueError("an id of another form")
@@ -619,8 +591,7 @@ def _money(money: Mapping[str, Any]) -> tuple[int, str]:
     return amount, _text(money, "currency")
 
 
-def _is_short(order: Mapping[str, Any], money: Sequence[MoneyStatement]) -> bool:
-    """Whether an order is not completed and has received less than its total, all in its currency."""
+def _is_paid_in_part(order: Mapping[str, Any], money: Sequence[MoneyStatement]) -> bool:
     with _expected():
         total, currency = _money(order["total_money"])
     arrived = [s for s in money if s.kind is MoneyKind.CHARGE and s.outcome is MoneyOutcome.SUCCEEDED]
@@ -629,12 +600,12 @@ def _is_short(order: Mapping[str, Any], money: Sequence[MoneyStatement]) -> bool
 
 
 def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatement:
-    """Source: developer.squareup.com/reference/square/objects/Payment."""
+    # .../objects/Payment
     amount, currency = _money(payment.get("total_money") or payment["amount_money"])
     outcome = PAYMENT_OUTCOME[payment["status"]]
     card = payment.get("card_details") or {}
     errors = card.get("errors") or [{}]
-    fees = [_signed(fee["amount_money"]) for fee in payment.get("processing_fee") or () if fee.get("amount_money")]
+    fees = [_fee(fee["amount_money"]) for fee in payment.get("processing_fee") or () if fee.get("amount_money")]
     failed = outcome is MoneyOutcome.FAILED
     code = str(errors[0].get("code") or "FAILED")[:80]
     return MoneyStatement(
@@ -652,26 +623,25 @@ def _charge(payment: Mapping[str, Any], *, reference: str | None) -> MoneyStatem
     )
 
 
-def _signed(money: Mapping[str, Any]) -> tuple[int, str]:
-    """A fee. Returned fees are negative."""
+def _fee(money: Mapping[str, Any]) -> tuple[int, str]:
+    # Returned fees are negative.
     return int(money["amount"]), _text(money, "currency")
 
 
 def _reference(payment: Mapping[str, Any]) -> str | None:
-    """The reference that `create_checkout` put into the note. Other programs' notes do not count."""
+    # Other programs' notes do not count.
     found = payment.get("reference_id") or payment.get("note") or ""
     return found if re.fullmatch(r"[A-Za-z0-9_]{1,60}", found, re.ASCII) else None
 
 
 def _method(payment: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    """ "Visa •••• 4242", "Wallet", "Buy Now Pay Later"; never more than the last four digits."""
     label = str(card.get("card_brand") or payment.get("source_type") or "Card").replace("_", " ").title()
     last4 = str(card.get("last_4") or "")
     return f"{label} •••• {last4}" if re.fullmatch(r"\d{4}", last4, re.ASCII) else label
 
 
 def _refund(refund: Mapping[str, Any]) -> MoneyStatement:
-    """Source: developer.squareup.com/reference/square/objects/PaymentRefund."""
+    # .../objects/PaymentRefund
     amount, currency = _money(refund["amount_money"])
     outcome = REFUND_OUTCOME[refund["status"]]
     return MoneyStatement(
@@ -687,7 +657,7 @@ def _refund(refund: Mapping[str, Any]) -> MoneyStatement:
 
 
 def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
-    """Source: developer.squareup.com/reference/square/objects/Dispute. Every state that is not final is PENDING."""
+    # .../objects/Dispute
     amount, currency = _money(dispute["amount_money"])
     outcome = DISPUTE_OUTCOME.get(str(dispute["state"]), MoneyOutcome.PENDING)
     due = dispute.get("due_at")
@@ -709,7 +679,7 @@ def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatemen
 
 
 def _event(event: dict[str, Any]) -> ProcessorWebhook:
-    """Source: developer.squareup.com/docs/webhooks/v2webhook-events-tech-ref."""
+    # .../docs/webhooks/v2webhook-events-tech-ref
     created = _time(_text(event, "created_at"))
     empty = ProcessorWebhook(
         external_id=_text(event, "event_id"),

@@ -1,8 +1,4 @@
-"""Stripe through Checkout Sessions: sessions, refunds and webhooks.
-
-Sources: docs.stripe.com/api/checkout/sessions, /checkout/fulfillment, /webhooks, /currencies, /api/idempotent_requests;
-API version 2026-10-28.endive (pinned by stripe 16.1.0).
-"""
+"""Stripe through Checkout Sessions. Sources: docs.stripe.com/api, docs.stripe.com/checkout/fulfillment, docs.stripe.com/webhooks."""
 
 from __future__ import annotations
 
@@ -54,7 +50,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 NAME: Final = "stripe"
-API_VERSION: Final = "2026-10-28.endive"
+API_VERSION: Final = "2026-10-28.endive"  # pinned by stripe 16.1.0
 TOLERANCE_S: Final = 300  # of a webhook's time, either way
 REFERENCE_KEY: Final = "payment_request_id"  # in the metadata of the session and of its payment intent
 LIST_PAGES: Final = 200  # of 100 events or sessions each: read at most per list
@@ -71,16 +67,14 @@ _SUPPORTED = (
     "YER ZAR ZMW"
 )
 SUPPORTED: Final = frozenset(_SUPPORTED.split())
-# Where Stripe's unit is not the ISO 4217 minor unit: (ISO units, Stripe's units) of the same amount. Stripe uses two decimals for
-# the Icelandic krona and the Ugandan shilling, which have none, and none for the ariary, which has two.
+# Where Stripe's unit is not the ISO 4217 minor unit: (ISO units, Stripe's units) of the same amount.
 UNITS: Final[Mapping[str, tuple[int, int]]] = {"ISK": (1, 100), "UGX": (1, 100), "MGA": (100, 1)}
 # The last of three decimals must be 0 (5.124 KWD is charged as 5120 or 5130).
 THREE_DECIMALS: Final = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
-# In Stripe's units: eight digits, and twelve for the rupiah. Source: docs.stripe.com/currencies#minimum-and-maximum-charge-amounts.
+# In Stripe's units. Source: docs.stripe.com/currencies#minimum-and-maximum-charge-amounts.
 MAXIMUM: Final = 99_999_999
 MAXIMUMS: Final[Mapping[str, int]] = {"IDR": 999_999_999_999}
-# The documented minimums, in Stripe's units. If the account settles in another currency, that currency's minimum also applies after
-# conversion, which only the API's `amount_too_small` shows.
+# In Stripe's units. The settlement currency's minimum also applies, which only `amount_too_small` shows.
 MINIMUMS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD", "USD"), 50),
     **dict.fromkeys(("AED", "MYR", "PLN", "RON"), 200),
@@ -95,7 +89,7 @@ MINIMUMS: Final[Mapping[str, int]] = {
 
 
 def to_vendor(amount_minor: int, currency: str) -> int:
-    """Minor units as Stripe's integer. Raises: IntegrationError if Stripe cannot represent the amount."""
+    """Stripe's integer for minor units. Raises: IntegrationError if Stripe cannot represent the amount."""
     ours, theirs = UNITS.get(currency, (1, 1))
     if amount_minor % ours:
         raise IntegrationError(NAME, "amount_not_representable", f"{currency} takes no decimals at Stripe")
@@ -103,7 +97,7 @@ def to_vendor(amount_minor: int, currency: str) -> int:
 
 
 def from_vendor(amount: int, currency: str) -> int:
-    """Stripe's integer as minor units (`currency` in upper case). Raises: PayloadInvalid for a fraction of a unit."""
+    """Minor units of Stripe's integer (`currency` in upper case). Raises: PayloadInvalid for a fraction of a unit."""
     ours, theirs = UNITS.get(currency, (1, 1))
     if amount % theirs:
         raise PayloadInvalid(NAME, "amount_not_whole", f"a fraction of the minor unit of {currency}")
@@ -117,7 +111,7 @@ PAYMENT_OUTCOME: Final[Mapping[str, MoneyOutcome]] = {  # PaymentIntent.status
     "canceled": MoneyOutcome.CANCELED,
     "requires_payment_method": MoneyOutcome.FAILED,
 }
-# Payment methods that take days. A session has one such attempt, whose intent's id stays the same from PENDING to the end.
+# Payment methods that take days. Such an attempt keeps the intent's id.
 # Source: docs.stripe.com/payments/payment-methods/payment-method-support#additional-api-supportability.
 DELAYED: Final[Mapping[str, str | None]] = {  # the name that payers know; None: it differs by language
     "acss_debit": "Pre-authorized debit",
@@ -134,7 +128,7 @@ DELAYED: Final[Mapping[str, str | None]] = {  # the name that payers know; None:
     "sofort": "Sofort",
     "us_bank_account": "ACH Direct Debit",
 }
-# PaymentIntent.next_action.type of a voucher or transfer that awaits its payer -> the payment method.
+# PaymentIntent.next_action.type -> the payment method that awaits its payer.
 WAITS_FOR: Final[Mapping[str, str]] = {
     "boleto_display_details": "boleto",
     "display_bank_transfer_instructions": "customer_balance",
@@ -231,7 +225,7 @@ FIELDS: Final[Mapping[str, str]] = {  # parameter of a new session -> the order'
     f"{_PRODUCT}[description]": "description",
     f"{_PRODUCT}[name]": "product_name",
 }
-# The account may not accept payments: it is not activated, or Stripe requires something. Source: docs.stripe.com/error-codes.
+# The account cannot accept payments. Source: docs.stripe.com/error-codes.
 RESTRICTED: Final = frozenset({"country_unsupported", "testmode_charges_only"})
 RESTRICTED_WORDS: Final = "Your account cannot currently make"
 SESSION_EVENTS: Final = frozenset(
@@ -258,7 +252,7 @@ DISPUTE_EVENTS: Final = frozenset({"charge.dispute.created", "charge.dispute.upd
 # A Connect account revokes the platform's access.
 DEAUTHORIZED: Final = "account.application.deauthorized"
 EVENTS: Final = SESSION_EVENTS | PAYMENT_EVENTS | REFUND_EVENTS | DISPUTE_EVENTS | {DEAUTHORIZED}
-# Not subscribed to, but understood if a manual endpoint sends it. It holds only a running total, so the charge is read.
+# A manual endpoint may send it. It has only a running total, so the charge is read.
 HINTS: Final = frozenset({"charge.refunded"})
 READABLE: Final = EVENTS | HINTS | OLD_REFUND_EVENTS
 THIN: Final = "v2.core.event"
@@ -274,35 +268,28 @@ _LOCALES = (
     "sk sl sv th tr vi zh zh-HK zh-TW"
 )
 LOCALES: Final = frozenset(_LOCALES.split())
-# With fee and refunds, then with less: a restricted key may not be allowed to read balance transactions or refunds.
+# A restricted key may lack the right to read balance transactions or refunds.
 _CHARGE = "payment_intent.latest_charge"
 EXPANSIONS: Final = ((f"{_CHARGE}.balance_transaction", f"{_CHARGE}.refunds"), (f"{_CHARGE}.refunds",), (_CHARGE,))
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`webhook_secret` may hold several, comma-separated, while one is rotated."""
-
     secret_key: str = field(repr=False)
-    webhook_secret: str = field(repr=False, default="")
+    webhook_secret: str = field(repr=False, default="")  # several, comma-separated, while one is rotated
     account: str = ""  # Connect: the account (acct_…) for which the platform's key acts
     webhook_endpoint_id: str = ""  # created by `register_webhook`; empty: a person entered the secret
 
 
 class _HttpClient(stripe.HTTPXClient):
-    """Passes the SDK's encoded form to httpx as `content`; httpx deprecates text as `data`."""
-
     def _get_request_args_kwargs(self, method: str, url: str, headers: Mapping[str, str], post_data: Any) -> list[Any]:
         where, options = super()._get_request_args_kwargs(method, url, headers, post_data)
         data = options.pop("data")
-        return [where, options | {"content": data or None}]
+        return [where, options | {"content": data or None}]  # httpx deprecates text as `data`
 
 
 class Stripe(Processor):
-    """One Stripe account. Its sessions live 24 hours, Stripe's default.
-
-    No `expires_at` is sent: after a crash, Stripe would refuse the same key with a different time.
-    """
+    """One Stripe account."""
 
     name: ClassVar[str] = NAME
     display_name: ClassVar[str] = "Stripe"
@@ -334,7 +321,7 @@ class Stripe(Processor):
             )
 
         self._client = client(self._account)
-        # Webhook endpoints belong to the key's own account, also for a platform, so this client sets no other account.
+        # A platform's webhook endpoints belong to the key's own account.
         self._owner = client(None) if self._account else self._client
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
@@ -358,11 +345,7 @@ class Stripe(Processor):
         return str(account.id)
 
     async def create_checkout(self, order: CheckoutOrder) -> Checkout:
-        """Source: docs.stripe.com/api/checkout/sessions/create.
-
-        For 24 h the same key returns the same session, if every field of `order` is the same. Stripe also replays a 500 for the key:
-        look for the session, then use another key.
-        """
+        """Within 24 hours, the same key and order return the same session. Source: docs.stripe.com/api/checkout/sessions/create."""
         metadata = {REFERENCE_KEY: order.request_reference, "payment_request_number": order.number}
         product: dict[str, str] = {"name": order.product_name}
         if order.description:
@@ -381,10 +364,11 @@ class Stripe(Processor):
             ],
             "client_reference_id": order.request_reference,
             "metadata": metadata,
-            # Stripe does not copy the session's metadata to the payment intent, whose events must lead back to the request.
+            # Stripe does not copy the session's metadata to the payment intent.
             "payment_intent_data": {"metadata": metadata, "description": f"{order.number} {order.product_name}"},
             "success_url": order.success_url,
             "cancel_url": order.cancel_url,
+            # No expires_at: after a crash, another time would conflict with the key.
         }
         if order.customer_email:
             params["customer_email"] = order.customer_email
@@ -401,9 +385,9 @@ class Stripe(Processor):
         return _checkout(await self._session(external_id))
 
     async def cancel_delayed(self, external_id: str) -> Checkout:
-        """Cancel the intent of a voucher or transfer that awaits its payer; a pending debit is only read.
+        """Cancel a voucher or transfer that awaits its payer; a pending debit is only read.
 
-        Stripe refuses this for most intents of sessions, which then stay PROCESSING. Source: docs.stripe.com/api/payment_intents/cancel.
+        Stripe refuses most cancellations, which leaves the checkout PROCESSING. Source: docs.stripe.com/api/payment_intents/cancel.
         """
         session = await self._session(external_id)
         state, intent = _checkout(session), session.get("payment_intent")
@@ -439,7 +423,7 @@ class Stripe(Processor):
         raise AssertionError("the last expansion returns or raises")
 
     async def _complete_refunds(self, session: Mapping[str, Any]) -> None:
-        """Add the charge's older refunds; an answer has the newest ten. Source: docs.stripe.com/api/refunds/list."""
+        # A session includes only the newest ten.
         listed = _listed_refunds(session)
         if not listed.get("has_more") or not listed.get("data"):
             return
@@ -519,7 +503,7 @@ class Stripe(Processor):
             async with self._edge(reading=True):
                 page = await self._client.v1.checkout.sessions.list_async(cast("SessionListParams", params))
             sessions = [session.to_dict() for session in page.data]
-            # Sessions of other programs may have any shape; metadata identifies Paythread's.
+            # Other programs' sessions may have any shape.
             found += [_checkout(one) for one in sessions if REFERENCE_KEY in (one.get("metadata") or {})]
             if not page.has_more or not sessions:
                 break
@@ -545,7 +529,7 @@ class Stripe(Processor):
                 try:
                     found.append(dataclasses.replace(self._parse(event), raw=orjson.dumps(event)))
                 except PayloadInvalid as error:
-                    # One unreadable event must not hide the others. The sweeper still reads its checkout.
+                    # The sweeper still reads its checkout.
                     log.warning("stripe_event_unreadable", event_id=event.get("id"), reason=error.reason)
             if not page.has_more or not events:
                 break
@@ -555,11 +539,9 @@ class Stripe(Processor):
         return found[::-1]
 
     async def register_webhook(self) -> Mapping[str, str] | None:
-        """Create an endpoint for EVENTS at this address, then delete others of the address.
+        """Replace this address's endpoint. None if Stripe refuses the key or the address.
 
-        Stripe shows a secret only at creation, so an existing endpoint cannot be reused. With a Connect account, the endpoint is the
-        platform's; events name their account, and other accounts' events are ignored. None: the key may not, or Stripe refuses the
-        address. Source: docs.stripe.com/api/webhook_endpoints/create.
+        A Connect account uses the platform's endpoint. Source: docs.stripe.com/api/webhook_endpoints/create.
         """
         if not self._webhook_url:
             return None
@@ -572,6 +554,7 @@ class Stripe(Processor):
         if self._account:
             params["connect"] = True
         try:
+            # An existing endpoint cannot be reused: Stripe shows its secret only at creation.
             older = [one["id"] for one in await self._endpoints() if one["url"] == self._webhook_url]
             async with self._edge():
                 made = await self._owner.v1.webhook_endpoints.create_async(cast("WebhookEndpointCreateParams", params))
@@ -584,7 +567,7 @@ class Stripe(Processor):
             try:
                 await self._delete_endpoint(endpoint_id)
             except IntegrationError as error:
-                # The new secret must not be lost. Events of the old endpoint are refused by their signature.
+                # The new secret must not be lost.
                 log.warning("stripe_endpoint_left", endpoint_id=endpoint_id, reason=error.reason)
         return created
 
@@ -627,7 +610,7 @@ class Stripe(Processor):
     async def verify_webhook(
         self, body: bytes, headers: Mapping[str, str], *, now: datetime, query: Mapping[str, str] | None = None
     ) -> ProcessorWebhook:
-        """As `receive`; the object of a thin event is read. Source: docs.stripe.com/event-destinations#thin-events."""
+        """As `receive`; a thin event's object is read. Source: docs.stripe.com/event-destinations#thin-events."""
         event = self.receive(body, headers, now=now)
         thin = orjson.loads(body)
         if thin.get("object") != THIN or event.type not in READABLE or not self._concerns(event):
@@ -706,18 +689,18 @@ class Stripe(Processor):
             vendor_account=account,
             test_mode=_test_mode(event),
         )
-        # Only a Connect endpoint's events name the account; those of the event list or an account's own endpoint do not.
+        # Only a Connect endpoint's events name the account.
         if account is not None and account != self._account:
             return empty
         if kind == DEAUTHORIZED:
-            # Only the platform's connection ends. An account's own key does not depend on applications.
+            # An account's own key does not depend on applications.
             return dataclasses.replace(empty, disconnected=account is not None, decides=account is not None)
         if kind in SESSION_EVENTS:
             return _session_event(empty, thing)
         if kind == "payment_intent.canceled":
             return _canceled(empty, thing)
         if kind == "payment_intent.partially_funded":
-            return _waits(empty, thing)
+            return _partially_funded(empty, thing)
         if kind in PAYMENT_EVENTS:
             money = _charge_of(thing, occurred_at=created)
             return _with_money(empty, money, reference=_reference(thing))
@@ -732,7 +715,6 @@ class Stripe(Processor):
     # ------------------------------------------------------------------------------------------------------ errors
     @contextlib.asynccontextmanager
     async def _edge(self, *, reading: bool = False) -> AsyncIterator[None]:
-        """Set the time-out and wrap the SDK's errors. A failed read is never ambiguous."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 yield
@@ -741,14 +723,14 @@ class Stripe(Processor):
         except stripe.StripeError as error:
             raise _wrapped(error, reading=reading) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            # The SDK builds its objects from the response, so a proxy's page or a changed type fails here.
+            # The SDK fails so on a proxy's page or a changed type.
             raise IntegrationError(NAME, "unexpected_answer", type(error).__name__, ambiguous=not reading) from error
 
 
 def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
-    """Source: docs.stripe.com/api/errors."""
+    # docs.stripe.com/api/errors
     code = error.code or (error.error.code if error.error is not None else None)
-    # InvalidRequestError's message names parameters, never the card or the key; str(error) would add the request id.
+    # The message names parameters, never the card or the key.
     message = (error.user_message or "")[:300]
     reason, retryable, ambiguous = _reason_of(error, code=code, message=message, reading=reading)
     limited = isinstance(error, stripe.RateLimitError)
@@ -764,8 +746,9 @@ def _wrapped(error: stripe.StripeError, *, reading: bool) -> IntegrationError:
     )
 
 
-def _reason_of(error: stripe.StripeError, *, code: str | None, message: str, reading: bool) -> tuple[str, bool, bool]:
-    """The error's reason, whether it is retryable, and whether a call that writes would be ambiguous."""
+def _reason_of(
+    error: stripe.StripeError, *, code: str | None, message: str, reading: bool
+) -> tuple[str, bool, bool]:  # reason, retryable, ambiguous if it writes
     if isinstance(error, stripe.APIConnectionError):
         # Without a connection the request was never sent, so the same call may be repeated.
         unsent = isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
@@ -788,7 +771,7 @@ def _reason_of(error: stripe.StripeError, *, code: str | None, message: str, rea
         return _invalid_reason(error, code), False, False
     if error.http_status is not None and 400 <= error.http_status < 500:
         return "refused", False, False
-    # Stripe replays a 500 for its key, so only a read shows the outcome. A read itself may be repeated.
+    # Stripe replays a 500 for its key, so only a read shows the outcome.
     return "server_error", reading, True
 
 
@@ -813,18 +796,16 @@ def _reference(thing: Mapping[str, Any]) -> str | None:
 
 
 def _test_mode(thing: Mapping[str, Any]) -> bool | None:
-    """A platform's live endpoint also receives test events. Source: docs.stripe.com/connect/webhooks."""
+    # A platform's live endpoint also receives test events.
     return not thing["livemode"] if isinstance(thing.get("livemode"), bool) else None
 
 
 def _id(value: Any) -> str | None:
-    """The id of an expandable field."""
     found = value.get("id") if isinstance(value, Mapping) else value
     return str(found) if found else None
 
 
 def _locale(wanted: str | None) -> str | None:
-    """The closest language of the hosted page. None: Stripe uses the browser's."""
     if not wanted:
         return None
     tag = wanted.replace("_", "-")
@@ -833,7 +814,6 @@ def _locale(wanted: str | None) -> str | None:
 
 
 def _checkout(session: dict[str, Any]) -> Checkout:
-    """Raises: IntegrationError if a needed field is missing."""
     try:
         status, money = _session_state(session)
         return Checkout(
@@ -861,10 +841,7 @@ def _listed_refunds(session: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _delay(session: Mapping[str, Any]) -> Delay:
-    """The delay of a submitted session. Stripe completes a session unpaid only for payment methods that take days.
-
-    Source: docs.stripe.com/checkout/fulfillment#delayed-notification.
-    """
+    # Stripe completes a session unpaid only for payment methods that take days.
     intent = session.get("payment_intent")
     intent = intent if isinstance(intent, Mapping) else {}
     action = intent.get("next_action") or {}
@@ -878,7 +855,6 @@ def _delay(session: Mapping[str, Any]) -> Delay:
 
 
 def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[MoneyStatement, ...]]:
-    """The session's status and its charge. The payment intent may be expanded."""
     intent = session.get("payment_intent")
     money: tuple[MoneyStatement, ...] = ()
     if isinstance(intent, Mapping):
@@ -897,7 +873,7 @@ def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[Mo
         if not money:
             money = (_charge_by_session(session, MoneyOutcome.SUCCEEDED),)
         return CheckoutStatus.COMPLETED, money
-    # The session was submitted, even if its intent no longer shows the attempt (a canceled voucher).
+    # Submitted, even if the intent no longer shows the attempt.
     ended = {"canceled": MoneyOutcome.CANCELED, "requires_payment_method": MoneyOutcome.FAILED}
     if isinstance(intent, Mapping) and intent["status"] in ended:
         return CheckoutStatus.FAILED, money or (_charge_by_session(session, ended[intent["status"]]),)
@@ -905,7 +881,7 @@ def _session_state(session: Mapping[str, Any]) -> tuple[CheckoutStatus, tuple[Mo
 
 
 def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> ProcessorWebhook:
-    """The event's type decides what `unpaid` means. Source: docs.stripe.com/checkout/fulfillment."""
+    # The event's type decides what `unpaid` means.
     if empty.type == "checkout.session.expired":
         status, outcome = CheckoutStatus.EXPIRED, None
     elif empty.type == "checkout.session.async_payment_failed":
@@ -929,19 +905,15 @@ def _session_event(empty: ProcessorWebhook, session: Mapping[str, Any]) -> Proce
 
 
 def _canceled(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
-    """A hint to read the checkout of a canceled payment.
-
-    Without an attempt it means nothing: Stripe cancels the unused intent of an expired session.
-    Source: docs.stripe.com/api/payment_intents/object#cancellation_reason.
-    """
+    # docs.stripe.com/api/payment_intents/object#cancellation_reason
     untouched = not intent.get("latest_charge") and not intent.get("last_payment_error")
     if untouched and intent.get("cancellation_reason") in ("automatic", "expired"):
         return empty
     return _hinted(empty, intent, MoneyOutcome.CANCELED)
 
 
-def _waits(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
-    """A hint to read the checkout: a part of a bank transfer arrived, and Stripe waits for the rest."""
+def _partially_funded(empty: ProcessorWebhook, intent: Mapping[str, Any]) -> ProcessorWebhook:
+    # A part of a bank transfer arrived.
     return _hinted(empty, intent, MoneyOutcome.PENDING)
 
 
@@ -959,7 +931,7 @@ def _hinted(empty: ProcessorWebhook, intent: Mapping[str, Any], outcome: MoneyOu
 
 
 def _thin(event: Mapping[str, Any]) -> ProcessorWebhook:
-    """A thin event, which includes no money. Source: docs.stripe.com/api/v2/core/events/object."""
+    # docs.stripe.com/api/v2/core/events/object
     created = datetime.fromisoformat(event["created"])
     if created.tzinfo is None:
         raise ValueError("a time without a zone")
@@ -980,7 +952,7 @@ def _with_money(empty: ProcessorWebhook, money: MoneyStatement | None, *, refere
 
 
 def _hint(empty: ProcessorWebhook, charge: Mapping[str, Any]) -> ProcessorWebhook:
-    """A hint to read the charge's checkout. Source: docs.stripe.com/api/charges."""
+    # docs.stripe.com/api/charges
     intent, reference = _id(charge.get("payment_intent")), _reference(charge)
     if not intent or charge.get("status") != "succeeded":
         return empty
@@ -999,7 +971,6 @@ def _hint(empty: ProcessorWebhook, charge: Mapping[str, Any]) -> ProcessorWebhoo
 def _charge_by_session(
     session: Mapping[str, Any], outcome: MoneyOutcome, *, occurred_at: datetime | None = None
 ) -> MoneyStatement:
-    """The charge of a session whose payment intent is not expanded."""
     currency = str(session["currency"]).upper()
     intent = _id(session["payment_intent"])
     if not intent:
@@ -1022,18 +993,17 @@ def _charge_by_session(
 def _charge_of(
     intent: Mapping[str, Any], *, session: Mapping[str, Any] | None = None, occurred_at: datetime | None = None
 ) -> MoneyStatement | None:
-    """The payment intent's charge; None before the first attempt."""
     error = intent.get("last_payment_error")
     charge = intent.get("latest_charge")
     outcome = PAYMENT_OUTCOME.get(intent["status"])
     if outcome is None or (outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and not error and not charge):
-        return None  # no attempt: Stripe cancels the unused intent of an expired session
+        return None  # no attempt: Stripe cancels an expired session's unused intent
     details: Mapping[str, Any] = charge if isinstance(charge, Mapping) else {}
     currency = str(intent["currency"]).upper()
     amount = intent.get("amount_received") if outcome is MoneyOutcome.SUCCEEDED else None
     external_id = str(intent["id"])
     if outcome in (MoneyOutcome.FAILED, MoneyOutcome.CANCELED) and (session is None or session["status"] != "complete"):
-        # Stripe cancels the intent of an expired session. Report its last attempt, which failed.
+        # Stripe canceled an expired session's intent. Report its last attempt.
         outcome, external_id = MoneyOutcome.FAILED, _attempt_id(intent)
         if external_id not in (intent["id"], details.get("id")):
             details = {}  # the charge of another attempt: this one created none
@@ -1057,11 +1027,8 @@ def _charge_of(
 
 
 def _attempt_id(intent: Mapping[str, Any]) -> str:
-    """The id of a failed attempt. An intent can have several declines, each with its own charge.
-
-    An attempt without a charge (failed authentication) gets an id of the intent and the payment method. It is derived from the intent
-    alone, so that reads and webhooks agree. Source: docs.stripe.com/api/payment_intents/object#last_payment_error.
-    """
+    # From the intent alone, so that reads and webhooks agree.
+    # docs.stripe.com/api/payment_intents/object#last_payment_error
     intent_id = str(intent["id"])
     error: Mapping[str, Any] = intent.get("last_payment_error") or {}
     method: Mapping[str, Any] = error.get("payment_method") or {}
@@ -1073,16 +1040,14 @@ def _attempt_id(intent: Mapping[str, Any]) -> str:
 
 
 def _fee(balance: Any, currency: str) -> int | None:
-    """Stripe's fee; None if the charge settles in another currency."""
     if not isinstance(balance, Mapping) or str(balance.get("currency", "")).upper() != currency:
         return None
-    # Unlike an amount, a fee may be a fraction of a minor unit (ISK), which cannot be represented.
+    # A fee may be a fraction of a minor unit (ISK).
     fee = int(balance["fee"])
     return from_vendor(fee, currency) if fee % UNITS.get(currency, (1, 1))[1] == 0 else None
 
 
 def _method(details: Any) -> str | None:
-    """ "Visa •••• 4242", "Sepa Debit •••• 3000", "Link"; never more than the last four digits."""
     if not isinstance(details, Mapping) or not details.get("type"):
         return None
     kind = str(details["type"])
@@ -1094,7 +1059,7 @@ def _method(details: Any) -> str | None:
 
 
 def _refund(refund: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
-    """Source: docs.stripe.com/api/refunds."""
+    # docs.stripe.com/api/refunds
     currency = str(refund["currency"]).upper()
     outcome = REFUND_OUTCOME.get(str(refund.get("status")), MoneyOutcome.PENDING)
     code = refund.get("failure_reason") if outcome is MoneyOutcome.FAILED else None
@@ -1120,7 +1085,7 @@ def _answered_refund(refund: Mapping[str, Any], *, ambiguous: bool = False) -> M
 
 
 def _dispute(dispute: Mapping[str, Any], occurred_at: datetime) -> MoneyStatement:
-    """Source: docs.stripe.com/api/disputes. Every state that is not final is PENDING."""
+    # docs.stripe.com/api/disputes
     currency = str(dispute["currency"]).upper()
     outcome = DISPUTE_OUTCOME.get(str(dispute["status"]), MoneyOutcome.PENDING)
     due_by = (dispute.get("evidence_details") or {}).get("due_by")  # 0: this bank accepts no response
