@@ -1,7 +1,4 @@
-"""The plug-in interface: processors, channels, their data and their errors. Independent of tables, vendors and GraphQL.
-
-Plug-ins import every name from here.
-"""
+"""The plug-in interface: processors, channels, their data and their errors. Plug-ins import every name from here."""
 
 from integrations.base.capabilities import Capabilities, WebhookProof
 from integrations.base.channel import Channel

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class WebhookProof(StrEnum):
-    """What proves that a webhook comes from the vendor. Only a signature over the body allows `decides`."""
+    """What proves that a webhook comes from the vendor; only BODY allows `decides`."""
 
     BODY = "BODY"  # a signature over the raw body
     PARTS = "PARTS"  # a signature over some fields, such as id and time; the rest of the body is not trusted
@@ -16,10 +16,7 @@ class WebhookProof(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a vendor supports. Paythread relies on it. The kit tests what is declared and lists the rest.
-
-    `amount_limits` declares the currencies.
-    """
+    """What a vendor supports; the kit tests what is declared and lists the rest."""
 
     webhook_proof: WebhookProof = WebhookProof.BODY
     webhooks_decide: bool = True  # a payment's webhook includes its checkout and money; False: it is a hint to read
@@ -46,5 +43,4 @@ class Capabilities:
 
     @property
     def knows_keys(self) -> bool:
-        """Whether a repeated idempotency key returns the same object, at least for a while."""
         return self.key_life_s != 0

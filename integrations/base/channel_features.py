@@ -1,4 +1,4 @@
-"""What a channel's vendor supports, and the limits of its messages."""
+"""What a channel's vendor supports, and its message limits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class ChannelKind(StrEnum):
-    """The kinds of channel. CUSTOM: a plug-in with declared limits."""
+    """CUSTOM is a plug-in with declared limits."""
 
     SMS = "SMS"
     EMAIL = "EMAIL"
@@ -19,7 +19,7 @@ class ChannelKind(StrEnum):
 
 
 class Feature(StrEnum):
-    """What a channel supports beside sending and receiving text. The kit tests that it does what is declared, and no more."""
+    """What a channel supports beyond text; the kit tests that the channel does exactly this."""
 
     SIGNED_BODY = "SIGNED_BODY"  # callbacks are signed over their raw body; otherwise they carry a secret
     DELIVERED = "DELIVERED"  # callbacks report that a message was delivered

@@ -1,4 +1,4 @@
-"""Callbacks from a channel's vendor: the request, and what a provider parses from it."""
+"""Callbacks from a channel's vendor."""
 
 from __future__ import annotations
 
@@ -21,21 +21,16 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusUpdate:
-    """A delivery report.
+    """A delivery report on one message, or with `up_to` on all sent to `address` until then."""
 
-    `message_id` (Paythread's public id) is set if the vendor returns it; it finds a message whose external id was lost.
-    With `up_to`, `external_id` is empty and the status applies to all messages sent to `address` until then.
-    Otherwise `address` is the recipient that the report is about, if an email had several.
-    """
-
-    external_id: str
+    external_id: str  # "" with `up_to`
     status: DeliveryStatus
     error_code: str | None = None
     error_message: str | None = None
     occurred_at: datetime | None = None
     reason: str | None = None  # of a failure that Paythread acts on: "opted_out", "window_closed"
-    message_id: str | None = None
-    address: str | None = None
+    message_id: str | None = None  # Paythread's id, if the vendor returns it: finds a message without an external id
+    address: str | None = None  # the recipient that the report is about
     up_to: datetime | None = None
     answered: bool = False  # the contact replied to this message, so it arrived, whatever an earlier report said
     opted_out: bool = False  # not delivered because the recipient withdrew consent
@@ -43,7 +38,7 @@ class StatusUpdate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocking:
-    """A contact blocked or unblocked the business at the vendor. It does not change a STOP that the contact sent."""
+    """A contact blocked or unblocked the business at the vendor; a STOP stays in force."""
 
     address: str
     blocked: bool
@@ -52,16 +47,11 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelWebhook:
-    """A verified callback: its events and the response.
-
-    `others`: further vendor accounts that the callback concerns; Paythread passes it to their connections.
-    """
-
     statuses: Sequence[StatusUpdate] = ()
     messages: Sequence[InboundMessage] = ()
     elsewhere: Sequence[WrittenElsewhere] = ()
     changes: Sequence[MessageChange] = ()
     blockings: Sequence[Blocking] = ()
-    others: Sequence[str] = ()
+    others: Sequence[str] = ()  # further vendor accounts: the callback goes to their connections too
     answer_body: str = ""
     answer_type: str = "text/plain"

@@ -1,4 +1,4 @@
-"""Checkout sessions: the order that opens one, and what the processor reports."""
+"""Orders for checkout sessions, and their state at the processor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CheckoutStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delay:
-    """A started payment whose money takes days: a voucher, a bank debit, a transfer. Never a card's few seconds."""
+    """A started payment whose money takes days, such as a voucher, bank debit or transfer."""
 
     method: str | None = None  # the name that payers know ("OXXO", "SEPA Direct Debit"); None: not known
     until: datetime | None = None  # when it lapses unpaid; None: not known
@@ -47,17 +47,12 @@ OPTIONAL_FIELDS = frozenset({"customer_email", "description", "locale"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """A checkout session as its processor reports it, with its money.
-
-    `awaits_completion`: the payer approved, but no money moves until `complete_checkout` is called. Only while OPEN.
-    """
-
     external_id: str
     status: CheckoutStatus
     url: str | None = None  # where the contact pays; only while OPEN
     expires_at: datetime | None = None
     request_reference: str | None = None
     money: Sequence[MoneyStatement] = ()
-    awaits_completion: bool = False
+    awaits_completion: bool = False  # OPEN and approved: no money moves until `complete_checkout`
     delay: Delay | None = None  # of a PROCESSING checkout whose money takes days; None: not delayed, or not known
     test_mode: bool | None = None  # None: the vendor does not say. The connection ignores checkouts of the other mode

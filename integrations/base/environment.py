@@ -1,4 +1,4 @@
-"""What a provider may know about the server that runs it."""
+"""What a provider knows about its server."""
 
 from __future__ import annotations
 

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 
 class IntegrationError(Exception):
-    """A call to a vendor failed.
-
-    `reason` is a stable identifier. `message` is for the team, never for a contact.
-    `retryable`: the same call with the same key may be repeated.
-    `ambiguous`: the vendor may have carried out the call (time-out, dropped connection, 5xx). Read first; never repeat blindly.
-    `retry_after_s`: how long to wait before the same call. With `rate_limited`, the whole connection waits.
-    `field`: the CheckoutOrder field that the vendor refused. The next attempt omits it if it is in OPTIONAL_FIELDS.
-    """
+    """A call to a vendor failed."""
 
     def __init__(
         self,
         provider: str,
-        reason: str,
-        message: str = "",
+        reason: str,  # a stable identifier
+        message: str = "",  # for the team, never for a contact
         *,
-        retryable: bool = False,
-        ambiguous: bool = False,
-        code: str | None = None,
-        retry_after_s: float | None = None,
-        field: str | None = None,
+        retryable: bool = False,  # the same call with the same key may be repeated
+        ambiguous: bool = False,  # the vendor may have carried out the call: read first, never repeat blindly
+        code: str | None = None,  # the vendor's
+        retry_after_s: float | None = None,  # with `rate_limited`, the whole connection waits
+        field: str | None = None,  # the refused field of CheckoutOrder; retried without it if in OPTIONAL_FIELDS
     ) -> None:
         super().__init__(f"{provider}: {reason}" + (f": {message}" if message else ""))
         self.provider = provider
@@ -37,17 +30,17 @@ class IntegrationError(Exception):
 
 
 def retry_after(header: str | None) -> float | None:
-    """The seconds of a Retry-After header. None if it is missing or gives a time (a date, or seconds since 1970)."""
+    """The seconds of a Retry-After header; None for a date or a timestamp."""
     text = (header or "").strip()
     return float(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 class SignatureInvalid(IntegrationError):
-    """A webhook's signature is missing, malformed, stale or wrong. The route answers 400 and stores nothing."""
+    """A missing, malformed, stale or wrong signature; the route answers 400."""
 
     def __init__(self, provider: str, reason: str = "signature_invalid") -> None:
         super().__init__(provider, reason)
 
 
 class PayloadInvalid(IntegrationError):
-    """A correctly signed webhook whose body breaks the vendor's contract."""
+    """A correctly signed webhook with an unexpected body."""

@@ -1,4 +1,4 @@
-"""Messages to and from contacts, and later changes to them."""
+"""Messages to and from contacts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class DeliveryStatus(StrEnum):
-    """QUEUED < SENDING < SENT < DELIVERED < READ. FAILED is final. Any status replaces UNKNOWN."""
+    """QUEUED < SENDING < SENT < DELIVERED < READ; FAILED is final; any status replaces UNKNOWN."""
 
     QUEUED = "QUEUED"
     SENDING = "SENDING"
@@ -22,7 +22,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Author(StrEnum):
-    """Who wrote an outgoing message. Vendors restrict automation more than people."""
+    """Vendors restrict automation more than people."""
 
     PERSON = "PERSON"
     AUTOMATION = "AUTOMATION"
@@ -30,7 +30,7 @@ class Author(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundMessage:
-    """A message to send. A provider ignores optional fields that it cannot use."""
+    """A provider ignores optional fields that it cannot use."""
 
     message_id: str  # Paythread's public id
     attempt_id: str  # unique per call
@@ -56,29 +56,23 @@ class OutboundMessage:
 class SendResult:
     external_id: str
     status: DeliveryStatus = DeliveryStatus.SENT
-    relay_id: str | None = None  # the vendor's id, if the vendor may replace our Message-ID
+    relay_id: str | None = None  # the vendor's id, if the vendor may replace the Message-ID
     refused_cc: Sequence[str] = ()  # addresses in OutboundMessage.cc that the vendor refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundMessage:
-    """A message from a contact.
-
-    `external_id` is unique per connection. If the vendor numbers messages per chat, combine chat and number.
-    """
-
-    external_id: str
+    external_id: str  # unique per connection; combine chat and number if the vendor numbers per chat
     sender: str  # the address for `send`, always in the same spelling
     body: str
     recipient: str | None = None
     sender_name: str | None = None
     opt_out: bool | None = None  # True: STOP, False: START, None: neither
     occurred_at: datetime | None = None
-    # Keys: content_type, name and size (bytes), if the vendor sends them, and one of `url`, `id` (for `media_url`) and `content`
-    # (base64).
+    # Keys: content_type, name, size (bytes), and one of `url`, `id` (for `media_url`) and `content` (base64).
     attachments: Sequence[Mapping[str, str]] = ()
     subject: str | None = None
-    # external_id of the message, of either side, that this one replies to. Of an email: only if proved to be one of ours.
+    # external_id of the message, of either side, that this one replies to. Of an email: only if proved to be Paythread's.
     in_reply_to: str | None = None
     references: Sequence[str] = ()  # ids from its References; one may be a relay's
     quoted: str | None = None  # quoted text of earlier messages, shown apart from `body`
@@ -90,7 +84,7 @@ class InboundMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageChange:
-    """A later change to a message of either side: edited, removed, or a reaction of the contact."""
+    """A contact's edit, removal or reaction, of either side's message."""
 
     external_id: str  # the message's
     body: str | None = None  # the new text; None: unchanged
@@ -102,7 +96,7 @@ class MessageChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenElsewhere:
-    """A message to a contact that a colleague sent from the vendor's own inbox or app."""
+    """A message that a colleague sent from the vendor's own inbox or app."""
 
     external_id: str
     recipient: str  # the contact's address
@@ -118,10 +112,7 @@ EXTERNAL_ID_LIMIT = 120
 
 
 def external_id(text: str) -> str:
-    """The stored form of a vendor's message id: the id, or its SHA-256 if it exceeds EXTERNAL_ID_LIMIT.
-
-    Instagram's ids and some mail programs' Message-IDs do.
-    """
+    """The stored form of a vendor's message id: its SHA-256 above EXTERNAL_ID_LIMIT."""
     if len(text) <= EXTERNAL_ID_LIMIT:
         return text
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

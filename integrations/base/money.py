@@ -1,4 +1,4 @@
-"""What a processor reports about movements of money, and which amounts it takes."""
+"""Movements of money, and the amounts that a processor accepts."""
 
 from __future__ import annotations
 
@@ -22,16 +22,12 @@ class MoneyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoneyStatement:
-    """What a processor reports about one movement of money.
-
-    `external_id` is the id of the payment, refund or dispute, never of the event.
-    `amount_minor` is a positive integer in the currency's ISO 4217 minor unit.
-    """
+    """What a processor reports about one movement of money."""
 
     kind: MoneyKind
-    external_id: str
+    external_id: str  # of the payment, refund or dispute, never of the event
     outcome: MoneyOutcome
-    amount_minor: int
+    amount_minor: int  # positive, in the ISO 4217 minor unit
     currency: str
     checkout_external_id: str | None = None
     request_reference: str | None = None  # the reference that `create_checkout` put on the vendor's object
@@ -51,8 +47,8 @@ class MoneyStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmountLimits:
-    """Inclusive bounds in minor units. None: no maximum is known. Amounts must be multiples of `step_minor`."""
+    """Inclusive bounds in minor units."""
 
     minimum_minor: int = 1
-    maximum_minor: int | None = None
-    step_minor: int = 1
+    maximum_minor: int | None = None  # None: not known
+    step_minor: int = 1  # amounts are its multiples

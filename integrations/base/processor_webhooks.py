@@ -12,10 +12,7 @@ from integrations.base.money import MoneyStatement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorWebhook:
-    """One event. With `decides`, its `money` may be recorded without a read.
-
-    Otherwise the event is a hint: it names a checkout or a charge (`charge_external_id`) to read.
-    """
+    """One event: with `decides` its `money` is recorded, otherwise it names a checkout or charge to read."""
 
     # The event's id, unique per connection; a repeated event changes nothing. None: the vendor's events have no id, so each is a
     # hint to read. Never the payment's id, which all its events share.

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class RefundReason(StrEnum):
-    """Why money is refunded. A provider omits a reason that its vendor does not know."""
+    """Why money is refunded; a provider omits a reason that its vendor lacks."""
 
     DUPLICATE = "DUPLICATE"
     FRAUDULENT = "FRAUDULENT"
@@ -18,9 +18,7 @@ class RefundReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundOrder:
-    """What a processor needs to refund a charge in full or in part. The key is stored before the call."""
-
-    idempotency_key: str
+    idempotency_key: str  # stored before the call
     request_reference: str
     charge_external_id: str  # the id from the charge's statement
     checkout_external_id: str | None = None  # the charge's checkout, if known: some vendors look up the charge by it
