@@ -1,7 +1,4 @@
-"""Test suites that every processor and channel must pass, also for plug-in authors. The product never imports them.
-
-See docs/howto/add-a-processor.md and docs/howto/add-a-channel.md.
-"""
+"""Test suites that every processor and channel must pass. See docs/howto/add-a-processor.md and docs/howto/add-a-channel.md."""
 
 import pytest
 

@@ -1,9 +1,4 @@
-"""The suite that every channel must pass: the promises of `integrations.base.Channel`, against a running fake of its vendor.
-
-An author's test module says `from integrations.kit.channels import *` and gives the fixture `harness`, once per kind that it serves:
-a `integrations.kit.channel_bench.ChannelHarness`. What the channel declares in `features` is tested; of the rest the harness must say
-that its vendor does not offer it.
-"""
+"""The suite for channels: import everything from here and define the fixture `harness`, once per kind."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ from integrations.kit.channel_sending import *  # noqa: F403 (the suite)
 
 @asynccontextmanager
 async def running(harness: ChannelHarness) -> AsyncIterator[Bench]:
-    """The vendor, running, and a channel connected to it."""
+    """The running vendor and a connected channel."""
     async with AsyncExitStack() as stack:
         addresses = await harness.start(stack)
         channel = connected(harness.channel, harness.kind, harness.credentials, addresses)
@@ -30,7 +25,6 @@ async def running(harness: ChannelHarness) -> AsyncIterator[Bench]:
 
 @pytest_asyncio.fixture
 async def bench(harness: ChannelHarness) -> AsyncIterator[Bench]:
-    """The vendor, running, and a channel connected to it."""
     async with running(harness) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""The class itself, and calls that open, read and close checkouts, also under network failures."""
+"""Tests of the class and of its calls, also under network failures."""
 
 from __future__ import annotations
 
@@ -152,7 +152,6 @@ async def test_the_same_key_gives_the_same_checkout(vendor: ProcessorHarness, pr
 
 
 def nearly_the_life_of_a_key(vendor: ProcessorHarness) -> float:
-    """How long Paythread relies on a key of this class."""
     life_s = vendor.can.key_life_s
     if life_s is not None and type(vendor).age_keys is ProcessorHarness.age_keys:
         raise AssertionError("key_life_s is declared: supply age_keys")
@@ -363,7 +362,7 @@ async def test_a_call_does_not_block_the_event_loop(vendor: ProcessorHarness, ha
 
 
 def in_base64(secret: str) -> set[str]:
-    """The secret in base64 at every alignment: in `Basic …` an id precedes it."""
+    # At every alignment: in `Basic …` an id precedes the secret.
     found = set()
     for before in range(3):
         encoded = base64.b64encode(b"x" * before + secret.encode()).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""The harness that a processor's author supplies, the suite's fixtures, and the report of what was not tested."""
+"""The author's harness, the suite's fixtures, and the report of untested parts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NotPayable(Exception):
 
 
 class NotSupplied(Exception):
-    """The harness does not supply this. Tests that need it are skipped and reported."""
+    """The harness does not supply this."""
 
 
 class LoopBlocked(Exception):
@@ -80,14 +80,12 @@ class ProcessorHarness(ABC):
     live_keys: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
-    async def start(self, stack: AsyncExitStack) -> None:
-        """Start the vendor."""
+    async def start(self, stack: AsyncExitStack) -> None: ...
 
     @abstractmethod
     def provider(
         self, *, secret_key: str | None = None, webhook_secret: str | None = None, timeout_s: float = 10
-    ) -> Processor:
-        """A provider connected to the vendor, with these secrets instead of the right ones."""
+    ) -> Processor: ...  # None: the right secret
 
     @abstractmethod
     def unreachable(self) -> Processor:
@@ -95,34 +93,34 @@ class ProcessorHarness(ABC):
 
     @abstractmethod
     def fail_next(self, mode: FailureMode) -> None:
-        """Make the next call fail, except calls for a token and look-ups before another call."""
+        """Make the next call fail that is neither for a token nor a look-up."""
 
     @abstractmethod
     async def checkouts(self) -> int:
-        """The number of checkouts at the vendor."""
+        """The number of checkouts."""
 
     @abstractmethod
     async def act(self, external_id: str, outcome: Outcome) -> Delivery:
-        """Act as the payer (pay, decline, delay) or the bank (settle, fail); return the webhook. Raises: NotPayable."""
+        """Act as the payer (pay, decline, delay) or bank (settle, fail). Raises: NotPayable."""
 
     @abstractmethod
     async def refund(self, external_id: str, amount_minor: int) -> Delivery:
-        """Refund in the vendor's dashboard; return the webhook."""
+        """Refund in the vendor's dashboard."""
 
     def will_fail(self) -> None:  # noqa: B027 (optional to override)
-        """Announce that the next delayed payment will fail, for vendors that must know in advance."""
+        """Announce that the next delayed payment will fail."""
 
     # ------------------------------------------------------------- needed for what the class declares
     def sign(self, body: bytes, secret: str, at: datetime) -> dict[str, str]:
-        """The vendor's signature headers. Needed with a `webhook_proof`."""
+        """Needed with a `webhook_proof`."""
         raise NotSupplied("sign")
 
     def signed(self, body: bytes, secret: str, at: datetime) -> tuple[bytes, dict[str, str]]:
-        """The signed body and its headers. Override this if the body contains the signature."""
+        """Override this if the body contains the signature."""
         return body, self.sign(body, secret, at)
 
     def forged(self, delivery: Delivery) -> list[Delivery]:
-        """The delivery with broken signatures. Override this and `unsigned` if the body contains the signature."""
+        """Override this if the body contains the signature."""
         body, headers, *query = delivery
         return [(body, broken, query[0]) if query else (body, broken) for broken in self.forgeries(headers)]
 
@@ -133,7 +131,7 @@ class ProcessorHarness(ABC):
         return [(body, without, query[0]) if query else (body, without) for without in bare]
 
     def calls(self) -> int:
-        """The number of requests to the vendor. Needed without a `webhook_proof`."""
+        """The number of requests. Needed without a `webhook_proof`."""
         raise NotSupplied("calls")
 
     def points_at(self, external_id: str) -> Delivery:
@@ -141,34 +139,31 @@ class ProcessorHarness(ABC):
         raise NotSupplied("points_at")
 
     def batch(self, deliveries: Sequence[Delivery]) -> Delivery:
-        """One webhook with the events of these, in order. Needed for `webhook_batches`."""
+        """One webhook with these events. Needed for `webhook_batches`."""
         raise NotSupplied("batch")
 
     def odd_event(self) -> Delivery:
-        """A genuine webhook whose event the provider cannot read. Optional, for `webhook_batches`."""
+        """A genuine but unreadable event. Optional."""
         raise NotSupplied("odd_event")
 
     async def delay_refunds(self) -> None:
-        """Keep new refunds pending until `settle_refund`. Needed for `pending_refunds`."""
+        """Keep refunds pending. Needed for `pending_refunds`."""
         raise NotSupplied("delay_refunds")
 
     async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
-        """Complete or fail a pending refund; return the webhook. Needed for `pending_refunds`."""
+        """Needed for `pending_refunds`."""
         raise NotSupplied("settle_refund")
 
     async def dispute(self, external_id: str) -> Delivery:
-        """Open a dispute; return the webhook. Needed for `disputes`."""
+        """Needed for `disputes`."""
         raise NotSupplied("dispute")
 
     async def end_dispute(self, external_id: str, *, won: bool) -> Delivery:
-        """Decide the dispute; return the webhook. Needed for `disputes`."""
+        """Needed for `disputes`."""
         raise NotSupplied("end_dispute")
 
     async def pay_in_parts(self, external_id: str, amounts_minor: Sequence[int]) -> Delivery:
-        """Pay the checkout with these charges; return the last one's webhook. Needed for `partial_captures`.
-
-        The suite first calls it for a part of the amount, then for the rest.
-        """
+        """Needed for `partial_captures`: called for a part of the amount, then for the rest."""
         raise NotSupplied("pay_in_parts")
 
     # ------------------------------------------------------------- optional: each finds more mistakes
@@ -177,31 +172,30 @@ class ProcessorHarness(ABC):
         raise NotSupplied("lapse")
 
     def give_tokens(self, life_s: float) -> None:
-        """Set the life of new access tokens."""
+        """Set the life of new tokens."""
         raise NotSupplied("give_tokens")
 
     def fail_next_token(self, mode: FailureMode) -> None:
-        """Make the next call for an access token fail."""
         raise NotSupplied("fail_next_token")
 
     def secrets(self) -> Sequence[str]:
-        """Further texts that no error and no log may contain: issued tokens, sent `authorization` headers."""
+        """Further texts that no error or log may contain, such as tokens."""
         return ()
 
     def age_keys(self, seconds: float) -> None:
-        """Age the vendor's idempotency keys, and forget those that are too old. Needed with `key_life_s`."""
+        """Needed with `key_life_s`."""
         raise NotSupplied("age_keys")
 
     async def strange(self, external_id: str) -> Delivery:
-        """Give a paid checkout an undocumented state; return the webhook."""
+        """Give a paid checkout an undocumented state."""
         raise NotSupplied("strange")
 
     def sent(self) -> str:
-        """Everything that the provider has sent, as text."""
+        """All that the provider has sent."""
         raise NotSupplied("sent")
 
     def forgeries(self, headers: dict[str, str]) -> list[dict[str, str]]:
-        """Broken headers for a good body: of the form `t=…,v1=…`, or of any other form."""
+        """Broken headers for a good body."""
         good = headers[self.signature_header]
         if ",v1=" not in good:
             values = [
@@ -241,7 +235,6 @@ class ProcessorHarness(ABC):
         return self.processor.capabilities
 
     def environment(self, url: str, timeout_s: float = 10) -> Environment:
-        """The environment of a provider under test, with this address instead of the vendor's."""
         addresses = {self.processor.name: url}
         return Environment(public_url=url, sandbox_url=url, base_addresses=addresses, timeout_s=timeout_s)
 
@@ -257,7 +250,7 @@ def taken(processor: Processor) -> list[str]:
 
 
 def usual(processor: Processor) -> tuple[int, str]:
-    """The amount in minor units and the currency that the suite uses by default."""
+    """The usual amount in minor units, and its currency."""
     tried = taken(processor)
     assert tried, "amount_limits accepts none of the usual currencies: list accepted ones in the harness's `currencies`"
     currency = tried[0]
@@ -298,19 +291,18 @@ def refund_order(paid: Checkout, amount_minor: int, *, key: str = f"{REFERENCE}:
 
 
 def refundable(processor: Processor) -> int:
-    """An amount that the vendor refunds of a usual charge: a fifth, or all of it without `partial_refunds`."""
+    """A fifth of the usual charge, or all of it without `partial_refunds`."""
     return usual(processor)[0] // (5 if processor.capabilities.partial_refunds else 1)
 
 
 async def error_of(call: Awaitable[object]) -> IntegrationError:
-    """The IntegrationError that the call must raise."""
     with pytest.raises(IntegrationError) as caught:
         await call
     return caught.value
 
 
 async def receive_all(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> list[ProcessorWebhook]:
-    """Verify a delivery as the webhook route does, `late_s` after it was sent."""
+    """Verify a delivery as the webhook route does."""
     body, headers, *query = delivery
     now = datetime.now(UTC) + timedelta(seconds=late_s)
     events = await processor.verify_webhook(body, headers, now=now, query=query[0] if query else {})
@@ -318,14 +310,14 @@ async def receive_all(processor: Processor, delivery: Delivery, *, late_s: float
 
 
 async def receive(processor: Processor, delivery: Delivery, *, late_s: float = 0) -> ProcessorWebhook:
-    """As `receive_all`, for a delivery of one event."""
+    """As `receive_all`, for one event."""
     events = await receive_all(processor, delivery, late_s=late_s)
     assert len(events) == 1, "this delivery holds one event"
     return events[0]
 
 
 async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) -> list[MoneyStatement]:
-    """The money that Paythread knows after this delivery: from the event, or from a read if the event does not decide."""
+    """The money known after this delivery and any read."""
     event = await receive(processor, delivery)
     if event.decides and event.checkout_external_id is not None:
         return list(event.money)
@@ -335,7 +327,7 @@ async def learned(processor: Processor, delivery: Delivery, checkout: Checkout) 
 
 
 def charge(checkout: Checkout | ProcessorWebhook | Sequence[MoneyStatement]) -> tuple[Any, ...]:
-    """The only reported charge: outcome, amount, currency, reference."""
+    """The only charge: outcome, amount, currency, reference."""
     money = checkout if isinstance(checkout, Sequence) else checkout.money
     (only,) = (statement for statement in money if statement.kind is MoneyKind.CHARGE)
     return only.outcome, only.amount_minor, only.currency, only.request_reference
@@ -346,14 +338,14 @@ def charge_only(checkout: Checkout) -> list[tuple[str, Any, int]]:
 
 
 async def refunds_of(processor: Processor, checkout: Checkout) -> list[MoneyStatement]:
-    """The refunds in a read checkout, the smallest first."""
+    """The smallest first."""
     money = (await processor.read_checkout(checkout.external_id)).money
     return sorted((m for m in money if m.kind is MoneyKind.REFUND), key=lambda m: m.amount_minor)
 
 
 # ------------------------------------------------------------------------------------------------------------- report
 class Report:
-    """Lists at the end of pytest's output what was not tested."""
+    """Lists what was not tested."""
 
     def __init__(self) -> None:
         self.lines: dict[str, set[str]] = {}
@@ -377,10 +369,7 @@ def _is(declared: object, wanted: object) -> bool:
 
 
 def needs(*names: str, **values: object) -> Callable[[Test], Test]:
-    """Run the test only if the class declares these capabilities and the harness supplies what the test calls; else report it.
-
-    A tuple means any of its values.
-    """
+    """Skip and report the test unless these capabilities are declared; a tuple means any value."""
 
     def wrap(test: Test) -> Test:
         @functools.wraps(test)
@@ -420,8 +409,6 @@ async def _beat() -> None:
 
 @contextlib.asynccontextmanager
 async def _watched() -> AsyncIterator[None]:
-    """Interrupt a call that blocks the event loop, unless another timer uses the signal."""
-
     def blocked(*_: object) -> None:
         raise LoopBlocked(f"the event loop had no turn for {BLOCKED_S} s: the provider makes a blocking call")
 
@@ -468,7 +455,6 @@ async def hasty(vendor: ProcessorHarness) -> AsyncIterator[Processor]:
 
 @pytest_asyncio.fixture
 async def paid(vendor: ProcessorHarness, processor: Processor) -> Checkout:
-    """A paid checkout over the usual amount."""
     made = await processor.create_checkout(order(processor))
     await vendor.act(made.external_id, "pay")
     return await processor.read_checkout(made.external_id)

@@ -1,4 +1,4 @@
-"""The money that a processor reports by webhooks and reads: charges, refunds and disputes."""
+"""Tests of charges, refunds and disputes."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ async def test_an_unknown_state_is_an_error_and_not_a_payment(vendor: ProcessorH
 
 # ------------------------------------------------------------------------------------------------ what all money has
 async def story(vendor: ProcessorHarness, processor: Processor) -> tuple[list[ProcessorWebhook], list[Checkout]]:
-    """The events and reads of a checkout that is paid, partly refunded and, if declared, disputed."""
+    """The events and reads of a paid, refunded and disputed checkout."""
     made = await processor.create_checkout(order(processor))
     received = [await receive(processor, await vendor.act(made.external_id, "pay"))]
     read = [made, await processor.read_checkout(made.external_id)]

@@ -1,4 +1,4 @@
-"""Webhooks: genuine ones are read whatever their form, forged ones are refused or never trusted."""
+"""Tests of webhooks: genuine ones are read, forged ones are never trusted."""
 
 from __future__ import annotations
 
@@ -40,13 +40,12 @@ BODY, PARTS, NONE = WebhookProof.BODY, WebhookProof.PARTS, WebhookProof.NONE
 
 
 def forge(vendor: ProcessorHarness, delivery: Delivery, *, secret: str | None = None, age_s: float = 0) -> Delivery:
-    """The delivery with a new signature."""
     at = datetime.now(UTC) - timedelta(seconds=age_s)
     return with_body(delivery, *vendor.signed(delivery[0], secret or vendor.secret, at))
 
 
 def facts(received: ProcessorWebhook) -> ProcessorWebhook:
-    """The event without its time, which for some vendors is the time of signing."""
+    # Some vendors send the time of signing.
     return dataclasses.replace(received, created_at=None, raw=b"")
 
 
@@ -63,7 +62,6 @@ def is_object(body: bytes) -> bool:
 
 
 def body_of(delivery: Delivery) -> Any:
-    """The body's JSON, or None."""
     try:
         return json.loads(delivery[0])
     except ValueError:
@@ -184,7 +182,6 @@ async def test_what_is_not_signed_is_not_believed(
 
 
 def altered(value: Any, old: str, new: str) -> Iterator[Any]:
-    """Copies of a JSON value with one number or text changed: `old` becomes `new`, others change at their end."""
     if isinstance(value, dict):
         for name, one in value.items():
             yield from ({**value, name: other} for other in altered(one, old, new))
@@ -299,7 +296,6 @@ async def test_made_up_ids_cause_no_calls_at_the_door(vendor: ProcessorHarness, 
 
 # ------------------------------------------------------------------------------------------------------------ batches
 async def several(vendor: ProcessorHarness, processor: Processor, many: int) -> tuple[list[str], list[Delivery]]:
-    """Ids of paid checkouts, and the webhook of each."""
     asked = [order(processor, idempotency_key=f"{REFERENCE}:{n}") for n in range(1, many + 1)]
     made = [(await processor.create_checkout(one)).external_id for one in asked]
     return made, [await vendor.act(one, "pay") for one in made]

@@ -1,7 +1,4 @@
-"""The suite that every processor must pass, against a running fake of its vendor.
-
-A test module imports everything from here and defines the fixture `harness`.
-"""
+"""The suite for processors: import everything from here and define the fixture `harness`."""
 
 from integrations.kit.processor_calls import *  # noqa: F403 (the suite)
 from integrations.kit.processor_harness import *  # noqa: F403 (the suite)

@@ -1,4 +1,4 @@
-"""The base of fake vendors: real HTTP on loopback, with network failures. Subclasses answer the calls."""
+"""The base of fake vendors: real HTTP on loopback, with network failures."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ NONSENSE: Final[Mapping[str | None, bytes]] = {"nonsense": b"<html>be right back
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A received request."""
-
     method: str
     path: str
     headers: Mapping[str, str]  # lower-case names
@@ -37,15 +35,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The fake's response."""
-
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
 
 
 class LoopbackServer(uvicorn.Server):
-    """A uvicorn server in the test's event loop, without signal handlers and polling."""
+    """A uvicorn server in the test's event loop."""
 
     def __init__(self, app: Any, port: int = 0) -> None:
         config = uvicorn.Config(app, interface="asgi3", log_config=None, access_log=False, lifespan="off", ws="none")
@@ -60,21 +56,19 @@ class LoopbackServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Keep the test runner's signal handlers."""
+        # Keep the test runner's signal handlers.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Notify the waiting test once the socket listens."""
         await super().startup(sockets)
         self._serving.set()
 
     async def main_loop(self) -> None:
-        """Wait without uvicorn's periodic tick."""
         await self.on_tick(0)
         await self._stopping.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop without uvicorn's fixed wait of 100 ms."""
+        # Without uvicorn's fixed wait of 100 ms.
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -86,7 +80,6 @@ class LoopbackServer(uvicorn.Server):
 
     @cached_property
     def url(self) -> str:
-        """The address without a trailing slash."""
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
@@ -111,17 +104,14 @@ class LoopbackServer(uvicorn.Server):
         self._socket.close()
 
     def cut(self, client: tuple[str, int]) -> None:
-        """Drop this peer's TCP connection without a response."""
+        """Drop this peer's connection without a response."""
         for connection in list(self.server_state.connections):
             if getattr(connection, "client", None) == client and connection.transport is not None:
                 connection.transport.abort()
 
 
 class FakeVendor(ABC):
-    """Use it as `async with TheVendor() as vendor:`. `vendor.calls` holds every request in order.
-
-    `await TheVendor().serve(9000)` serves it on a fixed port until Ctrl-C, to try a provider in a running Paythread.
-    """
+    """Use it as `async with TheVendor() as vendor:`."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -132,33 +122,32 @@ class FakeVendor(ABC):
 
     @abstractmethod
     async def handle(self, call: Call) -> Answer:
-        """Answer a call. The response may then fail on its way."""
+        """Answer a call."""
 
     def error(self, status: int) -> Answer:
-        """The vendor's 400, 429 and 500. If its 429 has the wait in the body, write it here."""
+        """The vendor's 400, 429 and 500."""
         return Answer(status, b"{}")
 
     def rate_limited(self) -> Answer:
-        """The vendor's 429. Override it if the vendor sends no Retry-After, or RETRY_AFTER_S in another header."""
+        """The vendor's 429. Override it unless the vendor sends Retry-After."""
         answer = self.error(429)
         return replace(answer, headers={**answer.headers, "retry-after": f"{RETRY_AFTER_S:.0f}"})
 
     def is_prelude(self, call: Call) -> bool:
-        """Whether a call only prepares another, such as one for a token or a look-up. `fail_next` skips it."""
+        """Whether a call only prepares another, such as a token's."""
         return False
 
     @property
     def url(self) -> str:
-        """The address without a trailing slash."""
         if self._server is None:
             raise RuntimeError("the vendor is not running")
         return self._server.url
 
     def fail_next(self, mode: FailureMode, *, match: Callable[[Call], bool] | None = None) -> None:
-        """Make the next call fail that matches, by default the next one that is not a prelude.
+        """Make the next matching call fail; by default, preludes do not match.
 
-        The call is carried out: accept_then_500; hang (no response); drop (connection cut); trickle (endless response);
-        nonsense (200 with an HTML page); empty (200 with {}). It is not: before_500, rate_limit (429), refuse (400).
+        These calls are carried out: accept_then_500, hang (no response), drop (connection cut), trickle (endless response),
+        nonsense (200 with HTML), empty (200 with {}). These are not: before_500, rate_limit (429), refuse (400).
         """
         self._failures.append((mode, match))
 
@@ -170,7 +159,7 @@ class FakeVendor(ABC):
         return None
 
     async def serve(self, port: int) -> None:
-        """Serve on this port of 127.0.0.1 until the task is cancelled."""
+        """Serve on 127.0.0.1 until the task is cancelled."""
         self.port = port
         async with self:
             await asyncio.get_running_loop().create_future()
@@ -237,8 +226,6 @@ class FakeVendor(ABC):
         await gone
 
     async def _until_gone(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
-        """Wait until the client disconnects or the vendor closes."""
-
         async def left() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
