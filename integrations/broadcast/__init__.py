@@ -1,8 +1,4 @@
-"""The event bus: carries hints "account X has reached number N" between processes over memory, Redis or PostgreSQL.
-
-The event log in the database is authoritative; readers must read it after each GAP. Only `Broadcast` of the broadcaster package is
-used: its Redis and PostgreSQL back ends silently lose messages (after a restart, with redis-py 8, at a first double subscribe).
-"""
+"""The event bus: carries hints of new log entries between processes over memory, Redis or PostgreSQL."""
 
 import asyncio
 import importlib
@@ -30,9 +26,8 @@ class UnsupportedBusError(ValueError):
     """EVENTS_URL must start with memory://, redis://, rediss://, postgres:// or postgresql://."""
 
 
+# broadcaster's own Redis and PostgreSQL back ends silently lose messages.
 class _BroadcastBus:
-    """A `Bus` over one `Broadcast` with one subscription, opened before the first publish."""
-
     def __init__(self, broadcast: Broadcast, backend: SupervisedBackend | None = None) -> None:
         self._broadcast = broadcast
         self._backend = backend
@@ -77,10 +72,7 @@ def _parse(message: str) -> Hint | None:
 
 
 async def open_bus(events_url: str) -> Bus:
-    """Open and subscribe to the bus of `events_url`. If its server is down, the bus keeps trying to connect.
-
-    `memory://` reaches only this process and never sends GAP. Raises: UnsupportedBusError.
-    """
+    """Open and subscribe to the bus, which keeps trying to connect. Raises: UnsupportedBusError."""
     scheme = urlsplit(events_url).scheme
     backend: SupervisedBackend | None = None
     if scheme in ("redis", "rediss"):

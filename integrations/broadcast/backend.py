@@ -1,4 +1,4 @@
-"""The base of back ends: reconnects, and reports every gap."""
+"""The base of back ends: reconnects and reports gaps."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ GAP_MESSAGE: Final = "GAP"
 
 
 class SupervisedBackend(BroadcastBackend):
-    """A back end with one task that connects, subscribes, sends GAP and reads, and restarts on any error."""
+    """Connects, subscribes, sends GAP and reads; restarts on any error."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -37,7 +37,8 @@ class SupervisedBackend(BroadcastBackend):
 
     @abstractmethod
     async def _listen(self, channel: str) -> None:
-        """Read one connection until it fails; call `confirmed` once subscribed, `received` for each message."""
+        # Call `confirmed` once subscribed, `received` for each message.
+        ...
 
     async def connect(self) -> None:
         # Opens nothing: the server may be down at start, and the supervisor keeps trying.

@@ -1,4 +1,4 @@
-"""The interface of an event bus, and its hints."""
+"""The interface of an event bus."""
 
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple, Protocol
@@ -6,28 +6,24 @@ from uuid import UUID
 
 
 class Hint(NamedTuple):
-    """The account's event log may have new entries up to `seq`."""
+    """The account's log may have entries up to `seq`."""
 
     account_id: UUID
     seq: int
 
 
+# The bus was disconnected: read every followed account once.
 GAP: Final = Hint(UUID(int=0), 0)
-"""The bus was disconnected until now, so every followed account must be read once."""
 
 
 class Bus(Protocol):
-    """A bus for the hub. One consumer per process calls `subscribe`."""
-
     @property
-    def connected(self) -> bool:
-        """Whether hints of other processes currently arrive, as far as known."""
+    def connected(self) -> bool: ...
 
     async def publish(self, hint: Hint) -> None:
-        """Notify all processes, including this one. May raise any error of the transport; a lost hint is harmless."""
+        """May raise any error of the transport; a lost hint is harmless."""
 
     def subscribe(self) -> AsyncIterator[Hint]:
-        """Hints in any order, with `GAP` after each (re)connect. Ends when the bus is closed."""
+        """Hints in any order, with `GAP` after each connect."""
 
-    async def aclose(self) -> None:
-        """End `subscribe` and close the connections. May be called twice."""
+    async def aclose(self) -> None: ...

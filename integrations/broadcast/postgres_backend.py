@@ -19,7 +19,7 @@ POSTGRES_PROBE_S: Final = 3.0
 
 
 class PostgresBackend(SupervisedBackend):
-    """LISTEN on a separate connection, NOTIFY through a pool. Source: postgresql.org/docs/current/sql-notify.html."""
+    """Source: postgresql.org/docs/current/sql-notify.html."""
 
     def __init__(self, url: str) -> None:
         # The ORM's database URL also works; only its scheme differs.

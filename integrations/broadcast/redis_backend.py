@@ -1,4 +1,4 @@
-"""The bus over Redis. Imports redis-py, so it is imported only for such a bus."""
+"""The bus over Redis, imported only for such a bus."""
 
 import asyncio
 from contextlib import suppress
@@ -22,7 +22,7 @@ REDIS_PONG_S: Final = 2.0
 
 
 class RedisBackend(SupervisedBackend):
-    """Redis pub/sub. Source: redis.io/docs/latest/develop/pubsub; redis-py 8.1."""
+    """Source: redis.io/docs/latest/develop/pubsub; redis-py 8.1."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
