@@ -1,7 +1,4 @@
-"""Finds providers by file name in channels/ and processors/, and by entry points of installed packages. Creates no instance.
-
-A package's provider is imported when it is first looked up. An unusable one is logged once and counts as not installed.
-"""
+"""Finds providers by file name in channels/ and processors/, and by installed packages' entry points."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ _imported: set[tuple[str, str]] = set()  # by `load`
 
 
 class UnknownProvider(KeyError):
-    """No file and no usable package has this name. The log says why a package was refused."""
+    """No file and no usable package has this name."""
 
     def __init__(self, room: str, name: str) -> None:
         super().__init__(name)
@@ -49,14 +46,12 @@ class UnknownProvider(KeyError):
 
 @cache
 def _files(room: str) -> frozenset[str]:
-    """The file names in a room ("processors", "channels")."""
     modules = pkgutil.iter_modules([str(_ROOM / room)])
     return frozenset(m.name for m in modules if not m.ispkg and not m.name.startswith("_"))
 
 
 @cache
 def _packaged(room: str) -> Mapping[str, EntryPoint]:
-    """The installed packages' entry points for a room, by name. Imports nothing."""
     offered: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUPS[room]):
         offered.setdefault(point.name, []).append(point)
@@ -64,10 +59,12 @@ def _packaged(room: str) -> Mapping[str, EntryPoint]:
     for name, points in offered.items():
         if not NAME.fullmatch(name):
             _refuse(
-                room, points[0], "a name is a letter and then letters, digits and underscores, in lower case, 2 to 40"
+                room,
+                points[0],
+                "a name is 2 to 40 lower-case letters, digits and underscores, and starts with a letter",
             )
         elif name in _files(room):
-            _refuse(room, points[0], "Paythread has a provider of this name, which stays")
+            _refuse(room, points[0], "Paythread already has a provider of this name")
         elif len(points) > 1:
             _refuse(room, points[0], "several packages offer this name: uninstall all but one")
         else:
@@ -87,7 +84,6 @@ def _of_file(room: str, name: str) -> Any:
 
 @cache
 def _of_package(room: str, name: str) -> Any | None:
-    """The entry point's class; None, after a log line, if it cannot be used."""
     point = _packaged(room)[name]
     try:
         made = point.load()
@@ -101,7 +97,7 @@ def _of_package(room: str, name: str) -> Any | None:
 
 
 def why_not(room: str, name: str, made: object) -> str | None:
-    """Why a class cannot be the provider `name` of a room ("processors", "channels"), as a sentence; None if it can."""
+    """Why a class cannot be the provider `name` of a room; None if it can."""
     base: type[Any] = Processor if room == "processors" else Channel
     if not (isinstance(made, type) and issubclass(made, base)):
         return f"it is not a class derived from integrations.base.{base.__name__}"
@@ -111,17 +107,17 @@ def why_not(room: str, name: str, made: object) -> str | None:
     if getattr(cls, "name", None) != name:
         return f"its `name` is {getattr(cls, 'name', None)!r}, its entry point is called {name!r}"
     if not isinstance(getattr(cls, "display_name", None), str) or not cls.display_name.strip():
-        return "its `display_name` is not a text"
+        return "its `display_name` is not a non-empty string"
     reason = _why_not_credentials(getattr(cls, "credentials", None))
     if reason is not None:
         return reason
     keywords = {"environment", "webhook_url" if room == "processors" else "kind"}
-    if not _takes(cls, keywords):
-        return f"it can't be made as {cls.__name__}(credentials, {', '.join(f'{k}=…' for k in sorted(keywords))})"
+    if not _accepts(cls, keywords):
+        return f"it cannot be called as {cls.__name__}(credentials, {', '.join(f'{k}=…' for k in sorted(keywords))})"
     if room == "channels":
         kinds = getattr(cls, "kinds", None)
         if not isinstance(kinds, tuple) or not kinds or not all(isinstance(kind, ChannelKind) for kind in kinds):
-            return "its `kinds` is not a tuple of ChannelKind with at least one in it"
+            return "its `kinds` is not a non-empty tuple of ChannelKind"
         if not isinstance(cls.features, frozenset) or not all(isinstance(one, Feature) for one in cls.features):
             return "its `features` is not a frozenset of Feature"
     elif not isinstance(cls.capabilities, Capabilities):
@@ -142,11 +138,11 @@ def _why_not_credentials(credentials: object) -> str | None:
     # With `from __future__ import annotations`, a field's type is a string.
     odd = sorted(field.name for field in dataclasses.fields(credentials) if field.type not in (str, "str"))
     if odd:
-        return f"fields of its `credentials` are no texts: {', '.join(odd)}"
+        return f"fields of its `credentials` are not strings: {', '.join(odd)}"
     return None
 
 
-def _takes(cls: type[Any], keywords: set[str]) -> bool:
+def _accepts(cls: type[Any], keywords: set[str]) -> bool:
     try:
         inspect.signature(cls).bind(object(), **dict.fromkeys(keywords))
     except (TypeError, ValueError):
@@ -170,17 +166,15 @@ def _names(room: str) -> list[str]:
 
 
 def built_in(room: str) -> list[str]:
-    """The sorted names of Paythread's own providers in a room ("processors", "channels")."""
+    """The names of Paythread's own providers in a room."""
     return sorted(_files(room))
 
 
 def processor_names() -> list[str]:
-    """Sorted. Imports the packages' processors, to omit unusable ones."""
     return _names("processors")
 
 
 def channel_names() -> list[str]:
-    """Sorted. Imports the packages' channels, to omit unusable ones."""
     return _names("channels")
 
 
@@ -197,10 +191,7 @@ def channel_class(name: str) -> type[Channel]:
 
 
 async def load(room: str, name: str) -> None:
-    """Import a provider on another thread: an SDK's import takes too long for the event loop.
-
-    Afterwards the look-ups find it without an import. A name that is not installed is ignored.
-    """
+    """Import a provider on another thread, since importing an SDK is slow; ignore unknown names."""
     installed = name in _files(room) or name in _packaged(room)
     if installed and (room, name) not in _imported:
         with suppress(UnknownProvider):
@@ -209,10 +200,7 @@ async def load(room: str, name: str) -> None:
 
 
 def read_credentials(provider: type[Processor] | type[Channel], values: Mapping[str, str]) -> Any:
-    """The provider's credentials from a mapping of field name to text.
-
-    Raises: IntegrationError (`credentials_incomplete`, `credentials_unknown`), which names fields, never values.
-    """
+    """Raises: IntegrationError (`credentials_incomplete`, `credentials_unknown`), which names fields, never values."""
     fields = dataclasses.fields(provider.credentials)
     known = {field.name for field in fields}
     if unknown := sorted(set(values) - known):

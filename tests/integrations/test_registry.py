@@ -198,8 +198,8 @@ def test_a_package_never_takes_the_name_of_a_file(package: Callable[..., None], 
     assert (registry.processor_names().count("stripe"), registry.channel_names().count("simulated")) == (1, 1)
     assert "thief" not in sys.modules
     assert sorted(logged) == [
-        "paythread.channels simulated thief: thief:S: Paythread has a provider of this name, which stays",
-        "paythread.processors stripe thief: thief:Stripe: Paythread has a provider of this name, which stays",
+        "paythread.channels simulated thief: thief:S: Paythread already has a provider of this name",
+        "paythread.processors stripe thief: thief:Stripe: Paythread already has a provider of this name",
     ]
 
 
@@ -209,13 +209,13 @@ BROKEN = {
         "from integrations.base import Processor\nclass Pay(Processor): pass"
     ),
     "its `name` is 'other', its entry point is called 'pay_x'": PROCESSOR + "\nPay.name = 'other'",
-    "its `display_name` is not a text": PROCESSOR + "\nPay.display_name = ' '",
+    "its `display_name` is not a non-empty string": PROCESSOR + "\nPay.display_name = ' '",
     "its `credentials` is not a dataclass": PROCESSOR + "\nPay.credentials = dict",
     "its `credentials` is not frozen": PROCESSOR + "\n@dataclass\nclass Open:\n    key: str\nPay.credentials = Open",
-    "fields of its `credentials` are no texts: port": (
+    "fields of its `credentials` are not strings: port": (
         PROCESSOR + "\n@dataclass(frozen=True)\nclass Odd:\n    key: str\n    port: int = 1\nPay.credentials = Odd"
     ),
-    "it can't be made as Pay(credentials, environment=…, webhook_url=…)": (
+    "it cannot be called as Pay(credentials, environment=…, webhook_url=…)": (
         PROCESSOR + "\ndef init(self, credentials, *, environment): pass\nPay.__init__ = init"
     ),
     "its `capabilities` is not a Capabilities": PROCESSOR + '\nPay.capabilities = {"refunds": False}',
@@ -247,7 +247,7 @@ def test_a_package_that_cant_be_used_is_not_installed_and_says_why_once(
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("Chat.kinds = ('SMS',)", "its `kinds` is not a tuple of ChannelKind with at least one in it"),
+        ("Chat.kinds = ('SMS',)", "its `kinds` is not a non-empty tuple of ChannelKind"),
         ("Chat.features = ['READ']", "its `features` is not a frozenset of Feature"),
         ("Chat.features = frozenset({'READ'})", "its `features` is not a frozenset of Feature"),
     ],
