@@ -1,4 +1,4 @@
-"""Captures: taking the money of an approved checkout where the processor moves it only by our call. At most once per request."""
+"""Captures the money of an approved checkout, at most once per request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
 
-UNDECIDED: Final = ("OPENING", "OPEN")  # a claim matters only on a checkout in these states
+UNDECIDED: Final = ("OPENING", "OPEN")  # only here does a claim matter
 LIMIT: Final = 5  # captures of one checkout; after that the payer presses Pay again
 AGAIN_AFTER: Final = timedelta(seconds=60)  # longer than the call takes; then the sweeper repeats it
 NOTICE_AFTER: Final = timedelta(days=5, hours=1, minutes=5)
@@ -29,8 +29,6 @@ NOTICE_AFTER: Final = timedelta(days=5, hours=1, minutes=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A checkout after what was read of it is recorded, and captured if it awaited that."""
-
     state: Checkout
     recorded: recorder.Recorded
 
@@ -44,10 +42,9 @@ async def record_read(
     request_reference: str | None = None,
     event: ProcessorEvent | None = None,
 ) -> Read:
-    """Record what was read of a checkout. If its payer has approved it, capture it, or close it if it must not be paid.
+    """Record a checkout's state; capture an approved one, or close it if it must not be paid.
 
-    `money` replaces the checkout's own. `event` is marked handled after the capture, so that its job repeats a failure.
-    Raises: IntegrationError, ProcessorUnavailable; what was read stays recorded and the claim stays.
+    `money` replaces the checkout's own. Raises: IntegrationError, ProcessorUnavailable; the state stays recorded.
     """
     if state.test_mode is not None and state.test_mode != connection.test_mode:
         raise IntegrationError(connection.processor, "mode_differs", "the checkout is of the other mode, live or test")
@@ -62,7 +59,7 @@ async def record_read(
         source=source,
         checkout=report,
         request_reference=reference,
-        event=None if waits else event,
+        event=None if waits else event,  # handled after the capture, so that its job repeats a failure
     )
     if waits:
         if recorded.session is not None:
@@ -110,7 +107,7 @@ async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
         if not _may_capture(request, mine):
             await projection.expire_later(mine)
             return None
-        # Not the change's own time, which is before the wait for the lock.
+        # Not `changed.now`, which is before the wait for the lock.
         mine.capturing_at = datetime.now(UTC)
         mine.capture_n += 1
         await CheckoutSession.filter(id=mine.id).update(
@@ -136,15 +133,14 @@ def _may_capture(request: PaymentRequest, session: CheckoutSession) -> bool:
 
 
 async def is_under_way(payment_request_id: UUID) -> bool:
-    """Whether one of the request's checkouts is being captured. Certain only under the request's lock."""
+    """Whether a checkout of the request is being captured. Certain only under the request's lock."""
     taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
     return await taking.filter(status__in=UNDECIDED).exists()
 
 
 async def capture(session: CheckoutSession, *, source: str, is_first_call: bool = False) -> Checkout:
-    """Capture a claimed checkout under the claim's key and record the answer. A decline clears the claim; a timeout keeps it.
+    """Capture a claimed checkout. A decline clears the claim; a timeout keeps it.
 
-    `is_first_call`: no earlier call used this key, so a definite refusal means that nothing was taken.
     Raises: IntegrationError, ProcessorUnavailable.
     """
     assert session.external_id is not None  # noqa: S101 (only such checkouts are claimed)
@@ -154,9 +150,10 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
         state = await processor.complete_checkout(session.external_id, idempotency_key=capture_key(session))
     except IntegrationError as error:
         log.warning("capture_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
+        # No earlier call used this key: nothing was taken.
         if is_first_call and not error.ambiguous and not error.retryable:
             await _clear_claim(session)
-            await checkout_refusals.tell(connection, session, error)
+            await checkout_refusals.report(connection, session, error)
         else:
             await processor_health.refused(connection, error)
         raise
@@ -177,19 +174,18 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
 
 
 def capture_key(session: CheckoutSession) -> str:
-    """The idempotency key of the checkout's current capture."""
     return f"{session.idempotency_key}:capture:{session.capture_n}"
 
 
 async def _clear_claim(session: CheckoutSession) -> None:
-    # By number: a late answer must not clear the claim of the next capture.
+    # With its number: a late answer must not clear the claim of the next capture.
     await CheckoutSession.filter(id=session.id, capture_n=session.capture_n, status__in=UNDECIDED).update(
         capturing_at=None
     )
 
 
 async def block(session: CheckoutSession) -> CheckoutSession | None:
-    """Prevent new captures of a checkout that is to be closed. Returns the checkout if a capture has already begun: its outcome counts."""
+    """Prevent new captures of a checkout; return it if a capture has already begun."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         await request_rows.lock(session.account_id, session.payment_request_id)
         now = await CheckoutSession.get(id=session.id)
@@ -200,7 +196,7 @@ async def block(session: CheckoutSession) -> CheckoutSession | None:
 
 
 async def notify_unresolved(session: CheckoutSession) -> None:
-    """Ask the team to check at the processor a capture whose outcome cannot be determined. Once per capture."""
+    """Ask the team to check a capture's unknown outcome at the processor, once per capture."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
         now = await CheckoutSession.get(id=session.id)

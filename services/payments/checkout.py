@@ -1,4 +1,4 @@
-"""Opening a checkout when the contact presses Pay: reuse the open one, or create the next one under a stored key."""
+"""Opens a checkout when the contact presses Pay, or reuses the open one."""
 
 from __future__ import annotations
 
@@ -43,23 +43,20 @@ log = structlog.get_logger(__name__)
 
 REUSE_MARGIN = timedelta(minutes=10)  # a checkout with less time left is replaced
 KEY_LIFE = timedelta(minutes=10)  # vendors forget keys after hours; an older key could create a second checkout
-UNUSABLE = "connection_unusable"  # the reason if this process cannot load the connection's processor
-TRIES = 2 + len(OPTIONAL_FIELDS)  # to open a checkout at one press
+UNUSABLE = "connection_unusable"  # reason if this process cannot load the connection's processor
+TRIES = 2 + len(OPTIONAL_FIELDS)  # per press of Pay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """Where the contact pays (`url`), or the state of a request that cannot be paid now."""
-
-    url: str | None
+    url: str | None  # None: cannot be paid now
     state: str
 
 
 async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
-    """Reuse the open checkout or create the next one. Key: `request:n`, stored before the call.
+    """Reuse the open checkout or create the next one under a stored key.
 
-    An optional field that the processor refuses, such as an email address, is left out of the next try. A definite refusal is
-    reported to the team, once per cause. Raises: NotFound, ProcessorUnavailable, ProcessorRejected.
+    Raises: NotFound, ProcessorUnavailable, ProcessorRejected.
     """
     found = await checkout_page.find(token)
     if found is None:
@@ -77,11 +74,11 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
             if error.field in OPTIONAL_FIELDS and getattr(prepared.order, error.field) is not None:
                 without.add(error.field)
             elif prepared.is_new and error.reason != "idempotency_conflict":
-                await checkout_refusals.tell(prepared.connection, prepared.session, error)
+                await checkout_refusals.report(prepared.connection, prepared.session, error)
                 if error.reason == UNUSABLE:
                     raise ConnectionUnusable from refused
                 raise
-            # Otherwise the key was used with other values, such as another language: take the next one.
+            # Otherwise the key was used with other values, such as another language; take the next one.
         else:
             return await _keep(found, prepared, made)
     raise errors.ProcessorUnavailable
@@ -125,7 +122,7 @@ async def _prepare(
         processor = _offers(connection)
         arrived = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", outcome="SUCCEEDED")
         paid_on = set(await arrived.values_list("checkout_session_id", flat=True)) if sessions else set()
-        # A checkout that was paid in part asks only for the rest, even if that part was refunded.
+        # A partly paid checkout asks only for the rest, even if that part was refunded.
         fitting = (one for one in sessions if one.amount_minor == due and one.id not in paid_on)
         session = next((one for one in fitting if _reusable(one, processor, changed.now)), None)
         if session is not None and session.url:
@@ -143,31 +140,25 @@ async def _prepare(
 
 
 def _offers(connection: ProcessorConnection) -> Processor | type[Processor]:
-    """The processor, for its capabilities; the base class if this process cannot load it, which `_create` reports."""
     try:
         return providers.processor(connection)
     except errors.ProcessorUnavailable:
-        return Processor
+        return Processor  # `_create` reports the error
 
 
 def _reusable(session: CheckoutSession, processor: Processor | type[Processor], now: datetime) -> bool:
-    """Whether an open checkout can be paid, or its creation repeated with its key.
-
-    A checkout that ends soon is replaced if it can be canceled; otherwise it is used until it has ended.
-    """
     if session.closing_at is not None:
         return False
     if session.status == "OPENING":
         life = providers.key_life(processor, at_most=KEY_LIFE)
         return session.external_id is None and abs(now - session.created_at) < life
-    margin = timedelta(0)
+    margin = timedelta(0)  # one that can't be canceled is used until it has ended
     if processor.capabilities.cancels_checkouts:
         margin = min(REUSE_MARGIN, timedelta(seconds=processor.session_life_s / 3))
     return bool(session.url) and (session.expires_at is None or session.expires_at > now + margin)
 
 
 def _payable(session: CheckoutSession, now: datetime) -> bool:
-    """Whether a checkout that cannot be canceled may still be paid, or is being created now."""
     if session.status == "OPENING":
         return abs(now - session.created_at) < providers.CALL_LASTS
     return bool(session.url) and (session.expires_at is None or session.expires_at > now - checkout_reads.CLOCKS_DIFFER)
@@ -218,12 +209,12 @@ async def _create(prepared: _Prepared) -> Checkout:
         log.warning("checkout_create_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
         waiting = CheckoutSession.filter(id=session.id, status="OPENING", external_id=None)
         if not error.ambiguous and not error.retryable:
-            # A definite refusal creates no object: this number is used up.
+            # A definite refusal creates no object; the next try takes another number.
             await waiting.update(status="ABANDONED", next_check_at=None)
             raise _Refused(error) from error
         await processor_health.note(prepared.connection, f"{error.reason}: {error.message}")
         if error.ambiguous and not prepared.is_new:
-            # The vendor replays a failed answer for this key: the next attempt takes another.
+            # The vendor replays a failed answer for this key; the next try takes another.
             await waiting.update(status="ABANDONED", next_check_at=None)
         raise errors.ProcessorUnavailable from error
     await processor_health.works(prepared.connection)
@@ -242,7 +233,7 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
         request = await request_rows.lock(found.account_id, found.id)
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
-            # A webhook of an older attempt has taken this row: the new checkout gets its own.
+            # A webhook of an older attempt claimed this row; the new checkout gets its own.
             await projection.expire_later(session)
             session = await _insert(request, session.amount_minor, changed.now)
         unwanted = session.status == "ABANDONED"  # abandoned before the answer came
@@ -272,5 +263,5 @@ async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> O
     now = await PaymentRequest.get(id=found.id)
     state = await checkout_page.state_now(now)
     if state == "open":
-        raise errors.ProcessorUnavailable  # this checkout has ended; pressing Pay again makes the next one
+        raise errors.ProcessorUnavailable  # it has ended; pressing Pay again opens the next one
     return Opened(url=None, state=state)

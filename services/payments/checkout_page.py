@@ -1,4 +1,4 @@
-"""The page behind a payment link: find the request, collect what the page shows, record views. Opens no checkout."""
+"""The page behind a payment link: what it shows, and its recorded views."""
 
 from __future__ import annotations
 
@@ -27,34 +27,33 @@ VIEW_AGAIN = timedelta(seconds=60)  # an earlier repeat is a reload, not a view
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutPage:
-    """What the page behind the link shows. `state`: open, processing, review, paid, void."""
+    """What the page behind a link shows."""
 
     request: PaymentRequest
     account: Account
     connection: ProcessorConnection
-    state: str
+    state: str  # open, processing, review (the team must decide), paid, void
     due: Money
     asked: Money
     paid: Money
     last_attempt_failed: bool
     receipt: PaymentView | None  # the newest counted charge
-    received: tuple[Money, ...]  # by currency: what counts, and on an unpaid request what waits for a decision
-    methods: tuple[str, ...]  # how the receipt's charge was paid, and others on the same checkout
+    received: tuple[Money, ...]  # by currency; on an unpaid request with what awaits a decision
+    methods: tuple[str, ...]  # of the receipt's charge and others on its checkout
     processor_name: str
     origins: tuple[str, ...]  # where Pay may lead
-    under_way: CheckoutSession | None  # whose money is under way
-    releasable: bool  # it takes days: the contact may pay another way
+    under_way: CheckoutSession | None  # with money under way
+    releasable: bool  # a delayed payment: the contact may pay another way
 
 
 async def find(token: str) -> PaymentRequest | None:
-    """The request behind a link; None if it is unknown or discarded."""
+    """The request behind a link, unless unknown or discarded."""
     if len(token) != 22:
         return None
     return await PaymentRequest.get_or_none(token_hash=vault.digest(token), discarded_at=None)
 
 
 def state_of(request: PaymentRequest) -> str:
-    """The state that the contact sees. review: money arrived that the team has to decide about."""
     if request.status == Status.PAID:
         return "paid"
     if request.status == Status.VOID:
@@ -66,7 +65,7 @@ def state_of(request: PaymentRequest) -> str:
 
 
 async def state_now(request: PaymentRequest) -> str:
-    """As `state_of`; processing also while an approved checkout is being captured."""
+    """As `state_of`, but processing while an approved checkout is being captured."""
     state = state_of(request)
     if state != "open":
         return state
@@ -74,7 +73,6 @@ async def state_now(request: PaymentRequest) -> str:
 
 
 async def page(request: PaymentRequest) -> CheckoutPage:
-    """Everything that the page shows. Reads only."""
     account = await Account.get(id=request.account_id)
     connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
     views = (await payment_views.payments(account.id, [request.id]))[request.id]
@@ -85,7 +83,7 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         name = processor.display_name
         origins = (*processor.checkout_origins, *await _own_origins(request, connection))
     except errors.ProcessorUnavailable:
-        # Closed by the settings. The contact can still see the receipt.
+        # Closed by the settings; the contact can still see the receipt.
         name, origins = connection.display_name, ()
     return CheckoutPage(
         request=request,
@@ -130,7 +128,7 @@ def _methods(counted: Sequence[PaymentView]) -> tuple[str, ...]:
 
 
 async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
-    """The origins of the vendor's checkouts: an account may use its own domain. The connection's newest serves a request without one."""
+    # A request without a checkout uses the newest one's domain.
     made = CheckoutSession.filter(processor_connection_id=connection.id, url__not_isnull=True)
     newest = await made.order_by("-id").limit(1).values_list("url", flat=True)
     own = await made.filter(payment_request_id=request.id).order_by("-n").limit(5).values_list("url", flat=True)
@@ -139,13 +137,13 @@ async def _own_origins(request: PaymentRequest, connection: ProcessorConnection)
 
 
 async def declared_origins(request: PaymentRequest) -> tuple[str, ...]:
-    """The origins of the processor's checkouts, without an account's own domain. Raises: ProcessorUnavailable."""
+    """The origins that the processor declares. Raises: ProcessorUnavailable."""
     connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
     return providers.processor(connection).checkout_origins
 
 
 def origin_of(url: str) -> str | None:
-    """The origin of an https URL, safe to put into a policy; None for any other URL."""
+    """The origin of an https URL, safe for a Content-Security-Policy; None for other URLs."""
     found = re.match(
         r"https://([a-z0-9](?:[a-z0-9.-]{0,250}[a-z0-9])?(?::[0-9]{1,5})?)(?:[/?#]|$)", url, re.ASCII | re.IGNORECASE
     )
@@ -153,7 +151,7 @@ def origin_of(url: str) -> str | None:
 
 
 async def record_view(token: str, *, human: bool) -> None:
-    """Count a person's view of the page. The first view of a copied link marks a DRAFT as sent."""
+    """Count a person's view; the first view of a copied link marks a DRAFT as sent."""
     found = await find(token)
     if found is None or not human:
         return

@@ -1,4 +1,4 @@
-"""Reading checkouts back from their processors, for pages and after webhooks. Recording is left to the recorder."""
+"""Reads checkouts back from their processors, for pages and after webhooks."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ log = structlog.get_logger(__name__)
 
 
 ANSWER_WITHIN_S = 4.0  # how long a page waits for a processor
-LEFT_ALONE_S = 10.0  # pages do not read a connection's checkouts for so long after a failure
-LEFT_ALONE_MOST_S = 300.0  # whatever its Retry-After says
+LEFT_ALONE_S = 10.0  # after a failure, pages do not read the connection's checkouts
+LEFT_ALONE_MOST_S = 300.0  # even if Retry-After is longer
 CLOSE_WITHIN_S = 3.0
 CLOCKS_DIFFER = timedelta(minutes=1)  # of two processes, at most
 _readings: set[asyncio.Task[None]] = set()
@@ -43,11 +43,7 @@ _silent_until: dict[UUID, float] = {}  # by connection, in monotonic seconds
 
 
 async def refresh(request: PaymentRequest, *, came_back: bool = False) -> PaymentRequest:
-    """Read the newest checkout and the released ones if they are due; returns the request as it is then.
-
-    Each is read at most once per `page_reads_every`, and always at the contact's first return (`came_back`). After ANSWER_WITHIN_S the
-    caller continues with what is known, and the read ends in the background.
-    """
+    """Read the checkouts that are due and return the request; a slow read continues in the background."""
     if request.status in (Status.PAID, Status.VOID):
         return request
     live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPEN", "PROCESSING"])
@@ -71,10 +67,9 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
 
 
 async def _claim_read(session: CheckoutSession, *, came_back: bool) -> bool:
-    """Whether this caller reads the checkout: one of several at the same time."""
     now = datetime.now(UTC)
     rested = Q(read_at=None) | Q(read_at__lte=now - configuration.current().page_reads_every)
-    rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # noted by a clock that was ahead
+    rested |= Q(read_at__gt=now + CLOCKS_DIFFER)  # written by a clock that was ahead
     if came_back and await CheckoutSession.filter(id=session.id, returned_at=None).update(
         returned_at=now, next_check_at=now + configuration.current().checkout_first_check, read_at=now
     ):
@@ -100,7 +95,7 @@ async def _read(session: CheckoutSession) -> None:
 
 def _read_ended(reading: asyncio.Task[None]) -> None:
     _readings.discard(reading)
-    if not reading.cancelled() and (error := reading.exception()) is not None:  # its page may no longer wait
+    if not reading.cancelled() and (error := reading.exception()) is not None:  # the page may no longer wait
         log.error("checkout_read_broke", error=type(error).__name__)
 
 
@@ -115,14 +110,17 @@ async def aclose() -> None:
 
 
 async def returned(token: str) -> None:
-    """Read the checkout of a contact who came back from the processor. Without an answer, the sweeper reads it."""
+    """Read the checkout of a contact who came back from the processor."""
     request = await checkout_page.find(token)
     if request is not None:
         await refresh(request, came_back=True)
 
 
 async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
-    """Read a checkout at its processor, record it, and capture it if it awaits that. Raises: IntegrationError, ProcessorUnavailable."""
+    """Read a checkout at its processor, record it, and capture it if approved.
+
+    Raises: IntegrationError, ProcessorUnavailable.
+    """
     assert session.external_id is not None  # noqa: S101 (the callers choose such rows)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     try:
@@ -136,17 +134,17 @@ async def read_back(session: CheckoutSession, *, source: str) -> Checkout:
 
 @jobs.handler("checkout.read_back", on_dead="sweeper.checkouts reads paid checkouts again")
 async def _read_back_job(job: jobs.JobContext) -> None:
-    """Confirm a payment that a webhook reported; notify the team if the processor does not. Key: the fact."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.external_id is None:
         return
     state = await read_back(session, source="sweeper")
     fact = await MoneyFact.get(id=UUID(job.payload["fact_id"]))
     confirmed = any(
-        (said.kind, said.outcome, said.external_id) == (MoneyKind.CHARGE, MoneyOutcome.SUCCEEDED, fact.external_id)
-        for said in state.money
+        (statement.kind, statement.outcome, statement.external_id)
+        == (MoneyKind.CHARGE, MoneyOutcome.SUCCEEDED, fact.external_id)
+        for statement in state.money
     )
-    if state.status == CheckoutStatus.COMPLETED or confirmed:  # a part of the amount may be paid
+    if state.status == CheckoutStatus.COMPLETED or confirmed:  # confirmed: a part may be paid
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:

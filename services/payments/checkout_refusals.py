@@ -1,4 +1,4 @@
-"""A processor's definite no to a checkout: told once per cause, in the thread and to those who can act. A silent one is tried again."""
+"""Reports a processor's definite refusal of a checkout to the team, once per cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.thread import activity_cards, notifications, request_rows
 
 _ASK_ANEW: Final = "Void this request and ask for another amount, or by another processor."
 _AT_VENDOR: Final = "See what {name} asks of you in your account there, or ask by another processor."
-# A processor's reason -> why, and what to do, for the team.
+# By the processor's reason: the cause and what the team can do.
 WORDS: Final = {
     "amount_too_small": (
         "the amount is below the least that it takes; where it pays you out in another currency, that currency's least counts. "
@@ -39,15 +39,12 @@ WORDS: Final = {
     ),
     "connection_unusable": "this server can't use the connection. Connect {name} again under Settings → Payments, or ask your operator.",
 }
-# Reasons that only the request itself has: its author can act. All others concern the connection: owners and admins can.
+# The author of the request can act on these; owners and admins act on all others.
 OF_THE_REQUEST: Final = frozenset({"amount_too_small", "amount_too_large", "amount_not_representable"})
 
 
-async def tell(connection: ProcessorConnection, session: CheckoutSession, error: IntegrationError) -> None:
-    """Log the card, notify those who can act, and keep the error at the connection. Safe to repeat.
-
-    Key: the request, the cause, the amount, and since when: after a checkout that opened, or under other credentials, it is said again.
-    """
+async def report(connection: ProcessorConnection, session: CheckoutSession, error: IntegrationError) -> None:
+    """Log a card, notify those who can act, and store the error at the connection. Safe to repeat."""
     name = providers.processor_name(connection)
     of_connection = error.reason not in OF_THE_REQUEST and error.field is None
     why = WORDS.get(error.reason, "").format(name=name) or _unknown(error, name)
@@ -57,6 +54,7 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
         news = await processor_health.note(connection, f"A contact could not pay: {why}")
     made = CheckoutSession.filter(payment_request_id=session.payment_request_id, external_id__not_isnull=True)
     last = await made.order_by("-n").first()
+    # Reported again after a checkout that opened, or with other credentials.
     since = f"{last.n if last else 0}:{vault.digest(connection.credentials)[:12]}"
     cause = f"{error.reason}:{error.code}:{error.field}:{session.amount_minor}:{since}"
     key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
@@ -74,7 +72,7 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
             title=activity_cards.TITLES[kind],
             body=text,
             cause_key=f"refused:{key}",
-            # Owners and admins are told of a connection that has ended by a notification of its own.
+            # A connection that has ended notifies owners and admins itself.
             admins=of_connection and news and not revoked,
         )
         request.version += 1
@@ -83,9 +81,9 @@ async def tell(connection: ProcessorConnection, session: CheckoutSession, error:
 
 
 def _unknown(error: IntegrationError, name: str) -> str:
-    said = (
+    cause = (
         f"the {error.field.replace('_', ' ')} is not one that it takes"
         if error.field
         else f"“{error.message or error.reason}”"
     )
-    return f"{said}. " + _AT_VENDOR.format(name=name)
+    return f"{cause}. " + _AT_VENDOR.format(name=name)

@@ -1,4 +1,4 @@
-"""The account's live figures, per currency, from its requests and its ledger. Coalescing updates is the subscription's business."""
+"""The account's live figures per currency, from its requests and its ledger."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from uuid import UUID
 from models import database, time_zones
 from services.thread.figures import ARRIVED, DUE, LEFT, PAID_IN_FULL, REQUESTED, SENT_AT, STANDS
 
-# Days, today included; None: all.
+# In days, including today; None: all.
 RANGES: Final[Mapping[str, int | None]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30, "ALL_TIME": None}
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Live once money is asked for live: while a live processor is connected, and for good when a live request was sent.
+# Live while a live processor is connected, and always after a live request was sent through it.
 _ACCOUNT: Final = """
 SELECT time_zone, EXISTS (SELECT 1 FROM processor_connection p WHERE p.account_id = account.id AND NOT p.test_mode
   AND (p.connected OR EXISTS (SELECT 1 FROM payment_request r WHERE r.account_id = account.id
@@ -24,7 +24,7 @@ SELECT time_zone, EXISTS (SELECT 1 FROM processor_connection p WHERE p.account_i
 FROM account WHERE id = ?
 """
 
-# What was paid before it was sent, such as cash that was recorded with its date, says nothing about how long people take.
+# Payments from before the sending, such as dated cash records, do not count.
 _MEDIANS: Final = f"""
 WITH took AS (SELECT currency, {{seconds}} AS s FROM payment_request
   WHERE account_id = ? AND test_mode = ? AND {PAID_IN_FULL} AND paid_at >= ? AND paid_at >= sent_at),
@@ -40,27 +40,22 @@ _SECONDS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurrencyFigures:
-    """Figures of one currency; amounts in its minor units. figures.py says what each means."""
-
     currency: str
     test_mode: bool
     requests_sent: int
-    converted_count: int  # of the requests sent in the range: those that are paid in full now
+    converted_count: int  # of the requests sent in the range, those paid in full now
     requested_minor: int
     paid_count: int
     paid_minor: int
-    outstanding_minor: int  # of all requests that are open now, whenever they were sent
-    median_seconds_to_pay: int | None  # of the requests paid in the range after they were sent
+    outstanding_minor: int  # of all requests open now, whenever sent
+    median_seconds_to_pay: int | None  # of the requests paid in the range
 
 
 _Rows = list[dict[str, Any]]
 
 
 async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyFigures]:
-    """One row per currency with anything to show, in order of the code. Days are those of the account's time zone.
-
-    Live money; test money until the account asks for live money. Six queries.
-    """
+    """One row per currency; test money until the account asks for live money."""
     (account,) = await database.rows(_ACCOUNT, account_id)
     test_mode = not account["live"]
     since = start_of(range, account["time_zone"], now)
@@ -131,12 +126,11 @@ def _by_currency(
 
 
 def start_of(range: str, time_zone: str, now: datetime) -> datetime:
-    """The first moment of a range, in UTC: the start of the account's day, so many days back. Raises: KeyError for an unknown range."""
+    """The start of a range by the account's days, in UTC. Raises: KeyError."""
     days = RANGES[range]
     return BEGINNING if days is None else time_zones.start_of_day(time_zone, now, days_ahead=1 - days)
 
 
 async def day_ends(account_id: UUID, now: datetime) -> datetime:
-    """When the account's day ends, and with it every range moves on."""
     (account,) = await database.rows("SELECT time_zone FROM account WHERE id = ?", account_id)
     return time_zones.next_midnight(account["time_zone"], now)

@@ -1,4 +1,4 @@
-"""Notices that requests become overdue: time alone changes what clients show, so the log says it. Sends nothing to the contact."""
+"""Logs that requests became overdue, so that clients update. Sends nothing to the contact."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ from services.thread import request_rows
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
-BATCHES: Final = 100  # of one run; the next run goes on
-# As in payment_request_due, the index behind it. `overdue_for` is the due date whose passing has been told.
+BATCHES: Final = 100  # per run
+# Matches the index payment_request_due. `overdue_for`: the due date that was logged as passed.
 _PASSED: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND (overdue_for IS NULL OR overdue_for <> due_at) AND due_at < ?"
 
 
 @jobs.periodic("requests.overdue", 15)
-async def tell_overdue(job: jobs.JobContext) -> None:
-    """Tell what has become overdue, also while no job ran. Key: the request and its due date."""
-    await tell(datetime.now(UTC))
+async def log_overdue_now(job: jobs.JobContext) -> None:
+    await log_overdue(datetime.now(UTC))
 
 
-async def tell(now: datetime) -> int:
-    """Log `payment_request.overdue` for each request whose due date has passed by `now`, once per due date; how many."""
-    told, failed = 0, set[UUID]()
+async def log_overdue(now: datetime) -> int:
+    """Log `payment_request.overdue` once per passed due date; return how many."""
+    logged, failed = 0, set[UUID]()
     for _ in range(BATCHES):
         skipped = f" AND account_id NOT IN ({database.placeholders(len(failed))})" if failed else ""
         found = await database.rows(
@@ -44,15 +43,14 @@ async def tell(now: datetime) -> int:
             of.setdefault(database.to_uuid(row["account_id"]), []).append(database.to_uuid(row["id"]))
         for account_id, ids in of.items():
             try:
-                told += await _tell(account_id, ids, now)
+                logged += await _log_overdue(account_id, ids, now)
             except Exception as error:  # noqa: BLE001 (the loop's top: one account must not keep the others waiting)
                 log.error("overdue_failed", account_id=str(account_id), error=type(error).__name__)
                 failed.add(account_id)
-    return told
+    return logged
 
 
-async def _tell(account_id: UUID, ids: list[UUID], now: datetime) -> int:
-    """Tell of those that are still overdue and untold under their locks."""
+async def _log_overdue(account_id: UUID, ids: list[UUID], now: datetime) -> int:
     async with change(account_id) as changed:
         locked = await request_rows.lock_all(account_id, ids)
         passed = await database.rows(

@@ -1,4 +1,4 @@
-"""Reading the object that a stored event names, at its processor. Records nothing."""
+"""Reads the object that a stored event names, at its processor. Records nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ Reading = tuple[Checkout | None, Sequence[MoneyStatement], bool]
 
 
 async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
-    """The checkout that the event concerns; or None, the payments to record, and whether they are confirmed. Raises: IntegrationError."""
+    """The event's checkout; or None, the payments to record, and whether they are confirmed.
+
+    Raises: IntegrationError.
+    """
     processor = providers.processor(connection)
     if event.checkout_external_id is not None:
         return await processor.read_checkout(event.checkout_external_id), (), True
@@ -42,7 +45,7 @@ async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Read
     owner = await recorder.find_request_id(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
         return None, event.money, True
-    # The payment does not name its checkout: find the one that lists it.
+    # Find the checkout that lists the payment.
     sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
     for session in await sessions.filter(external_id__not_isnull=True).order_by("-n"):
         state = await processor.read_checkout(session.external_id or "")
@@ -78,22 +81,18 @@ async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook)
 
 
 async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
-    """Payments that name our request but none of its checkouts, as the vendor reports them.
-
-    The reference alone proves nothing: a copy of this system with other keys uses the same. Payments that these credentials cannot
-    see are dropped. Where the vendor cannot be asked, they are shown to the team and do not count.
-    """
+    # The reference may be another installation's: drop payments that these keys can't read.
     processor = providers.processor(connection)
     money: list[MoneyStatement] = []
-    for said in event.money:
-        read: MoneyStatement | None = said
-        # A decline moves no money, and its payment may have had another attempt since.
-        if said.kind == MoneyKind.CHARGE and said.outcome != MoneyOutcome.FAILED:
+    for statement in event.money:
+        read: MoneyStatement | None = statement
+        # A decline moves no money, and its payment may have been tried again since.
+        if statement.kind == MoneyKind.CHARGE and statement.outcome != MoneyOutcome.FAILED:
             try:
-                read = await processor.read_charge(said.external_id)
+                read = await processor.read_charge(statement.external_id)
             except IntegrationError as error:
                 if error.reason == "unsupported":
-                    return None, event.money, False
+                    return None, event.money, False  # shown to the team, not counted
                 raise
         if read is None:
             log.warning("processor_money_not_confirmed", provider=connection.processor, event_type=event.type)

@@ -22,16 +22,16 @@ from services.payments import recorder
 
 
 def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebhook:
-    """The part of an event that its proof covers. Without a signature over its body it only names what to read."""
+    """The part that the event's proof covers; an unsigned event only names what to read."""
     if processor.capabilities.webhook_proof is not WebhookProof.BODY:
         charges = [s.external_id for s in event.money if s.kind == MoneyKind.CHARGE]
         charge = event.charge_external_id or next(iter(charges), None)
-        # The object names its request. Otherwise a forged body could assign a payment to another request.
+        # The object names its request; a forged body could name another.
         alone = event.checkout_external_id is None and charge is None
         unsigned = processor.capabilities.webhook_proof is WebhookProof.NONE
         return dataclasses.replace(
             event,
-            # An unsigned id is dropped. Otherwise each invented event would be stored and read.
+            # Otherwise each invented event would be stored and read.
             external_id=None if unsigned else event.external_id,
             decides=False,
             disconnected=False,
@@ -44,12 +44,11 @@ def trusted_part(processor: Processor, event: ProcessorWebhook) -> ProcessorWebh
 
 
 def is_other_mode(connection: ProcessorConnection, item: ProcessorWebhook | Checkout) -> bool:
-    """Whether the object belongs to the other mode, live or test."""
     return item.test_mode is not None and item.test_mode != connection.test_mode
 
 
 async def find_request_id(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:
-    """The request that an event concerns, as far as is known without asking the vendor."""
+    """The event's request, if known without asking the vendor."""
     owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
     if owner is None and event.charge_external_id is not None:
         known = MoneyFact.filter(processor_connection_id=connection.id, external_id=event.charge_external_id)
@@ -59,7 +58,7 @@ async def find_request_id(connection: ProcessorConnection, event: ProcessorWebho
 
 
 async def matches_checkout(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """Whether connection, request, checkout, amount and currency all match, so that the event can be recorded unread."""
+    """Whether the event agrees with its stored checkout, so that it can be recorded unread."""
     if event.checkout_external_id is None:
         return False
     session = await CheckoutSession.get_or_none(

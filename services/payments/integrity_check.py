@@ -1,7 +1,4 @@
-"""The auditor: works out again, from facts and log, everything that is stored beside them, and tells what differs. It mends nothing.
-
-What differs at first is looked at again under the lock that its writer takes: a change of the moment is not a difference.
-"""
+"""Recomputes stored values from facts and log, and reports what differs. Changes nothing."""
 
 from __future__ import annotations
 
@@ -17,15 +14,15 @@ from models.tables import Account, CheckoutSession, Contact, ContactSummary, Mon
 from services.payments.projection import position_of
 from services.thread import contact_totals, request_rows
 
-BATCH = 500  # requests at once
+BATCH = 500  # requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Something that is stored and is not what the facts say."""
+    """A stored value that differs from what the facts say."""
 
     subject: str  # the public id of the request, contact or account
-    name: str  # what of it, as its column is called
+    name: str  # of the column or figure
     stored: object
     recomputed: object
 
@@ -34,7 +31,7 @@ class Difference:
 
 
 async def audit(account_id: UUID | None = None) -> list[Difference]:
-    """Audit one account, or all of them (None). Writes nothing; on a running system it is safe, and reads every request and fact."""
+    """Audit one account, or all (None). Safe on a running system."""
     found: list[Difference] = []
     for account in await (Account.filter(id=account_id) if account_id else Account.all()).order_by("id"):
         found += await _log(account.id)
@@ -51,7 +48,7 @@ FROM account a LEFT JOIN event e ON e.account_id = a.id WHERE a.id = ? GROUP BY 
 
 
 async def _log(account_id: UUID) -> list[Difference]:
-    """The numbers are 1, 2, 3 … up to the account's counter; only what is older than the retention may be missing, at the start."""
+    # Numbers run without gaps to the counter; only pruned ones may be missing.
     (row,) = await database.rows(_LOG, account_id)  # one statement: no writer commits in between
     head, entries = int(row["event_seq"]), int(row["entries"])
     subject = public_id("acc", account_id)
@@ -84,6 +81,7 @@ async def _requests(account_id: UUID) -> list[Difference]:
         after = requests[-1].id
         suspects = [request.id for request, differences in await _compared(requests) if differences]
         for request_id in suspects:
+            # Compared again under the lock: a change under way is no difference.
             async with database.transaction():
                 locked = await request_rows.lock(account_id, request_id)
                 ((_, differences),) = await _compared([locked])
@@ -91,7 +89,6 @@ async def _requests(account_id: UUID) -> list[Difference]:
 
 
 async def _compared(requests: Sequence[PaymentRequest]) -> list[tuple[PaymentRequest, list[Difference]]]:
-    """Each request with what differs of it, in two queries."""
     ids = [request.id for request in requests]
     facts = await MoneyFact.filter(payment_request_id__in=ids).order_by("payment_request_id", "id")
     of: dict[UUID, list[MoneyFact]] = {

@@ -1,8 +1,4 @@
-"""Freeing a link that a delayed payment holds: a begun voucher, bank debit or transfer must not lock it for days.
-
-The processor is asked first to make that payment impossible. Where it can't, the old checkout is marked as released: it stays watched,
-and when its money arrives after another payment, that money is excess (or late, after a void), with its card, and can be refunded.
-"""
+"""Releases a link that a delayed payment (voucher, bank debit, transfer) holds."""
 
 from __future__ import annotations
 
@@ -30,17 +26,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """The request whose link can be paid again, and the card that says so."""
-
     request: PaymentRequest
     card: ActivityCard | None
 
 
 async def release(actor: Actor, *, payment_request_id: UUID, idempotency_key: str) -> Released:
-    """Free the link of a request whose payment takes days. Safe to repeat with the same idempotency key.
+    """Release the link of a request. Safe to repeat with the same idempotency key.
 
-    Raises: Forbidden, NotFound, AlreadyPaid (also when the money arrived first), AlreadyVoid, PaymentInProgress (a card's payment,
-    seconds to minutes), Invalid (nothing holds the link), ProcessorUnavailable.
+    Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress, Invalid, ProcessorUnavailable.
     """
     actor.require("request_payment")
 
@@ -48,7 +41,7 @@ async def release(actor: Actor, *, payment_request_id: UUID, idempotency_key: st
         request = await _get(actor, payment_request_id)
         if not idempotency.fits(idempotency_key):
             _refuse(request)
-            await save({"card": None})  # refuses the key, before the processor is asked
+            await save({"card": None})  # refuses the key before the processor is called
         return await _release(request, actor=actor, save=save)
 
     async def rebuild(ids: dict[str, Any]) -> Released:
@@ -62,39 +55,35 @@ async def release(actor: Actor, *, payment_request_id: UUID, idempotency_key: st
 
 
 async def release_by_contact(request: PaymentRequest) -> None:
-    """The contact wants to pay another way, and has read that the first payment must not be paid any more.
-
-    Raises: as `release`, but for rights.
-    """
+    """As `release`, without permissions: the contact wants to pay another way."""
     await _release(request, actor=None, save=None)
 
 
 async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save | None) -> Released:
     _refuse(request)
-    said: list[ActivityCard] = []
+    cards: list[ActivityCard] = []
     held = CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING", released_at=None)
     for session in await held.order_by("n"):
-        said += await _cancel(session)
+        cards += await _cancel(session)
     actor_id = actor.user_id if actor is not None else None
     async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
         now = await request_rows.lock(request.account_id, request.id)
         if now.status == Status.PROCESSING and now.released_at is None:
             _refuse(now)  # another payment may have begun meanwhile
-            said += (await recorder.record_release(changed, now)).cards
+            cards += (await recorder.record_release(changed, now)).cards
         elif now.status in (Status.PAID, Status.VOID):
             _refuse(now)
         if actor is not None:
             await audit_log.record(
                 actor, "payment_link.release", public_id("pr", now.id), {"request": now.number, "status": now.status}
             )
-        card = said[-1] if said else None
+        card = cards[-1] if cards else None
         if save is not None:
             await save({"card": str(card.id) if card is not None else None})
     return Released(request=now, card=card)
 
 
 def _refuse(request: PaymentRequest) -> None:
-    """Raises: why the link of this request can't be released now."""
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
@@ -106,7 +95,6 @@ def _refuse(request: PaymentRequest) -> None:
 
 
 async def _cancel(session: CheckoutSession) -> list[ActivityCard]:
-    """Make the payment impossible at its processor, where it can; the cards of what it is after that. Raises: ProcessorUnavailable."""
     assert session.external_id is not None  # noqa: S101 (a checkout under way was answered)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     try:
@@ -116,7 +104,7 @@ async def _cancel(session: CheckoutSession) -> list[ActivityCard]:
         log.warning("delayed_payment_not_canceled", provider=error.provider, reason=error.reason)
         if error.ambiguous or error.retryable:
             raise errors.ProcessorUnavailable from error
-        return []  # a definite no (these keys may not, say): it stays watched
+        return []  # refused for good: it stays watched, and its money would be excess or late
 
 
 async def _get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:

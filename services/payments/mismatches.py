@@ -1,8 +1,4 @@
-"""Money that is not what was asked for: the team decides about it with one action, and hears of a part whose rest did not come.
-
-The decision is stored as facts (ACCEPTANCE of each charge that it saw, WAIVER of what is missing); what they add up to, settling.py
-says. Later money is judged anew.
-"""
+"""Money that is not what was asked for: the team decides about it with one action."""
 
 from __future__ import annotations
 
@@ -30,11 +26,11 @@ from services.thread import request_rows
 
 log = structlog.get_logger(__name__)
 
-AFTER_DEATH: Final = timedelta(minutes=10)  # when the job of a part whose rest did not come goes on
+AFTER_DEATH: Final = timedelta(minutes=10)  # until a dead job continues
 
 
 class Resolution(StrEnum):
-    """What becomes of the money. Same words as the API's."""
+    """What happens to the money. The API has the same values."""
 
     ACCEPT_AS_PAID = "ACCEPT_AS_PAID"
     ACCEPT_AS_PART = "ACCEPT_AS_PART"
@@ -43,24 +39,21 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """The request afterwards, the card that says so, and what goes back (the last refund of several)."""
-
     request: PaymentRequest
     card: ActivityCard | None
-    refund: Refund | None
+    refund: Refund | None  # the last of several
 
 
 def resolvable(views: Sequence[PaymentView], left: Mapping[UUID, int]) -> bool:
-    """Whether money waits for a decision and none of it is on its way back. `left`: of `refunds.refundable`."""
+    """Whether money awaits a decision and none of it is being returned; `left`: from `refunds.refundable`."""
     waiting = [view for view in views if view.unresolved_minor]
     return bool(waiting) and all(left.get(view.id, 0) >= view.unresolved_minor for view in waiting)
 
 
 async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, idempotency_key: str) -> Resolved:
-    """Decide about every payment of the request that does not count yet.
+    """Decide about every payment that does not count yet. Safe to repeat with the same idempotency key.
 
-    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyVoid, PaymentInProgress (also while one of
-    the payments is being refunded or disputed), NothingToResolve, ResolutionNotPossible, ProcessorUnavailable.
+    Raises: Forbidden, NotFound, AlreadyVoid, PaymentInProgress, NothingToResolve, ResolutionNotPossible, ProcessorUnavailable.
     """
     chosen = Resolution(resolution)
     actor.require("request_payment")
@@ -80,7 +73,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
             facts = _decided(actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note)
             recorded = await recorder.record_manual(changed, request, *facts)
             await _audit(actor, request, chosen, waiting)
-            # The first card of a request that was never sent is logged with it; this one is the last.
+            # A request that was never sent logs its own card first.
             card = recorded.cards[-1] if recorded.cards else None
             ids = {"card": str(card.id) if card else None, "refund": str(promised[-1].id) if promised else None}
             await save(ids)
@@ -105,7 +98,6 @@ async def _audit(actor: Actor, request: PaymentRequest, chosen: Resolution, wait
 
 
 async def _lock_resolvable(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Lock and read again. Raises: NotFound, AlreadyVoid, PaymentInProgress."""
     request = await request_rows.lock_visible(actor.account_id, payment_request_id)
     if request.status == Status.VOID or request.void_requested_at is not None:
         raise errors.AlreadyVoid(field="paymentRequestId")
@@ -116,7 +108,6 @@ async def _lock_resolvable(actor: Actor, payment_request_id: UUID) -> PaymentReq
 
 
 async def _waiting(request: PaymentRequest) -> list[PaymentView]:
-    """The charges to decide about, oldest first. Raises: NothingToResolve, PaymentInProgress."""
     views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     waiting = [view for view in views if view.unresolved_minor]
     if not waiting:
@@ -124,7 +115,7 @@ async def _waiting(request: PaymentRequest) -> list[PaymentView]:
     left = (await refunds.refundable(request.account_id, {request.id: views}))[request.id]
     if not resolvable(views, left):
         raise errors.PaymentInProgress(
-            "Some of this money is being given back or is disputed: wait until that is decided.",
+            "Some of this money is being refunded or is disputed. Wait until that is decided.",
             field="paymentRequestId",
         )
     return waiting
@@ -135,23 +126,24 @@ def _due(request: PaymentRequest) -> int:
 
 
 def _refuse_unfit(chosen: Resolution, request: PaymentRequest, waiting: Sequence[PaymentView], locale: str) -> None:
-    """Raises: ResolutionNotPossible, which says why."""
     due = _due(request)
-    said = Money(due, request.currency).formatted(locale)
+    due_text = Money(due, request.currency).formatted(locale)
     if chosen == Resolution.ACCEPT_AS_PAID:
         return
     if any(view.currency != request.currency for view in waiting):
         raise errors.ResolutionNotPossible(
-            "The money came in another currency: accept it as paid, or give it back.", field="resolution"
+            "The payment is in another currency. Accept it as paid, or refund it.", field="resolution"
         )
     if chosen == Resolution.ACCEPT_AS_PART and sum(view.amount_minor for view in waiting) >= due:
-        raise errors.ResolutionNotPossible(f"Not less arrived than the {said} that are due.", field="resolution")
+        raise errors.ResolutionNotPossible(
+            f"The money received is not less than the {due_text} due.", field="resolution"
+        )
     over = sum(view.unresolved_minor for view in waiting) - due
     if chosen == Resolution.REFUND_DIFFERENCE and (over <= 0 or due == 0):
         why = (
-            f"Not more arrived than the {said} that are due."
+            f"The money received is not more than the {due_text} due."
             if due
-            else "Nothing is due: give the payment back instead."
+            else "Nothing is due. Refund the payment instead."
         )
         raise errors.ResolutionNotPossible(why, field="resolution")
 
@@ -159,8 +151,7 @@ def _refuse_unfit(chosen: Resolution, request: PaymentRequest, waiting: Sequence
 async def _promise(
     changed: Change, actor: Actor, request: PaymentRequest, waiting: Sequence[PaymentView], over: int
 ) -> list[Refund]:
-    """Refunds that give so much back, of the newest charges first; none is older than what settles the request."""
-    made = []
+    made = []  # newest charges first: the oldest pay the request
     for view in reversed(waiting):
         part = min(over, view.unresolved_minor)
         if part > 0:
@@ -178,8 +169,6 @@ def _decided(
     waive: bool,
     note: str | None,
 ) -> list[MoneyFact]:
-    """The decision as facts: what is accepted, and what is missing after that."""
-
     def fact(kind: str, external_id: str, amount_minor: int, currency: str, **more: Any) -> MoneyFact:
         return MoneyFact(
             id=uuid7(),
@@ -229,14 +218,12 @@ async def _shown(actor: Actor, payment_request_id: UUID, ids: Mapping[str, str |
 
 
 # ---------------------------------------------------------------------------------------------------------------- job
-async def _judge_died(job: jobs.JobContext, error: str) -> None:
-    """The team has to hear of the money: the job goes on."""
-    raise jobs.Later(AFTER_DEATH.total_seconds())
+async def _check_rest_died(job: jobs.JobContext, error: str) -> None:
+    raise jobs.Later(AFTER_DEATH.total_seconds())  # the team must learn of the money
 
 
-@jobs.handler("mismatch.judge", on_dead=_judge_died)
-async def _judge(job: jobs.JobContext) -> None:
-    """Less than asked had arrived on a checkout that went on: read it again, and tell the team if the rest is not there. Key: the fact."""
+@jobs.handler("mismatch.judge", on_dead=_check_rest_died)
+async def _check_rest(job: jobs.JobContext) -> None:
     fact = await MoneyFact.get(id=UUID(job.payload["fact_id"]), account_id=job.account_id)
     session = await CheckoutSession.get(id=fact.checkout_session_id)
     if session.external_id is not None:

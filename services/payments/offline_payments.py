@@ -1,4 +1,4 @@
-"""Payments outside every processor (cash, a cheque, a transfer): a user records them in the ledger and can undo the record."""
+"""Payments outside every processor (cash, a cheque): users record them and can undo the record."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ SUMMARIES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """The updated request, the payment, and its card; no card if it was already logged."""
-
     request: PaymentRequest
     payment: PaymentView
-    card: ActivityCard | None
+    card: ActivityCard | None  # None: logged before
 
 
 async def record(
@@ -62,10 +60,10 @@ async def record(
     note: str | None = None,
     received_at: datetime | None = None,
 ) -> Recorded:
-    """Record a payment and close the open checkouts. `amount` is a decimal text in the request's currency; None: all that is due.
+    """Record a payment and close the open checkouts. Safe to repeat with the same idempotency key.
 
-    Safe to repeat with the same idempotency key. Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress,
-    Invalid, TooLong, AmountTooSmall, AmountTooLarge (above what is due).
+    `amount`: decimal text; None: all that is due. Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid, PaymentInProgress, Invalid,
+    TooLong, AmountTooSmall, AmountTooLarge.
     """
     actor.require("request_payment")
     given = {"request": payment_request_id, "method": method, "amount": amount, "note": note, "received": received_at}
@@ -88,7 +86,7 @@ async def record(
             detail = {"request": request.number, **paid}
             await audit_log.record(actor, "outside_payment.record", public_id("pay", fact.id), detail)
             await save({"fact": str(fact.id)})
-        # A request that was never sent logs its own card first; the payment's card is the last.
+        # A request that was never sent logs its own card first.
         return await _shown(actor, fact.id, recorded.cards[-1] if recorded.cards else None)
 
     async def rebuild(ids: dict[str, Any]) -> Recorded:
@@ -141,7 +139,7 @@ def _fact(
 async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
     """Undo a manual record by a second fact, CANCELED. Safe to repeat.
 
-    Raises: Forbidden, NotFound, Invalid (a processor's payment).
+    Raises: Forbidden, NotFound, Invalid.
     """
     actor.require("request_payment")
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
@@ -187,10 +185,6 @@ def _refuse_closed(request: PaymentRequest) -> None:
 
 
 def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
-    """In minor units; None: all that is due. Without a request only what is no amount in any currency is refused.
-
-    Raises: AmountTooSmall, AmountTooLarge, Invalid.
-    """
     due = None
     if request is not None:
         due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
@@ -199,7 +193,7 @@ def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> 
     money = validation.parse_amount(amount, due.currency if due is not None else None, field="amount")
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
-    # Of a closed request nothing is due, and that is refused already.
+    # A closed request is refused elsewhere.
     if due is not None and 0 < due.amount_minor < money.amount_minor:
         raise errors.AmountTooLarge(f"Only {due.formatted(locale)} is due.", field="amount")
     return money.amount_minor

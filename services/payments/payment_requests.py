@@ -1,4 +1,4 @@
-"""Payment requests: defaults, create, copy the link, discard, available actions. Sending is in request_sending.py, voiding in voids.py."""
+"""Payment requests: create, copy the link, discard, available actions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,11 @@ from services.thread import contact_totals, payment_links, request_rows
 NAME_LIMIT = 255  # characters
 DESCRIPTION_LIMIT = 2000
 TOKEN_BYTES = 16
-DUE_WITHIN = timedelta(days=3653)  # ten years; a later date is a typing error
+DUE_WITHIN = timedelta(days=3653)  # ten years; a later date is a typo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What the dialog shows at first."""
-
     currency: str
     currencies: list[str]
     processor: ProcessorConnection | None
@@ -45,7 +43,6 @@ class Defaults:
 
 # ------------------------------------------------------------------------------------------------------------ create
 async def defaults(actor: Actor) -> Defaults:
-    """Currency, allowed currencies and processor of a new request."""
     account = await Account.get(id=actor.account_id)
     connection = await providers.default_processor(actor.account_id)
     taken = []
@@ -75,10 +72,9 @@ async def create(
     processor: str | None = None,
     processor_id: UUID | None = None,
 ) -> PaymentRequest:
-    """Create a DRAFT with a live link. Sends nothing and logs no card.
+    """Create a DRAFT with a live link. Safe to repeat with the same idempotency key.
 
-    `amount` is a decimal text, `processor` a kind (STRIPE …), `processor_id` one connection where a kind has several.
-    Safe to repeat with the same idempotency key. Raises: the refusals of each field.
+    `amount`: decimal text; `processor`: a kind; `processor_id`: one connection. Raises: the refusals of each field.
     """
     actor.require("request_payment")
     given = {
@@ -119,8 +115,6 @@ async def create(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
-    """The checked input of `create`."""
-
     contact_id: UUID
     channel_id: UUID | None
     product_name: str
@@ -253,7 +247,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
 
 
 async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """Hide a draft that was never copied, sent or opened. Its number stays taken, its link answers 404. Raises: AlreadySent."""
+    """Hide a draft that was never copied, sent or opened. Raises: AlreadySent."""
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
@@ -282,14 +276,11 @@ def refuse_closed(request: PaymentRequest) -> None:
         raise errors.AlreadyVoid(field="paymentRequestId")
 
 
-# ------------------------------------------------------------------------------------------------------------- shared
+# ------------------------------------------------------------------------------------------------------------- queries
 def available_actions(
     request: PaymentRequest, role: str, *, refundable: bool = False, resolvable: bool = False
 ) -> list[tuple[str, str | None]]:
-    """Actions that this role may take now, each with the status that follows (None: it stays).
-
-    `refundable` as from `refunds.refundable`, `resolvable` as from `mismatches.resolvable`.
-    """
+    """Actions that this role may take now, each with the status that follows (None: unchanged)."""
     if role == "VIEWER" or request.discarded_at is not None:
         return []
     actions: list[tuple[str, str | None]] = []
@@ -311,7 +302,7 @@ def available_actions(
 
 
 async def get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
-    """The request of this id. Raises: NotFound (also for a discarded one)."""
+    """Raises: NotFound (also for a discarded request)."""
     request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
     if request is None:
         raise errors.NotFound(field="paymentRequestId")

@@ -1,4 +1,4 @@
-"""Payments as the API shows them: one per money, in the outcome that stands, over the append-only facts."""
+"""Payments as the API shows them, derived from the append-only facts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.tables import MoneyFact
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentView:
-    """One movement of money. `id` is its first fact's. Amounts in minor units."""
+    """One movement of money; its `id` is its first fact's."""
 
     id: UUID
     payment_request_id: UUID
-    contact_id: UUID  # whom it was stored for, perhaps before a merge
-    connection_id: UUID | None  # None: recorded by hand
+    contact_id: UUID  # as stored, perhaps before a merge
+    connection_id: UUID | None  # None: recorded manually
     kind: str
     status: str
     amount_minor: int
@@ -30,20 +30,20 @@ class PaymentView:
     method_summary: str | None
     failure_message: str | None
     counted: bool
-    unresolved_minor: int  # of a charge: what of it waits for the team's decision
+    unresolved_minor: int  # of a charge: the part that awaits the team's decision
     checkout_session_id: UUID | None
     test_mode: bool
     occurred_at: datetime
-    last_at: datetime  # when it came to its status
+    last_at: datetime  # when it reached its status
     response_due_at: datetime | None  # of a dispute that is not decided
-    dispute_reason: str | None  # the processor's word
+    dispute_reason: str | None  # as the processor names it
     reversal: bool  # of a refund: the vendor itself took the money back
-    inquiry: bool  # of a dispute: the bank only asks so far, and took nothing
+    inquiry: bool  # of a dispute: so far the bank only asks and has taken nothing
     note: str | None
 
 
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
-    """The payments of each request, oldest first, in one query. Every id asked for has an entry."""
+    """The payments of each request, oldest first; every requested id has an entry."""
     found: dict[UUID, list[PaymentView]] = {request_id: [] for request_id in request_ids}
     of: dict[UUID, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(account_id=account_id, payment_request_id__in=list(request_ids)).order_by("id"):
@@ -54,7 +54,7 @@ async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, 
 
 
 def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
-    """A reversal is over once the newest dispute about its charge is won."""
+    # A reversal ends once the newest dispute about its charge is won.
     disputes = [view for view in views if view.kind == "DISPUTE"]
     won = ledger.won_at(((view.connection_id, view.charge_reference), view.status, view.last_at) for view in disputes)
     return [
@@ -69,7 +69,6 @@ def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
 
 
 def views_of(facts: Sequence[MoneyFact]) -> list[PaymentView]:
-    """The payments of one request, oldest first, from all its facts."""
     by_payment: dict[tuple[object, str, str], list[MoneyFact]] = {}
     for fact in facts:
         if fact.kind != "WAIVER":  # no money has moved
@@ -81,7 +80,7 @@ def views_of(facts: Sequence[MoneyFact]) -> list[PaymentView]:
 
 
 def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) -> list[ledger.Fact]:
-    """The facts of a request as the ledger's rules need them. `released`: ids of its checkouts that hold the link no more."""
+    """Convert facts for the ledger's rules; `released`: ids of checkouts that no longer hold the link."""
     return [
         ledger.Fact(
             connection=fact.processor_connection_id,
@@ -106,7 +105,7 @@ def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) ->
 
 
 async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, PaymentView]:
-    """The payment that each fact belongs to (a card points at the fact that it was logged for)."""
+    """The payment that each fact belongs to."""
     facts = await MoneyFact.filter(account_id=account_id, id__in=list(fact_ids))
     requests = {fact.payment_request_id for fact in facts}
     views = await payments(account_id, list(requests))
@@ -119,16 +118,12 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
 
 
 def rank(fact: MoneyFact) -> tuple[datetime, int]:
-    """How high the fact's outcome ranks among those of the same money."""
+    """A fact's rank among those of the same money."""
     return ledger.rank_of(fact.kind, fact.outcome, fact.occurred_at, is_manual=fact.processor_connection_id is None)
 
 
 def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
-    """What of each charge of a request can still be given back, by payment id: above 0, in minor units.
-
-    Pending refunds and disputes that are not won take their part, but for inquiries, which a refund is to settle; money recorded by
-    hand can't be sent back from here.
-    """
+    """What is still refundable of each charge, by payment id, in minor units above 0."""
     left = {
         (view.connection_id, view.processor_reference): (view.id, view.amount_minor)
         for view in views
@@ -136,6 +131,7 @@ def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
     }
     for view in views:
         charge = (view.connection_id, view.charge_reference or "")
+        # An inquiry takes nothing; a refund may end it.
         taken = view.kind in ("REFUND", "DISPUTE") and view.status in ("PENDING", "SUCCEEDED") and not view.inquiry
         if taken and charge in left:
             payment_id, rest = left[charge]
@@ -144,24 +140,20 @@ def refundable(views: Sequence[PaymentView]) -> dict[UUID, int]:
 
 
 def charge_of(view: PaymentView, views: Sequence[PaymentView]) -> PaymentView | None:
-    """The charge that a refund or a dispute concerns, among the payments of its request; None: it is not known."""
+    """The charge that a refund or dispute concerns, if known."""
     charges = (other for other in views if other.kind == "CHARGE" and other.connection_id == view.connection_id)
     return next((charge for charge in charges if charge.processor_reference == view.charge_reference), None)
 
 
 def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
-    """The dispute that a request's `dispute_state` speaks of (models/ledger.py chooses alike)."""
+    """The dispute behind a request's `dispute_state`; models/ledger.py chooses the same."""
     disputes = [view for view in views if view.kind == "DISPUTE"]
     return max(disputes, key=lambda view: (view.last_at, view.processor_reference), default=None)
 
 
 def _payment_key(fact: MoneyFact) -> tuple[object, str, str]:
-    """Which money a fact speaks of. An adjustment says what was told later: a charge's fee or method, a dispute's due date or start.
-
-    An acceptance speaks of the charge that the team accepted.
-    """
     kind = "CHARGE" if fact.kind == "ACCEPTANCE" else fact.kind
-    if kind == "ADJUSTMENT":
+    if kind == "ADJUSTMENT":  # later details of a charge or a dispute
         kind = "CHARGE" if fact.charge_external_id == fact.external_id else "DISPUTE"
     return fact.processor_connection_id, kind, fact.external_id
 
@@ -204,9 +196,8 @@ def _view(
 
 
 def _due_at(facts: list[MoneyFact]) -> datetime | None:
-    """Until when an open dispute must be answered: the latest date that was told since it was last closed."""
     closed = [fact for fact in facts if fact.kind == "DISPUTE" and fact.outcome != "PENDING"]
     since = max((rank(fact) for fact in closed), default=None)
-    told = [fact for fact in facts if fact.response_due_at and (since is None or fact.occurred_at > since[0])]
-    latest = max(told, key=lambda fact: (fact.occurred_at, fact.id), default=None)
+    dated = [fact for fact in facts if fact.response_due_at and (since is None or fact.occurred_at > since[0])]
+    latest = max(dated, key=lambda fact: (fact.occurred_at, fact.id), default=None)
     return latest.response_due_at if latest else None

@@ -1,4 +1,4 @@
-"""Handling stored events: record what is certain, read the rest first, repeat what fails."""
+"""Handles stored events: records what is certain, reads the rest, repeats failures."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ log = structlog.get_logger(__name__)
 
 CLOCKS_DIFFER = timedelta(minutes=1)  # this server's and a vendor's, at most
 LOOK_AGAIN_FIRST = timedelta(minutes=1)  # doubled each time
-LOOK_AGAIN_FOR = timedelta(days=3)  # as long as vendors resend
-AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries of an event that fails
-NOTICE_AFTER = timedelta(days=7)  # an event unhandled for so long is reported to the team
-HINT = "hint:"  # prefix of the stored id of an event without one
-HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object within this time share one read
-MAY_LAG = timedelta(minutes=5)  # how much later than the event a vendor's checkout may name a payment
+LOOK_AGAIN_FOR = timedelta(days=3)  # vendors resend as long
+AGAIN_AT_LEAST, AGAIN_AT_MOST = timedelta(seconds=60), timedelta(days=1)  # between two tries
+NOTICE_AFTER = timedelta(days=7)  # then the team is notified
+HINT = "hint:"  # stored id prefix of an event without an id
+HINTS_TOGETHER = timedelta(seconds=5)  # hints at one object share a read
+MAY_LAG = timedelta(minutes=5)  # a vendor's checkout may name a payment later than its event
 
 
 async def record_or_postpone(
     changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
 ) -> None:
-    """Record an event that decides and matches; queue a job for one whose object must be read first."""
+    """Record an event that decides and matches; queue a job if its object must be read."""
     if event.disconnected and event.decides:
         await _disconnect(changed, connection, event, row)
     elif event.disconnected:
         await postpone(row)
     elif event.external_id is None or (event.charge_external_id is not None and not event.decides):
-        # Postponed, so that further hints at the same object share one read.
+        # Further hints at the same object share one read.
         last = await Job.filter(key=_job_key(row)).first()
         again = last is not None and abs(row.received_at - last.created_at) < HINTS_TOGETHER
         await postpone(row, due_at=row.received_at + HINTS_TOGETHER if again else None)
@@ -68,17 +68,17 @@ async def record_or_postpone(
         await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
         is None
     ):
-        # Another program uses the same processor account: stored, no effect.
+        # From another program on the same processor account: stored, no effect.
         await _record(connection, event, row, (), None)
         if later := _look_again_after(event, row, row.received_at):
             await postpone(row, due_at=row.received_at + later)
     else:
-        # A hint, or an event that does not match: read the object before deciding.
+        # Does not decide or match: read the object first.
         await postpone(row)
 
 
 async def postpone(row: ProcessorEvent, *, due_at: datetime | None = None) -> None:
-    """Queue the job of a stored event. Key: the event."""
+    """Queue the event's job."""
     await jobs.enqueue(
         "processor_event.handle",
         {"event_id": str(row.id)},
@@ -94,7 +94,7 @@ def _job_key(row: ProcessorEvent) -> str:
 
 
 async def repeat_unhandled(now: datetime, limit: int) -> int:
-    """Queue unhandled events older than a minute that have no job; returns how many. Key: the event."""
+    """Queue unhandled events that have no job; return how many."""
     # A receipt time in the future means that the clock was set back.
     old = Q(received_at__lte=now - timedelta(seconds=60)) | Q(received_at__gt=now + timedelta(seconds=60))
     stuck = ProcessorEvent.filter(old, handled_at=None)
@@ -103,7 +103,7 @@ async def repeat_unhandled(now: datetime, limit: int) -> int:
     state = {job.key: job.status for job in jobs_of}
     left = [row for row in rows if state.get(_job_key(row)) not in ("queued", "running")]
     for row in left:
-        # Its process died at every try, and may again.
+        # Its process died at every try and may die again.
         dead = state.get(_job_key(row)) == "dead"
         await postpone(row, due_at=now + _again_after(row, now) if dead else None)
     return len(left)
@@ -111,13 +111,10 @@ async def repeat_unhandled(now: datetime, limit: int) -> int:
 
 @jobs.handler("processor_event.handle", on_dead="sweeper.events queues every unhandled event again")
 async def handle_job(job: jobs.JobContext) -> None:
-    """Read the object that an event names, then record it. Key: the stored event.
-
-    A failure is retried like any job, then at growing intervals for as long as the event is unhandled.
-    """
+    """Read the object that an event names, then record it."""
     row = await ProcessorEvent.get(id=UUID(job.payload["event_id"]))
     if row.handled_at is not None and row.external_id.startswith(HINT):
-        # It arrived again while it was being read; that read may be outdated.
+        # The hint was repeated during the read, which may be outdated.
         await ProcessorEvent.filter(id=row.id).update(handled_at=None, result=None)
         row.handled_at = None
     if row.handled_at is not None and row.result != recorder.UNMATCHED:
@@ -151,7 +148,6 @@ async def handle_job(job: jobs.JobContext) -> None:
 
 
 async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent) -> recorder.Recorded:
-    """Raises: IntegrationError, ProcessorUnavailable."""
     if event_trust.is_other_mode(connection, event):  # stored by an older version
         return await _record(connection, dataclasses.replace(event, request_reference=None), row, (), None)
     if event.disconnected:
@@ -162,14 +158,14 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
         return recorder.Recorded()
     state, money_read, confirmed = await event_reads.read(connection, event)
     if not confirmed and datetime.now(UTC) - row.received_at < MAY_LAG:
-        # Facts never change: stored as unconfirmed it would never count. Its checkout may name it soon.
+        # Facts never change: stored unconfirmed, it would never count. Its checkout may name it soon.
         raise IntegrationError(connection.processor, "not_confirmed_yet", retryable=True)
     if state is None:
         *others, own = await _by_request(connection, event, money_read)
         for money in others:
             await recorder.record(connection, money, source="webhook", confirmed=confirmed)
         return await _record(connection, event, row, own, None, confirmed=confirmed)
-    # Add what only the signed event reports, such as a decline. For payments in both, the object is current.
+    # Add what only the signed event reports, such as a decline; otherwise the object is current.
     ids = {s.external_id for s in state.money}
     money = [*(s for s in event.money if s.external_id not in ids), *state.money]
     read = await captures.record_read(
@@ -201,20 +197,20 @@ async def _record(
 async def _by_request(
     connection: ProcessorConnection, event: ProcessorWebhook, money: Sequence[MoneyStatement]
 ) -> list[Sequence[MoneyStatement]]:
-    """The payments of each request separately, at least one list. A vendor's case may concern several payments, some of them unmatched."""
     if len(money) < 2 or event.request_reference is not None:
         return [money]
+    # A vendor's case may concern several requests.
     owned: dict[UUID, list[MoneyStatement]] = {}
-    for said in money:
-        owner = await recorder.find_request_id(connection, [said], None, None)
+    for statement in money:
+        owner = await recorder.find_request_id(connection, [statement], None, None)
         if owner is not None:
-            owned.setdefault(owner, []).append(said)
+            owned.setdefault(owner, []).append(statement)
     return list(owned.values()) or [()]
 
 
 def _look_again_after(event: ProcessorWebhook, row: ProcessorEvent, now: datetime) -> timedelta | None:
-    """A refund or dispute may arrive before its charge: when to look again at an unmatched one; None: never."""
     age = now - row.received_at
+    # Only a refund or dispute may arrive before its charge.
     if age > LOOK_AGAIN_FOR or all(s.kind == MoneyKind.CHARGE for s in event.money):
         return None
     return max(LOOK_AGAIN_FIRST, age)
@@ -234,14 +230,14 @@ async def _disconnect(
         account_id=now.account_id, action=processor_health.CONFIGURED, subject=public_id("prc", now.id)
     )
     newest = await configured.order_by("-id").first()
-    told_at = event.created_at
-    before = newest is not None and told_at is not None and told_at < newest.occurred_at - CLOCKS_DIFFER
+    reported_at = event.created_at
+    before = newest is not None and reported_at is not None and reported_at < newest.occurred_at - CLOCKS_DIFFER
     if not now.connected or before:  # connected again since
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
         return
     name = providers.processor_name(now)
-    said = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
-    await processor_health.disconnect(changed, now, advice=said)
+    advice = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
+    await processor_health.disconnect(changed, now, advice=advice)
     await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="recorded")
 
 
@@ -258,7 +254,6 @@ async def _is_access_revoked(connection: ProcessorConnection) -> bool:
 async def _notify_unhandled(
     connection: ProcessorConnection, event: ProcessorWebhook | None, row: ProcessorEvent
 ) -> None:
-    """Ask the team to check at the processor, once per event. Without a request, only the log reports it."""
     log.error("processor_event_unhandled", provider=connection.processor, event_type=row.type)
     if event is None:
         return

@@ -1,4 +1,4 @@
-"""Processors' webhooks: verify, store each event under its unique key, record it, answer. The body is never logged."""
+"""Receives processors' webhooks: verifies, stores each event once, records it. The body is never logged."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SEEN_EVERY = timedelta(seconds=30)  # precision of `last_webhook_at`
 OPENED_LATELY = timedelta(hours=1)
 UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # reads of unknown charges per connection
 UNSIGNED_TOGETHER = 100  # events taken from one unsigned webhook, which anyone can send
-INSTEAD_EVERY_S = 60  # how often recent checkouts are read instead
-NAME_LENGTH, NAMES = 200, 2000  # limits of the ids looked up for an unreadable event
+INSTEAD_EVERY_S = 60  # between reads of recent checkouts instead
+NAME_LENGTH, NAMES = 200, 2000  # limits of ids to look up
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason if the connection has no secret
 _unknown_charge_reads = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
 _recent_reads = RateLimiter(1 / INSTEAD_EVERY_S, 1)
@@ -58,10 +58,9 @@ async def receive(
     headers: Mapping[str, str],
     query: Mapping[str, str] | None = None,
 ) -> None:
-    """Take one webhook and return after the commit. `headers` has lower-case names.
+    """Take one webhook and return after the commit; header names are lower-case.
 
-    Each of its events is stored and handled separately. Raises: NotFound (also if the connection cannot verify anything), BadSignature,
-    BadPayload, NotVerifiable.
+    Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
     """
     connection = await ProcessorConnection.get_or_none(id=connection_id, processor=processor)
     if connection is None:
@@ -69,7 +68,7 @@ async def receive(
     try:
         live = providers.processor(connection)
     except errors.ProcessorUnavailable as error:
-        if providers.allowed(connection):  # its package is gone or broken, perhaps for a while
+        if providers.allowed(connection):  # its package is missing or broken, perhaps temporarily
             raise webhooks.NotVerifiable("provider_unavailable") from error
         raise errors.NotFound from error  # closed by the settings of this process
     now = datetime.now(UTC)
@@ -80,13 +79,13 @@ async def receive(
             raise errors.NotFound from error
         raise webhooks.BadSignature(error.reason) from error
     except PayloadInvalid as error:
-        # Signed but unreadable: other programs on the same vendor account send objects of any shape.
+        # Signed but unreadable: perhaps from another program on the same vendor account.
         if await _is_unmatched(connection, body):
             log.info("processor_event_foreign", provider=connection.processor, reason=error.reason)
             return
         raise webhooks.BadPayload(error.reason) from error
     except IntegrationError as error:
-        await processor_health.refused(connection, error)  # from vendors that verify their signatures themselves
+        await processor_health.refused(connection, error)  # a vendor that verifies its own signatures
         raise webhooks.NotVerifiable(error.reason) from error
     await _take_all(connection, live, [verified] if isinstance(verified, ProcessorWebhook) else verified, body, now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
@@ -95,7 +94,6 @@ async def receive(
 
 
 async def _is_unmatched(connection: ProcessorConnection, body: bytes) -> bool:
-    """Whether a signed body is a JSON object that names no request, checkout or payment of this connection."""
     try:
         event = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -139,7 +137,7 @@ async def _take_all(
     ends = time.monotonic() + webhooks.VENDOR_WAITS_S
     for event in events:
         if event.vendor_account is not None and event.vendor_account != connection.vendor_account:
-            # A platform's endpoint receives the events of all its accounts, and the vendor disables it if it refuses them: accept and drop.
+            # A platform's endpoint receives events of all its accounts; the vendor disables it if it refuses them.
             log.info("processor_event_of_another_account", provider=connection.processor, event_type=event.type)
             continue
         kept = (event.raw or body).decode(errors="replace")
@@ -166,15 +164,14 @@ async def _take(
     *,
     patience_s: float = webhooks.VENDOR_WAITS_S,
 ) -> None:
-    """Store one event, and handle it now if the turn at its request comes within `patience_s`."""
     if event_trust.is_other_mode(connection, event):
-        # Test money never pays a live request, nor the reverse. A vendor may send both modes to one endpoint.
+        # Test money never pays a live request, nor the reverse. Some vendors send both modes to one endpoint.
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
     try:
         owner = await event_trust.find_request_id(connection, event)
         if event.external_id is None and owner is None and not await _may_ask(connection, event):
-            return  # not known to be ours, and not to be read
+            return  # unmatched, and not to be read
         if patience_s <= 0:
             raise turns.Busy(turns.Busy.__doc__)
         with turns.patience(patience_s):
@@ -187,7 +184,7 @@ async def _take(
             log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
         else:
             log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
-        # No turn and no `change`: this waits only for the event's own row. If it fails too, the vendor resends.
+        # Waits only for the event's own row. If this fails too, the vendor resends.
         async with database.transaction():
             row = await _keep(connection, event, body, now)
             if row.handled_at is None:
@@ -198,16 +195,12 @@ async def _take(
 
 
 async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """Whether to read a hint at something unknown. Where webhooks are unsigned, anyone can send one.
-
-    Checkouts are known before they are paid, but an unknown charge may be the payment of one. Some are read; beyond that, the
-    recently opened checkouts are read instead.
-    """
     if event.charge_external_id is None:
         return False
     proof = providers.processor(connection).capabilities.webhook_proof
     if proof is not WebhookProof.NONE:
         return True
+    # Anyone can send an unsigned hint: read a few, then recently opened checkouts instead.
     if _unknown_charge_reads.take(str(connection.id)):
         return True
     if _recent_reads.take(str(connection.id)):
@@ -228,7 +221,6 @@ def _key_of(event: ProcessorWebhook) -> str:
 
 
 async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
-    """Store the event once, without link tokens, and lock its row. A repeated hint becomes unhandled again."""
     external_id = _key_of(event)
     row = ProcessorEvent(
         id=uuid7(),
@@ -245,6 +237,7 @@ async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: 
         .select_for_update(no_key=True)
         .get()
     )
+    # A repeated hint becomes unhandled again.
     if event.external_id is None and kept.handled_at is not None:
         kept.body, kept.received_at, kept.handled_at, kept.result = row.body, now, None, None
         await kept.save(update_fields=["body", "received_at", "handled_at", "result"])

@@ -1,4 +1,4 @@
-"""Applies a request's facts: its status, totals, cards, notifications, events and jobs. Only the recorder calls it."""
+"""Applies facts to a request: status, totals, cards, notifications, events, jobs. Only the recorder calls it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from services.core.unit_of_work import Change
 from services.payments import payment_views
 from services.thread import activity_cards, contact_totals, notifications, request_rows
 
-# How long a payment holds the link if its processor does not call it delayed: longer than any card's check.
+# Until a payment not called delayed may be released; longer than any card check.
 HELD_FOR: Final = timedelta(hours=1)
-# How long a part-paid checkout may wait for the rest before the team is notified.
+# Then the team is notified of a partly paid checkout.
 REST_WITHIN: Final = timedelta(seconds=60)
-# Kinds of facts that hold the team's decisions.
+# Facts of the team's decisions.
 DECISIONS: Final = ("ACCEPTANCE", "WAIVER")
 
-# What `apply` writes of a request.
 WRITTEN: Final = (
     *request_rows.SENT_COLUMNS,
     "amount_paid_minor",
@@ -60,7 +59,7 @@ async def apply(
     sessions: list[CheckoutSession],
     fresh: list[MoneyFact],
 ) -> list[ActivityCard]:
-    """Recompute a locked request from all its facts, write it and announce what changed. Returns the new cards."""
+    """Recompute a locked request from its facts, save it and announce changes; return the new cards."""
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
     fact_set = _FactSet(facts, fresh, sessions, changed.now)
@@ -83,7 +82,7 @@ async def apply(
 
 async def _mark_sent(changed: Change, cards: list[ActivityCard], request: PaymentRequest, fact_set: _FactSet) -> None:
     if request.sent_at is None and request.voided_at is None and (fact_set.charges or fact_set.under_way):
-        # Tried or paid, though never sent: the link was pasted elsewhere. The request's card still comes first.
+        # Never sent, yet tried or paid: the link was pasted elsewhere. The request's card comes first.
         card = await request_rows.mark_sent(changed, request, via="LINK_COPIED")
         cards += [card] if card is not None else []
 
@@ -155,7 +154,7 @@ def _visible_state(request: PaymentRequest) -> tuple[object, ...]:
 
 
 def is_releasable(request: PaymentRequest) -> bool:
-    """Whether a payment that takes days holds the link, so that it may be released."""
+    """Whether a delayed payment holds the link and may be released."""
     held = request.status == Status.PROCESSING and request.released_at is None and request.void_requested_at is None
     return held and request.releasable_at is not None and request.releasable_at <= datetime.now(UTC)
 
@@ -163,7 +162,6 @@ def is_releasable(request: PaymentRequest) -> bool:
 def _releasable_at(
     request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]
 ) -> datetime | None:
-    """When the payments that hold the link may be released; None: none holds it, or a card payment does."""
     held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
     if request.status != Status.PROCESSING or not held:
         return None
@@ -178,7 +176,7 @@ def _releasable_at(
 
 
 def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Position:
-    """What the facts of a request add up to, with its checkouts that are PROCESSING. Reads nothing."""
+    """What the facts of a request add up to."""
     under_way = [session for session in sessions if session.status == "PROCESSING"]
     released = {session.id for session in sessions if session.released_at is not None}
     return ledger.position(
@@ -208,7 +206,6 @@ class _FactSet:
         self._unresolved = ledger.unresolved(final, self.counting.charges)
 
     def paid_at(self) -> datetime:
-        """When the last charge that counts succeeded, or the team last decided."""
         undone = {fact.external_id for fact in self.charges if _is_manual(fact) and fact.outcome == "CANCELED"}
         times = [
             f.occurred_at
@@ -221,7 +218,7 @@ class _FactSet:
         return max([*times, *(f.occurred_at for f in self.facts if f.kind in DECISIONS)])
 
     def is_announced_by_another(self, fact: MoneyFact) -> bool:
-        """Whether another new fact's card covers this one: the last tender, the last acceptance, or a waiver's acceptance."""
+        # The card of the last tender or acceptance covers the others.
         if fact.kind == "CHARGE" and fact.outcome == "SUCCEEDED":
             return fact.id != max((one.id for one in self.tenders(fact) if one in self.fresh), default=fact.id)
         if fact.kind == "ACCEPTANCE":
@@ -229,19 +226,15 @@ class _FactSet:
         return fact.kind == "WAIVER"
 
     def tenders(self, fact: MoneyFact) -> list[MoneyFact]:
-        """The charges announced together with this one, or itself alone.
-
-        They add up with it; those the team accepted before, and those on the other side of a void, are left out.
-        """
         if _payment_key(fact) not in self.counting.parts:
             return [fact]
+        # Without charges that the team accepted before, or across a void.
         accepted = {_payment_key(one) for one in self.facts if one.kind == "ACCEPTANCE"} - {_payment_key(fact)}
         announced = self.counting.parts - accepted
         arrived = self._arrived_on(fact.checkout_session_id)
         return [one for one in arrived if _payment_key(one) in announced and one.after_void == fact.after_void]
 
     def awaits_rest(self, session: CheckoutSession | None) -> bool:
-        """Whether a checkout received less than it asked for just now, none of it was refunded, and it stays open."""
         if session is None or session.status not in ("OPEN", "PROCESSING"):
             return False
         parts = self._arrived_on(session.id)
@@ -273,7 +266,6 @@ async def _announce_fact(
     fact_set: _FactSet,
     before: str,
 ) -> None:
-    """Log the card of one new fact, unless a higher outcome of the same payment is already known."""
     same = [f for f in fact_set.facts if f.kind == fact.kind and f.external_id == fact.external_id]
     if any(payment_views.rank(f) > payment_views.rank(fact) for f in same):
         return
@@ -290,7 +282,7 @@ async def _announce_fact(
         return
     named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in cards)
     settles = request.status == Status.PAID and before != Status.PAID and not named
-    # The request was PAID before, until a manual record was undone. PAYMENT_RECEIVED is logged once; this payment gets another card.
+    # It was PAID before a manual record was undone. PAYMENT_RECEIVED is logged once; this payment gets another card.
     again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
     news = _card_of(request, fact, fact_set, await changed.locale(), counted=counted, settles=settles, again=again)
     if news is not None:
@@ -325,7 +317,6 @@ def _card_of(
 
 
 async def _check_rest_later(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
-    """Notify the team of a part payment only if the rest does not come. Key: the fact."""
     await jobs.enqueue(
         "mismatch.judge",
         {"fact_id": str(fact.id)},
@@ -336,7 +327,7 @@ async def _check_rest_later(changed: Change, request: PaymentRequest, fact: Mone
 
 
 async def announce_mismatch(changed: Change, request: PaymentRequest, fact: MoneyFact) -> None:
-    """Notify the team once of money that does not count. The caller holds the request's lock. Key: the fact."""
+    """Notify the team once of money that does not count, under the request's lock."""
     cards: list[ActivityCard] = []
     kind, text = activity_cards.mismatch(request, fact, await changed.locale())
     await _log_card(changed, cards, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
@@ -381,7 +372,6 @@ async def _log_card(
 
 
 def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCard], before: str) -> None:
-    """One event per card, with the status before it; one `updated` if there is no card."""
     previous = before
     for card in cards:
         name = activity_cards.event_of(CardKind(card.kind), card.status, previous)
@@ -393,7 +383,7 @@ def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCa
 
 
 async def expire_later(session: CheckoutSession) -> None:
-    """Queue the closing of a checkout, in the caller's transaction. Key: the checkout."""
+    """Queue the closing of a checkout in the caller's transaction."""
     await jobs.enqueue(
         "checkout.expire",
         {"session_id": str(session.id)},
@@ -404,7 +394,7 @@ async def expire_later(session: CheckoutSession) -> None:
 
 
 async def sweep_stranded() -> None:
-    """Queue the closing of checkouts that must not be paid and have no job. Key: the checkout."""
+    """Queue the closing of checkouts that must not be paid and have no job."""
     useless = (
         "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
         " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"

@@ -1,4 +1,4 @@
-"""Reconciliation on demand: reads every checkout of an account since a time and lists the differences. The recorder corrects them."""
+"""Reads an account's checkouts on demand and lists what differed; the recorder corrects it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ BATCH = 200
 
 @dataclass(slots=True)
 class Reconciled:
-    """The number of checkouts read, and a line for each that differed or could not be read."""
-
     read: int = 0
     differed: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
 
 async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float | None = None) -> Reconciled:
-    """Read and record every checkout made since `since`. Safe to repeat. Those without an id are left to the sweeper."""
+    """Read and record every checkout made since `since`. Safe to repeat."""
     found = Reconciled()
     pause_s = 1 / (reads_per_s or configuration.current().reads_per_s)
     for connection in await sweeper.listed_connections(datetime.now(UTC), account_id):

@@ -1,4 +1,4 @@
-"""The only writer of what processors report: stores each fact once and has the projection recompute the request. Calls no vendor."""
+"""The only writer of what processors report: stores each fact once and recomputes the request."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from services.thread import payment_links, request_rows
 
 # A checkout's state only moves up in rank. Only money makes it COMPLETED.
 SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIRED": 3, "FAILED": 3, "COMPLETED": 4}
-# When a paid checkout is read again: refunds and disputes made at the vendor come late, and their webhooks get lost.
+# Ages at which a paid checkout is read again: webhooks of later refunds and disputes may be lost.
 READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
-# The stored result of an event whose money matches no request.
+# Stored result of an event that matches no request.
 UNMATCHED: Final = "foreign"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckoutReport:
-    """What is known of the checkout that the statements belong to."""
-
     external_id: str
     status: CheckoutStatus | None = None
     expires_at: datetime | None = None
@@ -36,10 +34,8 @@ class CheckoutReport:
 
 @dataclass(slots=True)
 class Recorded:
-    """What recording changed."""
-
     request: PaymentRequest | None = None  # None: unmatched
-    session: CheckoutSession | None = None  # of the checkout that was reported
+    session: CheckoutSession | None = None  # of the reported checkout
     cards: list[ActivityCard] = field(default_factory=list)
     previous_status: str | None = None
 
@@ -54,13 +50,12 @@ async def record(
     event: ProcessorEvent | None = None,
     confirmed: bool = True,
 ) -> Recorded:
-    """Record what a connection's processor reports; a repeat changes nothing. Key of a fact: connection, kind, external id and outcome.
+    """Record what a processor reports; a repeat changes nothing.
 
-    `event` is marked handled in the same transaction. `confirmed=False`: charges that the processor could not confirm; the team sees
-    them, and they do not count.
+    `event` is marked handled in the same transaction. `confirmed=False`: the charges are shown and do not count.
     """
     account_id, external_id = connection.account_id, checkout.external_id if checkout else None
-    known = None  # inside a transaction, the caller has taken the turn
+    known = None  # inside a transaction the caller has the turn
     if not database.in_transaction():
         known = await find_request_id(connection, statements, external_id, request_reference)
     async with change(account_id, rows=[known] if known is not None else []) as changed:
@@ -87,10 +82,7 @@ async def record(
 
 
 async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyFact) -> Recorded:
-    """Record what a person reports: a manual payment, or a decision. The caller holds the request's lock.
-
-    Key of each fact: account, or the charge's connection; kind, external id and outcome.
-    """
+    """Record a manual payment or a decision, under the request's lock; a repeat changes nothing."""
     recorded = Recorded(request=request, previous_status=request.status)
     fresh = [fact for fact in facts if await _insert(fact)]
     if fresh:
@@ -100,7 +92,7 @@ async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyF
 
 
 async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
-    """Mark payments under way as no longer holding the link. The caller holds the request's lock. A repeat changes nothing."""
+    """Mark payments under way as no longer holding the link, under the request's lock."""
     recorded = Recorded(request=request, previous_status=request.status)
     sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
     held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
@@ -113,7 +105,7 @@ async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
 
 
 async def _is_handled(event: ProcessorEvent) -> bool:
-    """Lock the stored event and read it again. An unmatched one is tried again: its payment may be known by now."""
+    # An unmatched event is tried again: its payment may be known by now.
     stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
     return stored.handled_at is not None and stored.result != UNMATCHED
 
@@ -123,14 +115,14 @@ async def _mark_handled(event: ProcessorEvent | None, result: str, now: datetime
         await ProcessorEvent.filter(id=event.id).update(handled_at=now, result=result, error=None)
 
 
-# ------------------------------------------------------------------------------------------------------- whose it is
+# ---------------------------------------------------------------------------------------------------- its request
 async def find_request_id(
     connection: ProcessorConnection,
     statements: Sequence[MoneyStatement],
     checkout_external_id: str | None,
     request_reference: str | None,
 ) -> UUID | None:
-    """The request that the statements concern: by checkout, by our reference, by charge. None: unmatched."""
+    """The request by checkout, our reference or charge; None: unmatched."""
     ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
     known = [s.checkout_external_id for s in statements if s.checkout_external_id]
     if checkout_external_id is not None:
@@ -157,12 +149,11 @@ async def _find_or_adopt_session(
     checkout: CheckoutReport,
     now: datetime,
 ) -> CheckoutSession:
-    """The checkout's row. An unknown checkout is adopted: the process died between the vendor's answer and the commit."""
     session = next((s for s in sessions if s.external_id == checkout.external_id), None)
     if session is not None:
         return session
     unanswered = [s for s in sessions if s.external_id is None and s.status == "OPENING"]
-    if unanswered:
+    if unanswered:  # the process died between the vendor's answer and the commit
         session = unanswered[0]
         session.external_id = checkout.external_id
         return session
@@ -189,18 +180,18 @@ async def _update_session(
     session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
 ) -> bool:
     arrived = [s for s in statements if s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED]
-    # A part payment does not end a checkout whose page still takes the rest.
+    # A part payment does not end a checkout that still takes the rest.
     goes_on = checkout.status in (CheckoutStatus.OPEN, CheckoutStatus.PROCESSING)
     paid = bool(arrived) and not (goes_on and sum(s.amount_minor for s in arrived) < session.amount_minor)
-    said = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
+    new_status = "COMPLETED" if paid else checkout.status.value if checkout.status else session.status
     written = ["external_id", "updated_at"]
-    moved = SESSION_RANK[said] > SESSION_RANK[session.status] and (paid or said != "COMPLETED")
+    moved = SESSION_RANK[new_status] > SESSION_RANK[session.status] and (paid or new_status != "COMPLETED")
     if moved:
-        session.status = said
+        session.status = new_status
         written.append("status")
-        if SESSION_RANK[said] >= SESSION_RANK["ABANDONED"]:
+        if SESSION_RANK[new_status] >= SESSION_RANK["ABANDONED"]:
             written.append("next_check_at")
-            session.next_check_at = now + READ_AGAIN_AFTER[0] if said == "COMPLETED" else None
+            session.next_check_at = now + READ_AGAIN_AFTER[0] if new_status == "COMPLETED" else None
     if session.status == "PROCESSING" and (learned := _update_delay(session, checkout.delay, now)):
         written += learned
         moved = True
@@ -303,7 +294,7 @@ def _fact_of(report: _Report, session: CheckoutSession | None, statement: MoneyS
 
 
 async def _store_charge_details(fact: MoneyFact) -> list[MoneyFact]:
-    # A webhook often has no fee and method; the object that is read afterwards has. Facts are never updated: add a row.
+    # A webhook often lacks fee and method; the object read later has them. Facts are never updated: add a row.
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id,
         external_id=fact.external_id,
@@ -320,7 +311,7 @@ async def _store_charge_details(fact: MoneyFact) -> list[MoneyFact]:
 
 
 async def _is_latest_outcome(fact: MoneyFact) -> bool:
-    """Whether a dispute without a time repeats its latest outcome; the unique key cannot tell without the time."""
+    # Without a time, the unique key cannot detect the repeat.
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id, external_id=fact.external_id, kind="DISPUTE"
     )
@@ -328,7 +319,6 @@ async def _is_latest_outcome(fact: MoneyFact) -> bool:
 
 
 async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
-    """Add a row for details of a known outcome: the due date, or that an inquiry became a dispute."""
     known = await MoneyFact.filter(
         processor_connection_id=fact.processor_connection_id,
         external_id=fact.external_id,
@@ -339,18 +329,17 @@ async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
     if fact.outcome != "PENDING" or not (escalated or due):
         return []
     fact.id, fact.kind, fact.amount_minor = uuid7(), "ADJUSTMENT", 0
-    fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # a row of its own beside a due date's
+    fact.outcome = "SUCCEEDED" if escalated else "PENDING"  # its own row, beside a due date's
     return [fact] if await _insert(fact) else []
 
 
 async def _insert(fact: MoneyFact) -> bool:
-    """Whether the fact is new. A conflict leaves the transaction usable on both databases."""
+    # Key: connection, kind, external id, outcome. A conflict leaves the transaction usable.
     await MoneyFact.bulk_create([fact], ignore_conflicts=True)
     return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))
 
 
 def _matches_checkout(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:
-    """Whether amount and currency of a charge equal what was stored before the processor was called."""
     asked = (session.amount_minor, session.currency) if session else (request.amount_minor, request.currency)
     return statement.kind != MoneyKind.CHARGE or (statement.amount_minor, statement.currency) == asked
 
@@ -362,10 +351,10 @@ def _asked_minor(session: CheckoutSession | None, statement: MoneyStatement) -> 
 
 
 async def _failed_charges(session: CheckoutSession) -> list[MoneyStatement]:
-    """Charges that were PENDING on a checkout that ended: they failed, even if the vendor no longer names them."""
     outcomes: dict[str, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(checkout_session_id=session.id, kind="CHARGE"):
         outcomes.setdefault(fact.external_id, []).append(fact)
+    # They failed, even if the vendor no longer names them.
     return [
         MoneyStatement(
             kind=MoneyKind.CHARGE,

@@ -1,4 +1,4 @@
-"""Asking the processor for a stored refund, and finding out what became of it. The recorder writes the result."""
+"""Asks the processor for stored refunds and determines their outcome; the recorder writes it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,11 @@ log = structlog.get_logger(__name__)
 
 
 UNDECIDED: Final = ("PENDING", "UNKNOWN")
-KEY_LIFE: Final = timedelta(
-    hours=5
-)  # PayPal forgets keys after 6 hours; after that the same key would make a second refund
+KEY_LIFE: Final = timedelta(hours=5)  # PayPal forgets keys after 6 hours: then a repeat would refund again
 FIRST_CHECK: Final = timedelta(seconds=60)  # longer than the call takes
-CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # after so many seconds each
-ANSWER_WITHIN_S: Final = 7.0  # below the time limit of a GraphQL operation, so that the caller gets UNKNOWN
-AFTER_DEATH: Final = timedelta(hours=1)  # when a dead job continues
+CHECKS_S: Final = (300, 3600, *[86_400] * 5)  # after each of these delays
+ANSWER_WITHIN_S: Final = 7.0  # below the GraphQL time limit, so that the caller gets UNKNOWN
+AFTER_DEATH: Final = timedelta(hours=1)  # until a dead job continues
 CLOCK_SKEW: Final = timedelta(minutes=5)  # between this server and a vendor
 
 
@@ -53,7 +51,7 @@ async def facts_of(row: Refund) -> list[MoneyFact]:
 
 
 async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
-    """Call the processor with the stored key and record its answer. `now`: the caller reports a refusal; otherwise a card does."""
+    """Call the processor with the stored key and record its answer; `now`: the caller reports a refusal."""
     connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -71,11 +69,11 @@ async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
         if error.ambiguous:
             await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
         elif not error.retryable:
-            # Only the first call's refusal proves that nothing was made: an earlier caller may have died before its answer.
+            # Only the first call's refusal proves that no refund was made.
             fresh = await Refund.get(id=row.id)
             if now or (await _find_at_processor(fresh, connection)) is False:
-                await _mark_failed(fresh, _error_text(error), tell=not now)
-        # A call that was certainly never sent stays PENDING: its job repeats it.
+                await _mark_failed(fresh, _error_text(error), notify=not now)
+        # A call that was never sent stays PENDING; its job repeats it.
         return
     await _record(row, connection, statement, actor)
 
@@ -106,20 +104,24 @@ async def _checkout_of(row: Refund) -> str | None:
 
 async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
     request = await PaymentRequest.get(id=row.payment_request_id)
-    said = replace(statement, charge_external_id=row.charge_external_id)
+    refunded = replace(statement, charge_external_id=row.charge_external_id)
     async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
         await request_rows.lock(request.account_id, request.id)
-        await recorder.record(connection, [said], source="refund", request_reference=payment_links.reference(request))
-        row.external_id = said.external_id
+        await recorder.record(
+            connection, [refunded], source="refund", request_reference=payment_links.reference(request)
+        )
+        row.external_id = refunded.external_id
         best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have reported more already
         await Refund.filter(id=row.id).update(
-            external_id=said.external_id, status=best.outcome, failure_reason=best.failure_message or best.failure_code
+            external_id=refunded.external_id,
+            status=best.outcome,
+            failure_reason=best.failure_message or best.failure_code,
         )
     await _message_contact(row.id, actor)
 
 
 async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bool | None:
-    """Search the charge's checkout for this refund. None: not readable; True: found and recorded."""
+    # None: not readable; True: found and recorded.
     checkout = await _checkout_of(row)
     if checkout is None:
         return None
@@ -132,25 +134,26 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
     ).filter(charge_external_id=row.charge_external_id)
     taken = {other.external_id for other in of_others}
     fitting = [
-        said
-        for said in state.money
-        if said.kind == MoneyKind.REFUND
-        and said.charge_external_id == row.charge_external_id
-        and (said.amount_minor, said.currency) == (row.amount_minor, row.currency)
-        and said.external_id not in taken
-        and (said.occurred_at is None or said.occurred_at > row.created_at - CLOCK_SKEW)
+        statement
+        for statement in state.money
+        if statement.kind == MoneyKind.REFUND
+        and statement.charge_external_id == row.charge_external_id
+        and (statement.amount_minor, statement.currency) == (row.amount_minor, row.currency)
+        and statement.external_id not in taken
+        and (statement.occurred_at is None or statement.occurred_at > row.created_at - CLOCK_SKEW)
     ]
     if not fitting:
         return False
-    # Vendors list failed refunds as well: one that did not fail is more likely this one.
+    # Vendors list failed refunds too; one that did not fail is more likely this one.
     failed = (MoneyOutcome.FAILED, MoneyOutcome.CANCELED)
-    likeliest = min(fitting, key=lambda said: (said.outcome in failed, said.occurred_at or row.created_at))
+    likeliest = min(
+        fitting, key=lambda statement: (statement.outcome in failed, statement.occurred_at or row.created_at)
+    )
     await _record(row, connection, likeliest, system_actor(row.account_id))
     return True
 
 
-async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
-    """Mark FAILED a refund that moved no money. `tell`: by card and notification."""
+async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
     async with change(row.account_id, rows=[row.payment_request_id]) as changed:
         request = await request_rows.lock(row.account_id, row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
@@ -158,7 +161,7 @@ async def _mark_failed(row: Refund, why: str, *, tell: bool) -> None:
         )
         if not ended:
             return
-        if not tell:
+        if not notify:
             changed.request_event("updated", request, previous_status=request.status)
             return
         kind, text = (
@@ -189,7 +192,6 @@ async def _notify_unconfirmed(row: Refund) -> None:
 
 
 async def _message_contact(refund_id: UUID, actor: Actor) -> None:
-    """Send the requested message once the processor has accepted the refund. Key: the refund."""
     row = await Refund.get(id=refund_id)
     if row.channel_connection_id is None or row.message_id is not None or row.status not in ("PENDING", "SUCCEEDED"):
         return
@@ -213,7 +215,7 @@ async def _message_contact(refund_id: UUID, actor: Actor) -> None:
             )
             await Refund.filter(id=row.id).update(message_id=sent.message.id)
     except errors.Refusal as refusal:
-        # Such as a closed window. The refund is unaffected; the thread shows no message.
+        # Such as a closed window; the refund is unaffected.
         log.warning("refund_not_told", refund_id=str(refund_id), reason=refusal.code)
 
 
@@ -225,7 +227,7 @@ async def _check_died(job: jobs.JobContext, error: str) -> None:
 
 
 async def sweep_stranded() -> None:
-    """Queue undecided refunds that have no job. Key: the refund."""
+    """Queue undecided refunds that have no job."""
     undecided = f"t.status IN ('PENDING', 'UNKNOWN') AND t.checks <= {len(CHECKS_S)}"
     for id in await jobs.without_job("refund", undecided, "refund.settle:"):
         log.warning("refund_without_job", refund_id=str(id))
@@ -233,7 +235,6 @@ async def sweep_stranded() -> None:
 
 
 async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> None:
-    """Queue a check of what became of a refund. Key: the refund."""
     await jobs.enqueue(
         "refund.settle",
         {"refund_id": str(row.id)},
@@ -247,7 +248,6 @@ async def check_later(row: Refund, due_at: datetime, *, again: bool = False) -> 
 # The kind keeps its name: queued jobs carry it.
 @jobs.handler("refund.settle", on_dead=_check_died)
 async def _check_job(job: jobs.JobContext) -> None:
-    """Find out what became of an undecided refund. Key: the refund."""
     row = await Refund.get(id=UUID(job.payload["refund_id"]), account_id=job.account_id)
     if row.status in UNDECIDED:
         await _check(row)
@@ -266,7 +266,7 @@ def _key_life(connection: ProcessorConnection) -> timedelta:
     try:
         return providers.key_life(providers.processor(connection), at_most=KEY_LIFE)
     except errors.ProcessorUnavailable:
-        return KEY_LIFE  # nothing is called
+        return KEY_LIFE  # no call is made
 
 
 async def _check(row: Refund) -> None:
@@ -284,7 +284,7 @@ async def _check(row: Refund) -> None:
         else:
             await _record(row, connection, statement, system)
         return
-    # A creation time in the future means that the clock was set back: the age is unknown, the key may be forgotten.
+    # A creation time in the future: the clock was set back, and the key may be forgotten.
     if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):
         await ask(row, system, now=False)
         row = await Refund.get(id=row.id)
@@ -292,5 +292,5 @@ async def _check(row: Refund) -> None:
             return
     found = await _find_at_processor(row, connection)
     if found is False and row.checks >= len(CHECKS_S):
-        # Failed by time only if no id and no object was ever found.
-        await _mark_failed(row, "The processor knows of no such refund.", tell=True)
+        # FAILED by age only if the processor never named it.
+        await _mark_failed(row, "The processor does not know this refund.", notify=True)

@@ -1,4 +1,4 @@
-"""Refunds that the team asks for: stored with their key before the processor is called. Manual payments are undone elsewhere."""
+"""Refunds that the team asks for, stored with their key before the processor is called."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from services.thread import request_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refunded:
-    """A refund now. `payment` is None until the processor has named its id."""
+    """A refund now; `payment` is None until the processor has named its id."""
 
     request: PaymentRequest
     refund: Refund
@@ -48,10 +48,10 @@ async def refund(
     tell_contact_on: UUID | None,
     idempotency_key: str,
 ) -> Refunded:
-    """Refund a charge, or a part of it. `amount`: decimal text in the charge's currency; None: all that is left.
+    """Refund a charge or part of it. Safe to repeat with the same idempotency key.
 
-    Key: the idempotency key. Raises: Forbidden, NotFound, NotRefundable, RefundExceedsPayment, Invalid, AmountTooSmall,
-    ProcessorRejected, ProcessorUnavailable, and the refusals of availability.py for the contact's channel.
+    `amount`: decimal text; None: all that is left. Raises: Forbidden, NotFound, NotRefundable, RefundExceedsPayment, Invalid,
+    AmountTooSmall, ProcessorRejected, ProcessorUnavailable, and the channel's refusals.
     """
     actor.require("refund")
     given = {"payment": payment_id, "amount": amount, "reason": reason, "channel": tell_contact_on}
@@ -93,9 +93,7 @@ async def _promise(
             _refuse_kind(charge)
             left = (await refundable(actor.account_id, {request.id: views}))[request.id].get(payment_id, 0)
             if left <= 0:
-                raise errors.NotRefundable(
-                    "Nothing is left of this payment that could be given back.", field="paymentId"
-                )
+                raise errors.NotRefundable("Nothing of this payment is left to refund.", field="paymentId")
         with refusals:
             amount_minor = _amount(amount, charge, left, await changed.locale())
         with refusals:
@@ -104,7 +102,7 @@ async def _promise(
         refusals.raise_any()
         assert fact is not None and request is not None and charge is not None  # noqa: S101, PT018 (refused above)
         row = await promise(changed, actor, request, charge, amount_minor, reason, channel_id=channel_id)
-        # What can still be refunded has changed.
+        # The refundable amount has changed.
         changed.request_event("updated", request, previous_status=request.status)
         await save({"refund": str(row.id)})
     return row
@@ -120,9 +118,9 @@ async def promise(
     *,
     channel_id: UUID | None = None,
 ) -> Refund:
-    """Store a refund with its key and its job; call `make` after the commit.
+    """Store a refund with its key and job, under the request's lock; call `make` after the commit.
 
-    The caller holds the request's lock and has checked what is left of the charge. Raises: ProcessorUnavailable.
+    Raises: ProcessorUnavailable.
     """
     assert charge.connection_id is not None  # noqa: S101 (what a person recorded is refused before)
     providers.processor(await providers.processor_connection(charge.connection_id, actor.account_id))
@@ -148,7 +146,7 @@ async def promise(
 
 
 async def make(row: Refund, actor: Actor) -> None:
-    """Ask the processor for a refund of `promise`. A refusal is reported by card and notification."""
+    """Ask the processor for a promised refund."""
     await refund_outcomes.ask(row, actor, now=False)
 
 
@@ -165,14 +163,14 @@ def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: s
     money = validation.parse_amount(amount, charge.currency if charge is not None else None, field="amount")
     if money.amount_minor <= 0:
         raise errors.AmountTooSmall(field="amount")
-    if 0 < left < money.amount_minor:  # nothing left: that is refused already
+    if 0 < left < money.amount_minor:  # nothing left is refused already
         most = Money(left, money.currency).formatted(locale)
         raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
     return money.amount_minor
 
 
 async def refundable(account_id: UUID, payments: Mapping[UUID, Sequence[PaymentView]]) -> dict[UUID, dict[UUID, int]]:
-    """What can still be refunded of each charge, by request and payment id, in minor units above 0. One query at most."""
+    """What is still refundable of each charge, by request and payment id, in minor units above 0."""
     found = {request_id: payment_views.refundable(views) for request_id, views in payments.items()}
     asked = [request_id for request_id, left in found.items() if left]
     rows = Refund.filter(

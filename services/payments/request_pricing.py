@@ -13,7 +13,10 @@ from services.core import validation
 
 
 async def connection(account_id: UUID, kind: str | None, connection_id: UUID | None) -> ProcessorConnection:
-    """The named connection, one of the named kind, or the default. Raises: NotFound, Invalid, NoProcessorConfigured."""
+    """The named connection, one of the named kind, or the default.
+
+    Raises: NotFound, Invalid, NoProcessorConfigured.
+    """
     if connection_id is not None:
         row = await ProcessorConnection.get_or_none(id=connection_id, account_id=account_id)
         if row is None:
@@ -43,7 +46,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
 
 
 def price(amount: str, currency: str, connection: ProcessorConnection | None, *, locale: str) -> Money:
-    """The amount as money, within the limits of the processor if one is given.
+    """The amount as money, within the processor's limits.
 
     Raises: Invalid, CurrencyNotSupported, AmountTooSmall, AmountTooLarge.
     """
@@ -68,7 +71,6 @@ def price(amount: str, currency: str, connection: ProcessorConnection | None, *,
 
 
 def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
-    """Raises: AmountTooSmall, AmountTooLarge, Invalid (a step that the processor does not take)."""
     least = max(1, limits.minimum_minor)
     if money.amount_minor < least:
         smallest = Money(least, money.currency).formatted(locale)

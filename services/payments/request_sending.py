@@ -1,4 +1,4 @@
-"""Sending a payment request: the text with its link, what a message would look like, and the message itself."""
+"""Sends a payment request: composes the text with its link, previews it, sends the message."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from services.thread import payment_links
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposerInsert:
-    """What the dialog's Send inserts into the message box."""
-
     text: str
     checkout_url: str
     measure: composer.Measure
@@ -28,24 +26,20 @@ class ComposerInsert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A message as it would be sent now. `refusal`: why sending would be refused, or None."""
-
     text: str
     measure: composer.Measure
-    refusal: errors.Refusal | None
+    refusal: errors.Refusal | None  # why sending would be refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """The request, the message with its link, and the card of a first sending."""
-
     request: PaymentRequest
     message: Message
-    card: ActivityCard | None
+    card: ActivityCard | None  # of the first sending
 
 
 async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> ComposerInsert | None:
-    """The text for this channel, with the link. None once the link is closed. Raises: NotFound."""
+    """The text with the link; None once the link is closed. Raises: NotFound."""
     if not payment_links.is_open(request) or request.discarded_at is not None:
         return None
     connection = await providers.channel_connection(channel_id, actor.account_id)
@@ -65,7 +59,7 @@ async def preview(
     payment_request_id: UUID | None = None,
     template: Template | None = None,
 ) -> Preview:
-    """The message that would be sent: composed as `send` does it with a payment request, else `body`. Raises: NotFound."""
+    """The message as `send` would compose it, or `body` without a payment request. Raises: NotFound."""
     connection = await providers.channel_connection(channel_id, actor.account_id)
     words = body or ""
     if payment_request_id is not None:
@@ -102,9 +96,9 @@ async def send(
     body: str | None = None,
     template: Template | None = None,
 ) -> Sent:
-    """Compose and send in one step. Sending again makes a new message and no new card.
+    """Compose and send; sending again makes a new message and no new card.
 
-    In a `template`, `{link}` in a variable becomes the link. Raises: AlreadyPaid, AlreadyVoid, and what `send_message` raises.
+    `{link}` in a template's variable becomes the link. Raises: AlreadyPaid, AlreadyVoid, and what `send_message` raises.
     """
     if not actor.may("request_payment"):
         raise messages.forbidden(await _refusal_of(actor, payment_request_id, channel_id, body, template))

@@ -44,27 +44,26 @@ BATCH: Final = 150  # per connection: what `reads_per_s` allows per round
 READS_AT_ONCE: Final = 5  # per connection
 LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not delay the others
 UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
-QUIET_AT_MOST: Final = timedelta(hours=1)  # a longer Retry-After is cut: open payments must be read
-SILENT_AFTER: Final = 3  # unanswered reads in a row that end the round
+QUIET_AT_MOST: Final = timedelta(hours=1)  # even if Retry-After is longer: open payments must be read
+SILENT_AFTER: Final = 3  # consecutive unanswered reads that end the round
 LISTS_BACK: Final = timedelta(days=30)  # how far back lists are read the first time
-OVERLAP: Final = timedelta(hours=1)  # of two reads of a list: entries may appear late
+OVERLAP: Final = timedelta(hours=1)  # of two reads of a list; entries may appear late
 NO_CREATE_ANSWER: Final = timedelta(minutes=5)
 VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # then only their jobs repeat them
 DAY: Final = timedelta(days=1)
 PAID_READ_FOR: Final = timedelta(days=120)  # then an unreadable paid checkout is left alone
-LISTED_STILL: Final = timedelta(days=7)  # after disconnecting: late creations may still be found
+LISTED_STILL: Final = timedelta(days=7)  # after disconnecting; late creations may still be found
 _quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked for a pause
 
 
 class Pace:
-    """Spaces calls evenly; the first starts immediately. For one event loop."""
+    """Spaces calls evenly; for one event loop."""
 
     def __init__(self, per_s: float) -> None:
         self._gap_s = 1 / per_s
         self._next = 0.0
 
     async def turn(self) -> None:
-        """Wait for the next turn."""
         now = time.monotonic()
         at = max(now, self._next)
         self._next = at + self._gap_s
@@ -74,12 +73,11 @@ class Pace:
 
 @jobs.periodic("sweeper.checkouts", 15)
 async def sweep_checkouts(job: jobs.JobContext) -> None:
-    """Read every checkout that is due, paid ones too. A repeat changes nothing."""
     await sweep(datetime.now(UTC))
 
 
 async def sweep(now: datetime) -> int:
-    """Read what is due at `now`, each connection at its own pace; returns the number read."""
+    """Read the checkouts that are due, each connection at its own pace; return how many."""
     due = CheckoutSession.filter(status__in=[*UNSETTLED, "COMPLETED"], next_check_at__lte=now)
     of = await due.distinct().values_list("processor_connection_id", flat=True)
     counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
@@ -127,7 +125,7 @@ def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> 
 
 
 async def _note_revoked(connection: ProcessorConnection, error: Exception) -> None:
-    """End a connection whose credentials a list refused. A missing permission for lists is no such error."""
+    # A missing permission for lists does not end the connection.
     if isinstance(error, IntegrationError) and error.reason in processor_health.REVOKED:
         await processor_health.refused(connection, error)
 
@@ -140,8 +138,8 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
     if not taken:
         return None
     if session.external_id is None:
-        # The creation was never answered, so no payer has its URL. If it was created, the vendor's list shows it.
-        # abs: a creation time in the future means that the clock was set back.
+        # Never answered, so no payer has its URL. If it was created, the vendor lists it.
+        # abs: the clock may have been set back.
         if abs(now - session.created_at) > NO_CREATE_ANSWER:
             await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
                 status="ABANDONED", next_check_at=None
@@ -161,7 +159,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
         later = now + max(every, age / 10) if age < PAID_READ_FOR else None
         await CheckoutSession.filter(id=session.id).update(next_check_at=later)
     elif failed is not None:
-        # An unreadable checkout, such as after a revoked key, is read at growing intervals; an unanswered capture at least daily.
+        # Retried at growing intervals, as after a revoked key; an unanswered capture at least daily.
         age = now - (begun_at or fresh.created_at)
         later = now + max(every, min(age / 10, DAY) if begun_at else age / 10)
         await CheckoutSession.filter(id=session.id, next_check_at__not_isnull=True).update(next_check_at=later)
@@ -173,7 +171,7 @@ async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | 
 async def _next_read(session: CheckoutSession, now: datetime) -> datetime | None:
     if session.status != "COMPLETED":
         every = configuration.current().checkout_read_every
-        # At the set interval for a day; then at growing intervals, as a link may stay open for months.
+        # The set interval for a day, then growing ones: a link may stay open for months.
         return now + max(every, (now - session.created_at) * (every / DAY))
     paid_at = await _paid_at(session)
     return next((paid_at + age for age in recorder.READ_AGAIN_AFTER if paid_at + age > now), None)
@@ -191,7 +189,6 @@ def _reason(error: Exception) -> str:
 
 @jobs.periodic("sweeper.voids", 60)
 async def sweep_voids(job: jobs.JobContext) -> None:
-    """Finish voids that a crash or a silent processor interrupted. Safe to repeat."""
     now = datetime.now(UTC)
     pending = await PaymentRequest.filter(void_requested_at__not_isnull=True, voided_at=None).exclude(
         status__in=[Status.PAID.value, Status.VOID.value]
@@ -212,7 +209,6 @@ async def _has_job(request: PaymentRequest) -> bool:
 
 @jobs.periodic("sweeper.events", 60)
 async def sweep_events(job: jobs.JobContext) -> None:
-    """Repeat unhandled events and fetch what vendors could not deliver. Key: the event's id."""
     now = datetime.now(UTC)
     await processor_events.repeat_unhandled(now, BATCH)
     await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
@@ -220,7 +216,7 @@ async def sweep_events(job: jobs.JobContext) -> None:
 
 @jobs.periodic("sweeper.events_back", 3600)
 async def sweep_events_back(job: jobs.JobContext) -> None:
-    """Fetch all undelivered events that vendors still have. Key: the event's id."""
+    """Fetch all undelivered events that vendors still have."""
     now = datetime.now(UTC)
     since = now - LISTS_BACK
     await _each(
@@ -244,7 +240,7 @@ async def _each(
 
 
 async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
-    """Take the events that the vendor could not deliver since the last look; returns how many were new."""
+    """Take the events undelivered since the last look; return how many were new."""
     if _wants_quiet(connection.id, now):
         return 0
     since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
@@ -261,20 +257,19 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
         await _note_revoked(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
-    # The vendor marks an event undelivered only after its first tries.
+    # Vendors mark an event undelivered only after their first tries.
     await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - OVERLAP)
     return len(fresh)
 
 
 @jobs.periodic("sweeper.unknown_checkouts", 900)
 async def sweep_unknown(job: jobs.JobContext) -> None:
-    """Find our checkouts whose creation was never answered. Key: the checkout's id."""
     now = datetime.now(UTC)
     await _each(await listed_connections(now), lambda connection: find_unknown(connection, now))
 
 
 async def listed_connections(now: datetime, account_id: UUID | None = None) -> list[ProcessorConnection]:
-    """Connections whose vendor may have unknown checkouts: connected, recently disconnected, or with open ones."""
+    """Connections that may have unknown checkouts: connected, recently disconnected, or with open ones."""
     rows = ProcessorConnection.all() if account_id is None else ProcessorConnection.filter(account_id=account_id)
     found = await rows.order_by("id")
     left = [row for row in found if not row.connected]
@@ -290,7 +285,7 @@ async def listed_connections(now: datetime, account_id: UUID | None = None) -> l
 
 
 async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
-    """Adopt unknown checkouts made since the last look; returns how many."""
+    """Adopt unknown checkouts made since the last look; return how many."""
     if _wants_quiet(connection.id, now):
         return 0
     since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
@@ -301,15 +296,15 @@ async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
         await _note_revoked(connection, error)
         _note_quiet(connection.id, error, now)
         return 0
-    # A creation under way now is found next time.
+    # A creation under way is found next time.
     await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
     return adopted
 
 
 async def adopt_since(connection: ProcessorConnection, since: datetime, now: datetime) -> int:
-    """Adopt unknown checkouts with our reference made since then; returns how many.
+    """Adopt unknown checkouts made since then; return how many.
 
-    Paid ones are recorded; open ones are closed, as no payer was sent to them. Raises: IntegrationError, ProcessorUnavailable.
+    Raises: IntegrationError, ProcessorUnavailable.
     """
     listed = await providers.processor(connection).list_checkouts(since)
     pace = Pace(configuration.current().reads_per_s)
@@ -339,7 +334,7 @@ async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) 
 
 
 async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
-    """Whether it belongs to a request of this connection without a creation under way, which may be this checkout."""
+    # A creation under way may be this checkout.
     owner = await recorder.find_request_id(connection, state.money, state.external_id, state.request_reference)
     return owner is not None and not await CheckoutSession.exists(
         payment_request_id=owner,
@@ -354,12 +349,12 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
     state = await providers.processor(connection).read_checkout(listed.external_id)
     read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
     if read.recorded.session is not None and read.state.status == CheckoutStatus.OPEN:
-        await projection.expire_later(read.recorded.session)
+        await projection.expire_later(read.recorded.session)  # no payer was sent there
 
 
 @jobs.periodic("sweeper.stranded", 30)
 async def sweep_stranded(job: jobs.JobContext) -> None:
-    """Queue messages, refunds, files and checkouts whose job is gone. Safe to repeat."""
+    """Queue messages, refunds, files and checkouts whose job is gone."""
     await sending.sweep_stranded(datetime.now(UTC))
     await refund_outcomes.sweep_stranded()
     await attachments.sweep_stranded()
@@ -368,7 +363,7 @@ async def sweep_stranded(job: jobs.JobContext) -> None:
 
 @jobs.after_set_back
 async def read_all_again(now: datetime) -> None:
-    """After a clock is set back: make open checkouts due and read the lists from the start."""
+    """After a clock is set back, make open checkouts due and reset the lists."""
     await CheckoutSession.filter(status__in=UNSETTLED, next_check_at__gt=now).update(next_check_at=now)
     await ProcessorConnection.filter(events_read_until__gt=now).update(events_read_until=None)
     await ProcessorConnection.filter(checkouts_read_until__gt=now).update(checkouts_read_until=None)
@@ -376,5 +371,4 @@ async def read_all_again(now: datetime) -> None:
 
 @jobs.periodic("retention", 3600)
 async def retain(job: jobs.JobContext) -> None:
-    """Prune the event log after its retention."""
     await event_log.prune(datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Voiding in two phases: forbid new checkouts, close the open ones at their processor, then VOID. A payment that was first wins."""
+"""Voids in two phases: forbid new checkouts, close the open ones, then set VOID."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ from services.thread import activity_cards, contact_totals, request_rows
 log = structlog.get_logger(__name__)
 
 REASON_LIMIT = 500  # characters
-NO_ANSWER = timedelta(minutes=2)  # then a creation that nobody answered is given up; a call lasts seconds
-AGAIN_AFTER = timedelta(seconds=30)  # at first; then a tenth of the time since
-VOID_AGAIN_AFTER = timedelta(seconds=60), timedelta(minutes=10)  # the same between these
+NO_ANSWER = timedelta(minutes=2)  # then an unanswered creation is abandoned; a call lasts seconds
+AGAIN_AFTER = timedelta(seconds=30)  # at least; then a tenth of the elapsed time
+VOID_AGAIN_AFTER = timedelta(seconds=60), timedelta(minutes=10)  # bounds of the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voided:
-    """The request after the void, and its card; none while a payment in flight keeps the void pending."""
-
     request: PaymentRequest
-    card: ActivityCard | None
+    card: ActivityCard | None  # None while a payment keeps the void pending
 
 
 async def void(
@@ -43,9 +41,9 @@ async def void(
     expected_version: int | None = None,
     confirm_partially_paid: bool = False,
 ) -> Voided:
-    """Forbid new checkouts, then close the open ones at their processor and set VOID. A payment that comes first wins.
+    """Forbid new checkouts, close the open ones, then set VOID; a payment that comes first wins.
 
-    Raises: AlreadyPaid (also when the payment won the race), AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
+    Raises: AlreadyPaid, AlreadyVoid, PaymentInProgress, ConfirmationRequired, VersionConflict.
     """
     actor.require("request_payment")
     refusals = errors.Refusals()
@@ -65,7 +63,7 @@ async def void(
             {"payment_request_id": str(request.id)},
             account_id=request.account_id,
             key=f"finish_void:{request.id}:{request.version}",
-            due_at=changed.now + timedelta(seconds=20),  # for a process that dies in between
+            due_at=changed.now + timedelta(seconds=20),  # if this process dies in between
         )
         changed.request_event("updated", request, previous_status=request.status)
     done = await finish_void(actor.account_id, payment_request_id)
@@ -109,7 +107,7 @@ def _refuse_closed(request: PaymentRequest) -> None:
 
 
 async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
-    """The second phase; the sweeper calls it again until it is decided. Safe to repeat."""
+    """Run the second phase; the sweeper repeats it until it is decided. Safe to repeat."""
     sure = True
     for session in await CheckoutSession.filter(
         payment_request_id=payment_request_id, account_id=account_id, status__in=["OPENING", "OPEN"]
@@ -122,7 +120,7 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         left = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"])
         flying = await left.filter(released_at=None).exists()
         if flying or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
-            return Voided(request=request, card=None)  # voidPending until it is decided
+            return Voided(request=request, card=None)  # stays voidPending
         before = request.status
         await contact_totals.lock_contact(account_id, request.contact_id)
         request_rows.mark_void(request, changed.now)
@@ -142,14 +140,11 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
 
 
 async def close_session(session: CheckoutSession, *, source: str) -> bool:
-    """Close one open checkout at its processor and record what it is afterwards. False: it can still be paid, for all we know.
-
-    One whose money is being taken is not closed before that is decided: what comes of it counts.
-    """
+    """Close a checkout at its processor and record it; False: it may still be paid."""
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     if session.external_id is None:
-        # Its creation has not been answered. Nobody has its address; the opener re-reads after the answer and closes it.
-        # abs: a creation of the future was begun before the clock was set back.
+        # The creation is unanswered, so no payer has its URL; the opener closes it after the answer.
+        # abs: the clock may have been set back.
         if abs(datetime.now(UTC) - session.created_at) < NO_ANSWER:
             return False
         given_up = await CheckoutSession.filter(id=session.id, status="OPENING", external_id=None).update(
@@ -157,6 +152,7 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
         )
         return given_up > 0
     try:
+        # A capture under way is decided first: its outcome counts.
         if (begun := await captures.block(session)) is not None:
             state = await captures.capture(begun, source=source)
             if state.status != CheckoutStatus.OPEN:
@@ -181,7 +177,6 @@ async def close_session(session: CheckoutSession, *, source: str) -> bool:
 
 @jobs.handler("payment_request.finish_void", on_dead="sweeper.voids finishes every pending void")
 async def _finish_void_job(job: jobs.JobContext) -> None:
-    """Key: the request; finished ones are left alone."""
     assert job.account_id is not None  # noqa: S101 (enqueued with it)
     done = await finish_void(job.account_id, UUID(job.payload["payment_request_id"]))
     asked_at = done.request.void_requested_at
@@ -191,16 +186,14 @@ async def _finish_void_job(job: jobs.JobContext) -> None:
 
 
 async def _expire_died(job: jobs.JobContext, error: str) -> None:
-    """A checkout that can still be paid has to be closed: the job goes on."""
-    raise jobs.Later(VOID_AGAIN_AFTER[1].total_seconds())
+    raise jobs.Later(VOID_AGAIN_AFTER[1].total_seconds())  # a payable checkout must be closed
 
 
 @jobs.handler("checkout.expire", on_dead=_expire_died)
 async def _expire_job(job: jobs.JobContext) -> None:
-    """Close a checkout that is of no use any more. Key: the session."""
     session = await CheckoutSession.get(id=UUID(job.payload["session_id"]))
     if session.status in ("OPENING", "OPEN") and not await close_session(session, source="sweeper"):
-        # A processor that stays away, or takes its time, is asked less and less often.
+        # Retried at growing intervals.
         now = datetime.now(UTC)
         age = now - (session.closing_at or session.capturing_at or now)
         raise jobs.Later(max(AGAIN_AFTER, age / 10).total_seconds())

@@ -29,15 +29,15 @@ async def test_each_open_request_becomes_overdue_once_per_due_date(database: str
         await factories.payment_request(contact, status=status, due_at=PAST)
     later = await factories.payment_request(contact, status="SENT", due_at=NOW + timedelta(hours=1))
     await factories.payment_request(contact, status="SENT", due_at=None)
-    assert await asyncio.gather(*(due_dates.tell(NOW) for _ in range(3))) in ([3, 0, 0], [0, 3, 0], [0, 0, 3])
+    assert await asyncio.gather(*(due_dates.log_overdue(NOW) for _ in range(3))) in ([3, 0, 0], [0, 3, 0], [0, 0, 3])
     assert await told() == ["payment_request.overdue"] * 3 + ["contact.updated"]
     assert [(await PaymentRequest.get(id=one.id)).version for one in open_ones] == [2, 2, 2]
-    assert await due_dates.tell(NOW + timedelta(minutes=59)) == 0
-    assert await due_dates.tell(NOW + timedelta(hours=2)) == 1
+    assert await due_dates.log_overdue(NOW + timedelta(minutes=59)) == 0
+    assert await due_dates.log_overdue(NOW + timedelta(hours=2)) == 1
     await PaymentRequest.filter(id=later.id).update(due_at=NOW + timedelta(days=2))
-    assert await due_dates.tell(NOW + timedelta(days=1)) == 0
-    assert await due_dates.tell(NOW + timedelta(days=3)) == 1
-    assert await due_dates.tell(NOW + timedelta(days=30)) == 0
+    assert await due_dates.log_overdue(NOW + timedelta(days=1)) == 0
+    assert await due_dates.log_overdue(NOW + timedelta(days=3)) == 1
+    assert await due_dates.log_overdue(NOW + timedelta(days=30)) == 0
     assert (await told()).count("payment_request.overdue") == 5
 
 
@@ -49,7 +49,7 @@ async def test_what_became_overdue_while_nothing_ran_is_told_in_batches(database
             await factories.payment_request(contact, status="SENT", due_at=PAST + timedelta(hours=n))
     batch, due_dates.BATCH = due_dates.BATCH, 3  # type: ignore[misc]
     try:
-        assert await due_dates.tell(NOW) == 8
+        assert await due_dates.log_overdue(NOW) == 8
     finally:
         due_dates.BATCH = batch  # type: ignore[misc]
     assert (await told()).count("payment_request.overdue") == 8
