@@ -1,7 +1,4 @@
-"""The network behind simulated channels: delivers messages and writes as a contact, by signed callbacks over HTTP.
-
-Magic recipients, which behave differently, are in integrations/channels/simulated.py.
-"""
+"""Simulates a channel's network: delivers messages and writes as a contact, by signed callbacks."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ from services.core import configuration, jobs
 
 
 async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to: str) -> None:
-    """Plan the delivery of an accepted message, on simulated channels only. Call in the transaction that stores the id.
-
-    Key: the message's external id.
-    """
+    """Queue a simulated delivery, in the transaction that stores the message's id."""
     if row.provider != simulated.NAME:
         return
     await jobs.enqueue(
@@ -33,7 +27,6 @@ async def enqueue_delivery(row: ChannelConnection, message_external_id: str, to:
 
 @jobs.handler("simulator.deliver", on_dead="the simulated network has lost a callback, as real ones do")
 async def _deliver_job(job: jobs.JobContext) -> None:
-    """Report the outcome of one message. Safe to repeat: a status never steps back."""
     to: str = job.payload["to"]
     outcome = simulated.outcome_of(to)
     if outcome is None:
@@ -47,19 +40,16 @@ async def _deliver_job(job: jobs.JobContext) -> None:
 
 
 async def deliver(connection_id: UUID, message_external_id: str, to: str, status: DeliveryStatus) -> None:
-    """Post a signed status callback: SENT, DELIVERED, READ or FAILED.
+    """Post a signed status callback. Raises: NotFound, NotSimulated, IntegrationError.
 
-    The caller has checked whose connection it is. Raises: NotFound, NotSimulated, IntegrationError.
+    The caller has checked the connection's account.
     """
     now = datetime.now(UTC)
     await _post(connection_id, simulated.status_body(message_external_id, to, status, at=now), now)
 
 
 async def contact_writes(connection_id: UUID, sender: str, body: str) -> str:
-    """Post a signed inbound message from `sender`, the contact's address on this channel; return its external id.
-
-    The caller has checked whose connection it is. Raises: NotFound, NotSimulated, IntegrationError.
-    """
+    """As `deliver`, for an inbound message; returns its external id."""
     now = datetime.now(UTC)
     external_id = f"sim_in_{uuid4().hex}"
     await _post(connection_id, simulated.inbound_body(sender, body, at=now, external_id=external_id), now)
@@ -67,7 +57,7 @@ async def contact_writes(connection_id: UUID, sender: str, body: str) -> str:
 
 
 class NotSimulated(Exception):
-    """This connection belongs to a real provider: its callbacks cannot be simulated."""
+    """Callbacks of real providers cannot be simulated."""
 
 
 async def _post(connection_id: UUID, body: bytes, now: datetime) -> None:

@@ -1,7 +1,4 @@
-"""The sandbox vendor's checkouts: its API for orders, and the rows behind it. No real money, no ledger.
-
-The sandbox plays another company: it knows a connection only by the secret key, and reports only by webhooks.
-"""
+"""The sandbox vendor's checkouts. It knows a connection only by its secret key."""
 
 from __future__ import annotations
 
@@ -22,21 +19,17 @@ from services.sandbox import webhooks
 
 LIFE: Final = timedelta(hours=23)
 
-
 _EXTERNAL_ID = re.compile(r"sbx_co_[0-9a-f]{32}", re.ASCII)
-
 
 FAILURES: Final = {
     "card_declined": "The test card was declined.",
-    "authentication_failed": "The bank's check was not passed.",
+    "authentication_failed": "The bank did not confirm the payer.",
     "debit_refused": "The bank refused the test debit.",
     "voucher_expired": "The test voucher was not paid in time.",
 }
 
 
 class SandboxRefusal(Exception):
-    """An error answer of the sandbox: HTTP status, code, message."""
-
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -45,7 +38,7 @@ class SandboxRefusal(Exception):
 
 
 async def authenticate(account: str, secret_key: str) -> ProcessorConnection:
-    """The connection of this account (its public id), if the key matches. Raises: SandboxRefusal (401)."""
+    """Raises: SandboxRefusal (401)."""
     refusal = SandboxRefusal(401, "authentication_failed", "The account or its secret key is not known.")
     connection_id = parse_public_id(account, "prc")
     if connection_id is None or not secret_key:
@@ -63,7 +56,7 @@ async def authenticate(account: str, secret_key: str) -> ProcessorConnection:
 
 
 async def find(external_id: str) -> SandboxCheckout | None:
-    """The checkout of a hosted page. Reads only: an overdue one is EXPIRED in this copy alone."""
+    """Reads only: an overdue checkout is EXPIRED in this copy."""
     row = await SandboxCheckout.get_or_none(external_id=external_id) if _EXTERNAL_ID.fullmatch(external_id) else None
     if row is not None and row.status == "OPEN" and row.expires_at <= datetime.now(UTC):
         row.status = "EXPIRED"
@@ -71,7 +64,7 @@ async def find(external_id: str) -> SandboxCheckout | None:
 
 
 async def create(connection: ProcessorConnection, key: str | None, order: Any) -> dict[str, Any]:
-    """Open a checkout. Key: `key`, which returns the same checkout again. Raises: SandboxRefusal (400, 409)."""
+    """Open a checkout; the same `key` returns it again. Raises: SandboxRefusal (400, 409)."""
     fields = _validated(connection, order)
     if not key or len(key) > 80:
         raise SandboxRefusal(400, "idempotency_key_missing", "Send an Idempotency-Key of 1 to 80 characters.")
@@ -90,7 +83,7 @@ async def create(connection: ProcessorConnection, key: str | None, order: Any) -
             updated_at=datetime.now(UTC),
             **fields,
         )
-        # Of two simultaneous calls with one key the first insert wins; both return its checkout.
+        # Of two simultaneous calls with one key, the first insert wins.
         await SandboxCheckout.bulk_create([row], ignore_conflicts=True)
         known = await SandboxCheckout.get(connection_id=connection.id, idempotency_key=key)
     if any(getattr(known, name) != value for name, value in fields.items()):
@@ -99,13 +92,13 @@ async def create(connection: ProcessorConnection, key: str | None, order: Any) -
 
 
 async def read(connection: ProcessorConnection, external_id: str) -> dict[str, Any]:
-    """One checkout. Raises: SandboxRefusal (404)."""
+    """Raises: SandboxRefusal (404)."""
     async with database.transaction():
         return as_json(await lock(external_id, connection.id))
 
 
 async def expire(connection: ProcessorConnection, external_id: str) -> dict[str, Any]:
-    """Close an open checkout. Raises: SandboxRefusal (404; 409 `not_open`)."""
+    """Raises: SandboxRefusal (404; 409 `not_open`)."""
     async with database.transaction():
         row = await lock(external_id, connection.id)
         if row.status == "OPEN":
@@ -127,7 +120,6 @@ async def cancel(connection: ProcessorConnection, external_id: str) -> dict[str,
 
 
 def as_json(row: SandboxCheckout) -> dict[str, Any]:
-    """The API's representation of a checkout."""
     return {
         "id": row.external_id,
         "object": "checkout",
@@ -143,7 +135,6 @@ def as_json(row: SandboxCheckout) -> dict[str, Any]:
 
 
 def page_url(external_id: str) -> str:
-    """The absolute address of the hosted page."""
     return f"{configuration.current().environment.public_url}/sandbox/pay/{external_id}"
 
 
@@ -215,7 +206,7 @@ async def _end_voucher(row: SandboxCheckout, voucher: dict[str, Any], status: st
 
 
 async def _close(row: SandboxCheckout) -> None:
-    """End an open checkout. A partly paid one completes with that part."""
+    # A partly paid checkout completes with that part.
     paid = any(payment["status"] == "succeeded" for payment in row.payments)
     row.status = "COMPLETED" if paid else "EXPIRED"
     await store(row)
@@ -223,14 +214,13 @@ async def _close(row: SandboxCheckout) -> None:
 
 
 async def store(row: SandboxCheckout) -> None:
-    """Store status and payments."""
     await row.save(update_fields=["status", "payments", "updated_at"])
 
 
 def add_payment(
     row: SandboxCheckout, status: str, *, method: str, failure: str | None = None, amount_minor: int | None = None
 ) -> dict[str, Any]:
-    """Add a payment attempt to the checkout, without saving it."""
+    """Add a payment attempt without saving it."""
     payment = {
         "id": f"sbx_pay_{secrets.token_hex(10)}",
         "status": status,

@@ -16,11 +16,10 @@ def fee_of(amount_minor: int) -> int:
     return min(amount_minor, (amount_minor * 29 + 500) // 1000 + 30)
 
 
-async def plan(row: SandboxCheckout, payment: dict[str, Any], *, after_s: float = 0, told: bool = True) -> None:
-    """Plan the fee of a succeeded payment. `after_s`: until the payment's own webhook; `told`: whether a webhook reports the fee."""
+async def plan(row: SandboxCheckout, payment: dict[str, Any], *, after_s: float = 0, reported: bool = True) -> None:
     await jobs.enqueue(
         "sandbox.fee",
-        {"checkout": row.external_id, "payment": payment["id"], "told": told},
+        {"checkout": row.external_id, "payment": payment["id"], "told": reported},
         account_id=None,
         key=f"sandbox.fee:{payment['id']}",
         due_at=datetime.now(UTC) + timedelta(seconds=after_s) + configuration.current().sandbox_delay,
@@ -29,7 +28,6 @@ async def plan(row: SandboxCheckout, payment: dict[str, Any], *, after_s: float 
 
 @jobs.handler("sandbox.fee", on_dead="the fee stays unknown at the sandbox")
 async def charge_fee(job: jobs.JobContext) -> None:
-    """Charge and report a payment's fee. Key: the payment has none yet."""
     async with database.transaction():
         row = await checkouts.lock(job.payload["checkout"])
         payment = next(p for p in row.payments if p["id"] == job.payload["payment"])

@@ -1,4 +1,4 @@
-"""The sandbox vendor's hosted page: what its buttons do to a checkout."""
+"""What the buttons of the sandbox vendor's hosted page do to a checkout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from services.core import configuration, jobs
 from services.sandbox import checkouts, fees, webhooks
 
 VOUCHER_LIFE: Final = timedelta(days=3)
-# The buttons of the hosted page.
 ACTIONS: Final = frozenset(
     {"pay", "pay_twice", "decline", "approve", "reject", "pay_later", "pay_later_fail", "voucher", "cancel"}
 )
@@ -20,18 +19,15 @@ ACTIONS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Performed:
-    """Where the payer goes next: an absolute URL, or None for the hosted page."""
-
-    location: str | None
+    location: str | None  # absolute URL; None: the hosted page
 
 
 def declined(row: SandboxCheckout) -> bool:
-    """Whether the newest attempt to pay failed."""
     return bool(row.payments) and row.payments[-1]["status"] == "failed"
 
 
 async def perform(external_id: str, action: str) -> Performed:
-    """Apply a button of the hosted page. Raises: SandboxRefusal (400 unknown action, 404, 409 not payable)."""
+    """Raises: SandboxRefusal (400, 404, 409)."""
     if action not in ACTIONS:
         raise checkouts.SandboxRefusal(400, "unknown_action", "There is no such button.")
     async with database.transaction():
@@ -39,7 +35,7 @@ async def perform(external_id: str, action: str) -> Performed:
         status, success, cancel = row.status, row.success_url, row.cancel_url
         if status == "OPEN" and action != "cancel":
             await press(row, action)
-    # Refused outside the transaction, so that a checkout that `lock` has closed stays closed.
+    # Raised outside the transaction, so that a checkout closed by `lock` stays closed.
     if action == "cancel":
         return Performed(cancel)
     if status != "OPEN":
@@ -48,7 +44,6 @@ async def perform(external_id: str, action: str) -> Performed:
 
 
 async def press(row: SandboxCheckout, action: str) -> None:
-    """Apply a button to a locked, open checkout."""
     if action in ("pay", "approve", "pay_twice"):
         first = checkouts.add_payment(row, "succeeded", method="Test card •••• 4242")
         second = (
@@ -87,7 +82,6 @@ async def press(row: SandboxCheckout, action: str) -> None:
 
 @jobs.handler("sandbox.settle", on_dead="the payment stays pending at the sandbox")
 async def _end_delayed(job: jobs.JobContext) -> None:
-    """Let a delayed payment succeed or fail. Key: the payment is still pending."""
     async with database.transaction():
         row = await checkouts.lock(job.payload["checkout"])
         payment = next(p for p in row.payments if p["id"] == job.payload["payment"])

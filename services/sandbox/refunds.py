@@ -11,13 +11,13 @@ from models import database
 from models.tables import ProcessorConnection
 from services.sandbox import checkouts, webhooks
 
-_REFUND_ID = re.compile(r"sbx_re_([0-9a-f]{32})_[0-9a-f]{10}", re.ASCII)  # with the checkout's own digits
+_REFUND_ID = re.compile(r"sbx_re_([0-9a-f]{32})_[0-9a-f]{10}", re.ASCII)  # with the checkout's digits
 
 
 async def refund(connection: ProcessorConnection, external_id: str, key: str | None, order: Any) -> dict[str, Any]:
-    """Refund a payment of this checkout, or a part of it. Key: `key`, which returns the same refund again.
+    """Refund a payment or part of it; the same `key` returns the refund again.
 
-    `order` is {payment, amount_minor}. Raises: SandboxRefusal (400, 404; 409: other order, not paid, too much).
+    `order`: {payment, amount_minor}. Raises: SandboxRefusal (400, 404, 409).
     """
     if not key or len(key) > 80:
         raise checkouts.SandboxRefusal(400, "idempotency_key_missing", "Send an Idempotency-Key of 1 to 80 characters.")
@@ -57,7 +57,7 @@ async def refund(connection: ProcessorConnection, external_id: str, key: str | N
 
 
 async def read_refund(connection: ProcessorConnection, refund_id: str) -> dict[str, Any]:
-    """One refund. Raises: SandboxRefusal (404)."""
+    """Raises: SandboxRefusal (404)."""
     match = _REFUND_ID.fullmatch(refund_id)
     async with database.transaction():
         row = await checkouts.lock(f"sbx_co_{match[1]}" if match else "", connection.id)

@@ -1,4 +1,4 @@
-"""Scripted behaviour of the sandbox vendor, by scenario (names: services/demo/scenarios.py)."""
+"""Scripted behaviour of the sandbox vendor, by scenario."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from services.sandbox import checkouts, fees, hosted_page, webhooks
 
 _IN_ORDER: Final = frozenset({"REORDERED_WEBHOOKS", "REFUND", "DISPUTE_LOST", "DISPUTE_WON"})
 
-
-# Scenarios that are one button of the hosted page.
+# Scenarios of one button.
 _PRESSED: Final = {
     "DECLINED": "decline",
     "ASYNC_SUCCEEDS": "pay_later",
@@ -27,10 +26,7 @@ _PRESSED: Final = {
 
 
 async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
-    """Play a scenario on a checkout; `chosen` makes the random choices.
-
-    Raises: SandboxRefusal (404; 409 not payable).
-    """
+    """Play a scenario on a checkout. Raises: SandboxRefusal (404, 409)."""
     async with database.transaction():
         row = await checkouts.lock(external_id)
         if row.status != ("EXPIRED" if scenario == "PAID_AFTER_VOID" else "OPEN"):
@@ -43,10 +39,10 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
             return
         events = _scripted(row, scenario, chosen)
         await checkouts.store(row)
-        told_after_s = max((after_s for after_s, _ in events), default=0)
+        reported_after_s = max((after_s for after_s, _ in events), default=0)
         for payment in row.payments:
             if payment["status"] == "succeeded":
-                await fees.plan(row, payment, after_s=told_after_s, told=bool(events))
+                await fees.plan(row, payment, after_s=reported_after_s, reported=bool(events))
         if scenario in _IN_ORDER:
             await webhooks.send(row, events[0][1], then=[event for _, event in events[1:]])
             return
@@ -55,7 +51,6 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
 
 
 async def _pay_part(row: SandboxCheckout, chosen: random.Random, *, rest: bool) -> None:
-    """A gift card pays a part and the checkout stays open. `rest`: a card pays the remainder some seconds later."""
     part = chosen.randint(1, max(1, row.amount_minor - 1))
     payment = checkouts.add_payment(row, "succeeded", method="Test gift card", amount_minor=part)
     await checkouts.store(row)
@@ -73,7 +68,6 @@ async def _pay_part(row: SandboxCheckout, chosen: random.Random, *, rest: bool) 
 
 @jobs.handler("sandbox.rest", on_dead="the rest of the checkout is never paid")
 async def pay_rest(job: jobs.JobContext) -> None:
-    """Pay the remainder of a partly paid checkout. Key: the checkout is still open."""
     async with database.transaction():
         row = await checkouts.lock(job.payload["checkout"])
         left = row.amount_minor - sum(p["amount_minor"] for p in row.payments if p["status"] == "succeeded")
@@ -87,7 +81,6 @@ async def pay_rest(job: jobs.JobContext) -> None:
 
 
 def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
-    """Change the checkout; returns its events, each with the seconds until it is sent."""
     if scenario == "REORDERED_WEBHOOKS":
         return _reordered(row, chosen)
     payment = checkouts.add_payment(row, "succeeded", method="Test card •••• 4242")
@@ -129,7 +122,6 @@ def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> lis
 
 
 def _reordered(row: SandboxCheckout, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
-    """A decline, a pending debit and its success, reported in any order but this one."""
     failed = checkouts.add_payment(row, "failed", method="Test card •••• 0002", failure="card_declined")
     events = [webhooks.event(row, "checkout.payment_failed", failed)]
     payment = checkouts.add_payment(row, "pending", method="Test bank debit •••• 3000")

@@ -20,12 +20,11 @@ from services.core import configuration, jobs
 
 DELIVERY_TIMEOUT_S: Final = 10.0
 
-
 _client: httpx2.AsyncClient | None = None
 
 
 async def aclose() -> None:
-    """Close the HTTP client. Call at stop, after the last job."""
+    """Close the HTTP client after the last job."""
     global _client
     if _client is not None:
         client, _client = _client, None
@@ -33,7 +32,6 @@ async def aclose() -> None:
 
 
 def event(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
-    """A new event about the checkout as it is now. `more`: a refund or a dispute."""
     return {
         "id": f"sbx_evt_{secrets.token_hex(12)}",
         "type": kind,
@@ -53,7 +51,7 @@ def event(row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, **mor
 async def notify(
     row: SandboxCheckout, kind: str, payment: dict[str, Any] | None, *, refund: dict[str, Any] | None = None
 ) -> None:
-    """Send a webhook after the commit. Every attempt sends the event as it is now."""
+    """Send an event after the commit."""
     await send(row, event(row, kind, payment, refund=refund))
 
 
@@ -65,7 +63,7 @@ async def send(
     copy: int = 0,
     then: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """`then`: events that follow one by one, each after the previous one was accepted."""
+    """`then`: events sent one by one, each after the previous one was accepted."""
     connection = await providers.processor_connection(row.connection_id)
     await jobs.enqueue(
         "sandbox.webhook",
@@ -77,7 +75,6 @@ async def send(
 
 
 def signed(webhook_secret: str, body: bytes, *, at: datetime) -> str:
-    """The `Paythread-Sandbox-Signature` header of a raw body."""
     timestamp = int(at.timestamp())
     digest = hmac.new(webhook_secret.encode(), f"{timestamp}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={timestamp},v1={digest}"
@@ -85,10 +82,6 @@ def signed(webhook_secret: str, body: bytes, *, at: datetime) -> str:
 
 @jobs.handler("sandbox.webhook", on_dead="the sandbox gives up, as real processors do; the sweeper reads the checkout")
 async def deliver(job: jobs.JobContext) -> None:
-    """POST one signed event to this server's webhook route. Key: the event's id, which the receiver stores once.
-
-    Uses SANDBOX_URL, because the public address may not be reachable from inside.
-    """
     connection = await providers.processor_connection(UUID(job.payload["connection_id"]))
     stored = providers.credentials_of(connection).get("webhook_secret", "")
     secret = stored.partition(",")[0].strip()
@@ -100,6 +93,7 @@ async def deliver(job: jobs.JobContext) -> None:
         "content-type": "application/json",
         "paythread-sandbox-signature": signed(secret, body, at=datetime.now(UTC)),
     }
+    # The public URL may not be reachable from inside.
     address = configuration.current().environment.sandbox_url + parts.path
     answer = await _http().post(address, content=body, headers=headers)
     if not answer.is_success:
