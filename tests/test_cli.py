@@ -296,7 +296,7 @@ def test_the_demo_does_not_start_where_settings_close_it(tmp_path: Path, port: s
     server = serve(tmp_path, "--demo", "--port", port, DEMO="false")
     output, _ = server.communicate(timeout=60)
     assert server.returncode == 1
-    assert "Error: The settings do not open the demo" in output
+    assert "Error: The demo is closed" in output
     assert query(tmp_path, "SELECT count(*) FROM account") == [(0,)]
 
 

@@ -1,7 +1,4 @@
-"""Scenarios for developers of an inbox: the sandbox vendor plays a story on a request, with its own signed webhooks.
-
-services/sandbox/scenarios.py plays them. The same seed plays the same story.
-"""
+"""Scenarios for developers: the sandbox vendor plays a story on a payment request."""
 
 from __future__ import annotations
 
@@ -40,9 +37,9 @@ SCENARIOS: Final = (
 
 
 async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: int = 0) -> PaymentRequest:
-    """Open a checkout as the contact would and play the scenario on it. Returns the request before the webhooks arrive.
+    """Open a checkout and play the scenario; return the request before its webhooks arrive.
 
-    Raises: NotFound, Forbidden, Invalid (not a sandbox request), AlreadyPaid, AlreadyVoid, PaymentInProgress, ProcessorUnavailable.
+    Raises: NotFound, Forbidden, Invalid, AlreadyPaid, AlreadyVoid, PaymentInProgress, ProcessorUnavailable.
     """
     actor.require("request_payment")
     if scenario not in SCENARIOS:

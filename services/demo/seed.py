@@ -1,7 +1,4 @@
-"""The demo account: a business, its team, six simulated channels, six contacts and their threads. Made through the services.
-
-It creates data only. Idempotency keys make every step repeatable.
-"""
+"""Creates the demo account through the services; every step is repeatable."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ KEY_NAME: Final = "Demo"
 
 CHANNELS: Final = {
     "SMS": ("Text messages", "+14155550100"),
-    "EMAIL": ("E-mail", "hello@acme-cleaning.test"),
+    "EMAIL": ("Email", "hello@acme-cleaning.test"),
     "WHATSAPP": ("WhatsApp", "+14155550100"),
     "INSTAGRAM_DM": ("Instagram", "@acme.cleaning"),
     "MESSENGER": ("Messenger", "Acme Cleaning"),
@@ -54,7 +51,7 @@ CHANNELS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoAccess:
-    """How to sign in. `urls` by name: index, graphiql, phone, site."""
+    """How to sign in; `urls` by name: index, graphiql, phone, site."""
 
     email: str
     password: str
@@ -64,11 +61,11 @@ class DemoAccess:
 
 
 class DemoClosed(RuntimeError):
-    """The settings do not open the demo: set DEMO=true outside production."""
+    """The demo is closed: set DEMO=true outside production."""
 
 
 async def seed(settings: Settings) -> DemoAccess:
-    """Create, complete or find the demo account. Safe to repeat. Raises: DemoClosed."""
+    """Create, complete or find the demo account. Raises: DemoClosed."""
     if not settings.demo_open or not settings.sandbox_open:
         raise DemoClosed(DemoClosed.__doc__)
     user = await User.get_or_none(email=EMAIL)
@@ -88,8 +85,8 @@ async def seed(settings: Settings) -> DemoAccess:
     )
     actor = await _agent(account_id, EMAIL)
     if await ApiKey.exists(account_id=account_id, token_hash=digest(api_key), revoked_at=None):
-        await _connect_widget(actor, settings)  # this start may use another URL
-        return access  # the key is created last: the rest is complete
+        await _connect_widget(actor, settings)  # the URL may have changed
+        return access  # the key is created last
     await _connect(actor)
     await _connect_widget(actor, settings)
     for story in STORIES:
@@ -99,7 +96,7 @@ async def seed(settings: Settings) -> DemoAccess:
 
 
 def _api_key(settings: Settings) -> str:
-    """The same key at every start, derived from SECRET_KEYS, because only its hash is stored."""
+    # Only its hash is stored, so the key is derived.
     raw = hmac.new(settings.keys[-1].encode(), b"paythread demo api key", hashlib.sha256).hexdigest()
     return f"{api_keys.KEY_PREFIX}demo_{raw}"
 
@@ -142,7 +139,6 @@ async def _connect(actor: Actor) -> None:
 
 
 async def _connect_widget(actor: Actor, settings: Settings) -> None:
-    """The real web chat, for this server's page /demo/site."""
     row = await ChannelConnection.filter(account_id=actor.account_id, provider=web_chat.NAME).order_by("id").first()
     own = settings.base_url
     sites = list(
@@ -163,7 +159,7 @@ async def _connect_widget(actor: Actor, settings: Settings) -> None:
 # ------------------------------------------------------------------------------------------------------------ stories
 @dataclass(slots=True)
 class Scene:
-    """One contact's thread. Every step has its own key, so that repeating the story changes nothing."""
+    """One contact's thread; every step has its own key."""
 
     actor: Actor
     slug: str
@@ -176,12 +172,10 @@ class Scene:
     step: int = 0
 
     def key(self) -> str:
-        """The next step's key."""
         self.step += 1
         return f"demo-{self.slug}-{self.step:02d}"
 
     async def hears(self, kind: str, body: str) -> None:
-        """The contact writes: a signed callback, as a provider would send it."""
         row = self.channels[kind]
         now = datetime.now(UTC)
         raw = simulated.inbound_body(self.handles[kind], body, at=now, external_id=f"sim_in_{self.key()}")
@@ -199,7 +193,6 @@ class Scene:
         )
 
     async def says(self, kind: str, body: str) -> None:
-        """The agent writes."""
         await messages.send_message(
             self.actor,
             conversation_id=self.conversation.id,
@@ -220,7 +213,7 @@ class Scene:
         send: bool = True,
         due_days: int | None = None,
     ) -> PaymentRequest:
-        """The agent requests a payment; `words` is the text around {link}."""
+        """Request a payment; `words` is the text around {link}."""
         request = await payment_requests.create(
             self.actor,
             contact_id=self.contact.id,
@@ -229,7 +222,7 @@ class Scene:
             amount=amount,
             currency=currency,
             description=description,
-            # From the account's creation: a repeated key needs the same input.
+            # A repeated key needs the same input: count from the account's creation.
             due_at=self.begun_at + timedelta(days=due_days) if due_days is not None else None,
             idempotency_key=self.key(),
         )
@@ -246,7 +239,6 @@ class Scene:
     async def pays(
         self, request: PaymentRequest, outcome: MoneyOutcome = MoneyOutcome.SUCCEEDED, *, card: str = "Visa •••• 4242"
     ) -> None:
-        """The processor reports a payment."""
         declined = outcome is MoneyOutcome.FAILED
         statement = MoneyStatement(
             kind=MoneyKind.CHARGE,
@@ -263,18 +255,14 @@ class Scene:
         await recorder.record(self.processor, [statement], source="webhook")
 
     async def opens(self, request: PaymentRequest) -> None:
-        """The contact opens the checkout page."""
         await checkout_page.record_view(payment_links.checkout_url(request).rpartition("/")[2], human=True)
 
     async def read(self) -> None:
-        """The team has seen the thread."""
         await conversations.mark_read(self.actor, self.conversation.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """One contact and what happened."""
-
     slug: str
     name: str
     email: str
@@ -390,7 +378,7 @@ async def _maya(scene: Scene) -> None:
     await scene.hears("SMS", "Paid! See you on Thursday.")
 
 
-# The last story is on top of the inbox.
+# The last story is at the top of the inbox.
 STORIES: Final = (
     Story(slug="omar", name="Omar Al-Sabah", email="omar@alsabah.example", phone="+96522255501", tell=_omar),
     Story(slug="kenji", name="Kenji Sato", email="kenji.sato@minato-design.example", phone="+81355501234", tell=_kenji),
@@ -402,7 +390,6 @@ STORIES: Final = (
 
 
 def described(access: DemoAccess) -> list[tuple[str, str]]:
-    """What the terminal prints, as pairs."""
     return [
         *((name, url) for name, url in access.urls.items()),
         ("sign-in", f"{access.email} / {access.password}"),
