@@ -1,11 +1,4 @@
-"""Messenger and Instagram DM by Meta's Send API: messages with a button, delivery and read events, what people write.
-
-The contact must have written first. Within 24 hours of their last message anything may be answered; then, up to seven days, only
-what a person wrote (tag HUMAN_AGENT, which Meta grants to an app after review: credential `human_agent`).
-A message is one call. Meta takes no idempotency key: a lost answer is ambiguous, and is resolved by the echo of the message
-(Messenger hands our id back in `metadata`) or by reading the conversation.
-An echo of a message that is not ours was written in Meta's own inbox or app. Left out on purpose: `standby` (another app has the
-thread), comments and other `changes` (they are public, not messages), referrals and opt-ins (they say nothing of a message).
+"""Messenger and Instagram DM through Meta's Send API.
 
 Source: developers.facebook.com/docs/messenger-platform/reference/send-api (v26.0), .../messenger-platform/webhooks,
 .../messenger-platform/send-messages/template/button, .../messenger-platform/conversations, .../docs/messenger-platform/policy,
@@ -57,21 +50,21 @@ from integrations.sms import opt_out_word
 
 log = structlog.get_logger(__name__)
 
-_Told = TypeVar("_Told")
+_Item = TypeVar("_Item")
 
 NAME = "meta_messenger"
 API_VERSION = "v26.0"
 FACEBOOK = "https://graph.facebook.com"
 INSTAGRAM = "https://graph.instagram.com"
 
-# The events about a message of ours. Meta tells of no failed delivery.
+# Events about our messages. Meta reports no failed delivery.
 STATES: Mapping[str, DeliveryStatus] = {
     "echo": DeliveryStatus.SENT,
     "delivery": DeliveryStatus.DELIVERED,
     "read": DeliveryStatus.READ,
 }
 
-# Meta's error code, or its subcode, to our word; subcodes are looked at first.
+# Meta's error codes to our reasons. Subcodes come first.
 SUBCODES: Mapping[int, str] = {
     2018278: "window_closed",
     2534022: "window_closed",
@@ -88,7 +81,7 @@ CODES: Mapping[int, str] = {
     551: "recipient_unavailable",
 }
 RATE_LIMITS = frozenset({4, 17, 32, 613, 80006, 80007})
-_UNCERTAIN = frozenset({1, 2, 1200})  # "try again later": not said whether something was sent
+_UNCERTAIN = frozenset({1, 2, 1200})  # "try again later": the message may have been sent
 _STATUS_REASONS: Mapping[int, str] = {401: "unauthorized", 403: "forbidden", 404: "not_found"}
 
 LIMITS: Mapping[ChannelKind, ChannelLimits] = {
@@ -104,18 +97,18 @@ _OBJECTS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "page", ChannelKin
 _PLATFORMS: Mapping[ChannelKind, str] = {ChannelKind.MESSENGER: "messenger", ChannelKind.INSTAGRAM_DM: "instagram"}
 _BUTTON_TEXT = 640
 _BUTTON_TITLE = 20
-_LISTED = 20
+_LISTED = 20  # the most recent messages that Meta lets us read
 _MAX_EVENTS = 1000
 _MAX_ATTACHMENTS = 100
 _MAX_DIGITS = 100
-_MAX_ODD_TEXT = 2000
+_MAX_RAW_TEXT = 2000
 _UNSHOWN = "[message that can't be shown here: open it in the app of Messenger or Instagram]"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _ID = re.compile(r"\d{1,100}")
 _OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _NUMBER = re.compile(r"\d{6,}")
-# Attachments that are files. All others are pages and posts of somebody: words and a link, and nothing is fetched.
+# Attachments that are files. Others (posts, places) become a line of text with a link.
 _MEDIA: Mapping[str, str] = {
     "image": "image/*",
     "audio": "audio/*",
@@ -138,7 +131,7 @@ _SHARED: Mapping[str, str] = {
     "ephemeral": "photo that disappears",
     "like_heart": "heart",
 }
-_DASHBOARD = "0"  # the account that the "Test" button of Meta's dashboard speaks of
+_DASHBOARD = "0"  # the account id in events of the dashboard's "Test" button
 _TEST_NAME = "Meta's test event"
 _INBOX = "Meta inbox"
 _LINK_LIMIT = 2000
@@ -146,15 +139,15 @@ _LINK_LIMIT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One page or one Instagram account, and the app that it has given access to."""
+    """One page or Instagram account, and the app with access to it."""
 
-    account_id: str  # the page's id; of Instagram the professional account's: what webhooks call entry.id
+    account_id: str  # entry.id in webhooks: of the page, or of the Instagram professional account
     access_token: str = field(repr=False)
     app_secret: str = field(repr=False)  # signs webhooks
-    verify_token: str = field(repr=False)  # of our choosing, typed into Meta's webhook form
-    page_id: str = ""  # Instagram only: the page it is connected to; empty: Instagram's own login
+    verify_token: str = field(repr=False)  # chosen by the business and entered in Meta's webhook form
+    page_id: str = ""  # Instagram only: the connected page; empty: Instagram's own login
     human_agent: str = ""  # "yes": Meta has granted the app the Human Agent feature
-    token_ends: str = ""  # kept by `renewed`: which token of an Instagram login ends when
+    token_ends: str = ""  # set by `renewed`: a hash of the token and its expiry
 
 
 class MetaMessenger(Channel):
@@ -185,12 +178,11 @@ class MetaMessenger(Channel):
     )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
-        """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`)."""
         if kind not in self.kinds:
             raise ValueError(f"{NAME} does not serve {kind}")
-        for given in (credentials.account_id, credentials.page_id or "0"):
-            if not _ID.fullmatch(given):
-                raise IntegrationError(NAME, "credentials_invalid", "account_id and page_id are numbers.")
+        for given_id in (credentials.account_id, credentials.page_id or "0"):
+            if not _ID.fullmatch(given_id):
+                raise IntegrationError(NAME, "credentials_invalid", "account_id and page_id must be numbers.")
         self._credentials = credentials
         self._environment = environment
         self._kind = kind
@@ -203,32 +195,33 @@ class MetaMessenger(Channel):
         self._base = f"{self._host}/{API_VERSION}"
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """2,000 characters or 1,000 bytes; 24 hours, or seven days for what a person writes."""
         limits = LIMITS[kind]
         return replace(limits, person_window_hours=PERSON_WINDOW_HOURS) if self._human_agent else limits
 
     # --------------------------------------------------------------------------------------------------- calls out
     async def send(self, message: OutboundMessage) -> SendResult:
-        """POST messages once, never repeated. A text with a payment link goes as a button template while it fits in one.
+        """Send once; Meta takes no idempotency key. A text with a payment link becomes a button template if it fits.
 
-        Raises: IntegrationError; `ambiguous` after a time-out, a cut connection, a 5xx or an answer without an id.
+        Raises: IntegrationError; `ambiguous` after a timeout, a cut connection, a 5xx or an answer without an id.
         """
         body: dict[str, Any] = {"recipient": {"id": message.to}, **self._permission(message)}
         body["message"] = self._content(message)
         if self._kind is ChannelKind.MESSENGER:
-            body["message"]["metadata"] = message.message_id  # comes back in the echo
+            body["message"]["metadata"] = message.message_id  # returned in the echo: resolves a lost answer
         answer = await self._call("POST", f"/{self._sender}/messages", body=body)
         mid = answer.get("message_id")
         if not isinstance(mid, str) or not mid:
-            raise IntegrationError(NAME, "no_answer", "Accepted, but the answer names no message.", ambiguous=True)
+            raise IntegrationError(
+                NAME, "no_answer", "Meta accepted the message, but its answer contains no id.", ambiguous=True
+            )
         return SendResult(external_id=external_id(mid), status=DeliveryStatus.SENT)
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
-        """Read the conversation; the message is found if exactly one of ours since `sent_after` has its text.
+        """Find the message in the conversation if exactly one of ours since `sent_after` has its text.
 
-        Meta's times have whole seconds, and only the last 20 messages can be read. Raises: IntegrationError.
+        Raises: IntegrationError.
         """
-        since = sent_after.astimezone(UTC).replace(microsecond=0)
+        since = sent_after.astimezone(UTC).replace(microsecond=0)  # Meta's times have whole seconds
         query = {
             "platform": _PLATFORMS[self._kind],
             "user_id": message.to,
@@ -248,15 +241,15 @@ class MetaMessenger(Channel):
                 return None
             return StatusUpdate(external_id=external_id(str(fitting[0]["id"])), status=DeliveryStatus.SENT)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IntegrationError(NAME, "no_answer", "The answer cannot be read.", retryable=True) from error
+            raise IntegrationError(NAME, "no_answer", "Meta's answer is not readable.", retryable=True) from error
 
     async def check(self) -> str | None:
-        """Ask whose token it is. Raises: IntegrationError (`wrong_account` if it is another's)."""
-        asked = "user_id" if not self._by_page else "id"
+        """Raises: IntegrationError (`wrong_account` if the token belongs to another account)."""
+        field_names = "user_id" if not self._by_page else "id"
         if self._kind is ChannelKind.INSTAGRAM_DM and self._by_page:
-            asked = "id,instagram_business_account"
-        answer = await self._call("GET", "/me", query={"fields": asked})
-        found = answer.get(asked.partition(",")[0])
+            field_names = "id,instagram_business_account"
+        answer = await self._call("GET", "/me", query={"fields": field_names})
+        found = answer.get(field_names.partition(",")[0])
         if self._kind is ChannelKind.INSTAGRAM_DM and self._by_page:
             account = answer.get("instagram_business_account")
             found = account.get("id") if isinstance(account, dict) else None
@@ -265,67 +258,67 @@ class MetaMessenger(Channel):
         return self._credentials.account_id
 
     async def name_of(self, address: str) -> str | None:
-        """Read the person's profile, which Meta allows for who has written. Raises: IntegrationError."""
+        """Read the profile, which Meta shows only of people who have written. Raises: IntegrationError."""
         if not _ID.fullmatch(address):
             return None
         wanted = ("name", "first_name", "last_name") if self._kind is ChannelKind.MESSENGER else ("name", "username")
         answer = await self._call("GET", f"/{address}", query={"fields": ",".join(wanted)})
-        told = {name: value.strip() for name in wanted if isinstance(value := answer.get(name), str)}
-        whole = f"{told.get('first_name', '')} {told.get('last_name', '')}".strip()
-        return told.get("name") or whole or told.get("username") or None
+        names = {name: value.strip() for name in wanted if isinstance(value := answer.get(name), str)}
+        full_name = f"{names.get('first_name', '')} {names.get('last_name', '')}".strip()
+        return names.get("name") or full_name or names.get("username") or None
 
     async def renewed(self, *, now: datetime) -> Mapping[str, str] | None:
-        """Renew the token of an Instagram login, which lives for 60 days, when half of them are over. Pages' tokens do not end.
-
-        Meta renews a token that is at least a day old and has not ended. Raises: IntegrationError.
-        """
-        if self._by_page:
+        """Renew the token of an Instagram login halfway through its 60 days. Raises: IntegrationError."""
+        if self._by_page:  # page tokens do not expire
             return None
         token = self._credentials.access_token
         mark, _, ends = self._credentials.token_ends.partition(" ")
         try:
-            known = datetime.fromisoformat(ends) if mark == _token_mark(token) else None  # a new token was pasted
+            known = datetime.fromisoformat(ends) if mark == _token_mark(token) else None  # else: a new token
         except ValueError:
             known = None
         if known is not None and known.tzinfo is not None and known - now > _RENEW_BEFORE:
             return None
+        # Meta renews a token that is at least a day old and has not expired.
         query = {"grant_type": "ig_refresh_token", "access_token": token}
         answer = await self._call("GET", "/refresh_access_token", query=query, base=self._host)
         fresh, life_s = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(fresh, str) or not fresh or isinstance(life_s, bool) or not isinstance(life_s, int):
-            raise IntegrationError(NAME, "no_answer", "The answer names no token.", retryable=True)
+            raise IntegrationError(NAME, "no_answer", "Meta's answer contains no token.", retryable=True)
         until = now + timedelta(seconds=min(max(life_s, 0), 10**8))
         return {"access_token": fresh, "token_ends": f"{_token_mark(fresh)} {until.isoformat(timespec='seconds')}"}
 
     async def aclose(self) -> None:
-        """Close the HTTP connections, if any were opened."""
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
 
     def _permission(self, message: OutboundMessage) -> dict[str, str]:
-        """Why Meta should let it through: an answer in the window, or a person's within seven days."""
-        heard = message.last_inbound_at
-        if heard is None:  # not known here: Meta decides
+        last_inbound_at = message.last_inbound_at
+        if last_inbound_at is None:  # unknown: let Meta decide
             return {"messaging_type": "RESPONSE"}
-        age = datetime.now(UTC) - heard
+        age = datetime.now(UTC) - last_inbound_at
         if age < timedelta(hours=24):
             return {"messaging_type": "RESPONSE"}
         by_person = message.author is Author.PERSON
         if by_person and self._human_agent and age < timedelta(hours=PERSON_WINDOW_HOURS):
             return {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT"}
-        raise IntegrationError(NAME, "window_closed", "The contact's last message is too old.", code="window_closed")
+        raise IntegrationError(
+            NAME, "window_closed", "The contact's last message is outside the window.", code="window_closed"
+        )
 
     def _content(self, message: OutboundMessage) -> dict[str, Any]:
-        """The link stays in the text: Instagram on the web shows no buttons. Raises: IntegrationError."""
         limits = LIMITS[self._kind]
         link = payment_link(message, public_url=self._environment.public_url)
+        # The link stays in the text: Instagram on the web shows no buttons.
         text = message.body if link is None or link in message.body else f"{message.body}\n{link}"
         if not message.body.strip():
-            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+            raise IntegrationError(NAME, "empty_message", "The message is empty.", code="empty_message")
         length = limits.length_of(text)
         if limits.max_length is not None and length > limits.max_length:
-            raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
+            raise IntegrationError(
+                NAME, "too_long", f"The message is longer than {limits.max_length}.", code="too_long"
+            )
         if link is None or len(text) > _BUTTON_TEXT:
             return {"text": text}
         title = (message.link_label or DEFAULT_LABEL)[:_BUTTON_TITLE]
@@ -342,16 +335,15 @@ class MetaMessenger(Channel):
         body: Mapping[str, Any] | None = None,
         base: str | None = None,
     ) -> dict[str, Any]:
-        """One call: bounded in time, never repeated. Only a POST can be ambiguous."""
         writes = method == "POST"
         params = dict(query or {})
         token = self._credentials.access_token
         if self._by_page:
-            # Lets an app require that its secret stands behind every call.
+            # Apps can require this proof of the secret with every call.
             secret = self._credentials.app_secret.encode()
             params["appsecret_proof"] = hmac.new(secret, token.encode(), hashlib.sha256).hexdigest()
         try:
-            # The token goes in a header: addresses end up in logs.
+            # The token goes into a header, since URLs end up in logs.
             async with asyncio.timeout(self._environment.timeout_s):
                 answer = await self._open().request(
                     method,
@@ -365,34 +357,33 @@ class MetaMessenger(Channel):
         except (TimeoutError, httpx2.TimeoutException) as error:
             raise _lost("timeout", "Meta did not answer.", writes=writes) from error
         except httpx2.HTTPError as error:
-            raise _lost("connection_lost", "The connection was cut.", writes=writes) from error
-        return _answered(answer, writes=writes)
+            raise _lost("connection_lost", "The connection to Meta was lost.", writes=writes) from error
+        return _parsed(answer, writes=writes)
 
     def _open(self) -> httpx2.AsyncClient:
-        if self._client is None:  # no await in here: two tasks cannot both open one
+        if self._client is None:  # no await here, so two tasks cannot both open a client
             self._client = httpx2.AsyncClient(timeout=self._environment.timeout_s, trust_env=False)
         return self._client
 
     # ---------------------------------------------------------------------------------------------------- calls in
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """GET: the check of the address. POST: verify over the raw body, then read every event of this account.
+        """Answer Meta's check of the address (GET), or verify and read the events of this account (POST).
 
-        Meta puts no time into its signature: a repeated request is recognised by its message ids. Events of other accounts of
-        the same app are left to their connections (`others`). Raises: SignatureInvalid, PayloadInvalid.
+        Events of the app's other accounts are listed in `others`. Raises: SignatureInvalid, PayloadInvalid.
         """
         if request.method == "GET":
             return self._verified_address(request.query)
-        self._verify(request)
+        self._verify(request)  # the signature has no timestamp: message ids detect repeats
         try:
-            # One odd character or number does not cost the batch.
+            # One malformed character or number must not lose the batch.
             payload = json.loads(request.body.decode("utf-8-sig", "replace"), parse_int=_integer)
         except (ValueError, RecursionError) as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
         kind = payload.get("object") if isinstance(payload, dict) else None
         if kind not in _OBJECTS.values():
-            raise PayloadInvalid(NAME, "unknown_object", "The callback's object is not known.")
+            raise PayloadInvalid(NAME, "unknown_object", "The callback's object is unknown.")
         if kind != _OBJECTS[self._kind]:
-            raise PayloadInvalid(NAME, "channel_mismatch", "The callback is of another kind of channel.")
+            raise PayloadInvalid(NAME, "channel_mismatch", "The callback is for another kind of channel.")
         try:
             return self._read(payload)
         except _MALFORMED as error:
@@ -406,14 +397,14 @@ class MetaMessenger(Channel):
         if not hmac.compare_digest(expected.encode(), token.encode("utf-8", "surrogatepass")):
             raise SignatureInvalid(NAME, "verify_token_wrong")
         if not _CHALLENGE.fullmatch(challenge):
-            raise PayloadInvalid(NAME, "challenge_invalid", "The challenge is not one.")
+            raise PayloadInvalid(NAME, "challenge_invalid", "The challenge is not valid.")
         return ChannelWebhook(answer_body=challenge)
 
     def _verify(self, request: WebhookRequest) -> None:
         header = request.headers.get("x-hub-signature-256", "")
         if not header:
             raise SignatureInvalid(NAME, "signature_missing")
-        if not self._credentials.app_secret:  # anybody can sign with an empty secret
+        if not self._credentials.app_secret:  # anyone can sign with an empty secret
             raise SignatureInvalid(NAME, "no_secret")
         digest = hmac.new(self._credentials.app_secret.encode(), request.body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(f"sha256={digest}".encode(), header.encode()):
@@ -429,16 +420,16 @@ class MetaMessenger(Channel):
         entries = payload["entry"]
         if not isinstance(entries, list):
             raise TypeError("not a list of entries")
-        # What can't be read is left out: Meta repeats a refused request for hours, and with it all that others wrote beside.
-        # A request of which nothing can be read is refused.
-        odd: list[Exception] = []
+        # Skip unreadable events: Meta repeats a refused request for hours, including its readable messages.
+        # Refuse a request only if nothing in it is readable.
+        unreadable: list[Exception] = []
         for entry in entries:
             try:
                 account = str(entry["id"])
                 events = self._events(entry)
             except _MALFORMED as error:
                 log.warning("entry_not_understood", provider=NAME, error=type(error).__name__)
-                odd.append(error)
+                unreadable.append(error)
                 continue
             if account not in (self._credentials.account_id, _DASHBOARD):
                 others.append(account)
@@ -450,15 +441,15 @@ class MetaMessenger(Channel):
                 if not isinstance(event, dict):
                     log.warning("event_not_understood", provider=NAME, error="TypeError")
                     continue
-                statuses += _understood(_statuses, event)
-                written = _understood(_messages, event)
+                statuses += _read_event(_statuses, event)
+                written = _read_event(_messages, event)
                 messages += (
                     [replace(one, sender_name=_TEST_NAME) for one in written] if account == _DASHBOARD else written
                 )
-                elsewhere += _understood(_elsewhere, event)
-                changes += _understood(partial(_changes, account_id=self._credentials.account_id), event)
-        if odd and len(odd) == len(entries):
-            raise odd[0]
+                elsewhere += _read_event(_elsewhere, event)
+                changes += _read_event(partial(_changes, account_id=self._credentials.account_id), event)
+        if unreadable and len(unreadable) == len(entries):
+            raise unreadable[0]
         return ChannelWebhook(
             statuses=tuple(statuses),
             messages=tuple(messages),
@@ -469,21 +460,20 @@ class MetaMessenger(Channel):
         )
 
     def _events(self, entry: Mapping[str, Any]) -> list[Any]:
-        """The messaging events of an entry; the dashboard's "Test" button puts one into `changes`."""
         events = entry.get("messaging", [])
         if not isinstance(events, list):
             raise TypeError("not a list of events")
-        told = entry.get("changes", [])
-        tested = [
-            one["value"]
-            for one in (told if isinstance(told, list) else [])
-            if isinstance(one, dict) and one.get("field") == "messages" and isinstance(one.get("value"), dict)
+        # The dashboard's "Test" button puts its event here. Other changes are public comments. `standby` and opt-ins are ignored.
+        changes = entry.get("changes", [])
+        test_events = [
+            change["value"]
+            for change in (changes if isinstance(changes, list) else [])
+            if isinstance(change, dict) and change.get("field") == "messages" and isinstance(change.get("value"), dict)
         ]
-        return [*events, *tested]
+        return [*events, *test_events]
 
 
-def _understood(read: Callable[[Mapping[str, Any]], Iterator[_Told]], event: Mapping[str, Any]) -> list[_Told]:
-    """What one reader finds in an event; nothing, and a line in the log, if it can't be read."""
+def _read_event(read: Callable[[Mapping[str, Any]], Iterator[_Item]], event: Mapping[str, Any]) -> list[_Item]:
     try:
         return [*read(event)]
     except _MALFORMED as error:
@@ -492,34 +482,32 @@ def _understood(read: Callable[[Mapping[str, Any]], Iterator[_Told]], event: Map
 
 
 def _statuses(event: Mapping[str, Any]) -> Iterator[StatusUpdate]:
-    """What an event says about messages of ours. Raises KeyError, TypeError, ValueError."""
     message = _object(event.get("message"))
-    if _said(message.get("is_echo")) and not _said(message.get("is_deleted")):
+    if _is_true(message.get("is_echo")) and not _is_true(message.get("is_deleted")):
         metadata = message.get("metadata")
         ours = metadata if isinstance(metadata, str) and _OUR_ID.fullmatch(metadata) else None
         yield StatusUpdate(external_id=_mid(message["mid"]), status=STATES["echo"], message_id=ours)
     for word in ("delivery", "read"):
-        told = event.get(word)
-        if not told:
+        receipt = event.get(word)
+        if not receipt:
             continue
-        mids = told.get("mids") or ([told["mid"]] if "mid" in told else [])
-        at = _moment(told["watermark"]) if "watermark" in told else _moment(event["timestamp"])
+        mids = receipt.get("mids") or ([receipt["mid"]] if "mid" in receipt else [])
+        at = _moment(receipt["watermark"]) if "watermark" in receipt else _moment(event["timestamp"])
         for mid in mids:
             yield StatusUpdate(external_id=_mid(mid), status=STATES[word], occurred_at=at)
-        if not mids:  # everything up to a moment: Messenger names no messages that were read
-            address = _account(event["sender"])
+        if not mids:  # Messenger reports reads up to a moment, without message ids
+            address = _account_id(event["sender"])
             yield StatusUpdate(external_id="", status=STATES[word], occurred_at=at, address=address, up_to=at)
 
 
 def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
-    """What the contact wrote, or the button that they pressed. Only who wrote must be known. Raises KeyError, TypeError, ValueError."""
     message, postback = event.get("message"), event.get("postback")
     given = _object(message)
-    if _said(given.get("is_echo")) or _said(given.get("is_deleted")) or not (message or postback):
+    if _is_true(given.get("is_echo")) or _is_true(given.get("is_deleted")) or not (message or postback):
         return
-    sender = _account(event["sender"])
+    sender = _account_id(event["sender"])
     mid = given.get("mid") or _object(postback).get("mid")
-    if not (mid or message) and "timestamp" in event:  # a pressed button may come without an id of its own
+    if not (mid or message) and "timestamp" in event:  # a pressed button may have no id
         mid = f"postback:{sender}:{event['timestamp']}"
     if given:
         body, found, answered = _content(given)
@@ -530,7 +518,7 @@ def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
         body, found, answered = _text(_object(postback).get("title") or _object(postback).get("payload")), [], None
         opt_out = opt_out_word(body, by_phone=False)
     yield InboundMessage(
-        external_id=_named(mid, event),
+        external_id=_mid_or_hash(mid, event),
         sender=sender,
         recipient=_recipient(event),
         body=body,
@@ -542,17 +530,17 @@ def _messages(event: Mapping[str, Any]) -> Iterator[InboundMessage]:
 
 
 def _elsewhere(event: Mapping[str, Any]) -> Iterator[WrittenElsewhere]:
-    """An echo of what a colleague wrote in Meta's own inbox or app. Raises KeyError, TypeError, ValueError."""
+    # An echo without our id was written in Meta's own inbox or app.
     message = _object(event.get("message"))
     metadata = message.get("metadata")
     ours = isinstance(metadata, str) and _OUR_ID.fullmatch(metadata)
-    if not _said(message.get("is_echo")) or _said(message.get("is_deleted")) or ours:
+    if not _is_true(message.get("is_echo")) or _is_true(message.get("is_deleted")) or ours:
         return
     body, found, answered = _content(message)
     kinds = {str(one.get("type")) for one in _objects(message.get("attachments"))}
     yield WrittenElsewhere(
         external_id=_mid(message["mid"]),
-        recipient=_account(event["recipient"]),
+        recipient=_account_id(event["recipient"]),
         body=body,
         author=_INBOX,
         occurred_at=_when(event),
@@ -563,9 +551,8 @@ def _elsewhere(event: Mapping[str, Any]) -> Iterator[WrittenElsewhere]:
 
 
 def _changes(event: Mapping[str, Any], account_id: str) -> Iterator[MessageChange]:
-    """What people did with a message that stands already. Raises KeyError, TypeError, ValueError."""
     message, edit, reaction = (_object(event.get(name)) for name in ("message", "message_edit", "reaction"))
-    if _said(message.get("is_deleted")):
+    if _is_true(message.get("is_deleted")):
         yield MessageChange(external_id=_mid(message["mid"]), removed=True, occurred_at=_when(event))
     if edit and edit.get("text") is not None:
         text = _text(edit["text"])
@@ -575,20 +562,19 @@ def _changes(event: Mapping[str, Any], account_id: str) -> Iterator[MessageChang
             opt_out=opt_out_word(text, by_phone=False),
             occurred_at=_when(event),
         )
-    if reaction and _account(event["sender"]) != account_id:
+    if reaction and _account_id(event["sender"]) != account_id:
         taken_back = reaction.get("action") == "unreact"
         emoji = "" if taken_back else _text(reaction.get("emoji") or reaction.get("reaction"))
         yield MessageChange(external_id=_mid(reaction["mid"]), reaction=emoji, occurred_at=_when(event))
 
 
 def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str | None]:
-    """The words of a message, its files, and the id of the message that it answers."""
     lines = [_text(message.get("text") or _object(message.get("quick_reply")).get("payload"))]
     files: list[dict[str, str]] = []
     for given in _objects(message.get("attachments"))[:_MAX_ATTACHMENTS]:
         kind = str(given.get("type") or "attachment")
         if kind in _MEDIA:
-            url = _inside(given).get("url")
+            url = _payload(given).get("url")
             files.append({"content_type": _MEDIA[kind], **({"url": url} if isinstance(url, str) else {})})
         else:
             lines.append(_shared(kind, given))
@@ -597,15 +583,14 @@ def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str
     story = answered.get("story")
     if isinstance(story, dict):
         lines.append(f"[answer to your story] {_link(story)}")
-    if _said(message.get("is_unsupported")):
+    if _is_true(message.get("is_unsupported")):
         lines.append(_UNSHOWN)
     mid = answered.get("mid")
     return "\n".join(line.strip() for line in lines if line.strip()), files, _mid(mid) if mid else None
 
 
 def _shared(kind: str, given: Mapping[str, Any]) -> str:
-    """An attachment that is no file, in words: what it is, its title, its link unless the text names it."""
-    inside = _inside(given)
+    inside = _payload(given)
     product = inside.get("product")
     elements = inside.get("elements") or (product.get("elements") if isinstance(product, dict) else None)
     first = elements[0] if isinstance(elements, list) and elements and isinstance(elements[0], dict) else {}
@@ -619,7 +604,7 @@ def _shared(kind: str, given: Mapping[str, Any]) -> str:
     return " ".join(part for part in (f"[{name}]", title[:300], link) if part)
 
 
-def _inside(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _payload(given: Mapping[str, Any]) -> Mapping[str, Any]:
     payload = given.get("payload")
     return payload if isinstance(payload, dict) else {}
 
@@ -633,8 +618,7 @@ def _token_mark(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
-def _said(flag: Any) -> bool:
-    """Meta writes its flags as true, and as "true"."""
+def _is_true(flag: Any) -> bool:
     return flag is True or flag == 1 or str(flag).lower() == "true"
 
 
@@ -643,13 +627,12 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _objects(value: Any) -> Sequence[Mapping[str, Any]]:
-    """The objects of a list; what is none becomes one that says nothing."""
     if not value:
         return []
     return [one if isinstance(one, dict) else {} for one in (value if isinstance(value, list) else [value])]
 
 
-def _account(value: Any) -> str:
+def _account_id(value: Any) -> str:
     found = value["id"]
     if isinstance(found, int) and not isinstance(found, bool):
         found = str(found)
@@ -660,7 +643,7 @@ def _account(value: Any) -> str:
 
 def _recipient(event: Mapping[str, Any]) -> str | None:
     try:
-        return _account(event["recipient"])
+        return _account_id(event["recipient"])
     except _MALFORMED:
         return None
 
@@ -673,20 +656,18 @@ def _mid(value: Any) -> str:
     return external_id(value)
 
 
-def _named(mid: Any, event: Mapping[str, Any]) -> str:
-    """A message's id; of one that has none an id that follows from its event."""
+def _mid_or_hash(mid: Any, event: Mapping[str, Any]) -> str:
     try:
         return _mid(mid)
-    except ValueError:
+    except ValueError:  # no id: a hash of the event, so that a repeat has the same
         content = json.dumps(event, sort_keys=True, default=str)
         return f"event:{hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def _text(value: Any) -> str:
-    """A text; what Meta gives in place of one as it is written in JSON."""
     if value is None or isinstance(value, str):
         return value or ""
-    return json.dumps(value, ensure_ascii=False, default=str)[:_MAX_ODD_TEXT]
+    return json.dumps(value, ensure_ascii=False, default=str)[:_MAX_RAW_TEXT]
 
 
 def _integer(text: str) -> int | None:
@@ -694,7 +675,6 @@ def _integer(text: str) -> int | None:
 
 
 def _when(event: Mapping[str, Any]) -> datetime | None:
-    """When something happened; None: not told, or not in a way that can be read."""
     try:
         return _moment(event["timestamp"])
     except (*_MALFORMED, OSError):
@@ -702,7 +682,7 @@ def _when(event: Mapping[str, Any]) -> datetime | None:
 
 
 def _moment(value: Any) -> datetime:
-    """Milliseconds since 1970; the dashboard's test event has seconds, as a text."""
+    # The test event has seconds, as a string; all others milliseconds.
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 13:
         return datetime.fromtimestamp(int(value) / (1000 if len(value) > 10 else 1), UTC)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -711,13 +691,11 @@ def _moment(value: Any) -> datetime:
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
-def _lost(reason: str, words: str, *, writes: bool, code: str | None = None) -> IntegrationError:
-    """A lost answer: of a write the outcome is unknown, a read can simply be repeated."""
-    return IntegrationError(NAME, reason, words, ambiguous=writes, retryable=not writes, code=code)
+def _lost(reason: str, message: str, *, writes: bool, code: str | None = None) -> IntegrationError:
+    return IntegrationError(NAME, reason, message, ambiguous=writes, retryable=not writes, code=code)
 
 
-def _answered(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
-    """The answer's object, or its refusal in our words."""
+def _parsed(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
     try:
         payload = json.loads(answer.content)
     except (ValueError, RecursionError):
@@ -731,36 +709,37 @@ def _answered(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
         value if isinstance(value, int) else None for value in (error.get("code"), error.get("error_subcode"))
     )
     named = f"{code}" if subcode is None else f"{code}/{subcode}"
-    told = None if code is None else named[:40]
+    vendor_code = None if code is None else named[:40]
     status = answer.status_code
     if code in RATE_LIMITS or status == 429:
-        wait = retry_after(answer.headers.get("retry-after")) or _regained(
+        wait = retry_after(answer.headers.get("retry-after")) or _wait_from_usage(
             answer.headers.get("x-business-use-case-usage")
         )
-        raise IntegrationError(NAME, "rate_limited", "Too many calls.", retryable=True, code=told, retry_after_s=wait)
+        raise IntegrationError(
+            NAME, "rate_limited", "Meta's rate limit is reached.", retryable=True, code=vendor_code, retry_after_s=wait
+        )
     if status >= 500 or status == 408 or code in _UNCERTAIN:
-        raise _lost("server_error", f"HTTP {status}", writes=writes, code=told)
+        raise _lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
     if answer.is_success and code is None:
-        raise _lost("no_answer", "The answer cannot be read.", writes=writes)
+        raise _lost("no_answer", "Meta's answer is not readable.", writes=writes)
     reason = SUBCODES.get(subcode) if subcode is not None else None
     if reason is None and code == 10 and "outside of allowed window" in str(error.get("message")):
         reason = "window_closed"
     if reason is None and code is not None:
         reason = CODES.get(code)
     reason = reason or (_STATUS_REASONS.get(status, "refused") if code is None else "refused")
-    # Meta's sentences may name people by their ids.
-    raise IntegrationError(NAME, reason, _NUMBER.sub("…", str(error.get("message") or ""))[:300], code=told)
+    # Meta's messages may contain people's ids.
+    raise IntegrationError(NAME, reason, _NUMBER.sub("…", str(error.get("message") or ""))[:300], code=vendor_code)
 
 
-def _regained(usage: str | None) -> float | None:
-    """Seconds until Meta takes calls again, by its usage header: {business: [{estimated_time_to_regain_access: minutes}]}."""
+def _wait_from_usage(usage: str | None) -> float | None:
     try:
-        told = [
+        minutes = [
             one.get("estimated_time_to_regain_access", 0) for many in json.loads(usage or "{}").values() for one in many
         ]
-        return max((float(minutes) * 60 for minutes in told if minutes > 0), default=None)
+        return max((float(wait) * 60 for wait in minutes if wait > 0), default=None)
     except (ValueError, TypeError, AttributeError, RecursionError):
-        return None  # not what Meta's page describes: a pause of our own choosing will do
+        return None  # undocumented format: use our own pause
 
 
 provider = MetaMessenger

@@ -1,16 +1,11 @@
-"""A channel of every kind without a vendor: accepts messages, and verifies the signed callbacks of its own network.
+"""A channel of any kind without a vendor: accepts messages and verifies its own signed callbacks.
 
-Its "network" is `call_back` below: it posts to the same address, and is verified as strictly, as a vendor's callback.
-What the contact would have received is read from the messages table (`/demo/phone`), not from here.
-
-Magic recipients, recognised by the end of the address (of an e-mail address: by the end of what stands before the @):
+Magic recipients, by the last characters of the address (of an email address: of its local part):
 
     …9901   accepted, then reported undelivered
     …9902   refused: the recipient has opted out
     …9903   accepted, never reported
     …9904   accepted, but the answer is lost (ambiguous); `look_up` finds the message
-
-Source: none, there is no vendor; the limits are those of the channels that it simulates.
 """
 
 from __future__ import annotations
@@ -68,6 +63,7 @@ OPTED_OUT = "9902"
 SILENT = "9903"
 ANSWER_LOST = "9904"
 
+# The real channels' limits, so that what is accepted here fits them too.
 LIMITS: Mapping[ChannelKind, ChannelLimits] = {
     ChannelKind.SMS: ChannelLimits(max_length=1600),
     ChannelKind.EMAIL: ChannelLimits(needs_subject=True, max_cc=20),
@@ -82,7 +78,7 @@ LIMITS: Mapping[ChannelKind, ChannelLimits] = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The secret that signs callbacks of this connection."""
+    """The secret that signs this connection's callbacks."""
 
     secret: str = field(repr=False)
 
@@ -105,21 +101,19 @@ class Simulated(Channel):
         self._kind = kind
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """The vendors' limits of each kind: a message that the simulator takes fits the real channel, too."""
         return LIMITS[kind]
 
     async def send(self, message: OutboundMessage) -> SendResult:
-        """Accept the message; its id follows from `attempt_id`, so that one attempt is one message.
-
-        Raises: IntegrationError as a vendor would: too_long, empty_message, subject_required, opted_out, or ambiguous.
-        """
+        """Raises: IntegrationError (too_long, empty_message, subject_required, opted_out, or ambiguous)."""
         limits = self.limits(self._kind)
         if not message.body.strip():
-            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+            raise IntegrationError(NAME, "empty_message", "The message is empty.", code="empty_message")
         if limits.max_length is not None and limits.length_of(message.body) > limits.max_length:
-            raise IntegrationError(NAME, "too_long", f"Over {limits.max_length}.", code="too_long")
+            raise IntegrationError(
+                NAME, "too_long", f"The message is longer than {limits.max_length}.", code="too_long"
+            )
         if limits.needs_subject and not message.subject:
-            raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
+            raise IntegrationError(NAME, "subject_required", "An email needs a subject.", code="subject_required")
         ending = _ending(message.to)
         if ending == OPTED_OUT:
             raise IntegrationError(NAME, "opted_out", "The recipient has opted out.", code="opted_out")
@@ -128,17 +122,15 @@ class Simulated(Channel):
         return SendResult(external_id=external_id_of(message.attempt_id), status=STATES["accepted"])
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
-        """Every attempt that was not refused is known."""
         if _ending(message.to) == OPTED_OUT:
             return None
         return StatusUpdate(external_id=external_id_of(message.attempt_id), status=STATES["accepted"])
 
     async def check(self) -> str | None:
-        """There is no vendor account."""
         return None
 
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify the signature over the raw body, then parse one callback. Raises: SignatureInvalid, PayloadInvalid.
+        """Verify and parse one callback. Raises: SignatureInvalid, PayloadInvalid.
 
         Status: `{"type": "message.status", "message_id", "to", "status", "error_code", "occurred_at"}`.
         Inbound: `{"type": "message.received", "message_id", "from", "text", "occurred_at"}`.
@@ -153,13 +145,13 @@ class Simulated(Channel):
                 return ChannelWebhook(messages=(_inbound(payload, by_phone=self._kind in _PHONES),))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PayloadInvalid(NAME, "payload_invalid", type(error).__name__) from error
-        raise PayloadInvalid(NAME, "unknown_type", "The callback's type is not known.")
+        raise PayloadInvalid(NAME, "unknown_type", "The callback's type is unknown.")
 
     def _verify(self, request: WebhookRequest) -> None:
         header = request.headers.get(SIGNATURE_HEADER.lower(), "")
         if not header:
             raise SignatureInvalid(NAME, "signature_missing")
-        if not self._credentials.secret:  # anybody can sign with an empty secret
+        if not self._credentials.secret:  # anyone can sign with an empty secret
             raise SignatureInvalid(NAME, "no_secret")
         parts = [part.strip().partition("=") for part in header.split(",")]
         times = [value for key, _, value in parts if key == "t"]
@@ -174,12 +166,11 @@ class Simulated(Channel):
 
 
 def external_id_of(attempt_id: str) -> str:
-    """The simulator's message id of an attempt: `sim_` and 32 hexadecimal digits."""
     return "sim_" + hashlib.sha256(attempt_id.encode()).hexdigest()[:32]
 
 
 def outcome_of(address: str) -> DeliveryStatus | None:
-    """What the network will report about a message to this address; None: nothing, ever."""
+    """The final status of messages to this address; None if it is never reported."""
     return {
         UNDELIVERABLE: DeliveryStatus.FAILED,
         OPTED_OUT: DeliveryStatus.FAILED,
@@ -188,13 +179,12 @@ def outcome_of(address: str) -> DeliveryStatus | None:
 
 
 def sign(secret: str, body: bytes, *, at: datetime) -> str:
-    """The signature header's value: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `{t}.{raw body}`."""
+    """The signature header: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `{t}.{raw body}`."""
     time = str(int(at.timestamp()))
     return f"t={time},v1={_digest(secret, time, body)}"
 
 
 def status_body(external_id: str, to: str, status: DeliveryStatus, *, at: datetime) -> bytes:
-    """The raw body of a status callback."""
     return _json(
         {
             "type": "message.status",
@@ -208,7 +198,6 @@ def status_body(external_id: str, to: str, status: DeliveryStatus, *, at: dateti
 
 
 def inbound_body(sender: str, text: str, *, at: datetime, external_id: str) -> bytes:
-    """The raw body of an inbound message."""
     return _json(
         {
             "type": "message.received",
@@ -221,10 +210,9 @@ def inbound_body(sender: str, text: str, *, at: datetime, external_id: str) -> b
 
 
 async def call_back(*, environment: Environment, connection: str, secret: str, body: bytes, at: datetime) -> None:
-    """Post a signed callback to `{sandbox_url}/inbound/simulated/{connection}` as a vendor's network would.
+    """Post a signed callback, as a vendor would. Safe to repeat.
 
-    Safe to repeat: statuses only move forward, and an inbound message is stored once per id.
-    Raises: IntegrationError, retryable unless the door refused it (4xx).
+    Raises: IntegrationError; not retryable after a 4xx.
     """
     url = f"{environment.sandbox_url}/inbound/{NAME}/{connection}"
     headers = {"Content-Type": "application/json", SIGNATURE_HEADER: sign(secret, body, at=at)}

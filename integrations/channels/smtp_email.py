@@ -1,24 +1,6 @@
-"""E-mail: out by SMTP through any mail service, in by a signed webhook of our own that takes a raw message. Keeps no mailbox.
+"""Email: out by SMTP through any mail service, in by a signed webhook that takes the raw message.
 
-**Out.** One connection per message. The Message-ID follows from the message's id, so that answers and delivery reports find it.
-Ambiguous from DATA on: before it nothing has left, and a refusal after it is a refusal (RFC 5321, 4.2.5).
-
-**In.** A mail service's inbound route, or a pipe script beside a mail server, posts each message to
-`/inbound/smtp_email/{connection}` exactly as it came (RFC 5322, any content type), with the header
-
-    Paythread-Mail-Signature: t=<unix seconds>,v1=<hex>
-
-where `v1` is the HMAC-SHA256 of `{t}.{raw body}` with the connection's `inbound_secret`, and `t` is at most 300 s old. The body of
-`/etc/aliases` pipes and of Sieve scripts alike:
-
-    #!/bin/sh
-    mail=$(mktemp); cat > "$mail"; t=$(date +%s)
-    v1=$( (printf '%s.' "$t"; cat "$mail") | openssl dgst -sha256 -hmac "$SECRET" -r | cut -d' ' -f1)
-    curl -fsS -H "Paythread-Mail-Signature: t=$t,v1=$v1" --data-binary @"$mail" "$URL"; rm "$mail"
-
-A letter is an inbound message. A delivery report (bounce) or read receipt is a status, if it names a message of ours: the
-Message-ID and the envelope id carry a code that only its recipient and the servers on its way have seen.
-
+docs/howto/connect-channels.md describes the webhook's header and has a pipe script for it.
 Source: RFC 5321, 5322, 3461 and 3464 (delivery reports), 8058 (one-click unsubscribe), 3834 (Auto-Submitted);
 aiosmtplib.readthedocs.io (5.1); support.google.com/a/answer/14229414.
 """
@@ -71,9 +53,9 @@ from integrations.sms import opt_out_word
 
 NAME = "smtp_email"
 SIGNATURE_HEADER = "Paythread-Mail-Signature"
-UNSUBSCRIBE = "unsubscribe"  # the subject of a letter to the address in List-Unsubscribe
+UNSUBSCRIBE = "unsubscribe"  # the subject of emails to the List-Unsubscribe address
 
-# What a delivery report (RFC 3464, Action) or a read receipt (RFC 8098, Disposition) says, in our words.
+# The action of a delivery report (RFC 3464) or disposition of a read receipt (RFC 8098).
 STATES: Mapping[str, DeliveryStatus] = {
     "delayed": DeliveryStatus.SENT,
     "relayed": DeliveryStatus.SENT,
@@ -82,15 +64,15 @@ STATES: Mapping[str, DeliveryStatus] = {
     "displayed": DeliveryStatus.READ,
     "failed": DeliveryStatus.FAILED,
 }
-# RFC 3463 status, longest prefix first, in words for the team.
+# RFC 3463 statuses, longest prefix first, explained to the team.
 DELIVERY_ERRORS: Mapping[str, str] = {
-    "5.1.1": "There is no such mailbox.",
-    "5.1": "The address is not right.",
+    "5.1.1": "This mailbox does not exist.",
+    "5.1": "The address is not valid.",
     "5.2.2": "The mailbox is full.",
-    "5.2": "The mailbox can't take mail.",
-    "5.4": "The mail server of this address can't be reached.",
-    "5.7": "The recipient's mail server refused the message by its rules.",
-    "4": "The recipient's mail server did not take the message in time.",
+    "5.2": "The mailbox cannot receive mail.",
+    "5.4": "The recipient's mail server is unreachable.",
+    "5.7": "The recipient's mail server rejected the message because of its policy.",
+    "4": "The recipient's mail server did not accept the message in time.",
 }
 _FAILED = "The message could not be delivered."
 
@@ -102,7 +84,7 @@ _MESSAGE_ID = re.compile(r"<[^<>\s\x00-\x1f\x7f]{1,300}>")
 _ENHANCED = re.compile(r"\b[245]\.\d{1,3}\.\d{1,3}\b")
 _ANY_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _LINK = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)\]']")
-# What mail programs, telephones and virus scanners put below the words: a verb of sending and the name of a product.
+# Footers of mail programs, phones and virus scanners: a verb of sending and a product name.
 _PRODUCT = re.compile(
     r"iphone|ipad|android|samsung|galaxy|huawei|xiaomi|redmi|pixel|nokia"
     r"|blackberry|windows|outlook|hotmail|yahoo|gmail|aol|icloud"
@@ -122,7 +104,7 @@ _ADVERT = re.compile(
     r"outlook (?:for|für|para|pour|per|voor|för|til|til) (?:ios|android|mac|windows)|virus-free|virenfrei|avast\.com|avg\.com|yahoo mail:",
     re.IGNORECASE,
 )
-# What a company's server puts below every letter.
+# Footers of company mail servers.
 _DISCLAIMER = re.compile(
     r"(?=.{60})(?:.*\b(?:confidential|privileged|disclaimer|vertraulich|confidentiel|confidencial|riservat|vertrouwelijk|poufn|конфиденц))",
     re.IGNORECASE,
@@ -137,9 +119,9 @@ _CLOSING = re.compile(
     r"|terveisin|pozdrawiam|s pozdravem|üdvözlettel|с уважением|спасибо",
     re.IGNORECASE,
 )
-_DELIMITER = re.compile(r"--|—|__|[-_=*—]{2,}")  # RFC 3676, 4.3, and what Outlook and telephones draw
+_DELIMITER = re.compile(r"--|—|__|[-_=*—]{2,}")  # RFC 3676, 4.3, and lines of Outlook and phones
 _REFERENCES = 20
-MAX_CC = 20  # a mail service counts each recipient
+MAX_CC = 20  # mail services count each recipient
 
 _UTF8 = charset.Charset("utf-8")
 _UTF8.body_encoding = charset.QP
@@ -148,7 +130,7 @@ _POLICY = compat32.clone(linesep="\r\n", max_line_length=78)
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """One mail service and one sender address. `security`: "starttls" (default), "tls" or "none"."""
+    """One mail service and one sender address. `security`: "starttls", "tls" or "none"."""
 
     host: str
     from_address: str
@@ -156,16 +138,16 @@ class Credentials:
     security: str = "starttls"
     username: str = ""
     password: str = field(default="", repr=False)
-    reply_to: str = ""  # where answers go, if not to from_address
-    inbound_secret: str = field(default="", repr=False)  # signs what is posted to us; empty: nothing is taken
-    delivery_reports: str = ""  # "yes": ask for a report of success, too, where the server offers it (RFC 3461)
+    reply_to: str = ""  # the address for replies, if not from_address
+    inbound_secret: str = field(default="", repr=False)  # signs inbound requests; empty: all are refused
+    delivery_reports: str = ""  # "yes": also request success reports if the server supports them (RFC 3461)
 
 
 class SmtpEmail(Channel):
-    """E-mail through one SMTP service."""
+    """Email through one SMTP service."""
 
     name: ClassVar[str] = NAME
-    display_name: ClassVar[str] = "E-mail (SMTP)"
+    display_name: ClassVar[str] = "Email (SMTP)"
     kinds: ClassVar[tuple[ChannelKind, ...]] = (ChannelKind.EMAIL,)
     credentials: ClassVar[type[Any]] = Credentials
     features: ClassVar[frozenset[Feature]] = frozenset(
@@ -173,7 +155,6 @@ class SmtpEmail(Channel):
     )
 
     def __init__(self, credentials: Credentials, *, kind: ChannelKind, environment: Environment) -> None:
-        """Raises: ValueError for another kind; IntegrationError (`credentials_invalid`, `insecure`)."""
         if kind not in self.kinds:
             raise ValueError(f"{NAME} does not serve {kind}")
         self._credentials = credentials
@@ -185,24 +166,23 @@ class SmtpEmail(Channel):
         for name in ("from_address", "reply_to"):
             given = getattr(credentials, name)
             if given and not _ADDRESS.fullmatch(given):
-                raise IntegrationError(NAME, "credentials_invalid", f"{name} is not an e-mail address.")
+                raise IntegrationError(NAME, "credentials_invalid", f"{name} must be an email address.")
         if self._security == "none" and credentials.password and not _is_loopback(credentials.host):
-            raise IntegrationError(NAME, "insecure", "A password is not sent without TLS.")
+            raise IntegrationError(NAME, "insecure", "A password requires TLS.")
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """A subject, and no length that a person would reach."""
         return ChannelLimits(needs_subject=True, link_button=True, max_cc=MAX_CC)
 
     # --------------------------------------------------------------------------------------------------- calls out
     async def send(self, message: OutboundMessage) -> SendResult:
-        """Hand over one message in one transaction, never repeated.
+        """Send in one SMTP transaction, never repeated.
 
-        Raises: IntegrationError; `ambiguous` if the connection fell or fell silent from DATA on.
+        Raises: IntegrationError; `ambiguous` if the connection is lost or times out during DATA.
         """
         if not message.body.strip():
-            raise IntegrationError(NAME, "empty_message", "The text is empty.", code="empty_message")
+            raise IntegrationError(NAME, "empty_message", "The message is empty.", code="empty_message")
         if not (message.subject or "").strip():
-            raise IntegrationError(NAME, "subject_required", "An e-mail needs a subject.", code="subject_required")
+            raise IntegrationError(NAME, "subject_required", "An email needs a subject.", code="subject_required")
         recipient = _envelope_address(message.to)
         copies, refused = _copies(message.cc)
         content = self._compose(message, recipient, copies.values())
@@ -212,33 +192,33 @@ class SmtpEmail(Channel):
             await client.mail(self._credentials.from_address, options=mail_options)
             phase.name = "rcpt"
             await client.rcpt(recipient, options=recipient_options)
-            for asked, address in copies.items():
+            for given, address in copies.items():
                 try:
                     await client.rcpt(address, options=recipient_options)
-                except aiosmtplib.SMTPRecipientRefused:  # the others get the letter all the same
-                    refused.append(asked)
+                except aiosmtplib.SMTPRecipientRefused:  # the others still get the email
+                    refused.append(given)
             phase.name = "data"
-            taken = await client.data(content)
+            answer = await client.data(content)
         return SendResult(
             external_id=self.message_id_of(message.message_id),
             status=DeliveryStatus.SENT,
-            relay_id=_relay_id(taken.message),
+            relay_id=_relay_id(answer.message),
             refused_cc=tuple(refused),
         )
 
     async def check(self) -> str | None:
-        """Connect and sign in; nothing is sent, and a mail service names no account. Raises: IntegrationError."""
+        """Connect and log in. Raises: IntegrationError."""
         async with self._session():
             return None
 
     def message_id_of(self, message_id: str) -> str:
-        """The Message-ID of one of our messages, with its angle brackets."""
+        """The Message-ID of one of our messages, in angle brackets."""
         domain = self._credentials.from_address.rpartition("@")[2]
         return f"<{self._token(message_id)}@{domain}>"
 
     def _token(self, message_id: str) -> str:
-        """The message's id and a code that nobody can guess who has not seen it."""
         key = self._credentials.inbound_secret or self._credentials.from_address
+        # Only the recipient and the servers on the way know this code: reports without it could be forged.
         digest = hmac.new(key.encode(), f"message-id:{message_id}".encode(), hashlib.sha256).hexdigest()
         return f"{message_id}.{digest[:24]}"
 
@@ -251,50 +231,49 @@ class SmtpEmail(Channel):
     def _compose(self, message: OutboundMessage, recipient: str, copies: Collection[str]) -> bytes:
         credentials = self._credentials
         answers = message.reply_to or credentials.reply_to or credentials.from_address
-        letter = MIMEMultipart("alternative")
-        letter["From"] = formataddr((_line(message.sender_name or ""), credentials.from_address))
-        letter["To"] = recipient
+        mime = MIMEMultipart("alternative")
+        mime["From"] = formataddr((_line(message.sender_name or ""), credentials.from_address))
+        mime["To"] = recipient
         if copies:
-            letter["Cc"] = ", ".join(copies)
-        letter["Subject"] = _line(message.subject or "")
-        letter["Date"] = format_datetime(datetime.now(UTC))
-        letter["Message-ID"] = self.message_id_of(message.message_id)
+            mime["Cc"] = ", ".join(copies)
+        mime["Subject"] = _line(message.subject or "")
+        mime["Date"] = format_datetime(datetime.now(UTC))
+        mime["Message-ID"] = self.message_id_of(message.message_id)
         if answers != credentials.from_address:
-            letter["Reply-To"] = _line(answers)
+            mime["Reply-To"] = _line(answers)
         thread = [known for known in message.references if _MESSAGE_ID.fullmatch(known)]
         if message.in_reply_to is not None and _MESSAGE_ID.fullmatch(message.in_reply_to):
-            letter["In-Reply-To"] = message.in_reply_to
+            mime["In-Reply-To"] = message.in_reply_to
             if message.in_reply_to not in thread:
                 thread.append(message.in_reply_to)
         if thread:
-            # The first names the thread, the last ones what is being answered; between them some may be left out.
-            letter["References"] = " ".join([thread[0], *thread[1:][-_REFERENCES:]])
+            # The first id names the thread and the last ones the replied messages; drop ids between them.
+            mime["References"] = " ".join([thread[0], *thread[1:][-_REFERENCES:]])
         unsubscribe = [f"<mailto:{quote(answers, safe='@')}?subject={UNSUBSCRIBE}>"]
         if message.unsubscribe_url is not None and message.unsubscribe_url.startswith("https://"):
             unsubscribe.insert(0, f"<{quote(message.unsubscribe_url, safe=_URL_SAFE)}>")
-            letter["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-        letter["List-Unsubscribe"] = ", ".join(unsubscribe)
+            mime["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        mime["List-Unsubscribe"] = ", ".join(unsubscribe)
         if message.author is Author.AUTOMATION:
-            letter["Auto-Submitted"] = "auto-generated"
+            mime["Auto-Submitted"] = "auto-generated"
         link = payment_link(message, public_url=self._environment.public_url)
-        letter.attach(_part("plain", _plain(message.body, link)))
-        letter.attach(_part("html", _page(message, link)))
-        return letter.as_bytes(policy=_POLICY)
+        mime.attach(_part("plain", _plain(message.body, link)))
+        mime.attach(_part("html", _page(message, link)))
+        return mime.as_bytes(policy=_POLICY)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[tuple[aiosmtplib.SMTP, _Phase]]:
-        """A connection that is signed in, bounded in time as a whole; every failure as IntegrationError."""
         credentials, phase = self._credentials, _Phase()
         client: aiosmtplib.SMTP | None = None
         try:
             async with asyncio.timeout(self._environment.timeout_s):
                 client = aiosmtplib.SMTP(
-                    hostname=credentials.host.removesuffix("."),  # what TLS verifies
+                    hostname=credentials.host.removesuffix("."),  # the name that TLS verifies
                     use_tls=self._security == "tls",
                     start_tls=self._security == "starttls",
                     tls_context=await self._tls_context(),
                     local_hostname=_greeting(self._environment.public_url),
-                    timeout=None,  # ours bounds the whole
+                    timeout=None,  # asyncio.timeout bounds the session
                 )
                 connection = await addresses.connect(
                     credentials.host,
@@ -314,25 +293,24 @@ class SmtpEmail(Channel):
         except AddressRefused as error:
             raise _no_connection(error) from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
-            if phase.name != "quit":  # the message was taken: how we part changes nothing
-                raise _wrapped(error, phase.name) from error
+            if phase.name != "quit":  # after the message was accepted, a failing QUIT does not matter
+                raise _mapped_error(error, phase.name) from error
         finally:
             if client is not None:
-                with suppress(RuntimeError):  # the loop is gone
+                with suppress(RuntimeError):  # the event loop is closed
                     client.close()
 
     async def _tls_context(self) -> ssl.SSLContext | None:
         if self._security == "none":
             return None
         if self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)  # reads the system's certificates
+            self._tls = await asyncio.to_thread(ssl.create_default_context)  # reads certificate files
         return self._tls
 
     # ---------------------------------------------------------------------------------------------------- calls in
     def receive(self, request: WebhookRequest) -> ChannelWebhook:
-        """Verify the signature over the raw message, then read it: a letter, a delivery report or a read receipt.
+        """Verify and read an email, a delivery report or a read receipt.
 
-        Mail of our own address and of mail servers that is no report about a message of ours changes nothing.
         Raises: SignatureInvalid, PayloadInvalid.
         """
         signatures.verify(
@@ -345,25 +323,24 @@ class SmtpEmail(Channel):
         try:
             mail = inbound_mail.read(request.body, own=self._own)
         except inbound_mail.Unreadable as error:
-            raise PayloadInvalid(NAME, str(error), "The message cannot be taken.") from error
+            raise PayloadInvalid(NAME, str(error), "The message is not readable.") from error
         if mail.report is not None:
             return ChannelWebhook(statuses=self._statuses(mail, mail.report))
-        if self._ours((mail.message_id or "",)) is not None:  # a copy of a message of this channel
+        if self._our_message_id((mail.message_id or "",)) is not None:  # our own message, returned
             return ChannelWebhook()
         local = mail.sender.partition("@")[0].lower()
-        if local == "mailer-daemon" or (local == "postmaster" and mail.automatic):  # people write from postmaster@, too
+        if local == "mailer-daemon" or (local == "postmaster" and mail.automatic):  # people also write from postmaster@
             return ChannelWebhook()
-        answered = self._ours(mail.references)
-        # Who answers has read it, of several recipients that one; the program of a person who is away proves that it arrived.
+        answered = self._our_message_id(mail.references)
+        # A reply proves that its sender read the message; an automatic reply, that it arrived.
         proven = DeliveryStatus.DELIVERED if mail.automatic else DeliveryStatus.READ
         return ChannelWebhook(
-            messages=(_letter(mail, request.body, self.message_id_of(answered) if answered else None),),
-            # This, too, resolves a message whose answer was lost.
+            messages=(_inbound(mail, request.body, self.message_id_of(answered) if answered else None),),
+            # Also resolves a message whose SMTP answer was lost.
             statuses=() if answered is None else (self._status(answered, proven, answered=True, address=mail.sender),),
         )
 
-    def _ours(self, references: object) -> str | None:
-        """The public id of the first message of ours that is named with its code."""
+    def _our_message_id(self, references: object) -> str | None:
         for reference in references if isinstance(references, list | tuple) else ():
             found = _TOKEN.search(reference)
             if found and hmac.compare_digest(found[0], self._token(found[1])):
@@ -371,13 +348,14 @@ class SmtpEmail(Channel):
         return None
 
     def _statuses(self, mail: inbound_mail.Mail, report: inbound_mail.DeliveryReport) -> tuple[StatusUpdate, ...]:
-        """Of each recipient that a report names, else of the message as a whole."""
         if not report.recipients:
-            return self._about(mail, report, None, report.action, report.status)
-        told = (self._about(mail, report, one.address, one.action, one.status) for one in report.recipients[:MAX_CC])
-        return tuple(update for updates in told for update in updates)
+            return self._updates(mail, report, None, report.action, report.status)
+        by_recipient = (
+            self._updates(mail, report, one.address, one.action, one.status) for one in report.recipients[:MAX_CC]
+        )
+        return tuple(update for updates in by_recipient for update in updates)
 
-    def _about(
+    def _updates(
         self,
         mail: inbound_mail.Mail,
         report: inbound_mail.DeliveryReport,
@@ -390,12 +368,12 @@ class SmtpEmail(Channel):
             return ()
         failed = state is DeliveryStatus.FAILED
         code = status or "failed" if failed else None
-        words = _explained(status or "") if failed else None
+        words = _explanation(status or "") if failed else None
         named = [*report.references, *mail.references]
-        if (message_id := self._ours(named)) is not None:
+        if (message_id := self._our_message_id(named)) is not None:
             return (self._status(message_id, state, code=code, words=words, address=address),)
         domain = f"@{self._credentials.from_address.rpartition('@')[2].lower()}"
-        # A relay may have put its own id in place of ours: the message that has it is looked for.
+        # Some relays replace our Message-ID with their own.
         return tuple(
             StatusUpdate(external_id=one, status=state, error_code=code, error_message=words, address=address)
             for one in dict.fromkeys(reference.strip("<>")[:300] for reference in named)
@@ -425,16 +403,14 @@ class SmtpEmail(Channel):
 
 @dataclass(slots=True)
 class _Phase:
-    """How far a conversation with the server has come."""
-
     name: str = "connect"
 
 
 _URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
 
 
-def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
-    # The subject that the unsubscribe address of our messages gives; mail programs put words of their own below it.
+def _inbound(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
+    # The subject suffices: mail programs add their own text.
     unsubscribes = mail.subject.strip().lower() == UNSUBSCRIBE
     opt_out = unsubscribes or opt_out_word(_without_signature(mail), by_phone=False)
     return InboundMessage(
@@ -454,7 +430,7 @@ def _letter(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> Inboun
 
 
 def _relay_id(answer: str) -> str | None:
-    """The id that a server's answer to DATA names ("250 Ok 0100018f…-000000"): some relays make it the Message-ID."""
+    # Some relays make the id in their answer to DATA ("250 Ok 0100018f…-000000") the Message-ID.
     named = _MESSAGE_ID.search(answer)
     if named:
         return named[0].strip("<>")[:120]
@@ -463,13 +439,9 @@ def _relay_id(answer: str) -> str | None:
 
 
 def _without_signature(mail: inbound_mail.Mail) -> str:
-    """The first words of a letter if all that follows them is a signature, else all words that are not quoted.
-
-    Of a letter that is nothing but a signature the subject.
-    """
     lines = [line.strip() for line in mail.own.split("\n")]
     lines = [line for line in lines if re.search(r"\w", line) or _DELIMITER.fullmatch(line)]
-    if not lines or _DELIMITER.fullmatch(lines[0]) or all(_is_of_program(line) for line in lines):
+    if not lines or _DELIMITER.fullmatch(lines[0]) or all(_is_program_footer(line) for line in lines):
         return mail.subject
     first, rest = lines[0], lines[1:]
     name = {
@@ -481,16 +453,16 @@ def _without_signature(mail: inbound_mail.Mail) -> str:
         if _DELIMITER.fullmatch(line) or _DISCLAIMER.match(line):
             break
         if words and {word.casefold() for word in words} <= name:
-            break  # a name, and below it what belongs to it
+            break  # the sender's name starts the signature
         if closed and len(words) <= 3 and all(word.istitle() for word in words) and re.fullmatch(r"[\w\s.'-]+", line):
-            break  # another name of theirs
+            break  # another name after the closing
         closed = _CLOSING.fullmatch(line.strip(" ,.!")) is not None
-        if not closed and not _is_of_program(line):
+        if not closed and not _is_program_footer(line):
             return mail.own
     return first
 
 
-def _is_of_program(line: str) -> bool:
+def _is_program_footer(line: str) -> bool:
     words = re.sub(r"<?https?://\S+", "", line)
     if len(words) > 120 or "?" in words:
         return False
@@ -500,11 +472,11 @@ def _is_of_program(line: str) -> bool:
 
 def _port(text: str, security: str) -> int:
     if security not in _PORTS:
-        raise IntegrationError(NAME, "credentials_invalid", "security is none of starttls, tls, none.")
+        raise IntegrationError(NAME, "credentials_invalid", "security must be starttls, tls or none.")
     if not text:
         return _PORTS[security]
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536):
-        raise IntegrationError(NAME, "credentials_invalid", "port is not a port number.")
+        raise IntegrationError(NAME, "credentials_invalid", "port must be a port number.")
     return int(text)
 
 
@@ -516,7 +488,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _greeting(public_url: str) -> str:
-    """What we call ourselves in EHLO; not asked of the resolver, which may take its time."""
+    # Not the resolver's name for this machine: the lookup may block.
     host = urlsplit(public_url).hostname or "localhost"
     try:
         address = ip_address(host)
@@ -526,17 +498,17 @@ def _greeting(public_url: str) -> str:
 
 
 def _envelope_address(address: str) -> str:
-    """The recipient, its domain in ASCII. Raises: IntegrationError."""
     local, _, domain = address.strip().rpartition("@")
     with suppress(UnicodeError):
         address = f"{local}@{domain.encode('idna').decode('ascii')}"
     if not _ADDRESS.fullmatch(address):
-        raise IntegrationError(NAME, "recipient_refused", "This is not an e-mail address.", code="recipient_refused")
+        raise IntegrationError(
+            NAME, "recipient_refused", "This is not a valid email address.", code="recipient_refused"
+        )
     return address
 
 
 def _copies(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The envelope's address of each copy by the given one, and the given ones that can't have one."""
     found, refused = {}, []
     for one in given:
         try:
@@ -547,7 +519,6 @@ def _copies(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _line(text: str) -> str:
-    """One line for a header: no break, no control character."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
@@ -557,13 +528,12 @@ def _part(kind: str, text: str) -> MIMENonMultipart:
     return part
 
 
-# --------------------------------------------------------------------------------------------------------- the words
+# ---------------------------------------------------------------------------------------------------------- content
 def _plain(body: str, link: str | None) -> str:
     return body if link is None or link in body else f"{body}\n\n{link}"
 
 
 def _page(message: OutboundMessage, link: str | None) -> str:
-    """The HTML part: the text with its links, and the payment link as a button under it. Every word is escaped."""
     paragraphs = "".join(f'<p style="margin:0 0 16px">{_linked(part)}</p>' for part in message.body.split("\n\n"))
     button = "" if link is None else _button(link, message.link_label or DEFAULT_LABEL)
     return (
@@ -592,20 +562,20 @@ def _button(link: str, label: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
-def _explained(status: str) -> str:
+def _explanation(status: str) -> str:
     return next((words for prefix, words in DELIVERY_ERRORS.items() if status.startswith(prefix)), _FAILED)
 
 
 def _no_connection(error: AddressRefused) -> IntegrationError:
-    """One message for names that are unknown and names of private hosts, and retryable: a resolver may be down for a moment."""
     if error.reason == "bad_port":
         ports = ", ".join(map(str, sorted(ALLOWED_PORTS)))
-        return IntegrationError(NAME, "port_refused", f"A mail server's port is one of {ports}.")
+        return IntegrationError(NAME, "port_refused", f"A mail server's port must be one of {ports}.")
+    # One message for unknown and private hosts, so that it reveals no private names. A resolver may be down briefly.
     return IntegrationError(NAME, "host_refused", "No mail server with a public address has this name.", retryable=True)
 
 
-def _wrapped(error: Exception, phase: str) -> IntegrationError:
-    """What a failure in this phase means. Servers quote addresses, and tracebacks print the cause: they are masked."""
+def _mapped_error(error: Exception, phase: str) -> IntegrationError:
+    # Servers quote addresses, and tracebacks print the error: mask them.
     error.args = tuple(_ANY_ADDRESS.sub("…", part) if isinstance(part, str) else part for part in error.args)
     if isinstance(error, aiosmtplib.SMTPResponseException) and error.code >= 400:
         error.message = _ANY_ADDRESS.sub("…", error.message)
@@ -614,17 +584,17 @@ def _wrapped(error: Exception, phase: str) -> IntegrationError:
         reason = "timeout" if isinstance(error, TimeoutError) else "connection_lost"
         return IntegrationError(NAME, reason, "The mail server did not confirm the message.", ambiguous=True)
     if _has_cause(error, ssl.SSLError):
-        return IntegrationError(NAME, "tls_failed", "The mail server's certificate or its TLS is not right.")
+        return IntegrationError(NAME, "tls_failed", "The mail server's certificate or TLS is not valid.")
     if isinstance(error, TimeoutError):
         return IntegrationError(NAME, "timeout", "The mail server did not answer.", retryable=True)
     if isinstance(error, OSError):
         return IntegrationError(NAME, "unreachable", "No connection to the mail server.", retryable=True)
-    # What the server does not offer (STARTTLS, a way to sign in), or an answer that is no SMTP.
+    # A missing feature (STARTTLS, a login method), or a malformed answer.
     return IntegrationError(NAME, "not_supported", str(error.args[0]) if error.args else "")
 
 
-_BUSY = frozenset({421, 452})  # the server as a whole, or too much at once (RFC 5321, 4.2)
-_TRY_AFTER_S = 60.0  # SMTP names no time; greylisting lets a second try through after one to five minutes
+_BUSY = frozenset({421, 452})  # busy, or too many at the same time (RFC 5321, 4.2)
+_TRY_AFTER_S = 60.0  # SMTP names no delay; greylisting accepts a retry after one to five minutes
 _REFUSED: Mapping[str, str] = {"login": "unauthorized", "mail": "invalid_sender", "rcpt": "recipient_refused"}
 
 
@@ -632,7 +602,7 @@ def _refusal(status: int, words: str, phase: str) -> IntegrationError:
     found = _ENHANCED.search(words)
     code = found[0] if found else str(status)
     if 400 <= status < 500:
-        # About the recipient (greylisting) only this message waits; what is about us stops them all.
+        # A recipient's 4xx (greylisting) delays this message, one about the sender the whole channel.
         busy = status in _BUSY or (status == 450 and phase != "rcpt")
         return IntegrationError(
             NAME, "rate_limited" if busy else "try_later", words, retryable=True, code=code, retry_after_s=_TRY_AFTER_S

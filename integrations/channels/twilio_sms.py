@@ -1,6 +1,5 @@
-"""SMS through Twilio, and RCS of the same sender: one conversation, one consent. WhatsApp is another provider.
+"""SMS through Twilio, and RCS of the same sender: one conversation, one consent.
 
-The calls and callbacks stand in integrations/twilio_api.py.
 Source: www.twilio.com/docs/messaging/api/message-resource (API 2010-04-01), /docs/api/errors/21617.
 """
 
@@ -24,8 +23,7 @@ class TwilioSms(TwilioMessages):
     answers_help: ClassVar[bool] = True
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """1,600 characters (error 21617), no window."""
-        return ChannelLimits(max_length=1600)
+        return ChannelLimits(max_length=1600)  # error 21617
 
 
 provider = TwilioSms

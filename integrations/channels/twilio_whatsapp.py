@@ -1,7 +1,5 @@
-"""WhatsApp through Twilio: free text within 24 hours of the contact's last message, an approved template at any time.
+"""WhatsApp through Twilio: free text within 24 hours of the contact's last message, approved templates at any time.
 
-Both numbers of a message wear "whatsapp:". Twilio takes a text outside the window and fails it in the callback with 63016.
-The calls and callbacks stand in integrations/twilio_api.py.
 Source: www.twilio.com/docs/whatsapp/api, /docs/content/using-variables-with-content-api, /docs/api/errors/63016.
 """
 
@@ -17,7 +15,7 @@ __all__ = ["STATES", "Credentials", "TwilioWhatsApp", "provider"]
 
 
 class TwilioWhatsApp(TwilioMessages):
-    """WhatsApp through one Twilio account; `from_number` is the sender's number without "whatsapp:"."""
+    """WhatsApp through one Twilio account."""
 
     name: ClassVar[str] = "twilio_whatsapp"
     display_name: ClassVar[str] = "Twilio WhatsApp"
@@ -26,22 +24,22 @@ class TwilioWhatsApp(TwilioMessages):
     features: ClassVar[frozenset[Feature]] = TwilioMessages.features | {Feature.OTHER_CONTENT}
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """Twilio's 1,600 characters (Meta alone takes 4,096); 24 hours, then templates."""
+        # Twilio accepts text outside the window and fails it in the callback (63016).
         return ChannelLimits(max_length=1600, window_hours=24, link_preview=True, templates=True)
 
     def _content(self, message: OutboundMessage) -> dict[str, str]:
-        """A template goes without a text: Twilio refuses both together."""
         if message.template_id is None:
             return super()._content(message)
+        # Twilio refuses a template together with a text.
         content = {"content_sid": message.template_id}
         if message.template_variables:
             content["content_variables"] = json.dumps(dict(message.template_variables), ensure_ascii=False)
         return content
 
     def _has_content(self, listed: str, message: OutboundMessage) -> bool:
-        """Of a template only the variables are known here: one that is a payment link makes the message unique."""
         if message.template_id is None:
             return super()._has_content(listed, message)
+        # A template's text is unknown here. A payment link among its variables makes it unique.
         values = [value for value in message.template_variables.values() if value]
         return bool(values) and all(value in listed for value in values)
 

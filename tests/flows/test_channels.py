@@ -477,7 +477,7 @@ async def test_a_mail_server_in_a_private_network_is_not_connected_to_and_looks_
         assert "No mail server with a public address has this name." in refusal
         assert "host" in refusal
         (port_refusal,) = {str(await connect(host, mail.port)) for host in (*hosts, "nobody.invalid")}
-        assert "A mail server's port is one of 25, 465, 587, 2525." in port_refusal
+        assert "A mail server's port must be one of 25, 465, 587, 2525." in port_refusal
         assert mail.commands == []
         assert await ChannelConnection.filter(provider="smtp_email").count() == 0
         assert await connect("127.0.0.1", mail.port) == []  # as the operator allows it

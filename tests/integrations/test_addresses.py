@@ -194,5 +194,5 @@ async def test_a_private_mail_server_and_an_unknown_one_get_the_same_refusal(net
             said.add((caught.value.reason, caught.value.message, caught.value.retryable, caught.value.code))
     assert said == {("host_refused", "No mail server with a public address has this name.", True, None)}
     assert net.connected == []
-    with pytest.raises(IntegrationError, match="A mail server's port is one of 25, 465, 587, 2525"):
+    with pytest.raises(IntegrationError, match="A mail server's port must be one of 25, 465, 587, 2525"):
         await mail_channel("files.example.test", 6379).check()

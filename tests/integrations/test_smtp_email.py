@@ -643,10 +643,10 @@ def test_a_bounce_fails_its_message_in_words(quote: Literal["headers", "message"
     ("status", "words"),
     [
         ("5.1.10", "There is no such mailbox."),
-        ("5.1.2", "The address is not right."),
+        ("5.1.2", "The address is not valid."),
         ("5.2.2", "The mailbox is full."),
-        ("5.7.26", "The recipient's mail server refused the message by its rules."),
-        ("4.4.7", "The recipient's mail server did not take the message in time."),
+        ("5.7.26", "The recipient's mail server rejected the message because of its policy."),
+        ("4.4.7", "The recipient's mail server did not accept the message in time."),
         ("5.9.9", "The message could not be delivered."),
     ],
 )
