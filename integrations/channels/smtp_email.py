@@ -66,7 +66,7 @@ STATES: Mapping[str, DeliveryStatus] = {
 }
 # RFC 3463 statuses, longest prefix first, explained to the team.
 DELIVERY_ERRORS: Mapping[str, str] = {
-    "5.1.1": "This mailbox does not exist.",
+    "5.1.1": "There is no such mailbox.",
     "5.1": "The address is not valid.",
     "5.2.2": "The mailbox is full.",
     "5.2": "The mailbox cannot receive mail.",

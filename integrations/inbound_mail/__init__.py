@@ -1,4 +1,4 @@
-"""Reads letters that anyone may have written: `read` gives a `Mail` or raises `Unreadable`."""
+"""Reads untrusted email: `read` returns a `Mail` or raises `Unreadable`."""
 
 from integrations.inbound_mail.quotes import reply_subject
 from integrations.inbound_mail.reader import MAX_BYTES, Mail, Unreadable, read

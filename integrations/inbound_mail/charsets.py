@@ -1,4 +1,4 @@
-"""Bytes to text as mail programs and browsers read them. Never fails, and guesses before it gives a letter up.
+"""Decodes bytes as mail programs and browsers do; never fails.
 
 Source: encoding.spec.whatwg.org (labels); RFC 2047 (encoded words).
 """
@@ -14,7 +14,7 @@ from email import quoprimime
 
 import webencodings
 
-# WHATWG's decoders where Python's codec of that name knows fewer characters.
+# Wider codecs where Python's codec knows fewer characters than WHATWG's decoder.
 _WIDER = {
     "gbk": "gb18030",
     "shift_jis": "cp932",
@@ -23,7 +23,7 @@ _WIDER = {
     "euc-jp": "euc_jp",
     "iso-2022-jp": "iso2022_jp_ext",
 }
-# In mail, not on the Web. No other codec of Python's is used: some are quadratic, some are not text.
+# Used in mail, not on the Web. Python's other codecs are excluded: some are quadratic or not text.
 _MAIL_ONLY = {
     "utf-7": "utf-7",
     "utf7": "utf-7",
@@ -55,30 +55,30 @@ _MAIL_ONLY = {
 _CODE_PAGE = re.compile(r"(?:x-)?(?:windows|win|cp|ansi|ms|ibm)[-_ ]?(\d{3,4})")
 _ISO_8859 = re.compile(r"iso[-_ ]?8859[-_ ]?(\d{1,2})")
 _JAPANESE_7_BIT = re.compile(r"(?:x-windows-)?iso-?2022-?jp.*|cp5022[0-2]")
-# Escapes of ISO-2022-JP, which no other 7-bit text has.
+# ISO-2022-JP only.
 _JAPANESE_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 _JAPANESE_RUN = re.compile(rb"\x1b(\$\(?[@-D]|\([A-Z])")
-_PAIRS_LIMIT = 1 << 20  # bytes
-_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
+_EUC_JP_LIMIT = 1 << 20  # bytes
+_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le"))
 _META = re.compile(rb"<meta\b[^>]{0,400}?charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# Some programs write "?" and blanks into them.
+# Some programs write "?" and spaces inside.
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?(.{0,2000}?)\?=")
 _BETWEEN_WORDS = re.compile(r"\s+")
 
 
 def decode(data: bytes, label: str | None) -> str:
-    """The text of these bytes. `label`: the charset that the sender names; None: none.
+    """Decode with the sender's charset `label`; if that fails, as UTF-8, else as windows-1252.
 
-    A text that its charset can't be is read as UTF-8, else as windows-1252; single damaged characters become U+FFFD.
+    Single damaged characters become U+FFFD.
     """
-    codec = next((name for mark, name in _MARKS if data.startswith(mark)), None) or _codec(label)
+    codec = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None) or _codec(label)
     if codec.startswith("utf-16"):
         codec = _utf_16(data, codec)
     if data.isascii() and _JAPANESE_ESCAPE.search(data):
         codec = "iso2022_jp_ext"
     if codec in ("ascii", "cp1252"):
-        # Programs write these labels on UTF-8; text in windows-1252 is hardly ever valid UTF-8 by chance.
+        # Programs label UTF-8 so; windows-1252 text is hardly ever valid UTF-8.
         text = _strictly(data, "utf-8")
         return text if text is not None else _windows_1252(data)
     text = _strictly(data, codec)
@@ -93,27 +93,24 @@ def decode(data: bytes, label: str | None) -> str:
         else:
             text = data.decode(codec, "replace")
     text = whole(text.removeprefix("\ufeff"))
-    # Vietnamese windows-1258 writes letter and accent apart.
+    # windows-1258 separates Vietnamese characters and accents.
     return unicodedata.normalize("NFC", text) if codec == "cp1258" else text
 
 
 def whole(text: str) -> str:
-    """The text without half characters (lone surrogates), which neither UTF-8 nor a database can hold."""
+    """Replace lone surrogates, which neither UTF-8 nor a database can store."""
     if not _SURROGATES.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def decode_header(value: str) -> str:
-    """A header as it came (8-bit bytes as surrogate escapes) in words: raw bytes guessed, encoded words decoded."""
+    """Decode a raw header: 8-bit bytes (surrogate escapes) and encoded words."""
     return decode_words(raw_header(value))
 
 
 def raw_header(value: str, label: str | None = None) -> str:
-    """A header's text with its raw bytes decoded; encoded words stay as they are, and with them its structure.
-
-    `label`: the charset of the letter's words, which is mostly that of raw headers, too.
-    """
+    """Decode a header's 8-bit bytes, and keep encoded words, so that the structure is still readable."""
     if value.isascii() and "\x1b" not in value:
         return value
     data = value.encode("utf-8", "surrogateescape")
@@ -122,14 +119,15 @@ def raw_header(value: str, label: str | None = None) -> str:
 
 
 def declared(data: bytes) -> str | None:
-    """The charset that an HTML page names in itself; a page that can be read so far is not in UTF-16."""
+    """The charset that an HTML page declares."""
     found = _META.search(data, 0, 4096)
     label = found[1].decode("ascii") if found else None
+    # Not UTF-16, or the declaration would not be readable as ASCII.
     return "utf-8" if label is not None and label.lower().startswith("utf-16") else label
 
 
 def decode_words(text: str) -> str:
-    """RFC 2047: encoded words decoded, also inside quotes; a character cut between two words of one charset is joined."""
+    """Decode RFC 2047 encoded words, also inside quotes."""
     pieces: list[str | tuple[str, bytes]] = []
     position = 0
     for found in _ENCODED_WORD.finditer(text):
@@ -144,7 +142,7 @@ def decode_words(text: str) -> str:
                 pieces.append(between)
                 after_word = False
             last = pieces[-1] if pieces else ""
-            if after_word and isinstance(last, tuple) and last[0] == charset:
+            if after_word and isinstance(last, tuple) and last[0] == charset:  # may share one character's bytes
                 pieces[-1] = (charset, last[1] + data)
             else:
                 pieces.append((charset, data))
@@ -154,7 +152,7 @@ def decode_words(text: str) -> str:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Base64 as far as it can be read: also cut off, and of several pieces that each end in "="."""
+    """Decode as much Base64 as possible, also truncated or concatenated."""
     pieces = re.split(rb"=+", re.sub(rb"[^A-Za-z0-9+/=]", b"", data))
     whole_ones = (piece[:-1] if len(piece) % 4 == 1 else piece for piece in pieces)
     return b"".join(base64.b64decode(piece + b"=" * (-len(piece) % 4)) for piece in whole_ones)
@@ -187,7 +185,6 @@ def _strictly(data: bytes, codec: str) -> str | None:
 
 
 def _utf_16(data: bytes, codec: str) -> str:
-    """Which UTF-16 a text without a mark is in; pages in ASCII name it, too."""
     if b"\x00" not in data and data.isascii():
         return "ascii"
     high, low = data[::2].count(0), data[1::2].count(0)
@@ -195,15 +192,15 @@ def _utf_16(data: bytes, codec: str) -> str:
 
 
 def _japanese(data: bytes) -> str:
-    """ISO-2022-JP or EUC-JP with the characters of Windows (①, ㈱, 髙), which browsers read and Python's codecs do not."""
+    # With the characters of Windows (①, ㈱, 髙), which Python's codecs lack.
     if not _JAPANESE_ESCAPE.search(data):
-        return _pairs(data)
+        return _euc_jp(data)
     pieces = _JAPANESE_RUN.split(data)
     words = [pieces[0].decode("ascii", "replace")]
     for escape, run in zip(pieces[1::2], pieces[2::2], strict=True):
         high = bytes(byte | 0x80 if byte > 0x20 else byte for byte in run)
         if escape in (b"$B", b"$@"):
-            words.append(_pairs(high))
+            words.append(_euc_jp(high))
         elif escape == b"(I":
             words.append(high.decode("cp932", "replace"))
         else:
@@ -211,9 +208,9 @@ def _japanese(data: bytes) -> str:
     return "".join(words)
 
 
-def _pairs(data: bytes) -> str:
-    """EUC-JP by way of Windows' Shift_JIS; a very long text only at its beginning."""
-    data, rest = data[:_PAIRS_LIMIT], data[_PAIRS_LIMIT:]
+def _euc_jp(data: bytes) -> str:
+    # EUC-JP through Windows' Shift_JIS.
+    data, rest = data[:_EUC_JP_LIMIT], data[_EUC_JP_LIMIT:]
     found = bytearray()
     position = 0
     while position < len(data):
@@ -237,7 +234,6 @@ def _windows_1252(data: bytes) -> str:
 
 
 def _c1_control(error: UnicodeError) -> tuple[str, int]:
-    """As browsers do: the five bytes without a character in windows-1252 become the control of their number."""
     assert isinstance(error, UnicodeDecodeError)  # noqa: S101  (registered for decoding only)
     return "".join(map(chr, error.object[error.start : error.end])), error.end
 
@@ -246,7 +242,6 @@ codecs.register_error("c1-control", _c1_control)
 
 
 def _mostly_utf8(data: bytes) -> bool:
-    """Whether damaged UTF-8 is likelier than another charset: most of its 8-bit characters are valid."""
     text = data.decode("utf-8", "replace")
     damaged = text.count("\ufffd")
     return sum(character > "\x7f" for character in text) - damaged >= damaged

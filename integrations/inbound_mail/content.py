@@ -1,6 +1,6 @@
-"""What a letter holds: its words, and its files. Every part is one or the other.
+"""Reads an email's text and files; each part is one or the other. Opens no attachment but winmail.dat.
 
-No attachment is opened but winmail.dat, and nothing is fetched. Source: RFC 2046 (parts), RFC 2231 (names), RFC 3676 (format=flowed).
+Source: RFC 2046 (parts), RFC 2231 (names), RFC 3676 (format=flowed).
 """
 
 from __future__ import annotations
@@ -16,18 +16,23 @@ from integrations.inbound_mail import charsets, markup, senders, winmail
 
 _MAX_HEADER = 2000
 TEXTS = ("text/plain", "text/html")
-_UNSHOWN = ("text/x-amp-html", "application/x-amp-html", "text/watch-html", "text/enriched")  # forms of the same words
+_UNSHOWN = (
+    "text/x-amp-html",
+    "application/x-amp-html",
+    "text/watch-html",
+    "text/enriched",
+)  # alternatives to the text parts
 _FORMS = (*TEXTS, *_UNSHOWN)
 _PLAIN_FILES = {"message/rfc822": "message.eml", "message/global": "message.eml", "text/calendar": "invite.ics"}
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _WORD = re.compile(r"\w+")
-_IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # the addresses of links
-_COMPARED = 500  # words of two forms
+_IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # link addresses
+_COMPARED = 500  # words compared of two alternatives
 _COMPARED_TEXT = 100_000  # characters
 
 
 def charset_of_words(message: Message) -> str | None:
-    """The charset that the letter's first words name: raw headers are mostly in it, too."""
+    """The charset of the first text part, which raw headers usually share."""
     for part in message.walk():
         if part.get_content_type() in TEXTS:
             charset = part.get_param("charset")
@@ -36,8 +41,8 @@ def charset_of_words(message: Message) -> str | None:
 
 
 def header_of(message: Message, name: str, *, label: str | None = None, each: bool = False) -> str:
-    """A header's text on one line, encoded words as they are. `each`: of every header of this name, with commas between."""
-    # As they came: `get` has lost the bytes of an 8-bit header already.
+    """A header's text on one line, encoded words kept. `each` joins all headers of this name with commas."""
+    # `Message.get` loses the bytes of 8-bit headers.
     values = [str(value) for key, value in message.raw_items() if key.lower() == name]
     found = (", ".join(values) if each else (values[0] if values else "")).replace("\x00", "")
     return " ".join(charsets.raw_header(found[: _MAX_HEADER * (10 if each else 1)], label).split())
@@ -45,23 +50,21 @@ def header_of(message: Message, name: str, *, label: str | None = None, each: bo
 
 @dataclass(slots=True)
 class _Part:
-    """A part of a letter. `hidden`: a form of words that another form shows; what it holds beside them counts."""
-
     message: Message
-    hidden: bool = False
+    hidden: bool = False  # an alternative is shown instead; pictures in it still count
 
 
-def _inside(part: Message) -> list[Message]:
-    """The parts of a part. Of a leaf nothing is asked: its payload would be decoded by whatever codec it names."""
+def _subparts(part: Message) -> list[Message]:
+    # Never ask a leaf: that decodes its payload with any codec it names.
     payload = part.get_payload() if part.is_multipart() else []
     return [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
 
 
 class Content:
-    """The words of all parts that are words, in order, and the other parts as files. Each part is one or the other."""
+    """An email's text parts in order, and its other parts as files."""
 
     def __init__(self, message: Message) -> None:
-        self._read: dict[int, str] = {}  # the words of a part by its identity: HTML is read once
+        self._read: dict[int, str] = {}  # text by the part's identity
         parts = list(self._parts(message))
         words = [self._words(part.message) for part in parts if self._is_words(part.message) and not part.hidden]
         unnamed = any(text.strip() for text in words)
@@ -71,7 +74,7 @@ class Content:
             if self._is_words(part.message):
                 self._add_words(part)
             elif not unnamed and not part.hidden and _is_text(part.message):
-                unnamed = True  # gateways of telephones give the words of a message a file's name
+                unnamed = True  # MMS gateways give a message's text a file name
                 self._add_words(part)
             elif not (part.hidden and part.message.get_content_type() in _UNSHOWN):
                 self._add_file(part.message)
@@ -100,19 +103,17 @@ class Content:
         self.files.append(file_of(_filename(part) or _PLAIN_FILES.get(kind, ""), kind, content))
 
     def _parts(self, message: Message) -> Iterator[_Part]:
-        """The parts in reading order, of alternatives the best form; an attached message is one part."""
         waiting = [_Part(message)]
         while waiting:
             part = waiting.pop()
             if part.message.is_multipart() and part.message.get_content_maintype() == "multipart":
-                inside = _inside(part.message)
+                inside = _subparts(part.message)
                 shown = self._best(inside) if part.message.get_content_subtype() == "alternative" else inside
                 waiting.extend(_Part(one, part.hidden or one not in shown) for one in reversed(inside))
             else:
                 yield part
 
     def _best(self, forms: list[Message]) -> list[Message]:
-        """Of the forms of the same words the one in plain text, unless the richest one says more; and what is no form of them."""
         worded = [form for form in forms if self._form_words(form).strip()]
         if not worded:
             return forms
@@ -121,16 +122,15 @@ class Content:
         return [form for form in forms if form is chosen or not (form in worded or form.get_content_type() in _FORMS)]
 
     def _form_words(self, form: Message) -> str:
-        inside = _inside(form) if form.get_content_maintype() == "multipart" else []
+        inside = _subparts(form) if form.get_content_maintype() == "multipart" else []
         if inside:
             return "\n".join(self._form_words(part) for part in inside)
         return self._words(form) if self._is_words(form) else ""
 
     @staticmethod
     def _is_words(part: Message) -> bool:
-        """Also a part that names no boundary, or one that never comes: its source is shown."""
         if part.get_content_maintype() == "multipart":
-            return not part.is_multipart()
+            return not part.is_multipart()  # its boundary is missing: show the source
         return _is_text(part) and not _filename(part)
 
     def _words(self, part: Message) -> str:
@@ -148,26 +148,25 @@ def _is_text(part: Message) -> bool:
 
 
 def _lacks(plain: str, rich: str) -> bool:
-    """Whether the richer form has words that the plain one lacks: programs write "Your mail program shows no HTML" there."""
+    # The plain alternative may only say "Your mail program shows no HTML".
     had = _WORD.findall(plain[: 2 * _COMPARED_TEXT].casefold())
     words = set(_WORD.findall(_IN_BRACKETS.sub(" ", rich[:_COMPARED_TEXT].casefold())))
-    joined = "".join(had)  # a line may end inside of a word
+    joined = "".join(had)  # a line break may split a word
     return any(word not in joined for word in sorted(words - set(had))[:_COMPARED])
 
 
 def _bytes(part: Message) -> bytes:
     if part.get_content_maintype() != "message":
         return _payload(part)
-    inside = _inside(part)
+    inside = _subparts(part)
     content = b"\n".join(one.as_bytes() for one in inside) if inside else _payload(part)
     encoding = _encoding(part) if inside else ""
-    if encoding == "base64":  # not allowed for a message, and done
+    if encoding == "base64":  # forbidden for messages, but it occurs
         return charsets.base64_bytes(content)
     return quopri.decodestring(content) if encoding == "quoted-printable" else content
 
 
 def _encoding(part: Message) -> str:
-    """A transfer encoding without the quotes, comments and semicolons that some programs write."""
     return re.sub(r"\(.*?\)|[\s\"';]", "", header_of(part, "content-transfer-encoding")).lower()
 
 
@@ -177,7 +176,7 @@ def _payload(part: Message) -> bytes:
         part.replace_header("content-transfer-encoding", "8bit")
         source = _decoded(part)
         lines = [line.strip() for line in source.splitlines() if line.strip()]
-        if all(map(_BASE64.fullmatch, lines)):  # also cut off, or joined from several, of which the library gives one
+        if all(map(_BASE64.fullmatch, lines)):  # truncated or concatenated: the library reads only one
             return charsets.base64_bytes(source)
         if b" " in lines[0]:
             return source  # never encoded
@@ -205,7 +204,6 @@ def _text(part: Message) -> str:
 
 
 def _unflowed(text: str, *, delete_space: bool) -> str:
-    """RFC 3676: lines that end in a space go on in the next one of the same quote."""
     lines: list[str] = []
     flowing, depth_before = False, 0
     for line in text.split("\n"):
@@ -223,20 +221,18 @@ def _unflowed(text: str, *, delete_space: bool) -> str:
 
 
 def _filename(part: Message) -> str:
-    """A name, never a path; "" if there is none."""
-    name = _named(part)
+    name = _declared_name(part)
     if not name and part.get_content_maintype() == "message":
-        inside = _inside(part)
+        inside = _subparts(part)
         subject = header_of(inside[0], "subject") if inside else ""
         name = f"{charsets.decode_words(subject)}.eml" if subject else ""
     return re.split(r"[/\\]", senders.words(name))[-1][:200]
 
 
-def _named(part: Message) -> str:
-    """The name that a part's headers give, the one in RFC 2231's form first."""
+def _declared_name(part: Message) -> str:
     for name, parameter in (("content-disposition", "filename"), ("content-type", "name")):
         given = header_of(part, name)
-        if not given.isascii():  # raw 8-bit characters, which the library would lose
+        if not given.isascii():  # the library would lose raw 8-bit characters
             part.replace_header(name, given)
         values = [value for key, value in part.get_params([], header=name) if key.lower() == parameter]
         for value in values:

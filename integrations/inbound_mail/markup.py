@@ -1,7 +1,4 @@
-"""An HTML part as text: the words that a mail program shows, cells apart, with the addresses of links and marked quotes.
-
-Nothing is fetched or rendered. Work is linear in the size of the source.
-"""
+"""Converts an HTML part to text with link addresses and marked quotes. Fetches and renders nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from inscriptis import Inscriptis
 from inscriptis.css_profiles import CSS_PROFILES
 from inscriptis.model.config import ParserConfig
 
-SOURCE_LIMIT = 2 << 20  # characters, styles and scripts included
-# Mail programs run no scripts and load no objects: they show the replacement.
+SOURCE_LIMIT = 2 << 20  # characters, including styles and scripts
+# Not <object> and <noscript>: mail programs show their replacement.
 _UNSEEN = ("script", "style", "head", "title", "template")
 _QUOTES = re.compile(
     r"\b(?:gmail_quote|yahoo_quoted|protonmail_quote|tutanota_quote|moz-cite|quote|cite)\b", re.IGNORECASE
@@ -53,7 +50,7 @@ _BLOCKS = frozenset(
         "noscript",
     ]
 )
-# Addresses that no person follows: of pictures in the letter, of scripts, of what a telephone has noticed in the words.
+# Not links for people: embedded pictures, scripts, data detected by phones.
 _NO_LINKS = re.compile(r"javascript|vbscript|data|cid|mid|about|blob|file|x-apple-.*|x-msg|applewebdata")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{1,40}")
 _ADDRESS_AS_TAG = re.compile(
@@ -63,18 +60,18 @@ _PICTURE = re.compile(
     r"(\bsrc\s*=\s*[\"']?)data:(image/[a-z0-9.+-]{1,40});base64,([a-z0-9+/=\s%]{100,})", re.IGNORECASE
 )
 _PICTURES = 20
-# Two characters of the private use area stand for the begin and the end of a quote until the text is made.
+# Private-use characters mark quotes until the text is rendered.
 _BEGIN, _END = "\ue0f0", "\ue0f1"
 _CONFIG = ParserConfig(css=CSS_PROFILES["strict"])
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>\s][^<>]*>")
-_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # keeps every position, as str.lower does not
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # keeps positions, unlike str.lower
 _LIST_LEVELS = 8
 _ODD = re.compile("[\ue0f0\ue0f1\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def to_text(source: str) -> str:
-    """The words of a part; a quote's lines begin with "> ". Of pictures alone what they are called."""
+    """The text that a mail program shows; quoted lines begin with "> ". Of pictures alone, their alt texts."""
     source = _ODD.sub("", _reduced(source)[:SOURCE_LIMIT])
     source = _ADDRESS_AS_TAG.sub(r"&lt;\1&gt;", source)
     if not source.strip():
@@ -93,12 +90,12 @@ def to_text(source: str) -> str:
 
 
 def is_cut(source: str) -> bool:
-    """Whether a part is too long to be read to its end."""
+    """Whether the part is too long to be read completely."""
     return len(_reduced(source)) > SOURCE_LIMIT
 
 
 def pictures(source: str) -> list[tuple[str, str]]:
-    """The pictures inside the markup, as (content type, base64)."""
+    """The pictures in the markup, as (content type, base64)."""
     found = _PICTURE.finditer(source)
     return [
         (one[2].lower(), one[3].replace("%2B", "+").replace("%2F", "/"))
@@ -107,13 +104,12 @@ def pictures(source: str) -> list[tuple[str, str]]:
 
 
 def _reduced(source: str) -> str:
-    """The source without pictures and, if it is long, without styles."""
     source = _PICTURE.sub(r"\1", source)
     return _without(source, "<style", "</style") if len(source) > SOURCE_LIMIT else source
 
 
 def _cut_off(parser: lxml.html.HTMLParser) -> bool:
-    """Whether the parser left something out, as it does below 256 levels."""
+    # The parser drops content below 256 levels.
     return any("depth" in entry.message.lower() for entry in parser.error_log)
 
 
@@ -121,7 +117,7 @@ def _prepare(tree: lxml.html.HtmlElement) -> None:
     for element in list(tree.iter()):
         if not isinstance(element.tag, str):
             continue
-        # The library decodes entities once more.
+        # The library decodes entities again.
         element.text, element.tail = (part and part.replace("&", "&amp;") for part in (element.text, element.tail))
         if element.tag in _UNSEEN or _HIDDEN.search(element.get("style", "")) or element.get("hidden") is not None:
             element.drop_tree()
@@ -129,9 +125,9 @@ def _prepare(tree: lxml.html.HtmlElement) -> None:
             element.tag = "span"
             _append(element, "  ")
         elif element.tag in ("ul", "ol") and _level(element) > _LIST_LEVELS:
-            element.tag = "div"  # each level indents every line in it
+            element.tag = "div"  # each level indents all its lines
         elif element.tag in _BLOCKS:
-            # Not laid out in columns: a long cell would widen every row.
+            # Not in columns: a long cell would widen every row.
             element.tag = "div"
         elif element.tag == "a":
             _show_address(element)
@@ -150,7 +146,6 @@ def _level(element: lxml.html.HtmlElement) -> int:
 
 
 def _is_quote(element: lxml.html.HtmlElement) -> bool:
-    """A quote of an earlier message, not the writer's own indented text."""
     return (
         element.get("type") == "cite"
         or element.get("cite") is not None
@@ -186,7 +181,7 @@ def _show_address(element: lxml.html.HtmlElement) -> None:
 
 
 def _show_emoji(element: lxml.html.HtmlElement) -> None:
-    """Mail programs draw emoji as pictures; what else a picture is called is seen only where it can't be shown."""
+    # Mail programs draw emoji as pictures.
     called = element.get("alt", "")
     if called and not any(c.isalnum() for c in called) and any(ord(c) > 0x2000 for c in called):
         element.tail = called[:20] + (element.tail or "")
@@ -200,7 +195,6 @@ def _append(element: lxml.html.HtmlElement, text: str) -> None:
 
 
 def _marked(text: str) -> str:
-    """Quoted lines with a ">" for each level."""
     lines, depth = [], 0
     for line in text.split("\n"):
         depth += line.count(_BEGIN)
@@ -220,7 +214,6 @@ def _tidied(text: str) -> str:
 
 
 def _plain(source: str) -> str:
-    """The words alone, of markup that no browser would lay out: nested too deep, or never closed."""
     for name in ("script", "style", "title"):
         source = _without(source, f"<{name}", f"</{name}")
     text = html.unescape(_TAG.sub("", _BREAK.sub("\n", _without(source, "<!--", "--").replace("\n", " "))))
@@ -228,7 +221,6 @@ def _plain(source: str) -> str:
 
 
 def _without(source: str, begin: str, end: str) -> str:
-    """The source without what lies from `begin` to the tag's end after `end`; what is never closed stays."""
     lowered, kept, position = source.translate(_LOWER), [], 0
     while (start := lowered.find(begin, position)) >= 0:
         close = lowered.find(end, start + len(begin))

@@ -1,9 +1,4 @@
-"""Which lines of a letter quote an earlier message. Only what is surely a quote is hidden; all else stays in the thread.
-
-Surely a quote is: lines marked with ">" below all of the writer's words, or above all of them, with the line that introduces them; and
-what follows a header block ("From: … Sent: … Subject: …") or an introduction that names an address of this conversation. Answers
-between quoted lines keep them, and forwarded letters stay whole. No language is known here, but for the words of "forwarded".
-"""
+"""Finds the lines of an email that quote an earlier message. Uncertain lines stay visible."""
 
 from __future__ import annotations
 
@@ -12,20 +7,20 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_LINE = 400  # characters of a line that are looked at
-_INTRODUCTION = 3  # lines that mail programs break an introduction into
+_LINE = 400  # characters read of a line
+_INTRODUCTION = 3  # lines of an introduction
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]*]{1,64}@[^\s@<>,;:\"()\[\]*]{1,189}")
-_QUOTED = re.compile(r"\s?>(?!From )")  # ">From" is a line of the writer's that a mailbox file has escaped
+_QUOTED = re.compile(r"\s?>(?!From )")  # ">From" is the writer's line, escaped by an mbox file
 _FIELD = re.compile(r"[\s*_]*([^\s:：<>@*_][^:：<>@]{0,30}?)[\s*_]*[:：][*_]*\s?(.*)")
 _DASH = r"[-_=*‐‑‒–—―]"
 # BlackBerry centres "Original Message" instead of drawing dashes.
 _RULE = re.compile(rf"\s*{_DASH}{{3,}}.*|\s{{2,}}\S.{{1,40}}\S\s{{2,}}")
 _WORDED_RULE = re.compile(rf"\s*{_DASH}{{3,}}\s?\w.{{1,60}}\w\s?{_DASH}{{3,}}\s*")
 _DASHED = re.compile(rf"{_DASH}{{2,}}\s.*\s{_DASH}{{2,}}")  # Zoho: "---- On … wrote ---"
-_ON_ONE_LINE = re.compile(r"[^:：]{0,30}[:：]\s{2,}\S")  # Yahoo's app goes on behind its introduction
-_TAGS = re.compile(r"\[[^\[\]]{1,20}\]\s*")  # that servers put before a subject: "[EXTERNAL]"
+_ON_ONE_LINE = re.compile(r"[^:：]{0,30}[:：]\s{2,}\S")  # Yahoo's app: the quote starts on the introduction's line
+_TAGS = re.compile(r"\[[^\[\]]{1,20}\]\s*")  # added by servers: "[EXTERNAL]"
 _MARKS = re.compile("[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_YEAR = re.compile(r"(?<!\d)[12]\d{3}(?!\d)")  # also of the Persian and the Buddhist calendar
+_YEAR = re.compile(r"(?<!\d)[12]\d{3}(?!\d)")  # also Persian and Buddhist calendars
 _DATE = re.compile(r"\d{1,4}\s?[./-]\s?\d{1,2}\s?[./-]\s?\d{1,4}")
 _SIGNATURE = re.compile(r"-- ?")
 _REPLY = re.compile(
@@ -48,7 +43,7 @@ _FORWARDED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """A letter's words, divided. `own`: what the writer wrote now, without any quoted line that stays visible between answers."""
+    """`own`: what the writer wrote now, without quoted lines that stay visible between answers."""
 
     visible: str
     quoted: str | None
@@ -58,9 +53,9 @@ class Divided:
 def divide(
     text: str, *, subject: str = "", own: Collection[str] = (), known: Collection[str] = (), names: Collection[str] = ()
 ) -> Divided:
-    """Divide a text. `own`: the business's addresses; `known`: those of the conversation's other people. Both in lower case.
+    """Separate the writer's text from the quoted message. Forwarded emails stay whole.
 
-    `names`: what the letter calls the business. Many programs name people without their addresses.
+    `own`: the business's addresses; `known`: other people's in the conversation, both lower case; `names`: the business's names.
     """
     lines = text.strip("\n").split("\n")
     kinds = [_kind(line) for line in lines]
@@ -81,12 +76,11 @@ def divide(
 
 
 def reply_subject(subject: str) -> str:
-    """The subject of an answer: "Re: " and the subject without the same words in any language."""
+    """`subject` after "Re: ", without existing reply prefixes in any language."""
     return f"Re: {_REPLY.sub('', subject).strip()}"
 
 
 def _belongs_to_quote(lines: list[str], index: int) -> bool:
-    """A quoted line, or the line above one that ends in a colon."""
     below = next((line for line in lines[index + 1 : index + 3] if line.strip()), "")
     return bool(_QUOTED.match(lines[index])) or (bool(_QUOTED.match(below)) and _introduces([lines[index]]))
 
@@ -105,8 +99,7 @@ def _original(
     known: Collection[str],
     names: Collection[str],
 ) -> int:
-    """The first line of an original that is not marked with ">"; the number of lines if there is none."""
-    below = 0  # the end of a header block of other people's
+    below = 0  # the end of an unrelated header block
     for index, kind in enumerate(kinds):
         if kind != "w" or index < below:
             continue
@@ -125,14 +118,13 @@ def _original(
         elif _names_on_one_line(lines[index], own):
             return _with_rule(lines, index)
         elif any(">" in following for following in kinds[index + 1 : index + 6]):
-            continue  # an introduction to marked lines
+            continue  # introduces marked lines
         elif _introduces_below(lines, index, own):
             return _with_rule(lines, index)
     return len(lines)
 
 
 def _header_block(lines: list[str], index: int) -> list[str]:
-    """The lines "Label: value" from this one on, three or more; one below a titled rule. Blank lines may lie between them."""
     block: list[str] = []
     end = index
     while end < len(lines) and len(block) < 8:
@@ -146,7 +138,6 @@ def _header_block(lines: list[str], index: int) -> list[str]:
 
 
 def _below_worded_rule(lines: list[str], index: int) -> bool:
-    """Below "--- Original Message ---", in any language."""
     return any(_WORDED_RULE.fullmatch(line[:_LINE]) for line in lines[max(0, index - 2) : index])
 
 
@@ -159,7 +150,6 @@ def _is_of_this_conversation(
     known: Collection[str],
     names: Collection[str],
 ) -> bool:
-    """From the business, or between it and people who have this letter; without addresses: by its name, title or subject."""
     addresses = {one.lower() for line in block for one in _ADDRESS.findall(line[:_LINE])}
     about = _bare(subject)
     values = [found[2].strip() for line in block if (found := _FIELD.fullmatch(line[:_LINE]))]
@@ -172,7 +162,6 @@ def _is_of_this_conversation(
 
 
 def _bare(subject: str) -> str:
-    """A subject without the marks of answers and of servers."""
     return _REPLY.sub("", _TAGS.sub("", subject)).strip().casefold()
 
 
@@ -187,7 +176,6 @@ def _forwards(lines: list[str], index: int) -> bool:
 
 
 def _with_rule(lines: list[str], index: int) -> int:
-    """The line from which the original reaches: a rule or "--- Original Message ---" above its headers belongs to it."""
     above = index
     while above > 0 and index - above < 3:
         if _RULE.fullmatch(lines[above - 1][:_LINE]):
@@ -199,13 +187,12 @@ def _with_rule(lines: list[str], index: int) -> int:
 
 
 def _introduces_below(lines: list[str], index: int, own: Collection[str]) -> bool:
-    """Whether the lines from this one, but no fewer, introduce one of our messages: a date, our address, a colon at the end."""
     for size in range(1, min(_INTRODUCTION, len(lines) - index) + 1):
         part = lines[index : index + size]
         if not part[-1].strip():
             return False
         if _introduces(part) and _has_date(part) and _names(part, own):
-            # A short line above an introduction is the writer's.
+            # Only the shortest introduction: a line above it is the writer's.
             return not any(
                 _introduces(rest) and _has_date(rest) and _names(rest, own)
                 for rest in (part[first:] for first in range(1, size))
@@ -214,7 +201,6 @@ def _introduces_below(lines: list[str], index: int, own: Collection[str]) -> boo
 
 
 def _names_on_one_line(line: str, own: Collection[str]) -> bool:
-    """Whether the original goes on in the line that introduces it."""
     found = next((one for one in _ADDRESS.finditer(line[:_LINE]) if one[0].lower() in own), None)
     return (
         found is not None
@@ -225,13 +211,10 @@ def _names_on_one_line(line: str, own: Collection[str]) -> bool:
 
 # ------------------------------------------------------------------------------------------------------- marked lines
 def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str], names: Collection[str]) -> set[int]:
-    """The lines of the quotes that lie below or above all of the writer's words.
-
-    A quote above them needs an introduction, and below them a line that ends in a colon must be one: "You promised:" is the writer's.
-    """
     blocks = _blocks(kinds)
     if not blocks or any(_forwards(lines, start) or _is_forward(lines, start) for start, _ in blocks):
         return set()
+    # Hide only quotes above or below all of the writer's text. "You promised:" above a quote is the writer's.
     hidden: set[int] = set()
     start, end = blocks[-1]
     top = _introduced(lines, kinds, start, own, names)
@@ -245,19 +228,17 @@ def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str], n
 
 
 def _above_colon(lines: list[str], start: int) -> bool:
-    """Whether the words right above a quote end in a colon."""
     above = [line for line in lines[max(0, start - 2) : start] if line.strip()][-1:]
     return bool(above) and _introduces(above)
 
 
 def _is_forward(lines: list[str], start: int) -> bool:
-    """Apple Mail marks what it forwards: "> Begin forwarded message:"."""
+    # Apple Mail: "> Begin forwarded message:"
     first = [words for line in lines[start : start + 3] if (words := line.strip("> \t"))][:1]
     return bool(first) and _introduces(first) and _FORWARDED.search(first[0][:_LINE]) is not None
 
 
 def _blocks(kinds: list[str]) -> list[tuple[int, int]]:
-    """The runs of marked lines, blank lines inside them allowed, as (first, one after the last)."""
     found: list[tuple[int, int]] = []
     for index, kind in enumerate(kinds):
         if kind != ">":
@@ -275,11 +256,10 @@ def _only_signature(lines: list[str], end: int) -> bool:
 
 
 def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[str], names: Collection[str]) -> int:
-    """The first line of the words that introduce a quote ("On … wrote:"), else its own first line."""
     last = start - 1
     while last >= 0 and start - last <= 2 and not kinds[last]:
         last -= 1
-    parts: list[int] = []  # first lines of what may be the introduction, shortest first
+    parts: list[int] = []  # possible first lines of the introduction, shortest first
     for first in range(last, max(-1, last - _INTRODUCTION), -1):
         if kinds[first] != "w":
             break
@@ -312,7 +292,6 @@ def _introduces(part: list[str]) -> bool:
 
 
 def _has_date(part: list[str]) -> bool:
-    """A year of four digits, or a date in numbers such as 27.11.26."""
     words = " ".join(_ADDRESS.sub("", line[:_LINE]) for line in part)
     words = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in words)
     return _YEAR.search(words) is not None or _DATE.search(words) is not None
@@ -320,6 +299,6 @@ def _has_date(part: list[str]) -> bool:
 
 def _names(part: list[str], own: Collection[str]) -> bool:
     addresses = {one.lower() for one in _ADDRESS.findall(" ".join(line[:_LINE] for line in part))}
-    # An address may be broken by the line's end.
+    # A line break may split an address.
     addresses |= {one.lower() for one in _ADDRESS.findall("".join(line.strip()[:_LINE] for line in part))}
     return bool(addresses & set(own))

@@ -1,7 +1,5 @@
-"""Reads a raw RFC 5322 message that anyone may have written: sender, words, files, delivery reports.
+"""Decodes a raw, untrusted RFC 5322 message.
 
-It bounds the work before the standard library's parser sees a byte (that parser is quadratic in some hostile inputs), never opens an
-attachment but winmail.dat and never renders HTML. It decides nothing: smtp_email.py does.
 Source: RFC 5322, RFC 2046 (parts), RFC 3676 (format=flowed), RFC 3834 (automatic answers); docs.python.org/3/library/email.
 """
 
@@ -17,9 +15,9 @@ from email.policy import compat32
 from integrations.inbound_mail import charsets, quotes, reports, senders
 from integrations.inbound_mail.content import Content, charset_of_words, file_of, header_of
 
-MAX_BYTES = 14 << 20  # a file of 10 MiB in base64, and the words around it
+MAX_BYTES = 14 << 20  # a 10 MiB file in base64, and the text
 _MAX_LINES = 40_000
-_BYTES_A_LINE = 70  # base64 has 76: what is longer than _MAX_LINES must have lines like a file's
+_BYTES_PER_LINE = 70  # base64 has 76: more than _MAX_LINES lines are allowed only of files
 _MAX_PARTS = 100
 _MAX_NESTING = 20
 _MAX_PART_HEADER = 4096
@@ -33,34 +31,30 @@ _BARE_ID = re.compile(r"[^\s<>,;\"()]{1,450}@[^\s<>,;\"()]{1,450}")
 
 
 class Unreadable(Exception):
-    """The bytes are not a message that can be taken; the text is a word of ours."""
+    """The message is malformed or too large; the text is a short reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
-    """A message, decoded.
+    """A decoded message."""
 
-    `text` is what the inbox shows, `quoted` the earlier message that it hides, `own` the words of `text` that are not quoted.
-    `report` is set if this is no letter but a report; `automatic`: a program wrote it, or a list sends it.
-    """
-
-    message_id: str | None  # with its angle brackets
-    sender: str  # "" of a report that names none
+    message_id: str | None  # in angle brackets
+    sender: str  # "": a report without sender
     sender_name: str | None
     recipient: str | None
-    cc: Sequence[str]  # who else received it, without the business and the writer
+    cc: Sequence[str]  # other recipients, without the business and the writer
     subject: str
-    text: str
-    quoted: str | None
-    own: str
+    text: str  # shown in the inbox
+    quoted: str | None  # the earlier message, hidden in the inbox
+    own: str  # of `text`, what is not quoted
     references: Sequence[str]
     attachments: Sequence[dict[str, str]]
     report: reports.DeliveryReport | None = None
-    automatic: bool = False
+    automatic: bool = False  # sent by a program or a list
 
 
 def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
-    """Decode one message. `own`: the addresses of the channel, in lower case. Raises: Unreadable."""
+    """Decode a message. `own`: the channel's addresses, lower case. Raises: Unreadable."""
     body = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n").removeprefix(b"\xef\xbb\xbf").lstrip(b"\n")
     _refuse_hostile(body)
     try:
@@ -87,11 +81,7 @@ def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
         raise Unreadable("no_sender")
     cc = senders.others(received, without={*own, writer.address.lower()})
     known = {writer.address.lower(), *(one.lower() for one in cc)}
-    names = {
-        one.name.casefold()
-        for one in senders.mailboxes(received[0])
-        if len(one.name) > 2 and one.address.lower() in own
-    }
+    names = {one.name.casefold() for one in recipients if len(one.name) > 2 and one.address.lower() in own}
     divided = quotes.divide(text, subject=subject, own=own, known=known, names=names)
     if len(divided.visible) > _MAX_TEXT or len(divided.quoted or "") > _MAX_TEXT:
         attachments.append(file_of("message.txt", "text/plain", text.encode()))
@@ -115,15 +105,15 @@ def read(raw: bytes, *, own: Collection[str] = ()) -> Mail:
 
 # ------------------------------------------------------------------------------------------------------------- bounds
 def _refuse_hostile(body: bytes) -> None:
-    """Bound what the parser will do, by the structure that it will see: the words of a letter never count."""
-    if len(body) > MAX_BYTES or body.count(b"\n") > _MAX_LINES + len(body) // _BYTES_A_LINE:
+    # The standard library's parser is quadratic for some inputs: check the structure before it runs.
+    if len(body) > MAX_BYTES or body.count(b"\n") > _MAX_LINES + len(body) // _BYTES_PER_LINE:
         raise Unreadable("too_large")
     parts = 0
     waiting = [(body, 0)]
     while waiting:
         part, level = waiting.pop()
         parts += 1
-        # Each level of nesting costs time per line, and a frame of the stack.
+        # Each level costs time per line and a stack frame.
         if parts > _MAX_PARTS or level > _MAX_NESTING:
             raise Unreadable("too_many_parts")
         kind, end = _kind_of(part)
@@ -135,11 +125,10 @@ def _refuse_hostile(body: bytes) -> None:
 
 
 def _kind_of(part: bytes) -> tuple[bytes, int]:
-    """The Content-Type of a part and where its headers end. Parsing a parameter list is quadratic in its length."""
     position, kind = 0, b""
     while (found := _HEADER.match(part, position)) is not None:
         name = found[1].lower()
-        if name.startswith(b"content-") and len(found[0]) > _MAX_PART_HEADER:
+        if name.startswith(b"content-") and len(found[0]) > _MAX_PART_HEADER:  # parsing parameters is quadratic
             raise Unreadable("header_too_long")
         if name == b"content-type" and not kind:
             kind = found[2]

@@ -1,4 +1,4 @@
-"""Bounces, receipts and automatic answers in the shapes that mail servers and programs give them.
+"""Reads bounces, read receipts and automatic replies.
 
 Source: RFC 3464 and 6533 (delivery reports), RFC 8098 (read receipts), RFC 3834 (automatic answers), exim.org (X-Failed-Recipients).
 """
@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"[^\s<>,;@]{1,64}@[^\s<>,;@]{1,255}")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
 _STATUS = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _REPLY_CODE = re.compile(r"(?<!\d)(55[0-4]|45[0-2])(?![\d.])")
-# Local parts of mail servers, and those that people have, too.
+# Local parts of mail servers, and those that people also have.
 _SERVER = re.compile(r"mailer[-_.]?daemon|mail[-_.]?daemon|double-bounce|microsoftexchange[0-9a-f]{32}", re.IGNORECASE)
 _PERHAPS_SERVER = re.compile(r"postmaster|mail[-_.]?delivery\S*|bounces?", re.IGNORECASE)
 _DELAYED = re.compile(
@@ -38,7 +38,7 @@ _STATUS_PARTS = frozenset(
         "message/global-disposition-notification",
     }
 )
-_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # of a report without an action
+_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # for reports without an action
 _COPIES = frozenset({"message/rfc822", "message/global"})
 _HEADERS = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/global-headers"})
 _AUTOMATIC_HEADERS = (
@@ -69,8 +69,8 @@ _AUTOMATIC_SUBJECT = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a report says of one recipient: `action` and `status` as in DeliveryReport."""
+class RecipientReport:
+    """What a report says about one recipient; fields as in DeliveryReport."""
 
     address: str
     action: str
@@ -79,19 +79,17 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport:
-    """What a mail server or a mail program says about a message. Anyone can write one."""
+    """A server's or mail program's report about a message. Anyone can forge one."""
 
-    action: str  # "failed", "delayed", "delivered", "relayed", "expanded"; of a read receipt "displayed" and its kin
+    action: str  # "failed", "delayed", "delivered", "relayed", "expanded"; of a read receipt such as "displayed"
     status: str | None  # "5.1.1"
-    references: Sequence[str]  # Message-IDs and envelope ids that it names
-    recipients: Sequence[Told] = ()  # what it says of each recipient that it names, the first word of each
+    references: Sequence[str]  # Message-IDs and envelope ids
+    recipients: Sequence[RecipientReport] = ()  # the first entry of each named recipient
 
 
 def is_automatic(header: Callable[[str], str], subject: str) -> bool:
-    """Whether a program wrote a letter, or a list sent it: it does not prove that a person has read ours.
-
-    Feedback-ID is no sign: Proton, Fastmail and Zoho put it on what people write.
-    """
+    """Whether a program or list sent the email, so that it does not prove that a person read ours."""
+    # Feedback-ID proves nothing: Proton, Fastmail and Zoho add it to people's emails.
     submitted = header("auto-submitted").partition(";")[0].strip().lower()
     if submitted not in ("", "no"):
         return True
@@ -105,7 +103,7 @@ def is_automatic(header: Callable[[str], str], subject: str) -> bool:
 
 
 def read(message: Message, text: str, header: Callable[[str], str]) -> DeliveryReport | None:
-    """The report that a message is, wherever its parts lie; None for a letter."""
+    """The report in this message; None for an ordinary email."""
     blocks, named = _parts(message)
     if blocks and (message.get_content_type() == "multipart/report" or _is_from_server(header)):
         return _standard(blocks, named)
@@ -113,11 +111,10 @@ def read(message: Message, text: str, header: Callable[[str], str]) -> DeliveryR
     if not (failed or _is_from_server(header) or (_perhaps_server(header) and _STATUS.search(text[:_MAX_TEXT]))):
         return None
     answers = bool(header("in-reply-to") or header("references"))
-    return _worded(text, named, _ADDRESS.findall(failed), answers=answers)
+    return _informal_bounce(text, named, _ADDRESS.findall(failed), answers=answers)
 
 
 def _is_from_server(header: Callable[[str], str]) -> bool:
-    """Whether a mail server wrote this. People have addresses such as postmaster@ and bounce@, too."""
     local = _local_part(header)
     submitted = header("auto-submitted").partition(";")[0].strip().lower()
     by_program = header("return-path").strip() == "<>" or submitted not in ("", "no")
@@ -129,7 +126,6 @@ def _perhaps_server(header: Callable[[str], str]) -> bool:
 
 
 def _local_part(header: Callable[[str], str]) -> str:
-    """Of From; some servers write no domain."""
     written = senders.mailboxes(header("from"))
     return written[0].address.partition("@")[0] if written else header("from").partition(" ")[0].strip('<>"')
 
@@ -140,26 +136,25 @@ def _walk(message: Message) -> Iterator[Message]:
         part = waiting.pop()
         yield part
         kind = part.get_content_type()
-        # Servers wrap another server's report into their own; a copy of our letter is not looked into.
+        # Servers wrap other servers' reports. A copy of our email is not searched.
         if kind not in _STATUS_PARTS and (kind not in _COPIES or _holds_report(part)):
-            waiting.extend(reversed(_inside(part)))
+            waiting.extend(reversed(_subparts(part)))
 
 
 def _holds_report(part: Message) -> bool:
-    return any(one.get_content_type() == "multipart/report" for one in _inside(part))
+    return any(one.get_content_type() == "multipart/report" for one in _subparts(part))
 
 
-def _inside(part: Message) -> list[Message]:
+def _subparts(part: Message) -> list[Message]:
     payload = part.get_payload() if part.is_multipart() else []
     return [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
 
 
 def _parts(message: Message) -> tuple[list[Message], list[str]]:
-    """The blocks of fields of a report, and the Message-IDs of the copies that it has."""
     blocks: list[Message] = []
     named: list[str] = []
     for part in _walk(message):
-        kind, inside = part.get_content_type(), _inside(part)
+        kind, inside = part.get_content_type(), _subparts(part)
         if kind in _STATUS_PARTS:
             blocks += _fields(part)
         elif kind in _COPIES:
@@ -172,14 +167,13 @@ def _parts(message: Message) -> tuple[list[Message], list[str]]:
 
 
 def _fields(part: Message) -> list[Message]:
-    """The blocks of fields in a part, also in one that is encoded (RFC 6533 allows that)."""
-    inside = _inside(part)
+    inside = _subparts(part)
     payload = part.get_payload(decode=True)
     content = (
         b"\n\n".join(one.as_bytes() for one in inside) if inside else payload if isinstance(payload, bytes) else b""
     )
     content = content[:_MAX_TEXT].replace(b"\r\n", b"\n")
-    encoding = _value(part, "content-transfer-encoding").lower()
+    encoding = _value(part, "content-transfer-encoding").lower()  # RFC 6533 allows encoded reports
     if inside and encoding == "base64":
         content = _decoded(content)
     elif inside and encoding == "quoted-printable":
@@ -206,17 +200,20 @@ def _value(message: Message, name: str) -> str:
 
 def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
     action, status = "", ""
-    told: dict[str, Told] = {}
+    by_address: dict[str, RecipientReport] = {}
     for block in blocks:
         for name in ("original-recipient", "final-recipient"):
             address = _ADDRESS.search(_value(block, name))
             if address is None:
                 continue
             state = _STATUS.match(_value(block, "status"))
-            said = _value(block, "action").lower().partition(" ")[0] or _disposition(block)
-            said = said or (_BY_CLASS[state[1][0]] if state else "")
-            told.setdefault(
-                address[0].lower(), Told(address=address[0].lower(), action=said, status=state[1] if state else None)
+            action_of_recipient = _value(block, "action").lower().partition(" ")[0] or _disposition(block)
+            action_of_recipient = action_of_recipient or (_BY_CLASS[state[1][0]] if state else "")
+            by_address.setdefault(
+                address[0].lower(),
+                RecipientReport(
+                    address=address[0].lower(), action=action_of_recipient, status=state[1] if state else None
+                ),
             )
             break
         named += _MESSAGE_ID.findall(_value(block, "original-message-id"))
@@ -231,7 +228,7 @@ def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
         action=action.partition(" ")[0],
         status=number[1] if number else None,
         references=named[:_MAX_REFERENCES],
-        recipients=tuple(told.values()),
+        recipients=tuple(by_address.values()),
     )
 
 
@@ -239,8 +236,7 @@ def _disposition(block: Message) -> str:
     return _value(block, "disposition").partition(";")[2].partition("/")[0].strip().lower()
 
 
-def _worded(text: str, named: list[str], failed: Sequence[str], *, answers: bool) -> DeliveryReport | None:
-    """A bounce in words (Exim, qmail, QQ): it quotes our letter with its headers, or answers it. None if it names no letter."""
+def _informal_bounce(text: str, named: list[str], failed: Sequence[str], *, answers: bool) -> DeliveryReport | None:
     text = text[:_MAX_TEXT]
     named = [*named, *_MESSAGE_ID.findall(text)]
     if not (named or answers):
@@ -250,5 +246,7 @@ def _worded(text: str, named: list[str], failed: Sequence[str], *, answers: bool
     status = found[1] if found else {"5": "5.0.0", "4": "4.0.0"}[code[1][0]] if code else None
     delayed = _DELAYED.search(text.partition("Message-ID")[0][:4000]) is not None and not (status or "").startswith("5")
     action = "delayed" if delayed else "failed"
-    told = (Told(address=one.lower(), action=action, status=status) for one in dict.fromkeys(failed))
-    return DeliveryReport(action=action, status=status, references=named[:_MAX_REFERENCES], recipients=tuple(told))
+    recipients = (RecipientReport(address=one.lower(), action=action, status=status) for one in dict.fromkeys(failed))
+    return DeliveryReport(
+        action=action, status=status, references=named[:_MAX_REFERENCES], recipients=tuple(recipients)
+    )

@@ -1,6 +1,6 @@
-"""Who wrote a letter, and who else received it, from headers as people and programs really write them.
+"""Finds an email's writer and other recipients in real-world headers.
 
-Source: RFC 5322, 3.4 and 3.6.2; lists that rewrite From for DMARC put the writer into Reply-To or X-Original-From.
+Source: RFC 5322, 3.4 and 3.6.2.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ NAME_LIMIT = 120
 _LIMIT = 100  # mailboxes of one header
 _TEXT = r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]"
 _ADDRESS = rf"{_TEXT}{{1,64}}@{_TEXT}{{1,189}}"
-_LITERAL = rf"{_TEXT}{{1,64}}@\[[0-9a-z.:]{{3,50}}\]"  # an IP address for a domain
-_PREFIX = r"(?:(?:mailto|smtp):|@[^<>:]{1,200}:)?"  # also the route of RFC 822
+_LITERAL = rf"{_TEXT}{{1,64}}@\[[0-9a-z.:]{{3,50}}\]"  # an IP address as domain
+_PREFIX = r"(?:(?:mailto|smtp):|@[^<>:]{1,200}:)?"  # also RFC 822 routes
 _IN_BRACKETS = re.compile(rf"<\s*{_PREFIX}({_LITERAL}|{_ADDRESS})\s*(?:>+|$)", re.IGNORECASE)
 _IN_SQUARE = re.compile(rf"\[\s*{_PREFIX}({_ADDRESS})\s*\]", re.IGNORECASE)
 _QUOTED_LOCAL = re.compile(r'<\s*("(?:[^"\\\r\n]|\\.){1,62}"@[^\s@<>,;:"()\[\]]{1,189})\s*>')
@@ -24,7 +24,7 @@ _BARE = re.compile(_ADDRESS)
 _GROUP = re.compile(r"^[^<>@\":]{1,80}:(?!\S)\s*")
 _COMMENT = re.compile(r"\(([^()]{0,200})\)")
 _VIA = re.compile(r"^'?(.*?)'? (?:via|über|через) .{1,100}$")
-# Local parts of programs that write for a person, who is named in Reply-To.
+# Local parts of programs that send for the person in Reply-To.
 _PROGRAMS = re.compile(
     r"noreply\w*|wordpress|www-data|apache|nginx|nobody"
     r"|forms?|form-?submissions?|web-?forms?|contact-?forms?|formular|kontaktformular|website|notifications?|mailer",
@@ -34,7 +34,7 @@ _NO_REPLY = re.compile(
     r"(?:^|[-_.])(?:no|do[-_.]?not|dont|ne[-_.]?pas|nao|keine?)[-_.]?(?:reply|respond|responder|responda|repondre|antwort\w*)(?:$|[-_.+\d])",
     re.IGNORECASE,
 )
-# Web sites that send their forms' letters from an address of any name. Not Roundcube (rcube.php): people write with it.
+# Web forms that send from any address. Not Roundcube (rcube.php), which people use.
 _FORM_MAILER = re.compile(
     r"phpmailer|wordpress|wp-?mail|wpforms|drupal|joomla|swift ?mailer|symfony|laravel|formmail|contact ?form",
     re.IGNORECASE,
@@ -43,23 +43,23 @@ _FORM_MAILER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """One address, and the name that stands before it."""
+    """One address and its display name."""
 
     name: str
     address: str
 
 
 def mailboxes(raw: str, *, bare: bool = False) -> list[Mailbox]:
-    """The mailboxes of a header, in order. What is in angle brackets is an address; without any, every bare address is one.
+    """The mailboxes of a header, in order: addresses in angle brackets, or all bare ones if there are no brackets.
 
-    Commas, "@" and brackets in unquoted names are part of the name: mail programs write them so. `bare`: of a list of recipients,
-    where an address between commas is one.
+    `bare`: also read bare addresses between commas, as in lists of recipients.
     """
     raw = raw.strip()
-    if raw.endswith(";"):  # "Friends: a@x.test, b@x.test;", and not "Mill Lane: Maria <…>"
+    if raw.endswith(";"):  # "Friends: a@x.test, b@x.test;", not "Mill Lane: Maria <…>"
         raw = _GROUP.sub("", raw.rstrip(";").strip())
     found: list[Mailbox] = []
     position = 0
+    # Unquoted names may contain commas, "@" and brackets.
     brackets = sorted([*_IN_BRACKETS.finditer(raw), *_QUOTED_LOCAL.finditer(raw)], key=lambda one: one.start())
     for one in (brackets or list(_IN_SQUARE.finditer(raw)))[:_LIMIT]:
         *before, name = re.split("[,;]", raw[position : one.start()]) if bare else [raw[position : one.start()]]
@@ -69,7 +69,7 @@ def mailboxes(raw: str, *, bare: bool = False) -> list[Mailbox]:
     if found:
         return found + (_bare(re.split("[,;]", raw[position:])) if bare else [])
     plain = list(_BARE.finditer(raw))[:_LIMIT]
-    if not plain and "=?" in raw:  # the whole mailbox in an encoded word
+    if not plain and "=?" in raw:  # an encoded word with the whole mailbox
         decoded = charsets.decode_words(raw)
         return mailboxes(decoded) if decoded != raw else []
     if len(plain) == 1:
@@ -82,9 +82,9 @@ def _bare(pieces: Sequence[str]) -> list[Mailbox]:
 
 
 def writer(header: Callable[[str], str], *, own: Collection[str]) -> Mailbox | None:
-    """Who wrote: From, or whom a list, a group or a form names because From is its own address. None: nobody is named.
+    """The writer: From, or the person named by a list or form that sends from its own address; None if missing.
 
-    `header`: gives a header by its name, "" if there is none. `own`: the addresses of the channel, in lower case.
+    `header` returns a header by name, or ""; `own`: the channel's addresses, lower case.
     """
     senders = mailboxes(header("from"))
     stated = mailboxes(header("sender"))
@@ -98,6 +98,7 @@ def writer(header: Callable[[str], str], *, own: Collection[str]) -> Mailbox | N
     for_others = _writes_for_others(first.address, own)
     if not (for_others or _VIA.match(first.name) or _from_form(header)):
         return first
+    # Lists that rewrite From for DMARC name the writer here.
     for name in ("x-original-from", "reply-to", "x-original-sender"):
         for other in mailboxes(header(name), bare=True):
             if not _writes_for_others(other.address, own) and not _same(other, first):
@@ -119,7 +120,7 @@ def _from_form(header: Callable[[str], str]) -> bool:
 
 
 def others(headers: Sequence[str], *, without: Collection[str]) -> list[str]:
-    """The addresses of these headers, each once, without some (lower case)."""
+    """The distinct addresses of these headers, except `without` (lower case)."""
     found = {one.address.lower(): one.address for raw in headers for one in mailboxes(raw, bare=True)}
     return [address for key, address in found.items() if key not in without]
 
@@ -134,7 +135,6 @@ def _before_via(name: str) -> str:
 
 
 def _name(raw: str) -> str:
-    """The name that these characters before an address spell."""
     text = raw.strip().strip(",;").rstrip("<[ ")
     comment = _COMMENT.search(text)
     if comment and not text.replace(comment[0], "").strip(" \"'"):
@@ -145,5 +145,5 @@ def _name(raw: str) -> str:
 
 
 def words(text: str) -> str:
-    """One line without control characters."""
+    """The text on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() or c.isspace() else "" for c in text).split())

@@ -1,6 +1,6 @@
-"""The words and files in a winmail.dat of Outlook's (TNEF), with the library's work bounded before it sees a byte.
+"""Reads the text and files of Outlook's winmail.dat (TNEF), within limits.
 
-Source: [MS-OXTNEF]. The library believes every count in the stream: a few bytes could keep it busy for hours.
+Source: [MS-OXTNEF].
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import tnefparse
 from integrations.inbound_mail import charsets, markup, senders
 
 SIGNATURE = b"\x78\x9f\x3e\x22"
-_OBJECTS = 300  # the library copies the rest of the stream for each
-_COUNT = 1000  # properties, values of a property
+_OBJECTS = 300  # for each, the library copies the rest of the stream
+_COUNT = 1000  # properties, or values of one
 _HEADER = struct.Struct("<BHHL")
 _RECIPIENTS, _PROPERTIES, _FILE_PROPERTIES = 0x9004, 0x9003, 0x9005
-_EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"  # another stream inside
+_EMBEDDED = b"\x07\x03\x02\x00\x00\x00\x00\x00\xc0\x00\x00\x00\x00\x00\x00\x46"  # a nested stream
 _SIZES = {0x02: 2, 0x0B: 2, 0x03: 4, 0x04: 4, 0x0A: 4, 0x05: 8, 0x06: 8, 0x07: 8, 0x14: 8, 0x40: 8, 0x48: 16}
 _LENGTHY = frozenset({0x00, 0x0D, 0x1E, 0x1F, 0x102})
 _SEVERAL, _NAMED = 0x1000, 0x8000
-# What the library raises for damaged ones; it asserts, and uses an attachment before its first one begins.
+# Exceptions of the library on damaged streams.
 _DAMAGED = (
     ArithmeticError,
     AssertionError,
@@ -37,7 +37,7 @@ _DAMAGED = (
 
 
 def unpacked(content: bytes) -> tuple[str, list[tuple[str, bytes]]] | None:
-    """The words, and the files by their names; None if it can't be read."""
+    """The text, and the files as (name, content); None if unreadable."""
     try:
         packet = tnefparse.TNEF(_bounded(content), do_checksum=False)
         body = packet.body or packet.htmlbody or b""
@@ -56,10 +56,7 @@ def _name(attachment: tnefparse.tnef.TNEFAttachment) -> str:
 
 
 def _bounded(content: bytes) -> bytes:
-    """The stream without what would cost too much work: recipients, streams in the stream, properties that overrun their object.
-
-    Raises: ValueError for too many objects; struct.error.
-    """
+    # The library trusts every count in the stream: a few bytes could keep it busy for hours.
     kept = [content[:6]]
     position = 6
     for _ in range(_OBJECTS):
@@ -76,16 +73,14 @@ def _bounded(content: bytes) -> bytes:
 
 
 def _fits(data: bytes) -> bool:
-    """Whether a list of properties stays within its bytes."""
     try:
-        end = _walked(data)
+        end = _end_of_properties(data)
     except struct.error:
         return False
-    return end is not None and end <= len(data) + 3  # padding may be missing
+    return end is not None and end <= len(data) + 3  # the padding may be missing
 
 
-def _walked(data: bytes) -> int | None:
-    """Where a list of properties ends; None if it counts too much or has a kind that is not known. Raises: struct.error."""
+def _end_of_properties(data: bytes) -> int | None:
     (count,) = struct.unpack_from("<L", data)
     position = 4
     if count > _COUNT:
