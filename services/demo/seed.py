@@ -175,7 +175,7 @@ class Scene:
         self.step += 1
         return f"demo-{self.slug}-{self.step:02d}"
 
-    async def hears(self, kind: str, body: str) -> None:
+    async def contact_writes(self, kind: str, body: str) -> None:
         row = self.channels[kind]
         now = datetime.now(UTC)
         raw = simulated.inbound_body(self.handles[kind], body, at=now, external_id=f"sim_in_{self.key()}")
@@ -192,7 +192,7 @@ class Scene:
             ),
         )
 
-    async def says(self, kind: str, body: str) -> None:
+    async def agent_writes(self, kind: str, body: str) -> None:
         await messages.send_message(
             self.actor,
             conversation_id=self.conversation.id,
@@ -201,7 +201,7 @@ class Scene:
             idempotency_key=self.key(),
         )
 
-    async def asks(
+    async def request_payment(
         self,
         kind: str,
         product: str,
@@ -236,7 +236,7 @@ class Scene:
             )
         return request
 
-    async def pays(
+    async def pay(
         self, request: PaymentRequest, outcome: MoneyOutcome = MoneyOutcome.SUCCEEDED, *, card: str = "Visa •••• 4242"
     ) -> None:
         declined = outcome is MoneyOutcome.FAILED
@@ -254,10 +254,10 @@ class Scene:
         )
         await recorder.record(self.processor, [statement], source="webhook")
 
-    async def opens(self, request: PaymentRequest) -> None:
+    async def open_page(self, request: PaymentRequest) -> None:
         await checkout_page.record_view(payment_links.checkout_url(request).rpartition("/")[2], human=True)
 
-    async def read(self) -> None:
+    async def mark_read(self) -> None:
         await conversations.mark_read(self.actor, self.conversation.id)
 
 
@@ -267,7 +267,7 @@ class Story:
     name: str
     email: str
     phone: str
-    tell: Callable[[Scene], Awaitable[None]]
+    play: Callable[[Scene], Awaitable[None]]
 
 
 async def _play(actor: Actor, story: Story) -> None:
@@ -302,14 +302,18 @@ async def _play(actor: Actor, story: Story) -> None:
         handles=handles,
         begun_at=(await Account.get(id=actor.account_id)).created_at,
     )
-    await story.tell(scene)
+    await story.play(scene)
 
 
 async def _kenji(scene: Scene) -> None:
-    await scene.hears("EMAIL", "Hello, we would like to book the monthly office cleaning from next week. — Kenji Sato")
-    await scene.says("EMAIL", "Thank you, Mr. Sato! Four visits, every Tuesday at 7:00. Shall I send the request?")
-    await scene.hears("EMAIL", "Yes, please. In yen if possible.")
-    request = await scene.asks(
+    await scene.contact_writes(
+        "EMAIL", "Hello, we would like to book the monthly office cleaning from next week. — Kenji Sato"
+    )
+    await scene.agent_writes(
+        "EMAIL", "Thank you, Mr. Sato! Four visits, every Tuesday at 7:00. Shall I send the request?"
+    )
+    await scene.contact_writes("EMAIL", "Yes, please. In yen if possible.")
+    request = await scene.request_payment(
         "EMAIL",
         "Office cleaning, four visits",
         "48000",
@@ -317,33 +321,35 @@ async def _kenji(scene: Scene) -> None:
         description="Every Tuesday at 7:00, materials included.",
         words="Here is the payment request for {product}, {amount}: {link}",
     )
-    await scene.opens(request)
-    await scene.read()
+    await scene.open_page(request)
+    await scene.mark_read()
 
 
 async def _amelie(scene: Scene) -> None:
-    await scene.hears("MESSENGER", "Bonjour! Could you clean the flat before we move out on the 30th?")
-    await scene.says("MESSENGER", "Of course! A move-out cleaning of 60 m² takes about five hours.")
-    request = await scene.asks("MESSENGER", "Move-out cleaning", "320.00", "EUR")
-    await scene.hears("MESSENGER", "Sorry, our move was postponed. Can we cancel this one?")
+    await scene.contact_writes("MESSENGER", "Bonjour! Could you clean the flat before we move out on the 30th?")
+    await scene.agent_writes("MESSENGER", "Of course! A move-out cleaning of 60 m² takes about five hours.")
+    request = await scene.request_payment("MESSENGER", "Move-out cleaning", "320.00", "EUR")
+    await scene.contact_writes("MESSENGER", "Sorry, our move was postponed. Can we cancel this one?")
     current = await PaymentRequest.get(id=request.id)
     if current.status != "VOID":
         await voids.void(scene.actor, payment_request_id=request.id, reason="Move postponed")
-    await scene.says("MESSENGER", "No problem, I have cancelled the request. Just write when you have a new date.")
-    await scene.read()
+    await scene.agent_writes(
+        "MESSENGER", "No problem, I have cancelled the request. Just write when you have a new date."
+    )
+    await scene.mark_read()
 
 
 async def _omar(scene: Scene) -> None:
-    await scene.hears("WEB_CHAT", "Hi, what does carpet cleaning cost for two rooms?")
-    await scene.says("WEB_CHAT", "Hello Omar! 36.500 dinar for both rooms, stains included.")
-    await scene.asks("WEB_CHAT", "Carpet cleaning, two rooms", "36.500", "KWD", send=False)
+    await scene.contact_writes("WEB_CHAT", "Hi, what does carpet cleaning cost for two rooms?")
+    await scene.agent_writes("WEB_CHAT", "Hello Omar! 36.500 dinar for both rooms, stains included.")
+    await scene.request_payment("WEB_CHAT", "Carpet cleaning, two rooms", "36.500", "KWD", send=False)
 
 
 async def _priya(scene: Scene) -> None:
-    await scene.hears("INSTAGRAM_DM", "Loved the before/after pictures! Do you also clean ovens?")
-    await scene.says("INSTAGRAM_DM", "We do 😊 £75 for a double oven, about two hours.")
-    await scene.hears("INSTAGRAM_DM", "Perfect, Saturday morning?")
-    request = await scene.asks(
+    await scene.contact_writes("INSTAGRAM_DM", "Loved the before/after pictures! Do you also clean ovens?")
+    await scene.agent_writes("INSTAGRAM_DM", "We do 😊 £75 for a double oven, about two hours.")
+    await scene.contact_writes("INSTAGRAM_DM", "Perfect, Saturday morning?")
+    request = await scene.request_payment(
         "INSTAGRAM_DM",
         "Oven deep clean",
         "75.00",
@@ -351,41 +357,41 @@ async def _priya(scene: Scene) -> None:
         words="Saturday 9:00 it is! Please pay here: {link}",
         due_days=3,
     )
-    await scene.pays(request, MoneyOutcome.FAILED, card="Mastercard •••• 0002")
-    await scene.hears("INSTAGRAM_DM", "My card was declined, I'll try another one tonight.")
+    await scene.pay(request, MoneyOutcome.FAILED, card="Mastercard •••• 0002")
+    await scene.contact_writes("INSTAGRAM_DM", "My card was declined, I'll try another one tonight.")
 
 
 async def _jonas(scene: Scene) -> None:
-    await scene.hears("WHATSAPP", "Hi Sam, thanks for the windows last week, they look great.")
-    request = await scene.asks("WHATSAPP", "Window cleaning, 14 windows", "189.00", "EUR")
-    await scene.pays(request, card="Visa •••• 1881")
-    await scene.says("WHATSAPP", "Received, thank you Jonas!")
-    await scene.asks(
+    await scene.contact_writes("WHATSAPP", "Hi Sam, thanks for the windows last week, they look great.")
+    request = await scene.request_payment("WHATSAPP", "Window cleaning, 14 windows", "189.00", "EUR")
+    await scene.pay(request, card="Visa •••• 1881")
+    await scene.agent_writes("WHATSAPP", "Received, thank you Jonas!")
+    await scene.request_payment(
         "WHATSAPP", "Gutter cleaning", "95.00", "EUR", words="And for the gutters on Friday, {amount}: {link}"
     )
-    await scene.read()
+    await scene.mark_read()
 
 
 async def _maya(scene: Scene) -> None:
-    await scene.hears("SMS", "Hi! Are you still coming on Thursday for the deep clean?")
-    await scene.says("SMS", "Yes, Thursday 9:00. It is $245 for the three bedrooms, as agreed.")
-    await scene.hears("SMS", "Great. Can I pay by card?")
-    request = await scene.asks(
+    await scene.contact_writes("SMS", "Hi! Are you still coming on Thursday for the deep clean?")
+    await scene.agent_writes("SMS", "Yes, Thursday 9:00. It is $245 for the three bedrooms, as agreed.")
+    await scene.contact_writes("SMS", "Great. Can I pay by card?")
+    request = await scene.request_payment(
         "SMS", "Deep clean, three bedrooms", "245.00", "USD", description="Thursday 9:00, about four hours."
     )
-    await scene.opens(request)
-    await scene.pays(request)
-    await scene.hears("SMS", "Paid! See you on Thursday.")
+    await scene.open_page(request)
+    await scene.pay(request)
+    await scene.contact_writes("SMS", "Paid! See you on Thursday.")
 
 
 # The last story is at the top of the inbox.
 STORIES: Final = (
-    Story(slug="omar", name="Omar Al-Sabah", email="omar@alsabah.example", phone="+96522255501", tell=_omar),
-    Story(slug="kenji", name="Kenji Sato", email="kenji.sato@minato-design.example", phone="+81355501234", tell=_kenji),
-    Story(slug="amelie", name="Amélie Laurent", email="amelie@laurent.example", phone="+33155501234", tell=_amelie),
-    Story(slug="priya", name="Priya Nair", email="priya.nair@kestrel.example", phone="+442079460123", tell=_priya),
-    Story(slug="jonas", name="Jonas Weber", email="jonas.weber@weberbau.example", phone="+493055501234", tell=_jonas),
-    Story(slug="maya", name="Maya Torres", email="maya.torres@brightside.example", phone="+14155550142", tell=_maya),
+    Story(slug="omar", name="Omar Al-Sabah", email="omar@alsabah.example", phone="+96522255501", play=_omar),
+    Story(slug="kenji", name="Kenji Sato", email="kenji.sato@minato-design.example", phone="+81355501234", play=_kenji),
+    Story(slug="amelie", name="Amélie Laurent", email="amelie@laurent.example", phone="+33155501234", play=_amelie),
+    Story(slug="priya", name="Priya Nair", email="priya.nair@kestrel.example", phone="+442079460123", play=_priya),
+    Story(slug="jonas", name="Jonas Weber", email="jonas.weber@weberbau.example", phone="+493055501234", play=_jonas),
+    Story(slug="maya", name="Maya Torres", email="maya.torres@brightside.example", phone="+14155550142", play=_maya),
 )
 
 

@@ -80,7 +80,7 @@ async def open_checkout(token: str, *, locale: str | None = None) -> Opened:
                 raise
             # Otherwise the key was used with other values, such as another language; take the next one.
         else:
-            return await _keep(found, prepared, made)
+            return await _store_answer(found, prepared, made)
     raise errors.ProcessorUnavailable
 
 
@@ -119,7 +119,7 @@ async def _prepare(
             return Opened(url=None, state="processing")
         due = request.amount_minor - request.amount_paid_minor - request.waived_minor
         connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
-        processor = _offers(connection)
+        processor = _processor_or_base(connection)
         arrived = MoneyFact.filter(payment_request_id=request.id, kind="CHARGE", outcome="SUCCEEDED")
         paid_on = set(await arrived.values_list("checkout_session_id", flat=True)) if sessions else set()
         # A partly paid checkout asks only for the rest, even if that part was refunded.
@@ -133,13 +133,13 @@ async def _prepare(
                 raise errors.ProcessorUnavailable  # both could be paid: wait until this one has ended
             for one in sessions:
                 await projection.expire_later(one)
-            session = await _insert(request, due, changed.now)
+            session = await _insert_session(request, due, changed.now)
         left_out: dict[str, Any] = dict.fromkeys(without)
         order = replace(await _order(request, session, token, locale), **left_out)
     return _Prepared(connection=connection, session=session, order=order, is_new=is_new)
 
 
-def _offers(connection: ProcessorConnection) -> Processor | type[Processor]:
+def _processor_or_base(connection: ProcessorConnection) -> Processor | type[Processor]:
     try:
         return providers.processor(connection)
     except errors.ProcessorUnavailable:
@@ -164,7 +164,7 @@ def _payable(session: CheckoutSession, now: datetime) -> bool:
     return bool(session.url) and (session.expires_at is None or session.expires_at > now - checkout_reads.CLOCKS_DIFFER)
 
 
-async def _insert(request: PaymentRequest, amount_minor: int, now: datetime) -> CheckoutSession:
+async def _insert_session(request: PaymentRequest, amount_minor: int, now: datetime) -> CheckoutSession:
     newest = await CheckoutSession.filter(payment_request_id=request.id).order_by("-n").first()
     n = newest.n + 1 if newest else 1
     return await CheckoutSession.create(
@@ -228,14 +228,14 @@ def _processor(connection: ProcessorConnection) -> Processor:
         raise IntegrationError(connection.processor, UNUSABLE, error.message) from error
 
 
-async def _keep(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
+async def _store_answer(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
     async with change(found.account_id, rows=[found.id]) as changed:
         request = await request_rows.lock(found.account_id, found.id)
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt claimed this row; the new checkout gets its own.
             await projection.expire_later(session)
-            session = await _insert(request, session.amount_minor, changed.now)
+            session = await _insert_session(request, session.amount_minor, changed.now)
         unwanted = session.status == "ABANDONED"  # abandoned before the answer came
         session.external_id, session.expires_at = made.external_id, made.expires_at
         session.url = made.url or session.url

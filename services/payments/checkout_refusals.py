@@ -13,29 +13,29 @@ from services.core import merged_rows
 from services.core.unit_of_work import change
 from services.thread import activity_cards, notifications, request_rows
 
-_ASK_ANEW: Final = "Void this request and ask for another amount, or by another processor."
-_AT_VENDOR: Final = "See what {name} asks of you in your account there, or ask by another processor."
+_ASK_AGAIN: Final = "Void this request and create one with another amount or processor."
+_CHECK_ACCOUNT: Final = "Check your account at {name}, or use another processor."
 # By the processor's reason: the cause and what the team can do.
-WORDS: Final = {
+CAUSES: Final = {
     "amount_too_small": (
-        "the amount is below the least that it takes; where it pays you out in another currency, that currency's least counts. "
-        + _ASK_ANEW
+        "the amount is below its minimum. If it pays you in another currency, that currency's minimum applies. "
+        + _ASK_AGAIN
     ),
-    "amount_too_large": "the amount is above the most that it takes. " + _ASK_ANEW,
-    "amount_not_representable": "it takes no such fraction of this currency. " + _ASK_ANEW,
+    "amount_too_large": "the amount is above its maximum. " + _ASK_AGAIN,
+    "amount_not_representable": "it does not accept this fraction of the currency. " + _ASK_AGAIN,
     "currency_not_supported": (
-        "your account there does not take this currency. Enable the currency at {name}, or void this request and ask in another."
+        "your account does not accept this currency. Enable it at {name}, or void this request and use another currency."
     ),
-    "account_restricted": "your account there may not take payments at the moment. " + _AT_VENDOR,
+    "account_restricted": "your account cannot accept payments at the moment. " + _CHECK_ACCOUNT,
     "permission_denied": (
-        "its key lacks a permission, or your account there may not do this. Connect {name} with a key that may open checkouts"
-        " (Settings → Payments), or see your account there."
+        "its key lacks a permission, or your account is restricted. Connect {name} with a key that can create checkouts"
+        " (Settings → Payments), or check your account."
     ),
     "authentication_failed": "it no longer accepts the stored credentials. Connect {name} again under Settings → Payments.",
     "access_revoked": "it no longer allows Paythread on your account. Connect {name} again under Settings → Payments.",
-    "not_found": "it does not know what the stored credentials name. Connect {name} again under Settings → Payments.",
+    "not_found": "it does not recognize the stored credentials. Connect {name} again under Settings → Payments.",
     "address_refused": (
-        "it does not take this server's address. Ask your operator: PUBLIC_URL must be a public https address."
+        "it does not accept this server's address. Ask your operator: PUBLIC_URL must be a public https address."
     ),
     "connection_unusable": "this server can't use the connection. Connect {name} again under Settings → Payments, or ask your operator.",
 }
@@ -47,7 +47,7 @@ async def report(connection: ProcessorConnection, session: CheckoutSession, erro
     """Log a card, notify those who can act, and store the error at the connection. Safe to repeat."""
     name = providers.processor_name(connection)
     of_connection = error.reason not in OF_THE_REQUEST and error.field is None
-    why = WORDS.get(error.reason, "").format(name=name) or _unknown(error, name)
+    why = CAUSES.get(error.reason, "").format(name=name) or _unknown(error, name)
     if revoked := error.reason in processor_health.REVOKED:
         news = await processor_health.refused(connection, error)
     else:
@@ -82,8 +82,6 @@ async def report(connection: ProcessorConnection, session: CheckoutSession, erro
 
 def _unknown(error: IntegrationError, name: str) -> str:
     cause = (
-        f"the {error.field.replace('_', ' ')} is not one that it takes"
-        if error.field
-        else f"“{error.message or error.reason}”"
+        f"the {error.field.replace('_', ' ')} is not accepted" if error.field else f"“{error.message or error.reason}”"
     )
-    return f"{cause}. " + _AT_VENDOR.format(name=name)
+    return f"{cause}. " + _CHECK_ACCOUNT.format(name=name)

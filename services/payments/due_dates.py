@@ -38,10 +38,10 @@ async def log_overdue(now: datetime) -> int:
         )
         if not found:
             break
-        of: dict[UUID, list[UUID]] = {}
+        ids_of: dict[UUID, list[UUID]] = {}
         for row in found:
-            of.setdefault(database.to_uuid(row["account_id"]), []).append(database.to_uuid(row["id"]))
-        for account_id, ids in of.items():
+            ids_of.setdefault(database.to_uuid(row["account_id"]), []).append(database.to_uuid(row["id"]))
+        for account_id, ids in ids_of.items():
             try:
                 logged += await _log_overdue(account_id, ids, now)
             except Exception as error:  # noqa: BLE001 (the loop's top: one account must not keep the others waiting)

@@ -38,10 +38,10 @@ async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Read
     if event.checkout_external_id is not None:
         return await processor.read_checkout(event.checkout_external_id), (), True
     if event.charge_external_id is not None and not event.money:
-        return await _charge_read(processor, event.charge_external_id)
+        return await _read_charge(processor, event.charge_external_id)
     charges = {s.external_id for s in event.money if s.kind == MoneyKind.CHARGE}
     if not charges and event.external_id is None:
-        return await _newest_read(connection, event)
+        return await _read_newest(connection, event)
     owner = await recorder.find_request_id(connection, event.money, None, event.request_reference)
     if not charges or owner is None:
         return None, event.money, True
@@ -51,10 +51,10 @@ async def read(connection: ProcessorConnection, event: ProcessorWebhook) -> Read
         state = await processor.read_checkout(session.external_id or "")
         if charges & {s.external_id for s in state.money}:
             return state, (), True
-    return await _confirmed(connection, event)
+    return await _read_confirmed(connection, event)
 
 
-async def _charge_read(processor: Processor, external_id: str) -> Reading:
+async def _read_charge(processor: Processor, external_id: str) -> Reading:
     try:
         charge = await processor.read_charge(external_id)
     except IntegrationError as error:
@@ -71,7 +71,7 @@ async def _charge_read(processor: Processor, external_id: str) -> Reading:
     return dataclasses.replace(state, money=(*state.money, charge)), (), True
 
 
-async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
+async def _read_newest(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
     owner = await event_trust.find_request_id(connection, event)
     sessions = CheckoutSession.filter(payment_request_id=owner, processor_connection_id=connection.id)
     session = await sessions.filter(external_id__not_isnull=True).order_by("-n").first()
@@ -80,7 +80,7 @@ async def _newest_read(connection: ProcessorConnection, event: ProcessorWebhook)
     return await providers.processor(connection).read_checkout(session.external_id or ""), (), True
 
 
-async def _confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
+async def _read_confirmed(connection: ProcessorConnection, event: ProcessorWebhook) -> Reading:
     # The reference may be another installation's: drop payments that these keys can't read.
     processor = providers.processor(connection)
     money: list[MoneyStatement] = []

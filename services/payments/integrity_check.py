@@ -34,9 +34,9 @@ async def audit(account_id: UUID | None = None) -> list[Difference]:
     """Audit one account, or all (None). Safe on a running system."""
     found: list[Difference] = []
     for account in await (Account.filter(id=account_id) if account_id else Account.all()).order_by("id"):
-        found += await _log(account.id)
-        found += await _requests(account.id)
-        found += await _summaries(account.id)
+        found += await _check_log(account.id)
+        found += await _check_requests(account.id)
+        found += await _check_summaries(account.id)
     return found
 
 
@@ -47,7 +47,7 @@ FROM account a LEFT JOIN event e ON e.account_id = a.id WHERE a.id = ? GROUP BY 
 """
 
 
-async def _log(account_id: UUID) -> list[Difference]:
+async def _check_log(account_id: UUID) -> list[Difference]:
     # Numbers run without gaps to the counter; only pruned ones may be missing.
     (row,) = await database.rows(_LOG, account_id)  # one statement: no writer commits in between
     head, entries = int(row["event_seq"]), int(row["entries"])
@@ -68,7 +68,7 @@ async def _log(account_id: UUID) -> list[Difference]:
 
 
 # ----------------------------------------------------------------------------------------------------------- requests
-async def _requests(account_id: UUID) -> list[Difference]:
+async def _check_requests(account_id: UUID) -> list[Difference]:
     found: list[Difference] = []
     after: UUID | None = None
     while True:
@@ -79,30 +79,31 @@ async def _requests(account_id: UUID) -> list[Difference]:
         if not requests:
             return found
         after = requests[-1].id
-        suspects = [request.id for request, differences in await _compared(requests) if differences]
-        for request_id in suspects:
+        suspect_ids = [request.id for request, differences in await _compare(requests) if differences]
+        for request_id in suspect_ids:
             # Compared again under the lock: a change under way is no difference.
             async with database.transaction():
                 locked = await request_rows.lock(account_id, request_id)
-                ((_, differences),) = await _compared([locked])
+                ((_, differences),) = await _compare([locked])
             found += differences
 
 
-async def _compared(requests: Sequence[PaymentRequest]) -> list[tuple[PaymentRequest, list[Difference]]]:
+async def _compare(requests: Sequence[PaymentRequest]) -> list[tuple[PaymentRequest, list[Difference]]]:
     ids = [request.id for request in requests]
     facts = await MoneyFact.filter(payment_request_id__in=ids).order_by("payment_request_id", "id")
-    of: dict[UUID, list[MoneyFact]] = {
+    facts_of: dict[UUID, list[MoneyFact]] = {
         request_id: list(group) for request_id, group in groupby(facts, key=lambda fact: fact.payment_request_id)
     }
     processing: dict[UUID, list[CheckoutSession]] = {request_id: [] for request_id in ids}
     for session in await CheckoutSession.filter(payment_request_id__in=ids, status="PROCESSING"):
         processing[session.payment_request_id].append(session)
     return [
-        (request, list(_differences(request, of.get(request.id, []), processing[request.id]))) for request in requests
+        (request, list(_request_differences(request, facts_of.get(request.id, []), processing[request.id])))
+        for request in requests
     ]
 
 
-def _differences(
+def _request_differences(
     request: PaymentRequest, facts: list[MoneyFact], processing: list[CheckoutSession]
 ) -> Iterator[Difference]:
     at = position_of(request, facts, processing)
@@ -129,17 +130,17 @@ def _differences(
 
 
 # ---------------------------------------------------------------------------------------------------------- summaries
-async def _summaries(account_id: UUID) -> list[Difference]:
+async def _check_summaries(account_id: UUID) -> list[Difference]:
     found: list[Difference] = []
     for contact in await Contact.filter(account_id=account_id, merged_into_id=None).order_by("id"):
-        if await _of_contact(account_id, contact.id):
+        if await _contact_differences(account_id, contact.id):
             async with database.transaction():
                 await contact_totals.lock_contact(account_id, contact.id)
-                found += await _of_contact(account_id, contact.id)
+                found += await _contact_differences(account_id, contact.id)
     return found
 
 
-async def _of_contact(account_id: UUID, contact_id: UUID) -> list[Difference]:
+async def _contact_differences(account_id: UUID, contact_id: UUID) -> list[Difference]:
     recomputed = await contact_totals.recompute(account_id, contact_id)
     rows = await ContactSummary.filter(account_id=account_id, contact_id=contact_id)
     stored = {(row.currency, row.test_mode): {name: getattr(row, name) for name in contact_totals.ZERO} for row in rows}

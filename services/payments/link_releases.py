@@ -40,7 +40,7 @@ async def release(actor: Actor, *, payment_request_id: UUID, idempotency_key: st
     async def run(save: Save) -> Released:
         request = await _get(actor, payment_request_id)
         if not idempotency.fits(idempotency_key):
-            _refuse(request)
+            _refuse_unreleasable(request)
             await save({"card": None})  # refuses the key before the processor is called
         return await _release(request, actor=actor, save=save)
 
@@ -60,19 +60,19 @@ async def release_by_contact(request: PaymentRequest) -> None:
 
 
 async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save | None) -> Released:
-    _refuse(request)
+    _refuse_unreleasable(request)
     cards: list[ActivityCard] = []
     held = CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING", released_at=None)
     for session in await held.order_by("n"):
-        cards += await _cancel(session)
+        cards += await _cancel_payment(session)
     actor_id = actor.user_id if actor is not None else None
     async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
         now = await request_rows.lock(request.account_id, request.id)
         if now.status == Status.PROCESSING and now.released_at is None:
-            _refuse(now)  # another payment may have begun meanwhile
+            _refuse_unreleasable(now)  # another payment may have begun meanwhile
             cards += (await recorder.record_release(changed, now)).cards
         elif now.status in (Status.PAID, Status.VOID):
-            _refuse(now)
+            _refuse_unreleasable(now)
         if actor is not None:
             await audit_log.record(
                 actor, "payment_link.release", public_id("pr", now.id), {"request": now.number, "status": now.status}
@@ -83,18 +83,18 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
     return Released(request=now, card=card)
 
 
-def _refuse(request: PaymentRequest) -> None:
+def _refuse_unreleasable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
         raise errors.AlreadyVoid(field="paymentRequestId")
     if request.status != Status.PROCESSING or request.released_at is not None:
-        raise errors.Invalid("No payment keeps this link from being paid.", field="paymentRequestId")
+        raise errors.Invalid("No payment holds this link.", field="paymentRequestId")
     if not projection.is_releasable(request):
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 
-async def _cancel(session: CheckoutSession) -> list[ActivityCard]:
+async def _cancel_payment(session: CheckoutSession) -> list[ActivityCard]:
     assert session.external_id is not None  # noqa: S101 (a checkout under way was answered)
     connection = await providers.processor_connection(session.processor_connection_id, session.account_id)
     try:

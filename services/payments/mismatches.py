@@ -63,14 +63,16 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
     async def run(save: idempotency.Save) -> Resolved:
         async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
             request = await _lock_resolvable(actor, payment_request_id)
-            waiting = await _waiting(request)
-            _refuse_unfit(chosen, request, waiting, await changed.locale())
+            waiting = await _unresolved_charges(request)
+            _refuse_unsuitable(chosen, request, waiting, await changed.locale())
             note, promised = None, []
             if chosen == Resolution.REFUND_DIFFERENCE:
                 over = sum(view.unresolved_minor for view in waiting) - _due(request)
-                promised = await _promise(changed, actor, request, waiting, over)
+                promised = await _promise_refunds(changed, actor, request, waiting, over)
                 note = f"{Money(over, request.currency).formatted(await changed.locale())} goes back to the contact."
-            facts = _decided(actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note)
+            facts = _decision_facts(
+                actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note
+            )
             recorded = await recorder.record_manual(changed, request, *facts)
             await _audit(actor, request, chosen, waiting)
             # A request that was never sent logs its own card first.
@@ -79,10 +81,10 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
             await save(ids)
         for row in promised:
             await refunds.make(row, actor)
-        return await _shown(actor, payment_request_id, ids)
+        return await _load_result(actor, payment_request_id, ids)
 
     async def rebuild(ids: dict[str, Any]) -> Resolved:
-        return await _shown(actor, payment_request_id, ids)
+        return await _load_result(actor, payment_request_id, ids)
 
     given = {"request": payment_request_id, "resolution": chosen.value}
     return await idempotency.once(actor, "resolveMismatch", idempotency_key, given, run, rebuild)
@@ -107,7 +109,7 @@ async def _lock_resolvable(actor: Actor, payment_request_id: UUID) -> PaymentReq
     return request
 
 
-async def _waiting(request: PaymentRequest) -> list[PaymentView]:
+async def _unresolved_charges(request: PaymentRequest) -> list[PaymentView]:
     views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     waiting = [view for view in views if view.unresolved_minor]
     if not waiting:
@@ -125,7 +127,9 @@ def _due(request: PaymentRequest) -> int:
     return max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor)
 
 
-def _refuse_unfit(chosen: Resolution, request: PaymentRequest, waiting: Sequence[PaymentView], locale: str) -> None:
+def _refuse_unsuitable(
+    chosen: Resolution, request: PaymentRequest, waiting: Sequence[PaymentView], locale: str
+) -> None:
     due = _due(request)
     due_text = Money(due, request.currency).formatted(locale)
     if chosen == Resolution.ACCEPT_AS_PAID:
@@ -148,7 +152,7 @@ def _refuse_unfit(chosen: Resolution, request: PaymentRequest, waiting: Sequence
         raise errors.ResolutionNotPossible(why, field="resolution")
 
 
-async def _promise(
+async def _promise_refunds(
     changed: Change, actor: Actor, request: PaymentRequest, waiting: Sequence[PaymentView], over: int
 ) -> list[Refund]:
     made = []  # newest charges first: the oldest pay the request
@@ -160,7 +164,7 @@ async def _promise(
     return made
 
 
-def _decided(
+def _decision_facts(
     actor: Actor,
     request: PaymentRequest,
     waiting: Sequence[PaymentView],
@@ -208,7 +212,7 @@ def _decided(
     return facts
 
 
-async def _shown(actor: Actor, payment_request_id: UUID, ids: Mapping[str, str | None]) -> Resolved:
+async def _load_result(actor: Actor, payment_request_id: UUID, ids: Mapping[str, str | None]) -> Resolved:
     card, refund = ids["card"], ids["refund"]
     return Resolved(
         request=await PaymentRequest.get(id=payment_request_id, account_id=actor.account_id),

@@ -71,15 +71,17 @@ async def record(
     async def run(save: idempotency.Save) -> Recorded:
         refusals = errors.Refusals()
         with refusals:
-            words = validation.optional(note, limit=NOTE_LIMIT, field="note", lines=True)
+            note_text = validation.optional(note, limit=NOTE_LIMIT, field="note", lines=True)
         with refusals:
             if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
-                raise errors.Invalid("The money can't have been received then.", field="receivedAt")
+                raise errors.Invalid("The date of receipt must be between 1970 and now.", field="receivedAt")
         async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
             request, amount_minor = await _lock_due(
                 actor, payment_request_id, amount, refusals, locale=await changed.locale()
             )
-            fact = _fact(request, Method(method), amount_minor, note=words, received_at=received_at or changed.now)
+            fact = _charge_fact(
+                request, Method(method), amount_minor, note=note_text, received_at=received_at or changed.now
+            )
             fact.recorded_at, fact.recorded_by_id = changed.now, actor.user_id
             recorded = await recorder.record_manual(changed, request, fact)
             paid = {"amount_minor": amount_minor, "currency": request.currency, "method": method}
@@ -87,12 +89,12 @@ async def record(
             await audit_log.record(actor, "outside_payment.record", public_id("pay", fact.id), detail)
             await save({"fact": str(fact.id)})
         # A request that was never sent logs its own card first.
-        return await _shown(actor, fact.id, recorded.cards[-1] if recorded.cards else None)
+        return await _load_result(actor, fact.id, recorded.cards[-1] if recorded.cards else None)
 
     async def rebuild(ids: dict[str, Any]) -> Recorded:
         fact_id = UUID(ids["fact"])
         card = await ActivityCard.get_or_none(account_id=actor.account_id, money_fact_id=fact_id)
-        return await _shown(actor, fact_id, card)
+        return await _load_result(actor, fact_id, card)
 
     return await idempotency.once(actor, "recordOutsidePayment", idempotency_key, given, run, rebuild)
 
@@ -107,13 +109,13 @@ async def _lock_due(
         if await captures.is_under_way(request.id):
             raise errors.PaymentInProgress(field="paymentRequestId")
     with refusals:
-        amount_minor = _amount(amount, request, locale)
+        amount_minor = _read_amount(amount, request, locale)
     refusals.raise_any()
     assert request is not None  # noqa: S101 (refused above)
     return request, amount_minor
 
 
-def _fact(
+def _charge_fact(
     request: PaymentRequest, method: Method, amount_minor: int, *, note: str | None, received_at: datetime
 ) -> MoneyFact:
     fact_id = uuid7()
@@ -172,7 +174,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
             await audit_log.record(
                 actor, "outside_payment.undo", public_id("pay", fact.id), {"request": request.number}
             )
-    return await _shown(actor, fact.id, undone.cards[-1] if undone.cards else None)
+    return await _load_result(actor, fact.id, undone.cards[-1] if undone.cards else None)
 
 
 def _refuse_closed(request: PaymentRequest) -> None:
@@ -184,7 +186,7 @@ def _refuse_closed(request: PaymentRequest) -> None:
         raise errors.PaymentInProgress(field="paymentRequestId")
 
 
-def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
+def _read_amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
     due = None
     if request is not None:
         due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
@@ -199,6 +201,6 @@ def _amount(amount: str | None, request: PaymentRequest | None, locale: str) -> 
     return money.amount_minor
 
 
-async def _shown(actor: Actor, fact_id: UUID, card: ActivityCard | None) -> Recorded:
+async def _load_result(actor: Actor, fact_id: UUID, card: ActivityCard | None) -> Recorded:
     payment = (await payment_views.by_facts(actor.account_id, [fact_id]))[fact_id]
     return Recorded(request=await PaymentRequest.get(id=payment.payment_request_id), payment=payment, card=card)

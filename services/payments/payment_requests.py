@@ -92,7 +92,7 @@ async def create(
 
     async def run(save: idempotency.Save) -> PaymentRequest:
         account = await Account.get(id=actor.account_id)
-        order = await _read(
+        checked = await _check_input(
             account,
             contact_id=contact_id,
             conversation_id=conversation_id,
@@ -105,7 +105,7 @@ async def create(
             processor=processor,
             processor_id=processor_id,
         )
-        return await _store(actor, order, save)
+        return await _store(actor, checked, save)
 
     async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
         return await get(actor, UUID(ids["payment_request"]))
@@ -114,7 +114,7 @@ async def create(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
+class _CheckedInput:
     contact_id: UUID
     channel_id: UUID | None
     product_name: str
@@ -124,7 +124,7 @@ class _Order:
     connection: ProcessorConnection
 
 
-async def _read(
+async def _check_input(
     account: Account,
     *,
     contact_id: UUID,
@@ -137,10 +137,10 @@ async def _read(
     due_at: datetime | None,
     processor: str | None,
     processor_id: UUID | None,
-) -> _Order:
+) -> _CheckedInput:
     connection: ProcessorConnection | None = None
     refusals = errors.Refusals()
-    conversation = await _read_conversation(refusals, account.id, contact_id, conversation_id)
+    conversation = await _find_conversation(refusals, account.id, contact_id, conversation_id)
     with refusals:
         channel = ChannelConnection.filter(id=channel_id, account_id=account.id)
         if channel_id is not None and not await channel.exists():
@@ -148,7 +148,7 @@ async def _read(
     with refusals:
         name = validation.required(product_name, limit=NAME_LIMIT, field="productName")
     with refusals:
-        words = validation.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
+        details = validation.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
     with refusals:
         _refuse_due_date(due_at, datetime.now(UTC))
     with refusals:
@@ -158,18 +158,18 @@ async def _read(
         money = request_pricing.price(amount, wanted, connection, locale=account.locale)
     refusals.raise_any()
     assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
-    return _Order(
+    return _CheckedInput(
         contact_id=conversation.contact_id,
         channel_id=channel_id,
         product_name=name,
-        description=words,
+        description=details,
         money=money,
         due_at=due_at,
         connection=connection,
     )
 
 
-async def _read_conversation(
+async def _find_conversation(
     refusals: errors.Refusals, account_id: UUID, contact_id: UUID, conversation_id: UUID | None
 ) -> Conversation | None:
     contact = await merged_rows.contact(account_id, contact_id)
@@ -192,10 +192,10 @@ def _refuse_due_date(due_at: datetime | None, now: datetime) -> None:
         raise errors.Invalid("The due date is too far away.", field="dueAt")
 
 
-async def _store(actor: Actor, order: _Order, save: idempotency.Save) -> PaymentRequest:
+async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -> PaymentRequest:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    async with change(actor.account_id, actor_id=actor.user_id, rows=[order.contact_id]) as changed:
-        contact = await contact_totals.lock_contact(actor.account_id, order.contact_id)
+    async with change(actor.account_id, actor_id=actor.user_id, rows=[checked.contact_id]) as changed:
+        contact = await contact_totals.lock_contact(actor.account_id, checked.contact_id)
         conversation = await Conversation.get(contact_id=contact.id)
         (counted,) = await database.rows(
             "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
@@ -209,15 +209,15 @@ async def _store(actor: Actor, order: _Order, save: idempotency.Save) -> Payment
             number=f"{counted['number_prefix']}{int(counted['request_count']):07d}",
             token_hash=vault.digest(token),
             token=vault.seal(actor.account_id, token),
-            product_name=order.product_name,
-            description=order.description,
-            amount_minor=order.money.amount_minor,
-            currency=order.money.currency,
-            test_mode=order.connection.test_mode,
-            processor_connection_id=order.connection.id,
-            channel_connection_id=order.channel_id,
+            product_name=checked.product_name,
+            description=checked.description,
+            amount_minor=checked.money.amount_minor,
+            currency=checked.money.currency,
+            test_mode=checked.connection.test_mode,
+            processor_connection_id=checked.connection.id,
+            channel_connection_id=checked.channel_id,
             created_by_id=actor.user_id,
-            due_at=order.due_at,
+            due_at=checked.due_at,
             status=Status.DRAFT.value,
             created_at=changed.now,
             updated_at=changed.now,

@@ -45,15 +45,15 @@ class PaymentView:
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
     """The payments of each request, oldest first; every requested id has an entry."""
     found: dict[UUID, list[PaymentView]] = {request_id: [] for request_id in request_ids}
-    of: dict[UUID, list[MoneyFact]] = {}
+    facts_of: dict[UUID, list[MoneyFact]] = {}
     for fact in await MoneyFact.filter(account_id=account_id, payment_request_id__in=list(request_ids)).order_by("id"):
-        of.setdefault(fact.payment_request_id, []).append(fact)
-    for request_id, facts in of.items():
+        facts_of.setdefault(fact.payment_request_id, []).append(fact)
+    for request_id, facts in facts_of.items():
         found[request_id] = views_of(facts)
     return found
 
 
-def _with_undone(views: list[PaymentView]) -> list[PaymentView]:
+def _end_reversals(views: list[PaymentView]) -> list[PaymentView]:
     # A reversal ends once the newest dispute about its charge is won.
     disputes = [view for view in views if view.kind == "DISPUTE"]
     won = ledger.won_at(((view.connection_id, view.charge_reference), view.status, view.last_at) for view in disputes)
@@ -76,7 +76,7 @@ def views_of(facts: Sequence[MoneyFact]) -> list[PaymentView]:
     final = ledger.final(as_ledger(facts))
     counted = ledger.counting(final).charges
     unresolved = ledger.unresolved(final, counted)
-    return _with_undone([_view(facts, counted, unresolved) for facts in by_payment.values()])
+    return _end_reversals([_view(facts, counted, unresolved) for facts in by_payment.values()])
 
 
 def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) -> list[ledger.Fact]:

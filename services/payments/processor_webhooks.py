@@ -87,7 +87,7 @@ async def receive(
     except IntegrationError as error:
         await processor_health.refused(connection, error)  # a vendor that verifies its own signatures
         raise webhooks.NotVerifiable(error.reason) from error
-    await _take_all(connection, live, [verified] if isinstance(verified, ProcessorWebhook) else verified, body, now)
+    await _take_events(connection, live, [verified] if isinstance(verified, ProcessorWebhook) else verified, body, now)
     if connection.last_webhook_at is None or abs(now - connection.last_webhook_at) > SEEN_EVERY:
         # Outside the transaction: inside, it would serialize the connection's webhooks.
         await providers.note_webhook(connection, now)
@@ -124,10 +124,10 @@ def _all_texts(thing: object) -> Iterator[str]:
 
 async def take_listed(connection: ProcessorConnection, event: ProcessorWebhook, now: datetime) -> None:
     """Take an event from the vendor's list of undelivered events."""
-    await _take(connection, event, event.raw.decode(), now)
+    await _take_event(connection, event, event.raw.decode(), now)
 
 
-async def _take_all(
+async def _take_events(
     connection: ProcessorConnection, live: Processor, events: Sequence[ProcessorWebhook], body: bytes, now: datetime
 ) -> None:
     if live.capabilities.webhook_proof is WebhookProof.NONE and len(events) > UNSIGNED_TOGETHER:
@@ -142,7 +142,7 @@ async def _take_all(
             continue
         kept = (event.raw or body).decode(errors="replace")
         try:
-            await _take(
+            await _take_event(
                 connection,
                 event_trust.trusted_part(live, event),
                 kept,
@@ -156,7 +156,7 @@ async def _take_all(
         raise failure
 
 
-async def _take(
+async def _take_event(
     connection: ProcessorConnection,
     event: ProcessorWebhook,
     body: str,
@@ -170,13 +170,13 @@ async def _take(
         return
     try:
         owner = await event_trust.find_request_id(connection, event)
-        if event.external_id is None and owner is None and not await _may_ask(connection, event):
+        if event.external_id is None and owner is None and not await _may_read(connection, event):
             return  # unmatched, and not to be read
         if patience_s <= 0:
             raise turns.Busy(turns.Busy.__doc__)
         with turns.patience(patience_s):
             async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
-                row = await _keep(connection, event, body, now)
+                row = await _store_event(connection, event, body, now)
                 if row.handled_at is None:
                     await processor_events.record_or_postpone(changed, connection, event, row)
     except Exception as error:  # (top of the loop: the event is stored whatever fails)
@@ -186,7 +186,7 @@ async def _take(
             log.exception("processor_event_failed", provider=connection.processor, event_type=event.type)
         # Waits only for the event's own row. If this fails too, the vendor resends.
         async with database.transaction():
-            row = await _keep(connection, event, body, now)
+            row = await _store_event(connection, event, body, now)
             if row.handled_at is None:
                 await ProcessorEvent.filter(id=row.id).update(error=type(error).__name__)
                 await processor_events.postpone(
@@ -194,7 +194,7 @@ async def _take(
                 )
 
 
-async def _may_ask(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
+async def _may_read(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
     if event.charge_external_id is None:
         return False
     proof = providers.processor(connection).capabilities.webhook_proof
@@ -220,7 +220,9 @@ def _key_of(event: ProcessorWebhook) -> str:
     )
 
 
-async def _keep(connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
+async def _store_event(
+    connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime
+) -> ProcessorEvent:
     external_id = _key_of(event)
     row = ProcessorEvent(
         id=uuid7(),

@@ -30,7 +30,7 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float | N
     found = Reconciled()
     pause_s = 1 / (reads_per_s or configuration.current().reads_per_s)
     for connection in await sweeper.listed_connections(datetime.now(UTC), account_id):
-        await _unknown(connection, since, found)
+        await _adopt_unknown(connection, since, found)
     after: UUID | None = None
     while True:
         batch = CheckoutSession.filter(account_id=account_id, created_at__gte=since, external_id__not_isnull=True)
@@ -41,11 +41,11 @@ async def reconcile(account_id: UUID, since: datetime, *, reads_per_s: float | N
             return found
         after = sessions[-1].id
         for session in sessions:
-            await _one(session, found)
+            await _reconcile_checkout(session, found)
             await asyncio.sleep(pause_s)
 
 
-async def _unknown(connection: ProcessorConnection, since: datetime, found: Reconciled) -> None:
+async def _adopt_unknown(connection: ProcessorConnection, since: datetime, found: Reconciled) -> None:
     name = public_id("prc", connection.id)
     try:
         unknown = await sweeper.adopt_since(connection, since, datetime.now(UTC))
@@ -58,9 +58,9 @@ async def _unknown(connection: ProcessorConnection, since: datetime, found: Reco
             found.differed.append(f"{name}: checkouts that were not known: {unknown}")
 
 
-async def _one(session: CheckoutSession, found: Reconciled) -> None:
+async def _reconcile_checkout(session: CheckoutSession, found: Reconciled) -> None:
     name = f"{public_id('pr', session.payment_request_id)} {session.external_id}"
-    request, facts = await _now(session)
+    request, facts = await _load_state(session)
     try:
         await checkout_reads.read_back(session, source="sweeper")
     except IntegrationError as error:
@@ -71,20 +71,20 @@ async def _one(session: CheckoutSession, found: Reconciled) -> None:
         return
     found.read += 1
     now = await CheckoutSession.get(id=session.id)
-    request_now, facts_now = await _now(session)
-    news = [
+    request_now, facts_now = await _load_state(session)
+    changes = [
         f"{fact.kind} {fact.external_id} {fact.outcome} {Money(fact.amount_minor, fact.currency).formatted('en-US')} was missing"
         for fact in facts_now
         if fact.id not in {known.id for known in facts}
     ]
     if request.status != request_now.status:
-        news.append(f"request {request.status} -> {request_now.status}")
+        changes.append(f"request {request.status} -> {request_now.status}")
     if session.status != now.status:
-        news.append(f"checkout {session.status} -> {now.status}")
-    if news:
-        found.differed.append(f"{name}: {'; '.join(news)}")
+        changes.append(f"checkout {session.status} -> {now.status}")
+    if changes:
+        found.differed.append(f"{name}: {'; '.join(changes)}")
 
 
-async def _now(session: CheckoutSession) -> tuple[PaymentRequest, list[MoneyFact]]:
+async def _load_state(session: CheckoutSession) -> tuple[PaymentRequest, list[MoneyFact]]:
     request = await PaymentRequest.get(id=session.payment_request_id)
     return request, await MoneyFact.filter(payment_request_id=request.id).order_by("id")

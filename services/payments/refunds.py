@@ -59,10 +59,10 @@ async def refund(
     async def run(save: idempotency.Save) -> Refunded:
         row = await _promise(actor, payment_id, amount, RefundReason(reason), tell_contact_on, save)
         await refund_outcomes.ask(row, actor, now=True)
-        return await _shown(row.id, actor)
+        return await _load_result(row.id, actor)
 
     async def rebuild(ids: dict[str, Any]) -> Refunded:
-        return await _shown(UUID(ids["refund"]), actor)
+        return await _load_result(UUID(ids["refund"]), actor)
 
     return await idempotency.once(actor, "refundPayment", idempotency_key, given, run, rebuild)
 
@@ -95,7 +95,7 @@ async def _promise(
             if left <= 0:
                 raise errors.NotRefundable("Nothing of this payment is left to refund.", field="paymentId")
         with refusals:
-            amount_minor = _amount(amount, charge, left, await changed.locale())
+            amount_minor = _read_amount(amount, charge, left, await changed.locale())
         with refusals:
             if channel_id is not None:
                 await _refuse_channel(actor, request, channel_id, changed.now)
@@ -157,7 +157,7 @@ def _refuse_kind(charge: PaymentView) -> None:
         raise errors.NotRefundable("This payment was recorded manually: undo the record instead.", field="paymentId")
 
 
-def _amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
+def _read_amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
     if amount is None:
         return left
     money = validation.parse_amount(amount, charge.currency if charge is not None else None, field="amount")
@@ -191,7 +191,7 @@ async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_
     availability.refuse(await availability.capability(actor, conversation, connection, payment_request=False, now=now))
 
 
-async def _shown(refund_id: UUID, actor: Actor) -> Refunded:
+async def _load_result(refund_id: UUID, actor: Actor) -> Refunded:
     row = await Refund.get(id=refund_id, account_id=actor.account_id)
     if row.status == "FAILED" and row.external_id is None:
         raise errors.ProcessorRejected(row.failure_reason, field="paymentId")

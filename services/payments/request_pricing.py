@@ -22,7 +22,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
         if row is None:
             raise errors.NotFound(field="processorId")
         if kind not in (None, providers.processor_kind(row)):
-            raise errors.Invalid("The connection of processorId is of another kind.", field="processor")
+            raise errors.Invalid("This processorId is of another kind.", field="processor")
         if not providers.usable(row):
             raise errors.NoProcessorConfigured(
                 "This processor is not connected: connect it again in Settings → Payments (configureProcessor), or choose another.",
@@ -79,4 +79,4 @@ def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
         largest = Money(limits.maximum_minor, money.currency).formatted(locale)
         raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
     if money.amount_minor % limits.step_minor:
-        raise errors.Invalid("The processor does not take this many decimals.", field=("amount", "amount"))
+        raise errors.Invalid("The processor does not accept this many decimals.", field=("amount", "amount"))

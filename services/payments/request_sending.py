@@ -44,9 +44,11 @@ async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> Co
         return None
     connection = await providers.channel_connection(channel_id, actor.account_id)
     account = await Account.get(id=actor.account_id)
-    words = composer.compose(account, request, connection, None)
+    message_text = composer.compose(account, request, connection, None)
     return ComposerInsert(
-        text=words, checkout_url=payment_links.checkout_url(request), measure=composer.measure(words, connection)
+        text=message_text,
+        checkout_url=payment_links.checkout_url(request),
+        measure=composer.measure(message_text, connection),
     )
 
 
@@ -61,25 +63,25 @@ async def preview(
 ) -> Preview:
     """The message as `send` would compose it, or `body` without a payment request. Raises: NotFound."""
     connection = await providers.channel_connection(channel_id, actor.account_id)
-    words = body or ""
+    message_text = body or ""
     if payment_request_id is not None:
         request = await payment_requests.get(actor, payment_request_id)
-        words, template = await _composed(request, connection, body, template)
+        message_text, template = await _compose_message(request, connection, body, template)
     refusal = await messages.refusal(
         actor,
         conversation_id=conversation_id,
         channel_id=channel_id,
-        body=words,
+        body=message_text,
         template=template,
         must_bind=payment_request_id,
     )
     if isinstance(refusal, errors.NotFound):
         raise refusal
-    words = words.strip()
-    return Preview(text=words, measure=composer.measure(words, connection), refusal=refusal)
+    message_text = message_text.strip()
+    return Preview(text=message_text, measure=composer.measure(message_text, connection), refusal=refusal)
 
 
-async def _composed(
+async def _compose_message(
     request: PaymentRequest, connection: ChannelConnection, body: str | None, template: Template | None
 ) -> tuple[str, Template | None]:
     account = await Account.get(id=request.account_id)
@@ -107,12 +109,12 @@ async def send(
     async def run(save: idempotency.Save) -> Sent:
         request, connection = await _check(actor, payment_request_id, channel_id, body, template)
         account = await Account.get(id=actor.account_id)
-        words, filled = await _composed(request, connection, body, template)
+        message_text, filled = await _compose_message(request, connection, body, template)
         sent = await messages.send_message(
             actor,
             conversation_id=request.conversation_id,
             channel_id=channel_id,
-            body=words,
+            body=message_text,
             template=filled,
             subject=f"{account.name}: {request.product_name}" if connection.kind == "EMAIL" else None,
             must_bind=request.id,
@@ -162,12 +164,12 @@ async def _refuse_sending(
     body: str | None,
     template: Template | None,
 ) -> None:
-    words, filled = await _composed(request, connection, body, template)
+    message_text, filled = await _compose_message(request, connection, body, template)
     refusal = await messages.refusal(
         actor,
         conversation_id=request.conversation_id,
         channel_id=connection.id,
-        body=words,
+        body=message_text,
         template=filled,
         must_bind=request.id,
     )

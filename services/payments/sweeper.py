@@ -44,7 +44,7 @@ BATCH: Final = 150  # per connection: what `reads_per_s` allows per round
 READS_AT_ONCE: Final = 5  # per connection
 LISTS_AT_ONCE: Final = 8  # of all connections: a silent vendor must not delay the others
 UNSETTLED: Final = ("OPENING", "OPEN", "PROCESSING")
-QUIET_AT_MOST: Final = timedelta(hours=1)  # even if Retry-After is longer: open payments must be read
+PAUSE_AT_MOST: Final = timedelta(hours=1)  # even if Retry-After is longer: open payments must be read
 SILENT_AFTER: Final = 3  # consecutive unanswered reads that end the round
 LISTS_BACK: Final = timedelta(days=30)  # how far back lists are read the first time
 OVERLAP: Final = timedelta(hours=1)  # of two reads of a list; entries may appear late
@@ -53,7 +53,7 @@ VOIDS_SWEPT_FOR: Final = timedelta(minutes=10)  # then only their jobs repeat th
 DAY: Final = timedelta(days=1)
 PAID_READ_FOR: Final = timedelta(days=120)  # then an unreadable paid checkout is left alone
 LISTED_STILL: Final = timedelta(days=7)  # after disconnecting; late creations may still be found
-_quiet_until: dict[UUID, datetime] = {}  # connections whose vendor asked for a pause
+_paused_until: dict[UUID, datetime] = {}  # connections whose vendor asked for a pause
 
 
 class Pace:
@@ -79,8 +79,10 @@ async def sweep_checkouts(job: jobs.JobContext) -> None:
 async def sweep(now: datetime) -> int:
     """Read the checkouts that are due, each connection at its own pace; return how many."""
     due = CheckoutSession.filter(status__in=[*UNSETTLED, "COMPLETED"], next_check_at__lte=now)
-    of = await due.distinct().values_list("processor_connection_id", flat=True)
-    counts = await asyncio.gather(*(_sweep_connection(UUID(str(one)), now) for one in of), return_exceptions=True)
+    connection_ids = await due.distinct().values_list("processor_connection_id", flat=True)
+    counts = await asyncio.gather(
+        *(_sweep_connection(UUID(str(one)), now) for one in connection_ids), return_exceptions=True
+    )
     for count in counts:
         if isinstance(count, BaseException):  # one connection must not stop the others; it is retried
             log.error("sweep_failed", error=type(count).__name__)
@@ -88,7 +90,7 @@ async def sweep(now: datetime) -> int:
 
 
 async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
-    if _wants_quiet(connection_id, now):
+    if _is_paused(connection_id, now):
         return 0
     due = CheckoutSession.filter(processor_connection_id=connection_id, next_check_at__lte=now)
     due = due.order_by("next_check_at")
@@ -102,12 +104,12 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
         nonlocal silent, checked
         async with gate:
             await pace.turn()
-            if silent >= SILENT_AFTER or _wants_quiet(connection_id, now):
+            if silent >= SILENT_AFTER or _is_paused(connection_id, now):
                 return
             checked += 1
-            error = await _check(session, now)
+            error = await _check_checkout(session, now)
             silent = silent + 1 if error is not None and error.retryable else 0
-            _note_quiet(connection_id, error, now)
+            _note_pause(connection_id, error, now)
 
     for ended in await asyncio.gather(*(one(session) for session in sessions), return_exceptions=True):
         if isinstance(ended, Exception):  # one checkout must not stop the others; it is retried
@@ -115,13 +117,13 @@ async def _sweep_connection(connection_id: UUID, now: datetime) -> int:
     return checked
 
 
-def _wants_quiet(connection_id: UUID, now: datetime) -> bool:
-    return now < _quiet_until.get(connection_id, now) <= now + QUIET_AT_MOST
+def _is_paused(connection_id: UUID, now: datetime) -> bool:
+    return now < _paused_until.get(connection_id, now) <= now + PAUSE_AT_MOST
 
 
-def _note_quiet(connection_id: UUID, error: Exception | None, now: datetime) -> None:
+def _note_pause(connection_id: UUID, error: Exception | None, now: datetime) -> None:
     if isinstance(error, IntegrationError) and error.retry_after_s is not None:
-        _quiet_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), QUIET_AT_MOST)
+        _paused_until[connection_id] = now + min(timedelta(seconds=error.retry_after_s), PAUSE_AT_MOST)
 
 
 async def _note_revoked(connection: ProcessorConnection, error: Exception) -> None:
@@ -130,7 +132,7 @@ async def _note_revoked(connection: ProcessorConnection, error: Exception) -> No
         await processor_health.refused(connection, error)
 
 
-async def _check(session: CheckoutSession, now: datetime) -> IntegrationError | None:
+async def _check_checkout(session: CheckoutSession, now: datetime) -> IntegrationError | None:
     next_at = await _next_read(session, now)
     taken = await CheckoutSession.filter(id=session.id, next_check_at=session.next_check_at).update(
         next_check_at=next_at, checks=session.checks + 1
@@ -211,7 +213,9 @@ async def _has_job(request: PaymentRequest) -> bool:
 async def sweep_events(job: jobs.JobContext) -> None:
     now = datetime.now(UTC)
     await processor_events.repeat_unhandled(now, BATCH)
-    await _each(await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now))
+    await _for_each_connection(
+        await ProcessorConnection.filter(connected=True), lambda connection: fetch_events(connection, now)
+    )
 
 
 @jobs.periodic("sweeper.events_back", 3600)
@@ -219,13 +223,13 @@ async def sweep_events_back(job: jobs.JobContext) -> None:
     """Fetch all undelivered events that vendors still have."""
     now = datetime.now(UTC)
     since = now - LISTS_BACK
-    await _each(
+    await _for_each_connection(
         await ProcessorConnection.filter(connected=True),
         lambda connection: fetch_events(connection, now, since=since),
     )
 
 
-async def _each(
+async def _for_each_connection(
     connections_: Iterable[ProcessorConnection], ask: Callable[[ProcessorConnection], Awaitable[int]]
 ) -> None:
     gate = asyncio.Semaphore(LISTS_AT_ONCE)
@@ -241,7 +245,7 @@ async def _each(
 
 async def fetch_events(connection: ProcessorConnection, now: datetime, *, since: datetime | None = None) -> int:
     """Take the events undelivered since the last look; return how many were new."""
-    if _wants_quiet(connection.id, now):
+    if _is_paused(connection.id, now):
         return 0
     since = since or max(connection.events_read_until or now - LISTS_BACK, now - LISTS_BACK)
     try:
@@ -255,7 +259,7 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("event_list_failed", provider=connection.processor, error=_reason(error))
         await _note_revoked(connection, error)
-        _note_quiet(connection.id, error, now)
+        _note_pause(connection.id, error, now)
         return 0
     # Vendors mark an event undelivered only after their first tries.
     await ProcessorConnection.filter(id=connection.id).update(events_read_until=now - OVERLAP)
@@ -265,7 +269,7 @@ async def fetch_events(connection: ProcessorConnection, now: datetime, *, since:
 @jobs.periodic("sweeper.unknown_checkouts", 900)
 async def sweep_unknown(job: jobs.JobContext) -> None:
     now = datetime.now(UTC)
-    await _each(await listed_connections(now), lambda connection: find_unknown(connection, now))
+    await _for_each_connection(await listed_connections(now), lambda connection: find_unknown(connection, now))
 
 
 async def listed_connections(now: datetime, account_id: UUID | None = None) -> list[ProcessorConnection]:
@@ -286,7 +290,7 @@ async def listed_connections(now: datetime, account_id: UUID | None = None) -> l
 
 async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
     """Adopt unknown checkouts made since the last look; return how many."""
-    if _wants_quiet(connection.id, now):
+    if _is_paused(connection.id, now):
         return 0
     since = max(connection.checkouts_read_until or now - LISTS_BACK, now - LISTS_BACK)
     try:
@@ -294,7 +298,7 @@ async def find_unknown(connection: ProcessorConnection, now: datetime) -> int:
     except Exception as error:  # noqa: BLE001 (the loop's top: one connection must not keep the others from being asked)
         log.warning("checkout_list_failed", provider=connection.processor, error=_reason(error))
         await _note_revoked(connection, error)
-        _note_quiet(connection.id, error, now)
+        _note_pause(connection.id, error, now)
         return 0
     # A creation under way is found next time.
     await ProcessorConnection.filter(id=connection.id).update(checkouts_read_until=now - OVERLAP)
@@ -309,16 +313,16 @@ async def adopt_since(connection: ProcessorConnection, since: datetime, now: dat
     listed = await providers.processor(connection).list_checkouts(since)
     pace = Pace(configuration.current().reads_per_s)
     adopted = 0
-    for state in await _unknown(connection, listed):
-        if await _is_wanted(connection, state, now):
+    for state in await _unknown_checkouts(connection, listed):
+        if await _may_adopt(connection, state, now):
             await pace.turn()
             await _adopt(connection, state)
             adopted += 1
     return adopted
 
 
-async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
-    mattering = [
+async def _unknown_checkouts(connection: ProcessorConnection, listed: Sequence[Checkout]) -> list[Checkout]:
+    candidates = [
         one
         for one in listed
         if one.request_reference
@@ -326,14 +330,14 @@ async def _unknown(connection: ProcessorConnection, listed: Sequence[Checkout]) 
         and one.test_mode in (None, connection.test_mode)
     ]
     known: set[str | None] = set()
-    for start in range(0, len(mattering), BATCH):
-        ids = [one.external_id for one in mattering[start : start + BATCH]]
+    for start in range(0, len(candidates), BATCH):
+        ids = [one.external_id for one in candidates[start : start + BATCH]]
         rows = CheckoutSession.filter(processor_connection_id=connection.id, external_id__in=ids)
         known |= {row.external_id for row in await rows.only("id", "external_id")}
-    return [one for one in mattering if one.external_id not in known]
+    return [one for one in candidates if one.external_id not in known]
 
 
-async def _is_wanted(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
+async def _may_adopt(connection: ProcessorConnection, state: Checkout, now: datetime) -> bool:
     # A creation under way may be this checkout.
     owner = await recorder.find_request_id(connection, state.money, state.external_id, state.request_reference)
     return owner is not None and not await CheckoutSession.exists(

@@ -48,12 +48,12 @@ async def void(
     actor.require("request_payment")
     refusals = errors.Refusals()
     with refusals:
-        words = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
+        reason_text = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await _lock_voidable(actor, payment_request_id, refusals, expected_version, confirm_partially_paid)
         request.void_requested_at = changed.now
         request.void_requested_by_id = actor.user_id
-        request.void_reason = words
+        request.void_reason = reason_text
         request.version += 1
         await request.save(
             update_fields=["void_requested_at", "void_requested_by_id", "void_reason", "version", "updated_at"]
@@ -118,8 +118,8 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
             return Voided(request=request, card=None)
         left = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPENING", "OPEN", "PROCESSING"])
-        flying = await left.filter(released_at=None).exists()
-        if flying or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
+        in_flight = await left.filter(released_at=None).exists()
+        if in_flight or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
             return Voided(request=request, card=None)  # stays voidPending
         before = request.status
         await contact_totals.lock_contact(account_id, request.contact_id)

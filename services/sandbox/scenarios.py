@@ -13,10 +13,10 @@ from models.tables import SandboxCheckout
 from services.core import configuration, jobs
 from services.sandbox import checkouts, fees, hosted_page, webhooks
 
-_IN_ORDER: Final = frozenset({"REORDERED_WEBHOOKS", "REFUND", "DISPUTE_LOST", "DISPUTE_WON"})
+_SENT_IN_ORDER: Final = frozenset({"REORDERED_WEBHOOKS", "REFUND", "DISPUTE_LOST", "DISPUTE_WON"})
 
 # Scenarios of one button.
-_PRESSED: Final = {
+_BUTTONS: Final = {
     "DECLINED": "decline",
     "ASYNC_SUCCEEDS": "pay_later",
     "ASYNC_FAILS": "pay_later_fail",
@@ -31,19 +31,19 @@ async def play(external_id: str, scenario: str, chosen: random.Random) -> None:
         row = await checkouts.lock(external_id)
         if row.status != ("EXPIRED" if scenario == "PAID_AFTER_VOID" else "OPEN"):
             raise checkouts.SandboxRefusal(409, "not_open", "This checkout cannot be paid any more.")
-        if scenario in _PRESSED:
-            await hosted_page.press(row, _PRESSED[scenario])
+        if scenario in _BUTTONS:
+            await hosted_page.press(row, _BUTTONS[scenario])
             return
         if scenario in ("SPLIT_TENDER", "PART_ONLY"):
             await _pay_part(row, chosen, rest=scenario == "SPLIT_TENDER")
             return
-        events = _scripted(row, scenario, chosen)
+        events = _script_events(row, scenario, chosen)
         await checkouts.store(row)
         reported_after_s = max((after_s for after_s, _ in events), default=0)
         for payment in row.payments:
             if payment["status"] == "succeeded":
                 await fees.plan(row, payment, after_s=reported_after_s, reported=bool(events))
-        if scenario in _IN_ORDER:
+        if scenario in _SENT_IN_ORDER:
             await webhooks.send(row, events[0][1], then=[event for _, event in events[1:]])
             return
         for copy, (after_s, event) in enumerate(events):
@@ -80,9 +80,9 @@ async def pay_rest(job: jobs.JobContext) -> None:
         await fees.plan(row, payment)
 
 
-def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
+def _script_events(row: SandboxCheckout, scenario: str, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
     if scenario == "REORDERED_WEBHOOKS":
-        return _reordered(row, chosen)
+        return _reordered_events(row, chosen)
     payment = checkouts.add_payment(row, "succeeded", method="Test card •••• 4242")
     if scenario == "WRONG_AMOUNT":
         # Less or more, never zero.
@@ -121,7 +121,7 @@ def _scripted(row: SandboxCheckout, scenario: str, chosen: random.Random) -> lis
     return [(0, paid)]
 
 
-def _reordered(row: SandboxCheckout, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
+def _reordered_events(row: SandboxCheckout, chosen: random.Random) -> list[tuple[float, dict[str, Any]]]:
     failed = checkouts.add_payment(row, "failed", method="Test card •••• 0002", failure="card_declined")
     events = [webhooks.event(row, "checkout.payment_failed", failed)]
     payment = checkouts.add_payment(row, "pending", method="Test bank debit •••• 3000")

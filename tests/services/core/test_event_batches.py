@@ -98,14 +98,14 @@ async def test_an_event_that_cannot_be_kept_keeps_no_other_out_and_is_sent_again
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = await paid(world, 3)
-    keep, broken = processor_webhooks._keep, [await checkout_of(requests[0])]
+    keep, broken = processor_webhooks._store_event, [await checkout_of(requests[0])]
 
     async def fails(connection: Any, event: ProcessorWebhook, body: str, now: datetime) -> ProcessorEvent:
         if event.checkout_external_id in broken:
             raise ValueError("not to be stored")
         return await keep(connection, event, body, now)
 
-    monkeypatch.setattr(processor_webhooks, "_keep", fails)
+    monkeypatch.setattr(processor_webhooks, "_store_event", fails)
     one = batch(*world.vendor.outbox)
     with pytest.raises(ValueError, match="not to be stored"):
         await world.deliver(one)

@@ -96,10 +96,10 @@ async def test_a_seeding_that_was_cut_off_is_finished_without_doubles(
     stories = seed.STORIES
 
     async def cut(scene: seed.Scene) -> None:
-        await stories[5].tell(scene)
+        await stories[5].play(scene)
         raise ConnectionError("the process died")
 
-    broken = seed.Story(slug="maya", name=stories[5].name, email=stories[5].email, phone=stories[5].phone, tell=cut)
+    broken = seed.Story(slug="maya", name=stories[5].name, email=stories[5].email, phone=stories[5].phone, play=cut)
     monkeypatch.setattr(seed, "STORIES", (*stories[:5], broken))
     with pytest.raises(ConnectionError):
         await seed.seed(configured)

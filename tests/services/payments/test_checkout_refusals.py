@@ -81,20 +81,20 @@ async def test_a_required_field_that_is_refused_and_one_that_was_not_sent_are_to
         assert await press(world, token, fault=f"refuse:invalid_request:{field}") == "PROCESSOR_REJECTED"
         assert world.vendor.count("create") == made + 1
         (card,) = await tables.ActivityCard.filter(payment_request_id=request.id)
-        assert f"the {field.replace('_', ' ')} is not one that it takes" in card.text
+        assert f"the {field.replace('_', ' ')} is not accepted" in card.text
 
 
 # ---------------------------------------------------------------------------------------------------- told once per cause
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("amount_too_small", "below the least that it takes"),
-        ("amount_too_large", "above the most that it takes"),
-        ("amount_not_representable", "no such fraction"),
-        ("currency_not_supported", "does not take this currency"),
-        ("account_restricted", "may not take payments at the moment"),
+        ("amount_too_small", "below its minimum"),
+        ("amount_too_large", "above its maximum"),
+        ("amount_not_representable", "does not accept this fraction"),
+        ("currency_not_supported", "does not accept this currency"),
+        ("account_restricted", "cannot accept payments at the moment"),
         ("permission_denied", "lacks a permission"),
-        ("not_found", "does not know what the stored credentials name"),
+        ("not_found", "does not recognize the stored credentials"),
         ("a_word_of_a_third_party", "“a_word_of_a_third_party”"),
     ],
 )
@@ -139,7 +139,7 @@ async def test_long_names_and_words_never_hide_what_to_do(world: World) -> None:
     assert await press(world, token, fault="refuse:permission_denied") == "PROCESSOR_REJECTED"
     assert await press(world, token, fault=f"refuse:{'w' * 250}") == "PROCESSOR_REJECTED"
     first, second = await tables.ActivityCard.filter(payment_request_id=request.id).order_by("seq")
-    assert first.text.endswith("or see your account there.")
+    assert first.text.endswith("or check your account.")
     assert (len(second.text) <= 500, len((await row(world)).last_error or "")) == (True, 300)
 
 

@@ -566,7 +566,7 @@ async def test_a_database_that_is_away_is_not_answered_as_if_the_event_were_kept
         raise TimeoutError
 
     with monkeypatch.context() as broken:
-        broken.setattr(processor_webhooks, "_keep", away)
+        broken.setattr(processor_webhooks, "_store_event", away)
         with pytest.raises(TimeoutError):
             await world.deliver(sent)
     assert await ProcessorEvent.all().count() == 0

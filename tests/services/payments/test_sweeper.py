@@ -150,8 +150,8 @@ async def test_a_checkout_that_another_process_took_is_not_read_twice(world: Wor
     await world.open(token)
     now = in_(minutes=2)
     stale = await CheckoutSession.get()
-    await sweeper._check(await CheckoutSession.get(), now)
-    await sweeper._check(stale, now)
+    await sweeper._check_checkout(await CheckoutSession.get(), now)
+    await sweeper._check_checkout(stale, now)
     assert world.vendor.count("read") == 1
 
 
@@ -508,7 +508,7 @@ async def test_a_disconnected_processor_is_asked_for_a_week_and_then_while_somet
     assert await asked(now + timedelta(days=8)) == [other.connection.id]
     assert [row.id for row in await sweeper.listed_connections(now, world.account.id)] == [world.connection.id]
     request, _ = await world.request()
-    await checkout._insert(request, 12500, now)
+    await checkout._insert_session(request, 12500, now)
     assert await asked(now + timedelta(days=8)) == [world.connection.id, other.connection.id]
     await CheckoutSession.all().update(status="EXPIRED")
     assert await asked(now + timedelta(days=8)) == [other.connection.id]
@@ -565,7 +565,7 @@ async def test_no_more_lists_are_read_at_once_than_allowed(world: World) -> None
         running -= 1
         return 0
 
-    await sweeper._each([world.connection] * 50, ask)
+    await sweeper._for_each_connection([world.connection] * 50, ask)
     assert most == sweeper.LISTS_AT_ONCE
 
 
