@@ -1,7 +1,4 @@
-"""Files that contacts send: stored with their message, fetched by a job, served under short-lived URLs.
-
-integrations/media.py fetches safely; file_types.py recognizes types.
-"""
+"""Files that contacts send: stored, fetched by a job, served under short-lived URLs."""
 
 from __future__ import annotations
 
@@ -30,19 +27,17 @@ from services.messaging import file_types
 log = structlog.get_logger(__name__)
 
 PREFIX: Final = "att"
-COUNT_LIMIT: Final = 50  # of one message; what is over it is named in the message
+COUNT_LIMIT: Final = 50  # per message; its text says how many were left out
 SIZE_LIMIT: Final = 10 * 1024 * 1024  # bytes
 URL_LIMIT: Final = 4000
-BY_ID: Final = "id:"  # before what is kept of a file that the vendor names by an id alone
-LIFE_S: Final = 15 * 60  # of an address that we give out
+BY_ID: Final = "id:"  # prefix of a vendor's media id that is stored instead of a URL
+LIFE_S: Final = 15 * 60  # of a URL that we give out
 _PURPOSE: Final = "attachment"
 _PENDING, _STORED, _REFUSED, _FAILED = "PENDING", "STORED", "REFUSED", "FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A stored file as it is served."""
-
     name: str
     content_type: str
     content: bytes
@@ -51,7 +46,7 @@ class File:
 
 # ------------------------------------------------------------------------------------------------------------ coming in
 async def keep(changed: Change, message: Message, given: Sequence[Mapping[str, str]]) -> None:
-    """Store an inbound message's files with the message; jobs fetch them after the commit."""
+    """Store an inbound message's files in its transaction; jobs fetch them after the commit."""
     for n, one in enumerate(given[:COUNT_LIMIT], 1):
         content_type = _clean(one.get("content_type", ""))[:120] or "application/octet-stream"
         size = one.get("size", "")
@@ -65,9 +60,9 @@ async def keep(changed: Change, message: Message, given: Sequence[Mapping[str, s
             size_bytes=int(size) if size.isascii() and size.isdecimal() and len(size) < 16 else None,
         )
         url, media_id = storable(one.get("url", "")), storable(one.get("id", ""))
-        if "content" in one:  # it came with the message (e-mail)
+        if "content" in one:  # email brings its files with it
             try:
-                _judge(row, base64.b64decode(one["content"], validate=True))
+                _classify(row, base64.b64decode(one["content"], validate=True))
             except (binascii.Error, ValueError):
                 row.status, row.reason = _FAILED, "unreadable"
         elif not (url or media_id) or len(url or media_id) > URL_LIMIT or url.startswith(BY_ID):
@@ -79,7 +74,6 @@ async def keep(changed: Change, message: Message, given: Sequence[Mapping[str, s
 
 
 async def sizes(message_id: UUID) -> list[int | None]:
-    """The sizes in bytes of a message's files, in order."""
     return [
         row["size_bytes"] for row in await Attachment.filter(message_id=message_id).order_by("n").values("size_bytes")
     ]
@@ -90,12 +84,10 @@ def _clean(text: str) -> str:
 
 
 def _name(given: str, n: int) -> str:
-    """A file name, never a path; "attachment-2" without one."""
     return re.split(r"[/\\]", _clean(given))[-1].strip(". ")[:200] or f"attachment-{n}"
 
 
-def _judge(row: Attachment, content: bytes) -> None:
-    """Set the status of a file whose bytes are known."""
+def _classify(row: Attachment, content: bytes) -> None:
     found = file_types.of(content)
     row.size_bytes = len(content)
     if not content:
@@ -109,26 +101,24 @@ def _judge(row: Attachment, content: bytes) -> None:
 
 
 async def _fetch_died(job: jobs.JobContext, error: str) -> None:
-    """Safe to repeat."""
     row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
     if row is not None and row.status == _PENDING:
         row.status, row.reason = _FAILED, "not_fetched"
-        await _keep(row)
+        await _store_outcome(row)
 
 
 async def sweep_stranded() -> None:
-    """Enqueue files that lost their job again, or fail those whose job died. Key: the attachment."""
+    """Enqueue pending files that lost their job again; fail those whose job died."""
     for id in await jobs.without_job("attachment", "t.status = 'PENDING'", "attachment.fetch:"):
         row = await Attachment.get(id=id)
         if await Job.exists(key=f"attachment.fetch:{id}", status="dead"):
             row.status, row.reason = _FAILED, "not_fetched"
-            await _keep(row)
+            await _store_outcome(row)
         else:
             await _enqueue(row, again=True)
 
 
 async def _enqueue(row: Attachment, *, again: bool = False) -> None:
-    """Key: the attachment."""
     await jobs.enqueue(
         "attachment.fetch",
         {"attachment_id": str(row.id)},
@@ -140,24 +130,23 @@ async def _enqueue(row: Attachment, *, again: bool = False) -> None:
 
 @jobs.handler("attachment.fetch", on_dead=_fetch_died)
 async def fetch(job: jobs.JobContext) -> None:
-    """Fetch one file. Key: its row leaves PENDING once."""
+    """Fetch one file; its row leaves PENDING only once."""
     row = await Attachment.get_or_none(id=UUID(job.payload["attachment_id"]))
     if row is None or row.status != _PENDING:
         return
     message = await Message.get(id=row.message_id)
     connection = await ChannelConnection.get(id=message.channel_connection_id)
     try:
-        _judge(row, await _fetched(row, connection))
+        _classify(row, await _fetched(row, connection))
     except IntegrationError as error:
         if error.retryable and not job.last_attempt:
             raise
         row.status, row.reason = _FAILED if error.retryable else _REFUSED, error.reason[:60]
         log.info("attachment_not_stored", provider=connection.provider, reason=row.reason, message_id=str(message.id))
-    await _keep(row)
+    await _store_outcome(row)
 
 
-async def _keep(row: Attachment) -> None:
-    """Store the outcome of a PENDING file and announce it."""
+async def _store_outcome(row: Attachment) -> None:
     message = await Message.get(id=row.message_id)
     async with change(row.account_id) as changed:
         pending = Attachment.filter(id=row.id, status=_PENDING)
@@ -167,7 +156,7 @@ async def _keep(row: Attachment) -> None:
             content_type=row.content_type,
             size_bytes=row.size_bytes,
             content=row.content,
-            source_url=None,  # a vendor's address may carry a token: it is not needed any more
+            source_url=None,  # a vendor's URL may carry a token
             updated_at=changed.now,
         )
         if stored:
@@ -181,7 +170,7 @@ async def _keep(row: Attachment) -> None:
 
 async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
     channel = providers.usable_channel(connection)
-    if channel is None:  # its package is gone, its credentials can't be read: perhaps for a while
+    if channel is None:  # its package or credentials are unusable, perhaps temporarily
         raise IntegrationError(media.NAME, "provider_unavailable", retryable=True)
     try:
         url = vault.unseal(row.account_id, row.source_url or "")
@@ -189,17 +178,18 @@ async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
         raise IntegrationError(media.NAME, "unreadable") from error
     if url.startswith(BY_ID):
         url = await channel.media_url(url.removeprefix(BY_ID))
-    return await media.fetch(url, headers=channel.media_headers, limit_bytes=SIZE_LIMIT, trusted=_stand_ins())
+    return await media.fetch(
+        url, headers=channel.media_headers, limit_bytes=SIZE_LIMIT, trusted=_contract_server_origins()
+    )
 
 
-def _stand_ins() -> frozenset[str]:
-    """Origins of contract servers that replace vendors in tests; none in production."""
+def _contract_server_origins() -> frozenset[str]:
     return frozenset(media.origin(url) for url in configuration.current().environment.base_addresses.values())
 
 
 # ----------------------------------------------------------------------------------------------------------- going out
 def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
-    """A URL that serves the file for fifteen minutes; None: it is not stored."""
+    """A URL that serves the file for fifteen minutes; None if it is not stored."""
     if row.status != _STORED:
         return None
     name = public_id(PREFIX, row.id)
@@ -209,7 +199,7 @@ def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
 
 
 async def opened(name: str, ends: str, signature: str, *, now: datetime | None = None) -> File | None:
-    """The file of such a URL; None: forged, expired, or gone."""
+    """The file of such a URL; None if forged, expired or gone."""
     id = parse_public_id(name, PREFIX)
     if id is None or not (ends.isascii() and ends.isdecimal() and len(ends) <= 12):
         return None

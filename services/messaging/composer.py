@@ -1,4 +1,4 @@
-"""The text of a message before it is sent: payment link, length, template."""
+"""The text of a message: payment link, length, template."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ _TEMPLATE_MARK: Final = re.compile(r"\{(business|amount|product|number|link|toke
 
 # ---------------------------------------------------------------------------------------------------------- the text
 def compose(account: Account, request: PaymentRequest, connection: ChannelConnection, body: str | None) -> str:
-    """The text for this channel, with the link at {link} or at the end. Default `body`: the account's template. Raises: VaultError."""
+    """The text for this channel, with the link at {link} or at the end.
+
+    Raises: VaultError.
+    """
     values = _values(account, request, connection)
     text = account.link_message_template if body is None else body.rstrip()
     if "{link}" not in text and values["link"] not in text:
         text = f"{text}\n{{link}}".lstrip()
-    return _filled(_MARK, text, values)
+    return _fill_marks(_MARK, text, values)
 
 
 def _values(account: Account, request: PaymentRequest, connection: ChannelConnection) -> dict[str, str]:
@@ -55,36 +58,29 @@ def _values(account: Account, request: PaymentRequest, connection: ChannelConnec
     }
 
 
-def _filled(mark: re.Pattern[str], text: str, values: Mapping[str, str]) -> str:
-    """Replaces all marks in one pass, so that a product named "{link}" is not expanded."""
-    return mark.sub(lambda found: values[found[1]], text)
+def _fill_marks(mark: re.Pattern[str], text: str, values: Mapping[str, str]) -> str:
+    return mark.sub(lambda found: values[found[1]], text)  # one pass: a product may be named "{link}"
 
 
 # ------------------------------------------------------------------------------------------------------------ length
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """The length of a text on a channel, in `unit`. The rest is for SMS.
-
-    `remaining`: free in the last segment, in septets (GSM_7) or UTF-16 units (UCS_2). `ucs2_reasons`: up to UCS2_REASONS characters
-    that force UCS_2.
-    """
+    """The length of a text on a channel, in `unit`."""
 
     length: int
     max_length: int | None
     unit: LengthUnit
-    encoding: str | None = None
+    encoding: str | None = None  # this and the rest: SMS only
     segments: int | None = None
-    remaining: int | None = None
-    ucs2_reasons: Sequence[str] = ()
+    remaining: int | None = None  # in the last segment: septets (GSM_7) or UTF-16 units (UCS_2)
+    ucs2_reasons: Sequence[str] = ()  # characters that force UCS_2
 
     @property
     def fits(self) -> bool:
-        """Whether the channel accepts the whole text."""
         return self.max_length is None or self.length <= self.max_length
 
 
 def measure(text: str, connection: ChannelConnection) -> Measure:
-    """The length of a text as this channel counts it."""
     limits = availability.limits_of(connection)
     found = Measure(
         length=limits.length_of(text),
@@ -104,7 +100,10 @@ def measure(text: str, connection: ChannelConnection) -> Measure:
 
 
 def refuse_long(text: str, connection: ChannelConnection, *, field: validation.Field) -> None:
-    """Raises: TooLong. Texts are never cut or split."""
+    """Refuse a text that the channel would cut or split.
+
+    Raises: TooLong.
+    """
     found = measure(text, connection)
     if not found.fits:
         raise TooLong(
@@ -116,19 +115,21 @@ def refuse_long(text: str, connection: ChannelConnection, *, field: validation.F
 # --------------------------------------------------------------------------------------------------------- templates
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """An approved template: the vendor's id, and (name, value) of each variable."""
+    """An approved template: the vendor's id, and each variable's name and value."""
 
     id: str
     variables: tuple[tuple[str, str], ...] = ()
 
     @property
     def values(self) -> list[str]:
-        """The values, in order."""
         return [value for _, value in self.variables]
 
 
 def checked(template: Template) -> Template:
-    """The template as it may be stored. Raises: Blank, TooLong, Invalid."""
+    """The template as it may be stored.
+
+    Raises: Blank, TooLong, Invalid.
+    """
     refusals = Refusals()
     with refusals:
         template_id = validation.required(template.id, limit=TEMPLATE_ID_LIMIT, field=("template", "id"))
@@ -153,16 +154,22 @@ def checked(template: Template) -> Template:
 def compose_template(
     account: Account, request: PaymentRequest, connection: ChannelConnection, template: Template
 ) -> Template:
-    """Fills the marks in the variables; {token} is the link's last part, for a URL button. Raises: VaultError."""
+    """Fill the marks in the variables; {token} is the link's last part, for a URL button.
+
+    Raises: VaultError.
+    """
     values = _values(account, request, connection)
     return Template(
         id=template.id,
-        variables=tuple((name, _filled(_TEMPLATE_MARK, value, values)) for name, value in template.variables),
+        variables=tuple((name, _fill_marks(_TEMPLATE_MARK, value, values)) for name, value in template.variables),
     )
 
 
 def refuse_without_links(text: str, template: Template, carried: Sequence[PaymentRequest]) -> None:
-    """The contact must receive every payment link that the thread shows. Raises: Invalid."""
+    """Refuse a template that lacks a payment link that the thread shows.
+
+    Raises: Invalid.
+    """
     hashes = {request.token_hash for request in carried}
     sent = "\n".join(template.values)
     if any(token not in sent and vault.digest(token) in hashes for token in payment_links.tokens(text)):

@@ -1,10 +1,4 @@
-"""Merges two contacts that are one person. merged_rows.py resolves the ids afterwards.
-
-Only what exists once per contact moves: addresses, visitors, followers, totals. Messages, cards, requests and payments stay where
-they are and are read by all ids of the kept contact.
-
-Lock order: the contacts by id, their conversations by id, the account.
-"""
+"""Merges two contacts that are one person; merged_rows.py resolves their ids."""
 
 from __future__ import annotations
 
@@ -26,20 +20,18 @@ from services.thread import contact_totals
 
 MERGED: Final = "contact.merged"  # event: `data` has contact_id and conversation_id of the merged contact
 MOST: Final = 100  # contacts merged into one: every read of the thread covers all their ids
-_TRIES: Final = 5  # a concurrent merge of one of the two costs one
+_TRIES: Final = 5  # each concurrent merge of either contact uses one
 
 
 R = TypeVar("R", Contact, Conversation)
 
 
-class _Again(Exception):
-    """One of the two was merged by a concurrent call."""
+class _ConcurrentMerge(Exception):
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Pair(Generic[R]):
-    """The kept row, and the row merged into it."""
-
     kept: R
     merged: R
 
@@ -52,10 +44,10 @@ async def merge(
     addresses: Sequence[tuple[str, str]] = (),
     idempotency_key: str,
 ) -> Contact:
-    """Merge a contact into `contact_id`, which is kept. It cannot be undone. Safe to repeat with the same key.
+    """Merge a contact into `contact_id`, which is kept; this cannot be undone.
 
-    `addresses` (kind, address): the ones to use where both contacts have one; by default the one that wrote last.
-    Raises: Forbidden, NotFound, Invalid (already one contact, an address of neither), Blank, TooLong.
+    `addresses`: (kind, address) to use where both contacts have one; by default the one that wrote last.
+    Raises: Forbidden, NotFound, Invalid, Blank, TooLong.
     """
     actor.require("message")
     given = {"contact": contact_id, "merged": merged_contact_id, "addresses": [list(one) for one in addresses]}
@@ -64,7 +56,7 @@ async def merge(
         for _ in range(_TRIES):
             try:
                 return await _merge(actor, contact_id, merged_contact_id, addresses, save)
-            except _Again:
+            except _ConcurrentMerge:
                 continue
         raise Busy(Busy.__doc__)
 
@@ -80,10 +72,10 @@ async def merge(
 async def _merge(
     actor: Actor, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]], save: idempotency.Save
 ) -> Contact:
-    kept, merged, chosen = await _read(actor.account_id, contact_id, merged_id, addresses)
+    kept, merged, chosen = await _read_both(actor.account_id, contact_id, merged_id, addresses)
     async with change(actor.account_id, actor_id=actor.user_id, rows=[kept.id, merged.id]) as changed:
-        people = await _lock(Contact, kept.id, merged.id)
-        talks = await _lock(
+        people = await _lock_both(Contact, kept.id, merged.id)
+        talks = await _lock_both(
             Conversation,
             (await Conversation.get(contact_id=kept.id)).id,
             (await Conversation.get(contact_id=merged.id)).id,
@@ -92,8 +84,8 @@ async def _merge(
             raise Invalid(f"At most {MOST} contacts can be merged into one.", field="mergedContactId")
         filled = _unite_records(people, await _unite_addresses(people, chosen))
         await _unite_conversations(talks)
-        await _point(people)
-        await _point(talks)
+        await _point_to_kept(people)
+        await _point_to_kept(talks)
         people.merged.merged_at = changed.now
         await people.kept.save(update_fields=[*filled, "also_known_as", "merged_ids", "version", "updated_at"])
         await people.merged.save(update_fields=["merged_at"])
@@ -104,15 +96,14 @@ async def _merge(
         ids = {"merged": public_id("cnt", people.merged.id), "fields": sorted(filled)}
         await audit_log.record(actor, MERGED, public_id("cnt", people.kept.id), ids)
         await save({"contact": str(people.kept.id)})
-        # Last, directly before the log's numbers: whoever takes this lock afterwards sees the merge (unit_of_work.py).
+        # Last, before the log's numbers: the next holder of this lock sees the merge (unit_of_work.py).
         await database.execute("UPDATE account SET merge_count = merge_count + 1 WHERE id = ?", actor.account_id)
     return people.kept
 
 
-async def _read(
+async def _read_both(
     account_id: UUID, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]]
 ) -> tuple[Contact, Contact, dict[str, str]]:
-    """The contact to keep, the one to merge, and the chosen addresses by kind. Raises: NotFound, Invalid, Blank, TooLong."""
     kept, merged = await merged_rows.contact(account_id, contact_id), await merged_rows.contact(account_id, merged_id)
     refusals = Refusals()
     with refusals:
@@ -138,19 +129,17 @@ def _announce(changed: Change, people: Pair[Contact], talks: Pair[Conversation])
     changed.event("conversation.updated", conversation_id=conversation_id, contact_id=contact_id)
 
 
-async def _lock(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
-    """Lock both rows in the order of their ids. Raises: _Again."""
+async def _lock_both(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
     rows = {}
     for id in sorted((kept_id, merged_id)):
         row = await model.filter(id=id, merged_into_id=None).select_for_update(no_key=True).get_or_none()
         if row is None:
-            raise _Again
+            raise _ConcurrentMerge
         rows[id] = row
     return Pair(rows[kept_id], rows[merged_id])
 
 
 async def _unite_addresses(people: Pair[Contact], chosen: dict[str, str]) -> set[str]:
-    """Move all addresses to the kept contact, one of each kind in use; returns them. Raises: Invalid."""
     rows = await ContactAddress.filter(contact_id__in=[people.kept.id, people.merged.id]).order_by("id")
     in_use: dict[str, ContactAddress] = {}
     for row in rows:
@@ -177,7 +166,6 @@ def _preferred(row: ContactAddress, people: Pair[Contact]) -> tuple[float, bool]
 
 
 def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[str]:
-    """Fill what the kept record lacks; returns the fields. A name that is only an address is replaced."""
     one, other = people.kept, people.merged
     filled = [name for name in ("email", "phone") if getattr(one, name) is None and getattr(other, name) is not None]
     for name in filled:
@@ -195,7 +183,6 @@ def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[st
 
 
 async def _unite_conversations(talks: Pair[Conversation]) -> None:
-    """Combine unread count, draft, assignee, followers and inbox position."""
     one, other = talks.kept, talks.merged
     one.unread_count += other.unread_count
     if other.last_activity_at > one.last_activity_at:
@@ -218,8 +205,7 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
     await Conversation.filter(id=other.id).update(unread_count=0, draft=None, closed_at=None)
 
 
-async def _point(pair: Pair[R]) -> None:
-    """Point the merged row, and all merged into it before, to the kept row."""
+async def _point_to_kept(pair: Pair[R]) -> None:
     model = type(pair.kept)
     ids: list[UUID] = merged_rows.ids_of(pair.merged)
     pair.kept.merged_ids = [*(pair.kept.merged_ids or []), *(str(id) for id in ids)]

@@ -1,4 +1,4 @@
-"""Asks the vendor for the names of contacts that are named by their address. A name that a person typed stays."""
+"""Asks the vendor for the name of a contact that is named by its address."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATTEMPTS: Final = 3
 
 
 async def ask(connection: ChannelConnection, contact: Contact, address: str) -> None:
-    """Enqueue the question, once per contact. Call in the transaction that stores the contact's message."""
+    """Ask once per contact; call in the transaction that stores the contact's message."""
     if contact.name != address:
         return
     channel = providers.usable_channel(connection)
@@ -38,9 +38,8 @@ async def ask(connection: ChannelConnection, contact: Contact, address: str) -> 
     )
 
 
-@jobs.handler("contact.name", on_dead="the contact keeps its address as its name: a person can write another")
+@jobs.handler("contact.name", on_dead="the contact keeps its address as its name")
 async def _name_job(job: jobs.JobContext) -> None:
-    """Key: the contact is still named by its address; a failure changes nothing."""
     address = job.payload["address"]
     if job.account_id is None:
         return

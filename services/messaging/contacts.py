@@ -1,4 +1,4 @@
-"""Contacts and their addresses. contact_totals.py holds payment totals; conversations.py holds threads."""
+"""Contacts and their addresses."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ async def create_contact(
     addresses: Sequence[tuple[str, str]] = (),
     idempotency_key: str | None = None,
 ) -> Contact:
-    """Create a contact with its conversation and addresses: `addresses` (kind, address), else those of phone and email.
+    """Create a contact with its conversation and addresses (kind, address); by default those of phone and email.
 
-    A phone number without a country code is read in the account's region. Safe to repeat with the same idempotency key.
     Raises: Forbidden, Blank, TooLong, Invalid, AlreadyUsed.
     """
     actor.require("message")
@@ -51,12 +50,12 @@ async def create_contact(
 
     async def run(save: idempotency.Save) -> Contact:
         fields = {"name": name, "email": email, "phone": phone, "addresses": addresses}
-        values, wanted = await _checked(actor.account_id, fields, contact_id=None)
+        values, wanted = await _validate(actor.account_id, fields, contact_id=None)
         try:
             async with change(actor.account_id, actor_id=actor.user_id) as changed:
                 await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
-                contact, conversation = await _make(changed, values["name"], values["email"], values["phone"], wanted)
-                # Open inboxes show the new conversation now; an unknown sender's appears with its first message.
+                contact, conversation = await _create(changed, values["name"], values["email"], values["phone"], wanted)
+                # Open inboxes show it now; an unknown sender's appears with its first message.
                 changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
                 await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
                 await save({"contact": str(contact.id)})
@@ -74,15 +73,14 @@ async def create_contact(
 
 
 async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
-    """Change name, email, phone or addresses ((kind, address); others stay). Addresses follow phone and email.
+    """Change name, email, phone or addresses (kind, address).
 
-    A changed address starts without a window and without an opt-out.
     Raises: Forbidden, NotFound, Blank, TooLong, Invalid, AlreadyUsed.
     """
     actor.require("message")
     if unknown := set(changes) - CHANGEABLE:
         raise ValueError(f"not fields of a contact: {sorted(unknown)}")
-    values, wanted = await _checked(actor.account_id, changes, contact_id=contact_id)
+    values, wanted = await _validate(actor.account_id, changes, contact_id=contact_id)
     stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
         async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
@@ -116,20 +114,19 @@ async def find_or_create_by_address(
     *,
     invited: UUID | None = None,
 ) -> tuple[Contact, Conversation]:
-    """The contact that writes from this address, or a new one. Both rows are locked, contact first. Key: (account, kind, address).
+    """The contact that writes from this address, or a new one; both rows are locked, contact first.
 
-    A contact with this phone or email, or the `invited` one, gets the address if it has none of this kind. All spellings of a
-    phone number are one address; the vendor's is kept, because answers go to it. `name` replaces a name that is only an address.
+    A contact with this phone or email, or the `invited` one, gets the address if it has none of this kind.
     """
     contact_id = await _sender_id(connection.account_id, kind, address, invited=invited)
     if contact_id is None:
         try:
             async with database.transaction():  # a savepoint: the same sender may be writing twice now
-                return await _make_from_sender(changed, kind, address, name)
+                return await _create_from_sender(changed, kind, address, name)
         except IntegrityError:
             held = await ContactAddress.get(account_id=connection.account_id, kind=kind, address=address)
             contact_id = held.contact_id
-    # Locked before the address is added, so that two callbacks of one contact add it once.
+    # Lock first, so that two callbacks of one contact add the address once.
     contact, conversation = await lock(connection.account_id, contact_id)
     if await _update_from_sender(contact, kind, address, name):
         changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
@@ -144,25 +141,26 @@ async def _sender_id(account_id: UUID, kind: str, address: str, *, invited: UUID
         guest = await merged_rows.lock_contact(account_id, invited)
         if guest is not None and not await ContactAddress.exists(contact_id=guest.id, kind=kind):
             return guest.id
-    return await _match(account_id, kind, address)
+    return await _find_unaddressed(account_id, kind, address)
 
 
-async def _make_from_sender(changed: Change, kind: str, address: str, name: str | None) -> tuple[Contact, Conversation]:
+async def _create_from_sender(
+    changed: Change, kind: str, address: str, name: str | None
+) -> tuple[Contact, Conversation]:
     is_phone = kind in PHONE_KINDS and address.startswith("+") and len(address) <= PHONE_STORED
     title = _visible_name(name) or address[:NAME_LIMIT]
     email = address if kind == "EMAIL" else None
-    return await _make(changed, title, email, address if is_phone else None, {kind: address})
+    return await _create(changed, title, email, address if is_phone else None, {kind: address})
 
 
 async def _update_from_sender(contact: Contact, kind: str, address: str, name: str | None) -> bool:
-    """Add or respell the address, and take the vendor's name; whether anything changed. The contact is locked."""
     held = await ContactAddress.filter(contact_id=contact.id, kind=kind).order_by("-in_use", "id")
-    mine = [row for row in held if address in _spelled(kind, row.address)]
+    mine = [row for row in held if address in _spellings_of(kind, row.address)]
     given = next((row for row in mine if row.address == address), mine[0] if mine else None)
     named = _vendor_name(contact, kind, address, name)
     if not held:
         await give_address(contact, kind, address)
-    respelled = given is not None and given.address != address
+    respelled = given is not None and given.address != address  # keep the vendor's spelling: answers go to it
     if given is not None and respelled:
         await ContactAddress.filter(id=given.id).update(address=address)
     if named is not None:
@@ -177,7 +175,7 @@ async def _update_from_sender(contact: Contact, kind: str, address: str, name: s
 async def answered_from(
     changed: Change, contact: Contact, conversation: Conversation, row: ContactAddress, at: datetime
 ) -> None:
-    """A merged contact wrote from this address: answers go there. The contact is locked."""
+    """Send answers to the address that a merged contact last wrote from; the caller holds the contact's lock."""
     if row.in_use:
         return
     before = await ContactAddress.get_or_none(contact_id=contact.id, kind=row.kind, in_use=True)
@@ -190,43 +188,40 @@ async def answered_from(
 
 
 async def use_address(row: ContactAddress) -> None:
-    """Send messages of this kind to this address of the contact. The caller holds the contact's lock."""
+    """Send messages of this kind to this address; the caller holds the contact's lock."""
     await ContactAddress.filter(contact_id=row.contact_id, kind=row.kind, in_use=True).update(in_use=False)
     await ContactAddress.filter(id=row.id).update(in_use=True)
 
 
 async def lock(account_id: UUID, contact_id: UUID) -> tuple[Contact, Conversation]:
-    """Lock the contact that this id resolves to, then its conversation."""
+    """Lock a contact, then its conversation."""
     contact = await contact_totals.lock_contact(account_id, contact_id)
     return contact, await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
 
 
 async def held_address(account_id: UUID, kind: str, address: str) -> ContactAddress | None:
-    """The contact address equal to this one, in any spelling of a phone number; the same spelling first."""
-    rows = await ContactAddress.filter(account_id=account_id, kind=kind, address__in=_spelled(kind, address))
+    """The stored address equal to this one, in any spelling of a phone number."""
+    rows = await ContactAddress.filter(account_id=account_id, kind=kind, address__in=_spellings_of(kind, address))
     return min(rows, key=lambda row: (row.address != address, row.id), default=None)
 
 
-def _spelled(kind: str, address: str) -> tuple[str, ...]:
+def _spellings_of(kind: str, address: str) -> tuple[str, ...]:
     return spellings(address) if kind in PHONE_KINDS else (address,)
 
 
 def _visible_name(name: str | None) -> str:
-    """A vendor's name of a person on one line; "" if all its characters are invisible."""
     line = " ".join("".join(c for c in storable(name or "") if c.isspace() or unicodedata.category(c) != "Cc").split())
     shown = any(unicodedata.category(c)[0] in "LNPS" and c not in _BLANK for c in line)
     return line[:NAME_LIMIT] if shown else ""
 
 
 def _vendor_name(contact: Contact, kind: str, address: str, name: str | None) -> str | None:
-    """The vendor's name, if the contact is still named by its address."""
     visible = _visible_name(name)
-    by_address = contact.name in _spelled(kind, address)
+    by_address = contact.name in _spellings_of(kind, address)
     return visible if visible and by_address and visible != contact.name else None
 
 
-async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
-    """The only contact with this phone or email that has no address of this kind."""
+async def _find_unaddressed(account_id: UUID, kind: str, address: str) -> UUID | None:
     if kind in PHONE_KINDS:
         numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
         found = Contact.filter(account_id=account_id, phone__in=numbers)
@@ -240,7 +235,7 @@ async def _match(account_id: UUID, kind: str, address: str) -> UUID | None:
     return people.pop()
 
 
-async def _make(
+async def _create(
     changed: Change, name: str, email: str | None, phone: str | None, addresses: Mapping[str, str]
 ) -> tuple[Contact, Conversation]:
     account_id = changed.account_id
@@ -254,10 +249,9 @@ async def _make(
     return contact, conversation
 
 
-async def _checked(
+async def _validate(
     account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The given fields as they are stored, and the addresses that follow. `contact_id`: None for a new contact. Raises: the refusals."""
     region = await _region(account_id)
     values: dict[str, Any] = {}
     stated: dict[str, str] = {}
@@ -276,10 +270,10 @@ async def _checked(
             values["email"] = validation.email(given["email"], field="email")
     if "phone" in given:
         with refusals:
-            values["phone"] = _phone(given["phone"], region, "phone")
+            values["phone"] = _parse_phone(given["phone"], region, "phone")
     with refusals:
-        stated = _addresses(given.get("addresses") or (), region)
-    wanted = _derived(values.get("email"), values.get("phone")) | stated
+        stated = _parse_addresses(given.get("addresses") or (), region)
+    wanted = _derive_addresses(values.get("email"), values.get("phone")) | stated
     if refusals:
         with refusals:  # `_refuse_taken` would refuse the rest later
             await _refuse_taken(account_id, wanted, stated, contact_id=contact_id)
@@ -290,7 +284,6 @@ async def _checked(
 async def _refuse_taken(
     account_id: UUID, wanted: Mapping[str, str], stated: Collection[str], *, contact_id: UUID | None
 ) -> None:
-    """`stated`: kinds given in `addresses`, not as phone or email. Raises: AlreadyUsed, for each field."""
     refusals = Refusals()
     for kind, address in wanted.items():
         taken = await held_address(account_id, kind, address)
@@ -301,18 +294,17 @@ async def _refuse_taken(
 
 
 async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[str]:
-    """Give the contact these addresses; returns the kinds that changed."""
     rows = await ContactAddress.filter(contact_id=contact.id).order_by("id")
     held = {row.kind: row for row in rows if row.in_use}
     moved = []
     for kind, address in wanted.items():
         row = held.get(kind)
-        other = next((one for one in rows if one.kind == kind and address in _spelled(kind, one.address)), None)
+        other = next((one for one in rows if one.kind == kind and address in _spellings_of(kind, one.address)), None)
         if row is None:
             await give_address(contact, kind, address)
         elif other is not None and not other.in_use:  # one that the contact has by a merge
             await use_address(other)
-        elif address in _spelled(kind, row.address):  # the same phone number: keep its window and the vendor's spelling
+        elif address in _spellings_of(kind, row.address):  # keep its window and the vendor's spelling
             continue
         else:
             since = await opt_outs.opted_out_at(contact.account_id, kind, address)
@@ -322,7 +314,7 @@ async def _set_addresses(contact: Contact, wanted: Mapping[str, str]) -> list[st
 
 
 async def give_address(contact: Contact, kind: str, address: str) -> None:
-    """Add the first address of a kind. An earlier STOP from this address still applies."""
+    """Add the first address of a kind; an earlier STOP from it still applies."""
     await ContactAddress.create(
         account_id=contact.account_id,
         contact_id=contact.id,
@@ -333,25 +325,27 @@ async def give_address(contact: Contact, kind: str, address: str) -> None:
 
 
 async def normalised(account_id: UUID, given: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Addresses by kind, as stored. Raises: Invalid, Blank, TooLong."""
-    return _addresses(given, await _region(account_id))
+    """Addresses by kind, as stored.
+
+    Raises: Invalid, Blank, TooLong.
+    """
+    return _parse_addresses(given, await _region(account_id))
 
 
 def same_address(kind: str, one: str, other: str) -> bool:
-    """Whether these are one address, in any spelling of a phone number."""
-    return one in _spelled(kind, other)
+    return one in _spellings_of(kind, other)
 
 
 async def _region(account_id: UUID) -> str | None:
     return region_of((await Account.get(id=account_id)).locale)
 
 
-def _derived(email: str | None, phone: str | None) -> dict[str, str]:
+def _derive_addresses(email: str | None, phone: str | None) -> dict[str, str]:
     found = {"SMS": dialled(phone), "WHATSAPP": phone} if phone else {}
     return found | ({"EMAIL": email} if email else {})
 
 
-def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
+def _parse_addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     kinds = {kind.value for kind in ChannelKind}
     for kind, typed in given:
@@ -365,7 +359,10 @@ def _addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str
 
 
 def normalise(kind: str, typed: str, region: str | None) -> str:
-    """An address as stored and compared: E.164, lower-case email, or as given. Raises: Blank, TooLong, Invalid."""
+    """An address as stored: E.164, lower-case email, or as given.
+
+    Raises: Blank, TooLong, Invalid.
+    """
     address = validation.required(typed, limit=validation.ADDRESS_LIMIT, field="addresses")
     if kind in PHONE_KINDS:
         number = normalise_phone(address, region)
@@ -377,7 +374,7 @@ def normalise(kind: str, typed: str, region: str | None) -> str:
     return address
 
 
-def _phone(value: str | None, region: str | None, field: str) -> str | None:
+def _parse_phone(value: str | None, region: str | None, field: str) -> str | None:
     typed = validation.optional(value, limit=validation.PHONE_LIMIT, field=field)
     if typed is None:
         return None

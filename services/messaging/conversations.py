@@ -1,4 +1,4 @@
-"""What the team does with a conversation besides writing: read, close, assign, follow, keep a draft."""
+"""Marks conversations as read, closes, assigns and follows them, and keeps their drafts."""
 
 from __future__ import annotations
 
@@ -16,37 +16,34 @@ DRAFT_LIMIT: Final = 10_000  # characters
 
 
 async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
-    """Set the unread count to 0. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.unread_count:
-            await _store(changed, conversation, "unread_count", 0)
+            await _store_field(changed, conversation, "unread_count", 0)
         return conversation
 
 
 async def close(actor: Actor, conversation_id: UUID) -> Conversation:
-    """Close it until something happens in it (unit_of_work.py reopens it). Safe to repeat. Raises: Forbidden, NotFound."""
+    """Close it until something happens in it; unit_of_work.py reopens it."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is None:
-            await _store(changed, conversation, "closed_at", changed.now)
+            await _store_field(changed, conversation, "closed_at", changed.now)
         return conversation
 
 
 async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
-    """Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is not None:
-            await _store(changed, conversation, "closed_at", None)
+            await _store_field(changed, conversation, "closed_at", None)
         return conversation
 
 
 async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
-    """Assign it to a user of the account, or to no one. Safe to repeat. Raises: Forbidden, NotFound."""
     actor.require("message")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[conversation_id]) as changed:
         refusals = Refusals()
@@ -57,13 +54,16 @@ async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> C
                 raise NotFound(field="userId")
         refusals.raise_any()
         if conversation.assignee_id != user_id:
-            await _store(changed, conversation, "assignee_id", user_id)
+            await _store_field(changed, conversation, "assignee_id", user_id)
             await audit_log.record(actor, "conversation.assigned", public_id("cnv", conversation.id))
         return conversation
 
 
 async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conversation:
-    """Turn this conversation's notifications for the actor on or off. Safe to repeat. Raises: Forbidden (no user), NotFound."""
+    """Turn the actor's notifications of this conversation on or off.
+
+    Raises: Forbidden (the actor is no user).
+    """
     actor.require("read")
     if actor.user_id is None:
         raise Forbidden("Only a person can follow a conversation.")
@@ -82,7 +82,7 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
 
 
 async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> Conversation:
-    """Store the team's unsent text, spaces included. Raises: Forbidden, NotFound, TooLong, Invalid."""
+    """Store the team's unsent text, spaces included."""
     actor.require("message")
     refusals = Refusals()
     with refusals:
@@ -92,7 +92,7 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
             conversation = await _lock(actor, conversation_id)
         refusals.raise_any()
         if conversation.draft != kept:
-            await _store(changed, conversation, "draft", kept)
+            await _store_field(changed, conversation, "draft", kept)
         return conversation
 
 
@@ -103,7 +103,7 @@ async def _lock(actor: Actor, conversation_id: UUID) -> Conversation:
     return row
 
 
-async def _store(changed: Change, conversation: Conversation, field: str, value: object) -> None:
+async def _store_field(changed: Change, conversation: Conversation, field: str, value: object) -> None:
     setattr(conversation, field, value)
     await conversation.save(update_fields=[field])
     changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)

@@ -17,12 +17,14 @@ MOST: Final = 100  # addresses in one call
 
 
 def allowed(connection: ChannelConnection) -> int:
-    """How many copies of a message this connection sends."""
     return availability.limits_of(connection).max_cc if connection.kind == "EMAIL" else 0
 
 
 def addresses(given: Sequence[str]) -> list[str]:
-    """Email addresses in lower case. Raises: Blank, Invalid, TooLong."""
+    """Email addresses in lower case.
+
+    Raises: Blank, Invalid, TooLong.
+    """
     if len(given) > MOST:
         raise TooLong(f"At most {MOST} addresses get a copy.", field="cc")
     found: list[str] = []
@@ -38,32 +40,32 @@ def addresses(given: Sequence[str]) -> list[str]:
 
 
 async def checked(conversation: Conversation, connection: ChannelConnection, given: Sequence[str]) -> list[str]:
-    """The addresses that get a copy, each once, without the contact's and our own.
+    """The addresses that get a copy, without the contact's and our own.
 
-    Raises: Invalid (not an email channel), TooLong (too many), ContactOptedOut.
+    Raises: Invalid, TooLong, ContactOptedOut.
     """
     if not given:
         return []
     limit = allowed(connection)
     if not limit:
-        raise Invalid("Copies (cc) can be sent by e-mail only.", field="cc")
+        raise Invalid("Copies (cc) can be sent by email only.", field="cc")
     known = await _known(conversation.account_id, [conversation])
     others = without(given, known[conversation.id])
     if len(others) > limit:
         raise TooLong(f"At most {limit} addresses get a copy.", field="cc")
     if out := await _opted_out(conversation.account_id, others):
-        raise ContactOptedOut(f"{sorted(out)[0]} has opted out of e-mail from this account.", field="cc")
+        raise ContactOptedOut(f"{sorted(out)[0]} has opted out of email from this account.", field="cc")
     return others
 
 
 async def remaining(message: Message) -> list[str]:
-    """The message's copies, without people who have opted out since."""
+    """The message's copies, without addresses that have opted out since."""
     given: list[str] = message.cc or []
     return without(given, await _opted_out(message.account_id, given)) if given else []
 
 
 async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, list[str]]:
-    """The Cc of a reply to all, by conversation id: the other people of the newest received email. Six queries."""
+    """The Cc of a reply to all, by conversation id: the other people of the newest received email."""
     found = await merged_rows.newest_inbound(conversations, "id", kind="EMAIL")
     rows = {row.id: row for row in await Message.filter(id__in=list(found.values()))} if found else {}
     emails = {id: rows[message_id] for id, message_id in found.items()}
@@ -82,12 +84,10 @@ async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> 
 
 
 def without(addresses: Iterable[str], left_out: Collection[str]) -> list[str]:
-    """Each address once, in order, without some."""
     return [one for one in dict.fromkeys(addresses) if one not in left_out]
 
 
 async def _known(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, set[str]]:
-    """The contact's own email addresses and the account's, in lower case, by conversation id."""
     own: set[str] = set()
     for row in await ChannelConnection.filter(account_id=account_id, kind="EMAIL"):
         secrets = providers.readable(row)
@@ -106,15 +106,13 @@ async def _opted_out(account_id: UUID, addresses: Collection[str]) -> set[str]:
     return {row.address for row in rows}
 
 
-# ------------------------------------------------------------------------------------------------- what became of them
+# ------------------------------------------------------------------------------------------------------------ outcomes
 def is_copy(message: Message, address: str | None) -> bool:
-    """Whether this address is in the message's Cc and not its recipient."""
     wanted = (address or "").lower()
     return wanted != message.address.lower() and wanted in {one.lower() for one in message.cc or ()}
 
 
 async def record_failed(message: Message, addresses: Collection[str]) -> None:
-    """Record copies that did not arrive. Safe to repeat."""
     async with change(message.account_id, rows=[message.id]) as changed:
         held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
         before: list[str] = held.undelivered_cc or []
@@ -125,7 +123,7 @@ async def record_failed(message: Message, addresses: Collection[str]) -> None:
 
 
 async def record_answered(message: Message, address: str) -> None:
-    """A person in Cc answered: remove the address from the failed copies. Safe to repeat."""
+    """Remove an address from the failed copies, because its owner answered."""
     if not message.undelivered_cc:
         return
     async with change(message.account_id, rows=[message.id]) as changed:

@@ -1,4 +1,4 @@
-"""Delivery status: which status may follow which, and what status callbacks report. sending.py sends messages."""
+"""Delivery status: its transitions, and what status callbacks report."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = structlog.get_logger(__name__)
 WINDOW_CLOSED: Final = "window_closed"  # a provider's reason
 RATE_LIMITED: Final = "rate_limited"  # a provider's reason
 LOOK_UPS_S: Final = (60, 300, 900)  # after a send without an answer
-# An early status waits this long for its message's external id: the last look-up may find the id.
+# An early status waits until the last look-up may have found the external id.
 STATUS_WAITS: Final = timedelta(seconds=LOOK_UPS_S[-1] + 300)
-# Failure reasons caused by the connection, not by the message or its recipient. Settings → Channels shows them.
+# Failure reasons caused by the connection; Settings → Channels shows them.
 CONNECTION_REASONS: Final = frozenset(
     {
         "unauthorized",
@@ -48,13 +48,13 @@ CONNECTION_REASONS: Final = frozenset(
         RATE_LIMITED,
     }
 )
-# A status only moves up this list. FAILED is final, and can be reached until DELIVERED.
+# A status only moves up. FAILED is final, and can be reached until DELIVERED.
 RANK: Final = {"QUEUED": 0, "SENDING": 1, "UNKNOWN": 2, "SENT": 3, "DELIVERED": 4, "READ": 5}
 
 
 # ---------------------------------------------------------------------------------------------------------- transitions
 def forward(before: str, after: str, *, answered: bool = False) -> bool:
-    """Whether a delivery status may become this one. An answer to the message outweighs a failure report."""
+    """Whether a delivery status may become this one; an answer to the message outweighs a failure report."""
     if before == "FAILED":
         return answered and after != "FAILED"
     if after == "FAILED":
@@ -74,10 +74,9 @@ async def advance(
     answered: bool = False,
     only_from: str | None = None,
 ) -> None:
-    """Move a message and the delivery state of its requests forward; a step back changes nothing.
+    """Move a message and the delivery state of its requests forward, never back.
 
-    `reason`: "opted_out" opts the address out, "window_closed" replaces the vendor's error code.
-    `only_from`: change nothing unless this is the current status.
+    `reason`: "opted_out" opts the address out; "window_closed" replaces the vendor's error code.
     """
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
@@ -108,7 +107,7 @@ async def advance(
 async def _store_external_id(message: Message, external_id: str, relay_id: str | None, *, accepted: bool) -> None:
     message.external_id = stored_id(external_id)
     message.relay_id = relay_id
-    # An echo that came first, with text that the vendor changed, is in the thread as a colleague's message.
+    # An echo whose text the vendor changed is stored as a colleague's message.
     await Message.filter(channel_connection_id=message.channel_connection_id, external_id=message.external_id).update(
         external_id=None
     )
@@ -130,30 +129,25 @@ def _announce(changed: Change, message: Message) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ callbacks
 async def record_status(connection: ChannelConnection, update: StatusUpdate, *, message_id: UUID | None = None) -> None:
-    """Apply a verified status to the messages it names. Safe to repeat: a message never steps back.
+    """Apply a verified status to the messages it names; keep it until their external id is known.
 
-    `message_id`: from the callback's URL, for a callback that overtakes the vendor's answer. A status with `up_to` covers all
-    messages sent to an address until then. A status that comes before its message's external id is kept and applied later.
+    `message_id`: from the callback's URL, for a callback that overtakes the vendor's answer.
     """
-    if not await _record(connection, update, message_id):
+    if not await _apply_to_messages(connection, update, message_id):
         await early_statuses.keep(connection, update, message_id, STATUS_WAITS)
 
 
 @jobs.handler("message.status", on_dead="the message keeps the status that it has")
 async def _status_job(job: jobs.JobContext) -> None:
-    """Apply an early status. Safe to repeat.
-
-    Waits while any message of the connection lacks its external id; without such a message the status is not ours.
-    """
     update, message_id, until = early_statuses.read(job)
     connection = await providers.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
-    waits = await _without_external_id(connection).exists()  # asked first: an id that arrives meanwhile is found below
-    if not await _record(connection, update, message_id) and waits and datetime.now(UTC) < until:
+    # Ask first: an id may arrive meanwhile. If none is missing, the status is not ours.
+    waits = await _without_external_id(connection).exists()
+    if not await _apply_to_messages(connection, update, message_id) and waits and datetime.now(UTC) < until:
         raise jobs.Later(early_statuses.TRY_AGAIN.total_seconds())
 
 
 def _without_external_id(connection: ChannelConnection) -> QuerySet[Message]:
-    """Messages that the vendor may have accepted, whose external id is not known yet."""
     return Message.filter(
         account_id=connection.account_id,
         channel_connection_id=connection.id,
@@ -164,8 +158,7 @@ def _without_external_id(connection: ChannelConnection) -> QuerySet[Message]:
     )
 
 
-async def _record(connection: ChannelConnection, update: StatusUpdate, message_id: UUID | None) -> bool:
-    """Whether the status has reached all messages it covers."""
+async def _apply_to_messages(connection: ChannelConnection, update: StatusUpdate, message_id: UUID | None) -> bool:
     ours = Message.filter(account_id=connection.account_id, channel_connection_id=connection.id, direction="OUTBOUND")
     if update.up_to is not None:
         until = {"address": update.address, "sending_at__lte": update.up_to}
@@ -191,18 +184,16 @@ async def _record(connection: ChannelConnection, update: StatusUpdate, message_i
 
 
 async def _apply_to_copy(message: Message, update: StatusUpdate) -> None:
-    """A copy's status proves only that the email was sent, not that the contact received it."""
     address = update.address or ""
     if update.status.value == "FAILED":
         await copies.record_failed(message, [address])
         return
     if update.answered:
         await copies.record_answered(message, address)
-    await advance(message, "SENT", external_id=update.external_id)
+    await advance(message, "SENT", external_id=update.external_id)  # a copy does not prove delivery to the contact
 
 
 async def apply(message: Message, update: StatusUpdate) -> None:
-    """Advance a message to a vendor's status, and note a failure that the connection caused."""
     if update.reason in CONNECTION_REASONS:
         connection = await providers.channel_connection(message.channel_connection_id, message.account_id)
         await providers.note_channel(connection, update.error_message or update.reason)
@@ -218,7 +209,7 @@ async def apply(message: Message, update: StatusUpdate) -> None:
 
 
 async def by_relay(connection: ChannelConnection, references: Sequence[str]) -> Message | None:
-    """The email whose relay id is among these references. Relays append a domain of their own to the id."""
+    """The email with one of these relay ids, to which relays append a domain."""
     names = {part for one in references for part in (one.strip("<>"), one.strip("<>").partition("@")[0]) if part}
     if connection.kind != "EMAIL" or not names:
         return None

@@ -1,4 +1,4 @@
-"""Statuses that arrive before their message's external id: kept as jobs. delivery.py applies them."""
+"""Keeps statuses that arrive before their message's external id; delivery.py applies them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRY_AGAIN: Final = timedelta(minutes=1)
 
 
 async def keep(connection: ChannelConnection, update: StatusUpdate, message_id: UUID | None, until: timedelta) -> None:
-    """Have `message.status` apply it, until then at the latest. Key: the status and its message."""
+    """Enqueue the status; `message.status` tries to apply it for this long."""
     now = datetime.now(UTC)
     kept = {"update": dataclasses.asdict(update), "message_id": message_id, "until": now + until}
     detail: tuple[object, ...] = (
@@ -41,7 +41,7 @@ async def keep(connection: ChannelConnection, update: StatusUpdate, message_id: 
 
 
 async def wake(connection_id: UUID, external_id: str) -> None:
-    """The external id is known: apply its kept statuses after the commit. Others run a minute later anyway."""
+    """Apply the kept statuses of an external id after the commit."""
     now = datetime.now(UTC)
     keys = [_key(connection_id, external_id, status) for status in DeliveryStatus]
     if await Job.filter(key__in=keys, status="queued").update(due_at=now, set_at=now):

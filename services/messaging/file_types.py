@@ -1,4 +1,4 @@
-"""The type of a file by its bytes; the sender's claim does not count. Programs are refused, unknown types are downloads."""
+"""Detects a file's type by its bytes; the sender's claim does not count."""
 
 from __future__ import annotations
 
@@ -56,28 +56,26 @@ INLINE: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"}
 
 
 def of(content: bytes) -> str | None:
-    """The media type: text/plain for any text (HTML and SVG too), octet-stream if unknown. None: empty, or a program."""
+    """The media type; text/plain for any text, HTML and SVG too. None: empty, or a program."""
     for start, found in _STARTS:
         if content.startswith(start):
             return found
-    if not content or (content.startswith(_PROGRAMS) and not _is_note(content)):
+    if not content or (content.startswith(_PROGRAMS) and not _is_text_with_mz(content)):
         return None
     if content[:4] == b"RIFF":
         return _RIFF.get(content[8:12], _BYTES)
     if content[4:8] == b"ftyp":
         return next((found for brands, found in _BRANDS if content[8:12].startswith(brands)), _BYTES)
     if content[:4] == b"PK\x03\x04":
-        return _archive(content)
+        return _archive_type(content)
     return "text/plain" if _is_text(content) else _BYTES
 
 
-def _is_note(content: bytes) -> bool:
-    """Text that begins as Windows' programs do; no program is text."""
+def _is_text_with_mz(content: bytes) -> bool:
     return content.startswith(b"MZ") and _is_text(content)
 
 
-def _archive(content: bytes) -> str:
-    """An Office or OpenDocument type by the names in the archive; its files are not opened."""
+def _archive_type(content: bytes) -> str:
     if content[30:38] == b"mimetype":
         named = content[38:138].partition(b"PK")[0].decode("ascii", "replace")
         if named.startswith(("application/vnd.oasis.opendocument.", "application/epub+zip")):

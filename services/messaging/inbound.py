@@ -59,7 +59,7 @@ __all__ = ["WebhookRequest", "receive", "store"]
 
 log = structlog.get_logger(__name__)
 
-SMALL_BODY: Final = 4096  # bytes that any channel reads in a moment, whoever wrote them
+SMALL_BODY: Final = 4096  # bytes; parsed without a thread
 EMAIL_REFUSED: Final = {
     "too_large": "An email was rejected: it is too large, or has too many lines.",
     "too_many_parts": "An email was rejected: it has too many parts.",
@@ -78,39 +78,39 @@ _Part = TypeVar("_Part", StatusUpdate, InboundMessage, WrittenElsewhere, Message
 
 
 async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -> ChannelWebhook:
-    """Handle one callback: verify it, then apply its statuses and messages. Returns after the commits.
+    """Verify one callback, then apply its statuses and messages; returns after the commits.
 
-    Disconnected channels are read too, so that no STOP is lost. A vendor with one callback address per app reports several accounts
-    in one callback: parts for the account's other connections go to those. Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
+    Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
     """
+    # Read disconnected channels too, so that no STOP is lost.
     connection = await ChannelConnection.get_or_none(id=connection_id, provider=provider)
     if connection is None or not providers.allowed(connection):
         raise NotFound
-    webhook = await _take(connection, request)
-    for vendor_account in webhook.others:
+    webhook = await _verify_and_handle(connection, request)
+    for vendor_account in webhook.others:  # the vendor has one callback URL for several accounts
         other = await providers.connection_to(connection, vendor_account)
         if other is None:
             log.info("callback_of_unconnected_account", connection=str(connection.id))
             continue
         try:
-            await _take(other, request)
+            await _verify_and_handle(other, request)
         except (BadSignature, BadPayload, NotVerifiable) as error:  # another app's secret, or unreadable credentials
             log.warning("callback_not_handed_on", connection=str(other.id), error=type(error).__name__)
     return webhook
 
 
-async def _take(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+async def _verify_and_handle(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
     webhook = await _read(connection, request)
     if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
         await providers.note_webhook(connection, request.now)
     try:
         with turns.patience(VENDOR_WAITS_S):
             await _handle(connection, webhook, _hint(request), request.now)
-    except Exception as error:  # (a held row, most often: kept without it, handled later)
+    except Exception as error:  # most often a locked row
         if not database_errors.is_transient(error) or len(request.body) > KEPT_BODY:
             raise
         log.warning("callback_postponed", connection=str(connection.id), error=type(error).__name__)
-        await _postpone(connection, request)
+        await _postpone(connection, request)  # most vendors send a callback once
     return webhook
 
 
@@ -119,15 +119,14 @@ def _hint(request: WebhookRequest) -> UUID | None:
 
 
 async def _read(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
-    """Raises: BadSignature, BadPayload, NotVerifiable."""
     channel = providers.usable_channel(connection)
     if channel is None:  # its package or its credentials are unusable, perhaps temporarily
         raise NotVerifiable("provider_unavailable")
     try:
         # A large or hostile body takes up to seconds: parse it in a thread.
         if len(request.body) <= SMALL_BODY:
-            return _zoned(channel.receive(request), connection)
-        return _zoned(await asyncio.to_thread(channel.receive, request), connection)
+            return _without_naive_times(channel.receive(request), connection)
+        return _without_naive_times(await asyncio.to_thread(channel.receive, request), connection)
     except SignatureInvalid as error:
         raise BadSignature(error.reason) from error
     except PayloadInvalid as error:
@@ -136,9 +135,7 @@ async def _read(connection: ChannelConnection, request: WebhookRequest) -> Chann
         raise BadPayload(error.reason) from error
 
 
-def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWebhook:
-    """Drop times without a zone: a provider's mistake must not lose messages."""
-
+def _without_naive_times(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWebhook:
     def kept(parts: Sequence[_Part]) -> Sequence[_Part]:
         odd = [one for one in parts if one.occurred_at is not None and one.occurred_at.utcoffset() is None]
         if odd:
@@ -158,21 +155,20 @@ def _zoned(webhook: ChannelWebhook, connection: ChannelConnection) -> ChannelWeb
 async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
     for update in webhook.statuses:
         await delivery.record_status(connection, update, message_id=hint)
-    # A thread shows messages in the order of storing: sort, so that a question precedes a colleague's answer.
+    # Threads show the order of storing: a question must precede a colleague's answer.
     written: list[InboundMessage | WrittenElsewhere] = [*webhook.messages, *webhook.elsewhere]
     for message in sorted(written, key=lambda one: one.occurred_at or now):
         if isinstance(message, InboundMessage):
             await store(connection, message, now)
         else:
             await _store_elsewhere(connection, message, now)
-    for told in webhook.changes:
-        await message_changes.record(connection, told)
+    for reported in webhook.changes:
+        await message_changes.record(connection, reported)
     for blocking in webhook.blockings:
         await blocks.record(connection, blocking)
 
 
 async def _postpone(connection: ChannelConnection, request: WebhookRequest) -> None:
-    """Store a verified callback for a job, because most vendors send it once. Key: the callback's bytes."""
     kept = {
         "method": request.method,
         "public_url": request.public_url,
@@ -199,7 +195,6 @@ async def _handle_died(job: jobs.JobContext, error: str) -> None:
 
 @jobs.handler("inbound.handle", on_dead=_handle_died)
 async def _handle_job(job: jobs.JobContext) -> None:
-    """Handle a postponed callback. Key: (connection, external id) of each message; a status only moves forward."""
     connection = await ChannelConnection.get(id=UUID(job.payload["connection_id"]))
     kept = orjson.loads(job.secret)
     kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
@@ -208,11 +203,11 @@ async def _handle_job(job: jobs.JobContext) -> None:
 
 
 async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
-    """Store a contact's message from a verified callback or a known visitor. Key: (connection, external id)."""
-    if connection.kind != "EMAIL" and await _stored(connection, inbound):
+    """Store a contact's message from a verified callback or a known visitor, once per external id."""
+    if connection.kind != "EMAIL" and await _is_stored(connection, inbound):
         return
     received = _parse(connection, inbound, now)
-    answered = await _answered(connection, inbound)
+    answered = await _answered_by_email(connection, inbound)
     token = inbound.link_token
     invited = None if token is None else invitations.contact_of(token, connection.id, now)
     async with change(connection.account_id, rows=[uuid5(connection.id, received.address)]) as changed:
@@ -220,13 +215,13 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             contact, conversation = await contacts.find_or_create_by_address(
                 changed, connection, connection.kind, received.address, inbound.sender_name, invited=invited
             )
-        else:  # the contact that we wrote to, whichever address the answer comes from
+        else:  # the contact that we wrote to, whatever the sender's address
             contact, conversation = await contacts.lock(connection.account_id, answered.contact_id)
-        # Again under the lock: another process may have stored the same callback meanwhile.
+        # Again under the lock: another process may have stored it.
         if (external_id := await _new_id(connection, inbound, received)) is None:
             return
         await contact_names.ask(connection, contact, received.address)
-        held = await _note_address(changed, contact, conversation, received, now)
+        held = await _record_address(changed, contact, conversation, received, now)
         newly_out = held is not None and held.opted_out_at is None
         if inbound.opt_out is not None:
             await _apply_opt_out(changed, connection, received.address, answered, out=inbound.opt_out)
@@ -248,8 +243,6 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Received:
-    """A contact's message in the form that is stored."""
-
     kind: str
     address: str
     subject: str | None
@@ -264,7 +257,7 @@ def _parse(connection: ChannelConnection, inbound: InboundMessage, now: datetime
         address = inbound.sender.replace("\x00", "").strip()[: validation.ADDRESS_LIMIT]
     body = inbound.body.replace("\x00", "").strip()
     if not body and inbound.attachments:
-        body = _counted(inbound.attachments)
+        body = _files_text(inbound.attachments)
     elif not body and connection.kind != "EMAIL":  # an email has its subject
         body = NO_TEXT
     if (left_out := len(inbound.attachments) - attachments.COUNT_LIMIT) > 0:
@@ -278,15 +271,14 @@ def _parse(connection: ChannelConnection, inbound: InboundMessage, now: datetime
     )
 
 
-async def _note_address(
+async def _record_address(
     changed: Change, contact: Contact, conversation: Conversation, received: _Received, now: datetime
 ) -> ContactAddress | None:
-    """Record that the contact wrote from this address: it opens the window, and answers go there."""
-    held = await _address_of(contact, received.kind, received.address)
+    held = await _address_written_from(contact, received.kind, received.address)
     if held is None:
         return None
     last = held.last_inbound_at
-    # A late old message must not shorten the window. A time in the future comes from a clock that was set back.
+    # A late message must not shorten the window; a future time was a wrong clock.
     if last is None or last < received.written_at or last > now + CLOCK_SKEW:
         await ContactAddress.filter(id=held.id).update(last_inbound_at=received.written_at)
     await contacts.answered_from(changed, contact, conversation, held, received.written_at)
@@ -306,7 +298,7 @@ async def _apply_opt_out(
 async def _inbound_message(
     contact: Contact, conversation: Conversation, inbound: InboundMessage, received: _Received
 ) -> Message:
-    replied = await _replied(conversation, inbound.in_reply_to)
+    replied = await _replied_to(conversation, inbound.in_reply_to)
     return Message(
         id=uuid7(),
         account_id=contact.account_id,
@@ -325,8 +317,7 @@ async def _inbound_message(
     )
 
 
-async def _address_of(contact: Contact, kind: str, address: str) -> ContactAddress | None:
-    """The contact's address; the one in use if an email came from elsewhere."""
+async def _address_written_from(contact: Contact, kind: str, address: str) -> ContactAddress | None:
     held = await contacts.held_address(contact.account_id, kind, address)
     if held is not None and held.contact_id == contact.id:
         return held
@@ -337,16 +328,11 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _counted(files: Sequence[object]) -> str:
-    """The text of a message that has only files; empty without files."""
+def _files_text(files: Sequence[object]) -> str:
     return f"[{len(files)} attachment{'s' if len(files) > 1 else ''}]" if files else ""
 
 
 async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewhere, now: datetime) -> None:
-    """Store a message that a colleague wrote in the vendor's own inbox. Key: (connection, external id).
-
-    An echo may overtake the answer to our own call: a message being sent with the same text is that one.
-    """
     body = storable(written.body).strip()
     address = written.recipient[: validation.ADDRESS_LIMIT]
     external_id = stored_id(written.external_id)
@@ -355,7 +341,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         return
     mine = Message.filter(channel_connection_id=connection.id, direction="OUTBOUND")
     under_way = mine.filter(address=address, external_id=None, delivery_status__in=["SENDING", "UNKNOWN"])
-    for own in await under_way.order_by("seq"):
+    for own in await under_way.order_by("seq"):  # an echo may overtake the answer to our own call
         if written.template or _one_line(body).startswith(_one_line(own.body)):
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await delivery.record_status(connection, ours, message_id=own.id)
@@ -376,13 +362,13 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             kind=connection.kind,
             channel_connection_id=connection.id,
             address=address,
-            body=body or _counted(written.attachments) or NO_TEXT,
+            body=body or _files_text(written.attachments) or NO_TEXT,
             delivery_status="SENT",
             external_id=external_id,
             author_name=written.author[: contacts.NAME_LIMIT],
             occurred_at=_written_at(written.occurred_at, now),
         )
-        replied = await _replied(conversation, written.in_reply_to)
+        replied = await _replied_to(conversation, written.in_reply_to)
         message.reply_to_id = None if replied is None else replied.id
         files = written.attachments
         if await message_changes.removed_early(connection, written.external_id):
@@ -392,38 +378,31 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
         await early_statuses.wake(connection.id, external_id)
 
 
-def _written_at(told: datetime | None, now: datetime) -> datetime:
-    """The vendor's time, unless it is in the future or impossibly old."""
-    return told.astimezone(UTC) if told is not None and EARLIEST < told <= now else now
+def _written_at(vendor_time: datetime | None, now: datetime) -> datetime:
+    return vendor_time.astimezone(UTC) if vendor_time is not None and EARLIEST < vendor_time <= now else now
 
 
 async def _answer_help(connection: ChannelConnection, conversation_id: UUID, now: datetime) -> None:
-    """Answer HELP, as carriers require, unless the contact has opted out. Call in the transaction that stores the HELP.
-
-    At most once in HELP_AGAIN: a contact that repeats HELP may be a machine that answers us.
-    """
     actor = system_actor(connection.account_id)
-    words = await opt_outs.help_text(connection.account_id)
+    text = await opt_outs.help_text(connection.account_id)
     if await Message.exists(
         conversation_id__in=merged_rows.ids_of(
             await merged_rows.conversation_of(connection.account_id, conversation_id)
         ),
         channel_connection_id=connection.id,
         direction="OUTBOUND",
-        body=words,
-        occurred_at__gt=now - HELP_AGAIN,
-        occurred_at__lt=now
-        + HELP_AGAIN,  # else an answer that a clock ahead of time dated keeps HELP silent until then
+        body=text,
+        occurred_at__gt=now - HELP_AGAIN,  # a machine may answer us with HELP again and again
+        occurred_at__lt=now + HELP_AGAIN,  # ignore answers dated by a clock that was ahead
     ):
         return
     try:
-        await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=words)
+        await messages.send_message(actor, conversation_id=conversation_id, channel_id=connection.id, body=text)
     except Refusal as refusal:
         log.info("help_not_answered", connection=str(connection.id), reason=refusal.code)
 
 
 async def _confirm_stop(changed: Change, stop: Message) -> None:
-    """Queue the one message that carriers require after a STOP. Call in the transaction that stores the STOP."""
     message = Message(
         id=uuid7(),
         account_id=stop.account_id,
@@ -443,19 +422,17 @@ async def _confirm_stop(changed: Change, stop: Message) -> None:
     await sending.enqueue(message)
 
 
-async def _replied(conversation: Conversation, external_id: str | None) -> Message | None:
-    """The message of this conversation that the contact replied to, from either side."""
+async def _replied_to(conversation: Conversation, external_id: str | None) -> Message | None:
     if external_id is None:
         return None
     said = Message.filter(conversation_id__in=merged_rows.ids_of(conversation), external_id=stored_id(external_id))
     return await said.order_by("-seq").first()
 
 
-async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:
-    """Our message that an email answers, proved by an id that only its recipients have seen."""
+async def _answered_by_email(connection: ChannelConnection, inbound: InboundMessage) -> Message | None:
     if connection.kind != "EMAIL":
         return None
-    if inbound.in_reply_to is not None:
+    if inbound.in_reply_to is not None:  # an id that only the recipients have seen
         return await Message.get_or_none(
             channel_connection_id=connection.id, external_id=stored_id(inbound.in_reply_to), direction="OUTBOUND"
         )
@@ -463,13 +440,10 @@ async def _answered(connection: ChannelConnection, inbound: InboundMessage) -> M
 
 
 async def _new_id(connection: ChannelConnection, inbound: InboundMessage, received: _Received) -> str | None:
-    """The external id to store the message under; None: it is stored already.
-
-    Scanners and broken mailers reuse a Message-ID: an email with other content gets an id made from its content.
-    """
     known = await Message.get_or_none(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
     if known is None:
         return stored_id(inbound.external_id)
+    # Scanners and broken mailers reuse a Message-ID: hash other content instead.
     sizes = [one.get("size", "") for one in inbound.attachments]
     if connection.kind != "EMAIL" or (
         (known.address, known.subject, known.body) == (received.address, received.subject, received.body)
@@ -481,5 +455,5 @@ async def _new_id(connection: ChannelConnection, inbound: InboundMessage, receiv
     return None if await Message.exists(channel_connection_id=connection.id, external_id=other) else other
 
 
-async def _stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:
+async def _is_stored(connection: ChannelConnection, inbound: InboundMessage) -> bool:
     return await Message.exists(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))

@@ -1,4 +1,4 @@
-"""Messages whose sending got no answer: marked UNKNOWN, then looked up at the vendor. Never sent again automatically."""
+"""Marks messages UNKNOWN whose sending got no answer, and looks them up at the vendor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ async def mark_unknown(message: Message, why: str | None = None) -> None:
     "message.resolve", on_dead="the message stays UNKNOWN: a callback resolves it, or a person sends it again"
 )
 async def _resolve_job(job: jobs.JobContext) -> None:
-    """Look a message up at the vendor. Key: the message is still UNKNOWN."""
     message = await Message.get(id=UUID(job.payload["message_id"]), account_id=job.account_id)
     if message.delivery_status != "UNKNOWN" or message.sending_at is None:
         return

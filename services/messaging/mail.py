@@ -1,4 +1,4 @@
-"""Email received by our own LMTP server on a trusted connection. It takes the same way as the mail webhook, signed."""
+"""Email received by our own LMTP server, handled as the mail webhook handles it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ LIMIT: Final = inbound_mail.MAX_BYTES  # bytes of an email, with its files
 
 
 async def takes(connection_id: UUID) -> bool:
-    """Whether this channel accepts email: an email channel with an `inbound_secret`."""
     return bool(await _secret(connection_id))
 
 
 async def receive(connection_id: UUID, raw: bytes) -> None:
-    """Store a raw RFC 5322 message, as the webhook would. Returns after the commit. Raises: NotFound, BadPayload."""
+    """Store a raw RFC 5322 message; returns after the commit.
+
+    Raises: NotFound, BadPayload.
+    """
     secret = await _secret(connection_id)
     if not secret:
         raise NotFound

@@ -1,4 +1,4 @@
-"""Later changes that channels report: a message edited, removed, or reacted to. inbound.py stores new messages."""
+"""Edits, removals and reactions that channels report."""
 
 from __future__ import annotations
 
@@ -30,18 +30,14 @@ TRY_AGAIN: Final = timedelta(minutes=1)
 PREVIEW_LIMIT: Final = 160  # of a conversation, as unit_of_work.py cuts it
 
 
-async def record(connection: ChannelConnection, told: MessageChange, *, again: bool = False) -> None:
-    """Apply an edit, removal or reaction. Safe to repeat; a change older than the last is ignored.
-
-    The message's own callback may still be running: a change of an unknown message is tried once more (`again`). A removed message
-    loses its text, files and inbox preview (Meta's platform terms) and keeps its place.
-    """
-    known = Message.filter(channel_connection_id=connection.id, external_id=stored_id(told.external_id))
+async def record(connection: ChannelConnection, reported: MessageChange, *, again: bool = False) -> None:
+    """Apply an edit, removal or reaction; a change older than the last is ignored."""
+    known = Message.filter(channel_connection_id=connection.id, external_id=stored_id(reported.external_id))
     found = await known.get_or_none()
     if found is None:
         log.info("change_of_unknown_message", connection=str(connection.id))
-        if not again:
-            await _later(connection, told)
+        if not again:  # the message's own callback may still be running
+            await _try_later(connection, reported)
         return
     async with change(connection.account_id, rows=[found.contact_id]) as changed:
         contact = await contact_totals.lock_contact(connection.account_id, found.contact_id)
@@ -49,20 +45,20 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
         message = await Message.filter(id=found.id).select_for_update(no_key=True).get()
         if message.removed_at is not None:
             return
-        at = told.occurred_at or changed.now
+        at = reported.occurred_at or changed.now
         before = message.body
-        if told.removed:
+        if reported.removed:  # Meta's platform terms: delete text, files and preview
             message.body = REMOVED
             message.update_from_dict({"subject": None, "quoted_text": None})
             message.reaction, message.removed_at = None, changed.now
             await Attachment.filter(message_id=message.id).delete()
-        elif told.body is not None and (message.edited_at is None or message.edited_at < at):
-            message.body, message.edited_at = storable(told.body).strip() or NO_TEXT, at
-            if told.opt_out is not None and message.direction == "INBOUND":
-                record_choice = opt_outs.opt_out if told.opt_out else opt_outs.opt_in
+        elif reported.body is not None and (message.edited_at is None or message.edited_at < at):
+            message.body, message.edited_at = storable(reported.body).strip() or NO_TEXT, at
+            if reported.opt_out is not None and message.direction == "INBOUND":
+                record_choice = opt_outs.opt_out if reported.opt_out else opt_outs.opt_in
                 await record_choice(changed, connection.id, message.kind, message.address)
-        elif told.reaction is not None:
-            message.reaction = storable(told.reaction).strip()[:REACTION_LIMIT] or None
+        elif reported.reaction is not None:
+            message.reaction = storable(reported.reaction).strip()[:REACTION_LIMIT] or None
         else:
             return
         await message.save(
@@ -80,30 +76,29 @@ async def record(connection: ChannelConnection, told: MessageChange, *, again: b
 
 
 async def removed_early(connection: ChannelConnection, external_id: str) -> bool:
-    """Whether a message that is not stored yet was already removed by its author."""
-    return await Job.exists(key=_removal(connection, external_id))
+    """Whether a message that is not stored yet has been removed."""
+    return await Job.exists(key=_removal_key(connection, external_id))
 
 
-def _removal(connection: ChannelConnection, external_id: str) -> str:
+def _removal_key(connection: ChannelConnection, external_id: str) -> str:
     named = hashlib.sha256(storable(stored_id(external_id)).encode()).hexdigest()
     return f"message.removed:{connection.id}:{named}"
 
 
-async def _later(connection: ChannelConnection, told: MessageChange) -> None:
-    kept = orjson.dumps(storable(dataclasses.asdict(told))).decode()
+async def _try_later(connection: ChannelConnection, reported: MessageChange) -> None:
+    kept = orjson.dumps(storable(dataclasses.asdict(reported))).decode()
     await jobs.enqueue(
         "message.change",
         {"connection_id": str(connection.id)},
         account_id=connection.account_id,
-        key=_removal(connection, told.external_id) if told.removed else None,
+        key=_removal_key(connection, reported.external_id) if reported.removed else None,
         secret=kept,  # private text
         due_at=datetime.now(UTC) + TRY_AGAIN,
     )
 
 
-@jobs.handler("message.change", on_dead="the change is of a message that is not ours")
+@jobs.handler("message.change", on_dead="the change is of an unknown message")
 async def _change_job(job: jobs.JobContext) -> None:
-    """Safe to repeat."""
     connection = await providers.channel_connection(UUID(job.payload["connection_id"]), job.account_id)
     given = orjson.loads(job.secret)
     if given["occurred_at"] is not None:

@@ -1,4 +1,4 @@
-"""Messages that the team writes: checked, then committed as QUEUED with a job. sending.py sends them."""
+"""Messages that the team writes: checked, then committed as QUEUED with a job."""
 
 from __future__ import annotations
 
@@ -45,8 +45,6 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Input:
-    """What the caller gave, unchecked."""
-
     conversation_id: UUID
     channel_id: UUID
     body: str
@@ -58,17 +56,15 @@ class _Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A checked message. `requests`: those whose links it carries. `templated`: a template was given, even a refused one."""
-
     conversation: Conversation
     connection: ChannelConnection
     body: str
     subject: str | None
     cc: Sequence[str]
     template: Template | None
-    templated: bool
+    templated: bool  # a template was given, even a refused one
     must_bind: UUID | None
-    requests: Sequence[PaymentRequest] = ()
+    requests: Sequence[PaymentRequest] = ()  # whose links it carries
 
 
 async def send_message(
@@ -84,12 +80,11 @@ async def send_message(
     must_bind: UUID | None = None,
     save: idempotency.Save | None = None,
 ) -> SentMessage:
-    """Commit a message as QUEUED, with its job. Requests whose links are in the text become SENT and log a card.
+    """Commit a message as QUEUED with its job; requests whose links it carries become SENT.
 
-    With a `template` the contact receives the template, and the thread shows `body`. `cc`: addresses that get a copy of an email.
-    `must_bind`: a request that must be open and whose link must be in the text. Safe to repeat with the same `idempotency_key`;
-    a caller that has a key itself passes `save` instead, which stores {"message": id}.
-    Raises: NotFound, Forbidden, Blank, TooLong, Invalid, AlreadyPaid, AlreadyVoid, and the refusals of availability.py.
+    `template`: the contact receives it, and the thread shows `body`. `must_bind`: an open request whose link must be in the text.
+    `save`: for a caller that has an idempotency key itself; it stores {"message": id}.
+    Raises: NotFound, Forbidden, Blank, TooLong, Invalid, AlreadyPaid, AlreadyVoid, the refusals of availability.py.
     """
     given = _Input(
         conversation_id=conversation_id,
@@ -129,11 +124,10 @@ async def resend_message(
     idempotency_key: str,
     confirm_possible_duplicate: bool = False,
 ) -> SentMessage:
-    """Send a FAILED or UNKNOWN message again, on any channel: same text, same links. Of several callers at the same time one succeeds.
+    """Send a FAILED or UNKNOWN message again on any channel; of several callers one succeeds.
 
-    An UNKNOWN message may have arrived. `confirm_possible_duplicate` is required until the look-ups are over, and always from
-    automation. Raises: NotFound, Forbidden, Invalid (has not failed, or was sent again already), ConfirmationRequired, TooLong,
-    AlreadyPaid, AlreadyVoid, and the refusals of availability.py.
+    `confirm_possible_duplicate`: for an UNKNOWN message, required until the look-ups are over, and always from automation.
+    Raises: ConfirmationRequired, and what `send_message` raises.
     """
     actor.require("message")
 
@@ -160,7 +154,7 @@ async def resend_message(
         except Refusal as found:
             for one in found.all:
                 if one.field is not None and one.field[0] in ("body", "template"):
-                    one.field = ("channelId",)  # the caller gave neither: the channel is wrong for them
+                    one.field = ("channelId",)  # the caller gave neither: the channel cannot carry them
             raise
 
     fields = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
@@ -186,7 +180,7 @@ async def refusal(
     template: Template | None = None,
     must_bind: UUID | None = None,
 ) -> Refusal | None:
-    """What `send_message` would raise now; None: it would accept. Reads only."""
+    """What `send_message` would raise now; None: it would accept."""
     given = _Input(
         conversation_id=conversation_id, channel_id=channel_id, body=body, cc=cc, template=template, must_bind=must_bind
     )
@@ -203,7 +197,7 @@ async def _refusal(actor: Actor, given: _Input) -> Refusal | None:
 
 
 def forbidden(found: Refusal | None) -> Refusal:
-    """The refusal for a role that may not send: the reason that the composer shows, else FORBIDDEN, which reveals no ids."""
+    """The refusal for a role that may not send; it reveals no ids."""
     if found is None or found.code not in availability.REASONS:
         return Forbidden()
     found.others = ()
@@ -211,7 +205,6 @@ def forbidden(found: Refusal | None) -> Refusal:
 
 
 async def _read(actor: Actor, given: _Input) -> _Draft:
-    """Check the input without locks. Raises: all refusals together, those of `_check_now` too."""
     refusals = Refusals()
     draft = await _parse(actor, given, refusals)
     texts = [draft.body, *(draft.template.values if draft.template is not None else ())]
@@ -226,7 +219,6 @@ async def _read(actor: Actor, given: _Input) -> _Draft:
 
 
 async def _parse(actor: Actor, given: _Input, refusals: Refusals) -> _Draft:
-    """Check each field by itself. Raises only if the conversation or the channel is missing."""
     conversation = await merged_rows.conversation(actor.account_id, given.conversation_id)
     connection: ChannelConnection | None = None
     template: Template | None = None
@@ -262,17 +254,15 @@ async def _parse(actor: Actor, given: _Input, refusals: Refusals) -> _Draft:
 
 
 async def _refuse_wrong_links(draft: _Draft) -> None:
-    """Raises: Invalid (another contact's link, the required link is missing), NotFound (the required request was discarded)."""
     if any(request.conversation_id not in merged_rows.ids_of(draft.conversation) for request in draft.requests):
-        raise Invalid("This text holds the payment link of another contact.", field="body")
+        raise Invalid("This text contains another contact's payment link.", field="body")
     if draft.must_bind is not None and draft.must_bind not in {request.id for request in draft.requests}:
         if await PaymentRequest.filter(id=draft.must_bind, discarded_at__not_isnull=True).exists():
             raise NotFound(field="paymentRequestId")
-        raise Invalid("The payment link is missing in this text.", field="body")
+        raise Invalid("The payment link is missing from this text.", field="body")
 
 
 async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availability.Capability:
-    """Check what may change until the message is committed: request open, channel available, length. Raises: the refusals."""
     refusals = Refusals()
     for request in draft.requests:
         if request.id == draft.must_bind:
@@ -313,7 +303,7 @@ async def _write(
     if repeat is not None and copies.allowed(draft.connection):
         draft = replace(draft, cc=await copies.remaining(repeat.message))
     locked = [*(request.id for request in draft.requests), draft.conversation.contact_id, draft.conversation.id]
-    # A binding refers to the message, which the change inserts at its end: hence a transaction around it.
+    # A binding refers to the message, which the change inserts at its end.
     async with turn(actor.account_id, locked), database.transaction():
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             draft = await _lock(actor, draft)
@@ -336,7 +326,6 @@ async def _write(
 
 
 async def _lock(actor: Actor, draft: _Draft) -> _Draft:
-    """The draft with its rows locked and read again. Raises: NotFound (the required request was discarded meanwhile)."""
     requests = await request_rows.lock_all(actor.account_id, [request.id for request in draft.requests])
     if draft.must_bind is not None and draft.must_bind not in {request.id for request in requests}:
         raise NotFound(field="paymentRequestId")
@@ -348,7 +337,6 @@ async def _lock(actor: Actor, draft: _Draft) -> _Draft:
 async def _decide(
     actor: Actor, draft: _Draft, repeat: resending.Repeat | None, *, now: datetime
 ) -> availability.Capability:
-    """Check the locked rows. Raises: the refusals."""
     refusals = Refusals()
     with refusals:
         if repeat is not None:
@@ -395,7 +383,6 @@ async def _message(
 
 
 async def _default_subject(conversation: Conversation, requests: Sequence[PaymentRequest]) -> str:
-    """The product, else "Re: " and the subject of the contact's last email, because mail programs thread by it."""
     account = await Account.get(id=conversation.account_id)
     if len(requests) == 1:
         return f"{account.name}: {requests[0].product_name}"[:SUBJECT_LIMIT]
@@ -408,14 +395,13 @@ async def _default_subject(conversation: Conversation, requests: Sequence[Paymen
         )
         last = await received.order_by("-seq").first()
         if last is not None and last.subject:
-            return inbound_mail.reply_subject(last.subject)[:SUBJECT_LIMIT]
+            return inbound_mail.reply_subject(last.subject)[:SUBJECT_LIMIT]  # mail programs thread by it
     return f"{'Payment requests' if requests else 'Message'} from {account.name}"[:SUBJECT_LIMIT]
 
 
 async def _announce(
     actor: Actor, changed: Change, draft: _Draft, message: Message, repeat: resending.Repeat | None
 ) -> list[ActivityCard]:
-    """Mark the requests as sent, and clear the draft that was sent; the new cards."""
     conversation = draft.conversation
     if repeat is not None:  # the family can no longer be sent again
         for one in [repeat.message, *await resending.family_of(repeat.message)]:

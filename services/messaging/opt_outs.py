@@ -1,7 +1,4 @@
-"""Opt-outs: STOP and START per sender, email's unsubscribe link, and the answer to HELP.
-
-An address with any opt-out is opted out of the whole kind of channel (`opted_out_at`): another sender must not evade a STOP.
-"""
+"""Opt-outs per sender: STOP, START, email's unsubscribe link, and the answer to HELP."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ _PURPOSE = "unsubscribe"
 async def opt_out(
     changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
 ) -> None:
-    """Opt an address out of this sender. Key: (connection, address). The caller holds the contact's lock.
+    """Opt an address out of this sender, in all spellings; the caller holds the contact's lock.
 
-    Covers all spellings of a phone number, also across contacts. `blocked`: reported by the vendor, not written by the contact.
+    `blocked`: reported by the vendor, not written by the contact.
     """
     known = await OptOut.get_or_none(channel_connection_id=channel_connection_id, address=address)
     if known is None:
@@ -38,6 +35,7 @@ async def opt_out(
         )
     elif known.blocked and not blocked:
         await OptOut.filter(id=known.id).update(blocked=False)
+    # All senders of the kind: none may evade a STOP.
     held = ContactAddress.filter(account_id=changed.account_id, kind=kind, address__in=spellings(address))
     for row in await held.filter(opted_out_at=None).order_by("id"):
         await ContactAddress.filter(id=row.id).update(opted_out_at=changed.now)
@@ -47,7 +45,7 @@ async def opt_out(
 async def opt_in(
     changed: Change, channel_connection_id: UUID, kind: str, address: str, *, blocked: bool = False
 ) -> None:
-    """Take back the opt-out of this sender; those of other senders stay. Safe to repeat. The caller holds the contact's lock.
+    """Take back this sender's opt-out; the caller holds the contact's lock.
 
     `blocked`: reported by the vendor; a STOP that the contact wrote stays.
     """
@@ -62,7 +60,6 @@ async def opt_in(
 
 
 async def opted_out_at(account_id: UUID, kind: str, address: str) -> datetime | None:
-    """Since when an address is opted out; None: it may receive messages."""
     rows = OptOut.filter(account_id=account_id, kind=kind, address__in=spellings(address))
     first = await rows.order_by("created_at").first()
     return None if first is None else first.created_at
@@ -74,7 +71,6 @@ async def _announce(changed: Change, contact_id: UUID) -> None:
 
 
 async def help_text(account_id: UUID) -> str:
-    """The answer to HELP: who writes, how to reach them, how to stop."""
     account = await Account.get(id=account_id)
     reach = " or ".join(known for known in (account.contact_email, account.contact_phone) if known)
     contact = f" Contact us at {reach}." if reach else ""
@@ -82,13 +78,13 @@ async def help_text(account_id: UUID) -> str:
 
 
 async def stop_text(account_id: UUID) -> str:
-    """The confirmation of a STOP, where the vendor leaves it to us: the last message that may go out."""
+    """The confirmation of a STOP, where the vendor sends none."""
     account = await Account.get(id=account_id)
     return f"{account.name}: you are unsubscribed and get no more messages from us. Reply START to get them again."
 
 
 async def is_confirmation(message: Message) -> bool:
-    """Whether this is the confirmation of a STOP (`stop_text`), which an opted-out contact still receives."""
+    """Whether this confirms a STOP, which an opted-out contact still receives."""
     if message.author_id is not None or message.reply_to_id is None or message.direction != "OUTBOUND":
         return False
     return message.body == await stop_text(message.account_id)
@@ -96,14 +92,17 @@ async def is_confirmation(message: Message) -> bool:
 
 # ------------------------------------------------------------------------------------------------------- unsubscribe
 def unsubscribe_url(message: Message) -> str:
-    """The one-click unsubscribe URL (RFC 8058) for this email's address and sender."""
+    """The email's one-click unsubscribe URL (RFC 8058)."""
     subject = message.id.bytes
     token = base64.urlsafe_b64encode(subject + vault.mark(_PURPOSE, subject)).decode().rstrip("=")
     return payment_links.absolute(f"/unsubscribe/{token}")
 
 
 async def written_by(token: str) -> tuple[str, Message]:
-    """The business's name and the message of an unsubscribe link. Raises: NotFound."""
+    """The business's name and the message of an unsubscribe link.
+
+    Raises: NotFound.
+    """
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (ValueError, binascii.Error) as error:
@@ -118,7 +117,10 @@ async def written_by(token: str) -> tuple[str, Message]:
 
 
 async def unsubscribe(token: str) -> str:
-    """Opt the link's address out of its sender; returns the business's name. Safe to repeat. Raises: NotFound."""
+    """Opt the link's address out of its sender; returns the business's name.
+
+    Raises: NotFound.
+    """
     name, message = await written_by(token)
     async with change(message.account_id, rows=[message.contact_id]) as changed:
         await contact_totals.lock_contact(message.account_id, message.contact_id)

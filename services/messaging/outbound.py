@@ -1,4 +1,4 @@
-"""The message as a channel's provider receives it: text, sender, email thread, link button."""
+"""The message as a channel's provider receives it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ THREAD_LIMIT: Final = 200  # of an email's references
 
 
 async def build(message: Message, connection: ChannelConnection) -> OutboundMessage:
-    """What the provider sends for this message."""
     account = await Account.get(id=message.account_id)
     held = await contacts.held_address(message.account_id, message.kind, message.address)
     button = await payment_links.button(message.account_id, message.body)
@@ -34,10 +33,10 @@ async def build(message: Message, connection: ChannelConnection) -> OutboundMess
         template_id=message.template_id,
         template_variables=message.template_variables or {},
         subject=message.subject,
-        # `m` identifies the message in a callback that overtakes the vendor's answer; the signature covers the URL.
+        # `m` names the message in a callback that overtakes the vendor's answer; the URL is signed.
         status_url=f"{providers.inbound_url(connection)}?m={reference}",
         sender_name=account.name,
-        # API keys and the system count as automation; vendors restrict that more.
+        # API keys count as automation, which vendors restrict more.
         author=Author.AUTOMATION if message.author_id is None else Author.PERSON,
         last_inbound_at=None if held is None else held.last_inbound_at,
         link_url=None if button is None else button[0],
@@ -45,7 +44,7 @@ async def build(message: Message, connection: ChannelConnection) -> OutboundMess
         reply_to=_reply_to(connection),
         in_reply_to=thread.in_reply_to,
         references=thread.references,
-        # The one-click unsubscribe URL acts for the contact: people in Cc must not get it.
+        # The one-click URL acts for the contact: people in Cc must not get it.
         unsubscribe_url=opt_outs.unsubscribe_url(message) if message.kind == "EMAIL" and not message.cc else None,
         cc=message.cc or (),
     )
@@ -53,10 +52,8 @@ async def build(message: Message, connection: ChannelConnection) -> OutboundMess
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Thread:
-    """External ids: the contact's last email, and the thread before this one, oldest first."""
-
-    in_reply_to: str | None = None
-    references: Sequence[str] = ()
+    in_reply_to: str | None = None  # the contact's last email
+    references: Sequence[str] = ()  # oldest first
 
 
 async def _thread(message: Message) -> _Thread:
@@ -73,7 +70,6 @@ async def _thread(message: Message) -> _Thread:
 
 
 def _reply_to(connection: ChannelConnection) -> str | None:
-    """The credentials' `reply_to`, else the connection's sender if that is an address."""
     if connection.kind != "EMAIL":
         return None
     try:

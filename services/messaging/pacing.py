@@ -1,4 +1,4 @@
-"""When a queued message may go out: order within a conversation, vendors' rate limits, pauses of a connection."""
+"""When a queued message may go out: order, rate limits, and pauses of a connection."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from models.tables import ChannelConnection, Message
 from services.connections import availability, providers
 from services.core import jobs, merged_rows
 
-# A message that is still queued after this does not hold up the ones behind it.
+# A message queued for longer does not hold up later ones.
 STUCK: Final = timedelta(hours=1)
-# A message that the vendor has not let through for this long fails: its text may be out of date.
+# A message queued for longer fails: its text may be out of date.
 WAIT_LIMIT: Final = timedelta(hours=6)
 
 
 @jobs.after_set_back
 async def _forget_pauses(now: datetime) -> None:
-    """A pause written by a clock that was ahead would last too long. The vendor reports its limit again."""
+    # Written by a clock that was ahead, they would last too long.
     await ChannelConnection.filter(next_send_at__gt=now).update(next_send_at=None)
 
 
 async def earlier_waits(message: Message) -> bool:
-    """Whether an earlier message of this conversation and channel is still queued: they go out in order."""
+    """Whether an earlier message of this conversation and channel is still queued."""
     beside = await merged_rows.messages_of(message)
     return await beside.filter(
         channel_connection_id=message.channel_connection_id,
@@ -36,11 +36,7 @@ async def earlier_waits(message: Message) -> bool:
 
 
 async def wait_for_turn(message: Message, connection: ChannelConnection) -> float | None:
-    """Seconds until this connection may send again; None: now, and the turn is taken. Key: compare-and-set on `next_send_at`.
-
-    `next_send_at` holds both a vendor's rate limit (429) and the pace of ChannelLimits.messages_per_s. The limit per recipient
-    needs only the time of the recipient's last message, because those go out in order.
-    """
+    """Seconds until this connection may send again; None: now, and the turn is taken."""
     limits = availability.limits_of(connection)
     if limits.recipient_messages_per_s is not None:
         recipient_s = await _recipient_waits(message, timedelta(seconds=1 / limits.recipient_messages_per_s))
@@ -54,8 +50,8 @@ async def wait_for_turn(message: Message, connection: ChannelConnection) -> floa
         free = ChannelConnection.filter(id=connection.id, next_send_at=connection.next_send_at)
         if await free.update(next_send_at=datetime.now(UTC) + timedelta(seconds=1 / pace)):
             return None
-        paused_s = paused_for(await providers.channel_connection(connection.id))  # another message was quicker
-    # Each message comes back when those before it have gone, so that they do not all retry at every turn.
+        paused_s = paused_for(await providers.channel_connection(connection.id))  # another message took the turn
+    # Return after the messages ahead, so that not all retry at every turn.
     ahead = await Message.filter(
         channel_connection_id=connection.id, direction="OUTBOUND", delivery_status="QUEUED", seq__lt=message.seq
     ).count()
@@ -63,7 +59,6 @@ async def wait_for_turn(message: Message, connection: ChannelConnection) -> floa
 
 
 async def _recipient_waits(message: Message, gap: timedelta) -> float:
-    """Seconds until a message is `gap` behind the recipient's previous one; 0: it already is."""
     now = datetime.now(UTC)
     before = Message.filter(
         conversation_id=message.conversation_id,
@@ -84,7 +79,6 @@ def paused_for(connection: ChannelConnection) -> float:
 
 
 def waited_too_long(message: Message) -> bool:
-    """Whether the message has been queued for longer than WAIT_LIMIT."""
     return message.occurred_at < datetime.now(UTC) - WAIT_LIMIT
 
 

@@ -1,8 +1,4 @@
-"""When a FAILED or UNKNOWN message may be sent again, and on which channels. messages.py sends it.
-
-A message and its repetitions are a family; each repetition names the first message (`retry_of_id`). At most one of a family is
-being sent or has arrived, so that a contact gets nothing twice by accident.
-"""
+"""When and on which channels a FAILED or UNKNOWN message may be sent again."""
 
 from __future__ import annotations
 
@@ -29,19 +25,18 @@ LOOKED_UP: Final = timedelta(seconds=delivery.LOOK_UPS_S[-1])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """A wish to send a message again. `confirmed`: even if the contact may get it twice."""
+    """A request to send a message again. `confirmed`: even if the contact may get it twice."""
 
     message: Message
     confirmed: bool
 
 
 def first_of(message: Message) -> UUID:
-    """The first message of the family."""
     return message.retry_of_id or message.id
 
 
 async def family_of(message: Message) -> list[Message]:
-    """The rest of the message's family, oldest first."""
+    """The first message and its repetitions, without this one, oldest first."""
     first = first_of(message)
     beside = await merged_rows.messages_of(message)  # by conversation, which has an index
     found = await beside.filter(retry_of_id=first).order_by("seq")
@@ -51,18 +46,21 @@ async def family_of(message: Message) -> list[Message]:
 
 
 def over(message: Message, family: Sequence[Message]) -> bool:
-    """Whether the message can't be sent again: it has not failed, or another of the family is being sent or has arrived."""
+    """Whether it has not failed, or another of its family is being sent or has arrived."""
     return message.delivery_status not in REPEATABLE or any(
         one.delivery_status not in REPEATABLE for one in family if one.id != message.id
     )
 
 
 async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
-    """Call under the conversation's lock, so that of two callers one succeeds. Raises: Invalid, ConfirmationRequired."""
+    """Call under the conversation's lock, so that of two callers one succeeds.
+
+    Raises: Invalid, ConfirmationRequired.
+    """
     message = await Message.get(id=repeat.message.id)
     family = await family_of(message)
     if message.delivery_status not in REPEATABLE or message.direction != "OUTBOUND":
-        raise Invalid("This message has not failed: there is nothing to repeat.", field="messageId")
+        raise Invalid("Only a failed or unconfirmed message can be sent again.", field="messageId")
     if over(message, family):
         raise Invalid("This message has been sent again already.", field="messageId")
     if repeat.confirmed:
@@ -79,7 +77,7 @@ async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
 
 
 def template_of(message: Message, channel_id: UUID) -> Template | None:
-    """The message's template, on the channel that it is approved for; other channels send the text."""
+    """The message's template, on the channel that it is approved for."""
     if message.template_id is None or message.channel_connection_id != channel_id:
         return None
     return Template(id=message.template_id, variables=tuple((message.template_variables or {}).items()))
@@ -92,9 +90,9 @@ def options(
     requests: Sequence[PaymentRequest],
     processors: Sequence[ProcessorConnection],
 ) -> list[Reach]:
-    """The channels on which this message could be sent again now, best first; the one that failed comes last.
+    """The channels on which this message could be sent again now, best first, the failed one last.
 
-    `processors`: all of the account. Applies the same rules as sending.
+    `processors`: all of the account.
     """
     if message.direction != "OUTBOUND" or over(message, family):
         return []

@@ -1,7 +1,4 @@
-"""The job that sends a queued message through its provider, and what becomes of it. messages.py decides what may be written.
-
-SENDING is committed with an attempt id before the vendor is called. A crash in between leaves UNKNOWN, never a second send.
-"""
+"""The job that sends a queued message through its provider."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ MAYBE_SENT_TEXT: Final = "An internal error interrupted sending. This message ma
 
 
 async def enqueue(message: Message, *, again: bool = False) -> None:
-    """Plan the sending of a QUEUED message. Call in the transaction that inserts it; `again`: its job is gone. Key: the message."""
+    """Plan the sending of a QUEUED message; call in the transaction that inserts it."""
     await jobs.enqueue(
         "message.send",
         {"message_id": str(message.id)},
@@ -56,7 +53,6 @@ async def _send_died(job: jobs.JobContext, error: str) -> None:
 
 
 async def _end_without_job(message: Message) -> None:
-    """FAILED if the message certainly never left, else UNKNOWN. Safe to repeat."""
     if message.delivery_status == "SENDING":
         await mark_unknown(message, MAYBE_SENT_TEXT)
     elif message.delivery_status == "QUEUED":
@@ -64,7 +60,7 @@ async def _end_without_job(message: Message) -> None:
 
 
 async def sweep_stranded(now: datetime) -> None:
-    """Enqueue messages that lost their job again, or end them. Key: the message's status."""
+    """Enqueue messages that lost their job again, or end them."""
     for id in await jobs.without_job("message", "t.delivery_status IN ('QUEUED', 'SENDING')", "message.send:"):
         message = await Message.get(id=id)
         log.warning("message_without_job", message_id=str(id), status=message.delivery_status)
@@ -77,10 +73,6 @@ async def sweep_stranded(now: datetime) -> None:
 
 @jobs.handler("message.send", on_dead=_send_died)
 async def _send_job(job: jobs.JobContext) -> None:
-    """Send one message: at most one attempt that the vendor may have accepted.
-
-    Key: the compare-and-set from QUEUED to SENDING. Only a message that certainly never left is tried again.
-    """
     message = await Message.get(id=UUID(job.payload["message_id"]), account_id=job.account_id)
     if message.delivery_status == "SENDING":  # an earlier run died between the call and its answer
         await mark_unknown(message)
@@ -91,13 +83,12 @@ async def _send_job(job: jobs.JobContext) -> None:
     channel = await _ready_channel(message, connection)
     if channel is None:
         return
-    built = await _claim(message, connection)
+    built = await _claim(message, connection)  # commits SENDING: a crash leaves UNKNOWN, never a second send
     if built is not None:
         await _call(channel, built, message, connection, last=job.last_attempt)
 
 
 async def _ready_channel(message: Message, connection: ChannelConnection) -> Channel | None:
-    """The channel, if the message may go out now; None: it has failed. Raises: jobs.Later."""
     if await pacing.earlier_waits(message):
         raise jobs.Later(max(WAIT_FOR_EARLIER_S, pacing.paused_for(connection)))
     refusal = await _refusal(message, connection)
@@ -119,7 +110,6 @@ async def _ready_channel(message: Message, connection: ChannelConnection) -> Cha
 
 
 async def _refusal(message: Message, connection: ChannelConnection) -> Refusal | None:
-    """Why the message may no longer be sent: an opt-out, a closed window or a disconnected channel since the commit."""
     conversation = await merged_rows.conversation_of(message.account_id, message.conversation_id)
     able = await availability.capability(
         system_actor(message.account_id),
@@ -140,7 +130,6 @@ async def _refusal(message: Message, connection: ChannelConnection) -> Refusal |
 
 
 async def _claim(message: Message, connection: ChannelConnection) -> OutboundMessage | None:
-    """Commit SENDING with a new attempt id; None: another run has the message."""
     message.attempt_id = secrets.token_hex(16)
     message.sending_at = datetime.now(UTC)
     message.cc = await copies.remaining(message) or None
@@ -149,7 +138,7 @@ async def _claim(message: Message, connection: ChannelConnection) -> OutboundMes
 
 
 async def _mark_sending(message: Message) -> bool:
-    # The second condition: this attempt was committed before, and the database's answer was lost.
+    # This attempt may be committed although the database's answer was lost.
     ours = Q(delivery_status="QUEUED") | Q(delivery_status="SENDING", attempt_id=message.attempt_id)
     marked = await Message.filter(ours, id=message.id).update(
         delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at, cc=message.cc
@@ -168,7 +157,7 @@ async def _call(
     except IntegrationError as error:
         await _not_sent(message, connection, error, last=last)
     else:
-        # The vendor has accepted it: store that before anything else, however long the database is away.
+        # The vendor has accepted it: store that first, however long the database is away.
         await database_errors.retry_transient(
             lambda: advance(message, result.status.value, external_id=result.external_id, relay_id=result.relay_id)
         )
@@ -178,7 +167,6 @@ async def _call(
 
 
 async def _not_sent(message: Message, connection: ChannelConnection, error: IntegrationError, *, last: bool) -> None:
-    """Put the message back or fail it. Raises: jobs.Later, IntegrationError (the runner tries again)."""
     if error.ambiguous:
         await mark_unknown(message)
         return
@@ -187,7 +175,7 @@ async def _not_sent(message: Message, connection: ChannelConnection, error: Inte
         wait_s = min(max(wait_s or PAUSE_S, 1.0), LONGEST_PAUSE_S)
     waits = error.retryable and wait_s is not None and not pacing.waited_too_long(message)
     again = waits or (error.retryable and not last)
-    # The message first: if the database fails later, this message is not left in doubt.
+    # The message first: a later failure of the database leaves no doubt about it.
     await database_errors.retry_transient(lambda: _put_back(message) if again else _fail(message, error))
     if error.reason == RATE_LIMITED and wait_s is not None:
         await pacing.pause(connection, wait_s)

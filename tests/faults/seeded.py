@@ -985,7 +985,7 @@ FAULTS: Final = (
         "jobs",
         "accepted-message-not-stored-first",
         "services/messaging/sending.py",
-        "store that before anything else, however long the database is away.\n",
+        "store that first, however long the database is away.\n",
         "store that late.\n        await providers.note_channel(connection, None)\n",
         "tests/services/core/test_locked_tables.py",
         postgres=True,
