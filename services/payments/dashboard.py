@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from models import database, time_zones
-from services.thread.figures import ARRIVED, DUE, LEFT, PAID_IN_FULL, REQUESTED, SENT_AT, STANDS
+from services.thread.figures import ARRIVED, DUE, LEFT, NOT_UNDONE, PAID_IN_FULL, REQUESTED, SENT_AT
 
 # In days, including today; None: all.
 RANGES: Final[Mapping[str, int | None]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30, "ALL_TIME": None}
@@ -75,7 +75,7 @@ async def figures(account_id: UUID, range: str, now: datetime) -> list[CurrencyF
     )
     money = await database.rows(
         "SELECT currency, sum(amount_minor) AS paid FROM money_fact f WHERE account_id = ? AND test_mode = ?"  # noqa: S608 (only constants are put in)
-        f" AND {ARRIVED} AND occurred_at >= ? AND {STANDS} GROUP BY currency",
+        f" AND {ARRIVED} AND occurred_at >= ? AND {NOT_UNDONE} GROUP BY currency",
         account_id,
         test_mode,
         since,

@@ -1,4 +1,4 @@
-"""The texts of activity cards and their notifications, and their event names. The ledger decides when to log one."""
+"""The texts of activity cards and notifications, and their event names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ EVENTS: Final = {
 
 
 def event_of(kind: CardKind, status: str, previous: str) -> str:
-    """The event's name for a card logged with `status`, after `previous`."""
     if kind != CardKind.RECORDED_OUTSIDE:
         return "paid" if (kind, status) == (CardKind.PARTIAL_PAYMENT, "PAID") else EVENTS[kind]
     named = {"PAID": "paid", "PARTIALLY_PAID": "partially_paid"}
@@ -58,29 +57,25 @@ def event_of(kind: CardKind, status: str, previous: str) -> str:
 
 
 def amount_text(request: PaymentRequest, locale: str) -> str:
-    """The requested amount in the account's locale."""
     return Money(request.amount_minor, request.currency).formatted(locale)
 
 
-def _moment(at: datetime) -> str:
+def _time_text(at: datetime) -> str:
     at = at.astimezone(UTC)
     return f"{at:%B} {at.day}, {at.year}, {at:%H:%M} UTC"
 
 
 def asked(request: PaymentRequest, locale: str) -> str:
-    """Text of PAYMENT_REQUEST."""
     return f"Payment request {request.number}: {amount_text(request, locale)} for {request.product_name}."
 
 
 def processing(request: PaymentRequest, locale: str) -> str:
-    """Text of PAYMENT_PROCESSING."""
     waits = request.last_attempt_message if request.last_attempt_status == "PENDING" else None
     text = f"A payment of {amount_text(request, locale)} for {request.product_name} is being processed."
     return f"{text} {waits}" if waits else text
 
 
 def released(request: PaymentRequest, method: str | None, locale: str) -> str:
-    """Text of PAYMENT_PROCESSING for a link that was released while a payment is under way."""
     by = f" by {method}" if method else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name}{by} is still under way"
     if request.unresolved:
@@ -89,13 +84,11 @@ def released(request: PaymentRequest, method: str | None, locale: str) -> str:
 
 
 def voided(request: PaymentRequest) -> str:
-    """Text of REQUEST_VOIDED."""
     why = f" Reason: {request.void_reason}" if request.void_reason else ""
     return f"Payment request {request.number} was voided.{why}"
 
 
 def undelivered(request: PaymentRequest, *, window_closed: bool = False) -> str:
-    """Text of DELIVERY_FAILED. `window_closed`: the contact wrote too long ago for this channel."""
     why = ": the time to answer the contact's last message on this channel is over" if window_closed else ""
     return f"The message with the link of {request.number} could not be delivered{why}. The link still works."
 
@@ -111,7 +104,7 @@ def _short(name: str) -> str:
 
 
 def attempt_failed(request: PaymentRequest, locale: str, *, reason: str | None = None, code: str | None = None) -> str:
-    """Text of PAYMENT_FAILED. `reason`: a sentence for the team; `code`: the processor's code, used without a sentence."""
+    """Text of PAYMENT_FAILED. `reason`: a sentence for the team; it replaces the processor's `code`."""
     why = f" ({code})" if code and not reason else ""
     words = f" {reason}" if reason else ""
     what = f"A payment of {amount_text(request, locale)} for {request.product_name} did not go through"
@@ -124,40 +117,34 @@ def _is_payable(request: PaymentRequest) -> bool:
 
 
 def refund_failed(request: PaymentRequest, money: Money, locale: str) -> str:
-    """Text of REFUND_FAILED for a refund that no processor made."""
     return f"A refund of {money.formatted(locale)} for {request.product_name} failed."
 
 
 def refund_unconfirmed(request: PaymentRequest, money: Money, locale: str) -> str:
-    """Notice of a refund whose outcome is unknown."""
     amount = money.formatted(locale)
     return f"The processor has not confirmed a refund of {amount} for {request.product_name}. Please check there."
 
 
 def capture_unconfirmed(request: PaymentRequest, locale: str) -> str:
-    """Notice of an approved payment whose capture is unknown."""
     return f"The processor has not confirmed a payment of {amount_text(request, locale)} for {request.product_name}. Please check there."
 
 
 def event_unhandled(request: PaymentRequest) -> str:
-    """Notice of a processor's event that could not be processed for days."""
-    return f"The processor told something about {request.number} that Paythread could not take in. Please check there."
+    return f"Paythread could not process an event about {request.number} from the processor. Please check there."
 
 
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
-    """Text of PAYMENT_MISMATCH for a webhook that the processor's API does not confirm."""
+    """Text of PAYMENT_MISMATCH for a webhook that the processor does not confirm."""
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
 
 
-def _why(fact: MoneyFact) -> str:
-    """The reason of an open dispute, and the deadline for an answer."""
+def _dispute_reason(fact: MoneyFact) -> str:
     why = f": {fact.dispute_reason.replace('_', ' ').lower()}" if fact.dispute_reason else ""
-    due = f" Answer by {_moment(fact.response_due_at)}." if fact.response_due_at else ""
+    due = f" Answer by {_time_text(fact.response_due_at)}." if fact.response_due_at else ""
     return f"{why}.{due}"
 
 
 def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[CardKind, str]:
-    """The PAYMENT_MISMATCH card of a payment that does not count."""
     money = Money(fact.amount_minor, fact.currency).formatted(locale)
     if not fact.confirmed:
         said = f"A webhook said that {money} arrived for {request.product_name}. It is not counted."
@@ -170,7 +157,6 @@ def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[Car
 def accepted(
     request: PaymentRequest, facts: Sequence[MoneyFact], locale: str, *, settles: bool, settles_again: bool
 ) -> tuple[CardKind, str]:
-    """The card for payments that the team accepted. `facts`: the acceptances; `request` has its new status."""
     sums: dict[str, int] = {}
     for fact in facts:
         sums[fact.currency] = sums.get(fact.currency, 0) + fact.amount_minor
@@ -196,14 +182,13 @@ def about(
     counted: bool = True,
     money_minor: int | None = None,
 ) -> tuple[CardKind, str] | None:
-    """The card of a new fact that is final for its payment; None: it needs no card. `request` has its new status.
+    """The card of a final fact, or None; `request` has its new status.
 
-    `counted`: whether a charge counts. `money_minor`: the sum of all tenders of its checkout, if there are several.
-    `first_settling`: this fact made the request PAID for the first time; `settles_again`: after a manual record was undone.
+    `money_minor`: the sum of the checkout's tenders, if several. `settles_again`: PAID again after a manual record was undone.
     """
     money = Money(fact.amount_minor if money_minor is None else money_minor, fact.currency).formatted(locale)
     if fact.source == "manual":
-        return _recorded(request, fact, money)
+        return _recorded_outside(request, fact, money)
     if fact.kind != "CHARGE":
         return _after_payment(request, fact, money)
     if fact.outcome == "SUCCEEDED" and not counted:
@@ -216,7 +201,7 @@ def about(
     return None
 
 
-def _recorded(request: PaymentRequest, fact: MoneyFact, money: str) -> tuple[CardKind, str]:
+def _recorded_outside(request: PaymentRequest, fact: MoneyFact, money: str) -> tuple[CardKind, str]:
     method, name = (fact.method_summary or "").lower(), request.product_name
     if fact.outcome == "CANCELED":
         return CardKind.RECORDED_OUTSIDE, f"The record of {money} ({method}) for {name} was undone."
@@ -248,22 +233,22 @@ def _after_payment(request: PaymentRequest, fact: MoneyFact, money: str) -> tupl
             why = f" {fact.failure_message}" if fact.failure_message else ""
             return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed.{why}"
         case "DISPUTE", "PENDING" if fact.inquiry:
-            words = f"The contact's bank asks about {money} for {name}{_why(fact)} A refund settles it."
+            words = f"The contact's bank asks about {money} for {name}{_dispute_reason(fact)} A refund settles it."
             return CardKind.DISPUTE_OPENED, words
         case "ADJUSTMENT", "SUCCEEDED" if fact.charge_external_id != fact.external_id:
-            return CardKind.DISPUTE_OPENED, _began(request, fact)
+            return CardKind.DISPUTE_OPENED, _inquiry_disputed(request, fact)
         case "DISPUTE", "PENDING":
-            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{_why(fact)}"
+            return CardKind.DISPUTE_OPENED, f"The contact's bank disputes {money} for {name}{_dispute_reason(fact)}"
         case "DISPUTE", _:
-            return CardKind.DISPUTE_CLOSED, _ended(request, fact, money)
+            return CardKind.DISPUTE_CLOSED, _dispute_ended(request, fact, money)
     return None
 
 
-def _began(request: PaymentRequest, fact: MoneyFact) -> str:
-    return f"What the contact's bank asked about {request.product_name} is now a dispute{_why(fact)}"
+def _inquiry_disputed(request: PaymentRequest, fact: MoneyFact) -> str:
+    return f"What the contact's bank asked about {request.product_name} is now a dispute{_dispute_reason(fact)}"
 
 
-def _ended(request: PaymentRequest, fact: MoneyFact, money: str) -> str:
+def _dispute_ended(request: PaymentRequest, fact: MoneyFact, money: str) -> str:
     name = request.product_name
     if fact.outcome == "SUCCEEDED":
         return f"The dispute over {money} for {name} was lost. The money goes back to the contact."
@@ -275,8 +260,8 @@ def _ended(request: PaymentRequest, fact: MoneyFact, money: str) -> str:
 def dispute_again(request: PaymentRequest, fact: MoneyFact, locale: str, *, began: bool) -> tuple[CardKind, str]:
     """The card of a later report about a known dispute. `began`: so far the bank only asked."""
     if began:
-        return CardKind.DISPUTE_OPENED, _began(request, fact)
+        return CardKind.DISPUTE_OPENED, _inquiry_disputed(request, fact)
     money, name = Money(fact.amount_minor, fact.currency).formatted(locale), request.product_name
     if fact.outcome == "PENDING":
-        return CardKind.DISPUTE_OPENED, f"The dispute over {money} for {name} is open again{_why(fact)}"
-    return CardKind.DISPUTE_CLOSED, _ended(request, fact, money)
+        return CardKind.DISPUTE_OPENED, f"The dispute over {money} for {name} is open again{_dispute_reason(fact)}"
+    return CardKind.DISPUTE_CLOSED, _dispute_ended(request, fact, money)

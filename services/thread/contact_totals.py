@@ -1,8 +1,4 @@
-"""A contact's stored payment totals, recomputed in the transaction that changes requests or payments.
-
-figures.py defines each total. `overdueCount` depends on the clock and is counted when read. Totals are per currency and mode,
-never summed across.
-"""
+"""A contact's stored payment totals, per currency and mode."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ SELECT currency, test_mode,
   max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
   min(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS first_paid_at,
   max(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS last_paid_at
-FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.STANDS}
+FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.NOT_UNDONE}
 GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
@@ -49,7 +45,7 @@ f.kind = 'REFUND' AND f.reversal AND EXISTS (
     OR newer.occurred_at = won.occurred_at AND newer.outcome = 'SUCCEEDED')))
 """
 _LOSSES = f"""
-SELECT told.currency, told.test_mode,
+SELECT loss.currency, loss.test_mode,
   sum(CASE WHEN refunded > charge.amount_minor THEN charge.amount_minor ELSE refunded END) AS refunded_minor,
   sum(CASE WHEN refunded + lost <= charge.amount_minor OR charge.amount_minor IS NULL THEN lost
     WHEN refunded >= charge.amount_minor THEN 0 ELSE charge.amount_minor - refunded END) AS lost_minor
@@ -65,11 +61,11 @@ FROM (
     SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'DISPUTE'
     AND later.kind = 'DISPUTE' AND later.external_id = f.external_id AND later.occurred_at > f.occurred_at)
     AND NOT ({_WON})
-  GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) told
-LEFT JOIN money_fact charge ON charge.account_id = told.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
-  AND charge.processor_connection_id = told.processor_connection_id AND charge.external_id = told.charge_external_id
-  AND charge.currency = told.currency
-GROUP BY told.currency, told.test_mode
+  GROUP BY account_id, processor_connection_id, charge_external_id, currency, test_mode) loss
+LEFT JOIN money_fact charge ON charge.account_id = loss.account_id AND charge.kind = 'CHARGE' AND charge.outcome = 'SUCCEEDED'
+  AND charge.processor_connection_id = loss.processor_connection_id AND charge.external_id = loss.charge_external_id
+  AND charge.currency = loss.currency
+GROUP BY loss.currency, loss.test_mode
 """  # noqa: S608 (constant)
 
 # An empty entry, by the names of the stored columns.
@@ -87,7 +83,7 @@ ZERO: dict[str, Any] = {
 
 
 async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
-    """The current sums by (currency, test mode), merged contacts included. Reads only."""
+    """The current sums by (currency, test mode), merged contacts included."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
     return await _totals(account_id, ids) if ids else {}
 
@@ -117,10 +113,7 @@ async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
-    """Lock the contact that this id resolves to. Its totals and record change only under this lock.
-
-    Order: requests, contact, conversation.
-    """
+    """Lock the contact that this id resolves to; its totals change only under this lock."""
     row = await merged_rows.lock_contact(account_id, contact_id)
     if row is None:
         raise RuntimeError("a row without its contact")
@@ -128,7 +121,7 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Store the recomputed totals of the contact that this id resolves to. The caller holds its lock."""
+    """Recompute and store the totals; the caller holds the contact's lock."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
     contact_id, totals = ids[0], await _totals(account_id, ids)
     stored = {

@@ -1,15 +1,4 @@
-"""What each figure of the dashboard and of a contact's totals means, as SQL conditions. Both use only these.
-
-requested    amounts of requests that were sent and are neither void nor discarded; in a range by the time of sending
-outstanding  what is still due of open requests: amount less paid and waived
-paid         every succeeded charge and every manual record that was not undone, counted by its request or not (part payments,
-             excess, late and mismatching payments); in a range by the time of the payment
-refunded     succeeded refunds of paid
-lost         lost disputes of paid
-fees         the processors' fees of paid
-net          paid - refunded - lost - fees; refunds and lost disputes of one charge take at most the charge
-paid count   requests paid in full; in a range by the time when they became so
-"""
+"""SQL conditions for the figures of the dashboard and of contacts' totals, which docs/glossary.md defines."""
 
 from __future__ import annotations
 
@@ -23,8 +12,8 @@ LEFT: Final = "amount_minor - amount_paid_minor - waived_minor"
 DUE: Final = f"{OPEN} AND {LEFT} > 0"
 PAID_IN_FULL: Final = "status = 'PAID'"
 
-# Of money_fact, as f. A processor never undoes a succeeded charge; a person can undo a manual record.
-STANDS: Final = (
+# Of money_fact, as f. Only manual records can be undone, never a processor's charge.
+NOT_UNDONE: Final = (
     "NOT EXISTS (SELECT 1 FROM money_fact undone WHERE f.processor_connection_id IS NULL"
     " AND undone.processor_connection_id IS NULL AND undone.account_id = f.account_id AND undone.kind = f.kind"
     " AND undone.external_id = f.external_id AND undone.outcome = 'CANCELED')"

@@ -1,4 +1,4 @@
-"""Notifications of the team's users about payments, one per user and cause. The ledger decides what to notify about."""
+"""Notifications about payments, one per user and cause."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from services.core.unit_of_work import Change, change
 
 
 def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> set[UUID]:
-    """The users that a request concerns: its creator, the conversation's assignee and followers."""
     people = {request.created_by_id, conversation.assignee_id, *followers}
     return {person for person in people if person is not None}
 
@@ -31,10 +30,9 @@ async def notify(
     cause_key: str,
     admins: bool = False,
 ) -> None:
-    """Notify the request's audience, once per user and cause, in the caller's transaction.
+    """Notify the request's audience, or owners and admins if it is empty, once per user and cause.
 
-    `admins`: owners and admins as well, because only they can change settings. They are notified in any case if the audience is empty
-    (a request of an API key, an unassigned conversation), so that a payment never goes unnoticed.
+    `admins`: owners and admins in any case.
     """
     conversation = await merged_rows.conversation_of(request.account_id, request.conversation_id)
     followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
@@ -49,7 +47,6 @@ async def notify(
 
 
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
-    """Notify owners and admins of something that concerns no single request, once per user and cause."""
     active = User.filter(account_id=changed.account_id, disabled_at=None, role__in=["OWNER", "ADMIN"])
     await _add(changed, await active.order_by("id"), kind, title, body, cause_key, None)
 
@@ -86,7 +83,10 @@ async def _add(
 
 
 async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
-    """Mark the actor's notifications up to this log number (None: all) as read; returns the unread count. Raises: Forbidden (no user)."""
+    """Mark the actor's notifications up to this log number as read; returns the unread count.
+
+    Raises: Forbidden (the actor is no user).
+    """
     if actor.user_id is None:
         raise Forbidden("Only a person has notifications.")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
@@ -101,6 +101,5 @@ async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
 
 
 async def unread_count(user_id: UUID) -> int:
-    """How many notifications this user has not read."""
     found = await database.rows("SELECT count(*) AS n FROM notification WHERE user_id = ? AND read_at IS NULL", user_id)
     return int(found[0]["n"])

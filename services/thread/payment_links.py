@@ -1,4 +1,4 @@
-"""Links to the checkout page: their URL, their tokens in a text, and what changes when a message carries one."""
+"""Links to the checkout page, and what changes when a message carries one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from services.core import configuration
 from services.core.unit_of_work import Change
 from services.thread import activity_cards, contact_totals, notifications, request_rows
 
-# Any host: the public address may have changed since the link was made; the token alone identifies it. The length is fixed
-# because `_` may follow: WhatsApp sets the text between two of them in italics.
+# Any host: the public URL may have changed since. The token has a fixed length, because `_` may follow it: WhatsApp sets the
+# text between two of them in italics.
 _LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
-_LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}
+_LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}  # every vendor takes 20 characters
 # The provider's reason, and the refusal of the same name.
 _WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
 
 
 def url_of(token: str) -> str:
-    """The absolute address of the checkout page."""
     return absolute(f"/p/{token}")
 
 
 def absolute(path: str) -> str:
-    """The public address of one of our own pages."""
     return configuration.current().environment.public_url + path
 
 
 def checkout_url(request: PaymentRequest) -> str:
-    """The request's link. Raises: VaultError."""
+    """The request's link.
+
+    Raises: VaultError.
+    """
     return url_of(vault.unseal(request.account_id, request.token))
 
 
@@ -42,17 +43,16 @@ def reference(request: PaymentRequest) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """The tokens of all links in a text, in order, also of links that are not this account's."""
+    """The tokens of all links, in order, also of other accounts' links."""
     return _LINK.findall(text)
 
 
 def hidden(text: str) -> str:
-    """The text without link tokens: vendors send back the URLs that we gave them."""
+    """The text without link tokens, because vendors send our URLs back."""
     return _LINK.sub("/p/…", text)
 
 
 def token_hashes(text: str) -> list[str]:
-    """Hashes of the tokens in a text, in order, each once."""
     return list(dict.fromkeys(vault.digest(token) for token in tokens(text)))
 
 
@@ -65,25 +65,23 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
 
 
 def is_open(request: PaymentRequest) -> bool:
-    """Whether its link still asks for a payment: not paid, not void, no void under way."""
+    """Whether the link still asks for a payment."""
     return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
 
 
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
-    """URL and label of a button for the first payment link in the text; None without one.
-
-    The URL is made from the token, never copied from the text. Labels fit every vendor's 20 characters.
-    """
+    """URL and label of a button for the text's first payment link."""
     known = {request.token_hash: request for request in await carried(account_id, text)}
     for token in tokens(text):
         request = known.get(vault.digest(token))
         if request is not None:
+            # Never copy the URL from the text.
             return url_of(token), _LABELS.get(request.status, "Pay now")
     return None
 
 
 async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
-    """An outgoing message carries the link of this locked request: SENT, with its card the first time. Key: one card per request."""
+    """Record that a message carries a locked request's link: SENT, with its card the first time."""
     if not is_open(request):
         return None
     before = request.status
@@ -103,7 +101,7 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
 
 
 async def delivery_changed(changed: Change, request: PaymentRequest, message: Message) -> None:
-    """Apply the delivery status of the newest message with the link. The caller holds the request's lock."""
+    """Apply the newest message's delivery status; the caller holds the request's lock."""
     if request.last_message_id != message.id:
         return
     state = "QUEUED" if message.delivery_status == "SENDING" else message.delivery_status

@@ -1,4 +1,4 @@
-"""The stored row of a payment request: its lock, and the two changes of its status that no money causes. Money: payments/projection.py."""
+"""Locks a payment request's row, and marks it sent or void."""
 
 from __future__ import annotations
 
@@ -18,12 +18,18 @@ VOID_COLUMNS: Final = ("status", "voided_at", "released_at")
 
 
 async def lock(account_id: UUID, request_id: UUID) -> PaymentRequest:
-    """Lock the row, also of a discarded request, and read it again. Raises: DoesNotExist."""
+    """Lock and read the row again, also of a discarded request.
+
+    Raises: DoesNotExist.
+    """
     return await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
 
 
 async def lock_visible(account_id: UUID, request_id: UUID) -> PaymentRequest:
-    """Lock the row of a request that a client named, and read it again. Raises: NotFound (also for a discarded request)."""
+    """Lock a request that a client named.
+
+    Raises: NotFound (also if discarded).
+    """
     found = await lock_all(account_id, [request_id])
     if not found:
         raise errors.NotFound(field="paymentRequestId")
@@ -31,7 +37,7 @@ async def lock_visible(account_id: UUID, request_id: UUID) -> PaymentRequest:
 
 
 async def lock_all(account_id: UUID, request_ids: Sequence[UUID]) -> list[PaymentRequest]:
-    """Lock rows in the order of their ids, as every transaction does, and read them again; discarded requests are left out."""
+    """Lock rows in the order of their ids, without discarded requests."""
     if not request_ids:
         return []
     return (
@@ -44,10 +50,7 @@ async def lock_all(account_id: UUID, request_ids: Sequence[UUID]) -> list[Paymen
 async def mark_sent(
     changed: Change, request: PaymentRequest, *, via: str, message_id: UUID | None = None
 ) -> ActivityCard | None:
-    """Mark a locked request as sent for the first time, and log its PAYMENT_REQUEST card. The caller saves SENT_COLUMNS.
-
-    `via`: MESSAGE or LINK_COPIED.
-    """
+    """Mark a locked request as sent; the caller saves SENT_COLUMNS. `via`: MESSAGE or LINK_COPIED."""
     request.sent_at, request.sent_via = changed.now, via
     if request.status == Status.DRAFT:
         request.status = Status.SENT.value
@@ -62,7 +65,7 @@ async def mark_sent(
 
 
 def mark_void(request: PaymentRequest, now: datetime) -> None:
-    """Mark a locked request as void. The caller saves VOID_COLUMNS."""
+    """Mark a locked request as void; the caller saves VOID_COLUMNS."""
     request.status = Status.VOID.value
     request.voided_at = now
     request.released_at = None  # a payment that is still under way would be late
