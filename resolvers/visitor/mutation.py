@@ -94,6 +94,6 @@ class VisitorMutation:
         visit = info.context.visit
         message_id = parse_public_id(input.up_to, "msg")
         if message_id is None:
-            raise Invalid("This is no message of this conversation.", field="upTo")
+            raise Invalid("This message is not in this conversation.", field="upTo")
         await thread.mark_shown(visit, message_id, read=input.read)
         return MarkShownPayload()

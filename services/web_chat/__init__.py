@@ -1,1 +1,1 @@
-"""The chat widget: who a visitor is, and the conversation that it sees."""
+"""The chat widget's visitors and their conversation."""

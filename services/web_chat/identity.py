@@ -1,4 +1,4 @@
-"""Who a visitor of the chat widget is: the widget, the identity that the site's server signs, and the visit."""
+"""The chat widget's visitors, and the identity that the site's server signs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUBJECT_LIMIT: Final = 120
 
 
 class VisitRefused(Exception):
-    """A refusal of the visitor API. The docstring of the subclass is the message."""
+    """A refusal of the visitor API; the subclass's docstring is its message."""
 
     code: ClassVar[str]
 
@@ -47,27 +47,24 @@ class IdentityRequired(VisitRefused):
 
 
 class IdentityInvalid(VisitRefused):
-    """This identity is not valid, or no longer."""
+    """This identity is invalid or has expired."""
 
     code = "IDENTITY_INVALID"
 
 
 async def widget(key: str) -> ChannelConnection | None:
-    """The web chat of a widget key; None if it is unknown, disconnected, or allowed on no site."""
+    """The connection of a widget key; None if unknown, disconnected or allowed on no site."""
     connection_id = parse_public_id(key, "chn")
     return await open_widget(connection_id) if connection_id is not None else None
 
 
 async def open_widget(connection_id: UUID) -> ChannelConnection | None:
-    """`widget`, by the connection's id."""
     row = await ChannelConnection.get_or_none(id=connection_id, provider=web_chat.NAME)
     return row if row is not None and providers.usable(row) and row.allowed_origins else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who the site's server says the visitor is."""
-
     subject: str
     name: str | None
     email: str | None
@@ -75,9 +72,10 @@ class Identity:
 
 
 def read_identity(connection: ChannelConnection, token: str) -> Identity:
-    """The claims of a JWT that the site's server signed for this widget (HS256, at most 24 h). Raises: IdentityInvalid.
+    """The claims of an identity token: a JWT, HS256, at most 24 h.
 
-    Source: RFC 7519. Required: aud (the widget key), sub, iat, exp; optional: name, email.
+    Raises: IdentityInvalid.
+    Source: RFC 7519.
     """
     if len(token) > IDENTITY_LIMIT:
         raise IdentityInvalid
@@ -115,37 +113,32 @@ def _text_claim(claim: object) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """An authenticated visitor. `external_id`: the person it is bound to. `identity`: shown and valid for that person."""
+    """An authenticated visitor; without its person's `identity` it may read nothing."""
 
     visitor_id: UUID
     account_id: UUID
     connection_id: UUID
-    external_id: str | None
+    external_id: str | None  # the person it is bound to
     identity: Identity | None = None
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the identity expires."""
         return self.identity.ends_at if self.identity is not None else None
 
     @property
     def limit_key(self) -> str:
-        """The key by which this browser is rate limited."""
         return self.visitor_id.hex
 
     @property
     def address(self) -> str:
-        """The address on the channel: the person's if known, else this browser's."""
         who = public_id("vis", self.visitor_id) if self.external_id is None else self.external_id
         return web_chat.address_of(who, public_id("chn", self.connection_id))
 
     @property
     def name(self) -> str:
-        """The contact's first name in the inbox."""
         named = self.identity.name if self.identity is not None else None
         return named or f"Website visitor {public_id('vis', self.visitor_id)[-4:]}"
 
     def require_identity(self) -> None:
-        """A person's conversation needs that person's identity. Raises: IdentityRequired."""
         if self.external_id is not None and self.identity is None:
             raise IdentityRequired

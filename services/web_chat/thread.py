@@ -1,4 +1,4 @@
-"""The conversation that a visitor of the chat widget sees and writes in. Nothing else of the account can be reached from here."""
+"""The conversation that a visitor of the chat widget sees and writes in."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ _READABLE: Final = ("SENT", "DELIVERED", "READ")
 # --------------------------------------------------------------------------------------------------------------- read
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A payment request as the contact sees it. `state`: open, processing, paid, void."""
+    """A payment request as the contact sees it."""
 
     request: PaymentRequest
-    state: str
+    state: str  # open, processing, paid, void
     amount: Money
     due: Money
     pay_url: str
@@ -58,27 +58,26 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A message as the visitor sees it. `author`: the agent's or the business's name; None: the visitor wrote it."""
+    """A message as the visitor sees it."""
 
     row: Message
-    author: str | None
+    author: str | None  # None: the visitor
     client_message_id: str | None
     cards: Sequence[Card] = field(default=())
 
 
 async def position(visit: Visit) -> Cursor:
-    """The newest position of the account's event log. Read it before anything else."""
+    """The newest position of the event log; read it before anything else."""
     account = await Account.get(id=visit.account_id)
     return Cursor(account.event_epoch, account.id, account.event_seq)
 
 
 async def business(visit: Visit) -> Account:
-    """The account whose widget it is."""
     return await Account.get(id=visit.account_id)
 
 
 async def page(visit: Visit, *, before: int | None = None, after: int | None = None) -> tuple[list[Shown], bool]:
-    """Messages of this widget, oldest first: the newest, those before a log number, or those after one; and whether there are more.
+    """Messages of this widget, oldest first, and whether there are more. `before`, `after`: log numbers.
 
     Raises: IdentityRequired.
     """
@@ -96,7 +95,6 @@ async def page(visit: Visit, *, before: int | None = None, after: int | None = N
 
 
 async def message(visit: Visit, message_id: UUID) -> Shown | None:
-    """A message that the visitor may read. Raises: IdentityRequired."""
     contact_id = await visits.contact_of(visit)
     if contact_id is None:
         return None
@@ -105,7 +103,6 @@ async def message(visit: Visit, message_id: UUID) -> Shown | None:
 
 
 async def card(visit: Visit, request_id: UUID) -> Card | None:
-    """A payment request whose link is in a message that the visitor may read. Raises: IdentityRequired."""
     contact_id = await visits.contact_of(visit)
     if contact_id is None:
         return None
@@ -123,10 +120,6 @@ async def card(visit: Visit, request_id: UUID) -> Card | None:
 
 
 async def _readable(visit: Visit, contact_id: UUID) -> QuerySet[Message]:
-    """The contact's messages on this widget only, never those of other channels.
-
-    If the team merged several visitors into one contact, each still sees only its own messages: the merge may be wrong.
-    """
     conversation = await Conversation.get(contact_id=contact_id)
     found = Message.filter(
         Q(direction="INBOUND") | Q(delivery_status__in=_READABLE),
@@ -136,11 +129,11 @@ async def _readable(visit: Visit, contact_id: UUID) -> QuerySet[Message]:
     )
     if not conversation.merged_ids or await ContactAddress.filter(contact_id=contact_id, kind=KIND).count() < 2:
         return found
+    # The team may have merged the wrong visitors: each sees only its own messages.
     return found.filter(address__in=await _own_addresses(visit))
 
 
 async def _own_addresses(visit: Visit) -> list[str]:
-    """The person's address, and the anonymous addresses that the person's browsers had before."""
     browsers = [visit.visitor_id]
     if visit.external_id is not None:
         same = Visitor.filter(channel_connection_id=visit.connection_id, external_id=visit.external_id)
@@ -200,7 +193,7 @@ def _card(request: PaymentRequest) -> Card:
 
 # -------------------------------------------------------------------------------------------------------------- write
 async def write(visit: Visit, *, client_message_id: str, body: str, client_address: str) -> Shown:
-    """Store a visitor's message. Key: (visitor, client_message_id), whatever the text of a repetition.
+    """Store a visitor's message, once per `client_message_id`.
 
     Raises: IdentityRequired, WidgetClosed, Blank, TooLong, Invalid, RateLimited.
     """
@@ -222,8 +215,8 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
 
 async def _store(connection: ChannelConnection, visit: Visit, external_id: str, text: str) -> None:
     async with change(visit.account_id, rows=[visit.visitor_id]) as changed:
-        # Lock the visitor before the contact, as visits.start does. A visitor who was bound to a person meanwhile must not write
-        # under the old address: the message would be in a conversation that they can no longer see.
+        # Lock the visitor before the contact, as visits.start does. A visitor bound to a person meanwhile must not write under
+        # the old address, in a conversation that they no longer see.
         same = Visitor.filter(id=visit.visitor_id, external_id=visit.external_id).select_for_update(no_key=True)
         if await same.get_or_none() is None:
             raise IdentityRequired
@@ -245,17 +238,17 @@ async def _store(connection: ChannelConnection, visit: Visit, external_id: str, 
 
 
 async def mark_shown(visit: Visit, message_id: UUID, *, read: bool) -> None:
-    """Mark everything up to this message as shown (DELIVERED) or, with `read`, as seen (READ). Safe to repeat.
+    """Mark everything up to this message DELIVERED or, with `read`, READ.
 
-    Raises: IdentityRequired, Invalid (not a message of this visitor).
+    Raises: IdentityRequired, Invalid.
     """
     contact_id = await visits.contact_of(visit)
     if contact_id is None:
-        raise Invalid("This is no message of this conversation.", field="upTo")
+        raise Invalid("This message is not in this conversation.", field="upTo")
     readable = await _readable(visit, contact_id)
     newest = await readable.get_or_none(id=message_id)
     if newest is None:
-        raise Invalid("This is no message of this conversation.", field="upTo")
+        raise Invalid("This message is not in this conversation.", field="upTo")
     behind = ["SENT", "DELIVERED"] if read else ["SENT"]
     waiting = readable.filter(direction="OUTBOUND", seq__lte=newest.seq, delivery_status__in=behind)
     rows = await waiting.order_by("seq").limit(SHOWN_AT_ONCE)

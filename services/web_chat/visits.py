@@ -1,8 +1,4 @@
-"""Visits of the chat widget: tokens, rate limits, and the contact behind a visitor.
-
-A visitor is a browser. Its contact is the one that holds its address on this widget. An anonymous visitor has an address of its
-own; a visitor with an identity shares the person's address on every device.
-"""
+"""Visits of the chat widget: tokens, rate limits, and the contact behind a visitor."""
 
 from __future__ import annotations
 
@@ -55,13 +51,15 @@ _limits = configuration.Derived(lambda c: c.widget_limits, _Limits)
 
 
 async def aclose() -> None:
-    """Close the connection of the rate limits. Call at stop."""
     if (made := _limits.existing()) is not None:
         await made.counts.aclose()
 
 
 async def count_use(client_address: str, visitor_id: UUID | None = None) -> None:
-    """Count a visit or message of a client address and of a visitor. Raises: RateLimited."""
+    """Count one use of a client address and a visitor.
+
+    Raises: RateLimited.
+    """
     made = _limits.get()
     allowed = visitor_id is None or await made.counts.hit(made.per_visitor, "visitor", visitor_id.hex)
     if client_address:
@@ -74,17 +72,16 @@ async def count_use(client_address: str, visitor_id: UUID | None = None) -> None
 # ------------------------------------------------------------------------------------------------------- start and resume
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A visit and its token. A new token is shown only here."""
+    """A visit and its token; a new token is shown only here."""
 
     visit: Visit
     token: str
 
 
 async def start(widget_key: str, *, token: str | None, identity: str | None, client_address: str) -> Started:
-    """Resume the token's visitor, or create one if the token is unknown or belongs to another widget or person.
+    """Resume the token's visitor, or create one; an identity binds an anonymous visitor to its person.
 
-    An identity binds an anonymous visitor to its person. Raises: WidgetClosed, IdentityInvalid, IdentityRequired (the token's
-    visitor is bound to a person), RateLimited.
+    Raises: WidgetClosed, IdentityInvalid, IdentityRequired, RateLimited.
     """
     connection = await widget(widget_key)
     if connection is None:
@@ -115,10 +112,7 @@ async def start(widget_key: str, *, token: str | None, identity: str | None, cli
 
 
 async def authenticate(credential: str) -> Visit | None:
-    """The visit of "token" or "token identity"; None if the token is not valid or its widget is closed.
-
-    Without the person's valid identity the visit may read nothing (Visit.require_identity).
-    """
+    """The visit of "token" or "token identity"; None if invalid or the widget is closed."""
     token, _, identity = credential.partition(" ")
     row = await _by_token(token)
     connection = await open_widget(row.channel_connection_id) if row is not None else None
@@ -137,7 +131,6 @@ async def authenticate(credential: str) -> Visit | None:
 
 
 async def still_valid(visit: Visit) -> bool:
-    """Whether a connected visitor may stay: same person, widget open."""
     row = await Visitor.get_or_none(id=visit.visitor_id, external_id=visit.external_id)
     return row is not None and await open_widget(row.channel_connection_id) is not None
 
@@ -159,10 +152,6 @@ def _visit(row: Visitor, shown: Identity | None) -> Visit:
 
 
 async def _identify(row: Visitor, shown: Identity) -> None:
-    """Bind an anonymous visitor to a person: use the person's contact, or turn the visitor's own into it. Changes `row`.
-
-    Key: the visitor has no person yet.
-    """
     before, row.external_id = _visit(row, None), shown.subject
     person = _visit(row, shown)
     async with change(row.account_id, rows=[row.id]) as changed:
@@ -177,7 +166,6 @@ async def _identify(row: Visitor, shown: Identity) -> None:
 
 
 async def _rename_contact(changed: Change, contact_id: UUID, before: Visit, person: Visit) -> UUID:
-    """Move a visitor's contact to the person's address, and replace a generated name. Returns the contact that holds the address."""
     contact, conversation = await contacts.lock(person.account_id, contact_id)
     try:
         async with database.transaction():  # a savepoint: another device may do the same now
@@ -196,7 +184,7 @@ async def _rename_contact(changed: Change, contact_id: UUID, before: Visit, pers
 
 
 async def store_vouched_email(contact: Contact, person: Visit) -> None:
-    """Store the email that the site vouches for, if the contact has none. The caller holds the contact's lock."""
+    """Store the site's email if the contact has none; the caller holds the contact's lock."""
     email = person.identity.email if person.identity is not None else None
     if email is not None and contact.email is None:
         contact.email = email
@@ -208,35 +196,35 @@ async def store_vouched_email(contact: Contact, person: Visit) -> None:
 
 
 def announce_contact(changed: Change, visit: Visit, contact_id: UUID, conversation_id: UUID) -> None:
-    """Notify the person's connected widgets that they now have a contact."""
     changed.event(KNOWN, contact_id=contact_id, conversation_id=conversation_id, data={"visitor": mark(visit)})
 
 
 def mark(visit: Visit) -> str:
-    """The form of a visitor's address in the event log."""
+    """A visitor's address in the event log."""
     return digest(visit.address)[:32]
 
 
 async def contact_of(visit: Visit) -> UUID | None:
-    """The visitor's contact; None before the first message. Raises: IdentityRequired."""
+    """The visitor's contact; None before the first message.
+
+    Raises: IdentityRequired.
+    """
     visit.require_identity()
     return await held_contact_id(visit)
 
 
 async def contact_ids(visit: Visit) -> list[UUID]:
-    """All ids of the visitor's contact, merged ones too; none before the first message. Raises: IdentityRequired."""
     contact_id = await contact_of(visit)
     return await merged_rows.contact_ids(visit.account_id, contact_id) if contact_id is not None else []
 
 
 async def held_contact_id(visit: Visit) -> UUID | None:
-    """`contact_of`, without the check of the identity."""
+    """`contact_of` without the check of the identity."""
     held = await ContactAddress.get_or_none(account_id=visit.account_id, kind=KIND, address=visit.address)
     return held.contact_id if held is not None else None
 
 
 async def forget_silent(now: datetime) -> int:
-    """Delete visitors who opened the widget a month ago and never wrote; how many."""
     silent = Visitor.filter(contact_id=None, external_id=None, last_seen_at__lt=now - FORGOTTEN_AFTER)
     return await silent.delete()
 
