@@ -1,4 +1,4 @@
-"""The demo account: real-looking data made through the services, once however often it is seeded, closed in production."""
+"""The demo account: created once however often it is seeded, closed in production."""
 
 from __future__ import annotations
 

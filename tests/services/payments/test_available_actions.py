@@ -1,4 +1,4 @@
-"""What a payment request offers a viewer is what its mutations accept, in every state and role."""
+"""A request offers exactly the actions that its mutations accept, in every state and role."""
 
 from __future__ import annotations
 
@@ -72,7 +72,6 @@ async def declined(world: World) -> PaymentRequest:
 
 
 async def built(build: Build, world: World) -> PaymentRequest:
-    """A request in this state."""
     await Job.all().delete()  # of the states before
     return await world.fresh(await build(world))
 
@@ -348,7 +347,7 @@ async def run(actor: Actor, document: str, variables: Mapping[str, Any]) -> Any:
 
 
 async def offered(actor: Actor, request: PaymentRequest) -> dict[str, str | None]:
-    """Action to the status that follows."""
+    """Each action with the status that follows."""
     document = "query($id: ID!) { paymentRequest(id: $id) { availableActions { action resultingStatus } } }"
     found = await run(actor, document, {"id": public_id("pr", request.id)})
     return {one["action"]: one["resultingStatus"] for one in (found["availableActions"] if found else [])}
@@ -366,7 +365,7 @@ MUTATIONS: Final[Mapping[str, str]] = {
 
 
 async def done(actor: Actor, action: str, request: PaymentRequest, channel_id: str) -> list[str]:
-    """Why the action was refused: codes; none: it was done. Of a refund: of the first charge that is not refused."""
+    """Codes of the refusal; empty if the action succeeded."""
     shown: dict[str, Any] = {"paymentRequestId": public_id("pr", request.id)}
     inputs: list[dict[str, Any]] = {
         "SEND": [shown | {"idempotencyKey": str(uuid4()), "channelId": channel_id}],

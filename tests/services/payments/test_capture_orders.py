@@ -1,8 +1,4 @@
-"""Tab × tab × void × webhook × sweeper where the payer only agrees and we take the money: in all orders it is taken once, or never.
-
-Both tabs have a checkout of their own. Each actor is cut where a mark is committed and the call is not yet made, and (`fine`) after each
-answer; the vendor's book says what was taken. On PostgreSQL the actors run at the same time, unsteered.
-"""
+"""Tabs, void, webhook and sweeper in every order: approved money is captured once or never."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 async def two_pages(world: World, token: str) -> list[str]:
-    """The pages of two tabs, each with a checkout of its own, both open: nothing has closed the first yet."""
+    """Two open pages, each with its own checkout."""
     first = await world.open(token)
     soon = datetime.now(UTC) + timedelta(minutes=9)
     await CheckoutSession.filter(external_id=first).update(expires_at=soon)
@@ -36,14 +32,13 @@ async def two_pages(world: World, token: str) -> list[str]:
 
 
 async def read(page: str) -> None:
-    """The return page, or the sweeper, reads a checkout."""
     session = await CheckoutSession.get(external_id=page)
     with contextlib.suppress(IntegrationError):
         await checkout_reads.read_back(session, source="sweeper")
 
 
 async def hear(world: World) -> None:
-    """All webhooks arrive, and what they point at is read."""
+    """Deliver all webhooks and run their jobs."""
     await world.deliver()
     for job in await Job.filter(kind="processor_event.handle", account_id=world.account.id).order_by("id"):
         context = JobContext(
@@ -54,7 +49,7 @@ async def hear(world: World) -> None:
 
 
 async def assert_at_rest(world: World, request: PaymentRequest, *, voided: bool) -> str:
-    """The money was taken at most once, and never after the void; the status that it came to."""
+    """Assert that the money was captured at most once and never after the void; return the status."""
     now = await world.fresh(request)
     money = world.vendor.received(request)
     cards = await world.cards(request)
@@ -74,15 +69,12 @@ async def assert_at_rest(world: World, request: PaymentRequest, *, voided: bool)
 
 
 def request_key(world: World, request: PaymentRequest) -> str:
-    """What the keys of all its captures begin with."""
+    """The common prefix of the capture keys."""
     return world.vendor.of_request(request)[0].order.idempotency_key.rpartition(":")[0]
 
 
 async def play(world: World, order: Iterable[str], *, fine: bool = False, faults: random.Random | None = None) -> str:
-    """Two payers' tabs (a, b), a void (v), the webhooks (w) and the sweeper (s) in this order of steps; the status at the end.
-
-    `faults`: some calls are not answered, some captures declined.
-    """
+    """Run tabs (a, b), void (v), webhooks (w) and sweeper (s) in this order; `faults`: some calls fail."""
     order = list(order)
     request, token = await world.request()
     pages = dict(zip("ab", await two_pages(world, token), strict=True))
@@ -129,7 +121,7 @@ async def play(world: World, order: Iterable[str], *, fine: bool = False, faults
 async def play_all(
     played: Iterable[Iterable[str]], *, fine: bool = False, faults: random.Random | None = None
 ) -> dict[str, int]:
-    """How often each status came out."""
+    """How often each status occurred."""
     ends: Counter[str] = Counter()
     for n, order in enumerate(played):
         if n % PER_ACCOUNT == 0:
@@ -140,7 +132,6 @@ async def play_all(
 
 
 def orders(steps: str) -> list[tuple[str, ...]]:
-    """Every distinct order of these steps."""
     return sorted(set(itertools.permutations(steps)))
 
 

@@ -1,4 +1,4 @@
-"""Taking the money of approved checkouts: once per request, by a key that a repeat uses again, never against a void or another amount."""
+"""Captures of approved checkouts: once per request, under a repeatable key, never against a void."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ async def world(database: str) -> World:
 
 
 def in_(**delta: float) -> datetime:
-    """A later time."""
     return datetime.now(UTC) + timedelta(**delta)
 
 
 async def approved(world: World, token: str) -> str:
-    """A checkout that its payer has agreed to; its webhook is lost."""
+    """An approved checkout whose webhook is lost."""
     page = await world.open(token)
     assert world.vendor.approve(page)
     world.vendor.outbox.clear()
@@ -37,7 +36,7 @@ async def approved(world: World, token: str) -> str:
 
 
 async def two_pages(world: World, token: str) -> tuple[str, str]:
-    """The pages of two tabs, each with a checkout of its own: the first was too short to be used again."""
+    """Two open pages, each with its own checkout."""
     first = await world.open(token)
     world.vendor.sessions[first].expires_at = in_(minutes=9)
     second = await world.open(token)
@@ -47,7 +46,7 @@ async def two_pages(world: World, token: str) -> tuple[str, str]:
 
 
 async def marks() -> list[tuple[str, bool, int]]:
-    """State, whether marked, and number of the newest capture of all checkouts."""
+    """State, claim and capture number of each checkout."""
     rows = await CheckoutSession.all().order_by("n")
     return [(row.status, row.capturing_at is not None, row.capture_n) for row in rows]
 
@@ -486,8 +485,8 @@ async def test_an_approved_order_of_another_program_is_left_alone(world: World) 
     page = await approved(world, token)
     read = await world.vendor.read_checkout(page)
     await CheckoutSession.all().delete()
-    foreign = type(read)(external_id="elsewhere", status=CheckoutStatus.OPEN, awaits_completion=True)
-    done = await captures.record_read(world.connection, foreign, source="webhook")
+    unmatched = type(read)(external_id="elsewhere", status=CheckoutStatus.OPEN, awaits_completion=True)
+    done = await captures.record_read(world.connection, unmatched, source="webhook")
     assert (done.recorded.request, world.vendor.count("complete")) == (None, 0)
 
 
@@ -509,8 +508,8 @@ async def test_no_log_line_of_a_capture_tells_what_the_vendor_wrote(world: World
     world.vendor.faults = ["", "before"]
     with capture_logs() as lines:
         await checkout_reads.returned(token)
-    told = [line for line in lines if line["event"] == "capture_failed"]
-    assert told == [
+    logged = [line for line in lines if line["event"] == "capture_failed"]
+    assert logged == [
         {
             "event": "capture_failed",
             "log_level": "warning",

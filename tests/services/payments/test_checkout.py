@@ -1,4 +1,4 @@
-"""The contact's side: the link never expires, a checkout is made at most once per key, and looking at the page changes nothing."""
+"""The contact's side: links never expire, each key creates one checkout, views change nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ async def world(database: str) -> World:
 
 
 async def states() -> list[tuple[int, str]]:
-    """Number and state of all checkouts."""
     return [(row.n, row.status) for row in await CheckoutSession.all().order_by("n")]
 
 
@@ -192,7 +191,7 @@ async def test_a_key_that_failed_twice_is_left_and_the_next_one_works(world: Wor
     assert (await ProcessorConnection.get(id=world.connection.id)).last_error == "connection: "
     await world.open(token)
     assert await states() == [(1, "ABANDONED"), (2, "OPEN")]
-    # It works again: nobody has to ask the vendor to be rid of the sentence.
+    # It works again, and the error disappears without a call to the vendor.
     assert (await ProcessorConnection.get(id=world.connection.id)).last_error is None
 
 

@@ -1,4 +1,4 @@
-"""Pay that a processor refuses for good: optional fields are left out, anything else is reported once to those who can act."""
+"""Definite refusals of a checkout: optional fields are left out, others are reported once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def world(database: str) -> World:
 
 
 async def press(world: World, token: str, *, fault: str = "") -> str:
-    """The contact presses Pay: "open", or the name of the refusal."""
+    """Press Pay: "open", or the refusal's code."""
     world.vendor.faults = [fault] if fault else []
     try:
         opened = await checkout.open_checkout(token)
@@ -37,13 +37,11 @@ async def row(world: World) -> tables.ProcessorConnection:
     return await tables.ProcessorConnection.get(id=world.connection.id)
 
 
-async def told(user: tables.User) -> list[str]:
-    """The kinds of what a user was notified of."""
+async def notified(user: tables.User) -> list[str]:
     return [one.kind for one in await tables.Notification.filter(user_id=user.id).order_by("seq")]
 
 
 async def events(kind: str) -> int:
-    """How often the log has an event."""
     (found,) = await rows("SELECT count(*) AS n FROM event WHERE kind = ?", kind)
     return int(found["n"])
 
@@ -84,7 +82,7 @@ async def test_a_required_field_that_is_refused_and_one_that_was_not_sent_are_to
         assert f"the {field.replace('_', ' ')} is not accepted" in card.text
 
 
-# ---------------------------------------------------------------------------------------------------- told once per cause
+# ---------------------------------------------------------------------------------------------------- reported once per cause
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -109,9 +107,9 @@ async def test_a_definite_no_is_told_once_to_those_who_can_act(world: World, rea
     assert (card.kind, card.status) == ("CHECKOUT_REFUSED", "SENT")
     assert card.text.startswith(f"{world.contact.name} pressed Pay for {request.product_name}, but Sandbox refused: ")
     assert words in card.text
-    assert await told(world.user) == ["CHECKOUT_REFUSED"]
-    assert await told(admin) == ([] if reason.startswith("amount") else ["CHECKOUT_REFUSED"])
-    assert await told(other) == []
+    assert await notified(world.user) == ["CHECKOUT_REFUSED"]
+    assert await notified(admin) == ([] if reason.startswith("amount") else ["CHECKOUT_REFUSED"])
+    assert await notified(other) == []
     now = await row(world)
     assert now.connected
     assert (now.last_error or "").startswith("A contact could not pay: ")
@@ -121,7 +119,7 @@ async def test_a_definite_no_is_told_once_to_those_who_can_act(world: World, rea
     second, another = await world.request()
     assert await press(world, another, fault=f"refuse:{reason}") == "PROCESSOR_REJECTED"
     assert await world.cards(second) == ["CHECKOUT_REFUSED"]
-    assert len(await told(admin)) == (0 if reason.startswith("amount") else 1)
+    assert len(await notified(admin)) == (0 if reason.startswith("amount") else 1)
     # It is mended: the same link pays, and a later refusal is reported again.
     assert await press(world, token) == "open"
     assert (await row(world)).last_error is None
@@ -160,7 +158,7 @@ async def test_a_connection_that_this_server_cannot_use_is_told(world: World) ->
         with pytest.raises(checkout.ConnectionUnusable):
             await checkout.open_checkout(token)
     assert await world.cards(request) == ["CHECKOUT_REFUSED"]
-    assert (await told(owner), await told(world.user)) == (["CHECKOUT_REFUSED"], ["CHECKOUT_REFUSED"])
+    assert (await notified(owner), await notified(world.user)) == (["CHECKOUT_REFUSED"], ["CHECKOUT_REFUSED"])
 
 
 async def test_a_refused_payment_reopens_a_closed_conversation(world: World) -> None:
@@ -228,8 +226,8 @@ async def test_revoked_credentials_end_the_connection_once_whoever_finds_them(wo
     ended = await row(world)
     assert (ended.connected, ended.is_default) == (False, False)
     assert "credentials" in (ended.last_error or "")
-    assert await told(owner) == ["PROCESSOR_DISCONNECTED"]
-    assert (await told(world.user)).count("PROCESSOR_DISCONNECTED") == 0
+    assert await notified(owner) == ["PROCESSOR_DISCONNECTED"]
+    assert (await notified(world.user)).count("PROCESSOR_DISCONNECTED") == 0
     audited = await tables.AuditEntry.filter(action="processor.disconnected")
     assert [entry.actor_kind for entry in audited] == ["system"]
     logged = await events("processor.updated")
@@ -243,7 +241,7 @@ async def test_revoked_credentials_end_the_connection_once_whoever_finds_them(wo
     assert not await providers.can_ask(world.account.id)
     # Found again, by others: nothing more is reported about the connection.
     await _by_pay(world)
-    assert await told(owner) == ["PROCESSOR_DISCONNECTED"]
+    assert await notified(owner) == ["PROCESSOR_DISCONNECTED"]
     assert await events("processor.updated") == logged
     assert await tables.AuditEntry.filter(action="processor.disconnected").count() == 1
 
@@ -292,7 +290,7 @@ async def test_a_capture_that_is_refused_for_good_is_told(world: World) -> None:
     world.vendor.faults = ["", "refuse:account_restricted"]
     await checkout_reads.returned(token)
     assert await world.cards(request) == ["CHECKOUT_REFUSED"]
-    assert await told(world.user) == ["CHECKOUT_REFUSED"]
+    assert await notified(world.user) == ["CHECKOUT_REFUSED"]
     world.vendor.faults = []
     await checkout_reads.returned(token)
     assert await world.status(request) == "PAID"

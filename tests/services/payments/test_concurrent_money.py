@@ -1,4 +1,4 @@
-"""Two moneys of one request at the same moment, and two checkouts open at once: what only a lock or a second closing gets right."""
+"""Simultaneous payments of one request, and two open checkouts."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def test_two_payments_that_are_told_at_once_are_one_receipt_and_one_excess
         page = await world.open(token)
         world.vendor.pay(page)
         world.vendor.pay(page, force=True)
-        told, world.vendor.outbox = world.vendor.outbox, []
-        await asyncio.gather(*(world.deliver(one) for one in told))
+        webhooks, world.vendor.outbox = world.vendor.outbox, []
+        await asyncio.gather(*(world.deliver(one) for one in webhooks))
         now = await world.fresh(request)
         assert (now.status, now.amount_paid_minor, now.excess_minor) == ("PAID", 25000, 12500)
         assert await world.cards(request) == ["PAYMENT_RECEIVED", "EXCESS_PAYMENT"]

@@ -1,4 +1,4 @@
-"""A draft that is discarded in the very moment in which it is looked at or sent: one of the two happens, never both."""
+"""A draft that is discarded while it is viewed or sent: one of the two happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dispute ends as the vendor said last, in every order of its words, with repeats, and with reads of the checkout in between."""
+"""A dispute ends with the vendor's last outcome, in every order, with repeats and reads between."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def square_word(charge: str, n: int, word: str) -> Body:
         "state": word,
         "amount_money": {"amount": 12500, "currency": "USD"},
         "disputed_payment": {"payment_id": charge},
-        # Two changes share a moment: the version tells them apart.
+        # Two changes share a moment: the version orders them.
         "updated_at": (OPENED + timedelta(seconds=n // 2)).isoformat(),
         "version": n + 1,
     }
@@ -109,12 +109,12 @@ VENDORS: dict[str, tuple[Word, dict[tuple[str, ...], str]]] = {
 
 
 def statements(name: str, charge: str, words: Sequence[str]) -> list[MoneyStatement]:
-    """What the vendor's events about these words say, in the vendor's order."""
+    """The vendor's statements about these outcomes, in the vendor's order."""
     made: Any = registry.processor_class(name)
     environment = Environment(public_url="https://pay.example", sandbox_url="https://pay.example")
     parse = made(made.credentials(**CREDENTIALS[name]), environment=environment).parse
-    told = VENDORS[name][0]
-    said = [parse(json.dumps(told(charge, n, word)).encode()).money for n, word in enumerate(words)]
+    reported = VENDORS[name][0]
+    said = [parse(json.dumps(reported(charge, n, word)).encode()).money for n, word in enumerate(words)]
     assert [len(money) for money in said] == [1] * len(words)
     return [money[0] for money in said]
 
@@ -148,8 +148,8 @@ def test_every_order_of_a_vendors_words_adds_up_to_the_last(name: str) -> None:
         occurred_at=OPENED,
     )
     for words, end in VENDORS[name][1].items():
-        told = [as_fact(said) for said in statements(name, "pay", words)]
-        for order in itertools.permutations(told):
+        reported = [as_fact(said) for said in statements(name, "pay", words)]
+        for order in itertools.permutations(reported):
             for repeated in (order, (*order, order[0]), (order[-1], *order, *order)):
                 at = ledger.position(
                     [*repeated, paid], amount_minor=12500, sent=True, voided=False, checkout_processing=False
@@ -182,14 +182,14 @@ async def test_orders_with_repeats_and_reads_end_with_the_right_card_action_and_
                     await checkout_reads.read_back(await CheckoutSession.get(external_id=session), source="sweeper")
             lost += 12500 if end == "LOST" else 0
             inquiry = end == "NEEDS_RESPONSE" and all(one.inquiry for one in said)
-            await assert_ended(request, end, refundable=end == "WON" or inquiry, told=len(order))
+            await assert_ended(request, end, refundable=end == "WON" or inquiry, reported=len(order))
     totals = (await contact_totals.recompute(world.account.id, world.contact.id))[("USD", True)]
     paid = 12500 * 2 * len(VENDORS[name][1])
     assert (totals["paid_minor"], totals["refunded_minor"], totals["net_minor"]) == (paid, 0, paid - lost)
     assert [str(one) for one in await integrity_check.audit()] == []
 
 
-async def assert_ended(request: PaymentRequest, end: str, *, refundable: bool, told: int) -> None:
+async def assert_ended(request: PaymentRequest, end: str, *, refundable: bool, reported: int) -> None:
     now = await PaymentRequest.get(id=request.id)
     views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     (dispute,) = [view for view in views if view.kind == MoneyKind.DISPUTE]
@@ -201,7 +201,7 @@ async def assert_ended(request: PaymentRequest, end: str, *, refundable: bool, t
     assert actions == (["REFUND"] if refundable else [])
     cards = await ActivityCard.filter(payment_request_id=request.id, kind__startswith="DISPUTE").order_by("seq")
     last = {"NEEDS_RESPONSE": "DISPUTE_OPENED"}.get(end, "DISPUTE_CLOSED")
-    assert (cards[-1].kind, 1 <= len(cards) <= told) == (last, True)
+    assert (cards[-1].kind, 1 <= len(cards) <= reported) == (last, True)
     words = {
         "NEEDS_RESPONSE": ("dispute", "asks about", "open again"),
         "LOST": ("was lost",),
@@ -232,9 +232,9 @@ async def test_paypals_reversal_ends_with_the_case_in_every_order(database: str)
             reversal=True,
             occurred_at=OPENED,
         )
-        told = [*statements("paypal", charge.external_id, words), back]
+        reported = [*statements("paypal", charge.external_id, words), back]
         for index in order:
-            await recorder.record(world.connection, [told[index]], source="webhook")
+            await recorder.record(world.connection, [reported[index]], source="webhook")
         now = await world.fresh(request)
         assert (now.dispute_state, now.refunded_minor, now.refund_state) == ("WON", 0, "NONE"), order
     totals = (await contact_totals.recompute(world.account.id, world.contact.id))[("USD", True)]

@@ -1,4 +1,4 @@
-"""Disputes and declines in the team's words: why, until when, how it ended; told late or in another order too."""
+"""Texts of disputes and declines: reason, due date and outcome, also late or out of order."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def dispute(charge: MoneyStatement, outcome: MoneyOutcome = MoneyOutcome.PENDING
     return replace(made, **more)  # type: ignore[arg-type]
 
 
-async def tell(world: World, *statements: MoneyStatement) -> list[str]:
-    """Record them one after the other; the texts of the new cards."""
+async def record_all(world: World, *statements: MoneyStatement) -> list[str]:
+    """Record each statement; return the texts of the new cards."""
     before = await ActivityCard.all().count()
     for statement in statements:
         await recorder.record(world.connection, [statement], source="webhook")
@@ -71,7 +71,7 @@ async def test_the_card_and_its_notice_say_why_and_until_when(world: World) -> N
         "The contact's bank disputes $125.00 for Deep clean: product not received."
         " Answer by December 7, 2026, 23:59 UTC."
     )
-    assert await tell(world, dispute(charge, response_due_at=DUE), dispute(charge, response_due_at=DUE)) == [text]
+    assert await record_all(world, dispute(charge, response_due_at=DUE), dispute(charge, response_due_at=DUE)) == [text]
     notice = await Notification.get(kind="DISPUTE_OPENED")
     assert (notice.title, notice.body) == ("Payment disputed", text)
     view = await shown(world, request)
@@ -93,8 +93,8 @@ async def test_the_end_says_who_won_in_whatever_order_it_is_told(
 ) -> None:
     request, charge = await paid(world)
     ended = OPENED + timedelta(days=9)
-    told = [dispute(charge, response_due_at=DUE), dispute(charge, outcome, occurred_at=ended)]
-    texts = await tell(world, *(reversed(told) if late else told))
+    reported = [dispute(charge, response_due_at=DUE), dispute(charge, outcome, occurred_at=ended)]
+    texts = await record_all(world, *(reversed(reported) if late else reported))
     assert texts[-1] == f"The dispute over $125.00 for Deep clean {words}"
     assert len(texts) == (1 if late else 2)
     now = await world.fresh(request)
@@ -106,10 +106,10 @@ async def test_the_end_says_who_won_in_whatever_order_it_is_told(
 
 async def test_a_due_date_that_is_told_later_is_kept_and_says_nothing_twice(world: World) -> None:
     request, charge = await paid(world)
-    assert len(await tell(world, dispute(charge))) == 1
+    assert len(await record_all(world, dispute(charge))) == 1
     version = (await world.fresh(request)).version
     later = dispute(charge, response_due_at=DUE, occurred_at=OPENED + timedelta(hours=1))
-    assert await tell(world, later, later, dispute(charge)) == []
+    assert await record_all(world, later, later, dispute(charge)) == []
     view = await shown(world, request)
     assert (view.response_due_at, view.amount_minor, view.status) == (DUE, 12500, "PENDING")
     assert (await world.fresh(request)).version == version + 1
@@ -120,14 +120,16 @@ async def test_a_due_date_that_is_told_later_is_kept_and_says_nothing_twice(worl
 
 async def test_of_two_disputes_the_newest_is_shown(world: World) -> None:
     request, charge = await paid(world)
-    await tell(world, dispute(charge), dispute(charge, MoneyOutcome.FAILED, occurred_at=OPENED + timedelta(days=1)))
-    await tell(world, dispute(charge, external_id="dp_2", occurred_at=OPENED + timedelta(days=2)))
+    await record_all(
+        world, dispute(charge), dispute(charge, MoneyOutcome.FAILED, occurred_at=OPENED + timedelta(days=1))
+    )
+    await record_all(world, dispute(charge, external_id="dp_2", occurred_at=OPENED + timedelta(days=2)))
     view = await shown(world, request)
     assert (view.processor_reference, (await world.fresh(request)).dispute_state) == ("dp_2", "NEEDS_RESPONSE")
 
 
 async def left(world: World, request: PaymentRequest) -> list[int]:
-    """What can still be given back of the request's charges."""
+    """What is still refundable of the request's charges."""
     views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     return list(payment_views.refundable(views).values())
 
@@ -137,12 +139,12 @@ async def test_an_inquiry_leaves_the_charge_refundable_and_ends_without_taking_i
     asked = dispute(charge, inquiry=True)
     later = dispute(charge, inquiry=True, response_due_at=DUE)
     opened = "The contact's bank asks about $125.00 for Deep clean: product not received. A refund settles it."
-    assert await tell(world, asked, later, asked, later) == [opened]
+    assert await record_all(world, asked, later, asked, later) == [opened]
     assert (await left(world, request), (await shown(world, request)).inquiry) == ([12500], True)
     assert (await shown(world, request)).response_due_at == DUE
     closed = "The bank's question about $125.00 for Deep clean is closed. It took no money."
     ended = dispute(charge, MoneyOutcome.CANCELED, inquiry=True, occurred_at=OPENED + timedelta(days=1))
-    assert await tell(world, ended, dispute(charge)) == [closed]
+    assert await record_all(world, ended, dispute(charge)) == [closed]
     view = await shown(world, request)
     assert (view.status, view.inquiry, await left(world, request)) == ("CANCELED", False, [12500])
     assert [str(one) for one in await integrity_check.audit()] == []
@@ -154,19 +156,19 @@ async def test_an_inquiry_that_becomes_a_dispute_takes_its_part_from_then_on_and
 ) -> None:
     request, charge = await paid(world)
     asked = [dispute(charge, inquiry=True), dispute(charge, inquiry=True, response_due_at=DUE)]
-    await tell(world, *asked[: 2 if due_before else 1])
+    await record_all(world, *asked[: 2 if due_before else 1])
     due = DUE + timedelta(days=9)
     real = dispute(charge, response_due_at=due)
     text = (
         "What the contact's bank asked about Deep clean is now a dispute: product not received."
         " Answer by December 16, 2026, 23:59 UTC."
     )
-    assert await tell(world, real, real, *asked) == [text]
+    assert await record_all(world, real, real, *asked) == [text]
     assert [notice.body for notice in await Notification.filter(kind="DISPUTE_OPENED").order_by("id")][1:] == [text]
     view = await shown(world, request)
     assert (view.status, view.inquiry, view.amount_minor, view.response_due_at) == ("PENDING", False, 12500, due)
     assert await left(world, request) == []
-    assert await tell(world, dispute(charge, MoneyOutcome.FAILED, occurred_at=due)) == [
+    assert await record_all(world, dispute(charge, MoneyOutcome.FAILED, occurred_at=due)) == [
         "The dispute over $125.00 for Deep clean was won. The money stays."
     ]
     assert await left(world, request) == [12500]
@@ -178,10 +180,12 @@ async def test_a_dispute_takes_its_part_though_it_is_told_without_a_due_date_or_
     world: World,
 ) -> None:
     request, charge = await paid(world)
-    await tell(world, dispute(charge, inquiry=True), dispute(charge, dispute_reason=None))
+    await record_all(world, dispute(charge, inquiry=True), dispute(charge, dispute_reason=None))
     assert await left(world, request) == []
     other, second = await paid(world)
-    texts = await tell(world, dispute(second, external_id="dp_2"), dispute(second, external_id="dp_2", inquiry=True))
+    texts = await record_all(
+        world, dispute(second, external_id="dp_2"), dispute(second, external_id="dp_2", inquiry=True)
+    )
     assert (len(texts), await left(world, other)) == (1, [])
 
 
@@ -246,13 +250,13 @@ def by_paypal(dispute: str, charge: str, at: datetime, state: str) -> dict[str, 
         "status": "RESOLVED" if code else {"open": "OPEN", "review": "UNDER_REVIEW"}[state],
         "dispute_outcome": {"outcome_code": code} if code else {},
     }
-    # An event is sent some time after the change that it tells of, and not in the order of the changes.
+    # An event is sent some time after its change, and not in the order of the changes.
     event = {"id": "WH", "event_type": "CUSTOMER.DISPUTE.UPDATED", "create_time": "2026-12-24T12:00:00Z"}
     return event | {"resource": about}
 
 
 def by_square(dispute: str, charge: str, at: datetime, state: str) -> dict[str, object]:
-    # The changes of one moment are told apart by their versions.
+    # Versions order the changes of one moment.
     about = {
         "id": dispute,
         "state": {"open": "EVIDENCE_REQUIRED", "review": "PROCESSING"}.get(state, state.upper()),
@@ -291,7 +295,7 @@ async def test_the_vendors_latest_word_stands_in_whatever_order_it_is_told(world
             money = f"dp_{'_'.join(said)}_{n}"
             bodies = [WORDS[name](money, charge.external_id, OPENED + timedelta(days=s), said[s]) for s in way]
             statements = [statement for body in bodies for statement in parse(json.dumps(body).encode()).money]
-            texts = await tell(world, *statements, *statements)
+            texts = await record_all(world, *statements, *statements)
             state, status, rest = ENDS[said[-1]]
             now, view = await world.fresh(request), await shown(world, request)
             assert (now.dispute_state, view.status, await left(world, request)) == (
@@ -300,7 +304,7 @@ async def test_the_vendors_latest_word_stands_in_whatever_order_it_is_told(world
                 [rest] if rest else [],
             )
             assert await MoneyFact.filter(external_id=money).count() == len(said)
-            if n == 0:  # told in order: a card for each
+            if n == 0:  # in order: a card for each
                 assert [next(w for w in CARD_OF.values() if w in text) for text in texts] == [
                     CARD_OF[word] for word in said
                 ]
@@ -313,16 +317,18 @@ async def test_the_vendors_latest_word_stands_in_whatever_order_it_is_told(world
 
 async def test_a_dispute_opened_again_asks_for_an_answer_by_its_own_date(world: World) -> None:
     request, charge = await paid(world)
-    await tell(world, dispute(charge, response_due_at=DUE), dispute(charge, MoneyOutcome.SUCCEEDED, occurred_at=DUE))
+    await record_all(
+        world, dispute(charge, response_due_at=DUE), dispute(charge, MoneyOutcome.SUCCEEDED, occurred_at=DUE)
+    )
     review = dispute(charge, occurred_at=DUE + timedelta(days=1))
     text = "The dispute over $125.00 for Deep clean is open again: product not received."
-    assert await tell(world, review, dispute(charge, response_due_at=DUE)) == [text]
+    assert await record_all(world, review, dispute(charge, response_due_at=DUE)) == [text]
     view = await shown(world, request)
     assert (view.status, view.response_due_at) == ("PENDING", None)
     asked = DUE + timedelta(days=20)
-    assert await tell(world, replace(review, response_due_at=asked, occurred_at=DUE + timedelta(days=2))) == []
+    assert await record_all(world, replace(review, response_due_at=asked, occurred_at=DUE + timedelta(days=2))) == []
     assert (await shown(world, request)).response_due_at == asked
     # Without a time a repeat changes nothing.
-    told = dispute(charge, MoneyOutcome.FAILED, external_id="dp_2", occurred_at=None)
-    assert len(await tell(world, told, told, told)) == 1
+    reported = dispute(charge, MoneyOutcome.FAILED, external_id="dp_2", occurred_at=None)
+    assert len(await record_all(world, reported, reported, reported)) == 1
     assert await MoneyFact.filter(external_id="dp_2").count() == 1

@@ -1,4 +1,4 @@
-"""Becoming overdue is logged: once per due date, by one process, whenever it is noticed, and not for what is settled."""
+"""Becoming overdue is logged once per due date, by one process, and not for paid requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOW = datetime.now(UTC)
 PAST = NOW - timedelta(days=3)
 
 
-async def told() -> list[str]:
+async def logged() -> list[str]:
     return [str(row["kind"]) for row in await db.rows("SELECT kind FROM event ORDER BY account_id, seq")]
 
 
@@ -30,7 +30,7 @@ async def test_each_open_request_becomes_overdue_once_per_due_date(database: str
     later = await factories.payment_request(contact, status="SENT", due_at=NOW + timedelta(hours=1))
     await factories.payment_request(contact, status="SENT", due_at=None)
     assert await asyncio.gather(*(due_dates.log_overdue(NOW) for _ in range(3))) in ([3, 0, 0], [0, 3, 0], [0, 0, 3])
-    assert await told() == ["payment_request.overdue"] * 3 + ["contact.updated"]
+    assert await logged() == ["payment_request.overdue"] * 3 + ["contact.updated"]
     assert [(await PaymentRequest.get(id=one.id)).version for one in open_ones] == [2, 2, 2]
     assert await due_dates.log_overdue(NOW + timedelta(minutes=59)) == 0
     assert await due_dates.log_overdue(NOW + timedelta(hours=2)) == 1
@@ -38,7 +38,7 @@ async def test_each_open_request_becomes_overdue_once_per_due_date(database: str
     assert await due_dates.log_overdue(NOW + timedelta(days=1)) == 0
     assert await due_dates.log_overdue(NOW + timedelta(days=3)) == 1
     assert await due_dates.log_overdue(NOW + timedelta(days=30)) == 0
-    assert (await told()).count("payment_request.overdue") == 5
+    assert (await logged()).count("payment_request.overdue") == 5
 
 
 async def test_what_became_overdue_while_nothing_ran_is_told_in_batches(database: str) -> None:
@@ -52,7 +52,7 @@ async def test_what_became_overdue_while_nothing_ran_is_told_in_batches(database
         assert await due_dates.log_overdue(NOW) == 8
     finally:
         due_dates.BATCH = batch  # type: ignore[misc]
-    assert (await told()).count("payment_request.overdue") == 8
+    assert (await logged()).count("payment_request.overdue") == 8
 
 
 async def test_finding_them_uses_the_index(database: str) -> None:

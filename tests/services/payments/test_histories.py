@@ -1,7 +1,4 @@
-"""Random histories of one request (histories.py), in three profiles of what news arrives: a fixed seed, the same ones on every run.
-
-Thousands more, on both databases, are in `./dev chaos`.
-"""
+"""Random histories of one request (histories.py) with fixed seeds; `./dev chaos` runs more."""
 
 from __future__ import annotations
 

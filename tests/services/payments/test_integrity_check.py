@@ -1,4 +1,4 @@
-"""The auditor: silent on what the product wrote, and one line for each stored value that the facts do not give."""
+"""The integrity check: silent on stored values that are right, one line for each that is not."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ async def world(database: str) -> World:
 
 
 async def lines(account: Account | None = None) -> list[str]:
-    """What the auditor finds."""
     return [str(difference) for difference in await integrity_check.audit(account.id if account else None)]
 
 
 async def logged(world: World, count: int) -> None:
-    """Some entries in the account's log."""
     for _ in range(count):
         async with change(world.account.id) as changed:
             changed.event("contact.updated", contact_id=world.contact.id)

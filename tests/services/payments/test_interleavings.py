@@ -1,8 +1,4 @@
-"""Tab × tab × void × webhook × sweeper: whoever comes first, no money is lost, taken twice unseen, or taken after a void.
-
-On SQLite the orders of orders.py: all of a small scene, a fixed sample of the others (all of them: `./dev chaos`). On PostgreSQL
-here the actors run at the same time, unsteered.
-"""
+"""Tabs, void, webhook and sweeper in every order: no money is lost, duplicated or taken after a void."""
 
 from __future__ import annotations
 
@@ -44,7 +40,7 @@ async def test_a_fixed_sample_of_the_orders_of_other_scenes_ends_well(database: 
 
 
 async def play_at_once(world: World, kind: int, chosen: random.Random) -> str:
-    """Two tabs, a void and double deliveries as concurrent tasks; the status at the end."""
+    """Two tabs, a void and duplicate deliveries as concurrent tasks; returns the status."""
     request, token = await world.request()
     opened, paid = asyncio.Event(), asyncio.Event()
     # The void begins with the tabs, when the first of them has its page, or when the first has paid.

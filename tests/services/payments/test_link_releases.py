@@ -1,4 +1,4 @@
-"""A voucher or bank debit under way does not lock the link for days: it can be released, and nothing is lost or counted twice by that."""
+"""A link that a voucher or bank debit holds can be released; no money is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.services.scripted import World, assert_consistent
 
 
 async def under_way(world: World, delay: Delay | None = None) -> tuple[PaymentRequest, str, str]:
-    """A request whose delayed payment was begun and is known: with its token and the vendor's session."""
+    """A request with a delayed payment under way, its token and the vendor's session."""
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.delay(page, delay)
@@ -179,7 +179,7 @@ async def test_a_card_in_flight_on_an_open_checkout_holds_the_link(database: str
     page = await world.open(token)
     world.vendor.pay(page, outcome=MoneyOutcome.PENDING)
     await world.deliver()
-    # As Stripe tells a card's own processing: the checkout is still open.
+    # As Stripe reports a card's own processing: the checkout is still open.
     await CheckoutSession.filter(external_id=page).update(status="OPEN")
     await world.deliver(world.vendor.event("ping", session=world.vendor.sessions[page]))
     now = await world.fresh(request)

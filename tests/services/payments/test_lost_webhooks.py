@@ -1,9 +1,4 @@
-"""Every webhook lost: the sweeper alone makes every paid request PAID, within its bound. No sweeper: the webhooks alone do.
-
-What happens at the vendor after a payment is found, too, without a webhook and without a list: when the checkout is read again.
-
-The clock is moved in the steps in which the job runner looks; how long each payment stayed unknown is counted, not waited for.
-"""
+"""With every webhook lost, the sweeper alone finds each payment in time; and the reverse."""
 
 from __future__ import annotations
 
@@ -32,7 +27,7 @@ FIRST, EVERY = 60, 300  # seconds, as configured
 
 @dataclass(frozen=True)
 class Shape:
-    """What a vendor is like, and within how many seconds what it did not tell is known all the same."""
+    """A vendor's behaviour, and the bound in seconds for unreported changes."""
 
     name: str
     bound_s: int
@@ -50,15 +45,12 @@ SHAPES = (
 
 @dataclass
 class Paid:
-    """One request and when its money was given."""
-
     request: PaymentRequest
     at: datetime
     known_after_s: float | None = None
 
 
 def pay(world: World, shape: Shape, page: str) -> None:
-    """What the contact does on the vendor's page."""
     if shape.captured_by_us:
         assert world.vendor.approve(page)
     else:
@@ -66,7 +58,7 @@ def pay(world: World, shape: Shape, page: str) -> None:
 
 
 async def open_all(world: World, shape: Shape, clock: Clock) -> list[tuple[Paid, Callable[[], None]]]:
-    """Requests with their pages open, and when each will be paid: by a fixed seed, in order."""
+    """Requests with open pages and their payment times, by a fixed seed."""
     rng = random.Random(shape.name)
     world.vendor.closes_late = shape.closes_late
     due = []
@@ -86,7 +78,7 @@ async def open_all(world: World, shape: Shape, clock: Clock) -> list[tuple[Paid,
 
 
 async def run_periodic(elapsed_s: float) -> None:
-    """The sweeper's handlers whose time has come, and the jobs that they leave."""
+    """Run the sweeper's due handlers and their jobs."""
     for kind, every_s in jobs.periods.items():
         handler = jobs.handlers[kind]
         of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
@@ -149,8 +141,8 @@ async def test_without_the_sweeper_the_webhooks_alone_reach_the_same_end(databas
 
 
 # ------------------------------------------------------------------------------- after the payment, at the vendor itself
-async def paid_and_told(world: World, shape: Shape) -> tuple[PaymentRequest, MoneyStatement]:
-    """A request that is PAID, whose vendor tells and lists nothing any more."""
+async def paid_and_reported(world: World, shape: Shape) -> tuple[PaymentRequest, MoneyStatement]:
+    """A PAID request whose vendor reports and lists nothing further."""
     world.vendor.closes_late = shape.closes_late
     request, token = await world.request()
     pay(world, shape, await world.open(token))
@@ -162,7 +154,7 @@ async def paid_and_told(world: World, shape: Shape) -> tuple[PaymentRequest, Mon
 
 
 async def pass_days(world: World, clock: Clock, days: int) -> None:
-    """Time passes day by day, with all of the sweeper's rounds and no webhook."""
+    """Advance day by day, with every sweep and no webhook."""
     for _ in range(days):
         clock.move(timedelta(days=1))
         world.vendor.outbox.clear()
@@ -176,7 +168,7 @@ async def test_a_refund_made_at_the_vendor_is_found_when_its_webhook_is_lost(
 ) -> None:
     with moved() as clock:
         world = await World.make()
-        request, charge = await paid_and_told(world, shape)
+        request, charge = await paid_and_reported(world, shape)
         await pass_days(world, clock, after)
         world.vendor.give_back(charge, 5000)
         await pass_days(world, clock, known - after - 1)
@@ -195,7 +187,7 @@ async def test_a_refund_made_at_the_vendor_is_found_when_its_webhook_is_lost(
 async def test_a_dispute_whose_webhooks_are_lost_is_found_and_so_is_its_end(database: str, shape: Shape) -> None:
     with moved() as clock:
         world = await World.make()
-        request, charge = await paid_and_told(world, shape)
+        request, charge = await paid_and_reported(world, shape)
         world.vendor.dispute(charge)
         await pass_days(world, clock, 2)
         assert (await world.fresh(request)).dispute_state == "NEEDS_RESPONSE"
@@ -210,7 +202,7 @@ async def test_a_dispute_whose_webhooks_are_lost_is_found_and_so_is_its_end(data
 async def test_a_paid_checkout_is_read_four_times_and_then_no_more(database: str) -> None:
     with moved() as clock:
         world = await World.make()
-        await paid_and_told(world, SHAPES[0])
+        await paid_and_reported(world, SHAPES[0])
         before = world.vendor.count("read")
         reads = []
         for _ in range(100):
@@ -223,7 +215,7 @@ async def test_a_paid_checkout_is_read_four_times_and_then_no_more(database: str
 async def test_a_paid_checkout_that_cannot_be_read_is_asked_for_less_and_less_often_and_given_up(database: str) -> None:
     with moved() as clock:
         world = await World.make()
-        await paid_and_told(world, SHAPES[0])
+        await paid_and_reported(world, SHAPES[0])
         before = world.vendor.count("read")
         for _ in range(2 * 150):
             clock.move(timedelta(hours=12))
@@ -237,7 +229,7 @@ async def test_what_is_paid_never_delays_what_is_open(database: str, monkeypatch
     with moved() as clock:
         world = await World.make()
         for _ in range(3):
-            await paid_and_told(world, SHAPES[0])
+            await paid_and_reported(world, SHAPES[0])
         clock.move(timedelta(days=1))
         _, token = await world.request()
         page = await world.open(token)

@@ -1,4 +1,4 @@
-"""What was asked of and paid by two contacts that became one: totals, checkouts under way, webhooks, requests by old ids."""
+"""Money of two merged contacts: totals, open checkouts, webhooks, requests by old ids."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ async def world(database: str) -> World:
 
 
 async def another(world: World) -> Contact:
-    """A second contact of the account, with its conversation."""
     contact = await factories.contact(world.account)
     await factories.conversation(contact)
     return contact
 
 
 async def asks(world: World, contact: Contact, **more: Any) -> tuple[PaymentRequest, str]:
-    """A request of that contact, and its link's token."""
+    """A request of that contact, and its token."""
     first, world.contact = world.contact, contact
     try:
         return await world.request(**more)
@@ -66,7 +65,7 @@ async def test_totals_are_those_of_both_and_payments_keep_whom_they_came_from(wo
     shown = await payment_views.payments(world.account.id, [mine.id, theirs.id])
     assert [shown[one.id][0].contact_id for one in (mine, theirs)] == [world.contact.id, other.id]
     assert await integrity_check.audit(world.account.id) == []
-    # The merged one's request goes on: by hand, by void, and a new one by its old ids.
+    # The merged contact's request continues: a manual record, a void, and a new request by its old ids.
     conversation = await Conversation.get(contact_id=other.id)
     await offline_payments.record(
         world.actor,
@@ -124,9 +123,9 @@ async def test_webhooks_that_meet_a_merge_are_counted_once(world: World) -> None
         pages = [await world.open(token) for token in (my_token, their_token)]
         for page in pages:
             world.vendor.pay(page)
-        told, world.vendor.outbox = world.vendor.outbox, []
+        webhooks, world.vendor.outbox = world.vendor.outbox, []
         await asyncio.gather(
-            *(world.deliver(one) for one in told), merge(world, other), *(world.deliver(one) for one in told)
+            *(world.deliver(one) for one in webhooks), merge(world, other), *(world.deliver(one) for one in webhooks)
         )
         assert [await world.status(one) for one in (mine, theirs)] == ["PAID", "PAID"]
         assert await totals(world.contact) == {

@@ -1,4 +1,4 @@
-"""Money that is not the exact sum: what adds up counts, the rest locks the link until the team decides or gives it back."""
+"""Wrong sums: matching tenders count; the rest locks the link until the team decides."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ async def resolve(
 
 
 async def arrives(world: World, *sums: int, currency: str | None = None, **asked: Any) -> tuple[PaymentRequest, str]:
-    """A request, and what its contact pays on one checkout: wrong sums that end it. With its link's token."""
+    """A request paid with wrong sums on one checkout, and its token."""
     request, token = await world.request(**asked)
     page = await world.open(token)
     for amount in sums:
         world.vendor.pay(page, amount_minor=amount, currency=currency, force=True)
-    await told(world)
+    await deliver_all(world)
     return request, token
 
 
-async def told(world: World) -> None:
-    """Every webhook has arrived and what it starts has been done, but for what waits for the rest of a part."""
+async def deliver_all(world: World) -> None:
+    """Deliver all webhooks and run their jobs, except the wait for a part's rest."""
     await world.deliver()
     while await job_runner.Runner().run_due():
         pass
@@ -86,13 +86,12 @@ async def sound(world: World) -> None:
 
 
 async def state(world: World, request: PaymentRequest) -> tuple[Any, ...]:
-    """Status, paid, waived, excess, whether money waits."""
+    """Status, paid, waived, excess, and whether money is unresolved."""
     now = await world.fresh(request)
     return (now.status, now.amount_paid_minor, now.waived_minor, now.excess_minor, now.unresolved)
 
 
 async def read_again(world: World, request: PaymentRequest) -> None:
-    """The sweeper reads the request's checkout."""
     now = datetime.now(UTC)
     await CheckoutSession.filter(payment_request_id=request.id).update(next_check_at=now)
     assert await sweeper.sweep(now + timedelta(seconds=1)) == 1
@@ -107,15 +106,15 @@ async def test_two_tenders_of_one_checkout_are_one_payment_with_one_card(world: 
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay_part(page, 5000)
-    await told(world)
+    await deliver_all(world)
     assert await state(world, request) == ("SENT", 0, 0, 0, True)
     assert (await world.cards(request), await world.notifications()) == ([], [])
     assert (await checkout.open_checkout(token)).state == "review"
     assert world.vendor.sessions[page].status == CheckoutStatus.OPEN  # the rest can still be paid there
     world.vendor.pay_part(page, 7500)
-    await told(world)
+    await deliver_all(world)
     assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
-    await world.run_jobs()  # the job that would have told of the part
+    await world.run_jobs()  # the job that would have reported the part
     assert await texts(request) == ["Payment received: $125.00 for Deep clean."]
     assert await world.notifications() == ["PAYMENT_RECEIVED"]
     assert await world.facts(request) == [("CHARGE", "SUCCEEDED", 5000), ("CHARGE", "SUCCEEDED", 7500)]
@@ -176,7 +175,7 @@ async def test_a_part_whose_rest_does_not_come_is_told_after_the_wait_and_its_pa
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay_part(page, 5000)
-    await told(world)
+    await deliver_all(world)
     assert await world.cards(request) == []
     assert await Job.filter(kind="mismatch.judge", status="queued").count() == 1
     await world.run_jobs()
@@ -187,7 +186,7 @@ async def test_a_part_whose_rest_does_not_come_is_told_after_the_wait_and_its_pa
     assert await state(world, request) == ("SENT", 0, 0, 0, True)
     # The rest comes all the same, later: it counts.
     world.vendor.pay(page, amount_minor=7500, force=True)
-    await told(world)
+    await deliver_all(world)
     assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
     assert await world.cards(request) == ["PAYMENT_MISMATCH", "PAYMENT_RECEIVED"]
     await sound(world)
@@ -197,7 +196,7 @@ async def test_the_job_finds_a_rest_whose_webhook_was_lost(world: World) -> None
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay_part(page, 5000)
-    await told(world)
+    await deliver_all(world)
     world.vendor.pay_part(page, 7500)
     world.vendor.outbox.clear()
     await world.run_jobs()
@@ -208,7 +207,7 @@ async def test_the_job_finds_a_rest_whose_webhook_was_lost(world: World) -> None
 async def test_a_processor_that_is_away_does_not_keep_the_card_back(world: World) -> None:
     request, token = await world.request()
     world.vendor.pay_part(await world.open(token), 5000)
-    await told(world)
+    await deliver_all(world)
     world.vendor.faults = ["before"] * 20
     await world.run_jobs()
     assert await world.cards(request) == ["PAYMENT_MISMATCH"]
@@ -239,14 +238,14 @@ async def test_a_part_that_was_given_back_leads_to_a_new_checkout_over_the_whole
     page = await world.open(token)
     part = world.vendor.pay_part(page, 5000)
     assert part is not None
-    await told(world)
+    await deliver_all(world)
     world.vendor.give_back(part)
-    await told(world)
+    await deliver_all(world)
     assert world.vendor.sessions[page].status == CheckoutStatus.OPEN  # its payer was faster than the closing
     again = await world.open(token)
     assert again != page
     assert world.vendor.sessions[again].order.amount_minor == ASKED
-    await told(world)
+    await deliver_all(world)
     assert [one.external_id for one in world.vendor.open_sessions(request)] == [again]
     await world.run_jobs()
     assert await world.cards(request) == ["REFUND_ISSUED"]
@@ -256,13 +255,13 @@ async def test_a_part_that_was_given_back_leads_to_a_new_checkout_over_the_whole
 async def test_an_accepted_part_closes_its_page_without_waiting(world: World) -> None:
     request, token = await world.request()
     world.vendor.pay_part(await world.open(token), 5000)
-    await told(world)
+    await deliver_all(world)
     swept: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
     await sweeper.sweep_stranded(jobs.JobContext(job_id=uuid4(), kind="sweeper.stranded", **swept))
-    await told(world)
+    await deliver_all(world)
     assert len(world.vendor.open_sessions(request)) == 1  # the sweep leaves it to its job
     await resolve(world, request, "ACCEPT_AS_PART")
-    await told(world)
+    await deliver_all(world)
     assert world.vendor.open_sessions(request) == []
     assert world.vendor.sessions[await world.open(token)].order.amount_minor == 7500
 
@@ -275,7 +274,7 @@ async def test_unresolved_money_opens_no_second_checkout_and_closes_the_open_one
     second = await world.open(token)
     assert first != second
     world.vendor.pay(first, amount_minor=12960, force=True)
-    await told(world)
+    await deliver_all(world)
     await world.run_jobs()
     assert world.vendor.open_sessions(request) == []
     made = world.vendor.count("create")
@@ -309,9 +308,9 @@ async def test_what_the_bank_took_back_frees_the_link(world: World) -> None:
     request, token = await world.request()
     charge = world.vendor.pay(await world.open(token), amount_minor=10000)
     assert charge is not None
-    await told(world)
+    await deliver_all(world)
     world.vendor.dispute(charge, MoneyOutcome.SUCCEEDED)
-    await told(world)
+    await deliver_all(world)
     assert (await world.fresh(request)).unresolved is False
     assert (await checkout.open_checkout(token)).url is not None
     await sound(world)
@@ -330,8 +329,8 @@ async def test_a_void_over_unresolved_money_wants_to_be_confirmed(world: World) 
 
 
 # ----------------------------------------------------------------------------------------------------------- decisions
-def told_as(short: str) -> str:
-    """The card's text: "$100.00 in full", "$100.00 as part", "$129.60 in full, $4.60 back"."""
+def card_text(short: str) -> str:
+    """The card's text, such as "$129.60 in full, $4.60 back"."""
     money, _, back = short.partition(", ")
     how = money.replace(" in full", " was accepted as payment in full").replace(
         " as part", " was accepted as part payment"
@@ -359,7 +358,7 @@ async def test_a_decision_settles_the_request_once_with_its_card(
     again = await resolve(world, request, resolution, idempotency_key=key)
     assert await state(world, request) == end
     assert done.card is not None
-    assert done.card.text == told_as(text)
+    assert done.card.text == card_text(text)
     assert (done.card.actor_id, again.card) == (world.user.id, done.card)
     kind = "PARTIAL_PAYMENT" if resolution == "ACCEPT_AS_PART" else "PAYMENT_RECEIVED"
     told_of = ["PAYMENT_MISMATCH", kind, *(["REFUND_ISSUED"] if resolution == "REFUND_DIFFERENCE" else [])]
@@ -380,7 +379,7 @@ async def test_a_decision_settles_the_request_once_with_its_card(
         rest = world.vendor.sessions[await world.open(token)].order
         assert rest.amount_minor == 2500
         world.vendor.pay(await world.open(token))
-        await told(world)
+        await deliver_all(world)
         assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
     await sound(world)
 
@@ -420,7 +419,7 @@ async def test_there_is_nothing_to_decide_where_everything_counts(world: World) 
     with pytest.raises(errors.NothingToResolve):
         await resolve(world, request, "ACCEPT_AS_PAID")
     world.vendor.pay(await world.open(token))
-    await told(world)
+    await deliver_all(world)
     with pytest.raises(errors.NothingToResolve):
         await resolve(world, request, "ACCEPT_AS_PAID")
     assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
@@ -431,7 +430,7 @@ async def test_money_after_a_decision_is_judged_anew(world: World) -> None:
     (page,) = [session.external_id for session in world.vendor.of_request(request)]
     await resolve(world, request, "ACCEPT_AS_PAID")
     world.vendor.pay(page, amount_minor=777, force=True)
-    await told(world)
+    await deliver_all(world)
     assert await state(world, request) == ("PAID", 10000, 2500, 0, True)
     assert (await world.cards(request))[-1] == "PAYMENT_MISMATCH"
     done = await resolve(world, request, "ACCEPT_AS_PAID")
@@ -439,7 +438,7 @@ async def test_money_after_a_decision_is_judged_anew(world: World) -> None:
     assert done.card is not None and done.card.kind == "EXCESS_PAYMENT"  # noqa: PT018 (one thing)
     # An exact payment of the same page is excess as a whole: the team had done without the rest.
     world.vendor.pay(page, force=True)
-    await told(world)
+    await deliver_all(world)
     assert await state(world, request) == ("PAID", 10777 + ASKED, 2500, 777 + ASKED, False)
     await sound(world)
 
@@ -448,10 +447,10 @@ async def test_the_rest_after_an_accepted_part_completes_the_payment(world: Worl
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay_part(page, 5000)
-    await told(world)
+    await deliver_all(world)
     assert (await resolve(world, request, "ACCEPT_AS_PART")).request.status == "PARTIALLY_PAID"
     world.vendor.pay_part(page, 7500)
-    await told(world)
+    await deliver_all(world)
     await world.run_jobs()
     assert await state(world, request) == ("PAID", ASKED, 0, 0, False)
     assert await world.cards(request) == ["PARTIAL_PAYMENT", "PAYMENT_RECEIVED"]
@@ -462,18 +461,18 @@ async def test_money_that_is_on_its_way_back_or_disputed_waits_for_that(world: W
     request, token = await world.request()
     charge = world.vendor.pay(await world.open(token), amount_minor=10000)
     assert charge is not None
-    await told(world)
+    await deliver_all(world)
     back = world.vendor.give_back(charge, 1000, outcome=MoneyOutcome.PENDING)
-    await told(world)
+    await deliver_all(world)
     with pytest.raises(errors.PaymentInProgress):
         await resolve(world, request, "ACCEPT_AS_PAID")
     world.vendor.tell_refund(replace(back, outcome=MoneyOutcome.FAILED))
     world.vendor.dispute(charge)
-    await told(world)
+    await deliver_all(world)
     with pytest.raises(errors.PaymentInProgress):
         await resolve(world, request, "ACCEPT_AS_PAID")
     world.vendor.dispute(charge, MoneyOutcome.CANCELED)
-    await told(world)
+    await deliver_all(world)
     assert (await resolve(world, request, "ACCEPT_AS_PAID")).request.status == "PAID"
     await sound(world)
 
@@ -504,7 +503,7 @@ async def test_an_undone_record_asks_for_what_was_not_waived(world: World) -> No
     )
     page = await world.open(token)
     world.vendor.pay(page, amount_minor=9000)
-    await told(world)
+    await deliver_all(world)
     await resolve(world, request, "ACCEPT_AS_PAID")
     assert await state(world, request) == ("PAID", 11000, 1500, 0, False)
     await offline_payments.undo(world.actor, payment_id=cash.payment.id)
@@ -518,7 +517,7 @@ async def test_a_decision_and_its_rival_at_the_same_moment_agree(world: World, r
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay(page, amount_minor=12960)
-    await told(world)
+    await deliver_all(world)
     (view,) = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     admin = replace(world.actor, role="ADMIN")
 
@@ -542,7 +541,7 @@ async def test_a_decision_and_its_rival_at_the_same_moment_agree(world: World, r
 
     ended = await asyncio.gather(resolve(world, request, "REFUND_DIFFERENCE"), rivals(), return_exceptions=True)
     assert all(one is None or isinstance(one, (Resolved, errors.Refusal)) for one in ended), ended
-    await told(world)
+    await deliver_all(world)
     for said in world.vendor.received(request):
         assert world.vendor.left(said) >= 0
     kinds = await world.cards(request)
@@ -590,7 +589,7 @@ async def test_random_splits_sums_refunds_and_decisions_end_with_the_vendors_tot
                     accepted += 1
                 except (errors.NothingToResolve, errors.ResolutionNotPossible):
                     pass
-            await told(world)
+            await deliver_all(world)
         await world.run_jobs()
         views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
         for currency in ("USD", "EUR"):

@@ -1,4 +1,4 @@
-"""Money recorded by hand counts as a charge, closes what asks for too much, and can be undone; the ledger only grows."""
+"""Manual records count as charges, close open checkouts, and can be undone."""
 
 from __future__ import annotations
 

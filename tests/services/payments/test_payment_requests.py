@@ -1,4 +1,4 @@
-"""Asking for money: create, compose, send, copy, discard. Wrong input changes nothing; a repeat with its key is the same answer."""
+"""Payment requests: create, compose, send, copy, discard."""
 
 from __future__ import annotations
 
@@ -27,13 +27,11 @@ TABLES = ("payment_request", "message", "activity_card", "event", "job", "contac
 
 @pytest.fixture
 async def asked(team: Team) -> Team:
-    """The team with a processor that takes 0.50 to 999,999.99 in three currencies."""
     providers.live.get().processors[team.processor.id] = (providers.cache_key(team.processor), Scripted())
     return team
 
 
 async def create(team: Team, *, actor: Actor | None = None, **overrides: Any) -> PaymentRequest:
-    """125 dollars for a deep clean."""
     values: dict[str, Any] = {
         "contact_id": team.contact.id,
         "product_name": "Deep clean",
@@ -44,7 +42,6 @@ async def create(team: Team, *, actor: Actor | None = None, **overrides: Any) ->
 
 
 def token_of(request: PaymentRequest) -> str:
-    """The token in its link."""
     return payment_links.checkout_url(request).rpartition("/")[2]
 
 
@@ -157,12 +154,12 @@ async def test_anothers_ids_are_not_there(asked: Team) -> None:
     channel = await factories.channel_connection(other)
     mine = await create(asked)
     stranger = Actor(account_id=other.id, role="OWNER", user_id=None, name="S", kind="api_key", credential="k")
-    foreign: list[dict[str, Any]] = [
+    other_accounts: list[dict[str, Any]] = [
         {"contact_id": contact.id},
         {"conversation_id": conversation.id},
         {"channel_id": channel.id},
     ]
-    for wrong in foreign:
+    for wrong in other_accounts:
         with pytest.raises(errors.NotFound):
             await create(asked, **wrong)
     for call in (payment_requests.record_link_copied, payment_requests.discard):
@@ -305,7 +302,6 @@ async def test_nothing_is_composed_for_what_is_closed(asked: Team) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- send
 async def send(team: Team, request: PaymentRequest, **overrides: Any) -> request_sending.Sent:
-    """By SMS."""
     values: dict[str, Any] = {
         "payment_request_id": request.id,
         "channel_id": team.channels["SMS"].id,

@@ -1,4 +1,4 @@
-"""Webhooks: kept once before they are understood, believed only where everything fits, never lost, never forged."""
+"""Webhooks: stored before they are read, trusted only if everything matches, never lost."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ async def world(database: str) -> World:
 
 
 async def results() -> list[str | None]:
-    """What became of the stored events, oldest first."""
+    """Results of the stored events, oldest first."""
     return [row.result for row in await ProcessorEvent.all().order_by("received_at", "id")]
 
 
 async def nothing_stored() -> bool:
-    """No event, no fact, no job."""
     counts = [await table.all().count() for table in (ProcessorEvent, MoneyFact, Job)]
     return counts == [0, 0, 0]
 
@@ -74,9 +73,9 @@ async def test_an_event_with_a_very_long_id_is_stored_once(world: World) -> None
     request, token = await world.request()
     world.vendor.pay(await world.open(token))
     (paid,) = world.vendor.outbox
-    told = json.loads(paid.body)
-    told["id"] = "evt_" + "x" * 5_000
-    long = signed(json.dumps(told).encode())
+    payload = json.loads(paid.body)
+    payload["id"] = "evt_" + "x" * 5_000
+    long = signed(json.dumps(payload).encode())
     await world.deliver(long)
     await world.deliver(long)
     assert await results() == ["recorded"]
@@ -264,7 +263,7 @@ async def test_anothers_webhook_cannot_touch_our_request(world: World) -> None:
     assert await results() == ["foreign"]
 
 
-# ------------------------------------------------------------------------------------------------- hints and foreign
+# ------------------------------------------------------------------------------------------------- hints and unmatched
 async def test_a_hint_is_read_at_the_processor_before_anything_is_decided(world: World) -> None:
     request, token = await world.request()
     page = await world.open(token)
@@ -463,7 +462,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
         await world.deliver(hint)
         began = clock.now()
         tries: list[timedelta] = []
-        told: list[timedelta] = []
+        ages: list[timedelta] = []
         while clock.now() - began < timedelta(days=20):
             world.vendor.faults = ["before"]
             before = world.vendor.count("read")
@@ -471,7 +470,7 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
             await job_runner.Runner().run_due()
             age = clock.now() - began
             tries += [age] * (world.vendor.count("read") - before)
-            told += [age] * (len(await world.notifications()) - len(told))
+            ages += [age] * (len(await world.notifications()) - len(ages))
             clock.move(timedelta(seconds=60) if age < timedelta(hours=1) else timedelta(hours=1))
         waits = [later - earlier for earlier, later in itertools.pairwise(tries)]
         first_day = [age for age in tries if age < timedelta(days=1)]
@@ -479,8 +478,8 @@ async def test_an_event_that_cannot_be_handled_is_tried_less_and_less_often_and_
         assert 8 < len(first_day) < 60
         assert len([age for age in tries if age < timedelta(days=7)]) < 90
         assert {round(wait / timedelta(hours=1)) for wait in last_days} <= {24, 25}
-        assert len(told) == 1
-        assert timedelta(days=7) < told[0] < timedelta(days=8)
+        assert len(ages) == 1
+        assert timedelta(days=7) < ages[0] < timedelta(days=8)
         assert await world.notifications() == ["PAYMENT_MISMATCH"]
         assert await world.cards(request) == []
         world.vendor.faults = []

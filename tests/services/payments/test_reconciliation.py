@@ -1,4 +1,4 @@
-"""Reconciling: what the processor knows and we did not is recorded and told; what agrees is silent; a processor that fails is said."""
+"""Reconciliation: differences are recorded and reported; agreement is silent; failures are listed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ async def world(database: str) -> World:
 
 
 async def run(world: World, **back: float) -> Reconciled:
-    """Reconcile what was made in the last hour, or as long as said."""
     return await reconcile(world.account.id, datetime.now(UTC) - timedelta(**(back or {"hours": 1})), reads_per_s=1e9)
 
 

@@ -1,4 +1,4 @@
-"""What a processor says about money becomes facts, one status, cards, totals and notices: once, in any order, in one transaction."""
+"""The recorder: statements become facts, status, cards, totals and notifications, once and in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def world(database: str) -> World:
 
 
 async def names(world: World, request: PaymentRequest) -> list[tuple[str, str | None]]:
-    """The request's entries in the log, with the status before each."""
+    """The request's log entries, each with the status before it."""
     found = await db.rows(
         "SELECT kind, data FROM event WHERE payment_request_id = ? AND kind LIKE 'payment_request.%' ORDER BY seq",
         request.id,

@@ -1,4 +1,4 @@
-"""Refunds: never more than was paid, once at the vendor whatever becomes of the answer, and PAID stays PAID."""
+"""Refunds: never more than was paid, once at the vendor, and PAID stays PAID."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ async def world(database: str) -> World:
 
 
 async def paid(world: World, **more: object) -> tuple[PaymentRequest, str, MoneyStatement]:
-    """A request that was paid with 125 dollars."""
     request, token = await world.request(**more)
     charge = world.vendor.pay(await world.open(token))
     await world.deliver()
@@ -380,7 +379,7 @@ async def test_a_refusal_of_the_vendor_is_told_to_who_asked_and_changes_nothing_
     request, _, _ = await paid(world)
     before = await world.fresh(request)
     world.vendor.faults = ["refuse"]
-    for _ in range(2):  # a repeat of the key is told the same
+    for _ in range(2):  # a repeat of the key gets the same answer
         with pytest.raises(errors.ProcessorRejected) as refused:
             await give_back(world, request, idempotency_key="key-00000001")
         assert refused.value.field == ("paymentId",)

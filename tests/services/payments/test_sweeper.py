@@ -1,4 +1,4 @@
-"""What heals by itself: lost webhooks, silent processors, unanswered creations; and that nothing depends on the sweeper alone."""
+"""Background repair: lost webhooks, silent processors, unanswered creations."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ async def world(database: str) -> World:
 
 
 def tick() -> JobContext:
-    """What a periodic handler gets."""
     return JobContext(job_id=uuid4(), kind="test", payload={}, account_id=None, attempt=1, last_attempt=True)
 
 
 def in_(**delta: float) -> datetime:
-    """A later time."""
     return datetime.now(UTC) + timedelta(**delta)
 
 
@@ -50,7 +48,6 @@ async def test_with_all_webhooks_lost_the_sweeper_records_the_payment(world: Wor
 
 
 async def test_webhooks_only_sweeper_only_and_both_come_to_the_same_end(world: World) -> None:
-    """T5: three worlds with the same history; which news arrive is all that differs."""
     ends = []
     for webhooks, sweeps in ((True, False), (False, True), (True, True)):
         chosen = random.Random(5)
@@ -379,7 +376,7 @@ async def test_a_link_that_ends_late_leads_nobody_to_it_and_blocks_nothing(world
 
 # --------------------------------------------------------------------------------------- checkouts that we do not know
 async def lose_a_creation(world: World, token: str) -> str:
-    """The vendor makes a checkout, and its answer is lost; it is given up. The vendor's id."""
+    """Create a checkout whose answer is lost; return the vendor's id."""
     world.vendor.faults = ["after"]
     with pytest.raises(errors.ProcessorUnavailable):
         await checkout.open_checkout(token)
@@ -478,7 +475,6 @@ async def test_the_vendors_list_of_checkouts_is_read_on_from_an_hour_before_the_
 
 
 async def disconnected(world: World) -> None:
-    """The team disconnects the processor."""
     owner = replace(world.actor, role="OWNER")
     await processor_settings.disconnect_processor(owner, world.connection.id)
     row = await ProcessorConnection.get(id=world.connection.id)
@@ -624,7 +620,7 @@ async def test_after_the_clock_was_set_back_open_checkouts_are_due_and_lists_are
     connection = await ProcessorConnection.get(id=world.connection.id)
     assert connection.events_read_until is None
     assert connection.checkouts_read_until == now - timedelta(hours=1)
-    # A creation that nobody answered by a clock ahead is given up, not waited for until then.
+    # An unanswered creation dated by a clock that was ahead is abandoned immediately.
     await CheckoutSession.all().update(
         status="OPENING", external_id=None, url=None, created_at=ahead, next_check_at=now
     )

@@ -1,4 +1,4 @@
-"""Checkouts that can't be canceled at their vendor: each is paid on until it has ended, and never two can be paid."""
+"""Checkouts that can't be canceled: each is used until it ends, and never two are payable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.services.scripted import World, assert_consistent
 
 @pytest.fixture
 async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A vendor whose checkouts live 15 minutes and only end by themselves."""
+    """A vendor whose checkouts live 15 minutes and can't be closed."""
     made = await World.make()
 
     async def only_read(external_id: str) -> Checkout:
@@ -28,7 +28,7 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def ends_in(world: World, page: str, left: timedelta) -> None:
-    """The vendor's checkout has so much time left."""
+    """Set the time left of the vendor's checkout."""
     at = datetime.now(UTC) + left
     world.vendor.sessions[page].expires_at = at
     await CheckoutSession.filter(external_id=page).update(expires_at=at)

@@ -1,4 +1,4 @@
-"""The words about money that is not the exact sum: each sum is named once, and what they advise can be done."""
+"""Texts about wrong sums: each sum is named once, and the advice works."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ async def world(database: str) -> World:
     return await World.make()
 
 
-async def told(world: World) -> None:
+async def deliver_all(world: World) -> None:
     await world.deliver()
     while await job_runner.Runner().run_due():
         pass
 
 
 async def part_paid(world: World) -> tuple[PaymentRequest, str]:
-    """A request for 125.00 of which 50.00 arrived, and the page that takes the rest."""
+    """A request of 125.00 with 50.00 paid, and its open page."""
     request, token = await world.request()
     page = await world.open(token)
     world.vendor.pay_part(page, 5000)
-    await told(world)
+    await deliver_all(world)
     return request, page
 
 
@@ -60,7 +60,7 @@ async def test_the_rest_after_a_decision_is_told_without_what_was_accepted(
     request, page = await part_paid(world)
     await decide(world, request, resolution)
     world.vendor.pay_part(page, 7500)
-    await told(world)
+    await deliver_all(world)
     assert await last(request) == text
 
 
@@ -69,7 +69,7 @@ async def test_a_payment_captured_in_many_parts_is_one_payment(world: World) -> 
     page = await world.open(token)
     for _ in range(25):
         world.vendor.pay_part(page, 500)
-    await told(world)
+    await deliver_all(world)
     await world.run_jobs()
     assert await world.status(request) == "PAID"
     assert [card.text for card in await ActivityCard.all()] == ["Payment received: $125.00 for Deep clean."]
@@ -79,7 +79,7 @@ async def test_the_rest_after_a_void_is_told_without_what_came_before(world: Wor
     request, page = await part_paid(world)
     await voids.void(world.actor, payment_request_id=request.id, confirm_partially_paid=True)
     world.vendor.pay(page, amount_minor=7500, force=True)
-    await told(world)
+    await deliver_all(world)
     assert await last(request) == "$75.00 arrived for Deep clean after the request had been voided."
     assert (await world.fresh(request)).late_minor == 7500
 
@@ -89,18 +89,18 @@ async def test_a_wrong_sum_on_a_void_request_is_to_be_given_back(world: World) -
     page = await world.open(token)
     await voids.void(world.actor, payment_request_id=request.id)
     world.vendor.pay(page, amount_minor=7500, force=True)
-    await told(world)
+    await deliver_all(world)
     assert (await last(request)).endswith("It is not counted yet. The request is void: give it back.")
 
 
 async def test_no_card_offers_a_link_that_unresolved_money_locks(world: World) -> None:
     request, page = await part_paid(world)
     world.vendor.decline(page)
-    await told(world)
+    await deliver_all(world)
     declined = "A payment of $125.00 for Deep clean did not go through (card_declined)."
     assert await last(request) == declined
     world.vendor.delay(page)
-    await told(world)
+    await deliver_all(world)
     await checkout_reads.read_back(await CheckoutSession.get(external_id=page), source="sweeper")
     await link_releases.release(world.actor, payment_request_id=request.id, idempotency_key=str(uuid4()))
     assert (await last(request)).endswith(

@@ -1,4 +1,4 @@
-"""Voiding: no new checkout, the open ones closed at their processor, and only then VOID; money that was first wins."""
+"""Voids: no new checkout, open ones closed at their processor, then VOID; earlier money wins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ async def world(database: str) -> World:
 
 
 def tick() -> JobContext:
-    """What a periodic handler gets."""
     from uuid import uuid4
 
     return JobContext(job_id=uuid4(), kind="test", payload={}, account_id=None, attempt=1, last_attempt=True)

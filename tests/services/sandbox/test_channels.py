@@ -1,4 +1,4 @@
-"""The simulator's network: real signed HTTP to a door that verifies as ours does, jobs in the real database."""
+"""The simulated network: signed HTTP to a verifying endpoint, jobs in the real database."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.configured import change
 
 
 class Door:
-    """The inbound address: finds the connection, verifies with its provider, keeps what came."""
+    """An inbound endpoint that verifies with the provider and stores what arrives."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
