@@ -1,1 +1,1 @@
-"""Accounts, users, sessions, API keys, key rotation."""
+"""Accounts, users, sessions, API keys."""

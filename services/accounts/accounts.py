@@ -1,4 +1,4 @@
-"""Accounts and their settings. Users are in users.py."""
+"""Accounts and their settings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def create_account(
 
 
 async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Account:
-    """Change settings; keys are those of _SETTINGS. Raises: Forbidden, Blank, TooLong, Invalid, CurrencyNotSupported."""
+    """Change settings of _SETTINGS. Raises: Forbidden, Blank, TooLong, Invalid, CurrencyNotSupported."""
     actor.require("settings")
     unknown = set(changes) - set(_SETTINGS)
     if unknown:
@@ -104,7 +104,7 @@ async def user_values(*, email: str, name: str, role: str, password: str) -> dic
 
 
 async def hashed_password(password: str) -> str:
-    """Raises: Invalid, if it is too short or too long."""
+    """Raises: Invalid (length)."""
     if not PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT:
         raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field="password")
     return await hash_password(password)

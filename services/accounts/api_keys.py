@@ -1,4 +1,4 @@
-"""API keys: made, revoked, and accepted as credentials."""
+"""Creates, revokes and checks API keys."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ async def create(
     token: str | None = None,
     save: idempotency.Save | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create a key; return it with its clear text, which is never stored. `token`: the clear text of the demo's key.
-
-    A key can't give another a longer life, or the right to manage keys. Raises: Forbidden, Blank, TooLong, Invalid.
-    """
+    """Create a key and return its clear text. Raises: Forbidden, Blank, TooLong, Invalid."""
     actor.require("keys")
     refusals = Refusals()
     with refusals:
@@ -82,7 +79,7 @@ async def create_once(
     manages_keys: bool = False,
     idempotency_key: str | None,
 ) -> tuple[ApiKey, str | None]:
-    """A repeat with the same idempotency key returns the key without its clear text."""
+    """A repeat returns no clear text."""
     actor.require("keys")
 
     async def run(save: idempotency.Save) -> tuple[ApiKey, str | None]:
@@ -110,7 +107,7 @@ def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
 
 
 async def revoke(actor: Actor, key_id: UUID) -> ApiKey:
-    """Other processes follow within CACHE_S. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Raises: Forbidden, NotFound."""
     actor.require("keys")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)

@@ -1,4 +1,4 @@
-"""Authentication: the actor of a credential, an access token or an API key. `permissions.py` decides what it may do."""
+"""Finds the actor of an access token or API key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from services.core.permissions import Actor
 
 
 async def authenticate(bearer: str) -> Actor | None:
-    """The actor of an access token or API key; None if it is not valid now."""
     if len(bearer) > TOKEN_LIMIT or not bearer.isascii():
         return None
     return await (api_keys.actor_of(bearer) if bearer.startswith(KEY_PREFIX) else sessions.actor_of(bearer))
 
 
 def is_signed(bearer: str) -> bool:
-    """An access token that this server signed and that has not expired. Looks nothing up."""
+    """Whether this server signed the token and it has not expired."""
     return (
         len(bearer) <= TOKEN_LIMIT
         and bearer.isascii()
@@ -28,7 +27,7 @@ def is_signed(bearer: str) -> bool:
 
 
 async def still_valid(actor: Actor) -> bool:
-    """Whether `authenticate` would return the same actor now; at most CACHE_S late."""
+    """At most CACHE_S late."""
     if actor.kind == "system":
         return True
     if actor.expires_at is not None and actor.expires_at <= datetime.now(UTC):

@@ -1,4 +1,4 @@
-"""What authentication has looked up of users and keys, kept for CACHE_S in each process."""
+"""Caches users and keys for CACHE_S."""
 
 from __future__ import annotations
 

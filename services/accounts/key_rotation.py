@@ -1,4 +1,4 @@
-"""Encrypts every stored secret with the first of SECRET_KEYS, so that an older key can be removed."""
+"""Encrypts stored secrets with the first of SECRET_KEYS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOKED_AT: Final = 100  # per table, to check whether the keys are right
 
 
 async def rotate() -> dict[str, int]:
-    """Rotate the secrets of all accounts; return how many per table. Safe while the system runs, and to repeat. Raises: VaultError."""
+    """Rotate all secrets; return counts per table. Safe to repeat. Raises: VaultError."""
     counts: dict[str, int] = {}
     for table, column in COLUMNS:
         counts[table] = 0
@@ -47,7 +47,7 @@ async def rotate() -> dict[str, int]:
 
 
 async def unreadable() -> dict[str, int]:
-    """How many of the newest secrets no key opens, by table; only tables with some."""
+    """Count secrets that no key opens, by table."""
     found: dict[str, int] = {}
     for table, column in COLUMNS:
         rows = await database.rows(

@@ -1,4 +1,4 @@
-"""Sign-in with email and password, limited by name and network so that strangers can't lock a user out."""
+"""Email sign-in, limited by name and network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.core.configuration import Derived, LoginLimits
 from services.core.rate_limits import MovingWindows, network_of, site_of
 
 PASSWORD_LIMIT: Final = 256
-# Delay of an attempt on a name that is tried from many networks, unless the name has signed in from this network before.
+# Delay of an attempt from an unknown network on a name that many networks try.
 DELAY_S: Final = 5.0
 # Delayed attempts per name; more are refused. The thread for unknown networks hashes about as many in DELAY_S: none waits 10 s.
 WAITING: Final = 25
@@ -60,13 +60,11 @@ _sleep = asyncio.sleep
 
 
 async def aclose() -> None:
-    """Close the connection of the limits' counts. Call at stop."""
     if (made := _limits.existing()) is not None:
         await made.counts.aclose()
 
 
 async def hash_password(password: str) -> str:
-    """Hash with Argon2id and the library's parameters, in a thread."""
     return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
 
 
@@ -78,7 +76,7 @@ def _fits(hashed: str, password: str) -> bool:
 
 
 async def sign_in(email: str, password: str, *, client_address: str | None) -> Tokens:
-    """Return tokens of a new family. Raises: SignInFailed (also for an unknown name), RateLimited."""
+    """Start a token family. Raises: SignInFailed, RateLimited."""
     name = email.strip().lower()
     network = network_of(client_address or "")
     threads = _threads if await _admit(digest(name), network) else _strangers
@@ -97,10 +95,7 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
 
 
 async def _admit(name: str, network: str) -> bool:
-    """Count an attempt before it costs a hash; return whether the name has signed in from this network before. Raises: RateLimited.
-
-    From a known network only the name's own attempts there count: others can neither lock the user out nor slow them down.
-    """
+    # From a known network only the name's own attempts count: strangers can't lock the user out.
     attempts = _limits.get()
     known = not await attempts.counts.test(KNOWN_FOR, "known", name, network)
     allowed = await attempts.counts.hit(attempts.per_name, "name", name, network)

@@ -1,4 +1,4 @@
-"""Fills the search text of rows that an older release wrote without it."""
+"""Fills missing search text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def fill_rows(job: jobs.JobContext) -> None:
 
 
 async def fill() -> int:
-    """Fill every row, one transaction per batch; return the number of rows. Safe to repeat."""
+    """Return the row count. Safe to repeat."""
     return sum([await _fill(model) for model in _MODELS])
 
 

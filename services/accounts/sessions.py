@@ -1,4 +1,4 @@
-"""Sessions: short access tokens (JWT) and refresh tokens that work once. The tokens of one sign-in are a family."""
+"""Access tokens (JWT) and single-use refresh tokens, one family per sign-in."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _keys = Derived(lambda c: c.secret_keys, _token_keys)
 
 
 async def refresh(refresh_token: str) -> Tokens:
-    """Exchange a refresh token for new tokens. A second use revokes its whole family. Raises: SignInFailed."""
+    """Exchange a refresh token; a second use revokes its family. Raises: SignInFailed."""
     now = datetime.now(UTC)
     if len(refresh_token) > TOKEN_LIMIT:
         raise SignInFailed(REFRESH_REFUSED)
@@ -68,7 +68,7 @@ async def refresh(refresh_token: str) -> Tokens:
 
 
 async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) -> None:
-    """Revoke the family of this sign-in (and of the refresh token), or all of the user's. Safe to repeat."""
+    """Revoke this session, or all of the user's."""
     if actor.user_id is None:
         return
     now = datetime.now(UTC)
@@ -87,7 +87,7 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
 
 
 async def revoke_all(user_id: UUID) -> None:
-    """Revoke every token of a user, inside the caller's transaction; open sockets end within seconds."""
+    """Call inside a transaction; sockets end within seconds."""
     await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
     await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
 
@@ -169,7 +169,6 @@ async def still_valid(actor: Actor) -> bool:
 
 
 def claims_of(token: str) -> dict[str, Any] | None:
-    """The claims of a token that this server signed and that has not expired; looks nothing up."""
     for key in _keys.get():
         try:
             claims: dict[str, Any] = jwt.decode(

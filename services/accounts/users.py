@@ -1,4 +1,4 @@
-"""Users of an account, which keeps at least one active OWNER: adding, roles, disabling, passwords."""
+"""An account's users; one active OWNER stays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def add(actor: Actor, *, email: str, name: str, role: str, password: str) 
 
 
 async def listed(actor: Actor) -> list[User]:
-    """By email address, with disabled ones. Raises: Forbidden."""
+    """Raises: Forbidden."""
     actor.require("keys")
     return await User.filter(account_id=actor.account_id).order_by("email")
 
@@ -45,7 +45,7 @@ async def find(actor: Actor, email: str) -> User:
 
 
 async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
-    """Open sockets of the old role end within seconds. Raises: Forbidden, NotFound, Invalid."""
+    """Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
@@ -63,7 +63,7 @@ async def set_role(actor: Actor, user_id: UUID, role: str) -> User:
 
 
 async def disable(actor: Actor, user_id: UUID) -> User:
-    """Signs the user out everywhere. Safe to repeat. Raises: Forbidden, NotFound, Invalid."""
+    """Also signs the user out. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     async with database.transaction():
         user = await _user_under_account_lock(actor, user_id)
@@ -77,7 +77,7 @@ async def disable(actor: Actor, user_id: UUID) -> User:
 
 
 async def enable(actor: Actor, user_id: UUID) -> User:
-    """The password stays. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Raises: Forbidden, NotFound."""
     actor.require("keys")
     async with database.transaction():
         user = await _user_under_account_lock(actor, user_id)
@@ -89,7 +89,7 @@ async def enable(actor: Actor, user_id: UUID) -> User:
 
 
 async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
-    """Signs the user out everywhere. Raises: Forbidden, NotFound, Invalid."""
+    """Also signs the user out. Raises: Forbidden, NotFound, Invalid."""
     actor.require("keys")
     hashed = await accounts.hashed_password(password)
     async with database.transaction():

@@ -1,4 +1,4 @@
-"""Records changes of settings and of contacts. Append-only."""
+"""Records changes of settings and contacts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from services.core.permissions import Actor
 
 
 async def record(actor: Actor, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
-    """Add an entry inside the caller's transaction. `subject`: a public id; `detail`: field names, never a secret."""
+    """Add an entry in the caller's transaction; `detail`: field names, never secrets."""
     await AuditEntry.create(
         account_id=actor.account_id,
         actor_id=actor.user_id,

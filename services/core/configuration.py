@@ -1,4 +1,4 @@
-"""The settings that services read: one frozen object, set once when the process starts."""
+"""The services' settings, set once when the process starts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginLimits:
-    """In the notation of `limits` ("5/minute"). `redis` counts for all processes; empty: each process alone."""
-
     per_name: str
     per_address: str
     per_name_everywhere: str
@@ -90,7 +88,7 @@ def current() -> Configuration:
 
 
 class Derived(Generic[Part, Made]):
-    """State made from one part of the configuration, when first used, and again when that part is replaced."""
+    """A value computed from one configuration part, anew when that part is replaced."""
 
     def __init__(self, part: Callable[[Configuration], Part], make: Callable[[Part], Made]) -> None:
         self._part = part

@@ -1,4 +1,4 @@
-"""Turns the event log into live, ordered feeds. Hints, polls and commits only wake the reader; events come from the log."""
+"""Turns the event log into live, ordered feeds."""
 
 import asyncio
 from collections import deque
@@ -46,14 +46,12 @@ class ResyncReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Every event after `seq` follows once, in order."""
-
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class ResyncNeeded:
-    """The feed ends: fetch the state again, then subscribe from `seq`."""
+    """Fetch the state again, then subscribe from `seq`."""
 
     reason: ResyncReason
     seq: int
@@ -148,7 +146,6 @@ class Hub:
 
     @property
     def hinted(self) -> bool:
-        """Whether the bus is connected. Without it, events are up to one poll late."""
         return self._bus.connected
 
     async def start(self) -> None:
@@ -175,7 +172,7 @@ class Hub:
                 await task
 
     def announce(self, account_id: UUID, seq: int) -> None:
-        """The account's log has reached `seq`, committed. Never raises or waits."""
+        """Call after committing `seq`. Never raises or waits."""
         feed = self._feeds.get(account_id)
         if feed is not None:
             self._wake(feed, seq)
@@ -184,7 +181,7 @@ class Hub:
 
     @asynccontextmanager
     async def listen(self, account_id: UUID, wants: Wants | None = None) -> AsyncIterator[Subscription]:
-        """Subscribe: every wanted event after `position` follows. `wants` must be quick; None: all events."""
+        """Subscribe to the wanted events after `position`."""
         feed = self._feeds.get(account_id)
         if feed is None:
             head = (await self.heads([account_id])).get(account_id, 0)
@@ -283,10 +280,7 @@ class Hub:
 async def follow(
     hub: Hub, account_id: UUID, after_seq: int | None, wants: Wants | None = None, *, backlog_limit: int = 1_000
 ) -> AsyncGenerator[Start | ResyncNeeded | LogEntry, None]:
-    """Yield `Start`, the wanted events since `after_seq` (None: the head), then live ones, each once; or only `ResyncNeeded`.
-
-    Close it (`contextlib.aclosing`) to detach. Raises: SlowConsumer.
-    """
+    """Yield `Start` and each wanted event after `after_seq`, or only `ResyncNeeded`. Raises: SlowConsumer."""
     # Attach before reading the backlog: an event committed in between is in one of the two.
     async with hub.listen(account_id, wants) as subscription:
         head = subscription.position

@@ -1,7 +1,4 @@
-"""Runs a mutation once per idempotency key: a claim is committed before the work, and marked done in the work's transaction.
-
-Source: shopify.dev/docs/api/usage/implementing-idempotency.
-"""
+"""Runs a mutation once per idempotency key. Source: shopify.dev/docs/api/usage/implementing-idempotency."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ Save = Callable[[dict[str, Any]], Awaitable[None]]
 KEY_LENGTHS: Final = (8, 64)
 LEASE: Final = timedelta(seconds=3)  # of a claim; its process extends it while the run goes on
 BEAT_S: Final = 1.0
-# Allows for clock differences between servers. A claim that ends later was made before the clock was set back.
+# Clock difference between servers. A claim that ends later was made before the clock was set back.
 LONGEST: Final = 2 * LEASE
 KEPT: Final = timedelta(hours=48)
 
@@ -47,11 +44,10 @@ async def once(
     run: Callable[[Save], Awaitable[T]],
     rebuild: Callable[[dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """Call `run`, or `rebuild` if this account has completed this mutation under the key.
+    """Call `run`, or `rebuild` if the key's mutation is done. Call outside transactions.
 
-    `run` calls `save(ids)` inside its transaction; a repeat passes those ids to `rebuild`. Work before `save` may repeat after a crash:
-    change a vendor there only with a key of its own. Never call it inside a transaction: others must see the claim before the work.
-    Raises: Invalid (key), IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch, and what `run` raises.
+    `run` saves `rebuild`'s ids inside its transaction; work before that may repeat.
+    Raises: Invalid, IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch.
     """
     if key is None:
         return await run(_keep_nothing)
@@ -90,11 +86,10 @@ async def once(
 
 
 async def _keep_nothing(ids: dict[str, Any]) -> None:
-    """The `save` of a run without a key."""
+    pass
 
 
 async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
-    """Raises: Invalid for the key, with the other refusals of `run`, which is rolled back."""
     wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
 
     async def refuse(ids: dict[str, Any]) -> None:
@@ -147,7 +142,7 @@ async def _claim(actor: Actor, mutation: str, key: str, wanted: str) -> UUID | d
             return result
         if now < row.locked_until <= now + LONGEST:
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
-        # Its process died, or the clock was set. The next claim is another row: if the run goes on after all, it can't save.
+        # Its process died, or the clock was set. The next claim is another row, so the old run can't save.
         await database.execute(
             "DELETE FROM idempotency_key WHERE id = ? AND state = 'running' AND locked_until = ?",
             row.id,

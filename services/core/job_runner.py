@@ -1,4 +1,4 @@
-"""Runs queued jobs under leases, at least once. A process that stops renewing its leases loses its jobs to the others."""
+"""Runs queued jobs under leases, at least once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _runner: Runner | None = None
 
 
 def healthy() -> bool | None:
-    """Whether this process's runner has looked for jobs within HEALTHY_S; None: it has no runner."""
+    """Whether the runner has looked for jobs within HEALTHY_S; None: no runner."""
     return None if _runner is None else time.monotonic() - _runner._looked_at < HEALTHY_S
 
 
@@ -112,7 +112,7 @@ class Runner:
                         self._running[task] = job
                         task.add_done_callback(self._done)
                 self._looked_at = time.monotonic()
-            except Exception as error:  # noqa: BLE001 (the loop's top: whatever fails, go on)
+            except Exception as error:  # noqa: BLE001 (the loop's top)
                 log.error("job_runner_failed", error=type(error).__name__)
             if not claimed and not self._stopping:
                 with contextlib.suppress(TimeoutError):
@@ -122,7 +122,7 @@ class Runner:
     def _done(self, task: asyncio.Task[None]) -> None:
         job = self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # Its end could not be stored: it runs again when its lease is over.
+            # Its outcome was not stored: it runs again after its lease.
             log.error("job_end_lost", kind=job["kind"] if job else None, error=type(error).__name__)
         self._wake.set()
 
@@ -144,13 +144,12 @@ class Runner:
         )
 
     async def _take_over(self) -> None:
-        """Requeue jobs whose leases are no longer renewed. Key: the lease and its last renewal."""
         at = time.monotonic()  # never the wall clock: one that jumps must end no lease
         rows = await database.rows("SELECT id, lease, due_at FROM job WHERE status = 'running'")
         others = {
             (row["id"], row["lease"], row["due_at"]) for row in rows if self._leases.get(row["id"]) != row["lease"]
         }
-        # A gap between two looks (the database was away) does not count: the other processes could not renew either.
+        # A gap between two looks does not count: without a database the other processes could not renew either.
         for id, lease, renewed in self._other_leases.silent(
             others, at, for_s=self._lease_s, longest_gap_s=2 * self._poll_s
         ):
@@ -199,7 +198,7 @@ class Runner:
         await jobs.handlers[context.kind](context)
 
     async def _store_outcome(self, job: dict[str, Any], context: JobContext, work: asyncio.Future[None]) -> None:
-        """Storing is retried: a job without a stored end would run again."""
+        # Without a stored outcome the job would run again.
         fatal: str | None = None
         try:
             await work
@@ -207,7 +206,7 @@ class Runner:
             await self._requeue(job, later.delay_s, attempts=context.attempt - 1, error=None)
         except Permanent as error:
             fatal = str(error)
-        except Exception as error:  # noqa: BLE001 (the loop's top: a failed job is tried again)
+        except Exception as error:  # noqa: BLE001 (the loop's top)
             if database_errors.is_transient(error):
                 await self._retry_after_database_error(job, context, error)
                 return
@@ -231,7 +230,6 @@ class Runner:
         log.warning("job_set_back", kind=context.kind, job=str(context.job_id), error=type(error).__name__)
 
     async def _mark_dead(self, job: dict[str, Any], context: JobContext, error: str) -> None:
-        """A periodic job is not marked dead: it has its next slot."""
         log.error("job_dead", kind=context.kind, job=str(context.job_id), error=error.partition(":")[0])
         if context.kind in jobs.periods:
             await self._finish(job, "done", error=error)
@@ -243,7 +241,7 @@ class Runner:
             except Later as later:
                 await self._requeue(job, later.delay_s, attempts=0, error=error)
                 return
-            except Exception as failure:  # noqa: BLE001 (the loop's top: the job ends all the same)
+            except Exception as failure:  # noqa: BLE001 (the loop's top)
                 if database_errors.is_transient(failure):
                     await self._retry_after_database_error(job, context, failure)  # it runs and dies once more
                     return

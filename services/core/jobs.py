@@ -1,4 +1,4 @@
-"""Background jobs as rows: kinds, handlers, queueing. `job_runner.py` runs them, `ticks.py` repeats them."""
+"""Background jobs: kinds, handlers and queue."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _wake: asyncio.Event | None = None
 
 
 class Permanent(Exception):
-    """The job can never succeed: it ends dead without another attempt, with this message."""
+    """The job can never succeed: mark it dead."""
 
 
 class Later(Exception):
-    """Not an error: run the job again after `delay_s`; the attempt does not count."""
+    """Run again after `delay_s`; this attempt does not count."""
 
     def __init__(self, delay_s: float) -> None:
         super().__init__(delay_s)
@@ -56,10 +56,9 @@ class JobContext:
 
 
 def handler(kind: str, *, on_dead: DeadHandler | str) -> Callable[[Handler], Handler]:
-    """Register the coroutine that runs jobs of this kind, at least once each.
+    """Register a kind's coroutine, which must be repeatable.
 
-    `on_dead` runs before a failed job is marked dead and must be safe to repeat; `Later` gives the job all its attempts again. A string
-    says why nothing has to be done.
+    `on_dead` runs before a failed job is marked dead, repeatably; a string says why none is needed.
     """
 
     def register(function: Handler) -> Handler:
@@ -73,7 +72,7 @@ def handler(kind: str, *, on_dead: DeadHandler | str) -> Callable[[Handler], Han
 
 
 def periodic(name: str, every_s: float) -> Callable[[Handler], Handler]:
-    """Register a coroutine that runs once per slot, on one process at a time."""
+    """Register a coroutine that runs once per slot."""
 
     def register(function: Handler) -> Handler:
         periods[name] = every_s
@@ -83,7 +82,7 @@ def periodic(name: str, every_s: float) -> Callable[[Handler], Handler]:
 
 
 def after_set_back(function: Callable[[datetime], Awaitable[None]]) -> Callable[[datetime], Awaitable[None]]:
-    """Register a coroutine that corrects stored times after the clock was set back. It must be safe to repeat."""
+    """Register a repeatable correction of times after the clock was set back."""
     clock_corrections.append(function)
     return function
 
@@ -99,10 +98,9 @@ async def enqueue(
     again: bool = False,
     secret: str | None = None,
 ) -> None:
-    """Add a job, inside the caller's transaction if there is one. If the key exists, nothing is added.
+    """Add a job unless its key exists.
 
-    `again`: a job of this key that is done or dead is queued anew; a running one runs once more. A handler that wants its own job again
-    raises `Later`. `secret`: stored encrypted; needs an account.
+    `again`: requeue a finished job, repeat a running one. `secret`: stored encrypted; needs an account.
     """
     now = datetime.now(UTC)
     conflict = _AGAIN if again and (key is None or key != running_key.get()) else "DO NOTHING"
@@ -145,7 +143,7 @@ def wake() -> None:
 
 
 async def without_job(table: str, where: str, prefix: str, *, limit: int = 500) -> list[UUID]:
-    """Ids of rows whose job (key: `prefix` and the id) is neither queued nor running. The texts become SQL: never pass input."""
+    """Ids of rows without an unfinished job. The texts become SQL: never pass input."""
     rows = await database.rows(
         f"SELECT t.id FROM {table} t WHERE {where} AND NOT EXISTS (SELECT 1 FROM job j"  # noqa: S608 (only constants are put in)
         f" WHERE j.key = '{prefix}' || t.id AND j.status IN ('queued', 'running')) ORDER BY t.id LIMIT {limit:d}"

@@ -1,4 +1,4 @@
-"""Merged contacts and conversations: the kept row of an id, and all ids of a row, under which older rows are stored."""
+"""Finds the kept row of a merged contact or conversation."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
 
 
 async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
-    # `no_key`, as for every referenced row: a foreign key check takes a shared lock, and two transactions that hold it and then want
-    # the full lock would deadlock.
+    # `no_key`, as for every referenced row: two transactions that hold a foreign key's shared lock and want the full one deadlock.
     while True:
         wanted = Contact.filter(id=id, account_id=account_id, merged_into_id=None)
         row = await wanted.select_for_update(no_key=True).get_or_none()
         if row is not None:
             return row
-        # Merged, perhaps during the wait: lock the kept row instead.
+        # Merged, perhaps during the wait: lock the kept row.
         known = await Contact.get_or_none(id=id, account_id=account_id)
         if known is None:
             return None
@@ -83,7 +82,6 @@ async def messages_of(message: Message) -> QuerySet[Message]:
 async def newest_inbound(
     conversations: Sequence[Conversation], column: str, *, kind: str | None = None
 ) -> dict[UUID, UUID]:
-    """`column` (an id) of each conversation's newest inbound message. One query."""
     of = {id: row.id for row in conversations for id in ids_of(row)}
     newest = (
         "(SELECT m.{} FROM message m WHERE m.conversation_id = c.id AND m.direction = 'INBOUND'"  # noqa: S608 (constants)
@@ -104,7 +102,7 @@ async def newest_inbound(
 
 
 async def replaced(table: str, account_id: UUID, ids: Collection[UUID]) -> dict[UUID, UUID]:
-    """The merged ones among these rows of `contact` or `conversation`, with the id of the kept row."""
+    """The merged rows among `ids`, with the ids of their kept rows."""
     if not ids:
         return {}
     found: Sequence[dict[str, object]] = await database.rows(

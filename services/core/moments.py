@@ -1,4 +1,4 @@
-"""Waits for wall-clock times, with one timer per process that follows clock changes and sleep."""
+"""Waits for wall-clock times across clock changes and sleep."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Moments:
 
     @contextmanager
     def waiting_for(self, moment: datetime) -> Iterator[asyncio.Future[None]]:
-        """A future that is done within CHECK_S after the moment; valid inside the block."""
+        """A future done within CHECK_S after `moment`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[future] = moment
         if self._timer is None or self._timer.done():

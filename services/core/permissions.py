@@ -1,4 +1,4 @@
-"""The actor of a request, and what its role may do. `accounts/authentication.py` finds the actor."""
+"""The actor of a request and its permissions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def allows(role: str, permission: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """One authenticated caller. `credential`: the id of the API key or of the token family."""
+    """A caller; `credential` is the id of its API key or token family."""
 
     account_id: UUID
     role: str
@@ -43,7 +43,6 @@ class Actor:
         return f"{self.kind}:{self.user_id or self.credential}"
 
     def may(self, permission: str) -> bool:
-        """Whether the role has the permission: read, message, request_payment, refund, settings, keys."""
         # A leaked API key must not create others, unless a person allowed it to manage keys.
         if permission == "keys" and self.kind == "api_key" and not self.manages_keys:
             return False

@@ -1,4 +1,4 @@
-"""Rate limits, and the network that a client address counts by."""
+"""Rate limits by client network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ _clock = time.monotonic
 
 
 def network_of(address: str) -> str:
-    """The client's IPv4 address, or the /64 network of its IPv6 address; any other text unchanged.
-
-    An IPv4 address inside an IPv6 one counts as itself. A port is dropped.
-    """
+    """The IPv4 address, or an IPv6 address's /64 network."""
     try:
         parsed = ipaddress.ip_address(_without_port(address).partition("%")[0])
     except ValueError:
@@ -40,7 +37,7 @@ def network_of(address: str) -> str:
 
 
 def site_of(network: str) -> str | None:
-    """The /48 around a /64 of `network_of`, the most that one IPv6 customer gets; None for anything else."""
+    """The /48 around an IPv6 `network_of`."""
     try:
         parsed = ipaddress.IPv6Network(network)
     except ValueError:
@@ -56,8 +53,6 @@ def _without_port(address: str) -> str:
 
 
 class TokenBucket:
-    """`rate` per second on average, with bursts of `burst`. `limits` has no token bucket."""
-
     __slots__ = ("_at", "_burst", "_left", "_rate")
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
@@ -67,21 +62,19 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> bool:
-        """Take one at `now` (seconds of a monotonic clock). False over the limit."""
         if not self.allows(now):
             return False
         self._left -= 1
         return True
 
     def allows(self, now: float) -> bool:
-        """What `take` would answer; counts nothing."""
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         return self._left >= 1
 
 
 class RateLimiter:
-    """A `TokenBucket` per key; keeps the `keys` most recently used."""
+    """Keeps the most recently used `keys`."""
 
     def __init__(
         self, rate: float, burst: int, *, keys: int = 10_000, clock: Callable[[], float] = time.monotonic
@@ -93,7 +86,6 @@ class RateLimiter:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, key: str) -> bool:
-        """Take one of this key. False over the limit."""
         now = self._clock()
         bucket = self._buckets.get(key)
         if bucket is None:
@@ -105,18 +97,14 @@ class RateLimiter:
         return bucket.take(now)
 
     def allows(self, key: str) -> bool:
-        """What `take` would answer; counts nothing."""
         bucket = self._buckets.get(key)
         return bucket is None or bucket.allows(self._clock())
 
 
 class _Windows(Storage, MovingWindowSupport):
-    """Storage of `limits` in this process; keeps the `KEYS` most recently used keys.
+    # The library's memory storage is slow with many keys and follows the wall clock.
 
-    The library's own memory storage visits every key on each hit (10,000 keys: a whole core at 100 hits/s) and uses the wall
-    clock, so that setting the clock back locks clients out.
-    """
-
+    # The library's memory storage is slow with many keys and follows the wall clock.
     STORAGE_SCHEME = ["async+paythread"]
     KEYS: Final = 100_000
 
@@ -171,10 +159,7 @@ class _Windows(Storage, MovingWindowSupport):
 
 
 class MovingWindows:
-    """Moving windows, counted in Redis for all processes (`redis://…`), else in this process.
-
-    While Redis does not answer, each process counts alone: clients are not locked out, and get at most one process's share.
-    """
+    """Counted in Redis, or per process while Redis fails or is not configured."""
 
     def __init__(self, url: str) -> None:
         self._own = MovingWindowRateLimiter(_Windows())
@@ -193,11 +178,11 @@ class MovingWindows:
             self._shared = MovingWindowRateLimiter(self._storage)
 
     async def hit(self, limit: RateLimitItem, *key: str) -> bool:
-        """Count one. False over the limit."""
+        """False over the limit."""
         return await self._ask("hit", limit, key)
 
     async def test(self, limit: RateLimitItem, *key: str) -> bool:
-        """Whether one more is within the limit. Counts nothing."""
+        """Whether `hit` would succeed."""
         return await self._ask("test", limit, key)
 
     async def _ask(self, method: str, limit: RateLimitItem, key: tuple[str, ...]) -> bool:
@@ -210,7 +195,6 @@ class MovingWindows:
         return bool(await getattr(self._own, method)(limit, *key))
 
     async def aclose(self) -> None:
-        """Close the connections. Idempotent."""
         if self._storage is not None:
             bridge: Any = self._storage.bridge
             await bridge.get_connection().aclose()

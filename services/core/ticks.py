@@ -1,4 +1,4 @@
-"""Periodic jobs, one per slot, and corrections after the clock was set back."""
+"""Runs periodic jobs and clock corrections."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ async def plant() -> None:
 
 
 async def fire() -> None:
-    """Enqueue periodic jobs whose slot has come, unless an earlier slot's job is unfinished. Key: compare-and-set on the slot.
-
-    A slot further ahead than its period was planned before the clock was set back: it comes now.
-    """
+    """Enqueue jobs whose slot has come, unless an earlier one is unfinished."""
     now = datetime.now(UTC)
     ticks = await Tick.filter(name__in=list(jobs.periods))
     ahead = [tick for tick in ticks if tick.next_at > now + timedelta(seconds=jobs.periods[tick.name]) + CLOCK_SKEW]
@@ -53,7 +50,7 @@ async def fire() -> None:
 
 
 async def correct_due_times() -> None:
-    """Jobs queued before the clock was set back wait as long as intended, counted from now. Key: the time at which it was set."""
+    """After the clock was set back, keep the intended waits."""
     now = datetime.now(UTC)
     wrong = await database.rows(
         "SELECT id, due_at, set_at FROM job WHERE status = 'queued' AND due_at > ? AND set_at > ?",

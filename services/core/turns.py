@@ -1,4 +1,4 @@
-"""Queues changes of one row inside this process, so that they wait without a database connection."""
+"""Queues changes of one row before they take a database connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from uuid import UUID
 from models import database
 
 PATIENCE_S: Final = 10.0
-# All changes of an account end at its event counter: more concurrent ones would only hold connections while they wait for it.
+# All changes of an account end at its event counter: more would only hold connections.
 CHANGES_AT_ONCE: Final = 4
 
 _patience: ContextVar[float] = ContextVar("patience", default=PATIENCE_S)
@@ -34,7 +34,6 @@ _places: dict[UUID, _Place] = {}
 
 @contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """Limit the wait for turns inside the block."""
     token = _patience.set(seconds)
     try:
         yield
@@ -44,10 +43,7 @@ def patience(seconds: float) -> Iterator[None]:
 
 @asynccontextmanager
 async def turn(account_id: UUID, rows: Collection[UUID] = ()) -> AsyncIterator[None]:
-    """Wait for a place at the account and the only place at each of `rows` (ids of any table). Raises: Busy.
-
-    Inside a transaction, and on SQLite with its single connection, it does nothing.
-    """
+    """Wait for the account and `rows`. No effect inside a transaction or on SQLite. Raises: Busy."""
     if database.in_transaction() or database.dialect() == "sqlite":
         yield
         return

@@ -1,4 +1,4 @@
-"""One use-case in one transaction: what it adds to thread and log is collected and inserted at its end, in commit order."""
+"""One use case in one transaction, its events in commit order."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Change:
         self._attachments.append(row)
 
     async def card(self, row: ActivityCard) -> bool:
-        """Logs activity.created. False: a card with its key exists."""
+        """False if the card's key exists."""
         if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
             return False
         self._keys.add(row.key)
@@ -161,7 +161,7 @@ class Change:
         message_id: UUID | None = None,
         actor_id: UUID | None = None,
     ) -> ActivityCard | None:
-        """Add a card with the request's current status. None: a card with this key exists."""
+        """None if the card's key exists."""
         row = ActivityCard(
             id=uuid7(),
             account_id=self.account_id,
@@ -180,7 +180,7 @@ class Change:
         return row if await self.card(row) else None
 
     def notification(self, row: Notification) -> None:
-        """Logs notification.created. The caller checks its key."""
+        """The caller checks its key."""
         self.event(
             "notification.created",
             conversation_id=row.conversation_id,
@@ -219,7 +219,6 @@ class Change:
         return first + len(self._pending) - 1
 
     async def _update_preview(self, conversation_id: UUID, preview: str) -> UUID:
-        """Return the id of the kept conversation if this one was merged."""
         while True:
             # A later change may have committed first: the time never moves back.
             found = await database.rows(
@@ -236,7 +235,8 @@ class Change:
             conversation_id = (await merged_rows.conversation_of(self.account_id, conversation_id)).id
 
     async def _follow_merges(self) -> None:
-        """The account's row is locked, so no merge can interfere."""
+        # The account's lock excludes merges.
+        # The account's lock excludes merges.
         for name in ("contact_id", "conversation_id"):
             ids = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
             replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, ids)
@@ -250,10 +250,7 @@ class Change:
 async def change(
     account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
-    """Open one transaction on one account; a nested one of the same account joins it. Never call a vendor inside.
-
-    `rows`: ids of the rows that it locks first, if known: concurrent changes wait without a connection (turns.py). Raises: Busy.
-    """
+    """Open or join the account's transaction; never call a vendor inside. `rows`: ids to lock. Raises: Busy."""
     outer = _current.get()
     if outer is not None and database.in_transaction():
         if outer.account_id != account_id:

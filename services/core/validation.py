@@ -1,4 +1,4 @@
-"""Checks and trims typed text: length, and characters that databases, logs or headers can't hold."""
+"""Checks and trims typed text."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ Field = str | tuple[str, ...]
 
 
 def optional(value: str | None, *, limit: int, field: Field, lines: bool = False, message: bool = False) -> str | None:
-    """The trimmed text, or None if it is blank. Raises: TooLong, Invalid.
-
-    `lines`: several lines are allowed. `message`: direction overrides, too, as the text is shown on its own.
-    """
+    """The trimmed text, or None if blank. Raises: TooLong, Invalid."""
     text = (value or "").strip()
     if _INVISIBLE.fullmatch(text):
         return None
@@ -51,7 +48,7 @@ def required(value: str | None, *, limit: int, field: Field, lines: bool = False
 
 
 def email(value: str | None, *, field: Field) -> str | None:
-    """An email address in lower case, or None if it is blank. Raises: Invalid, TooLong."""
+    """Lower case, or None if blank. Raises: Invalid, TooLong."""
     text = optional(value, limit=EMAIL_LIMIT, field=field)
     if text is None:
         return None
@@ -61,10 +58,7 @@ def email(value: str | None, *, field: Field) -> str | None:
 
 
 def parse_amount(value: str, currency: str | None, *, field: Field) -> Money:
-    """Parse a decimal such as "125.00" into an amount of 0 or more. With `currency` None, any currency's decimals pass.
-
-    Raises: Invalid, AmountTooSmall (a negative number).
-    """
+    """Parse "125.00". Raises: Invalid, AmountTooSmall (negative)."""
     try:
         return Money.from_decimal(value, MOST_DECIMALS if currency is None else currency)
     except InvalidAmount as error:

@@ -1,4 +1,4 @@
-"""Shared by the webhooks of processors and channels: their errors and time limits."""
+"""Webhook errors and time limits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ HELD_AGAIN = timedelta(seconds=3)  # until a webhook that met a locked row is pr
 
 
 class BadSignature(Exception):
-    """Not signed by the vendor, or its time is too far off: 400, nothing is stored."""
+    """Not signed by the vendor, or too old: 400, nothing is stored."""
 
 
 class BadPayload(Exception):
-    """Signed, but not as the vendor documents it: 400, not recorded."""
+    """Signed, but not as the vendor documents: 400."""
 
 
 class NotVerifiable(Exception):
-    """The signature can't be verified now (no answer from the vendor, or its package is missing): 503, so that the vendor retries."""
+    """The signature can't be verified now: 503; the vendor retries."""
