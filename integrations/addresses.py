@@ -1,8 +1,4 @@
-"""Decides which network addresses a host may stand for that a tenant or a stranger has named, and connects to exactly those.
-
-A name is resolved once. Every address of the answer must be public, and the connection goes to one of these addresses, so that a
-second answer of the resolver changes nothing. Callers verify TLS for the name. Hosts that the operator sets are not checked here.
-"""
+"""Connects to untrusted host names, to public addresses only. Resolves a name once and connects to a checked address."""
 
 from __future__ import annotations
 
@@ -19,18 +15,18 @@ log = structlog.get_logger(__name__)
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
-# Not public, though some versions of `ipaddress` call them global. Sources: IANA's special-purpose address registries.
+# Not public, though some versions of `ipaddress` say so. Source: IANA's special-purpose address registries.
 _SPECIAL: Final = tuple(
     ipaddress.ip_network(network)
     for network in (
-        "168.63.129.16/32",  # Azure: the virtual machine's host
-        "192.0.0.0/24",  # protocol assignments; 192.0.0.192 is Oracle Cloud's metadata
+        "168.63.129.16/32",  # Azure: the VM's host
+        "192.0.0.0/24",  # protocol assignments; Oracle Cloud's metadata is 192.0.0.192
         "192.88.99.0/24",  # 6to4 relays
-        "2001::/23",  # protocol assignments, Teredo among them
+        "2001::/23",  # protocol assignments, such as Teredo
         "2001:db8::/32",
-        "2002::/16",  # 6to4: holds an IPv4 address
+        "2002::/16",  # 6to4: embeds an IPv4 address
         "3fff::/20",  # documentation
-        "64:ff9b::/96",  # NAT64: holds an IPv4 address
+        "64:ff9b::/96",  # NAT64: embeds an IPv4 address
         "64:ff9b:1::/48",
         "::ffff:0:0/96",  # mapped IPv4
     )
@@ -39,9 +35,9 @@ _UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 
 
 class AddressRefused(Exception):
-    """No connection is made. `reason`: `bad_port`, `unknown_host` or `not_public`.
+    """`reason`: `bad_port`, `unknown_host` or `not_public`.
 
-    Show a tenant one message for the last two: the difference tells which names a private resolver knows.
+    Show one message for the last two: the difference reveals private host names.
     """
 
     def __init__(self, reason: str) -> None:
@@ -50,7 +46,7 @@ class AddressRefused(Exception):
 
 
 def public(address: str) -> bool:
-    """Whether an IP address is one host of the internet, and not of this machine, a private network or a translator of addresses."""
+    """Whether an IP address is a single public host of the internet."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
@@ -63,18 +59,18 @@ def public(address: str) -> bool:
 
 
 async def look_up(host: str, port: int) -> list[AddressInfo]:
-    """Every address of a host, public or not; numbers in all spellings of the C library. Raises: AddressRefused."""
+    """All addresses of a host. Raises: AddressRefused."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, ValueError, TypeError) as error:  # no such name; a name that can't be encoded; a NUL in it
+    except (OSError, ValueError, TypeError) as error:  # unknown, not encodable, or with a NUL
         raise AddressRefused("unknown_host") from error
     if not found:
         raise AddressRefused("unknown_host")
-    return found  # type: ignore[return-value]  # typeshed allows an address without a host, which these families do not have
+    return found  # type: ignore[return-value]  # typeshed also has addresses without a host, which TCP does not use
 
 
 async def look_up_public(host: str, port: int) -> list[AddressInfo]:
-    """Every address of a host, all of them public. Raises: AddressRefused."""
+    """All addresses of a host; each must be public. Raises: AddressRefused."""
     found = await look_up(host, port)
     if not all(public(str(info[4][0])) for info in found):
         raise AddressRefused("not_public")
@@ -84,10 +80,7 @@ async def look_up_public(host: str, port: int) -> list[AddressInfo]:
 async def connect(
     host: str, port: int, *, ports: Collection[int], private_hosts: Collection[str] = frozenset()
 ) -> socket.socket:
-    """A connected socket to a public host on one of `ports`, or to a host in `private_hosts`; the caller bounds the time.
-
-    `private_hosts`: `Environment.private_hosts`, compared with the host as it is written. Raises: AddressRefused, OSError.
-    """
+    """Connect to a public host on one of `ports`, or to one of `private_hosts`. Raises: AddressRefused, OSError."""
     name = f"[{host}]" if ":" in host else host
     name = name.lower().removesuffix(".")
     at_this_port = not {f"{name}:{port}", f"{name}:*"}.isdisjoint(private_hosts)

@@ -1,4 +1,4 @@
-"""Finds a message's payment link, for channels that show it as a button."""
+"""Finds a message's payment link."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEFAULT_LABEL = "Pay now"
 
 
 def payment_link(message: OutboundMessage, *, public_url: str) -> str | None:
-    """The button's address: `link_url`, else the first `{public_url}/p/...` in the text, else None."""
+    """`link_url`, else the first `{public_url}/p/...` in the text."""
     if message.link_url is not None:
         return message.link_url
     found = re.search(re.escape(public_url.rstrip("/")) + r"/p/[A-Za-z0-9_-]+", message.body)

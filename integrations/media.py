@@ -1,7 +1,4 @@
-"""Fetches files from untrusted addresses: https from public hosts only, with limits of size and time. Does not inspect the content.
-
-Connects to the address that `addresses.py` checked, with TLS for the name.
-"""
+"""Downloads files from untrusted URLs: https and public hosts only, limited in size and time."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from integrations.base import IntegrationError
 NAME: Final = "media"
 REDIRECTS: Final = 3
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_LATER: Final = frozenset({404, 408, 425, 429})  # 404: vendors may call before all of their storage has the file
+_RETRYABLE: Final = frozenset({404, 408, 425, 429})  # 404: some vendors call before the file is stored
 
 
 async def fetch(
@@ -32,10 +29,10 @@ async def fetch(
     trusted: frozenset[str] = frozenset(),
     context: ssl.SSLContext | None = None,
 ) -> bytes:
-    """The file's bytes. Follows up to three redirects, each checked like the first address.
+    """Download a file. Follows and checks up to three redirects.
 
-    `headers`: headers for a GET of an address, used only on the first origin. `trusted`: origins of fake vendors on this machine,
-    by http. `context` is for tests. Raises: IntegrationError, without any part of the address.
+    `headers`: for a URL, used on the first origin only; `trusted`: origins of local fake vendors.
+    Raises: IntegrationError, which never contains the URL.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -49,7 +46,7 @@ async def fetch(
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of an address. Raises: httpx2.InvalidURL."""
+    """Raises: httpx2.InvalidURL."""
     return _origin(httpx2.URL(url))
 
 
@@ -63,10 +60,10 @@ async def _follow(
     here = httpx2.URL(url)
     first, left = _origin(here), False
     for _ in range(REDIRECTS + 1):
-        address = await _checked(here, trusted)
+        address = await _checked(here, trusted)  # connect to this IP; TLS verifies the name
         left = left or _origin(here) != first
         given = {} if left else headers(str(here))
-        # No pool and no cookies from one address to the next.
+        # One client per address: no shared pool or cookies.
         async with (
             httpx2.AsyncClient(trust_env=False, timeout=None, verify=context or True) as client,
             client.stream(
@@ -86,7 +83,6 @@ async def _follow(
 
 
 async def _checked(url: httpx2.URL, trusted: frozenset[str]) -> str:
-    """The IP address to connect to. Raises: IntegrationError."""
     host = url.raw_host.decode()
     if url.scheme not in ("http", "https") or not host or url.userinfo:
         raise IntegrationError(NAME, "bad_address")
@@ -113,9 +109,9 @@ def _origin(url: httpx2.URL) -> str:
 async def _body(answer: httpx2.Response, limit_bytes: int) -> bytes:
     status = answer.status_code
     if status != 200:
-        raise IntegrationError(NAME, "refused", f"HTTP {status}", retryable=status >= 500 or status in _LATER)
+        raise IntegrationError(NAME, "refused", f"HTTP {status}", retryable=status >= 500 or status in _RETRYABLE)
     if answer.headers.get("content-encoding", "identity") != "identity":
-        raise IntegrationError(NAME, "encoded")  # not requested, and the decoded size would be unbounded
+        raise IntegrationError(NAME, "encoded")  # the decoded size would be unbounded
     announced = answer.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit_bytes:
         raise IntegrationError(NAME, "too_large")

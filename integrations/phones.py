@@ -1,4 +1,4 @@
-"""Converts typed phone numbers to E.164, and knows a number's alternative spellings. Does not check whether it is in use."""
+"""Converts phone numbers to E.164 and lists their alternative spellings."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from typing import Final
 
 import phonenumbers
 
-# Digits of any script, one leading plus, and the separators that people use. Letters (vanity numbers, extensions,
-# sentences) are refused: the library would guess, and a wrong guess sends a payment link to a stranger.
+# Digits of any script, a leading plus and usual separators. Not vanity numbers and extensions: the library guesses, and a
+# wrong guess sends a payment link to a stranger.
 _SHAPE = re.compile(r"\s*[+＋]?[\d\s().\-/‐-―]{2,40}\s*")
 
-# Mobile numbers with two spellings, since WhatsApp's ids and old address books keep the form before a numbering change.
-# (first form, second form) by their common digits. Networks accept the first, WhatsApp may use either.
+# Mobile numbers with two spellings. Networks accept the first; WhatsApp and old address books may have either.
 _FORMS: Final = (
-    # Mexico: the 1 after the country code was dropped in 2019.
+    # Mexico dropped the 1 after the country code in 2019.
     (re.compile(r"\+52(\d{10})"), r"+52\1", re.compile(r"\+521(\d{10})"), r"+521\1"),
-    # Brazil: since 2016, a 9 precedes mobile numbers, which begin with 6 to 9.
+    # Brazil put a 9 before mobile numbers (6 to 9) in 2016.
     (re.compile(r"\+55(\d\d)9([6-9]\d{7})"), r"+55\g<1>9\2", re.compile(r"\+55(\d\d)([6-9]\d{7})"), r"+55\1\2"),
-    # Argentina: mobile numbers have a 9 when dialed from abroad.
+    # Argentina: mobile numbers have a 9 from abroad.
     (re.compile(r"\+549(\d{10})"), r"+549\1", re.compile(r"\+54(\d{10})"), r"+54\1"),
-    # Benin: since November 2024, every number begins with 01.
+    # Benin: all numbers begin with 01 since November 2024.
     (re.compile(r"\+22901(\d{8})"), r"+22901\1", re.compile(r"\+229(\d{8})"), r"+229\1"),
 )
 
 
-# National dialing prefixes that people type: (as typed, as the network accepts it).
+# National dialing prefixes: (as typed, as accepted by networks).
 _TRUNKS: Final = {
     "+52": (re.compile(r"(?:\+52)?(?:01|04[45])(\d{10})"), r"+52\1"),
-    "+54": (re.compile(r"\+549(\d{12})"), r"+54\1"),  # both the 9 and the 15 of mobile numbers
+    "+54": (re.compile(r"\+549(\d{12})"), r"+54\1"),  # both 9 and 15, the prefixes of mobile numbers
 }
 
 
 def normalise_phone(text: str, region: str | None) -> str | None:
-    """The number in E.164 ("+14155550101"), keeping its spelling; None if it cannot be a phone number.
+    """The number in E.164 ("+14155550101"), or None if it is not possible.
 
-    `region` (ISO 3166-1 alpha-2, "US") applies to numbers without a leading plus; None refuses those.
+    `region` (ISO 3166-1 alpha-2, "US") is for numbers without a plus; None refuses those.
     """
-    # Copied numbers may contain invisible direction marks, and links have a scheme.
+    # Copied numbers may contain invisible direction marks or a scheme.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
     text = text[4:] if text[:4].lower() == "tel:" else text
     if not _SHAPE.fullmatch(text):
@@ -48,8 +47,7 @@ def normalise_phone(text: str, region: str | None) -> str | None:
     except phonenumbers.NumberParseException:
         return None
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    # Possible, not "valid": ranges assigned after the library's release must be reachable. A number without its area code is not
-    # possible. An old spelling is possible if the new one is.
+    # "Possible" is enough: "valid" excludes ranges that are newer than the library.
     if any(_possible(spelled) for spelled in spellings(written)):
         return written
     return None
@@ -64,10 +62,7 @@ def _without_trunk(text: str, region: str | None) -> str:
 
 
 def spellings(number: str) -> tuple[str, ...]:
-    """All spellings of this number, the same tuple for each of them. Any other address is returned alone.
-
-    Phone networks accept the first spelling, which is also the key to compare addresses.
-    """
+    """All spellings of the number; phone networks accept the first, which is also the comparison key."""
     for first, as_first, second, as_second in _FORMS:
         if match := first.fullmatch(number):
             return number, match.expand(as_second)
@@ -77,7 +72,7 @@ def spellings(number: str) -> tuple[str, ...]:
 
 
 def dialled(number: str) -> str:
-    """The number as phone networks accept it: in its new spelling, except in Argentina, where it may be a landline."""
+    # Networks accept new spellings; an Argentine number without the 9 may be a landline.
     return number if number.startswith("+54") else spellings(number)[0]
 
 

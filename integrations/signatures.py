@@ -1,6 +1,6 @@
-"""Paythread's own webhook signature: HMAC-SHA256 over time and raw body, valid for five minutes.
+"""Paythread's webhook signature, valid for five minutes.
 
-The header is `t=<unix seconds>,v1=<64 hexadecimal digits>`, the digest over `{t}.{raw body}`; several `v1` while a secret is rotated.
+Header: `t=<unix seconds>,v1=<hex>`, HMAC-SHA256 over `{t}.{raw body}`; several `v1` during secret rotation.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ TOLERANCE_S = 300
 
 
 def sign(secret: str, body: bytes, *, at: datetime) -> str:
-    """The header for this raw body."""
     time = str(int(at.timestamp()))
     return f"t={time},v1={_digest(secret, time, body)}"
 
 
 def verify(header: str, *, secret: str, body: bytes, now: datetime, provider: str) -> None:
-    """Raises: SignatureInvalid (missing, malformed, wrong, or more than 300 s away from `now`)."""
+    """Raises: SignatureInvalid (missing, malformed, wrong, or more than 300 s from `now`)."""
     if not header:
         raise SignatureInvalid(provider, "signature_missing")
-    if not secret:  # anybody can sign with an empty secret
+    if not secret:  # anyone can sign with an empty secret
         raise SignatureInvalid(provider, "no_secret")
     parts = [part.strip().partition("=") for part in header.split(",")]
     times = [value for key, _, value in parts if key == "t"]

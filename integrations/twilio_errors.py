@@ -1,4 +1,4 @@
-"""Twilio's error codes of messages: our word for what has consequences, and a sentence for the team.
+"""Twilio's error codes, mapped to our reasons and to sentences for the team.
 
 Source: www.twilio.com/docs/api/errors/N, and the dictionary at www.twilio.com/docs/api/errors.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 CANCELED: Final = "The message was cancelled before it was sent."
 
-# Words of ours for a refused call or a failed delivery. Those of the account or the sender are shown at the channel.
+# Our reasons for refused calls and failed deliveries. Those about the account or sender show on the channel.
 REASONS: Final[Mapping[str, str]] = {
     "10001": "account_inactive",
     "20003": "unauthorized",
@@ -64,23 +64,23 @@ REASONS: Final[Mapping[str, str]] = {
     "63112": "account_inactive",
 }
 
-# What a failure means, in words for the team.
+# Explanations for the team.
 WORDS: Final[Mapping[str, str]] = {
     "10001": "The Twilio account is not active.",
     "20003": "Twilio does not accept the credentials.",
     "20005": "The Twilio account is not active.",
-    "20429": "Twilio got too many requests.",
+    "20429": "Twilio received too many requests.",
     "21211": "The number is not valid.",
-    "21408": "Messages to this country are not switched on in the Twilio account.",
+    "21408": "Messages to this country are not enabled in the Twilio account.",
     "21606": "The sender cannot send messages to this number.",
     "21608": "A Twilio trial account can only write to verified numbers.",
     "21610": "The recipient has opted out.",
-    "21611": "Too many messages wait for this sender at Twilio.",
-    "21612": "No carrier takes messages from this sender to this number.",
+    "21611": "Too many messages of this sender are queued at Twilio.",
+    "21612": "No carrier accepts messages from this sender to this number.",
     "21614": "The number is not a mobile number.",
     "21617": "The message is too long.",
     "21635": "The number is a landline.",
-    "30001": "Too many messages wait at Twilio.",
+    "30001": "Too many messages are queued at Twilio.",
     "30002": "The Twilio account is suspended.",
     "30003": "The handset could not be reached.",
     "30004": "The recipient's carrier or the recipient blocks messages.",
@@ -89,13 +89,13 @@ WORDS: Final[Mapping[str, str]] = {
     "30007": "The carrier filtered the message.",
     "30008": "The carrier did not deliver the message and gave no reason.",
     "30009": "A part of the message was lost.",
-    "30010": "The message costs more than the highest price that is set at Twilio.",
+    "30010": "The message costs more than the maximum price set at Twilio.",
     "30011": "The number cannot receive pictures.",
     "30012": "The message expired before it was sent.",
     "30013": "The message's lifetime is too long for Twilio.",
     "30014": "Twilio did not accept the message's attributes.",
     "30017": "The carrier's network is congested.",
-    "30018": "This country's carriers ask for a sender that is registered before.",
+    "30018": "This country's carriers require a registered sender.",
     "30019": "The content is too large for the carrier.",
     "30022": "The number sends more than its US registration (A2P 10DLC) allows.",
     "30023": "The number has reached its daily limit of the US registration (A2P 10DLC).",
@@ -106,9 +106,9 @@ WORDS: Final[Mapping[str, str]] = {
     "30034": "The number is not registered for messages to the US (A2P 10DLC).",
     "30035": "The number's US registration (A2P 10DLC) is still being set up.",
     "30036": "The message expired before it was delivered.",
-    "30037": "Outgoing messages are switched off for the Twilio account.",
+    "30037": "Outgoing messages are disabled for the Twilio account.",
     "30038": "The message looks like a one-time password and was filtered.",
-    "30039": "Twilio stopped the message because it answers an automatic answer.",
+    "30039": "Twilio stopped the message because it replies to an automatic reply.",
     "30044": "The message is too long for a Twilio trial account.",
     "30410": "The carrier did not answer in time.",
     "30450": "Twilio's protection against SMS fraud blocked the message.",
@@ -119,7 +119,7 @@ WORDS: Final[Mapping[str, str]] = {
     "63005": "The recipient's network did not accept the content.",
     "63006": "The message could not be formatted for the recipient's network.",
     "63007": "Twilio does not know the sender of this channel.",
-    "63008": "The sender is not set up completely at Twilio.",
+    "63008": "The sender's setup at Twilio is incomplete.",
     "63009": "The recipient's network answered with an error.",
     "63010": "The recipient's network had an internal error.",
     "63012": "The recipient's network had an internal error.",
@@ -135,10 +135,10 @@ WORDS: Final[Mapping[str, str]] = {
     "63022": "The sender's WhatsApp name is not approved.",
     "63023": "The recipient's network answered with an error.",
     "63024": "The recipient cannot be reached on WhatsApp.",
-    "63025": "The file exists already at WhatsApp.",
+    "63025": "The file already exists at WhatsApp.",
     "63026": "The sender's data at WhatsApp cannot be read.",
     "63027": "The template does not exist in this language.",
-    "63028": "The template has another number of variables.",
+    "63028": "The number of variables does not match the template.",
     "63029": "The recipient's app could not load the template.",
     "63030": "A parameter of the message is not supported.",
     "63031": "The sender and the recipient are the same.",
@@ -158,15 +158,15 @@ WORDS: Final[Mapping[str, str]] = {
 
 
 def reason_of(code: str | None) -> str | None:
-    """Our word for a code; None: it has no consequences beyond the message."""
+    """None if the code concerns only this message."""
     return REASONS.get(code) if code else None
 
 
-def words_of(code: str | None, told: str = "") -> str:
-    """A sentence for the team, of any code; `told` are the vendor's own words, which come with an unknown one."""
+def explanation_of(code: str | None, vendor_message: str = "") -> str:
+    """A sentence for the team; unknown codes include `vendor_message`."""
     if not code:
         return "Twilio did not deliver the message and gave no reason."
     if code in WORDS:
         return WORDS[code]
-    more = told.strip().rstrip(".")
+    more = vendor_message.strip().rstrip(".")
     return f"Twilio did not deliver the message (error {code}{f': {more}' if more else ''})."[:300]
