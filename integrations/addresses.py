@@ -46,7 +46,7 @@ class AddressRefused(Exception):
 
 
 def public(address: str) -> bool:
-    """Whether an IP address is a single public host of the internet."""
+    """Whether it is one public host of the internet."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

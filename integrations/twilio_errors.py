@@ -158,7 +158,6 @@ WORDS: Final[Mapping[str, str]] = {
 
 
 def reason_of(code: str | None) -> str | None:
-    """None if the code concerns only this message."""
     return REASONS.get(code) if code else None
 
 
