@@ -1,4 +1,4 @@
-"""The suite for channels, second part: what vendors call back for, and who may."""
+"""The channel suite, second part: callbacks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ TOKEN: Final = "Ab0-_" * 9 + "xyz"  # 48 characters, as the product's
 
 
 def everything(received: ChannelWebhook) -> list[object]:
-    """All that a callback tells."""
     return [*received.statuses, *received.messages, *received.elsewhere, *received.changes, *received.blockings]
 
 
@@ -70,7 +69,7 @@ async def test_every_state_of_the_vendor_is_mapped_and_read(bench: Bench) -> Non
         named = received.statuses[0]
         if named.up_to is None:
             assert named.external_id == sent.external_id
-        else:  # all messages to this address until then
+        else:  # all messages to this address up to then
             assert (named.external_id, named.address) == ("", bench.message().to)
         assert not received.messages
         if ours is DeliveryStatus.FAILED:
@@ -97,7 +96,7 @@ async def test_an_inbound_message_is_read_as_it_was_written(bench: Bench) -> Non
     assert [(m.sender, m.body.replace("\r\n", "\n").rstrip("\n")) for m in received.messages] == [(sender, text)]
     assert not [*received.statuses, *received.changes, *received.blockings, *received.elsewhere]
     assert received.messages[0].link_token is None
-    # The same delivery again is the same message; so is one that the vendor marks as a redelivery.
+    # A repeated or redelivered callback is the same message.
     assert bench.receive(callback) == received
     again = bench.receive(bench.vendor.tell(Wrote(sender=sender, text=text, again=True)))
     assert [m.external_id for m in again.messages] == [m.external_id for m in received.messages]
@@ -107,12 +106,12 @@ async def test_times_are_the_vendors_and_have_a_zone(bench: Bench) -> None:
     callback = bench.vendor.tell(Wrote(sender=bench.vendor.address, text="Hello"))
     with machine_in("America/New_York"):
         received = bench.receive(callback)
-    told = received.messages[0].occurred_at
+    occurred_at = received.messages[0].occurred_at
     if bench.vendor.tells_time:
-        assert told is not None
-        assert abs(told - AT) < timedelta(seconds=1), f"{told.isoformat()}: in another zone or unit than the vendor's?"
+        assert occurred_at is not None
+        assert abs(occurred_at - AT) < timedelta(seconds=1), f"{occurred_at.isoformat()}: wrong time zone or unit?"
     else:
-        assert told is None
+        assert occurred_at is None
 
 
 @pytest.mark.parametrize(
@@ -139,14 +138,14 @@ async def test_messages_of_two_contacts_never_have_the_same_id(bench: Bench) -> 
     one, other = bench.vendor.address, another_sender(bench)
     events = [Wrote(sender=one, text="Hi"), Wrote(sender=other, text="Hi"), Wrote(sender=one, text="Hi", number=2)]
     ids = [bench.receive(bench.vendor.tell(event)).messages[0].external_id for event in events]
-    assert len(set(ids)) == 3, "where the vendor counts in each chat, the id is made of chat and number"
+    assert len(set(ids)) == 3, "if the vendor counts in each chat, derive the id from chat and number"
     assert [len(external_id(one)) <= EXTERNAL_ID_LIMIT for one in ids] == [True] * 3
 
 
 async def test_one_person_has_one_address_however_the_vendor_writes_it(bench: Bench) -> None:
     for spelling in (bench.vendor.address, *bench.vendor.spellings):
         received = bench.receive(bench.vendor.tell(Wrote(sender=spelling, text="Hi")))
-        assert [m.sender for m in received.messages] == [bench.vendor.address], "the address that send takes"
+        assert [m.sender for m in received.messages] == [bench.vendor.address], "use the address that send takes"
     if bench.kind in PHONES:
         assert re.fullmatch(r"\+[1-9]\d{6,14}", bench.vendor.address)
 
@@ -167,7 +166,7 @@ async def test_every_event_of_a_callback_is_taken_and_an_odd_one_holds_none_up(b
 
 
 async def test_a_callback_without_events_is_answered(bench: Bench) -> None:
-    if bench.has(Feature.BATCHES):  # how some vendors check the address
+    if bench.has(Feature.BATCHES):  # some vendors check the address so
         assert everything(bench.receive(bench.vendor.tell())) == []
 
 
@@ -211,8 +210,8 @@ async def test_an_answer_points_at_its_message_and_has_its_own_id(bench: Bench) 
     event = Answered(sender=sender, text="ok", number=7, external_id=sent.external_id)
     received = bench.told(Feature.ANSWERS, event)
     if received is not None:
-        told = [(m.external_id, m.body, m.in_reply_to) for m in received.messages]
-        assert told == [(plain.external_id, "ok", sent.external_id)]
+        answers = [(m.external_id, m.body, m.in_reply_to) for m in received.messages]
+        assert answers == [(plain.external_id, "ok", sent.external_id)]
 
 
 async def test_an_edit_changes_its_message_and_is_no_new_one(bench: Bench) -> None:
@@ -222,8 +221,8 @@ async def test_an_edit_changes_its_message_and_is_no_new_one(bench: Bench) -> No
         received = bench.told(Feature.EDITS, Edited(sender=sender, text=text, number=3))
         if received is not None:
             assert not received.messages
-            told = [(c.external_id, c.body, c.opt_out, c.removed) for c in received.changes]
-            assert told == [(known.external_id, text, opt_out, False)]
+            edits = [(c.external_id, c.body, c.opt_out, c.removed) for c in received.changes]
+            assert edits == [(known.external_id, text, opt_out, False)]
 
 
 async def test_a_message_that_its_writer_takes_back_is_removed(bench: Bench) -> None:
@@ -251,7 +250,7 @@ async def test_a_deep_link_brings_our_token_back_with_the_contact(bench: Bench) 
         return
     callback = bench.vendor.tell(event)
     received = bench.receive(callback)
-    assert bench.receive(callback) == received, "delivered twice, it is one message"
+    assert bench.receive(callback) == received, "a repeated delivery must give the same message"
     assert url is not None
     assert (url.startswith("https://"), TOKEN in url) == (True, True)
     assert [secret for secret in bench.secrets if secret in url] == []
@@ -266,7 +265,7 @@ async def test_what_is_neither_text_nor_file_is_a_message_all_the_same(bench: Be
         )
         if received is not None:
             assert [m.sender for m in received.messages] == [bench.vendor.address]
-            assert received.messages[0].body.strip(), "say in `body` what it is"
+            assert received.messages[0].body.strip(), "describe it in `body`"
             assert received.messages[0].opt_out is None
 
 
@@ -290,17 +289,17 @@ async def test_files_are_named_by_the_callback_and_fetched_later(bench: Bench) -
     if received is None:
         return
     (message,) = received.messages
-    (told,) = message.attachments
-    if "content" in told:
-        return  # it came along
-    url = told.get("url") or await bench.channel.media_url(told["id"])
-    with contextlib.suppress(IntegrationError):  # a vendor that is asked may know no such file
-        assert FILE_ID not in await bench.channel.media_url(FILE_ID), "quote an id in an address"
+    (attachment,) = message.attachments
+    if "content" in attachment:
+        return  # the callback contains the file
+    url = attachment.get("url") or await bench.channel.media_url(attachment["id"])
+    with contextlib.suppress(IntegrationError):  # the vendor may not know this file
+        assert FILE_ID not in await bench.channel.media_url(FILE_ID), "quote the id in the URL"
     trusted = frozenset(media.origin(address) for address in bench.addresses.values())
     content = await media.fetch(url, headers=bench.channel.media_headers, limit_bytes=10_000, trusted=trusted)
     assert content == event.content
-    assert told.get("content_type", event.content_type).split("/")[0] in ("image", "application")
-    # The vendor's keys go to the vendor alone.
+    assert attachment.get("content_type", event.content_type).split("/")[0] in ("image", "application")
+    # Credentials go only to the vendor.
     ours = [media.origin(url), *(address.rstrip("/") for address in bench.addresses.values())]
     for stranger in (
         "https://files.example.test/1",
@@ -330,10 +329,10 @@ async def test_unsigned_and_forged_requests_are_refused(bench: Bench) -> None:
     if bench.has(Feature.SIGNED_BODY):
         odd = bytes([*body[:20], body[20] ^ 1, *body[21:]])
         forged += [(raw, headers) for raw in (body[:-9], body + b"0", body + b"\n", b" " + body, odd, b"")]
-    for raw, told in forged:
+    for raw, given_headers in forged:
         with pytest.raises(SignatureInvalid):
-            bench.receive((url, raw, told))
-    # Another connection of the same provider has other secrets.
+            bench.receive((url, raw, given_headers))
+    # Another connection has other secrets.
     values = {**bench.vendor.credentials, **dict.fromkeys(bench.vendor.signing, "another-secret")}
     with pytest.raises(SignatureInvalid):
         bench.receive((url, body, headers), bench.another(values))
@@ -343,12 +342,12 @@ async def test_a_connection_without_a_secret_takes_nothing(bench: Bench) -> None
     empty = {name: value for name, value in bench.vendor.credentials.items() if name not in bench.vendor.signing}
     try:
         channel = bench.another(empty)
-    except IntegrationError:  # the secret is a field that must be given
+    except IntegrationError:  # the secret is required
         return
     url, body, headers = bench.vendor.tell(Wrote(sender=bench.vendor.address, text="Hello"))
-    for told in (headers, {}, {**headers, bench.vendor.signature_header: ""}):
+    for given_headers in (headers, {}, {**headers, bench.vendor.signature_header: ""}):
         with pytest.raises(SignatureInvalid):
-            bench.receive((url, body, told), channel)
+            bench.receive((url, body, given_headers), channel)
 
 
 async def test_the_check_of_the_address_answers_the_vendor_alone(bench: Bench) -> None:
@@ -382,14 +381,14 @@ async def test_registering_tells_the_vendor_our_address_and_its_calls_are_taken(
     for values in (unregistered, bench.vendor.credentials):
         try:
             channel = bench.another(values)
-        except IntegrationError:  # what it registers with must be given
+        except IntegrationError:  # the credentials are required
             continue
         kept = await channel.register_webhook(bench.vendor.url)
         assert kept is not None
         assert set(kept) <= fields
         assert bench.vendor.registered() == bench.vendor.url
         first = {**values, **kept}
-        # Again, as with every new connection of these credentials: what is known already stays good.
+        # Registering again must keep what is registered.
         known = bench.another(first)
         assert {**first, **(await known.register_webhook(bench.vendor.url) or {})} == first
         callback = bench.vendor.tell(Wrote(sender=bench.vendor.address, text="Hello"))
@@ -437,7 +436,7 @@ async def test_no_odd_value_in_a_callback_is_a_crash(bench: Bench) -> None:
 
 
 def taken_or_refused(bench: Bench, body: bytes) -> ChannelWebhook | None:
-    """What a genuine callback with this body says; None: it is refused as one should be. Any other exception would be a 500."""
+    """The webhook of a genuine callback with this body; None if the channel refused it properly."""
     try:
         return bench.receive(bench.vendor.signed(body))
     except (PayloadInvalid, SignatureInvalid):
@@ -445,7 +444,7 @@ def taken_or_refused(bench: Bench, body: bytes) -> ChannelWebhook | None:
 
 
 def variants(body: bytes) -> Iterator[bytes]:
-    """A callback's body with each value in turn missing, or of another kind; else with its end cut off."""
+    """The body with each JSON value removed or changed; else truncated."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -485,5 +484,5 @@ def _changed(document: Any, path: tuple[Any, ...], value: object) -> bytes:
     return json.dumps(copy).encode()
 
 
-# An author imports all of it beside names of their own.
+# Authors import everything beside their own names.
 __all__ = [name for name in dir() if name.startswith("test_")]

@@ -1,4 +1,4 @@
-"""The suite for channels, first part: the class, and what is sent."""
+"""The channel suite, first part: the class, and sending."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from integrations.kit.channel_bench import (
 )
 from integrations.kit.vendor import FailureMode
 
-# One of it is one unit, or as little over one as there is.
+# One unit each, or the smallest number above one.
 SYMBOLS: Final = {LengthUnit.CHARACTERS: "é", LengthUnit.UTF16_UNITS: "👍", LengthUnit.BYTES: "é"}
 REPORTED: Final = {
     DeliveryStatus.DELIVERED: Feature.DELIVERED,
@@ -41,7 +41,6 @@ REPORTED: Final = {
 
 
 async def refusal(sending: Any) -> IntegrationError:
-    """The error of a call that must fail; any other exception fails the test as it is."""
     with pytest.raises(IntegrationError) as caught:
         await sending
     return caught.value
@@ -80,8 +79,8 @@ def test_what_is_declared_is_implemented_and_nothing_else(harness: ChannelHarnes
         Feature.DEEP_LINKS: cls.deep_link is not Channel.deep_link,
     }
     assert {feature for feature in optional if feature in cls.features} == {f for f, made in optional.items() if made}
-    told = {REPORTED[status] for status in harness.words.values() if status in REPORTED}
-    assert {feature for feature in REPORTED.values() if feature in cls.features} == told
+    reported = {REPORTED[status] for status in harness.words.values() if status in REPORTED}
+    assert {feature for feature in REPORTED.values() if feature in cls.features} == reported
 
 
 async def test_the_limits_are_those_that_the_vendor_documents(bench: Bench) -> None:
@@ -94,7 +93,7 @@ async def test_no_call_stops_the_event_loop(bench: Bench) -> None:
         sent = await bench.channel.send(bench.message())
         await bench.channel.check()
         await bench.channel.look_up(bench.message(), sent_after=datetime.now(UTC))
-    assert stopped == [], "call with an asynchronous client, or on another thread"
+    assert stopped == [], "use an asynchronous client or another thread"
     assert sent.external_id
 
 
@@ -110,22 +109,24 @@ async def test_one_call_is_one_message_and_each_attempt_has_its_own_id(bench: Be
 async def test_the_same_text_twice_is_two_messages(bench: Bench) -> None:
     first = await bench.channel.send(bench.message("Yes"))
     second = await bench.channel.send(bench.message("Yes", message_id="msg_2", attempt_id="att_2"))
-    assert first.external_id != second.external_id, "make a vendor's idempotency key of `message_id` or `attempt_id`"
+    assert first.external_id != second.external_id, (
+        "derive the vendor's idempotency key from `message_id` or `attempt_id`"
+    )
     assert bench.vendor.texts() in (None, ["Yes", "Yes"])
 
 
 async def test_the_same_attempt_again_is_no_refusal(bench: Bench) -> None:
     if "accept_then_500" not in bench.vendor.failures:
-        return  # the harness says that its vendor does not fail so
+        return  # not a failure of this vendor
     bench.vendor.fail_next("accept_then_500")
     assert (await refusal(bench.channel.send(bench.message()))).ambiguous
-    # A vendor that knows the key says so, a 409 say: the message was taken.
+    # If the vendor reports a known key, such as with a 409, the message was accepted.
     refused = False
     try:
         await bench.channel.send(bench.message())
     except IntegrationError as error:
         refused = not error.ambiguous
-    assert not refused, "the vendor has taken this message"
+    assert not refused, "the vendor has accepted this message"
 
 
 async def test_a_text_arrives_exactly_as_it_was_written(bench: Bench) -> None:
@@ -170,7 +171,7 @@ async def test_a_recipient_whom_the_vendor_refuses_is_refused_for_good(bench: Be
 
 async def test_a_rate_limit_is_tried_again_after_the_wait_that_the_vendor_names(bench: Bench) -> None:
     if "rate_limit" not in bench.vendor.failures:
-        return  # the harness says that its vendor has none
+        return  # no rate limit
     bench.vendor.fail_next("rate_limit")
     error = await refusal(bench.channel.send(bench.message()))
     assert (error.reason, error.retryable, error.ambiguous) == ("rate_limited", True, False)
@@ -181,12 +182,12 @@ async def test_a_rate_limit_is_tried_again_after_the_wait_that_the_vendor_names(
 @pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang", "trickle", "nonsense", "empty"])
 async def test_a_lost_answer_is_ambiguous_and_nothing_is_sent_twice(bench: Bench, mode: FailureMode) -> None:
     if mode not in bench.vendor.failures:
-        assert bench.vendor.answer_lost or bench.vendor.failures, "say what fails: `failures`, or `answer_lost`"
-        return  # the harness says that its vendor does not fail so
+        assert bench.vendor.answer_lost or bench.vendor.failures, "declare `failures` or `answer_lost`"
+        return  # not a failure of this vendor
     quick = bench.another(timeout_s=0.3 if mode in ("hang", "trickle") else 5.0)
     bench.vendor.fail_next(mode)
     message = bench.message()
-    async with asyncio.timeout(5):  # a channel heeds `environment.timeout_s`
+    async with asyncio.timeout(5):  # the channel must use `environment.timeout_s`
         error = await refusal(quick.send(message))
     assert (error.ambiguous, error.retryable) == (True, False)
     assert bench.vendor.texts() in (None, [message.body])
@@ -195,7 +196,7 @@ async def test_a_lost_answer_is_ambiguous_and_nothing_is_sent_twice(bench: Bench
 async def test_a_vendor_that_is_not_reached_has_taken_nothing(bench: Bench) -> None:
     closed = bench.vendor.closed()
     if not bench.addresses and closed == bench.vendor.credentials:
-        assert bench.vendor.texts() is None  # there is no network between
+        assert bench.vendor.texts() is None  # no network involved
         return
     channel = bench.another(closed, dict.fromkeys(bench.addresses, CLOSED))
     error = await refusal(channel.send(bench.message()))
@@ -215,8 +216,8 @@ async def test_a_lost_answer_is_found_again_where_the_vendor_can_be_asked(bench:
     assert bench.vendor.texts() == kept, "look_up sends nothing"
     if word := bench.vendor.word_of(message):
         assert found is None
-        told = bench.receive(word).statuses
-        assert [(update.message_id, update.status) for update in told] == [("msg_1", DeliveryStatus.DELIVERED)]
+        statuses = bench.receive(word).statuses
+        assert [(update.message_id, update.status) for update in statuses] == [("msg_1", DeliveryStatus.DELIVERED)]
     elif bench.has(Feature.LOOK_UP):
         assert found is not None
         assert found.status is DeliveryStatus.SENT
@@ -243,7 +244,7 @@ async def test_the_name_of_an_unknown_person_is_none_or_a_refusal(bench: Bench) 
         name = await bench.channel.name_of(another_sender(bench))
     except IntegrationError as error:
         repeated = error.retryable or error.ambiguous
-    assert not repeated, "asking again changes nothing"
+    assert not repeated, "must not be retryable: the answer stays the same"
     assert name is None or (isinstance(name, str) and name)
 
 
@@ -260,24 +261,21 @@ async def test_no_error_shows_a_secret(bench: Bench) -> None:
             errors.append(await refusal(bench.another({**bench.vendor.credentials, **mistyped}).check()))
     secrets = [*bench.secrets, *mistyped.values()]
     for error in errors:
-        # A log has the whole chain, with the addresses that a client library writes into its messages.
+        # Logs print the whole chain, with URLs in client libraries' messages.
         shown = "".join(traceback.format_exception(error)) + repr(error.__dict__)
-        lines = [
-            line for line in shown.splitlines() if not line.startswith("    ")
-        ]  # what is said, without source lines
+        lines = [line for line in shown.splitlines() if not line.startswith("    ")]  # without source lines
         assert [secret for secret in secrets if len(secret) > 5 and secret in "\n".join(lines)] == [], error.reason
 
 
 async def test_check_refuses_keys_that_the_vendor_does_not_know(bench: Bench) -> None:
     if bench.vendor.account is None:
-        assert await bench.channel.check() is None  # the harness says that the vendor names no account
+        assert await bench.channel.check() is None  # the vendor names no account
     elif mistyped := mistyped_keys(bench):
         error = await refusal(bench.another({**bench.vendor.credentials, **mistyped}).check())
         assert (error.retryable, error.ambiguous) == (False, False)
 
 
 def mistyped_keys(bench: Bench) -> dict[str, str]:
-    """Keys that the vendor does not know; none, if all secrets verify callbacks."""
     keys = [name for name in bench.vendor.credentials if name not in (*bench.vendor.public, *bench.vendor.signing)]
     return {name: bench.vendor.credentials[name][:-1] + "Z" for name in keys}
 
@@ -297,5 +295,5 @@ async def test_one_instance_serves_many_tasks_and_closes_twice(bench: Bench) -> 
     await bench.channel.aclose()
 
 
-# An author imports all of it beside names of their own.
+# Authors import everything beside their own names.
 __all__ = [name for name in dir() if name.startswith("test_")]
