@@ -546,7 +546,10 @@ async def test_each_region_has_its_host(region: str, host: str) -> None:
 def test_an_unknown_region_is_refused(region: str) -> None:
     with pytest.raises(IntegrationError) as caught:
         make("", region=region)
-    assert (caught.value.reason, caught.value.message) == ("credentials_invalid", "region must be one of us1, ie1, au1.")
+    assert (caught.value.reason, caught.value.message) == (
+        "credentials_invalid",
+        "region must be one of us1, ie1, au1.",
+    )
 
 
 def test_every_status_of_the_contract_is_mapped() -> None:
