@@ -65,10 +65,10 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
             request = await _lock_resolvable(actor, payment_request_id)
             waiting = await _unresolved_charges(request)
             _refuse_unsuitable(chosen, request, waiting, await changed.locale())
-            note, promised = None, []
+            note, prepared = None, []
             if chosen == Resolution.REFUND_DIFFERENCE:
                 over = sum(view.unresolved_minor for view in waiting) - _due(request)
-                promised = await _promise_refunds(changed, actor, request, waiting, over)
+                prepared = await _prepare_refunds(changed, actor, request, waiting, over)
                 note = f"{Money(over, request.currency).formatted(await changed.locale())} goes back to the contact."
             facts = _decision_facts(
                 actor, request, waiting, changed, waive=chosen != Resolution.ACCEPT_AS_PART, note=note
@@ -77,10 +77,10 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
             await _audit(actor, request, chosen, waiting)
             # A request that was never sent logs its own card first.
             card = recorded.cards[-1] if recorded.cards else None
-            ids = {"card": str(card.id) if card else None, "refund": str(promised[-1].id) if promised else None}
+            ids = {"card": str(card.id) if card else None, "refund": str(prepared[-1].id) if prepared else None}
             await save(ids)
-        for row in promised:
-            await refunds.make(row, actor)
+        for row in prepared:
+            await refunds.submit(row, actor)
         return await _load_result(actor, payment_request_id, ids)
 
     async def rebuild(ids: dict[str, Any]) -> Resolved:
@@ -152,14 +152,14 @@ def _refuse_unsuitable(
         raise errors.ResolutionNotPossible(why, field="resolution")
 
 
-async def _promise_refunds(
+async def _prepare_refunds(
     changed: Change, actor: Actor, request: PaymentRequest, waiting: Sequence[PaymentView], over: int
 ) -> list[Refund]:
     made = []  # newest charges first: the oldest pay the request
     for view in reversed(waiting):
         part = min(over, view.unresolved_minor)
         if part > 0:
-            made.append(await refunds.promise(changed, actor, request, view, part, RefundReason.OTHER))
+            made.append(await refunds.prepare(changed, actor, request, view, part, RefundReason.OTHER))
             over -= part
     return made
 

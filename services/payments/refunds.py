@@ -57,7 +57,7 @@ async def refund(
     given = {"payment": payment_id, "amount": amount, "reason": reason, "channel": tell_contact_on}
 
     async def run(save: idempotency.Save) -> Refunded:
-        row = await _promise(actor, payment_id, amount, RefundReason(reason), tell_contact_on, save)
+        row = await _check_and_prepare(actor, payment_id, amount, RefundReason(reason), tell_contact_on, save)
         await refund_outcomes.ask(row, actor, now=True)
         return await _load_result(row.id, actor)
 
@@ -67,7 +67,7 @@ async def refund(
     return await idempotency.once(actor, "refundPayment", idempotency_key, given, run, rebuild)
 
 
-async def _promise(
+async def _check_and_prepare(
     actor: Actor,
     payment_id: UUID,
     amount: str | None,
@@ -101,14 +101,14 @@ async def _promise(
                 await _refuse_channel(actor, request, channel_id, changed.now)
         refusals.raise_any()
         assert fact is not None and request is not None and charge is not None  # noqa: S101, PT018 (refused above)
-        row = await promise(changed, actor, request, charge, amount_minor, reason, channel_id=channel_id)
+        row = await prepare(changed, actor, request, charge, amount_minor, reason, channel_id=channel_id)
         # The refundable amount has changed.
         changed.request_event("updated", request, previous_status=request.status)
         await save({"refund": str(row.id)})
     return row
 
 
-async def promise(
+async def prepare(
     changed: Change,
     actor: Actor,
     request: PaymentRequest,
@@ -118,7 +118,7 @@ async def promise(
     *,
     channel_id: UUID | None = None,
 ) -> Refund:
-    """Store a refund with its key and job, under the request's lock; call `make` after the commit.
+    """Store a refund with its key and job, under the request's lock; call `submit` after the commit.
 
     Raises: ProcessorUnavailable.
     """
@@ -145,8 +145,8 @@ async def promise(
     return row
 
 
-async def make(row: Refund, actor: Actor) -> None:
-    """Ask the processor for a promised refund."""
+async def submit(row: Refund, actor: Actor) -> None:
+    """Ask the processor for a prepared refund."""
     await refund_outcomes.ask(row, actor, now=False)
 
 
