@@ -150,7 +150,7 @@ def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[Car
         said = f"A webhook said that {money} arrived for {request.product_name}. It is not counted."
         return CardKind.PAYMENT_MISMATCH, f"{said} The processor does not confirm it; please check there."
     wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
-    advice = "The request is void: give it back." if request.status == "VOID" else "Accept it or give it back."
+    advice = "The request is void: refund it." if request.status == "VOID" else "Accept it or refund it."
     return CardKind.PAYMENT_MISMATCH, f"{money} arrived, but {wanted}. It is not counted yet. {advice}"
 
 
@@ -233,7 +233,7 @@ def _after_payment(request: PaymentRequest, fact: MoneyFact, money: str) -> tupl
             why = f" {fact.failure_message}" if fact.failure_message else ""
             return CardKind.REFUND_FAILED, f"A refund of {money} for {name} failed.{why}"
         case "DISPUTE", "PENDING" if fact.inquiry:
-            words = f"The contact's bank asks about {money} for {name}{_dispute_reason(fact)} A refund settles it."
+            words = f"The contact's bank asks about {money} for {name}{_dispute_reason(fact)} A refund closes it."
             return CardKind.DISPUTE_OPENED, words
         case "ADJUSTMENT", "SUCCEEDED" if fact.charge_external_id != fact.external_id:
             return CardKind.DISPUTE_OPENED, _inquiry_disputed(request, fact)

@@ -138,7 +138,7 @@ async def test_an_inquiry_leaves_the_charge_refundable_and_ends_without_taking_i
     request, charge = await paid(world)
     asked = dispute(charge, inquiry=True)
     later = dispute(charge, inquiry=True, response_due_at=DUE)
-    opened = "The contact's bank asks about $125.00 for Deep clean: product not received. A refund settles it."
+    opened = "The contact's bank asks about $125.00 for Deep clean: product not received. A refund closes it."
     assert await record_all(world, asked, later, asked, later) == [opened]
     assert (await left(world, request), (await shown(world, request)).inquiry) == ([12500], True)
     assert (await shown(world, request)).response_due_at == DUE

@@ -179,7 +179,7 @@ async def test_a_part_whose_rest_does_not_come_is_told_after_the_wait_and_its_pa
     assert await world.cards(request) == []
     assert await Job.filter(kind="mismatch.judge", status="queued").count() == 1
     await world.run_jobs()
-    expected = "$50.00 arrived, but $125.00 was asked for Deep clean. It is not counted yet. Accept it or give it back."
+    expected = "$50.00 arrived, but $125.00 was asked for Deep clean. It is not counted yet. Accept it or refund it."
     assert await texts(request) == [expected]
     assert await world.notifications() == ["PAYMENT_MISMATCH"]
     assert world.vendor.open_sessions(request) == []

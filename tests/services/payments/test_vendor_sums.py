@@ -90,7 +90,7 @@ async def test_a_wrong_sum_on_a_void_request_is_to_be_given_back(world: World) -
     await voids.void(world.actor, payment_request_id=request.id)
     world.vendor.pay(page, amount_minor=7500, force=True)
     await deliver_all(world)
-    assert (await last(request)).endswith("It is not counted yet. The request is void: give it back.")
+    assert (await last(request)).endswith("It is not counted yet. The request is void: refund it.")
 
 
 async def test_no_card_offers_a_link_that_unresolved_money_locks(world: World) -> None:
