@@ -31,7 +31,7 @@ COUNT_LIMIT: Final = 50  # per message; its text says how many were left out
 SIZE_LIMIT: Final = 10 * 1024 * 1024  # bytes
 URL_LIMIT: Final = 4000
 BY_ID: Final = "id:"  # prefix of a vendor's media id that is stored instead of a URL
-LIFE_S: Final = 15 * 60  # of a URL that we give out
+LIFE_S: Final = 15 * 60  # of a URL that serves a file
 _PURPOSE: Final = "attachment"
 _PENDING, _STORED, _REFUSED, _FAILED = "PENDING", "STORED", "REFUSED", "FAILED"
 
@@ -137,7 +137,7 @@ async def fetch(job: jobs.JobContext) -> None:
     message = await Message.get(id=row.message_id)
     connection = await ChannelConnection.get(id=message.channel_connection_id)
     try:
-        _classify(row, await _fetched(row, connection))
+        _classify(row, await _fetch_content(row, connection))
     except IntegrationError as error:
         if error.retryable and not job.last_attempt:
             raise
@@ -168,7 +168,7 @@ async def _store_outcome(row: Attachment) -> None:
             )
 
 
-async def _fetched(row: Attachment, connection: ChannelConnection) -> bytes:
+async def _fetch_content(row: Attachment, connection: ChannelConnection) -> bytes:
     channel = providers.usable_channel(connection)
     if channel is None:  # its package or credentials are unusable, perhaps temporarily
         raise IntegrationError(media.NAME, "provider_unavailable", retryable=True)

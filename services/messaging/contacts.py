@@ -141,7 +141,7 @@ async def _sender_id(account_id: UUID, kind: str, address: str, *, invited: UUID
         guest = await merged_rows.lock_contact(account_id, invited)
         if guest is not None and not await ContactAddress.exists(contact_id=guest.id, kind=kind):
             return guest.id
-    return await _find_unaddressed(account_id, kind, address)
+    return await _find_by_phone_or_email(account_id, kind, address)
 
 
 async def _create_from_sender(
@@ -221,7 +221,7 @@ def _vendor_name(contact: Contact, kind: str, address: str, name: str | None) ->
     return visible if visible and by_address and visible != contact.name else None
 
 
-async def _find_unaddressed(account_id: UUID, kind: str, address: str) -> UUID | None:
+async def _find_by_phone_or_email(account_id: UUID, kind: str, address: str) -> UUID | None:
     if kind in PHONE_KINDS:
         numbers = [number for number in spellings(address) if len(number) <= PHONE_STORED]
         found = Contact.filter(account_id=account_id, phone__in=numbers)

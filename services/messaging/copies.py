@@ -49,7 +49,7 @@ async def checked(conversation: Conversation, connection: ChannelConnection, giv
     limit = allowed(connection)
     if not limit:
         raise Invalid("Copies (cc) can be sent by email only.", field="cc")
-    known = await _known(conversation.account_id, [conversation])
+    known = await _own_addresses(conversation.account_id, [conversation])
     others = without(given, known[conversation.id])
     if len(others) > limit:
         raise TooLong(f"At most {limit} addresses get a copy.", field="cc")
@@ -76,7 +76,7 @@ async def suggested(account_id: UUID, conversations: Sequence[Conversation]) -> 
                 people[id].append(validation.email(typed, field="cc") or "")
     if not emails:
         return people
-    known = await _known(account_id, [one for one in conversations if one.id in emails])
+    known = await _own_addresses(account_id, [one for one in conversations if one.id in emails])
     out = await _opted_out(account_id, {one for found in people.values() for one in found})
     senders = await ChannelConnection.filter(account_id=account_id, kind="EMAIL", connected=True)
     limit = max((allowed(row) for row in senders), default=0)
@@ -87,7 +87,7 @@ def without(addresses: Iterable[str], left_out: Collection[str]) -> list[str]:
     return [one for one in dict.fromkeys(addresses) if one not in left_out]
 
 
-async def _known(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, set[str]]:
+async def _own_addresses(account_id: UUID, conversations: Sequence[Conversation]) -> dict[UUID, set[str]]:
     own: set[str] = set()
     for row in await ChannelConnection.filter(account_id=account_id, kind="EMAIL"):
         secrets = providers.readable(row)

@@ -37,7 +37,7 @@ _PROGRAMS: Final = (
     b"#!",
 )
 _BYTES: Final = "application/octet-stream"
-_OFFICE: Final = (  # what a ZIP archive holds, and what it therefore is
+_OFFICE: Final = (  # by a folder in the ZIP archive
     ("word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
     ("xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     ("ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),

@@ -100,12 +100,12 @@ async def receive(provider: str, connection_id: UUID, request: WebhookRequest) -
 
 
 async def _verify_and_handle(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
-    webhook = await _read(connection, request)
+    webhook = await _verify(connection, request)
     if connection.last_webhook_at is None or abs(request.now - connection.last_webhook_at) > WEBHOOK_SEEN_EVERY:
         await providers.note_webhook(connection, request.now)
     try:
         with turns.patience(VENDOR_WAITS_S):
-            await _handle(connection, webhook, _hint(request), request.now)
+            await _handle(connection, webhook, _message_id_hint(request), request.now)
     except Exception as error:  # most often a locked row
         if not database_errors.is_transient(error) or len(request.body) > KEPT_BODY:
             raise
@@ -114,11 +114,11 @@ async def _verify_and_handle(connection: ChannelConnection, request: WebhookRequ
     return webhook
 
 
-def _hint(request: WebhookRequest) -> UUID | None:
+def _message_id_hint(request: WebhookRequest) -> UUID | None:
     return parse_public_id(request.query.get("m", ""), "msg")
 
 
-async def _read(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
+async def _verify(connection: ChannelConnection, request: WebhookRequest) -> ChannelWebhook:
     channel = providers.usable_channel(connection)
     if channel is None:  # its package or its credentials are unusable, perhaps temporarily
         raise NotVerifiable("provider_unavailable")
@@ -155,7 +155,7 @@ def _without_naive_times(webhook: ChannelWebhook, connection: ChannelConnection)
 async def _handle(connection: ChannelConnection, webhook: ChannelWebhook, hint: UUID | None, now: datetime) -> None:
     for update in webhook.statuses:
         await delivery.record_status(connection, update, message_id=hint)
-    # Threads show the order of storing: a question must precede a colleague's answer.
+    # Threads show messages as stored: a question must precede a colleague's answer.
     written: list[InboundMessage | WrittenElsewhere] = [*webhook.messages, *webhook.elsewhere]
     for message in sorted(written, key=lambda one: one.occurred_at or now):
         if isinstance(message, InboundMessage):
@@ -199,14 +199,14 @@ async def _handle_job(job: jobs.JobContext) -> None:
     kept = orjson.loads(job.secret)
     kept |= {"body": base64.b64decode(kept["body"]), "now": datetime.fromisoformat(kept["now"])}
     request = WebhookRequest(**kept)
-    await _handle(connection, await _read(connection, request), _hint(request), request.now)
+    await _handle(connection, await _verify(connection, request), _message_id_hint(request), request.now)
 
 
 async def store(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> None:
     """Store a contact's message from a verified callback or a known visitor, once per external id."""
     if connection.kind != "EMAIL" and await _is_stored(connection, inbound):
         return
-    received = _parse(connection, inbound, now)
+    received = _parse_message(connection, inbound, now)
     answered = await _answered_by_email(connection, inbound)
     token = inbound.link_token
     invited = None if token is None else invitations.contact_of(token, connection.id, now)
@@ -218,7 +218,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
         else:  # the contact that we wrote to, whatever the sender's address
             contact, conversation = await contacts.lock(connection.account_id, answered.contact_id)
         # Again under the lock: another process may have stored it.
-        if (external_id := await _new_id(connection, inbound, received)) is None:
+        if (external_id := await _external_id_to_store(connection, inbound, received)) is None:
             return
         await contact_names.ask(connection, contact, received.address)
         held = await _record_address(changed, contact, conversation, received, now)
@@ -250,7 +250,7 @@ class _Received:
     written_at: datetime
 
 
-def _parse(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> _Received:
+def _parse_message(connection: ChannelConnection, inbound: InboundMessage, now: datetime) -> _Received:
     try:
         address = contacts.normalise(connection.kind, inbound.sender, None)
     except Refusal:  # a short code, a name: whatever the vendor calls the sender
@@ -278,7 +278,7 @@ async def _record_address(
     if held is None:
         return None
     last = held.last_inbound_at
-    # A late message must not shorten the window; a future time was a wrong clock.
+    # A late message must not shorten the window; a future time comes from a wrong clock.
     if last is None or last < received.written_at or last > now + CLOCK_SKEW:
         await ContactAddress.filter(id=held.id).update(last_inbound_at=received.written_at)
     await contacts.answered_from(changed, contact, conversation, held, received.written_at)
@@ -439,7 +439,9 @@ async def _answered_by_email(connection: ChannelConnection, inbound: InboundMess
     return await delivery.by_relay(connection, inbound.references)
 
 
-async def _new_id(connection: ChannelConnection, inbound: InboundMessage, received: _Received) -> str | None:
+async def _external_id_to_store(
+    connection: ChannelConnection, inbound: InboundMessage, received: _Received
+) -> str | None:
     known = await Message.get_or_none(channel_connection_id=connection.id, external_id=stored_id(inbound.external_id))
     if known is None:
         return stored_id(inbound.external_id)

@@ -98,7 +98,7 @@ async def send_message(
     if not actor.may("message"):
         raise forbidden(await _refusal(actor, replace(given, subject=None, must_bind=None)))
     if idempotency_key is None:
-        return await _write(actor, given, save=save)
+        return await _commit(actor, given, save=save)
     fields = {
         "conversation": conversation_id,
         "channel": channel_id,
@@ -111,8 +111,8 @@ async def send_message(
         "sendMessage",
         idempotency_key,
         fields,
-        lambda keep: _write(actor, given, save=keep),
-        lambda ids: _stored(actor.account_id, ids),
+        lambda keep: _commit(actor, given, save=keep),
+        lambda ids: _stored_message(actor.account_id, ids),
     )
 
 
@@ -150,7 +150,7 @@ async def resend_message(
         )
         repeat = resending.Repeat(message=message, confirmed=confirm_possible_duplicate)
         try:
-            return await _write(actor, given, save=keep, repeat=repeat)
+            return await _commit(actor, given, save=keep, repeat=repeat)
         except Refusal as found:
             for one in found.all:
                 if one.field is not None and one.field[0] in ("body", "template"):
@@ -159,11 +159,11 @@ async def resend_message(
 
     fields = {"message": message_id, "channel": channel_id, "confirmed": confirm_possible_duplicate}
     return await idempotency.once(
-        actor, "resendMessage", idempotency_key, fields, run, lambda ids: _stored(actor.account_id, ids)
+        actor, "resendMessage", idempotency_key, fields, run, lambda ids: _stored_message(actor.account_id, ids)
     )
 
 
-async def _stored(account_id: UUID, ids: dict[str, Any]) -> SentMessage:
+async def _stored_message(account_id: UUID, ids: dict[str, Any]) -> SentMessage:
     message = await Message.get(id=UUID(ids["message"]), account_id=account_id)
     cards = ActivityCard.filter(account_id=account_id, message_id=message.id, kind="PAYMENT_REQUEST")
     return SentMessage(message=message, cards=await cards.order_by("seq"))
@@ -189,7 +189,7 @@ async def refusal(
 
 async def _refusal(actor: Actor, given: _Input) -> Refusal | None:
     try:
-        draft = await _read(actor, given)
+        draft = await _read_draft(actor, given)
         await _check_now(actor, draft, now=datetime.now(UTC))
     except Refusal as found:
         return found
@@ -204,9 +204,9 @@ def forbidden(found: Refusal | None) -> Refusal:
     return found
 
 
-async def _read(actor: Actor, given: _Input) -> _Draft:
+async def _read_draft(actor: Actor, given: _Input) -> _Draft:
     refusals = Refusals()
-    draft = await _parse(actor, given, refusals)
+    draft = await _parse_fields(actor, given, refusals)
     texts = [draft.body, *(draft.template.values if draft.template is not None else ())]
     draft = replace(draft, requests=await payment_links.carried(actor.account_id, "\n".join(texts)))
     with refusals:
@@ -218,7 +218,7 @@ async def _read(actor: Actor, given: _Input) -> _Draft:
     return draft
 
 
-async def _parse(actor: Actor, given: _Input, refusals: Refusals) -> _Draft:
+async def _parse_fields(actor: Actor, given: _Input, refusals: Refusals) -> _Draft:
     conversation = await merged_rows.conversation(actor.account_id, given.conversation_id)
     connection: ChannelConnection | None = None
     template: Template | None = None
@@ -296,10 +296,10 @@ def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> 
 
 
 # ---------------------------------------------------------------------------------------------------------------- write
-async def _write(
+async def _commit(
     actor: Actor, given: _Input, *, save: idempotency.Save | None, repeat: resending.Repeat | None = None
 ) -> SentMessage:
-    draft = await _read(actor, given)
+    draft = await _read_draft(actor, given)
     if repeat is not None and copies.allowed(draft.connection):
         draft = replace(draft, cc=await copies.remaining(repeat.message))
     locked = [*(request.id for request in draft.requests), draft.conversation.contact_id, draft.conversation.id]
@@ -307,7 +307,7 @@ async def _write(
     async with turn(actor.account_id, locked), database.transaction():
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
             draft = await _lock(actor, draft)
-            able = await _decide(actor, draft, repeat, now=changed.now)
+            able = await _check_locked(actor, draft, repeat, now=changed.now)
             message = await _message(actor, draft, able, repeat, now=changed.now)
             changed.message(message)
             cards = await _announce(actor, changed, draft, message, repeat)
@@ -334,7 +334,7 @@ async def _lock(actor: Actor, draft: _Draft) -> _Draft:
     return replace(draft, conversation=conversation, requests=requests)
 
 
-async def _decide(
+async def _check_locked(
     actor: Actor, draft: _Draft, repeat: resending.Repeat | None, *, now: datetime
 ) -> availability.Capability:
     refusals = Refusals()

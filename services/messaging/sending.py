@@ -85,7 +85,7 @@ async def _send_job(job: jobs.JobContext) -> None:
         return
     built = await _claim(message, connection)  # commits SENDING: a crash leaves UNKNOWN, never a second send
     if built is not None:
-        await _call(channel, built, message, connection, last=job.last_attempt)
+        await _send(channel, built, message, connection, last=job.last_attempt)
 
 
 async def _ready_channel(message: Message, connection: ChannelConnection) -> Channel | None:
@@ -146,7 +146,7 @@ async def _mark_sending(message: Message) -> bool:
     return marked > 0
 
 
-async def _call(
+async def _send(
     channel: Channel, built: OutboundMessage, message: Message, connection: ChannelConnection, *, last: bool
 ) -> None:
     try:
@@ -155,7 +155,7 @@ async def _call(
     except TimeoutError:
         await mark_unknown(message)
     except IntegrationError as error:
-        await _not_sent(message, connection, error, last=last)
+        await _handle_failure(message, connection, error, last=last)
     else:
         # The vendor has accepted it: store that first, however long the database is away.
         await database_errors.retry_transient(
@@ -166,7 +166,9 @@ async def _call(
         await providers.note_channel(connection, None)
 
 
-async def _not_sent(message: Message, connection: ChannelConnection, error: IntegrationError, *, last: bool) -> None:
+async def _handle_failure(
+    message: Message, connection: ChannelConnection, error: IntegrationError, *, last: bool
+) -> None:
     if error.ambiguous:
         await mark_unknown(message)
         return

@@ -85,10 +85,10 @@ ZERO: dict[str, Any] = {
 async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
     """The current sums by (currency, test mode), merged contacts included."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
-    return await _totals(account_id, ids) if ids else {}
+    return await _compute_totals(account_id, ids) if ids else {}
 
 
-async def _totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
+async def _compute_totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
     marks = database.placeholders(len(ids))
     totals: dict[tuple[str, bool], dict[str, Any]] = {}
     for row in await database.rows(_REQUESTS % marks, *ids, account_id):
@@ -123,7 +123,7 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 async def update(account_id: UUID, contact_id: UUID) -> None:
     """Recompute and store the totals; the caller holds the contact's lock."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
-    contact_id, totals = ids[0], await _totals(account_id, ids)
+    contact_id, totals = ids[0], await _compute_totals(account_id, ids)
     stored = {
         (row.currency, row.test_mode): row
         for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)

@@ -6,7 +6,7 @@ from typing import Final
 
 # Of payment_request.
 REQUESTED: Final = "status NOT IN ('DRAFT', 'VOID') AND discarded_at IS NULL"
-SENT_AT: Final = "coalesce(sent_at, created_at)"  # a request voided before it was sent, and paid, was never sent
+SENT_AT: Final = "coalesce(sent_at, created_at)"  # a request that was voided before it was sent can be paid
 OPEN: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND discarded_at IS NULL"
 LEFT: Final = "amount_minor - amount_paid_minor - waived_minor"
 DUE: Final = f"{OPEN} AND {LEFT} > 0"

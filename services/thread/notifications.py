@@ -43,15 +43,15 @@ async def notify(
         known = {user.id for user in users}
         others = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
         users += [user for user in others if user.id not in known]
-    await _add(changed, users, kind, title, body, cause_key, request)
+    await _add_notifications(changed, users, kind, title, body, cause_key, request)
 
 
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
     active = User.filter(account_id=changed.account_id, disabled_at=None, role__in=["OWNER", "ADMIN"])
-    await _add(changed, await active.order_by("id"), kind, title, body, cause_key, None)
+    await _add_notifications(changed, await active.order_by("id"), kind, title, body, cause_key, None)
 
 
-async def _add(
+async def _add_notifications(
     changed: Change,
     users: Iterable[User],
     kind: CardKind,

@@ -107,7 +107,7 @@ def read_identity(connection: ChannelConnection, token: str) -> Identity:
 
 def _text_claim(claim: object) -> str | None:
     if claim is not None and not isinstance(claim, str):
-        raise ValueError("a claim is a text")
+        raise ValueError("a claim must be text")
     return claim
 
 

@@ -40,7 +40,7 @@ BODY_LIMIT: Final = web_chat.MAX_LENGTH
 PAGE: Final = 50
 SHOWN_AT_ONCE: Final = 200
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9_-]{8,64}")
-# A visitor may read a message from SENT on; a FAILED one never was readable.
+# Visitors read messages from SENT on, never FAILED ones.
 _READABLE: Final = ("SENT", "DELIVERED", "READ")
 
 

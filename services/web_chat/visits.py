@@ -87,7 +87,7 @@ async def start(widget_key: str, *, token: str | None, identity: str | None, cli
     if connection is None:
         raise WidgetClosed
     shown = read_identity(connection, identity) if identity else None
-    row = await _by_token(token) if token else None
+    row = await _find_by_token(token) if token else None
     if row is not None and row.channel_connection_id != connection.id:
         row = None
     if row is not None and row.external_id is not None:
@@ -107,14 +107,14 @@ async def start(widget_key: str, *, token: str | None, identity: str | None, cli
             last_seen_at=datetime.now(UTC),
         )
     elif row.external_id is None and shown is not None:
-        await _identify(row, shown)
+        await _bind_to_person(row, shown)
     return Started(visit=_visit(row, shown), token=token)
 
 
 async def authenticate(credential: str) -> Visit | None:
     """The visit of "token" or "token identity"; None if invalid or the widget is closed."""
     token, _, identity = credential.partition(" ")
-    row = await _by_token(token)
+    row = await _find_by_token(token)
     connection = await open_widget(row.channel_connection_id) if row is not None else None
     if row is None or connection is None:
         return None
@@ -135,7 +135,7 @@ async def still_valid(visit: Visit) -> bool:
     return row is not None and await open_widget(row.channel_connection_id) is not None
 
 
-async def _by_token(token: str) -> Visitor | None:
+async def _find_by_token(token: str) -> Visitor | None:
     if not token.startswith(TOKEN_PREFIX) or len(token) > TOKEN_LIMIT:
         return None
     return await Visitor.get_or_none(token_hash=digest(token))
@@ -151,7 +151,7 @@ def _visit(row: Visitor, shown: Identity | None) -> Visit:
     )
 
 
-async def _identify(row: Visitor, shown: Identity) -> None:
+async def _bind_to_person(row: Visitor, shown: Identity) -> None:
     before, row.external_id = _visit(row, None), shown.subject
     person = _visit(row, shown)
     async with change(row.account_id, rows=[row.id]) as changed:
