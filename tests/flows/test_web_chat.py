@@ -1,4 +1,4 @@
-"""The web chat: a visitor writes, gets a payment request and pays; what it may and may not see; identities; limits."""
+"""The web chat: messages, payments, access, identities and limits."""
 
 from __future__ import annotations
 

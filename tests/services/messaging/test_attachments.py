@@ -1,4 +1,4 @@
-"""Files of inbound messages: stored with the message, decided once, found by every key, refused without a trace of their address."""
+"""Files of inbound messages: stored once, refused, served and swept."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """What the vendor of the simulated SMS channel tells of the files of its next message."""
+def reported_files(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """Files that the simulated SMS vendor reports with its next message."""
     files: list[dict[str, str]] = []
 
     def receive(self: Simulated, request: WebhookRequest) -> ChannelWebhook:
@@ -45,9 +45,9 @@ async def arrive(team: Team) -> list[Attachment]:
 
 
 async def test_what_is_told_is_stored_with_the_message_and_its_address_is_sealed(
-    team: Team, told: list[dict[str, str]]
+    team: Team, reported_files: list[dict[str, str]]
 ) -> None:
-    told += [
+    reported_files += [
         {"url": URL, "content_type": "image/png", "name": "../../etc/pass\r\nwd", "size": "28"},
         {"url": URL + "2", "content_type": "image/jpeg\x00", "size": "-5"},
         {"content_type": ""},
@@ -70,15 +70,17 @@ async def test_what_is_told_is_stored_with_the_message_and_its_address_is_sealed
     assert await Job.filter(kind="attachment.fetch").count() == 2
 
 
-async def test_at_most_fifty_files_of_a_message_are_kept(team: Team, told: list[dict[str, str]]) -> None:
-    told += [{"url": f"{URL}{n}"} for n in range(60)]
+async def test_at_most_fifty_files_of_a_message_are_kept(team: Team, reported_files: list[dict[str, str]]) -> None:
+    reported_files += [{"url": f"{URL}{n}"} for n in range(60)]
     assert len(await arrive(team)) == 50
 
 
-async def test_a_file_that_came_with_its_message_is_judged_at_once(team: Team, told: list[dict[str, str]]) -> None:
+async def test_a_file_that_came_with_its_message_is_judged_at_once(
+    team: Team, reported_files: list[dict[str, str]]
+) -> None:
     contents = (PNG, b"MZ\x90\x00", b"")
-    told += [{"content": base64.b64encode(one).decode(), "content_type": "image/png"} for one in contents]
-    told.append({"content": "no base64!"})
+    reported_files += [{"content": base64.b64encode(one).decode(), "content_type": "image/png"} for one in contents]
+    reported_files.append({"content": "no base64!"})
     rows = await arrive(team)
     assert [(row.status, row.reason, row.content and bytes(row.content)) for row in rows] == [
         ("STORED", None, PNG),
@@ -90,7 +92,7 @@ async def test_a_file_that_came_with_its_message_is_judged_at_once(team: Team, t
 
 
 async def test_a_fetched_file_is_told_once_and_its_address_forgotten(
-    team: Team, told: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    team: Team, reported_files: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -99,7 +101,7 @@ async def test_a_fetched_file_is_told_once_and_its_address_forgotten(
         return PNG
 
     monkeypatch.setattr(media, "fetch", fetch)
-    told.append({"url": URL, "content_type": "text/html"})
+    reported_files.append({"url": URL, "content_type": "text/html"})
     (row,) = await arrive(team)
     before = await kinds_logged(team.account.id)
     await job_runner.Runner().run_due()
@@ -127,7 +129,7 @@ def context(row: Attachment, *, last: bool = False) -> jobs.JobContext:
 )
 async def test_a_failure_is_final_when_it_can_only_stay_one(
     team: Team,
-    told: list[dict[str, str]],
+    reported_files: list[dict[str, str]],
     monkeypatch: pytest.MonkeyPatch,
     retryable: bool,
     last: bool,
@@ -137,7 +139,7 @@ async def test_a_failure_is_final_when_it_can_only_stay_one(
         raise IntegrationError("media", "timeout", retryable=retryable)
 
     monkeypatch.setattr(media, "fetch", fetch)
-    told.append({"url": URL})
+    reported_files.append({"url": URL})
     (row,) = await arrive(team)
     if status == "PENDING":
         with pytest.raises(IntegrationError):
@@ -151,9 +153,9 @@ async def test_a_failure_is_final_when_it_can_only_stay_one(
 
 
 async def test_an_address_lives_for_fifteen_minutes_and_through_a_change_of_keys(
-    team: Team, told: list[dict[str, str]]
+    team: Team, reported_files: list[dict[str, str]]
 ) -> None:
-    told.append({"content": base64.b64encode(PNG).decode(), "name": "roof.png"})
+    reported_files.append({"content": base64.b64encode(PNG).decode(), "name": "roof.png"})
     (row,) = await arrive(team)
     url = attachments.url_of(row, now=NOW)
     assert url is not None
@@ -176,9 +178,9 @@ async def test_an_address_lives_for_fifteen_minutes_and_through_a_change_of_keys
 
 
 async def test_a_file_whose_job_is_gone_is_fetched_and_one_whose_job_died_is_failed(
-    team: Team, told: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    team: Team, reported_files: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told += [{"url": f"{URL}{n}", "content_type": "image/png"} for n in range(3)]
+    reported_files += [{"url": f"{URL}{n}", "content_type": "image/png"} for n in range(3)]
     gone, died, broken = await arrive(team)
 
     async def fetch(url: str, **_: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""What channels of other vendors need beside texts: registration, blocks, links that recognise a contact, files by id, a pace."""
+"""Optional features of channels: registration, blocks, invitation links, files by id, pacing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two contacts become one: record, addresses, conversation and thread; what is under way; what is refused; merges that cross."""
+"""Merging two contacts: records, addresses, conversations, work under way, refusals and concurrent merges."""
 
 from __future__ import annotations
 

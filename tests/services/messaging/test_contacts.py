@@ -1,4 +1,4 @@
-"""Contacts and conversations: addresses belong to one contact, the record follows, the team shares what it does."""
+"""Contacts and their addresses."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ async def test_a_conversation_is_assigned_to_users_of_the_account_only(team: Tea
     row = await conversations.assign(team.owner, team.conversation.id, team.agent.user_id)
     await conversations.assign(team.owner, team.conversation.id, team.agent.user_id)
     assert row.assignee_id == team.agent.user_id
-    foreign = await factories.user(await factories.account())
-    for user_id in (foreign.id, uuid7()):
+    other_user = await factories.user(await factories.account())
+    for user_id in (other_user.id, uuid7()):
         with pytest.raises(NotFound) as refused:
             await conversations.assign(team.owner, team.conversation.id, user_id)
         assert refused.value.field == ("userId",)

@@ -1,4 +1,4 @@
-"""Conversations that are done with: closed by the team, opened again by what somebody should look at, and by nothing else."""
+"""Closing conversations, and what reopens them."""
 
 from __future__ import annotations
 

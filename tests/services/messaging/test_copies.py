@@ -1,4 +1,4 @@
-"""Reply to all: whom it suggests, who may be given, what of it goes out, and what statuses of copies do."""
+"""Copies (Cc): suggestions, refusals, and statuses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,14 @@ from tests.services.outgoing import handed_over, replace_vendor, run_job, send
 TOM, ANN = "tom@example.org", "ann@example.net"
 
 
-async def letter(team: Team, body: str, **fields: Any) -> Message:
-    """The contact, or who `sender` names, writes a letter."""
+async def receive_email(team: Team, body: str, **fields: Any) -> Message:
     sender = team.addresses["EMAIL"].address
-    said = InboundMessage(**{"external_id": f"<{uuid7()}@x.test>", "sender": sender, "body": body, **fields})
-    await inbound.store(team.channels["EMAIL"], said, datetime.now(UTC))
-    return await Message.get(external_id=said.external_id)
+    inbound_message = InboundMessage(**{"external_id": f"<{uuid7()}@x.test>", "sender": sender, "body": body, **fields})
+    await inbound.store(team.channels["EMAIL"], inbound_message, datetime.now(UTC))
+    return await Message.get(external_id=inbound_message.external_id)
 
 
 async def sent(team: Team, **given: Any) -> Message:
-    """One of our letters that its provider has taken."""
     replace_vendor(team, "EMAIL", SendResult(external_id="<ours@acme.test>", **given))
     row = (await send(team, "When do you have time?", "EMAIL", cc=[TOM, ANN])).message
     await run_job("message.send", row.id)
@@ -38,8 +36,8 @@ async def suggestion(team: Team) -> list[str]:
     return (await copies.suggested(team.account.id, [team.conversation]))[team.conversation.id]
 
 
-async def told(team: Team, **said: Any) -> Message:
-    update = StatusUpdate(**{"external_id": "<ours@acme.test>", **said})
+async def report_status(team: Team, **fields: Any) -> Message:
+    update = StatusUpdate(**{"external_id": "<ours@acme.test>", **fields})
     await delivery.record_status(team.channels["EMAIL"], update)
     return await Message.get(direction="OUTBOUND")
 
@@ -48,8 +46,8 @@ async def test_a_reply_to_all_suggests_who_else_got_the_newest_letter(team: Team
     assert await suggestion(team) == []
     await ChannelConnection.filter(id=team.channels["EMAIL"].id).update(sender="Desk@acme.test")
     contact = team.addresses["EMAIL"].address
-    await letter(team, "Older", cc=["old@example.org"])
-    await letter(
+    await receive_email(team, "Older", cc=["old@example.org"])
+    await receive_email(
         team,
         "It drips",
         cc=["Tom@Example.org", "desk@acme.test", contact.upper(), TOM, "no address", "gone@example.org"],
@@ -66,7 +64,7 @@ async def test_a_reply_to_all_suggests_who_else_got_the_newest_letter(team: Team
     assert (await send(team, "We come", "EMAIL", cc=await suggestion(team))).message.cc == [TOM]
     # Tom answers to all: he is the one whom the next answer copies.
     await Message.filter(direction="OUTBOUND").update(external_id="<ours@acme.test>")
-    await letter(team, "On Monday, please", sender=TOM, cc=[contact, ANN], in_reply_to="<ours@acme.test>")
+    await receive_email(team, "On Monday, please", sender=TOM, cc=[contact, ANN], in_reply_to="<ours@acme.test>")
     assert (await Message.get(body="On Monday, please")).conversation_id == row.conversation_id
     assert await suggestion(team) == [TOM, ANN]
 
@@ -125,11 +123,11 @@ async def test_what_is_told_of_a_copy_leaves_the_contacts_letter_as_it_is(team: 
     row = await sent(team, refused_cc=[ANN])
     assert (row.delivery_status, row.undelivered_cc) == ("SENT", [ANN])
     for _ in range(2):
-        row = await told(team, status=DeliveryStatus.FAILED, error_code="5.1.1", address="Tom@example.org")
+        row = await report_status(team, status=DeliveryStatus.FAILED, error_code="5.1.1", address="Tom@example.org")
     assert (row.delivery_status, row.error_code, row.undelivered_cc) == ("SENT", None, [ANN, TOM])
-    row = await told(team, status=DeliveryStatus.READ, answered=True, address=TOM)
+    row = await report_status(team, status=DeliveryStatus.READ, answered=True, address=TOM)
     assert (row.delivery_status, row.undelivered_cc) == ("SENT", [ANN])
-    row = await told(team, status=DeliveryStatus.DELIVERED, address=team.addresses["EMAIL"].address)
+    row = await report_status(team, status=DeliveryStatus.DELIVERED, address=team.addresses["EMAIL"].address)
     assert (row.delivery_status, row.undelivered_cc) == ("DELIVERED", [ANN])
     logged = await kinds_logged(team.account.id)
     assert logged == ["message.created", *["message.updated"] * 5]
@@ -138,12 +136,12 @@ async def test_what_is_told_of_a_copy_leaves_the_contacts_letter_as_it_is(team: 
 async def test_an_answer_of_who_got_a_copy_proves_that_a_lost_letter_left(team: Team) -> None:
     row = (await send(team, "Hello", "EMAIL", cc=[TOM])).message
     await Message.filter(id=row.id).update(delivery_status="UNKNOWN", external_id="<ours@acme.test>")
-    assert (await told(team, status=DeliveryStatus.READ, answered=True, address=TOM)).delivery_status == "SENT"
+    assert (await report_status(team, status=DeliveryStatus.READ, answered=True, address=TOM)).delivery_status == "SENT"
 
 
 async def test_stop_of_who_got_a_copy_is_theirs_alone(team: Team) -> None:
     ours = await sent(team)
-    await letter(team, "STOP", sender=TOM, in_reply_to=ours.external_id, opt_out=True)
+    await receive_email(team, "STOP", sender=TOM, in_reply_to=ours.external_id, opt_out=True)
     assert [row.address for row in await OptOut.all()] == [TOM]
     assert (await Message.get(body="STOP")).conversation_id == ours.conversation_id
     again = await send(team, "Hello", "EMAIL", cc=[ANN])

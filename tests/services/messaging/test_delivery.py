@@ -1,4 +1,4 @@
-"""Deliveries: exactly one hand-over to a provider, lost answers looked up, statuses that never step back."""
+"""Sending: one call per message, look-ups, and statuses that never step back."""
 
 from __future__ import annotations
 
@@ -255,11 +255,11 @@ async def test_the_channel_remembers_what_was_wrong_with_it_until_it_works(team:
         IntegrationError("v", "invalid_recipient", "No such number.", code="21211"),
         SendResult(external_id="v-1"),
     )
-    said = []
+    results = []
     for body in ("One", "Two", "Three"):
         await run_job("message.send", (await send(team, body)).message.id)
-        said.append(await kept())
-    assert said == ["Authenticate", "Authenticate", None]
+        results.append(await kept())
+    assert results == ["Authenticate", "Authenticate", None]
 
 
 async def test_a_failed_delivery_shows_on_the_request_as_card_and_notice_and_the_link_stays(team: Team) -> None:
@@ -324,10 +324,10 @@ async def test_the_button_opens_the_first_link_of_ours_and_says_what_it_does(
     request = await factories.payment_request(team.contact, status=status)
     link = payment_links.checkout_url(request)
     moved = link.replace(BASE_URL, "https://old.example.test")
-    foreign = f"{BASE_URL}/p/{'x' * 22}"
-    outbound = await handed_over(team, f"See {foreign} and {moved} and {link}")
+    unknown_link = f"{BASE_URL}/p/{'x' * 22}"
+    outbound = await handed_over(team, f"See {unknown_link} and {moved} and {link}")
     assert (outbound.link_url, outbound.link_label) == (link, label)
-    assert (await handed_over(team, f"Only {foreign}")).link_url is None
+    assert (await handed_over(team, f"Only {unknown_link}")).link_url is None
 
 
 async def test_an_email_answers_the_contacts_last_and_names_the_thread(team: Team) -> None:
@@ -475,12 +475,12 @@ async def test_a_read_mark_that_overtakes_the_answer_holds_for_its_message(team:
 
 async def test_a_status_of_a_message_that_is_not_ours_is_tried_once_more_and_no_longer(team: Team) -> None:
     sent = await send(team, "Hello")
-    foreign = StatusUpdate(external_id="v-9", status=DeliveryStatus.READ)
+    unmatched = StatusUpdate(external_id="v-9", status=DeliveryStatus.READ)
     for waiting in (False, True):
         if waiting:
             long_ago = datetime.now(UTC) - delivery_service.STATUS_WAITS
             await Message.filter(id=sent.message.id).update(delivery_status="UNKNOWN", sending_at=long_ago)
-        await delivery_service.record_status(team.channels["SMS"], foreign)
+        await delivery_service.record_status(team.channels["SMS"], unmatched)
         assert await Job.filter(kind="message.status", status="queued").count() == 1
         assert await kept_statuses_run(team, due=False) == 0
     assert await Message.filter(delivery_status="READ").count() == 0
@@ -531,13 +531,13 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
         ("later", "SENT", 1),
         ("failed", "FAILED", -2),
         ("unknown", "UNKNOWN", -2),
-        ("to somebody else", "SENT", -2),
+        ("to another contact", "SENT", -2),
     ):
         ids[name] = (await send(team, f"{name} {payment_links.checkout_url(request)}")).message.id
         await Message.filter(id=ids[name]).update(
             delivery_status=status, external_id=name, sending_at=moment + timedelta(minutes=minutes)
         )
-    await Message.filter(id=ids["to somebody else"]).update(address="+14155550111")
+    await Message.filter(id=ids["to another contact"]).update(address="+14155550111")
     update = StatusUpdate(
         external_id="", status=DeliveryStatus.READ, address=team.addresses["SMS"].address, up_to=moment
     )
@@ -553,10 +553,10 @@ async def test_read_up_to_a_moment_means_every_message_to_that_address_until_the
         "later": "SENT",
         "failed": "FAILED",
         "unknown": "UNKNOWN",
-        "to somebody else": "SENT",
+        "to another contact": "SENT",
     }
     assert (await kinds_logged(team.account.id)).count("message.updated") == 3
-    # A delivery told up to a moment takes nothing back.
+    # A delivery reported up to a moment takes nothing back.
     await delivery_service.record_status(row, dataclasses.replace(update, status=DeliveryStatus.DELIVERED))
     assert await Message.filter(delivery_status="READ").count() == 3
 

@@ -1,4 +1,4 @@
-"""What a file is, is what its bytes are."""
+"""File types are detected from bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inbound: callbacks verified, each message stored once, contacts found or made, STOP honoured."""
+"""Inbound callbacks: verification, messages, contacts and STOP."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ async def test_a_late_old_message_leaves_the_window_as_it_is_and_a_time_in_the_f
     held = team.addresses["WHATSAPP"]
 
     async def arrives(external_id: str, occurred_at: datetime | None) -> datetime | None:
-        said = InboundMessage(
+        inbound_message = InboundMessage(
             external_id=external_id, sender=held.address, recipient="+15550000000", body="Hi", occurred_at=occurred_at
         )
-        await inbound.store(team.channels["WHATSAPP"], said, now)
+        await inbound.store(team.channels["WHATSAPP"], inbound_message, now)
         return (await ContactAddress.get(id=held.id)).last_inbound_at
 
     assert await arrives("in-1", now - timedelta(hours=1)) == now - timedelta(hours=1)
@@ -87,10 +87,10 @@ async def test_the_same_callback_five_times_at_once_is_one_message(team: Team) -
 async def test_files_over_the_limit_are_named(team: Team) -> None:
     for kind, count, body in (("SMS", 52, "Photos\n[2 more attachments left out]"), ("WHATSAPP", 50, "Photos")):
         files = [{"content_type": "image/png", "url": ""}] * count
-        said = InboundMessage(
+        inbound_message = InboundMessage(
             external_id=f"in-{kind}", sender=team.addresses[kind].address, body="Photos", attachments=files
         )
-        await inbound.store(team.channels[kind], said, datetime.now(UTC))
+        await inbound.store(team.channels[kind], inbound_message, datetime.now(UTC))
         row = await Message.get(kind=kind)
         assert (row.body, await Attachment.filter(message_id=row.id).count()) == (body, 50)
 
@@ -162,7 +162,7 @@ async def test_one_callback_about_several_pages_reaches_each_of_the_accounts_con
     await page(team.account, "102", connected=False)  # the same page, connected again since
     await page(team.account, "103", secret="another app's secret")
     stranger = await factories.account()
-    foreign = await page(stranger, "104")
+    other_page = await page(stranger, "104")
     await page(team.account, "105", kind="INSTAGRAM_DM")
     now = datetime.now(UTC)
     milliseconds = int(now.timestamp() * 1000)
@@ -190,7 +190,7 @@ async def test_one_callback_about_several_pages_reaches_each_of_the_accounts_con
     assert [(row.body, row.channel_connection_id) for row in rows] == [("to 101", ours.id), ("to 102", second.id)]
     assert {row.account_id for row in rows} == {team.account.id}
     assert await Contact.filter(account_id=stranger.id).count() == 0
-    assert (await ChannelConnection.get(id=foreign.id)).last_webhook_at is None
+    assert (await ChannelConnection.get(id=other_page.id)).last_webhook_at is None
 
 
 async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> None:
@@ -221,12 +221,14 @@ async def test_a_signed_callback_that_is_no_callback_is_a_bad_payload(team: Team
     assert await counts("message", "event") == {"message": 0, "event": 0}
 
 
-async def _letter(team: Team, body: str, **fields: Any) -> None:
-    said = InboundMessage(**{"external_id": "<m1@x.test>", "sender": "maria@example.com", "body": body, **fields})
-    await inbound.store(team.channels["EMAIL"], said, datetime.now(UTC))
+async def _receive_email(team: Team, body: str, **fields: Any) -> None:
+    inbound_message = InboundMessage(
+        **{"external_id": "<m1@x.test>", "sender": "maria@example.com", "body": body, **fields}
+    )
+    await inbound.store(team.channels["EMAIL"], inbound_message, datetime.now(UTC))
 
 
-async def _sent_letter(team: Team) -> Message:
+async def _sent_email(team: Team) -> Message:
     sent = await send(team, "When do you have time?", "EMAIL")
     await Message.filter(id=sent.message.id).update(
         external_id="<ours@acme.test>", relay_id="0100abc-000000", delivery_status="SENT"
@@ -238,13 +240,13 @@ async def test_two_letters_with_one_message_id_and_other_content_are_two(team: T
     scan = {"attachments": [{"name": "scan.pdf", "size": "3", "content": "AAAA"}]}
     other = {"attachments": [{"name": "scan.pdf", "size": "6", "content": "AAAAAAAA"}]}
     for _ in range(2):  # each is delivered twice
-        await _letter(team, "A letter of Maria's", subject="Hello")
-        await _letter(team, "A letter of Tom's", sender="tom@example.org")
-        await _letter(team, "", external_id="<m2@x.test>", **scan)
-        await _letter(team, "", external_id="<m2@x.test>", **other)
+        await _receive_email(team, "An email from Maria", subject="Hello")
+        await _receive_email(team, "An email from Tom", sender="tom@example.org")
+        await _receive_email(team, "", external_id="<m2@x.test>", **scan)
+        await _receive_email(team, "", external_id="<m2@x.test>", **other)
     assert [row.body for row in await Message.all().order_by("seq")] == [
-        "A letter of Maria's",
-        "A letter of Tom's",
+        "An email from Maria",
+        "An email from Tom",
         "[1 attachment]",
         "[1 attachment]",
     ]
@@ -255,9 +257,9 @@ async def test_two_letters_with_one_message_id_and_other_content_are_two(team: T
     "named", [{"in_reply_to": "<ours@acme.test>"}, {"references": ["<0100abc-000000@mail.relay.test>"]}]
 )
 async def test_an_answer_from_another_address_stays_in_its_conversation(team: Team, named: dict[str, Any]) -> None:
-    ours = await _sent_letter(team)
+    ours = await _sent_email(team)
     contacts_before = await Contact.all().count()
-    await _letter(
+    await _receive_email(
         team, "I answer from home", sender="maria.private@example.net", cc=["tom@example.org"], quoted="> When", **named
     )
     row = await Message.get(direction="INBOUND")
@@ -272,14 +274,14 @@ async def test_an_answer_from_another_address_stays_in_its_conversation(team: Te
 
 
 async def test_stop_from_another_address_ends_letters_to_the_address_that_we_wrote_to(team: Team) -> None:
-    ours = await _sent_letter(team)
-    await _letter(team, "STOP", sender="maria.private@example.net", in_reply_to=ours.external_id, opt_out=True)
+    ours = await _sent_email(team)
+    await _receive_email(team, "STOP", sender="maria.private@example.net", in_reply_to=ours.external_id, opt_out=True)
     with pytest.raises(ContactOptedOut):
         await send(team, "Hello", "EMAIL")
 
 
 async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_failure(team: Team) -> None:
-    ours = await _sent_letter(team)
+    ours = await _sent_email(team)
     connection = team.channels["EMAIL"]
     failed = StatusUpdate(
         external_id="0100abc-000000@mail.relay.test", status=DeliveryStatus.FAILED, error_code="4.4.7"
@@ -296,7 +298,7 @@ async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_fail
 
 
 async def test_an_answer_to_a_letter_keeps_its_subject(team: Team) -> None:
-    await _letter(team, "It drips", sender=team.addresses["EMAIL"].address, subject="AW: Broken tap")
+    await _receive_email(team, "It drips", sender=team.addresses["EMAIL"].address, subject="AW: Broken tap")
     sent = await send(team, "We come on Monday", "EMAIL")
     assert sent.message.subject == "Re: Broken tap"
 
@@ -306,6 +308,6 @@ async def test_odd_senders_and_times_are_stored_all_the_same(team: Team, kind: s
     now = datetime.now(UTC)
     ages_ago = datetime.fromisoformat("0001-01-01T00:00:00+14:00")
     for n, (sender, at) in enumerate([("+" + "1" * 5_000, None), ("x" * 5_000, ages_ago), ("+14155550100", ages_ago)]):
-        said = InboundMessage(external_id=f"odd-{n}", sender=sender, body="Hi", occurred_at=at)
-        await inbound.store(team.channels[kind], said, now)
+        inbound_message = InboundMessage(external_id=f"odd-{n}", sender=sender, body="Hi", occurred_at=at)
+        await inbound.store(team.channels[kind], inbound_message, now)
     assert [row.occurred_at for row in await Message.filter(direction="INBOUND")] == [now] * 3

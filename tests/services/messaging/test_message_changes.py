@@ -1,4 +1,4 @@
-"""What channels tell later of messages, and what colleagues write in the vendor's own inbox."""
+"""Edits, removals, reactions, and messages from the vendor's own inbox."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AT = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
 
 async def written(team: Team, body: str = "My card is 4111", external_id: str = "m_1", **more: Any) -> Message:
-    said = InboundMessage(
+    inbound_message = InboundMessage(
         external_id=external_id, sender=team.addresses["MESSENGER"].address, body=body, occurred_at=AT, **more
     )
-    await inbound.store(team.channels["MESSENGER"], said, datetime.now(UTC))
+    await inbound.store(team.channels["MESSENGER"], inbound_message, datetime.now(UTC))
     return await Message.get(external_id=external_id)
 
 
-async def told(team: Team, external_id: str = "m_1", **more: Any) -> Message:
+async def report_change(team: Team, external_id: str = "m_1", **more: Any) -> Message:
     await message_changes.record(team.channels["MESSENGER"], MessageChange(external_id=external_id, **more))
     return await Message.get(external_id=external_id)
 
@@ -39,33 +39,33 @@ async def test_what_its_writer_removed_is_gone_and_its_place_stays(team: Team) -
     await factories.attachment(message)
     before = await kinds_logged(team.account.id)
     for _ in range(2):
-        gone = await told(team, removed=True)
+        gone = await report_change(team, removed=True)
     assert (gone.body, gone.removed_at is not None, gone.seq) == ("[message removed by its writer]", True, message.seq)
     assert await Attachment.filter(message_id=message.id).count() == 0
     assert (await Conversation.get(id=message.conversation_id)).preview == "[message removed by its writer]"
     assert (await kinds_logged(team.account.id))[len(before) :] == ["message.updated", "conversation.updated"]
     # A late repeat of the message, an edit and a reaction bring nothing back.
     await written(team)
-    await told(team, body="My card is 4111", occurred_at=AT + timedelta(hours=1))
-    kept = await told(team, reaction="❤")
+    await report_change(team, body="My card is 4111", occurred_at=AT + timedelta(hours=1))
+    kept = await report_change(team, reaction="❤")
     assert (kept.body, kept.reaction, await Message.all().count()) == ("[message removed by its writer]", None, 1)
 
 
 async def test_an_edit_shows_the_new_words_and_an_older_one_that_comes_late_does_not(team: Team) -> None:
     await written(team, "At nine")
-    later = await told(team, body="At eleven", occurred_at=AT + timedelta(minutes=2))
+    later = await report_change(team, body="At eleven", occurred_at=AT + timedelta(minutes=2))
     assert (later.body, later.edited_at) == ("At eleven", AT + timedelta(minutes=2))
     assert (await Conversation.get(id=later.conversation_id)).preview == "At eleven"
-    assert (await told(team, body="At ten", occurred_at=AT + timedelta(minutes=1))).body == "At eleven"
+    assert (await report_change(team, body="At ten", occurred_at=AT + timedelta(minutes=1))).body == "At eleven"
     await written(team, "Something else", "m_2")
-    await told(team, body="At noon\ud83d", occurred_at=AT + timedelta(minutes=3))
+    await report_change(team, body="At noon\ud83d", occurred_at=AT + timedelta(minutes=3))
     assert (await Message.get(external_id="m_1")).body == "At noon\ufffd"
     assert (await Conversation.get(id=later.conversation_id)).preview == "Something else"
 
 
 async def test_an_edit_that_says_stop_opts_out(team: Team) -> None:
     await written(team, "Stp")
-    await told(team, body="STOP", opt_out=True, occurred_at=AT + timedelta(minutes=1))
+    await report_change(team, body="STOP", opt_out=True, occurred_at=AT + timedelta(minutes=1))
     with pytest.raises(ContactOptedOut):
         await send(team, "Hello", "MESSENGER")
 
@@ -74,9 +74,9 @@ async def test_a_reaction_stands_on_its_message_until_it_is_taken_back(team: Tea
     await written(team)
     sent = (await send(team, "Hello", "MESSENGER")).message
     await Message.filter(id=sent.id).update(external_id="m_2")
-    assert (await told(team, "m_2", reaction="❤")).reaction == "❤"
-    assert (await told(team, "m_2", reaction="👍")).reaction == "👍"
-    assert (await told(team, "m_2", reaction="")).reaction is None
+    assert (await report_change(team, "m_2", reaction="❤")).reaction == "❤"
+    assert (await report_change(team, "m_2", reaction="👍")).reaction == "👍"
+    assert (await report_change(team, "m_2", reaction="")).reaction is None
     assert await Message.all().count() == 2
     await message_changes.record(
         team.channels["SMS"], MessageChange(external_id="m_2", reaction="❤")

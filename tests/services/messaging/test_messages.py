@@ -1,4 +1,4 @@
-"""Messages: what may be written, and that links in a text bind their requests."""
+"""Messages that may be sent, and the requests that their links bind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opt-outs: per sender, refused for the whole kind while one stands, lifted by the sender they were given to; HELP is answered."""
+"""Opt-outs per sender, and the answers to STOP, START and HELP."""
 
 from __future__ import annotations
 

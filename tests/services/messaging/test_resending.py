@@ -1,4 +1,4 @@
-"""Sending again: only what failed or is unknown, once at a time, on the channel that the person chooses, with the same text and links."""
+"""Sending a failed or unknown message again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One telephone is one contact however it is spelled: for matching, windows, opt-outs, saving and names."""
+"""One phone number is one contact, however it is spelled."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PAIRS = [
     ("+5491123456789", "+541123456789"),
     ("+2290197123456", "+22997123456"),
 ]
-BOTH_WAYS = PAIRS + [(told, record) for record, told in PAIRS]
+BOTH_WAYS = PAIRS + [(reported, record) for record, reported in PAIRS]
 
 
 async def arrives(team: Team, sender: str, body: str = "Hola", kind: str = "WHATSAPP", **more: Any) -> Message:
-    said = InboundMessage(external_id=f"in-{await Message.all().count()}", sender=sender, body=body, **more)
-    await inbound.store(team.channels[kind], said, datetime.now(UTC))
+    inbound_message = InboundMessage(external_id=f"in-{await Message.all().count()}", sender=sender, body=body, **more)
+    await inbound.store(team.channels[kind], inbound_message, datetime.now(UTC))
     return await Message.filter(direction="INBOUND").order_by("-seq").first()  # type: ignore[return-value]
 
 
@@ -36,32 +36,32 @@ async def known(team: Team, phone: str) -> Contact:
     return await contacts.update_contact(team.agent, team.contact.id, changes={"phone": phone})
 
 
-@pytest.mark.parametrize(("record", "told"), BOTH_WAYS)
+@pytest.mark.parametrize(("record", "reported"), BOTH_WAYS)
 async def test_an_answer_in_another_spelling_opens_the_window_of_the_contact_and_is_answered_there(
-    team: Team, record: str, told: str
+    team: Team, record: str, reported: str
 ) -> None:
     contact = await known(team, record)
     with pytest.raises(MessagingWindowClosed):
         await send(team, "Hello", "WHATSAPP")
-    assert (await arrives(team, told)).contact_id == contact.id
+    assert (await arrives(team, reported)).contact_id == contact.id
     assert await Contact.all().count() == 1
     sent = (await send(team, "Hello", "WHATSAPP")).message
-    assert sent.address == told  # as the vendor spelled it
+    assert sent.address == reported  # as the vendor spelled it
     assert (await Contact.get(id=contact.id)).phone == record
     # Saving the record in either spelling takes nothing away.
-    for spelled in (told, record):
+    for spelled in (reported, record):
         saved = await known(team, spelled)
         assert saved.phone == spelled
         held = await ContactAddress.get(contact_id=contact.id, kind="WHATSAPP")
-        assert (held.address, held.last_inbound_at is not None) == (told, True)
+        assert (held.address, held.last_inbound_at is not None) == (reported, True)
 
 
-@pytest.mark.parametrize(("record", "told"), PAIRS)
+@pytest.mark.parametrize(("record", "reported"), PAIRS)
 async def test_a_stop_holds_in_every_spelling_and_for_whoever_gets_the_number(
-    team: Team, record: str, told: str
+    team: Team, record: str, reported: str
 ) -> None:
     await known(team, record)
-    await arrives(team, told, "STOP", opt_out=True)
+    await arrives(team, reported, "STOP", opt_out=True)
     with pytest.raises(ContactOptedOut):
         await send(team, "Hello", "WHATSAPP")
     await known(team, "+14155550199")
@@ -87,9 +87,9 @@ async def test_a_stop_reaches_both_contacts_that_an_older_release_made_of_one_te
     assert saved.name == "Maria"
 
 
-@pytest.mark.parametrize(("record", "told"), PAIRS)
-async def test_one_telephone_is_given_to_one_contact(team: Team, record: str, told: str) -> None:
-    stranger = await arrives(team, told, sender_name="Maria")
+@pytest.mark.parametrize(("record", "reported"), PAIRS)
+async def test_one_telephone_is_given_to_one_contact(team: Team, record: str, reported: str) -> None:
+    stranger = await arrives(team, reported, sender_name="Maria")
     with pytest.raises(AlreadyUsed):
         await contacts.create_contact(team.agent, name="Maria again", phone=record)
     again = await arrives(team, record)
@@ -106,7 +106,7 @@ async def test_text_messages_go_to_the_number_that_networks_take(team: Team) -> 
 
 
 @pytest.mark.parametrize(
-    ("called", "kind", "sender", "told", "expected"),
+    ("called", "kind", "sender", "reported", "expected"),
     [
         ("+14155552601", "WHATSAPP", "+14155552601", "Dana Diaz", "Dana Diaz"),
         ("+525512345678", "WHATSAPP", "+5215512345678", "Dana Diaz", "Dana Diaz"),
@@ -119,12 +119,12 @@ async def test_text_messages_go_to_the_number_that_networks_take(team: Team) -> 
     ],
 )
 async def test_a_contact_that_is_called_by_its_address_gets_the_name_that_the_vendor_tells(
-    team: Team, called: str, kind: str, sender: str, told: str | None, expected: str
+    team: Team, called: str, kind: str, sender: str, reported: str | None, expected: str
 ) -> None:
     contact = await factories.contact(team.account, name=called)
     await factories.conversation(contact)
     await factories.contact_address(contact, kind=kind, address=sender if called == "Mrs Diaz" else called)
-    message = await arrives(team, sender, kind=kind, sender_name=told)
+    message = await arrives(team, sender, kind=kind, sender_name=reported)
     assert message.contact_id == contact.id
     assert (await Contact.get(id=contact.id)).name == expected
 

@@ -1,4 +1,4 @@
-"""A contact's totals: what is stored is what the requests and the ledger add up to, per currency and mode."""
+"""A contact's stored totals equal those of its requests and ledger."""
 
 from __future__ import annotations
 

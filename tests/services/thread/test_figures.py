@@ -1,4 +1,4 @@
-"""One definition of each figure: contacts' totals, the dashboard and a book kept in plain Python agree, whatever the history."""
+"""Contacts' totals and the dashboard agree with a plain Python book."""
 
 from __future__ import annotations
 

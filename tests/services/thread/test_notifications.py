@@ -1,4 +1,4 @@
-"""Notifications and figures: creator, assignee and followers are told once per cause; the dashboard counts what happened."""
+"""Notifications once per user and cause, and the dashboard's figures."""
 
 from __future__ import annotations
 
