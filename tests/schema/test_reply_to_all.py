@@ -5,11 +5,11 @@ from __future__ import annotations
 from models.ids import public_id
 from tests.schema.conftest import Api
 from tests.services.conftest import Team
-from tests.services.messaging.test_copies import TOM, letter
+from tests.services.messaging.test_copies import TOM, receive_email
 
 
 async def test_the_api_suggests_copies_and_takes_them_on_email_channels_only(team: Team, api: Api) -> None:
-    await letter(team, "It drips", cc=[TOM])
+    await receive_email(team, "It drips", cc=[TOM])
     conversation = public_id("cnv", team.conversation.id)
     found = await api.one(
         "query($id: ID!) { conversation(id: $id) { suggestedCc channels { maxCc channel { kind } } } }",
