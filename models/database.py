@@ -3,7 +3,7 @@
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -309,6 +309,19 @@ async def rows(sql: str, *args: object) -> list[dict[str, Any]]:
     query, values = _prepare(client, sql, args)
     found: list[dict[str, Any]] = await client.execute_query_dict(query, values)
     return found
+
+
+async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
+    """The rows of a short SELECT by index, for hot reads: as `rows`, with columns by position.
+
+    Raises: the driver's error, untranslated on SQLite.
+    """
+    client = _client()
+    query, values = _prepare(client, sql, args)
+    if isinstance(client, SafeSqliteClient):
+        return client.read_directly(query, values)
+    _, found = await client.execute_query(query, values)
+    return found  # type: ignore[no-any-return]  # Tortoise's clients are untyped
 
 
 async def execute(sql: str, *args: object) -> int:

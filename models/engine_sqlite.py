@@ -134,6 +134,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         self._patience_s = patience_ms / 1000
         # asyncio keeps only weak references to tasks: a garbage-collected clean-up would never release the lock.
         self._cleanups: set[asyncio.Task[None]] = set()
+        self._reader: sqlite3.Connection | None = None
 
     def acquire_connection(self) -> SafeConnectionWrapper:
         return SafeConnectionWrapper(self._lock, self)
@@ -186,7 +187,21 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
     async def close(self) -> None:
         while self._cleanups:
             await asyncio.wait(self._cleanups)
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         await super().close()
+
+    def read_directly(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Run a short SELECT on the event loop's thread; it sees every committed change. Raises: sqlite3.Error.
+
+        A visit to the connection's own thread costs more than a read by index, and waits for open transactions.
+        """
+        if self._reader is None:
+            self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=256)
+            self._reader.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+            self._reader.execute("PRAGMA query_only=ON")
+        return self._reader.execute(query, values).fetchall()
 
     def _undo(self, connection: aiosqlite.Connection | None) -> None:
         """Roll back in the background, then release the lock.

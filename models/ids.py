@@ -25,6 +25,8 @@ PREFIXES: dict[str, str] = {
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 LENGTH = 26
 _VALUE_OF = {character: value for value, character in enumerate(ALPHABET)}
+_PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
+_PAIR_SHIFTS = range(5 * (LENGTH - 2), -1, -10)
 
 _TAIL_BITS = 74  # besides 48 bits of time, 4 of version and 2 of variant (RFC 9562)
 _lock = threading.Lock()
@@ -57,7 +59,7 @@ def uuid7() -> UUID:
 def public_id(prefix: str, value: UUID) -> str:
     """The id that clients see: prefix, "_", then 26 sortable characters of lower-case Crockford base 32."""
     number = value.int
-    return prefix + "_" + "".join(ALPHABET[number >> shift & 31] for shift in range(5 * (LENGTH - 1), -1, -5))
+    return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def parse_public_id(text: str, prefix: str) -> UUID | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from resolvers.access.reads import Access
 from resolvers.mutation import Mutation
+from resolvers.plans.plans import Plans
 from resolvers.query import Query
 from resolvers.subscription import PERSONAL_FIELDS, Subscription
 from resolvers.transport.fanout import Sharing
@@ -32,8 +35,10 @@ SHARING = Sharing(
 ONCE = frozenset({"signIn", "refresh"})
 
 
-def build_schema(*, production: bool, introspection: bool | None = None, limits: Limits | None = None) -> Schema:
-    return Schema(
+def build_schema(
+    *, production: bool, introspection: bool | None = None, limits: Limits | None = None, plans: bool = True
+) -> Schema:
+    schema = Schema(
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
@@ -43,6 +48,10 @@ def build_schema(*, production: bool, introspection: bool | None = None, limits:
             production=production, introspection=introspection, limits=limits, scalar_map=SCALARS, once=ONCE
         ),
     )
+    if plans:
+        executor: Any = schema.execution_context_class
+        executor.plans = Plans(schema)
+    return schema
 
 
 def new_context(

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -40,6 +41,12 @@ def _time(text: str) -> datetime:
 _PARSERS: dict[type, Callable[[str], Any]] = {int: int, UUID: UUID, datetime: _time}
 
 
+@lru_cache(maxsize=16_384)
+def _cursor(tag: str, *key: object) -> Cursor:
+    parts = [part.isoformat() if isinstance(part, datetime) else str(part) for part in key]
+    return Cursor(base64.urlsafe_b64encode("|".join([tag, *parts]).encode()).rstrip(b"=").decode())
+
+
 @dataclass(frozen=True, slots=True)
 class Keyset:
     """A connection's sort order. The last column is unique; `tag` marks the connection's cursors."""
@@ -49,8 +56,7 @@ class Keyset:
     descending: bool
 
     def cursor(self, *key: object) -> Cursor:
-        parts = [part.isoformat() if isinstance(part, datetime) else str(part) for part in key]
-        return Cursor(base64.urlsafe_b64encode("|".join([self.tag, *parts]).encode()).rstrip(b"=").decode())
+        return _cursor(self.tag, *key)
 
     def key(self, cursor: str, argument: str) -> tuple[object, ...]:
         """Raises: ApiError BAD_REQUEST if it is not a cursor of this connection."""

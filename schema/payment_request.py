@@ -42,7 +42,7 @@ from services.payments import mismatches, payment_requests, payment_views, reque
 from services.payments.payment_views import PaymentView
 from services.thread import payment_links
 
-_DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
+DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
 
 
 @strawberry.type(description="An action that this viewer may take now.")
@@ -277,7 +277,7 @@ class PaymentRequest(Node):
             last_viewed_at=row.last_viewed_at,
             human_views=row.human_views,
             due_at=due_at,
-            is_overdue=due_at is not None and status in _DUE and due_at < datetime.now(UTC),
+            is_overdue=due_at is not None and status in DUE and due_at < datetime.now(UTC),
             paid_at=row.paid_at,
             voided_at=row.voided_at,
             void_reason=row.void_reason,

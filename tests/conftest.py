@@ -28,7 +28,7 @@ from models.database import open_database
 from models.database_url import postgres_arguments
 from services.accounts import credential_cache
 from services.core import configuration
-from tests import configured, servers
+from tests import configured, equality, servers
 from web.logging import OURS
 
 LOGGERS = ("", *OURS)
@@ -132,6 +132,14 @@ def filters_built_once() -> Iterator[None]:
 
     with mock.patch.object(MetaInfo, "_generate_filters", build_once):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plans_compared() -> Iterator[None]:
+    """Compare every answer of a plan with the stock executor's."""
+    with equality.answers_compared():
+        yield
+    assert not equality.different, equality.different[0]
 
 
 def _server(name: str, start: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:

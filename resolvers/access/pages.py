@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
+from uuid import UUID
 
 from models import database, searching, tables
-from resolvers.access.rows import columns, columns_of_both, instance
+from resolvers.access.rows import columns, columns_of_both, instance, names
 from resolvers.access.scope import OVERDUE, AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
@@ -25,53 +27,34 @@ class Pages(AccountScope):
     async def thread(
         self, conversation: tables.Conversation, page: Page
     ) -> Slice[tables.Message | tables.ActivityCard]:
-        """One statement. Each branch reads no more rows than the page needs."""
-        ids = merged_rows.ids_of(conversation)
-        branches = " UNION ALL ".join(
-            f"SELECT * FROM (SELECT {mark} AS is_card, {columns_of_both(model, other)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND conversation_id = ?{page.where}{page.order}) AS {alias}"
-            for n in range(len(ids))
-            for mark, model, other, alias in (
-                (0, tables.Message, tables.ActivityCard, f"m{n}"),
-                (1, tables.ActivityCard, tables.Message, f"a{n}"),
-            )
+        sql, values = thread_statement(
+            self._account_id, merged_rows.ids_of(conversation), page, names(tables.Message), names(tables.ActivityCard)
         )
-        values = [value for id in ids for _ in range(2) for value in (self._account_id, id, *page.values)]
-        found = await database.rows(branches + page.order, *values)
-        return page.cut([_thread_row(raw) for raw in found])
+        return page.cut([_thread_row(raw) for raw in await database.rows(sql, *values)])
 
     async def contact_payments(
         self, contact: tables.Contact, page: Page, filter: RequestFilter
     ) -> Slice[tables.PaymentRequest]:
-        where, values = self._requests_where(filter, contact=contact)
+        where, values = requests_where(self._account_id, filter, merged_rows.ids_of(contact))
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
-        where, values = self._requests_where(filter, contact=contact)
+        where, values = requests_where(self._account_id, filter, merged_rows.ids_of(contact))
         found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
         return int(found[0]["n"])
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
-        where, values = self._requests_where(filter, contact=None)
+        where, values = requests_where(self._account_id, filter, None)
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def conversations(
         self, page: Page, search: str | None, closed: bool | None = None
     ) -> Slice[tables.Conversation]:
-        """The inbox. `search`: part of the contact's name, email address or phone number."""
-        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
-        if closed is not None:
-            where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-        if patterns := _patterns(search):
-            matching, more = self._contacts_matching(patterns)
-            where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
-            values += more
+        where, values = conversations_where(self._account_id, search, closed)
         return await self._page(tables.Conversation, page, where, values)
 
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
-        where, values = "account_id = ? AND merged_into_id IS NULL", [self._account_id]
-        if patterns := _patterns(search):
-            where, values = self._contacts_matching(patterns)
+        where, values = contacts_where(self._account_id, search)
         return await self._page(tables.Contact, page, where, values)
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
@@ -85,46 +68,96 @@ class Pages(AccountScope):
         found = await database.rows(sql, *values, *page.values)
         return page.cut([instance(model, raw) for raw in found])
 
-    def _requests_where(self, filter: RequestFilter, *, contact: tables.Contact | None) -> tuple[str, list[Any]]:
-        clauses = ["account_id = ?", "discarded_at IS NULL"]
-        values: list[Any] = [self._account_id]
 
-        def add(clause: str, *more: object) -> None:
-            clauses.append(clause)
-            values.extend(more)
+def thread_statement(
+    account_id: UUID,
+    conversations: Sequence[UUID],
+    page: Page,
+    message_columns: tuple[str, ...],
+    card_columns: tuple[str, ...],
+) -> tuple[str, list[object]]:
+    """One statement for a page of messages and cards.
 
-        if contact is not None:
-            ids = merged_rows.ids_of(contact)
-            add(f"contact_id IN ({database.placeholders(len(ids))})", *ids)
-        if filter.status is not None:
-            # An empty list matches nothing.
-            add(
-                f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status
-            )
-        if filter.overdue is not None:
-            add(OVERDUE if filter.overdue else f"NOT {OVERDUE}", datetime.now(UTC))
-        if filter.created_after is not None:
-            add("created_at >= ?", filter.created_after)
-        if filter.created_before is not None:
-            add("created_at < ?", filter.created_before)
-        if filter.test_mode is not None:
-            add("test_mode = ?", filter.test_mode)
-        if patterns := _patterns(filter.search):
-            contacts, more = self._contacts_matching(patterns)
-            matching = f"SELECT id FROM contact WHERE {contacts}"  # noqa: S608 (only constants are put in)
-            # A request keeps its first contact after a merge; the kept contact has the searched text of all.
-            merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
-            either = [_like(len(patterns)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
-            more = [*patterns, *more, *more]
-            for minor, currencies in _amounts(filter.search or ""):
-                either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
-                more += [minor, *currencies]
-            add(f"({' OR '.join(either)})", *more)
-        return " AND ".join(clauses), values
+    Columns: is_card, item_seq, then those of both kinds, sorted by name; the other kind's are NULL.
+    """
+    sql = _thread_sql(len(conversations), page.where, page.order, message_columns, card_columns)
+    return sql, [value for id in conversations for _ in range(2) for value in (account_id, id, *page.values)]
 
-    def _contacts_matching(self, patterns: Sequence[str]) -> tuple[str, list[Any]]:
-        where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(patterns))}"
-        return where, [self._account_id, *patterns]
+
+@lru_cache(maxsize=256)
+def _thread_sql(
+    conversations: int, where: str, order: str, message_columns: tuple[str, ...], card_columns: tuple[str, ...]
+) -> str:
+    # Each branch reads no more rows than the page needs.
+    branches = " UNION ALL ".join(
+        f"SELECT * FROM (SELECT {mark} AS is_card, seq AS item_seq, {columns_of_both(own, others)}"  # noqa: S608 (only constants are put in)
+        f" FROM {model._meta.db_table} WHERE account_id = ? AND conversation_id = ?{where}{order}) AS {alias}"
+        for n in range(conversations)
+        for mark, model, own, others, alias in (
+            (0, tables.Message, message_columns, card_columns, f"m{n}"),
+            (1, tables.ActivityCard, card_columns, message_columns, f"a{n}"),
+        )
+    )
+    return branches + order.replace(" seq ", " item_seq ")
+
+
+def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
+    """The inbox. `search`: part of the contact's name, email address or phone number."""
+    where, values = "account_id = ? AND merged_into_id IS NULL", [account_id]
+    if closed is not None:
+        where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
+    if patterns := _patterns(search):
+        matching, more = _contacts_matching(account_id, patterns)
+        where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
+        values += more
+    return where, values
+
+
+def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
+    if patterns := _patterns(search):
+        return _contacts_matching(account_id, patterns)
+    return "account_id = ? AND merged_into_id IS NULL", [account_id]
+
+
+def requests_where(account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None) -> tuple[str, list[Any]]:
+    """`contacts`: only requests to one of these."""
+    clauses = ["account_id = ?", "discarded_at IS NULL"]
+    values: list[Any] = [account_id]
+
+    def add(clause: str, *more: object) -> None:
+        clauses.append(clause)
+        values.extend(more)
+
+    if contacts is not None:
+        add(f"contact_id IN ({database.placeholders(len(contacts))})", *contacts)
+    if filter.status is not None:
+        # An empty list matches nothing.
+        add(f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status)
+    if filter.overdue is not None:
+        add(OVERDUE if filter.overdue else f"NOT {OVERDUE}", datetime.now(UTC))
+    if filter.created_after is not None:
+        add("created_at >= ?", filter.created_after)
+    if filter.created_before is not None:
+        add("created_at < ?", filter.created_before)
+    if filter.test_mode is not None:
+        add("test_mode = ?", filter.test_mode)
+    if patterns := _patterns(filter.search):
+        matching_contacts, more = _contacts_matching(account_id, patterns)
+        matching = f"SELECT id FROM contact WHERE {matching_contacts}"  # noqa: S608 (only constants are put in)
+        # A request keeps its first contact after a merge; the kept contact has the searched text of all.
+        merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
+        either = [_like(len(patterns)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
+        more = [*patterns, *more, *more]
+        for minor, currencies in _amounts(filter.search or ""):
+            either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
+            more += [minor, *currencies]
+        add(f"({' OR '.join(either)})", *more)
+    return " AND ".join(clauses), values
+
+
+def _contacts_matching(account_id: UUID, patterns: Sequence[str]) -> tuple[str, list[Any]]:
+    where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(patterns))}"
+    return where, [account_id, *patterns]
 
 
 def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from tortoise import fields
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
+from models import tables
 from models.database import to_bool, to_json, to_time, to_uuid
 
 M = TypeVar("M", bound=Model)
@@ -42,17 +43,17 @@ def columns(model: type[Model], alias: str = "") -> str:
     return ", ".join(f"{head}{name}" for name in names(model))
 
 
-@lru_cache(maxsize=16)
-def columns_of_both(model: type[Model], other: type[Model]) -> str:
-    """SELECT columns for a UNION: columns that only `other` has are typed NULLs."""
-    own, others = model._meta.fields_map, other._meta.fields_map
-    parts = []
-    for name in sorted(own.keys() | others.keys()):
-        if name in own:
-            parts.append(name)
-        else:
-            parts.append(f"CAST(NULL AS {_SQL_TYPES[type(others[name])]}) AS {name}")
-    return ", ".join(parts)
+def columns_of_both(own: Collection[str], others: Collection[str]) -> str:
+    """SELECT columns for a UNION of messages and cards, sorted by name: columns that only the other has are typed NULLs."""
+    return ", ".join(
+        name if name in own else f"CAST(NULL AS {_sql_types()[name]}) AS {name}" for name in sorted({*own, *others})
+    )
+
+
+@lru_cache(maxsize=1)
+def _sql_types() -> dict[str, str]:
+    both = tables.ActivityCard._meta.fields_map | tables.Message._meta.fields_map
+    return {name: _SQL_TYPES.get(type(field), "text") for name, field in both.items()}
 
 
 @lru_cache(maxsize=64)

@@ -34,7 +34,12 @@ def checkout_url(request: PaymentRequest) -> str:
 
     Raises: VaultError.
     """
-    return url_of(vault.unseal(request.account_id, request.token))
+    return checkout_url_of(request.account_id, request.token)
+
+
+def checkout_url_of(account_id: UUID, sealed_token: str) -> str:
+    """The link of a request with this sealed token. Raises: VaultError."""
+    return url_of(vault.unseal(account_id, sealed_token))
 
 
 def reference(request: PaymentRequest) -> str:

@@ -1,0 +1,90 @@
+"""Records: rows of the viewer's account with selected columns, by position, without instances."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from models import database, tables
+from models.event_log import Cursor as EventCursor
+from resolvers.access.pages import contacts_where, conversations_where, requests_where, thread_statement
+from resolvers.access.scope import AccountScope
+from schema.connections import Page, Slice
+from schema.context import RequestFilter
+from services.core.permissions import Actor
+
+Record = Sequence[Any]
+
+
+class Records(AccountScope):
+    """Every record begins with its id."""
+
+    def __init__(self, viewer: Actor, position: EventCursor | None = None) -> None:
+        super().__init__(viewer)
+        self._position = position
+
+    async def position(self) -> EventCursor:
+        """The log position at the first call. Call before any other read."""
+        if self._position is None:
+            found = await database.records("SELECT event_epoch, event_seq FROM account WHERE id = ?", self._account_id)
+            self._position = EventCursor(found[0][0], self._account_id, int(found[0][1]))
+        return self._position
+
+    async def by_id(self, model: type[tables.Row], columns: Sequence[str], ids: Collection[object]) -> Sequence[Record]:
+        return await self._matching(model, columns, "id", ids, order="")
+
+    async def children(
+        self, model: type[tables.Row], columns: Sequence[str], parent: str, ids: Collection[object], *, order: str
+    ) -> Sequence[Record]:
+        return await self._matching(model, columns, parent, ids, order=f" ORDER BY {order}")
+
+    async def _matching(
+        self, model: type[tables.Row], columns: Sequence[str], column: str, ids: Collection[object], *, order: str
+    ) -> Sequence[Record]:
+        wanted = list(ids)
+        if not wanted:
+            return ()
+        # Few different statements: a repeated id changes nothing.
+        size = 1 << (len(wanted) - 1).bit_length()
+        wanted += wanted[-1:] * (size - len(wanted))
+        return await database.records(
+            f"SELECT {', '.join(columns)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
+            f" WHERE account_id = ? AND {column} IN ({database.placeholders(size)}){order}",
+            self._account_id,
+            *wanted,
+        )
+
+    async def thread(
+        self,
+        conversations: Sequence[UUID],
+        page: Page,
+        message_columns: tuple[str, ...],
+        card_columns: tuple[str, ...],
+    ) -> Slice[Record]:
+        """Records of both kinds: whether it is a card, its number in the thread, then every column, sorted by name."""
+        sql, values = thread_statement(self._account_id, conversations, page, message_columns, card_columns)
+        return page.cut(await database.records(sql, *values))
+
+    async def conversations(
+        self, columns: Sequence[str], page: Page, search: str | None, closed: bool | None
+    ) -> Slice[Record]:
+        where, values = conversations_where(self._account_id, search, closed)
+        return await self._page(tables.Conversation, columns, page, where, values)
+
+    async def contacts(self, columns: Sequence[str], page: Page, search: str | None) -> Slice[Record]:
+        where, values = contacts_where(self._account_id, search)
+        return await self._page(tables.Contact, columns, page, where, values)
+
+    async def payment_requests(
+        self, columns: Sequence[str], page: Page, filter: RequestFilter, contacts: Sequence[UUID] | None = None
+    ) -> Slice[Record]:
+        """`contacts`: only requests to one of these."""
+        where, values = requests_where(self._account_id, filter, contacts)
+        return await self._page(tables.PaymentRequest, columns, page, where, values)
+
+    async def _page(
+        self, model: type[tables.Row], columns: Sequence[str], page: Page, where: str, values: Sequence[object]
+    ) -> Slice[Record]:
+        sql = f"SELECT {', '.join(columns)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
+        return page.cut(await database.records(sql, *values, *page.values))

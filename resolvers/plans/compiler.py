@@ -1,0 +1,414 @@
+"""Compiles a validated operation into a plan. Refuses, with NotPlanned, whatever has no reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from uuid import UUID
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLDirective,
+    GraphQLField,
+    GraphQLIncludeDirective,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLSkipDirective,
+    InlineFragmentNode,
+    SelectionSetNode,
+    is_abstract_type,
+)
+from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types.arguments import convert_arguments
+from strawberry.types.field import StrawberryField
+
+from models.ids import parse_public_id
+from resolvers.access.records import Records
+from resolvers.plans.readers import (
+    Amount,
+    Children,
+    EventCursor,
+    Group,
+    Names,
+    NotPlanned,
+    One,
+    OneColumn,
+    Page,
+    Reader,
+    RowType,
+)
+from resolvers.plans.selections import (
+    Arguments,
+    Built,
+    ChildrenLink,
+    ColumnLink,
+    Connection,
+    ConnectionSelection,
+    Fetch,
+    Link,
+    NodeLists,
+    OneLink,
+    RowNodes,
+    RowSelection,
+    Run,
+    ThreadNodes,
+)
+from resolvers.plans.types import TYPES
+from schema import connections, scalars
+from schema.connections import Keyset
+from schema.context import RequestFilter
+
+Selected = dict[str, list[FieldNode]]  # response name -> its nodes, all of one field
+Root = Callable[[Run], Any]
+
+
+class Compiler:
+    """Compiles one operation. `values`: its variables, for @skip and @include."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        values: VariableValues,
+        *,
+        config: StrawberryConfig,
+        scalar_registry: Mapping[object, Any],
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._values = values
+        self._config = config
+        self._scalar_registry = scalar_registry
+        self.wants_position = False
+
+    # ------------------------------------------------------------------------------------------------------ selections
+    def fields(self, nodes: Sequence[FieldNode] | SelectionSetNode, type_name: str) -> Selected:
+        """What is selected of an object of this type, merged, in the order of the answer."""
+        found: Selected = {}
+        sets = [nodes] if isinstance(nodes, SelectionSetNode) else [node.selection_set for node in nodes]
+        for selection_set in sets:
+            if selection_set is not None:
+                self._collect(selection_set, type_name, found, set())
+        return found
+
+    def _collect(self, selection_set: SelectionSetNode, type_name: str, found: Selected, seen: set[str]) -> None:
+        for node in selection_set.selections:
+            if not self._included(node):
+                continue
+            if isinstance(node, FieldNode):
+                name = node.alias.value if node.alias else node.name.value
+                found.setdefault(name, []).append(node)
+            elif isinstance(node, InlineFragmentNode):
+                if node.type_condition is None or self._applies(node.type_condition.name.value, type_name):
+                    self._collect(node.selection_set, type_name, found, seen)
+            elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen:
+                seen.add(node.name.value)
+                fragment = self._fragments[node.name.value]
+                if self._applies(fragment.type_condition.name.value, type_name):
+                    self._collect(fragment.selection_set, type_name, found, seen)
+
+    def _included(self, node: Any) -> bool:
+        for directive in node.directives or ():
+            kind: GraphQLDirective | None = _CONDITIONS.get(directive.name.value)
+            if kind is None:
+                raise NotPlanned
+            values = get_directive_values(kind, node, self._values)
+            if values is not None and values["if"] is (kind is GraphQLSkipDirective):
+                return False
+        return True
+
+    def _applies(self, condition: str, type_name: str) -> bool:
+        if condition == type_name:
+            return True
+        abstract: Any = self._schema.type_map[condition]
+        concrete: Any = self._schema.type_map[type_name]
+        return is_abstract_type(abstract) and self._schema.is_sub_type(abstract, concrete)
+
+    def arguments(self, type_name: str, node: FieldNode) -> Arguments:
+        """The field's arguments, as its resolver would get them."""
+        parent = self._schema.type_map[type_name]
+        assert isinstance(parent, GraphQLObjectType)  # noqa: S101 (for mypy)
+        definition = parent.fields[node.name.value]
+
+        def read(run: Run) -> dict[str, Any]:
+            return self._converted(definition, node, run.values)
+
+        return read
+
+    def _converted(self, definition: GraphQLField, node: FieldNode, values: VariableValues) -> dict[str, Any]:
+        given = get_argument_values(definition, node, values)
+        field: StrawberryField = definition.extensions["strawberry-definition"]
+        return convert_arguments(
+            given, field.arguments, scalar_registry=self._scalar_registry, config=self._config, info=None
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ rows
+    def rows(self, type_name: str, nodes: Sequence[FieldNode] | SelectionSetNode) -> RowSelection:
+        row_type = TYPES.get(type_name)
+        if row_type is None:
+            raise NotPlanned
+        columns: dict[str, None] = {"id": None}
+        if row_type.replaced is not None:
+            columns[row_type.replaced] = None
+        links: list[Link] = []
+        parts: list[tuple[str, Callable[[Names], str]]] = []
+        for response_name, found in self.fields(nodes, type_name).items():
+            part = self._part(row_type, found, columns, links)
+            parts.append((response_name, part))
+
+        def make_for(layout: Sequence[str], offset: int) -> Callable[..., Built]:
+            names = Names(layout, offset)
+            text = ", ".join(f"{name!r}: {part(names)}" for name, part in parts)
+            parameters = ", ".join(["r", "run", *(f"l{n}=None" for n in range(len(links)))])
+            return names.function(parameters, f"{{{text}}}")
+
+        layout = tuple(columns)
+        return RowSelection(row_type, layout, links, make_for(layout, 0), make_for)
+
+    def _part(
+        self, row_type: RowType, nodes: list[FieldNode], columns: dict[str, None], links: list[Link]
+    ) -> Callable[[Names], str]:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return lambda names: repr(row_type.name)
+        reader = row_type.fields.get(name)
+        if reader is None:
+            raise NotPlanned
+        if isinstance(reader, One | OneColumn | Children | Page):
+            link = self._link(row_type, reader, nodes)
+            columns[link.column] = None
+            columns.update(dict.fromkeys(getattr(reader, "columns", ())))
+            number = len(links)
+            links.append(link)
+            # A missing row is an error of the stock executor, unless the field is nullable.
+            optional = isinstance(reader, OneColumn) or (isinstance(reader, One) and reader.nullable)
+            return lambda names: (
+                f"l{number}.get({names.column(link.column)})" if optional else f"l{number}[{names.column(link.column)}]"
+            )
+        return self._value(reader, nodes, columns)
+
+    def _value(self, reader: Reader, nodes: list[FieldNode], columns: dict[str, None]) -> Callable[[Names], str]:
+        """A field that needs nothing but this record."""
+        if isinstance(reader, EventCursor):
+            self.wants_position = True
+            return lambda names: "run.cursor"
+        if isinstance(reader, Amount):
+            columns.update(dict.fromkeys((*reader.columns, reader.currency)))
+            money = self._money(nodes)
+            minor = reader.minor
+            if minor is None:
+                return lambda names: names.call(money, (*reader.columns, reader.currency))
+            return lambda names: (
+                f"{names.constant(money)}({names.call(minor, reader.columns)}, {names.column(reader.currency)})"
+            )
+        if isinstance(reader, Group):
+            columns.update(dict.fromkeys(reader.present))
+            parts = [
+                (response_name, self._grouped(reader, found, columns))
+                for response_name, found in self.fields(nodes, reader.type_name).items()
+            ]
+            return lambda names: (
+                f"({{{', '.join(f'{name!r}: {part(names)}' for name, part in parts)}}}"
+                f" if {' and '.join(f'{names.column(column)} is not None' for column in reader.present)} else None)"
+            )
+        assert not isinstance(reader, One | OneColumn | Children | Page)  # noqa: S101 (for mypy)
+        columns.update(dict.fromkeys(reader.columns))
+        return reader.expression
+
+    def _grouped(self, group: Group, nodes: list[FieldNode], columns: dict[str, None]) -> Callable[[Names], str]:
+        name = nodes[0].name.value
+        if name == "__typename":
+            return lambda names: repr(group.type_name)
+        return self._value(group.fields[name], nodes, columns)
+
+    def _money(self, nodes: list[FieldNode]) -> Callable[[int, str], Built]:
+        parts: list[tuple[str, Callable[[scalars.Money], Any]]] = []
+        for response_name, found in self.fields(nodes, "Money").items():
+            name = found[0].name.value
+            if name == "formatted":
+                if any(node.arguments for node in found):
+                    raise NotPlanned
+                parts.append((response_name, scalars.Money.formatted))
+            else:
+                parts.append((response_name, _MONEY[name]))
+
+        @lru_cache(maxsize=2048)
+        def build(minor: int, currency: str) -> Built:
+            amount = scalars.money(int(minor), currency)
+            return {name: read(amount) for name, read in parts}
+
+        return build
+
+    def _link(self, row_type: RowType, reader: One | OneColumn | Children | Page, nodes: list[FieldNode]) -> Link:
+        if isinstance(reader, One):
+            return OneLink(reader.column, self.rows(reader.type_name, nodes))
+        if isinstance(reader, OneColumn):
+            return ColumnLink(reader)
+        if isinstance(reader, Children):
+            return ChildrenLink(self.rows(reader.type_name, nodes), reader.parent, reader.order)
+        return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
+
+    # ----------------------------------------------------------------------------------------------------- connections
+    def connection(
+        self, parent: str, nodes: list[FieldNode], type_name: str, node_type: str, keyset: Keyset, fetch: Fetch | None
+    ) -> Connection:
+        """`fetch`: reads a page of rows; None: the thread, whose nodes are messages and cards."""
+        lists: list[list[FieldNode]] = []
+        names = Names(())
+        parts, edge_parts = [], ["[]"]
+        needs_cursors = False
+        for response_name, found in self.fields(nodes, type_name).items():
+            name = found[0].name.value
+            if name == "edges":
+                edge_parts, cursors = self._edges(found, type_name.removesuffix("Connection") + "Edge", lists)
+                needs_cursors |= cursors
+                parts.append(f"{response_name!r}: edges")
+            elif name == "nodes":
+                parts.append(f"{response_name!r}: n{len(lists)}")
+                lists.append(found)
+            elif name == "pageInfo":
+                text, cursors = self._page_info(found)
+                needs_cursors |= cursors
+                parts.append(f"{response_name!r}: {text}")
+            elif name == "eventCursor":
+                self.wants_position = True
+                parts.append(f"{response_name!r}: run.cursor")
+            elif name == "__typename":
+                parts.append(f"{response_name!r}: {type_name!r}")
+            else:
+                raise NotPlanned
+        node_names = [f"n{n}" for n in range(len(lists))]
+        parameters = ", ".join(node_names)
+        items = ", ".join(f"i{n}" for n in range(len(lists)))
+        edges = names.function(
+            f"cursors, {parameters}",
+            f"[{{{', '.join(edge_parts)}}} for cursor, {items} in zip(cursors, {parameters})]" if edge_parts else "[]",
+        )
+        make = names.function(f"run, edges, info, {parameters}", f"{{{', '.join(parts)}}}")
+        selection = ConnectionSelection(keyset, edges, make, needs_cursors)
+        read: NodeLists = self._thread(lists) if fetch is None else self._page_of(node_type, lists, keyset, fetch)
+        return Connection(selection, read, self.arguments(parent, nodes[0]))
+
+    def _edges(self, nodes: list[FieldNode], type_name: str, lists: list[list[FieldNode]]) -> tuple[list[str], bool]:
+        parts, cursors = [], False
+        for response_name, found in self.fields(nodes, type_name).items():
+            name = found[0].name.value
+            if name == "cursor":
+                cursors = True
+                parts.append(f"{response_name!r}: cursor")
+            elif name == "node":
+                parts.append(f"{response_name!r}: i{len(lists)}")
+                lists.append(found)
+            else:
+                parts.append(f"{response_name!r}: {type_name!r}")
+        return parts, cursors
+
+    def _page_info(self, nodes: list[FieldNode]) -> tuple[str, bool]:
+        selected = self.fields(nodes, "PageInfo")
+        parts = [
+            f"{response_name!r}: "
+            + ("'PageInfo'" if found[0].name.value == "__typename" else f"info[{_INFO[found[0].name.value]}]")
+            for response_name, found in selected.items()
+        ]
+        cursors = any(found[0].name.value in ("startCursor", "endCursor") for found in selected.values())
+        return f"{{{', '.join(parts)}}}", cursors
+
+    def _thread(self, lists: list[list[FieldNode]]) -> ThreadNodes:
+        pairs = [(self.rows("Message", nodes), self.rows("ActivityCard", nodes)) for nodes in lists]
+        messages = tuple(sorted({name for message, _ in pairs for name in message.columns}))
+        cards = tuple(sorted({name for _, card in pairs for name in card.columns}))
+        both = tuple(sorted({*messages, *cards}))
+        return ThreadNodes(connections.THREAD, pairs, messages, cards, both)
+
+    def _page_of(self, node_type: str, lists: list[list[FieldNode]], keyset: Keyset, fetch: Fetch) -> RowNodes:
+        selections = [self.rows(node_type, nodes) for nodes in lists]
+        wanted = {name: None for name, _ in keyset.columns} | {
+            name: None for selection in selections for name in selection.columns
+        }
+        return RowNodes(keyset, selections, tuple(dict.fromkeys(["id", *wanted])), fetch)
+
+    # ------------------------------------------------------------------------------------------------------------ root
+    def root(self, nodes: list[FieldNode]) -> Root:
+        """The reader of one field of Query."""
+        name = nodes[0].name.value
+        if name in _BY_ID:
+            return self._by_id(nodes, *_BY_ID[name])
+        if name in _ROOT_CONNECTIONS:
+            return self.connection("Query", nodes, *_ROOT_CONNECTIONS[name]).read
+        raise NotPlanned
+
+    def _by_id(self, nodes: list[FieldNode], prefix: str, type_name: str, hidden: str | None) -> Root:
+        selection = self.rows(type_name, nodes)
+        arguments = self.arguments("Query", nodes[0])
+        columns = (*selection.columns, hidden) if hidden is not None else selection.columns
+
+        async def read(run: Run) -> Built | None:
+            id = parse_public_id(arguments(run)["id"], prefix)
+            if id is None:
+                return None
+            found = await run.records.by_id(selection.type.model, columns, [id])
+            if not found or (hidden is not None and found[0][-1] is not None):
+                return None
+            return (await selection.build(run, found))[0]
+
+        return read
+
+
+def _fetch_conversations(
+    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
+) -> Any:
+    return records.conversations(columns, page, given.get("search"), given.get("closed"))
+
+
+def _fetch_contacts(
+    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
+) -> Any:
+    return records.contacts(columns, page, given.get("search"))
+
+
+def _fetch_requests(
+    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
+) -> Any:
+    filter = given.get("filter")
+    wanted = filter.to_filter() if filter is not None else RequestFilter()
+    return records.payment_requests(columns, page, wanted, parents or None)
+
+
+_CONDITIONS: Final = {"skip": GraphQLSkipDirective, "include": GraphQLIncludeDirective}
+_INFO: Final = {"hasNextPage": 0, "hasPreviousPage": 1, "startCursor": 2, "endCursor": 3}
+_MONEY: Final[dict[str, Callable[[scalars.Money], Any]]] = {
+    "__typename": lambda money: "Money",
+    "amount": lambda money: money.amount,
+    "currency": lambda money: money.currency,
+    "minorUnits": lambda money: money.minor_units,
+}
+# Field -> the connection's type, its nodes' type, its order, how a page is read.
+_CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, Keyset, Fetch | None]]] = {
+    ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", connections.THREAD, None),
+    ("Contact", "payments"): (
+        "ContactPaymentConnection",
+        "PaymentRequest",
+        connections.CONTACT_PAYMENTS,
+        _fetch_requests,
+    ),
+}
+_ROOT_CONNECTIONS: Final[dict[str, tuple[str, str, Keyset, Fetch | None]]] = {
+    "conversations": ("ConversationConnection", "Conversation", connections.CONVERSATIONS, _fetch_conversations),
+    "contacts": ("ContactConnection", "Contact", connections.CONTACTS, _fetch_contacts),
+    "paymentRequests": (
+        "PaymentRequestConnection",
+        "PaymentRequest",
+        connections.PAYMENT_REQUESTS,
+        _fetch_requests,
+    ),
+}
+# Field -> prefix of its ids, its type, the column that hides a row.
+_BY_ID: Final[dict[str, tuple[str, str, str | None]]] = {
+    "conversation": ("cnv", "Conversation", None),
+    "contact": ("cnt", "Contact", None),
+    "paymentRequest": ("pr", "PaymentRequest", "discarded_at"),
+}

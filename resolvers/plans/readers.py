@@ -1,0 +1,198 @@
+"""Readers: how one field of a row type is read from a record, as an expression over columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from models.database import to_bool, to_json, to_time, to_uuid
+from models.ids import public_id
+from models.tables import Row
+from schema.scalars import time_text
+
+
+class NotPlanned(Exception):
+    """This operation needs the stock executor."""
+
+
+class Names:
+    """The names in a generated function: `r` is the record, `run` the execution, `c0` and so on are constants."""
+
+    def __init__(self, columns: Sequence[str], offset: int = 0) -> None:
+        self._position = {name: offset + n for n, name in enumerate(columns)}
+        self.constants: dict[str, Any] = {}
+
+    def column(self, name: str) -> str:
+        return f"r[{self._position[name]}]"
+
+    def constant(self, value: object) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def call(self, function: Callable[..., Any], columns: Sequence[str], *more: str) -> str:
+        arguments = ", ".join([*(self.column(name) for name in columns), *more])
+        return f"{self.constant(function)}({arguments})"
+
+    def function(self, parameters: str, expression: str) -> Callable[..., Any]:
+        """Compile `lambda parameters: expression`. Both consist of readers' texts and GraphQL names only."""
+        made: Callable[..., Any] = eval(f"lambda {parameters}: {expression}", self.constants)  # noqa: S307 (no text of a client)
+        return made
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The column's value: text or a number."""
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def expression(self, names: Names) -> str:
+        return names.column(self.column)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A function of columns. `clocked`: it depends on the time, and gets the execution as its last argument."""
+
+    function: Callable[..., Any]
+    columns: tuple[str, ...]
+    clocked: bool = False
+
+    def expression(self, names: Names) -> str:
+        return names.call(self.function, self.columns, *(["run"] if self.clocked else []))
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A Money object: minor units from columns, and a currency."""
+
+    columns: tuple[str, ...]
+    currency: str = "currency"
+    minor: Callable[..., int] | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """An object whose fields are columns of the same record. Null where one of `present` is."""
+
+    type_name: str
+    present: tuple[str, ...]
+    fields: Mapping[str, Reader]
+
+
+@dataclass(frozen=True)
+class One:
+    """The row that a column names. Not `nullable`: there is always one."""
+
+    type_name: str
+    column: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class OneColumn:
+    """One text column of the row that a column names; null without a row."""
+
+    model: type[Row]
+    column: str
+    wanted: str
+
+
+@dataclass(frozen=True)
+class Children:
+    """Rows of another type that name this one."""
+
+    type_name: str
+    parent: str
+    order: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A connection below this row: `thread` or `payments`."""
+
+    kind: str
+    columns: tuple[str, ...]
+
+
+class EventCursor:
+    """The position in the event log."""
+
+
+Reader: TypeAlias = Plain | Converted | Amount | Group | One | OneColumn | Children | Page | EventCursor
+
+
+@dataclass(frozen=True)
+class RowType:
+    """A GraphQL type whose objects are rows. Fields without a reader need the stock executor."""
+
+    name: str
+    model: type[Row]
+    fields: Mapping[str, Reader]
+    # Rows that are merged into others or otherwise replaced: where this column is set, the stock executor answers.
+    replaced: str | None = None
+
+
+def identifier(prefix: str, column: str = "id") -> Converted:
+    @lru_cache(maxsize=8192)
+    def read(value: Any) -> str:
+        return public_id(prefix, to_uuid(value))
+
+    return Converted(read, (column,))
+
+
+def moment(column: str) -> Converted:
+    return Converted(_moment_text, (column,))
+
+
+def _moment_text(value: Any) -> str | None:
+    # As SQLite stores every time.
+    if type(value) is str and value[-6:] == "+00:00" and value[10] == " ":
+        return f"{value[:10]}T{value[11:-6]}Z"
+    return time_text(to_time(value)) if value is not None else None
+
+
+def choice(
+    enum: type[Enum], column: str, *, shown: Mapping[str, str] | None = None, nullable: bool = False
+) -> Converted:
+    """An enum's member by name. `shown`: stored names that clients see as another."""
+    names: dict[str | None, str | None] = {name: name for name in enum.__members__}
+    names.update(shown or {})
+    if nullable:
+        names[None] = None
+    return Converted(names.__getitem__, (column,))
+
+
+def flag(column: str) -> Converted:
+    return Converted(to_bool, (column,))
+
+
+def texts(column: str) -> Converted:
+    return Converted(lambda value: to_json(value) or [], (column,))
+
+
+def is_set(column: str) -> Converted:
+    return Converted(lambda value: value is not None, (column,))
+
+
+def unless(needed: Callable[..., bool], value: Any, columns: tuple[str, ...]) -> Converted:
+    """`value`, where `needed` is false; other records need the stock executor."""
+
+    def read(*values: Any) -> Any:
+        if needed(*values):
+            raise NotPlanned
+        return value
+
+    return Converted(read, columns)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,244 @@
+"""Compiled selections: the records that they read, and the dicts that they build from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from graphql.execution.values import VariableValues
+
+from models.database import to_json, to_time, to_uuid
+from resolvers.access.records import Record, Records
+from resolvers.plans.readers import NotPlanned, OneColumn, RowType
+from schema.connections import Keyset, Page, Slice
+
+Built = dict[str, Any]
+Arguments = Callable[["Run"], dict[str, Any]]
+
+
+class Run:
+    """One execution of a plan."""
+
+    __slots__ = ("_until", "cursor", "event", "records", "values")
+
+    def __init__(self, records: Records, values: VariableValues, event: Any = None) -> None:
+        self.records = records
+        self.values = values
+        self.event = event
+        self.cursor = ""  # the log position, where it is selected
+        self._until: datetime | None = None
+
+    @property
+    def until(self) -> datetime | None:
+        """From when the answer is another one although nothing has happened; None: never."""
+        return self._until
+
+    def changes_at(self, when: datetime) -> None:
+        if self._until is None or when < self._until:
+            self._until = when
+
+
+Position = Callable[[str], int]  # of a column in a record
+
+
+class Link(Protocol):
+    """Something below each record. `load` returns it by the value of `column`."""
+
+    @property
+    def column(self) -> str: ...
+
+    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]: ...
+
+
+@dataclass
+class RowSelection:
+    """The selected fields of a row type."""
+
+    type: RowType
+    columns: tuple[str, ...]  # of a record that is read by id; the first is the id
+    links: list[Link]
+    # make(record, run, *loaded links) of a record with `columns`; `make_for` generates it for other positions.
+    make: Callable[..., Built]
+    make_for: Callable[[Sequence[str], int], Callable[..., Built]]
+    _made: dict[tuple[Sequence[str], int], Callable[..., Built]] = field(default_factory=dict)
+
+    async def build(self, run: Run, records: Sequence[Record]) -> list[Built]:
+        return await self._build(run, records, self.columns, 0, self.make)
+
+    async def build_at(self, run: Run, records: Sequence[Record], columns: tuple[str, ...], offset: int) -> list[Built]:
+        """`build`, for records whose `columns` begin at position `offset`."""
+        key = columns, offset
+        make = self._made.get(key)
+        if make is None:
+            make = self._made[key] = self.make_for(columns, offset)
+        return await self._build(run, records, columns, offset, make)
+
+    async def _build(
+        self, run: Run, records: Sequence[Record], columns: tuple[str, ...], offset: int, make: Callable[..., Built]
+    ) -> list[Built]:
+        def position(name: str) -> int:
+            return offset + columns.index(name)
+
+        if self.type.replaced is not None:
+            replaced = position(self.type.replaced)
+            if any(record[replaced] is not None for record in records):
+                raise NotPlanned
+        if not self.links or not records:
+            return [make(record, run) for record in records]
+        loaded = [await link.load(run, records, position) for link in self.links]
+        return [make(record, run, *loaded) for record in records]
+
+
+@dataclass
+class OneLink:
+    column: str
+    selection: RowSelection
+
+    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+        ids = _keys(records, position(self.column))
+        selection = self.selection
+        found = await run.records.by_id(selection.type.model, selection.columns, ids)
+        built = await selection.build(run, found)
+        linked: dict[Any, Any] = {record[0]: made for record, made in zip(found, built, strict=True)}
+        linked[None] = None
+        return linked
+
+
+@dataclass
+class ColumnLink:
+    reader: OneColumn
+
+    @property
+    def column(self) -> str:
+        return self.reader.column
+
+    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+        ids = _keys(records, position(self.column))
+        found = await run.records.by_id(self.reader.model, ("id", self.reader.wanted), ids)
+        return {record[0]: record[1] for record in found}
+
+
+@dataclass
+class ChildrenLink:
+    selection: RowSelection
+    parent: str
+    order: str
+    column: str = "id"
+
+    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+        columns = (*self.selection.columns, self.parent)
+        keys = _keys(records, position(self.column))
+        found = await run.records.children(self.selection.type.model, columns, self.parent, keys, order=self.order)
+        built = await self.selection.build(run, found)
+        children: dict[Any, list[Built]] = {key: [] for key in keys}
+        for record, made in zip(found, built, strict=True):
+            children[record[-1]].append(made)
+        return children
+
+
+def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:
+    keys = dict.fromkeys([record[position] for record in records])
+    keys.pop(None, None)
+    return keys
+
+
+# ------------------------------------------------------------------------------------------------------- connections
+@dataclass
+class ConnectionSelection:
+    """The selected fields of a connection around its nodes."""
+
+    keyset: Keyset
+    edges: Callable[..., list[Built]]  # (cursors, *lists of nodes)
+    make: Callable[..., Built]  # (run, edges, page info, *lists of nodes)
+    needs_cursors: bool
+
+    def build(self, run: Run, page: Slice[Record], keys: Sequence[tuple[Any, ...]], lists: list[list[Any]]) -> Built:
+        cursors: Sequence[Any] = [self.keyset.cursor(*key) for key in keys] if self.needs_cursors else keys
+        ends = (cursors[0], cursors[-1]) if cursors else (None, None)
+        return self.make(run, self.edges(cursors, *lists), (page.has_next, page.has_previous, *ends), *lists)
+
+
+class NodeLists(Protocol):
+    """Reads a page and builds each list of nodes that the connection selects."""
+
+    async def read(
+        self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
+    ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
+        """`parents`: the row above, then those merged into it. Returns the page, its keys and its lists of nodes."""
+        ...
+
+
+@dataclass
+class ThreadNodes:
+    """The thread. Each list of nodes has a selection for messages and one for cards."""
+
+    keyset: Keyset
+    lists: list[tuple[RowSelection, RowSelection]]
+    messages: tuple[str, ...]
+    cards: tuple[str, ...]
+    columns: tuple[str, ...]  # of both, as the statement returns them
+
+    async def read(
+        self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
+    ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
+        page = self.keyset.page(**arguments, from_end=True)
+        found = await run.records.thread(parents, page, self.messages, self.cards)
+        messages = [record for record in found.rows if not record[0]]
+        cards = [record for record in found.rows if record[0]]
+        lists = []
+        for of_messages, of_cards in self.lists:
+            built_messages = iter(await of_messages.build_at(run, messages, self.columns, 2))
+            built_cards = iter(await of_cards.build_at(run, cards, self.columns, 2))
+            lists.append([next(built_cards) if record[0] else next(built_messages) for record in found.rows])
+        return found, [(record[1],) for record in found.rows], lists
+
+
+Fetch = Callable[[Records, tuple[str, ...], Page, Sequence[UUID], dict[str, Any]], Coroutine[Any, Any, Slice[Record]]]
+
+
+@dataclass
+class RowNodes:
+    """A page of one row type."""
+
+    keyset: Keyset
+    lists: list[RowSelection]
+    columns: tuple[str, ...]
+    fetch: Fetch
+
+    async def read(
+        self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
+    ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
+        bounds = {name: arguments.pop(name, None) for name in ("first", "after", "last", "before")}
+        found = await self.fetch(run.records, self.columns, self.keyset.page(**bounds), parents, arguments)
+        parts = [(self.columns.index(name), _READ[kind]) for name, kind in self.keyset.columns]
+        keys = [tuple(read(record[position]) for position, read in parts) for record in found.rows]
+        lists = [await selection.build_at(run, found.rows, self.columns, 0) for selection in self.lists]
+        return found, keys, lists
+
+
+_READ: dict[type, Callable[[Any], Any]] = {UUID: to_uuid, datetime: to_time, int: int}
+
+
+@dataclass
+class Connection:
+    """A connection of one row, or of the account."""
+
+    selection: ConnectionSelection
+    nodes: NodeLists
+    arguments: Arguments
+    column: str = "id"
+
+    async def read(self, run: Run, parents: Sequence[UUID] = ()) -> Built:
+        page, keys, lists = await self.nodes.read(run, parents, self.arguments(run))
+        return self.selection.build(run, page, keys, lists)
+
+    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+        """As a link: one page for each record."""
+        id, merged = position("id"), position("merged_ids")
+        return {
+            record[id]: await self.read(run, [UUID(str(record[id])), *map(UUID, to_json(record[merged]) or ())])
+            for record in records
+        }

@@ -1,0 +1,245 @@
+"""The row types: which columns each field reads. `schema/` describes the same fields; a test compares both answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from models import tables
+from models.database import to_time, to_uuid
+from resolvers.plans.readers import (
+    Amount,
+    Children,
+    Converted,
+    EventCursor,
+    Group,
+    One,
+    OneColumn,
+    Page,
+    Plain,
+    Reader,
+    RowType,
+    choice,
+    flag,
+    identifier,
+    is_set,
+    moment,
+    now,
+    texts,
+    unless,
+)
+from schema import scalars
+from schema.payment_request import DUE
+from services.messaging.resending import REPEATABLE
+from services.thread import payment_links
+
+
+class Clock(Protocol):
+    def changes_at(self, when: datetime) -> None:
+        """Note that the answer is another one from then on."""
+
+
+def _overdue(due_at: Any, status: str, clock: Clock) -> bool:
+    if due_at is None or status not in DUE:
+        return False
+    due = to_time(due_at)
+    if due < now():
+        return True
+    clock.changes_at(due)
+    return False
+
+
+def _due_minor(amount: int, paid: int, waived: int) -> int:
+    return max(0, amount - paid - waived)
+
+
+def _checkout_url(account_id: Any, token: str) -> str:
+    return payment_links.checkout_url_of(to_uuid(account_id), token)
+
+
+def _released(released_at: Any, status: str) -> Any:
+    return _moment(released_at) if status == "PROCESSING" else None
+
+
+def _moment(value: Any) -> Any:
+    return moment("").function(value)
+
+
+def _void_pending(requested_at: Any, status: str) -> bool:
+    return requested_at is not None and status not in ("VOID", "PAID")
+
+
+def _may_resend(direction: str, status: str) -> bool:
+    return direction == "OUTBOUND" and status in REPEATABLE
+
+
+_ATTEMPT: Final[dict[str, Reader]] = {
+    "status": choice(scalars.PaymentStatus, "last_attempt_status"),
+    "declineCode": Plain("last_attempt_code"),
+    "message": Plain("last_attempt_message"),
+    "at": moment("last_attempt_at"),
+}
+
+TYPES: Final[dict[str, RowType]] = {
+    found.name: found
+    for found in (
+        RowType(
+            "User",
+            tables.User,
+            {
+                "id": identifier("usr"),
+                "name": Plain("name"),
+                "email": Plain("email"),
+                "role": choice(scalars.Role, "role"),
+                "disabled": is_set("disabled_at"),
+            },
+        ),
+        RowType(
+            "Channel",
+            tables.ChannelConnection,
+            {
+                "id": identifier("chn"),
+                "kind": choice(scalars.ChannelKind, "kind"),
+                "provider": Plain("provider"),
+                "displayName": Plain("display_name"),
+                "sender": Plain("sender"),
+                "connected": flag("connected"),
+                "lastWebhookAt": moment("last_webhook_at"),
+                "lastError": Plain("last_error"),
+                "allowedOrigins": texts("allowed_origins"),
+            },
+        ),
+        RowType(
+            "ContactAddress",
+            tables.ContactAddress,
+            {
+                "kind": choice(scalars.ChannelKind, "kind"),
+                "address": Plain("address"),
+                "optedOutAt": moment("opted_out_at"),
+                "lastInboundAt": moment("last_inbound_at"),
+                "inUse": flag("in_use"),
+            },
+        ),
+        RowType(
+            "Contact",
+            tables.Contact,
+            {
+                "id": identifier("cnt"),
+                "name": Plain("name"),
+                "email": Plain("email"),
+                "phone": Plain("phone"),
+                "tags": texts("tags"),
+                "version": Plain("version"),
+                "createdAt": moment("created_at"),
+                "updatedAt": moment("updated_at"),
+                "addresses": Children("ContactAddress", "contact_id", "kind"),
+                "mergedFrom": unless(lambda ids: ids not in (None, "[]", "null"), [], ("merged_ids",)),
+                "payments": Page("payments", ("merged_ids",)),
+            },
+            replaced="merged_into_id",
+        ),
+        RowType(
+            "Conversation",
+            tables.Conversation,
+            {
+                "id": identifier("cnv"),
+                "unreadCount": Plain("unread_count"),
+                "lastActivityAt": moment("last_activity_at"),
+                "preview": Plain("preview"),
+                "closedAt": moment("closed_at"),
+                "draft": Plain("draft"),
+                "contact": One("Contact", "contact_id"),
+                "assignee": One("User", "assignee_id", nullable=True),
+                "thread": Page("thread", ("merged_ids",)),
+                "eventCursor": EventCursor(),
+            },
+            replaced="merged_into_id",
+        ),
+        RowType(
+            "Message",
+            tables.Message,
+            {
+                "id": identifier("msg"),
+                "occurredAt": moment("occurred_at"),
+                "direction": choice(scalars.MessageDirection, "direction"),
+                "channel": choice(scalars.ChannelKind, "kind"),
+                "subject": Plain("subject"),
+                "body": Plain("body"),
+                "quotedText": Plain("quoted_text"),
+                "address": Plain("address"),
+                "cc": texts("cc"),
+                "undeliveredCc": texts("undelivered_cc"),
+                "deliveryStatus": choice(scalars.DeliveryStatus, "delivery_status", shown={"SENDING": "QUEUED"}),
+                "failureReason": Plain("error_message"),
+                "errorCode": Plain("error_code"),
+                "templateId": Plain("template_id"),
+                "reaction": Plain("reaction"),
+                "editedAt": moment("edited_at"),
+                "removedAt": moment("removed_at"),
+                "author": Plain("author_name"),
+                "via": One("Channel", "channel_connection_id"),
+                "resendOptions": unless(_may_resend, [], ("direction", "delivery_status")),
+                "replyTo": One("Message", "reply_to_id", nullable=True),
+                "retryOf": One("Message", "retry_of_id", nullable=True),
+            },
+        ),
+        RowType(
+            "ActivityCard",
+            tables.ActivityCard,
+            {
+                "id": identifier("card"),
+                "occurredAt": moment("occurred_at"),
+                "kind": choice(scalars.ActivityKind, "kind"),
+                "status": choice(scalars.PaymentRequestStatus, "status"),
+                "text": Plain("text"),
+                "paymentRequest": One("PaymentRequest", "payment_request_id"),
+                "message": One("Message", "message_id", nullable=True),
+                "payment": unless(lambda fact: fact is not None, None, ("money_fact_id",)),
+                "actor": OneColumn(tables.User, "actor_id", "name"),
+            },
+        ),
+        RowType(
+            "PaymentRequest",
+            tables.PaymentRequest,
+            {
+                "id": identifier("pr"),
+                "number": Plain("number"),
+                "status": choice(scalars.PaymentRequestStatus, "status"),
+                "version": Plain("version"),
+                "productName": Plain("product_name"),
+                "description": Plain("description"),
+                "amount": Amount(("amount_minor",)),
+                "amountPaid": Amount(("amount_paid_minor",)),
+                "amountDue": Amount(("amount_minor", "amount_paid_minor", "waived_minor"), minor=_due_minor),
+                "waived": Amount(("waived_minor",)),
+                "testMode": flag("test_mode"),
+                "createdAt": moment("created_at"),
+                "sentAt": moment("sent_at"),
+                "sentVia": choice(scalars.SentVia, "sent_via", nullable=True),
+                "linkCopiedAt": moment("link_copied_at"),
+                "deliveryState": choice(scalars.DeliveryState, "delivery_state"),
+                "firstViewedAt": moment("first_viewed_at"),
+                "lastViewedAt": moment("last_viewed_at"),
+                "humanViews": Plain("human_views"),
+                "dueAt": moment("due_at"),
+                "isOverdue": Converted(_overdue, ("due_at", "status"), clocked=True),
+                "paidAt": moment("paid_at"),
+                "voidedAt": moment("voided_at"),
+                "voidReason": Plain("void_reason"),
+                "voidPending": Converted(_void_pending, ("void_requested_at", "status")),
+                "linkReleasedAt": Converted(_released, ("released_at", "status")),
+                "discardedAt": moment("discarded_at"),
+                "refundState": choice(scalars.RefundState, "refund_state"),
+                "disputeState": choice(scalars.DisputeState, "dispute_state"),
+                "lastAttempt": Group("PaymentAttempt", ("last_attempt_status", "last_attempt_at"), _ATTEMPT),
+                "excess": Amount(("excess_minor",)),
+                "late": Amount(("late_minor",)),
+                "contact": One("Contact", "contact_id"),
+                "conversation": One("Conversation", "conversation_id"),
+                "checkoutUrl": Converted(_checkout_url, ("account_id", "token")),
+                "unresolved": unless(bool, [], ("unresolved",)),
+                "dispute": unless(lambda state: state != "NONE", None, ("dispute_state",)),
+            },
+        ),
+    )
+}

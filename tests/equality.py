@@ -1,0 +1,50 @@
+"""Executes every planned operation of the tests a second time, without its plan, and compares the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import orjson
+from graphql import ExecutionResult
+
+from resolvers.transport.executor import PerEventContext
+
+TRIES = 5  # another writer may change the data between two executions
+
+compared = 0
+different: list[str] = []
+
+
+async def _compare(self: PerEventContext, planned: Awaitable[dict[str, Any]], stock: Callable[[], Any]) -> Any:
+    global compared
+    try:
+        data = await planned
+    except Exception:  # noqa: BLE001 the product does the same
+        return await _awaited(self, stock())
+    for _ in range(TRIES):
+        expected = await _awaited(self, stock())
+        if not expected.errors and orjson.dumps(expected.data) == orjson.dumps(data):
+            compared += 1
+            return ExecutionResult(data, None)
+        await asyncio.sleep(0.02)
+        again = self.plans.execute(self) if self.plans is not None else None
+        if again is None:
+            break
+        data = await again
+    different.append(f"{self.operation.loc.source.body if self.operation.loc else ''}\n{data}\n{expected}")
+    raise AssertionError("the plan's answer differs from the stock executor's")
+
+
+async def _awaited(executor: PerEventContext, result: Any) -> Any:
+    return await result if executor.is_awaitable(result) else result
+
+
+@contextmanager
+def answers_compared() -> Iterator[None]:
+    """While open, an answer of a plan that differs is an error of its operation."""
+    with mock.patch.object(PerEventContext, "_planned", _compare):
+        yield
