@@ -1,0 +1,232 @@
+"""Plans: generated operations have the stock executor's answers, byte for byte; statements do not grow with the page."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+
+import orjson
+import pytest
+from graphql import (
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLUnionType,
+    get_named_type,
+    is_leaf_type,
+    is_required_argument,
+)
+
+from models import tables
+from models.ids import public_id
+from resolvers.plans.types import TYPES
+from resolvers.transport.executor import PerEventContext
+from tests import factories
+from tests.schema.conftest import SCHEMA, Api
+from tests.services.conftest import Team
+
+ROUNDS = 250
+EXECUTOR: Any = SCHEMA.execution_context_class
+PLANNED_TYPES = {*TYPES, "Money", "PageInfo", "PaymentAttempt", "ThreadItem", "Node"}
+
+
+@dataclass
+class Generated:
+    """A random query. Most of its fields have readers; some have none, and then the stock executor answers."""
+
+    chance: random.Random
+    ids: dict[str, list[str]]
+    variables: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    fragments: list[str] = field(default_factory=list)
+
+    def document(self) -> tuple[str, dict[str, Any]]:
+        roots = self.chance.choices(
+            ["conversation", "contact", "paymentRequest", "conversations", "contacts", "paymentRequests"],
+            k=self.chance.choice((1, 1, 1, 2)),
+        )
+        query = SCHEMA._schema.query_type
+        assert query is not None
+        body = " ".join(f"r{n}: {self._field(query, name, 0)}" for n, name in enumerate(roots))
+        declared = ", ".join(f"${name}: {kind}" for name, (kind, _) in self.variables.items())
+        head = f"query Generated({declared})" if declared else "query Generated"
+        values = {name: value for name, (_, value) in self.variables.items()}
+        return " ".join([f"{head} {{ {body} }}", *self.fragments]), values
+
+    def _variable(self, kind: str, value: Any) -> str:
+        name = f"v{len(self.variables)}"
+        self.variables[name] = (kind, value)
+        return f"${name}"
+
+    def _arguments(self, name: str, takes: set[str]) -> str:
+        given = []
+        if name in self.ids:
+            id = self.chance.choice(self.ids[name])
+            given.append(f"id: {self._variable('ID!', id) if self.chance.random() < 0.7 else orjson.dumps(id).decode()}")
+        if "first" in takes and self.chance.random() < 0.6:
+            count = self.chance.choice((1, 2, 5, 100))
+            which = self.chance.choice(("first", "last"))
+            given.append(f"{which}: {self._variable('Int', count) if self.chance.random() < 0.5 else count}")
+        if "search" in takes and self.chance.random() < 0.3:
+            given.append(f"search: {self._variable('String', self.chance.choice(('ada', 'x', '')))}")
+        if "closed" in takes and self.chance.random() < 0.3:
+            given.append(f"closed: {self.chance.choice(('true', 'false', 'null'))}")
+        if "filter" in takes and self.chance.random() < 0.4:
+            given.append(f"filter: {self.chance.choice(('{status: [DRAFT, PAID]}', '{overdue: true}', '{status: []}'))}")
+        return f"({', '.join(given)})" if given else ""
+
+    def _condition(self) -> str:
+        if self.chance.random() > 0.1:
+            return ""
+        kind = self.chance.choice(("skip", "include"))
+        value = self.chance.random() < 0.5
+        given = self._variable("Boolean!", value) if self.chance.random() < 0.5 else str(value).lower()
+        return f" @{kind}(if: {given})"
+
+    def _field(self, parent: GraphQLObjectType | GraphQLInterfaceType, name: str, depth: int) -> str:
+        definition = parent.fields[name]
+        named = get_named_type(definition.type)
+        text = name + self._arguments(name, set(definition.args)) + self._condition()
+        return text if is_leaf_type(named) else f"{text} {{ {self._selection(named, depth + 1)} }}"
+
+    def _selection(self, named: Any, depth: int) -> str:
+        if isinstance(named, GraphQLUnionType):
+            raise TypeError(named)
+        fields = [name for name, found in named.fields.items() if self._may(named, name, found, depth)]
+        chosen = self.chance.sample(fields, k=min(len(fields), self.chance.randint(1, 8)))
+        parts = ["__typename"] if self.chance.random() < 0.3 or not chosen else []
+        for number, name in enumerate(chosen):
+            alias = f"a{number}: " if self.chance.random() < 0.2 else ""
+            parts.append(alias + self._field(named, name, depth))
+        if isinstance(named, GraphQLInterfaceType):
+            for concrete in SCHEMA._schema.get_possible_types(named):
+                if named.name == "ThreadItem" and self.chance.random() < 0.8:
+                    parts.append(f"... on {concrete.name} {{ {self._selection(concrete, depth)} }}")
+        text = " ".join(parts)
+        if self.chance.random() < 0.15:
+            name = f"F{len(self.fragments)}"
+            self.fragments.append(f"fragment {name} on {named.name} {{ {text} }}")
+            return f"...{name}"
+        return text
+
+    def _may(self, parent: Any, name: str, found: Any, depth: int) -> bool:
+        if any(is_required_argument(argument) for argument in found.args.values()):
+            return False
+        if depth > 5 and not is_leaf_type(get_named_type(found.type)):
+            return False
+        known = parent.name.endswith(("Connection", "Edge")) or parent.name in PLANNED_TYPES
+        return known and (parent.name not in TYPES or name in TYPES[parent.name].fields or self.chance.random() < 0.02)
+
+
+@pytest.fixture
+async def ids(team: Team) -> dict[str, list[str]]:
+    """An account with a bit of everything."""
+    chance = random.Random(7)
+    now = factories.now()
+    contacts, conversations, requests = [team.contact], [team.conversation], []
+    for n in range(4):
+        contact = await factories.contact(team.account, name=f"Ada {n}", tags=["customer"], phone="+14155550101")
+        await factories.contact_address(contact, last_inbound_at=now)
+        contacts.append(contact)
+        conversations.append(
+            await factories.conversation(
+                contact,
+                assignee_id=team.owner.user_id if n % 2 else None,
+                closed_at=now if n == 3 else None,
+                draft="Hi" if n else None,
+            )
+        )
+    for n in range(24):
+        contact, conversation = chance.choice(list(zip(contacts, conversations, strict=True)))
+        request = await factories.payment_request(
+            contact,
+            conversation_id=conversation.id,
+            processor_connection_id=team.processor.id,
+            status=chance.choice(["DRAFT", "SENT", "PAID", "VOID"]),
+            currency=chance.choice(["USD", "JPY", "KWD"]),
+            amount_minor=chance.randint(1, 10**9),
+            due_at=chance.choice([None, now - timedelta(days=1), now + timedelta(days=1)]),
+            sent_via=chance.choice([None, "MESSAGE"]),
+            last_attempt_status=chance.choice([None, "FAILED"]),
+            last_attempt_at=now,
+            discarded_at=now if n == 5 else None,
+        )
+        requests.append(request)
+        message = await factories.message(
+            conversation,
+            direction=chance.choice(["INBOUND", "OUTBOUND"]),
+            delivery_status=chance.choice(["SENDING", "DELIVERED", "FAILED"]),
+            body=chance.choice(['Say "hi"', "Grüße 👋\n", "plain"]),
+            cc=chance.choice([None, ["b@example.test"]]),
+        )
+        await factories.activity_card(
+            request, actor_id=chance.choice([None, team.agent.user_id]), message_id=chance.choice([None, message.id])
+        )
+    return {
+        "conversation": [*(public_id("cnv", row.id) for row in conversations), "cnv_nonsense", ""],
+        "contact": [*(public_id("cnt", row.id) for row in contacts), public_id("cnt", requests[0].id)],
+        "paymentRequest": [public_id("pr", row.id) for row in requests],
+    }
+
+
+@pytest.fixture
+def planned() -> Iterator[list[str]]:
+    """The operations that a plan has answered."""
+    seen: list[str] = []
+    compare = PerEventContext._planned
+
+    async def count(self: Any, answer: Any, stock: Any) -> Any:
+        seen.append(self.operation.loc.source.body)
+        return await compare(self, answer, stock)
+
+    with mock.patch.object(PerEventContext, "_planned", count):
+        yield seen
+
+
+async def test_generated_operations_have_the_stock_answers(
+    api: Api, ids: dict[str, list[str]], planned: list[str]
+) -> None:
+    for seed in range(ROUNDS):
+        document, variables = Generated(random.Random(seed), ids).document()
+        result = await api.result(document, variables)
+        plans, EXECUTOR.plans = EXECUTOR.plans, None
+        try:
+            stock = await api.result(document, variables)
+        finally:
+            EXECUTOR.plans = plans
+        assert orjson.dumps(result.data) == orjson.dumps(stock.data), (seed, document, variables)
+        assert [error.message for error in result.errors or ()] == [error.message for error in stock.errors or ()]
+    print(f"{len(planned)} of {ROUNDS} generated operations were planned, differences 0")
+    assert len(planned) > ROUNDS * 0.45
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{ account { name } }",
+        "{ conversations { nodes { channels { id } } } }",
+        "{ paymentRequests { nodes { payments { id } } } }",
+        '{ paymentRequests { nodes { amount { formatted(locale: "de-DE") } } } }',
+    ],
+)
+async def test_fields_without_a_reader_are_left_to_the_stock_executor(
+    api: Api, ids: dict[str, list[str]], planned: list[str], document: str
+) -> None:
+    await api.all(document)
+    assert planned == []
+
+
+async def test_a_merged_conversation_is_left_to_the_stock_executor(api: Api, team: Team, planned: list[str]) -> None:
+    other = await factories.contact(team.account)
+    await tables.Contact.filter(id=other.id).update(merged_into_id=team.contact.id)
+    merged = await factories.conversation(other, merged_into_id=team.conversation.id)
+    document = "query($id: ID!) { conversation(id: $id) { id preview } }"
+    found = await api.one(document, {"id": public_id("cnv", merged.id)})
+    assert found["id"] == public_id("cnv", team.conversation.id)
+
+
+async def test_an_anonymous_viewer_gets_no_plan(api: Api, planned: list[str]) -> None:
+    result = await api.result("{ conversations { nodes { id } } }", viewer=None)
+    assert result.errors and planned == []
