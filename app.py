@@ -85,7 +85,11 @@ def _team_graphql(settings: Settings) -> GraphQLView:
         return new_context(**_request_values(request))
 
     return get_view(
-        build_schema(production=settings.production, introspection=settings.graphiql_open),
+        build_schema(
+            production=settings.production,
+            introspection=settings.graphiql_open,
+            plans=settings.compile_operations,
+        ),
         get_context=get_context,
         authenticate=authentication.authenticate,
         is_signed=authentication.is_signed,

@@ -68,6 +68,10 @@ class Settings(BaseSettings):
         description="Comma-separated hosts in private networks that accounts may name as their mail server, written as there:"
         " host, host:port (another than 25, 465, 587, 2525) or host:*. Every account may then connect to them.",
     )
+    compile_operations: bool = Field(
+        default=True,
+        description="Compile hot queries and events to plans; off: the stock executor, with the same answers.",
+    )
     share_subscriptions: bool = Field(
         default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."
     )

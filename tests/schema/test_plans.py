@@ -64,7 +64,9 @@ class Generated:
         given = []
         if name in self.ids:
             id = self.chance.choice(self.ids[name])
-            given.append(f"id: {self._variable('ID!', id) if self.chance.random() < 0.7 else orjson.dumps(id).decode()}")
+            given.append(
+                f"id: {self._variable('ID!', id) if self.chance.random() < 0.7 else orjson.dumps(id).decode()}"
+            )
         if "first" in takes and self.chance.random() < 0.6:
             count = self.chance.choice((1, 2, 5, 100))
             which = self.chance.choice(("first", "last"))
@@ -74,7 +76,9 @@ class Generated:
         if "closed" in takes and self.chance.random() < 0.3:
             given.append(f"closed: {self.chance.choice(('true', 'false', 'null'))}")
         if "filter" in takes and self.chance.random() < 0.4:
-            given.append(f"filter: {self.chance.choice(('{status: [DRAFT, PAID]}', '{overdue: true}', '{status: []}'))}")
+            given.append(
+                f"filter: {self.chance.choice(('{status: [DRAFT, PAID]}', '{overdue: true}', '{status: []}'))}"
+            )
         return f"({', '.join(given)})" if given else ""
 
     def _condition(self) -> str:
