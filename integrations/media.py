@@ -36,7 +36,7 @@ async def fetch(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _follow(url, headers, limit_bytes, trusted, context)
+            return await _follow_redirects(url, headers, limit_bytes, trusted, context)
     except (TimeoutError, httpx2.TimeoutException) as error:
         raise IntegrationError(NAME, "timeout", retryable=True) from error
     except httpx2.InvalidURL as error:
@@ -50,7 +50,7 @@ def origin(url: str) -> str:
     return _origin(httpx2.URL(url))
 
 
-async def _follow(
+async def _follow_redirects(
     url: str,
     headers: Callable[[str], Mapping[str, str]],
     limit_bytes: int,
@@ -60,7 +60,7 @@ async def _follow(
     here = httpx2.URL(url)
     first, left = _origin(here), False
     for _ in range(REDIRECTS + 1):
-        address = await _checked(here, trusted)  # connect to this IP; TLS verifies the name
+        address = await _resolve(here, trusted)  # connect to this IP; TLS verifies the name
         left = left or _origin(here) != first
         given = {} if left else headers(str(here))
         # One client per address: no shared pool or cookies.
@@ -82,7 +82,7 @@ async def _follow(
     raise IntegrationError(NAME, "too_many_redirects")
 
 
-async def _checked(url: httpx2.URL, trusted: frozenset[str]) -> str:
+async def _resolve(url: httpx2.URL, trusted: frozenset[str]) -> str:
     host = url.raw_host.decode()
     if url.scheme not in ("http", "https") or not host or url.userinfo:
         raise IntegrationError(NAME, "bad_address")

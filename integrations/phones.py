@@ -13,7 +13,7 @@ import phonenumbers
 _SHAPE = re.compile(r"\s*[+＋]?[\d\s().\-/‐-―]{2,40}\s*")
 
 # Mobile numbers with two spellings. Networks accept the first; WhatsApp and old address books may have either.
-_FORMS: Final = (
+_SPELLINGS: Final = (
     # Mexico dropped the 1 after the country code in 2019.
     (re.compile(r"\+52(\d{10})"), r"+52\1", re.compile(r"\+521(\d{10})"), r"+521\1"),
     # Brazil put a 9 before mobile numbers (6 to 9) in 2016.
@@ -48,7 +48,7 @@ def normalise_phone(text: str, region: str | None) -> str | None:
         return None
     written = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     # "Possible" is enough: "valid" excludes ranges that are newer than the library.
-    if any(_possible(spelled) for spelled in spellings(written)):
+    if any(_is_possible(spelled) for spelled in spellings(written)):
         return written
     return None
 
@@ -63,7 +63,7 @@ def _without_trunk(text: str, region: str | None) -> str:
 
 def spellings(number: str) -> tuple[str, ...]:
     """All spellings of the number; phone networks accept the first, which is also the comparison key."""
-    for first, as_first, second, as_second in _FORMS:
+    for first, as_first, second, as_second in _SPELLINGS:
         if match := first.fullmatch(number):
             return number, match.expand(as_second)
         if match := second.fullmatch(number):
@@ -76,6 +76,6 @@ def dialled(number: str) -> str:
     return number if number.startswith("+54") else spellings(number)[0]
 
 
-def _possible(number: str) -> bool:
+def _is_possible(number: str) -> bool:
     found = phonenumbers.is_possible_number_with_reason(phonenumbers.parse(number))
     return found == phonenumbers.ValidationResult.IS_POSSIBLE

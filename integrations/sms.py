@@ -15,7 +15,7 @@ _BASIC = frozenset(
 )
 _EXTENSION = frozenset("\f^{}\\[~]|€")
 
-_LIMITS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70, 67)}  # alone, or per part
+_LENGTHS: dict[SmsEncoding, tuple[int, int]] = {"GSM-7": (160, 153), "UCS-2": (70, 67)}  # alone, or per part
 
 # Twilio's default list since 2025, and 47 CFR 64.1200(a)(10).
 _STOP_WORDS = frozenset({"STOP", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "STOPALL", "REVOKE", "OPTOUT"})
@@ -56,7 +56,7 @@ def segments(text: str) -> SmsSegments:
         widths = [2 if character in _EXTENSION else 1 for character in text]
     else:
         widths = [2 if ord(character) > 0xFFFF else 1 for character in text]
-    alone, part = _LIMITS[encoding]
+    alone, part = _LENGTHS[encoding]
     characters = sum(widths)
     if characters <= alone:
         return SmsSegments(encoding, characters, 1 if text else 0, alone - characters)

@@ -74,7 +74,7 @@ DELIVERY_ERRORS: Mapping[str, str] = {
     "5.7": "The recipient's mail server rejected the message because of its policy.",
     "4": "The recipient's mail server did not accept the message in time.",
 }
-_FAILED = "The message could not be delivered."
+_GENERAL_FAILURE = "The message could not be delivered."
 
 _PORTS: Mapping[str, int] = {"starttls": 587, "tls": 465, "none": 25}
 ALLOWED_PORTS = frozenset({25, 465, 587, 2525})
@@ -93,7 +93,7 @@ _PRODUCT = re.compile(
     r"|k-9|fairemail|aqua ?mail|blue ?mail|edison|airmail|evolution|kmail|mailbird|tutanota|tuta|fastmail|zoho",
     re.IGNORECASE,
 )
-_SENT = re.compile(
+_SENDING_VERB = re.compile(
     r"sent|sendt|gesendet|versendet|von mein|envoyé|envia[dt]|inviato|verzonden|verstuurd|skickat|lähetetty|wysłan|odeslán|odoslan"
     r"|küldve|trimis|posla[nt]o|отправлено|надіслано|изпратено|στάλθηκε|gönderildi|dikirim|dihantar|gửi từ|ส่งจาก|भेजा"
     r"|saadetud|nosūtīts|išsiųsta|bidalia|ارسال|مرسل|رسلت|נשלח|送信|发送|发自|發自|寄自|보냄",
@@ -161,7 +161,7 @@ class SmtpEmail(Channel):
         self._environment = environment
         self._security = credentials.security or "starttls"
         self._port = _port(credentials.port, self._security)
-        self._own = frozenset(one.lower() for one in (credentials.from_address, credentials.reply_to) if one)
+        self._own_addresses = frozenset(one.lower() for one in (credentials.from_address, credentials.reply_to) if one)
         self._tls: ssl.SSLContext | None = None
         for name in ("from_address", "reply_to"):
             given = getattr(credentials, name)
@@ -184,7 +184,7 @@ class SmtpEmail(Channel):
         if not (message.subject or "").strip():
             raise IntegrationError(NAME, "subject_required", "An email needs a subject.", code="subject_required")
         recipient = _envelope_address(message.to)
-        copies, refused = _copies(message.cc)
+        copies, refused = _cc_addresses(message.cc)
         content = self._compose(message, recipient, copies.values())
         async with self._session() as (client, phase):
             mail_options, recipient_options = self._report_options(client, message.message_id)
@@ -232,15 +232,15 @@ class SmtpEmail(Channel):
         credentials = self._credentials
         answers = message.reply_to or credentials.reply_to or credentials.from_address
         mime = MIMEMultipart("alternative")
-        mime["From"] = formataddr((_line(message.sender_name or ""), credentials.from_address))
+        mime["From"] = formataddr((_header_line(message.sender_name or ""), credentials.from_address))
         mime["To"] = recipient
         if copies:
             mime["Cc"] = ", ".join(copies)
-        mime["Subject"] = _line(message.subject or "")
+        mime["Subject"] = _header_line(message.subject or "")
         mime["Date"] = format_datetime(datetime.now(UTC))
         mime["Message-ID"] = self.message_id_of(message.message_id)
         if answers != credentials.from_address:
-            mime["Reply-To"] = _line(answers)
+            mime["Reply-To"] = _header_line(answers)
         thread = [known for known in message.references if _MESSAGE_ID.fullmatch(known)]
         if message.in_reply_to is not None and _MESSAGE_ID.fullmatch(message.in_reply_to):
             mime["In-Reply-To"] = message.in_reply_to
@@ -257,8 +257,8 @@ class SmtpEmail(Channel):
         if message.author is Author.AUTOMATION:
             mime["Auto-Submitted"] = "auto-generated"
         link = payment_link(message, public_url=self._environment.public_url)
-        mime.attach(_part("plain", _plain(message.body, link)))
-        mime.attach(_part("html", _page(message, link)))
+        mime.attach(_text_part("plain", _plain_body(message.body, link)))
+        mime.attach(_text_part("html", _html_body(message, link)))
         return mime.as_bytes(policy=_POLICY)
 
     @asynccontextmanager
@@ -272,7 +272,7 @@ class SmtpEmail(Channel):
                     use_tls=self._security == "tls",
                     start_tls=self._security == "starttls",
                     tls_context=await self._tls_context(),
-                    local_hostname=_greeting(self._environment.public_url),
+                    local_hostname=_ehlo_name(self._environment.public_url),
                     timeout=None,  # asyncio.timeout bounds the session
                 )
                 connection = await addresses.connect(
@@ -291,7 +291,7 @@ class SmtpEmail(Channel):
                 phase.name = "quit"
                 await client.quit()
         except AddressRefused as error:
-            raise _no_connection(error) from error
+            raise _host_error(error) from error
         except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as error:
             if phase.name != "quit":  # after the message was accepted, a failing QUIT does not matter
                 raise _mapped_error(error, phase.name) from error
@@ -321,7 +321,7 @@ class SmtpEmail(Channel):
             provider=NAME,
         )
         try:
-            mail = inbound_mail.read(request.body, own=self._own)
+            mail = inbound_mail.read(request.body, own=self._own_addresses)
         except inbound_mail.Unreadable as error:
             raise PayloadInvalid(NAME, str(error), "The message is not readable.") from error
         if mail.report is not None:
@@ -466,7 +466,7 @@ def _is_program_footer(line: str) -> bool:
     words = re.sub(r"<?https?://\S+", "", line)
     if len(words) > 120 or "?" in words:
         return False
-    named = _SENT.search(words) and _PRODUCT.search(words)
+    named = _SENDING_VERB.search(words) and _PRODUCT.search(words)
     return bool(named or _SENT_FROM.fullmatch(words) or _ADVERT.search(words))
 
 
@@ -487,7 +487,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _greeting(public_url: str) -> str:
+def _ehlo_name(public_url: str) -> str:
     # Not the resolver's name for this machine: the lookup may block.
     host = urlsplit(public_url).hostname or "localhost"
     try:
@@ -508,7 +508,7 @@ def _envelope_address(address: str) -> str:
     return address
 
 
-def _copies(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def _cc_addresses(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     found, refused = {}, []
     for one in given:
         try:
@@ -518,33 +518,33 @@ def _copies(given: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return found, refused
 
 
-def _line(text: str) -> str:
+def _header_line(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _part(kind: str, text: str) -> MIMENonMultipart:
+def _text_part(kind: str, text: str) -> MIMENonMultipart:
     part = MIMENonMultipart("text", kind, charset="utf-8")
     part.set_payload(text, _UTF8)
     return part
 
 
 # ---------------------------------------------------------------------------------------------------------- content
-def _plain(body: str, link: str | None) -> str:
+def _plain_body(body: str, link: str | None) -> str:
     return body if link is None or link in body else f"{body}\n\n{link}"
 
 
-def _page(message: OutboundMessage, link: str | None) -> str:
-    paragraphs = "".join(f'<p style="margin:0 0 16px">{_linked(part)}</p>' for part in message.body.split("\n\n"))
+def _html_body(message: OutboundMessage, link: str | None) -> str:
+    paragraphs = "".join(f'<p style="margin:0 0 16px">{_with_links(part)}</p>' for part in message.body.split("\n\n"))
     button = "" if link is None else _button(link, message.link_label or DEFAULT_LABEL)
     return (
         '<!doctype html><html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(_line(message.subject or ''))}</title></head>"
+        f"<title>{html.escape(_header_line(message.subject or ''))}</title></head>"
         '<body style="margin:0;padding:24px;font:16px/1.5 system-ui,-apple-system,Segoe UI,Roboto,sans-serif">'
         f'<div style="max-width:560px;margin:0 auto" dir="auto">{paragraphs}{button}</div></body></html>'
     )
 
 
-def _linked(text: str) -> str:
+def _with_links(text: str) -> str:
     pieces, position = [], 0
     for found in _LINK.finditer(text):
         address = html.escape(found[0])
@@ -557,16 +557,16 @@ def _button(link: str, label: str) -> str:
     return (
         f'<p style="margin:24px 0"><a href="{html.escape(link)}" style="display:inline-block;padding:14px 28px;'
         'border-radius:8px;background:#1a56db;color:#ffffff;font-weight:600;text-decoration:none">'
-        f"{html.escape(_line(label))}</a></p>"
+        f"{html.escape(_header_line(label))}</a></p>"
     )
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
 def _explanation(status: str) -> str:
-    return next((words for prefix, words in DELIVERY_ERRORS.items() if status.startswith(prefix)), _FAILED)
+    return next((words for prefix, words in DELIVERY_ERRORS.items() if status.startswith(prefix)), _GENERAL_FAILURE)
 
 
-def _no_connection(error: AddressRefused) -> IntegrationError:
+def _host_error(error: AddressRefused) -> IntegrationError:
     if error.reason == "bad_port":
         ports = ", ".join(map(str, sorted(ALLOWED_PORTS)))
         return IntegrationError(NAME, "port_refused", f"A mail server's port must be one of {ports}.")
@@ -593,9 +593,9 @@ def _mapped_error(error: Exception, phase: str) -> IntegrationError:
     return IntegrationError(NAME, "not_supported", str(error.args[0]) if error.args else "")
 
 
-_BUSY = frozenset({421, 452})  # busy, or too many at the same time (RFC 5321, 4.2)
+_BUSY_CODES = frozenset({421, 452})  # busy, or too many at the same time (RFC 5321, 4.2)
 _TRY_AFTER_S = 60.0  # SMTP names no delay; greylisting accepts a retry after one to five minutes
-_REFUSED: Mapping[str, str] = {"login": "unauthorized", "mail": "invalid_sender", "rcpt": "recipient_refused"}
+_REASON_BY_PHASE: Mapping[str, str] = {"login": "unauthorized", "mail": "invalid_sender", "rcpt": "recipient_refused"}
 
 
 def _refusal(status: int, words: str, phase: str) -> IntegrationError:
@@ -603,11 +603,11 @@ def _refusal(status: int, words: str, phase: str) -> IntegrationError:
     code = found[0] if found else str(status)
     if 400 <= status < 500:
         # A recipient's 4xx (greylisting) delays this message, one about the sender the whole channel.
-        busy = status in _BUSY or (status == 450 and phase != "rcpt")
+        busy = status in _BUSY_CODES or (status == 450 and phase != "rcpt")
         return IntegrationError(
             NAME, "rate_limited" if busy else "try_later", words, retryable=True, code=code, retry_after_s=_TRY_AFTER_S
         )
-    reason = "unauthorized" if status in (530, 534, 535) else _REFUSED.get(phase, "refused")
+    reason = "unauthorized" if status in (530, 534, 535) else _REASON_BY_PHASE.get(phase, "refused")
     return IntegrationError(NAME, reason, words, code=code)
 
 

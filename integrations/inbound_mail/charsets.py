@@ -15,7 +15,7 @@ from email import quoprimime
 import webencodings
 
 # Wider codecs where Python's codec knows fewer characters than WHATWG's decoder.
-_WIDER = {
+_WIDER_CODECS = {
     "gbk": "gb18030",
     "shift_jis": "cp932",
     "euc-kr": "cp949",
@@ -74,22 +74,22 @@ def decode(data: bytes, label: str | None) -> str:
     """
     codec = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None) or _codec(label)
     if codec.startswith("utf-16"):
-        codec = _utf_16(data, codec)
+        codec = _utf_16_codec(data, codec)
     if data.isascii() and _JAPANESE_ESCAPE.search(data):
         codec = "iso2022_jp_ext"
     if codec in ("ascii", "cp1252"):
         # Programs label UTF-8 so; windows-1252 text is hardly ever valid UTF-8.
-        text = _strictly(data, "utf-8")
-        return text if text is not None else _windows_1252(data)
-    text = _strictly(data, codec)
+        text = _decode_strictly(data, "utf-8")
+        return text if text is not None else _decode_windows_1252(data)
+    text = _decode_strictly(data, codec)
     if text is None:
-        guess = _strictly(data, "utf-8") if codec != "iso2022_jp_ext" else None
+        guess = _decode_strictly(data, "utf-8") if codec != "iso2022_jp_ext" else None
         if guess is not None:
             text = guess
         elif codec in ("euc_jp", "iso2022_jp_ext"):
-            text = _japanese(data)
+            text = _decode_japanese(data)
         elif codec == "utf-8" and not _mostly_utf8(data):
-            text = _windows_1252(data)
+            text = _decode_windows_1252(data)
         else:
             text = data.decode(codec, "replace")
     text = whole(text.removeprefix("\ufeff"))
@@ -114,7 +114,7 @@ def raw_header(value: str, label: str | None = None) -> str:
     if value.isascii() and "\x1b" not in value:
         return value
     data = value.encode("utf-8", "surrogateescape")
-    text = _strictly(data, "utf-8") if label and not data.isascii() else None
+    text = _decode_strictly(data, "utf-8") if label and not data.isascii() else None
     return decode(data, label) if text is None else whole(text)
 
 
@@ -132,7 +132,7 @@ def decode_words(text: str) -> str:
     position = 0
     for found in _ENCODED_WORD.finditer(text):
         between = text[position : found.start()]
-        data = _word_bytes(found[2], found[3])
+        data = _encoded_word_bytes(found[2], found[3])
         if data is None:
             pieces.append(text[position : found.end()])
         else:
@@ -164,7 +164,7 @@ def _codec(label: str | None) -> str:
         return "ascii"
     known = webencodings.lookup(name)
     if known is not None and known.name not in ("replacement", "x-user-defined"):
-        return _WIDER.get(known.name) or ("cp1252" if known.name == "windows-1252" else known.codec_info.name)
+        return _WIDER_CODECS.get(known.name) or ("cp1252" if known.name == "windows-1252" else known.codec_info.name)
     if name in _MAIL_ONLY:
         return _MAIL_ONLY[name]
     if _JAPANESE_7_BIT.fullmatch(name):
@@ -177,21 +177,21 @@ def _codec(label: str | None) -> str:
     return "utf-8" if spelled == name else _codec(spelled)
 
 
-def _strictly(data: bytes, codec: str) -> str | None:
+def _decode_strictly(data: bytes, codec: str) -> str | None:
     try:
         return codecs.decode(data, codec, "strict")
     except (UnicodeError, ValueError):
         return None
 
 
-def _utf_16(data: bytes, codec: str) -> str:
+def _utf_16_codec(data: bytes, codec: str) -> str:
     if b"\x00" not in data and data.isascii():
         return "ascii"
     high, low = data[::2].count(0), data[1::2].count(0)
     return codec if high == low else "utf-16-be" if high > low else "utf-16-le"
 
 
-def _japanese(data: bytes) -> str:
+def _decode_japanese(data: bytes) -> str:
     # With the characters of Windows (①, ㈱, 髙), which Python's codecs lack.
     if not _JAPANESE_ESCAPE.search(data):
         return _euc_jp(data)
@@ -229,7 +229,7 @@ def _euc_jp(data: bytes) -> str:
     return found.decode("cp932", "replace") + rest.decode("euc_jp", "replace")
 
 
-def _windows_1252(data: bytes) -> str:
+def _decode_windows_1252(data: bytes) -> str:
     return data.decode("cp1252", "c1-control")
 
 
@@ -247,7 +247,7 @@ def _mostly_utf8(data: bytes) -> bool:
     return sum(character > "\x7f" for character in text) - damaged >= damaged
 
 
-def _word_bytes(encoding: str, payload: str) -> bytes | None:
+def _encoded_word_bytes(encoding: str, payload: str) -> bytes | None:
     try:
         if encoding in "bB":
             payload = "".join(payload.split()).rstrip("=")

@@ -22,12 +22,12 @@ _UNSHOWN = (
     "text/watch-html",
     "text/enriched",
 )  # alternatives to the text parts
-_FORMS = (*TEXTS, *_UNSHOWN)
+_ALTERNATIVES = (*TEXTS, *_UNSHOWN)
 _PLAIN_FILES = {"message/rfc822": "message.eml", "message/global": "message.eml", "text/calendar": "invite.ics"}
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _WORD = re.compile(r"\w+")
 _IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # link addresses
-_COMPARED = 500  # words compared of two alternatives
+_COMPARED_WORDS = 500  # words compared of two alternatives
 _COMPARED_TEXT = 100_000  # characters
 
 
@@ -64,7 +64,7 @@ class Content:
     """An email's text parts in order, and its other parts as files."""
 
     def __init__(self, message: Message) -> None:
-        self._read: dict[int, str] = {}  # text by the part's identity
+        self._text_by_part: dict[int, str] = {}  # text by the part's identity
         parts = list(self._parts(message))
         words = [self._words(part.message) for part in parts if self._is_words(part.message) and not part.hidden]
         unnamed = any(text.strip() for text in words)
@@ -95,7 +95,7 @@ class Content:
             self.words.append(self._words(part.message).strip("\n"))
 
     def _add_file(self, part: Message) -> None:
-        kind, content = part.get_content_type(), _bytes(part)
+        kind, content = part.get_content_type(), _content_bytes(part)
         unpacked = winmail.unpacked(content) if content.startswith(winmail.SIGNATURE) else None
         if unpacked is not None:
             self.words.append(unpacked[0])
@@ -108,18 +108,22 @@ class Content:
             part = waiting.pop()
             if part.message.is_multipart() and part.message.get_content_maintype() == "multipart":
                 inside = _subparts(part.message)
-                shown = self._best(inside) if part.message.get_content_subtype() == "alternative" else inside
+                shown = (
+                    self._best_alternative(inside) if part.message.get_content_subtype() == "alternative" else inside
+                )
                 waiting.extend(_Part(one, part.hidden or one not in shown) for one in reversed(inside))
             else:
                 yield part
 
-    def _best(self, forms: list[Message]) -> list[Message]:
+    def _best_alternative(self, forms: list[Message]) -> list[Message]:
         worded = [form for form in forms if self._form_words(form).strip()]
         if not worded:
             return forms
         plain = next((form for form in worded if form.get_content_type() == "text/plain"), worded[-1])
-        chosen = worded[-1] if _lacks(self._form_words(plain), self._form_words(worded[-1])) else plain
-        return [form for form in forms if form is chosen or not (form in worded or form.get_content_type() in _FORMS)]
+        chosen = worded[-1] if _lacks_words_of(self._form_words(plain), self._form_words(worded[-1])) else plain
+        return [
+            form for form in forms if form is chosen or not (form in worded or form.get_content_type() in _ALTERNATIVES)
+        ]
 
     def _form_words(self, form: Message) -> str:
         inside = _subparts(form) if form.get_content_maintype() == "multipart" else []
@@ -134,12 +138,12 @@ class Content:
         return _is_text(part) and not _filename(part)
 
     def _words(self, part: Message) -> str:
-        found = self._read.get(id(part))
+        found = self._text_by_part.get(id(part))
         if found is None:
             found = _text(part)
             if part.get_content_type() == "text/html":
                 found = markup.to_text(found)
-            self._read[id(part)] = found
+            self._text_by_part[id(part)] = found
         return found
 
 
@@ -147,31 +151,31 @@ def _is_text(part: Message) -> bool:
     return part.get_content_type() in TEXTS and part.get_content_disposition() != "attachment"
 
 
-def _lacks(plain: str, rich: str) -> bool:
+def _lacks_words_of(plain: str, rich: str) -> bool:
     # The plain alternative may only say "Your mail program shows no HTML".
     had = _WORD.findall(plain[: 2 * _COMPARED_TEXT].casefold())
     words = set(_WORD.findall(_IN_BRACKETS.sub(" ", rich[:_COMPARED_TEXT].casefold())))
     joined = "".join(had)  # a line break may split a word
-    return any(word not in joined for word in sorted(words - set(had))[:_COMPARED])
+    return any(word not in joined for word in sorted(words - set(had))[:_COMPARED_WORDS])
 
 
-def _bytes(part: Message) -> bytes:
+def _content_bytes(part: Message) -> bytes:
     if part.get_content_maintype() != "message":
         return _payload(part)
     inside = _subparts(part)
     content = b"\n".join(one.as_bytes() for one in inside) if inside else _payload(part)
-    encoding = _encoding(part) if inside else ""
+    encoding = _transfer_encoding(part) if inside else ""
     if encoding == "base64":  # forbidden for messages, but it occurs
         return charsets.base64_bytes(content)
     return quopri.decodestring(content) if encoding == "quoted-printable" else content
 
 
-def _encoding(part: Message) -> str:
+def _transfer_encoding(part: Message) -> str:
     return re.sub(r"\(.*?\)|[\s\"';]", "", header_of(part, "content-transfer-encoding")).lower()
 
 
 def _payload(part: Message) -> bytes:
-    encoding = _encoding(part)
+    encoding = _transfer_encoding(part)
     if encoding == "base64" and part.get_content_type() in TEXTS:
         part.replace_header("content-transfer-encoding", "8bit")
         source = _decoded(part)

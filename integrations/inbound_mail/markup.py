@@ -51,7 +51,7 @@ _BLOCKS = frozenset(
     ]
 )
 # Not links for people: embedded pictures, scripts, data detected by phones.
-_NO_LINKS = re.compile(r"javascript|vbscript|data|cid|mid|about|blob|file|x-apple-.*|x-msg|applewebdata")
+_NOT_LINKS = re.compile(r"javascript|vbscript|data|cid|mid|about|blob|file|x-apple-.*|x-msg|applewebdata")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{1,40}")
 _ADDRESS_AS_TAG = re.compile(
     r"<((?:mailto:)?[^\s<>@\"'=]{1,64}@[^\s<>@\"'=]{1,190}|https?://[^\s<>\"']{1,2000})>", re.IGNORECASE
@@ -67,31 +67,31 @@ _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h[1-6]|/table)\b[^<>]*>", re.IGNOR
 _TAG = re.compile(r"<[^<>\s][^<>]*>")
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)  # keeps positions, unlike str.lower
 _LIST_LEVELS = 8
-_ODD = re.compile("[\ue0f0\ue0f1\x00-\x08\x0b\x0c\x0e-\x1f]")
+_RESERVED = re.compile("[\ue0f0\ue0f1\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 def to_text(source: str) -> str:
     """The text that a mail program shows; quoted lines begin with "> ". Of pictures alone, their alt texts."""
-    source = _ODD.sub("", _reduced(source)[:SOURCE_LIMIT])
+    source = _RESERVED.sub("", _without_pictures(source)[:SOURCE_LIMIT])
     source = _ADDRESS_AS_TAG.sub(r"&lt;\1&gt;", source)
     if not source.strip():
         return ""
     parser = lxml.html.HTMLParser(remove_comments=True, remove_pis=True, huge_tree=False)
     try:
         tree = lxml.html.document_fromstring(source, parser=parser)
-        if _cut_off(parser):
-            return _plain(source)
+        if _parser_cut(parser):
+            return _plain_text(source)
         called = [found for one in tree.iter("img") if (found := " ".join(one.get("alt", "").split()))]
         _prepare(tree)
         text = Inscriptis(tree, _CONFIG).get_text()
     except (lxml.etree.LxmlError, RecursionError, ValueError, AssertionError):
-        return _plain(source)
-    return _tidied(_marked(text)) or "\n".join(called)
+        return _plain_text(source)
+    return _without_extra_blanks(_with_quote_marks(text)) or "\n".join(called)
 
 
 def is_cut(source: str) -> bool:
     """Whether the part is too long to be read completely."""
-    return len(_reduced(source)) > SOURCE_LIMIT
+    return len(_without_pictures(source)) > SOURCE_LIMIT
 
 
 def pictures(source: str) -> list[tuple[str, str]]:
@@ -103,12 +103,12 @@ def pictures(source: str) -> list[tuple[str, str]]:
     ]
 
 
-def _reduced(source: str) -> str:
+def _without_pictures(source: str) -> str:
     source = _PICTURE.sub(r"\1", source)
     return _without(source, "<style", "</style") if len(source) > SOURCE_LIMIT else source
 
 
-def _cut_off(parser: lxml.html.HTMLParser) -> bool:
+def _parser_cut(parser: lxml.html.HTMLParser) -> bool:
     # The parser drops content below 256 levels.
     return any("depth" in entry.message.lower() for entry in parser.error_log)
 
@@ -124,13 +124,13 @@ def _prepare(tree: lxml.html.HtmlElement) -> None:
         elif element.tag in ("td", "th"):
             element.tag = "span"
             _append(element, "  ")
-        elif element.tag in ("ul", "ol") and _level(element) > _LIST_LEVELS:
+        elif element.tag in ("ul", "ol") and _list_level(element) > _LIST_LEVELS:
             element.tag = "div"  # each level indents all its lines
         elif element.tag in _BLOCKS:
             # Not in columns: a long cell would widen every row.
             element.tag = "div"
         elif element.tag == "a":
-            _show_address(element)
+            _append_link(element)
         elif element.tag == "img":
             _show_emoji(element)
         elif element.tag == "input" and element.get("type", "text").lower() not in ("hidden", "password"):
@@ -138,10 +138,10 @@ def _prepare(tree: lxml.html.HtmlElement) -> None:
         if element.tag == "blockquote" or (element.tag == "div" and element.get("name") == "quote"):
             element.tag = "div"
             if _is_quote(element):
-                _surround(element)
+                _mark_quote(element)
 
 
-def _level(element: lxml.html.HtmlElement) -> int:
+def _list_level(element: lxml.html.HtmlElement) -> int:
     return sum(1 for _ in element.iterancestors("ul", "ol"))
 
 
@@ -155,7 +155,7 @@ def _is_quote(element: lxml.html.HtmlElement) -> bool:
     )
 
 
-def _surround(element: lxml.html.HtmlElement) -> None:
+def _mark_quote(element: lxml.html.HtmlElement) -> None:
     first, last = lxml.html.Element("div"), lxml.html.Element("div")
     first.text, last.text = _BEGIN, _END
     first.tail, element.text = element.text, None
@@ -163,12 +163,12 @@ def _surround(element: lxml.html.HtmlElement) -> None:
     element.append(last)
 
 
-def _show_address(element: lxml.html.HtmlElement) -> None:
+def _append_link(element: lxml.html.HtmlElement) -> None:
     address = re.sub(r"\s+", "", element.get("href", ""))
     kind, _, rest = address.partition(":")
     if address.lower().startswith("www."):
         kind, rest = "http", address
-    elif not rest or not _SCHEME.fullmatch(kind.lower()) or _NO_LINKS.fullmatch(kind.lower()):
+    elif not rest or not _SCHEME.fullmatch(kind.lower()) or _NOT_LINKS.fullmatch(kind.lower()):
         return
     named = kind.lower() in ("mailto", "tel", "sms")
     shown = rest if named else address
@@ -194,7 +194,7 @@ def _append(element: lxml.html.HtmlElement, text: str) -> None:
         element.text = (element.text or "") + text
 
 
-def _marked(text: str) -> str:
+def _with_quote_marks(text: str) -> str:
     lines, depth = [], 0
     for line in text.split("\n"):
         depth += line.count(_BEGIN)
@@ -205,7 +205,7 @@ def _marked(text: str) -> str:
     return "\n".join(lines)
 
 
-def _tidied(text: str) -> str:
+def _without_extra_blanks(text: str) -> str:
     lines = [line.rstrip().replace("\xa0", " ") for line in text.split("\n")]
     kept = [line for index, line in enumerate(lines) if line.strip() or (index and lines[index - 1].strip())]
     while kept and not kept[0].strip():
@@ -213,11 +213,11 @@ def _tidied(text: str) -> str:
     return "\n".join(kept).rstrip()
 
 
-def _plain(source: str) -> str:
+def _plain_text(source: str) -> str:
     for name in ("script", "style", "title"):
         source = _without(source, f"<{name}", f"</{name}")
     text = html.unescape(_TAG.sub("", _BREAK.sub("\n", _without(source, "<!--", "--").replace("\n", " "))))
-    return _tidied("\n".join(" ".join(line.split()) for line in text.split("\n")))
+    return _without_extra_blanks("\n".join(" ".join(line.split()) for line in text.split("\n")))
 
 
 def _without(source: str, begin: str, end: str) -> str:

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_LINE = 400  # characters read of a line
-_INTRODUCTION = 3  # lines of an introduction
+_LINE_LIMIT = 400  # characters read of a line
+_INTRODUCTION_LINES = 3  # lines of an introduction
 _ADDRESS = re.compile(r"[^\s@<>,;:\"()\[\]*]{1,64}@[^\s@<>,;:\"()\[\]*]{1,189}")
 _QUOTED = re.compile(r"\s?>(?!From )")  # ">From" is the writer's line, escaped by an mbox file
 _FIELD = re.compile(r"[\s*_]*([^\s:：<>@*_][^:：<>@]{0,30}?)[\s*_]*[:：][*_]*\s?(.*)")
@@ -61,7 +61,7 @@ def divide(
     kinds = [_kind(line) for line in lines]
     hidden: set[int] = set()
     if not _FORWARD.match(subject):
-        end = _original(lines, kinds, subject=subject, own=own, known=known, names=names)
+        end = _start_of_original(lines, kinds, subject=subject, own=own, known=known, names=names)
         hidden.update(range(end, len(lines)))
         hidden.update(_outer_quotes(lines[:end], kinds[:end], own=own, names=names))
     shown = [line for index, line in enumerate(lines) if index not in hidden]
@@ -90,7 +90,7 @@ def _kind(line: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------- an original, unmarked
-def _original(
+def _start_of_original(
     lines: list[str],
     kinds: list[str],
     *,
@@ -104,23 +104,23 @@ def _original(
         if kind != "w" or index < below:
             continue
         if block := _header_block(lines, index):
-            if _forwards(lines, index):
+            if _forwarded_above(lines, index):
                 break
             below = index + len(block)
             titled = _below_worded_rule(lines, index)
             if _is_of_this_conversation(block, titled=titled, subject=subject, own=own, known=known, names=names):
-                return _with_rule(lines, index)
-        elif _WORDED_RULE.fullmatch(lines[index][:_LINE]):
-            if _FORWARDED.search(lines[index][:_LINE]):
+                return _start_with_rule(lines, index)
+        elif _WORDED_RULE.fullmatch(lines[index][:_LINE_LIMIT]):
+            if _FORWARDED.search(lines[index][:_LINE_LIMIT]):
                 break
             if _first_address(lines[index : index + 3]) in own and _has_date(lines[index : index + 6]):
-                return _with_rule(lines, index)
-        elif _names_on_one_line(lines[index], own):
-            return _with_rule(lines, index)
+                return _start_with_rule(lines, index)
+        elif _quotes_on_same_line(lines[index], own):
+            return _start_with_rule(lines, index)
         elif any(">" in following for following in kinds[index + 1 : index + 6]):
             continue  # introduces marked lines
-        elif _introduces_below(lines, index, own):
-            return _with_rule(lines, index)
+        elif _introduces_unmarked(lines, index, own):
+            return _start_with_rule(lines, index)
     return len(lines)
 
 
@@ -130,7 +130,7 @@ def _header_block(lines: list[str], index: int) -> list[str]:
     while end < len(lines) and len(block) < 8:
         if not lines[end].strip() and block and end + 1 < len(lines):
             end += 1
-        if not _FIELD.fullmatch(lines[end][:_LINE]):
+        if not _FIELD.fullmatch(lines[end][:_LINE_LIMIT]):
             break
         block.append(lines[end])
         end += 1
@@ -138,7 +138,7 @@ def _header_block(lines: list[str], index: int) -> list[str]:
 
 
 def _below_worded_rule(lines: list[str], index: int) -> bool:
-    return any(_WORDED_RULE.fullmatch(line[:_LINE]) for line in lines[max(0, index - 2) : index])
+    return any(_WORDED_RULE.fullmatch(line[:_LINE_LIMIT]) for line in lines[max(0, index - 2) : index])
 
 
 def _is_of_this_conversation(
@@ -150,10 +150,10 @@ def _is_of_this_conversation(
     known: Collection[str],
     names: Collection[str],
 ) -> bool:
-    addresses = {one.lower() for line in block for one in _ADDRESS.findall(line[:_LINE])}
-    about = _bare(subject)
-    values = [found[2].strip() for line in block if (found := _FIELD.fullmatch(line[:_LINE]))]
-    same_subject = bool(about) and any(_bare(value) == about for value in values)
+    addresses = {one.lower() for line in block for one in _ADDRESS.findall(line[:_LINE_LIMIT])}
+    about = _bare_subject(subject)
+    values = [found[2].strip() for line in block if (found := _FIELD.fullmatch(line[:_LINE_LIMIT]))]
+    same_subject = bool(about) and any(_bare_subject(value) == about for value in values)
     if not addresses:
         named = bool(values) and values[0].strip("\"' *").casefold() in names and _has_date(block)
         return same_subject or titled or named
@@ -161,24 +161,24 @@ def _is_of_this_conversation(
     return (among_us or _first_address(block) in own) and (same_subject or _has_date(block))
 
 
-def _bare(subject: str) -> str:
+def _bare_subject(subject: str) -> str:
     return _REPLY.sub("", _TAGS.sub("", subject)).strip().casefold()
 
 
 def _first_address(lines: list[str]) -> str | None:
-    found = _ADDRESS.search("\n".join(line[:_LINE] for line in lines))
+    found = _ADDRESS.search("\n".join(line[:_LINE_LIMIT] for line in lines))
     return found[0].lower() if found else None
 
 
-def _forwards(lines: list[str], index: int) -> bool:
+def _forwarded_above(lines: list[str], index: int) -> bool:
     above = [line for line in lines[max(0, index - 3) : index] if line.strip()][-1:]
-    return any(_FORWARDED.search(line[:_LINE]) for line in above)
+    return any(_FORWARDED.search(line[:_LINE_LIMIT]) for line in above)
 
 
-def _with_rule(lines: list[str], index: int) -> int:
+def _start_with_rule(lines: list[str], index: int) -> int:
     above = index
     while above > 0 and index - above < 3:
-        if _RULE.fullmatch(lines[above - 1][:_LINE]):
+        if _RULE.fullmatch(lines[above - 1][:_LINE_LIMIT]):
             return above - 1
         if lines[above - 1].strip():
             break
@@ -186,56 +186,56 @@ def _with_rule(lines: list[str], index: int) -> int:
     return index
 
 
-def _introduces_below(lines: list[str], index: int, own: Collection[str]) -> bool:
-    for size in range(1, min(_INTRODUCTION, len(lines) - index) + 1):
+def _introduces_unmarked(lines: list[str], index: int, own: Collection[str]) -> bool:
+    for size in range(1, min(_INTRODUCTION_LINES, len(lines) - index) + 1):
         part = lines[index : index + size]
         if not part[-1].strip():
             return False
-        if _introduces(part) and _has_date(part) and _names(part, own):
+        if _introduces(part) and _has_date(part) and _names_business(part, own):
             # Only the shortest introduction: a line above it is the writer's.
             return not any(
-                _introduces(rest) and _has_date(rest) and _names(rest, own)
+                _introduces(rest) and _has_date(rest) and _names_business(rest, own)
                 for rest in (part[first:] for first in range(1, size))
             )
     return False
 
 
-def _names_on_one_line(line: str, own: Collection[str]) -> bool:
-    found = next((one for one in _ADDRESS.finditer(line[:_LINE]) if one[0].lower() in own), None)
+def _quotes_on_same_line(line: str, own: Collection[str]) -> bool:
+    found = next((one for one in _ADDRESS.finditer(line[:_LINE_LIMIT]) if one[0].lower() in own), None)
     return (
         found is not None
         and _has_date([line[: found.start()]])
-        and _ON_ONE_LINE.match(line[:_LINE], found.end()) is not None
+        and _ON_ONE_LINE.match(line[:_LINE_LIMIT], found.end()) is not None
     )
 
 
 # ------------------------------------------------------------------------------------------------------- marked lines
 def _outer_quotes(lines: list[str], kinds: list[str], *, own: Collection[str], names: Collection[str]) -> set[int]:
     blocks = _blocks(kinds)
-    if not blocks or any(_forwards(lines, start) or _is_forward(lines, start) for start, _ in blocks):
+    if not blocks or any(_forwarded_above(lines, start) or _is_forwarded_quote(lines, start) for start, _ in blocks):
         return set()
     # Hide only quotes above or below all of the writer's text. "You promised:" above a quote is the writer's.
     hidden: set[int] = set()
     start, end = blocks[-1]
-    top = _introduced(lines, kinds, start, own, names)
-    if _only_signature(lines, end) and (top < start or not _above_colon(lines, start)):
+    top = _start_with_introduction(lines, kinds, start, own, names)
+    if _only_signature(lines, end) and (top < start or not _follows_colon(lines, start)):
         hidden.update(range(top, end))
     start, end = blocks[0]
-    top = _introduced(lines, kinds, start, own, names)
+    top = _start_with_introduction(lines, kinds, start, own, names)
     if len(blocks) == 1 and top < start and not any(kinds[:top]) and not hidden:
         hidden.update(range(end))
     return hidden
 
 
-def _above_colon(lines: list[str], start: int) -> bool:
+def _follows_colon(lines: list[str], start: int) -> bool:
     above = [line for line in lines[max(0, start - 2) : start] if line.strip()][-1:]
     return bool(above) and _introduces(above)
 
 
-def _is_forward(lines: list[str], start: int) -> bool:
+def _is_forwarded_quote(lines: list[str], start: int) -> bool:
     # Apple Mail: "> Begin forwarded message:"
     first = [words for line in lines[start : start + 3] if (words := line.strip("> \t"))][:1]
-    return bool(first) and _introduces(first) and _FORWARDED.search(first[0][:_LINE]) is not None
+    return bool(first) and _introduces(first) and _FORWARDED.search(first[0][:_LINE_LIMIT]) is not None
 
 
 def _blocks(kinds: list[str]) -> list[tuple[int, int]]:
@@ -255,50 +255,54 @@ def _only_signature(lines: list[str], end: int) -> bool:
     return not rest or _SIGNATURE.fullmatch(rest[0].rstrip("\r")) is not None
 
 
-def _introduced(lines: list[str], kinds: list[str], start: int, own: Collection[str], names: Collection[str]) -> int:
+def _start_with_introduction(
+    lines: list[str], kinds: list[str], start: int, own: Collection[str], names: Collection[str]
+) -> int:
     last = start - 1
     while last >= 0 and start - last <= 2 and not kinds[last]:
         last -= 1
     parts: list[int] = []  # possible first lines of the introduction, shortest first
-    for first in range(last, max(-1, last - _INTRODUCTION), -1):
+    for first in range(last, max(-1, last - _INTRODUCTION_LINES), -1):
         if kinds[first] != "w":
             break
         parts.append(first)
-    if parts and _WORDED_RULE.fullmatch(lines[last][:_LINE]):
+    if parts and _WORDED_RULE.fullmatch(lines[last][:_LINE_LIMIT]):
         return last
     introducing = [first for first in parts if _introduces(lines[first : last + 1])]
     for first in introducing:
         if _has_date(lines[first : last + 1]):
-            return _with_rule(lines, first)
+            return _start_with_rule(lines, first)
     for first in introducing:
         part = lines[first : last + 1]
-        if _names(part, own) or any(name in " ".join(part).casefold() for name in names):
-            return _with_rule(lines, first)
+        if _names_business(part, own) or any(name in " ".join(part).casefold() for name in names):
+            return _start_with_rule(lines, first)
     above = _header_block_above(lines, kinds, last) if parts else None
-    return start if above is None else _with_rule(lines, above)
+    return start if above is None else _start_with_rule(lines, above)
 
 
 def _header_block_above(lines: list[str], kinds: list[str], last: int) -> int | None:
     first = last
-    while first > 0 and kinds[first - 1] == "w" and last - first < 8 and _FIELD.fullmatch(lines[first - 1][:_LINE]):
+    while (
+        first > 0 and kinds[first - 1] == "w" and last - first < 8 and _FIELD.fullmatch(lines[first - 1][:_LINE_LIMIT])
+    ):
         first -= 1
     return first if len(_header_block(lines, first)) == last - first + 1 else None
 
 
 def _introduces(part: list[str]) -> bool:
-    joined = _MARKS.sub("", " ".join(line.strip()[:_LINE] for line in part)).rstrip(" *_")
+    joined = _MARKS.sub("", " ".join(line.strip()[:_LINE_LIMIT] for line in part)).rstrip(" *_")
     ends = joined.endswith((":", "：")) or _DASHED.fullmatch(joined) is not None
     return ends and not _QUOTED.match(part[0])
 
 
 def _has_date(part: list[str]) -> bool:
-    words = " ".join(_ADDRESS.sub("", line[:_LINE]) for line in part)
+    words = " ".join(_ADDRESS.sub("", line[:_LINE_LIMIT]) for line in part)
     words = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in words)
     return _YEAR.search(words) is not None or _DATE.search(words) is not None
 
 
-def _names(part: list[str], own: Collection[str]) -> bool:
-    addresses = {one.lower() for one in _ADDRESS.findall(" ".join(line[:_LINE] for line in part))}
+def _names_business(part: list[str], own: Collection[str]) -> bool:
+    addresses = {one.lower() for one in _ADDRESS.findall(" ".join(line[:_LINE_LIMIT] for line in part))}
     # A line break may split an address.
-    addresses |= {one.lower() for one in _ADDRESS.findall("".join(line.strip()[:_LINE] for line in part))}
+    addresses |= {one.lower() for one in _ADDRESS.findall("".join(line.strip()[:_LINE_LIMIT] for line in part))}
     return bool(addresses & set(own))

@@ -38,7 +38,7 @@ _STATUS_PARTS = frozenset(
         "message/global-disposition-notification",
     }
 )
-_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # for reports without an action
+_ACTION_BY_CLASS = {"2": "delivered", "4": "delayed", "5": "failed"}  # for reports without an action
 _COPIES = frozenset({"message/rfc822", "message/global"})
 _HEADERS = frozenset({"text/rfc822-headers", "text/rfc822-header", "message/global-headers"})
 _AUTOMATIC_HEADERS = (
@@ -106,9 +106,9 @@ def read(message: Message, text: str, header: Callable[[str], str]) -> DeliveryR
     """The report in this message; None for an ordinary email."""
     blocks, named = _parts(message)
     if blocks and (message.get_content_type() == "multipart/report" or _is_from_server(header)):
-        return _standard(blocks, named)
+        return _formal_report(blocks, named)
     failed = header("x-failed-recipients")
-    if not (failed or _is_from_server(header) or (_perhaps_server(header) and _STATUS.search(text[:_MAX_TEXT]))):
+    if not (failed or _is_from_server(header) or (_may_be_server(header) and _STATUS.search(text[:_MAX_TEXT]))):
         return None
     answers = bool(header("in-reply-to") or header("references"))
     return _informal_bounce(text, named, _ADDRESS.findall(failed), answers=answers)
@@ -118,10 +118,10 @@ def _is_from_server(header: Callable[[str], str]) -> bool:
     local = _local_part(header)
     submitted = header("auto-submitted").partition(";")[0].strip().lower()
     by_program = header("return-path").strip() == "<>" or submitted not in ("", "no")
-    return _SERVER.fullmatch(local) is not None or (by_program and (not local or _perhaps_server(header)))
+    return _SERVER.fullmatch(local) is not None or (by_program and (not local or _may_be_server(header)))
 
 
-def _perhaps_server(header: Callable[[str], str]) -> bool:
+def _may_be_server(header: Callable[[str], str]) -> bool:
     return _PERHAPS_SERVER.fullmatch(_local_part(header)) is not None
 
 
@@ -159,10 +159,10 @@ def _parts(message: Message) -> tuple[list[Message], list[str]]:
             blocks += _fields(part)
         elif kind in _COPIES:
             for copy in inside:
-                named += _ids(copy)
+                named += _message_ids(copy)
         elif kind in _HEADERS:
             for copy in inside or _fields(part):
-                named += _ids(copy)
+                named += _message_ids(copy)
     return blocks, named
 
 
@@ -173,42 +173,42 @@ def _fields(part: Message) -> list[Message]:
         b"\n\n".join(one.as_bytes() for one in inside) if inside else payload if isinstance(payload, bytes) else b""
     )
     content = content[:_MAX_TEXT].replace(b"\r\n", b"\n")
-    encoding = _value(part, "content-transfer-encoding").lower()  # RFC 6533 allows encoded reports
+    encoding = _field_value(part, "content-transfer-encoding").lower()  # RFC 6533 allows encoded reports
     if inside and encoding == "base64":
-        content = _decoded(content)
+        content = _decoded_base64(content)
     elif inside and encoding == "quoted-printable":
         content = quopri.decodestring(content)
     blocks = [block for block in re.split(rb"\n[ \t]*\n", content.replace(b"\r\n", b"\n")) if block.strip()]
     return [BytesParser(policy=compat32).parsebytes(block.lstrip(b"\n"), headersonly=True) for block in blocks[:50]]
 
 
-def _decoded(content: bytes) -> bytes:
+def _decoded_base64(content: bytes) -> bytes:
     try:
         return base64.b64decode(b"".join(content.split()) + b"==")
     except ValueError:
         return b""
 
 
-def _ids(copy: Message) -> list[str]:
-    return _MESSAGE_ID.findall(_value(copy, "message-id"))
+def _message_ids(copy: Message) -> list[str]:
+    return _MESSAGE_ID.findall(_field_value(copy, "message-id"))
 
 
-def _value(message: Message, name: str) -> str:
+def _field_value(message: Message, name: str) -> str:
     value = message.get(name)
     return "" if value is None else " ".join(charsets.raw_header(str(value)[:2000]).split())
 
 
-def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
+def _formal_report(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
     action, status = "", ""
     by_address: dict[str, RecipientReport] = {}
     for block in blocks:
         for name in ("original-recipient", "final-recipient"):
-            address = _ADDRESS.search(_value(block, name))
+            address = _ADDRESS.search(_field_value(block, name))
             if address is None:
                 continue
-            state = _STATUS.match(_value(block, "status"))
-            action_of_recipient = _value(block, "action").lower().partition(" ")[0] or _disposition(block)
-            action_of_recipient = action_of_recipient or (_BY_CLASS[state[1][0]] if state else "")
+            state = _STATUS.match(_field_value(block, "status"))
+            action_of_recipient = _field_value(block, "action").lower().partition(" ")[0] or _disposition(block)
+            action_of_recipient = action_of_recipient or (_ACTION_BY_CLASS[state[1][0]] if state else "")
             by_address.setdefault(
                 address[0].lower(),
                 RecipientReport(
@@ -216,14 +216,14 @@ def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
                 ),
             )
             break
-        named += _MESSAGE_ID.findall(_value(block, "original-message-id"))
-        if envelope := _value(block, "original-envelope-id"):
+        named += _MESSAGE_ID.findall(_field_value(block, "original-message-id"))
+        if envelope := _field_value(block, "original-envelope-id"):
             named.append(envelope)
         if not action:
-            action, status = _value(block, "action").lower(), _value(block, "status")
+            action, status = _field_value(block, "action").lower(), _field_value(block, "status")
             action = _disposition(block) or action
     number = _STATUS.match(status)
-    action = action or (_BY_CLASS.get(number[1][0], "") if number else "")
+    action = action or (_ACTION_BY_CLASS.get(number[1][0], "") if number else "")
     return DeliveryReport(
         action=action.partition(" ")[0],
         status=number[1] if number else None,
@@ -233,7 +233,7 @@ def _standard(blocks: Sequence[Message], named: list[str]) -> DeliveryReport:
 
 
 def _disposition(block: Message) -> str:
-    return _value(block, "disposition").partition(";")[2].partition("/")[0].strip().lower()
+    return _field_value(block, "disposition").partition(";")[2].partition("/")[0].strip().lower()
 
 
 def _informal_bounce(text: str, named: list[str], failed: Sequence[str], *, answers: bool) -> DeliveryReport | None:

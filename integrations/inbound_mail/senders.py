@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from integrations.inbound_mail import charsets
 
 NAME_LIMIT = 120
-_LIMIT = 100  # mailboxes of one header
+_MAILBOX_LIMIT = 100  # mailboxes of one header
 _TEXT = r"[^\s@<>,;:\"()\[\]\\\x00-\x1f\x7f]"
 _ADDRESS = rf"{_TEXT}{{1,64}}@{_TEXT}{{1,189}}"
 _LITERAL = rf"{_TEXT}{{1,64}}@\[[0-9a-z.:]{{3,50}}\]"  # an IP address as domain
@@ -61,24 +61,24 @@ def mailboxes(raw: str, *, bare: bool = False) -> list[Mailbox]:
     position = 0
     # Unquoted names may contain commas, "@" and brackets.
     brackets = sorted([*_IN_BRACKETS.finditer(raw), *_QUOTED_LOCAL.finditer(raw)], key=lambda one: one.start())
-    for one in (brackets or list(_IN_SQUARE.finditer(raw)))[:_LIMIT]:
+    for one in (brackets or list(_IN_SQUARE.finditer(raw)))[:_MAILBOX_LIMIT]:
         *before, name = re.split("[,;]", raw[position : one.start()]) if bare else [raw[position : one.start()]]
-        found += _bare(before)
-        found.append(Mailbox(_name(name), one[1].rstrip(".")))
+        found += _bare_mailboxes(before)
+        found.append(Mailbox(_display_name(name), one[1].rstrip(".")))
         position = one.end()
     if found:
-        return found + (_bare(re.split("[,;]", raw[position:])) if bare else [])
-    plain = list(_BARE.finditer(raw))[:_LIMIT]
+        return found + (_bare_mailboxes(re.split("[,;]", raw[position:])) if bare else [])
+    plain = list(_BARE.finditer(raw))[:_MAILBOX_LIMIT]
     if not plain and "=?" in raw:  # an encoded word with the whole mailbox
         decoded = charsets.decode_words(raw)
         return mailboxes(decoded) if decoded != raw else []
     if len(plain) == 1:
-        return [Mailbox(_name(raw.replace(plain[0][0], " ", 1)), plain[0][0])]
+        return [Mailbox(_display_name(raw.replace(plain[0][0], " ", 1)), plain[0][0])]
     return [Mailbox("", one[0]) for one in plain]
 
 
-def _bare(pieces: Sequence[str]) -> list[Mailbox]:
-    return [Mailbox("", piece.strip()) for piece in pieces[:_LIMIT] if _BARE.fullmatch(piece.strip())]
+def _bare_mailboxes(pieces: Sequence[str]) -> list[Mailbox]:
+    return [Mailbox("", piece.strip()) for piece in pieces[:_MAILBOX_LIMIT] if _BARE.fullmatch(piece.strip())]
 
 
 def writer(header: Callable[[str], str], *, own: Collection[str]) -> Mailbox | None:
@@ -94,25 +94,25 @@ def writer(header: Callable[[str], str], *, own: Collection[str]) -> Mailbox | N
             return None
     first = senders[0]
     if len(senders) > 1:
-        first = next((one for one in senders if any(_same(one, other) for other in stated)), first)
-    for_others = _writes_for_others(first.address, own)
-    if not (for_others or _VIA.match(first.name) or _from_form(header)):
+        first = next((one for one in senders if any(_same_address(one, other) for other in stated)), first)
+    for_others = _sends_for_others(first.address, own)
+    if not (for_others or _VIA.match(first.name) or _is_from_form(header)):
         return first
     # Lists that rewrite From for DMARC name the writer here.
     for name in ("x-original-from", "reply-to", "x-original-sender"):
         for other in mailboxes(header(name), bare=True):
-            if not _writes_for_others(other.address, own) and not _same(other, first):
-                return Mailbox(other.name or _before_via(first.name), other.address)
+            if not _sends_for_others(other.address, own) and not _same_address(other, first):
+                return Mailbox(other.name or _name_before_via(first.name), other.address)
     return first
 
 
-def _writes_for_others(address: str, own: Collection[str]) -> bool:
+def _sends_for_others(address: str, own: Collection[str]) -> bool:
     local, _, domain = address.lower().partition("@")
     ours = address.lower() in own or f"{local.partition('+')[0]}@{domain}" in own
     return ours or _PROGRAMS.fullmatch(local) is not None or _NO_REPLY.search(local) is not None
 
 
-def _from_form(header: Callable[[str], str]) -> bool:
+def _is_from_form(header: Callable[[str], str]) -> bool:
     script = header("x-php-originating-script") or header("x-php-script")
     return bool(
         (script and "rcube" not in script) or header("x-wpcf7-content-type") or _FORM_MAILER.search(header("x-mailer"))
@@ -125,16 +125,16 @@ def others(headers: Sequence[str], *, without: Collection[str]) -> list[str]:
     return [address for key, address in found.items() if key not in without]
 
 
-def _same(one: Mailbox, other: Mailbox) -> bool:
+def _same_address(one: Mailbox, other: Mailbox) -> bool:
     return one.address.lower() == other.address.lower()
 
 
-def _before_via(name: str) -> str:
+def _name_before_via(name: str) -> str:
     found = _VIA.match(name)
     return found[1] if found else name
 
 
-def _name(raw: str) -> str:
+def _display_name(raw: str) -> str:
     text = raw.strip().strip(",;").rstrip("<[ ")
     comment = _COMMENT.search(text)
     if comment and not text.replace(comment[0], "").strip(" \"'"):
