@@ -1,1 +1,1 @@
-"""An account's connected channels and processors: settings, credentials, availability."""
+"""Connected channels and processors."""

@@ -1,4 +1,4 @@
-"""Sites that may show a chat widget: exact origins and wildcards, in the syntax of CSP frame-ancestors."""
+"""Sites that may show a chat widget (CSP frame-ancestors syntax)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ORIGIN: Final = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\*\.{_LABEL}(
 
 
 def checked(given: Sequence[str]) -> list[str]:
-    """The origins in lower case, without duplicates. Raises: Invalid, TooLong."""
+    """Lower case, without duplicates. Raises: Invalid, TooLong."""
     # They are copied into a header, so nothing else may pass.
     if len(given) > LIMIT:
         raise TooLong(f"At most {LIMIT} origins.", field="allowedOrigins")

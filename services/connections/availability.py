@@ -1,4 +1,4 @@
-"""Whether a message can be sent to a contact on a channel now, why not, and what helps."""
+"""Whether a message can reach a contact on a channel, and why not."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ class Help:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """`enabled` is about free text, `templates` about approved ones. `reason`: the first rule that fails.
-
-    `max_message_length` is in `length_unit`. `help`: best first, filled by `capabilities_of` only.
-    """
+    """`enabled` is for free text, `templates` for approved ones."""
 
     supported: bool
     enabled: bool
@@ -52,11 +49,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What one channel can send to a contact now.
-
-    `with_own_processor`: for a request whose own processor is usable. `rank`: 0 where the contact wrote last. `preferred`: the first by
-    rank that is open to messages. `invite_url`: a link by which a contact without an address connects.
-    """
+    """What one channel can send to a contact; rank 0: where the contact wrote last."""
 
     connection: ChannelConnection
     messages: Capability
@@ -89,7 +82,7 @@ async def capabilities(actor: Actor, conversation: Conversation) -> list[Reach]:
 
 
 async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -> dict[UUID, list[Reach]]:
-    """Every channel of the account for each contact, by conversation id. Four queries, one more where no processor is ready."""
+    """Every channel for each contact, by conversation id."""
     if not conversations:
         return {}
     rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
@@ -133,10 +126,7 @@ async def capability(
     processor_ids: Collection[UUID] = (),
     address: ContactAddress | None = None,
 ) -> Capability:
-    """One channel for this contact. `payment_request`: whether the message carries one.
-
-    `processor_ids`: the processors of the carried requests. `by_person`: whether a person wrote the message; None: the actor did.
-    """
+    """`payment_request`: the message carries one. `by_person` None: as the actor."""
     address = address or await address_of(conversation, connection)
     has_processor = not payment_request or await providers.can_ask(actor.account_id, named=processor_ids)
     return _decide(
@@ -160,7 +150,7 @@ async def address_of(conversation: Conversation, connection: ChannelConnection) 
 async def _choose_address(
     conversation: Conversation, connection: ChannelConnection, held: Sequence[ContactAddress]
 ) -> ContactAddress | None:
-    """Several addresses of a kind exist only after a merge. Some are valid for one connection: take the one used last on it."""
+    # Only merged contacts have several.
     if len(held) < 2:
         return held[0] if held else None
     fitting = [row for row in held if belongs(connection, row.address)]
@@ -308,7 +298,6 @@ def _help(
     lost: ProcessorConnection | None,
     can_copy: bool,
 ) -> list[Help]:
-    """Best first. `opened`: the enabled channels, most recently used first. `lost`: a processor whose vendor revoked access."""
     if able.reason is None:
         return []
     found = []
@@ -350,7 +339,7 @@ def _settings(actor: Actor, kind: str, what: str) -> Help:
 
 
 def belongs(connection: ChannelConnection, address: str) -> bool:
-    """Whether this connection can write to the address: visitors are reached through their own widget only."""
+    """Visitors are reached through their own widget only."""
     if connection.kind != ChannelKind.WEB_CHAT:
         return True
     widget = web_chat.widget_of(address)
@@ -374,7 +363,7 @@ def _channel_or_none(connection: ChannelConnection) -> Channel | None:
 
 
 def refuse(capability: Capability, *, template: bool = False) -> None:
-    """Raise if free text, or a template, can't be sent. Raises: the refusal of `reason`, Invalid (template)."""
+    """Raise the refusal of `reason`, if any."""
     if template and capability.templates:
         return
     if capability.reason is not None:

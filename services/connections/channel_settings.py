@@ -1,4 +1,4 @@
-"""Settings → Channels: connects, tests and disconnects channels. `providers.py` reads the connections."""
+"""Connects, tests and disconnects channels."""
 
 from __future__ import annotations
 
@@ -46,11 +46,7 @@ async def connect_channel(
     allowed_origins: Sequence[str] | None = None,
     idempotency_key: str | None = None,
 ) -> ChannelConnection:
-    """Connect a channel or change its connection. None leaves a value; `credentials` replace single fields.
-
-    `allowed_origins`: sites that may show a chat widget. Safe to repeat with the same idempotency key.
-    Raises: Forbidden, NotFound, Invalid, TooLong.
-    """
+    """None keeps a value; `credentials` replace single fields. Raises: Forbidden, NotFound, Invalid, TooLong."""
     actor.require("settings")
     given = {
         "kind": kind,
@@ -58,7 +54,7 @@ async def connect_channel(
         "connection": connection_id,
         "name": display_name,
         "sender": sender,
-        # Keyed, because it is stored for days: a short password could be guessed from a plain hash.
+        # Keyed: a short password could be guessed from a plain hash.
         "credentials": {
             name: vault.mark("credential", value.encode()).hex() for name, value in (credentials or {}).items()
         },
@@ -105,7 +101,7 @@ async def check(
     credentials: Mapping[str, str] | None = None,
     allowed_origins: Sequence[str] | None = None,
 ) -> _Wanted:
-    """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
+    """Check the input without the vendor. Raises: Forbidden, NotFound, Invalid, TooLong."""
     actor.require("settings")
     row: ChannelConnection | None = None
     await registry.load("channels", provider)
@@ -176,7 +172,7 @@ async def _connect(actor: Actor, *, save: idempotency.Save, **given: Any) -> Cha
 
 
 async def _refuse_duplicate(account_id: UUID, wanted: _Wanted, kind: str) -> None:
-    """The vendor calls one address: with a second connection of the same credentials the first would receive nothing."""
+    # The vendor calls one address: the other connection would receive nothing.
     if wanted.cls.register_webhook is Channel.register_webhook or not wanted.credentials:
         return
     for row in await ChannelConnection.filter(
@@ -262,7 +258,7 @@ def _changed_values(
 
 
 async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
-    """Check the stored credentials and store the result as `last_error`. Raises: Forbidden, NotFound."""
+    """Store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.channel_connection(connection_id, actor.account_id)
     refusal: Refusal | None = None
@@ -279,7 +275,7 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
         problem = now.last_error
-        # Not if the credentials were replaced since; a newer error stays, too.
+        # Not if the credentials or the error changed since.
         if providers.same_credentials(now, row) and (refusal is not None or now.last_error == row.last_error):
             problem = None if refusal is None else refusal.message[: providers.ERROR_LIMIT]
         if now.last_error != problem:
@@ -287,15 +283,12 @@ async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnec
             changed.event("channel.updated")
         await audit_log.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
         tested = await providers.channel_connection(connection_id, actor.account_id)
-    # If no webhook has arrived yet, the vendor may not know our address.
+    # Without a webhook so far, the vendor may not know our address.
     return (await _register(actor, tested) if refusal is None and row.last_webhook_at is None else tested), refusal
 
 
 async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
-    """Register our address at the vendor, where it allows that. A failure becomes `last_error`.
-
-    If the credentials change meanwhile, register again: the stored result must belong to the last registration.
-    """
+    # Register again after a concurrent change of credentials.
     for _ in range(ROUNDS):
         if not _can_register(row):
             return row
@@ -348,10 +341,7 @@ async def _register_at_vendor(row: ChannelConnection) -> tuple[Mapping[str, str]
 async def rotate_identity_secret(
     actor: Actor, connection_id: UUID, *, idempotency_key: str | None = None
 ) -> tuple[ChannelConnection, str | None]:
-    """Replace the secret that signs visitors' identities, and return it. Raises: Forbidden, NotFound, Invalid.
-
-    A repeat with the same idempotency key returns the secret unless it was replaced since.
-    """
+    """Replace and return the secret that signs visitors' identities. Raises: Forbidden, NotFound, Invalid."""
     actor.require("settings")
 
     async def run(save: idempotency.Save) -> tuple[ChannelConnection, str | None]:
@@ -410,7 +400,7 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 
 
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
-    """Stop sending; inbound messages and statuses are still accepted. Safe to repeat. Raises: Forbidden, NotFound."""
+    """Inbound messages and statuses are still accepted. Raises: Forbidden, NotFound."""
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await providers.channel_connection(connection_id, actor.account_id)

@@ -1,4 +1,4 @@
-"""Renews channel credentials before they expire (Instagram logins last some weeks)."""
+"""Renews channel credentials before they expire."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _renew_job(job: jobs.JobContext) -> None:
 
 
 async def renew(row: ChannelConnection) -> bool:
-    """Renew credentials that expire soon; return whether they were replaced. Key: the old credentials, so that newer ones stay."""
+    """Renew credentials that expire soon; return whether they changed."""
     channel = providers.usable_channel(row) if providers.usable(row) else None
     if channel is None or type(channel).renewed is Channel.renewed:
         return False

@@ -1,4 +1,4 @@
-"""Links that connect a known contact to a channel. Their token is signed, not stored: contact and expiry day, for one connection."""
+"""Signed links that connect a known contact to a channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LENGTH: Final = 16 + 4 + 16  # contact, day, mark
 
 
 def url(channel: Channel, connection_id: UUID, contact_id: UUID, now: datetime) -> str | None:
-    """The contact's link, stable for a day; None: the channel has no such links."""
+    """Stable for a day; None if the channel has no such links."""
     if type(channel).deep_link is Channel.deep_link:
         return None
     subject = contact_id.bytes + (_day(now) + LIFE.days).to_bytes(4)

@@ -1,4 +1,4 @@
-"""A processor's credentials: given, stored and merged, and their check at the vendor."""
+"""Merges and checks a processor's credentials."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fields_of(cls: type[Processor]) -> list[str]:
 
 
 def hidden_fields(cls: type[Processor]) -> list[str]:
-    """Credentials that no person gives: the mode, and values that `register_webhook` returned."""
+    """Credentials that people do not enter."""
     return [
         name
         for name in fields_of(cls)
@@ -77,7 +77,7 @@ def merged(
 
 
 def mode_of(cls: type[Processor], given: Mapping[str, str], wanted: bool | None) -> bool | None:
-    """True for test, False for live, None if unknown: from the keys and from `wanted`. Raises: Invalid."""
+    """True for test, False for live, None if unknown. Raises: Invalid."""
     if cls.name in providers.SELF_ISSUED:
         if wanted is False:
             raise Invalid("The sandbox has no live mode.", field="testMode")
@@ -104,7 +104,7 @@ def hint(cls: type[Processor], credentials: Mapping[str, str]) -> str | None:
 
 @contextlib.asynccontextmanager
 async def probe(cls: type[Processor], credentials: Mapping[str, str], url: str) -> AsyncIterator[Processor]:
-    """A fresh processor for one call: a cached one may hold a token that the vendor has revoked."""
+    """A fresh processor: a cached one may hold a revoked token."""
     made = providers.make_processor(cls.name, credentials, url)
     try:
         yield made

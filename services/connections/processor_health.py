@@ -1,4 +1,4 @@
-"""A processor connection's health: refused credentials end it, a successful call restores it. Each change is reported once."""
+"""Ends connections with refused credentials and restores them after a successful call."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ REVOKED: Final = frozenset({"authentication_failed", "access_revoked"})
 
 
 async def refused(connection: ProcessorConnection, error: IntegrationError) -> bool:
-    """Record that the vendor refused these credentials or this account; return whether that is new. Revoked ones end the connection.
-
-    Skipped if the credentials were replaced since `connection` was read.
-    """
+    """Record refused credentials unless they were replaced; return whether that is new."""
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
     async with change(connection.account_id) as changed:
@@ -49,7 +46,7 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
 
 
 async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) -> None:
-    """The caller holds the locks of account and row. `advice`: why, and what to do."""
+    """The caller holds the locks of account and row."""
     name = providers.processor_name(row)
     await providers.end_connection(row, last_error=advice)
     changed.event("processor.updated")
@@ -67,7 +64,7 @@ async def disconnect(changed: Change, row: ProcessorConnection, *, advice: str) 
 
 
 async def note(connection: ProcessorConnection, problem: str) -> bool:
-    """Store another problem, until a checkout opens; return whether it is new."""
+    """Store another problem; return whether it is new."""
     if connection.last_error == problem[: providers.ERROR_LIMIT]:
         return False
     async with change(connection.account_id) as changed:
@@ -87,7 +84,7 @@ async def works(connection: ProcessorConnection) -> None:
 
 
 async def answered(connection: ProcessorConnection) -> None:
-    """Restore a connection that ended because the vendor refused its credentials; not one that a person disconnected."""
+    """Restore a connection that a refusal ended, not one that a person disconnected."""
     ended_by = {providers.advice(connection, reason) for reason in REVOKED}
     if connection.connected or connection.last_error not in ended_by:
         return
@@ -101,7 +98,7 @@ async def answered(connection: ProcessorConnection) -> None:
             return
         others = ProcessorConnection.filter(account_id=now.account_id)
         chosen = await others.filter(is_default=True, connected=True).exists()
-        # A test connection only if there has never been a live one: see first_choice.
+        # As first_choice: no test connection after a live one.
         wanted = not now.test_mode or not await others.filter(test_mode=False).exists()
         await ProcessorConnection.filter(id=now.id).update(
             connected=True, is_default=wanted and not chosen, last_error=None, version=F("version") + 1

@@ -1,4 +1,4 @@
-"""Settings → Payments: connects, tests and disconnects processors. `providers.py` reads the connections."""
+"""Connects, tests and disconnects processors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def built_in(kind: str) -> str | None:
 
 
 def provider_of(kind: str, provider: str | None) -> str:
-    """The provider of a kind; for CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
+    """For CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
     own = built_in(kind)
     if own is None:
         if provider is None:
@@ -65,7 +65,7 @@ async def check(
     test_mode: bool | None = None,
     credentials: Mapping[str, str] | None = None,
 ) -> Wanted | None:
-    """Check the input without asking the vendor. Raises: Forbidden, NotFound, Invalid, TooLong: one for every wrong field."""
+    """Check the input without the vendor. Raises: Forbidden, NotFound, Invalid, TooLong."""
     actor.require("settings")
     refusals = Refusals()
     if processor is not None:
@@ -143,10 +143,9 @@ async def configure_processor(
     credentials: Mapping[str, str] | None = None,
     make_default: bool | None = None,
 ) -> ProcessorConnection:
-    """Connect a processor or change its connection. None leaves a value; `credentials` replace single fields.
+    """None keeps a value; `credentials` replace single fields.
 
-    `processor`: the provider's name ("stripe"). Without `connection_id`, the connection of the same processor, mode and vendor account
-    changes; another vendor account makes a new one, as open checkouts can be read with their own credentials only.
+    Without `connection_id`, another vendor account makes a new connection.
     Raises: Forbidden, NotFound, Invalid, TooLong, ProcessorRejected, ProcessorUnavailable.
     """
     wanted = await check(
@@ -204,7 +203,7 @@ async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -
 async def _store(
     actor: Actor, wanted: Wanted, asked: _Asked, *, new_id: UUID, make_default: bool | None
 ) -> ProcessorConnection | None:
-    """None: the connection changed since the vendor was asked. So the vendor has checked every stored combination of credentials."""
+    # None: changed since the vendor checked these credentials.
     cls, processor = wanted.cls, wanted.cls.name
     row_id = asked.row.id if asked.row is not None else new_id
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
@@ -255,7 +254,7 @@ async def _changed_since(
 def _credential_values(
     account_id: UUID, cls: type[Processor], row: ProcessorConnection | None, asked: _Asked
 ) -> dict[str, Any]:
-    """The secret of another webhook replaces what was stored of a registered one."""
+    # Another webhook's secret replaces the registered one.
     credentials = asked.credentials
     held = providers.readable(row)
     registered = (
@@ -282,7 +281,7 @@ async def _becomes_default(
     others = ProcessorConnection.filter(account_id=account_id, is_default=True, connected=True).exclude(id=row_id)
     is_default = bool(wanted)
     if not await others.exists():
-        # A test connection only if there has never been a live one, or if it is chosen: see first_choice.
+        # As first_choice: no test connection after a live one.
         had_live = ProcessorConnection.filter(account_id=account_id, test_mode=False)
         is_default = is_default or not is_test or not await had_live.exists()
     if row is not None and wanted is None:
@@ -293,7 +292,7 @@ async def _becomes_default(
 
 
 async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
-    """Check the stored credentials and store the result as `last_error`. Raises: Forbidden, NotFound."""
+    """Store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.processor_connection(connection_id, actor.account_id)
     refusal: Refusal | None = None
@@ -348,10 +347,7 @@ async def _of_vendor_account(
 
 
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
-    """Disconnect a processor and delete a webhook that we registered. Safe to repeat. Raises: Forbidden, NotFound.
-
-    The credentials stay: pending payments are read with them.
-    """
+    """The credentials stay for pending payments. Raises: Forbidden, NotFound."""
     actor.require("settings")
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         held = await providers.lock_processor(actor.account_id, connection_id)

@@ -1,4 +1,4 @@
-"""Connected processors and channels: rows, credentials, cached provider objects. The settings modules change them."""
+"""Rows, credentials and cached objects of connected providers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAND_INS: Final = frozenset({"sandbox", "simulated"})
 SELF_ISSUED: Final = STAND_INS | {web_chat.NAME}
 KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "square": "SQUARE"}
 UNREADABLE: Final = "The stored credentials can't be decrypted: enter them again, or restore their key in SECRET_KEYS."
-# Stored as `last_error` and compared with it later: a changed text is no longer recognized in rows of older releases.
+# Stored and compared as `last_error`: rows of older releases hold the old text.
 # Reason of a refusal -> the credential that it is about (None: unknown), and what to do. For every processor; a processor's own
 # reasons are in its `advice`.
 ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
@@ -87,7 +87,7 @@ async def aclose() -> None:
 
 # --------------------------------------------------------------------------------------------------------------- rows
 async def processor_connection(connection_id: UUID, account_id: UUID | None = None) -> ProcessorConnection:
-    """The row, connected or not. Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
+    """Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
     scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
     row = await ProcessorConnection.get_or_none(id=connection_id, **scope)
     if row is None:
@@ -97,7 +97,7 @@ async def processor_connection(connection_id: UUID, account_id: UUID | None = No
 
 
 async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConnection | None:
-    """Lock the account, then the connection, as every change of processor connections does."""
+    """Lock the account, then the connection."""
     await Account.filter(id=account_id).select_for_update(no_key=True).get()
     rows = ProcessorConnection.filter(id=connection_id, account_id=account_id)
     return await rows.select_for_update(no_key=True).get_or_none()
@@ -113,7 +113,7 @@ async def channel_connection(connection_id: UUID, account_id: UUID | None = None
 
 
 async def load_connected() -> None:
-    """Import the providers of all connections, without blocking the event loop. Called when a process starts."""
+    """Import the providers of all connections."""
     for name in await ProcessorConnection.filter(connected=True).distinct().values_list("processor", flat=True):
         await registry.load("processors", str(name))
     for name in await ChannelConnection.filter(connected=True).distinct().values_list("provider", flat=True):
@@ -121,7 +121,7 @@ async def load_connected() -> None:
 
 
 async def connection_to(row: ChannelConnection, vendor_account: str) -> ChannelConnection | None:
-    """Another connection of this provider and kind to a vendor account (credential `account_id`), connected ones first, then the newest."""
+    """Another connection to this vendor account, preferably connected."""
     rows = ChannelConnection.filter(account_id=row.account_id, provider=row.provider, kind=row.kind)
     for other in await rows.exclude(id=row.id).order_by("-connected", "-id"):
         try:
@@ -152,10 +152,7 @@ def can_ask_with(rows: Sequence[ProcessorConnection], named: Collection[UUID] = 
 
 
 def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
-    """The default connection if it is ready, else the oldest ready one. `rows`: all connections, including disconnected ones.
-
-    If there has ever been a live connection, a test one counts only as the chosen default: no accidental requests for test money.
-    """
+    """The ready default, else the oldest ready one. After a live one, a test one must be the default."""
     only_test = all(row.test_mode for row in rows)
     offered = [row for row in rows if row.is_default or only_test or not row.test_mode]
     return next((row for row in sorted(offered, key=lambda row: (not row.is_default, row.id)) if _ready(row)), None)
@@ -213,7 +210,7 @@ def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, s
 def same_credentials(
     one: ProcessorConnection | ChannelConnection, other: ProcessorConnection | ChannelConnection
 ) -> bool:
-    """Whether two readings of a row hold the same credentials, perhaps sealed with different keys."""
+    """Compares clear texts."""
     return one.credentials == other.credentials or (bool(readable(one)) and readable(one) == readable(other))
 
 
@@ -223,14 +220,14 @@ def sealed(account_id: UUID, credentials: Mapping[str, str]) -> str:
 
 # ---------------------------------------------------------------------------------------------------- provider objects
 def cache_key(row: ProcessorConnection | ChannelConnection) -> str:
-    """What a cached provider depends on. Row versions may repeat; sealed credentials never do."""
+    """Sealed credentials never repeat; row versions may."""
     if isinstance(row, ProcessorConnection):
         return f"{row.processor}:{row.test_mode}:{row.credentials}"
     return f"{row.provider}:{row.kind}:{row.credentials}"
 
 
 def processor(row: ProcessorConnection) -> Processor:
-    """Cached. Raises: ProcessorUnavailable (closed, plug-in missing, credentials unreadable)."""
+    """Raises: ProcessorUnavailable."""
     if row.processor in STAND_INS and not current().sandbox_open:
         raise ProcessorUnavailable("The sandbox is closed here.")
     known = live.get().processors.get(row.id)
@@ -250,7 +247,7 @@ def processor(row: ProcessorConnection) -> Processor:
 
 
 def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timedelta:
-    """How long after its first use a call may be repeated with its idempotency key. Zero: never."""
+    """How long a call may be repeated with its idempotency key. Zero: never."""
     declared = made.capabilities.key_life_s
     if declared is None:
         return at_most
@@ -258,7 +255,7 @@ def key_life(made: Processor | type[Processor], *, at_most: timedelta) -> timede
 
 
 def channel(row: ChannelConnection) -> Channel:
-    """Cached. Raises: IntegrationError (incomplete), UnknownProvider, VaultError."""
+    """Raises: IntegrationError, UnknownProvider, VaultError."""
     known = live.get().channels.get(row.id)
     if known is not None and known[0] == cache_key(row):
         return known[1]
@@ -278,10 +275,7 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
 
 
 async def note_channel(row: ChannelConnection, problem: str | None) -> None:
-    """Store a channel's problem for Settings → Channels; None: it works. `row`: as read before the call.
-
-    Skipped if the credentials were replaced since; None clears only the problem of `row`.
-    """
+    """Store a problem; None clears that of `row`. Skipped if the credentials were replaced."""
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error == kept:
         return
@@ -292,7 +286,7 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
 
 
 async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
-    """Store when the last webhook arrived; skipped while the row is locked, so that webhooks never wait."""
+    """Store its time, unless the row is locked: webhooks never wait."""
     table = row._meta.db_table
     free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
     await database.execute(
@@ -303,7 +297,7 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
 
 
 async def note_processor(row: ProcessorConnection, problem: str) -> bool:
-    """Store a processor's problem; return whether it is new. Skipped if the credentials were replaced since."""
+    """Return whether the problem is new. Skipped if the credentials were replaced."""
     kept = problem[:ERROR_LIMIT]
     if row.last_error == kept:
         return False
@@ -314,10 +308,7 @@ async def note_processor(row: ProcessorConnection, problem: str) -> bool:
 
 
 async def note_working(row: ProcessorConnection) -> bool:
-    """Clear a processor's problem after a successful call; return whether there was one. `row`: as read before the call.
-
-    A missing permission and an unregistered webhook stay: the call does not disprove them.
-    """
+    """Clear a problem that a successful call disproves; return whether there was one."""
     if row.last_error is None or row.last_error == advice(row, "permission_denied"):
         return False
     left = webhook_problem(row)
@@ -327,10 +318,7 @@ async def note_working(row: ProcessorConnection) -> bool:
 
 
 async def end_connection(row: ProcessorConnection, *, last_error: str | None = None) -> None:
-    """Disconnect a processor and pass the default on. The caller holds the account's lock.
-
-    The next default is the oldest connection left, preferably of the same mode, but never a test one after a live one.
-    """
+    """Disconnect and pass the default on. The caller holds the account's lock."""
     said = {"last_error": last_error} if last_error is not None else {}
     await ProcessorConnection.filter(id=row.id).update(
         connected=False, is_default=False, version=F("version") + 1, **said
@@ -345,7 +333,7 @@ async def end_connection(row: ProcessorConnection, *, last_error: str | None = N
 
 
 def webhook_problem(row: ProcessorConnection) -> str | None:
-    """Why webhooks can't arrive: the vendor does not know our address. None: they can, or have arrived."""
+    """Why webhooks can't arrive, or None."""
     cls = registry.processor_class(row.processor)
     url = webhook_url(row)
     known = row.webhook_registered or row.last_webhook_at is not None or not row.connected
@@ -359,7 +347,7 @@ def webhook_problem(row: ProcessorConnection) -> str | None:
 
 
 def advice_of(cls: type[Processor], reason: str) -> tuple[str | None, str]:
-    """The credential that a refusal is about, if known, and the advice, with {name}, {mode}, {reason} and {url}."""
+    """The refused credential, and advice with {name}, {mode}, {reason} and {url}."""
     known: Mapping[str, tuple[str | None, str]] = {**ADVICE, **cls.advice}
     return known.get(reason, (None, "{name} refuses these credentials ({reason})."))
 

@@ -1,4 +1,4 @@
-"""Registers the webhook of a connected processor at its vendor, and deletes it there."""
+"""Registers and deletes webhooks at processors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,7 @@ CLAIM: Final = timedelta(minutes=3)  # longer than the calls of one registration
 
 
 async def ensure(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
-    """Register a webhook if the connection has no webhook secret; return the connection.
-
-    A claim in the row admits one registration at a time: two would leave a webhook whose secret is stored nowhere. A claim of a dead
-    process expires, and the next registration deletes that process's webhook.
-    """
+    """Register a webhook unless the connection has a webhook secret."""
     cls = registry.processor_class(row.processor)
     held = providers.readable(row)
     if any(held.get(field) for field in providers.webhook_secret_fields(cls)):
