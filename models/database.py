@@ -1,4 +1,4 @@
-"""The open database: opening, transactions with after-commit callbacks, raw SQL for both engines, disk space."""
+"""The open database: transactions, raw SQL, disk space."""
 
 import asyncio
 import re
@@ -58,11 +58,9 @@ def tortoise_config(
     idle_in_transaction_timeout_ms: int = 60_000,
     statement_cache_size: int = 100,
 ) -> dict[str, Any]:
-    """Tortoise's configuration for a DATABASE_URL, with this project's engine modules.
+    """Tortoise's configuration for a DATABASE_URL. Raises: InvalidDatabaseUrl.
 
-    `lock_timeout_ms`: how long a statement waits for a row that another session holds; on SQLite, for the file.
-    `synchronous` (SQLite): FULL keeps every acknowledged commit through a power failure; OFF is for tests.
-    `statement_cache_size` must be 0 behind a transaction pooler. Raises: InvalidDatabaseUrl.
+    `lock_timeout_ms`: the wait for a row or file. `statement_cache_size`: 0 behind a transaction pooler.
     """
     dialect_name = dialect_of(database_url)
     alias = _ALIASES[dialect_name]
@@ -116,11 +114,7 @@ _opened: _Opened | None = None
 
 @asynccontextmanager
 async def open_database(database_url: str, **options: Any) -> AsyncIterator[None]:
-    """Open and connect the process's database, and close it at the end; `options` are those of `tortoise_config`.
-
-    Every task of the event loop sees it. Opened again with the same URL (by a test and its application) it is shared.
-    Raises: InvalidDatabaseUrl; RuntimeError when another database is open; the engine's error when it can't connect.
-    """
+    """Open the process's database. `options`: as `tortoise_config`. Raises: InvalidDatabaseUrl; RuntimeError (another database is open)."""
     global _opened
     loop = asyncio.get_running_loop()
     if _opened is not None:
@@ -154,7 +148,7 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
 
 
 def _aside(database_url: str) -> SafePostgresClient | None:
-    """The client of `execute_aside`, which connects at its first use. None on SQLite, which has one connection."""
+    # A heartbeat must not wait for the pool.
     if dialect_of(database_url) == "sqlite":
         return None
     config = tortoise_config(database_url, pool_min=0, pool_max=1, command_timeout_s=ASIDE_WITHIN_S)
@@ -173,7 +167,6 @@ def _client() -> _AnyClient:
 
 
 def dialect() -> Dialect:
-    """The engine of the open database."""
     return "sqlite" if isinstance(_client(), SafeSqliteClient | SqliteTransaction) else "postgres"
 
 
@@ -191,11 +184,9 @@ _frame: ContextVar[_Frame | None] = ContextVar("paythread_transaction", default=
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[None]:
-    """Open a transaction, or a savepoint inside another one. Any exception rolls it back.
+    """Open a transaction or savepoint. Never wait for the network inside: SQLite takes its write lock immediately.
 
-    SQLite takes its only write lock immediately: never open one only to read, and never wait for the network inside.
-    A change that is cancelled or disconnected during COMMIT may have been committed: repeat it only with a key. Its
-    after-commit callbacks do not run then, so they must be no more than hints.
+    A connection lost during COMMIT may have committed, without its callbacks: repeat only with a key.
     """
     outer = _frame.get()
     if outer is not None and outer.over:
@@ -216,17 +207,12 @@ async def transaction() -> AsyncIterator[None]:
 
 
 def in_transaction() -> bool:
-    """Whether the running task is inside `transaction()`."""
     frame = _frame.get()
     return frame is not None and not frame.over
 
 
 def after_commit(fn: Callable[[], None]) -> None:
-    """Run `fn` after the outermost transaction has committed, in order of registration; immediately when none is open.
-
-    It does not run if that transaction, or its savepoint, rolls back. Its exceptions are logged: the change is committed,
-    and a failed hint must not look like a failed change.
-    """
+    """Run `fn` after the outermost commit, never after a rollback, immediately outside transactions. Its exceptions are logged."""
     frame = _frame.get()
     if frame is None:
         if isinstance(_client(), TransactionalDBClient):
@@ -252,7 +238,6 @@ _PLACEHOLDER = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?""")
 
 @lru_cache(maxsize=1024)
 def _numbered(sql: str) -> str:
-    """Replace `?` by $1, $2, … outside literals, quoted names and comments."""
     count = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -269,7 +254,6 @@ _PLAIN = frozenset({str, int, float, bytes, type(None)})
 
 
 def _sqlite_value(value: object) -> object:
-    """Convert as Tortoise's fields do, so that raw rows and instances agree."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, bool):
@@ -300,11 +284,7 @@ def _prepare(client: _AnyClient, sql: str, args: tuple[object, ...]) -> tuple[st
 
 
 async def rows(sql: str, *args: object) -> list[dict[str, Any]]:
-    """The rows of a SELECT, or of a statement with RETURNING; `?` is the placeholder on both engines.
-
-    Arguments may be UUID, aware datetime, Decimal, bool, Enum, and dict or list for JSON columns. Values are the
-    engine's: read UUIDs, times, booleans and JSON through `to_uuid`, `to_time`, `to_bool`, `to_json`.
-    """
+    """Fetch rows; the placeholder is `?`. Convert values with `to_uuid`, `to_time`, `to_bool` and `to_json`."""
     client = _client()
     query, values = _prepare(client, sql, args)
     found: list[dict[str, Any]] = await client.execute_query_dict(query, values)
@@ -325,7 +305,7 @@ async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
 
 
 async def execute(sql: str, *args: object) -> int:
-    """Run one statement. Returns the number of rows that it inserted, changed or deleted itself."""
+    """Return the number of rows changed."""
     client = _client()
     query, values = _prepare(client, sql, args)
     count: int = await client.execute_affected(query, values)
@@ -333,10 +313,7 @@ async def execute(sql: str, *args: object) -> int:
 
 
 async def execute_aside(sql: str, *args: object) -> int:
-    """Run one short statement outside every transaction. Returns the number of rows as `execute` does.
-
-    On PostgreSQL it uses a separate connection: a heartbeat must not wait for a pool whose connections all wait for locks.
-    """
+    """Run a short statement outside every transaction."""
     if _opened is None or _opened.aside is None:
         return await execute(sql, *args)
     query, values = _prepare(_opened.aside, sql, args)
@@ -345,7 +322,6 @@ async def execute_aside(sql: str, *args: object) -> int:
 
 
 def placeholders(count: int) -> str:
-    """`?, ?, ?` for an IN list of `count` values. Raises: ValueError for none."""
     if count < 1:
         raise ValueError("an empty IN list: skip the query")
     return ", ".join(["?"] * count)
@@ -356,7 +332,6 @@ def to_uuid(value: None) -> None: ...
 @overload
 def to_uuid(value: object) -> UUID: ...
 def to_uuid(value: Any) -> UUID | None:
-    """Read a raw UUID column: text on SQLite."""
     return value if value is None or isinstance(value, UUID) else UUID(value)
 
 
@@ -365,7 +340,6 @@ def to_time(value: None) -> None: ...
 @overload
 def to_time(value: object) -> datetime: ...
 def to_time(value: Any) -> datetime | None:
-    """Read a raw time column, aware and UTC: text on SQLite."""
     return value if value is None or isinstance(value, datetime) else datetime.fromisoformat(value)
 
 
@@ -374,12 +348,10 @@ def to_bool(value: None) -> None: ...
 @overload
 def to_bool(value: object) -> bool: ...
 def to_bool(value: Any) -> bool | None:
-    """Read a raw boolean column: 0 or 1 on SQLite."""
     return None if value is None else bool(value)
 
 
 def to_json(value: Any) -> Any:
-    """Read a raw JSON column: text on both engines."""
     return orjson.loads(value) if isinstance(value, str | bytes) else value
 
 
@@ -387,7 +359,7 @@ def to_json(value: Any) -> Any:
 
 
 async def try_write() -> None:
-    """Commit a small change that needs disk space. Raises: what any change would."""
+    """Make a change that needs disk space."""
     await execute(
         "INSERT INTO tick (name, every_ms, next_at) VALUES ('probe', 1, ?)"
         " ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at",
@@ -408,7 +380,7 @@ async def try_write() -> None:
 
 
 def free_bytes() -> int | None:
-    """Free disk space beside the SQLite file; None on PostgreSQL."""
+    """Free disk space; None on PostgreSQL."""
     if _opened is None or dialect_of(_opened.url) != "sqlite":
         return None
     return shutil.disk_usage(Path(sqlite_path(_opened.url)).parent).free

@@ -1,4 +1,4 @@
-"""Database errors that are temporary, and a loop that repeats work until it succeeds."""
+"""Temporary database errors, and a loop that repeats work."""
 
 import asyncio
 import random
@@ -50,10 +50,7 @@ _TRANSIENT_SQLITE = frozenset(
 
 
 async def retry_transient(work: Callable[[], Awaitable[_T]]) -> _T:
-    """Run `work`, and repeat it for as long as the database fails temporarily (a lock, a restart).
-
-    For facts that can't be learned a second time. A second run of `work` must be harmless.
-    """
+    """Repeat `work` while the database fails temporarily. Repetition must be harmless."""
     delay_s = 0.1
     while True:
         try:
@@ -71,10 +68,7 @@ _DATABASE = (BaseORMException, asyncpg.PostgresError, asyncpg.InterfaceError, sq
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed later: lock, timeout, deadlock, lost connection, busy file, full disk.
-
-    A connection lost at COMMIT may have committed: repeat only work that a key protects.
-    """
+    """Whether the work may succeed later. A connection lost at COMMIT may have committed: repeat only with a key."""
     for seen in _chain(error):
         if isinstance(seen, _TRANSIENT):
             return True
@@ -86,7 +80,6 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether another session held the row or file too long."""
     return any(
         isinstance(seen, asyncpg.LockNotAvailableError)
         or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) in _LOCKED_SQLITE)
@@ -95,7 +88,6 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the disk is full."""
     return any(
         isinstance(seen, asyncpg.DiskFullError)
         or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) == sqlite3.SQLITE_FULL)
@@ -115,5 +107,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _sqlite_code(error: sqlite3.OperationalError) -> int:
-    """The primary code: the low byte of an extended one. Errors raised by Python's module itself have none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -1,4 +1,4 @@
-"""DATABASE_URL: which engine it names, and what that engine's driver needs from it."""
+"""Reads DATABASE_URL."""
 
 from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -7,11 +7,11 @@ Dialect = Literal["sqlite", "postgres"]
 
 
 class InvalidDatabaseUrl(ValueError):
-    """DATABASE_URL is not valid. The message names the fault and never contains the URL, which holds a password."""
+    """DATABASE_URL is not valid. The message never contains the URL, which holds a password."""
 
 
 def dialect_of(database_url: str) -> Dialect:
-    """The engine of a URL. Raises: InvalidDatabaseUrl."""
+    """Raises: InvalidDatabaseUrl."""
     scheme = database_url.partition("://")[0].lower()
     if scheme == "sqlite":
         return "sqlite"
@@ -21,7 +21,7 @@ def dialect_of(database_url: str) -> Dialect:
 
 
 def sqlite_path(database_url: str) -> str:
-    """The file of `sqlite:///relative.db` or `sqlite:////absolute.db`. Raises: InvalidDatabaseUrl."""
+    """Raises: InvalidDatabaseUrl."""
     parts = urlsplit(database_url)
     path = unquote(parts.path)
     if parts.netloc or not path.startswith("/") or len(path) < 2:
@@ -30,10 +30,7 @@ def sqlite_path(database_url: str) -> str:
 
 
 def postgres_arguments(database_url: str) -> dict[str, Any]:
-    """Arguments of `asyncpg.connect` for the URL. `host` may be the folder of a Unix socket.
-
-    Query keys: host, ssl (or libpq's sslmode), application_name. Raises: InvalidDatabaseUrl.
-    """
+    """Arguments of `asyncpg.connect`. Raises: InvalidDatabaseUrl."""
     parts = urlsplit(database_url)
     query = dict(parse_qsl(parts.query))
     arguments: dict[str, Any] = {}

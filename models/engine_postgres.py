@@ -1,7 +1,4 @@
-"""Tortoise's asyncpg engine with corrections: a cancelled task returns its pooled connection.
-
-Tortoise's configuration in database.py names it. Each correction has a test in tests/models/test_engines.py.
-"""
+"""Tortoise's asyncpg engine, corrected; see tests/models/test_engines.py."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -33,18 +30,14 @@ _cleanups: set[asyncio.Task[None]] = set()
 
 
 class PlainConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no types
-    """A connection that is not reset on release, which would cost a round trip.
-
-    asyncpg still rolls back an open transaction. Code must leave no session state on a pooled connection: no SET, LISTEN
-    or advisory lock outside a transaction.
-    """
+    """Not reset on release. Leave no session state: no SET, LISTEN or advisory lock outside a transaction."""
 
     def get_reset_query(self) -> str:
         return ""
 
 
 class SafeConnectionWrapper(PoolConnectionWrapper[Any]):
-    """A pooled connection for one statement. Waits for a limited time; network errors become Tortoise's."""
+    """A pooled connection for one statement, with a limited wait."""
 
     __slots__ = ()
 
@@ -71,7 +64,7 @@ async def _release(client: "SafePostgresClient", pool: Any, connection: Any) -> 
 
 
 class SafeTransactionContext(TransactionContextPooled):
-    """The outermost transaction: one connection of the pool from BEGIN to the end of COMMIT."""
+    """One pooled connection from BEGIN to the end of COMMIT."""
 
     __slots__ = ()
 
@@ -118,8 +111,6 @@ class SafeTransactionContext(TransactionContextPooled):
 
 
 class SafeTransaction(StorableTexts, TransactionWrapper):
-    """The client that queries use inside a transaction."""
-
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(SafeTransaction(self))
 
@@ -130,16 +121,11 @@ class SafeTransaction(StorableTexts, TransactionWrapper):
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement. Returns the number of rows changed."""
         return await _affected(self, query, texts(values))
 
 
 class SafePostgresClient(StorableTexts, AsyncpgDBClient):
-    """The client of the process's pool.
-
-    Work that may wait for a lock (transactions and writes) uses at most `maxsize - for_reads` connections, so that reads
-    continue while every writer waits.
-    """
+    """Writes use at most `maxsize - for_reads` connections, so that reads continue while writers wait."""
 
     connection_class = PlainConnection
 
@@ -154,7 +140,7 @@ class SafePostgresClient(StorableTexts, AsyncpgDBClient):
         return SafeTransactionContext(SafeTransaction(self), self._pool_init_lock)
 
     async def wait_to_write(self) -> None:
-        """Acquire one of `writers`. Raises: DBConnectionError after WAIT_S."""
+        """Raises: DBConnectionError after WAIT_S."""
         try:
             async with asyncio.timeout(WAIT_S):
                 await self.writers.acquire()
@@ -190,7 +176,6 @@ class SafePostgresClient(StorableTexts, AsyncpgDBClient):
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement. Returns the number of rows changed."""
         async with self._writing(query):
             return await _affected(self, query, texts(values))
 

@@ -1,7 +1,4 @@
-"""Tortoise's SQLite engine with corrections: BEGIN IMMEDIATE, and a cancelled task leaves no lock or open transaction.
-
-Tortoise's configuration in database.py names it. Each correction has a test in tests/models/test_engines.py.
-"""
+"""Tortoise's SQLite engine, corrected; see tests/models/test_engines.py."""
 
 import asyncio
 import random
@@ -34,7 +31,7 @@ AGAIN_S: Final = (0.01, 0.04)
 
 
 def utc_text(value: datetime) -> str:
-    """A time as SQLite stores it: in UTC, so that the order of texts is the order of times."""
+    """UTC, so that texts sort as times."""
     return (value.astimezone(UTC) if value.tzinfo is not None else value).isoformat(" ")
 
 
@@ -43,7 +40,7 @@ sqlite3.register_adapter(datetime, utc_text)
 
 
 class SafeConnectionWrapper(ConnectionWrapper[aiosqlite.Connection]):
-    """Releases its lock when the connection can't be opened; Tortoise's keeps it, and the next query hangs."""
+    """Releases its lock when the connection can't be opened."""
 
     async def __aenter__(self) -> aiosqlite.Connection:
         await self._lock.acquire()
@@ -57,7 +54,7 @@ class SafeConnectionWrapper(ConnectionWrapper[aiosqlite.Connection]):
 
 
 class ImmediateTransactionContext(SqliteTransactionContext):
-    """The outermost transaction: holds the one connection's lock from BEGIN IMMEDIATE to the end of COMMIT."""
+    """Holds the connection's lock from BEGIN IMMEDIATE to the end of COMMIT."""
 
     __slots__ = ()
 
@@ -96,8 +93,6 @@ class ImmediateTransactionContext(SqliteTransactionContext):
 
 
 class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
-    """The client that queries use inside a transaction."""
-
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(SafeTransaction(self))
 
@@ -121,13 +116,10 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
 
     @translate_exceptions
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement. Returns the number of rows changed, without triggers and cascades."""
         return await _affected(self, query, texts(values))
 
 
 class SafeSqliteClient(StorableTexts, SqliteClient):
-    """The client of the process's one connection."""
-
     def __init__(self, file_path: str, *, patience_ms: int = 4_000, **kwargs: Any) -> None:
         kwargs.setdefault("busy_timeout", BUSY_MS)
         super().__init__(file_path, **kwargs)
@@ -140,7 +132,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         return SafeConnectionWrapper(self._lock, self)
 
     async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `work` while another process holds the file, and free the connection for reads in between."""
+        """Repeat `work` while another process holds the file."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self._patience_s
         while True:
@@ -204,10 +196,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         return self._reader.execute(query, values).fetchall()
 
     def _undo(self, connection: aiosqlite.Connection | None) -> None:
-        """Roll back in the background, then release the lock.
-
-        The worker thread may still run the statement whose waiter was cancelled; a rollback queued now runs after it.
-        """
+        # Queued after the cancelled task's statement, which may still run.
         if connection is None:
             self._lock.release()
         else:
@@ -226,7 +215,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
             await transaction.execute_many(query, values)
 
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
-        """Run one statement. Returns the number of rows changed, without triggers and cascades."""
+        """Rows changed, without triggers and cascades."""
         return await self.patiently(lambda: self._execute_affected(query, values))
 
     @translate_exceptions

@@ -1,4 +1,4 @@
-"""Refusals: one class per rule. The docstring is the message that clients show; `code` is the API's UserErrorCode."""
+"""Refusals: the docstring is the client's message."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class Refusal(Exception):
-    """A rule refused the input. `others`: refusals of other fields of the same input."""
+    """A rule refused the input."""
 
     code: ClassVar[str]
     others: tuple[Refusal, ...] = ()
@@ -19,7 +19,6 @@ class Refusal(Exception):
 
     @property
     def all(self) -> list[Refusal]:
-        """The first refusal of each field of the input."""
         first: dict[tuple[str, ...] | None, Refusal] = {}
         for refusal in (self, *self.others):
             first.setdefault(refusal.field, refusal)
@@ -27,10 +26,7 @@ class Refusal(Exception):
 
 
 class Refusals:
-    """Collects the refusals of an input, so that one answer names every wrong field.
-
-    Each `with` block is one check: it keeps a refusal and continues. Call `raise_any` before using what the blocks assign.
-    """
+    """Collects refusals, one check per `with` block; then call `raise_any`."""
 
     def __init__(self) -> None:
         self._found: list[Refusal] = []
@@ -50,7 +46,6 @@ class Refusals:
         return bool(self._found)
 
     def raise_any(self) -> None:
-        """Raises: the first refusal, with the rest in `others`, if there is any."""
         if self._found:
             first, *others = self._found
             first.others = tuple(others)
@@ -207,7 +202,6 @@ class VersionConflict(Refusal):
     code = "VERSION_CONFLICT"
 
     def __init__(self, current: object, *, field: str | tuple[str, ...]) -> None:
-        """`current`: the object's current row."""
         super().__init__(field=field)
         self.current = current
 
@@ -237,7 +231,7 @@ class AlreadySent(Refusal):
 
 
 class SignInFailed(Refusal):
-    """E-mail address or password is wrong."""
+    """Email address or password is wrong."""
 
     code = "SIGN_IN_FAILED"
 

@@ -1,8 +1,4 @@
-"""The account's event log as raw rows: append with gapless numbers, read after a position. Delivery is elsewhere.
-
-The account's counter is raised last in the transaction: its row lock makes the order of numbers the order of commits. A sequence
-would let a reader pass numbers that commit later.
-"""
+"""Reads and appends an account's gapless event log."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One event. `data` holds what the ids do not, such as the previous status."""
+    """`data` holds what the ids do not."""
 
     account_id: UUID
     seq: int
@@ -47,12 +43,13 @@ class LogEntry:
 
 
 async def reserve(account_id: UUID, count: int) -> int:
-    """Raise the counter by `count`; returns the first new number. Call last in the transaction."""
+    """Raise the counter; return the first new number. Call last in the transaction."""
     return (await reserve_and_merges(account_id, count))[0]
 
 
 async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
-    """`reserve`, and how many contacts of the account were merged before."""
+    """As `reserve`, with the number of merged contacts."""
+    # The row lock makes numbers follow commits; a sequence would not.
     found = await database.rows(
         "UPDATE account SET event_seq = event_seq + ? WHERE id = ? RETURNING event_seq, merge_count", count, account_id
     )
@@ -60,7 +57,7 @@ async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
 
 
 async def append(entries: Sequence[LogEntry]) -> None:
-    """Insert numbered entries, directly after `reserve` in the same transaction."""
+    """Insert entries directly after `reserve`."""
     for start in range(0, len(entries), _PER_STATEMENT):
         await _insert(entries[start : start + _PER_STATEMENT])
 
@@ -88,7 +85,6 @@ async def _insert(entries: Sequence[LogEntry]) -> None:
 
 
 async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:
-    """At most `limit` entries after a number, in order."""
     found = await database.rows(
         f"SELECT {_COLUMNS} FROM event WHERE account_id = ? AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608 (only constants are put in)
         account_id,
@@ -99,7 +95,7 @@ async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:
 
 
 async def heads(account_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The newest number of each known account, in one query."""
+    """The newest number per account."""
     if not account_ids:
         return {}
     marks = ", ".join("?" * len(account_ids))
@@ -108,7 +104,7 @@ async def heads(account_ids: Sequence[UUID]) -> dict[UUID, int]:
 
 
 async def oldest(account_id: UUID) -> int:
-    """The smallest number still in the log; head + 1 when it is empty."""
+    """The smallest number, or head + 1 if the log is empty."""
     found = await database.rows(
         "SELECT coalesce((SELECT min(seq) FROM event WHERE account_id = ?),"
         " (SELECT event_seq + 1 FROM account WHERE id = ?)) AS seq",
@@ -119,11 +115,7 @@ async def oldest(account_id: UUID) -> int:
 
 
 async def prune(now: datetime) -> int:
-    """Delete entries past the retention; returns how many. Only the retention job calls it.
-
-    A trigger refuses every other DELETE; a row of event_pruning lets these pass. Only the lowest numbers go: times may be slightly out of
-    order, and a hole would lose events silently.
-    """
+    """Delete old entries, lowest numbers first: a hole would lose events."""
     before = now - RETENTION
     count = 0
     for row in await database.rows("SELECT DISTINCT account_id FROM event WHERE at < ?", before):
@@ -172,7 +164,7 @@ class CursorInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """A position in an account's log. The epoch changes when a backup is restored."""
+    """A log position; a restored backup has a new epoch."""
 
     epoch: str
     account_id: UUID
@@ -184,7 +176,7 @@ class Cursor:
 
     @staticmethod
     def decode(text: str, account_id: UUID) -> Cursor:
-        """Raises CursorInvalid for anything but this account's cursor, without a reason."""
+        """Raises: CursorInvalid."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             if len(raw) < 26 or raw[:1] != b"1" or raw[1:17] != account_id.bytes:

@@ -1,4 +1,4 @@
-"""Identifiers: ordered UUIDv7, and their public form with a type prefix."""
+"""UUIDv7 and public ids with a type prefix."""
 
 import secrets
 import threading
@@ -35,11 +35,7 @@ _tail = 0
 
 
 def uuid7() -> UUID:
-    """A new UUIDv7, greater than every earlier one of this process; keyset pages rely on that order.
-
-    Within a millisecond the tail counts up in random steps. A clock that steps back is ignored until it catches up.
-    Source: RFC 9562, 5.7 and 6.2 (method 2).
-    """
+    """A UUIDv7 greater than every earlier one of this process. Source: RFC 9562, 5.7 and 6.2 (method 2)."""
     global _last_ms, _tail
     now_ms = time.time_ns() // 1_000_000
     with _lock:
@@ -57,13 +53,13 @@ def uuid7() -> UUID:
 
 
 def public_id(prefix: str, value: UUID) -> str:
-    """The id that clients see: prefix, "_", then 26 sortable characters of lower-case Crockford base 32."""
+    """The prefix, "_" and 26 sortable characters."""
     number = value.int
     return prefix + "_" + "".join([_PAIRS[number >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def parse_public_id(text: str, prefix: str) -> UUID | None:
-    """The UUID of a public id with this prefix, or None. Each id has exactly one spelling."""
+    """None if it is not a public id with this prefix."""
     head, separator, tail = text.rpartition("_")
     # 26 characters hold 130 bits: a first character above "7" would not fit into 128.
     if head != prefix or not separator or len(tail) != LENGTH or tail[0] > "7":

@@ -1,8 +1,4 @@
-"""The ledger's rules: a request's status and totals as a pure function of its facts.
-
-Order and repetition of facts cannot matter: outcomes rank by kind, not by arrival. Only disputes go back and forth, so the vendor's
-time ranks first there.
-"""
+"""Derives a request's status and totals from its facts, whatever their order."""
 
 from __future__ import annotations
 
@@ -14,8 +10,6 @@ from typing import Final
 
 
 class Status(StrEnum):
-    """The stored status of a payment request."""
-
     DRAFT = "DRAFT"
     SENT = "SENT"
     PROCESSING = "PROCESSING"
@@ -25,8 +19,6 @@ class Status(StrEnum):
 
 
 class CardKind(StrEnum):
-    """Why an activity card was logged."""
-
     PAYMENT_REQUEST = "PAYMENT_REQUEST"
     PAYMENT_RECEIVED = "PAYMENT_RECEIVED"
     PARTIAL_PAYMENT = "PARTIAL_PAYMENT"
@@ -68,13 +60,12 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 def rank_of(kind: str, outcome: str, occurred_at: datetime, *, is_manual: bool) -> tuple[datetime, int]:
-    """The rank of an outcome among those of its payment; the highest applies. `is_manual`: recorded by a person."""
+    """The highest-ranked outcome of a payment applies. `is_manual`: recorded by a person."""
     ranks = MANUAL_RANK if is_manual and kind == "CHARGE" else RANKS.get(kind, {})
     return occurred_at if kind == "DISPUTE" else _NO_TIME, ranks.get(outcome, 0)
 
 
 def dispute_state(outcome: str) -> str:
-    """A dispute's outcome as the request's `dispute_state`."""
     return {"PENDING": "NEEDS_RESPONSE", "SUCCEEDED": "LOST"}.get(outcome, "WON")
 
 
@@ -83,8 +74,6 @@ PaymentKey = tuple[object, str]  # connection and external id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """A fact as the rules need it."""
-
     connection: object  # equal ids of two connections are two payments; None: recorded manually
     kind: str
     external_id: str
@@ -104,18 +93,16 @@ class Fact:
 
     @property
     def key(self) -> PaymentKey:
-        """The payment, among those of its kind."""
         return self.connection, self.external_id
 
     @property
     def charge_key(self) -> tuple[object, str | None]:
-        """The charge that it concerns."""
         return self.connection, self.charge_external_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """What a request's facts add up to, in minor units of its currency."""
+    """In minor units of the request's currency."""
 
     status: Status
     settled_minor: int  # counted charges that succeeded before VOID
@@ -131,15 +118,11 @@ class Position:
 
 
 def is_payable(status: str, *, released: bool) -> bool:
-    """Whether the pay page offers to pay."""
     return status in OPEN or (status == Status.PROCESSING and released)
 
 
 def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable, datetime]:
-    """When the newest dispute about each charge was won, from (charge, outcome, time) of each dispute.
-
-    A reversal of the charge up to then is void.
-    """
+    """When each charge's newest dispute was won; earlier reversals are void. `disputes`: (charge, outcome, time)."""
     newest: dict[Hashable, tuple[datetime, int, str]] = {}
     for charge, outcome, at in disputes:
         newest[charge] = max(newest.get(charge, (_NO_TIME, -1, "")), (at, DISPUTE_RANK[outcome], outcome))
@@ -147,7 +130,7 @@ def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable,
 
 
 def final(facts: Iterable[Fact]) -> list[Fact]:
-    """One fact per payment: the one whose outcome ranks highest."""
+    """The highest-ranked fact of each payment."""
     best: dict[tuple[object, str, str], Fact] = {}
     for fact in facts:
         key = (fact.connection, fact.kind, fact.external_id)
@@ -162,14 +145,12 @@ def _rank(fact: Fact) -> tuple[datetime, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counting:
-    """Which charges count."""
-
     charges: frozenset[PaymentKey]
     parts: frozenset[PaymentKey]  # those that count as tenders
 
 
 def counting(payments: Sequence[Fact]) -> Counting:
-    """Charges count that match their checkout, add up to it as tenders, or were accepted. Later facts never revoke it."""
+    """Charges that match their checkout, add up to it, or were accepted. Later facts never revoke it."""
     charges = [m for m in payments if m.kind == "CHARGE"]
     exact = {m.key for m in charges if m.counted}
     split: dict[object, list[Fact]] = {}
@@ -183,7 +164,6 @@ def counting(payments: Sequence[Fact]) -> Counting:
 
 
 def _tenders_that_add_up(tenders: list[Fact]) -> tuple[Fact, ...]:
-    """The earliest tenders, by the vendor's time, that add up to what their checkout asked for."""
     asked = tenders[0].asked_minor
     sums: dict[int, tuple[Fact, ...]] = {0: ()}
     for tender in sorted(tenders, key=lambda m: (m.occurred_at, m.external_id)):
@@ -196,7 +176,6 @@ def _tenders_that_add_up(tenders: list[Fact]) -> tuple[Fact, ...]:
 
 
 def _effective_refunds(payments: Sequence[Fact]) -> list[Fact]:
-    """Succeeded refunds, without reversals whose dispute was won."""
     won = won_at((m.charge_key, m.outcome, m.occurred_at) for m in payments if m.kind == "DISPUTE")
     return [
         m
@@ -208,7 +187,7 @@ def _effective_refunds(payments: Sequence[Fact]) -> list[Fact]:
 
 
 def unresolved(payments: Sequence[Fact], counted: frozenset[PaymentKey]) -> dict[PaymentKey, int]:
-    """What is left of each confirmed charge that arrived and does not count, after refunds and lost disputes."""
+    """What is left of each charge that does not count."""
     left = {
         m.key: m.amount_minor
         for m in payments
@@ -231,10 +210,7 @@ def position(
     checkout_released: bool = False,
     currency: str = "",
 ) -> Position:
-    """Derive status and totals from all facts of a request in `currency`.
-
-    `checkout_processing`: a submitted checkout holds the link; `checkout_released`: one was released.
-    """
+    """Derive status and totals. `checkout_processing`: a submitted checkout holds the link; `checkout_released`: one was released."""
     payments = final(facts)
     counted = counting(payments).charges
     charges = [m for m in payments if m.kind == "CHARGE" and m.key in counted]
@@ -281,7 +257,7 @@ def _unresolved_by_currency(payments: Sequence[Fact], counted: frozenset[Payment
 
 
 def _refunded_by_charge(refunds: list[Fact], charges: list[Fact]) -> dict[tuple[object, str | None], int]:
-    """Never more than the charge: some processors report the same loss as a refund and as a reversal."""
+    # At most the charge: some processors report one loss as refund and reversal.
     amounts: dict[tuple[object, str | None], int] = {m.key: m.amount_minor for m in charges}
     back: dict[tuple[object, str | None], int] = {}
     for refund in refunds:

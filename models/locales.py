@@ -1,4 +1,4 @@
-"""Locales: the one that fits a language tag, and what CLDR says of its numbers beyond Babel's data. Never fails on a tag."""
+"""Locales by language tag, and number formats that Babel lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TERRITORY: Final = re.compile(r"[A-Za-z]{2}|[0-9]{3}", re.ASCII)
 # Languages that CLDR groups under another code and Babel does not.
 _LANGUAGES: Final = {"no": "nb", "sh": "sr_Latn"}
 
-# Babel has the names of the numbering systems and not their digits: the zero of each one that is some locale's default.
+# The zero of each default numbering system; Babel lacks digits.
 _ZEROS: Final = {
     "adlm": 0x1E950,
     "arab": 0x0660,
@@ -37,7 +37,7 @@ _ZEROS: Final = {
     "tibt": 0x0F20,
 }
 
-# CLDR's minimumGroupingDigits, which Babel leaves out: these write 1234 without a separator and 12.345 with one.
+# CLDR's minimumGroupingDigits, which Babel lacks: 1234 but 12.345.
 _GROUPED_FROM_FIVE: Final = frozenset(
     ["be", "bg", "es", "et", "hu", "hy", "ia", "ie", "it", "ka", "lv", "pl", "pt", "ru", "sl", "sq"]
 )
@@ -57,7 +57,7 @@ _SEPARATORS: Final = {
     "gsw_FR": "'",
     "gsw": "'",
 }
-# Babel keeps one pattern of a locale for all numbering systems, here that of Latin digits; CLDR 48 has changed the others.
+# Babel keeps a locale's pattern for Latin digits only; CLDR 48 has changed the others.
 _PATTERNS: Final = {
     **dict.fromkeys(("fa", "fa_IR"), "\u200e¤#,##0.00"),
     **dict.fromkeys(("es_AR", "es_CO"), "¤\u00a0#,##0.00"),
@@ -65,7 +65,7 @@ _PATTERNS: Final = {
 
 
 def find(tag: str) -> Locale | None:
-    """The best locale for a BCP 47 or POSIX tag: "de-US" gives German. None: the tag names no language that CLDR knows."""
+    """ "de-US" gives German; None if CLDR lacks the language."""
     return _find(tag) if len(tag) <= _TAG_LIMIT else None
 
 
@@ -95,12 +95,12 @@ def _find(tag: str) -> Locale | None:
 
 
 def of(tag: str | None) -> Locale:
-    """As `find`; en-US where that finds nothing."""
+    """As `find`, or en-US."""
     return find(tag or DEFAULT) or Locale.parse("en_US")
 
 
 def territory_of(tag: str) -> str | None:
-    """The country that the tag itself names ("en-US": "US"), else its language's own."""
+    """The tag's country, else its language's."""
     for subtag in re.split(r"[.@]", tag)[0].replace("_", "-").split("-")[1:]:
         if len(subtag) == 1:
             break
@@ -120,13 +120,12 @@ def groups_four_digits(locale: Locale) -> bool:
 
 
 def group_separator(locale: Locale) -> str | None:
-    """What stands between the groups of an amount's digits, where it is not what Babel says."""
+    """The separator in amounts where Babel's is wrong."""
     return _SEPARATORS.get(str(locale))
 
 
 @lru_cache(maxsize=256)
 def currency_pattern(locale: Locale) -> NumberPattern:
-    """How an amount is written. No locale's pattern of CLDR has quoted text in it."""
     written = _PATTERNS.get(str(locale))
     pattern: NumberPattern = parse_pattern(written) if written else locale.currency_formats["standard"]
     return pattern
@@ -134,6 +133,6 @@ def currency_pattern(locale: Locale) -> NumberPattern:
 
 @lru_cache(maxsize=256)
 def digits(locale: Locale) -> dict[int, int]:
-    """What `str.translate` turns ASCII digits into, in the locale's own numbering system."""
+    """Maps ASCII digits to the locale's, for `str.translate`."""
     zero = _ZEROS.get(locale.default_numbering_system, ord("0"))
     return {ord("0") + n: zero + n for n in range(10)}

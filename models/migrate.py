@@ -1,12 +1,4 @@
-"""Migrations: the SQL files of `migrations/`, applied once, in order, under a lock.
-
-A migration is two files, `NNNN_name.sqlite.sql` and `NNNN_name.postgres.sql`; a line `-- down` separates the rollback.
-On PostgreSQL a file with a line `-- no-transaction` (CREATE INDEX CONCURRENTLY) runs statement by statement, split at
-each ";", and must be safe to repeat.
-
-SQLite: a rebuilt table needs its indexes and triggers again; VARCHAR lengths are not enforced, so widening needs no
-rebuild. Foreign keys are off during a migration and checked before the commit.
-"""
+"""Applies `migrations/` once, in order, under a lock. Rules: migrations/README.md."""
 
 import asyncio
 import hashlib
@@ -37,33 +29,31 @@ _RECORD = (
 
 
 class MigrationError(RuntimeError):
-    """The database and the migration files do not fit; nothing was changed."""
+    """Database and migration files do not fit; nothing was changed."""
 
 
 class BadFiles(MigrationError):
-    """A file of the folder is wrong: missing for one engine, misnumbered, or without `-- down`."""
+    """A file is missing for one engine, misnumbered, or without `-- down`."""
 
 
 class EditedMigration(MigrationError):
-    """A file was changed after it was applied: write a new migration instead."""
+    """An applied file was changed: write a new migration."""
 
 
 class NewerDatabase(MigrationError):
-    """The database was migrated by a newer version of the code: run that version, or roll back with it first."""
+    """A newer release migrated the database: run or roll back with that."""
 
 
 class LockTimeout(MigrationError):
-    """Another process held the migration lock too long."""
+    pass
 
 
 class BrokenReferences(MigrationError):
-    """The migration would leave rows with broken foreign keys."""
+    """The migration would leave broken foreign keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step for one engine."""
-
     name: str
     up: str
     down: str
@@ -72,19 +62,12 @@ class Migration:
 
 
 async def migrate(database_url: str, *, folder: Path = FOLDER) -> list[str]:
-    """Apply pending migrations and return their names. Creates a missing SQLite file and its folder.
-
-    Safe from several processes: one applies, the others find nothing to do. A step that fails changes nothing.
-    Raises: MigrationError; the engine's error when a step fails.
-    """
+    """Apply pending migrations; several processes may call it. Raises: MigrationError."""
     return await _run(database_url, folder, _up)
 
 
 async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) -> list[str]:
-    """Roll back every migration after `to` (None: all), newest first, and return their names.
-
-    Raises: ValueError when `to` is not applied; otherwise as `migrate`.
-    """
+    """Roll back migrations after `to` (None: all), newest first. Raises: ValueError (`to` is not applied), MigrationError."""
 
     def plan(migrations: list[Migration], applied: list[str]) -> list[Migration]:
         if to is not None and to not in applied:
@@ -96,7 +79,7 @@ async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) 
 
 
 async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
-    """Names of the migrations that `migrate` would apply. Changes nothing. Raises: MigrationError."""
+    """Raises: MigrationError."""
     dialect = dialect_of(database_url)
     migrations = read(folder, dialect)
     if dialect == "sqlite":
@@ -108,7 +91,7 @@ async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
 
 
 def read(folder: Path, dialect: Dialect) -> list[Migration]:
-    """The migrations of one engine, in order. Raises: BadFiles."""
+    """Raises: BadFiles."""
     halves: dict[str, set[str]] = {}
     found: list[Migration] = []
     for path in sorted(folder.glob("*.sql")):
@@ -143,7 +126,6 @@ def _parse(name: str, text: str) -> Migration:
 
 
 def _verify(migrations: list[Migration], recorded: dict[str, str]) -> list[str]:
-    """The applied names in order. Raises: MigrationError unless they are the first of the files, unchanged."""
     known = {migration.name: migration for migration in migrations}
     for name, checksum in recorded.items():
         if name not in known:
@@ -228,7 +210,6 @@ def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -
 
 
 def _sqlite_statements(script: str) -> Iterator[str]:
-    """Split into statements; `complete_statement` handles triggers, literals and comments."""
     statement = ""
     for piece in re.split(r"(?<=;)", script):
         statement += piece
@@ -240,7 +221,7 @@ def _sqlite_statements(script: str) -> Iterator[str]:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Switch the file to write-ahead logging. SQLite does not wait for other connections here."""
+    # SQLite does not wait for other connections here.
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Money in minor units with an ISO 4217 code: its decimal text, and its text for people."""
+"""Money in minor units with an ISO 4217 code."""
 
 import re
 import unicodedata
@@ -47,15 +47,15 @@ _SPACES = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2007": " ", "\u2009": 
 
 
 class InvalidAmount(ValueError):
-    """The text is not an amount of this currency: digits, at most one point, no more decimals than the currency has."""
+    """Not a plain decimal with the currency's decimals."""
 
 
 class UnknownCurrency(ValueError):
-    """The code is not an active ISO 4217 currency."""
+    """Not an active ISO 4217 currency."""
 
 
 def exponent_of(currency: str) -> int:
-    """How many decimals a currency has (0, 2 or 3). Raises: UnknownCurrency."""
+    """The currency's decimals. Raises: UnknownCurrency."""
     try:
         return CURRENCIES[currency]
     except KeyError:
@@ -64,7 +64,7 @@ def exponent_of(currency: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An amount in minor units: `Money(12500, "USD")` is 125 dollars. Raises: UnknownCurrency."""
+    """`Money(12500, "USD")` is 125 dollars. Raises: UnknownCurrency."""
 
     amount_minor: int
     currency: str
@@ -76,7 +76,7 @@ class Money:
 
     @classmethod
     def from_decimal(cls, text: str, currency: str) -> Self:
-        """Read "125.00"; signs, exponents, separators and extra decimals are refused. Raises: InvalidAmount, UnknownCurrency."""
+        """Read "125.00", without sign, exponent or separators. Raises: InvalidAmount, UnknownCurrency."""
         exponent = exponent_of(currency)
         match = _AMOUNT.fullmatch(text)
         if match is None:
@@ -88,7 +88,6 @@ class Money:
 
     @property
     def decimal(self) -> str:
-        """Decimal text with exactly the currency's decimals."""
         exponent = CURRENCIES[self.currency]
         if exponent == 0:
             return str(self.amount_minor)
@@ -97,21 +96,17 @@ class Money:
         return f"{sign}{digits[:-exponent]}.{digits[-exponent:]}"
 
     def formatted(self, locale: str = locales.DEFAULT) -> str:
-        """The amount in the locale, such as "de-DE", with the currency symbol; en-US if unknown."""
+        """With the currency symbol, in the locale or en-US."""
         return _format(self.amount_minor, self.currency, locales.of(locale))
 
     def sms_text(self, locale: str = locales.DEFAULT) -> str:
-        """As `formatted`, or "INR 120.00" if that has a character outside GSM-7.
-
-        One such character turns the whole SMS into UCS-2, which halves a segment.
-        """
+        """As `formatted`, or "INR 120.00" where GSM-7 lacks a character."""
         text = self.formatted(locale).translate(_SPACES)
         return text if _GSM_7.issuperset(text) else f"{self.currency} {self.decimal}"
 
 
 @lru_cache(maxsize=4096)
 def _format(amount_minor: int, currency: str, locale: Locale) -> str:
-    """Babel's pattern, with CLDR's currency spacing that Babel omits and our table's decimals."""
     pattern = locales.currency_pattern(locale)
     symbols: Mapping[str, str] = locale.number_symbols.get(locale.default_numbering_system, {})
     negative = amount_minor < 0

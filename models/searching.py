@@ -1,4 +1,4 @@
-"""Text search that ignores case and accents, equal on both engines: rows store folded text, and LIKE patterns are folded too."""
+"""Text search that ignores case and accents, equal on both engines."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _CODE: Final = re.compile(r"[a-z]{3}")
 
 
 def fold(text: str) -> str:
-    """The text without case, accents, invisible characters and width; digits as 0 to 9, single spaces."""
+    """Remove case, accents, invisible characters and width."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     folded = _MARKS.sub("", folded).translate(_LETTERS)
     kept = (_plain(character) for character in folded)
@@ -72,15 +72,12 @@ def _plain(character: str) -> str:
 
 
 def stored(values: Iterable[str | None]) -> str:
-    """The searched text of a row with these values, one a line: no match spans two values."""
+    """A row's searched text, one value a line: no match spans two."""
     return "\n".join(fold(value) for value in values if value)
 
 
 def patterns(query: str) -> list[str]:
-    """LIKE patterns (escape character "!") for a query; none for a query without text.
-
-    Phone numbers match in any notation: "(0151) 234-56" finds +4915123456.
-    """
+    """LIKE patterns with escape "!". "(0151) 234-56" finds +4915123456."""
     text = fold(query)
     wanted = [text] if text else []
     if _PHONE.fullmatch(text):
@@ -91,7 +88,7 @@ def patterns(query: str) -> list[str]:
 
 
 def amounts(query: str) -> list[tuple[str, int]]:
-    """The (currency, minor units) that "1,250.00", "125 €" or "EUR 125" may mean; none if the query is no amount."""
+    """(currency, minor units) that "1,250.00", "125 €" or "EUR 125" may mean."""
     text = fold(query)
     match = _NUMBER.search(text)
     if match is None:
@@ -111,7 +108,6 @@ def amounts(query: str) -> list[tuple[str, int]]:
 
 
 def _is_symbol(word: str) -> bool:
-    """Whether a word may be a currency symbol, such as €, R$ or kr."""
     letters = word.replace(".", "")
     return any(unicodedata.category(character) == "Sc" for character in word) or (
         letters.isalpha() and len(letters) <= 3
@@ -119,7 +115,6 @@ def _is_symbol(word: str) -> bool:
 
 
 def _values(number: str) -> set[Decimal]:
-    """Values of a written number: its last separator is the decimal one, or all separators group digits."""
     parts = re.split(r"[.,' ]", number)
     values = set()
     grouped = all(len(part) in (2, 3) for part in parts[1:-1])

@@ -1,8 +1,4 @@
-"""Text that both engines can store. Every parameter of every query passes here.
-
-PostgreSQL refuses NUL, and both engines refuse lone surrogates. Each becomes U+FFFD. In typed input,
-services/core/validation.py refuses them first.
-"""
+"""Replaces characters that a database refuses (NUL, lone surrogates) by U+FFFD in every parameter."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ REPLACEMENT: Final = "\ufffd"
 
 
 def storable(value: Any) -> Any:
-    """The value with every text in it made storable, also inside lists and dictionaries."""
     if isinstance(value, str):
         # Most texts are ASCII without NUL, and this test is faster than the regular expression.
         return value if value.isascii() and "\x00" not in value else _NOT_STORED.sub(REPLACEMENT, value)
@@ -29,12 +24,11 @@ def storable(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """JSON for a JSON column."""
     return orjson.dumps(storable(value)).decode()
 
 
 class StorableTexts:
-    """Makes every parameter storable; for Tortoise's clients of both engines."""
+    """For Tortoise's clients of both engines."""
 
     async def execute_insert(self, query: str, values: Sequence[Any]) -> Any:
         return await super().execute_insert(query, texts(values))  # type: ignore[misc]  # Tortoise's executors are untyped
@@ -50,5 +44,4 @@ class StorableTexts:
 
 
 def texts(values: Sequence[Any]) -> list[Any]:
-    """The storable parameters of one statement."""
     return [storable(value) if isinstance(value, str) else value for value in values]

@@ -1,7 +1,4 @@
-"""The tables: columns and keys. Rules are in money.py and ledger.py, SQL in migrations/.
-
-`event`, with the key (account, seq), is written and read as raw rows in event_log.py.
-"""
+"""The tables: columns and keys."""
 
 from __future__ import annotations
 
@@ -50,7 +47,7 @@ FOREIGN_KEYS = {
 
 
 class Row(Model):
-    """Base of every table. Ids are UUIDv7: their order is the order of creation."""
+    """Ids are UUIDv7, in order of creation."""
 
     id = fields.UUIDField(primary_key=True, default=uuid7)
 
@@ -59,8 +56,6 @@ class Row(Model):
 
 
 class TenantRow(Row):
-    """A row that belongs to one account."""
-
     account_id = fields.UUIDField()
 
     class Meta:
@@ -68,7 +63,7 @@ class TenantRow(Row):
 
 
 class Searchable(TenantRow):
-    """A row that people search for. Every save stores the folded text; NULL: not yet (services/accounts/search_index.py)."""
+    """Every save stores the folded text."""
 
     SEARCHED: ClassVar[tuple[str, ...]]  # columns
     search = fields.TextField(null=True)
@@ -83,7 +78,6 @@ class Searchable(TenantRow):
         force_create: bool = False,
         force_update: bool = False,
     ) -> None:
-        """Save, with the search text of the current values."""
         self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
         if update_fields is not None:
             update_fields = {*update_fields, "search"}
@@ -91,8 +85,6 @@ class Searchable(TenantRow):
 
 
 class Account(Row):
-    """The tenant."""
-
     name = fields.CharField(max_length=120)
     default_currency = fields.CharField(max_length=3)
     locale = fields.CharField(max_length=20, default="en-US")
@@ -112,8 +104,6 @@ class Account(Row):
 
 
 class User(TenantRow):
-    """A person who signs in."""
-
     email = fields.CharField(max_length=254, unique=True)  # lower case
     name = fields.CharField(max_length=120)
     role = fields.CharField(max_length=10)
@@ -128,7 +118,7 @@ class User(TenantRow):
 
 
 class RefreshToken(TenantRow):
-    """A single-use token; a second use revokes its family."""
+    """A second use revokes its family."""
 
     user_id = fields.UUIDField()
     family_id = fields.UUIDField()
@@ -144,7 +134,7 @@ class RefreshToken(TenantRow):
 
 
 class ApiKey(TenantRow):
-    """A program's key; only its SHA-256 is stored."""
+    """Only the key's SHA-256 is stored."""
 
     name = fields.CharField(max_length=120)
     role = fields.CharField(max_length=10)
@@ -162,8 +152,6 @@ class ApiKey(TenantRow):
 
 
 class Contact(Searchable):
-    """The person who receives payment requests."""
-
     SEARCHED = ("name", "email", "phone", "also_known_as")
 
     name = fields.CharField(max_length=120)
@@ -186,8 +174,6 @@ class Contact(Searchable):
 
 
 class ContactAddress(TenantRow):
-    """A contact's address on one kind of channel."""
-
     contact_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
     address = fields.CharField(max_length=254)
@@ -202,7 +188,7 @@ class ContactAddress(TenantRow):
 
 
 class OptOut(TenantRow):
-    """An address that wrote STOP to one of the account's senders. It is then opted out of that kind of channel."""
+    """An address that wrote STOP is opted out of its kind of channel."""
 
     channel_connection_id = fields.UUIDField()
     kind = fields.CharField(max_length=12)
@@ -217,7 +203,7 @@ class OptOut(TenantRow):
 
 
 class Blocking(TenantRow):
-    """The time of the vendor's newest block or unblock of an address."""
+    """The vendor's newest block or unblock."""
 
     channel_connection_id = fields.UUIDField()
     address = fields.CharField(max_length=254)
@@ -229,7 +215,7 @@ class Blocking(TenantRow):
 
 
 class ContactSummary(TenantRow):
-    """Stored totals of a contact, one row per currency and mode. `cli.py audit` compares them with the ledger."""
+    """A contact's totals, one row per currency and mode."""
 
     contact_id = fields.UUIDField()
     currency = fields.CharField(max_length=3)
@@ -250,8 +236,6 @@ class ContactSummary(TenantRow):
 
 
 class Conversation(TenantRow):
-    """One per contact; spans all channels."""
-
     contact_id = fields.UUIDField(unique=True)
     assignee_id = fields.UUIDField(null=True)
     last_activity_at = fields.DatetimeField()
@@ -271,8 +255,6 @@ class Conversation(TenantRow):
 
 
 class ConversationFollower(TenantRow):
-    """A user who receives a conversation's notifications besides its assignee and the request's creator."""
-
     conversation_id = fields.UUIDField()
     user_id = fields.UUIDField()
 
@@ -282,8 +264,6 @@ class ConversationFollower(TenantRow):
 
 
 class ChannelConnection(TenantRow):
-    """A connected channel."""
-
     kind = fields.CharField(max_length=12)
     provider = fields.CharField(max_length=40)  # file name in integrations/channels
     display_name = fields.CharField(max_length=120)
@@ -305,8 +285,6 @@ class ChannelConnection(TenantRow):
 
 
 class ProcessorConnection(TenantRow):
-    """A connected payment processor, live or test."""
-
     processor = fields.CharField(max_length=40)  # file name in integrations/processors
     display_name = fields.CharField(max_length=120)
     test_mode = fields.BooleanField()
@@ -331,7 +309,7 @@ class ProcessorConnection(TenantRow):
 
 
 class PaymentRequest(Searchable):
-    """A payment request. Only the projection of facts writes status and totals."""
+    """Only the projection of facts writes status and totals."""
 
     SEARCHED = ("number", "product_name")
 
@@ -390,8 +368,6 @@ class PaymentRequest(Searchable):
 
 
 class Message(TenantRow):
-    """A message in the thread, in or out."""
-
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()  # position in the account's log, and so in the thread
@@ -433,7 +409,7 @@ class Message(TenantRow):
 
 
 class Attachment(TenantRow):
-    """A file from a contact: metadata, and its bytes once fetched."""
+    """Metadata, and bytes once fetched."""
 
     message_id = fields.UUIDField()
     n = fields.IntField()  # position in the message, from 1
@@ -453,7 +429,7 @@ class Attachment(TenantRow):
 
 
 class Visitor(TenantRow):
-    """A browser that uses the web chat widget. Only its token opens its conversation."""
+    """Only its token opens its conversation."""
 
     channel_connection_id = fields.UUIDField()
     contact_id = fields.UUIDField(null=True)  # null until the first message
@@ -468,8 +444,6 @@ class Visitor(TenantRow):
 
 
 class MessagePaymentRequest(TenantRow):
-    """A message that carries a request's link."""
-
     message_id = fields.UUIDField()
     payment_request_id = fields.UUIDField()
 
@@ -480,7 +454,7 @@ class MessagePaymentRequest(TenantRow):
 
 
 class ActivityCard(TenantRow):
-    """A system entry of the thread. Append-only."""
+    """Append-only."""
 
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()
@@ -502,8 +476,6 @@ class ActivityCard(TenantRow):
 
 
 class CheckoutSession(TenantRow):
-    """An attempt to pay, opened at a processor."""
-
     payment_request_id = fields.UUIDField()
     processor_connection_id = fields.UUIDField()
     n = fields.IntField()
@@ -537,10 +509,7 @@ class CheckoutSession(TenantRow):
 
 
 class MoneyFact(TenantRow):
-    """A fact of the ledger: a processor's report about money, or a decision of the team (ACCEPTANCE, WAIVER). Append-only.
-
-    One row per outcome; of a dispute one per outcome and time.
-    """
+    """A processor's report about money, or the team's decision. Append-only; one row per outcome (disputes: and time)."""
 
     payment_request_id = fields.UUIDField()
     contact_id = fields.UUIDField()
@@ -579,7 +548,7 @@ class MoneyFact(TenantRow):
 
 
 class Refund(TenantRow):
-    """A refund requested from a processor. Committed with its key before the call; the outcome is in the ledger."""
+    """Committed with its key before the vendor's call; the outcome is in the ledger."""
 
     payment_request_id = fields.UUIDField()
     money_fact_id = fields.UUIDField()  # of the charge
@@ -606,8 +575,6 @@ class Refund(TenantRow):
 
 
 class ProcessorEvent(TenantRow):
-    """A webhook as received, stored before it is handled."""
-
     processor_connection_id = fields.UUIDField()
     external_id = fields.CharField(max_length=200)
     type = fields.CharField(max_length=120)
@@ -624,7 +591,7 @@ class ProcessorEvent(TenantRow):
 
 
 class Notification(TenantRow):
-    """A notification of a user, unique per cause."""
+    """Unique per user and cause."""
 
     user_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()
@@ -644,8 +611,6 @@ class Notification(TenantRow):
 
 
 class IdempotencyKey(TenantRow):
-    """An idempotency key of a mutation."""
-
     mutation = fields.CharField(max_length=60)
     key = fields.CharField(max_length=80)
     input_hash = fields.CharField(max_length=64)
@@ -661,8 +626,6 @@ class IdempotencyKey(TenantRow):
 
 
 class Job(Row):
-    """Work to do after the commit."""
-
     account_id = fields.UUIDField(null=True)
     kind = fields.CharField(max_length=60)
     payload: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)
@@ -683,8 +646,6 @@ class Job(Row):
 
 
 class Tick(Model):
-    """The next run of a periodic task."""
-
     name = fields.CharField(max_length=60, primary_key=True)
     every_ms = fields.IntField()
     next_at = fields.DatetimeField()
@@ -694,7 +655,7 @@ class Tick(Model):
 
 
 class AuditEntry(TenantRow):
-    """A change of settings or of a contact's record. Append-only."""
+    """Append-only."""
 
     actor_id = fields.UUIDField(null=True)
     actor_kind = fields.CharField(max_length=8)  # user, api_key, system
@@ -709,7 +670,7 @@ class AuditEntry(TenantRow):
 
 
 class SandboxCheckout(Row):
-    """The sandbox vendor's own database. Only the sandbox reads it."""
+    """Only the sandbox vendor reads it."""
 
     external_id = fields.CharField(max_length=60, unique=True)
     connection_id = fields.UUIDField()

@@ -1,4 +1,4 @@
-"""Encryption of secrets at rest: MultiFernet with SECRET_KEYS. The plaintext holds the account's id. Nothing here is logged."""
+"""Encrypts secrets at rest with SECRET_KEYS."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ class VaultError(Exception):
 
 
 def open_vault(secret_keys: list[str]) -> None:
-    """Set the keys: the first encrypts, all decrypt. A key is any text of at least 16 characters."""
+    """The first key encrypts, all decrypt."""
     global _fernet, _keys
     _keys = tuple(secret_keys)
     _fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest())) for k in secret_keys])
 
 
 def seal(account_id: UUID, secret: str) -> str:
-    """Encrypt a secret of this account."""
     return _open().encrypt(account_id.bytes + secret.encode()).decode()
 
 
 def unseal(account_id: UUID, sealed: str) -> str:
-    """Decrypt a secret of this account. Raises VaultError."""
+    """Raises: VaultError."""
     try:
         raw = _open().decrypt(sealed.encode())
     except InvalidToken as error:
@@ -41,12 +40,12 @@ def unseal(account_id: UUID, sealed: str) -> str:
 
 
 def mark(purpose: str, subject: bytes) -> bytes:
-    """A 16-byte signature of the subject: HMAC-SHA-256 with the first key."""
+    """Sign with the first key: 16 bytes of HMAC-SHA-256."""
     return _marks(purpose, subject)[0]
 
 
 def is_mark(purpose: str, subject: bytes, given: bytes) -> bool:
-    """Whether `given` signs the subject with any of the keys; in constant time."""
+    """Whether any key signed it, in constant time."""
     return any(hmac.compare_digest(mark, given) for mark in _marks(purpose, subject))
 
 
@@ -58,7 +57,7 @@ def _marks(purpose: str, subject: bytes) -> list[bytes]:
 
 
 def digest(token: str) -> str:
-    """SHA-256 in hex, for looking up tokens of at least 128 random bits."""
+    """SHA-256 in hex, for tokens of at least 128 random bits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 

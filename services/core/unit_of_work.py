@@ -236,7 +236,6 @@ class Change:
 
     async def _follow_merges(self) -> None:
         # The account's lock excludes merges.
-        # The account's lock excludes merges.
         for name in ("contact_id", "conversation_id"):
             ids = {pending.fields[name] for pending in self._pending if pending.fields[name] is not None}
             replaced = await merged_rows.replaced(name.removesuffix("_id"), self.account_id, ids)

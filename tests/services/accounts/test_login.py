@@ -65,7 +65,7 @@ async def test_a_wrong_password_and_an_unknown_name_cost_one_hash_and_say_the_sa
 ) -> None:
     with pytest.raises(SignInFailed) as refused:
         await login.sign_in(email, "wrong-password", client_address=ADDRESS)
-    assert refused.value.message == "E-mail address or password is wrong."
+    assert refused.value.message == "Email address or password is wrong."
     assert len(hashes) == 1
     assert await RefreshToken.all().count() == 0
 
