@@ -1159,7 +1159,7 @@ FAULTS: Final = (
         "services/web_chat/identity.py",
         'algorithms=["HS256"],',
         'algorithms=["HS256", "HS384", "HS512", "none"],',
-        f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
+        f"{WEB_CHAT}::test_forged_expired_and_unmatched_identities_are_refused",
     ),
     _fault(
         "security",
@@ -1167,7 +1167,7 @@ FAULTS: Final = (
         "services/web_chat/identity.py",
         'audience=public_id("chn", connection.id),',
         'audience=jwt.decode(token, options={"verify_signature": False}).get("aud"),',
-        f"{WEB_CHAT}::test_forged_expired_and_foreign_identities_are_refused",
+        f"{WEB_CHAT}::test_forged_expired_and_unmatched_identities_are_refused",
     ),
     _fault(
         "security",
@@ -1175,7 +1175,7 @@ FAULTS: Final = (
         "services/web_chat/visits.py",
         "row.channel_connection_id != connection.id:",
         "row.channel_connection_id is None:",
-        f"{WEB_CHAT}::test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit",
+        f"{WEB_CHAT}::test_an_unknown_token_or_one_of_another_widget_begins_a_new_visit",
     ),
     _fault(
         "messages",
@@ -1183,7 +1183,7 @@ FAULTS: Final = (
         "services/web_chat/thread.py",
         'external_id = f"{visit.visitor_id.hex}:{client_message_id}"',
         'external_id = f"{visit.visitor_id.hex}:{uuid7().hex}"',
-        f"{WEB_CHAT}::test_the_same_message_sent_again_is_stored_once_also_at_once",
+        f"{WEB_CHAT}::test_the_same_message_sent_again_or_concurrently_is_stored_once",
     ),
     _fault(
         "log",

@@ -256,7 +256,7 @@ async def test_a_feed_resumes_without_a_gap_or_a_double_and_says_when_it_can_not
             assert (event["__typename"], event["reason"]) == ("VisitorResyncRequired", "OTHER_EPOCH")
 
 
-async def test_the_same_message_sent_again_is_stored_once_also_at_once(widget: Widget) -> None:
+async def test_the_same_message_sent_again_or_concurrently_is_stored_once(widget: Widget) -> None:
     visitor = widget.browser()
     await visitor.start()
     first = await asyncio.gather(*(visitor.writes("Hello", "the-same-id") for _ in range(5)))
@@ -351,7 +351,7 @@ async def test_what_a_key_of_the_team_sends_comes_from_the_business(widget: Widg
     assert [m["author"] for m in await visitor.read()] == [None, "Acme Cleaning"]
 
 
-async def test_a_token_of_another_widget_or_of_nobody_begins_a_new_visit(widget: Widget) -> None:
+async def test_an_unknown_token_or_one_of_another_widget_begins_a_new_visit(widget: Widget) -> None:
     visitor = widget.browser()
     await visitor.start()
     await visitor.writes("Hello")
@@ -448,7 +448,7 @@ async def test_who_signs_in_keeps_the_conversation_that_began_without(widget: Wi
     assert await Contact.all().count() == 2
 
 
-async def test_devices_that_say_the_same_at_once_end_in_one_conversation(widget: Widget) -> None:
+async def test_devices_that_identify_concurrently_end_in_one_conversation(widget: Widget) -> None:
     devices = [widget.browser() for _ in range(5)]
     for device in devices:
         await device.start()
@@ -526,7 +526,7 @@ async def test_history_under_an_identity_needs_it_again(widget: Widget) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
-async def test_forged_expired_and_foreign_identities_are_refused(widget: Widget) -> None:
+async def test_forged_expired_and_unmatched_identities_are_refused(widget: Widget) -> None:
     now = datetime.now(UTC)
     neighbour = await widget_of(await probes.newcomer(widget.team.product, "Neighbour"))
     honest = widget.identity("42")

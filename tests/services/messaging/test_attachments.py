@@ -44,7 +44,7 @@ async def arrive(team: Team) -> list[Attachment]:
     return await Attachment.all().order_by("n")
 
 
-async def test_what_is_told_is_stored_with_the_message_and_its_address_is_sealed(
+async def test_reported_files_are_stored_with_the_message_and_their_urls_sealed(
     team: Team, reported_files: list[dict[str, str]]
 ) -> None:
     reported_files += [
@@ -75,7 +75,7 @@ async def test_at_most_fifty_files_of_a_message_are_kept(team: Team, reported_fi
     assert len(await arrive(team)) == 50
 
 
-async def test_a_file_that_came_with_its_message_is_judged_at_once(
+async def test_a_file_in_the_message_is_classified_immediately(
     team: Team, reported_files: list[dict[str, str]]
 ) -> None:
     contents = (PNG, b"MZ\x90\x00", b"")
@@ -91,7 +91,7 @@ async def test_a_file_that_came_with_its_message_is_judged_at_once(
     assert await Job.filter(kind="attachment.fetch").count() == 0
 
 
-async def test_a_fetched_file_is_told_once_and_its_address_forgotten(
+async def test_a_fetched_file_is_announced_once_and_its_url_deleted(
     team: Team, reported_files: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -60,7 +60,7 @@ async def connect(team: Team, **more: Any) -> ChannelConnection:
     return await channel_settings.connect_channel(team.owner, kind="SMS", provider="simulated", **more)
 
 
-async def test_connecting_tells_the_vendor_our_address_and_keeps_what_comes_of_it(
+async def test_connecting_registers_our_url_and_stores_the_answer(
     team: Team, registered: list[tuple[str, str]]
 ) -> None:
     row = await connect(team)
@@ -95,7 +95,7 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
     assert len(registered) == 1  # its callbacks arrive
 
 
-async def test_no_vendor_is_told_an_address_that_it_cannot_call(team: Team, registered: list[tuple[str, str]]) -> None:
+async def test_no_url_is_registered_that_the_vendor_cannot_call(team: Team, registered: list[tuple[str, str]]) -> None:
     change_environment(public_url="http://10.0.0.1")
     row = await connect(team)
     assert registered == []
@@ -209,7 +209,7 @@ async def test_a_block_that_is_older_than_what_the_contact_wrote_changes_nothing
     assert not await opted_out(team)
 
 
-async def test_a_block_by_somebody_who_is_unknown_counts_once_they_write(team: Team) -> None:
+async def test_a_block_by_an_unknown_address_counts_once_it_writes(team: Team) -> None:
     await block(team, blocked=True, address="+14155550177")
     assert await Contact.all().count() == 1
     await team.hears("SMS", "Hi", "in-1", sender="+14155550177")

@@ -319,7 +319,7 @@ async def test_merges_that_cross_end_in_one_contact(team: Team) -> None:
     assert len(merged_rows.ids_of(await Contact.get(id=roots.pop()))) == 3
 
 
-async def test_what_is_written_while_contacts_are_merged_stands_in_the_kept_thread(team: Team) -> None:
+async def test_messages_written_during_a_merge_are_in_the_kept_thread(team: Team) -> None:
     for n in range(8):
         number, email = f"+1415555{1000 + n}", f"maria{n}@example.com"
         one, talk = await person(team, "Maria", EMAIL=email)

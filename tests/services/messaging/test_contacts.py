@@ -79,7 +79,7 @@ async def test_an_address_belongs_to_one_contact_of_the_account(team: Team) -> N
     await contacts.create_contact(elsewhere, name="Same number, another account", phone=taken)
 
 
-async def test_of_two_contacts_with_one_address_at_once_one_is_made(team: Team) -> None:
+async def test_of_two_concurrent_contacts_with_one_address_one_is_created(team: Team) -> None:
     answers = await asyncio.gather(
         *(contacts.create_contact(team.agent, name=f"N{n}", email="same@example.test") for n in range(4)),
         return_exceptions=True,
@@ -121,7 +121,7 @@ async def test_an_email_may_be_taken_away(team: Team) -> None:
     assert (await contacts.update_contact(team.agent, made.id, changes={"email": None})).email is None
 
 
-async def test_foreign_contacts_are_not_found_and_viewers_refused(team: Team) -> None:
+async def test_another_accounts_contacts_are_not_found_and_viewers_refused(team: Team) -> None:
     stranger = actor_of(await factories.user(await factories.account()))
     for actor, refusal in ((stranger, NotFound), (team.viewer, Forbidden)):
         with pytest.raises(refusal):
@@ -182,7 +182,7 @@ async def test_a_draft_is_kept_as_typed_and_cleared_by_blank_text(team: Team) ->
     assert await kinds_logged(team.account.id) == ["conversation.updated"] * 2
 
 
-async def test_foreign_conversations_are_not_found(team: Team) -> None:
+async def test_another_accounts_conversations_are_not_found(team: Team) -> None:
     stranger = actor_of(await factories.user(await factories.account()))
     for call in (
         conversations.mark_read(stranger, team.conversation.id),

@@ -23,7 +23,7 @@ async def closed(team: Team) -> bool:
     return (await Conversation.get(id=team.conversation.id)).closed_at is not None
 
 
-async def test_closing_and_reopening_are_told_once_each(team: Team) -> None:
+async def test_closing_and_reopening_are_announced_once_each(team: Team) -> None:
     for _ in range(2):
         row = await conversations.close(team.agent, team.conversation.id)
     assert row.closed_at is not None
@@ -41,7 +41,7 @@ async def test_a_message_of_the_contact_opens_it_live(team: Team) -> None:
     assert (await kinds_logged(team.account.id)).count("conversation.updated") >= 2
 
 
-async def test_messages_and_a_close_at_once_end_open_or_closed_but_never_lose_a_message(team: Team) -> None:
+async def test_a_close_concurrent_with_messages_never_loses_a_message(team: Team) -> None:
     await asyncio.gather(
         *(team.hears("SMS", f"Hi {n}", f"in-{n}") for n in range(3)),
         *(conversations.close(team.agent, team.conversation.id) for _ in range(3)),

@@ -42,7 +42,7 @@ async def report_status(team: Team, **fields: Any) -> Message:
     return await Message.get(direction="OUTBOUND")
 
 
-async def test_a_reply_to_all_suggests_who_else_got_the_newest_letter(team: Team) -> None:
+async def test_a_reply_to_all_suggests_the_other_recipients_of_the_newest_email(team: Team) -> None:
     assert await suggestion(team) == []
     await ChannelConnection.filter(id=team.channels["EMAIL"].id).update(sender="Desk@acme.test")
     contact = team.addresses["EMAIL"].address
@@ -69,7 +69,7 @@ async def test_a_reply_to_all_suggests_who_else_got_the_newest_letter(team: Team
     assert await suggestion(team) == [TOM, ANN]
 
 
-async def test_copies_are_stored_once_without_the_contact_and_ourselves_and_handed_over(team: Team) -> None:
+async def test_copies_are_stored_and_sent_once_without_the_contact_and_ourselves(team: Team) -> None:
     await ChannelConnection.filter(id=team.channels["EMAIL"].id).update(sender="desk@acme.test")
     given = [TOM.upper(), TOM, "DESK@acme.test", team.addresses["EMAIL"].address, ANN]
     outbound = await handed_over(team, "Hello", "EMAIL", cc=given)
@@ -108,7 +108,7 @@ async def test_a_copy_that_cannot_be_sent_is_refused(
     assert await counts("message", "job") == {"message": 0, "job": 0}
 
 
-async def test_who_opts_out_before_a_letter_leaves_gets_no_copy(team: Team) -> None:
+async def test_an_address_that_opts_out_before_sending_gets_no_copy(team: Team) -> None:
     vendor = replace_vendor(team, "EMAIL", SendResult(external_id="v-1"))
     row = (await send(team, "Hello", "EMAIL", cc=[TOM, ANN])).message
     await OptOut.create(
@@ -119,7 +119,7 @@ async def test_who_opts_out_before_a_letter_leaves_gets_no_copy(team: Team) -> N
     assert (await Message.get()).cc == [ANN]
 
 
-async def test_what_is_told_of_a_copy_leaves_the_contacts_letter_as_it_is(team: Team) -> None:
+async def test_a_copys_status_does_not_change_the_contacts_email(team: Team) -> None:
     row = await sent(team, refused_cc=[ANN])
     assert (row.delivery_status, row.undelivered_cc) == ("SENT", [ANN])
     for _ in range(2):
@@ -133,7 +133,7 @@ async def test_what_is_told_of_a_copy_leaves_the_contacts_letter_as_it_is(team: 
     assert logged == ["message.created", *["message.updated"] * 5]
 
 
-async def test_an_answer_of_who_got_a_copy_proves_that_a_lost_letter_left(team: Team) -> None:
+async def test_an_answer_to_a_copy_proves_that_an_unknown_email_was_sent(team: Team) -> None:
     row = (await send(team, "Hello", "EMAIL", cc=[TOM])).message
     await Message.filter(id=row.id).update(delivery_status="UNKNOWN", external_id="<ours@acme.test>")
     assert (await report_status(team, status=DeliveryStatus.READ, answered=True, address=TOM)).delivery_status == "SENT"

@@ -97,7 +97,7 @@ async def test_an_ambiguous_answer_is_unknown_and_never_sent_again(team: Team) -
     assert len(vendor.sent) == 1
 
 
-async def test_an_answer_that_nobody_knows_stays_unknown(team: Team) -> None:
+async def test_a_lost_answer_that_no_look_up_finds_stays_unknown(team: Team) -> None:
     sent = await send(team, "Hello")
     vendor = replace_vendor(team, "SMS", TimeoutError())
     await run_job("message.send", sent.message.id)
@@ -318,7 +318,7 @@ async def test_a_provider_learns_who_wrote_and_when_the_contact_last_did(team: T
 @pytest.mark.parametrize(
     ("status", "label"), [("DRAFT", "Pay now"), ("PAID", "View receipt"), ("VOID", "View request")]
 )
-async def test_the_button_opens_the_first_link_of_ours_and_says_what_it_does(
+async def test_the_button_opens_the_accounts_first_link_with_a_fitting_label(
     team: Team, status: str, label: str
 ) -> None:
     request = await factories.payment_request(team.contact, status=status)
@@ -608,7 +608,7 @@ async def test_a_failure_of_an_older_message_leaves_the_newer_ones_state(team: T
 
 
 # -------------------------------------------------------------------------------------------------- jobs that are gone
-async def test_a_message_whose_job_dies_is_failed_told_and_may_be_sent_again(
+async def test_a_message_whose_job_dies_fails_and_may_be_sent_again(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)

@@ -78,7 +78,7 @@ async def test_a_late_old_message_leaves_the_window_as_it_is_and_a_time_in_the_f
     assert await arrives("in-4", now - timedelta(seconds=1)) == now - timedelta(seconds=1)
 
 
-async def test_the_same_callback_five_times_at_once_is_one_message(team: Team) -> None:
+async def test_five_concurrent_copies_of_a_callback_are_one_message(team: Team) -> None:
     await asyncio.gather(*(team.hears("SMS", "Hi", "in-1") for _ in range(5)))
     assert await Message.all().count() == 1
     assert (await Conversation.get(id=team.conversation.id)).unread_count == 1
@@ -115,7 +115,7 @@ async def test_stop_and_start_are_kept_per_channel(team: Team) -> None:
     assert (await kinds_logged(team.account.id)).count("contact.updated") == 2
 
 
-async def test_strangers_become_one_contact_each_however_often_they_write_at_once(team: Team) -> None:
+async def test_concurrent_messages_of_an_unknown_sender_create_one_contact(team: Team) -> None:
     await asyncio.gather(*(team.hears("SMS", f"Hello {n}", f"in-{n}", sender=f"+1415555777{n % 2}") for n in range(6)))
     made = await Contact.exclude(id=team.contact.id).order_by("phone")
     assert [(row.name, row.phone) for row in made] == [("+14155557770",) * 2, ("+14155557771",) * 2]
@@ -193,7 +193,7 @@ async def test_one_callback_about_several_pages_reaches_each_of_the_accounts_con
     assert (await ChannelConnection.get(id=other_page.id)).last_webhook_at is None
 
 
-async def test_forged_stale_and_foreign_callbacks_store_nothing(team: Team) -> None:
+async def test_forged_stale_and_unmatched_callbacks_store_nothing(team: Team) -> None:
     now = datetime.now(UTC)
     raw = simulated.inbound_body("+14155550199", "Hi", at=now, external_id="in-1")
     row = team.channels["SMS"]
@@ -236,7 +236,7 @@ async def _sent_email(team: Team) -> Message:
     return await Message.get(id=sent.message.id)
 
 
-async def test_two_letters_with_one_message_id_and_other_content_are_two(team: Team) -> None:
+async def test_two_emails_with_one_message_id_and_other_content_are_two(team: Team) -> None:
     scan = {"attachments": [{"name": "scan.pdf", "size": "3", "content": "AAAA"}]}
     other = {"attachments": [{"name": "scan.pdf", "size": "6", "content": "AAAAAAAA"}]}
     for _ in range(2):  # each is delivered twice
@@ -273,14 +273,14 @@ async def test_an_answer_from_another_address_stays_in_its_conversation(team: Te
     assert (await ContactAddress.get(id=team.addresses["EMAIL"].id)).address == ours.address
 
 
-async def test_stop_from_another_address_ends_letters_to_the_address_that_we_wrote_to(team: Team) -> None:
+async def test_stop_from_another_address_opts_out_the_address_that_we_wrote_to(team: Team) -> None:
     ours = await _sent_email(team)
     await _receive_email(team, "STOP", sender="maria.private@example.net", in_reply_to=ours.external_id, opt_out=True)
     with pytest.raises(ContactOptedOut):
         await send(team, "Hello", "EMAIL")
 
 
-async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_failure(team: Team) -> None:
+async def test_an_answer_proves_that_an_email_arrived_after_a_failure_report(team: Team) -> None:
     ours = await _sent_email(team)
     connection = team.channels["EMAIL"]
     failed = StatusUpdate(
@@ -297,7 +297,7 @@ async def test_an_answer_proves_that_a_letter_arrived_after_a_report_of_its_fail
     assert (row.delivery_status, row.error_code, row.error_message) == ("READ", None, None)
 
 
-async def test_an_answer_to_a_letter_keeps_its_subject(team: Team) -> None:
+async def test_an_answer_to_an_email_keeps_its_subject(team: Team) -> None:
     await _receive_email(team, "It drips", sender=team.addresses["EMAIL"].address, subject="AW: Broken tap")
     sent = await send(team, "We come on Monday", "EMAIL")
     assert sent.message.subject == "Re: Broken tap"

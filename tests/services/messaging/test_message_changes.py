@@ -70,7 +70,7 @@ async def test_an_edit_that_says_stop_opts_out(team: Team) -> None:
         await send(team, "Hello", "MESSENGER")
 
 
-async def test_a_reaction_stands_on_its_message_until_it_is_taken_back(team: Team) -> None:
+async def test_a_reaction_stays_on_its_message_until_it_is_removed(team: Team) -> None:
     await written(team)
     sent = (await send(team, "Hello", "MESSENGER")).message
     await Message.filter(id=sent.id).update(external_id="m_2")
@@ -101,7 +101,7 @@ def echo(team: Team, body: str = "At nine", **more: Any) -> WrittenElsewhere:
     )
 
 
-async def test_what_a_colleague_writes_in_metas_inbox_stands_in_the_thread_once(team: Team) -> None:
+async def test_a_message_from_metas_inbox_is_in_the_thread_once(team: Team) -> None:
     asked = await written(team, "When do you come?")
     for _ in range(2):
         await inbound._store_elsewhere(team.channels["MESSENGER"], echo(team, in_reply_to="m_1"), datetime.now(UTC))

@@ -181,7 +181,7 @@ async def test_sending_clears_the_draft(team: Team) -> None:
     assert await kinds_logged(team.account.id) == ["message.created", "conversation.updated"]
 
 
-async def test_ten_messages_at_once_get_ten_places_in_the_thread(team: Team) -> None:
+async def test_ten_concurrent_messages_get_ten_places_in_the_thread(team: Team) -> None:
     request = await factories.payment_request(team.contact)
     link = payment_links.checkout_url(request)
     await asyncio.gather(*(send(team, f"{n}: {link}") for n in range(10)))

@@ -74,7 +74,7 @@ async def test_an_opt_out_of_before_senders_were_kept_is_lifted_by_any_start(num
     assert not await refused(numbers, "SMS")
 
 
-async def test_many_stops_at_once_are_one(numbers: Team) -> None:
+async def test_concurrent_stops_are_one(numbers: Team) -> None:
     await asyncio.gather(*(says(numbers, "STOP", f"in-{n}") for n in range(6)))
     assert await OptOut.all().count() == 1
     assert await Message.all().count() == 6  # a stop is answered with nothing
@@ -202,7 +202,7 @@ async def test_a_link_that_we_did_not_make_changes_nothing(team: Team) -> None:
     assert await OptOut.all().count() == 0
 
 
-async def test_every_letter_carries_its_link_and_no_other_message_does(team: Team) -> None:
+async def test_every_email_has_an_unsubscribe_link_and_no_other_message_does(team: Team) -> None:
     for kind, there in (("EMAIL", True), ("SMS", False)):
         sent = await send(team, "Hello", kind)
         vendor = replace_vendor(team, kind, IntegrationError("v", "refused"))

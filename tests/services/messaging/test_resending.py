@@ -211,7 +211,7 @@ async def test_a_template_is_one_again_only_on_its_own_channel(team: Team) -> No
     assert (again.template_id, again.template_variables) == ("HX1", {"1": "Maya"})
 
 
-async def test_the_draft_of_somebody_else_stays(team: Team) -> None:
+async def test_a_colleagues_draft_stays(team: Team) -> None:
     failed = await fails(team)
     await Conversation.filter(id=team.conversation.id).update(draft="Dear Maya")
     await resend(team, failed)

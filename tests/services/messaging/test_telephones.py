@@ -118,7 +118,7 @@ async def test_text_messages_go_to_the_number_that_networks_take(team: Team) -> 
         ("+14155552601", "WHATSAPP", "+14155552601", None, "+14155552601"),
     ],
 )
-async def test_a_contact_that_is_called_by_its_address_gets_the_name_that_the_vendor_tells(
+async def test_a_contact_named_by_its_address_gets_the_vendors_name(
     team: Team, called: str, kind: str, sender: str, reported: str | None, expected: str
 ) -> None:
     contact = await factories.contact(team.account, name=called)
@@ -137,7 +137,7 @@ async def test_every_opt_out_word_of_2025_counts(team: Team, word: str) -> None:
         await send(team, "Hello")
 
 
-async def test_a_message_without_anything_is_told_and_one_that_answers_ours_points_at_it(team: Team) -> None:
+async def test_an_empty_message_gets_a_text_and_an_answer_points_at_our_message(team: Team) -> None:
     await arrives(team, team.addresses["WHATSAPP"].address)
     sent = (await send(team, "Deep clean or normal?", "WHATSAPP")).message
     await Message.filter(id=sent.id).update(external_id="MM1")
@@ -166,7 +166,7 @@ async def test_a_stop_that_the_vendor_leaves_to_us_is_confirmed_once_and_goes_ou
     ("reason", "kept"),
     [("sender_not_registered", "Not registered."), ("account_inactive", "Not registered."), (None, None)],
 )
-async def test_a_failed_delivery_that_concerns_the_whole_sender_is_told_at_the_channel(
+async def test_a_failure_of_the_whole_sender_is_shown_on_the_channel(
     team: Team, reason: str | None, kept: str | None
 ) -> None:
     sent = (await send(team, "Hello")).message

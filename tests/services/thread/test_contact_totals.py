@@ -142,7 +142,7 @@ async def test_a_reversal_ends_with_the_dispute_that_is_won(world: World, words:
     assert refunded or payment_views.refundable(views)[views[0].id] == 12500
 
 
-async def test_what_is_lost_of_a_charge_that_nobody_knows_yet_is_not_hidden(world: World) -> None:
+async def test_a_loss_of_an_unknown_charge_is_not_hidden(world: World) -> None:
     request, _ = await world.request(status="PAID")
     for kind, amount in (("REFUND", 300), ("DISPUTE", 200)):
         await factories.money_fact(request, kind=kind, amount_minor=amount, charge_external_id="later")

@@ -37,7 +37,7 @@ def ids(*people: UUID | None) -> list[UUID]:
     return sorted(person for person in people if person is not None)
 
 
-async def test_creator_assignee_and_followers_are_told_once_each(team: Team) -> None:
+async def test_creator_assignee_and_followers_are_notified_once_each(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
     await factories.user(team.account, role="OWNER")
     await conversations.assign(team.owner, team.conversation.id, team.owner.user_id)
@@ -54,27 +54,27 @@ async def test_creator_assignee_and_followers_are_told_once_each(team: Team) -> 
     assert len(await told()) == 6
 
 
-async def test_the_same_cause_at_once_tells_once(team: Team) -> None:
+async def test_concurrent_changes_of_one_cause_notify_once(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
     await asyncio.gather(*(tell(request) for _ in range(5)))
     assert await told() == ids(team.agent.user_id)
 
 
-async def test_without_an_audience_the_owners_and_admins_are_told(team: Team) -> None:
+async def test_without_an_audience_the_owners_and_admins_are_notified(team: Team) -> None:
     admin = await factories.user(team.account, role="ADMIN")
     request = await factories.payment_request(team.contact)
     await tell(request)
     assert await told() == ids(team.owner.user_id, admin.id)
 
 
-async def test_a_disabled_creator_is_not_told_and_somebody_else_is(team: Team) -> None:
+async def test_a_disabled_creator_is_not_notified_and_another_user_is(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
     await User.filter(id=team.agent.user_id).update(disabled_at=datetime.now(UTC))
     await tell(request)
     assert await told() == ids(team.owner.user_id)
 
 
-async def test_a_rolled_back_change_tells_nobody(team: Team) -> None:
+async def test_a_rolled_back_change_notifies_no_one(team: Team) -> None:
     request = await factories.payment_request(team.contact, created_by_id=team.agent.user_id)
 
     async def failing() -> None:
