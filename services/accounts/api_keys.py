@@ -102,7 +102,7 @@ def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
     if wanted <= now:
         raise Invalid("This time has passed.", field="expiresAt")
     if wanted > latest:
-        raise Invalid("A key ends after two years at most, and no later than the key that makes it.", field="expiresAt")
+        raise Invalid("A key expires within two years, and no later than the key that creates it.", field="expiresAt")
     return wanted
 
 

@@ -37,10 +37,10 @@ _UNKNOWN_USER: Final = (
 _hasher = PasswordHasher()
 # Two hashes at a time: each takes 64 MiB and a core for 150 ms. Unknown networks never delay known ones.
 _threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2")
-_strangers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2-strangers")
+_unknown_threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2-unknown")
 
 
-def _times(limit: limits.RateLimitItem, factor: int) -> limits.RateLimitItem:
+def _scaled(limit: limits.RateLimitItem, factor: int) -> limits.RateLimitItem:
     return type(limit)(limit.amount * factor, limit.multiples, limit.namespace)
 
 
@@ -48,8 +48,8 @@ class _Limits:
     def __init__(self, settings: LoginLimits) -> None:
         self.per_name = limits.parse(settings.per_name)
         self.per_address = limits.parse(settings.per_address)
-        self.per_name_site = _times(self.per_name, SITE_TIMES)
-        self.per_address_site = _times(self.per_address, SITE_TIMES)
+        self.per_name_site = _scaled(self.per_name, SITE_TIMES)
+        self.per_address_site = _scaled(self.per_address, SITE_TIMES)
         self.per_name_everywhere = limits.parse(settings.per_name_everywhere)
         self.counts = MovingWindows(settings.redis)
         self.waiting: Counter[str] = Counter()
@@ -68,7 +68,7 @@ async def hash_password(password: str) -> str:
     return await asyncio.get_running_loop().run_in_executor(_threads, _hasher.hash, password)
 
 
-def _fits(hashed: str, password: str) -> bool:
+def _matches(hashed: str, password: str) -> bool:
     try:
         return _hasher.verify(hashed, password)
     except (VerificationError, InvalidHashError):
@@ -79,11 +79,11 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
     """Start a token family. Raises: SignInFailed, RateLimited."""
     name = email.strip().lower()
     network = network_of(client_address or "")
-    threads = _threads if await _admit(digest(name), network) else _strangers
+    threads = _threads if await _admit(digest(name), network) else _unknown_threads
     user = await User.get_or_none(email=name) if "\x00" not in name and len(name) <= validation.EMAIL_LIMIT else None
     hashed = user.password_hash if user is not None and user.disabled_at is None else _UNKNOWN_USER
-    fits = await asyncio.get_running_loop().run_in_executor(threads, _fits, hashed, password[:PASSWORD_LIMIT])
-    if user is None or user.disabled_at is not None or not fits:
+    matches = await asyncio.get_running_loop().run_in_executor(threads, _matches, hashed, password[:PASSWORD_LIMIT])
+    if user is None or user.disabled_at is not None or not matches:
         raise SignInFailed
     await _limits.get().counts.hit(KNOWN_FOR, "known", digest(name), network)
     async with database.transaction():

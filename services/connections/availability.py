@@ -155,12 +155,12 @@ async def _choose_address(
         return held[0] if held else None
     fitting = [row for row in held if belongs(connection, row.address)]
     if len(fitting) > 1 and connection.kind in _OF_ONE_CONNECTION:
-        said = Message.filter(
+        messages = Message.filter(
             conversation_id__in=merged_rows.ids_of(conversation),
             channel_connection_id=connection.id,
             address__in=[row.address for row in fitting],
         )
-        newest = await said.order_by("-seq").first()
+        newest = await messages.order_by("-seq").first()
         if newest is not None:
             return next(row for row in fitting if row.address == newest.address)
     return next((row for row in fitting if row.in_use), fitting[0] if fitting else None)
@@ -328,7 +328,7 @@ def _help(
             sentence = "Wait until the contact writes on this channel: that opens it again."
             found.append(Help(kind="WAIT_FOR_CONTACT", sentence=sentence))
     if can_copy:
-        found.append(Help(kind="COPY_LINK", sentence="Copy the payment link and hand it over another way."))
+        found.append(Help(kind="COPY_LINK", sentence="Copy the payment link and send it another way."))
     return found
 
 

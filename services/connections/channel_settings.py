@@ -135,7 +135,7 @@ async def check(
             _refuse_credentials(cls, row, typed)
     with refusals:
         if allowed_origins and cls is not None and provider != web_chat.NAME:
-            raise Invalid("Only our own web chat is shown on sites.", field="allowedOrigins")
+            raise Invalid("Only the built-in web chat has allowed origins.", field="allowedOrigins")
         sites = None if allowed_origins is None else allowed_origins_service.checked(allowed_origins)
     refusals.raise_any()
     assert cls is not None  # noqa: S101 (refused above)

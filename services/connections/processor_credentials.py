@@ -42,7 +42,7 @@ def given_of(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, 
     for name, value in credentials.items():
         with refusals:
             if name == MODE and MODE in fields_of(cls):
-                raise Invalid("`mode` follows from testMode: give that.", field=("credentials", MODE))
+                raise Invalid("Set testMode instead of `mode`.", field=("credentials", MODE))
             if name not in taken:
                 raise Invalid(
                     f"{cls.display_name} takes these credentials only: {', '.join(taken)}.", field="credentials"
@@ -64,7 +64,7 @@ def merged(
         merged = providers.issued_keys(cls.name, fields_of(cls), merged)
     if MODE in fields_of(cls):
         if mode is None:
-            raise Invalid("Say whether these are test or live credentials: they don't tell.", field="testMode")
+            raise Invalid("Set testMode: these credentials don't show whether they are test or live.", field="testMode")
         merged[MODE] = "test" if mode else "live"
     refusals = Refusals()
     for field in dataclasses.fields(cls.credentials):
@@ -86,10 +86,10 @@ def mode_of(cls: type[Processor], given: Mapping[str, str], wanted: bool | None)
         mode = cls.mode_of(given)
     except IntegrationError as error:
         raise Invalid("Some of these keys are of test mode, others of live mode.", field="credentials") from error
-    said = None if mode is None else mode == "test"
-    if said is not None and wanted is not None and said != wanted:
+    from_keys = None if mode is None else mode == "test"
+    if from_keys is not None and wanted is not None and from_keys != wanted:
         raise Invalid("This key belongs to the other mode.", field="testMode")
-    return said if said is not None else wanted
+    return from_keys if from_keys is not None else wanted
 
 
 def hint(cls: type[Processor], credentials: Mapping[str, str]) -> str | None:

@@ -36,7 +36,7 @@ def provider_of(kind: str, provider: str | None) -> str:
     own = built_in(kind)
     if own is None:
         if provider is None:
-            raise Invalid("Name the plug-in that kind CUSTOM shall use.", field="provider")
+            raise Invalid("Name the plug-in for kind CUSTOM.", field="provider")
         if provider in providers.KINDS:
             raise Invalid("This processor is built in: choose its own kind.", field="provider")
         if provider not in registry.processor_names():
@@ -122,13 +122,15 @@ async def _check_credentials(
         if row is None and connection_id is None:
             row = await _existing(actor.account_id, None, cls.name, mode)
         if row is not None and mode is not None and row.test_mode != mode:
-            raise Invalid("A connection keeps its mode; connect the other mode beside it.", field="testMode")
+            raise Invalid("A connection keeps its mode; connect the other mode separately.", field="testMode")
         mode_known = True
     with refusals:
         if complete and mode_known:
             processor_credentials.merged(cls, row, given, row.test_mode if row is not None else mode)
             if row is None and mode is None:
-                raise Invalid("Say whether these are test or live credentials: they don't tell.", field="testMode")
+                raise Invalid(
+                    "Set testMode: these credentials don't show whether they are test or live.", field="testMode"
+                )
     refusals.raise_any()
     return given, mode, row
 
@@ -159,37 +161,37 @@ async def configure_processor(
     assert wanted is not None  # noqa: S101 (the processor was named)
     new_id = uuid7()
     for _ in range(ROUNDS):
-        asked = await _ask(actor.account_id, wanted, named=connection_id is not None, new_id=new_id)
-        stored = await _store(actor, wanted, asked, new_id=new_id, make_default=make_default)
+        verified = await _verify_at_vendor(actor.account_id, wanted, named=connection_id is not None, new_id=new_id)
+        stored = await _store(actor, wanted, verified, new_id=new_id, make_default=make_default)
         if stored is not None:
-            return await webhook_registration.ensure(actor, stored) if asked.changes_credentials else stored
+            return await webhook_registration.ensure(actor, stored) if verified.changes_credentials else stored
         row = await _existing(actor.account_id, connection_id, processor, wanted.mode)
         wanted = dataclasses.replace(wanted, row=row)
     raise ProcessorUnavailable("This connection is being changed by another request: try again.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Verified:
     row: ProcessorConnection | None
     credentials: dict[str, str]
     vendor_account: str | None
     changes_credentials: bool
 
 
-async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -> _Asked:
+async def _verify_at_vendor(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -> _Verified:
     cls, given, row = wanted.cls, wanted.given, wanted.row
     mode = row.test_mode if row is not None else wanted.mode
     credentials = processor_credentials.merged(cls, row, given, mode)
     if row is not None and row.connected and not given and credentials == providers.readable(row):
-        return _Asked(row=row, credentials=credentials, vendor_account=row.vendor_account, changes_credentials=False)
+        return _Verified(row=row, credentials=credentials, vendor_account=row.vendor_account, changes_credentials=False)
     url = providers.webhook_address(cls.name, row.id if row is not None else new_id)
     vendor_account = await processor_credentials.verify(cls, credentials, url, given)
     if row is not None and row.vendor_account != vendor_account:
-        other = await _of_vendor_account(account_id, cls.name, row.test_mode, vendor_account)
+        other = await _find_by_vendor_account(account_id, cls.name, row.test_mode, vendor_account)
         if other is not None or row.vendor_account is not None:
             if named:
                 raise ProcessorRejected(
-                    "These credentials belong to another account there: connect it beside this one, without processorId.",
+                    "These credentials belong to another account there: connect it separately, without processorId.",
                     field=processor_credentials.blamed_field(cls, given),
                 )
             # Another connection: merge the given credentials with its own stored ones.
@@ -197,25 +199,25 @@ async def _ask(account_id: UUID, wanted: Wanted, *, named: bool, new_id: UUID) -
             credentials = processor_credentials.merged(cls, row, given, mode)
             url = providers.webhook_address(cls.name, row.id if row is not None else new_id)
             vendor_account = await processor_credentials.verify(cls, credentials, url, given)
-    return _Asked(row=row, credentials=credentials, vendor_account=vendor_account, changes_credentials=True)
+    return _Verified(row=row, credentials=credentials, vendor_account=vendor_account, changes_credentials=True)
 
 
 async def _store(
-    actor: Actor, wanted: Wanted, asked: _Asked, *, new_id: UUID, make_default: bool | None
+    actor: Actor, wanted: Wanted, verified: _Verified, *, new_id: UUID, make_default: bool | None
 ) -> ProcessorConnection | None:
     # None: changed since the vendor checked these credentials.
     cls, processor = wanted.cls, wanted.cls.name
-    row_id = asked.row.id if asked.row is not None else new_id
+    row_id = verified.row.id if verified.row is not None else new_id
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
         row = await providers.lock_processor(actor.account_id, row_id)
         mode = row.test_mode if row is not None else wanted.mode
         is_test = mode if mode is not None else processor in providers.SELF_ISSUED
-        if asked.changes_credentials and await _changed_since(actor.account_id, processor, is_test, asked, row):
+        if verified.changes_credentials and await _changed_since(actor.account_id, processor, is_test, verified, row):
             return None
         values: dict[str, Any] = {} if wanted.name is None else {"display_name": wanted.name}
-        if asked.changes_credentials:
-            values |= _credential_values(actor.account_id, cls, row, asked)
-        if row is None or row.connected or asked.changes_credentials:
+        if verified.changes_credentials:
+            values |= _credential_values(actor.account_id, cls, row, verified)
+        if row is None or row.connected or verified.changes_credentials:
             values["is_default"] = await _becomes_default(actor.account_id, row_id, row, is_test, make_default)
         if row is None:
             made = await ProcessorConnection.create(
@@ -240,22 +242,22 @@ async def _store(
 
 
 async def _changed_since(
-    account_id: UUID, processor: str, is_test: bool, asked: _Asked, row: ProcessorConnection | None
+    account_id: UUID, processor: str, is_test: bool, verified: _Verified, row: ProcessorConnection | None
 ) -> bool:
-    if row is None or row.vendor_account != asked.vendor_account:
-        other = await _of_vendor_account(account_id, processor, is_test, asked.vendor_account)
+    if row is None or row.vendor_account != verified.vendor_account:
+        other = await _find_by_vendor_account(account_id, processor, is_test, verified.vendor_account)
         if other is not None and other != row:
             return True
-    if row is None or asked.row is None:
-        return row is not asked.row
-    return row.connected != asked.row.connected or not providers.same_credentials(row, asked.row)
+    if row is None or verified.row is None:
+        return row is not verified.row
+    return row.connected != verified.row.connected or not providers.same_credentials(row, verified.row)
 
 
 def _credential_values(
-    account_id: UUID, cls: type[Processor], row: ProcessorConnection | None, asked: _Asked
+    account_id: UUID, cls: type[Processor], row: ProcessorConnection | None, verified: _Verified
 ) -> dict[str, Any]:
     # Another webhook's secret replaces the registered one.
-    credentials = asked.credentials
+    credentials = verified.credentials
     held = providers.readable(row)
     registered = (
         row is not None
@@ -268,7 +270,7 @@ def _credential_values(
     return {
         "credentials": providers.sealed(account_id, credentials),
         "key_hint": processor_credentials.hint(cls, credentials),
-        "vendor_account": asked.vendor_account,
+        "vendor_account": verified.vendor_account,
         "connected": True,
         "last_error": None,
         "webhook_registered": registered,
@@ -338,7 +340,7 @@ async def _existing(
     return await found.order_by("-connected", "-is_default", "id").first()
 
 
-async def _of_vendor_account(
+async def _find_by_vendor_account(
     account_id: UUID, processor: str, test_mode: bool, vendor_account: str | None
 ) -> ProcessorConnection | None:
     found = ProcessorConnection.filter(account_id=account_id, processor=processor, test_mode=test_mode)

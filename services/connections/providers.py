@@ -319,17 +319,17 @@ async def note_working(row: ProcessorConnection) -> bool:
 
 async def end_connection(row: ProcessorConnection, *, last_error: str | None = None) -> None:
     """Disconnect and pass the default on. The caller holds the account's lock."""
-    said = {"last_error": last_error} if last_error is not None else {}
+    values = {"last_error": last_error} if last_error is not None else {}
     await ProcessorConnection.filter(id=row.id).update(
-        connected=False, is_default=False, version=F("version") + 1, **said
+        connected=False, is_default=False, version=F("version") + 1, **values
     )
     if not row.is_default:
         return
     others = await ProcessorConnection.filter(account_id=row.account_id, connected=True).order_by("id")
-    heirs = [one for one in others if row.test_mode or not one.test_mode]
-    heir = min(heirs, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
-    if heir is not None:
-        await ProcessorConnection.filter(id=heir.id).update(is_default=True)
+    candidates = [one for one in others if row.test_mode or not one.test_mode]
+    successor = min(candidates, key=lambda one: (not allowed(one), one.test_mode != row.test_mode), default=None)
+    if successor is not None:
+        await ProcessorConnection.filter(id=successor.id).update(is_default=True)
 
 
 def webhook_problem(row: ProcessorConnection) -> str | None:

@@ -90,7 +90,7 @@ async def _keep_nothing(ids: dict[str, Any]) -> None:
 
 
 async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
-    wrong = Invalid("Give 8 to 64 characters, best a UUID.", field="idempotencyKey")
+    wrong = Invalid("Use 8 to 64 characters, preferably a UUID.", field="idempotencyKey")
 
     async def refuse(ids: dict[str, Any]) -> None:
         raise wrong

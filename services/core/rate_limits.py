@@ -103,8 +103,6 @@ class RateLimiter:
 
 class _Windows(Storage, MovingWindowSupport):
     # The library's memory storage is slow with many keys and follows the wall clock.
-
-    # The library's memory storage is slow with many keys and follows the wall clock.
     STORAGE_SCHEME = ["async+paythread"]
     KEYS: Final = 100_000
 

@@ -53,7 +53,7 @@ def email(value: str | None, *, field: Field) -> str | None:
     if text is None:
         return None
     if not _EMAIL.fullmatch(text):
-        raise Invalid("This is not an e-mail address.", field=field)
+        raise Invalid("This is not an email address.", field=field)
     return text.lower()
 
 

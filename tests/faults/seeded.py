@@ -1068,7 +1068,7 @@ FAULTS: Final = (
         "transaction",
         "settings-written-over-those-of-others",
         "services/connections/processor_settings.py",
-        "        if asked.changes_credentials and await _changed_since(",
+        "        if verified.changes_credentials and await _changed_since(",
         "        if False and await _changed_since(",
         SETTINGS_AT_ONCE,
     ),

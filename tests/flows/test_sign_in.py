@@ -387,7 +387,7 @@ async def test_a_document_with_several_passwords_or_refresh_tokens_is_refused_be
         seen.append(hashed)
         return False
 
-    monkeypatch.setattr(login, "_fits", fits)
+    monkeypatch.setattr(login, "_matches", fits)
 
     def mutation(*fields: str) -> str:
         if not fragments:

@@ -26,7 +26,7 @@ from tests.services.accounts.conftest import ADDRESS, tokens_of
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which hashes were checked."""
     seen: list[str] = []
-    original = login._fits
+    original = login._matches
 
     def fits(hashed: str, password: str) -> bool:
         seen.append(hashed)
@@ -34,7 +34,7 @@ def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             hashed, password
         )  # the unknown user's takes as long, and never fits
 
-    monkeypatch.setattr(login, "_fits", fits)
+    monkeypatch.setattr(login, "_matches", fits)
     return seen
 
 
@@ -136,7 +136,7 @@ async def test_one_ipv6_site_has_few_attempts_on_a_name_and_takes_no_place_of_ot
 ) -> None:
     given: dict[str, Any] = {"environment": "test", "login_name_limit": "1/minute"}
     configure(Settings(**given))
-    monkeypatch.setattr(login, "_fits", lambda hashed, password: password == factories.PASSWORD)
+    monkeypatch.setattr(login, "_matches", lambda hashed, password: password == factories.PASSWORD)
     monkeypatch.setattr(login, "DELAY_S", 0.5)
     strangers = [
         login.sign_in(user.email, "wrong", client_address=f"2001:db8:77:{n:x}::1") for n in range(login.WAITING + 5)
@@ -165,7 +165,7 @@ async def test_hashes_of_strangers_do_not_hold_up_a_known_network(user: User, mo
             return not released.wait(30)
         return True
 
-    monkeypatch.setattr(login, "_fits", fits)
+    monkeypatch.setattr(login, "_matches", fits)
     strangers = [
         asyncio.ensure_future(login.sign_in(f"guess{n}@example.test", "wrong", client_address=f"198.51.100.{n}"))
         for n in range(4)
