@@ -355,9 +355,9 @@ class MetaMessenger(Channel):
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
             raise IntegrationError(NAME, "unreachable", "No connection to Meta.", retryable=True) from error
         except (TimeoutError, httpx2.TimeoutException) as error:
-            raise _lost("timeout", "Meta did not answer.", writes=writes) from error
+            raise _lost_answer("timeout", "Meta did not answer.", writes=writes) from error
         except httpx2.HTTPError as error:
-            raise _lost("connection_lost", "The connection to Meta was lost.", writes=writes) from error
+            raise _lost_answer("connection_lost", "The connection to Meta was lost.", writes=writes) from error
         return _parsed(answer, writes=writes)
 
     def _open(self) -> httpx2.AsyncClient:
@@ -691,7 +691,7 @@ def _moment(value: Any) -> datetime:
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
-def _lost(reason: str, message: str, *, writes: bool, code: str | None = None) -> IntegrationError:
+def _lost_answer(reason: str, message: str, *, writes: bool, code: str | None = None) -> IntegrationError:
     return IntegrationError(NAME, reason, message, ambiguous=writes, retryable=not writes, code=code)
 
 
@@ -719,9 +719,9 @@ def _parsed(answer: httpx2.Response, *, writes: bool) -> dict[str, Any]:
             NAME, "rate_limited", "Meta's rate limit is reached.", retryable=True, code=vendor_code, retry_after_s=wait
         )
     if status >= 500 or status == 408 or code in _UNCERTAIN:
-        raise _lost("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
+        raise _lost_answer("server_error", f"HTTP {status}", writes=writes, code=vendor_code)
     if answer.is_success and code is None:
-        raise _lost("no_answer", "Meta's answer is not readable.", writes=writes)
+        raise _lost_answer("no_answer", "Meta's answer is not readable.", writes=writes)
     reason = SUBCODES.get(subcode) if subcode is not None else None
     if reason is None and code == 10 and "outside of allowed window" in str(error.get("message")):
         reason = "window_closed"

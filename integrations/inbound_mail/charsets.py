@@ -55,7 +55,7 @@ _MAIL_ONLY = {
 _CODE_PAGE = re.compile(r"(?:x-)?(?:windows|win|cp|ansi|ms|ibm)[-_ ]?(\d{3,4})")
 _ISO_8859 = re.compile(r"iso[-_ ]?8859[-_ ]?(\d{1,2})")
 _JAPANESE_7_BIT = re.compile(r"(?:x-windows-)?iso-?2022-?jp.*|cp5022[0-2]")
-# ISO-2022-JP only.
+# Only ISO-2022-JP has these.
 _JAPANESE_ESCAPE = re.compile(rb"\x1b(?:\$[@B]|\([IJ])")
 _JAPANESE_RUN = re.compile(rb"\x1b(\$\(?[@-D]|\([A-Z])")
 _EUC_JP_LIMIT = 1 << 20  # bytes
@@ -78,7 +78,7 @@ def decode(data: bytes, label: str | None) -> str:
     if data.isascii() and _JAPANESE_ESCAPE.search(data):
         codec = "iso2022_jp_ext"
     if codec in ("ascii", "cp1252"):
-        # Programs label UTF-8 so; windows-1252 text is hardly ever valid UTF-8.
+        # Programs often label UTF-8 this way; windows-1252 text is hardly ever valid UTF-8.
         text = _decode_strictly(data, "utf-8")
         return text if text is not None else _decode_windows_1252(data)
     text = _decode_strictly(data, codec)
@@ -110,7 +110,7 @@ def decode_header(value: str) -> str:
 
 
 def raw_header(value: str, label: str | None = None) -> str:
-    """Decode a header's 8-bit bytes, and keep encoded words, so that the structure is still readable."""
+    """Decode a header's 8-bit bytes (`label`: the email's charset, tried after UTF-8); encoded words stay, to keep the structure."""
     if value.isascii() and "\x1b" not in value:
         return value
     data = value.encode("utf-8", "surrogateescape")

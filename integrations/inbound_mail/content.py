@@ -16,12 +16,8 @@ from integrations.inbound_mail import charsets, markup, senders, winmail
 
 _MAX_HEADER = 2000
 TEXTS = ("text/plain", "text/html")
-_UNSHOWN = (
-    "text/x-amp-html",
-    "application/x-amp-html",
-    "text/watch-html",
-    "text/enriched",
-)  # alternatives to the text parts
+# Alternatives to the text parts.
+_UNSHOWN = ("text/x-amp-html", "application/x-amp-html", "text/watch-html", "text/enriched")
 _ALTERNATIVES = (*TEXTS, *_UNSHOWN)
 _PLAIN_FILES = {"message/rfc822": "message.eml", "message/global": "message.eml", "text/calendar": "invite.ics"}
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")

@@ -43,7 +43,7 @@ _FORWARDED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Divided:
-    """`own`: what the writer wrote now, without quoted lines that stay visible between answers."""
+    """The text to show and the quoted message; `own` is the writer's new text without any quoted line."""
 
     visible: str
     quoted: str | None

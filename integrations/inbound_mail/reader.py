@@ -39,14 +39,14 @@ class Mail:
     """A decoded message."""
 
     message_id: str | None  # in angle brackets
-    sender: str  # "": a report without sender
+    sender: str  # "" in a report without sender
     sender_name: str | None
     recipient: str | None
     cc: Sequence[str]  # other recipients, without the business and the writer
     subject: str
     text: str  # shown in the inbox
     quoted: str | None  # the earlier message, hidden in the inbox
-    own: str  # of `text`, what is not quoted
+    own: str  # `text` without quoted lines
     references: Sequence[str]
     attachments: Sequence[dict[str, str]]
     report: reports.DeliveryReport | None = None

@@ -158,7 +158,7 @@ class Echo(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Odd(Event):
-    """An event that the channel ignores, or an unknown kind. OTHER_EVENTS."""
+    """An event of no use to the channel, or of an unknown kind. OTHER_EVENTS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,6 @@ WINDOW = "(#10) This message is sent outside of allowed window."
 
 
 def our_contract() -> dict[str, Any]:
-    """Our compact contract."""
     return cast(dict[str, Any], json.loads(Path(__file__).with_name("meta.json").read_bytes()))
 
 
@@ -34,7 +33,6 @@ def contracts() -> list[Contract]:
 
 
 def signature(body: bytes, *, secret: str = APP_SECRET) -> str:
-    """The value of X-Hub-Signature-256."""
     return "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
@@ -45,7 +43,7 @@ def signed(payload: Mapping[str, Any], *, secret: str = APP_SECRET) -> tuple[byt
 
 
 class MetaServer(ContractServer):
-    """One app with a page and an Instagram account. It keeps messages and refuses what Meta refuses beyond the contract."""
+    """One app with a page and an Instagram account."""
 
     def __init__(self, contract: Contract, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(contract)
@@ -144,7 +142,6 @@ class MetaServer(ContractServer):
         body: Mapping[str, Any] | None = None,
         at: datetime | None = None,
     ) -> dict[str, Any]:
-        """Add a message that Meta has stored."""
         # Instagram's ids are long.
         head = "aWdfZAG1f" * 18 if INSTAGRAM_ID in (sender, to) else "m_test_"
         message = {
@@ -173,12 +170,12 @@ class MetaServer(ContractServer):
         return {**people, "timestamp": self._milliseconds(), **more}
 
     def status(self, message: Mapping[str, Any], word: str) -> tuple[bytes, dict[str, str]]:
-        """The event of one of our messages: "echo", "delivery" or "read", as each of the two kinds has it."""
+        """The event of one of our messages: "echo", "delivery" or "read"."""
         account, contact = message["from"], message["to"]
         if word == "echo":
-            told = {"mid": message["mid"], "is_echo": True, "app_id": 1234567890, "text": message["text"]}
-            told |= {"metadata": message["metadata"]} if message["metadata"] else {}
-            return self._events(account, {**self._event(contact, account), "message": told})
+            echo = {"mid": message["mid"], "is_echo": True, "app_id": 1234567890, "text": message["text"]}
+            echo |= {"metadata": message["metadata"]} if message["metadata"] else {}
+            return self._events(account, {**self._event(contact, account), "message": echo})
         mids: dict[str, Any] = {"watermark": self._milliseconds()}
         if word == "delivery":
             mids["mids"] = [message["mid"]]
@@ -187,7 +184,6 @@ class MetaServer(ContractServer):
         return self._events(account, self._event(account, contact, **{word: mids}))
 
     def inbound(self, account: str, contact: str, text: str, **more: Any) -> tuple[bytes, dict[str, str]]:
-        """The event of a person's message."""
         self._inbound += 1
         self.last_wrote[contact] = self._now()
         message = {"mid": f"m_in_{self._inbound:06d}", "text": text, **more}

@@ -28,21 +28,17 @@ FailureMode = Literal["hang", "drop", "twice", "drop_at_rcpt", "hang_at_rcpt"]
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One accepted message."""
-
     sender: str
     recipients: list[str]
     raw: bytes
 
     @property
     def message(self) -> EmailMessage:
-        """As a mail program reads it."""
         parsed = message_from_bytes(self.raw, policy=default)
         assert isinstance(parsed, EmailMessage)
         return parsed
 
     def text(self, kind: Literal["plain", "html"] = "plain") -> str:
-        """The words of one of the two parts."""
         part = self.message.get_body((kind,))
         assert part is not None
         content: str = part.get_content()
@@ -51,7 +47,7 @@ class Letter:
 
 @dataclass
 class MailServer:
-    """Use as `async with MailServer() as server`; `server.port` is where it listens on 127.0.0.1."""
+    """Use as `async with MailServer() as server`; listens on 127.0.0.1:`server.port`."""
 
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
@@ -84,7 +80,6 @@ class MailServer:
         await asyncio.gather(*(session.stop() for session in self._sessions))
 
     def fail_next(self, mode: FailureMode) -> None:
-        """Let the next message, or the next RCPT, fail."""
         self.failures.append(mode)
 
     def _connect(self) -> _Connection:
@@ -147,8 +142,6 @@ class MailServer:
 
 
 class _Connection(SMTP):
-    """One client, with the commands noted and the parameters of delivery reports understood."""
-
     def __init__(self, server: MailServer) -> None:
         self._mail_server = server
         self._socket: asyncio.BaseTransport | None = None
@@ -176,7 +169,6 @@ class _Connection(SMTP):
             await asyncio.gather(self._handler_coroutine, return_exceptions=True)
 
     def cut(self) -> None:
-        """Drop the connection without a reply."""
         # Over TLS a transport that is closed already has nothing left to abort (asyncio's own raises then).
         if isinstance(self._socket, asyncio.WriteTransport) and not self._socket.is_closing():
             self._socket.abort()
@@ -212,7 +204,7 @@ def report(
     envelope_id: str | None = None,
     quote: Literal["message", "headers", "nothing"] = "headers",
 ) -> bytes:
-    """A delivery report (RFC 3464) about a message, as mail servers write it."""
+    """A delivery report (RFC 3464)."""
     envelope = f"Original-Envelope-Id: {envelope_id}\r\n" if envelope_id else ""
     further = "".join(
         f"\r\nFinal-Recipient: rfc822; {address}\r\nAction: {said}\r\nStatus: {status}\r\n"
@@ -234,7 +226,7 @@ def report(
 
 
 def receipt(original: Message, *, disposition: str = "manual-action/MDN-sent-manually; displayed") -> bytes:
-    """A read receipt (RFC 8098) about a message."""
+    """A read receipt (RFC 8098)."""
     fields = f"Original-Message-ID: {original['Message-ID']}\r\nDisposition: {disposition}\r\n"
     return _report(
         "disposition-notification",
@@ -255,7 +247,7 @@ def _report(kind: str, parts: list[str]) -> bytes:
 
 
 def certificate(folder: Path, *, host: str = "127.0.0.1") -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context, and the file of its certificate authority."""
+    """A server's TLS context, and its certificate authority's file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.example.test")])
     now = datetime.now(UTC)

@@ -55,12 +55,10 @@ _MESSAGES = {
 
 
 def our_contract() -> dict[str, Any]:
-    """Our compact contract."""
     return cast(dict[str, Any], json.loads(Path(__file__).with_name("twilio.json").read_bytes()))
 
 
 def contracts() -> list[Contract]:
-    """Our contract, and Twilio's where it is present."""
     theirs = vendor_file(VENDOR_FILE)
     return [Contract(our_contract(), name="ours"), *([Contract(theirs, name="twilio's")] if theirs else [])]
 
@@ -94,7 +92,6 @@ def signed(
 
 
 def _variables(text: str) -> dict[str, str] | None:
-    """ContentVariables: a JSON object of texts; None if it is something else."""
     try:
         given = json.loads(text or "{}")
     except ValueError:
@@ -104,7 +101,7 @@ def _variables(text: str) -> dict[str, str] | None:
 
 
 class TwilioServer(ContractServer):
-    """Keeps messages, refuses what Twilio refuses beyond the contract, and signs callbacks."""
+    """Keeps messages and signs callbacks."""
 
     def __init__(self, contract: Contract, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(contract)
@@ -135,7 +132,7 @@ class TwilioServer(ContractServer):
         return Answer(status, payload)
 
     def extra_routes(self) -> list[Route]:
-        """A message's files, which Twilio's API file does not hold: the address redirects to a storage.
+        """A message's files, by a redirect to a storage.
 
         Source: www.twilio.com/docs/messaging/api/media-resource.
         """
@@ -270,7 +267,6 @@ class TwilioServer(ContractServer):
         direction: str = "outbound-api",
         at: datetime | None = None,
     ) -> dict[str, Any]:
-        """Add a message that Twilio has stored."""
         sid = f"SM{len(self.messages) + 1:032x}"
         when = format_datetime(at or self._now())
         message = {
@@ -302,7 +298,7 @@ class TwilioServer(ContractServer):
     def status_callback(
         self, sid: str, status: str, *, error_code: int | None = None, algorithm: str | None = None
     ) -> tuple[str, bytes, dict[str, str]]:
-        """Move a message on; returns the callback that follows as (its URL, raw body, lower-case headers)."""
+        """Change a message's state; returns its callback as (URL, raw body, lower-case headers)."""
         message = next(message for message in self.messages if message["sid"] == sid)
         message.update(status=status, error_code=error_code, date_updated=format_datetime(self._now()))
         url = self._callbacks[sid]
@@ -326,7 +322,7 @@ class TwilioServer(ContractServer):
     def mms(
         self, url: str, *, sender: str, files: Sequence[tuple[str, bytes]], body: str = ""
     ) -> tuple[bytes, dict[str, str]]:
-        """As `inbound`, with files: (content type, bytes) each."""
+        """Like `inbound`, with files as (content type, bytes)."""
         more = {"NumMedia": str(len(files))}
         for n, (content_type, content) in enumerate(files):
             sid = f"ME{len(self.media) + 1:032x}"
@@ -339,10 +335,9 @@ class TwilioServer(ContractServer):
     def inbound(
         self, url: str, *, sender: str, body: str, algorithm: str | None = None, **more: str
     ) -> tuple[bytes, dict[str, str]]:
-        """The request that Twilio posts to `url` for a message to our number: (raw body, lower-case headers).
+        """Twilio's request for a message to our number: (raw body, lower-case headers).
 
-        A sender with "whatsapp:" writes to our WhatsApp number. STOP and START change the opt-out list, as they do at
-        Twilio. Blank parameters are in it and signed.
+        STOP and START change the opt-out list, as at Twilio.
         """
         if body.strip().upper() == "STOP":
             self.opted_out.add(sender)

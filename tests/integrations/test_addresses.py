@@ -1,4 +1,4 @@
-"""Hosts that an account names: no connection but to public addresses and to what the operator allows, none to another than was checked."""
+"""Connections to hosts named by accounts: only public or allowed addresses, and only those that were checked."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PRIVATE = [
     "mapped.example.test",
     "linklocal.example.test",
 ]
-# What no resolver answers, what can't be asked at all, and what some C libraries read as this machine.
+# Unknown, malformed, or read as this machine by some C libraries.
 UNKNOWN = [
     "127.0.0.1.",
     "nobody.example.test",
@@ -166,7 +166,6 @@ def mail_channel(host: str, port: int | str = 587, **changes: str) -> SmtpEmail:
 async def test_the_checked_address_is_connected_to_and_tls_verifies_the_name(
     net: Net, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
 ) -> None:
-    """A second answer of the resolver (DNS rebinding) is never asked for; the certificate is for the name, not for the address."""
     tls, authority = certificate(tmp_path, host="files.example.test")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     seen: list[str] = []

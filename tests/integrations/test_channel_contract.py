@@ -1,4 +1,4 @@
-"""Every channel of this repository passes the kit's suite (integrations/kit/channels.py), each of its kinds: here are their vendors."""
+"""The kit's channel suite, run on every channel of this repository and each of its kinds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from integrations.kit.vendor import Answer, Call, FailureMode, FakeVendor
 from tests.contracts import meta_server, smtp_server, twilio_server
 from tests.contracts.openapi import Contract
 
-# Our own web chat has no vendor who could call back: its promises stand in test_web_chat.py.
+# The web chat has no vendor: see test_web_chat.py.
 OURS = frozenset({web_chat.NAME})
 CASES = [
     (name, kind)
@@ -61,10 +61,8 @@ LIMITS = {
 
 
 class Vendor(kit.ChannelHarness):
-    """What the harnesses here are made of."""
-
     shows_buttons = False
-    failures = kit.ChannelHarness.failures - {"trickle"}  # the servers of the contracts know no such failure
+    failures = kit.ChannelHarness.failures - {"trickle"}  # not supported by the contract servers
 
     def __init__(self, kind: ChannelKind) -> None:
         super().__init__(kind)
@@ -166,17 +164,17 @@ class SimulatedVendor(Vendor):
 
     def tell(self, *events: kit.Event) -> kit.Callback:
         (event,) = events
-        told: dict[str, str | None] = {"occurred_at": event.at.isoformat()}
+        payload: dict[str, str | None] = {"occurred_at": event.at.isoformat()}
         match event:
             case kit.Became(external_id=id, word=word):
                 code = "9901" if word == "undelivered" else None
-                told |= {"type": "message.status", "message_id": id, "status": word, "error_code": code}
+                payload |= {"type": "message.status", "message_id": id, "status": word, "error_code": code}
             case kit.Wrote(sender=sender, number=number, text=text) if type(event) is kit.Wrote:
                 id = f"sim_in_{sender}_{number}"
-                told |= {"type": "message.received", "message_id": id, "from": sender, "text": text}
+                payload |= {"type": "message.received", "message_id": id, "from": sender, "text": text}
             case _:
                 raise kit.NotOffered
-        return self.signed(json.dumps(told).encode())
+        return self.signed(json.dumps(payload).encode())
 
 
 class MailVendor(Vendor):
@@ -200,7 +198,7 @@ class MailVendor(Vendor):
         "from_address": "pay@acme.test",
         "inbound_secret": secret,
     }
-    tells_time = False  # a letter's date is its sender's word
+    tells_time = False  # an email's Date is only the sender's claim
     spellings = ("Dana Diaz <dana@x.test>",)
     refused = "nobody@x.test"
     refused_as = "recipient_refused"
@@ -253,7 +251,7 @@ class MailVendor(Vendor):
 
 
 class Storage(FakeVendor):
-    """Where Meta's files are: whoever has the address may read."""
+    """Meta's file storage, which needs no authorisation."""
 
     content = b""
 
@@ -304,42 +302,45 @@ class MetaVendor(Vendor):
         return self.url, body, {"content-type": "application/json", "x-hub-signature-256": header}
 
     def tell(self, *events: kit.Event) -> kit.Callback:
-        foreign = any(isinstance(event, kit.WroteToAnother) for event in events)
-        entry = {"id": "999" if foreign else self.account, "messaging": [self.event(event) for event in events]}
+        is_other_account = any(isinstance(event, kit.WroteToAnother) for event in events)
+        entry = {
+            "id": "999" if is_other_account else self.account,
+            "messaging": [self.event(event) for event in events],
+        }
         kind = "instagram" if self.kind is ChannelKind.INSTAGRAM_DM else "page"
         return self.signed(json.dumps({"object": kind, "entry": [entry]}).encode())
 
     def event(self, event: kit.Event) -> dict[str, Any]:
-        told: dict[str, Any] = {"recipient": {"id": self.account}, "timestamp": int(event.at.timestamp() * 1000)}
+        fields: dict[str, Any] = {"recipient": {"id": self.account}, "timestamp": int(event.at.timestamp() * 1000)}
         sender = getattr(event, "sender", self.address)
         mid = f"m_{sender}_{getattr(event, 'number', 0)}"
-        told["sender"] = {"id": sender}
+        fields["sender"] = {"id": sender}
         match event:
             case kit.Became(external_id=id) | kit.Echo(external_id=id):
                 word = event.word if isinstance(event, kit.Became) else "echo"
                 message = next(one for one in self.server.messages if base.external_id(one["mid"]) == id)
                 if word not in self.words:
-                    return {**told, word: {"mid": message["mid"]}}
+                    return {**fields, word: {"mid": message["mid"]}}
                 entry = json.loads(self.server.status(message, word)[0])["entry"][0]
                 return dict(entry["messaging"][0])
             case kit.Answered(text=text, external_id=id):
                 ours = next(one for one in self.server.messages if base.external_id(one["mid"]) == id)
-                return {**told, "message": {"mid": mid, "text": text, "reply_to": {"mid": ours["mid"]}}}
+                return {**fields, "message": {"mid": mid, "text": text, "reply_to": {"mid": ours["mid"]}}}
             case kit.Edited(text=text):
-                return {**told, "message_edit": {"mid": mid, "text": text, "num_edit": 1}}
+                return {**fields, "message_edit": {"mid": mid, "text": text, "num_edit": 1}}
             case kit.TookBack():
-                return {**told, "message": {"mid": mid, "is_deleted": True}}
+                return {**fields, "message": {"mid": mid, "is_deleted": True}}
             case kit.SentFile(content=content, text=text):
                 self.storage.content = content
                 file = {"type": "image", "payload": {"url": f"{self.storage.url}/1.png"}}
                 words = {"text": text} if text else {}
-                return {**told, "message": {"mid": mid, "attachments": [file], **words}}
+                return {**fields, "message": {"mid": mid, "attachments": [file], **words}}
             case kit.SentOther():
-                return {**told, "message": {"mid": mid, "is_unsupported": True}}
+                return {**fields, "message": {"mid": mid, "is_unsupported": True}}
             case kit.Wrote(text=text) if not isinstance(event, kit.OpenedLink):
-                return {**told, "message": {"mid": mid, "text": text}}
+                return {**fields, "message": {"mid": mid, "text": text}}
             case kit.Odd():
-                return {**told, "optin": {"ref": "summer"}}
+                return {**fields, "optin": {"ref": "summer"}}
             case kit.Broken():
                 return {"message": {"mid": "m_broken", "text": "Hello"}}
         raise kit.NotOffered
@@ -356,7 +357,6 @@ VENDORS: Mapping[str, type[Vendor]] = {
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
 def harness(request: pytest.FixtureRequest) -> Vendor:
-    """Each channel's vendor, once per kind."""
     name, kind = request.param
     return VENDORS[name](kind)
 

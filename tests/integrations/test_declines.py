@@ -1,4 +1,4 @@
-"""Why payments fail, in plain words: every documented code has a sentence, and an unknown one is still told."""
+"""Every documented decline code has a sentence; unknown codes get a general one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ STRIPE_DECLINE_CODES = _CODES.split()
 
 
 def enumerations(schema: object, holding: str) -> list[list[str]]:
-    """Every enumeration of a contract that has this value."""
     if isinstance(schema, Mapping):
         values: Any = schema.get("enum") or schema.get("x-known-values") or ()
         found = [list(values)] if holding in values else []

@@ -1,4 +1,4 @@
-"""Letters as people, mail programs and mail servers write them: words, files, senders, quotes, reports."""
+"""Email as people, mail programs and mail servers write it."""
 
 from __future__ import annotations
 
@@ -436,7 +436,6 @@ _FILES = st.lists(st.tuples(st.sampled_from(["file", "inline file", "bytes", "le
 
 
 def letter(first: list[str], form: str, more: list[tuple[str, list[str]]]) -> bytes:
-    """A letter with these words, and more words in files of several sorts."""
     mail = EmailMessage(policy=WIRE)
     mail["From"], mail["Subject"] = HERS, "x"
     if form == "html":
@@ -521,7 +520,7 @@ Message-ID: {TOKEN}
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "told"),
+    ("headers", "body", "expected"),
     [
         (
             ("From: Mail Delivery System <Mailer-Daemon@mx.x.test>", "X-Failed-Recipients: maria@example.com"),
@@ -533,10 +532,12 @@ Message-ID: {TOKEN}
         (("From: Mailer-Daemon@mx.x.test",), DELAY, ("delayed", None)),
     ],
 )
-def test_a_bounce_in_words_names_its_letter(headers: tuple[str, ...], body: str, told: tuple[str, str | None]) -> None:
+def test_a_bounce_in_words_names_its_letter(
+    headers: tuple[str, ...], body: str, expected: tuple[str, str | None]
+) -> None:
     report = read(raw(*headers, body=body.encode())).report
     assert report is not None
-    assert (report.action, report.status, TOKEN in report.references) == (*told, True)
+    assert (report.action, report.status, TOKEN in report.references) == (*expected, True)
 
 
 @pytest.mark.parametrize("kind", ["message/delivery-status", "message/global-delivery-status"])

@@ -1,4 +1,4 @@
-"""STOP as the answer of real mail programs opts out; ordinary letters do not."""
+"""STOP in real mail programs' replies opts out; ordinary email does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching from an address that a stranger wrote: no connection but to public hosts, none to another address than was checked."""
+"""Downloads from untrusted URLs: only public hosts, and only addresses that were checked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def refusal(url: str, **more: Any) -> tuple[str, bool]:
     with pytest.raises(IntegrationError) as refused:
         await fetch(url, **more)
     assert refused.value.provider == "media"
-    assert "example" not in str(refused.value)  # the address is nobody's business
+    assert "example" not in str(refused.value)  # errors must not show the address
     return refused.value.reason, refused.value.retryable
 
 
@@ -109,8 +109,6 @@ def test_the_readme_counts_the_tricks() -> None:
 
 
 class Redirecting(FakeVendor):
-    """Answers what the test says."""
-
     def __init__(self, answer: Callable[[Call], Answer]) -> None:
         super().__init__()
         self._answer = answer
@@ -121,7 +119,7 @@ class Redirecting(FakeVendor):
 
 @pytest.fixture
 async def trap() -> AsyncIterator[FakeVendor]:
-    """A server of this machine that nobody should ever reach."""
+    """A local server that must never be reached."""
     async with Redirecting(lambda _: Answer(200, b"secret")) as server:
         yield server
 
@@ -130,7 +128,7 @@ async def trap() -> AsyncIterator[FakeVendor]:
 async def test_no_redirect_to_a_trick_is_followed(net: Net, name: str) -> None:
     target = TRICKS[name].replace("\r\n", "")
     if not target or not target.isascii() or target in ("hello",):
-        target = "https://local.example.test/"  # not a location that could stand in a header
+        target = "https://local.example.test/"  # not valid in a Location header
     if name in ("line break", "no scheme"):
         target = "https://inner.example.test/"  # relative to the vendor's own address
     async with Redirecting(lambda _: Answer(302, headers={"location": target})) as vendor:
@@ -170,7 +168,7 @@ async def test_a_name_is_resolved_once_and_the_connection_goes_to_what_was_check
 
 
 def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context for this name, and a client's that believes it."""
+    """A server's TLS context for this name, and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "files")])
     now = datetime.now(UTC)
@@ -287,7 +285,6 @@ async def test_three_redirects_are_followed_and_a_fourth_is_not(net: Net) -> Non
 
 
 async def test_the_vendors_credentials_never_go_elsewhere(net: Net) -> None:
-    """Not to the storage that a redirect leads to, and not back either: what comes from there is not the vendor's word."""
     asked: list[str] = []
 
     def credentials(url: str) -> dict[str, str]:

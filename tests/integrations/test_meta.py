@@ -1,4 +1,4 @@
-"""Messenger and Instagram DM over real HTTP against the contract server, and the events that Meta posts to us."""
+"""Messenger and Instagram DM over HTTP against the contract server, and Meta's webhooks."""
 
 from __future__ import annotations
 
@@ -72,7 +72,6 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[MetaServer]:
 
 @pytest.fixture
 async def whole() -> AsyncIterator[MetaServer]:
-    """On our own contract, which knows more calls than sending."""
     async with MetaServer(Contract(our_contract(), name="ours")) as running:
         yield running
         assert running.violations == []
@@ -116,7 +115,7 @@ async def test_a_payment_link_goes_as_a_button_and_in_the_text(server: MetaServe
     assert server.operations() == ["sendMessage"]
     assert server.calls[0].path == f"/v26.0/{ACCOUNTS[kind]}/messages"
     assert server.calls[0].headers["authorization"] == f"Bearer {ACCESS_TOKEN}"
-    # Instagram does not document `metadata`, Messenger hands it back in the echo.
+    # Only Messenger documents `metadata`, which it returns in the echo.
     metadata = {"metadata": "msg_1"} if kind is ChannelKind.MESSENGER else {}
     assert sent_json(server) == {
         "recipient": {"id": TO},
@@ -309,9 +308,9 @@ async def test_wrong_credentials_are_refused_and_shown_nowhere(
         await channel.send(outbound())
     await channel.aclose()
     assert (caught.value.reason, caught.value.retryable, server.messages) == (reason, False, [])
-    told = "".join(traceback.format_exception(caught.value))
-    assert ACCESS_TOKEN not in told
-    assert APP_SECRET not in told
+    shown = "".join(traceback.format_exception(caught.value))
+    assert ACCESS_TOKEN not in shown
+    assert APP_SECRET not in shown
 
 
 @pytest.mark.parametrize("body", ["", " \n"])
@@ -618,14 +617,14 @@ async def test_the_token_of_an_instagram_login_is_renewed_when_half_of_its_life_
         await channel.aclose()
         return found
 
-    first = await renewed()  # a pasted token: nobody knows when it ends
+    first = await renewed()  # a pasted token: its expiry is unknown
     assert first is not None
     mark = hashlib.sha256(whole.next_token.encode()).hexdigest()[:16]
     assert first == {"access_token": whole.next_token, "token_ends": f"{mark} 2027-01-22T04:00:00+00:00"}
     own = hashlib.sha256(ACCESS_TOKEN.encode()).hexdigest()[:16]
     assert await renewed(token_ends=f"{own} 2026-12-24T04:00:00+00:00") is None  # 31 days left
     assert await renewed(token_ends=f"{own} 2026-12-22T04:00:00+00:00") is not None  # 29
-    assert await renewed(token_ends=f"{mark} 2027-01-22T04:00:00+00:00") is not None  # another token was pasted since
+    assert await renewed(token_ends=f"{mark} 2027-01-22T04:00:00+00:00") is not None  # another token was pasted
     assert await renewed(token_ends="garbage") is not None
     assert whole.operations() == ["renewToken"] * 4
     assert await renewed(page_id=PAGE_ID) is None
@@ -645,7 +644,7 @@ async def test_a_message_is_echoed_delivered_and_read(whole: MetaServer) -> None
         StatusUpdate(external_id=sent.external_id, status=DeliveryStatus.SENT, message_id="msg_1"),
     )
     assert [(u.external_id, u.status) for u in delivery.statuses] == [(sent.external_id, DeliveryStatus.DELIVERED)]
-    # Messenger does not say which messages were read, only until when.
+    # Messenger reports only the time up to which messages were read.
     assert [(u.external_id, u.status, u.address) for u in read.statuses] == [("", DeliveryStatus.READ, TO)]
     assert read.statuses[0].up_to is not None
     assert (echo.messages, delivery.messages, read.messages) == ((), (), ())
@@ -679,7 +678,7 @@ def test_a_message_is_read_with_its_time_its_pictures_and_what_it_answers() -> N
     pictures = [
         {"type": "image", "payload": {"url": "https://cdn.example.test/a.jpg"}},
         {"type": "file", "payload": {"url": "https://cdn.example.test/b.pdf"}},
-        {"type": "fallback", "payload": None},  # somebody's page: no file
+        {"type": "fallback", "payload": None},  # a page, not a file
     ]
     received = read(message("m_1", "¿Cuánto? 👍", attachments=pictures, reply_to={"mid": "m_0"}))
     assert received.messages == (
@@ -734,7 +733,7 @@ def test_events_of_another_account_are_left_to_its_own_connection() -> None:
 def test_events_that_are_no_messages_change_nothing() -> None:
     received = read(event(referral={"source": "SHORTLINK"}), event(optin={"type": "x"}), event(read={}))
     assert (received.messages, received.statuses, received.elsewhere, received.changes) == ((), (), (), ())
-    # Threads that another app has taken over, and what is public.
+    # Threads of other apps, and public events.
     for entry in (
         {"id": PAGE_ID, "standby": [message("m_1")]},
         {"id": PAGE_ID, "changes": [{"field": "feed", "value": {"message": "nice"}}, {"field": "comments"}, 7]},
@@ -747,7 +746,7 @@ URL_OF_POST = "https://www.instagram.com/p/1"
 
 
 @pytest.mark.parametrize(
-    ("told", "body", "files"),
+    ("fields", "body", "files"),
     [
         (
             {"is_unsupported": True},
@@ -816,9 +815,9 @@ URL_OF_POST = "https://www.instagram.com/p/1"
     ],
 )
 def test_what_is_no_text_and_no_file_is_told_in_words_with_its_link(
-    told: dict[str, Any], body: str, files: int
+    fields: dict[str, Any], body: str, files: int
 ) -> None:
-    (found,) = read(event(message={"mid": "m_1", **told})).messages
+    (found,) = read(event(message={"mid": "m_1", **fields})).messages
     assert (found.body, len(found.attachments)) == (body, files)
 
 
@@ -925,7 +924,7 @@ HIDDEN = "[message that can't be shown here: open it in the app of Messenger or 
 
 
 @pytest.mark.parametrize(
-    ("told", "body"),
+    ("payload", "body"),
     [
         (event(message={"text": "no mid"}), "no mid"),
         (event(message={"mid": 7, "text": 8}), "8"),
@@ -945,10 +944,10 @@ HIDDEN = "[message that can't be shown here: open it in the app of Messenger or 
         ({**message("m"), "read": {"watermark": "x"}}, "hi"),
     ],
 )
-def test_what_a_known_person_wrote_is_kept_whatever_is_odd_about_it(told: dict[str, Any], body: str) -> None:
-    received = read(told, message("m_2", "two"))
+def test_what_a_known_person_wrote_is_kept_whatever_is_odd_about_it(payload: dict[str, Any], body: str) -> None:
+    received = read(payload, message("m_2", "two"))
     assert [(m.sender, m.body) for m in received.messages] == [(TO, body), (TO, "two")]
-    assert [m.external_id for m in read(told).messages] == [received.messages[0].external_id]
+    assert [m.external_id for m in read(payload).messages] == [received.messages[0].external_id]
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"one"', b'"o\xffe"'), (b": 1,", b": " + b"9" * 5000 + b",")])
@@ -1025,7 +1024,7 @@ def test_the_vendors_signed_examples_are_read_and_a_replay_names_the_same_messag
         for raw in (body[:-1], body + b" ", body.replace(b"1795392000000", b"1795392000001")):
             with pytest.raises(SignatureInvalid):
                 channel.receive(request(raw, headers))
-        with pytest.raises(PayloadInvalid):  # signed by the same app, for the other kind of channel
+        with pytest.raises(PayloadInvalid):  # same app, other kind of channel
             make("", next(k for k in ACCOUNTS if k is not kind)).receive(request(body, headers))
         found[example["name"]] = [
             *((m.external_id, m.body, len(m.attachments)) for m in received.messages),
@@ -1069,8 +1068,6 @@ _FACTS = (
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Where our compact contract allows what the vendors' specs do not; ours may name less."""
-
     def compare(mine: Mapping[str, Any], yours: Mapping[str, Any], where: str) -> list[str]:
         mine, yours = _followed(ours, mine), _followed(theirs, yours)
         options = yours.get("oneOf", []) if "properties" not in yours and "type" not in yours else []
@@ -1123,7 +1120,7 @@ def test_our_contract_allows_only_what_the_vendors_specs_allow() -> None:
     assert [contract.name for contract in contracts()] == (["ours", "meta's"] if theirs else ["ours"])
     ours = our_contract()
     assert differences(ours, theirs or ours) == []
-    # The comparison sees: a limit, an enumeration, a property, a requirement.
+    # The comparison detects a limit, an enumeration, a property and a requirement.
     changed = copy.deepcopy(ours)
     schemas = changed["components"]["schemas"]
     schemas["Message"]["properties"]["text"]["maxLength"] = 2001

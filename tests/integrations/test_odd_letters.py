@@ -1,4 +1,4 @@
-"""Letters in the shapes that mail programs, telephones and servers really give them, beside the standard's."""
+"""Unusual email of mail programs, phones and servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounces and automatic answers in the shapes of real servers, and people whose addresses look like a server's."""
+"""Bounces and automatic replies of real servers, and people with addresses like a server's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ COPY = f"Message-ID: {TOKEN}"
 ANSWER = f"In-Reply-To: {TOKEN}"
 
 
-def told(*headers: str, body: str = "") -> tuple[list[tuple[str, str | None]], int]:
-    """The statuses that a letter gives, and how many messages."""
+def statuses_and_count(*headers: str, body: str = "") -> tuple[list[tuple[str, str | None]], int]:
     lines = "\r\n".join([*headers, "To: pay@acme.test", "", body.replace("\n", "\r\n")])
     got = take(lines.encode())
     return [(status.status.value, status.error_code) for status in got.statuses], len(got.messages)
@@ -32,7 +31,7 @@ REPORT = "Content-Type: multipart/report; report-type=delivery-status; boundary=
 )
 def test_a_report_needs_no_sender(sender: str) -> None:
     body = report("Action: failed", "Status: 5.1.1")
-    assert told(f"From: {sender}", REPORT, body=body) == ([("FAILED", "5.1.1")], 0)
+    assert statuses_and_count(f"From: {sender}", REPORT, body=body) == ([("FAILED", "5.1.1")], 0)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_a_report_needs_no_sender(sender: str) -> None:
     ],
 )
 def test_a_report_is_read_however_its_fields_are_filled(lines: tuple[str, ...], status: tuple[str, str | None]) -> None:
-    assert told("From: MAILER-DAEMON@x.test", REPORT, body=report(*lines)) == ([status], 0)
+    assert statuses_and_count("From: MAILER-DAEMON@x.test", REPORT, body=report(*lines)) == ([status], 0)
 
 
 EXCHANGE = "From: Microsoft Outlook <MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@x.test>"
@@ -79,7 +78,7 @@ EXCHANGE = "From: Microsoft Outlook <MicrosoftExchange329e71ec88ae4615bbc36ab6ce
     ],
 )
 def test_a_bounce_in_words_is_one(headers: tuple[str, ...], body: str, status: tuple[str, str | None]) -> None:
-    assert told(*headers, body=body) == ([status], 0)
+    assert statuses_and_count(*headers, body=body) == ([status], 0)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +86,8 @@ def test_a_bounce_in_words_is_one(headers: tuple[str, ...], body: str, status: t
 )
 def test_a_person_with_an_address_like_a_servers_is_a_person(sender: str) -> None:
     body = "I will pay 550 euros.\n\nOn Fri, Nov 27, 2026, Acme <pay@acme.test> wrote:\n> Pay"
-    assert told(f"From: {sender}", ANSWER, body=body) == ([("READ", None)], 1)
-    assert told(f"From: {sender}", body="Do you clean <b>ovens</b>?") == ([], 1)
+    assert statuses_and_count(f"From: {sender}", ANSWER, body=body) == ([("READ", None)], 1)
+    assert statuses_and_count(f"From: {sender}", body="Do you clean <b>ovens</b>?") == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +106,12 @@ def test_a_person_with_an_address_like_a_servers_is_a_person(sender: str) -> Non
     ],
 )
 def test_a_program_has_received_and_not_read(header: str) -> None:
-    assert told("From: Dana <dana@x.test>", ANSWER, header, body="I am away.") == ([("DELIVERED", None)], 1)
+    assert statuses_and_count("From: Dana <dana@x.test>", ANSWER, header, body="I am away.") == (
+        [("DELIVERED", None)],
+        1,
+    )
 
 
 @pytest.mark.parametrize("header", ["Feedback-ID: 12345:user:proton", "Precedence: normal", "Auto-Submitted: no"])
 def test_a_person_of_any_mail_service_has_read(header: str) -> None:
-    assert told("From: Dana <dana@x.test>", ANSWER, header, body="Thank you.") == ([("READ", None)], 1)
+    assert statuses_and_count("From: Dana <dana@x.test>", ANSWER, header, body="Thank you.") == ([("READ", None)], 1)

@@ -1,4 +1,4 @@
-"""Phone numbers as typed become E.164 or nothing."""
+"""Typed phone numbers become E.164 or None."""
 
 import pytest
 

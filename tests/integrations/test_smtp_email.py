@@ -1,4 +1,4 @@
-"""E-mail: aiosmtplib against a real SMTP server, and raw messages posted to the signed webhook."""
+"""Email: aiosmtplib against a real SMTP server, and raw messages posted to the signed webhook."""
 
 from __future__ import annotations
 
@@ -123,8 +123,6 @@ async def test_without_a_payment_link_there_is_no_button(server: MailServer) -> 
 
 
 class _Elements(HTMLParser):
-    """Which elements and attributes a page has."""
-
     def __init__(self) -> None:
         super().__init__()
         self.names: set[str] = set()
@@ -270,9 +268,9 @@ async def test_a_refusal_is_one_call_and_never_ambiguous(
     assert (error.retryable, error.ambiguous, error.retry_after_s) == (retryable, False, 60.0 if retryable else None)
     assert server.commands.count("MAIL") == 1
     assert server.letters == []
-    told = "".join(traceback.format_exception(error)) + error.message
-    assert TO not in told
-    assert FROM not in told
+    shown = "".join(traceback.format_exception(error)) + error.message
+    assert TO not in shown
+    assert FROM not in shown
 
 
 @pytest.mark.parametrize(("mode", "reason"), [("hang", "timeout"), ("drop", "connection_lost")])
@@ -317,7 +315,6 @@ async def test_a_refused_connection_may_be_tried_again() -> None:
 # ------------------------------------------------------------------------------------------------------- TLS and login
 @pytest.fixture
 def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A server's context whose authority this process trusts."""
     context, authority = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     return context
@@ -395,7 +392,6 @@ def test_credentials_do_not_show_their_secrets() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- receiving
 def letter(text: str = "When do you come?", *, html: str | None = None, **headers: str) -> bytes:
-    """A raw message as a mail program writes it."""
     mail = EmailMessage(policy=WIRE)
     given = {
         "From": "Dana Diaz <dana@x.test>",
@@ -789,8 +785,8 @@ async def test_reports_and_answers_name_the_recipient_that_they_are_about(server
     channel = make(server.port)
     await channel.send(outbound(cc=["tom@x.test"]))
     original = server.letters[0].message
-    told = channel.receive(request(report(original, "delivered", others={"Tom@x.test": "failed"})))
-    assert [(one.address, one.status) for one in told.statuses] == [
+    received = channel.receive(request(report(original, "delivered", others={"Tom@x.test": "failed"})))
+    assert [(one.address, one.status) for one in received.statuses] == [
         (TO, DeliveryStatus.DELIVERED),
         ("tom@x.test", DeliveryStatus.FAILED),
     ]

@@ -1,4 +1,4 @@
-"""Twilio SMS: the real SDK over real HTTP against the contract server, on our contract and, where present, Twilio's."""
+"""Twilio SMS: the real SDK over HTTP against the contract server."""
 
 from __future__ import annotations
 
@@ -189,9 +189,9 @@ async def test_an_errors_words_and_traceback_hold_no_phone_number(server: Twilio
     server.opted_out.add(TO)
     with pytest.raises(IntegrationError) as caught:
         await twilio.send(outbound())
-    told = "".join(traceback.format_exception(caught.value)) + caught.value.message
-    assert "unsubscribed recipient …" in told
-    assert TO.removeprefix("+") not in told
+    shown = "".join(traceback.format_exception(caught.value)) + caught.value.message
+    assert "unsubscribed recipient …" in shown
+    assert TO.removeprefix("+") not in shown
 
 
 async def test_the_sdk_logs_nothing(server: TwilioServer, twilio: TwilioSms, caplog: pytest.LogCaptureFixture) -> None:
@@ -233,7 +233,7 @@ async def test_a_lost_answer_is_ambiguous_and_the_call_is_made_once(
 ) -> None:
     channel = make(server.url, timeout_s=0.4 if mode == "hang" else 5.0)
     server.fail_next(mode)
-    async with asyncio.timeout(20):  # a provider that never gives up fails here
+    async with asyncio.timeout(20):  # fails if the provider never gives up
         with pytest.raises(IntegrationError) as caught:
             await channel.send(outbound())
     await channel.aclose()
@@ -265,9 +265,7 @@ async def test_a_refused_connection_is_retryable_and_not_ambiguous() -> None:
         await channel.aclose()
 
 
-class _Said:
-    """A server that gives one fixed answer, and counts."""
-
+class _FixedAnswer:
     def __init__(self, status: int, body: str, media_type: str = "application/json", **headers: str) -> None:
         self.count = 0
         self._answer = (status, body, media_type)
@@ -306,15 +304,15 @@ RFC_9457 = '{"type": "about:blank", "title": "No +14155550101", "status": %s, "c
 async def test_every_shape_of_answer_is_wrapped(
     status: int, body: str, reason: str, retryable: bool, ambiguous: bool, code: str | None
 ) -> None:
-    said = _Said(status, body)
-    async with LoopbackServer(said.app) as running:
+    server = _FixedAnswer(status, body)
+    async with LoopbackServer(server.app) as running:
         channel = make(running.url)
         with pytest.raises(IntegrationError) as caught:
             await channel.send(outbound())
         await channel.aclose()
     error = caught.value
     assert (error.reason, error.retryable, error.ambiguous, error.code) == (reason, retryable, ambiguous, code)
-    assert said.count == 1
+    assert server.count == 1
     assert "4155550101" not in "".join(traceback.format_exception(error))
 
 
@@ -323,8 +321,8 @@ async def test_every_shape_of_answer_is_wrapped(
     [({"retry_after": "17"}, 17.0), ({"retry_after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None), ({}, None)],
 )
 async def test_a_rate_limit_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
-    said = _Said(429, '{"code": 20429, "message": "Too Many Requests", "status": 429}', **headers)
-    async with LoopbackServer(said.app) as running:
+    server = _FixedAnswer(429, '{"code": 20429, "message": "Too Many Requests", "status": 429}', **headers)
+    async with LoopbackServer(server.app) as running:
         channel = make(running.url)
         with pytest.raises(IntegrationError) as caught:
             await channel.send(outbound())
@@ -485,7 +483,7 @@ async def test_a_failed_delivery_brings_its_code(server: TwilioServer, twilio: T
 
 
 @pytest.mark.parametrize(
-    ("state", "code", "told", "words", "reason"),
+    ("state", "code", "vendor_message", "words", "reason"),
     [
         (
             "undelivered",
@@ -511,9 +509,9 @@ async def test_a_failed_delivery_brings_its_code(server: TwilioServer, twilio: T
     ],
 )
 def test_a_failed_delivery_always_says_why(
-    state: str, code: str, told: str, words: str | None, reason: str | None
+    state: str, code: str, vendor_message: str, words: str | None, reason: str | None
 ) -> None:
-    form = {**STATUS_FORM, "MessageStatus": state, "ErrorCode": code, "ErrorMessage": told}
+    form = {**STATUS_FORM, "MessageStatus": state, "ErrorCode": code, "ErrorMessage": vendor_message}
     body, headers = signed(URL, form)
     update = receive(body, headers)[0]
     assert (update.error_code, update.error_message, update.reason) == (code or None, words, reason)
@@ -614,7 +612,7 @@ SHORT = {"To": "22334"}
 @pytest.mark.parametrize(
     ("text", "more", "help_answered", "stop_unanswered"),
     [
-        ("HELP", SHORT, False, False),  # Twilio answers nothing on a short code of one's own
+        ("HELP", SHORT, False, False),  # Twilio does not answer on a dedicated short code
         ("STOP", SHORT, False, True),
         ("opt out", SHORT, False, True),
         ("START", SHORT, False, False),
@@ -706,7 +704,7 @@ async def test_credentials_go_to_twilios_own_address_only(server: TwilioServer, 
     basic = "Basic " + base64.b64encode(f"{ACCOUNT_SID}:{AUTH_TOKEN}".encode()).decode()
     assert twilio.media_headers(server.url + media) == {"Authorization": basic}
     for url in (
-        "https://api.twilio.com" + media,  # another address stands in for it here
+        "https://api.twilio.com" + media,  # the tests use another address
         server.url + ".evil.example.test" + media,
         server.url + media.replace(ACCOUNT_SID, "AC" + "f" * 32),
         "https://evil.example.test/" + server.url + media,
@@ -856,7 +854,6 @@ def test_published_signatures_are_accepted_and_every_change_is_not() -> None:
 
 
 def _is_verified(body: bytes, headers: Mapping[str, str], url: str, token: str) -> bool:
-    """Only the signature counts: these requests need not be SMS, nor of our account."""
     try:
         receive(body, headers, url=url, auth_token=token)
     except SignatureInvalid:
@@ -902,7 +899,7 @@ def _resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str
 
 
 def _schema_differences(ours: tuple[Any, Any], theirs: tuple[Any, Any], where: str) -> list[str]:
-    """`ours` and `theirs` are (document, schema). Ours may name fewer properties, and say nothing else about them."""
+    """`ours` and `theirs`: (document, schema). Ours may have fewer properties."""
     mine, yours = _resolved(*ours), _resolved(*theirs)
     found = [f"{where}: {fact}" for fact in _FACTS if mine.get(fact) != yours.get(fact)]
     if set(mine.get("required") or ()) != set(yours.get("required") or ()):
@@ -919,7 +916,6 @@ def _schema_differences(ours: tuple[Any, Any], theirs: tuple[Any, Any], where: s
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Where our compact contract says something else than the vendor's own."""
     found: list[str] = []
     for path, item in ours["paths"].items():
         for method, mine in item.items():
@@ -964,7 +960,7 @@ def test_our_contract_says_what_twilios_own_says() -> None:
     assert [contract.name for contract in contracts()] == (["ours", "twilio's"] if theirs else ["ours"])
     ours = our_contract()
     assert differences(ours, theirs or ours) == []
-    # The comparison sees: an unknown parameter, a required one, a pattern, an enumeration, a property, a status.
+    # The comparison detects an unknown parameter, a required one, a pattern, an enumeration, a property, a status.
     messages = "/2010-04-01/Accounts/{AccountSid}/Messages.json"
     changed = copy.deepcopy(ours)
     changed["paths"][messages]["get"]["parameters"][1]["name"] = "Too"

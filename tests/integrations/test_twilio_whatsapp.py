@@ -1,4 +1,4 @@
-"""WhatsApp through Twilio: the real SDK against the contract server. What SMS shares with it stands in test_twilio_sms.py."""
+"""WhatsApp through Twilio: the real SDK against the contract server."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_the_vendors_signed_examples_are_read_and_their_forgeries_are_not() -> N
             *((s.status.value, s.error_code, s.reason) for s in got.statuses),
             *((m.sender, m.sender_name, m.body) for m in got.messages),
         ]
-        assert channel.receive(request(body, headers, url=url)) == got  # a replay names the same message
+        assert channel.receive(request(body, headers, url=url)) == got  # a replay has the same message id
         for raw, given, address in (
             (body, {}, url),
             (body, {**headers, name: headers[name][:-1]}, url),
@@ -319,7 +319,7 @@ CARD = {"NumMedia": "1", "MediaUrl0": "https://api.twilio.com/a", "MediaContentT
         ({"ButtonPayload": "yes"}, "yes"),
         (CARD, "[contact card]"),
         ({**CARD, "Body": "Call her"}, "Call her"),
-        ({**CARD, "MediaContentType0": "image/jpeg"}, ""),  # told by its file
+        ({**CARD, "MediaContentType0": "image/jpeg"}, ""),  # shown by its file
         ({"Address": "Mill Lane 12", "Label": "Bakery"}, "Location: Bakery, Mill Lane 12"),
         ({"InteractiveData": '{"day": "Monday"}', "MessageType": "interactive"}, '{"day": "Monday"}'),
         ({"MessageType": "order"}, "[order message that can't be shown here]"),

@@ -1,4 +1,4 @@
-"""The web chat as a channel: what it carries, one attempt one id, nothing lost, and no callback that could be forged."""
+"""The web chat as a channel."""
 
 from __future__ import annotations
 
