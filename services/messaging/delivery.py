@@ -129,7 +129,7 @@ def _announce(changed: Change, message: Message) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ callbacks
 async def record_status(connection: ChannelConnection, update: StatusUpdate, *, message_id: UUID | None = None) -> None:
-    """Apply a verified status to the messages it names; keep it until their external id is known.
+    """Apply a verified status to the messages it names, or keep it until their external id is known.
 
     `message_id`: from the callback's URL, for a callback that overtakes the vendor's answer.
     """

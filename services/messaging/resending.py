@@ -36,7 +36,7 @@ def first_of(message: Message) -> UUID:
 
 
 async def family_of(message: Message) -> list[Message]:
-    """The first message and its repetitions, without this one, oldest first."""
+    """The other messages of the family: the first and its repetitions, oldest first."""
     first = first_of(message)
     beside = await merged_rows.messages_of(message)  # by conversation, which has an index
     found = await beside.filter(retry_of_id=first).order_by("seq")
@@ -53,7 +53,7 @@ def over(message: Message, family: Sequence[Message]) -> bool:
 
 
 async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
-    """Call under the conversation's lock, so that of two callers one succeeds.
+    """Refuse a repetition; call under the conversation's lock, so that of two callers one succeeds.
 
     Raises: Invalid, ConfirmationRequired.
     """

@@ -134,7 +134,7 @@ def event_unhandled(request: PaymentRequest) -> str:
 
 
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
-    """Text of PAYMENT_MISMATCH for a webhook that the processor does not confirm."""
+    """Text of PAYMENT_MISMATCH for an unconfirmed webhook."""
     return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
 
 

@@ -38,7 +38,10 @@ def checkout_url(request: PaymentRequest) -> str:
 
 
 def checkout_url_of(account_id: UUID, sealed_token: str) -> str:
-    """The link of a request with this sealed token. Raises: VaultError."""
+    """The link of a request with this sealed token.
+
+    Raises: VaultError.
+    """
     return url_of(vault.unseal(account_id, sealed_token))
 
 
@@ -62,7 +65,7 @@ def token_hashes(text: str) -> list[str]:
 
 
 async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
-    """The account's requests whose links are in the text; not locked."""
+    """The account's requests whose links are in the text."""
     hashes = token_hashes(text)
     if not hashes:
         return []
