@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
+from models import sqlite_statistics
 from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_path
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -201,6 +202,7 @@ def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -
                 broken = connection.execute("PRAGMA foreign_key_check").fetchall()
                 if broken:
                     raise BrokenReferences(f"{len(broken)} rows, the first in table {broken[0][0]}")
+            sqlite_statistics.fix(connection)
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")

@@ -4,8 +4,10 @@
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +310,22 @@ async def test_a_statement_without_end_is_refused_on_sqlite(tmp_path: Path, fold
     write(folder, "0001_a", "CREATE TABLE a (id INT);\nCREATE TABLE b (id INT)")
     with pytest.raises(BadFiles, match="does not end"):
         await migrate.migrate(f"sqlite:///{tmp_path / 'x.db'}", folder=folder)
+
+
+async def test_sqlite_has_fixed_statistics_whatever_analyze_wrote(sqlite_template: Path, tmp_path: Path) -> None:
+    path = tmp_path / "paythread.db"
+    shutil.copyfile(sqlite_template, path)
+    with closing(sqlite3.connect(path)) as connection:
+        stored = connection.execute("SELECT * FROM sqlite_stat1 ORDER BY tbl, idx").fetchall()
+        connection.execute("ANALYZE")  # as an operator would; the file is empty
+        assert connection.execute("SELECT * FROM sqlite_stat1 ORDER BY tbl, idx").fetchall() != stored
+        connection.commit()
+    await migrate.migrate(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM sqlite_stat1 ORDER BY tbl, idx").fetchall() == stored
+        plan = connection.execute(
+            "EXPLAIN QUERY PLAN SELECT * FROM payment_request WHERE account_id = 'a' AND id IN ('b', 'c')"
+        )
+        assert [row[3] for row in plan] == [
+            "SEARCH payment_request USING INDEX sqlite_autoindex_payment_request_1 (id=?)"
+        ]
