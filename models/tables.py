@@ -25,6 +25,9 @@ partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
 partial index: contact (id) and payment_request (id) WHERE search IS NULL
 partial index: contact (merged_into_id) WHERE merged_into_id IS NOT NULL
+partial index: payment_request (account_id, created_at, id, due_at) WHERE due_at IS NOT NULL and the request is open
+partial index: conversation (account_id, last_activity_at, id) WHERE closed_at IS NULL; the same WHERE closed_at IS NOT NULL
+partial index: notification (user_id, seq) WHERE read_at IS NULL
 partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
@@ -185,6 +188,7 @@ class ContactAddress(TenantRow):
     class Meta:
         table = "contact_address"
         unique_together = (("account_id", "kind", "address"),)
+        indexes = (("contact_id",),)
 
 
 class OptOut(TenantRow):
@@ -364,7 +368,12 @@ class PaymentRequest(Searchable):
     class Meta:
         table = "payment_request"
         unique_together = (("account_id", "number"),)
-        indexes = (("contact_id", "id"), ("account_id", "created_at"), ("conversation_id",))
+        indexes = (
+            ("contact_id", "id"),
+            ("account_id", "created_at", "id", "test_mode"),
+            ("account_id", "status", "created_at", "id"),
+            ("conversation_id",),
+        )
 
 
 class Message(TenantRow):

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
-from resolvers.access.pages import contacts_where, conversations_where, requests_where, thread_statement
+from resolvers.access.pages import contacts_where, conversations_where, requests_page_where, thread_statement
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
@@ -80,7 +80,7 @@ class Records(AccountScope):
         self, columns: Sequence[str], page: Page, filter: RequestFilter, contacts: Sequence[UUID] | None = None
     ) -> Slice[Record]:
         """`contacts`: only requests to one of these."""
-        where, values = requests_where(self._account_id, filter, contacts)
+        where, values = requests_page_where(self._account_id, filter, contacts, page)
         return await self._page(tables.PaymentRequest, columns, page, where, values)
 
     async def _page(

@@ -75,7 +75,17 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
             ("due_at",),
             frozenset({"status", "SENT", "PROCESSING", "PARTIALLY_PAID", "overdue_for", "IS", "NULL", "due_at"}),
         ),
+        (
+            False,
+            ("account_id", "created_at", "id", "due_at"),
+            frozenset({"status", "SENT", "PROCESSING", "PARTIALLY_PAID", "IS", "NOT", "NULL", "due_at"}),
+        ),
     },
+    "conversation": {
+        (False, ("account_id", "last_activity_at", "id"), frozenset({"closed_at", "IS", "NULL"})),
+        (False, ("account_id", "last_activity_at", "id"), frozenset({"closed_at", "IS", "NOT", "NULL"})),
+    },
+    "notification": {(False, ("user_id", "seq"), frozenset({"read_at", "IS", "NULL"}))},
     "job": {
         (False, ("due_at",), frozenset({"status", "queued"})),
         (False, ("id",), frozenset({"status", "running"})),
