@@ -124,7 +124,7 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
         opened.users += 1
     else:
         context = TortoiseContext()
-        opened = _opened = _Opened(database_url, context, loop, _aside(database_url))
+        opened = _opened = _Opened(database_url, context, loop, _separate_client(database_url))
         try:
             with (
                 context
@@ -147,7 +147,7 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
                 await opened.aside.close()
 
 
-def _aside(database_url: str) -> SafePostgresClient | None:
+def _separate_client(database_url: str) -> SafePostgresClient | None:
     # A heartbeat must not wait for the pool.
     if dialect_of(database_url) == "sqlite":
         return None
@@ -203,7 +203,7 @@ async def transaction() -> AsyncIterator[None]:
         outer.callbacks += frame.callbacks
         return
     for callback in frame.callbacks:
-        _run(callback)
+        _run_callback(callback)
 
 
 def in_transaction() -> bool:
@@ -217,14 +217,14 @@ def after_commit(fn: Callable[[], None]) -> None:
     if frame is None:
         if isinstance(_client(), TransactionalDBClient):
             raise RuntimeError("after_commit inside a transaction that models.database.transaction did not open")
-        _run(fn)
+        _run_callback(fn)
     elif frame.over:
         raise RuntimeError("this task outlived the transaction that started it")
     else:
         frame.callbacks.append(fn)
 
 
-def _run(callback: Callable[[], None]) -> None:
+def _run_callback(callback: Callable[[], None]) -> None:
     try:
         callback()
     except Exception:
@@ -237,7 +237,7 @@ _PLACEHOLDER = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?""")
 
 
 @lru_cache(maxsize=1024)
-def _numbered(sql: str) -> str:
+def _with_numbered_placeholders(sql: str) -> str:
     count = 0
 
     def replace(match: re.Match[str]) -> str:
@@ -280,7 +280,7 @@ def _postgres_value(value: object) -> object:
 def _prepare(client: _AnyClient, sql: str, args: tuple[object, ...]) -> tuple[str, list[object]]:
     if isinstance(client, SafeSqliteClient | SqliteTransaction):
         return sql, [_sqlite_value(value) for value in args]
-    return _numbered(sql), [_postgres_value(value) for value in args]
+    return _with_numbered_placeholders(sql), [_postgres_value(value) for value in args]
 
 
 async def rows(sql: str, *args: object) -> list[dict[str, Any]]:

@@ -43,11 +43,11 @@ class SafeConnectionWrapper(PoolConnectionWrapper[Any]):
 
     async def __aenter__(self) -> Any:
         await self.ensure_connection()
-        self.connection = await _take(self.client._pool)
+        self.connection = await _acquire_within_limit(self.client._pool)
         return self.connection
 
 
-async def _take(pool: Any) -> Any:
+async def _acquire_within_limit(pool: Any) -> Any:
     try:
         return await pool.acquire(timeout=WAIT_S)
     except OSError as error:  # refused, unknown host, no socket, TimeoutError
@@ -74,7 +74,7 @@ class SafeTransactionContext(TransactionContextPooled):
         pool = parent._pool
         await parent.wait_to_write()
         try:
-            connection = await _take(pool)
+            connection = await _acquire_within_limit(pool)
         except BaseException:
             parent.writers.release()
             raise

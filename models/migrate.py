@@ -64,7 +64,7 @@ class Migration:
 
 async def migrate(database_url: str, *, folder: Path = FOLDER) -> list[str]:
     """Apply pending migrations; several processes may call it. Raises: MigrationError."""
-    return await _run(database_url, folder, _up)
+    return await _execute_plan(database_url, folder, _unapplied)
 
 
 async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) -> list[str]:
@@ -76,7 +76,7 @@ async def rollback(database_url: str, to: str | None, *, folder: Path = FOLDER) 
         keep = 0 if to is None else applied.index(to) + 1
         return list(reversed(migrations[keep : len(applied)]))
 
-    return await _run(database_url, folder, plan, up=False)
+    return await _execute_plan(database_url, folder, plan, up=False)
 
 
 async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
@@ -88,7 +88,7 @@ async def pending(database_url: str, *, folder: Path = FOLDER) -> list[str]:
     else:
         async with _connected(database_url) as connection:
             recorded = await _postgres_record(connection)
-    return [migration.name for migration in _up(migrations, _verify(migrations, recorded))]
+    return [migration.name for migration in _unapplied(migrations, _verify(migrations, recorded))]
 
 
 def read(folder: Path, dialect: Dialect) -> list[Migration]:
@@ -142,11 +142,11 @@ def _verify(migrations: list[Migration], recorded: dict[str, str]) -> list[str]:
 _Plan = Callable[[list[Migration], list[str]], list[Migration]]
 
 
-def _up(migrations: list[Migration], applied: list[str]) -> list[Migration]:
+def _unapplied(migrations: list[Migration], applied: list[str]) -> list[Migration]:
     return migrations[len(applied) :]
 
 
-async def _run(database_url: str, folder: Path, plan: _Plan, *, up: bool = True) -> list[str]:
+async def _execute_plan(database_url: str, folder: Path, plan: _Plan, *, up: bool = True) -> list[str]:
     dialect = dialect_of(database_url)
     migrations = read(folder, dialect)
     if dialect == "sqlite":

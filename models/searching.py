@@ -59,12 +59,12 @@ def fold(text: str) -> str:
     """Remove case, accents, invisible characters and width."""
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     folded = _MARKS.sub("", folded).translate(_LETTERS)
-    kept = (_plain(character) for character in folded)
+    kept = (_plain_character(character) for character in folded)
     return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
 
 
 @lru_cache(maxsize=4096)
-def _plain(character: str) -> str:
+def _plain_character(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Nd":
         return str(unicodedata.decimal(character))
@@ -99,7 +99,7 @@ def amounts(query: str) -> list[tuple[str, int]]:
         return []
     wanted = codes or list(CURRENCIES)
     found = set()
-    for value in _values(match[0]):
+    for value in _possible_values(match[0]):
         for currency in wanted:
             minor = value.scaleb(CURRENCIES[currency])
             if minor == minor.to_integral_value() and 0 < minor < 2**63:
@@ -114,7 +114,7 @@ def _is_symbol(word: str) -> bool:
     )
 
 
-def _values(number: str) -> set[Decimal]:
+def _possible_values(number: str) -> set[Decimal]:
     parts = re.split(r"[.,' ]", number)
     values = set()
     grouped = all(len(part) in (2, 3) for part in parts[1:-1])

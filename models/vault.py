@@ -25,13 +25,13 @@ def open_vault(secret_keys: list[str]) -> None:
 
 
 def seal(account_id: UUID, secret: str) -> str:
-    return _open().encrypt(account_id.bytes + secret.encode()).decode()
+    return _require_keys().encrypt(account_id.bytes + secret.encode()).decode()
 
 
 def unseal(account_id: UUID, sealed: str) -> str:
     """Raises: VaultError."""
     try:
-        raw = _open().decrypt(sealed.encode())
+        raw = _require_keys().decrypt(sealed.encode())
     except InvalidToken as error:
         raise VaultError("not readable with the configured SECRET_KEYS") from error
     if raw[:16] != account_id.bytes:
@@ -41,16 +41,16 @@ def unseal(account_id: UUID, sealed: str) -> str:
 
 def mark(purpose: str, subject: bytes) -> bytes:
     """Sign with the first key: 16 bytes of HMAC-SHA-256."""
-    return _marks(purpose, subject)[0]
+    return _marks_by_key(purpose, subject)[0]
 
 
 def is_mark(purpose: str, subject: bytes, given: bytes) -> bool:
     """Whether any key signed it, in constant time."""
-    return any(hmac.compare_digest(mark, given) for mark in _marks(purpose, subject))
+    return any(hmac.compare_digest(mark, given) for mark in _marks_by_key(purpose, subject))
 
 
-def _marks(purpose: str, subject: bytes) -> list[bytes]:
-    _open()
+def _marks_by_key(purpose: str, subject: bytes) -> list[bytes]:
+    _require_keys()
     # A separate key per purpose: no key both signs and encrypts.
     derived = [hashlib.sha256(f"{purpose}:{key}".encode()).digest() for key in _keys]
     return [hmac.new(key, subject, hashlib.sha256).digest()[:16] for key in derived]
@@ -61,7 +61,7 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _open() -> MultiFernet:
+def _require_keys() -> MultiFernet:
     if _fernet is None:
         raise VaultError("the vault is closed: call open_vault first")
     return _fernet

@@ -1,8 +1,4 @@
-"""Drift: what the migrations build is what models/tables.py says, on each engine; and what only the SQL says holds.
-
-The event log has no model: its columns stand here. Conditions are compared by the columns and values that they name, since
-each engine prints them in its own way.
-"""
+"""Migrations and models/tables.py agree on each engine; SQL-only rules hold."""
 
 # ruff: noqa: S608  (no SQL here comes from outside)
 
@@ -28,8 +24,6 @@ Columns = tuple[str, ...]
 
 @dataclass
 class Table:
-    """The shape of one table."""
-
     columns: dict[str, tuple[str, bool]] = field(default_factory=dict)  # name -> (type, may be null)
     key: Columns = ()
     uniques: set[Columns] = field(default_factory=set)
@@ -102,7 +96,7 @@ POSTGRES_TYPES = {"VARCHAR": "character varying", "INT": "integer", "BOOL": "boo
 
 
 def expected() -> dict[str, Table]:
-    """The tables as the models say them, with the open engine's types."""
+    """The tables as the models define them."""
     engine = dialect()
     found = {}
     for name, model in MODELS.items():
@@ -143,20 +137,17 @@ def expected() -> dict[str, Table]:
 
 
 def plain_type(text: str) -> str:
-    """One spelling for each type."""
     word, _, rest = text.upper().partition("(")
     word = POSTGRES_TYPES.get(word, word).upper().replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
     return f"{word}({rest}" if rest else word
 
 
 def words(condition: str) -> frozenset[str]:
-    """The columns and values that a condition names."""
     bare = re.sub(r"::[a-z_ ]+(?:\[\])?", "", condition)  # PostgreSQL's casts
     return frozenset(re.findall(r"[A-Za-z_]+", bare)) - {"WHERE", "AND", "IN", "ANY", "ARRAY", "OR"}
 
 
 async def built() -> dict[str, Table]:
-    """The tables as the database has them."""
     return await (built_sqlite() if dialect() == "sqlite" else built_postgres())
 
 
@@ -222,7 +213,6 @@ async def built_postgres() -> dict[str, Table]:
 
 
 async def checks() -> dict[str, str]:
-    """The name of each check to its condition."""
     if dialect() == "postgres":
         found = await rows(
             "SELECT conname, pg_get_constraintdef(oid) AS condition FROM pg_constraint"
@@ -235,7 +225,6 @@ async def checks() -> dict[str, str]:
 
 
 async def triggers() -> set[tuple[str, str]]:
-    """(table, name) of each trigger."""
     if dialect() == "postgres":
         found = await rows("SELECT tgrelid::regclass::text AS t, tgname AS n FROM pg_trigger WHERE NOT tgisinternal")
     else:
@@ -247,11 +236,11 @@ async def triggers() -> set[tuple[str, str]]:
 
 
 async def test_the_migrations_build_the_tables_of_the_models(database: str) -> None:
-    real, said = await built(), expected()
+    real, modelled = await built(), expected()
     record = real.pop("schema_migration")
     assert record.key == ("name",)
-    assert set(real) == set(said)
-    for name, table in said.items():
+    assert set(real) == set(modelled)
+    for name, table in modelled.items():
         assert real[name] == table, name
 
 
@@ -336,7 +325,6 @@ async def test_the_triggers_are_these(database: str) -> None:
 
 
 async def one_of_each() -> dict[str, Any]:
-    """A row in each append-only table, and their parents."""
     account = await factories.account()
     request = await factories.payment_request(await factories.contact(account))
     card = await factories.activity_card(request)  # brings an event

@@ -1,4 +1,4 @@
-"""The engines' traps, one test each, and what database.py promises about transactions. Repeat on every Tortoise upgrade."""
+"""The engines' corrections and transactions. Repeat on every Tortoise upgrade."""
 
 # ruff: noqa: PT012  (what has to raise is a whole transaction)
 
@@ -45,7 +45,6 @@ TABLES = {
 
 @pytest.fixture(scope="module")
 def bare_postgres(new_postgres_database: Callable[[], str]) -> str:
-    """A PostgreSQL database without the schema: these tests make their own tables."""
     return new_postgres_database()
 
 
@@ -59,7 +58,6 @@ def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def bare(bare_url: str) -> AsyncIterator[str]:
-    """An open database with the tables above, a counter row at 0; PostgreSQL with 5 pooled connections."""
     async with open_database(bare_url, **({"pool_max": 5} if bare_url.startswith("postgres") else {})):
         for name in ("sample", "child", "parent", "counter"):
             await execute(f"DROP TABLE IF EXISTS {name}")
@@ -80,12 +78,11 @@ async def bare_sqlite(tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def count() -> int:
-    """The counter's value."""
     return int((await rows("SELECT n FROM counter WHERE id = 1"))[0]["n"])
 
 
 async def cancel_at_random(work: Callable[[], Any], rounds: int, longest_s: float, seed: int) -> int:
-    """Start `work` and cancel it at a random moment, `rounds` times; how many were cut off."""
+    """Return how many rounds were cancelled in time."""
     chance = random.Random(seed)
     cut = 0
     for _ in range(rounds):
@@ -104,7 +101,7 @@ async def cancel_at_random(work: Callable[[], Any], rounds: int, longest_s: floa
 
 
 async def idle_in_pool() -> tuple[int, int]:
-    """(size, idle) of the pool once releases under way have ended."""
+    """(size, idle) once running releases have ended."""
     pool: Any = database._client()._pool
     for _ in range(200):
         if pool.get_size() == pool.get_idle_size():
@@ -149,8 +146,6 @@ async def test_transactions_cancelled_in_parallel_leave_nothing_locked(bare: str
 
 
 async def test_reading_then_writing_loses_nothing_against_other_connections_on_sqlite(bare_sqlite: Path) -> None:
-    """To SQLite, connections of other threads are what those of other processes are."""
-
     def increment() -> None:
         with contextlib.closing(sqlite3.connect(bare_sqlite, isolation_level=None, timeout=HANG_S)) as other:
             for _ in range(100):
@@ -236,7 +231,7 @@ async def test_a_pragma_that_fails_leaves_no_half_open_connection_on_sqlite(tmp_
 
 
 async def test_a_timed_out_task_goes_on_with_its_own_connection_on_postgres(bare_postgres: str) -> None:
-    """A time-out that fires during the release: the task goes on, and must not find the transaction that is over."""
+    # The timeout fires during the release.
     async with open_database(bare_postgres, pool_max=5):
         chance = random.Random(3)
         errors: list[BaseException] = []
@@ -325,7 +320,7 @@ def new_account() -> Any:
 
 
 async def test_the_database_is_seen_by_tasks_that_did_not_open_it(bare_url: str) -> None:
-    """As in an ASGI server: the lifespan opens it in one task, requests run in others."""
+    # As in an ASGI server: the lifespan opens it in its own task.
     opened, close = asyncio.Event(), asyncio.Event()
 
     async def lifespan() -> None:
@@ -548,8 +543,6 @@ async def test_a_task_that_outlives_its_transaction_is_told(bare: str) -> None:
 
 
 class Colour(StrEnum):
-    """Any enumeration of texts."""
-
     RED = "red"
 
 

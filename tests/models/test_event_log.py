@@ -1,4 +1,4 @@
-"""The account's log: numbers 1, 2, 3 … in the order of the commits, whatever rolls back, for any number of writers."""
+"""An account's log has gapless numbers in commit order, for any number of writers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests import factories
 
 
 async def write(account_id: UUID, count: int = 1, *, at: datetime | None = None) -> int:
-    """Commit `count` entries; the first number."""
     async with db.transaction():
         first = await event_log.reserve(account_id, count)
         await event_log.append(
@@ -27,7 +26,6 @@ async def write(account_id: UUID, count: int = 1, *, at: datetime | None = None)
 
 
 async def test_a_reader_beside_twenty_writers_misses_nothing_and_sees_no_hole(database: str) -> None:
-    """T12, small: 20 writers, 5 % of the transactions roll back, a reader that goes on from what it has seen."""
     account = await factories.account()
     chosen = random.Random(12)
     committed = 0

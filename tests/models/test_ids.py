@@ -29,7 +29,6 @@ def test_uuid7_is_strictly_increasing_within_a_millisecond(monkeypatch: pytest.M
 
 @pytest.fixture(autouse=True)
 def _own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test leaves the generator as it found it, so that a test's far future does not stay."""
     monkeypatch.setattr(ids, "_last_ms", ids._last_ms)
     monkeypatch.setattr(ids, "_tail", ids._tail)
 

@@ -1,4 +1,4 @@
-"""The ledger's rules: the status is a function of the set of facts, whatever their order and however often they are told."""
+"""The status follows from the set of facts, whatever their order or repetition."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def fact(
 
 
 def tender(external_id: str, amount_minor: int, **how: Any) -> Fact:
-    """A charge of another amount than its checkout, which asked for 1000."""
+    """A charge whose checkout asked for 1000."""
     values: dict[str, Any] = {"counted": False, "checkout": "cs_1", "asked_minor": 1000}
     minutes = how.pop("minutes", 0)
     return replace(fact(external_id, amount_minor=amount_minor, minutes=minutes), **values | how)
@@ -276,24 +276,24 @@ def test_splits_are_the_same_in_every_order_and_no_money_is_lost(
     tenders: list[Fact], accepted: set[str], random: Random
 ) -> None:
     seen: dict[str, Fact] = {}
-    told = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
-    told += [accepts(one) for one in seen.values() if one.external_id in accepted]
-    shuffled = [*told, *told]
+    facts = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
+    facts += [accepts(one) for one in seen.values() if one.external_id in accepted]
+    shuffled = [*facts, *facts]
     random.shuffle(shuffled)
-    got = at(*told)
+    got = at(*facts)
     assert at(*shuffled) == got
-    received = sum(one.amount_minor for one in final(told) if one.kind == "CHARGE" and one.outcome == "SUCCEEDED")
+    received = sum(one.amount_minor for one in final(facts) if one.kind == "CHARGE" and one.outcome == "SUCCEEDED")
     assert got.settled_minor + sum(got.unresolved.values()) == received
     for checkout in ("cs_1", "cs_2"):
-        here = [m for m in final(told) if m.kind == "CHARGE" and m.checkout == checkout and m.outcome == "SUCCEEDED"]
+        here = [m for m in final(facts) if m.kind == "CHARGE" and m.checkout == checkout and m.outcome == "SUCCEEDED"]
         sums = {sum(m.amount_minor for m in some) for n in range(7) for some in itertools.combinations(here, n)}
-        counted = sum(m.amount_minor for m in here if m.key in counting(final(told)).parts)
+        counted = sum(m.amount_minor for m in here if m.key in counting(final(facts)).parts)
         assert counted == (1000 if 1000 in sums else 0)
 
 
 @given(st.lists(TENDERS, max_size=7), TENDERS)
 def test_one_more_tender_never_takes_paid_back(tenders: list[Fact], more: Fact) -> None:
     seen: dict[str, Fact] = {}
-    told = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
-    if more.external_id not in seen and at(*told).status == Status.PAID:
-        assert at(*told, more).status == Status.PAID
+    facts = [replace(seen.setdefault(one.external_id, one), outcome=one.outcome) for one in tenders]
+    if more.external_id not in seen and at(*facts).status == Status.PAID:
+        assert at(*facts, more).status == Status.PAID

@@ -29,7 +29,6 @@ def bare_postgres(new_postgres_database: Callable[[], str]) -> str:
 
 @pytest.fixture(params=ENGINES)
 def url(request: pytest.FixtureRequest, tmp_path: Path, own_loop: asyncio.Runner) -> str:
-    """An empty database on each engine."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'new' / 'paythread.db'}"
     found: str = request.getfixturevalue("bare_postgres")
@@ -45,13 +44,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, name: str, up: str, down: str = "", *, postgres: str | None = None) -> None:
-    """One migration for both engines; `postgres` is the way up there where it differs."""
     for dialect, text in (("sqlite", up), ("postgres", postgres or up)):
         (folder / f"{name}.{dialect}.sql").write_text(f"{text}\n-- down\n{down}\n")
 
 
 async def ask(url: str, sql: str) -> list[tuple[Any, ...]]:
-    """The rows of a query, without our engines."""
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(sqlite_path(url), isolation_level=None)) as connection:
             connection.execute("PRAGMA foreign_keys = ON")

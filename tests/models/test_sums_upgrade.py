@@ -1,4 +1,4 @@
-"""The upgrade to sums that wait for a decision: money that did not count before waits now, unless it went back."""
+"""The upgrade lets earlier uncounted money wait for a decision, unless it was returned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ BEFORE = next(
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of its own: its schema is taken back and forth."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'upgrade.db'}"
     make: Callable[[], str] = request.getfixturevalue("new_postgres_database")

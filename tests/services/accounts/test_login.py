@@ -1,4 +1,4 @@
-"""Sign-in: the same answer for unknown and wrong, and limits by name and network."""
+"""Sign-in: equal answers for unknown and wrong, and limits by name and network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from tests.services.accounts.conftest import ADDRESS, tokens_of
 
 @pytest.fixture
 def hashes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which hashes were checked."""
     seen: list[str] = []
     original = login._matches
 

@@ -1,4 +1,4 @@
-"""Rows from before the searched text existed are filled, once, and a newer text is kept."""
+"""Old rows get their search text once; a newer text stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The people of an account: the last owner stays, and whoever loses access or gets another password is signed out everywhere."""
+"""The last owner stays; a lost role or changed password ends all sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ PASSWORD = "long-enough-1"
 
 @pytest.fixture
 async def owner(database: str) -> User:
-    """The only owner of an account."""
     vault.open_vault([DEMO_KEY])
     configure(Settings(_env_file=None, environment="test", login_limit="1000/minute"))  # type: ignore[call-arg]
     _, user = await accounts.create_account(
@@ -44,7 +43,6 @@ async def enter(email: str, password: str = PASSWORD) -> Tokens:
 
 
 async def is_out(tokens: Tokens) -> bool:
-    """Whether neither of the tokens is good for anything."""
     if await authentication.authenticate(tokens.access_token) is not None:
         return False
     with pytest.raises(SignInFailed):

@@ -21,7 +21,6 @@ SIGNING = "whsec_contract_0001"
 
 @pytest.fixture
 async def stripe(team: Team) -> AsyncIterator[StripeServer]:
-    """Stripe's contract server in place of Stripe."""
     async with StripeServer(stripe_contract.derived_contract()) as server:
         change(
             environment=Environment(
@@ -36,5 +35,4 @@ async def stripe(team: Team) -> AsyncIterator[StripeServer]:
 
 
 def asked(stripe: StripeServer) -> int:
-    """How often Stripe was asked whose key it is."""
     return [call.path for call in stripe.calls].count("/v1/account")

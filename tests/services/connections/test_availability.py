@@ -1,7 +1,4 @@
-"""One predicate behind the icon and behind sending: each reason, in order, what would help, and icon on if and only if it can be sent.
-
-That the two agree in every cell of the whole matrix: tests/flows/test_composer.py.
-"""
+"""Why a channel is closed, in order, and what would help. All combinations: tests/flows/test_composer.py."""
 
 from __future__ import annotations
 
@@ -39,7 +36,6 @@ async def of(team: Team, kind: str = "SMS", actor: Actor | None = None) -> avail
 
 
 async def helped(team: Team, kind: str = "SMS", actor: Actor | None = None) -> tuple[list[str], list[str]]:
-    """The kinds of help for a message and for a payment request."""
     found = await reach(team, kind, actor)
     return [one.kind for one in found.messages.help], [one.kind for one in found.payment_requests.help]
 
@@ -112,7 +108,6 @@ async def test_a_window_is_open_for_24_hours_after_the_contacts_last_message(tea
 
 @pytest.fixture
 def longer_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Messenger page that Meta has granted Human Agent."""
     limits = ChannelLimits(window_hours=24, person_window_hours=168)
     monkeypatch.setitem(simulated.LIMITS, ChannelKind.MESSENGER, limits)
 

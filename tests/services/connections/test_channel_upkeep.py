@@ -1,4 +1,4 @@
-"""What jobs ask of a channel's vendor: names of contacts, and fresh credentials before the old ones end."""
+"""Background calls to a channel's vendor: contact names and renewed credentials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ WHO = "24000000000000077"
 
 @pytest.fixture
 async def meta(team: Team) -> AsyncIterator[MetaServer]:
-    """Meta's API, and the team's Messenger and Instagram connected to it."""
     async with MetaServer(Contract(our_contract(), name="ours")) as server:
         change(
             environment=Environment(
@@ -52,13 +51,12 @@ async def meta(team: Team) -> AsyncIterator[MetaServer]:
 
 
 async def hears(team: Team, n: int = 1, kind: str = "MESSENGER", sender: str = WHO) -> Contact:
-    said = InboundMessage(external_id=f"m_{n}", sender=sender, body="Hi")
-    await inbound.store(team.channels[kind], said, datetime.now(UTC))
+    message = InboundMessage(external_id=f"m_{n}", sender=sender, body="Hi")
+    await inbound.store(team.channels[kind], message, datetime.now(UTC))
     return await Contact.filter(account_id=team.account.id).order_by("-id").first()  # type: ignore[return-value]
 
 
 async def run(*, last: bool = False) -> None:
-    """The one job that asks for a name."""
     job = await Job.get(kind="contact.name")
     await contact_names._name_job(
         jobs.JobContext(

@@ -1,4 +1,4 @@
-"""Settings that two people, or two processes, change at the same moment: no change is lost, and the vendor keeps one webhook."""
+"""Concurrent changes of settings: none is lost, and the vendor keeps one webhook."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def use(base_addresses: dict[str, str]) -> None:
 
 
 def together(monkeypatch: pytest.MonkeyPatch, cls: type[Any], method: str, *, first: int = 2) -> list[str]:
-    """The first calls of a method answer only when all of them have been made; the list has one entry per call."""
+    """Hold the first calls of a method until all were made; the list has one entry per call."""
     real: Callable[..., Awaitable[Any]] = getattr(cls, method)
     calls: list[str] = []
     barrier = asyncio.Barrier(first)
@@ -67,7 +67,7 @@ def together(monkeypatch: pytest.MonkeyPatch, cls: type[Any], method: str, *, fi
 def meanwhile(
     monkeypatch: pytest.MonkeyPatch, cls: type[Any], method: str, change: Callable[[], Awaitable[Any]]
 ) -> None:
-    """While the vendor answers the next call of a method, and only that one, something else happens."""
+    """Make `change` during the next call of a method."""
     real: Callable[..., Awaitable[Any]] = getattr(cls, method)
     waiting = [change]
 
@@ -81,7 +81,6 @@ def meanwhile(
 
 
 async def of_one_account(self: Stripe) -> str:
-    """In place of `Stripe.check`: every key is of the same account."""
     return stripe_server.ACCOUNT_ID
 
 
@@ -90,7 +89,7 @@ async def row_of(connection_id: UUID) -> ProcessorConnection:
 
 
 async def secrets_work(row: ProcessorConnection, stripe: StripeServer) -> None:
-    """Stripe has one endpoint of this connection, whose secret and id are the stored ones."""
+    """Stripe has one endpoint of this connection, with the stored secret and id."""
     (endpoint,) = stripe.endpoints.values()
     held = providers.credentials_of(row)
     assert endpoint["url"] == providers.webhook_url(row)
@@ -220,7 +219,7 @@ async def test_who_connects_again_while_the_webhook_is_taken_back_has_one_that_w
 async def test_a_webhook_that_is_registered_too_late_is_taken_back(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person has given the secret of another one meanwhile, or has disconnected the processor."""
+    # Meanwhile a person gave another webhook's secret, or disconnected.
 
     async def give() -> None:
         await processor_settings.configure_processor(
@@ -248,7 +247,7 @@ async def test_a_webhook_that_is_registered_too_late_is_taken_back(
 async def test_a_registration_that_died_is_made_again_after_its_claim_has_ended(
     team: Team, stripe: StripeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process is killed between Stripe's answer and the commit: its endpoint goes when the next one is made."""
+    # The process dies between Stripe's answer and the commit.
 
     async def killed() -> None:
         raise RuntimeError("killed")
@@ -303,7 +302,7 @@ async def test_paypal_gets_one_webhook_from_a_double_click_and_a_late_removal_sp
 
 
 async def test_changed_credentials_are_used_whatever_version_their_row_has(team: Team, stripe: StripeServer) -> None:
-    """Two writers that counted from the same version left one process with the old secret until it was restarted."""
+    # Two writers counted from the same version.
     row = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"secret_key": KEY, "webhook_secret": SIGNING}
     )

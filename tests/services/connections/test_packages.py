@@ -1,4 +1,4 @@
-"""Connections whose provider is not installed any more: they are shown, they refuse, and they take nothing else down."""
+"""Connections without their provider are shown and refuse; the others work."""
 
 from __future__ import annotations
 

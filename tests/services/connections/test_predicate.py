@@ -1,8 +1,4 @@
-"""The predicate test: in every cell of what decides it, what the composer says equals what sending does.
-
-Channel and provider x connection x address, opt-out and window x processor x role. The same through the API, for every pair of
-values: tests/flows/test_composer.py.
-"""
+"""In every combination the composer says what sending does. The same through the API: tests/flows/test_composer.py."""
 
 from __future__ import annotations
 
@@ -32,14 +28,13 @@ pytestmark = pytest.mark.slow
 
 
 async def people(account: tables.Account) -> dict[str, Actor]:
-    """An actor for each of ROLES."""
     made = {role: actor_of(await factories.user(account, role=role)) for role in m.ROLES if " " not in role}
     made["AGENT by key"] = dataclasses.replace(made["AGENT"], kind="api_key", user_id=None)
     return made
 
 
 async def code_of(sending: Awaitable[Any]) -> str | None:
-    """The code that it is refused with; None: it was accepted."""
+    """The refusal's code; None: accepted."""
     try:
         await sending
     except Refusal as refusal:
@@ -70,7 +65,7 @@ async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
     actors = await people(account)
     matrix = await m.Matrix.make(account)
     await matrix.set_processor(processor)
-    wrong, counted, said = [], 0, Counter[str]()
+    wrong, counted, reasons = [], 0, Counter[str]()
     for role, address in product(ROLES, m.ADDRESSES):
         actor = actors[role]
         conversations = [matrix.thread(variant, address)[0] for variant in m.VARIANTS]
@@ -88,17 +83,17 @@ async def test_what_the_composer_says_is_what_sending_does_in_every_cell(
                 await code_of(messages.send_message(actor, **text)),
                 await code_of(request_sending.send(actor, **request, idempotency_key=str(uuid4()))),
             ]
-            said.update(reason or "enabled" for reason in shown)
+            reasons.update(reason or "enabled" for reason in shown)
             if variant.kind == "WHATSAPP":
                 sent = request_sending.send(actor, **request, template=TEMPLATE, idempotency_key=str(uuid4()))
                 shown.append("template" if reach.payment_requests.templates else "no template")
                 done.append("template" if await code_of(sent) is None else "no template")
-                said[str(shown[-1])] += 1
+                reasons[str(shown[-1])] += 1
             counted += 1
             if shown != done:
                 wrong.append(f"{m.Cell(variant, state, address, processor, role)}: shown {shown}, done {done}")
-    print(f"processor {processor}: cells {counted}, wrong {len(wrong)}; {dict(said.most_common())}")  # noqa: T201 (the figure)
+    print(f"processor {processor}: cells {counted}, wrong {len(wrong)}; {dict(reasons.most_common())}")  # noqa: T201 (the figure)
     assert not wrong, "\n".join(wrong[:20])
     assert counted == (2 * len(m.VARIANTS) + 1) * len(m.ADDRESSES) * len(m.CONNECTIONS)
     # What was refused has left nothing.
-    assert await tables.Message.all().count() == said["enabled"] + said["template"]
+    assert await tables.Message.all().count() == reasons["enabled"] + reasons["template"]

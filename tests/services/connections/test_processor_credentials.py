@@ -30,7 +30,6 @@ SQUARE = {"access_token": square_server.ACCESS_TOKEN, "location_id": square_serv
 
 @pytest.fixture
 async def vendors(team: Team) -> AsyncIterator[tuple[PayPalServer, SquareServer]]:
-    """The contract servers of PayPal and Square in their places."""
     async with (
         PayPalServer(paypal_server.our_contract()) as paypal,
         SquareServer(square_server.our_contract()) as square,
@@ -160,8 +159,8 @@ async def test_what_the_vendor_refuses_is_told_with_what_to_do(
 
 async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
     for about, sentence in providers.ADVICE.values():
-        said = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
-        assert "{" not in said
+        text = sentence.format(name="PayPal", mode=" in test mode", reason="x", url="https://pay.example.test")
+        assert "{" not in text
         assert about in {None, "account", "webhook_id", "location_id", "currency"}
 
 

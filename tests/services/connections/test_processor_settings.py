@@ -149,8 +149,6 @@ async def test_the_keys_own_mode_decides_and_a_contradiction_is_refused(team: Te
 
 @dataclasses.dataclass(frozen=True)
 class PlugKeys:
-    """Of a plug-in: no secret is called `secret_key`."""
-
     api_key: str = dataclasses.field(repr=False)
     partner_token: str = dataclasses.field(repr=False, default="")
     webhook_secret: str = dataclasses.field(repr=False, default="")
@@ -158,8 +156,6 @@ class PlugKeys:
 
 
 class Plug(Scripted):
-    """A plug-in's processor."""
-
     name = "plug"
     credentials = PlugKeys
 
@@ -292,7 +288,7 @@ async def test_a_default_that_cannot_be_made_is_skipped_but_not_for_test_money(t
 
 async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
     before = await ProcessorConnection.all().count()
-    foreign = await factories.processor_connection(await factories.account())
+    others_connection = await factories.processor_connection(await factories.account())
     stranger = actor_of(await factories.user(await factories.account(), role="OWNER"))
     for refusal, given in (
         (Invalid, {"processor": "../etc/passwd"}),
@@ -302,7 +298,7 @@ async def test_bad_input_and_foreign_ids_change_nothing(team: Team) -> None:
         (Invalid, {"processor": "stripe", "credentials": {"secret_key": "a\x00b"}}),
         (TooLong, {"processor": "sandbox", "display_name": "x" * 121}),
         (NotFound, {"processor": "sandbox", "connection_id": uuid7()}),
-        (NotFound, {"processor": "sandbox", "connection_id": foreign.id}),
+        (NotFound, {"processor": "sandbox", "connection_id": others_connection.id}),
         (NotFound, {"processor": "stripe", "connection_id": team.processor.id, "credentials": {"secret_key": KEY}}),
     ):
         with pytest.raises(refusal):

@@ -18,12 +18,10 @@ from tests.services.connections.conftest import KEY, SIGNING
 
 
 def addresses(stripe: StripeServer) -> list[str]:
-    """Where Stripe delivers now."""
     return [endpoint["url"] for endpoint in stripe.endpoints.values()]
 
 
 def made(stripe: StripeServer) -> int:
-    """How many endpoints Stripe was asked to make."""
     return [(call.method, call.path) for call in stripe.calls].count(("POST", "/v1/webhook_endpoints"))
 
 

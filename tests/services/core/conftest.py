@@ -17,7 +17,6 @@ Register = Callable[..., None]
 
 @pytest.fixture
 def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Registers handlers for one test; nothing periodic runs beside it."""
     monkeypatch.setattr(jobs, "handlers", {})
     monkeypatch.setattr(jobs, "dead_handlers", {})
     monkeypatch.setattr(jobs, "periods", {})
@@ -29,15 +28,12 @@ def register(database: str, monkeypatch: pytest.MonkeyPatch) -> Register:
 
 
 async def add(kind: str, **options: Any) -> None:
-    """Enqueue with an empty payload."""
     await jobs.enqueue(kind, options.pop("payload", {}), account_id=None, **options)
 
 
 async def the_job() -> Job:
-    """The only one."""
     return await Job.get()
 
 
 async def hasten() -> None:
-    """Let what waits be due."""
     await db.execute("UPDATE job SET due_at = ?", datetime.now(UTC))

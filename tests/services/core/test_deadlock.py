@@ -1,4 +1,4 @@
-"""Payments of one contact's requests at the same time: every row lock is taken in the one order, and none blocks a foreign key."""
+"""Concurrent payments of one contact's requests lock rows in one order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks that tell several events: each is kept and handled as if it had come alone, all of them before the answer."""
+"""A webhook with several events: each is stored and handled alone, before the answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ BATCHES = Capabilities(webhook_batches=True)
 
 @pytest.fixture
 async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A vendor that delivers several signed events in one webhook."""
     made = await World.make()
     vendor = made.vendor
 
@@ -44,7 +43,6 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def batch(*sent: Delivery | str) -> Delivery:
-    """One webhook of these."""
     webhooks: list[dict[str, Any]] = [
         {"body": one, "headers": {}}
         if isinstance(one, str)
@@ -55,7 +53,6 @@ def batch(*sent: Delivery | str) -> Delivery:
 
 
 async def paid(world: World, count: int) -> list[PaymentRequest]:
-    """Requests that are paid at the vendor; their webhooks are in the outbox."""
     requests = []
     for _ in range(count):
         request, token = await world.request()
@@ -65,7 +62,6 @@ async def paid(world: World, count: int) -> list[PaymentRequest]:
 
 
 async def checkout_of(request: PaymentRequest) -> str:
-    """The vendor's id of the request's checkout."""
     return (await CheckoutSession.get(payment_request_id=request.id)).external_id or ""
 
 

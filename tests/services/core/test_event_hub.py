@@ -1,4 +1,4 @@
-"""The hub over a log in memory: each subscriber gets every event after its position, in order, once, whatever is lost."""
+"""Each subscriber gets every event after its position once, in order, whatever hints are lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,7 +28,7 @@ AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 class Log:
-    """The database: what is committed here is the truth. Counts its queries; can be slow or broken."""
+    """The database in memory; counts its queries; can be slow or broken."""
 
     def __init__(self) -> None:
         self.rows: dict[UUID, list[LogEntry]] = {}
@@ -71,12 +71,12 @@ class Log:
 
 
 class DeadBus:
-    """A bus that drops or refuses what is published, and delivers only what a test puts into `said`."""
+    """Drops or refuses what is published; delivers only `hints`."""
 
     def __init__(self, *, refuses: bool = False) -> None:
         self.refuses = refuses
         self.tried: list[Hint] = []
-        self.said: asyncio.Queue[Hint] = asyncio.Queue()
+        self.hints: asyncio.Queue[Hint] = asyncio.Queue()
         self.connected = False
 
     async def publish(self, hint: Hint) -> None:
@@ -86,7 +86,7 @@ class DeadBus:
 
     async def subscribe(self) -> AsyncIterator[Hint]:
         while True:
-            yield await self.said.get()
+            yield await self.hints.get()
 
     async def aclose(self) -> None:
         return
@@ -105,7 +105,7 @@ async def running(log: Log, bus: Any = None, **options: Any) -> AsyncIterator[Hu
 
 
 async def take(subscription: Subscription | AsyncIterator[Any], count: int) -> list[Any]:
-    """The next `count` items: the number of an event, other items as they are."""
+    """Numbers of events; other items unchanged."""
     found: list[Any] = []
     async with asyncio.timeout(10):
         while len(found) < count:
@@ -189,7 +189,7 @@ async def test_gap_makes_every_listened_account_read_its_log() -> None:
             await asyncio.sleep(0)  # what a first listener reads by itself has been read
         log.commit(ACCOUNT, 2)
         log.commit(OTHER, 1)
-        bus.said.put_nowait(GAP)
+        bus.hints.put_nowait(GAP)
         assert await take(one, 2) == [1, 2]
         assert await take(two, 1) == [1]
 
@@ -198,7 +198,7 @@ async def test_a_hint_of_another_process_wakes_its_account_only() -> None:
     log, bus = Log(), DeadBus()
     async with running(log, bus, poll_s=60) as hub, hub.listen(ACCOUNT) as one, hub.listen(OTHER) as two:
         log.commit(OTHER, 1)
-        bus.said.put_nowait(Hint(ACCOUNT, log.commit(ACCOUNT)))
+        bus.hints.put_nowait(Hint(ACCOUNT, log.commit(ACCOUNT)))
         assert await take(one, 1) == [1]
         assert two.queued == 0
 
@@ -206,7 +206,7 @@ async def test_a_hint_of_another_process_wakes_its_account_only() -> None:
 async def test_a_hint_that_lies_delivers_nothing() -> None:
     log, bus = Log(), DeadBus()
     async with running(log, bus, poll_s=0.02) as hub, hub.listen(ACCOUNT) as subscription:
-        bus.said.put_nowait(Hint(ACCOUNT, 99))
+        bus.hints.put_nowait(Hint(ACCOUNT, 99))
         await asyncio.sleep(0.05)
         assert subscription.queued == 0
         log.commit()

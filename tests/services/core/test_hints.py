@@ -1,4 +1,4 @@
-"""Webhooks that only name what to read: each is read again, unsigned ones decide nothing and cause few calls."""
+"""Webhooks that only name what to read: unsigned ones decide nothing and cause few calls."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ UNSIGNED = Capabilities(webhook_proof=WebhookProof.NONE, webhooks_decide=False)
 
 
 def parse(body: bytes) -> ProcessorWebhook:
-    """`session=cs_1` or `charge=pay_1`, and whatever else a forger says of it."""
-    said = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    """Read `session=cs_1` or `charge=pay_1`, and a forger's claims."""
+    fields = {name: values[0] for name, values in parse_qs(body.decode()).items()}
     money: tuple[MoneyStatement, ...] = ()
-    if "paid" in said:
+    if "paid" in fields:
         money = (
             MoneyStatement(
                 kind=MoneyKind.CHARGE,
@@ -47,18 +47,18 @@ def parse(body: bytes) -> ProcessorWebhook:
     return ProcessorWebhook(
         external_id=None,
         type="ping",
-        decides="paid" in said,
+        decides="paid" in fields,
         money=money,
-        checkout_external_id=said.get("session"),
-        charge_external_id=said.get("charge"),
-        request_reference=said.get("reference"),
-        disconnected="gone" in said,
+        checkout_external_id=fields.get("session"),
+        charge_external_id=fields.get("charge"),
+        request_reference=fields.get("reference"),
+        disconnected="gone" in fields,
     )
 
 
 @pytest.fixture
 async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A vendor that signs nothing, and that knows each charge by its id."""
+    """A vendor without signatures that knows each charge by id."""
     made = await World.make()
     vendor = made.vendor
 
@@ -84,7 +84,6 @@ async def world(database: str, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 async def ping(world: World, body: str) -> None:
-    """A webhook arrives."""
     await processor_webhooks.receive("sandbox", world.connection.id, body.encode(), {})
 
 

@@ -29,8 +29,6 @@ async def actor(database: str) -> Actor:
 
 
 class Work:
-    """Makes a contact each time that it really runs."""
-
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
         self.started = asyncio.Event()

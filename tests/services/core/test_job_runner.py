@@ -95,7 +95,7 @@ async def test_a_job_that_kills_its_process_every_time_ends_dead(register: Regis
 async def test_only_leases_that_are_not_renewed_are_taken_over_whatever_the_wall_clock_says(
     register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two jobs of two other processes; one of them lives. Monotonic time is the test's, and the wall clock jumps."""
+    # One of two other processes lives.
 
     async def work(_: JobContext) -> None: ...
 

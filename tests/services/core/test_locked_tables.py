@@ -1,4 +1,4 @@
-"""A table that another session of PostgreSQL holds locked: messages wait, none is lost, none is sent twice."""
+"""Another PostgreSQL session locks a table: messages wait, none is lost or repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("SMS", "EMAIL", "WEB_CHAT")
 
 @pytest.fixture
 async def database(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """PostgreSQL with short limits: a lock that is held for seconds is held for longer than all of them together."""
+    """PostgreSQL with limits shorter than the locks of these tests."""
     monkeypatch.setattr(job_runner, "DATABASE_BACK_OFF_S", 0.1)
     await run_on(postgres_database, EMPTY_ALL)
     async with open_database(postgres_database, pool_max=5, lock_timeout_ms=50):
@@ -35,7 +35,6 @@ async def database(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> A
 
 @asynccontextmanager
 async def locked(database: str, table: str) -> AsyncIterator[None]:
-    """Another session holds the table, as ALTER TABLE does."""
     other = await asyncpg.connect(**postgres_arguments(database))
     try:
         async with other.transaction():
@@ -46,7 +45,6 @@ async def locked(database: str, table: str) -> AsyncIterator[None]:
 
 
 async def until(statuses: list[str]) -> None:
-    """Wait for these; while the table is locked it can't be read either."""
     async with asyncio.timeout(30):
         while True:
             with suppress(OperationalError, asyncpg.LockNotAvailableError):
@@ -88,7 +86,6 @@ async def test_a_locked_table_uses_no_attempts_up_and_every_message_is_sent_once
 async def test_a_lock_while_the_vendor_answers_puts_no_answer_in_doubt(
     database: str, team: Team, table: str, taken: bool
 ) -> None:
-    """The vendor has taken it: SENT. It surely has not: sent again. Never UNKNOWN."""
     accepted = SendResult(external_id="v-1")
     refused = IntegrationError("v", "rate_limited", retryable=True, retry_after_s=1.0)
     vendor = replace_vendor(team, "SMS", accepted if taken else refused, accepted)

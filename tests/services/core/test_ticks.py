@@ -66,7 +66,6 @@ async def test_after_a_jump_of_the_clock_every_periodic_job_and_every_waiting_jo
     jobs.handler("once", on_dead="nothing to do")(work)
 
     async def look() -> list[str]:
-        """What one look of a runner starts."""
         ran.clear()
         await ticks.correct_due_times()
         await ticks.fire()

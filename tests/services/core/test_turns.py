@@ -1,4 +1,4 @@
-"""Whoever waits for a row waits in the process, without a connection; not for ever, and never inside a transaction."""
+"""Waiting for a row takes no connection, ends, and never happens inside a transaction."""
 
 from __future__ import annotations
 

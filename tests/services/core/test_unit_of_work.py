@@ -1,4 +1,4 @@
-"""One use-case, one transaction: what it adds appears together, in the order of the commits, or not at all."""
+"""What one transaction adds appears together, in commit order, or not at all."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ async def world(database: str) -> World:
 
 
 async def log(account_id: UUID) -> list[tuple[int, str]]:
-    """Number and kind of all entries."""
     found = await db.rows("SELECT seq, kind FROM event WHERE account_id = ? ORDER BY seq", account_id)
     return [(row["seq"], row["kind"]) for row in found]
 
 
 async def a_message(world: World, text: str = "Hello") -> Message:
-    """Not stored yet."""
     conversation = await factories.conversation(world.contact)
     channel = await factories.channel_connection(world.account)
     return Message(
