@@ -418,8 +418,8 @@ def _media_count(form: _Form) -> int:
 
 
 def _opt_out(form: _Form, body: str) -> bool | None:
-    # The button of our template: "Stop promotions".
     found = opt_out_word(body)
+    # ButtonPayload: a template's "Stop promotions" button.
     return opt_out_word(form.first("ButtonPayload"), by_phone=False) if found is None else found
 
 

@@ -102,7 +102,7 @@ _MAX_EVENTS = 1000
 _MAX_ATTACHMENTS = 100
 _MAX_DIGITS = 100
 _MAX_RAW_TEXT = 2000
-_UNSHOWN = "[message that can't be shown here: open it in the app of Messenger or Instagram]"
+_UNSHOWN = "[message that can't be shown here: open it in Messenger or Instagram]"
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _ID = re.compile(r"\d{1,100}")
 _OUR_ID = re.compile(r"msg_[A-Za-z0-9]{1,60}")
@@ -128,7 +128,7 @@ _SHARED: Mapping[str, str] = {
     "fallback": "shared a link",
     "template": "card",
     "location": "location",
-    "ephemeral": "photo that disappears",
+    "ephemeral": "disappearing photo",
     "like_heart": "heart",
 }
 _DASHBOARD = "0"  # the account id in events of the dashboard's "Test" button
@@ -582,7 +582,7 @@ def _content(message: Mapping[str, Any]) -> tuple[str, list[dict[str, str]], str
     answered = answered if isinstance(answered, dict) else {}
     story = answered.get("story")
     if isinstance(story, dict):
-        lines.append(f"[answer to your story] {_link(story)}")
+        lines.append(f"[reply to your story] {_link(story)}")
     if _is_true(message.get("is_unsupported")):
         lines.append(_UNSHOWN)
     mid = answered.get("mid")

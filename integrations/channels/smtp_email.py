@@ -412,7 +412,7 @@ _URL_SAFE = "/:?#[]@!$&'()*+;=%~-._"
 def _inbound(mail: inbound_mail.Mail, raw: bytes, answered: str | None) -> InboundMessage:
     # The subject suffices: mail programs add their own text.
     unsubscribes = mail.subject.strip().lower() == UNSUBSCRIBE
-    opt_out = unsubscribes or opt_out_word(_without_signature(mail), by_phone=False)
+    opt_out = unsubscribes or opt_out_word(_text_without_signature(mail), by_phone=False)
     return InboundMessage(
         external_id=external_id(mail.message_id or "sha256:" + hashlib.sha256(raw).hexdigest()),
         sender=mail.sender,
@@ -438,7 +438,7 @@ def _relay_id(answer: str) -> str | None:
     return found[-1] if found else None
 
 
-def _without_signature(mail: inbound_mail.Mail) -> str:
+def _text_without_signature(mail: inbound_mail.Mail) -> str:
     lines = [line.strip() for line in mail.own.split("\n")]
     lines = [line for line in lines if re.search(r"\w", line) or _DELIMITER.fullmatch(line)]
     if not lines or _DELIMITER.fullmatch(lines[0]) or all(_is_program_footer(line) for line in lines):

@@ -750,12 +750,12 @@ URL_OF_POST = "https://www.instagram.com/p/1"
     [
         (
             {"is_unsupported": True},
-            "[message that can't be shown here: open it in the app of Messenger or Instagram]",
+            "[message that can't be shown here: open it in Messenger or Instagram]",
             0,
         ),
         (
             {"is_unsupported": "true", "text": "Hi"},
-            "Hi\n[message that can't be shown here: open it in the app of Messenger or Instagram]",
+            "Hi\n[message that can't be shown here: open it in Messenger or Instagram]",
             0,
         ),
         (
@@ -765,7 +765,7 @@ URL_OF_POST = "https://www.instagram.com/p/1"
         ),
         (
             {"text": "Price?", "reply_to": {"story": {"url": URL_OF_POST, "id": "1"}}},
-            f"Price?\n[answer to your story] {URL_OF_POST}",
+            f"Price?\n[reply to your story] {URL_OF_POST}",
             0,
         ),
         (
@@ -920,7 +920,7 @@ def test_an_event_that_cant_be_read_is_left_out_and_those_beside_it_are_taken(ba
     assert [(line["event"], line["provider"]) for line in lines] == [("event_not_understood", "meta_messenger")]
 
 
-HIDDEN = "[message that can't be shown here: open it in the app of Messenger or Instagram]"
+HIDDEN = "[message that can't be shown here: open it in Messenger or Instagram]"
 
 
 @pytest.mark.parametrize(
