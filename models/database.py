@@ -292,10 +292,7 @@ async def rows(sql: str, *args: object) -> list[dict[str, Any]]:
 
 
 async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
-    """The rows of a short SELECT by index, for hot reads: as `rows`, with columns by position.
-
-    Raises: the driver's error, untranslated on SQLite.
-    """
+    """As `rows`, for short hot reads by index, with columns by position. Raises: the driver's error (SQLite)."""
     client = _client()
     query, values = _prepare(client, sql, args)
     if isinstance(client, SafeSqliteClient):
@@ -359,7 +356,7 @@ def to_json(value: Any) -> Any:
 
 
 async def try_write() -> None:
-    """Make a change that needs disk space."""
+    """Raises if the database can't store a small change."""
     await execute(
         "INSERT INTO tick (name, every_ms, next_at) VALUES ('probe', 1, ?)"
         " ON CONFLICT (name) DO UPDATE SET next_at = excluded.next_at",

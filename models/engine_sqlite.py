@@ -31,7 +31,7 @@ AGAIN_S: Final = (0.01, 0.04)
 
 
 def utc_text(value: datetime) -> str:
-    """UTC, so that texts sort as times."""
+    """UTC: texts sort as times."""
     return (value.astimezone(UTC) if value.tzinfo is not None else value).isoformat(" ")
 
 
@@ -185,10 +185,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         await super().close()
 
     def read_directly(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Run a short SELECT on the event loop's thread; it sees every committed change. Raises: sqlite3.Error.
-
-        A visit to the connection's own thread costs more than a read by index, and waits for open transactions.
-        """
+        """Run a short SELECT on the event loop's thread. Raises: sqlite3.Error."""
         if self._reader is None:
             self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=256)
             self._reader.execute(f"PRAGMA busy_timeout={BUSY_MS}")

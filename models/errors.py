@@ -26,7 +26,7 @@ class Refusal(Exception):
 
 
 class Refusals:
-    """Collects refusals, one check per `with` block; then call `raise_any`."""
+    """Collects refusals: one check per `with` block, then `raise_any`."""
 
     def __init__(self) -> None:
         self._found: list[Refusal] = []

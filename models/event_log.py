@@ -25,7 +25,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """`data` holds what the ids do not."""
+    """An event; `data` holds what the ids do not."""
 
     account_id: UUID
     seq: int

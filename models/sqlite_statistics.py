@@ -1,15 +1,11 @@
-"""Fixed statistics for SQLite's planner: those of one large account, whatever the file holds.
-
-Without statistics SQLite takes ten rows for an account and reads all its rows where an id would do. Those of ANALYZE are
-averages over all accounts, so many small ones hide a large one. Fixed ones give the same plans on every database.
-https://www.sqlite.org/optoverview.html (manual control of query plans using sqlite_stat tables).
-"""
+"""Fixed planner statistics of one large account. Source: https://www.sqlite.org/optoverview.html"""
 
 import sqlite3
 from typing import Final
 
 ROWS: Final = 1_000_000  # of every table
 
+# Fixed, as ANALYZE's averages hide one large account among small ones.
 # Distinct values of a column in a large database. A column that is not here has many: one per ten rows.
 _FEW: Final = {
     "account_id": 2,
@@ -29,7 +25,7 @@ _MANY: Final = ROWS // 10
 
 
 def fix(connection: sqlite3.Connection) -> None:
-    """Store the statistics of every index, if they differ from the stored ones. Call inside a write transaction."""
+    """Store every index's statistics. Call inside a write transaction."""
     wanted = sorted(_statistics(connection))
     if wanted and _stored(connection) == wanted:
         return

@@ -679,7 +679,7 @@ class AuditEntry(TenantRow):
 
 
 class SandboxCheckout(Row):
-    """Only the sandbox vendor reads it."""
+    """Read by the sandbox only."""
 
     external_id = fields.CharField(max_length=60, unique=True)
     connection_id = fields.UUIDField()

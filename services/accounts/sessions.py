@@ -87,7 +87,7 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
 
 
 async def revoke_all(user_id: UUID) -> None:
-    """Call inside a transaction; sockets end within seconds."""
+    """Call inside a transaction. Sockets end within seconds."""
     await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
     await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
 

@@ -1,4 +1,4 @@
-"""Signed links that connect a known contact to a channel."""
+"""Signed links that connect contacts to a channel."""
 
 from __future__ import annotations
 

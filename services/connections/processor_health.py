@@ -84,7 +84,7 @@ async def works(connection: ProcessorConnection) -> None:
 
 
 async def answered(connection: ProcessorConnection) -> None:
-    """Restore a connection that a refusal ended, not one that a person disconnected."""
+    """Restore a connection that a refusal ended, not one disconnected by a person."""
     ended_by = {providers.advice(connection, reason) for reason in REVOKED}
     if connection.connected or connection.last_error not in ended_by:
         return

@@ -210,7 +210,7 @@ def readable(row: ProcessorConnection | ChannelConnection | None) -> dict[str, s
 def same_credentials(
     one: ProcessorConnection | ChannelConnection, other: ProcessorConnection | ChannelConnection
 ) -> bool:
-    """Compares clear texts."""
+    """Compares the decrypted values."""
     return one.credentials == other.credentials or (bool(readable(one)) and readable(one) == readable(other))
 
 
@@ -275,7 +275,7 @@ def usable_channel(row: ChannelConnection) -> Channel | None:
 
 
 async def note_channel(row: ChannelConnection, problem: str | None) -> None:
-    """Store a problem; None clears that of `row`. Skipped if the credentials were replaced."""
+    """Store a problem; None clears that of `row`. Skipped if credentials changed."""
     kept = problem[:ERROR_LIMIT] if problem else None
     if row.last_error == kept:
         return
@@ -286,7 +286,7 @@ async def note_channel(row: ChannelConnection, problem: str | None) -> None:
 
 
 async def note_webhook(row: ProcessorConnection | ChannelConnection, now: datetime) -> None:
-    """Store its time, unless the row is locked: webhooks never wait."""
+    """Store when a webhook arrived; skipped while the row is locked."""
     table = row._meta.db_table
     free = "FOR NO KEY UPDATE SKIP LOCKED" if database.dialect() == "postgres" else ""
     await database.execute(
@@ -297,7 +297,7 @@ async def note_webhook(row: ProcessorConnection | ChannelConnection, now: dateti
 
 
 async def note_processor(row: ProcessorConnection, problem: str) -> bool:
-    """Return whether the problem is new. Skipped if the credentials were replaced."""
+    """Return whether the problem is new. Skipped if credentials changed."""
     kept = problem[:ERROR_LIMIT]
     if row.last_error == kept:
         return False
@@ -347,7 +347,7 @@ def webhook_problem(row: ProcessorConnection) -> str | None:
 
 
 def advice_of(cls: type[Processor], reason: str) -> tuple[str | None, str]:
-    """The refused credential, and advice with {name}, {mode}, {reason} and {url}."""
+    """The credential to correct and the advice, with {name}, {mode}, {reason} and {url}."""
     known: Mapping[str, tuple[str | None, str]] = {**ADVICE, **cls.advice}
     return known.get(reason, (None, "{name} refuses these credentials ({reason})."))
 

@@ -44,9 +44,9 @@ async def once(
     run: Callable[[Save], Awaitable[T]],
     rebuild: Callable[[dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """Call `run`, or `rebuild` if the key's mutation is done. Call outside transactions.
+    """Call `run`, or `rebuild` if the key's mutation is done. Never call inside a transaction.
 
-    `run` saves `rebuild`'s ids inside its transaction; work before that may repeat.
+    `run` passes `rebuild`'s ids to `save` in its transaction; earlier work may repeat.
     Raises: Invalid, IdempotencyConcurrentRequest, IdempotencyKeyParameterMismatch.
     """
     if key is None:

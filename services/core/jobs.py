@@ -56,9 +56,9 @@ class JobContext:
 
 
 def handler(kind: str, *, on_dead: DeadHandler | str) -> Callable[[Handler], Handler]:
-    """Register a kind's coroutine, which must be repeatable.
+    """Register the coroutine of a kind. It may run more than once.
 
-    `on_dead` runs before a failed job is marked dead, repeatably; a string says why none is needed.
+    `on_dead` must be repeatable and runs before a failed job is marked dead; a string says why none is needed.
     """
 
     def register(function: Handler) -> Handler:
@@ -82,7 +82,7 @@ def periodic(name: str, every_s: float) -> Callable[[Handler], Handler]:
 
 
 def after_set_back(function: Callable[[datetime], Awaitable[None]]) -> Callable[[datetime], Awaitable[None]]:
-    """Register a repeatable correction of times after the clock was set back."""
+    """Register a repeatable correction of stored times after the clock was set back."""
     clock_corrections.append(function)
     return function
 
@@ -143,7 +143,7 @@ def wake() -> None:
 
 
 async def without_job(table: str, where: str, prefix: str, *, limit: int = 500) -> list[UUID]:
-    """Ids of rows without an unfinished job. The texts become SQL: never pass input."""
+    """Ids of rows without a queued or running job. The texts become SQL: never pass input."""
     rows = await database.rows(
         f"SELECT t.id FROM {table} t WHERE {where} AND NOT EXISTS (SELECT 1 FROM job j"  # noqa: S608 (only constants are put in)
         f" WHERE j.key = '{prefix}' || t.id AND j.status IN ('queued', 'running')) ORDER BY t.id LIMIT {limit:d}"
