@@ -52,7 +52,7 @@ class MetaServer(ContractServer):
         self.people: dict[str, dict[str, str]] = {}  # profiles that people let us see
         self.next_token = "next-access-token-not-real"
         self.tokens = {ACCESS_TOKEN}  # a renewed token stays valid until it expires
-        self.unknown: set[str] = set()  # ids that are nobody's
+        self.unknown: set[str] = set()  # ids that belong to no person
         self.last_wrote: dict[str, datetime] = {}  # who is not in here wrote just now
         self.human_agent = False  # whether the app has been granted the feature
         self._now = now

@@ -470,7 +470,7 @@ class PayPalServer(ContractServer):
         self._link(order, payable=False)
         return self.event("CHECKOUT.ORDER.APPROVED", "checkout-order", order)
 
-    def told(self, order_id: str) -> dict[str, Any]:
+    def capture_event(self, order_id: str) -> dict[str, Any]:
         """The event of the order's capture in its current state."""
         capture = self.capture_of(order_id)
         return self.event(f"PAYMENT.CAPTURE.{capture['status']}", "capture", capture)
@@ -478,7 +478,7 @@ class PayPalServer(ContractServer):
     def settle(self, order_id: str) -> dict[str, Any]:
         """Complete a pending capture; returns `PAYMENT.CAPTURE.COMPLETED`."""
         self._settled(self.capture_of(order_id))
-        return self.told(order_id)
+        return self.capture_event(order_id)
 
     def deny(self, order_id: str) -> dict[str, Any]:
         """Deny a pending capture; returns `PAYMENT.CAPTURE.DENIED`."""

@@ -318,7 +318,7 @@ class SquareServer(ContractServer):
         payment = self._paid(link_id, money, status=status)
         if status == "COMPLETED":
             self._settled(payment)
-        return self.told(payment["id"])
+        return self.payment_event(payment["id"])
 
     def pay_part(
         self, link_id: str, amount: int, *, status: str = "COMPLETED", gift_card: bool = False
@@ -332,7 +332,7 @@ class SquareServer(ContractServer):
             self._settled(payment)
             come = sum(self.payments[tender["payment_id"]]["total_money"]["amount"] for tender in order["tenders"])
             order["state"] = "COMPLETED" if come >= order["total_money"]["amount"] else "OPEN"
-        return self.told(payment["id"])
+        return self.payment_event(payment["id"])
 
     def _payable(self, link_id: str) -> dict[str, Any]:
         """The link's order. Raises: NotPayable."""
@@ -387,14 +387,14 @@ class SquareServer(ContractServer):
         if status == "COMPLETED":
             self._settled(payment)
         payment["status"] = status
-        return self.told(payment["id"])
+        return self.payment_event(payment["id"])
 
     def settle_refund(self, refund_id: str, *, status: str = "COMPLETED") -> dict[str, Any]:
         """A pending refund arrives, or fails; returns `refund.updated`."""
         self.refunds[refund_id]["status"] = status
         return self.event("refund.updated", "refund", self.refunds[refund_id])
 
-    def told(self, payment_id: str) -> dict[str, Any]:
+    def payment_event(self, payment_id: str) -> dict[str, Any]:
         """The `payment.updated` event of a payment in its current state."""
         return self.event("payment.updated", "payment", self.payments[payment_id])
 

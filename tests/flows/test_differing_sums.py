@@ -43,7 +43,7 @@ class Desk:
             checkout = parse_qs(urlsplit(location).query)["token"][0]
             self.all.paypal.approve(checkout)
             self.all.paypal.capture_now(checkout, value=f"{amount / 100:.2f}", currency=currency)
-            await self.tell(*self.all.paypal.webhook(self.all.paypal.told(checkout)))
+            await self.tell(*self.all.paypal.webhook(self.all.paypal.capture_event(checkout)))
         else:
             checkout = urlsplit(location).path.rpartition("/")[2]
             self.orders.append(self.all.square.links[checkout]["order_id"])

@@ -102,7 +102,7 @@ class PayPalDesk:
         return self.paypal.approve(checkout)
 
     def told(self, checkout: str) -> Event:
-        return self.paypal.told(checkout)
+        return self.paypal.capture_event(checkout)
 
     def made_refunds(self) -> int:
         return len(self.paypal.refunds)
@@ -170,7 +170,7 @@ class SquareDesk:
         return self.square.payment_of(self._orders[checkout])
 
     def told(self, checkout: str) -> Event:
-        return self.square.told(self._payment(checkout)["id"])
+        return self.square.payment_event(self._payment(checkout)["id"])
 
     def made_refunds(self) -> int:
         return len(self.square.refunds)

@@ -322,7 +322,7 @@ async def connect(team: Team, server: Any) -> Vendor:
         server,
         team,
         settle=lambda checkout: server.pay(checkout.split(".")[0]),
-        paid=lambda checkout: server.told(server.payment_of(checkout.split(".")[1])["id"]),
+        paid=lambda checkout: server.payment_event(server.payment_of(checkout.split(".")[1])["id"]),
         deliver=signed,
         opened=checkout_of,
     )

@@ -63,7 +63,7 @@ async def connected(
             await made.aclose()
 
 
-async def told(processor: paypal.PayPal, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
+async def verify(processor: paypal.PayPal, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
     return await processor.verify_webhook(*delivery, now=datetime.now(UTC))
 
 
@@ -91,7 +91,7 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         server.approve(paid.external_id)
         done = await processor.complete_checkout(paid.external_id, idempotency_key=KEY)
         assert done.status is CheckoutStatus.COMPLETED
-        assert (await told(processor, server.webhook(server.told(paid.external_id)))).decides
+        assert (await verify(processor, server.webhook(server.capture_event(paid.external_id)))).decides
         refund = await processor.refund(refund_order(done.money[0].external_id, 500))
         assert await processor.read_refund(refund.external_id) == refund
         late = await processor.create_checkout(order(idempotency_key="2", description=None, locale=None))
@@ -99,7 +99,7 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
         for status in ("PENDING", "DECLINED"):
             other = await processor.create_checkout(order(idempotency_key=status))
             server.capture_now(other.external_id, status)
-            server.told(other.external_id)
+            server.capture_event(other.external_id)
             assert len((await processor.read_checkout(other.external_id)).money) == 1
         for _ in range(2):
             assert await processor.register_webhook() is not None
@@ -312,8 +312,8 @@ async def test_the_check_names_the_app_and_finds_a_wrong_webhook() -> None:
 # --------------------------------------------------------------------------------------------------------- registering
 async def test_a_webhook_of_our_address_is_made_once_and_its_events_are_verified() -> None:
     async with connected(webhook_id="") as (server, processor):
-        foreign = {"id": "OTHER1", "url": "https://shop.example.test/hook", "event_types": [{"name": "*"}]}
-        server.webhooks["OTHER1"] = foreign
+        other_webhook = {"id": "OTHER1", "url": "https://shop.example.test/hook", "event_types": [{"name": "*"}]}
+        server.webhooks["OTHER1"] = other_webhook
         first = await processor.register_webhook()
         second = await processor.register_webhook()
         assert first is not None
@@ -328,12 +328,12 @@ async def test_a_webhook_of_our_address_is_made_once_and_its_events_are_verified
         again = paypal.PayPal(credentials, environment=environment, webhook_url=WEBHOOK_URL)
         assert await again.check()
         event = server.event("CHECKOUT.ORDER.APPROVED", "checkout-order", {"id": "5O190127TN364715T"})
-        told_ = await told(again, server.webhook(event, webhook_id=second["webhook_id"]))
-        assert told_.checkout_external_id == "5O190127TN364715T"
+        verified = await verify(again, server.webhook(event, webhook_id=second["webhook_id"]))
+        assert verified.checkout_external_id == "5O190127TN364715T"
         for _ in range(2):
             await again.unregister_webhook()
         await again.aclose()
-        assert (server.webhooks, server.violations) == ({"OTHER1": foreign}, [])
+        assert (server.webhooks, server.violations) == ({"OTHER1": other_webhook}, [])
 
 
 async def test_what_may_not_be_registered_is_left_to_a_person() -> None:
@@ -364,9 +364,9 @@ async def test_a_pending_capture_says_what_it_waits_for(reason: str, words: str 
         server.approve(made.external_id)
         server.capture_now(made.external_id, "PENDING")
         server.capture_of(made.external_id)["status_details"] = {"reason": reason}
-        (told_one,) = (await told(processor, server.webhook(server.told(made.external_id)))).money
+        (completed,) = (await verify(processor, server.webhook(server.capture_event(made.external_id)))).money
         (read,) = (await processor.read_checkout(made.external_id)).money
-    for money in (told_one, read):
+    for money in (completed, read):
         assert (money.outcome, money.failure_code, money.failure_message) == (MoneyOutcome.PENDING, None, words)
 
 
@@ -392,7 +392,7 @@ def test_a_mode_that_does_not_exist_is_refused() -> None:
 async def test_an_approval_moves_no_money_and_says_that_it_waits() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
-        hint = await told(processor, server.webhook(server.approve(made.external_id)))
+        hint = await verify(processor, server.webhook(server.approve(made.external_id)))
         read = [await processor.read_checkout(made.external_id) for _ in range(3)][-1]
         assert calls(server).count("orders.capture") == 0
     assert (hint.decides, tuple(hint.money), hint.checkout_status) == (False, (), None)
@@ -560,13 +560,13 @@ async def test_the_raw_body_goes_back_byte_for_byte() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
         server.capture_now(made.external_id)
-        event = server.told(made.external_id)
+        event = server.capture_event(made.external_id)
         # As another program would write it: spacing, escapes, a number that would change its form.
         body = json.dumps(event, indent=3).replace('"1.0"', '"1.0" ').encode() + b"\n"
         body = body.replace(
             b'"final_capture": true', b'"final_capture": true, "rate": 1.10, "note": "\\u00e9 \xc3\xa9"'
         )
-        assert (await told(processor, (body, paypal_server.transmission(body)))).decides
+        assert (await verify(processor, (body, paypal_server.transmission(body)))).decides
         (call,) = [call for call in server.calls if call.path.endswith("verify-webhook-signature")]
     assert body in call.raw_body
     assert zlib.crc32(body) != zlib.crc32(orjson.dumps(orjson.loads(body)))
@@ -576,7 +576,7 @@ async def test_a_body_cannot_end_the_question_and_go_on_with_fields_of_its_own()
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
         server.capture_now(made.external_id)
-        good, headers = server.webhook(server.told(made.external_id))
+        good, headers = server.webhook(server.capture_event(made.external_id))
         for body in (
             b'{},"webhook_event":' + good,
             good + b',"webhook_id":"' + paypal_server.WEBHOOK_ID.encode() + b'"',
@@ -587,7 +587,7 @@ async def test_a_body_cannot_end_the_question_and_go_on_with_fields_of_its_own()
             b"\xff" + good,
         ):
             with pytest.raises(SignatureInvalid):
-                await told(processor, (body, headers))
+                await verify(processor, (body, headers))
         assert "verify-webhook-signature.post" not in server.operations()
 
 
@@ -597,14 +597,14 @@ async def test_headers_that_no_event_has_are_refused_without_asking() -> None:
         for name in good:
             for value in ("", " ", "x" * 6000, "é", '","a":"', "12345"):
                 with pytest.raises(SignatureInvalid):
-                    await told(processor, (body, good | {name: value}))
+                    await verify(processor, (body, good | {name: value}))
         for url in ("https://paypal.com.evil.test/x", "https://evil.test/.paypal.com/", "file:///etc/passwd"):
             with pytest.raises(SignatureInvalid):
-                await told(processor, (body, good | {"paypal-cert-url": url}))
+                await verify(processor, (body, good | {"paypal-cert-url": url}))
         with pytest.raises(SignatureInvalid):
             processor.receive(body, good, now=datetime.now(UTC))
         assert "verify-webhook-signature.post" not in server.operations()
-        assert (await told(processor, (body, good))).checkout_external_id == "A"
+        assert (await verify(processor, (body, good))).checkout_external_id == "A"
 
 
 @pytest.mark.parametrize("mode", ["before_500", "drop", "hang", "rate_limit"])
@@ -612,13 +612,13 @@ async def test_when_paypal_cannot_be_asked_the_event_is_neither_taken_nor_refuse
     async with connected(timeout_s=0.5) as (server, processor):
         made = await processor.create_checkout(order())
         server.capture_now(made.external_id)
-        delivery = server.webhook(server.told(made.external_id))
+        delivery = server.webhook(server.capture_event(made.external_id))
         server.fail_next(mode)
         with pytest.raises(IntegrationError) as away:
-            await told(processor, delivery)
+            await verify(processor, delivery)
         assert not isinstance(away.value, SignatureInvalid | PayloadInvalid)
         assert (away.value.retryable, away.value.ambiguous) == (True, False)
-        assert (await told(processor, delivery)).decides
+        assert (await verify(processor, delivery)).decides
 
 
 async def test_an_approval_that_paypal_gave_back_names_its_order() -> None:
@@ -682,7 +682,7 @@ async def test_webhooks_ask_paypal_a_few_at_a_time() -> None:
                 at_once -= 1
 
         server.handle = counting  # type: ignore[method-assign]
-        answers = await asyncio.gather(*(told(processor, (body, forged)) for _ in range(40)), return_exceptions=True)
+        answers = await asyncio.gather(*(verify(processor, (body, forged)) for _ in range(40)), return_exceptions=True)
     assert all(isinstance(answer, SignatureInvalid) for answer in answers)
     assert 1 <= most <= paypal.VERIFIES_AT_ONCE
 
@@ -692,7 +692,7 @@ async def test_without_a_webhook_id_none_is_taken() -> None:
         async with connected(webhook_id=none) as (server, processor):
             body, headers = server.webhook(server.event("CHECKOUT.ORDER.VOIDED", "checkout-order", {"id": "A"}))
             with pytest.raises(SignatureInvalid) as refused:
-                await told(processor, (body, headers))
+                await verify(processor, (body, headers))
             assert (refused.value.reason, server.calls) == ("no_webhook_secret", [])
 
 
@@ -713,7 +713,7 @@ async def test_the_vendors_example_events_mean_what_they_should() -> None:
             seen = []
             for event in file["events"]:
                 body = json.dumps(event).encode()
-                one = await told(processor, (body, paypal_server.transmission(body)))
+                one = await verify(processor, (body, paypal_server.transmission(body)))
                 money = [(m.kind, m.external_id, m.outcome, m.amount_minor, m.charge_external_id) for m in one.money]
                 only = money[0] if money else None
                 seen.append((one.decides, one.checkout_external_id, one.checkout_status, only))
@@ -746,7 +746,7 @@ async def test_a_dispute_names_the_capture_that_it_concerns(
     } | ({"dispute_outcome": {"outcome_code": code}} if code else {})
     async with connected() as (server, processor):
         event = server.event("CUSTOMER.DISPUTE.UPDATED", "dispute", dispute)
-        (money,) = (await told(processor, server.webhook(event))).money
+        (money,) = (await verify(processor, server.webhook(event))).money
     assert (money.kind, money.outcome, money.amount_minor) == (MoneyKind.DISPUTE, outcome, 2500)
     assert (money.external_id, money.charge_external_id) == ("PP-D-27803", "3C679366HH908993F")
     assert money.inquiry is False
@@ -765,14 +765,14 @@ async def test_an_inquiry_is_told_from_a_chargeback(stage: str, inquiry: bool) -
     }
     async with connected() as (server, processor):
         event = server.event("CUSTOMER.DISPUTE.UPDATED", "dispute", dispute)
-        (money,) = (await told(processor, server.webhook(event))).money
+        (money,) = (await verify(processor, server.webhook(event))).money
     assert (money.inquiry, money.outcome) == (inquiry, MoneyOutcome.PENDING)
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
     async with connected() as (server, processor):
         event = server.event("BILLING.SUBSCRIPTION.CREATED", "subscription", {"id": "I-1"})
-        one = await told(processor, server.webhook(event))
+        one = await verify(processor, server.webhook(event))
     assert (one.type, one.decides, tuple(one.money), one.checkout_external_id) == (
         "BILLING.SUBSCRIPTION.CREATED",
         False,

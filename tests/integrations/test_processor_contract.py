@@ -241,7 +241,7 @@ class PayPalVendor(Vendor):
             raise NotPayable(external_id)
         done = await self.buyer.complete_checkout(external_id, idempotency_key=f"{external_id}:capture")
         assert (waiting.awaits_completion, done.status) == (True, status)
-        return self.server.webhook(self.server.told(external_id))
+        return self.server.webhook(self.server.capture_event(external_id))
 
     async def refund(self, external_id: str, amount_minor: int) -> Delivery:
         amount = {"currency_code": "USD", "value": f"{amount_minor // 100}.{amount_minor % 100:02d}"}

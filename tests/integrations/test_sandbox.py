@@ -42,7 +42,7 @@ async def checkout(provider: Sandbox) -> str:
     return (await provider.create_checkout(order())).external_id
 
 
-def told(provider: Sandbox, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
+def receive(provider: Sandbox, delivery: tuple[bytes, dict[str, str]]) -> ProcessorWebhook:
     return provider.receive(*delivery, now=datetime.now(UTC))
 
 
@@ -111,7 +111,7 @@ async def test_pay_leads_back_and_sends_one_signed_webhook(home: SandboxHome, pr
     answer = await home.press(checkout, "pay")
     assert (answer.status_code, answer.headers["location"]) == (303, order().success_url)
     (delivery,) = await home.deliver()
-    event = told(provider, delivery)
+    event = receive(provider, delivery)
     (money,) = event.money
     assert (event.type, event.decides, event.checkout_status) == ("checkout.completed", True, CheckoutStatus.COMPLETED)
     assert str(event.external_id).startswith("sbx_evt_")
@@ -147,7 +147,7 @@ async def test_a_decline_charges_nothing_and_says_so(home: SandboxHome, provider
     assert "declined, nothing was charged" in page.text
     assert 'value="pay"' in page.text
     (delivery,) = await home.deliver()
-    event = told(provider, delivery)
+    event = receive(provider, delivery)
     assert (event.type, event.checkout_status) == ("checkout.payment_failed", CheckoutStatus.OPEN)
     assert (event.money[0].outcome, event.money[0].failure_code) == (MoneyOutcome.FAILED, "card_declined")
     assert (await row(checkout)).status == "OPEN"
@@ -160,7 +160,7 @@ async def test_each_attempt_is_a_money_of_its_own(home: SandboxHome, provider: S
     assert [m.outcome for m in read.money] == [MoneyOutcome.FAILED, MoneyOutcome.FAILED, MoneyOutcome.SUCCEEDED]
     assert [m.failure_code for m in read.money] == ["card_declined", "authentication_failed", None]
     assert len({m.external_id for m in read.money}) == 3
-    events = [told(provider, delivery) for delivery in await home.deliver()]
+    events = [receive(provider, delivery) for delivery in await home.deliver()]
     assert {e.money[0].external_id for e in events} == {m.external_id for m in read.money}
 
 
@@ -198,12 +198,15 @@ async def test_a_delayed_payment_is_settled_once(
     answer = await home.press(checkout, action)
     assert answer.headers["location"] == order().success_url
     (pending,) = await home.deliver()
-    assert told(provider, pending).money[0].outcome is MoneyOutcome.PENDING
+    assert receive(provider, pending).money[0].outcome is MoneyOutcome.PENDING
     assert (await home.press(checkout, "pay")).status_code == 409
     await home.settle()
     (settled,) = await home.deliver()
-    assert (told(provider, settled).checkout_status, told(provider, settled).money[0].outcome) == (status, outcome)
-    assert told(provider, settled).money[0].external_id == told(provider, pending).money[0].external_id
+    assert (receive(provider, settled).checkout_status, receive(provider, settled).money[0].outcome) == (
+        status,
+        outcome,
+    )
+    assert receive(provider, settled).money[0].external_id == receive(provider, pending).money[0].external_id
     await db.execute("UPDATE job SET status = 'queued', attempts = 0 WHERE kind = 'sandbox.settle'")
     assert await home.deliver() == []
     assert len((await row(checkout)).payments) == 1
@@ -211,7 +214,7 @@ async def test_a_delayed_payment_is_settled_once(
 
 async def test_paying_twice_takes_the_money_twice(home: SandboxHome, provider: Sandbox, checkout: str) -> None:
     await home.press(checkout, "pay_twice")
-    events = [told(provider, delivery) for delivery in await home.deliver()]
+    events = [receive(provider, delivery) for delivery in await home.deliver()]
     assert [e.money[0].outcome for e in events] == [MoneyOutcome.SUCCEEDED] * 2
     assert len({e.money[0].external_id for e in events}) == len({e.external_id for e in events}) == 2
     read = await provider.read_checkout(checkout)
@@ -241,7 +244,7 @@ async def test_a_checkout_whose_time_is_over_is_closed_and_told_once(
     assert (await home.press(checkout, "pay")).status_code == 409
     assert (await provider.read_checkout(checkout)).status is CheckoutStatus.EXPIRED
     (delivery,) = await home.deliver()
-    event = told(provider, delivery)
+    event = receive(provider, delivery)
     assert (event.type, tuple(event.money), event.checkout_status) == ("checkout.expired", (), CheckoutStatus.EXPIRED)
     assert (await home.http.get(f"/sandbox/pay/{checkout}")).status_code == 410
 
@@ -268,7 +271,7 @@ async def test_a_signed_webhook_of_another_time_is_refused(
     with pytest.raises(SignatureInvalid) as refused:
         provider.receive(*delivery, now=datetime.now(UTC) + off_by)
     assert refused.value.reason == "signature_stale"
-    assert told(provider, delivery).decides
+    assert receive(provider, delivery).decides
 
 
 async def test_webhooks_are_signed_with_the_first_of_two_secrets(database: str) -> None:
@@ -278,7 +281,7 @@ async def test_webhooks_are_signed_with_the_first_of_two_secrets(database: str) 
         await home.press(made.external_id, "pay")
         (delivery,) = await home.deliver()
         await provider.aclose()
-        assert told(provider, delivery).decides
+        assert receive(provider, delivery).decides
 
 
 async def test_without_a_webhook_secret_the_job_ends(database: str) -> None:

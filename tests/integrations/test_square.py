@@ -417,8 +417,8 @@ async def test_money_that_did_not_arrive_closes_the_link_so_that_failed_stays_tr
 async def test_a_refund_of_no_payment_is_understood_and_ignored() -> None:
     async with connected() as (server, processor):
         body, _ = server.webhook(server.refund_unlinked(500))
-        told = processor.parse(body)
-    assert (told.type, told.decides, tuple(told.money)) == ("refund.created", False, ())
+        received = processor.parse(body)
+    assert (received.type, received.decides, tuple(received.money)) == ("refund.created", False, ())
 
 
 @pytest.mark.parametrize(
@@ -500,11 +500,15 @@ async def test_an_id_of_another_form_reaches_no_address(external_id: str) -> Non
 async def test_an_event_names_the_merchant_and_finds_the_request_by_the_note() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
-        told = receive(processor, server.webhook(server.pay(link_of(made.external_id))))
-        foreign = server.told(told.money[0].external_id)
-        foreign["data"]["object"]["payment"]["note"] = "table 4, no onions"
-        other = receive(processor, server.webhook(foreign))
-    assert (told.vendor_account, told.request_reference, told.decides) == (square_server.MERCHANT_ID, REFERENCE, False)
+        received = receive(processor, server.webhook(server.pay(link_of(made.external_id))))
+        other_program = server.payment_event(received.money[0].external_id)
+        other_program["data"]["object"]["payment"]["note"] = "table 4, no onions"
+        other = receive(processor, server.webhook(other_program))
+    assert (received.vendor_account, received.request_reference, received.decides) == (
+        square_server.MERCHANT_ID,
+        REFERENCE,
+        False,
+    )
     assert (other.request_reference, other.money[0].request_reference) == (None, None)
 
 
@@ -554,10 +558,10 @@ async def test_a_refund_is_told_alike_by_event_and_by_reading(status: str, outco
         server.pay(link_of(made.external_id))
         charge = server.payment_of(order_of(made.external_id))["id"]
         asked = await processor.refund(refund_order(charge, 500, key="k" * 70))
-        told = receive(processor, server.webhook(server.settle_refund(asked.external_id, status=status)))
+        received = receive(processor, server.webhook(server.settle_refund(asked.external_id, status=status)))
         read = await processor.read_refund(asked.external_id)
         sent = json.loads(next(c for c in server.calls if c.path == "/v2/refunds").raw_body)
-    (money,) = told.money
+    (money,) = received.money
     assert (asked.outcome, asked.request_reference) == (MoneyOutcome.PENDING, REFERENCE)
     assert (money.outcome, read.outcome, money.kind) == (outcome, outcome, MoneyKind.REFUND)
     assert {m.charge_external_id for m in (asked, money, read)} == {charge}
@@ -585,8 +589,8 @@ async def test_a_dispute_names_the_payment_that_it_concerns(state: str, outcome:
         "disputed_payment": {"payment_id": "bP9mAsEMYPUGjjGNaNO5ZDVyLhSZY"},
     }
     async with connected() as (server, processor):
-        told = receive(processor, server.webhook(server.event("dispute.state.updated", "dispute", dispute)))
-    (money,) = told.money
+        received = receive(processor, server.webhook(server.event("dispute.state.updated", "dispute", dispute)))
+    (money,) = received.money
     assert (money.kind, money.outcome, money.amount_minor, money.dispute_reason) == (
         MoneyKind.DISPUTE,
         outcome,
@@ -601,8 +605,8 @@ async def test_a_dispute_names_the_payment_that_it_concerns(state: str, outcome:
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
     async with connected() as (server, processor):
-        told = receive(processor, server.webhook(server.event("customer.created", "customer", {"id": "C1"})))
-    assert (told.type, told.decides, tuple(told.money), told.checkout_external_id) == (
+        received = receive(processor, server.webhook(server.event("customer.created", "customer", {"id": "C1"})))
+    assert (received.type, received.decides, tuple(received.money), received.checkout_external_id) == (
         "customer.created",
         False,
         (),

@@ -253,9 +253,9 @@ async def test_a_connected_account_is_named_on_every_call_and_owns_what_it_makes
         assert await processor.check() == stripe_server.CONNECTED_ID
         made = await processor.create_checkout(order())
         event = server.pay(made.external_id)
-        told = receive(processor, server.webhook(event))
+        received = receive(processor, server.webhook(event))
         assert {call.headers["stripe-account"] for call in server.calls} == {stripe_server.CONNECTED_ID}
-        assert (told.vendor_account, told.decides) == (stripe_server.CONNECTED_ID, True)
+        assert (received.vendor_account, received.decides) == (stripe_server.CONNECTED_ID, True)
 
         platform = stripe.Stripe(
             stripe.Credentials(stripe_server.SECRET_KEY, SECRET),
@@ -264,9 +264,14 @@ async def test_a_connected_account_is_named_on_every_call_and_owns_what_it_makes
         with pytest.raises(IntegrationError) as hidden:
             await platform.read_checkout(made.external_id)
         assert hidden.value.reason == "not_found"
-        foreign = receive(platform, server.webhook(event))
+        other_account = receive(platform, server.webhook(event))
         await platform.aclose()
-    assert (foreign.vendor_account, foreign.decides, tuple(foreign.money), foreign.checkout_external_id) == (
+    assert (
+        other_account.vendor_account,
+        other_account.decides,
+        tuple(other_account.money),
+        other_account.checkout_external_id,
+    ) == (
         stripe_server.CONNECTED_ID,
         False,
         (),
@@ -374,24 +379,24 @@ async def test_two_event_types_tell_of_one_money() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
         server.pay(made.external_id)
-        told = [receive(processor, server.webhook(event)) for event in server.events]
-    assert [t.type for t in told] == ["payment_intent.succeeded", "checkout.session.completed"]
-    assert len({t.money[0].external_id for t in told}) == 1
-    assert [t.checkout_external_id for t in told] == [None, made.external_id]
-    assert {t.request_reference for t in told} == {REFERENCE}
+        received = [receive(processor, server.webhook(event)) for event in server.events]
+    assert [t.type for t in received] == ["payment_intent.succeeded", "checkout.session.completed"]
+    assert len({t.money[0].external_id for t in received}) == 1
+    assert [t.checkout_external_id for t in received] == [None, made.external_id]
+    assert {t.request_reference for t in received} == {REFERENCE}
 
 
 async def test_a_decline_tells_the_team_why() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
-        told = receive(processor, server.webhook(server.decline(made.external_id)))
+        received = receive(processor, server.webhook(server.decline(made.external_id)))
         (read,) = (await processor.read_checkout(made.external_id)).money
-    (money,) = told.money
+    (money,) = received.money
     for one in (money, read):
         assert (one.outcome, one.failure_code) == (MoneyOutcome.FAILED, "insufficient_funds")
         # Our sentence for the team, not Stripe's for the payer.
         assert one.failure_message == "The bank declined the payment: insufficient funds."
-    assert (told.checkout_status, told.decides) == (None, True)
+    assert (received.checkout_status, received.decides) == (None, True)
 
 
 async def test_each_decline_is_named_by_its_own_charge_by_webhooks_and_reads_alike() -> None:
@@ -399,10 +404,10 @@ async def test_each_decline_is_named_by_its_own_charge_by_webhooks_and_reads_ali
         made = await processor.create_checkout(order())
         seen = []
         for code in ("insufficient_funds", "expired_card"):
-            told = receive(processor, server.webhook(server.decline(made.external_id, decline_code=code)))
+            received = receive(processor, server.webhook(server.decline(made.external_id, decline_code=code)))
             read = await processor.read_checkout(made.external_id)
             (listed,) = await processor.list_checkouts(datetime(2020, 1, 1, tzinfo=UTC))
-            seen.append([(one.money[0].external_id, one.money[0].failure_code) for one in (told, read, listed)])
+            seen.append([(one.money[0].external_id, one.money[0].failure_code) for one in (received, read, listed)])
         charges = list(server.charges)
         server.pay(made.external_id)
         (paid,) = (await processor.read_checkout(made.external_id)).money
@@ -433,10 +438,10 @@ async def test_an_attempt_that_came_to_no_charge_does_not_take_the_name_of_the_o
             "code": "payment_intent_authentication_failure",
             "payment_method": (method := server.payment_method("card")),
         }
-        told = receive(processor, server.webhook(server.event("payment_intent.payment_failed", intent)))
+        received = receive(processor, server.webhook(server.event("payment_intent.payment_failed", intent)))
         read = await processor.read_checkout(made.external_id)
     assert declined.external_id == intent["latest_charge"]
-    for one in (told.money[0], read.money[0]):
+    for one in (received.money[0], read.money[0]):
         assert (one.external_id, one.failure_code, one.method_summary) == (
             f"{intent_id}.{method['id']}",
             "payment_intent_authentication_failure",
@@ -447,12 +452,12 @@ async def test_an_attempt_that_came_to_no_charge_does_not_take_the_name_of_the_o
 async def test_a_bank_debit_keeps_its_name_from_pending_to_failed() -> None:
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
-        told = [receive(processor, server.webhook(server.pay_async(made.external_id)))]
+        received = [receive(processor, server.webhook(server.pay_async(made.external_id)))]
         server.async_fail(made.external_id)
-        told += [receive(processor, server.webhook(event)) for event in server.events[-2:]]
+        received += [receive(processor, server.webhook(event)) for event in server.events[-2:]]
         read = await processor.read_checkout(made.external_id)
         (intent_id,) = server.intents
-    assert [(t.money[0].external_id, t.money[0].outcome) for t in told] == [
+    assert [(t.money[0].external_id, t.money[0].outcome) for t in received] == [
         (intent_id, MoneyOutcome.PENDING),
         (intent_id, MoneyOutcome.FAILED),
         (intent_id, MoneyOutcome.FAILED),
@@ -498,11 +503,11 @@ async def test_a_rate_limit_says_how_long_to_wait() -> None:
 async def test_a_running_total_of_refunds_is_only_a_hint_to_read() -> None:
     (event,) = [e for e in stripe_server.small_events()["events"] if e["id"] == "evt_1PayRequest0008"]
     async with connected() as (server, processor):
-        told = receive(processor, server.webhook(event))
+        received = receive(processor, server.webhook(event))
         pending = event | {"data": {"object": event["data"]["object"] | {"payment_intent": None}}}
         odd = receive(processor, server.webhook(pending))
-    (money,) = told.money
-    assert (told.decides, told.request_reference, money.kind) == (False, "pr_0001", MoneyKind.CHARGE)
+    (money,) = received.money
+    assert (received.decides, received.request_reference, money.kind) == (False, "pr_0001", MoneyKind.CHARGE)
     assert (odd.decides, tuple(odd.money)) == (False, ())  # a charge without an intent is none of ours
 
 
@@ -622,9 +627,9 @@ async def test_a_voucher_is_a_delay_until_its_last_day(kind: str, method: str | 
     async with connected() as (server, processor):
         made = await processor.create_checkout(order())
         assert (made.delay, (await processor.read_checkout(made.external_id)).delay) == (None, None)
-        told = receive(processor, server.webhook(server.take_voucher(made.external_id, kind=kind, until=until)))
-        assert (told.decides, told.checkout_status) == (True, CheckoutStatus.PROCESSING)
-        assert told.delay == Delay()  # the event does not say more
+        received = receive(processor, server.webhook(server.take_voucher(made.external_id, kind=kind, until=until)))
+        assert (received.decides, received.checkout_status) == (True, CheckoutStatus.PROCESSING)
+        assert received.delay == Delay()  # the event does not say more
         read = await processor.read_checkout(made.external_id)
         assert read.delay == Delay(method=method, until=until if ends else None)
         # Stripe's reference: an intent of a session is not canceled, so it goes on.
@@ -660,9 +665,9 @@ async def test_a_session_that_needed_no_payment_has_ended() -> None:
         session = server.sessions[made.external_id]
         session |= {"status": "complete", "payment_status": "no_payment_required", "url": None}
         read = await processor.read_checkout(made.external_id)
-        told = receive(processor, server.webhook(server.event("checkout.session.completed", session)))
+        received = receive(processor, server.webhook(server.event("checkout.session.completed", session)))
     assert (read.status, tuple(read.money)) == (CheckoutStatus.EXPIRED, ())
-    assert (told.checkout_status, tuple(told.money)) == (CheckoutStatus.EXPIRED, ())
+    assert (received.checkout_status, tuple(received.money)) == (CheckoutStatus.EXPIRED, ())
 
 
 async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None:
@@ -674,11 +679,16 @@ async def test_an_event_that_is_none_of_ours_is_understood_and_ignored() -> None
             "created": 1795392001,
             "data": {"object": {}},
         }
-        told = receive(processor, server.webhook(event))
+        received = receive(processor, server.webhook(event))
         with pytest.raises(PayloadInvalid):
             receive(processor, server.webhook(event | {"object": "v2.core.event"}))
-    assert (told.external_id, told.type, told.decides, tuple(told.money)) == ("evt_x", "customer.created", False, ())
-    assert told.created_at == datetime.fromtimestamp(1795392001, UTC)
+    assert (received.external_id, received.type, received.decides, tuple(received.money)) == (
+        "evt_x",
+        "customer.created",
+        False,
+        (),
+    )
+    assert received.created_at == datetime.fromtimestamp(1795392001, UTC)
 
 
 async def test_of_several_signatures_one_may_fit() -> None:
@@ -704,8 +714,13 @@ async def test_checkouts_come_page_by_page_and_oldest_first_and_only_ours() -> N
         server.pay_async(ids[11])
         server.async_fail(ids[11])
         server.expire(ids[12])
-        foreign = server.sessions[ids[20]]
-        foreign |= {"metadata": {"cart": "7"}, "mode": "subscription", "status": "complete", "payment_status": "paid"}
+        other_program = server.sessions[ids[20]]
+        other_program |= {
+            "metadata": {"cart": "7"},
+            "mode": "subscription",
+            "status": "complete",
+            "payment_status": "paid",
+        }
         since = datetime(2026, 11, 23, 12, 0, 5, tzinfo=UTC)
         calls = len(server.calls)
         listed = await processor.list_checkouts(since)
@@ -738,7 +753,7 @@ async def test_undelivered_events_come_page_by_page_and_oldest_first() -> None:
             server.decline(made.external_id)
         old, delivered = server.events[3], server.events[7]
         server.mark_delivered(delivered["id"])
-        del server.events[20]["data"]["object"]["currency"]  # an odd one hides nobody
+        del server.events[20]["data"]["object"]["currency"]  # an unreadable one hides no others
         since = datetime.fromtimestamp(old["created"], UTC)
         listed = await processor.list_events(since)
         calls = [call for call in server.calls if call.path == "/v1/events"]
@@ -774,18 +789,18 @@ async def test_the_vendors_example_events_mean_what_they_should() -> None:
         for file in filter(None, (stripe_server.small_events(), vendor_file(stripe_server.EVENTS_FILE))):
             seen = []
             for event in file["events"]:
-                told = receive(processor, server.webhook(event))
-                money = told.money[0] if told.money else None
+                received = receive(processor, server.webhook(event))
+                money = received.money[0] if received.money else None
                 seen.append(
                     (
-                        told.type,
-                        told.checkout_status,
+                        received.type,
+                        received.checkout_status,
                         money.external_id if money else None,
                         money.outcome if money else None,
                         money.amount_minor if money else None,
                     )
                 )
-                assert told.external_id == event["id"]
+                assert received.external_id == event["id"]
             assert seen == expected_of_fixtures()
 
 
@@ -873,12 +888,12 @@ async def test_only_a_platforms_own_account_is_disconnected_by_its_word() -> Non
     event |= {"data": {"object": {"object": "application", "id": "ca_1"}}}
     environment = Environment(public_url="", sandbox_url="")
     made = stripe.Stripe(stripe.Credentials("sk_test_1", account="acct_1Own"), environment=environment)
-    told = [
+    received = [
         made.parse(json.dumps(event | more).encode())
         for more in ({"account": "acct_1Own"}, {"account": "acct_1Other"}, {})
     ]
     await made.aclose()
-    assert [(one.disconnected, one.vendor_account) for one in told] == [
+    assert [(one.disconnected, one.vendor_account) for one in received] == [
         (True, "acct_1Own"),
         (False, "acct_1Other"),
         (False, None),

@@ -171,40 +171,40 @@ def _read(update: Mapping[str, Any]) -> ChannelWebhook:
         change = MessageChange(external_id=edited.external_id, body=edited.body, opt_out=edited.opt_out, occurred_at=at)
         return ChannelWebhook(changes=(change,))
     if "my_chat_member" in update:
-        told = update["my_chat_member"]
-        blocked = told["new_chat_member"]["status"] == "kicked"
-        blocking = Blocking(address=_chat(told), blocked=blocked, occurred_at=_at(told["date"]))
+        member = update["my_chat_member"]
+        blocked = member["new_chat_member"]["status"] == "kicked"
+        blocking = Blocking(address=_chat(member), blocked=blocked, occurred_at=_at(member["date"]))
         return ChannelWebhook(blockings=(blocking,))
     return ChannelWebhook()  # polls, reactions, channels: answered 200, else they come again and again
 
 
-def _message(told: Mapping[str, Any]) -> InboundMessage:
-    text = told.get("text", told.get("caption", ""))
+def _message(message: Mapping[str, Any]) -> InboundMessage:
+    text = message.get("text", message.get("caption", ""))
     if not isinstance(text, str):
         raise TypeError("text")
     command, _, token = text.partition(" ")
     started = token.strip() if command == "/start" else ""
-    document = told.get("document")
-    if "sticker" in told:
-        text = _text(told["sticker"].get("emoji", "[sticker]"))
+    document = message.get("document")
+    if "sticker" in message:
+        text = _text(message["sticker"].get("emoji", "[sticker]"))
     files = [] if document is None else [{"id": _text(document["file_id"]), "name": _text(document["file_name"])}]
     return InboundMessage(
-        external_id=_id(told),
-        sender=_chat(told),
+        external_id=_id(message),
+        sender=_chat(message),
         body="/start" if started else text,
         opt_out=opt_out_word(text, by_phone=False),
-        occurred_at=_at(told["date"]),
+        occurred_at=_at(message["date"]),
         attachments=files,
         link_token=started or None,
     )
 
 
-def _id(told: Mapping[str, Any]) -> str:
-    return f"{_chat(told)}:{int(told['message_id'])}"
+def _id(message: Mapping[str, Any]) -> str:
+    return f"{_chat(message)}:{int(message['message_id'])}"
 
 
-def _chat(told: Mapping[str, Any]) -> str:
-    return str(int(told["chat"]["id"]))
+def _chat(message: Mapping[str, Any]) -> str:
+    return str(int(message["chat"]["id"]))
 
 
 def _at(seconds: object) -> datetime:
@@ -307,18 +307,18 @@ class BotChatHarness(kit.ChannelHarness):
             case kit.WroteToAnother():
                 raise kit.NotOffered
             case kit.Wrote(sender=chat, number=number, text=text):
-                told = {"message_id": number, "chat": {"id": int(chat)}, "date": date, "text": text}
+                message = {"message_id": number, "chat": {"id": int(chat)}, "date": date, "text": text}
                 if isinstance(event, kit.SentFile):
                     self.bot.file = event.content
-                    told |= {"document": {"file_id": "f1", "file_name": event.name}}
-                    told |= {"caption": told.pop("text")}
+                    message |= {"document": {"file_id": "f1", "file_name": event.name}}
+                    message |= {"caption": message.pop("text")}
                 if isinstance(event, kit.SentOther):
-                    told |= {"sticker": {"emoji": "👍"}}
+                    message |= {"sticker": {"emoji": "👍"}}
                 if isinstance(event, kit.OpenedLink):
-                    told |= {"text": f"/start {event.token}"}
+                    message |= {"text": f"/start {event.token}"}
                 if isinstance(event, kit.Edited):
-                    return {"edited_message": {**told, "edit_date": date}}
-                return {"message": told}
+                    return {"edited_message": {**message, "edit_date": date}}
+                return {"message": message}
             case kit.Blocked(sender=chat, blocked=blocked):
                 status = {"status": "kicked" if blocked else "member"}
                 return {"my_chat_member": {"chat": {"id": int(chat)}, "date": date, "new_chat_member": status}}

@@ -220,7 +220,7 @@ MISTAKES: Final = (
     ),
     # ---------------------------------------------------------------------------------------------------- money
     _one(
-        "a declined charge is not told",
+        "a declined charge is not reported",
         "a_declined_charge_is_told_and_takes_no_money",
         'MoneyKind.CHARGE, order) for one in order["payments"]]',
         'MoneyKind.CHARGE, order) for one in order["payments"] if one["state"] != "declined"]',
@@ -429,10 +429,10 @@ MISTAKES: Final = (
     ),
     # ---------------------------------------------------------------------------------------------------- batches
     _one(
-        "only the first of a batch is told",
+        "only the first of a batch is reported",
         "every_event_of_a_batch_is_told_as_if_it_came_alone",
-        "        return told\n",
-        "        return told[:1]\n",
+        "        return events\n",
+        "        return events[:1]\n",
         module="batches",
     ),
     _one(
@@ -445,8 +445,8 @@ MISTAKES: Final = (
     _one(
         "the events of a batch are stored under the whole body",
         "every_event_of_a_batch_is_told_as_if_it_came_alone",
-        "told.append(dataclasses.replace(self.parse(raw), raw=raw))",
-        "told.append(self.parse(raw))",
+        "events.append(dataclasses.replace(self.parse(raw), raw=raw))",
+        "events.append(self.parse(raw))",
         module="batches",
     ),
     _one(

@@ -85,7 +85,7 @@ MISTAKES = (
     of(
         "numbers of messages without their chat",
         IDS,
-        ("return f\"{_chat(told)}:{int(told['message_id'])}\"", "return str(int(told['message_id']))"),
+        ("return f\"{_chat(message)}:{int(message['message_id'])}\"", "return str(int(message['message_id']))"),
     ),
     of(
         "the number of the update, which an edit has, too",
@@ -95,7 +95,7 @@ MISTAKES = (
     of(
         "a number as the sender",
         "test_an_inbound_message_is_read_as_it_was_written",
-        ('return str(int(told["chat"]["id"]))', 'return told["chat"]["id"]'),
+        ('return str(int(message["chat"]["id"]))', 'return message["chat"]["id"]'),
     ),
     of(
         "updates of other kinds are refused",

@@ -67,17 +67,17 @@ MISTAKES = (
     of(
         "a message id that is unique in its chat only",
         "test_messages_of_two_contacts_never_have_the_same_id",
-        ("""return f"{_chat(told)}:{int(told['number'])}\"""", "return str(int(told['number']))"),
+        ("""return f"{_chat(event)}:{int(event['number'])}\"""", "return str(int(event['number']))"),
     ),
     of(
         "an id of our own for every delivery",
         "test_an_inbound_message_is_read_as_it_was_written",
-        ("""return f"{_chat(told)}:{int(told['number'])}\"""", "return secrets.token_hex()"),
+        ("""return f"{_chat(event)}:{int(event['number'])}\"""", "return secrets.token_hex()"),
     ),
     of(
         "one person in two spellings",
         "test_one_person_has_one_address_however_the_vendor_writes_it",
-        ('return _text(told, "chat").lower()', 'return _text(told, "chat")'),
+        ('return _text(event, "chat").lower()', 'return _text(event, "chat")'),
     ),
     of(
         "times without a zone",
@@ -87,8 +87,8 @@ MISTAKES = (
             "    return moment.replace(tzinfo=None)",
         ),
     ),
-    of("times in the zone of the office", TIMES, ('(_text(told, "at"))', '(_text(told, "at")[:19] + "-05:00")')),
-    of("times of the delivery", TIMES, ('(_text(told, "at"))', '("2026-11-27T10:00:00+00:00")')),
+    of("times in the zone of the office", TIMES, ('(_text(event, "at"))', '(_text(event, "at")[:19] + "-05:00")')),
+    of("times of the delivery", TIMES, ('(_text(event, "at"))', '("2026-11-27T10:00:00+00:00")')),
     of("only the first event of a callback", EVENTS, ("for event in events:", "for event in events[:1]:")),
     of(
         "an odd event refuses those beside it",
@@ -109,7 +109,7 @@ MISTAKES = (
         "an echo of our own message is the contact's",
         "test_our_own_messages_are_not_taken_for_the_contacts",
         ('case "text" | "file" | "place" | "sticker":', 'case "text" | "file" | "place" | "sticker" | "sent":'),
-        ("int(told['number'])", "told.get('number') or told['id']"),
+        ("int(event['number'])", "event.get('number') or event['id']"),
     ),
     of(
         "a message to another account is ours",
@@ -164,20 +164,20 @@ MISTAKES = (
         ('case "edit" | "unsend":', 'case "edit":'),
     ),
     # blocks, links, files
-    of("a block is not told", BLOCKS, ('case "block" | "unblock":', 'case "unblock":')),
+    of("a block is not reported", BLOCKS, ('case "block" | "unblock":', 'case "unblock":')),
     of("the end of a block is a block", BLOCKS, ('blocked = event["type"] == "block"', "blocked = True")),
-    of("the token of a link is not read", LINKS, ('_text(told, "start") if "start" in told else None', "None")),
+    of("the token of a link is not read", LINKS, ('_text(event, "start") if "start" in event else None', "None")),
     of("a link with the bot's secret", LINKS, ("{self._credentials.bot}?start=", "{self._credentials.token}?start=")),
     of("a link without the token", LINKS, ("?start={token}", "")),
     of(
         "files are fetched while the callback is read",
         FILES,
         (
-            '    return {"id": _text(told, "id"), "name"',
-            '    httpx2.get(ADDRESS)\n    return {"id": _text(told, "id"), "name"',
+            '    return {"id": _text(file, "id"), "name"',
+            '    httpx2.get(ADDRESS)\n    return {"id": _text(file, "id"), "name"',
         ),
     ),
-    of("files are left out", FILES, ('[_file(told["file"])] if told["type"] == "file" else ()', "()")),
+    of("files are left out", FILES, ('[_file(event["file"])] if event["type"] == "file" else ()', "()")),
     of(
         "the token goes to every host",
         FILES,
@@ -191,13 +191,13 @@ MISTAKES = (
     of(
         "a failure without its reason",
         STATES,
-        ('error_code=_text(told, "reason") if failed else None', "error_code=None"),
+        ('error_code=_text(event, "reason") if failed else None', "error_code=None"),
     ),
     of(
         "a state that is not known is a failure",
         "test_a_state_that_nobody_knows_yet_is_no_failure",
         ('case "state" if _text(event, "state") in STATES:', 'case "state":'),
-        ('status = STATES[told["state"]]', 'status = STATES.get(told["state"], DeliveryStatus.FAILED)'),
+        ('status = STATES[event["state"]]', 'status = STATES.get(event["state"], DeliveryStatus.FAILED)'),
     ),
     # who calls
     of(
@@ -384,7 +384,7 @@ MISTAKES = (
         ),
     ),
     of(
-        "a state is declared and never told",
+        "a state is declared and never reported",
         CLASS,
         ('    "lost": DeliveryStatus.FAILED,\n', ""),
         ("            Feature.FAILED,\n", ""),
@@ -403,7 +403,7 @@ MISTAKES = (
     of(
         "the words beside a file are lost",
         "test_the_words_beside_a_file_are_read",
-        ('or told.get("text") or ""', 'or (told["text"] if told["type"] == "text" else "")'),
+        ('or event.get("text") or ""', 'or (event["text"] if event["type"] == "text" else "")'),
     ),
     of(
         "any key is taken",
@@ -430,14 +430,14 @@ MISTAKES = (
         "the id of an answer is that of the message that it points at",
         ANSWERS,
         (
-            "        external_id=_id(told),\n        sender",
-            '        external_id=told.get("answers") or _id(told),\n        sender',
+            "        external_id=_id(event),\n        sender",
+            '        external_id=event.get("answers") or _id(event),\n        sender',
         ),
     ),
     of(
-        "what an answer points at is not told",
+        "what an answer points at is not reported",
         ANSWERS,
-        ('in_reply_to=_text(told, "answers") if "answers" in told else None', "in_reply_to=None"),
+        ('in_reply_to=_text(event, "answers") if "answers" in event else None', "in_reply_to=None"),
     ),
     of(
         "a key made from the text",
@@ -475,8 +475,8 @@ MISTAKES = (
         "a random id for who comes by a link",
         LINKS,
         (
-            "        external_id=_id(told),\n        sender",
-            '        external_id=secrets.token_hex() if "start" in told else _id(told),\n        sender',
+            "        external_id=_id(event),\n        sender",
+            '        external_id=secrets.token_hex() if "start" in event else _id(event),\n        sender',
         ),
     ),
     of(
@@ -507,8 +507,8 @@ MISTAKES = (
         "pictures are left out",
         "test_a_file_of_any_type_is_read",
         (
-            '    return {"id": _text(told, "id"), "name"',
-            '    if told["mime"].startswith("image/"):\n        raise ValueError\n    return {"id": _text(told, "id"), "name"',
+            '    return {"id": _text(file, "id"), "name"',
+            '    if file["mime"].startswith("image/"):\n        raise ValueError\n    return {"id": _text(file, "id"), "name"',
         ),
     ),
     of("stickers are left out", OTHER, ('"file" | "place" | "sticker":', '"file" | "place":')),

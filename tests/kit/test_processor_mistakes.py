@@ -67,7 +67,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=told.xml"),
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junitxml=results.xml"),
             *(f"checks/test_{name}.py" for name in suites),
         ],
         cwd=folder,
@@ -78,13 +78,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bo
         timeout=170,
     )
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-1000:]
-    told: dict[str, dict[str, bool]] = {}
-    for case in ElementTree.parse(folder / "told.xml").iter("testcase"):  # noqa: S314 (pytest has just written it)
+    results: dict[str, dict[str, bool]] = {}
+    for case in ElementTree.parse(folder / "results.xml").iter("testcase"):  # noqa: S314 (pytest has just written it)
         module = case.attrib["classname"].rpartition(".test_")[2]
         name = case.attrib["name"].partition("[")[0]
         passed = not any(case.find(kind) is not None for kind in ("failure", "error", "skipped"))
-        told.setdefault(module, {})[name] = passed and told.get(module, {}).get(name, True)
-    return told
+        results.setdefault(module, {})[name] = passed and results.get(module, {}).get(name, True)
+    return results
 
 
 @pytest.mark.parametrize("module", SAMPLES)

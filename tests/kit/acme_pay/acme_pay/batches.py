@@ -87,7 +87,7 @@ class AcmeBatches(AcmePay):
             signed = [(one, signed_part(one), re.fullmatch(r"[0-9a-f]{64}", one["signature"])) for one in notifications]
         except (KeyError, TypeError, ValueError) as error:
             raise SignatureInvalid(self.name, "signature_malformed") from error
-        told: list[ProcessorWebhook] = []
+        events: list[ProcessorWebhook] = []
         for one, part, given in signed:
             stamp = str(one["sent_at"])
             if given is None or not any(hmac.compare_digest(sign(key, stamp, part), given[0]) for key in self._secrets):
@@ -96,10 +96,10 @@ class AcmeBatches(AcmePay):
                 raise SignatureInvalid(self.name, "signature_stale")
             raw = json.dumps(one).encode()
             try:
-                told.append(dataclasses.replace(self.parse(raw), raw=raw))
+                events.append(dataclasses.replace(self.parse(raw), raw=raw))
             except PayloadInvalid:
                 continue
-        return told
+        return events
 
     def receive(self, body: bytes, headers: Mapping[str, str], *, now: datetime) -> ProcessorWebhook:
         """Unused: a body holds several events."""

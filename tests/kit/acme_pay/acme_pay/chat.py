@@ -202,8 +202,8 @@ class AcmeChat(Channel):
         if not secret or not hmac.compare_digest(expected, request.headers.get(SIGNATURE_HEADER, "").encode()):
             raise SignatureInvalid(NAME)
         try:
-            told = json.loads(request.body)
-            bot, events = told["bot"], list(told["events"])
+            payload = json.loads(request.body)
+            bot, events = payload["bot"], list(payload["events"])
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise PayloadInvalid(NAME, "unexpected_shape", type(error).__name__) from error
         if bot != self._credentials.bot:
@@ -240,60 +240,60 @@ def _read(events: Sequence[Any]) -> ChannelWebhook:
     return ChannelWebhook(statuses=statuses, messages=messages, changes=changes, blockings=blockings)
 
 
-def _status(told: Mapping[str, Any]) -> StatusUpdate:
-    status = STATES[told["state"]]
+def _status(event: Mapping[str, Any]) -> StatusUpdate:
+    status = STATES[event["state"]]
     failed = status is DeliveryStatus.FAILED
     return StatusUpdate(
-        external_id=_text(told, "id"),
+        external_id=_text(event, "id"),
         status=status,
-        error_code=_text(told, "reason") if failed else None,
+        error_code=_text(event, "reason") if failed else None,
         error_message="Acme could not deliver it." if failed else None,
-        occurred_at=_at(told),
+        occurred_at=_at(event),
     )
 
 
-def _inbound(told: Mapping[str, Any]) -> InboundMessage:
-    text = OTHER_CONTENT.get(told["type"]) or told.get("text") or ""
+def _inbound(event: Mapping[str, Any]) -> InboundMessage:
+    text = OTHER_CONTENT.get(event["type"]) or event.get("text") or ""
     if not isinstance(text, str):
         raise TypeError("text")
     return InboundMessage(
-        external_id=_id(told),
-        sender=_chat(told),
+        external_id=_id(event),
+        sender=_chat(event),
         body=text,
-        sender_name=_text(told, "name") if "name" in told else None,
+        sender_name=_text(event, "name") if "name" in event else None,
         opt_out=opt_out_word(text, by_phone=False),
-        occurred_at=_at(told),
-        attachments=[_file(told["file"])] if told["type"] == "file" else (),
-        in_reply_to=_text(told, "answers") if "answers" in told else None,
-        link_token=_text(told, "start") if "start" in told else None,
+        occurred_at=_at(event),
+        attachments=[_file(event["file"])] if event["type"] == "file" else (),
+        in_reply_to=_text(event, "answers") if "answers" in event else None,
+        link_token=_text(event, "start") if "start" in event else None,
     )
 
 
-def _file(told: Mapping[str, Any]) -> Mapping[str, str]:
-    return {"id": _text(told, "id"), "name": _text(told, "name"), "content_type": _text(told, "mime")}
+def _file(file: Mapping[str, Any]) -> Mapping[str, str]:
+    return {"id": _text(file, "id"), "name": _text(file, "name"), "content_type": _text(file, "mime")}
 
 
-def _change(told: Mapping[str, Any]) -> MessageChange:
-    if told["type"] == "unsend":
-        return MessageChange(external_id=_id(told), removed=True, occurred_at=_at(told))
-    text = _text(told, "text")
+def _change(event: Mapping[str, Any]) -> MessageChange:
+    if event["type"] == "unsend":
+        return MessageChange(external_id=_id(event), removed=True, occurred_at=_at(event))
+    text = _text(event, "text")
     return MessageChange(
-        external_id=_id(told), body=text, opt_out=opt_out_word(text, by_phone=False), occurred_at=_at(told)
+        external_id=_id(event), body=text, opt_out=opt_out_word(text, by_phone=False), occurred_at=_at(event)
     )
 
 
-def _id(told: Mapping[str, Any]) -> str:
+def _id(event: Mapping[str, Any]) -> str:
     """Acme counts the messages of each chat from 1: a number alone names a message of every contact."""
-    return f"{_chat(told)}:{int(told['number'])}"
+    return f"{_chat(event)}:{int(event['number'])}"
 
 
-def _chat(told: Mapping[str, Any]) -> str:
+def _chat(event: Mapping[str, Any]) -> str:
     """Acme writes a chat's name as its owner types it, in capitals or not."""
-    return _text(told, "chat").lower()
+    return _text(event, "chat").lower()
 
 
-def _at(told: Mapping[str, Any]) -> datetime:
-    moment = datetime.fromisoformat(_text(told, "at"))
+def _at(event: Mapping[str, Any]) -> datetime:
+    moment = datetime.fromisoformat(_text(event, "at"))
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
     return moment

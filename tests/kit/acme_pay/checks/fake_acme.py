@@ -311,8 +311,8 @@ class FakeAcmeChat(FakeVendor):
 
     def tells(self, *events: Mapping[str, Any], bot: str = BOT, **event: Any) -> tuple[bytes, dict[str, str]]:
         """A callback that tells of these events, or of one."""
-        told = [{"at": now(), **one} for one in events or ((event,) if event else ())]
-        return self.signed(json.dumps({"bot": bot, "events": told}).encode())
+        reported = [{"at": now(), **one} for one in events or ((event,) if event else ())]
+        return self.signed(json.dumps({"bot": bot, "events": reported}).encode())
 
     def writes(self, sender: str, text: str) -> tuple[bytes, dict[str, str]]:
         """Somebody writes to the bot; the callback that tells it."""

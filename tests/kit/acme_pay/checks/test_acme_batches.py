@@ -29,21 +29,21 @@ class AcmeBatchesHarness(AcmePayHarness):
         return self.signed(json.dumps({"notifications": [one]}).encode(), WEBHOOK_SECRET, datetime.now(UTC))
 
     def signed(self, body: bytes, secret: str, at: datetime) -> tuple[bytes, dict[str, str]]:
-        told: dict[str, Any] = json.loads(body)
+        payload: dict[str, Any] = json.loads(body)
         signed_part = sys.modules[self.processor.__module__].signed_part  # as the author thinks that Acme signs
-        notifications = told.get("notifications")
+        notifications = payload.get("notifications")
         for one in notifications if isinstance(notifications, list) else []:
             stamp = int(at.timestamp())
             one |= {"sent_at": stamp}
             one["signature"] = sign(secret, str(stamp), signed_part(one))
-        return json.dumps(told).encode(), {}
+        return json.dumps(payload).encode(), {}
 
     def with_signature(self, delivery: Delivery, *signatures: Any) -> list[Delivery]:
         found: list[Delivery] = []
         for signature in signatures:
-            told = json.loads(delivery[0])
-            told["notifications"][0]["signature"] = signature
-            found.append((json.dumps(told).encode(), {}))
+            payload = json.loads(delivery[0])
+            payload["notifications"][0]["signature"] = signature
+            found.append((json.dumps(payload).encode(), {}))
         return found
 
     def forged(self, delivery: Delivery) -> list[Delivery]:
@@ -54,8 +54,8 @@ class AcmeBatchesHarness(AcmePayHarness):
         return self.with_signature(delivery, None, "", 7, [])
 
     def batch(self, deliveries: Sequence[Delivery]) -> Delivery:
-        told = [one for delivery in deliveries for one in json.loads(delivery[0])["notifications"]]
-        return json.dumps({"notifications": told}).encode(), {}
+        notifications = [one for delivery in deliveries for one in json.loads(delivery[0])["notifications"]]
+        return json.dumps({"notifications": notifications}).encode(), {}
 
     def odd_event(self) -> Delivery:
         return self.at("subscription_77")
