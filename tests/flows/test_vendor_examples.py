@@ -304,7 +304,7 @@ async def connect(team: Team, server: Any) -> Vendor:
             server,
             team,
             settle=take,
-            paid=server.told,
+            paid=server.capture_event,
             deliver=server.webhook,
             opened=lambda url: url.rsplit("token=", 1)[1],
         )

@@ -1,4 +1,4 @@
-"""The event bus over memory, a real Redis and a real PostgreSQL: nothing published while connected is lost, GAP is said."""
+"""The event bus over memory, Redis and PostgreSQL loses nothing while connected, and reports gaps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +20,7 @@ ACCOUNT = UUID("0190d1c0-0000-7000-8000-000000000001")
 
 
 class Reader:
-    """Reads the bus's one subscription in a task; tests wait for what must come."""
+    """Reads the bus's one subscription in a task."""
 
     def __init__(self, bus: Bus) -> None:
         self.hints: list[Hint] = []
@@ -34,7 +34,7 @@ class Reader:
                 self._changed.notify_all()
 
     async def until(self, count: int, hint: Hint | None = None) -> list[Hint]:
-        """Wait for `count` GAPs (hint = GAP) or `count` real hints, and return the real ones."""
+        """Wait for `count` GAPs (hint = GAP) or `count` real hints; return the real ones."""
         async with asyncio.timeout(20), self._changed:
             await self._changed.wait_for(lambda: len(self._of(hint)) >= count)
         return self.real
@@ -214,7 +214,7 @@ async def test_a_reader_that_does_not_read_costs_bounded_memory() -> None:
 
 
 class Deaf:
-    """A TCP relay to a server that can begin to swallow what it hears, on the connections open at that moment."""
+    """A TCP relay that can swallow what it receives on open connections."""
 
     def __init__(self, target: int) -> None:
         self.accepted = 0

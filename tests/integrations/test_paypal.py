@@ -1,4 +1,4 @@
-"""PayPal's own facts: what we send, when money is taken, what its states, events and errors mean. The rest: test_processor_contract."""
+"""PayPal's own facts: what Paythread sends, when money is captured, and what states, events and errors mean."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ async def verify(processor: paypal.PayPal, delivery: tuple[bytes, dict[str, str]
 
 
 def calls(server: PayPalServer) -> list[str]:
-    """The operations so far, without the tokens."""
     return [name for name in server.operations() if name != "token"]
 
 
@@ -151,7 +150,6 @@ def operations(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema with its references and its allOf taken in."""
     while "$ref" in schema:
         node: Any = spec
         for part in schema["$ref"].removeprefix("#/").split("/"):
@@ -166,7 +164,6 @@ def resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, An
 
 
 def at(spec: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The schema of a field."""
     node = resolved(spec, schema)
     for step in path.split("."):
         node = resolved(spec, node["items"] if step == "[]" else node["properties"][step])

@@ -1,4 +1,4 @@
-"""Every processor of this repository passes the kit's suite (integrations/kit/processors.py): here are their vendors."""
+"""Every built-in processor passes the kit's suite; here are the fake vendors."""
 
 from __future__ import annotations
 
@@ -32,8 +32,6 @@ from tests.contracts import paypal_server, sandbox_home, square_server, stripe_c
 
 
 class Vendor(ProcessorHarness):
-    """What the harnesses here are made of."""
-
     def __init__(self, database: Path) -> None:
         self._database = database
 
@@ -354,8 +352,7 @@ class SquareVendor(Vendor):
         refund = self.server.refund_now(payment["id"], amount_minor)
         return self.server.webhook(self.server.settle_refund(refund["id"]))
 
-    async def delay_refunds(self) -> None:
-        """They are."""
+    async def delay_refunds(self) -> None: ...
 
     async def settle_refund(self, refund_id: str, *, arrives: bool) -> Delivery:
         status = "COMPLETED" if arrives else "FAILED"
@@ -402,13 +399,11 @@ VENDORS: dict[str, type[Vendor]] = {
 
 @pytest.fixture
 def database_file(sqlite_template: Path, tmp_path: Path) -> Path:
-    """A migrated database for a vendor of ours."""
     return Path(shutil.copyfile(sqlite_template, tmp_path / "vendor.db"))
 
 
 @pytest.fixture(params=registry.built_in("processors"))
 def harness(request: pytest.FixtureRequest, database_file: Path) -> Vendor:
-    """Each processor's vendor."""
     return VENDORS[request.param](database_file)
 
 

@@ -1,4 +1,4 @@
-"""What the three vendors refuse of a new checkout, in our words: amounts, fields of the order, the account, the credentials."""
+"""What the three vendors refuse of a new checkout: amounts, fields of the order, the account, the credentials."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ VENDORS: dict[str, Callable[..., Any]] = {
 
 @asynccontextmanager
 async def vendor(name: str) -> AsyncIterator[Opened]:
-    """The vendor's contract server, and a processor that is connected to it."""
     connection = {"account": stripe_server.CONNECTED_ID} if name == "stripe" else {}
     async with VENDORS[name](**connection) as opened:
         yield opened
 
 
 async def refusal(processor: Processor, **changes: Any) -> IntegrationError:
-    """The error of a checkout that is refused."""
     with pytest.raises(IntegrationError) as refused:
         await processor.create_checkout(replace(order(), **changes))
     assert not refused.value.retryable

@@ -1,4 +1,4 @@
-"""Providers are found by their file names; names from outside are looked up, never imported."""
+"""Providers are found by file name and entry point; names from outside are looked up, never imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ ROOM = Path(registry.__file__).parent
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said of refused packages, a line each."""
     lines: list[str] = []
 
     def error(event: str, *, kind: str, provider: str, where: str, reason: str) -> None:
@@ -128,7 +127,7 @@ class Chat(Simulated):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Installs packages: each a module and the entry points that its dist-info names."""
+    """Installs packages: each a module with its entry points."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
 
@@ -151,7 +150,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def forget() -> None:
-    """What a new process knows."""
     for known in (registry._packaged, registry._of_package):
         known.cache_clear()
     registry._imported.clear()

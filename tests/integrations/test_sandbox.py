@@ -1,4 +1,4 @@
-"""The sandbox as a vendor: its API, its hosted page and its webhooks, over real HTTP on both databases."""
+"""The sandbox as a vendor: its API, hosted page and webhooks, over real HTTP on both databases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ async def provider(home: SandboxHome) -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def checkout(provider: Sandbox) -> str:
-    """An open checkout over 125 dollars."""
     return (await provider.create_checkout(order())).external_id
 
 

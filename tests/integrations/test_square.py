@@ -1,4 +1,4 @@
-"""Square's own facts: what we send, how a link ends, what its states, events and errors mean. The rest: test_processor_contract."""
+"""Square's own facts: what Paythread sends, how a link ends, and what states, events and errors mean."""
 
 from __future__ import annotations
 
@@ -146,7 +146,6 @@ def resolved(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
 
 
 def at(spec: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> Mapping[str, Any]:
-    """The schema of a field."""
     node = resolved(spec, schema)
     for step in path.split("."):
         node = resolved(spec, node["items"] if step == "[]" else node["properties"][step])

@@ -1,4 +1,4 @@
-"""Stripe's own facts: what we send, what its states, events and errors mean. What holds for every processor: test_processor_contract."""
+"""Stripe's own facts: what Paythread sends, and what Stripe's states, events and errors mean."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_every_call_that_we_make_keeps_every_contract_at_hand(contract: Co
 
 
 def shape(schema: Any, schemas: Mapping[str, Any], path: str = "", depth: int = 0) -> dict[str, Any]:
-    """Every field of a schema down to its type, requiredness and enumeration: path -> facts."""
+    """Every field of a schema with its type, requiredness and enumeration, by path."""
     if "$ref" in schema or depth > 12:
         return {path: str(schema.get("$ref", "deep"))}
     options = [o for o in schema.get("anyOf", []) if o.get("enum") != [None]]

@@ -1,8 +1,4 @@
-"""A channel shaped like Telegram's bot API: fewer features than the sample's, and other ways. It, its fake and its harness.
-
-One update a callback, no signature but a secret header, ids that count in each chat, times in Unix seconds, numbers as addresses, files
-by id, no delivery states, no look-up, the wait of a 429 in the body, the token in the address.
-"""
+"""A channel shaped like Telegram's bot API, its fake and its harness."""
 
 from __future__ import annotations
 
@@ -52,8 +48,6 @@ MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError, OverflowErr
 # ---------------------------------------------------------------------------------------------------------- the channel
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`username` is the bot's public name."""
-
     username: str
     token: str = field(repr=False)
     webhook_secret: str = field(repr=False, default="")
@@ -88,11 +82,9 @@ class BotChat(Channel):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """4,096 UTF-16 units, one message a second to each chat."""
         return LIMITS
 
     async def check(self) -> str | None:
-        """The bot's id."""
         return str((await self._call("getMe", {}, reading=True))["id"])
 
     async def send(self, message: OutboundMessage) -> SendResult:
@@ -123,7 +115,6 @@ class BotChat(Channel):
         return f"{self._base}/file/bot{self._credentials.token}/{path}"
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._client.aclose()
 
     async def _call(self, method: str, given: Mapping[str, Any], *, reading: bool = False) -> Any:
@@ -232,12 +223,10 @@ class FakeBotChat(FakeVendor):
         self.file = b""
 
     def error(self, status: int) -> Answer:
-        """The wait is in the body."""
         more = {"parameters": {"retry_after": 11}} if status == 429 else {}
         return Answer(status, json.dumps({"ok": False, "error_code": status, **more}).encode())
 
     async def handle(self, call: Call) -> Answer:
-        """The methods that the channel calls."""
         if call.path == f"/file/bot{self.TOKEN}/documents/f1":
             return Answer(200, self.file)
         token, _, method = call.path.removeprefix("/bot").partition("/")

@@ -13,5 +13,4 @@ collect_ignore = ["acme_pay"]
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder to be put on a path."""
     return install(tmp_path_factory.mktemp("installed"))

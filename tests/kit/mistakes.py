@@ -1,4 +1,4 @@
-"""Mistakes that authors of processors make, planted in the sample one at a time, each with the test of the kit that catches it."""
+"""Mistakes of processor authors, planted in the sample one at a time, each with the kit's test that catches it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Mistake:
-    """Changes of a module of the sample, each of a text that is there once."""
+    """Changes of a module of the sample; each changed text occurs once."""
 
     name: str
     caught_by: str

@@ -1,4 +1,4 @@
-"""Plants a mistake in the source of a channel, and runs single tests of the kit for channels in this process."""
+"""Plants a mistake in a channel's source and runs single tests of the kit in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLANTED = "channel_with_a_mistake"
 
 @dataclass(frozen=True)
 class Mistake:
-    """What an author does, and the test that must not let it pass."""
+    """An author's mistake, and the test that must catch it."""
 
     name: str
     caught_by: str
@@ -29,7 +29,7 @@ def of(name: str, caught_by: str, *changes: tuple[str, str]) -> Mistake:
 
 
 def with_mistake(source: str, mistake: Mistake) -> Any:
-    """The module with the mistake in it; each text to be changed is in the source once."""
+    """The module with the mistake; each changed text occurs once."""
     for old, new in mistake.changes:
         assert source.count(old) == 1, old
         source = source.replace(old, new)
@@ -44,7 +44,7 @@ def suite() -> list[str]:
 
 
 async def run(name: str, harness: type[ChannelHarness]) -> int:
-    """One test of the kit with each of its parameters; how many runs passed. Raises what fails."""
+    """Run one test of the kit with each of its parameters; return how many passed."""
     test = getattr(channels, name)
     choices: list[list[dict[str, Any]]] = []
     for mark in getattr(test, "pytestmark", []):

@@ -1,4 +1,4 @@
-"""The sample of a third party's package, and how an installer leaves it: a folder with the package and its dist-info."""
+"""The sample package of a third party, installed as a folder with its dist-info."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SAMPLE = Path(__file__).parent / "acme_pay"
 
 
 def install(folder: Path) -> Path:
-    """Build and install the sample below an empty folder, without a network; gives what has to be put on a path."""
+    """Build and install the sample below an empty folder, without a network; return the folder for the path."""
     source, site = folder / "source", folder / "site"
     shutil.copytree(SAMPLE, source, ignore=shutil.ignore_patterns("__pycache__"))
     offline = ["--offline", "--no-index", "--no-deps", "--no-cache", "--no-config"]

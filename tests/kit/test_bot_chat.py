@@ -1,4 +1,4 @@
-"""A channel with few features and other ways than the sample's passes the suite: nothing is overridden, nothing is skipped."""
+"""A channel with few features passes the suite, with no test overridden or skipped."""
 
 from __future__ import annotations
 
@@ -28,13 +28,11 @@ CLASS = "test_what_is_declared_is_implemented_and_nothing_else"
 
 @pytest.fixture
 def harness() -> BotChatHarness:
-    """A bot."""
     return BotChatHarness()
 
 
 @pytest.fixture
 def unplanted() -> Iterator[None]:
-    """Forgets the planted module afterwards."""
     yield
     sys.modules.pop(PLANTED, None)
 

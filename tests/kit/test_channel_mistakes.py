@@ -1,7 +1,4 @@
-"""The kit for channels finds what authors get wrong: each mistake, patched into the sample, fails the test that names its rule.
-
-The kit's tests run in this process; tests/kit/test_kit.py runs them as an author does.
-"""
+"""The kit for channels catches authors' mistakes, each planted in the sample, by the test that names its rule."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ CHAT = (SAMPLE / "acme_pay" / "chat.py").read_text()
 
 @pytest.fixture(scope="module")
 def sample() -> Iterator[type[ChannelHarness]]:
-    """The sample's own harness."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SAMPLE)
         patch.syspath_prepend(SAMPLE / "checks")

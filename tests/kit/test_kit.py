@@ -1,4 +1,4 @@
-"""The kit: an installed package passes the suites, and whatever is broken in it makes them fail."""
+"""An installed package passes the kit's suites, and a broken one fails them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def checks(site: Path, folder: Path, *names: str) -> subprocess.CompletedProcess[str]:
-    """Run the sample's own tests as its author does: away from this repository, which is only on the path."""
+    """Run the sample's own tests as its author does, with this repository only on the path."""
     shutil.copytree(SAMPLE / "checks", folder / "checks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SAMPLE / "pyproject.toml", folder)
     environ = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}

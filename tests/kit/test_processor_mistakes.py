@@ -40,7 +40,6 @@ def harness():
 
 
 def planted(mistake: Mistake) -> str:
-    """The sample's processor with the mistake in it."""
     text = (SAMPLE / "acme_pay" / f"{mistake.module}.py").read_text()
     for old, new in mistake.changes:
         assert text.count(old) == 1, f"{mistake.name}: {old}"
@@ -50,7 +49,7 @@ def planted(mistake: Mistake) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
-    """By module ("sound_payments", "m07"): whether each test of the kit that ran there passed. One run of pytest for all."""
+    """By module: whether each test of the kit passed there, from one run of pytest."""
     folder = tmp_path_factory.mktemp("mistakes")
     shutil.copytree(SAMPLE / "checks", folder / "checks", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(SAMPLE / "acme_pay", folder / "acme_pay", ignore=shutil.ignore_patterns("__pycache__"))

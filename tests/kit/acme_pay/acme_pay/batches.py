@@ -1,7 +1,4 @@
-"""A variant of Acme Pay: short-lived tokens, partial payments, and webhooks with several notifications.
-
-Each notification holds a signature over the order's id and the time.
-"""
+"""A variant of Acme Pay: short-lived tokens, partial payments, and webhooks with several signed notifications."""
 
 from __future__ import annotations
 
@@ -50,7 +47,6 @@ class AcmeBatches(AcmePay):
         self._renewing = asyncio.Lock()
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """No maximum is known."""
         return AmountLimits() if currency in DECIMALS else None
 
     async def _call(
@@ -62,7 +58,6 @@ class AcmeBatches(AcmePay):
         key: str | None = None,
         reading: bool = False,
     ) -> dict[str, Any]:
-        """Call with a valid token."""
         async with self._renewing:  # one renews it for all
             if time.monotonic() >= self._token_ends:
                 self._headers["authorization"] = self._basic

@@ -1,7 +1,4 @@
-"""Acme Chat: sends a text, and reads Acme's signed callbacks. Stores nothing.
-
-Source: the API of Acme Chat, version 1, as checks/fake_acme.py answers it (Acme is invented).
-"""
+"""Acme Chat, an invented vendor. Source: the API of Acme Chat, version 1, as checks/fake_acme.py answers it."""
 
 from __future__ import annotations
 
@@ -71,8 +68,6 @@ LIMITS: Final = ChannelLimits(
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """`bot` is its public name at Acme. `signing_secret` is made when the channel registers its address."""
-
     bot: str
     token: str = field(repr=False)
     signing_secret: str = field(repr=False, default="")
@@ -119,16 +114,15 @@ class AcmeChat(Channel):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def limits(self, kind: ChannelKind) -> ChannelLimits:
-        """500 UTF-16 units; written to within two days of the contact's last message; twenty a second, one to each chat."""
         return LIMITS
 
     # ------------------------------------------------------------------------------------------------------- calls
     async def check(self) -> str | None:
-        """The bot whose token it is."""
+        """The id of the token's bot."""
         return str((await self._call("GET", "/v1/me", reading=True)).get("bot"))
 
     async def send(self, message: OutboundMessage) -> SendResult:
-        """One call, at most once. Acme keeps our attempt's id, so that `look_up` finds it."""
+        """Make one call. Acme stores the attempt's id, which `look_up` uses."""
         if not message.body.strip():
             raise IntegrationError(NAME, "empty_message", "The text is empty.")
         if LIMITS.length_of(message.body) > (LIMITS.max_length or 0):
@@ -140,39 +134,37 @@ class AcmeChat(Channel):
         return SendResult(external_id=made["id"], status=STATES.get(made.get("state", ""), DeliveryStatus.SENT))
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
-        """The message that an attempt without an answer made, if it made one."""
+        """The message of an attempt whose response was lost."""
         found = (await self._call("GET", f"/v1/messages?mark={message.attempt_id}", reading=True))["messages"]
         if len(found) != 1 or found[0]["chat"] != message.to:
             return None
         return StatusUpdate(external_id=str(found[0]["id"]), status=STATES[found[0]["state"]])
 
     async def register_webhook(self, url: str) -> Mapping[str, str] | None:
-        """Acme calls one address per bot, and signs with the secret that it was given last: one that we have stays."""
+        """Acme signs with the newest secret, so an existing one is kept."""
         secret = self._credentials.signing_secret or secrets.token_urlsafe(32)
         await self._call("PUT", "/v1/webhook", body={"url": url, "secret": secret}, reading=True)
         return {"signing_secret": secret}
 
     def deep_link(self, token: str) -> str | None:
-        """Opens the bot; the token comes back with the chat's first event."""
+        """Open the bot; the chat's first event returns the token."""
         return f"https://acme-chat.example/{self._credentials.bot}?start={token}"
 
     async def media_url(self, media_id: str) -> str:
-        """Where a file is now: Acme's addresses end after an hour."""
+        """The file's address, which expires after an hour."""
         found = await self._call("GET", f"/v1/files/{quote(media_id, safe='')}", reading=True)
         return self._base + str(found["path"])
 
     def media_headers(self, url: str) -> Mapping[str, str]:
-        """The token, for Acme's own address."""
+        """The token, for Acme's own address only."""
         return {"authorization": self._headers["authorization"]} if url.startswith(f"{self._base}/") else {}
 
     async def aclose(self) -> None:
-        """Close the connections to Acme."""
         await self._client.aclose()
 
     async def _call(
         self, method: str, path: str, *, body: Mapping[str, Any] | None = None, reading: bool = False
     ) -> dict[str, Any]:
-        """`reading`: it may be repeated without harm."""
         content = json.dumps(body).encode() if body is not None else None
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -212,7 +204,6 @@ class AcmeChat(Channel):
 
 
 def sign(secret: str, body: bytes) -> str:
-    """The signature header's value."""
     return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
 
 
@@ -283,12 +274,12 @@ def _change(event: Mapping[str, Any]) -> MessageChange:
 
 
 def _id(event: Mapping[str, Any]) -> str:
-    """Acme counts the messages of each chat from 1: a number alone names a message of every contact."""
+    # Acme numbers the messages of each chat from 1.
     return f"{_chat(event)}:{int(event['number'])}"
 
 
 def _chat(event: Mapping[str, Any]) -> str:
-    """Acme writes a chat's name as its owner types it, in capitals or not."""
+    # Acme writes a chat's name as its owner types it, in capitals or not.
     return _text(event, "chat").lower()
 
 

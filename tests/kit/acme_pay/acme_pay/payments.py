@@ -1,7 +1,4 @@
-"""Acme Pay: orders, refunds and webhooks.
-
-Source: the API of Acme Pay, version 1, as checks/fake_acme.py answers it (Acme is invented).
-"""
+"""Acme Pay, an invented vendor. Source: the API of Acme Pay, version 1, as checks/fake_acme.py answers it."""
 
 from __future__ import annotations
 
@@ -107,7 +104,6 @@ class AcmePay(Processor):
         self._client = httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False)
 
     def amount_limits(self, currency: str) -> AmountLimits | None:
-        """Acme's bounds."""
         return AmountLimits(maximum_minor=MAXIMUM_MINOR) if currency in DECIMALS else None
 
     # ------------------------------------------------------------------------------------------------------- calls
@@ -149,11 +145,9 @@ class AcmePay(Processor):
         return _money(await self._call("POST", path, body=body, key=order.idempotency_key), MoneyKind.REFUND)
 
     async def read_refund(self, external_id: str, *, charge_external_id: str | None = None) -> MoneyStatement:
-        """The refund's current state."""
         return _money(await self._call("GET", f"/v1/refunds/{_id(external_id)}", reading=True), MoneyKind.REFUND)
 
     async def _refunds(self, order_id: str) -> list[dict[str, Any]]:
-        """All refunds of an order, from all pages of Acme's list."""
         found: list[dict[str, Any]] = []
         path: str | None = f"/v1/orders/{_id(order_id)}/refunds"
         while path is not None:
@@ -166,7 +160,6 @@ class AcmePay(Processor):
         return found
 
     async def aclose(self) -> None:
-        """Close the HTTP client."""
         await self._client.aclose()
 
     # ---------------------------------------------------------------------------------------------------- webhooks
@@ -212,7 +205,7 @@ class AcmePay(Processor):
         key: str | None = None,
         reading: bool = False,
     ) -> dict[str, Any]:
-        """One call, never repeated. Without a response, a call that may have changed something is ambiguous."""
+        # Never repeated here. Without a response, a call that may have changed something is ambiguous.
         headers = self._headers | ({"idempotency-key": key} if key is not None else {})
         content = json.dumps(body).encode() if body is not None else None
         try:
@@ -241,7 +234,6 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def _decimal(amount_minor: int, currency: str) -> str:
-    """12500 USD -> "125.00", Acme's form of amounts."""
     return str(Decimal(amount_minor).scaleb(-DECIMALS[currency]))
 
 
@@ -303,7 +295,7 @@ def _statement(money: Mapping[str, Any], kind: MoneyKind, order: Mapping[str, An
 
 
 def _id(external_id: str) -> str:
-    """The id, checked because it becomes part of a path."""
+    # Checked, because it becomes part of a path.
     if not re.fullmatch(r"[a-z0-9_]{1,40}", external_id, re.ASCII):
         raise IntegrationError(NAME, "not_found", "not an id of Acme")
     return external_id

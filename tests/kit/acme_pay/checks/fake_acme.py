@@ -34,8 +34,6 @@ PAGE = 5  # refunds in one answer
 
 
 class Refused(Exception):
-    """An HTTP status of Acme's."""
-
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
@@ -61,7 +59,6 @@ class FakeAcmePay(FakeVendor):
         self._numbers = count(1)
 
     async def handle(self, call: Call) -> Answer:
-        """Acme's API."""
         given = call.headers.get("authorization", "")
         if call.path == "/v1/token" and given == BASIC:
             return self._token()
@@ -270,7 +267,6 @@ class FakeAcmeChat(FakeVendor):
         self._numbers = count(1)
 
     async def handle(self, call: Call) -> Answer:
-        """Acme's API."""
         if call.headers.get("authorization") != f"Bearer {TOKEN}":
             return self.error(401)
         match call.method, call.path.removeprefix("/v1/").split("/"):
@@ -305,15 +301,14 @@ class FakeAcmeChat(FakeVendor):
         return Answer(200, json.dumps(payload).encode())
 
     def signed(self, body: bytes) -> tuple[bytes, dict[str, str]]:
-        """A callback with this body."""
         digest = hmac.new(self.webhook["secret"].encode(), body, hashlib.sha256).hexdigest()
         return body, {"acme-signature": digest}
 
-    def tells(self, *events: Mapping[str, Any], bot: str = BOT, **event: Any) -> tuple[bytes, dict[str, str]]:
-        """A callback that tells of these events, or of one."""
+    def callback(self, *events: Mapping[str, Any], bot: str = BOT, **event: Any) -> tuple[bytes, dict[str, str]]:
+        """A callback with one event or these events."""
         reported = [{"at": now(), **one} for one in events or ((event,) if event else ())]
         return self.signed(json.dumps({"bot": bot, "events": reported}).encode())
 
     def writes(self, sender: str, text: str) -> tuple[bytes, dict[str, str]]:
-        """Somebody writes to the bot; the callback that tells it."""
-        return self.tells(type="text", chat=sender, number=next(self._numbers), text=text)
+        """The callback of a person's message to the bot."""
+        return self.callback(type="text", chat=sender, number=next(self._numbers), text=text)

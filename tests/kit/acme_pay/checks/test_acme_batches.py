@@ -1,4 +1,4 @@
-"""A processor whose vendor tells several notifications in one webhook passes the suite."""
+"""A processor whose vendor puts several notifications into one webhook passes the suite."""
 
 import json
 import sys

@@ -55,10 +55,9 @@ class AcmeChatHarness(kit.ChannelHarness):
 
     def tell(self, *events: kit.Event) -> kit.Callback:
         bot = "another_bot" if any(isinstance(event, kit.WroteToAnother) for event in events) else BOT
-        return (self.url, *self.acme.tells(*(self.event(event) for event in events), bot=bot))
+        return (self.url, *self.acme.callback(*(self.event(event) for event in events), bot=bot))
 
     def event(self, event: kit.Event) -> dict[str, Any]:
-        """The event as Acme tells it."""
         at = event.at.isoformat()
         match event:
             case kit.SentFile(sender=chat, number=number, text=text, name=name, content_type=mime, content=content):
