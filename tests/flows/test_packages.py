@@ -132,7 +132,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
         ((to, text, sent_id),) = [(m["chat"], m["text"], m["id"]) for m in acme.chat.messages]
         assert (to, text) == ("visitor-7", message["body"])
         assert request["checkoutUrl"] in text
-        seen = acme.chat.tells(type="state", id=sent_id, state="seen")
+        seen = acme.chat.callback(type="state", id=sent_id, state="seen")
         assert [await post(inbound_url(bare), seen) for _ in range(2)] == [200, 200]
         await feed.until("MessageUpdated", message__id=message["id"], message__deliveryStatus="READ")
 
