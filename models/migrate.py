@@ -120,7 +120,7 @@ def _parse(name: str, text: str) -> Migration:
         name=name,
         up="\n".join(lines[:middle]),
         down="\n".join(lines[middle + 1 :]),
-        # Over lines, so that different line endings are no edit.
+        # Of the lines: different line endings are no edit.
         checksum=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         in_transaction="-- no-transaction" not in lines,
     )

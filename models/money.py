@@ -33,7 +33,7 @@ CLDR, which Babel uses, has other decimals for a dozen of them (IQD 0 instead of
 MOST_DECIMALS = max(CURRENCIES, key=CURRENCIES.__getitem__)
 """A currency with the most decimals: text that is no amount of it is an amount of none."""
 
-# 15 digits before the point and 3 behind it still fit into a signed 64-bit column.
+# 15 digits before the point and 3 after it fit into a signed 64-bit column.
 _AMOUNT = re.compile(r"([0-9]{1,15})(?:\.([0-9]+))?", re.ASCII)
 
 _SPACE = "\u00a0"

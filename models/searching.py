@@ -11,7 +11,7 @@ from typing import Final
 
 from models.money import CURRENCIES
 
-# Letters that Unicode does not decompose and people type without their stroke or ligature.
+# Letters that Unicode does not decompose but people type without stroke or ligature.
 _LETTERS: Final = str.maketrans(
     {
         "ø": "o",

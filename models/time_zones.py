@@ -7,7 +7,7 @@ from functools import cache
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-# Entries of the zone files that are no zones: a placeholder, and the machine's own setting.
+# Zone files that are not zones: a placeholder and the machine's own setting.
 _NO_ZONES: Final = frozenset({"Factory", "localtime", "posixrules"})
 
 

@@ -30,7 +30,7 @@ WAITING: Final = 25
 SITE_TIMES: Final = 4  # an IPv6 /48 may try this many times what one network may
 KNOWN_FOR: Final = limits.parse("1/30 days")
 
-# Checked for an unknown name, so that it takes as long as a known one. It fits no password.
+# Checked for an unknown name, so that it takes as long as a known one. It matches no password.
 _UNKNOWN_USER: Final = (
     "$argon2id$v=19$m=65536,t=3,p=4$bm9ib2R5LW5vYm9keS0wMQ$bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm9ib2R5bm8"
 )

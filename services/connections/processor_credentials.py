@@ -18,7 +18,7 @@ from services.core import validation
 log = structlog.get_logger(__name__)
 
 SECRET_LIMIT: Final = 1000
-# The credential ("test" or "live") of a provider whose keys don't tell whether they move real money.
+# The credential ("test" or "live") of a provider whose keys don't show whether they move real money.
 MODE: Final = "mode"
 
 

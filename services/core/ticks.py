@@ -13,7 +13,7 @@ from services.core import jobs
 log = structlog.get_logger(__name__)
 
 PERIODIC_ATTEMPTS = 3  # then the next slot has its turn
-# Between the clocks of two servers. A time further ahead was set before the clock was set back.
+# Clock difference between servers. A time further ahead was set before the clock was set back.
 CLOCK_SKEW = timedelta(seconds=10)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-# For a turn at the request. Vendors give up after 10 s, and the wait for the database's lock comes on top.
+# Wait for a turn at the request. Vendors give up after 10 s, which includes the database's lock.
 VENDOR_WAITS_S = 2.0
 HELD_AGAIN = timedelta(seconds=3)  # until a webhook that met a locked row is processed again
 
