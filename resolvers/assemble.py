@@ -57,5 +57,4 @@ def build_schema(
 def new_context(
     *, hub: Hub | None, viewer: Actor | None = None, client_address: str = "", request_id: str = ""
 ) -> Context:
-    """The transport sets `viewer` after authentication."""
     return Context(make_reads=Access, viewer=viewer, hub=hub, client_address=client_address, request_id=request_id)

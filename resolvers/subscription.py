@@ -163,15 +163,13 @@ def client_event(event: LogEntry, cursor: Cursor) -> Event | None:
 
 
 class _ContactEvents:
-    """Filters the events of one contact and of those merged with it.
-
-    Before `attached` it passes other contacts' events: a merge may be logged between reading the row and attaching.
-    """
+    """Filters the events of one contact and of those merged with it."""
 
     def __init__(self, row: tables.Contact | tables.Conversation, wants: Wants) -> None:
         self._ids: set[UUID | None] = set(merged_rows.ids_of(row))
         self._name = "contact_id" if isinstance(row, tables.Contact) else "conversation_id"
         self._wants = wants
+        # Until attached, all contacts pass: a merge may be logged between reading the row and attaching.
         self._attached = False
 
     def attached(self, row: tables.Contact | tables.Conversation | None) -> None:
@@ -195,10 +193,6 @@ class _ContactEvents:
 async def _feed(
     info: Info, after: str | None, wants: Wants, on_attached: Callable[[], Awaitable[None]] | None = None
 ) -> AsyncGenerator[Any, None]:
-    """Subscribed, the missed events, then live ones; or only ResyncRequired. Raises: ApiError BAD_REQUEST, SlowConsumer.
-
-    `on_attached` runs when the feed is attached; later events are checked again with `wants`.
-    """
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id
@@ -230,13 +224,11 @@ def _hub(context: Context) -> Hub:
 
 
 def _cursor_at(context: Context, position: EventCursor) -> Cursor:
-    """The next event's cursor; its data is loaded at this position or later."""
     context.event_position = position
     return Cursor(position.encode())
 
 
 async def _dashboard(info: Info, range: DashboardRange) -> AsyncGenerator[Any, None]:
-    """Subscribed, then figures: now, after changes, at the account's midnight."""
     context = info.context
     reads = access(info)
     account_id = reads.viewer.account_id

@@ -102,7 +102,7 @@ class Loaders(AccountScope):
         return row
 
     async def merged_contacts(self, contact: tables.Contact) -> list[tables.Contact]:
-        """The contacts merged into this one, newest merge first."""
+        """Newest merge first."""
         found = await self._contacts.load_many(merged_rows.ids_of(contact)[1:])
         return sorted(
             (row for row in found if row is not None),
@@ -111,12 +111,11 @@ class Loaders(AccountScope):
         )
 
     async def merged_contact(self, id: UUID) -> tables.Contact | None:
-        """None if the contact is not merged."""
         row = await self._contacts.load(id)
         return row if row is not None and row.merged_into_id is not None else None
 
     async def payment_request(self, id: UUID) -> tables.PaymentRequest | None:
-        """Also finds discarded requests, for events. For clients use `visible_request`."""
+        """Includes discarded requests. For clients use `visible_request`."""
         return await self._payment_requests.load(id)
 
     async def visible_request(self, id: UUID) -> tables.PaymentRequest | None:
@@ -204,7 +203,7 @@ class Loaders(AccountScope):
         return await self._requests_of_messages.load(message_id)
 
     async def other_attempts(self, message: tables.Message) -> list[tables.Message]:
-        """The message's other attempts, oldest first."""
+        """Oldest first."""
         return await self._other_attempts.load(message)
 
     async def capabilities(self, conversation: tables.Conversation) -> list[Reach]:

@@ -77,10 +77,7 @@ def thread_statement(
     message_columns: tuple[str, ...],
     card_columns: tuple[str, ...],
 ) -> tuple[str, list[object]]:
-    """One statement for a page of messages and cards.
-
-    Columns: is_card, item_seq, then those of both kinds, sorted by name; the other kind's are NULL.
-    """
+    """A page of messages and cards. Columns: is_card, item_seq, then both kinds' columns, sorted by name."""
     sql = _thread_sql(len(conversations), page.where, page.order, message_columns, card_columns)
     return sql, [value for id in conversations for _ in range(2) for value in (account_id, id, *page.values)]
 
@@ -103,7 +100,7 @@ def _thread_sql(
 
 
 def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
-    """The inbox. `search`: part of the contact's name, email address or phone number."""
+    """`search`: part of the contact's name, email address or phone number."""
     where, values = "account_id = ? AND merged_into_id IS NULL", [account_id]
     if closed is not None:
         where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
@@ -186,7 +183,6 @@ def _like(count: int) -> str:
 
 
 def _patterns(search: str | None) -> list[str]:
-    """LIKE patterns; none for no text. Raises: ApiError BAD_REQUEST."""
     text = search or ""
     if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
         raise bad_request(f"`search` must be text of at most {SEARCH_LIMIT} characters.")
@@ -194,7 +190,6 @@ def _patterns(search: str | None) -> list[str]:
 
 
 def _amounts(search: str) -> list[tuple[int, list[str]]]:
-    """Amounts in minor units that the text may mean, with their currencies."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     for currency, minor in searching.amounts(search):
         found[minor].append(currency)

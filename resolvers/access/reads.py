@@ -8,7 +8,7 @@ from schema.context import Info
 
 
 class Access(Nodes, Pages):
-    """Implements `schema.context.Reads`."""
+    pass
 
 
 def access(info: Info) -> Access:
@@ -19,13 +19,13 @@ def access(info: Info) -> Access:
 
 
 def wants_position(info: Info) -> bool:
-    """Whether the document may select eventCursor: a text search without false negatives."""
+    """Whether the document may select eventCursor. May be true without need, never false."""
     location = info.operation.loc
     return location is None or "eventCursor" in location.source.body
 
 
 async def begin(info: Info) -> Access:
-    """`access`, after reading the log position if needed. Call before any other read."""
+    """`access`, with the log position read first if needed. Call before any other read."""
     reads = access(info)
     if wants_position(info):
         await reads.position()

@@ -44,7 +44,7 @@ def columns(model: type[Model], alias: str = "") -> str:
 
 
 def columns_of_both(own: Collection[str], others: Collection[str]) -> str:
-    """SELECT columns for a UNION of messages and cards, sorted by name: columns that only the other has are typed NULLs."""
+    """SELECT columns for a UNION of messages and cards, sorted by name; missing columns are typed NULLs."""
     return ", ".join(
         name if name in own else f"CAST(NULL AS {_sql_types()[name]}) AS {name}" for name in sorted({*own, *others})
     )
@@ -62,7 +62,7 @@ def _plan(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any] | None], 
 
 
 def instance(model: type[M], raw: Mapping[str, Any]) -> M:
-    """Equal to what the ORM reads. `raw` has all columns."""
+    """`raw` has all columns."""
     made = model.__new__(model)
     state = made.__dict__
     # What Model._init_from_db sets (tortoise 1.1.9); a test compares the two.

@@ -19,7 +19,7 @@ NO_ROW: Final = UUID(int=0)  # no row has this id
 
 
 def row_id(value: str, prefix: str) -> UUID:
-    """Malformed text gives NO_ROW, which the service refuses like any unknown id."""
+    """The row's id; NO_ROW for malformed text."""
     return parse_public_id(value, prefix) or NO_ROW
 
 
@@ -44,6 +44,6 @@ def credentials(given: Sequence[CredentialInput] | None) -> dict[str, str]:
 
 
 def refuse_repeated_credentials(given: Sequence[CredentialInput] | None) -> None:
-    """Raises: Invalid for a name that comes twice."""
+    """Raises: Invalid."""
     if len(credentials(given)) != len(given or ()):
         raise Invalid("Give each credential once.", field="credentials")

@@ -26,10 +26,7 @@ def mutation(
     within: tuple[str, ...] = ("input",),
     anonymous: bool = False,
 ) -> Callable[[F], F]:
-    """A field of Mutation. Raises: ApiError UNAUTHENTICATED, unless `anonymous`.
-
-    `renamed`: from the service's field names to the input's. `not_found`: the field of a NotFound without one.
-    """
+    """A field of Mutation. `renamed`: service field names to input names. Raises: ApiError UNAUTHENTICATED, unless `anonymous`."""
     refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found, within=within)
     return describe.mutation(description, *([refusals] if anonymous else [refusals, FreshReads()]))
 
@@ -57,7 +54,7 @@ class RefusalsAsUserErrors(FieldExtension):
 
 
 class FreshReads(FieldExtension):
-    """Drops cached reads, so that the payload's fields read after the write."""
+    """Drops cached reads, so that the payload reads after the write."""
 
     async def resolve_async(self, next_: Resolver, source: Any, info: Info, **kwargs: Any) -> Any:
         context = info.context

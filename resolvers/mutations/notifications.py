@@ -20,7 +20,6 @@ from services.thread import notifications
 
 
 def _log_number(cursor: str, account_id: UUID) -> int:
-    """Takes event cursors and cursors of notification edges. Raises: Invalid."""
     try:
         return EventCursor.decode(cursor, account_id).seq
     except CursorInvalid:

@@ -25,7 +25,6 @@ def _short_credentials(input: ConfigureProcessorInput) -> dict[str, str | None]:
 
 
 def _processor_of(input: ConfigureProcessorInput, refusals: Refusals) -> str | None:
-    """None if `kind` and `provider` name two different processors."""
     with refusals:
         return processor_settings.provider_of(input.kind.name, input.provider)
     own = processor_settings.built_in(input.kind.name)

@@ -192,7 +192,6 @@ class Compiler:
         return self._value(reader, nodes, columns)
 
     def _value(self, reader: Reader, nodes: list[FieldNode], columns: dict[str, None]) -> Callable[[Names], str]:
-        """A field that needs nothing but this record."""
         if isinstance(reader, EventCursor):
             self.wants_position = True
             return lambda names: "run.cursor"

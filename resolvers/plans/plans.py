@@ -1,4 +1,4 @@
-"""Plans: validated operations compiled once, and their execution. The stock executor gives the same answers, slower."""
+"""Plans: validated operations compiled once. The stock executor gives the same answers, slower."""
 
 from __future__ import annotations
 
@@ -47,8 +47,6 @@ class _Known:
 
 
 class Plans:
-    """The plans of one schema."""
-
     def __init__(self, schema: BaseSchema) -> None:
         self._schema: Any = schema
         self._known: OrderedDict[int, _Known] = OrderedDict()
@@ -71,7 +69,6 @@ class Plans:
         values: VariableValues,
         event: object,
     ) -> Plan | None:
-        """The plan of a subscription for events of this class."""
         return self._plan(operation, fragments, values, type(event))
 
     def _plan(
@@ -142,7 +139,6 @@ class Plans:
 
 
 def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> tuple[str, ...]:
-    """The variables that decide what is selected."""
     found: dict[str, None] = {}
 
     class Directives(Visitor):

@@ -1,4 +1,4 @@
-"""Readers: how one field of a row type is read from a record, as an expression over columns."""
+"""Readers: expressions that read one field of a row type from a record."""
 
 from __future__ import annotations
 
@@ -39,15 +39,13 @@ class Names:
         return f"{self.constant(function)}({arguments})"
 
     def function(self, parameters: str, expression: str) -> Callable[..., Any]:
-        """Compile `lambda parameters: expression`. Both consist of readers' texts and GraphQL names only."""
+        """Compile `lambda parameters: expression`, built from readers' texts and GraphQL names only."""
         made: Callable[..., Any] = eval(f"lambda {parameters}: {expression}", self.constants)  # noqa: S307 (no text of a client)
         return made
 
 
 @dataclass(frozen=True)
 class Plain:
-    """The column's value: text or a number."""
-
     column: str
 
     @property
@@ -60,7 +58,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Converted:
-    """A function of columns. `clocked`: it depends on the time, and gets the execution as its last argument."""
+    """A function of columns. `clocked`: its last argument is the execution, for the time."""
 
     function: Callable[..., Any]
     columns: tuple[str, ...]
@@ -117,14 +115,12 @@ class Children:
 
 @dataclass(frozen=True)
 class Page:
-    """A connection below this row: `thread` or `payments`."""
-
     kind: str
     columns: tuple[str, ...]
 
 
 class EventCursor:
-    """The position in the event log."""
+    pass
 
 
 Reader: TypeAlias = Plain | Converted | Amount | Group | One | OneColumn | Children | Page | EventCursor
@@ -132,7 +128,7 @@ Reader: TypeAlias = Plain | Converted | Amount | Group | One | OneColumn | Child
 
 @dataclass(frozen=True)
 class RowType:
-    """A GraphQL type whose objects are rows. Fields without a reader need the stock executor."""
+    """A GraphQL type whose objects are rows."""
 
     name: str
     model: type[Row]
@@ -163,7 +159,7 @@ def _moment_text(value: Any) -> str | None:
 def choice(
     enum: type[Enum], column: str, *, shown: Mapping[str, str] | None = None, nullable: bool = False
 ) -> Converted:
-    """An enum's member by name. `shown`: stored names that clients see as another."""
+    """An enum's member by name. `shown`: stored names that clients see under another name."""
     names: dict[str | None, str | None] = {name: name for name in enum.__members__}
     names.update(shown or {})
     if nullable:

@@ -20,8 +20,6 @@ Arguments = Callable[["Run"], dict[str, Any]]
 
 
 class Run:
-    """One execution of a plan."""
-
     __slots__ = ("_until", "cursor", "event", "records", "values")
 
     def __init__(self, records: Records, values: VariableValues, event: Any = None) -> None:
@@ -33,7 +31,7 @@ class Run:
 
     @property
     def until(self) -> datetime | None:
-        """From when the answer is another one although nothing has happened; None: never."""
+        """When the answer changes without an event; None: never."""
         return self._until
 
     def changes_at(self, when: datetime) -> None:
@@ -55,8 +53,6 @@ class Link(Protocol):
 
 @dataclass
 class RowSelection:
-    """The selected fields of a row type."""
-
     type: RowType
     columns: tuple[str, ...]  # of a record that is read by id; the first is the id
     links: list[Link]
@@ -148,8 +144,6 @@ def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:
 # ------------------------------------------------------------------------------------------------------- connections
 @dataclass
 class ConnectionSelection:
-    """The selected fields of a connection around its nodes."""
-
     keyset: Keyset
     edges: Callable[..., list[Built]]  # (cursors, *lists of nodes)
     make: Callable[..., Built]  # (run, edges, page info, *lists of nodes)
@@ -167,14 +161,12 @@ class NodeLists(Protocol):
     async def read(
         self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
     ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
-        """`parents`: the row above, then those merged into it. Returns the page, its keys and its lists of nodes."""
+        """`parents`: the row above, then those merged into it."""
         ...
 
 
 @dataclass
 class ThreadNodes:
-    """The thread. Each list of nodes has a selection for messages and one for cards."""
-
     keyset: Keyset
     lists: list[tuple[RowSelection, RowSelection]]
     messages: tuple[str, ...]
@@ -201,8 +193,6 @@ Fetch = Callable[[Records, tuple[str, ...], Page, Sequence[UUID], dict[str, Any]
 
 @dataclass
 class RowNodes:
-    """A page of one row type."""
-
     keyset: Keyset
     lists: list[RowSelection]
     columns: tuple[str, ...]
@@ -236,7 +226,6 @@ class Connection:
         return self.selection.build(run, page, keys, lists)
 
     async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
-        """As a link: one page for each record."""
         id, merged = position("id"), position("merged_ids")
         return {
             record[id]: await self.read(run, [UUID(str(record[id])), *map(UUID, to_json(record[merged]) or ())])

@@ -1,4 +1,4 @@
-"""Admission of GraphQL clients: authentication, request limits, open connections. Says nothing about permissions."""
+"""Admission of GraphQL clients: authentication, request limits, open connections."""
 
 import hashlib
 from collections import OrderedDict
@@ -22,7 +22,7 @@ CredentialOf = Callable[[Mapping[str, Any]], str | None]
 
 
 def token_of(parameters: Mapping[str, Any]) -> str | None:
-    """The bearer token of headers or of `connection_init`, or None. The name is case-insensitive."""
+    """The bearer token of headers or of `connection_init`, or None."""
     value = next((value for name, value in parameters.items() if name.lower() == "authorization"), None)
     if not isinstance(value, str):
         return None
@@ -37,8 +37,6 @@ def key_of(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Authentication and limits, shared by the view and its sockets."""
-
     limits: Limits
     authenticate: Authenticate
     connections: Connections
@@ -49,11 +47,7 @@ class Admission:
     verified: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     async def viewer_of(self, token: str | None, network: str) -> Viewer | None:
-        """The viewer of a token, or None without a valid one. Raises: TooManyRequests.
-
-        Unverified tokens are counted by network, before the look-up: anybody can invent them. Tokens verified before, or signed
-        by us, are not limited that way.
-        """
+        """The viewer of a valid token, or None. Raises: TooManyRequests."""
         unverified = f"network:{network}"
         if token is None:
             self._take(unverified)
@@ -75,7 +69,7 @@ class Admission:
         return viewer
 
     def count(self, viewer: Viewer) -> None:
-        """Count one request of a verified caller. Raises: TooManyRequests."""
+        """Count one request. Raises: TooManyRequests."""
         self._take(viewer.limit_key)
 
     def _take(self, key: str) -> None:
@@ -84,11 +78,10 @@ class Admission:
 
 
 class TooManyRequests(Exception):
-    """A network, user, API key or visitor is over its request limit."""
+    pass
 
 
 def network_in(scope: Scope) -> str:
-    """The client's network, from the middleware (it knows the proxy's header), else from the socket."""
     known: str | None = scope.get("state", {}).get("client_address")
     client = scope.get("client")
     return network_of(known or (client[0] if client else ""))

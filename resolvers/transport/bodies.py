@@ -13,7 +13,7 @@ TIMEOUT_S: Final = 10.0
 
 
 class BodyRefused(Exception):
-    """A body is too large (status 413) or too slow (408). The rest is unread: close the connection."""
+    """A body is too large (413) or too slow (408). The rest is unread: close the connection."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -21,7 +21,7 @@ class BodyRefused(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: float) -> bytes:
-    """The whole body; `limit` in bytes. Raises: BodyRefused, ClientDisconnect."""
+    """`limit` in bytes. Raises: BodyRefused, ClientDisconnect."""
     declared = Headers(scope=scope).get("content-length", "0")
     if declared and (not declared.isdecimal() or int(declared) > limit):
         raise BodyRefused(413)
@@ -43,7 +43,6 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: fl
 
 
 def replayed(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that returns `body` first, then whatever `receive` does."""
     returned = False
 
     async def receive_again() -> Message:
@@ -57,7 +56,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class BodyLimit:
-    """ASGI middleware: limits the bodies of all paths but `exempt`, whose applications call `read_body` themselves."""
+    """ASGI middleware: limits the bodies of all paths but `exempt`."""
 
     def __init__(
         self,

@@ -21,8 +21,6 @@ StillValid = Callable[[Any], Awaitable[bool]]
 
 
 class Connection(Protocol):
-    """An open socket or event stream."""
-
     def end(self, code: int, reason: str) -> None:
         """Close soon, without blocking. `code`: of WebSocket."""
 
@@ -35,10 +33,7 @@ class _Seat:
 
 
 class Connections:
-    """All sockets and event streams of this process.
-
-    While some are open, one task calls `still_valid(viewer)` once per token every 3 s.
-    """
+    """All sockets and event streams of this process."""
 
     def __init__(
         self, limits: Limits, still_valid: StillValid | None = None, *, check_s: float = STILL_VALID_S
@@ -70,7 +65,7 @@ class Connections:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Remove the connection. Idempotent."""
+        """Idempotent."""
         seat = self._seats.pop(connection, None)
         if seat is None:
             return
@@ -85,7 +80,6 @@ class Connections:
             self._watch = None
 
     def end_all(self, code: int, reason: str) -> None:
-        """Close all connections."""
         for connection in tuple(self._seats):
             connection.end(code, reason)
 

@@ -1,4 +1,4 @@
-"""Size of a document: depth, aliases, directives and cost; and the refusals over a limit."""
+"""Size of a document: depth, aliases, directives and cost."""
 
 from collections.abc import Set
 from typing import Any, Final, NamedTuple, cast
@@ -25,8 +25,6 @@ from resolvers.transport.limits import Limits
 
 
 class Size(NamedTuple):
-    """Size of a document, fragments expanded."""
-
     depth: int
     aliases: int
     directives: int
@@ -43,11 +41,8 @@ OBJECT_COST: Final = 2
 
 
 def measure(schema: GraphQLSchema, document: DocumentNode) -> Size:
-    """Size of a document; root fields have depth 0.
-
-    Cost: a leaf 1, an object 2; times `first` or `last` below a page (a variable: 100; omitted: the default, else 50),
-    times 5 below any other list.
-    """
+    """Size of a document, fragments expanded; root fields have depth 0."""
+    # Cost: leaf 1, object 2; times `first` or `last` below a page, times 5 below another list.
     # Depth does not raise the cost: an ordinary page of 100 thread items would then cost more than a hostile tree.
     return _Measure(schema, document).run()
 
@@ -59,8 +54,7 @@ class _Measure:
             node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)
         }
         self._operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
-        # Each fragment is measured once, so this is linear. None while in progress: a fragment that spreads itself
-        # counts nothing there, and validation refuses it later.
+        # Each fragment is measured once, so this is linear. None: in progress; validation refuses cycles later.
         self._known: dict[str, Size | None] = {}
 
     def run(self) -> Size:
@@ -148,7 +142,6 @@ def _page(node: FieldNode, definition: Any) -> int | None:
 
 
 def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
-    """The error for a document over a limit, or None."""
     for unit, asked, allowed in (
         ("directives on one field", size.directives_on_one_field, limits.directives_on_one_field),
         ("directives", size.directives, limits.directives),
@@ -162,7 +155,7 @@ def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
 
 
 def refuse_repeated(document: DocumentNode, once: Set[str]) -> GraphQLError | None:
-    """The error for an operation that selects root fields of `once` under two names, or None."""
+    """The error for an operation that selects a root field of `once` twice."""
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     for operation in document.definitions:
         if not isinstance(operation, OperationDefinitionNode):
@@ -186,5 +179,4 @@ def refuse_repeated(document: DocumentNode, once: Set[str]) -> GraphQLError | No
 
 
 def too_complex(message: str) -> GraphQLError:
-    """An error with code QUERY_TOO_COMPLEX."""
     return GraphQLError(message, extensions={"code": "QUERY_TOO_COMPLEX"})

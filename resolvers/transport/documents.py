@@ -53,7 +53,7 @@ class Documents:
         self.accepted: OrderedDict[str, DocumentNode] = OrderedDict()  # text -> document, least recently used first
 
     def parse(self, query: str) -> DocumentNode | None:
-        """The document, or None for a syntax error, which strawberry then reports."""
+        """The document, or None for a syntax error."""
         if (known := self.accepted.get(query)) is not None:
             self.accepted.move_to_end(query)
             return known
@@ -63,7 +63,6 @@ class Documents:
             return None
 
     def refuse_too_long(self, query: str) -> GraphQLError | None:
-        """The error for a text too long to parse, or None."""
         limits = self.limits
         if len(query) > limits.document_chars:
             return too_complex(f"This document is too long: at most {limits.document_chars} characters are allowed.")
@@ -79,7 +78,7 @@ class Documents:
         *,
         keep: bool,
     ) -> list[GraphQLError]:
-        """One error over a limit, else those of validation. `keep`: cache the document if it is valid."""
+        """Errors over a limit, else of validation. `keep`: cache a valid document."""
         source = document.loc.source.body if document.loc else ""
         if self.accepted.get(source) is document:
             return []
@@ -112,7 +111,7 @@ class Documents:
 
 
 class CheckDocument(SchemaExtension):
-    """Strawberry extension: limits, parsing and validation through the shared cache."""
+    """Checks documents through the shared cache."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
@@ -152,7 +151,6 @@ def _operations(document: DocumentNode) -> int:
 
 
 def is_subscription(query: str | None, operation_name: str | None) -> bool:
-    """Whether the operation is a subscription."""
     try:
         operation = get_operation_ast(parse(query or ""), operation_name)
     except GraphQLError:

@@ -29,7 +29,7 @@ _REQUEST_ERRORS: Final = (CannotGetOperationTypeError, InvalidOperationTypeError
 
 
 def is_bug(error: GraphQLError) -> bool:
-    """Whether the error is the server's fault. Its text must not reach the client."""
+    """Whether the error is the server's fault; clients must not see its text."""
     cause = error.original_error
     if cause is None or isinstance(cause, (GraphQLError, SlowConsumer, RecursionError, *_REQUEST_ERRORS)):
         return False
@@ -40,14 +40,13 @@ def is_bug(error: GraphQLError) -> bool:
 
 
 def is_unavailable(error: GraphQLError) -> bool:
-    """Whether the database is temporarily unavailable, so that a retry can succeed."""
+    """Whether the database failed temporarily; a retry can succeed."""
     if error.extensions and "code" in error.extensions:
         return bool(error.extensions["code"] == UNAVAILABLE)
     return error.original_error is not None and is_transient(error.original_error)
 
 
 def nothing_answered(data: Mapping[str, Any] | None, errors: Sequence[GraphQLError]) -> bool:
-    """Whether an answer holds no data because the service is unavailable (HTTP: 503)."""
     return any(is_unavailable(error) for error in errors) and all(value is None for value in (data or {}).values())
 
 
@@ -80,17 +79,15 @@ def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> Gra
 
 
 def shortened(message: str) -> str:
-    """The message, cut to MESSAGE_CHARS: some repeat a long document."""
     return message if len(message) <= MESSAGE_CHARS else f"{message[:MESSAGE_CHARS]}…"
 
 
 def request_id_of(context: Any) -> str:
-    """The request's id in log lines; empty without a context."""
     return str(getattr(context, "request_id", "") or "")
 
 
 class PresentErrors(SchemaExtension):
-    """Strawberry extension: presents the errors of answers and of pushed results."""
+    """Presents the errors of answers and pushed results."""
 
     def on_operation(self) -> Iterator[None]:
         yield
@@ -108,13 +105,11 @@ class PresentErrors(SchemaExtension):
 
 
 def log_unavailable(error: BaseException, request_id: str) -> None:
-    """Log a transient database error."""
     # The class only: the text may quote values.
     log.warning("the database failed for a moment", error=type(error).__name__, request_id=request_id)
 
 
 def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext | None) -> None:
-    """Log bugs, and once per answer a database failure. Neither documents nor exception texts: both may be private."""
     failed = next((error for error in errors if is_unavailable(error)), None)
     if failed is not None and failed.original_error is not None:
         log_unavailable(failed.original_error, request_id_of(execution_context.context if execution_context else None))
@@ -135,7 +130,6 @@ def log_errors(errors: list[GraphQLError], execution_context: ExecutionContext |
 
 
 def is_request_error(result: ExecutionResult) -> bool:
-    """Whether nothing was executed. The answer then has no `data`; with the new media type its status is 400."""
     errors = result.errors or []
     return (
         result.data is None

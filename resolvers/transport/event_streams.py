@@ -13,7 +13,7 @@ from resolvers.transport.errors import is_unavailable
 
 
 class Events(SSETransport):
-    """Server-sent events with LF line ends; some clients do not split at CRLF."""
+    """Uses LF line ends; some clients do not split at CRLF."""
 
     def encode_event(self, event: str, data: str | None = None) -> str:
         return super().encode_event(event, data).replace("\r\n", "\n")
@@ -23,8 +23,6 @@ class Events(SSETransport):
 
 
 class EventStream:
-    """One SSE answer, until its chunks end or `end` is called."""
-
     def __init__(self, chunks: AsyncGenerator[str, None]) -> None:
         self._chunks = chunks
         self._closing = asyncio.Event()
@@ -34,7 +32,6 @@ class EventStream:
         self._closing.set()
 
     async def chunks(self) -> AsyncGenerator[str, None]:
-        """The chunks. A disconnect cancels this."""
         closing = asyncio.ensure_future(self._closing.wait())
         step: asyncio.Future[str] | None = None
         try:
@@ -57,13 +54,13 @@ class EventStream:
 
 
 class _Unavailable(Exception):
-    """The stream ends without `event: complete`; the client reconnects and resumes by its cursor."""
+    pass
 
 
 async def until_unavailable(
     results: AsyncGenerator[Any, None], operation: GraphQLRequestData
 ) -> AsyncGenerator[Any, None]:
-    """An operation's results. Raises: _Unavailable in place of one of a subscription that could not be made."""
+    """Ends a subscription without `event: complete` when the service is unavailable."""
     async with aclosing(results):
         async for result in results:
             failed = any(is_unavailable(error) for error in getattr(result, "errors", None) or ())

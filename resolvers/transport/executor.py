@@ -1,7 +1,4 @@
-"""How one operation is executed: fresh loaders for every pushed event, and a short way for plain leaf fields.
-
-Both give the same answer as the stock executor; what an operation may cost is decided in `limits`, not here.
-"""
+"""Executes one operation: new loaders for each pushed event, and a fast path for plain leaf fields."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,19 +27,15 @@ from strawberry.types.field import StrawberryField
 
 
 class Viewer(Protocol):
-    """Who is asking, as far as the transport cares. `expires_at` (aware UTC): when the credential ends; None: never."""
-
     @property
     def expires_at(self) -> datetime | None: ...
 
     @property
     def limit_key(self) -> str:
-        """The user, key or visitor, whichever of its tokens was shown: what its requests are counted by."""
+        """The user, key or visitor whose requests are counted."""
 
 
 class Context(Protocol):
-    """What the transport needs from the context of one request or of one socket's connection."""
-
     connection_params: dict[str, Any] | None
     viewer: Any
     request_id: str
@@ -61,8 +54,6 @@ _INT_MIN: Final = -(2**31)
 
 
 class _Leaf(NamedTuple):
-    """How to take one plain leaf field from its parent object without the stock machinery."""
-
     attribute: str
     nullable: bool
     exact: type | None
@@ -71,21 +62,16 @@ class _Leaf(NamedTuple):
 
 
 class PlannedExecution(Protocol):
-    """A faster way to execute some operations."""
-
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
-        """The answer's data; None: this operation has no plan. Any exception: execute it the stock way."""
+        """None without a plan. After an exception the stock executor runs."""
 
 
 class PerEventContext(StrawberryGraphQLCoreExecutionContext):
-    """The executor of our schema: `Schema(execution_context_class=PerEventContext)`."""
-
     fast_leaves = True
     operation_s: float | None = None
     plans: PlannedExecution | None = None
 
     def execute_operation(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute, for at most `operation_s` seconds (None: without a limit); a subscription has them for each event."""
         planned = self.plans.execute(self) if self.plans is not None else None
         if planned is None:
             result = super().execute_operation(*args, **kwargs)
@@ -104,7 +90,6 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
         return ExecutionResult(data, None)
 
     def build_per_event_executor(self, payload: Any) -> Executor[Any]:
-        """A push sees the data as they are now: loaders that live as long as the socket would answer from their cache."""
         if (seen := EVENT_SEEN.get()) is not None:
             seen(payload)
         executor = super().build_per_event_executor(payload)
@@ -120,7 +105,6 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
         grouped_field_set: GroupedFieldSet,
         position_context: Any,
     ) -> AwaitableOrValue[dict[str, Any]]:
-        """Take what is a plain attribute directly; leave every other field to the stock executor, in the same order."""
         middleware = self.middleware_manager
         if not self.fast_leaves or source_value is None or (middleware is not None and middleware.middlewares):
             return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
@@ -163,7 +147,7 @@ async def _merge_later(order: tuple[str, ...], taken: dict[str, Any], rest: Any)
 
 
 def _take(leaf: _Leaf, source: Any) -> Any:
-    """The field's answer, or Undefined when the stock executor must produce it (errors, awaitables, odd types)."""
+    # Undefined: the stock executor must produce the answer.
     try:
         value = getattr(source, leaf.attribute)
         kind = type(value)
@@ -174,7 +158,7 @@ def _take(leaf: _Leaf, source: Any) -> Any:
         if leaf.is_int:
             return value if kind is int and _INT_MIN <= value <= _INT_MAX else Undefined
         if kind is CoroutineType:
-            # The stock executor makes its own; one that nobody awaits would be reported as a bug.
+            # The stock executor makes its own; Python warns about coroutines that are never awaited.
             value.close()
             return Undefined
         if leaf.exact is not None or hasattr(kind, "__await__") or isinstance(value, Exception):

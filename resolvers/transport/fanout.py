@@ -1,8 +1,4 @@
-"""Execute once, deliver to many: subscriptions with the same operation, variables and scope share one execution.
-
-Each connection is first executed alone until it has caught up, which also authorizes it; then it receives the shared bytes.
-`Sharing` configures what is shared. Without it messages differ only in the order of their keys.
-"""
+"""Shares one execution among subscriptions with the same operation, variables and scope."""
 
 import asyncio
 from collections import deque
@@ -49,29 +45,22 @@ LONGEST_QUERY: Final = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """What may be shared. A root field is listed only if its answer depends on `scope` and its arguments alone.
-
-    `personal`: (type, field) whose answer depends on the person; an operation that selects one is never shared.
-    `scope(viewer)`: equal for viewers who get equal answers. `position(context)`: the number of the event that was
-    delivered last, as the resolver has put it into its context before the yield. `ends(event)`: nothing follows it.
-    """
+    """What may be shared. List a root field only if its answer depends on `scope` and arguments alone."""
 
     fields: frozenset[str]
-    personal: frozenset[tuple[str, str]]
-    scope: Callable[[Any], Hashable]
-    position: Callable[[Any], int | None]
-    ends: Callable[[Any], bool]
+    personal: frozenset[tuple[str, str]]  # (type, field); selecting one prevents sharing
+    scope: Callable[[Any], Hashable]  # of a viewer; equal if answers are equal
+    position: Callable[[Any], int | None]  # the last event's number, set in the context before the yield
+    ends: Callable[[Any], bool]  # the event is the last one
 
 
 class Plan(NamedTuple):
-    """What is known of a shareable operation from its text: the variable that holds `after`, if any."""
-
     after: str | None
 
 
 # ------------------------------------------------------------------------------------------------------------ analysis
 def plan(schema: GraphQLSchema, sharing: Sharing, query: str, operation_name: str | None) -> Plan | None:
-    """The plan of an operation that may be shared, or None. An operation that isn't valid may get one: it fails later."""
+    # An invalid operation may get a plan; it fails later.
     try:
         document = parse(query, max_tokens=1_000)
     except (GraphQLError, RecursionError):
@@ -95,8 +84,8 @@ def plan(schema: GraphQLSchema, sharing: Sharing, query: str, operation_name: st
 
 
 def _used_once(document: DocumentNode, variable: str) -> bool:
-    # Were it used elsewhere too, leaving it out of the key would share what differs. A word that only looks like it
-    # costs the sharing, not the truth. Twice: its definition and the argument.
+    # Another use would make answers differ within one key. A false match in a string only prevents sharing.
+    # Two uses: the definition and the argument.
     text = document.loc.source.body if document.loc else ""
     return sum(part[:1] not in _WORD for part in (text + " ").split(f"${variable}")[1:]) == 2
 
@@ -142,7 +131,7 @@ def _selects(
 # -------------------------------------------------------------------------------------------------------------- frames
 @lru_cache(4_096)
 def frame_head(length: int) -> bytes:
-    """The head of an unmasked, final WebSocket text frame with a payload of so many bytes (RFC 6455, 5.2)."""
+    """The head of an unmasked, final WebSocket text frame. Source: RFC 6455, 5.2."""
     if length < 126:
         return bytes((0x81, length))
     if length < 65_536:
@@ -151,12 +140,10 @@ def frame_head(length: int) -> bytes:
 
 
 def next_head(payload: bytes) -> bytes:
-    """All of a `next` message that its subscribers share; `next_tail` is the rest."""
     return b'{"type":"next","payload":' + payload
 
 
 def next_tail(operation_id: str) -> bytes:
-    """The end of a `next` message, the only part that differs by subscriber."""
     return b',"id":' + orjson.dumps(operation_id) + b"}"
 
 
@@ -191,12 +178,12 @@ class Sink:
         self._wake.set()
 
     def end(self) -> None:
-        """Nothing more comes; what is queued is still delivered."""
+        """Accept no more events; deliver those queued."""
         self.ended = True
         self._wake.set()
 
     async def deliver(self, last: int, send: Callable[[str], Any]) -> None:
-        """Go live after event `last`: send queued events until the sink ends."""
+        """Send events after `last` until the sink ends."""
         self.last = last
         self._live = True
         while True:
@@ -232,8 +219,6 @@ class Sink:
 
 # ------------------------------------------------------------------------------------------------------------- streams
 class _Stream:
-    """One shared execution and its sinks."""
-
     def __init__(self) -> None:
         self.sinks: set[Sink] = set()
         self.users = 0
@@ -243,8 +228,6 @@ class _Stream:
 
 
 class Fanout:
-    """All shared executions of one view."""
-
     def __init__(self, schema: BaseSchema, sharing: Sharing) -> None:
         self.sharing = sharing
         self._schema = schema
@@ -256,7 +239,6 @@ class Fanout:
         return len(self._streams)
 
     def plan(self, query: str, operation_name: str | None) -> Plan | None:
-        """The operation's plan, or None when it must be executed alone."""
         return self._plan(query, operation_name) if len(query) <= LONGEST_QUERY else None
 
     @asynccontextmanager
@@ -271,10 +253,7 @@ class Fanout:
         operation_id: str,
         protocol: SocketProtocol | None,
     ) -> AsyncIterator[Sink | None]:
-        """A sink on the stream of this operation and of the context's scope; None when it cannot be executed so.
-
-        Its pump has its position already: everything after `attached_at` comes. `context` is used up by the first one.
-        """
+        """A sink for everything after `attached_at`, or None if sharing is impossible."""
         shared = {name: value for name, value in (variables or {}).items() if name != found.after}
         try:
             canonical = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
@@ -368,7 +347,7 @@ def _payload(result: ExecutionResult, request_id: str) -> tuple[dict[str, Any], 
     slow = False
     if result.errors:
         errors = [present(error, request_id) for error in result.errors]
-        # Its subscribers come back and resume by cursor: whatever could not be made for this event comes then.
+        # Subscribers reconnect and resume by cursor; they then receive this event.
         slow = any((error.extensions or {}).get("code") in (SLOW_CONSUMER, UNAVAILABLE) for error in errors)
         payload["errors"] = [error.formatted for error in errors]
     if result.extensions:
@@ -378,10 +357,7 @@ def _payload(result: ExecutionResult, request_id: str) -> tuple[dict[str, Any], 
 
 # ------------------------------------------------------------------------------------------------------ one operation
 async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
-    """Serve one operation of a socket through a shared stream. False: it must be executed alone, nothing was sent.
-
-    `handler` is a `socket.SocketHandler`. Returns True once the operation is over.
-    """
+    """Serve an operation through a shared stream. False: nothing was sent, execute it alone."""
     found = fanout.plan(operation.query, operation.operation_name)
     if found is None:
         return False
@@ -404,7 +380,6 @@ async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
 
 
 async def _catch_up(handler: Any, operation: Any, sharing: Sharing, sink: Sink) -> int | None:
-    """Execute alone until the sink holds all that follows: the number reached, or None when the operation is over."""
     context = handler.context.for_event()
     over = False
 

@@ -1,7 +1,4 @@
-"""GraphQL over HTTP: the ASGI application of one endpoint. Server-sent events and WebSockets are formatted beside it.
-
-Source: graphql.github.io/graphql-over-http/draft.
-"""
+"""GraphQL over HTTP: one endpoint's ASGI application. Source: graphql.github.io/graphql-over-http/draft."""
 
 import codecs
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -74,9 +71,7 @@ _ANSWER: Final = "paythread.answer"
 
 
 @dataclass(slots=True)
-class _Answer:
-    """What is decided early about one answer, and needed late; lives in the request's scope."""
-
+class _Answer:  # in the request's scope
     accepted: Accepted
     request_error: bool = False
     unavailable: bool = False
@@ -85,7 +80,6 @@ class _Answer:
 
     @property
     def media_type(self) -> str:
-        """The type of a JSON answer; where none is acceptable, what a refusal is written in."""
         return self.accepted.json or JSON
 
 
@@ -94,7 +88,7 @@ class _SubResponse(Response):
 
 
 class GraphQLView(GraphQL[Any, None]):
-    """The ASGI application of /graphql: POST (GET as a setting), SSE and WebSocket."""
+    """The ASGI application of /graphql: POST, optionally GET, SSE and WebSocket."""
 
     websocket_adapter_class = SocketAdapter
     graphql_transport_ws_handler_class = SocketHandler
@@ -138,7 +132,7 @@ class GraphQLView(GraphQL[Any, None]):
         self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
     def end_streams(self) -> None:
-        """End every open event stream: before the server waits for its requests to finish."""
+        """End every open event stream. Call before the server waits for its requests."""
         self.admission.connections.end_all(1012, "Service restart")
 
     # ---------------------------------------------------------------------------------------------------------- ASGI
@@ -154,8 +148,8 @@ class GraphQLView(GraphQL[Any, None]):
         try:
             if request.method not in ("GET", "POST"):
                 raise Refusal(405, "BAD_REQUEST", "Send GET or POST.", {"Allow": "GET, POST"})
-            # Browsers name the origin of a GET only if it is another one. They send no POST before its preflight; one
-            # that arrives was passed on by a proxy of the page's own origin.
+            # Browsers send Origin with a GET only across origins. A POST that arrives after a refused preflight came
+            # through a proxy of the page's own origin.
             if (request.method == "GET" or not self._cross_origin_posts) and not self.origins.allow(request.headers):
                 raise Refusal(403, "FORBIDDEN", self.origins.refuse(request.headers["origin"]))
             if answer.accepted.json is None and not answer.accepted.events:
@@ -279,10 +273,6 @@ class GraphQLView(GraphQL[Any, None]):
         root_value: None,
         sub_response: Response,
     ) -> Any:
-        """JSON if the client accepts it; events for a subscription, or if the client accepts nothing else.
-
-        Decided before anything is executed.
-        """
         if not request_data.query and "persistedQuery" in (request_data.extensions or {}):
             # The name that Apollo and urql look for; they send the whole document next.
             code = {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}
@@ -394,30 +384,20 @@ async def _maybe(value: Any | Awaitable[Any]) -> Any:
 def get_view(
     schema: BaseSchema,
     *,
-    get_context: GetContext,
+    get_context: GetContext,  # leaves `viewer` unset
     authenticate: Authenticate,
     still_valid: StillValid | None = None,
-    allowed_origins: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),  # scheme://host[:port]
     local_origins: bool = False,
     origin_remedy: str = "set ALLOWED_ORIGINS",
     queries_by_get: bool = True,
     limits: Limits | None = None,
-    sharing: Sharing | None = None,
+    sharing: Sharing | None = None,  # of subscriptions over WebSocket
     credential_of: CredentialOf = token_of,
-    is_signed: IsSigned | None = None,
-    cross_origin_posts: bool = True,
+    is_signed: IsSigned | None = None,  # without a look-up; other tokens are limited by network
+    cross_origin_posts: bool = True,  # executed, but unreadable by the page
 ) -> GraphQLView:
-    """The ASGI application to mount at /graphql, and at any other place with a schema and credentials of its own.
-
-    `get_context(request or websocket, connection parameters)` makes the context, may be async, leaves `viewer` to us.
-    `authenticate(token)` answers the viewer, or None for a token that is not valid. `still_valid(viewer)` is asked
-    every 3 s for each connected token. `allowed_origins`: foreign pages that may call us, `scheme://host[:port]`.
-    `local_origins`: pages of localhost may, too. `origin_remedy`: what a page that may not is told to do.
-    `sharing`: which subscriptions over WebSocket are executed once for many; None: each alone.
-    `credential_of`: what `authenticate` is given, from the headers or the payload of `connection_init`; default: the bearer.
-    `is_signed(token)`: whether we have signed it, found out without a look-up; invented ones are limited by their network.
-    `cross_origin_posts`: whether a POST of a page that may not call us is executed, unread as its answer is; never over WebSocket.
-    """
+    """The ASGI application of one GraphQL endpoint."""
     return GraphQLView(
         schema,
         get_context=get_context,

@@ -1,4 +1,4 @@
-"""Introspection limit: how many values a document selects from the schema, at most about."""
+"""Introspection limit: the approximate number of schema values a document selects."""
 
 from enum import Enum
 from functools import lru_cache
@@ -23,8 +23,6 @@ _LARGEST_WRAPPING: Final = 3  # [Item!]!
 
 
 class _Among(Enum):
-    """Which types an introspection selection covers; the expected number of members depends on it."""
-
     ONE = 0
     ALL = 1
     MEMBERS_OF_ALL = 2
@@ -83,7 +81,6 @@ class _Introspection:
 
 @lru_cache(4)
 def _counts(schema: GraphQLSchema) -> dict[str, tuple[float, int]]:
-    """Length of each introspection list: mean over all types (or fields), and maximum."""
     types = list(schema.type_map.values())
     fields = [field for named in types for field in getattr(named, "fields", {}).values()]
     inputs: dict[bool, list[int]] = {True: [], False: []}

@@ -1,7 +1,4 @@
-"""Which media types a request accepts, of those that can answer a GraphQL operation.
-
-Source: RFC 9110, 12.5.1 (Accept) and graphql.github.io/graphql-over-http/draft (the two JSON types).
-"""
+"""Content negotiation of GraphQL answers. Source: RFC 9110, 12.5.1; graphql.github.io/graphql-over-http/draft."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +6,7 @@ from typing import Final, NamedTuple
 
 JSON: Final = "application/json"
 GRAPHQL_JSON: Final = "application/graphql-response+json"
-# What the draft called its own type before; older clients list it, some nothing else.
+# The draft's previous name of its type; some older clients accept nothing else.
 OLD_GRAPHQL_JSON: Final = "application/graphql+json"
 EVENTS: Final = "text/event-stream"
 
@@ -17,14 +14,14 @@ EVENTS: Final = "text/event-stream"
 JSON_TYPES: Final = (JSON, GRAPHQL_JSON, OLD_GRAPHQL_JSON)
 
 _RANGES: Final = frozenset({*JSON_TYPES, EVENTS, "application/*", "text/*", "*/*"})
-# Quoted values may hold commas and semicolons. None of the parameters that they belong to matters here.
+# Quoted values may contain commas and semicolons. Their parameters do not matter here.
 _QUOTED: Final = re.compile(r'"[^"]*"?')
 # Java's default header has `*; q=.2`: the digit before the point is not required.
 _WEIGHT: Final = re.compile(r"0?\.[0-9]+|0\.?|1(?:\.0*)?", re.ASCII)
 
 
 class Accepted(NamedTuple):
-    """`json`: the JSON type to answer with, None if no JSON type is acceptable. `events`: server-sent events are."""
+    """The acceptable JSON type, if any, and whether events are acceptable."""
 
     json: str | None
     events: bool
@@ -36,14 +33,11 @@ class _Range(NamedTuple):
 
 
 def accepted(headers: Sequence[str]) -> Accepted:
-    """What the values of all Accept headers of one request allow. Without a value everything is acceptable.
-
-    The JSON type is the one of highest weight; of equal ones, one that is named wins over one that a wildcard allows,
-    then the current types over the old name, then the first in the header.
-    """
+    """Evaluates all Accept headers of a request; without any, everything is acceptable."""
     ranges = _ranges(headers)
 
     def rank(media_type: str) -> tuple[float, bool, bool, int]:
+        # By weight, then named before wildcard, current before old name, first in the header.
         found = _match(media_type, ranges)
         return found.weight, media_type in ranges, media_type != OLD_GRAPHQL_JSON, -found.place
 
@@ -52,7 +46,6 @@ def accepted(headers: Sequence[str]) -> Accepted:
 
 
 def _ranges(headers: Sequence[str]) -> dict[str, _Range]:
-    """The media ranges that matter, in lower case. One with a malformed weight is left out."""
     found: dict[str, _Range] = {}
     parts = [part for part in _QUOTED.sub("", ",".join(headers)).split(",") if part.strip()]
     for place, part in enumerate(parts or ["*/*"]):
@@ -76,7 +69,6 @@ def _weight(parameters: Sequence[str]) -> float | None:
 
 
 def _match(media_type: str, ranges: dict[str, _Range]) -> _Range:
-    """The most specific range that includes the type; it alone decides."""
     group = media_type.partition("/")[0]
     for name in (media_type, f"{group}/*", "*/*"):
         if name in ranges:

@@ -1,4 +1,4 @@
-"""Allowed origins of an endpoint: one rule for preflights, requests and WebSockets. Cookies are never read."""
+"""Allowed origins: one rule for preflights, requests and WebSockets. Cookies are never read."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,34 +23,28 @@ LONGEST: Final = 100
 
 
 class Origins:
-    """The origins that may call one endpoint: its own, those listed and, if `local`, every port of this machine.
-
-    `remedy` completes the line "origin X refused: …", in the log and in the answer.
-    """
-
     def __init__(self, allowed: Sequence[str], *, local: bool, remedy: str) -> None:
         self._allowed = normalize_allowed_origins(allowed)
         self._local = local
         self._remedy = remedy
-        # Anybody can send any origin: one line a minute for each, and 30 a minute in all.
+        # Clients can invent origins: log one line a minute for each, and 30 a minute in all.
         self._lines_of_one = RateLimiter(1 / 60, 1, keys=1_000)
         self._lines = RateLimiter(0.5, 30, keys=1)
 
     def lists(self, origin: str) -> bool:
-        """Whether pages of this other origin may call."""
         if "*" in self._allowed or (self._local and LOCAL.fullmatch(origin)):
             return True
         return normalize_origin(origin) in self._allowed
 
     def allow(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request with these headers (by lower-case name) may be answered. Programs send no Origin and may."""
+        """Whether to answer. Programs send no Origin and may call."""
         origin = headers.get("origin")
         if origin is None or headers.get("sec-fetch-site") == "same-origin":
             return True
         return is_same_origin(origin, headers.get("host")) or self.lists(origin)
 
     def refuse(self, origin: str) -> str:
-        """What to answer to a page of this origin; also writes it to the log."""
+        """Log the refused origin and return the error."""
         shown = re.sub(r"[^!-~]", "?", normalize_origin(origin) or origin)[:LONGEST]
         text = f"origin {shown} refused: {self._remedy}"
         if self._lines_of_one.take(shown) and self._lines.take(""):
@@ -59,7 +53,7 @@ class Origins:
 
 
 class Cors(CORSMiddleware):
-    """Preflights and CORS headers for `Origins`. Allows any request header: tracing tools and clients add their own."""
+    """Preflights and CORS headers for `Origins`. Allows any request header, because tracing tools add their own."""
 
     def __init__(self, app: ASGIApp, origins: Origins) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Refusals of GraphQL requests over HTTP, before anything is executed."""
+"""Refusals of GraphQL requests over HTTP, before execution."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,6 @@ from resolvers.transport.negotiation import EVENTS
 
 
 class Refusal(HTTPException):
-    """A request that is answered before anything is executed."""
-
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message)
         self.code = code
@@ -17,7 +15,7 @@ class Refusal(HTTPException):
 
 
 class SubscriptionRefused(Refusal):
-    """A subscription came as a request that accepts no stream of events."""
+    """A subscription's request accepts no event stream."""
 
     def __init__(self) -> None:
         message = f"A subscription needs a WebSocket (graphql-transport-ws) or server-sent events (Accept: {EVENTS})."

@@ -1,4 +1,4 @@
-"""Data of a GraphQL request: the shape of its JSON object."""
+"""The shape of a GraphQL request's JSON object."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from resolvers.transport.refusals import Refusal
 
 
 def request_data(data: Any) -> GraphQLRequestData:
-    """The operation in a decoded request. Raises: Refusal."""
+    """Raises: Refusal."""
     if isinstance(data, list):
         raise Refusal(400, "BAD_REQUEST", "Batching is not supported: send one operation per request.")
     if not isinstance(data, dict):

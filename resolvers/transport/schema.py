@@ -16,7 +16,7 @@ from resolvers.transport.limits import Limits
 
 
 class Schema(strawberry.Schema):
-    """strawberry's Schema with our error log; the default one logs the document with its literals."""
+    """strawberry's own error log writes the document with its literals; this one does not."""
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         log_errors(errors, execution_context)
@@ -30,11 +30,7 @@ def schema_options(
     scalar_map: Mapping[object, Any] | None = None,
     once: Set[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Keyword arguments for `Schema(query=..., **schema_options(production=...))`.
-
-    `once`: costly root fields; an operation may select one of them, once.
-    Production turns off suggestions in error messages, and introspection unless `introspection` is true.
-    """
+    """`once`: costly root fields, allowed once per operation."""
     allow_introspection = not production if introspection is None else introspection
     rules: tuple[type[ASTValidationRule], ...] = () if allow_introspection else (NoSchemaIntrospectionCustomRule,)
     limits = limits or Limits()

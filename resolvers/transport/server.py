@@ -21,10 +21,10 @@ HEADERS: Final = 100
 SOCKET_MESSAGE_BYTES: Final = 131_072
 PING_S: Final = 20.0
 GRACE_S: Final = 15
-# Linux: give up a connection whose peer has acknowledged nothing for so long, even when we have nothing left to say.
+# Linux: drop a connection whose peer acknowledges nothing for this long, even if idle.
 TCP_USER_TIMEOUT_MS: Final = 30_000
-# What the kernel keeps for a client that does not read. Left to grow by itself it takes megabytes before our own buffer
-# fills, and only then does the limit for slow clients begin. Linux doubles it, for its own bookkeeping.
+# The kernel's send buffer for a client that does not read. If it grows automatically, it takes megabytes before our
+# buffer fills and the limit for slow clients starts. Linux doubles this value.
 SEND_BUFFER_BYTES: Final = 65_536
 
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
@@ -33,20 +33,17 @@ PROTOCOL_EXTENSION: Final = "paythread.protocol"
 
 
 class SocketProtocol(Protocol):
-    """The server's side of a WebSocket, in the scope's extensions."""
+    """The server's side of a WebSocket."""
 
     transport: asyncio.Transport
     writable: asyncio.Event
     close_sent: bool
 
 
-class HeadTooLarge(Exception):
-    """A request head has too many bytes or headers."""
+class HeadTooLarge(Exception): ...
 
 
 class HeadTimeout(HttpToolsProtocol):
-    """An HTTP connection with limits on request heads: 10 s, 64 KiB, 100 headers."""
-
     head_s = HEAD_S
     head_bytes = HEAD_BYTES
     headers_most = HEADERS
@@ -62,7 +59,7 @@ class HeadTimeout(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_request_line:
-            # curl and some link previews send a quotation mark of the text behind a link as it is; the parser refuses it.
+            # curl and some link previews send an unescaped quotation mark after a link; the parser refuses it.
             line, end, rest = data.partition(b"\n")
             data = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line) + end + rest
             self._in_request_line = not end
@@ -95,7 +92,6 @@ class HeadTimeout(HttpToolsProtocol):
             raise HeadTooLarge
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refused; called inside the handler of its error, which carries ours."""
         if not isinstance(getattr(sys.exception(), "__context__", None), HeadTooLarge):
             super().send_400_response(msg)
         elif self._in_head:
@@ -134,7 +130,7 @@ class HeadTimeout(HttpToolsProtocol):
 
 
 class SocketServer(WebSocketsSansIOProtocol):
-    """A WebSocket that aborts when its client stops answering, and exposes its transport to the application."""
+    """Aborts a WebSocket whose client stops answering, and exposes the transport to the application."""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -157,12 +153,12 @@ class SocketServer(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def keepalive_timeout(self) -> None:
-        # Stock closes with 1011, which the npm client never retries, and waits for a buffer that nobody reads.
+        # uvicorn closes with 1011, which the npm client never retries, and waits for a client that does not read.
         self.transport.abort()
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server that first calls `before_shutdown`, so that open event streams do not hold it."""
+    """Calls `before_shutdown` first, so that open event streams do not block shutdown."""
 
     def __init__(self, config: uvicorn.Config, *, before_shutdown: Iterable[Callable[[], None]] = ()) -> None:
         super().__init__(config)
@@ -170,9 +166,9 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """As uvicorn does it, but a SIGTERM that was obeyed is not raised again: the process ends with status 0."""
         with super().capture_signals():
             yield
+            # Without SIGTERM: the process must exit with status 0.
             self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -182,7 +178,7 @@ class Server(uvicorn.Server):
 
 
 def server_config(app: Any, **options: Any) -> uvicorn.Config:
-    """uvicorn's settings for us; `options` (host, port, log_config, lifespan …) are uvicorn's own and win."""
+    """uvicorn's settings; `options` override them."""
     settings: dict[str, Any] = {
         "http": HeadTimeout,
         "ws": SocketServer,
@@ -191,7 +187,7 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
         "ws_per_message_deflate": False,
         "ws_ping_interval": PING_S,
         "ws_ping_timeout": PING_S,
-        # Without it one open event stream holds SIGTERM for ever.
+        # Without it one open event stream blocks SIGTERM forever.
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,
         "access_log": False,
@@ -203,7 +199,6 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
 
 @asynccontextmanager
 async def served(app: Any, listener: socket.socket) -> AsyncIterator[None]:
-    """Serve an application beside other work, which gets the process's signals."""
     server = Server(server_config(app, lifespan="off", log_config=None, loop="none", timeout_graceful_shutdown=2))
     serving = asyncio.create_task(server._serve([listener]), name="served")
     try:
@@ -214,14 +209,9 @@ async def served(app: Any, listener: socket.socket) -> AsyncIterator[None]:
 
 
 def listen(host: str, port: int, *, backlog: int = 2_048) -> socket.socket:
-    """A listening socket, for `Server.serve(sockets=[…])`; its connections give up dead peers and hold little for slow ones.
-
-    Port 0: any.
-
-    Raises: OSError when the address is taken.
-    """
+    """A listening socket with limits for dead and slow peers. Port 0: any. Raises: OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only for sockets that say they are TCP: 44 ms per answer without the third word.
+    # asyncio disables Nagle's algorithm only if the protocol is given as TCP; otherwise each answer takes 44 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

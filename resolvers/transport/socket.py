@@ -1,7 +1,4 @@
-"""GraphQL over WebSocket (graphql-transport-ws): message checks, operations, close codes.
-
-Source: github.com/enisdenjo/graphql-ws, PROTOCOL.md.
-"""
+"""GraphQL over WebSocket (graphql-transport-ws). Source: github.com/enisdenjo/graphql-ws, PROTOCOL.md."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -44,13 +41,12 @@ REASON_BYTES: Final = 123
 
 
 class SocketAdapter(ASGIWebSocketAdapter):
-    """Text frames with a time limit for clients that do not read, and close reasons of legal length."""
+    """Text frames with a time limit for clients that do not read."""
 
     ws: WebSocket
 
     @property
     def protocol(self) -> SocketProtocol | None:
-        """The `server.SocketServer` of this socket, or None on another server."""
         return cast(SocketProtocol | None, self.ws.scope.get("extensions", {}).get(PROTOCOL_EXTENSION))
 
     @property
@@ -61,7 +57,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
         await self.send_text(orjson.dumps(message).decode())
 
     async def send_text(self, text: str) -> None:
-        """Send one text frame. Raises: WebSocketDisconnected (also for a client that stopped reading)."""
+        """Raises: WebSocketDisconnected, also for a client that stopped reading."""
         if self.ws.application_state is not WebSocketState.CONNECTED:
             raise WebSocketDisconnected
         protocol = self.protocol
@@ -70,7 +66,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
                 async with asyncio.timeout(self._admission.limits.stalled_s):
                     await protocol.writable.wait()
             except TimeoutError as error:
-                # A close frame would wait behind what it does not read.
+                # A close frame would wait behind the unread data.
                 protocol.transport.abort()
                 raise WebSocketDisconnected from error
         try:
@@ -94,7 +90,7 @@ class SocketAdapter(ASGIWebSocketAdapter):
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
-    """One connection. The deviations from strawberry's handler are the table of `tests/transport/test_socket.py`."""
+    """One connection. `tests/transport/test_socket.py` lists the deviations from strawberry's handler."""
 
     websocket: SocketAdapter
 
@@ -107,7 +103,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         self._ending: asyncio.Task[None] | None = None
 
     def end(self, code: int, reason: str) -> None:
-        """Close soon: expiry, revocation, shutdown."""
         if self._ending is None:
             self._ending = asyncio.create_task(self.websocket.close(code, reason))
 
@@ -185,7 +180,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 await operation.send_initial_errors([masked])
 
     async def stream_operation(self, operation: Operation[Any, None]) -> None:
-        """Serve the operation through a shared execution if possible, else alone."""
+        """Serve the operation through a shared execution if possible."""
         if self._admission.fanout is not None and await serve(self, operation, self._admission.fanout):
             return
         async with aclosing(self.results(operation, self.context.for_event())) as results:
@@ -193,10 +188,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
     async def results(self, operation: Operation[Any, None], context: Any) -> AsyncGenerator[Any, None]:
-        """The results, errors presented. `context`: the operation's own, since its loaders cache.
-
-        Closes the socket when the client is too slow, or the service unavailable to a subscription.
-        """
+        """The results, with presented errors. Closes the socket of a slow client or unavailable service."""
         results = await self.schema.stream(
             operation.query,
             variable_values=operation.variables,
@@ -220,18 +212,17 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 yield result
 
     async def close_slow(self) -> None:
-        """Close so that the client reconnects and resumes by its cursor. Always raises, to end the operation."""
+        """Close so that the client reconnects and resumes by its cursor. Always raises."""
         await self.websocket.close(TRY_AGAIN, "Too slow, resume by cursor")
         raise _OperationStreamClosed
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
-        # A syntax error is the business of its operation, not of the others on this socket.
+        # A syntax error ends only its operation, not the others on this socket.
         return None
 
 
 def _problem(message: Any) -> str | None:
-    """The error in a client's message, or None."""
     if not isinstance(message, dict):
         return "A message must be an object"
     kind = message.get("type")

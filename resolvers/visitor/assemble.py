@@ -41,7 +41,6 @@ def build_visitor_schema(*, production: bool, introspection: bool | None = None,
 
 
 def credential_of(parameters: Mapping[str, Any]) -> str | None:
-    """From headers, or from the `connection_init` payload."""
     token = token_of(parameters)
     if token is None:
         return None

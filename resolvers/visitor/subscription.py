@@ -32,8 +32,6 @@ from services.web_chat.identity import Visit
 
 
 class _VisitorFilter:
-    """Filters events that may concern a visitor; `_event` decides."""
-
     def __init__(self, visit: Visit) -> None:
         self._mark = visits.mark(visit)
         self.contact_ids: set[UUID | None] = set()
@@ -83,7 +81,6 @@ async def _feed(context: VisitorContext, visit: Visit, after: str | None) -> Asy
 
 
 async def _event(visit: Visit, event: LogEntry, at: LogCursor) -> VisitorEvent | None:
-    """None if the log entry does not concern the visitor."""
     if event.kind.startswith("message.") and event.message_id is not None:
         shown = await thread.message(visit, event.message_id)
         if shown is None:
