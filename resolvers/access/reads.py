@@ -19,13 +19,13 @@ def access(info: Info) -> Access:
 
 
 def wants_position(info: Info) -> bool:
-    """Whether the document may select eventCursor. May be true without need, never false."""
+    """Whether the document may select eventCursor. Never a false no."""
     location = info.operation.loc
     return location is None or "eventCursor" in location.source.body
 
 
 async def begin(info: Info) -> Access:
-    """`access`, with the log position read first if needed. Call before any other read."""
+    """`access`, after reading the log position if needed. Call before any other read."""
     reads = access(info)
     if wants_position(info):
         await reads.position()

@@ -22,7 +22,6 @@ CredentialOf = Callable[[Mapping[str, Any]], str | None]
 
 
 def token_of(parameters: Mapping[str, Any]) -> str | None:
-    """The bearer token of headers or of `connection_init`, or None."""
     value = next((value for name, value in parameters.items() if name.lower() == "authorization"), None)
     if not isinstance(value, str):
         return None
@@ -31,7 +30,7 @@ def token_of(parameters: Mapping[str, Any]) -> str | None:
 
 
 def key_of(token: str) -> str:
-    """The key of the token's limits: a hash, to keep tokens out of memory dumps."""
+    """The key of the token's limits: hashed, to keep tokens out of memory dumps."""
     return hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
 
 
@@ -69,7 +68,7 @@ class Admission:
         return viewer
 
     def count(self, viewer: Viewer) -> None:
-        """Count one request. Raises: TooManyRequests."""
+        """Raises: TooManyRequests."""
         self._take(viewer.limit_key)
 
     def _take(self, key: str) -> None:

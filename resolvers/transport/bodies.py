@@ -1,4 +1,4 @@
-"""Request bodies: read whole, within a size and a time, before the application sees the request."""
+"""Request bodies, read whole within a size and a time."""
 
 import asyncio
 from collections.abc import Callable, Set
@@ -56,7 +56,7 @@ def replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class BodyLimit:
-    """ASGI middleware: limits the bodies of all paths but `exempt`."""
+    """Limits the bodies of all paths but `exempt`."""
 
     def __init__(
         self,

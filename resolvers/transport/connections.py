@@ -33,8 +33,6 @@ class _Seat:
 
 
 class Connections:
-    """All sockets and event streams of this process."""
-
     def __init__(
         self, limits: Limits, still_valid: StillValid | None = None, *, check_s: float = STILL_VALID_S
     ) -> None:
@@ -49,7 +47,7 @@ class Connections:
         return len(self._seats)
 
     def admit(self, connection: Connection, key: str, viewer: Viewer | None) -> bool:
-        """Add the connection. False if the token or the process is at its limit."""
+        """False if the token or the process is at its limit."""
         same = self._by_key.get(key, set())
         if len(same) >= self._limits.sockets_per_token or len(self._seats) >= self._limits.sockets:
             return False

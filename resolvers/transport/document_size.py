@@ -155,7 +155,6 @@ def refuse_too_complex(size: Size, limits: Limits) -> GraphQLError | None:
 
 
 def refuse_repeated(document: DocumentNode, once: Set[str]) -> GraphQLError | None:
-    """The error for an operation that selects a root field of `once` twice."""
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     for operation in document.definitions:
         if not isinstance(operation, OperationDefinitionNode):

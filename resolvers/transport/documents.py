@@ -34,7 +34,7 @@ LONGEST_CACHED: Final = 16_384
 
 
 class Documents:
-    """Parses, measures and validates documents; caches those of signed-in clients."""
+    """Caches the documents of signed-in clients."""
 
     # Anonymous documents are not cached: the garbage collector walks all cached nodes, which would end up taking seconds.
 
@@ -53,7 +53,7 @@ class Documents:
         self.accepted: OrderedDict[str, DocumentNode] = OrderedDict()  # text -> document, least recently used first
 
     def parse(self, query: str) -> DocumentNode | None:
-        """The document, or None for a syntax error."""
+        """None for a syntax error."""
         if (known := self.accepted.get(query)) is not None:
             self.accepted.move_to_end(query)
             return known
@@ -78,7 +78,7 @@ class Documents:
         *,
         keep: bool,
     ) -> list[GraphQLError]:
-        """Errors over a limit, else of validation. `keep`: cache a valid document."""
+        """`keep`: cache a valid document."""
         source = document.loc.source.body if document.loc else ""
         if self.accepted.get(source) is document:
             return []
@@ -111,8 +111,6 @@ class Documents:
 
 
 class CheckDocument(SchemaExtension):
-    """Checks documents through the shared cache."""
-
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
 

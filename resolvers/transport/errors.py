@@ -29,7 +29,7 @@ _REQUEST_ERRORS: Final = (CannotGetOperationTypeError, InvalidOperationTypeError
 
 
 def is_bug(error: GraphQLError) -> bool:
-    """Whether the error is the server's fault; clients must not see its text."""
+    """Whether the server is at fault; clients must not see the text."""
     cause = error.original_error
     if cause is None or isinstance(cause, (GraphQLError, SlowConsumer, RecursionError, *_REQUEST_ERRORS)):
         return False
@@ -40,7 +40,6 @@ def is_bug(error: GraphQLError) -> bool:
 
 
 def is_unavailable(error: GraphQLError) -> bool:
-    """Whether the database failed temporarily; a retry can succeed."""
     if error.extensions and "code" in error.extensions:
         return bool(error.extensions["code"] == UNAVAILABLE)
     return error.original_error is not None and is_transient(error.original_error)
@@ -51,7 +50,7 @@ def nothing_answered(data: Mapping[str, Any] | None, errors: Sequence[GraphQLErr
 
 
 def present(error: GraphQLError, request_id: str) -> GraphQLError:
-    """The error as a client may see it, with `extensions.code`. Idempotent."""
+    """The error as a client may see it. Idempotent."""
     if error.extensions and "code" in error.extensions:
         return error
     if isinstance(error.original_error, SlowConsumer):
@@ -87,8 +86,6 @@ def request_id_of(context: Any) -> str:
 
 
 class PresentErrors(SchemaExtension):
-    """Presents the errors of answers and pushed results."""
-
     def on_operation(self) -> Iterator[None]:
         yield
         self._present(self.execution_context.result)

@@ -32,7 +32,7 @@ class Viewer(Protocol):
 
     @property
     def limit_key(self) -> str:
-        """The user, key or visitor whose requests are counted."""
+        ...
 
 
 class Context(Protocol):
@@ -41,7 +41,7 @@ class Context(Protocol):
     request_id: str
 
     def for_event(self) -> Self:
-        """A copy with the same viewer and new data loaders."""
+        """The same viewer with new data loaders."""
 
 
 # Set in the task of one operation: sees each event object of its subscription before it is executed.

@@ -45,7 +45,7 @@ LONGEST_QUERY: Final = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """What may be shared. List a root field only if its answer depends on `scope` and arguments alone."""
+    """List a root field only if its answer depends on `scope` and arguments alone."""
 
     fields: frozenset[str]
     personal: frozenset[tuple[str, str]]  # (type, field); selecting one prevents sharing
@@ -253,7 +253,7 @@ class Fanout:
         operation_id: str,
         protocol: SocketProtocol | None,
     ) -> AsyncIterator[Sink | None]:
-        """A sink for everything after `attached_at`, or None if sharing is impossible."""
+        """A sink for events after `attached_at`; None: execute alone."""
         shared = {name: value for name, value in (variables or {}).items() if name != found.after}
         try:
             canonical = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
@@ -357,7 +357,7 @@ def _payload(result: ExecutionResult, request_id: str) -> tuple[dict[str, Any], 
 
 # ------------------------------------------------------------------------------------------------------ one operation
 async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
-    """Serve an operation through a shared stream. False: nothing was sent, execute it alone."""
+    """False: nothing was sent, execute the operation alone."""
     found = fanout.plan(operation.query, operation.operation_name)
     if found is None:
         return False

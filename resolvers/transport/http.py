@@ -132,7 +132,7 @@ class GraphQLView(GraphQL[Any, None]):
         self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
     def end_streams(self) -> None:
-        """End every open event stream. Call before the server waits for its requests."""
+        """Call before the server waits for its requests."""
         self.admission.connections.end_all(1012, "Service restart")
 
     # ---------------------------------------------------------------------------------------------------------- ASGI
@@ -397,7 +397,6 @@ def get_view(
     is_signed: IsSigned | None = None,  # without a look-up; other tokens are limited by network
     cross_origin_posts: bool = True,  # executed, but unreadable by the page
 ) -> GraphQLView:
-    """The ASGI application of one GraphQL endpoint."""
     return GraphQLView(
         schema,
         get_context=get_context,

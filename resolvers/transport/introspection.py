@@ -105,7 +105,6 @@ def _counts(schema: GraphQLSchema) -> dict[str, tuple[float, int]]:
 
 
 def asks_too_much(schema: GraphQLSchema, document: DocumentNode) -> bool:
-    """Whether the document selects more than the standard introspection query."""
     source = document.loc.source.body if document.loc else ""
     if "__schema" not in source and "__type" not in source:
         return False

@@ -1,4 +1,4 @@
-"""Allowed origins: one rule for preflights, requests and WebSockets. Cookies are never read."""
+"""Allowed origins: one rule for preflights, requests and WebSockets."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,6 @@ class Origins:
         return is_same_origin(origin, headers.get("host")) or self.lists(origin)
 
     def refuse(self, origin: str) -> str:
-        """Log the refused origin and return the error."""
         shown = re.sub(r"[^!-~]", "?", normalize_origin(origin) or origin)[:LONGEST]
         text = f"origin {shown} refused: {self._remedy}"
         if self._lines_of_one.take(shown) and self._lines.take(""):

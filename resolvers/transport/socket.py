@@ -158,7 +158,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
 
     # ---------------------------------------------------------------------------------------------------- operations
     async def run_operation(self, operation: Operation[Any, None]) -> None:
-        """Run one operation. An error ends only this operation."""
+        """An error ends only this operation."""
         try:
             if not self._admission.requests.take(self._limit_key):
                 refusal = GraphQLError("Too many requests, try again in a second.", extensions={"code": "RATE_LIMITED"})
@@ -180,7 +180,6 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
                 await operation.send_initial_errors([masked])
 
     async def stream_operation(self, operation: Operation[Any, None]) -> None:
-        """Serve the operation through a shared execution if possible."""
         if self._admission.fanout is not None and await serve(self, operation, self._admission.fanout):
             return
         async with aclosing(self.results(operation, self.context.for_event())) as results:
