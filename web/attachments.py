@@ -1,7 +1,4 @@
-"""Gives out a contact's file under an address of ours that is signed and soon over. Nothing of a file is ever run here.
-
-404 for everything that is wrong: forged, over, unknown.
-"""
+"""Contacts' files under signed addresses that expire. 404 for every invalid address."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ HEADERS: Final = {
 
 
 async def attachment(request: Request) -> Response:
-    """The file's bytes: pictures in place, everything else as a download."""
+    """Pictures inline, everything else as a download."""
     query = request.query_params
     found = await attachments.opened(request.path_params["attachment"], query.get("e", ""), query.get("s", ""))
     if found is None:

@@ -1,8 +1,4 @@
-"""The checkout page behind a payment link. Decides nothing about money.
-
-GET and HEAD change nothing, because preview robots and mail scanners open links; a GET may read an open checkout at its
-processor. "Viewed" is a POST by the page's script.
-"""
+"""The checkout page behind a payment link. GET and HEAD record nothing, because robots open links."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 TOKEN_LENGTH: Final = 22  # characters
 
-# Programs that run scripts and still aren't the contact: link previews, mail scanners, search engines, monitors.
+# Programs that run scripts: link previews, mail scanners, search engines, monitors.
 _ROBOT: Final = re.compile(
     r"bot\b|bot/|crawl|spider|preview|scan|monitor|facebookexternalhit|whatsapp|telegram|slack|discord|skypeuri|embedly"
     r"|lighthouse|pingdom|headless|phantomjs|puppeteer|playwright|selenium|jsdom|prerender|pagerenderer|urldefense|safelinks"
@@ -51,16 +47,12 @@ def is_robot(user_agent: str) -> bool:
 
 
 def _is_machine(request: Request) -> bool:
-    """Whether the headers announce a prefetch or a headless browser."""
     purpose = f"{request.headers.get('sec-purpose', '')} {request.headers.get('purpose', '')} {request.headers.get('x-moz', '')}"
     return "prefetch" in purpose or "prerender" in purpose or "headless" in request.headers.get("sec-ch-ua", "").lower()
 
 
 def same_origin(request: Request) -> bool:
-    """Whether a POST comes from a page of this server, or has no Origin.
-
-    The Host counts beside PUBLIC_URL: a page opened as 127.0.0.1 instead of localhost works, too.
-    """
+    """Whether a POST comes from this server's pages, or has no Origin."""
     origin = request.headers.get("origin")
     if origin is None:
         return True
@@ -77,7 +69,7 @@ async def _find(request: Request) -> PaymentRequest | None:
 
 
 async def stray(request: Request) -> Response:
-    """Redirect to the page from an address with characters after the token, or one reloaded with another method."""
+    """Redirect an address with characters after its token to the page."""
     for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
         if await checkout_page.find(token) is not None:
             return RedirectResponse(f"/p/{token}", 303, {**PAGE_HEADERS})
@@ -85,11 +77,10 @@ async def stray(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """The checkout page."""
     found = await _find(request)
     if found is None:
         return error_page(404)
-    if request.method == "GET":  # the contact may come from a checkout that has ended, by the address for cancelling
+    if request.method == "GET":  # the cancel address of an ended checkout leads here
         found = await checkout_reads.refresh(found)
     return await _page(request, found)
 
@@ -110,14 +101,14 @@ async def pay(request: Request) -> Response:
     except ProcessorRejected:
         return await _page(request, found, unavailable=502, refused=True)
     if opened.url is None:
-        # Paid, voided or changed in another tab meanwhile: answer with what it is now.
+        # Paid, voided or changed in another tab: show the current state.
         fresh = await _find(request)
         return error_page(404) if fresh is None else await _page(request, fresh)
     origin = checkout_page.origin_of(opened.url)
     by_browser = request.headers.get("sec-fetch-dest") == "document"
     settings: Settings = request.app.state.settings
     if by_browser and origin not in (None, *settings.origins, *await checkout_page.declared_origins(found)):
-        # Chromium refuses the redirect if the page that was pressed did not name this origin yet; a page without a form may lead there.
+        # Chromium refuses this redirect if the page's form-action lacks the origin; a page without a form may redirect.
         return render("leading.html", url=opened.url)
     return RedirectResponse(opened.url, 303, {**PAGE_HEADERS})
 
@@ -136,13 +127,13 @@ async def another_way(request: Request) -> Response:
         await link_releases.release_by_contact(found)
     except ProcessorUnavailable:
         return await _page(request, found, unavailable=503)
-    except Refusal as refusal:  # paid, released or voided meanwhile: the page says what it is now
+    except Refusal as refusal:  # paid, released or voided since: show the current state
         log.info("link_not_released", reason=refusal.code)
     return RedirectResponse(f"/p/{request.path_params['token']}", 303, {**PAGE_HEADERS})
 
 
 async def returned(request: Request) -> Response:
-    """The processor's return address: request a read of the checkout, then show the page. Never marks paid."""
+    """Request a read of the checkout, then show the page. Never marks paid."""
     token = request.path_params["token"]
     if await _find(request) is None:
         return error_page(404)
@@ -152,7 +143,6 @@ async def returned(request: Request) -> Response:
 
 
 async def view(request: Request) -> Response:
-    """Record a view, reported by the page's script."""
     if not same_origin(request):
         return error_page(403)
     if await _find(request) is None:
@@ -167,13 +157,9 @@ async def _page(
     found: PaymentRequest,
     *,
     unavailable: int | None = None,
-    refused: bool = False,
+    refused: bool = False,  # a retry does not help
     unconfirmed: bool = False,
 ) -> Response:
-    """The page. `unavailable`: its status when the processor failed. `refused`: retrying does not help, and the team is notified.
-
-    `unconfirmed`: the contact asked to pay another way without confirming.
-    """
     settings: Settings = request.app.state.settings
     try:
         page = await checkout_page.page(found)
@@ -238,8 +224,7 @@ async def live(request: Request) -> Response:
 
 
 def _tag(found: PaymentRequest, state: str) -> str:
-    """Changes whenever the page's content changes."""
-    # Not the version: it grows with every look at the page, too.
+    # Not the version: every view of the page increments it.
     money = (
         f"{found.amount_minor} {found.amount_paid_minor} {found.refunded_minor} {found.excess_minor} {found.unresolved}"
     )
@@ -249,8 +234,6 @@ def _tag(found: PaymentRequest, state: str) -> str:
 
 
 class _Token(StringConvertor):
-    """Exactly a token: any other address is `stray`."""
-
     regex = rf"[A-Za-z0-9_-]{{{TOKEN_LENGTH}}}(?!\n)"  # `$` matches before a final line feed, too
 
 

@@ -1,4 +1,4 @@
-"""What the demo pages show of the demo's account: its access and its rows. Only where settings open the demo; reads only."""
+"""The demo account's access and rows for the demo pages. Reads only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from settings import Settings
 
 
 class Access(Protocol):
-    """The demo's sign-in, as services.demo.seed.seed gives it; `app.py` keeps it in `app.state.demo`."""
+    """The demo's sign-in, in `app.state.demo`."""
 
     @property
     def email(self) -> str: ...
@@ -24,7 +24,7 @@ class Access(Protocol):
 
 
 def access(request: Request) -> Access | None:
-    """The demo's access, or None: the demo is closed, or this server was started without it."""
+    """None if the demo is closed."""
     settings: Settings = request.app.state.settings
     found: Access | None = getattr(request.app.state, "demo", None)
     return found if settings.demo_open else None

@@ -1,4 +1,4 @@
-"""/graphiql: the IDE from our own server, no foreign request, no inline script. Built by `./dev inbox`; the API runs without it."""
+"""/graphiql: the IDE without third-party requests and inline scripts. Built by `./dev inbox`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ EXAMPLES: Final = Path(__file__).parent / "static" / "examples"
 
 
 async def page(request: Request) -> Response:
-    """The IDE, with three examples; in the demo they run as they stand."""
     settings: Settings = request.app.state.settings
     if not settings.graphiql_open:
         return error_page(404)
@@ -46,7 +45,7 @@ async def page(request: Request) -> Response:
     socket = f"{'wss' if own.scheme == 'https' else 'ws'}://{own.netloc}"
     return render(
         "graphiql.html",
-        # CodeMirror's cursor and GraphiQL's icons are data: images. `ws:` is named for browsers in which 'self' leaves it out.
+        # CodeMirror's cursor and GraphiQL's icons are data: images. In some browsers 'self' does not include `ws:`.
         policy=content_security_policy(images=("data:",), connect=socket).replace(
             "base-uri", "font-src 'self' data:; base-uri"
         ),
@@ -55,7 +54,7 @@ async def page(request: Request) -> Response:
 
 
 async def examples(request: Request) -> list[dict[str, str]]:
-    """The tabs: operation, variables and headers, with the demo's ids and key where there is a demo."""
+    """The tabs: operation, variables and headers; in the demo with its ids and key."""
     found = demo.access(request)
     newest = None
     if found is not None:
@@ -70,7 +69,7 @@ async def examples(request: Request) -> list[dict[str, str]]:
     variables: dict[str, dict[str, object]] = {
         "create_request": {
             "input": {
-                # New on each visit: the same key again gives the same request, with other arguments a mismatch.
+                # New on each visit: a repeated key returns the same request, or a mismatch for other arguments.
                 "idempotencyKey": secrets.token_hex(8),
                 "contactId": contact,
                 "productName": "Deep clean, two rooms",
@@ -92,7 +91,6 @@ async def examples(request: Request) -> list[dict[str, str]]:
 
 
 async def file(request: Request) -> Response:
-    """One of the files that the page needs, or a licence text."""
     settings: Settings = request.app.state.settings
     name = request.path_params["name"]
     path = BUILT / name

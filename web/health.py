@@ -1,4 +1,4 @@
-"""Health: /healthz (liveness), /readyz (readiness), /metrics (Prometheus). Writes only a probe."""
+"""/healthz (liveness), /readyz (readiness) and /metrics (Prometheus)."""
 
 from __future__ import annotations
 
@@ -32,15 +32,12 @@ JOB_STATUSES: Final = ("queued", "running", "dead")
 
 
 async def healthz(request: Request) -> Response:
-    """The process answers. Asks nothing: a database that is away is no reason to restart us."""
+    """Always 200: an unavailable database is no reason to restart the process."""
     return PlainTextResponse("ok\n", headers=NO_STORE)
 
 
 async def readyz(request: Request) -> Response:
-    """200 when database, disk, live events, migrations, keys and this process's jobs are in order, else 503.
-
-    "degraded" with 200: everything works, but slower than it should. With MONITOR_TOKEN which check failed, never why.
-    """
+    """200 ("ready", or "degraded": slow) or 503. With MONITOR_TOKEN also the failed checks."""
     settings: Settings = request.app.state.settings
     checks = {"database": await _database(), "events": _events(request)}
     checks["disk"] = await _disk(request) if checks["database"] == "ok" else "unknown"
@@ -55,7 +52,7 @@ async def readyz(request: Request) -> Response:
         warnings.append("less than 256 MB are free on the disk of the SQLite file")
     if (runs := job_runner.healthy()) is not None:
         checks["jobs"] = "ok" if runs else "stopped"
-    # No reason to take a process out of service: without the bus events come by the poll, a held lock ends by itself.
+    # These keep the process in service: without the bus events arrive by polling, and a lock ends by itself.
     slow = {name for name, said in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == said}
     ready = all(check == "ok" for name, check in checks.items() if name not in slow)
     body: dict[str, object] = {"status": ("degraded" if slow else "ready") if ready else "not ready"}
@@ -65,7 +62,6 @@ async def readyz(request: Request) -> Response:
 
 
 def _may_look_inside(request: Request) -> bool:
-    """Whether to show details: to requests with MONITOR_TOKEN; if none is set, to all, except in production."""
     settings: Settings = request.app.state.settings
     if not settings.monitor_token:
         return not settings.production
@@ -87,15 +83,14 @@ async def _database() -> str:
 
 
 async def _disk(request: Request) -> str:
-    """Whether a change can be stored: tried, but not for each of many askers."""
     state = request.app.state
     if getattr(state, "disk", None) is None or time.monotonic() - state.disk_at >= PROBE_EVERY_S:
-        state.disk, state.disk_at = await _tried(), time.monotonic()
-    said: str = state.disk
-    return said
+        state.disk, state.disk_at = await _probe_disk(), time.monotonic()
+    result: str = state.disk
+    return result
 
 
-async def _tried() -> str:
+async def _probe_disk() -> str:
     free = database.free_bytes()
     if free is not None and free < FULL_BYTES:
         return "full"
@@ -119,7 +114,7 @@ def _events(request: Request) -> str:
 
 
 async def _migrations(request: Request, settings: Settings) -> str:
-    # Applied migrations stay applied while this code runs: ask until there is nothing pending, then never again.
+    # Migrations stay applied while this code runs: stop asking once none is pending.
     if getattr(request.app.state, "migrated", False):
         return "ok"
     try:
@@ -135,7 +130,6 @@ async def _migrations(request: Request, settings: Settings) -> str:
 
 
 async def _secrets() -> str:
-    """Whether SECRET_KEYS opens the stored secrets. With a wrong key no payment works, and no other check shows it."""
     closed = await key_rotation.unreadable()
     for table, count in closed.items():
         log.error("readyz: SECRET_KEYS does not open stored secrets", kind=table, count=count)
@@ -143,7 +137,7 @@ async def _secrets() -> str:
 
 
 async def unhandled(limit: int) -> int:
-    """Stored webhooks that have waited for more than five minutes; counted up to `limit`."""
+    """Stored webhooks that have waited for over five minutes, at most `limit`."""
     found = await database.rows(
         "SELECT id FROM processor_event WHERE handled_at IS NULL AND received_at < ? LIMIT ?",
         datetime.now(UTC) - UNHANDLED_AFTER,
@@ -153,7 +147,7 @@ async def unhandled(limit: int) -> int:
 
 
 async def metrics_page(request: Request) -> Response:
-    """Prometheus text. Numbers of the database are of this moment; without it only the process's own are told."""
+    """Prometheus text; without the database only the process's own metrics."""
     if not _may_look_inside(request):
         return PlainTextResponse(
             "Send MONITOR_TOKEN: Authorization: Bearer …\n", 401, {**NO_STORE, "www-authenticate": "Bearer"}
@@ -163,7 +157,7 @@ async def metrics_page(request: Request) -> Response:
     try:
         async with asyncio.timeout(5):
             await _ask_database()
-    except Exception as error:  # noqa: BLE001 the process's own numbers are wanted most when the database is away
+    except Exception as error:  # noqa: BLE001 the process's own metrics matter most without a database
         log.warning("metrics: the database does not answer", error=type(error).__name__)
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 

@@ -1,4 +1,4 @@
-"""GET /: one small page that links to everything that this server offers. In the demo also how to sign in and links to pay."""
+"""GET /: a page that links to everything that this server offers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN: Final = 8
 
 
 async def index(request: Request) -> Response:
-    """The page; production shows no more than the API's address and the health checks."""
+    """Production shows only the API's address and the health checks."""
     settings: Settings = request.app.state.settings
     found = demo.access(request)
     shown: list[dict[str, str]] = []

@@ -15,11 +15,8 @@ _INVISIBLE: Final = re.compile(
 
 
 def tokens(text: str, length: int) -> list[str]:
-    """Up to four tokens of this length that `text` may begin with, the likeliest first.
-
-    The fixed length tells where a token ends: messengers write `_` and `-` around words, and both are in its alphabet.
-    Characters in front of the token are skipped.
-    """
+    """Up to four tokens of this length that `text` may begin with, the likeliest first."""
+    # Messengers write `_` and `-` around words, and tokens contain both: only the length shows where one ends.
     visible = _INVISIBLE.sub("", text[:_READ_AT_MOST])
     begun = re.sub(r"^[^A-Za-z0-9_-]+", "", visible)
     in_front = len(begun) - len(begun.lstrip("_-"))
@@ -28,9 +25,7 @@ def tokens(text: str, length: int) -> list[str]:
 
 
 class _Rest(StringConvertor):
-    """All that follows, at least one character; line feeds included, which Starlette's `path` does not match."""
-
-    regex = r"[\s\S]+"
+    regex = r"[\s\S]+"  # Starlette's `path` does not match line feeds
 
 
 register_url_convertor("rest", _Rest())

@@ -1,4 +1,4 @@
-"""ASGI middleware: request ids, security headers, one log line per request, throttling of guessed payment links; body limits by path."""
+"""ASGI middleware: request ids, security headers, request logs, throttling of guessed payment links; body limits."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ exception_handlers: Final = {HTTPException: http_error}
 
 
 def middleware(settings: Settings) -> list[Middleware]:
-    """For Starlette(middleware=…), outermost first."""
+    """Outermost first."""
     return [Middleware(Watch, settings=settings), Middleware(UnknownLinks)]
 
 
 def body_limit(path: str) -> int:
-    """Largest body of a request to this path, in bytes."""
+    """In bytes."""
     return next((limit for prefix, limit in BODY_LIMITS if path.startswith(prefix)), DEFAULT_BODY)
 
 
@@ -70,7 +70,7 @@ def refuse_body(status: int, scope: Scope) -> Response:
 
 
 def client_address(scope: Scope, *, trust_proxy: bool) -> str:
-    """The client's IP address. `trust_proxy`: the last of X-Forwarded-For, which our proxy added and no client can forge."""
+    """The client's IP address. `trust_proxy`: the last of X-Forwarded-For, which our proxy adds."""
     if trust_proxy:
         forwarded = Headers(scope=scope).getlist("x-forwarded-for")
         if forwarded:
@@ -90,10 +90,7 @@ def route_of(scope: Scope) -> str:
 
 
 class Watch:
-    """Sets request ids and headers, logs and counts requests, and answers uncaught errors with 500 or 503.
-
-    Sets `request_id` and `client_address` (of an IPv6 client: its /64 network) in `scope["state"]`.
-    """
+    """Sets request ids and headers, logs requests, and answers uncaught errors with 500 or 503."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -182,11 +179,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "
 
 
 class UnknownLinks:
-    """Answers 429 in place of 404 to an address with too many unknown links. Known links always work.
-
-    A token has 128 bits, so this protects the database, not the secret; and a guesser must not keep others behind the same
-    address from paying.
-    """
+    """Answers 429 in place of 404 after too many unknown links. Known links always work."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,8 +1,4 @@
-"""The door for our own mail server: LMTP (RFC 2033), where a letter's recipient is the channel that it belongs to.
-
-Each letter is committed before it is acknowledged, one recipient at a time; nothing is relayed, and what can't be taken now stays
-with the mail server. The line is trusted, so it belongs on this machine or in a private network.
-"""
+"""Receives emails from your own mail server by LMTP (RFC 2033). Keep the port private."""
 
 from __future__ import annotations
 
@@ -21,15 +17,13 @@ from services.messaging import mail
 log = structlog.get_logger(__name__)
 
 TIMEOUT_S: Final = 300.0  # RFC 5321, 4.5.3.2.7
-NO_CHANNEL: Final = "550 5.1.1 no channel takes mail under this address"
+NO_CHANNEL: Final = "550 5.1.1 no channel receives email at this address"
 
 
-class Door:
-    """aiosmtpd's handler: RCPT names the channel (`chn_…@anything`), DATA stores the letter."""
-
+class MailHandler:
     async def handle_RCPT(self, server: Any, session: Any, envelope: Envelope, address: str, options: list[str]) -> str:
         if envelope.rcpt_tos:
-            return "452 4.5.3 one recipient at a time"  # the others come in transactions of their own
+            return "452 4.5.3 one recipient at a time"  # the mail server sends one transaction each
         channel_id = parse_public_id(address.partition("@")[0], "chn")
         if channel_id is None or not await mail.takes(channel_id):
             return NO_CHANNEL
@@ -46,19 +40,19 @@ class Door:
             return NO_CHANNEL
         except webhooks.BadPayload as error:
             log.info("letter_refused", error=str(error))
-            return "554 5.6.0 this is not a letter that can be read"
-        except (
-            Exception
-        ) as error:  # (the loop's top of letters: whatever fails, the mail server keeps it and comes again)
+            return "554 5.6.0 this email cannot be read"
+        except Exception as error:  # the mail server keeps the email and retries
             log.exception("letter_failed", error=type(error).__name__)
-            return "451 4.3.0 not now"
+            return "451 4.3.0 temporary failure"
         return "250 2.0.0 stored"
 
 
 async def listen(host: str, port: int) -> asyncio.Server:
-    """Take letters on this address until the server is closed. Raises: OSError."""
+    """Accept emails until the server is closed. Raises: OSError."""
     return await asyncio.get_running_loop().create_server(
-        lambda: LMTP(Door(), data_size_limit=mail.LIMIT, hostname="paythread", ident="Paythread", timeout=TIMEOUT_S),
+        lambda: LMTP(
+            MailHandler(), data_size_limit=mail.LIMIT, hostname="paythread", ident="Paythread", timeout=TIMEOUT_S
+        ),
         host,
         port,
     )

@@ -1,7 +1,4 @@
-"""Logging: one JSON object per line, with the fields listed here. The product logs with structlog, libraries with `logging`.
-
-Unlisted fields are dropped, so a body, token or address passed by mistake is never written.
-"""
+"""Logging: one JSON object per line. Fields not listed here are dropped, so secrets are never written."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ FIELDS: Final = frozenset(
 )
 
 OURS: Final = ("web", "resolvers", "schema", "services", "models", "integrations", "uvicorn.error")
-# What may stand in a library's text: tokens of our links, queries, bearers, passwords in addresses of servers.
+# Secrets in libraries' texts: link tokens, queries, bearers, passwords in server addresses.
 _SECRETS: Final = (
     (re.compile(r"(/(?:p|unsubscribe|attachments|sandbox/pay)/)(?!\{)[^/\s\"'?<>]+"), r"\1…"),
     (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), "?…"),
@@ -48,7 +45,7 @@ LONGEST: Final = 500
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send everything that this process logs from `level` up, our own and the libraries', to `stream` (default: stderr)."""
+    """Log from `level` up, libraries included, to `stream` (default: stderr)."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -73,11 +70,11 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # Libraries log statements with their arguments, addresses and bodies below this level: only our own rooms may say more.
+    # Below this level libraries log statements with arguments, addresses and bodies: only our packages may.
     root.setLevel(max(logging.WARNING, root.level))
     for name in OURS:
         logging.getLogger(name).setLevel(level.upper())
-    # At debug the server writes every frame of a WebSocket, and the first one carries a token.
+    # At debug the server logs every WebSocket frame, and the first one carries a token.
     server = logging.getLogger("uvicorn.error")
     server.setLevel(max(logging.INFO, server.level))
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
@@ -96,10 +93,9 @@ def _not_of_a_socket(record: logging.LogRecord) -> bool:
 
 
 def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An exception as its class and the places that it came through. Its message may hold what must not be logged."""
     info = fields.pop("exc_info", None)
     error = info[1] if isinstance(info, tuple) else info if isinstance(info, BaseException) else None
-    if info is True:  # structlog's own loggers leave the looking up to us
+    if info is True:  # structlog passes True and expects a look-up
         error = sys.exception()
     if error is not None:
         fields["error"] = type(error).__name__
@@ -108,13 +104,12 @@ def _where(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[
 
 
 def places(error: BaseException) -> list[str]:
-    """`file:line function` of the innermost frames of an exception, innermost last."""
+    """`file:line function` of the innermost frames, innermost last."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _redacted(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Redact what looks like a secret: libraries' texts quote their input."""
     if fields.get("logger") == "asyncio":
         # "Task exception was never retrieved", then the task with the exception's message and the arguments of callbacks.
         fields["event"] = re.split(r"[\n(<]", str(fields["event"]), maxsplit=1)[0].strip()
@@ -136,5 +131,5 @@ def _short(value: Any) -> Any:
     if isinstance(value, list):
         return [_short(item) for item in value]
     text = str(value)
-    # A start that failed comes from uvicorn as the text of its traceback: what went wrong stands at its end.
+    # uvicorn logs a failed start as its traceback's text; the cause is at the end.
     return text[-LONGEST:] if text.startswith("Traceback") else text[:LONGEST]

@@ -9,7 +9,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
-# Not the library's global one: what another library registers there would appear under our name.
+# Not the library's global registry, which may contain other libraries' metrics.
 registry: Final = CollectorRegistry()
 ProcessCollector(registry=registry)
 PlatformCollector(registry=registry)

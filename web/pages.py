@@ -24,7 +24,7 @@ STATIC: Final = HERE / "static"
 _templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
-    undefined=StrictUndefined,  # a misspelt name in a template is an error, not an empty place on the page
+    undefined=StrictUndefined,  # a misspelt name in a template is an error
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -41,10 +41,7 @@ PAGE_HEADERS: Final[Mapping[str, str]] = {
 
 
 def content_security_policy(*, form_actions: Sequence[str] = (), images: Sequence[str] = (), connect: str = "") -> str:
-    """Everything from our own origin and nothing inline; forms may lead on to `form_actions` (origins).
-
-    Chromium applies form-action to the redirect that answers a form, too: a processor's origin has to be named.
-    """
+    """`form_actions`: origins that a form may lead to, including redirects."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -61,7 +58,7 @@ def content_security_policy(*, form_actions: Sequence[str] = (), images: Sequenc
 
 @lru_cache(maxsize=64)
 def static(name: str) -> str:
-    """The URL of a static file. It changes with the content, so browsers may cache it forever."""
+    """The versioned URL of a static file; browsers may cache it forever."""
     version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
     return f"/static/{name}?v={version}"
 
@@ -70,7 +67,6 @@ _templates.globals["static"] = static
 
 
 def text_of(name: str, **context: object) -> str:
-    """A template as text, every value escaped."""
     return _templates.get_template(name).render(**context)
 
 
@@ -83,11 +79,7 @@ def render(
     headers: Mapping[str, str] | None = None,
     **context: object,
 ) -> Response:
-    """A template as a page, with the headers of every page (Strict-Transport-Security comes from limits.py).
-
-    `form_actions`: origins beside our own that a form of the page may lead to. `policy` replaces the whole
-    Content-Security-Policy (GraphiQL needs data: images).
-    """
+    """A template as a page. `policy` replaces the whole Content-Security-Policy."""
     return HTMLResponse(
         text_of(name, **context),
         status,
@@ -102,10 +94,7 @@ def render(
 def error_page(
     status: int, *, title: str | None = None, text: str | None = None, reference: str | None = None
 ) -> Response:
-    """A small page for a status: what happened and what to do. It never repeats anything of the request.
-
-    `reference` is the request's id, for a visitor who reports the error.
-    """
+    """An error page that repeats nothing of the request. `reference`: the request's id."""
     usual_title, usual_text = error_texts(status)
     headers = {"retry-after": "60"} if status in (429, 503) else None
     return render(
@@ -120,7 +109,6 @@ def error_page(
 
 
 def wants_html(accept: str) -> bool:
-    """Whether the client is a browser; programs get one line of text."""
     return "text/html" in accept
 
 
@@ -133,7 +121,6 @@ def error_response(status: int, accept: str, *, reference: str | None = None) ->
 
 
 async def http_error(request: Request, error: Exception) -> Response:
-    """The handler of Starlette's own errors: unknown addresses (404), wrong methods (405)."""
     if not isinstance(error, HTTPException):
         raise error
     response = error_response(error.status_code, request.headers.get("accept", ""))
@@ -143,8 +130,6 @@ async def http_error(request: Request, error: Exception) -> Response:
 
 
 class _Files(StaticFiles):
-    """Static files; an address with its version never changes its content."""
-
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         versioned = scope.get("query_string", b"").startswith(b"v=")

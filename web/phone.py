@@ -1,7 +1,4 @@
-"""/demo/phone: what each contact received on each simulated channel, newest first, and a form to answer. Only in the demo.
-
-It reads the messages of simulated connections, stores nothing itself: an answer travels as a signed callback, like a vendor's.
-"""
+"""/demo/phone: what each contact received on simulated channels, and a form to answer. Only in the demo."""
 
 from __future__ import annotations
 
@@ -52,7 +49,6 @@ class Part:
 
 
 def parts(body: str) -> list[Part]:
-    """A message's text with its addresses set apart."""
     found: list[Part] = []
     end = 0
     for match in _LINK.finditer(body):
@@ -66,7 +62,6 @@ def parts(body: str) -> list[Part]:
 
 
 async def _connections(request: Request) -> list[ChannelConnection]:
-    """The simulated connections that may be shown: the demo account's; without a demo account everybody's, but never in production."""
     settings: Settings = request.app.state.settings
     found = ChannelConnection.filter(provider=SIMULATED, connected=True)
     access = demo.access(request)
@@ -81,7 +76,7 @@ async def _contacts(connections: list[ChannelConnection]) -> list[Contact]:
     accounts = {row.account_id for row in connections}
     if not accounts:
         return []
-    # The one who was written to last comes first: after sending a link, this page opens on it.
+    # The last contact written to comes first: after sending a link, this page opens on it.
     shown = Conversation.filter(account_id__in=accounts, merged_into_id=None)
     talks = await shown.order_by("-last_activity_at", "-id").limit(CONTACTS)
     rows = {row.id: row for row in await Contact.filter(id__in=[talk.contact_id for talk in talks])}
@@ -91,7 +86,6 @@ async def _contacts(connections: list[ChannelConnection]) -> list[Contact]:
 
 
 async def show(request: Request) -> Response:
-    """One contact's phone."""
     settings: Settings = request.app.state.settings
     if not settings.demo_open:
         return error_page(404)
@@ -122,7 +116,6 @@ def _chosen(text: str, contacts: list[Contact]) -> Contact | None:
 
 
 async def _kinds(contact: Contact, connections: list[ChannelConnection]) -> list[str]:
-    """The channels on which this contact can be reached and can write."""
     # A visitor of the real widget writes there, not here.
     addresses = [row for row in await ContactAddress.filter(contact_id=contact.id) if "@chn_" not in row.address]
     reachable = {row.kind for row in addresses} & {
@@ -154,7 +147,6 @@ async def _messages(contact: Contact, connections: set[UUID], kind: str | None) 
 
 
 async def write(request: Request) -> Response:
-    """The contact answers on one of the channels."""
     settings: Settings = request.app.state.settings
     if not settings.demo_open:
         return error_page(404)

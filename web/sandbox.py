@@ -1,4 +1,4 @@
-"""The sandbox's addresses: its API under /sandbox/v1 and its hosted page under /sandbox/pay. Both serve services/sandbox/."""
+"""The sandbox's addresses: its API under /sandbox/v1 and its hosted page under /sandbox/pay."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _origin(url: str) -> str:
 
 
 def _render(row: SandboxCheckout, template: str, status: int) -> Response:
-    # A button's answer leads on to the merchant's own addresses: Chromium checks form-action on that redirect, too.
+    # A button redirects to the merchant's addresses; Chromium applies form-action to that redirect, too.
     return pages.render(
         template,
         status,
@@ -103,13 +103,12 @@ def _render(row: SandboxCheckout, template: str, status: int) -> Response:
 
 
 async def show(request: Request) -> Response:
-    """The hosted page in its present state. Changes nothing."""
     row = await _found(request)
     return _render(row, "sandbox/pay.html", 410 if row.status in ("EXPIRED", "FAILED") else 200)
 
 
 async def challenge(request: Request) -> Response:
-    """The page that plays the bank's check. Changes nothing."""
+    """The page of the simulated bank check."""
     row = await _found(request)
     if row.status != "OPEN":
         return _render(row, "sandbox/pay.html", 409)
@@ -117,7 +116,7 @@ async def challenge(request: Request) -> Response:
 
 
 async def press(request: Request) -> Response:
-    """A button of the hosted page: do it, then lead on (303)."""
+    """Apply a button of the hosted page, then redirect."""
     external_id = request.path_params["external_id"]
     try:
         form = dict(parse_qsl((await request.body()).decode("ascii", "replace")))

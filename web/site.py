@@ -1,4 +1,4 @@
-"""/demo/site: a page such as the business's own, with the chat widget on it. Only in the demo; it stores and decides nothing."""
+"""/demo/site: a page like the business's own, with the chat widget. Only in the demo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from settings import Settings
 from web import demo
 from web.pages import error_page, render
 
-# What docs/howto/add-web-chat.md asks of a site with a policy, and this page's own style sheet.
+# The policy of docs/howto/add-web-chat.md, and this page's own style sheet.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; frame-src 'self'; style-src 'self'; img-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -22,7 +22,6 @@ POLICY: Final = (
 
 
 async def show(request: Request) -> Response:
-    """The site, with the demo account's widget if it has one."""
     settings: Settings = request.app.state.settings
     if not settings.demo_open:
         return error_page(404)

@@ -1,4 +1,4 @@
-"""Every text of the pages by language, and how amounts and times look. A new language is one more entry of TEXTS."""
+"""Texts of the pages by language, and formats of amounts and times."""
 
 from __future__ import annotations
 
@@ -104,56 +104,51 @@ def error_texts(status: int) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one page: its language, and the account's ways to write amounts and times."""
+    """The texts of one page, and the account's formats of amounts and times."""
 
-    language: str  # what `lang` says: the language that the texts are really in
+    language: str  # of the texts, for `lang`
     locale: str  # for amounts and times
     time_zone: str
 
     @classmethod
     def of(cls, locale: str, time_zone: str) -> Words:
-        """For an account's locale, such as "de-AT". Texts fall back to English, amounts and times don't."""
+        """Texts fall back to English, amounts and times do not."""
         found = locales.of(locale)
         language = str(found).replace("_", "-") if found.language in TEXTS else DEFAULT
         return cls(language, str(found), time_zone)
 
     def __call__(self, key: str, **values: str) -> str:
-        """The text of a key, its places filled. Raises: KeyError for a text that no language has."""
         texts = TEXTS.get(self.language.partition("-")[0], TEXTS[DEFAULT])
         text = texts.get(key) or TEXTS[DEFAULT][key]
-        # Values are inserted as they are: the template escapes the whole.
+        # Values are inserted unescaped: the template escapes the result.
         return text.format_map(values) if values else text
 
     @property
     def direction(self) -> str:
-        """`ltr` or `rtl`."""
         return Locale.parse(self.language.replace("-", "_")).text_direction
 
     def money(self, amount: Money) -> str:
-        """The amount as it is read, with its symbol."""
         return amount.formatted(self.locale)
 
     def money_with_code(self, amount: Money) -> str:
-        """As `money`, and the currency's code where the symbol alone leaves it open."""
+        """`money`, with the currency's code where the symbol is ambiguous."""
         text = self.money(amount)
         return text if amount.currency in text else f"{text} {amount.currency}"
 
     def sum(self, amounts: Sequence[Money], *, code: bool = False) -> str:
-        """Amounts of several currencies in one line. `code`: as `money_with_code`."""
+        """Amounts of several currencies in one line."""
         return " + ".join(self.money_with_code(one) if code else self.money(one) for one in amounts)
 
     def time(self, moment: datetime) -> str:
-        """Date and time in the account's zone, with the zone's name."""
         local = moment.astimezone(self._zone())
         name = get_timezone_name(local, width="short", locale=self.locale)
         return f"{format_date(local, 'long', locale=self.locale)}, {format_time(local, 'short', locale=self.locale)} {name}"
 
     def last_day(self, due_at: datetime) -> str:
-        """The last day in the account's zone on which this due time is not over: a due time at midnight ends the day before."""
+        """The last day in the account's zone before the due time: midnight ends the day before."""
         return format_date((due_at - timedelta(microseconds=1)).astimezone(self._zone()), "long", locale=self.locale)
 
     def day(self, moment: datetime) -> str:
-        """Day and month in the account's zone."""
         return format_skeleton("MMMd", moment.astimezone(self._zone()), locale=self.locale)
 
     def _zone(self) -> ZoneInfo:

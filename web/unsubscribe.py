@@ -1,7 +1,4 @@
-"""Where an e-mail's List-Unsubscribe leads: mail programs post there in one click (RFC 8058), people press the button of its page.
-
-GET changes nothing: link previews and mail scanners open addresses, too.
-"""
+"""The List-Unsubscribe address of emails (RFC 8058). GET changes nothing, because scanners open addresses."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ TOKEN_LENGTH: Final = 43  # characters: 32 bytes in base64url
 
 
 async def show(request: Request) -> Response:
-    """The page with the button; from a lengthened address, the way to it."""
     rest = request.path_params["rest"]
     for token in lengthened.tokens(rest, TOKEN_LENGTH):
         try:
@@ -34,7 +30,7 @@ async def show(request: Request) -> Response:
 
 
 async def unsubscribe(request: Request) -> Response:
-    """Opt out. By mail programs, which send no Origin and follow no redirect, and by the page's button. Safe to repeat."""
+    """Opt out. Idempotent. Mail programs send no Origin and follow no redirect."""
     for token in lengthened.tokens(request.path_params["rest"], TOKEN_LENGTH):
         try:
             return _page(await opt_outs.unsubscribe(token), done=True)

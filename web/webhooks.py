@@ -1,8 +1,4 @@
-"""Webhooks of processors and channels. Bodies go to the services unchanged and are never logged.
-
-200: stored; with any other status nothing is. 404: no such connection, or it takes no webhooks. 400: bad signature or payload.
-429: too many bad signatures from this address. 503: cannot be verified now (vendor silent, package missing); the vendor retries.
-"""
+"""Webhooks of processors and channels. Bodies go to the services unchanged and are never logged."""
 
 from __future__ import annotations
 
@@ -27,11 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 class Forgeries:
-    """Bad signatures, counted by connection and address.
-
-    An address with many failures is still checked `CHECKS_PER_S` times a second: the vendor may share it, as behind a proxy
-    without TRUST_PROXY. Genuine webhooks beyond that get 429, and the vendor retries.
-    """
+    """Bad signatures by connection and address. After many, still checks some, because the vendor may share the address."""
 
     FAILURES_PER_S: Final = 0.5
     FAILURES: Final = 30
@@ -43,20 +35,16 @@ class Forgeries:
         self._checks = RateLimiter(self.CHECKS_PER_S, self.CHECKS)
 
     def many(self, key: str) -> bool:
-        """Whether this connection and address had many failures recently."""
         return not self._failures.allows(key)
 
     def may_check(self, key: str) -> bool:
-        """Whether to check one more in spite of many failures."""
         return self._checks.take(key)
 
     def add(self, key: str) -> None:
-        """Count one failure."""
         self._failures.take(key)
 
 
 async def processor(request: Request) -> Response:
-    """One event of a payment processor."""
     name, text = request.path_params["processor"], request.path_params["connection"]
     connection_id = parse_public_id(text, PREFIXES["Processor"])
     if connection_id is None:
@@ -80,7 +68,7 @@ async def processor(request: Request) -> Response:
 
 
 async def channel(request: Request) -> Response:
-    """One callback of a messaging provider: delivery statuses, the contact's messages, or the check of the address."""
+    """Takes delivery statuses, messages and the vendor's check of the address."""
     settings: Settings = request.app.state.settings
     name, text = request.path_params["provider"], request.path_params["connection"]
     connection_id = parse_public_id(text, PREFIXES["Channel"])
@@ -124,7 +112,7 @@ def _counted(request: Request, connection: str) -> tuple[Forgeries, str]:
 def _forged(request: Request, provider: str, connection: str, error: Exception) -> Response:
     forgeries, key = _counted(request, connection)
     if forgeries.many(key):
-        return _too_many(provider)  # and no line in the log for each
+        return _too_many(provider)  # without a log line
     forgeries.add(key)
     return _refuse(provider, connection, "bad_signature", error)
 
@@ -135,7 +123,7 @@ def _too_many(provider: str) -> Response:
 
 
 def _refuse(provider: str, connection: str, result: str, error: Exception, *, status: int = 400) -> Response:
-    # The reason is a word of ours ("signature_stale"), never the vendor's text. `connection` was parsed: it can't forge a line.
+    # The reason is our code ("signature_stale"), never the vendor's text. `connection` was parsed: it cannot forge a log line.
     log.warning(
         "webhook refused",
         provider=provider,
@@ -147,7 +135,7 @@ def _refuse(provider: str, connection: str, result: str, error: Exception, *, st
 
 
 def _answer(provider: str, text: str, status: int, result: str = "") -> Response:
-    # "unknown" for names that nobody has checked: a metric's labels must stay few.
+    # "unknown" for unchecked names: a metric must have few labels.
     metrics.webhooks_total.labels(provider, result or ("ok" if status == 200 else "not_found")).inc()
     return PlainTextResponse(text + "\n", status)
 

@@ -1,7 +1,4 @@
-"""Files of the chat widget: the loader that a site includes, and the page in its frame.
-
-The page is the same for every key; only its Content-Security-Policy differs, with the sites that may show it.
-"""
+"""Files of the chat widget: the loader that a site includes, and the page in its frame."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ LOADER: Final = STATIC / "widget.js"
 
 
 async def loader(request: Request) -> Response:
-    """The script that sites include. Its URL is fixed, so browsers cache it for an hour only."""
     return FileResponse(
         LOADER,
         media_type="text/javascript",
@@ -28,7 +24,6 @@ async def loader(request: Request) -> Response:
 
 
 async def sites(request: Request) -> Response:
-    """The allowed sites as a script for the loader; they are public in the page's header anyway."""
     row = await identity.widget(request.path_params["key"])
     listed = orjson.dumps(row.allowed_origins if row is not None else []).decode()
     headers = {"cache-control": "no-store", "cross-origin-resource-policy": "cross-origin"}
@@ -36,7 +31,7 @@ async def sites(request: Request) -> Response:
 
 
 async def frame(request: Request) -> Response:
-    """The page in the frame. No site may show that of an unknown, disconnected or empty widget."""
+    """No site may show the page of an unknown, disconnected or empty widget."""
     row = await identity.widget(request.path_params["key"])
     sites = " ".join(row.allowed_origins) if row is not None else "'none'"
     policy = "; ".join(
