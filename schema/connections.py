@@ -49,7 +49,7 @@ def _cursor(tag: str, *key: object) -> Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
-    """A connection's sort order. The last column is unique; `tag` marks the connection's cursors."""
+    """A connection's sort order. The last column is unique; `tag` marks its cursors."""
 
     tag: str
     columns: tuple[tuple[str, type], ...]
@@ -59,7 +59,7 @@ class Keyset:
         return _cursor(self.tag, *key)
 
     def key(self, cursor: str, argument: str) -> tuple[object, ...]:
-        """Raises: ApiError BAD_REQUEST if it is not a cursor of this connection."""
+        """Raises: ApiError BAD_REQUEST for another connection's cursor."""
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
             tag, *parts = raw.split("|")
@@ -81,7 +81,7 @@ class Keyset:
         before: str | None = None,
         from_end: bool = False,
     ) -> Page:
-        """`from_end`: the last page is the default. Raises: ApiError BAD_REQUEST."""
+        """`from_end`: default to the last page. Raises: ApiError BAD_REQUEST."""
         if first is not None and last is not None:
             raise bad_request("Give `first` or `last`, not both.")
         size = first if first is not None else last if last is not None else DEFAULT_PAGE
@@ -109,7 +109,6 @@ class Page:
 
     @property
     def where(self) -> str:
-        """` AND (…) > (…)` for each bound."""
         names = ", ".join(name for name, _ in self.keyset.columns)
         marks = ", ".join("?" for _ in self.keyset.columns)
         beyond, behind = ("<", ">") if self.keyset.descending else (">", "<")
@@ -126,7 +125,6 @@ class Page:
 
     @property
     def order(self) -> str:
-        """`ORDER BY … LIMIT …`, with one row more to see whether others follow."""
         direction = "DESC" if self.keyset.descending != self.backward else "ASC"
         names = ", ".join(f"{name} {direction}" for name, _ in self.keyset.columns)
         return f" ORDER BY {names} LIMIT {self.size + 1}"

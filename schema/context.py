@@ -38,7 +38,6 @@ class Reads(Protocol):
     def viewer(self) -> Actor: ...
 
     async def position(self) -> EventCursor:
-        """The log position before this operation read anything else."""
         ...
 
     async def account(self) -> tables.Account: ...
@@ -62,12 +61,12 @@ class Reads(Protocol):
     async def merged_contacts(self, contact: tables.Contact) -> Sequence[tables.Contact]: ...
     async def merged_contact(self, id: UUID) -> tables.Contact | None: ...
     async def overdue(self, contact: tables.Contact) -> dict[tuple[str, bool], int]:
-        """Number of requests by currency and test mode."""
+        """Requests by currency and test mode."""
         ...
 
     async def payments(self, payment_request_id: UUID) -> Sequence[PaymentView]: ...
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
-        """The refundable rest in minor units by payment id; charges with nothing left are missing."""
+        """In minor units by payment id, without zeros."""
         ...
 
     async def payment_of_fact(self, money_fact_id: UUID) -> PaymentView | None: ...
@@ -94,7 +93,7 @@ class Reads(Protocol):
 
 
 class Context:
-    """One request, socket connection or pushed event. A subscription sets `event_position` before each event."""
+    """One request, socket or pushed event."""
 
     __slots__ = (
         "_position",
@@ -135,19 +134,17 @@ class Context:
 
     @property
     def reads(self) -> Reads:
-        """Raises: ApiError UNAUTHENTICATED."""
         actor = self.actor
         if self._reads is None or self._reads.viewer is not actor:
             self._reads = self.make_reads(actor, self._position)
         return self._reads
 
     def renew(self, position: EventCursor | None = None) -> None:
-        """Drop cached reads. `position`: the log position from before the write."""
+        """Drop cached reads. `position`: from before the write."""
         self._position = position
         self._reads = None
 
     def for_event(self) -> Context:
-        """A copy with empty caches, at `event_position`."""
         copy = Context(
             make_reads=self.make_reads,
             viewer=self.viewer,
@@ -164,5 +161,4 @@ Info: TypeAlias = strawberry.Info[Context, None]
 
 
 async def event_cursor(info: Info) -> Cursor:
-    """The log position from before other reads of this operation."""
     return Cursor((await info.context.reads.position()).encode())

@@ -1,4 +1,4 @@
-"""strawberry's decorators with a description, typed: strawberry's return Any when called with arguments."""
+"""strawberry's decorators with a description, typed."""
 
 from __future__ import annotations
 

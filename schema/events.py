@@ -22,7 +22,7 @@ from services.payments import dashboard
 
 
 class Gone(RuntimeError):
-    """An event names a missing row: a bug, rows are never deleted."""
+    """An event names a missing row, which is a bug."""
 
 
 @strawberry.interface(description="Something that happened. Clients must ignore members that they do not know.")

@@ -6,8 +6,6 @@ from graphql import GraphQLError
 
 
 class ApiError(GraphQLError):
-    """Codes: BAD_REQUEST, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND."""
-
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message, extensions={"code": code})
 

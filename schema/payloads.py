@@ -50,7 +50,6 @@ def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = (
 
 
 def _input_order(info: Info, path: list[str] | None) -> list[int]:
-    """The sort key of a path: each part's index among the arguments."""
     arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
     if path is None:
         return [len(arguments)]

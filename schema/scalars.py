@@ -30,7 +30,7 @@ def time_text(moment: datetime) -> str:
 
 
 def parse_time(text: object) -> datetime:
-    """Aware UTC from RFC 3339 text with an offset. Raises: ValueError."""
+    """Raises: ValueError."""
     if not isinstance(text, str):
         raise ValueError("A DateTime is text such as 2026-11-23T10:00:00Z.")
     try:
@@ -115,7 +115,7 @@ class Money:
 
 @lru_cache(maxsize=8192)
 def money(amount_minor: int, currency: str) -> Money:
-    """Equal values share one object: do not change it."""
+    """Equal values share one object: do not mutate it."""
     amount = Amount(amount_minor, currency)
     return Money(
         amount=Decimal(amount.decimal),

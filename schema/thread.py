@@ -106,7 +106,6 @@ class Message(ThreadItem):
 
     @classmethod
     def from_row(cls, row: tables.Message) -> Self:
-        """Clients see SENDING as QUEUED."""
         status = row.delivery_status
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),

@@ -1,4 +1,4 @@
-"""The types of the visitor API. services/web_chat/ decides what visitors may see."""
+"""Types of the visitor API. services/web_chat/ decides what visitors see."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from services.web_chat import identity, thread, visits
 
 
 def seal(position: LogCursor) -> Cursor:
-    """An encrypted log position."""
     return Cursor(vault.seal(position.account_id, position.encode()))
 
 
 def unseal(visit: identity.Visit, cursor: str) -> LogCursor | None:
-    """None if `seal` did not make the cursor for this account."""
+    """None for other cursors."""
     try:
         return LogCursor.decode(vault.unseal(visit.account_id, cursor), visit.account_id)
     except (vault.VaultError, ValueError):
@@ -112,7 +111,6 @@ class VisitorMessage:
 
     @classmethod
     def from_shown(cls, shown: thread.Shown, at: LogCursor) -> Self:
-        """`at`: any log position of the account, for its epoch."""
         row = shown.row
         return cls(
             id=strawberry.ID(public_id("msg", row.id)),
