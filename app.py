@@ -1,4 +1,4 @@
-"""The ASGI application: schemas, routes, middleware, start and stop. No logic."""
+"""The ASGI application: schemas, routes, middleware, lifespan."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ from web import sandbox as sandbox_pages
 
 GRAPHQL: Final = "/graphql"
 WIDGET_GRAPHQL: Final = "/widget/graphql"
-JOBS_WAIT_S: Final = 1.0  # for a row's turn
+JOBS_WAIT_S: Final = 1.0  # for a row's lock
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
-    """The application. Default settings: the environment's."""
     settings = settings or Settings()
     logging.configure(settings.log_level)
     configure(settings)
@@ -130,8 +129,7 @@ def _request_values(request: Request | WebSocket) -> dict[str, Any]:
 
 
 def middleware(settings: Settings) -> list[Middleware]:
-    """ASGI middleware, outermost first."""
-    # GraphQL limits its bodies itself: other origins can read its refusals only with CORS headers.
+    # GraphQL limits its own bodies, because other origins can read its refusals only with CORS headers.
     bodies = Middleware(
         BodyLimit, limit_of=limits.body_limit, refuse=limits.refuse_body, exempt={GRAPHQL, WIDGET_GRAPHQL}
     )
@@ -139,20 +137,19 @@ def middleware(settings: Settings) -> list[Middleware]:
 
 
 def health_app(settings: Settings, hub: Hub) -> Starlette:
-    """Health checks and metrics alone, for the worker."""
+    """For the worker."""
     app = Starlette(routes=[*health.routes])
     app.state.settings, app.state.hub = settings, hub
     return app
 
 
 def configure(settings: Settings) -> None:
-    """Set the keys and the configuration of services. Called by every program: server, worker, CLI."""
+    """Every process calls this."""
     vault.open_vault(settings.keys)
     configuration.use(Configuration.of(settings))
 
 
 def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
-    """Open the database for a block."""
     return database.open_database(
         settings.database_url,
         pool_max=settings.database_pool_size,
@@ -162,7 +159,7 @@ def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
 
 @asynccontextmanager
 async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncIterator[Hub]:
-    """Everything that runs as long as the process. Stops jobs first, then the event hub, bus and clients; the database last."""
+    """Everything that runs as long as the process; the database stops last."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(opened(settings))
         await providers.load_connected()
@@ -180,7 +177,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         stack.callback(unit_of_work.on_change, None)
         if settings.run_jobs if jobs_too is None else jobs_too:
             runner = job_runner.Runner()
-            with turns.patience(JOBS_WAIT_S):  # its jobs inherit it: they may come again, and others need their places
+            with turns.patience(JOBS_WAIT_S):  # its jobs inherit it: they can retry, and other jobs need the slots
                 await runner.start()
             stack.push_async_callback(runner.stop)
         yield hub
@@ -210,7 +207,6 @@ def _routes(settings: Settings, graphql: GraphQLView, widget_graphql: GraphQLVie
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Creates the application for `uvicorn app:app`; importing this module creates none."""
-    if name == "app":
+    if name == "app":  # for `uvicorn app:app`; importing creates no application
         return create_app()
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""The command line. `python cli.py --help` lists the commands; they live in `commands/`."""
+"""The command line."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Every environment variable, typed, with default and unit. Unsafe combinations refuse to start and say what to change."""
+"""Environment variables, typed, with default and unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEMO_KEY = "demo-key-not-for-production"
 
 
 class Settings(BaseSettings):
-    """Read from the environment; in development from `.env`, too."""
+    """In development also from `.env`."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
 
@@ -136,34 +136,28 @@ class Settings(BaseSettings):
 
     @cached_property
     def base_url(self) -> str:
-        """Absolute base of links, no trailing slash."""
         return (self.public_url or f"http://localhost:{self.port}").rstrip("/")
 
     @cached_property
     def sandbox_base_url(self) -> str:
-        """Where this process reaches its own server."""
         return (self.sandbox_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @cached_property
     def keys(self) -> list[str]:
-        """SECRET_KEYS, split."""
         return [key.strip() for key in self.secret_keys.split(",") if key.strip()]
 
     @cached_property
     def origins(self) -> list[str]:
-        """Origins that may use /graphql."""
         own = urlsplit(self.base_url)
         listed = [origin.strip().rstrip("/") for origin in self.allowed_origins.split(",") if origin.strip()]
         return [f"{own.scheme}://{own.netloc}", *listed]
 
     @cached_property
     def private_hosts(self) -> frozenset[str]:
-        """ALLOWED_PRIVATE_HOSTS, split, in lower case."""
         return frozenset(entry.strip().lower() for entry in self.allowed_private_hosts.split(",") if entry.strip())
 
     @property
     def limits_redis(self) -> str:
-        """The Redis that counts limits, or nothing."""
         shared = self.limits_url or self.events_url
         return shared if shared.startswith(("redis://", "rediss://")) else ""
 
@@ -185,7 +179,6 @@ class Settings(BaseSettings):
 
     @property
     def base_addresses(self) -> dict[str, str]:
-        """Vendor name to address instead of the real one."""
         named = {
             "stripe": self.stripe_api_base,
             "paypal": self.paypal_api_base,

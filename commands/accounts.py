@@ -1,4 +1,4 @@
-"""`account` and `key`: tenants and their API keys."""
+"""`account` and `key`: accounts and API keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def account() -> None:
 @click.option("--locale", default="en-US", show_default=True, help="Language and country.")
 @click.option("--time-zone", default="UTC", show_default=True, help="IANA name.")
 def account_create(name: str, currency: str, email: str, user_name: str, locale: str, time_zone: str) -> None:
-    """Create an account and its owner. Reads the password from PAYTHREAD_PASSWORD, standard input or a prompt."""
+    """Create an account and its owner. Password: PAYTHREAD_PASSWORD, standard input or a prompt."""
     settings = load_settings()
     password = os.environ.get("PAYTHREAD_PASSWORD") or typed_password()
     from models.ids import public_id

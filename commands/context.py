@@ -1,4 +1,4 @@
-"""What every command needs: settings, open services, and refusals as one line."""
+"""Settings, services and errors of commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Settings from the environment; command-line options override them. Raises: ClickException."""
+    """Raises: ClickException."""
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)
@@ -29,7 +29,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine; print a refusal as one line on stderr."""
+    """Run a coroutine; print a refusal on stderr."""
     from models.errors import Refusal
 
     try:
@@ -41,7 +41,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @contextlib.asynccontextmanager
 async def services_open(settings: Settings) -> AsyncIterator[None]:
-    """Configure services and open the database, without server, bus and jobs."""
+    """Without server, bus and jobs."""
     import app
     from services.connections import providers
     from web import logging
@@ -56,7 +56,7 @@ async def services_open(settings: Settings) -> AsyncIterator[None]:
 
 
 async def account_id_of(public: str) -> UUID:
-    """Id of the account with this public id. Raises: NotFound."""
+    """Raises: NotFound."""
     from models.errors import NotFound
     from models.ids import parse_public_id
     from models.tables import Account
@@ -68,7 +68,7 @@ async def account_id_of(public: str) -> UUID:
 
 
 def typed_password() -> str:
-    """A password from a prompt, or the first line of a piped standard input; never an argument, which `ps` shows."""
+    """From a prompt or standard input; `ps` would show an argument."""
     if sys.stdin.isatty():
         typed: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return typed

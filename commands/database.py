@@ -1,4 +1,4 @@
-"""`migrate` and `rotate-keys`: commands for the database as a whole."""
+"""`migrate` and `rotate-keys`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from commands.context import load_settings, run, services_open
 
 @click.command()
 def migrate() -> None:
-    """Apply pending migrations to DATABASE_URL."""
+    """Apply pending migrations."""
     settings = load_settings()
     from models.migrate import MigrationError
     from models.migrate import migrate as apply
@@ -25,7 +25,7 @@ def migrate() -> None:
 
 @click.command("rotate-keys")
 def rotate_keys() -> None:
-    """Encrypt every stored secret with the first of SECRET_KEYS. Older keys can be removed afterwards."""
+    """Encrypt all secrets with the first of SECRET_KEYS; then remove older keys."""
     settings = load_settings()
 
     async def work() -> dict[str, int]:

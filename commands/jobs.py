@@ -1,4 +1,4 @@
-"""`jobs`: list, requeue and drop dead jobs."""
+"""`jobs`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JOB_KIND = click.option("--kind", help="All dead jobs of this kind, as `jobs li
 @jobs.command("list")
 @click.option("--kind", help="Of this kind only.")
 def jobs_list(kind: str | None) -> None:
-    """Print the dead jobs, newest first: id, when it was queued, kind, attempts, last error."""
+    """Print dead jobs, newest first: id, queue time, kind, attempts, last error."""
     settings = load_settings()
 
     async def work() -> list[str]:
@@ -40,7 +40,7 @@ def jobs_list(kind: str | None) -> None:
 @_JOB_IDS
 @_JOB_KIND
 def jobs_requeue(ids: tuple[UUID, ...], kind: str | None) -> None:
-    """Run dead jobs again, by their IDS or by --kind. Work that has been done since is not repeated."""
+    """Run dead jobs again, by IDS or --kind. Completed work is not repeated."""
     click.echo(f"queued {_on_dead_jobs('requeue', ids, kind)}")
 
 
@@ -48,12 +48,11 @@ def jobs_requeue(ids: tuple[UUID, ...], kind: str | None) -> None:
 @_JOB_IDS
 @_JOB_KIND
 def jobs_drop(ids: tuple[UUID, ...], kind: str | None) -> None:
-    """Delete dead jobs, by their IDS or by --kind."""
+    """Delete dead jobs, by IDS or --kind."""
     click.echo(f"dropped {_on_dead_jobs('drop', ids, kind)}")
 
 
 def _on_dead_jobs(name: str, ids: tuple[UUID, ...], kind: str | None) -> int:
-    """Requeue or drop the chosen dead jobs. Returns how many changed."""
     if bool(ids) == bool(kind):
         raise click.UsageError("Give the ids of dead jobs, or --kind.")
     settings = load_settings()

@@ -1,4 +1,4 @@
-"""`audit` and `reconcile`: compare stored figures with the facts, and the facts with the processors."""
+"""`audit` and `reconcile`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--account", "account_id", help="acc_… of the account. Default: all.")
 def audit(account_id: str | None) -> None:
-    """Recompute statuses, totals and log numbers from the facts and print the differences. Exits 1 if there are any."""
+    """Recompute statuses, totals and log numbers; print differences. Exits 1 on any."""
     settings = load_settings()
 
     async def work() -> list[str]:
@@ -42,7 +42,7 @@ def audit(account_id: str | None) -> None:
     help="Read checkouts created since this time, UTC.",
 )
 def reconcile(account_id: str, since: datetime) -> None:
-    """Read every checkout again at its processor, record the answers and print the differences. Exits 1 if a read fails."""
+    """Read every checkout at its processor and record the answers. Exits 1 if a read fails."""
     settings = load_settings()
 
     async def work() -> Reconciled:

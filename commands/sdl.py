@@ -1,4 +1,4 @@
-"""`schema`: print, compare and write the GraphQL schemas."""
+"""`schema`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VISITOR_SCHEMA_FILE = SCHEMA_FILE.with_name("visitor.graphql")
 @click.option("--write", is_flag=True, help="Write schema/schema.graphql and schema/visitor.graphql.")
 @click.option("--visitor", is_flag=True, help="Print the chat widget's schema in place of the team's.")
 def schema(check: bool, write: bool, visitor: bool) -> None:
-    """Print a GraphQL schema, compare both with the committed files, or write those files."""
+    """Print a GraphQL schema, or compare or write both files."""
     from resolvers.assemble import build_schema
     from resolvers.visitor.assemble import build_visitor_schema
 

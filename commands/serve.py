@@ -1,4 +1,4 @@
-"""`serve`, `worker` and `lmtp`: the processes that keep running."""
+"""`serve`, `worker` and `lmtp`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
         if demo:
             app.state.demo = run(_seed(settings))
         _greet(settings, app.state.demo if demo else None)
-        # A garbage collection pauses the event loop: exempt long-lived objects, and collect the rest in small portions.
+        # Garbage collection pauses the event loop: exempt long-lived objects, collect the rest in small portions.
         gc.collect()
         gc.freeze()
         gc.set_threshold(700, 5, 4)
@@ -67,7 +67,6 @@ async def _seed(settings: Settings) -> Any:
 
 
 def _greet(settings: Settings, access: Any) -> None:
-    """Print the URLs, and in development the demo's password and key."""
     lines = [("Paythread", f"{settings.base_url}/")]
     lines.append(("GraphQL", f"{settings.base_url}/graphql"))
     if settings.graphiql_open:
@@ -85,7 +84,7 @@ def _greet(settings: Settings, access: Any) -> None:
 
 @click.command()
 def worker() -> None:
-    """Run only the jobs, beside servers with RUN_JOBS=false. Health checks are at WORKER_PORT."""
+    """Run only the jobs. Health checks are at WORKER_PORT."""
     settings = load_settings()
     from resolvers.transport.server import listen
 
@@ -122,7 +121,7 @@ async def _work(settings: Settings, listener: socket.socket | None) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; connections are trusted.")
 @click.option("--port", type=int, default=2424, show_default=True, help="Port to listen on.")
 def lmtp(host: str, port: int) -> None:
-    """Receive e-mails from your own mail server by LMTP, for e-mail channels (chn_…@anything)."""
+    """Receive emails from your mail server by LMTP (chn_…@anything)."""
     settings = load_settings()
     try:
         asyncio.run(_receive_emails(settings, host, port))

@@ -1,4 +1,4 @@
-"""`simulate`: a contact writes on a simulated channel."""
+"""`simulate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from commands.context import load_settings, run, services_open
 @click.argument("kind", type=click.Choice(["SMS", "EMAIL", "WHATSAPP", "INSTAGRAM_DM", "MESSENGER", "WEB_CHAT"]))
 @click.argument("text")
 def simulate(contact: str, kind: str, text: str) -> None:
-    """Send TEXT from CONTACT (cnt_… or an e-mail address) on a simulated channel of the running server."""
+    """Send TEXT from CONTACT (cnt_… or an email address) on a simulated channel."""
     settings = load_settings()
     if not settings.sandbox_open:
         raise click.ClickException("The simulator is closed by the settings.")

@@ -1,4 +1,4 @@
-"""`user`: the people of an account."""
+"""`user`: an account's users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ _generated = click.option("--generate", is_flag=True, help="Generate a password 
 
 
 async def _actor_of(public: str | None) -> Actor:
-    """The system actor of the given account, or of the only one. Raises: NotFound; ClickException if there are several."""
     from models.ids import public_id
     from models.tables import Account
     from services.core.permissions import system_actor
@@ -35,7 +34,6 @@ async def _actor_of(public: str | None) -> Actor:
 
 
 def _change(account_id: str | None, email: str, name: str, *arguments: str) -> None:
-    """Call this function of `services.accounts.users` for the user with this address, and print the user."""
     settings = load_settings()
 
     async def work() -> User:
@@ -56,7 +54,7 @@ def _line_of(user: User) -> str:
 
 @click.group()
 def user() -> None:
-    """The people of an account."""
+    """An account's users."""
 
 
 @user.command("add")
@@ -66,7 +64,7 @@ def user() -> None:
 @click.option("--role", type=ROLE, default="AGENT", show_default=True, help="What the person may do.")
 @_generated
 def user_add(account_id: str | None, email: str, name: str, role: str, generate: bool) -> None:
-    """Add a user. The password is asked for, or read from the standard input."""
+    """Add a user. Password: prompt or standard input."""
     settings = load_settings()
     password = secrets.token_urlsafe(15) if generate else typed_password()
 
@@ -85,7 +83,7 @@ def user_add(account_id: str | None, email: str, name: str, role: str, generate:
 @user.command("list")
 @_of_account
 def user_list(account_id: str | None) -> None:
-    """List the users, disabled ones too."""
+    """List the users, including disabled ones."""
     settings = load_settings()
 
     async def work() -> list[User]:
@@ -111,7 +109,7 @@ def user_role(account_id: str | None, email: str, role: str) -> None:
 @_of_account
 @click.argument("email")
 def user_disable(account_id: str | None, email: str) -> None:
-    """Disable the user with EMAIL and sign them out everywhere."""
+    """Disable the user and sign them out everywhere."""
     _change(account_id, email, "disable")
 
 
@@ -128,7 +126,7 @@ def user_enable(account_id: str | None, email: str) -> None:
 @click.argument("email")
 @_generated
 def user_password(account_id: str | None, email: str, generate: bool) -> None:
-    """Set the password of the user with EMAIL (prompt or standard input) and sign them out everywhere."""
+    """Set a user's password and sign them out everywhere."""
     password = secrets.token_urlsafe(15) if generate else typed_password()
     _change(account_id, email, "set_password", password)
     if generate:

@@ -111,7 +111,7 @@ def places(error: BaseException) -> list[str]:
 
 def _redacted(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     if fields.get("logger") == "asyncio":
-        # "Task exception was never retrieved", then the task with the exception's message and the arguments of callbacks.
+        # "Task exception was never retrieved" is followed by the exception's message and callback arguments.
         fields["event"] = re.split(r"[\n(<]", str(fields["event"]), maxsplit=1)[0].strip()
     for name, value in fields.items():
         if isinstance(value, str):

@@ -31,8 +31,7 @@ class Viewer(Protocol):
     def expires_at(self) -> datetime | None: ...
 
     @property
-    def limit_key(self) -> str:
-        ...
+    def limit_key(self) -> str: ...
 
 
 class Context(Protocol):
