@@ -44,7 +44,7 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
         app = create_app(settings)
         if demo:
             app.state.demo = run(_seed(settings))
-        _greet(settings, app.state.demo if demo else None)
+        _print_access(settings, app.state.demo if demo else None)
         # Garbage collection pauses the event loop: exempt long-lived objects, collect the rest in small portions.
         gc.collect()
         gc.freeze()
@@ -66,7 +66,7 @@ async def _seed(settings: Settings) -> Any:
         raise click.ClickException(str(error)) from None
 
 
-def _greet(settings: Settings, access: Any) -> None:
+def _print_access(settings: Settings, access: Any) -> None:
     lines = [("Paythread", f"{settings.base_url}/")]
     lines.append(("GraphQL", f"{settings.base_url}/graphql"))
     if settings.graphiql_open:

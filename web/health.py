@@ -53,15 +53,15 @@ async def readyz(request: Request) -> Response:
     if (runs := job_runner.healthy()) is not None:
         checks["jobs"] = "ok" if runs else "stopped"
     # These keep the process in service: without the bus events arrive by polling, and a lock ends by itself.
-    slow = {name for name, said in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == said}
+    slow = {name for name, result in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == result}
     ready = all(check == "ok" for name, check in checks.items() if name not in slow)
     body: dict[str, object] = {"status": ("degraded" if slow else "ready") if ready else "not ready"}
-    if _may_look_inside(request):
+    if _shows_details(request):
         body |= {"checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
 
 
-def _may_look_inside(request: Request) -> bool:
+def _shows_details(request: Request) -> bool:
     settings: Settings = request.app.state.settings
     if not settings.monitor_token:
         return not settings.production
@@ -148,7 +148,7 @@ async def unhandled(limit: int) -> int:
 
 async def metrics_page(request: Request) -> Response:
     """Prometheus text; without the database only the process's own metrics."""
-    if not _may_look_inside(request):
+    if not _shows_details(request):
         return PlainTextResponse(
             "Send MONITOR_TOKEN: Authorization: Bearer …\n", 401, {**NO_STORE, "www-authenticate": "Bearer"}
         )

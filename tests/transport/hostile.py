@@ -1,4 +1,4 @@
-"""Documents that cost much before anybody signs in, for the team's API and for the web chat's. Holds no asserts."""
+"""Expensive documents for both GraphQL APIs, which need no credentials."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,6 @@ def _fits(document: str, tokens: int) -> bool:
 
 
 def _most(make: Make, tokens: int) -> str:
-    """The largest document of its kind that the limit of tokens lets through."""
     high = 2
     while _fits(make(high), tokens):
         high *= 2
@@ -33,7 +32,6 @@ def _nested(field: str, levels: int, leaf: str) -> str:
 
 
 def _numbered(text: str, count: int) -> str:
-    """The text `count` times; `#n` in it is the number, `#m` the next one, `#d` one of few."""
     return " ".join(
         text.replace("#n", str(n)).replace("#m", str(n + 1)).replace("#d", str(n % 15)) for n in range(count)
     )
@@ -104,7 +102,7 @@ _KINDS: dict[str, Make] = {
             for k in range(n)
         )
     ),
-    "fragments that nobody uses": _with_fragments("query Q0 { __typename }", "fragment F#n on Query { account{name} }"),
+    "unused fragments": _with_fragments("query Q0 { __typename }", "fragment F#n on Query { account{name} }"),
     "a circle of fragments": _with_fragments(
         "query Q0 { ...F0 }", "fragment F#n on Query { ...F#m }", " fragment F#n on Query { ...F0 }"
     ),
@@ -211,7 +209,7 @@ _TEXTS: dict[str, str] = {
 
 
 def documents(tokens: int) -> dict[str, str]:
-    """Every kind, as large as `tokens` let it be."""
+    """Every kind, as large as `tokens` allows."""
     return {**{name: _most(make, tokens) for name, make in _KINDS.items()}, **_TEXTS}
 
 
@@ -224,7 +222,7 @@ BODIES: dict[str, bytes] = {
     "deep JSON": b'{"query": "{ __typename }", "variables": ' + b'{"a":' * 1_000 + b"1" + b"}" * 1_000 + b"}",
     "deeper JSON": b'{"query": "{ __typename }", "variables": {"a": ' + b"[" * 60_000 + b"]" * 60_000 + b"}}",
     "many keys of JSON": b'{"query": "{ __typename }", ' + b", ".join(b'"k%d": 1' % n for n in range(10_000)) + b"}",
-    "many variables that nobody declares": _body(variables={f"v{n}": n for n in range(10_000)}),
+    "many undeclared variables": _body(variables={f"v{n}": n for n in range(10_000)}),
     "a long number of JSON": b'{"query": "{ __typename }", "variables": {"a": ' + b"9" * 120_000 + b"}}",
     "many numbers of JSON": b'{"query": "{ __typename }", "variables": {"a": [' + b"1," * 60_000 + b"1]}}",
     "a wide list of ids": _body(

@@ -1,4 +1,4 @@
-"""A small schema behind the real view on a real uvicorn server: what the transport's tests talk to. Holds no asserts."""
+"""A small schema behind the real view on a real uvicorn server."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -51,7 +51,7 @@ class Ctx:
 
 
 class World:
-    """What the resolvers touch, so that tests see side effects: the status in the database, calls, ended generators."""
+    """Records the resolvers' side effects."""
 
     def __init__(self) -> None:
         self.status = "SENT"
@@ -232,8 +232,6 @@ def make_schema(*, production: bool = False, limits: Limits | None = None) -> Sc
 
 @dataclass
 class Room:
-    """A running server."""
-
     world: World
     view: GraphQLView
     server: Server
@@ -248,7 +246,6 @@ class Room:
     async def socket(
         self, token: str | None = "good", *, subprotocols: tuple[str, ...] = ("graphql-transport-ws",), **options: Any
     ) -> AsyncIterator["Client"]:
-        """A WebSocket; with a token it is initialised and acknowledged."""
         protocols = [Subprotocol(name) for name in subprotocols]
         async with connect(
             f"ws://127.0.0.1:{self.port}/graphql", subprotocols=protocols or None, proxy=None, **options
@@ -261,7 +258,7 @@ class Room:
 
 
 class Client:
-    """One socket; every wait is bounded."""
+    """One socket with bounded waits."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -282,7 +279,6 @@ class Client:
             raise AssertionError(f"heard {message}, expected {expected}")
 
     async def closed(self) -> tuple[int, str]:
-        """Wait for the close, skipping messages: its code and reason."""
         async with asyncio.timeout(10):
             while True:
                 try:
@@ -300,7 +296,6 @@ async def open_room(
     check_s: float = 3.0,
     **options: Any,
 ) -> AsyncIterator[Room]:
-    """The server on a free port, until the block ends."""
     world = World()
     view = get_view(
         make_schema(production=production, limits=limits),

@@ -1,7 +1,4 @@
-"""The 61 audits of npm graphql-http 1.23.1 (`auditServer`), asked from here, so that they need no Node.
-
-Source: github.com/graphql/graphql-http, src/audits/server.ts; the ids are its own.
-"""
+"""The 61 audits of npm graphql-http 1.23.1. Source: github.com/graphql/graphql-http, src/audits/server.ts."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,7 +18,7 @@ COERCION: Final = {"query": "query CoerceFailure($id: ID!){ __typename }", "vari
 
 @dataclass(frozen=True)
 class Audit:
-    """One request and what must be true of its answer; None: not looked at."""
+    """One request and its expected answer; None: unchecked."""
 
     id: str
     body: Any = field(default_factory=lambda: {"query": HELLO})
@@ -90,7 +87,6 @@ def audits() -> list[Audit]:
 
 
 async def problems(room: Room) -> list[str]:
-    """What fails of all audits."""
     found = []
     async with httpx.AsyncClient() as client:
         # What the library sends by itself would hide the audits about a missing Accept.
@@ -110,7 +106,6 @@ async def problems(room: Room) -> list[str]:
 
 
 def failure(audit: Audit, response: httpx.Response) -> str | None:
-    """What the answer lacks, or None."""
     if not audit.status[0] <= response.status_code <= audit.status[1]:
         return f"{audit.id}: status {response.status_code}"
     media_type, _, charset = response.headers["content-type"].partition("; ")

@@ -1,4 +1,4 @@
-"""Shared execution: the same messages as alone, each number once, one execution for many, and nothing across scopes."""
+"""Shared execution of subscriptions."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -36,8 +36,6 @@ class Member:
 
 
 class FeedWorld(World):
-    """A hub over a log in memory; counts how often an event is executed."""
-
     def __init__(self) -> None:
         super().__init__()
         self.log = Log()
@@ -48,7 +46,7 @@ class FeedWorld(World):
             "ada": Member("Ada"),
             "ben": Member("Ben"),
             "owner": Member("Olga", role="OWNER"),
-            "foreign": Member("Fay", account=OTHER),
+            "other_account": Member("Fay", account=OTHER),
         }
 
     def commit(self, account: Any = ACCOUNT, count: int = 1, **fields: Any) -> int:
@@ -291,15 +289,15 @@ async def test_roles_accounts_and_variables_are_not_mixed(room: FeedRoom) -> Non
     async with (
         room.socket("ada") as ada,
         room.socket("owner") as owner,
-        room.socket("foreign") as foreign,
+        room.socket("other_account") as other_account,
         room.socket("ben") as ben,
     ):
-        for client in (ada, owner, foreign):
+        for client in (ada, owner, other_account):
             await subscribed(client, "1", 0)
         await subscribed(ben, "1", 0, kind="card.created")
         assert room.streams == 4
         room.world.commit(OTHER)
-        await foreign.hear(changed("1", 1))
+        await other_account.hear(changed("1", 1))
         room.world.commit()
         await ada.hear(changed("1", 1))
         await owner.hear(changed("1", 1, role="OWNER"))
@@ -319,7 +317,7 @@ async def test_what_depends_on_the_person_is_executed_for_each(room: FeedRoom) -
         assert (await ben.next())["payload"]["data"]["events"]["mine"] == "Ben"
 
 
-@pytest.mark.parametrize(("token", "id"), [("foreign", "ours"), ("ada", "theirs")])
+@pytest.mark.parametrize(("token", "id"), [("other_account", "ours"), ("ada", "theirs")])
 async def test_who_may_not_listen_gets_the_stock_error_and_no_event(room: FeedRoom, token: str, id: str) -> None:
     query = "subscription($id: String!, $after: Int) { room(id: $id, after: $after) { ... on Changed { seq } } }"
     async with room.socket("ada") as allowed, room.socket(token) as refused:

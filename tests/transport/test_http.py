@@ -1,4 +1,4 @@
-"""GraphQL over HTTP and SSE on a real server: negotiation, refusals, credentials, masking, bodies, streams."""
+"""GraphQL over HTTP and SSE on a real server."""
 
 import asyncio
 import gzip
@@ -446,7 +446,6 @@ async def test_an_operation_that_takes_too_long_is_ended(client: httpx.AsyncClie
 
 # -------------------------------------------------------------------------------------------------------------- bodies
 async def raw(room: Room, head: str, body: bytes = b"") -> bytes:
-    """What the server says to these bytes until it closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", room.port)
     writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
     async with asyncio.timeout(10):
@@ -509,9 +508,9 @@ async def test_an_allowed_origin_passes_the_preflight_and_a_foreign_one_is_told_
         assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, INBOX)
         assert "access-control-allow-credentials" not in allowed.headers
         for _ in range(3):
-            foreign = await client.options(room.url, headers={"Origin": "https://evil.example", **PREFLIGHT})
-            assert (foreign.status_code, foreign.text) == (400, REFUSED)
-            assert [name for name in foreign.headers if name.startswith("access-control")] == []
+            cross_origin = await client.options(room.url, headers={"Origin": "https://evil.example", **PREFLIGHT})
+            assert (cross_origin.status_code, cross_origin.text) == (400, REFUSED)
+            assert [name for name in cross_origin.headers if name.startswith("access-control")] == []
         by_get = await client.get(
             room.url, params={"query": "{ item { name } }"}, headers={"Origin": "https://evil.example"}
         )
@@ -541,8 +540,8 @@ async def test_an_allowed_origin_may_send_the_headers_of_its_clients_and_tracing
             answer = await client.options(room.url, headers={"Origin": INBOX, **asked})
             assert (answer.status_code, answer.headers["access-control-allow-headers"]) == (200, sent)
             assert answer.headers["access-control-allow-methods"] == "GET, POST"
-        foreign = await client.options(room.url, headers={"Origin": "https://evil.example", **asked})
-        assert foreign.status_code == 400
+        cross_origin = await client.options(room.url, headers={"Origin": "https://evil.example", **asked})
+        assert cross_origin.status_code == 400
 
 
 LOCAL = [

@@ -1,4 +1,4 @@
-"""Limits of documents, the shared caches, token buckets, and that the quick executor answers what the stock one does."""
+"""Limits of documents, the caches, the request limits, and the fast executor's answers."""
 
 import asyncio
 import time
@@ -24,7 +24,6 @@ SCHEMA = make_schema()
 
 
 async def codes(query: str, schema: Schema = SCHEMA, *, variables: dict[str, Any] | None = None) -> list[str]:
-    """The codes of the answer's errors."""
     world = World()
     result = await schema.execute(query, variable_values=variables, context_value=Ctx(world))
     if result.errors:
@@ -259,7 +258,7 @@ class Text(str):
 
 @dataclass
 class Row:
-    """Values as a resolver may hand them over: right, missing, wrong, awaitable, failing."""
+    """Values that a resolver may return: right, missing, wrong, awaitable, failing."""
 
     text: Any = "t"
     maybe: Any = None
@@ -379,7 +378,6 @@ async def test_the_quick_executor_answers_what_the_stock_one_does(query: str) ->
 
 
 def list_of_items(data: Any) -> Any:
-    """Data with the order of its keys; NaN made comparable."""
     if isinstance(data, dict):
         return [(key, list_of_items(value)) for key, value in data.items()]
     if isinstance(data, list):

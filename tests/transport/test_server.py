@@ -1,4 +1,4 @@
-"""The uvicorn subclasses on real connections: half heads, dead peers, SIGTERM with everything open."""
+"""The uvicorn subclasses on real connections."""
 
 import asyncio
 import os
@@ -25,7 +25,6 @@ def short_heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def cut_off(port: int, said: bytes) -> bytes:
-    """What the server answers until it ends the connection; bounded."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(said)
     try:

@@ -1,4 +1,4 @@
-"""The strict WebSocket handler: one row of the table of close codes per test."""
+"""The WebSocket handler: one test per row of the table of close codes."""
 
 import asyncio
 import fcntl
@@ -111,7 +111,7 @@ async def test_queries_mutations_and_subscriptions_run_and_ids_can_be_used_again
 
 async def test_an_unknown_complete_is_ignored_and_ping_is_answered(room: Room) -> None:
     async with room.socket() as client:
-        await client.say({"type": "complete", "id": "nobody"})
+        await client.say({"type": "complete", "id": "unknown"})
         await client.say({"type": "pong"})
         await client.say({"type": "ping", "payload": {"a": 1}})
         await client.hear({"type": "pong"})

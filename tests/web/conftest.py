@@ -1,4 +1,4 @@
-"""The HTTP door on a real server in the test's own loop, over a real database; only what GraphQL needs is left out."""
+"""The HTTP routes on a real server and database, without GraphQL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ TABLES = sorted(
 
 
 async def snapshot() -> dict[str, list[str]]:
-    """Every row of every table, as comparable text."""
     return {
         table: sorted(repr(row) for row in await database.rows(f"SELECT * FROM {table}"))  # noqa: S608 (only constants are put in)
         for table in [*TABLES, "event"]
@@ -54,8 +53,6 @@ async def snapshot() -> dict[str, list[str]]:
 
 @dataclass
 class Site:
-    """A running server."""
-
     base_url: str
     settings: Settings
     app: Starlette
@@ -63,11 +60,9 @@ class Site:
     log: io.StringIO
 
     def lines(self) -> list[dict[str, Any]]:
-        """What has been logged so far."""
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 
     async def run_jobs(self) -> int:
-        """Everything that is due, until nothing is."""
         return await job_runner.Runner().run_due()
 
 
@@ -145,8 +140,6 @@ Serve = Callable[..., AbstractAsyncContextManager[Site]]
 
 @pytest.fixture
 def serve(database: str) -> Serve:
-    """Start a server with these settings."""
-
     def start(**overrides: Any) -> AbstractAsyncContextManager[Site]:
         return _serve(database_url=database, **overrides)
 
@@ -155,6 +148,5 @@ def serve(database: str) -> Serve:
 
 @pytest.fixture
 async def site(serve: Serve) -> AsyncIterator[Site]:
-    """A server as tests usually want it."""
     async with serve() as running:
         yield running

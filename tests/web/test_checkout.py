@@ -1,4 +1,4 @@
-"""The pay page: each state has its code and its elements; reading changes nothing; Pay leads to the processor and nowhere else."""
+"""The checkout page: states, status codes, redirects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROBOTS = [
     "axios/1.7.2",
     "",
 ]
-# A person's browser by its name; what it asks for says that nobody looks.
+# A browser's user agent; the other headers announce a prefetch.
 MACHINES = [
     {"Sec-Purpose": "prefetch;prerender"},
     {"Purpose": "prefetch"},
@@ -68,8 +68,6 @@ async def _request(token: str, **overrides: Any) -> PaymentRequest:
 
 
 class _Page(HTMLParser):
-    """Tags, their attributes' names, and text."""
-
     def __init__(self, source: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, tuple[str, ...]]] = []

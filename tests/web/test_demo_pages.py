@@ -1,4 +1,4 @@
-"""Index, GraphiQL and the demo phone: there when the settings open them, and nowhere else."""
+"""Index, GraphiQL and the demo phone: available only when the settings enable them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ PRODUCTION = {
 
 @dataclass(frozen=True)
 class Access:
-    """What services.demo.seed.seed answers."""
-
     account_id: UUID
     email: str = "agent@demo.test"
     password: str = "demo-demo-demo"
@@ -41,7 +39,7 @@ async def test_the_index_links_to_everything_that_is_open(site: Site) -> None:
     text = (await site.http.get("/")).text
     for address in ("/graphiql", "/demo/phone", "/demo/site", "/healthz", "/readyz", "/metrics"):
         assert f'href="{address}"' in text
-    assert "<code>/graphql</code>" in text  # a browser that opens it would only be told to POST
+    assert "<code>/graphql</code>" in text  # a browser that opens it would get only an error
     assert "ptk_" not in text
 
 
@@ -196,8 +194,8 @@ async def test_an_answer_on_the_phone_arrives_in_the_thread(site: Site) -> None:
         assert (await site.http.post("/demo/phone", data={**form, **wrong})).status_code == 400
     for unknown in ("", "cnt_x", public_id("cnt", account.id)):
         assert (await site.http.post("/demo/phone", data={**form, "contact": unknown})).status_code == 404
-    foreign = await site.http.post("/demo/phone", data=form, headers={"Origin": "https://evil.example"})
-    assert foreign.status_code == 403
+    cross_origin = await site.http.post("/demo/phone", data=form, headers={"Origin": "https://evil.example"})
+    assert cross_origin.status_code == 403
     assert await snapshot() == before
 
 

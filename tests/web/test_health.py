@@ -1,4 +1,4 @@
-"""What watches the process sees what is wrong, and learns nothing that it should not."""
+"""Health checks and metrics."""
 
 from __future__ import annotations
 
@@ -136,13 +136,13 @@ async def test_keys_that_do_not_open_what_is_stored_are_told_until_the_right_one
     for _ in range(2):
         await factories.channel_connection(account)
     keys = site.app.state.settings.keys
-    vault.open_vault(["a-key-of-somebody-else"])
+    vault.open_vault(["a-key-of-another-server"])
     ready = await site.http.get("/readyz")
     vault.open_vault(keys)
     assert ready.status_code == 503
     assert ready.json()["checks"]["secrets"] == "not readable with these SECRET_KEYS"
-    told = [json.loads(line) for line in site.log.getvalue().splitlines() if "SECRET_KEYS" in line]
-    assert [(line["kind"], line["count"]) for line in told] == [("channel_connection", 2)]
+    lines = [json.loads(line) for line in site.log.getvalue().splitlines() if "SECRET_KEYS" in line]
+    assert [(line["kind"], line["count"]) for line in lines] == [("channel_connection", 2)]
     assert (await site.http.get("/readyz")).json()["checks"]["secrets"] == "ok"
 
 

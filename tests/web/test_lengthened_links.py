@@ -1,4 +1,4 @@
-"""Links as messengers, mail programs and people make them longer: they open, and count as no guess."""
+"""Links with added characters open and do not count as guesses."""
 
 from __future__ import annotations
 
@@ -74,7 +74,6 @@ BEFORE = ["%20", "%0A", "<", "*", "_", "%E2%80%8B", '"', "%2F"]
 
 
 async def ask(site: Site, method: str, target: str) -> tuple[int, str]:
-    """Send a request target byte for byte; its status and Location."""
     where = urlsplit(site.base_url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     writer.write(f"{method} {target} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The log: one JSON object a line, listed fields only, whoever writes it and however."""
+"""The log: one JSON object a line, listed fields only."""
 
 from __future__ import annotations
 
@@ -115,7 +115,6 @@ def test_every_field_that_our_code_logs_is_one_that_is_written() -> None:
 
 
 def _logged(node: ast.AST) -> list[str]:
-    """The names of the fields that a call of `log.…` gives."""
     if not (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)

@@ -1,4 +1,4 @@
-"""Which pages may call the product's two GraphQL endpoints, by environment. Answers to preflights need no database."""
+"""Which origins may call the two GraphQL endpoints, by environment."""
 
 import httpx2 as httpx
 import pytest

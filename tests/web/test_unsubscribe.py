@@ -1,4 +1,4 @@
-"""The unsubscribe address of e-mails: one click by a mail program, a button for people, nothing by looking at it."""
+"""The unsubscribe address of emails."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ async def link(site: Site) -> str:
     await factories.contact_address(contact, "EMAIL")
     channel = await factories.channel_connection(account, "EMAIL")
     conversation = await factories.conversation(contact)
-    letter = await factories.message(conversation, kind="EMAIL", channel_connection_id=channel.id)
-    return opt_outs.unsubscribe_url(letter).rpartition("/unsubscribe/")[2]
+    message = await factories.message(conversation, kind="EMAIL", channel_connection_id=channel.id)
+    return opt_outs.unsubscribe_url(message).rpartition("/unsubscribe/")[2]
 
 
 async def test_looking_changes_nothing_and_the_button_posts_to_the_same_address(site: Site) -> None:

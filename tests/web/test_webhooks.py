@@ -1,4 +1,4 @@
-"""The webhooks' door: what is not signed leaves nothing behind but a log line; what is signed is kept before the answer."""
+"""Webhooks over HTTP: unsigned ones store nothing; signed ones are stored before the answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def _processor() -> tuple[ProcessorConnection, str]:
 
 
 async def _paid(site: Site) -> tuple[PaymentRequest, str]:
-    """A request whose contact has just paid at the sandbox; the webhook is still a job."""
+    """A request just paid at the sandbox; its webhook is still a job."""
     token = factories.token()
     contact = await factories.contact(await factories.account())
     request = await factories.payment_request(contact, clear_token=token)

@@ -1,4 +1,4 @@
-"""The widget's files: one loader for all sites, one page for all keys, and a header that says where it may be shown."""
+"""The widget's files: loader, page and headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ LOADER_LIMIT, FRAME_LIMIT = 3_000, 30_000  # bytes, gzipped
 
 
 async def chat(*origins: str, **more: Any) -> ChannelConnection:
-    """A connected web chat of a new account."""
     values = {"provider": web_chat.NAME, "allowed_origins": list(origins), **more}
     secret = {"identity_secret": "s" * web_chat.SECRET_LENGTH}
     return await factories.channel_connection(await factories.account(), "WEB_CHAT", credentials=secret, **values)
@@ -60,7 +59,7 @@ async def test_an_unknown_a_disconnected_an_empty_and_a_foreign_widget_answer_al
         (404, answers[0].headers["content-security-policy"], answers[0].text)
     }
     assert directives(answers[0].headers["content-security-policy"])["frame-ancestors"] == "'none'"
-    # Nothing of the widget stands in the page: an allowed one has the same body.
+    # The page contains nothing of the widget: an allowed one has the same body.
     assert (await site.http.get(f"/widget/{public_id('chn', good.id)}")).text == answers[0].text
 
 
