@@ -291,6 +291,11 @@ async def rows(sql: str, *args: object) -> list[dict[str, Any]]:
     return found
 
 
+def reads_directly() -> bool:
+    """Whether `records` reads on the event loop's thread."""
+    return isinstance(_client(), SafeSqliteClient)
+
+
 async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
     """As `rows`, for short hot reads by index, with columns by position. Raises: the driver's error (SQLite)."""
     client = _client()

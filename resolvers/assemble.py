@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from resolvers.access.reads import Access
 from resolvers.mutation import Mutation
 from resolvers.plans.plans import Plans
@@ -49,8 +47,7 @@ def build_schema(
         ),
     )
     if plans:
-        executor: Any = schema.execution_context_class
-        executor.plans = Plans(schema)
+        schema.use(Plans(schema))
     return schema
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import limits
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
@@ -96,9 +96,8 @@ class Watch:
         self._app = app
         self._trust_proxy = settings.trust_proxy
         self._warned = False
-        self._headers = dict(HEADERS)
-        if settings.base_url.startswith("https://"):
-            self._headers["strict-transport-security"] = HSTS
+        hsts = {"strict-transport-security": HSTS} if settings.base_url.startswith("https://") else {}
+        self._headers = [(name.encode(), value.encode()) for name, value in (HEADERS | hsts).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -137,10 +136,11 @@ class Watch:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                headers["x-request-id"] = request_id
+                headers = list(message["headers"])
+                present = {name for name, _ in headers}
+                headers += [header for header in self._headers if header[0] not in present]
+                headers.append((b"x-request-id", request_id.encode()))
+                message["headers"] = headers
             await send(message)
 
         try:
@@ -164,8 +164,7 @@ class Watch:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = route_of(scope)
-        metrics.requests_total.labels(scope["method"] if scope["method"] in _METHODS else "other", route, status).inc()
-        metrics.request_seconds.labels(route).observe(seconds)
+        metrics.count_request(scope["method"] if scope["method"] in _METHODS else "other", route, status, seconds)
         log.info(
             "request",
             method=scope["method"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -40,3 +41,20 @@ bus: Final = Gauge(
     "paythread_event_bus_connected", "1 while EVENTS_URL is connected, else 0: events are late.", registry=registry
 )
 live: Final = Gauge("paythread_live_events_healthy", "1 while the event log is being read, else 0.", registry=registry)
+
+
+def count_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answered request."""
+    _requests(method, route, status).inc()
+    _seconds(route).observe(seconds)
+
+
+# The library validates the labels at every look-up.
+@lru_cache(maxsize=1024)
+def _requests(method: str, route: str, status: int) -> Counter:
+    return requests_total.labels(method, route, status)
+
+
+@lru_cache(maxsize=256)
+def _seconds(route: str) -> Histogram:
+    return request_seconds.labels(route)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from models import database, searching, tables
+from models.database_url import Dialect
 from resolvers.access.rows import columns, columns_of_both, instance, names
 from resolvers.access.scope import OVERDUE, AccountScope
 from schema.connections import Page, Slice
@@ -78,25 +79,34 @@ def thread_statement(
     card_columns: tuple[str, ...],
 ) -> tuple[str, list[object]]:
     """A page of messages and cards. Columns: is_card, item_seq, then both kinds' columns, sorted by name."""
-    sql = _thread_sql(len(conversations), page.where, page.order, message_columns, card_columns)
+    sql = _thread_sql(len(conversations), page.where, page.order, message_columns, card_columns, database.dialect())
     return sql, [value for id in conversations for _ in range(2) for value in (account_id, id, *page.values)]
 
 
 @lru_cache(maxsize=256)
 def _thread_sql(
-    conversations: int, where: str, order: str, message_columns: tuple[str, ...], card_columns: tuple[str, ...]
+    conversations: int,
+    where: str,
+    order: str,
+    message_columns: tuple[str, ...],
+    card_columns: tuple[str, ...],
+    dialect: Dialect,
 ) -> str:
-    # Each branch reads no more rows than the page needs.
-    branches = " UNION ALL ".join(
-        f"SELECT * FROM (SELECT {mark} AS is_card, seq AS item_seq, {columns_of_both(own, others)}"  # noqa: S608 (only constants are put in)
-        f" FROM {model._meta.db_table} WHERE account_id = ? AND conversation_id = ?{where}{order}) AS {alias}"
-        for n in range(conversations)
-        for mark, model, own, others, alias in (
-            (0, tables.Message, message_columns, card_columns, f"m{n}"),
-            (1, tables.ActivityCard, card_columns, message_columns, f"a{n}"),
-        )
-    )
-    return branches + order.replace(" seq ", " item_seq ")
+    branches = []
+    for n in range(conversations):
+        for mark, table, own, others in (
+            (0, "message", message_columns, card_columns),
+            (1, "activity_card", card_columns, message_columns),
+        ):
+            branch = (
+                f"SELECT {mark} AS is_card, seq AS item_seq, {columns_of_both(own, others)}"  # noqa: S608 (only constants are put in)
+                f" FROM {table} WHERE account_id = ? AND conversation_id = ?{where}"
+            )
+            if dialect == "postgres":
+                # PostgreSQL sorts whole branches of different column types; SQLite merges them by their indexes.
+                branch = f"SELECT * FROM ({branch}{order}) AS {table}_{n}"  # noqa: S608 (only constants are put in)
+            branches.append(branch)
+    return " UNION ALL ".join(branches) + order.replace(" seq ", " item_seq ")
 
 
 def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:

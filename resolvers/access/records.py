@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -48,12 +49,8 @@ class Records(AccountScope):
         # Few different statements: a repeated id changes nothing.
         size = 1 << (len(wanted) - 1).bit_length()
         wanted += wanted[-1:] * (size - len(wanted))
-        return await database.records(
-            f"SELECT {', '.join(columns)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND {column} IN ({database.placeholders(size)}){order}",
-            self._account_id,
-            *wanted,
-        )
+        sql = _matching_sql(model, tuple(columns), column, size, order)
+        return await database.records(sql, self._account_id, *wanted)
 
     async def thread(
         self,
@@ -88,3 +85,11 @@ class Records(AccountScope):
     ) -> Slice[Record]:
         sql = f"SELECT {', '.join(columns)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
         return page.cut(await database.records(sql, *values, *page.values))
+
+
+@lru_cache(maxsize=1024)
+def _matching_sql(model: type[tables.Row], columns: tuple[str, ...], column: str, count: int, order: str) -> str:
+    return (
+        f"SELECT {', '.join(columns)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
+        f" WHERE account_id = ? AND {column} IN ({database.placeholders(count)}){order}"
+    )

@@ -15,11 +15,17 @@ from graphql import (
     GraphQLField,
     GraphQLIncludeDirective,
     GraphQLObjectType,
+    GraphQLScalarType,
     GraphQLSchema,
     GraphQLSkipDirective,
     InlineFragmentNode,
     SelectionSetNode,
+    Undefined,
+    VariableNode,
+    get_nullable_type,
     is_abstract_type,
+    is_non_null_type,
+    value_from_ast,
 )
 from graphql.execution.values import VariableValues, get_argument_values, get_directive_values
 from strawberry.schema.config import StrawberryConfig
@@ -133,11 +139,13 @@ class Compiler:
         parent = self._schema.type_map[type_name]
         assert isinstance(parent, GraphQLObjectType)  # noqa: S101 (for mypy)
         definition = parent.fields[node.name.value]
-
-        def read(run: Run) -> dict[str, Any]:
-            return self._converted(definition, node, run.values)
-
-        return read
+        if not node.arguments:
+            return lambda run: {}
+        field: StrawberryField = definition.extensions["strawberry-definition"]
+        if all(isinstance(get_nullable_type(given.type), GraphQLScalarType) for given in definition.args.values()):
+            # Scalars reach a resolver as they are.
+            return _scalars(definition, node, field)
+        return lambda run: self._converted(definition, node, run.values)
 
     def _converted(self, definition: GraphQLField, node: FieldNode, values: VariableValues) -> dict[str, Any]:
         given = get_argument_values(definition, node, values)
@@ -355,6 +363,38 @@ class Compiler:
             return (await selection.build(run, found))[0]
 
         return read
+
+
+def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) -> Arguments:
+    names = {given.graphql_name or given.python_name: given.python_name for given in field.arguments}
+    variables: dict[str, tuple[str, bool]] = {}
+    literals = []
+    for argument in node.arguments or ():
+        if isinstance(argument.value, VariableNode):
+            required = is_non_null_type(definition.args[argument.name.value].type)
+            variables[names[argument.name.value]] = argument.value.name.value, required
+        else:
+            literals.append(argument)
+    constant = {
+        name: value_from_ast(argument.value, definition.args[argument.name.value].type)
+        for argument in literals
+        for name in [names[argument.name.value]]
+    }
+    if Undefined in constant.values():
+        raise NotPlanned
+
+    def read(run: Run) -> dict[str, Any]:
+        found = dict(constant)
+        coerced = run.values.coerced
+        for name, (variable, required) in variables.items():
+            value = coerced.get(variable, Undefined)
+            if value is not Undefined:
+                found[name] = value
+            if required and (value is Undefined or value is None):
+                raise NotPlanned
+        return found
+
+    return read
 
 
 def _fetch_conversations(

@@ -119,6 +119,17 @@ class Plans:
             return None
         return Plan(tuple(roots), compiler.wants_position)
 
+    def answer(
+        self,
+        operation: OperationDefinitionNode,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        values: VariableValues,
+        viewer: Actor,
+    ) -> Awaitable[dict[str, Any]] | None:
+        """The `data` of a query; None without a plan."""
+        plan = self.query(operation, fragments, values)
+        return plan.run(Run(Records(viewer), values)) if plan is not None else None
+
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
         """The answer's `data` for one execution of graphql-core; None without a plan."""
         context = executor.context_value

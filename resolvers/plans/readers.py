@@ -149,6 +149,7 @@ def moment(column: str) -> Converted:
     return Converted(_moment_text, (column,))
 
 
+@lru_cache(maxsize=16_384)
 def _moment_text(value: Any) -> str | None:
     # As SQLite stores every time.
     if type(value) is str and value[-6:] == "+00:00" and value[10] == " ":

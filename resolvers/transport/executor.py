@@ -64,6 +64,9 @@ class PlannedExecution(Protocol):
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
         """None without a plan. After an exception the stock executor runs."""
 
+    def answer(self, operation: Any, fragments: Any, values: Any, viewer: Any) -> Awaitable[dict[str, Any]] | None:
+        """`execute`, for a query outside an execution."""
+
 
 class PerEventContext(StrawberryGraphQLCoreExecutionContext):
     fast_leaves = True

@@ -58,8 +58,10 @@ from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import EVENTS, GRAPHQL_JSON, JSON, Accepted, accepted
 from resolvers.transport.origins import Cors, Origins
+from resolvers.transport.quick import QuickAnswers
 from resolvers.transport.refusals import Refusal, SubscriptionRefused
 from resolvers.transport.request_data import request_data as checked_data
+from resolvers.transport.schema import Schema
 from resolvers.transport.socket import SocketAdapter, SocketHandler
 from services.core.rate_limits import RateLimiter
 
@@ -118,6 +120,9 @@ class GraphQLView(GraphQL[Any, None]):
             max_subscriptions_per_connection=limits.operations_per_socket,
         )
         self.origins = origins
+        self._quick: QuickAnswers | None = None
+        if isinstance(schema, Schema) and schema.plans is not None:
+            self._quick = QuickAnswers(schema._schema, schema.documents, schema.plans, limits)
         self.admission = Admission(
             limits=limits,
             authenticate=authenticate,
@@ -154,9 +159,12 @@ class GraphQLView(GraphQL[Any, None]):
                 raise Refusal(403, "FORBIDDEN", self.origins.refuse(request.headers["origin"]))
             if answer.accepted.json is None and not answer.accepted.events:
                 raise Refusal(406, "BAD_REQUEST", f"Accept {GRAPHQL_JSON}, {JSON} or {EVENTS}.")
+            quick = None
             if request.method == "POST":
-                request = Request(scope, replayed(await self._read_body(scope, receive), receive))
-            response = await self.run(request)
+                body = await self._read_body(scope, receive)
+                quick = await self._answer_quickly(request, body, answer)
+                request = Request(scope, replayed(body, receive))
+            response = quick or await self.run(request)
         except ClientDisconnect:
             return
         except HTTPException as refusal:
@@ -169,9 +177,29 @@ class GraphQLView(GraphQL[Any, None]):
             else:
                 log.error("a GraphQL request broke", error=type(error).__name__, request_id=request_id)
             extensions = {"code": UNAVAILABLE if transient else "INTERNAL", "requestId": request_id}
-            body = {"errors": [{"message": UNAVAILABLE_TEXT if transient else MASKED, "extensions": extensions}]}
-            response = self._json(body, 503 if transient else 500, answer)
+            errors = [{"message": UNAVAILABLE_TEXT if transient else MASKED, "extensions": extensions}]
+            response = self._json({"errors": errors}, 503 if transient else 500, answer)
         await response(scope, receive, send)
+
+    async def _answer_quickly(self, request: Request, body: bytes, answer: _Answer) -> Response | None:
+        """The response to a planned query of a valid document; None for everything else."""
+        if self._quick is None or answer.accepted.json is None:
+            return None
+        headers = request.headers
+        if headers.get("content-type") != JSON or "content-encoding" in headers:
+            return None
+        try:
+            data = checked_data(orjson.loads(body))
+        except (orjson.JSONDecodeError, HTTPException):
+            return None
+        operation = self._quick.find(data.query, data.operation_name) if data.query else None
+        if operation is None:
+            return None
+        context = await self.get_context(request, None)
+        if context.viewer is None:
+            return None
+        found = await self._quick.answer(operation, data.variables, context.viewer)
+        return self._respond(found, 200, answer) if found is not None else None
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         limits = self.admission.limits
@@ -191,6 +219,9 @@ class GraphQLView(GraphQL[Any, None]):
         return response
 
     def _json(self, body: object, status: int, answer: _Answer) -> Response:
+        return self._respond(self.encode_json(body), status, answer)
+
+    def _respond(self, body: bytes, status: int, answer: _Answer) -> Response:
         headers = {
             "Content-Type": f"{answer.media_type}; charset=utf-8",
             "Vary": "Accept",
@@ -198,7 +229,7 @@ class GraphQLView(GraphQL[Any, None]):
         }
         if status == 503:
             headers["Retry-After"] = str(RETRY_AFTER_S)
-        return Response(self.encode_json(body), status_code=status, headers=headers)
+        return Response(body, status_code=status, headers=headers)
 
     # ----------------------------------------------------------------------------------------------- strawberry's hooks
     def should_render_graphql_ide(self, request: Any) -> bool:
@@ -226,7 +257,9 @@ class GraphQLView(GraphQL[Any, None]):
         response.answer = request.scope[_ANSWER]
         return response
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket | None) -> Context:
+        if not isinstance(request, WebSocket) and (known := request.scope[_ANSWER].context) is not None:
+            return known  # type: ignore[no-any-return]
         context: Context = await _maybe(self._make_context(request, None))
         context.request_id = context.request_id or uuid4().hex
         if isinstance(request, WebSocket):

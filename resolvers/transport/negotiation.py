@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 JSON: Final = "application/json"
@@ -34,6 +35,11 @@ class _Range(NamedTuple):
 
 def accepted(headers: Sequence[str]) -> Accepted:
     """Evaluates all Accept headers of a request; without any, everything is acceptable."""
+    return _accepted(tuple(headers))
+
+
+@lru_cache(maxsize=256)
+def _accepted(headers: tuple[str, ...]) -> Accepted:
     ranges = _ranges(headers)
 
     def rank(media_type: str) -> tuple[float, bool, bool, int]:

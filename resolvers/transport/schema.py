@@ -11,12 +11,24 @@ from strawberry.types import ExecutionContext
 
 from resolvers.transport.documents import CheckDocument, Documents
 from resolvers.transport.errors import PresentErrors, log_errors
-from resolvers.transport.executor import PerEventContext
+from resolvers.transport.executor import PerEventContext, PlannedExecution
 from resolvers.transport.limits import Limits
 
 
 class Schema(strawberry.Schema):
     """strawberry's own error log writes the document with its literals; this one does not."""
+
+    plans: PlannedExecution | None = None
+
+    def __init__(self, *args: Any, documents: Documents, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.documents = documents
+
+    def use(self, plans: PlannedExecution) -> None:
+        """Execute what has a plan with it."""
+        self.plans = plans
+        executor: Any = self.execution_context_class
+        executor.plans = plans
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         log_errors(errors, execution_context)
@@ -37,6 +49,7 @@ def schema_options(
     documents = Documents(limits, rules, hide_suggestions=production, once=once)
     executor = type("LimitedContext", (PerEventContext,), {"operation_s": limits.operation_s})
     return {
+        "documents": documents,
         "extensions": [PresentErrors, lambda: CheckDocument(documents)],
         "execution_context_class": executor,
         # No sort_schema: it copies the types, and strawberry 0.341.2 then finds no union member.

@@ -6,6 +6,7 @@ import ipaddress
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _clock = time.monotonic
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """The IPv4 address, or an IPv6 address's /64 network."""
     try:
