@@ -6,6 +6,8 @@ Magic recipients, by the last characters of the address (of an email address: of
     …9902   refused: the recipient has opted out
     …9903   accepted, never reported
     …9904   accepted, but the answer is lost (ambiguous); `look_up` finds the message
+
+Source: none, there is no vendor; the limits are those of the channels that it simulates.
 """
 
 from __future__ import annotations
