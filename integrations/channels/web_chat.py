@@ -1,4 +1,4 @@
-"""The chat widget as a channel. services/web_chat/ has its visitors and threads, web/widget.py the widget."""
+"""The chat widget as a channel. Source: none, there is no vendor: services/web_chat/ and web/widget.py are the other side."""
 
 from __future__ import annotations
 
