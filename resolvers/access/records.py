@@ -1,4 +1,4 @@
-"""Records: rows of the viewer's account with selected columns, by position, without instances."""
+"""Rows of the viewer's account with selected columns, by position."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Records(AccountScope):
         message_columns: tuple[str, ...],
         card_columns: tuple[str, ...],
     ) -> Slice[Record]:
-        """Records of both kinds: whether it is a card, its number in the thread, then every column, sorted by name."""
+        """Whether it is a card, its number in the thread, then every column, sorted by name."""
         sql, values = thread_statement(self._account_id, conversations, page, message_columns, card_columns)
         return page.cut(await database.records(sql, *values))
 

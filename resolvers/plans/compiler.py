@@ -1,4 +1,4 @@
-"""Compiles a validated operation into a plan. Refuses, with NotPlanned, whatever has no reader."""
+"""Compiles a validated operation into a plan. Raises NotPlanned for fields without a reader."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ Root = Callable[[Run], Any]
 
 
 class Compiler:
-    """Compiles one operation. `values`: its variables, for @skip and @include."""
+    """`values`: the operation's variables, for @skip and @include."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Compiler:
 
     # ------------------------------------------------------------------------------------------------------ selections
     def fields(self, nodes: Sequence[FieldNode] | SelectionSetNode, type_name: str) -> Selected:
-        """What is selected of an object of this type, merged, in the order of the answer."""
+        """The merged selection of a type, in the order of the answer."""
         found: Selected = {}
         sets = [nodes] if isinstance(nodes, SelectionSetNode) else [node.selection_set for node in nodes]
         for selection_set in sets:
@@ -135,7 +135,6 @@ class Compiler:
         return is_abstract_type(abstract) and self._schema.is_sub_type(abstract, concrete)
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
-        """The field's arguments, as its resolver would get them."""
         parent = self._schema.type_map[type_name]
         assert isinstance(parent, GraphQLObjectType)  # noqa: S101 (for mypy)
         definition = parent.fields[node.name.value]
@@ -263,7 +262,7 @@ class Compiler:
     def connection(
         self, parent: str, nodes: list[FieldNode], type_name: str, node_type: str, keyset: Keyset, fetch: Fetch | None
     ) -> Connection:
-        """`fetch`: reads a page of rows; None: the thread, whose nodes are messages and cards."""
+        """`fetch`: reads a page of rows; None: the thread."""
         lists: list[list[FieldNode]] = []
         names = Names(())
         parts, edge_parts = [], ["[]"]
@@ -340,7 +339,6 @@ class Compiler:
 
     # ------------------------------------------------------------------------------------------------------------ root
     def root(self, nodes: list[FieldNode]) -> Root:
-        """The reader of one field of Query."""
         name = nodes[0].name.value
         if name in _BY_ID:
             return self._by_id(nodes, *_BY_ID[name])

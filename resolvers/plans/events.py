@@ -44,7 +44,7 @@ _ROWS: Final[dict[str, dict[str, tuple[tuple[tuple[str, str], ...], bool]]]] = {
 
 
 def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Root:
-    """The reader of a subscription's field, for events of one class. Raises: NotPlanned."""
+    """Raises: NotPlanned."""
     type_name = event.__name__
     if type_name not in _VALUES:
         raise NotPlanned

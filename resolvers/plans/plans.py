@@ -27,13 +27,13 @@ PLANS: Final = 512  # operations that are kept
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One operation. `roots`: response name -> its reader, or a constant."""
+    """`roots`: response name to reader or constant."""
 
     roots: tuple[tuple[str, Root | str], ...]
     wants_position: bool
 
     async def run(self, run: Run) -> dict[str, Any]:
-        """The answer's `data`. Raises: NotPlanned, and anything else: the stock executor then answers."""
+        """The answer's `data`. After any exception the stock executor runs."""
         if self.wants_position:
             run.cursor = (await run.records.position()).encode()
         return {name: root if isinstance(root, str) else await root(run) for name, root in self.roots}
@@ -57,7 +57,7 @@ class Plans:
         fragments: Mapping[str, FragmentDefinitionNode],
         values: VariableValues,
     ) -> Plan | None:
-        """The plan of a query; None when it needs the stock executor."""
+        """None without a plan."""
         if operation.operation is not OperationType.QUERY:
             return None
         return self._plan(operation, fragments, values, None)
@@ -131,7 +131,7 @@ class Plans:
         return plan.run(Run(Records(viewer), values)) if plan is not None else None
 
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
-        """The answer's `data` for one execution of graphql-core; None without a plan."""
+        """None without a plan."""
         context = executor.context_value
         viewer: Actor | None = getattr(context, "viewer", None)
         if viewer is None:

@@ -20,7 +20,7 @@ class NotPlanned(Exception):
 
 
 class Names:
-    """The names in a generated function: `r` is the record, `run` the execution, `c0` and so on are constants."""
+    """In a generated function: `r` is the record, `run` the execution, `c0` and so on are constants."""
 
     def __init__(self, columns: Sequence[str], offset: int = 0) -> None:
         self._position = {name: offset + n for n, name in enumerate(columns)}
@@ -39,7 +39,7 @@ class Names:
         return f"{self.constant(function)}({arguments})"
 
     def function(self, parameters: str, expression: str) -> Callable[..., Any]:
-        """Compile `lambda parameters: expression`, built from readers' texts and GraphQL names only."""
+        """Compile `lambda parameters: expression`, from readers' texts and GraphQL names only."""
         made: Callable[..., Any] = eval(f"lambda {parameters}: {expression}", self.constants)  # noqa: S307 (no text of a client)
         return made
 
@@ -58,7 +58,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Converted:
-    """A function of columns. `clocked`: its last argument is the execution, for the time."""
+    """A function of columns. `clocked`: its last argument is the execution."""
 
     function: Callable[..., Any]
     columns: tuple[str, ...]
@@ -70,7 +70,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Amount:
-    """A Money object: minor units from columns, and a currency."""
+    """A Money object."""
 
     columns: tuple[str, ...]
     currency: str = "currency"
@@ -79,7 +79,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Group:
-    """An object whose fields are columns of the same record. Null where one of `present` is."""
+    """An object of the same record's columns. Null where one of `present` is."""
 
     type_name: str
     present: tuple[str, ...]
@@ -88,7 +88,7 @@ class Group:
 
 @dataclass(frozen=True)
 class One:
-    """The row that a column names. Not `nullable`: there is always one."""
+    """The row that a column names."""
 
     type_name: str
     column: str
@@ -97,7 +97,7 @@ class One:
 
 @dataclass(frozen=True)
 class OneColumn:
-    """One text column of the row that a column names; null without a row."""
+    """One text column of the row that a column names."""
 
     model: type[Row]
     column: str
@@ -106,7 +106,7 @@ class OneColumn:
 
 @dataclass(frozen=True)
 class Children:
-    """Rows of another type that name this one."""
+    """Rows that name this one."""
 
     type_name: str
     parent: str
@@ -128,8 +128,6 @@ Reader: TypeAlias = Plain | Converted | Amount | Group | One | OneColumn | Child
 
 @dataclass(frozen=True)
 class RowType:
-    """A GraphQL type whose objects are rows."""
-
     name: str
     model: type[Row]
     fields: Mapping[str, Reader]
@@ -160,7 +158,7 @@ def _moment_text(value: Any) -> str | None:
 def choice(
     enum: type[Enum], column: str, *, shown: Mapping[str, str] | None = None, nullable: bool = False
 ) -> Converted:
-    """An enum's member by name. `shown`: stored names that clients see under another name."""
+    """An enum's member by name. `shown`: stored names to clients' names."""
     names: dict[str | None, str | None] = {name: name for name in enum.__members__}
     names.update(shown or {})
     if nullable:
@@ -181,7 +179,7 @@ def is_set(column: str) -> Converted:
 
 
 def unless(needed: Callable[..., bool], value: Any, columns: tuple[str, ...]) -> Converted:
-    """`value`, where `needed` is false; other records need the stock executor."""
+    """Records for which `needed` is true need the stock executor."""
 
     def read(*values: Any) -> Any:
         if needed(*values):

@@ -1,4 +1,4 @@
-"""Compiled selections: the records that they read, and the dicts that they build from them."""
+"""Compiled selections: the records they read and the dicts they build."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Position = Callable[[str], int]  # of a column in a record
 
 
 class Link(Protocol):
-    """Something below each record. `load` returns it by the value of `column`."""
+    """`load` returns objects below each record, by the value of `column`."""
 
     @property
     def column(self) -> str: ...
@@ -65,7 +65,6 @@ class RowSelection:
         return await self._build(run, records, self.columns, 0, self.make)
 
     async def build_at(self, run: Run, records: Sequence[Record], columns: tuple[str, ...], offset: int) -> list[Built]:
-        """`build`, for records whose `columns` begin at position `offset`."""
         key = columns, offset
         make = self._made.get(key)
         if make is None:
@@ -156,7 +155,7 @@ class ConnectionSelection:
 
 
 class NodeLists(Protocol):
-    """Reads a page and builds each list of nodes that the connection selects."""
+    """Reads a page and builds the selected lists of nodes."""
 
     async def read(
         self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
@@ -214,8 +213,6 @@ _READ: dict[type, Callable[[Any], Any]] = {UUID: to_uuid, datetime: to_time, int
 
 @dataclass
 class Connection:
-    """A connection of one row, or of the account."""
-
     selection: ConnectionSelection
     nodes: NodeLists
     arguments: Arguments

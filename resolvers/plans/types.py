@@ -1,4 +1,4 @@
-"""The row types: which columns each field reads. `schema/` describes the same fields; a test compares both answers."""
+"""The columns that each field reads. `schema/` describes the same fields; a test compares both answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from services.thread import payment_links
 
 class Clock(Protocol):
     def changes_at(self, when: datetime) -> None:
-        """Note that the answer is another one from then on."""
+        """The answer changes at this time without an event."""
 
 
 def _overdue(due_at: Any, status: str, clock: Clock) -> bool:
