@@ -100,11 +100,12 @@ class RedisServer:
 class PostgresServer:
     """A private PostgreSQL in a temporary folder, superuser `postgres` without password, TCP on 127.0.0.1 only.
 
-    Commits survive `restart()`, not a crash of the machine: nothing is forced to the disk.
+    Commits survive `restart()`. They survive a crash of the machine only if `durable`; otherwise nothing is forced to the disk.
     """
 
-    def __init__(self, folder: Path | None = None, *, port: int | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, port: int | None = None, durable: bool = False) -> None:
         self.source = folder or _first(_POSTGRES_SOURCES)
+        self.durable = durable
         self.port = port or free_port()
         self._home: Path | None = None
         self._binaries = self.source
@@ -115,13 +116,18 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def pid(self) -> int:
+        """The server's first process, the parent of all others."""
+        return int((self._folder("cluster") / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         """Start the server, on a new data folder the first time, and wait until it answers. Raises: ServerUnavailable."""
         if self._running:
             raise RuntimeError("this PostgreSQL is already running")
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=200 "
-            "-c fsync=off -c full_page_writes=off -c lc_messages=C"
+            "-c lc_messages=C" + ("" if self.durable else " -c fsync=off -c full_page_writes=off")
         )
         wait = ("-w", "-t", str(int(START_TIMEOUT_S)))
         try:

@@ -1,0 +1,1 @@
+"""The benchmark: Paythread beside other GraphQL servers and beside servers that do almost nothing. `./dev bench`."""
