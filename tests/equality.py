@@ -31,6 +31,7 @@ async def _compare(self: PerEventContext, planned: Awaitable[dict[str, Any]], st
     except Exception:  # noqa: BLE001 the product does the same
         return await _awaited(self, stock())
     for _ in range(TRIES):
+        self.context_value = self.context_value.for_event()  # loaders without what they read before
         expected = await _awaited(self, stock())
         if not expected.errors and orjson.dumps(expected.data) == orjson.dumps(data):
             compared += 1
