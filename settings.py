@@ -72,6 +72,12 @@ class Settings(BaseSettings):
         default=True,
         description="Compile hot queries and events to plans; off: the stock executor, with the same answers.",
     )
+    answer_cache_mb: int = Field(
+        default=16,
+        ge=0,
+        le=4096,
+        description="Memory for answers of queries, each kept until its account's next event; 0: none is kept.",
+    )
     share_subscriptions: bool = Field(
         default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."
     )

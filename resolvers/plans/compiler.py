@@ -90,6 +90,8 @@ class Compiler:
         self._config = config
         self._scalar_registry = scalar_registry
         self.wants_position = False
+        # Whether each change of what is selected appends to the account's log; a moment may change it, too (Run.until).
+        self.depends_on_the_log_only = True
 
     # ------------------------------------------------------------------------------------------------------ selections
     def fields(self, nodes: Sequence[FieldNode] | SelectionSetNode, type_name: str) -> Selected:
@@ -135,6 +137,9 @@ class Compiler:
         return is_abstract_type(abstract) and self._schema.is_sub_type(abstract, concrete)
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
+        # Searches read contacts' texts, and a filter may compare with the time.
+        names = {argument.name.value for argument in node.arguments or ()}
+        self.depends_on_the_log_only &= names.isdisjoint({"search", "filter"})
         parent = self._schema.type_map[type_name]
         assert isinstance(parent, GraphQLObjectType)  # noqa: S101 (for mypy)
         definition = parent.fields[node.name.value]
@@ -158,6 +163,7 @@ class Compiler:
         row_type = TYPES.get(type_name)
         if row_type is None:
             raise NotPlanned
+        self.depends_on_the_log_only &= row_type.logged
         columns: dict[str, None] = {"id": None}
         if row_type.replaced is not None:
             columns[row_type.replaced] = None
@@ -253,6 +259,7 @@ class Compiler:
         if isinstance(reader, One):
             return OneLink(reader.column, self.rows(reader.type_name, nodes))
         if isinstance(reader, OneColumn):
+            self.depends_on_the_log_only = False  # users change without an event
             return ColumnLink(reader)
         if isinstance(reader, Children):
             return ChildrenLink(self.rows(reader.type_name, nodes), reader.parent, reader.order)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 from graphql import FragmentDefinitionNode, OperationDefinitionNode, OperationType, VariableNode, Visitor, visit
@@ -27,16 +29,36 @@ PLANS: Final = 512  # operations that are kept
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`roots`: response name to reader or constant."""
+    """One operation. `roots`: response name -> its reader, or a constant."""
 
     roots: tuple[tuple[str, Root | str], ...]
     wants_position: bool
+    depends_on_the_log_only: bool
 
     async def run(self, run: Run) -> dict[str, Any]:
-        """The answer's `data`. After any exception the stock executor runs."""
+        """The answer's `data`. Raises: NotPlanned, and anything else: the stock executor then answers."""
         if self.wants_position:
             run.cursor = (await run.records.position()).encode()
         return {name: root if isinstance(root, str) else await root(run) for name, root in self.roots}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One execution of a query's plan."""
+
+    plan: Plan
+    run: Run
+
+    @property
+    def depends_on_the_log_only(self) -> bool:
+        return self.plan.depends_on_the_log_only
+
+    @property
+    def until(self) -> datetime | None:
+        return self.run.until
+
+    async def data(self) -> dict[str, Any]:
+        return await self.plan.run(self.run)
 
 
 @dataclass(slots=True)
@@ -56,20 +78,20 @@ class Plans:
         operation: OperationDefinitionNode,
         fragments: Mapping[str, FragmentDefinitionNode],
         values: VariableValues,
-    ) -> Plan | None:
-        """None without a plan."""
+        viewer: Actor,
+        position: EventCursor | None = None,
+    ) -> Query | None:
+        """One execution of a query; None when it needs the stock executor."""
         if operation.operation is not OperationType.QUERY:
             return None
-        return self._plan(operation, fragments, values, None)
+        plan = self._plan(operation, fragments, values, None)
+        return Query(plan, Run(Records(viewer, position), values)) if plan is not None else None
 
-    def event(
-        self,
-        operation: OperationDefinitionNode,
-        fragments: Mapping[str, FragmentDefinitionNode],
-        values: VariableValues,
-        event: object,
-    ) -> Plan | None:
-        return self._plan(operation, fragments, values, type(event))
+    def scope(self, viewer: Actor) -> tuple[UUID, str, str]:
+        return viewer.account_id, viewer.role, viewer.kind
+
+    async def position(self, viewer: Actor) -> EventCursor:
+        return await Records(viewer).position()
 
     def _plan(
         self,
@@ -117,18 +139,7 @@ class Plans:
                     roots.append((name, event_reader(compiler, event, nodes)))
         except NotPlanned:
             return None
-        return Plan(tuple(roots), compiler.wants_position)
-
-    def answer(
-        self,
-        operation: OperationDefinitionNode,
-        fragments: Mapping[str, FragmentDefinitionNode],
-        values: VariableValues,
-        viewer: Actor,
-    ) -> Awaitable[dict[str, Any]] | None:
-        """The `data` of a query; None without a plan."""
-        plan = self.query(operation, fragments, values)
-        return plan.run(Run(Records(viewer), values)) if plan is not None else None
+        return Plan(tuple(roots), compiler.wants_position, compiler.depends_on_the_log_only)
 
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
         """None without a plan."""
@@ -136,17 +147,13 @@ class Plans:
         viewer: Actor | None = getattr(context, "viewer", None)
         if viewer is None:
             return None
-        event = executor.root_value
-        make: Callable[..., Plan | None] = self.query
-        known_position: EventCursor | None = None
-        arguments = [executor.operation, executor.fragment_definitions, executor.variable_values]
+        arguments = executor.operation, executor.fragment_definitions, executor.variable_values
         if executor.operation.operation is OperationType.SUBSCRIPTION:
-            make, known_position = self.event, context.event_position
-            arguments.append(event)
-        plan = make(*arguments)
-        if plan is None:
-            return None
-        return plan.run(Run(Records(viewer, known_position), executor.variable_values, event))
+            event = executor.root_value
+            plan = self._plan(*arguments, type(event))
+            return plan.run(Run(Records(viewer, context.event_position), arguments[2], event)) if plan else None
+        query = self.query(*arguments, viewer)
+        return query.data() if query is not None else None
 
 
 def _conditions(operation: OperationDefinitionNode, fragments: Mapping[str, FragmentDefinitionNode]) -> tuple[str, ...]:

@@ -133,6 +133,8 @@ class RowType:
     fields: Mapping[str, Reader]
     # Rows that are merged into others or otherwise replaced: where this column is set, the stock executor answers.
     replaced: str | None = None
+    # Whether every change that a client can see appends to the account's log.
+    logged: bool = False
 
 
 def identifier(prefix: str, column: str = "id") -> Converted:

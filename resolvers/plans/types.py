@@ -137,6 +137,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "payments": Page("payments", ("merged_ids",)),
             },
             replaced="merged_into_id",
+            logged=True,
         ),
         RowType(
             "Conversation",
@@ -154,6 +155,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "eventCursor": EventCursor(),
             },
             replaced="merged_into_id",
+            logged=True,
         ),
         RowType(
             "Message",
@@ -182,6 +184,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "replyTo": One("Message", "reply_to_id", nullable=True),
                 "retryOf": One("Message", "retry_of_id", nullable=True),
             },
+            logged=True,
         ),
         RowType(
             "ActivityCard",
@@ -197,6 +200,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "payment": unless(lambda fact: fact is not None, None, ("money_fact_id",)),
                 "actor": OneColumn(tables.User, "actor_id", "name"),
             },
+            logged=True,
         ),
         RowType(
             "PaymentRequest",
@@ -240,6 +244,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "unresolved": unless(bool, [], ("unresolved",)),
                 "dispute": unless(lambda state: state != "NONE", None, ("dispute_state",)),
             },
+            logged=True,
         ),
     )
 }

@@ -1,7 +1,7 @@
 """Executes one operation: new loaders for each pushed event, and a fast path for plain leaf fields."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
 from datetime import datetime
 from types import CoroutineType
@@ -60,12 +60,36 @@ class _Leaf(NamedTuple):
     coerce: Callable[[Any], Any]
 
 
-class PlannedExecution(Protocol):
-    def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
-        """None without a plan. After an exception the stock executor runs."""
+class PlannedQuery(Protocol):
+    """One execution of a plan."""
 
-    def answer(self, operation: Any, fragments: Any, values: Any, viewer: Any) -> Awaitable[dict[str, Any]] | None:
-        """`execute`, for a query outside an execution."""
+    @property
+    def depends_on_the_log_only(self) -> bool:
+        """Whether the same data is the answer while the account's log does not grow, until `until`."""
+
+    @property
+    def until(self) -> datetime | None: ...
+
+    async def data(self) -> dict[str, Any]:
+        """Any exception: execute it the stock way."""
+
+
+class PlannedExecution(Protocol):
+    """A faster way to execute some operations. None: this operation has no plan."""
+
+    def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
+        """The answer's data. Any exception: execute it the stock way."""
+
+    def query(
+        self, operation: Any, fragments: Any, values: Any, viewer: Any, position: Any = None
+    ) -> PlannedQuery | None:
+        """A query outside an execution. `position`: of the log, if it was read before."""
+
+    def scope(self, viewer: Any) -> Hashable:
+        """What answers depend on beside operation and variables."""
+
+    async def position(self, viewer: Any) -> Hashable:
+        """Of the viewer's log, now."""
 
 
 class PerEventContext(StrawberryGraphQLCoreExecutionContext):

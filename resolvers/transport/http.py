@@ -110,6 +110,7 @@ class GraphQLView(GraphQL[Any, None]):
         credential_of: CredentialOf,
         is_signed: IsSigned | None,
         cross_origin_posts: bool,
+        answer_bytes: int,
     ) -> None:
         super().__init__(
             schema,
@@ -122,7 +123,7 @@ class GraphQLView(GraphQL[Any, None]):
         self.origins = origins
         self._quick: QuickAnswers | None = None
         if isinstance(schema, Schema) and schema.plans is not None:
-            self._quick = QuickAnswers(schema._schema, schema.documents, schema.plans, limits)
+            self._quick = QuickAnswers(schema._schema, schema.documents, schema.plans, limits, answer_bytes)
         self.admission = Admission(
             limits=limits,
             authenticate=authenticate,
@@ -429,6 +430,7 @@ def get_view(
     credential_of: CredentialOf = token_of,
     is_signed: IsSigned | None = None,  # without a look-up; other tokens are limited by network
     cross_origin_posts: bool = True,  # executed, but unreadable by the page
+    answer_bytes: int = 0,  # memory for answers that are kept while nothing is logged
 ) -> GraphQLView:
     return GraphQLView(
         schema,
@@ -442,4 +444,5 @@ def get_view(
         credential_of=credential_of,
         is_signed=is_signed,
         cross_origin_posts=cross_origin_posts,
+        answer_bytes=answer_bytes,
     )

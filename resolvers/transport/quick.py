@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -10,6 +11,7 @@ from graphql import FragmentDefinitionNode, GraphQLSchema, OperationDefinitionNo
 from graphql.execution.values import VariableValues, get_variable_values
 
 from models.database import reads_directly
+from resolvers.transport.answers import Answer, Answers
 from resolvers.transport.documents import Documents
 from resolvers.transport.executor import PlannedExecution
 from resolvers.transport.limits import Limits
@@ -20,6 +22,8 @@ OPERATIONS: Final = 512
 class Operation(NamedTuple):
     """A query of a document that has been validated."""
 
+    query: str
+    name: str | None
     node: OperationDefinitionNode
     fragments: Mapping[str, FragmentDefinitionNode]
 
@@ -27,11 +31,15 @@ class Operation(NamedTuple):
 class QuickAnswers:
     """Bodies of answers to planned queries of one schema."""
 
-    def __init__(self, schema: GraphQLSchema, documents: Documents, plans: PlannedExecution, limits: Limits) -> None:
+    def __init__(
+        self, schema: GraphQLSchema, documents: Documents, plans: PlannedExecution, limits: Limits, answer_bytes: int
+    ) -> None:
+        """`answer_bytes`: how much of them is kept for unchanged accounts."""
         self._schema = schema
         self._documents = documents
         self._plans = plans
         self._operation_s = limits.operation_s
+        self._answers = Answers(answer_bytes) if answer_bytes else None
         self._operations: OrderedDict[tuple[str, str | None], Operation | None] = OrderedDict()
 
     def find(self, query: str, name: str | None) -> Operation | None:
@@ -40,33 +48,48 @@ class QuickAnswers:
             return None
         key = query, name
         if key not in self._operations:
-            self._operations[key] = _operation(self._documents.accepted[query].definitions, name)
+            self._operations[key] = _operation(query, name, self._documents.accepted[query].definitions)
             if len(self._operations) > OPERATIONS:
                 self._operations.popitem(last=False)
         return self._operations[key]
 
     async def answer(self, operation: Operation, variables: dict[str, Any] | None, viewer: Any) -> bytes | None:
         """The body; None when the stock executor must answer."""
-        values = get_variable_values(self._schema, operation.node.variable_definitions or (), variables or {})
-        if not isinstance(values, VariableValues):
-            return None
-        planned = self._plans.answer(operation.node, operation.fragments, values, viewer)
-        if planned is None:
-            return None
         try:
-            # A read on this thread can't be interrupted, and setting a timer takes as long as the read.
-            if reads_directly():
-                return orjson.dumps({"data": await planned})
-            async with asyncio.timeout(self._operation_s):
-                return orjson.dumps({"data": await planned})
+            return await self._answer(operation, variables or {}, viewer)
         except Exception:  # noqa: BLE001 whatever it is, the stock executor meets it again and reports it
             return None
 
+    async def _answer(self, operation: Operation, variables: dict[str, Any], viewer: Any) -> bytes | None:
+        key = (
+            operation.query,
+            operation.name,
+            orjson.dumps(variables, option=orjson.OPT_SORT_KEYS),
+            self._plans.scope(viewer),
+        )
+        position = None
+        if self._answers is not None and self._answers.asked_again(key):
+            position = await self._plans.position(viewer)
+            if (kept := self._answers.find(key, position)) is not None:
+                return kept
+        values = get_variable_values(self._schema, operation.node.variable_definitions or (), variables)
+        if not isinstance(values, VariableValues):
+            return None
+        planned = self._plans.query(operation.node, operation.fragments, values, viewer, position)
+        if planned is None:
+            return None
+        # A read on this thread can't be interrupted, and setting a timer takes as long as the read.
+        async with nullcontext() if reads_directly() else asyncio.timeout(self._operation_s):
+            body = orjson.dumps({"data": await planned.data()})
+        if self._answers is not None and position is not None and planned.depends_on_the_log_only:
+            self._answers.keep(key, Answer(position, planned.until, body))
+        return body
 
-def _operation(definitions: Any, name: str | None) -> Operation | None:
+
+def _operation(query: str, name: str | None, definitions: Any) -> Operation | None:
     operations = [node for node in definitions if isinstance(node, OperationDefinitionNode)]
     named = [node for node in operations if name is None or (node.name is not None and node.name.value == name)]
     if len(named) != 1 or named[0].operation is not OperationType.QUERY:
         return None
     fragments = {node.name.value: node for node in definitions if isinstance(node, FragmentDefinitionNode)}
-    return Operation(named[0], fragments)
+    return Operation(query, name, named[0], fragments)
