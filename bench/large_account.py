@@ -1,0 +1,346 @@
+"""Fills an account with many rows by bulk SQL, on both engines: each row is a copy of one that the services made."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+
+from integrations.base import Environment
+from models import database, tables, vault
+from models.ids import public_id, uuid7
+from services.core import configuration
+from services.core.configuration import Configuration
+from services.core.permissions import Actor
+from services.messaging import contacts
+from services.payments import payment_requests, processor_webhooks, request_sending
+from services.sandbox.webhooks import signed
+from settings import Settings
+
+WEBHOOK_SECRET = "sandbox_webhook_secret_0001"
+THREAD_ITEMS = 200  # of the conversation that is measured
+CONTACT_REQUESTS = 20  # of the contact that is measured
+RARE = 20  # requests of the rare status
+
+HOT, PAYABLE = 0x10_000_000, 0x20_000_000  # first numbers of the copies that the measured operations use
+
+_SERIES = "WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last})"
+_HEADS = {  # of the copies' ids; a table before those that refer to it
+    "contact": "01800000",
+    "contact_address": "01800001",
+    "conversation": "01800002",
+    "payment_request": "01800003",
+    "message": "01800004",
+    "checkout_session": "01800005",
+    "money_fact": "01800006",
+    "activity_card": "01800007",
+    "message_payment_request": "01800008",
+    "processor_event": "01800009",
+    "notification": "0180000a",
+    "idempotency_key": "0180000b",
+    "contact_summary": "0180000c",
+}
+
+
+@dataclass
+class LargeAccount:
+    """An account, the rows that the measured operations use, and how to pay a request."""
+
+    actor: Actor
+    channel_id: UUID
+    connection_id: UUID
+    contact_id: UUID
+    conversation_id: UUID
+    payable: list[tuple[UUID, str]] = field(default_factory=list)  # SENT requests and their checkouts at the sandbox
+
+    async def new_request(self) -> tables.PaymentRequest:
+        return await payment_requests.create(
+            self.actor,
+            contact_id=self.contact_id,
+            product_name="Deep clean",
+            amount="120.00",
+            idempotency_key=str(uuid4()),
+        )
+
+    async def send(self, request: tables.PaymentRequest) -> None:
+        await request_sending.send(
+            self.actor, payment_request_id=request.id, channel_id=self.channel_id, idempotency_key=str(uuid4())
+        )
+
+    async def pay(self, request_id: UUID, checkout_id: str) -> None:
+        """Receive the sandbox's signed webhook of a payment."""
+        now = datetime.now(UTC)
+        paid = {
+            "id": f"sbx_pay_{secrets.token_hex(8)}",
+            "status": "succeeded",
+            "amount_minor": 12000,
+            "currency": "USD",
+            "fee_minor": 300,
+            "created_at": now.isoformat(),
+        }
+        event = {
+            "id": f"sbx_evt_{secrets.token_hex(8)}",
+            "type": "checkout.completed",
+            "created_at": now.isoformat(),
+            "data": {
+                "checkout": {
+                    "id": checkout_id,
+                    "status": "completed",
+                    "request_reference": public_id("pr", request_id),
+                },
+                "payment": paid,
+            },
+        }
+        body = orjson.dumps(event)
+        headers = {"paythread-sandbox-signature": signed(WEBHOOK_SECRET, body, at=now)}
+        await processor_webhooks.receive("sandbox", self.connection_id, body, headers)
+
+
+def configure(database_url: str) -> None:
+    """Configure this process's services as for a test."""
+    given: dict[str, Any] = {
+        "environment": "test",
+        "database_url": database_url,
+        "public_url": "https://pay.example.test",
+    }
+    settings = Settings(_env_file=None, **given)  # type: ignore[call-arg]  # a parameter of pydantic's
+    vault.open_vault(settings.keys)
+    environment = Environment(public_url=settings.base_url, sandbox_url="http://127.0.0.1:9", timeout_s=5)
+    configuration.use(replace(Configuration.of(settings), environment=environment))
+
+
+async def new_account(*, payable: int = 0, number: int = 0) -> LargeAccount:
+    """An account with a paid request in a thread of THREAD_ITEMS items, and `payable` requests that wait for their money.
+
+    `number`: of the account in its database, from 0.
+    """
+    account = await tables.Account.create(
+        name="Acme",
+        default_currency="USD",
+        link_message_template="{business}: {link}",
+        event_epoch=secrets.token_hex(6),
+    )
+    user = await tables.User.create(
+        account_id=account.id,
+        email=f"{uuid4()}@example.test",
+        name="Ana",
+        role="AGENT",
+        password_hash="-",
+    )
+    actor = Actor(
+        account_id=account.id, role="AGENT", user_id=user.id, name="Ana", kind="user", credential=str(uuid4())
+    )
+    channel = await tables.ChannelConnection.create(
+        account_id=account.id,
+        kind="SMS",
+        provider="simulated",
+        display_name="SMS",
+        sender="+14155550100",
+        credentials=vault.seal(account.id, '{"secret": "simulated-secret"}'),
+    )
+    keys = {"secret_key": "sk_sandbox_test_key_0001", "webhook_secret": WEBHOOK_SECRET}
+    connection = await tables.ProcessorConnection.create(
+        account_id=account.id,
+        processor="sandbox",
+        display_name="Sandbox",
+        test_mode=True,
+        credentials=vault.seal(account.id, orjson.dumps(keys).decode()),
+        is_default=True,
+    )
+    contact = await contacts.create_contact(actor, name="Maria Lopez", phone="+14155550101")
+    conversation = await tables.Conversation.get(contact_id=contact.id)
+    made = LargeAccount(actor, channel.id, connection.id, contact.id, conversation.id)
+    request = await made.new_request()
+    await made.send(request)
+    checkout = await tables.CheckoutSession.create(
+        account_id=account.id,
+        payment_request_id=request.id,
+        processor_connection_id=connection.id,
+        n=1,
+        idempotency_key=str(uuid7()),
+        amount_minor=12000,
+        currency="USD",
+        status="OPEN",
+        external_id=f"sbx_of_{number}",
+        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+    payables = PAYABLE + number * 0x10_000
+    await _copy("payment_request", payable, request.id, _request("payable"), first=payables)
+    session = {"payment_request_id": _id("payment_request"), "external_id": "'sbx_' || i"}
+    await _copy("checkout_session", payable, checkout.id, session | {"idempotency_key": "'c' || i"}, first=payables)
+    numbers = range(payables, payables + payable)
+    made.payable = [(UUID(f"{_HEADS['payment_request']}-0000-7000-8000-{n:012x}"), f"sbx_{n}") for n in numbers]
+    await made.pay(request.id, f"sbx_of_{number}")
+    await _fill_thread(made, request.id, HOT + number * 0x10_000)
+    return made
+
+
+async def _fill_thread(made: LargeAccount, request_id: UUID, first: int) -> None:
+    seq = int(
+        (await database.rows("SELECT event_seq FROM account WHERE id = ?", made.actor.account_id))[0]["event_seq"]
+    )
+    count = THREAD_ITEMS // 2
+    message = await _one("message", made)
+    card = await _one("activity_card", made, " AND kind = 'PAYMENT_RECEIVED'")
+    await _copy("payment_request", CONTACT_REQUESTS, request_id, _request("hot"), first=first)
+    await _copy(
+        "message", count, message, {"seq": f"{seq} + (i - {first}) * 2 + 1", "external_id": "'h' || i"}, first=first
+    )
+    cards = {"seq": f"{seq} + (i - {first}) * 2 + 2", "kind": "'PAYMENT_FAILED'", "key": "'h' || i"}
+    cards["payment_request_id"] = _id("payment_request", f"{first} + (i - {first}) % {CONTACT_REQUESTS}")
+    await _copy("activity_card", count, card, cards, first=first)
+    await database.execute(
+        "UPDATE account SET event_seq = event_seq + ? WHERE id = ?", 2 * count, made.actor.account_id
+    )
+
+
+async def fill(made: LargeAccount, items: int) -> None:
+    """Add `items` thread items and conversations, three quarters as many requests, and what belongs to them."""
+    account = made.actor.account_id
+    (request,) = await database.rows(
+        "SELECT id FROM payment_request WHERE account_id = ? AND status = 'PAID' ORDER BY id LIMIT 1", account
+    )
+    seq = int((await database.rows("SELECT event_seq FROM account WHERE id = ?", account))[0]["event_seq"])
+    half, requests = items // 2, items * 3 // 4
+    contact, conversation = {"contact_id": _id("contact")}, {"conversation_id": _id("conversation")}
+    of_request = {"payment_request_id": _id("payment_request")}
+    copies: list[tuple[str, int, UUID, dict[str, str]]] = [
+        ("contact", items, made.contact_id, {"name": "'Contact ' || i", "search": "'contact ' || i"}),
+        (
+            "contact_address",
+            items,
+            await _one("contact_address", made),
+            contact | {"address": "'+1415' || (1000000 + i)"},
+        ),
+        (
+            "conversation",
+            items,
+            made.conversation_id,
+            contact | {"last_activity_at": _time(items), "closed_at": f"CASE WHEN i % 10 > 0 THEN {_time(items)} END"},
+        ),
+        (
+            "payment_request",
+            requests,
+            request["id"],
+            contact | conversation | _request("many", spread=True, items=items),
+        ),
+        (
+            "message",
+            half,
+            await _one("message", made),
+            contact | conversation | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"},
+        ),
+        (
+            "activity_card",
+            half,
+            await _one("activity_card", made, " AND kind = 'PAYMENT_RECEIVED'"),
+            contact | conversation | of_request | {"seq": f"{seq} + 2 * i + 1", "key": "'m' || i"},
+        ),
+        (
+            "message_payment_request",
+            half,
+            await _one("message_payment_request", made),
+            of_request | {"message_id": _id("message")},
+        ),
+        (
+            "money_fact",
+            half,
+            await _one("money_fact", made),
+            contact | of_request | {"external_id": "'m' || i", "checkout_session_id": _id("checkout_session")},
+        ),
+        (
+            "checkout_session",
+            half,
+            await _one("checkout_session", made, " AND status = 'COMPLETED'"),
+            of_request | {"external_id": "'m' || i", "idempotency_key": "'m' || i"},
+        ),
+        ("processor_event", half, await _one("processor_event", made), {"external_id": "'m' || i"}),
+        (
+            "notification",
+            half,
+            await _one("notification", made),
+            of_request | conversation | {"seq": f"{seq} + 2 * i", "key": "'m' || i", "read_at": "created_at"},
+        ),
+        ("idempotency_key", half, await _one("idempotency_key", made), {"key": "'m' || i"}),
+        ("contact_summary", half, await _one("contact_summary", made), contact),
+    ]
+    # A row before those that refer to it; SQLite and PostgreSQL check at each statement.
+    order = {name: place for place, name in enumerate(_HEADS)}
+    for table, count, row, values in sorted(copies, key=lambda copy: order[copy[0]]):
+        await _copy(table, count, row, values)
+    (event,) = await database.rows("SELECT min(seq) AS seq FROM event WHERE account_id = ?", account)
+    columns = [name for name in await _columns("event") if name != "seq"]
+    await database.execute(
+        f"{_SERIES.format(first=1, last=2 * items)} INSERT INTO event ({', '.join(columns)}, seq)"  # noqa: S608
+        f" SELECT {', '.join('t.' + name for name in columns)}, {seq} + i FROM event t, s WHERE t.account_id = ? AND t.seq = ?",
+        account,
+        event["seq"],
+    )
+    await database.execute(
+        "UPDATE account SET event_seq = event_seq + ?, request_count = request_count + ? WHERE id = ?",
+        2 * items,
+        2 * items,
+        account,
+    )
+
+
+def _request(mark: str, *, spread: bool = False, items: int = 0) -> dict[str, str]:
+    """What tells one copy of a request from the next. `spread`: of all statuses and over time."""
+    values = {"number": f"'{mark}-' || i", "token_hash": f"'{mark}-' || i"}
+    if spread:
+        values |= {
+            "created_at": _time(items),
+            # In every account a page of the rare status.
+            "status": f"CASE WHEN i % {max(1, items * 3 // 4 // RARE)} = 0 THEN 'PARTIALLY_PAID'"
+            " WHEN i % 20 = 0 THEN 'VOID' WHEN i % 20 = 1 THEN 'DRAFT' WHEN i % 20 < 7 THEN 'SENT' ELSE 'PAID' END",
+            "due_at": f"CASE WHEN i % 20 IN (2, 3, 4, 5) THEN {_time(items)} END",
+        }
+    return values
+
+
+async def _one(table: str, made: LargeAccount, more: str = "") -> UUID:
+    (found,) = await database.rows(
+        f"SELECT id FROM {table} WHERE account_id = ?{more} ORDER BY id LIMIT 1",  # noqa: S608
+        made.actor.account_id,
+    )
+    return UUID(str(found["id"]))
+
+
+async def _columns(table: str) -> list[str]:
+    if database.dialect() == "sqlite":
+        return [row["name"] for row in await database.rows(f"PRAGMA table_info({table})")]
+    found = await database.rows("SELECT column_name FROM information_schema.columns WHERE table_name = ?", table)
+    return [row["column_name"] for row in found]
+
+
+async def _copy(table: str, count: int, row: UUID, values: Mapping[str, str], *, first: int = 1) -> None:
+    """Insert `count` copies of a row; `values`: SQL of the columns that differ, by the copy's number `i`."""
+    if count < 1:
+        return
+    different = {"id": _id(table), **values}
+    parts = {name: different.get(name, f"t.{name}") for name in await _columns(table)}
+    await database.execute(
+        f"{_SERIES.format(first=first, last=first + count - 1)} INSERT INTO {table} ({', '.join(parts)})"  # noqa: S608
+        f" SELECT {', '.join(parts.values())} FROM {table} t, s WHERE t.id = ?",
+        row,
+    )
+
+
+def _id(table: str, number: str = "i") -> str:
+    """SQL of the n-th id of a table: older than every real one."""
+    head = f"{_HEADS[table]}-0000-7000-8000-"
+    if database.dialect() == "sqlite":
+        return f"printf('{head}%012x', {number})"
+    return f"('{head}' || lpad(to_hex({number}), 12, '0'))::uuid"
+
+
+def _time(items: int) -> str:
+    """SQL of the n-th minute of `items` that end now."""
+    if database.dialect() == "sqlite":
+        return f"strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', '-' || ({items} - i + 1) || ' minutes')"
+    return f"now() - ({items} - i + 1) * interval '1 minute'"
