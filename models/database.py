@@ -323,6 +323,10 @@ async def execute_aside(sql: str, *args: object) -> int:
     return count
 
 
+# An account's condition beside ids. No index serves it on SQLite, which may otherwise read the whole account instead of the ids.
+OF_ACCOUNT: Final = "(account_id = ?) = TRUE"
+
+
 def placeholders(count: int) -> str:
     if count < 1:
         raise ValueError("an empty IN list: skip the query")

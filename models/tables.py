@@ -188,7 +188,7 @@ class ContactAddress(TenantRow):
     class Meta:
         table = "contact_address"
         unique_together = (("account_id", "kind", "address"),)
-        indexes = (("contact_id",),)
+        indexes = (("contact_id", "kind"),)
 
 
 class OptOut(TenantRow):

@@ -14,7 +14,7 @@ CREATE INDEX CONCURRENTLY conversation_open ON conversation (account_id, last_ac
 DROP INDEX CONCURRENTLY IF EXISTS conversation_closed;
 CREATE INDEX CONCURRENTLY conversation_closed ON conversation (account_id, last_activity_at, id) WHERE closed_at IS NOT NULL;
 DROP INDEX CONCURRENTLY IF EXISTS contact_address_contact;
-CREATE INDEX CONCURRENTLY contact_address_contact ON contact_address (contact_id);
+CREATE INDEX CONCURRENTLY contact_address_contact ON contact_address (contact_id, kind);
 DROP INDEX CONCURRENTLY IF EXISTS notification_unread;
 CREATE INDEX CONCURRENTLY notification_unread ON notification (user_id, seq) WHERE read_at IS NULL;
 DROP INDEX CONCURRENTLY IF EXISTS payment_request_account_created_at;

@@ -7,7 +7,7 @@ CREATE INDEX payment_request_overdue ON payment_request (account_id, created_at,
     WHERE due_at IS NOT NULL AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID');
 CREATE INDEX conversation_open ON conversation (account_id, last_activity_at, id) WHERE closed_at IS NULL;
 CREATE INDEX conversation_closed ON conversation (account_id, last_activity_at, id) WHERE closed_at IS NOT NULL;
-CREATE INDEX contact_address_contact ON contact_address (contact_id);
+CREATE INDEX contact_address_contact ON contact_address (contact_id, kind);
 CREATE INDEX notification_unread ON notification (user_id, seq) WHERE read_at IS NULL;
 
 -- down

@@ -14,7 +14,7 @@ from strawberry.dataloader import DataLoader
 from models import database, tables
 from models.event_log import Cursor as EventCursor
 from resolvers.access.rows import columns, instance, names
-from resolvers.access.scope import OVERDUE, AccountScope
+from resolvers.access.scope import OVERDUE_OF_CONTACTS, AccountScope
 from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach
@@ -219,7 +219,7 @@ class Loaders(AccountScope):
         async def load(ids: list[UUID]) -> list[R | None]:
             found = await database.rows(
                 f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-                f" WHERE account_id = ? AND id IN ({database.placeholders(len(ids))})",
+                f" WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(ids))})",
                 self._account_id,
                 *ids,
             )
@@ -245,7 +245,7 @@ class Loaders(AccountScope):
     ) -> defaultdict[UUID, list[R]]:
         found = await database.rows(
             f"SELECT {columns(model)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND {parent} IN ({database.placeholders(len(ids))}) ORDER BY {order}",
+            f" WHERE {database.OF_ACCOUNT} AND {parent} IN ({database.placeholders(len(ids))}) ORDER BY {order}",
             self._account_id,
             *ids,
         )
@@ -268,8 +268,8 @@ class Loaders(AccountScope):
         kept_ids = {id: contact.id for contact in contacts for id in merged_rows.ids_of(contact)}
         found = await database.rows(
             "SELECT contact_id, currency, test_mode, count(*) AS n FROM payment_request"  # noqa: S608 (only constants are put in)
-            f" WHERE account_id = ? AND contact_id IN ({database.placeholders(len(kept_ids))})"
-            f" AND discarded_at IS NULL AND {OVERDUE} GROUP BY contact_id, currency, test_mode",
+            f" WHERE {database.OF_ACCOUNT} AND contact_id IN ({database.placeholders(len(kept_ids))})"
+            f" AND discarded_at IS NULL AND {OVERDUE_OF_CONTACTS} GROUP BY contact_id, currency, test_mode",
             self._account_id,
             *kept_ids,
             datetime.now(UTC),

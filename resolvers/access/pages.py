@@ -13,7 +13,7 @@ from uuid import UUID
 from models import database, searching, tables
 from models.database_url import Dialect
 from resolvers.access.rows import columns, columns_of_both, instance, names
-from resolvers.access.scope import OVERDUE, AccountScope
+from resolvers.access.scope import OVERDUE, OVERDUE_OF_CONTACTS, AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
 from schema.failures import bad_request
@@ -140,12 +140,12 @@ def requests_page_where(
         for n, (where, _) in enumerate(parts)
     )
     values = [value for _, of_status in parts for value in (*of_status, *page.values)]
-    return f"account_id = ? AND id IN ({pages})", [account_id, *values]
+    return f"{database.OF_ACCOUNT} AND id IN ({pages})", [account_id, *values]
 
 
 def requests_where(account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None) -> tuple[str, list[Any]]:
     """`contacts`: only requests to one of these."""
-    clauses = ["account_id = ?", "discarded_at IS NULL"]
+    clauses = ["account_id = ?" if contacts is None else database.OF_ACCOUNT, "discarded_at IS NULL"]
     values: list[Any] = [account_id]
 
     def add(clause: str, *more: object) -> None:
@@ -158,7 +158,8 @@ def requests_where(account_id: UUID, filter: RequestFilter, contacts: Sequence[U
         # An empty list matches nothing.
         add(f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status)
     if filter.overdue is not None:
-        add(OVERDUE if filter.overdue else f"NOT {OVERDUE}", datetime.now(UTC))
+        overdue = OVERDUE if contacts is None else OVERDUE_OF_CONTACTS
+        add(overdue if filter.overdue else f"NOT {overdue}", datetime.now(UTC))
     if filter.created_after is not None:
         add("created_at >= ?", filter.created_after)
     if filter.created_before is not None:

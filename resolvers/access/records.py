@@ -91,5 +91,5 @@ class Records(AccountScope):
 def _matching_sql(model: type[tables.Row], columns: tuple[str, ...], column: str, count: int, order: str) -> str:
     return (
         f"SELECT {', '.join(columns)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
-        f" WHERE account_id = ? AND {column} IN ({database.placeholders(count)}){order}"
+        f" WHERE {database.OF_ACCOUNT} AND {column} IN ({database.placeholders(count)}){order}"
     )

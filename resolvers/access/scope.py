@@ -5,7 +5,10 @@ from __future__ import annotations
 from services.core.permissions import Actor
 
 # A condition on payment_request; its value is the time.
+# For lists of the account, which payment_request_overdue serves.
 OVERDUE = "(due_at IS NOT NULL AND due_at < ? AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID'))"
+# For requests of given contacts: no index of the account's overdue requests serves it.
+OVERDUE_OF_CONTACTS = "(coalesce(due_at < ?, FALSE) AND status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID'))"
 
 
 class AccountScope:

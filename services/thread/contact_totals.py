@@ -18,7 +18,7 @@ SELECT currency, test_mode,
   coalesce(sum(CASE WHEN {figures.DUE} THEN {figures.LEFT} ELSE 0 END), 0) AS outstanding_minor,
   coalesce(sum(CASE WHEN {figures.OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
   coalesce(sum(CASE WHEN {figures.PAID_IN_FULL} THEN 1 ELSE 0 END), 0) AS paid_count
-FROM payment_request WHERE contact_id IN (%s) AND account_id = ? AND discarded_at IS NULL GROUP BY currency, test_mode
+FROM payment_request WHERE contact_id IN (%s) AND {database.OF_ACCOUNT} AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
 # One row per payment: the outcome of highest rank decides.
@@ -29,7 +29,7 @@ SELECT currency, test_mode,
   max(CASE WHEN kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' THEN 1 ELSE 0 END) AS has_losses,
   min(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS first_paid_at,
   max(CASE WHEN {figures.ARRIVED} THEN occurred_at END) AS last_paid_at
-FROM money_fact f WHERE contact_id IN (%s) AND account_id = ? AND {figures.NOT_UNDONE}
+FROM money_fact f WHERE contact_id IN (%s) AND {database.OF_ACCOUNT} AND {figures.NOT_UNDONE}
 GROUP BY currency, test_mode
 """  # noqa: S608 (constant)
 
@@ -54,7 +54,7 @@ FROM (
     sum(CASE WHEN kind = 'REFUND' THEN amount_minor ELSE 0 END) AS refunded,
     sum(CASE WHEN kind = 'DISPUTE' THEN amount_minor ELSE 0 END) AS lost
   FROM money_fact f
-  WHERE contact_id IN (%s) AND account_id = ? AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
+  WHERE contact_id IN (%s) AND {database.OF_ACCOUNT} AND kind IN ('REFUND', 'DISPUTE') AND outcome = 'SUCCEEDED' AND NOT EXISTS (
     SELECT 1 FROM money_fact later WHERE later.processor_connection_id = f.processor_connection_id AND f.kind = 'REFUND'
     AND later.kind = 'REFUND' AND later.external_id = f.external_id AND later.outcome IN ('FAILED', 'CANCELED'))
     AND NOT EXISTS (
