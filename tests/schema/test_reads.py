@@ -722,3 +722,31 @@ async def test_the_dashboard_shows_figures_per_currency(team: Team, api: Api) ->
             "medianSecondsToPay": 90,
         }
     ]
+
+
+async def test_pages_of_several_statuses_are_those_of_one_list(team: Team, api: Api) -> None:
+    statuses = ["SENT", "PAID", "DRAFT", "PARTIALLY_PAID", "SENT", "VOID", "PAID", "PAID"]
+    made = [await factories.payment_request(team.contact, status=status) for status in statuses]
+    wanted = ["SENT", "PAID", "PROCESSING", "SENT"]
+    expected = [row.number for row in reversed(made) if row.status in wanted]
+    document = """query($status: [PaymentRequestStatus!], $first: Int, $last: Int, $after: Cursor, $before: Cursor) {
+      paymentRequests(filter: { status: $status }, first: $first, last: $last, after: $after, before: $before) {
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor } nodes { number } } }"""
+    forward: list[str] = []
+    after = None
+    while True:
+        page = await api.one(document, {"status": wanted, "first": 2, "after": after})
+        forward += [node["number"] for node in page["nodes"]]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert forward == expected
+    backward: list[str] = []
+    before = None
+    while True:
+        page = await api.one(document, {"status": wanted, "last": 2, "before": before})
+        backward = [node["number"] for node in page["nodes"]] + backward
+        before = page["pageInfo"]["startCursor"]
+        if not page["pageInfo"]["hasPreviousPage"]:
+            break
+    assert backward == expected
