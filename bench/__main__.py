@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import workloads
+from bench import targets, workloads
 from bench.figures import Panel, Row, alternating, as_markdown, as_text, chart, medians, table
 from bench.processes import Failed, allow_many_files
 from bench.stores import Stores
@@ -24,8 +24,8 @@ from bench.workloads import WORKLOADS, Figures, Lab, Size, Workload
 
 PAGE = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "performance.svg"
-FULL = Size(rounds=3, seconds=5.0, sockets=2_000, webhooks=60_000)
-QUICK = Size(rounds=1, seconds=1.5, sockets=500, webhooks=3_000)
+FULL = Size(rounds=3, seconds=5.0, warm_s=1.0, sockets=2_000, webhooks=25_000)
+QUICK = Size(rounds=1, seconds=0.6, warm_s=0.3, sockets=500, webhooks=3_000)
 OURS = "Paythread"
 
 
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     size = Size(
         rounds=chosen.rounds or base.rounds,
         seconds=chosen.seconds or base.seconds,
+        warm_s=base.warm_s,
         sockets=chosen.sockets or base.sockets,
         webhooks=chosen.webhooks or base.webhooks,
     )
@@ -79,7 +80,15 @@ def _measure(wanted: list[Workload], size: Size, only: list[str]) -> list[tuple[
             stack.callback(postgres.stop)
         if any(one.name == "fanout" for one in wanted) and (redis := workloads.open_redis()) is not None:
             stack.callback(redis.stop)
-        lab = Lab(size=size, stores=Stores(folder, postgres), folder=folder, postgres=postgres, redis=redis)
+        no_npm = targets.install_peers() if any(target.npm for one in wanted for target in one.targets) else None
+        lab = Lab(
+            size=size,
+            stores=Stores(folder, postgres),
+            folder=folder,
+            postgres=postgres,
+            redis=redis,
+            no_npm=no_npm,
+        )
         return [(workload, _rounds(lab, workload, only)) for workload in wanted]
 
 

@@ -59,7 +59,7 @@ def ratio(value: float, base: float) -> str:
     if base <= 0 or value <= 0:
         return "–"
     times = value / base
-    digits = 0 if times >= 10 else 2 if times >= 0.1 else 4
+    digits = 0 if times >= 10 else max(2, 1 - math.floor(math.log10(times)))
     return f"{times:.{digits}f}×"
 
 

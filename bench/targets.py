@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ class Target:
     name: str
     command: Sequence[str]
     data: str = ""
-    needs_npm: bool = False
+    npm: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -31,6 +34,10 @@ _UNLIMITED = {
     "DEMO": "false",
     "GRAPHIQL": "false",
 }
+
+
+_NODE = {"NODE_ENV": "production"}
+INSTALL_S = 300
 
 
 def _python(file: str) -> Sequence[str]:
@@ -45,3 +52,31 @@ PAYTHREAD = Target(name="Paythread", command=(sys.executable, "cli.py", "serve")
 STRAWBERRY = Target(name="stock strawberry", command=_python("strawberry_stock.py"), data="peer")
 UVICORN = Target(name="floor: uvicorn, constant bytes", command=_python("uvicorn_floor.py"))
 UVICORN_SOCKETS = Target(name="floor: uvicorn, send loop", command=_python("uvicorn_floor.py"))
+YOGA = Target(name="graphql-yoga + graphql-ws", command=_node("yoga.mjs"), data="peer", npm=True, env=_NODE)
+YOGA_CACHED = Target(
+    name="graphql-yoga, answer cache", command=_node("yoga.mjs", "--cache"), data="peer", npm=True, env=_NODE
+)
+APOLLO = Target(name="Apollo Server + graphql-ws", command=_node("apollo.mjs"), data="peer", npm=True, env=_NODE)
+MERCURIUS = Target(name="mercurius", command=_node("mercurius.mjs"), data="peer", npm=True, env=_NODE)
+MERCURIUS_JIT = Target(
+    name="mercurius with jit", command=_node("mercurius.mjs", "--jit"), data="peer", npm=True, env=_NODE
+)
+NODE_SOCKETS = Target(name="floor: node ws, send loop", command=_node("ws_floor.mjs"), npm=True, env=_NODE)
+
+
+def install_peers() -> str | None:
+    """Install the Node peers from their lock, unless a stamp shows that they are; returns why that is not possible."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        return "no Node 20 with npm"
+    stamp = PEERS / "node_modules" / "stamp"
+    wanted = hashlib.sha256((PEERS / "package-lock.json").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return None
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    try:
+        subprocess.run(command, cwd=PEERS, check=True, timeout=INSTALL_S)
+    except subprocess.SubprocessError as error:
+        return f"npm ci: {error}"
+    stamp.write_text(wanted)
+    return None

@@ -30,7 +30,6 @@ from tests.servers import PostgresServer, RedisServer, ServerUnavailable
 SECRET = "whsec_bench_0123456789"
 MARKER = b"bench-card"
 CONNECTIONS = 16
-WARM_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,7 @@ class Size:
 
     rounds: int
     seconds: float
+    warm_s: float
     sockets: int
     webhooks: int
 
@@ -52,6 +52,7 @@ class Lab:
     folder: Path
     postgres: PostgresServer | None = None
     redis: RedisServer | None = None
+    no_npm: str | None = None  # why the Node peers are not installed
 
 
 Figures = dict[str, float]
@@ -86,6 +87,8 @@ class Running:
 @contextlib.contextmanager
 def running(lab: Lab, target: Target, workload: str, engine: str, count: int = 0, **env: str) -> Iterator[Running]:
     """The target on a database of its own, ended afterwards. Raises: Failed."""
+    if target.npm and lab.no_npm is not None:
+        raise Failed(lab.no_npm)
     with contextlib.ExitStack() as stack:
         url, known = "", dict[str, Any]()
         if target.data:
@@ -107,7 +110,7 @@ def running(lab: Lab, target: Target, workload: str, engine: str, count: int = 0
 
 def _http(lab: Lab, server: Running, requests: Iterator[bytes], *, connections: int = CONNECTIONS) -> Figures:
     """Send for the given time after a short warm-up. CPU is that of the server and, beside it, of PostgreSQL."""
-    load.send_all(server.port, requests, connections=connections, seconds=WARM_S)
+    load.send_all(server.port, requests, connections=connections, seconds=lab.size.warm_s)
     database = lab.postgres.pid if lab.postgres is not None and server.url.startswith("postgres") else None
     before, database_before = server.child.cpu_s(), cpu_of_tree(database) if database else 0.0
     answers = load.send_all(server.port, requests, connections=connections, seconds=lab.size.seconds)
@@ -149,7 +152,7 @@ def fanout(lab: Lab, target: Target, engine: str) -> Figures:
         stack.callback(sockets.close)
         empty = server.child.rss()
         ready_s = sockets.open(timeout_s=120)
-        sockets.idle(1.0)
+        sockets.idle(lab.size.warm_s)
         for _ in range(3):
             sockets.deliver(trigger, timeout_s=60)
         memory = server.child.rss() - empty
@@ -378,7 +381,7 @@ def start(lab: Lab, target: Target, engine: str) -> Figures:
     with running(lab, target, "start", engine) as server:
         load.ask(server.port, load.graphql("{ __typename }", {}))
         lasted, used = time.perf_counter() - server.child.started_at, server.child.cpu_s()
-        time.sleep(1.0)
+        time.sleep(lab.size.warm_s)
         return {"cpu": used, "lasted": lasted, "memory": server.child.rss() / 2**20}
 
 
@@ -430,7 +433,14 @@ def _webhook(engine: str, title: str, chosen: Sequence[Target]) -> Workload:
 
 
 COMMITS = Target(name="floor: bare commit", command=(sys.executable, str(PEERS / "commit_floor.py")))
-SERVERS = [targets.PAYTHREAD, targets.STRAWBERRY]
+SERVERS = [
+    targets.PAYTHREAD,
+    targets.STRAWBERRY,
+    targets.YOGA,
+    targets.APOLLO,
+    targets.MERCURIUS,
+    targets.MERCURIUS_JIT,
+]
 
 WORKLOADS = [
     Workload(
@@ -445,7 +455,7 @@ WORKLOADS = [
             Measure(key="ready", title="all subscribed s", digits=2),
             Measure(key="memory", title="KiB per socket", digits=1),
         ],
-        targets=[*SERVERS, targets.UVICORN_SOCKETS],
+        targets=[*SERVERS, targets.NODE_SOCKETS, targets.UVICORN_SOCKETS],
         run=fanout,
         base="Paythread",
         notes="Paythread's event is committed to SQLite by another process and announced over Redis, as a worker does it; its time counts"
